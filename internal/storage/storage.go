@@ -1,0 +1,170 @@
+// Package storage says what DKV needs of a storage engine: ordered byte
+// strings in a few named spaces, atomic batches, consistent views and
+// checkpoints. An engine knows nothing of keys that expire, of logs or of
+// clocks; all of that is fsm's. Engines live in the sub-packages, and
+// enginetest holds every one of them to the same behaviour.
+package storage
+
+import (
+	"bytes"
+	"time"
+)
+
+// Space is one of the ordered keyspaces of an engine, a column family where
+// the engine has such. The numbers are stored on disk: never reuse one.
+type Space uint8
+
+const (
+	// Data holds the user's keys.
+	Data Space = iota
+	// Expiry indexes the keys that will expire, ordered by time.
+	Expiry
+	// Changelog holds the change records, ordered by log index.
+	Changelog
+	// Meta holds what the state machine knows about itself.
+	Meta
+	// Spaces is how many there are.
+	Spaces = iota
+)
+
+func (s Space) String() string {
+	switch s {
+	case Data:
+		return "data"
+	case Expiry:
+		return "expiry"
+	case Changelog:
+		return "changelog"
+	case Meta:
+		return "meta"
+	default:
+		return "unknown"
+	}
+}
+
+// Reader reads one state of an engine. All methods are safe for concurrent
+// use. Key and value slices that are returned belong to the caller, except
+// where a method says otherwise; slices passed in are not kept.
+type Reader interface {
+	// Get returns the value of key, and whether it is there. The value of a
+	// present key is never nil.
+	Get(s Space, key []byte) (value []byte, found bool, err error)
+	// MultiGet returns a value for each key, in order; nil where the key is
+	// absent. All are read from one state.
+	MultiGet(s Space, keys [][]byte) ([][]byte, error)
+	// Iterate walks the keys of r in order. The iterator sees one state: the
+	// one at the time of the call.
+	Iterate(s Space, r Range) Iterator
+}
+
+// Engine is an open store. After Close every method returns ErrClosed;
+// callers make sure that none runs while Close does.
+type Engine interface {
+	Reader
+	// Kind names the engine as the db-engine setting does: "rocksdb",
+	// "badger" or "memory".
+	Kind() string
+	// Write applies b atomically. With sync it returns once b would survive a
+	// power failure, and b becomes visible to readers no earlier; without it,
+	// a crash may lose b and whatever was written after it, never a part of b.
+	// After an error b may or may not be there when the engine is reopened.
+	Write(b *Batch, sync bool) error
+	// Sync makes everything written before it durable.
+	Sync() error
+	// NewView pins the present state until the view is closed.
+	NewView() (View, error)
+	// Checkpoint writes a consistent copy of the present state into dir, which
+	// must not exist, durably, while reads and writes go on. Opening dir with
+	// an engine of the same kind yields that state.
+	Checkpoint(dir string) error
+	// Compact reclaims space now rather than in the background.
+	Compact() error
+	// Stats reports sizes; it is cheap enough for a metrics scrape.
+	Stats() Stats
+	// Close flushes and releases everything. It is idempotent.
+	Close() error
+}
+
+// View is a pinned, consistent state.
+type View interface {
+	Reader
+	// Close releases the state. It is idempotent.
+	Close()
+}
+
+// Iterator walks over pairs. It starts before the first one:
+//
+//	it := r.Iterate(storage.Data, storage.Prefix(p))
+//	defer it.Close()
+//	for it.Next() {
+//		use(it.Key(), it.Value())
+//	}
+//	return it.Err()
+//
+// An Iterator is not safe for concurrent use.
+type Iterator interface {
+	// Next moves to the next pair and tells whether there is one.
+	Next() bool
+	// Key is valid until the next call of Next or Close.
+	Key() []byte
+	// Value is valid until the next call of Next or Close.
+	Value() []byte
+	// Err returns what ended the walk early, if anything did.
+	Err() error
+	// Close is idempotent.
+	Close()
+}
+
+// Range is a set of neighbouring keys and the direction to walk them in.
+type Range struct {
+	// Start is the least key of the range; nil means from the first.
+	Start []byte
+	// End is the least key behind the range; nil means to the last.
+	End []byte
+	// Reverse walks from the greatest key to the least.
+	Reverse bool
+	// KeysOnly promises that Value will not be called.
+	KeysOnly bool
+	// Bulk hints at a walk over much data that is read once, such as a
+	// snapshot: it should not displace what the cache holds.
+	Bulk bool
+}
+
+// Contains tells whether key lies in r.
+func (r Range) Contains(key []byte) bool {
+	return bytes.Compare(key, r.Start) >= 0 && (r.End == nil || bytes.Compare(key, r.End) < 0)
+}
+
+// Prefix is the range of all keys that begin with p.
+func Prefix(p []byte) Range { return Range{Start: p, End: PrefixEnd(p)} }
+
+// PrefixEnd returns the least key greater than all that begin with p, or nil
+// where there is none (p is empty or all 0xff).
+func PrefixEnd(p []byte) []byte {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] != 0xff {
+			end := bytes.Clone(p[:i+1])
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}
+
+// Stats are an engine's sizes. A figure that the engine does not have is 0.
+type Stats struct {
+	// MemtableBytes is the memory of writes not yet in sorted files.
+	MemtableBytes uint64
+	// CacheBytes is the memory of cached blocks.
+	CacheBytes uint64
+	// SSTFiles counts the sorted files.
+	SSTFiles uint64
+	// DiskBytes is the size of all live files.
+	DiskBytes uint64
+	// PendingCompactionBytes is how much compaction is behind.
+	PendingCompactionBytes uint64
+	// CompactionTime is the total time spent compacting since open.
+	CompactionTime time.Duration
+	// EstimatedKeys estimates the number of keys in Data.
+	EstimatedKeys uint64
+}
