@@ -1,0 +1,123 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/suggest"
+)
+
+// commandLine is what flags say.
+type commandLine struct {
+	action   Action
+	file     named
+	settings []setting
+}
+
+// actionFlags ask for something other than to run.
+var actionFlags = [...]struct {
+	name, doc string
+	action    Action
+}{
+	{"help", "print this and exit", ShowHelp},
+	{"h", "", ShowHelp}, // not offered, but everybody's habit
+	{"version", "print the version and exit", ShowVersion},
+	{"print-config", "print the effective configuration, and where each value comes from, and exit", PrintConfig},
+	{"check-config", "say whether the configuration is valid and exit", CheckConfig},
+}
+
+// parseArgs reads a command line. The flag package already has the field's
+// habits: -name and --name mean the same, a value follows "=" or a space, and
+// a bare boolean is true. Values are kept as text, so that flags, environment
+// and file are parsed, and their mistakes described, in one place.
+func parseArgs(t *table, args []string) (*commandLine, error) {
+	line := &commandLine{}
+	fs := flag.NewFlagSet("dkvsrv", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	for k := range t.all {
+		fs.Var(&textFlag{bare: k.isBool(), set: func(text string) {
+			line.settings = append(line.settings, setting{k, text, Origin{Source: FromFlag, Name: "--" + k.name}})
+		}}, k.name, "")
+	}
+	for _, name := range []string{"config", "c"} {
+		fs.Var(&textFlag{set: func(text string) {
+			line.file = named{path: text, given: true, origin: Origin{Source: FromFlag, Name: "--config"}}
+		}}, name, "")
+	}
+	var badAction error
+	for _, a := range actionFlags {
+		fs.Var(&textFlag{bare: true, set: func(text string) {
+			on, err := strconv.ParseBool(text)
+			if err != nil {
+				badAction = &ValueError{Key: a.name, Origin: Origin{Source: FromFlag, Name: "--" + a.name},
+					Err: fmt.Errorf("%q is not a boolean: write true or false", text)}
+			}
+			if on {
+				line.action = max(line.action, a.action)
+			}
+		}}, a.name, "")
+	}
+	if err := fs.Parse(args); err != nil {
+		return nil, badFlag(t, fs, args)
+	}
+	if badAction != nil {
+		return nil, badAction
+	}
+	if fs.NArg() > 0 {
+		return nil, &UsageError{Text: fmt.Sprintf(
+			"unexpected argument %q: options are written --name VALUE or --name=VALUE, booleans --name or --name=false",
+			fs.Arg(0))}
+	}
+	return line, nil
+}
+
+// badFlag describes the argument that the flag package stopped at. Values are
+// never refused there, so it is malformed and not taken, or else it is the last
+// one taken, and unknown or without its value.
+func badFlag(t *table, fs *flag.FlagSet, args []string) error {
+	if next := fs.Arg(0); malformed(next) {
+		return &UsageError{Text: fmt.Sprintf("%q is not an option: write --name VALUE or --name=VALUE", next)}
+	}
+	name, _, _ := strings.Cut(undashed(args[len(args)-fs.NArg()-1]), "=")
+	if fs.Lookup(name) != nil {
+		return &UsageError{Text: fmt.Sprintf("option --%s needs a value: write --%s VALUE", name, name)}
+	}
+	known := append([]string{"config"}, t.names...)
+	for _, a := range actionFlags {
+		known = append(known, a.name)
+	}
+	return &UsageError{Text: "unknown option --" + oneLine(name) + didYouMean("--", suggest.Nearest(name, known))}
+}
+
+// malformed tells whether an argument looks like an option and names none.
+func malformed(arg string) bool {
+	name := undashed(arg)
+	return len(arg) > 1 && arg[0] == '-' && (name == "" || name[0] == '-' || name[0] == '=')
+}
+
+// undashed drops the one or two dashes that begin an option.
+func undashed(arg string) string { return strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-") }
+
+// didYouMean continues an error about an unknown name.
+func didYouMean(prefix, nearest string) string {
+	if nearest == "" {
+		return "; dkvsrv --help lists what there is"
+	}
+	return "; did you mean " + prefix + nearest + "?"
+}
+
+// textFlag hands the text of a flag on as it stands.
+type textFlag struct {
+	set  func(text string)
+	bare bool
+}
+
+func (f *textFlag) Set(text string) error { f.set(text); return nil }
+func (f *textFlag) String() string        { return "" }
+func (f *textFlag) IsBoolFlag() bool      { return f.bare }
+
+var _ flag.Value = (*textFlag)(nil)

@@ -1,0 +1,123 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+)
+
+// Bounds of the derived block cache.
+const (
+	maxDerivedCache = 3 * GiB
+	// cacheOfUnknown is the cache of a machine whose memory cannot be told.
+	cacheOfUnknown = 128 * MiB
+)
+
+// Complete fills every derived key that is still empty. Load has done so
+// already; it is exported for trees that start from Default. Filling in an
+// order in which each key finds what it is derived from, it is idempotent.
+func (c *Config) Complete(host Host) error {
+	if c.origins == nil {
+		c.origins = make(map[string]Origin)
+	}
+	if c.Node.Name == "" {
+		name, err := host.Name()
+		if err != nil || name == "" {
+			return &ValueError{Key: "node-name", Err: fmt.Errorf("this host has no name (%v): set --node-name", err)}
+		}
+		c.Node.Name = name
+		c.derived("node-name")
+	}
+	c.deriveFolders()
+	c.deriveAdvertised(host)
+	// An explicit 0 disables the cache.
+	if c.Storage.BlockCacheSize == 0 && !c.IsSet("block-cache-size") {
+		c.Storage.BlockCacheSize = cacheFor(host.Memory())
+		c.derived("block-cache-size")
+	}
+	if c.Storage.DiskReserve == 0 {
+		c.derived("disk-reserve") // from the file system, when it is known: see ReserveOf
+	}
+	c.deriveRaft()
+	return nil
+}
+
+// derived notes that a key's value was worked out.
+func (c *Config) derived(key string) { c.origins[key] = Origin{Source: Derived} }
+
+// derivePath fills one empty path.
+func (c *Config) derivePath(key string, p *string, parts ...string) {
+	if *p == "" {
+		*p = filepath.Join(parts...)
+		c.derived(key)
+	}
+}
+
+func (c *Config) deriveFolders() {
+	s, n := &c.Storage, &c.Nexus
+	c.derivePath("db-folder", &s.DBFolder, s.RootFolder, c.Node.Name)
+	c.derivePath("backup-dir", &s.BackupDir, s.DBFolder, "backups")
+	c.derivePath("nexus-log-dir", &n.LogDir, s.DBFolder, "nexus", "log")
+	c.derivePath("nexus-snap-dir", &n.SnapDir, s.DBFolder, "nexus", "snap")
+	c.derivePath("nexus-entry-dir", &n.EntryDir, s.DBFolder, "nexus", "entry")
+}
+
+// deriveAdvertised advertises the listening address, with an address of this
+// machine where it listens on all.
+func (c *Config) deriveAdvertised(host Host) {
+	if c.Network.AdvertiseAddr != "" {
+		return
+	}
+	name, port, err := net.SplitHostPort(c.Network.ListenAddr)
+	if err != nil {
+		return // Validate says it
+	}
+	if isUnspecified(name) {
+		name = "127.0.0.1"
+		if addrs := host.Addrs(); len(addrs) > 0 {
+			name = addrs[0].String()
+		}
+	}
+	c.Network.AdvertiseAddr = net.JoinHostPort(name, port)
+	c.derived("advertise-addr")
+}
+
+// Advertise returns the address to tell others once the node listens on bound:
+// AdvertiseAddr, with the real port where it was derived from port 0.
+func (c *Config) Advertise(bound net.Addr) string {
+	tcp, ok := bound.(*net.TCPAddr)
+	host, port, err := net.SplitHostPort(c.Network.AdvertiseAddr)
+	if err != nil || port != "0" || !ok {
+		return c.Network.AdvertiseAddr
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// cacheFor returns the block cache for a machine with the given memory.
+func cacheFor(memory Size) Size {
+	if memory <= 0 {
+		return cacheOfUnknown
+	}
+	return min(memory/4, maxDerivedCache)
+}
+
+func (c *Config) deriveRaft() {
+	r, preset := &c.Raft, presetOf(c.Raft.Profile)
+	if r.RTT == 0 {
+		r.RTT = preset.rtt
+		c.derived("raft-rtt")
+	}
+	if r.ElectionRTT == 0 {
+		r.ElectionRTT = preset.electionRTT
+		c.derived("raft-election-rtt")
+	}
+	if r.HeartbeatRTT == 0 {
+		r.HeartbeatRTT = preset.heartbeatRTT
+		c.derived("raft-heartbeat-rtt")
+	}
+	if r.LeaseDuration == 0 {
+		r.LeaseDuration = preset.lease
+		c.derived("lease-duration")
+	}
+}

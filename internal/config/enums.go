@@ -1,0 +1,88 @@
+package config
+
+import "crypto/tls"
+
+// Role is the part a node plays.
+type Role string
+
+// The roles. In configuration "standalone" means RoleNone.
+const (
+	RoleNone      Role = "none"
+	RoleMaster    Role = "master"
+	RoleSlave     Role = "slave"
+	RoleDiscovery Role = "discovery"
+)
+
+// Engine is a storage engine.
+type Engine string
+
+// The engines.
+const (
+	RocksDB Engine = "rocksdb"
+	Badger  Engine = "badger"
+)
+
+// ReplicationMode is how changes travel from master to slave.
+type ReplicationMode string
+
+// Changes are asked for at intervals, or pushed as they happen.
+const (
+	ReplicationPoll   ReplicationMode = "poll"
+	ReplicationStream ReplicationMode = "stream"
+)
+
+// ReplicationAck is what a master's write waits for, beyond its own log.
+type ReplicationAck string
+
+// A write waits for no slave, for one that received it, for one that persisted
+// it.
+const (
+	AckAsync    ReplicationAck = "async"
+	AckSemiSync ReplicationAck = "semi_sync"
+	AckSync     ReplicationAck = "sync"
+)
+
+// LinearizableOnSlave is what a slave does with a linearizable read.
+type LinearizableOnSlave string
+
+// A linearizable read is passed on to the leader, or refused.
+const (
+	LinearizableForward LinearizableOnSlave = "forward"
+	LinearizableReject  LinearizableOnSlave = "reject"
+)
+
+// RaftProfile is a preset of Raft timing.
+type RaftProfile string
+
+// Members share a building, or are in several regions.
+const (
+	RaftLAN RaftProfile = "lan"
+	RaftWAN RaftProfile = "wan"
+)
+
+// EntryStore is where the Raft log is kept.
+type EntryStore string
+
+// EntriesOnDisk is the only store that is accepted: see Config.Validate.
+const (
+	EntriesOnDisk   EntryStore = "disk"
+	EntriesInMemory EntryStore = "memory"
+)
+
+// LogFormat is the form of log lines.
+type LogFormat string
+
+// Lines of key=value for people, or one JSON object a line.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// TLSVersion is a version of TLS, as crypto/tls numbers it.
+type TLSVersion uint16
+
+// The versions that may be the oldest one spoken.
+const (
+	TLS12 TLSVersion = tls.VersionTLS12
+	TLS13 TLSVersion = tls.VersionTLS13
+)

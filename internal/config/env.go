@@ -1,0 +1,65 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/suggest"
+)
+
+// envPrefix begins the name of every environment variable of ours.
+const envPrefix = "DKV_"
+
+// envName turns a key's name into a variable's, without the prefix.
+func envName(key string) string {
+	return strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(key))
+}
+
+// environment is what environment variables say.
+type environment struct {
+	file     named
+	settings []setting
+	notices  []string
+}
+
+// parseEnv reads the variables that begin with DKV_.
+func parseEnv(t *table, env []string) (*environment, error) {
+	byVar := map[string]*key{}
+	known := []string{"CONFIG"} // without the prefix, which would make all of them look near
+	for k := range t.all {
+		byVar[k.env()] = k
+		known = append(known, envName(k.name))
+	}
+	e := &environment{}
+	for _, entry := range env {
+		name, text, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		origin := Origin{Source: FromEnv, Name: name}
+		switch k := byVar[name]; {
+		case k != nil:
+			e.settings = append(e.settings, setting{k, text, origin})
+		case name == envPrefix+"CONFIG":
+			e.file = named{path: text, origin: origin, given: true}
+		case isServiceLink(name, text):
+			e.notices = append(e.notices, name+" is ignored: it describes a Kubernetes service, not this node")
+		default:
+			return nil, &UsageError{Text: "unknown environment variable " + oneLine(name) +
+				didYouMean(envPrefix, suggest.Nearest(strings.TrimPrefix(name, envPrefix), known))}
+		}
+	}
+	return e, nil
+}
+
+// isServiceLink tells whether a variable is one of those that Kubernetes sets
+// in every pod for every service of the namespace: a service called "dkv" or
+// "dkv-master" must not keep its own pods from starting. The shortest of them,
+// DKV_PORT, is told from a mistake by its value, a URL.
+func isServiceLink(name, text string) bool {
+	return serviceVariable().MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(text, "://")
+}
+
+func serviceVariable() *regexp.Regexp {
+	return regexp.MustCompile(`_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// UsageError is a command line, environment or file that is not understood: an
+// unknown name, a misplaced or repeated one. Programs exit with 2 on it.
+type UsageError struct {
+	// Where is the place, such as "dkvsrv.yaml:12"; "" is the command line.
+	Where string
+	// Text says what is wrong and what to do.
+	Text string
+}
+
+func (e *UsageError) Error() string {
+	if e.Where == "" {
+		return e.Text
+	}
+	return e.Where + ": " + e.Text
+}
+
+// ValueError is a known key with a value that cannot be, or a configuration
+// file that cannot be read. Programs exit with 1 on it.
+type ValueError struct {
+	// Key is the key in question, such as "listen-addr"; "" where there is
+	// none.
+	Key string
+	// Origin is where the value comes from.
+	Origin Origin
+	// Err says what is wrong with the value and what to do.
+	Err error
+}
+
+func (e *ValueError) Error() string {
+	where := e.Origin.String()
+	switch {
+	case e.Key == "":
+		return e.Err.Error()
+	case e.Origin.Source == FromFlag:
+		return fmt.Sprintf("%s: %v", where, e.Err)
+	case e.Origin.Source.byUser():
+		return fmt.Sprintf("%s: %s: %v", where, e.Key, e.Err)
+	default:
+		return fmt.Sprintf("%s: %v", e.Key, e.Err)
+	}
+}
+
+// Unwrap returns what is wrong with the value.
+func (e *ValueError) Unwrap() error { return e.Err }
+
+// Source is where a value can come from, weakest first.
+type Source uint8
+
+// The sources.
+const (
+	FromDefault Source = iota // the built-in default
+	Derived                   // worked out from other keys or the machine
+	FromFile                  // the YAML file
+	FromEnv                   // an environment variable
+	FromFlag                  // a command-line flag
+)
+
+// byUser tells whether somebody wrote the value down.
+func (s Source) byUser() bool { return s >= FromFile }
+
+// Origin is where one value comes from.
+type Origin struct {
+	Source Source
+	// Name is the file, the variable or the flag.
+	Name string
+	// Line is the line in the file, from 1; otherwise 0.
+	Line int
+}
+
+// String says it as a person would look for it: "dkvsrv.yaml:12", "DKV_ROLE",
+// "--role", "default", "derived".
+func (o Origin) String() string {
+	switch o.Source {
+	case FromFile:
+		return place(o.Name, o.Line)
+	case FromEnv, FromFlag:
+		return o.Name
+	case Derived:
+		return "derived"
+	default:
+		return "default"
+	}
+}
+
+// place names a line of a file; line 0 is the file as a whole.
+func place(file string, line int) string {
+	if line == 0 {
+		return file
+	}
+	return file + ":" + strconv.Itoa(line)
+}
+
+// isOutOfRange tells whether a number was well written but too large.
+func isOutOfRange(err error) bool { return errors.Is(err, strconv.ErrRange) }

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// helpWidth is the longest line of the help, in columns.
+const helpWidth = 100
+
+const helpHead = `dkvsrv serves a distributed key-value store over gRPC.
+
+Usage: dkvsrv [--config FILE] [--KEY VALUE | --KEY=VALUE]...
+
+Every key below is a flag, a key of the YAML file (its dots being levels) and an environment
+variable (--listen-addr is DKV_LISTEN_ADDR). A flag wins over the environment, that over the
+file, that over the default. -key and --key mean the same; a bare boolean means true.
+DURATION is 100ms, 5s, 24h, or a bare number of seconds. SIZE is bytes, 512MiB or 1GB.
+`
+
+// writeHelp writes all flags, grouped by concern.
+func writeHelp(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	fmt.Fprint(out, helpHead)
+	fmt.Fprint(out, "\nCommand line\n")
+	host := ThisHost()
+	writeOption(out, "-c, --config FILE", fmt.Sprintf("configuration file (default: the first of %s that is there)", strings.Join(host.Files, ", ")))
+	for _, a := range actionFlags {
+		if a.doc != "" {
+			writeOption(out, "--"+a.name, a.doc)
+		}
+	}
+	for _, g := range newTable().groups {
+		fmt.Fprintf(out, "\n%s\n", g.title)
+		for i := range g.keys {
+			k := &g.keys[i]
+			writeOption(out, strings.TrimSpace("--"+k.name+" "+k.field(new(Config)).kind()), k.doc+" "+k.defaultText())
+		}
+	}
+	return out.Flush()
+}
+
+// defaultText says what the key is when nobody sets it.
+func (k *key) defaultText() string {
+	switch {
+	case k.derived != "":
+		return "(derived: " + k.derived + ")"
+	case k.def == "" || k.field(new(Config)).kind() == "NAME":
+		return fmt.Sprintf("(default %q)", k.def)
+	default:
+		return "(default " + k.def + ")"
+	}
+}
+
+// writeOption writes a flag and, below it, indented, what it does.
+func writeOption(w io.Writer, flag, doc string) {
+	fmt.Fprintf(w, "  %s\n", flag)
+	const indent = "      "
+	line := indent[:len(indent)-1]
+	for word := range strings.FieldsSeq(doc) {
+		if len(line)+1+len(word) > helpWidth {
+			fmt.Fprintln(w, line)
+			line = indent[:len(indent)-1]
+		}
+		line += " " + word
+	}
+	fmt.Fprintln(w, line)
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"bufio"
+	"io/fs"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// Host is what a configuration takes from the machine it is loaded on.
+type Host struct {
+	// Files are the configuration files tried in turn where none is named.
+	Files []string
+	// Name returns the machine's name.
+	Name func() (string, error)
+	// Addrs returns the machine's unicast addresses, the preferred one first.
+	Addrs func() []netip.Addr
+	// Memory returns how much memory this process may use; 0 is unknown.
+	Memory func() Size
+}
+
+// ThisHost is the machine that the program runs on.
+func ThisHost() Host {
+	return Host{
+		Files:  []string{"dkvsrv.yaml", "/etc/default/dkvsrv.yaml"},
+		Name:   os.Hostname,
+		Addrs:  interfaceAddrs,
+		Memory: func() Size { return usableMemory(os.DirFS("/")) },
+	}
+}
+
+// interfaceAddrs returns the global unicast addresses of this machine's
+// interfaces, IPv4 first: the ones another machine could connect to.
+func interfaceAddrs() []netip.Addr {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var v4, v6 []netip.Addr
+	for _, n := range nets {
+		prefix, err := netip.ParsePrefix(n.String())
+		if err != nil || !prefix.Addr().IsGlobalUnicast() {
+			continue
+		}
+		if ip := prefix.Addr().Unmap(); ip.Is4() {
+			v4 = append(v4, ip)
+		} else {
+			v6 = append(v6, ip)
+		}
+	}
+	return append(v4, v6...)
+}
+
+// usableMemory is the machine's memory, or the least of the limits that
+// control groups set on this process, where that is less. root is the file
+// system's root.
+func usableMemory(root fs.FS) Size {
+	least := totalMemory(root)
+	for _, dir := range memoryGroups(root) {
+		// A limit of any ancestor binds as well.
+		for ; ; dir.path = path.Dir(dir.path) {
+			if limit := readLimit(root, path.Join(dir.mount, dir.path, dir.file)); limit > 0 && (least == 0 || limit < least) {
+				least = limit
+			}
+			if dir.path == "/" || dir.path == "." {
+				break
+			}
+		}
+	}
+	return least
+}
+
+// totalMemory reads MemTotal, which proc counts in KiB.
+func totalMemory(root fs.FS) Size {
+	f, err := root.Open("proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) >= 2 && fields[0] == "MemTotal:" {
+			n, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil || n < 0 || n > math.MaxInt64/int64(KiB) {
+				return 0
+			}
+			return Size(n) * KiB
+		}
+	}
+	return 0
+}
+
+// memoryGroup is where a control group's memory limit is read.
+type memoryGroup struct{ mount, path, file string }
+
+// memoryGroups returns the control groups of this process that limit memory.
+// A line of proc/self/cgroup is "0::/path" for version 2 and
+// "7:memory:/path" for version 1. Inside a container the path may be one of
+// the host, which is not visible; the mount's root is then the container's
+// own group, and walking up reaches it.
+func memoryGroups(root fs.FS) []memoryGroup {
+	text, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return nil
+	}
+	var groups []memoryGroup
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		dir := path.Clean("/" + fields[2])
+		switch {
+		case fields[0] == "0" && fields[1] == "":
+			groups = append(groups, memoryGroup{"sys/fs/cgroup", dir, "memory.max"})
+		case strings.Contains(","+fields[1]+",", ",memory,"):
+			groups = append(groups, memoryGroup{"sys/fs/cgroup/memory", dir, "memory.limit_in_bytes"})
+		}
+	}
+	return groups
+}
+
+// readLimit reads a limit in bytes; 0 is none ("max", or version 1's huge
+// number, which no comparison picks).
+func readLimit(root fs.FS, name string) Size {
+	text, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return Size(n)
+}

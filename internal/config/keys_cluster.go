@@ -1,0 +1,137 @@
+package config
+
+import "time"
+
+func nexusKeys() []key {
+	members := []Role{RoleMaster, RoleDiscovery}
+	return []key{
+		{name: "nexus-cluster-name", def: "", traits: later, roles: members,
+			field: func(c *Config) value { return nameValue{&c.Nexus.ClusterName, true} },
+			doc:   "name of the Raft cluster, the same on all members; keeps clusters on one network apart"},
+		{name: "nexus-node-url", def: "", traits: later, roles: members,
+			field: func(c *Config) value { return urlValue{&c.Nexus.NodeURL} },
+			doc:   "Raft address of this node; may be left out where only one entry of nexus-cluster-url is this machine"},
+		{name: "nexus-cluster-url", def: "", traits: later, roles: members,
+			field: func(c *Config) value { return urlListValue{&c.Nexus.ClusterURLs} },
+			doc:   "Raft addresses of the first members, with commas between"},
+		{name: "nexus-join", def: "false", traits: later, roles: members,
+			field: func(c *Config) value { return boolValue{&c.Nexus.Join} },
+			doc:   "an empty node waits until dkvctl -addNode invites it"},
+		{name: "nexus-log-dir", derived: "db-folder/nexus/log", traits: later, roles: members,
+			field: func(c *Config) value { return pathValue{p: &c.Nexus.LogDir} },
+			doc:   "folder of the Raft log"},
+		{name: "nexus-snap-dir", derived: "db-folder/nexus/snap", traits: later, roles: members,
+			field: func(c *Config) value { return pathValue{p: &c.Nexus.SnapDir} },
+			doc:   "folder of Raft snapshots"},
+		{name: "nexus-entry-dir", derived: "db-folder/nexus/entry", traits: later, roles: members,
+			field: func(c *Config) value { return pathValue{p: &c.Nexus.EntryDir} },
+			doc:   "folder of Raft entries"},
+		{name: "nexus-entry-store", def: "disk", traits: later, roles: members,
+			field: func(c *Config) value { return enum(&c.Nexus.EntryStore, EntriesOnDisk, EntriesInMemory) },
+			doc:   "where the Raft log is kept; memory is refused, since the log must survive a crash"},
+		{name: "nexus-repl-timeout", def: "5s", traits: later, roles: members,
+			field: func(c *Config) value { return durationValue{&c.Nexus.ReplTimeout, shortest} },
+			doc:   "time that a proposal may take"},
+		{name: "nexus-lease-based-reads", def: "true", traits: later, roles: members,
+			field: func(c *Config) value { return boolValue{&c.Nexus.LeaseBasedReads} },
+			doc:   "the leader answers linearizable reads alone while its lease lasts; false asks a quorum each time"},
+		{name: "nexus-snapshot-count", def: "100000", traits: later, roles: members,
+			field: func(c *Config) value { return intValue{&c.Nexus.SnapshotCount, 1, maxCount} },
+			doc:   "log entries between two snapshots"},
+		{name: "nexus-snapshot-catchup-entries", def: "10000", traits: later, roles: members,
+			field: func(c *Config) value { return intValue{&c.Nexus.SnapshotCatchupEntries, 0, maxCount} },
+			doc:   "log entries kept behind a snapshot, for members shortly away"},
+		{name: "nexus-max-snapshots", def: "5", traits: obsolete,
+			field: func(c *Config) value { return intValue{&c.Nexus.MaxSnapshots, 0, maxCount} },
+			doc:   "without effect, accepted from old files: the newest snapshot is kept"},
+		{name: "nexus-max-wals", def: "5", traits: obsolete,
+			field: func(c *Config) value { return intValue{&c.Nexus.MaxWALs, 0, maxCount} },
+			doc:   "without effect, accepted from old files: nexus-snapshot-catchup-entries decides what is kept"},
+	}
+}
+
+func raftKeys() []key {
+	members := []Role{RoleMaster, RoleDiscovery}
+	const preset = "raft-profile"
+	return []key{
+		{name: "raft-profile", def: "lan", traits: later, roles: members,
+			field: func(c *Config) value { return enum(&c.Raft.Profile, RaftLAN, RaftWAN) },
+			doc:   "preset of the times below, for members in one building or in several regions"},
+		{name: "raft-rtt", derived: preset, traits: later, roles: members,
+			field: func(c *Config) value { return durationValue{&c.Raft.RTT, shortest} },
+			doc:   "unit of the next two keys, about a round trip between members; lan 50ms, wan 100ms"},
+		{name: "raft-election-rtt", derived: preset, traits: later, roles: members,
+			field: func(c *Config) value { return intValue{&c.Raft.ElectionRTT, 1, 10000} },
+			doc:   "round trips without a leader that start an election; lan 20, wan 50"},
+		{name: "raft-heartbeat-rtt", derived: preset, traits: later, roles: members,
+			field: func(c *Config) value { return intValue{&c.Raft.HeartbeatRTT, 1, 10000} },
+			doc:   "round trips between two heartbeats of a leader; lan 2, wan 5"},
+		{name: "lease-duration", derived: preset, traits: later, roles: members,
+			field: func(c *Config) value { return durationValue{&c.Raft.LeaseDuration, shortest} },
+			doc:   "time a confirmed leader answers reads alone, and a new one waits out; lan 400ms, wan 2s"},
+	}
+}
+
+func securityKeys() []key {
+	return []key{
+		{name: "tls-cert-file", def: "", traits: guards,
+			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCertFile} },
+			doc:   "PEM file of this node's certificate; no TLS when empty"},
+		{name: "tls-key-file", def: "", traits: guards | secret,
+			field: func(c *Config) value { return pathValue{p: &c.Security.TLSKeyFile} },
+			doc:   "PEM file of that certificate's private key"},
+		{name: "tls-ca-file", def: "", traits: guards,
+			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCAFile} },
+			doc:   "PEM file of the authorities that other nodes' and clients' certificates must come from"},
+		{name: "tls-min-version", def: "1.2", traits: guards,
+			field: func(c *Config) value { return tlsVersionValue(&c.Security.TLSMinVersion) },
+			doc:   "oldest TLS version that is spoken"},
+		{name: "auth-token-file", def: "", traits: guards | secret,
+			field: func(c *Config) value { return pathValue{p: &c.Security.AuthTokenFile} },
+			doc:   "file of hashed access tokens; no authentication when empty"},
+	}
+}
+
+func logKeys() []key {
+	return []key{
+		{name: "log-level", def: "info", traits: reloads, field: func(c *Config) value { return levelValue(&c.Log.Level) },
+			doc: "least severe level that is logged; read again on SIGHUP"},
+		{name: "log-format", def: "text", field: func(c *Config) value { return enum(&c.Log.Format, LogText, LogJSON) },
+			doc: "lines for people, or one JSON object a line"},
+		{name: "verbose", def: "false", traits: reloads, field: func(c *Config) value { return boolValue{&c.Log.Verbose} },
+			doc: "short for log-level: debug"},
+		{name: "slow-log-threshold", def: "100ms", field: func(c *Config) value { return durationValue{&c.Log.SlowThreshold, 0} },
+			doc: "requests that take longer are logged with where the time went; 0 logs none"},
+		{name: "access-log", def: "", traits: later, field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
+			doc: "file of a line a request; none when empty"},
+		{name: "audit-log", def: "", field: func(c *Config) value { return pathValue{p: &c.Log.Audit} },
+			doc: "file of administrative calls; in the common log when empty"},
+	}
+}
+
+func opsKeys() []key {
+	return []key{
+		{name: "pprof", def: "false", field: func(c *Config) value { return boolValue{&c.Ops.Pprof} },
+			doc: "serve run-time profiles under /debug/pprof"},
+		{name: "statsd-addr", def: "", traits: later,
+			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
+			doc:   "statsd server to send metrics to; none when empty"},
+		{name: "drain-timeout", def: "10s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },
+			doc: "time that a stopping node gives running requests"},
+	}
+}
+
+// raftPreset holds what a profile stands for.
+type raftPreset struct {
+	rtt                       time.Duration
+	electionRTT, heartbeatRTT int
+	lease                     time.Duration
+}
+
+// presetOf returns the preset of a profile; an unknown one is the LAN.
+func presetOf(p RaftProfile) raftPreset {
+	if p == RaftWAN {
+		return raftPreset{100 * time.Millisecond, 50, 5, 2 * time.Second}
+	}
+	return raftPreset{50 * time.Millisecond, 20, 2, 400 * time.Millisecond}
+}

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"slices"
+)
+
+// Notices returns what the user should be told about a valid configuration,
+// a sentence each: keys that were set to something other than their default
+// and have no effect, and variables that were passed over.
+func (c *Config) Notices() []string {
+	notices := slices.Clone(c.notices)
+	defaults := Default()
+	for k := range newTable().all {
+		// The shipped file sets most keys to their defaults: nothing is lost
+		// when those have no effect.
+		if !c.IsSet(k.name) || k.field(c).text() == k.field(defaults).text() {
+			continue
+		}
+		if why := c.effectless(k); why != "" {
+			notices = append(notices, fmt.Sprintf("%s (%s) has no effect: %s", k.name, c.origins[k.name], why))
+		}
+	}
+	return notices
+}
+
+// effectless says why a key does nothing, "" where it does something.
+func (c *Config) effectless(k *key) string {
+	switch {
+	case k.has(obsolete):
+		return "it is accepted from old files only"
+	case !k.appliesTo(c.Role):
+		return fmt.Sprintf("this node has role %s, and the key is for role %s", c.Role, k.rolesText())
+	case k.has(later):
+		return "its feature is not built yet"
+	}
+	return ""
+}
+
+// Exposed returns the keys and addresses that other hosts can reach without
+// authentication, such as "listen-addr 0.0.0.0:8080"; a node says so loudly.
+func (c *Config) Exposed() []string {
+	var exposed []string
+	for _, l := range []struct{ key, addr string }{
+		{"listen-addr", c.Network.ListenAddr},
+		{"http-listen-addr", c.Network.HTTPListenAddr},
+	} {
+		if host, _, err := net.SplitHostPort(l.addr); err == nil && !isLoopback(host) {
+			exposed = append(exposed, l.key+" "+l.addr)
+		}
+	}
+	return exposed
+}

@@ -1,0 +1,146 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+)
+
+// Validate checks every value by itself and all of them together, after
+// Complete. The error, a *ValueError, is about the first mistake.
+func (c *Config) Validate() error {
+	t := newTable()
+	if err := c.validateEach(t); err != nil {
+		return err
+	}
+	for _, check := range []func() error{
+		c.validateRole, c.validateSecurity, c.validateAddrs, c.validateFolders,
+		c.validateLimits, c.validateDiscovery, c.validateRaft,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateEach checks that every field holds a value that its key could have
+// been given: trees can be filled by code as well.
+func (c *Config) validateEach(t *table) error {
+	scratch := *c
+	for k := range t.all {
+		if err := k.field(&scratch).set(k.field(c).text()); err != nil {
+			return c.wrong(k.name, "%w", err)
+		}
+	}
+	return nil
+}
+
+// wrong is an error about the value of a key.
+func (c *Config) wrong(key, format string, args ...any) error {
+	return &ValueError{Key: key, Origin: c.origins[key], Err: fmt.Errorf(format, args...)}
+}
+
+func (c *Config) validateRole() error {
+	s := &c.Storage
+	switch {
+	case c.Role == RoleMaster && s.Engine != RocksDB:
+		return c.wrong("db-engine", "a master cannot run on %s: use --db-engine rocksdb", s.Engine)
+	case s.Diskless && s.Engine != Badger:
+		return c.wrong("diskless", "%s cannot work without a disk: use --db-engine badger, or drop --diskless", s.Engine)
+	case s.Diskless && c.Role != RoleNone && c.Role != RoleSlave:
+		return c.wrong("diskless", "a node of role %s must keep its data on disk: drop --diskless", c.Role)
+	case c.Node.VBuckets&(c.Node.VBuckets-1) != 0:
+		return c.wrong("vbuckets", "%d is not a power of two: write 1, 2, 4, ... up to 1024", c.Node.VBuckets)
+	case c.Nexus.EntryStore == EntriesInMemory:
+		return c.wrong("nexus-entry-store", "the Raft log must survive a crash and cannot be kept in memory: write disk")
+	}
+	return nil
+}
+
+// validateSecurity refuses keys that promise protection which is not there.
+func (c *Config) validateSecurity() error {
+	defaults := Default()
+	for k := range newTable().all {
+		if k.has(guards) && k.field(c).text() != k.field(defaults).text() {
+			return c.wrong(k.name,
+				"this version has neither TLS nor authentication, and does not pretend to: remove the key and keep the node on a trusted network")
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateAddrs() error {
+	n := &c.Network
+	if c.origins["advertise-addr"].Source != Derived {
+		// A derived one may have port 0, until Advertise knows better.
+		if err := checkAddr(n.AdvertiseAddr, false); err != nil {
+			return c.wrong("advertise-addr", "%w", err)
+		}
+	}
+	if c.IsSet("http-listen-addr") && overlap(n.ListenAddr, n.HTTPListenAddr) {
+		return c.wrong("http-listen-addr", "%s overlaps listen-addr %s: give the two different ports", n.HTTPListenAddr, n.ListenAddr)
+	}
+	return nil
+}
+
+// overlap tells whether two listeners cannot both have their address.
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || isUnspecified(hostA) || isUnspecified(hostB)
+}
+
+func (c *Config) validateFolders() error {
+	s := &c.Storage
+	if inside, err := filepath.Rel(s.BackupDir, s.DBFolder); err == nil && filepath.IsLocal(inside) {
+		return c.wrong("backup-dir",
+			"%q contains db-folder %q, so that a backup would land among live data: name a folder of its own", s.BackupDir, s.DBFolder)
+	}
+	return nil
+}
+
+func (c *Config) validateLimits() error {
+	l := &c.Limits
+	if l.KeySize+l.ValueSize > l.BatchSize {
+		return c.wrong("max-batch-size",
+			"%v cannot hold one pair of max-key-size %v and max-value-size %v: raise it, or lower those",
+			l.BatchSize, l.KeySize, l.ValueSize)
+	}
+	if l.BatchSize >= l.MessageSize {
+		return c.wrong("max-message-size", "%v leaves no room around max-batch-size %v: raise it, or lower that", l.MessageSize, l.BatchSize)
+	}
+	return nil
+}
+
+func (c *Config) validateDiscovery() error {
+	d := &c.Discovery
+	if d.Server.HeartbeatTimeout > d.Server.StatusTTL {
+		return c.wrong("discovery-service.server.heartbeat-timeout",
+			"%s is longer than status-ttl %s, after which the row is gone: lower it, or raise status-ttl",
+			formatDuration(d.Server.HeartbeatTimeout), formatDuration(d.Server.StatusTTL))
+	}
+	if c.Role == RoleSlave && d.Disabled && c.Replication.MasterAddr == "" {
+		return c.wrong("disable-discovery-client",
+			"a slave without discovery cannot find its master: set --repl-master-addr, or allow discovery")
+	}
+	return nil
+}
+
+func (c *Config) validateRaft() error {
+	r := &c.Raft
+	switch {
+	case r.ElectionRTT <= 2*r.HeartbeatRTT:
+		return c.wrong("raft-election-rtt",
+			"%d would start an election after one late heartbeat: write more than twice raft-heartbeat-rtt %d",
+			r.ElectionRTT, r.HeartbeatRTT)
+	case c.Nexus.ReplTimeout < r.RTT:
+		return c.wrong("nexus-repl-timeout",
+			"%s is shorter than raft-rtt %s, so that every proposal would time out: raise it",
+			formatDuration(c.Nexus.ReplTimeout), formatDuration(r.RTT))
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestCombinationsThatCannotBe(t *testing.T) {
+	tests := []struct {
+		args string
+		want string // the whole of the beginning of the error
+	}{
+		{"--role master --db-engine badger", "--db-engine: a master cannot run on badger: use --db-engine rocksdb"},
+		{"--diskless", "--diskless: rocksdb cannot work without a disk: use --db-engine badger, or drop --diskless"},
+		{"--diskless --db-engine badger --role discovery", "--diskless: a node of role discovery must keep its data on disk: drop --diskless"},
+		{"--vbuckets 3", "--vbuckets: 3 is not a power of two"},
+		{"--nexus-entry-store memory", "--nexus-entry-store: the Raft log must survive a crash and cannot be kept in memory: write disk"},
+		{"--tls-cert-file c.pem", "--tls-cert-file: this version has neither TLS nor authentication"},
+		{"--tls-key-file k.pem", "--tls-key-file: this version has neither"},
+		{"--tls-ca-file a.pem", "--tls-ca-file: this version has neither"},
+		{"--tls-min-version 1.3", "--tls-min-version: this version has neither"},
+		{"--auth-token-file t", "--auth-token-file: this version has neither"},
+		{"--advertise-addr 127.0.0.1:0", `--advertise-addr: "127.0.0.1:0" cannot be connected to`},
+		{"--advertise-addr 0.0.0.0:8080", `--advertise-addr: "0.0.0.0:8080" cannot be connected to`},
+		{"--advertise-addr :8080", `--advertise-addr: ":8080" has no valid host`},
+		{"--listen-addr 127.0.0.1:9000 --http-listen-addr 127.0.0.1:9000", "--http-listen-addr: 127.0.0.1:9000 overlaps listen-addr 127.0.0.1:9000"},
+		{"--listen-addr :9000 --http-listen-addr 127.0.0.1:9000", "--http-listen-addr: 127.0.0.1:9000 overlaps listen-addr :9000"},
+		{"--db-folder d --backup-dir d", `--backup-dir: "d" contains db-folder "d"`},
+		{"--db-folder d/n1 --backup-dir ./d", `--backup-dir: "./d" contains db-folder "d/n1"`},
+		{"--max-value-size 8MiB", "max-batch-size: 8MiB cannot hold one pair of max-key-size 1KiB and max-value-size 8MiB"},
+		{"--max-batch-size 16MiB", "max-message-size: 16MiB leaves no room around max-batch-size 16MiB"},
+		{"--discovery-service.server.status-ttl 30s", "discovery-service.server.heartbeat-timeout: 1m is longer than status-ttl 30s"},
+		{"--role slave --disable-discovery-client", "--disable-discovery-client: a slave without discovery cannot find its master"},
+		{"--raft-election-rtt 4", "--raft-election-rtt: 4 would start an election after one late heartbeat"},
+		{"--raft-profile wan --nexus-repl-timeout 50ms", "--nexus-repl-timeout: 50ms is shorter than raft-rtt 100ms"},
+	}
+	for _, tt := range tests {
+		_, err := LoadOn(testHost(), strings.Fields(tt.args), nil)
+		if errorKind(err) != valueError || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%s:\n got %v\nwant %s...", tt.args, err, tt.want)
+		} else if strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: more than one line: %v", tt.args, err)
+		}
+	}
+}
+
+func TestCombinationsThatWork(t *testing.T) {
+	for _, args := range []string{
+		"--diskless --db-engine badger",
+		"--diskless --db-engine badger --role slave",
+		"--role discovery",
+		"--vbuckets 1024",
+		"--tls-min-version 1.2", // the default promises nothing
+		"--listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0",
+		"--listen-addr 127.0.0.1:9000 --http-listen-addr 127.0.0.2:9000",
+		"--listen-addr 0.0.0.0:8081", // the HTTP port gives way
+		"--db-folder d --backup-dir d/b",
+		"--db-folder d --backup-dir ../b",
+		"--max-value-size 100MiB --max-batch-size 200MiB --max-message-size 256MiB",
+		"--role slave --disable-discovery-client --repl-master-addr 127.0.0.1:9081",
+	} {
+		if _, err := LoadOn(testHost(), strings.Fields(args), nil); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
+func TestNotices(t *testing.T) {
+	tests := []struct {
+		args string
+		want []string
+	}{
+		{"", nil},
+		{"--nexus-join=false --repl-mode poll", nil}, // the defaults
+		{"--nexus-node-url http://h:1", []string{"nexus-node-url (--nexus-node-url) has no effect: this node has role none, and the key is for role master, discovery"}},
+		{"--repl-master-addr h:1", []string{"repl-master-addr (--repl-master-addr) has no effect: this node has role none, and the key is for role slave"}},
+		{"--repl-master-addr h:1 --role slave", []string{"repl-master-addr (--repl-master-addr) has no effect: its feature is not built yet"}},
+		{"--nexus-max-wals 7 --role master", []string{"nexus-max-wals (--nexus-max-wals) has no effect: it is accepted from old files only"}},
+		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery"}},
+		{"--pprof --max-streams 7 --db-folder d", nil},
+		{"--statsd-addr h:1 --vbuckets 2", []string{"vbuckets (--vbuckets) has no effect: its feature is not built yet", "statsd-addr (--statsd-addr) has no effect: its feature is not built yet"}},
+	}
+	for _, tt := range tests {
+		got := load(t, nil, strings.Fields(tt.args)...).Notices()
+		if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
+			t.Errorf("%s:\n got %q\nwant %q", tt.args, got, tt.want)
+		}
+	}
+}
+
+func TestExposed(t *testing.T) {
+	tests := []struct{ listen, http, want string }{
+		{"0.0.0.0:8080", "127.0.0.1:8081", "listen-addr 0.0.0.0:8080"},
+		{"127.0.0.1:8080", "localhost:8081", ""},
+		{"[::1]:8080", ":8081", "http-listen-addr :8081"},
+		{"192.0.2.1:1", "[::]:2", "listen-addr 192.0.2.1:1, http-listen-addr [::]:2"},
+	}
+	for _, tt := range tests {
+		c := load(t, nil, "--listen-addr", tt.listen, "--http-listen-addr", tt.http)
+		if got := strings.Join(c.Exposed(), ", "); got != tt.want {
+			t.Errorf("%s and %s: exposed %q, want %q", tt.listen, tt.http, got, tt.want)
+		}
+	}
+}
+
+func TestAdvertise(t *testing.T) {
+	tests := []struct{ args, want string }{
+		{"--listen-addr 127.0.0.1:9081", "127.0.0.1:9081"},
+		{"--listen-addr 127.0.0.1:0", "127.0.0.1:7777"},
+		{"--listen-addr 0.0.0.0:0", "192.0.2.7:7777"},
+		{"--listen-addr :9081", "192.0.2.7:9081"},
+		{"--listen-addr [::1]:0", "[::1]:7777"},
+		{"--listen-addr 127.0.0.1:0 --advertise-addr db.example:80", "db.example:80"},
+	}
+	for _, tt := range tests {
+		c := load(t, nil, strings.Fields(tt.args)...)
+		if got := c.Advertise(&net.TCPAddr{IP: net.IPv4zero, Port: 7777}); got != tt.want {
+			t.Errorf("%s: advertised %s, want %s", tt.args, got, tt.want)
+		}
+	}
+	if got := load(t, nil, "--listen-addr", "127.0.0.1:0").Advertise(&net.UnixAddr{}); got != "127.0.0.1:0" {
+		t.Errorf("an address without a port: %s", got)
+	}
+}

@@ -1,0 +1,128 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Action does an administrative call. body is the request's, possibly empty.
+// The result is answered as JSON; nil is answered as {"status": "ok"}.
+type Action func(ctx context.Context, body json.RawMessage) (result any, err error)
+
+// View answers an administrative question with a document for JSON.
+type View func(ctx context.Context) (any, error)
+
+// Bounds of the body of an administrative call.
+const (
+	maxBody     = 64 << 10 // bytes
+	bodyTimeout = 10 * time.Second
+)
+
+// act answers POST requests with an action, for those who may.
+func (s *Server) act(path string, action Action) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		result, err := s.guarded(w, r, action)
+		log := s.options.Logger.With("path", path, "remote", r.RemoteAddr)
+		if err != nil {
+			log.Warn("administrative call failed", "err", err)
+			return err
+		}
+		log.Info("administrative call done")
+		if result == nil {
+			result = map[string]string{"status": "ok"}
+		}
+		return writeJSON(w, http.StatusOK, result)
+	}
+}
+
+// guarded checks that the request may act, reads its body and acts.
+func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) (any, error) {
+	if err := s.admit(r); err != nil {
+		return nil, err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	setWriteDeadline(w, 0) // an action takes the time it takes
+	result, err := action(r.Context(), body)
+	setWriteDeadline(w, writeTimeout)
+	return result, err
+}
+
+// view answers GET requests with a document.
+func view(v View) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		document, err := v(r.Context())
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, document)
+	}
+}
+
+// admit lets in only who is on this machine, and of what is on this machine
+// neither a proxy that speaks for others nor a browser that a foreign page
+// steers. Without authentication, the connection itself is all there is to go
+// by: no header grants anything, they only refuse.
+func (s *Server) admit(r *http.Request) error {
+	if !loopbackHost(r.RemoteAddr) {
+		return forbidden("administrative calls are taken from this machine only: run the call on the node itself, against 127.0.0.1")
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return forbidden("administrative calls are not taken through a proxy (" + name + " is set): call the node itself")
+		}
+	}
+	if err := s.crossOrigin.Check(r); err != nil {
+		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
+	}
+	// A foreign name that resolves to loopback makes its page look like ours.
+	if !loopbackHost(r.Host) {
+		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, not to " + r.Host)
+	}
+	return nil
+}
+
+func forbidden(text string) error { return &Error{Status: http.StatusForbidden, Text: text} }
+
+// loopbackHost tells whether host, with or without a port, is this machine's
+// loopback.
+func loopbackHost(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// readBody reads a body of bounded size within a bounded time, and checks that
+// it is JSON.
+func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+	control := http.NewResponseController(w)
+	// Where a deadline cannot be set, the body's size is the only bound.
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	_ = control.SetReadDeadline(time.Time{}) // or the request would be cancelled at it
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Text: "the body is larger than 64 KiB: send less"}
+	case err != nil:
+		return nil, &Error{Status: http.StatusBadRequest, Text: "the body could not be read: " + err.Error()}
+	case len(body) > 0 && !json.Valid(body):
+		return nil, &Error{Status: http.StatusBadRequest, Text: "the body is not JSON"}
+	}
+	return body, nil
+}

@@ -1,0 +1,50 @@
+package ops
+
+import (
+	"bytes"
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+)
+
+// vars answers with the run time's variables, those that libraries publish
+// through expvar, and the ones handed to the server. The server publishes
+// none itself: expvar's list is one a process, and a name in it for good.
+func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
+	document := make(map[string]json.RawMessage)
+	expvar.Do(func(kv expvar.KeyValue) {
+		if text := []byte(kv.Value.String()); json.Valid(text) {
+			document[kv.Key] = text
+		}
+	})
+	for name, value := range s.options.Vars {
+		var text bytes.Buffer
+		if err := json.NewEncoder(&text).Encode(value()); err != nil {
+			return fmt.Errorf("encode variable %q: %w", name, err)
+		}
+		document[name] = text.Bytes()
+	}
+	return writeJSON(w, http.StatusOK, document)
+}
+
+// registerPprof serves run-time profiles. Importing the package also puts
+// them on http.DefaultServeMux, which nothing of ours serves.
+func (s *Server) registerPprof() {
+	s.get("/debug/pprof/", unbounded(pprof.Index))
+	s.get("/debug/pprof/cmdline", unbounded(pprof.Cmdline))
+	s.get("/debug/pprof/profile", unbounded(pprof.Profile))
+	s.get("/debug/pprof/trace", unbounded(pprof.Trace))
+	s.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // GET and POST
+}
+
+// unbounded lets a response take longer than others may: a profile takes as
+// long as ?seconds says.
+func unbounded(h http.HandlerFunc) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		setWriteDeadline(w, 0)
+		h(w, r)
+		return nil
+	}
+}

@@ -1,0 +1,137 @@
+package ops
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Status is how a node is.
+type Status string
+
+// The states of a node: all well; serving, but something needs attention; not
+// serving as it should.
+const (
+	Healthy   Status = "healthy"
+	Degraded  Status = "degraded"
+	Unhealthy Status = "unhealthy"
+)
+
+// Health is the document of GET /health.
+type Health struct {
+	Status Status `json:"status"`
+	// Reasons say why the node is not healthy, a sentence each.
+	Reasons  []string `json:"reasons"`
+	NodeID   string   `json:"node_id"`
+	NodeName string   `json:"node_name"`
+	Version  string   `json:"version"`
+	Role     string   `json:"role"`
+	// UptimeSeconds counts from the start of the process.
+	UptimeSeconds float64   `json:"uptime_seconds"`
+	VBuckets      []VBucket `json:"vbuckets"`
+	Disk          Disk      `json:"disk"`
+}
+
+// VBucket is the state of one vBucket on the node.
+type VBucket struct {
+	Database string `json:"database"`
+	Name     string `json:"vbucket"`
+	// Mode is how the vBucket's log is kept: standalone, raft or slave.
+	Mode string `json:"mode"`
+	// State is what the vBucket is doing, such as serving or bootstrapping.
+	State    string `json:"state"`
+	IsLeader bool   `json:"is_leader"`
+	// Leader is the address of the node that takes writes, "" if unknown.
+	Leader       string `json:"leader"`
+	Term         uint64 `json:"term"`
+	CommitIndex  uint64 `json:"commit_index"`
+	AppliedIndex uint64 `json:"applied_index"`
+	// LagChanges and LagSeconds are how far the vBucket is behind its source;
+	// both are 0 where it owns the log.
+	LagChanges uint64  `json:"lag_changes"`
+	LagSeconds float64 `json:"lag_seconds"`
+	Peers      []Peer  `json:"peers"`
+}
+
+// Peer is another member of a vBucket's cluster, as this node sees it.
+type Peer struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Healthy bool   `json:"healthy"`
+}
+
+// Disk is the file system that the node's data is on; all zero for a node
+// without one. Sizes are bytes.
+type Disk struct {
+	FreeBytes  uint64 `json:"free_bytes"`
+	TotalBytes uint64 `json:"total_bytes"`
+	// ReserveBytes is the free space below which writes are refused.
+	ReserveBytes uint64 `json:"reserve_bytes"`
+}
+
+// Check is one thing that has to be so for a node to be live or ready.
+type Check struct {
+	// Name is shown by ?verbose, such as "engine".
+	Name string
+	// Probe returns nil, or why not. It honours the context's deadline.
+	Probe func(context.Context) error
+}
+
+// checkTimeout bounds a round of checks: a prober gives up about then.
+const checkTimeout = 5 * time.Second
+
+// quick answers load balancers without doing any work.
+func (s *Server) quick(w http.ResponseWriter, _ *http.Request) error {
+	if !s.options.Serving() {
+		return &Error{Status: http.StatusServiceUnavailable, Text: "this node is not serving"}
+	}
+	return writeText(w, http.StatusOK, "ok\n")
+}
+
+// health answers with the whole document; a degraded node still serves.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
+	h := s.options.Health(r.Context())
+	status := http.StatusOK
+	if h.Status == Unhealthy {
+		status = http.StatusServiceUnavailable
+	}
+	// Empty lists are [] to a reader, not null.
+	if h.Reasons == nil {
+		h.Reasons = []string{}
+	}
+	if h.VBuckets == nil {
+		h.VBuckets = []VBucket{}
+	}
+	for i := range h.VBuckets {
+		if h.VBuckets[i].Peers == nil {
+			h.VBuckets[i].Peers = []Peer{}
+		}
+	}
+	return writeJSON(w, status, h)
+}
+
+// checks answers a prober as Kubernetes' own components do: "ok", or one line
+// a check with ?verbose or when one fails.
+func (s *Server) checks(name string, checks []Check) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		defer cancel()
+		lines, passed := "", true
+		for _, c := range checks {
+			if err := c.Probe(ctx); err != nil {
+				lines += "[-]" + c.Name + " failed: " + oneLine(err.Error()) + "\n"
+				passed = false
+			} else {
+				lines += "[+]" + c.Name + " ok\n"
+			}
+		}
+		switch {
+		case !passed:
+			return writeText(w, http.StatusServiceUnavailable, lines+name+" check failed\n")
+		case r.URL.Query().Has("verbose"):
+			return writeText(w, http.StatusOK, lines+name+" check passed\n")
+		default:
+			return writeText(w, http.StatusOK, "ok\n")
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package ops
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// Error is an error with the HTTP status that says it.
+type Error struct {
+	// Status is an HTTP status code, 400 or above.
+	Status int
+	// Text says what was wrong and what to do.
+	Text string
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// handler answers a request, or returns the error to answer with. After an
+// error nothing has been written.
+type handler func(http.ResponseWriter, *http.Request) error
+
+// writeJSON answers with a document.
+func writeJSON(w http.ResponseWriter, status int, document any) error {
+	// Encoded before the header is sent, so that a failure can still be told.
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(document); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	return write(w, status, "application/json", body.Bytes())
+}
+
+// writeText answers with plain text.
+func writeText(w http.ResponseWriter, status int, text string) error {
+	return write(w, status, "text/plain; charset=utf-8", []byte(text))
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body []byte) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	// The client went away: nobody is left to tell.
+	_, _ = w.Write(body)
+	return nil
+}
+
+// fail answers with an error as JSON.
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var known *Error
+	if errors.As(err, &known) {
+		status = known.Status
+	} else if s.options.StatusOf != nil {
+		status = s.options.StatusOf(err)
+	}
+	if err := writeJSON(w, status, map[string]string{"error": err.Error()}); err != nil {
+		s.options.Logger.Error("answering with an error failed", "err", err)
+	}
+}
+
+// oneLine keeps an error's text from looking like further lines of a list.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -1,0 +1,270 @@
+// Package ops is the HTTP server that operators and their tools talk to:
+// health, metrics, profiles and administration. It knows no role: what it
+// shows and does is handed to it as functions.
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Time-outs of the server. There is none on reading a request's body as a
+// whole, since it would end streams too; see readBody.
+const (
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = time.Minute
+	writeTimeout   = 30 * time.Second
+	maxHeaderBytes = 32 << 10
+	// shutdownTimeout is how long Run lets running requests finish.
+	shutdownTimeout = 5 * time.Second
+)
+
+// Options are what the server shows and does. Functions are called from many
+// goroutines at once.
+type Options struct {
+	// Logger takes what the server logs; every administrative call is.
+	Logger *slog.Logger
+	// Gatherer is where metrics come from.
+	Gatherer prometheus.Gatherer
+	// Serving answers /health/quick; it must be cheap.
+	Serving func() bool
+	// Health answers /health.
+	Health func(context.Context) Health
+	// Live and Ready are the checks of /livez and /readyz.
+	Live, Ready []Check
+	// Views answer GET requests, Actions POST requests, by path, such as
+	// "/admin/cluster/status" and "/admin/backup".
+	Views   map[string]View
+	Actions map[string]Action
+	// Handlers answer every request below their paths, whatever the method.
+	Handlers map[string]http.Handler
+	// Vars are shown in /debug/vars, by name.
+	Vars map[string]func() any
+	// Pprof serves profiles below /debug/pprof/.
+	Pprof bool
+	// StatusOf gives the HTTP status of an error of a View or Action that is
+	// not an *Error; nil makes all of them 500.
+	StatusOf func(error) int
+}
+
+// Server is the HTTP server.
+type Server struct {
+	options     Options
+	listener    net.Listener
+	mux         *http.ServeMux
+	http        *http.Server
+	crossOrigin *http.CrossOriginProtection
+	paths       []string      // for the index
+	streams     chan struct{} // holds an element an open stream
+	stopping    chan struct{} // closed once: streams end
+	stop        sync.Once
+}
+
+// New makes a server on a listener, which it owns unless it fails. It serves
+// nothing before Run.
+func New(ln net.Listener, o Options) (*Server, error) {
+	switch {
+	case ln == nil:
+		return nil, errors.New("ops: no listener")
+	case o.Logger == nil, o.Gatherer == nil, o.Serving == nil, o.Health == nil:
+		return nil, errors.New("ops: Logger, Gatherer, Serving and Health must be set")
+	}
+	s := &Server{
+		options:     o,
+		listener:    ln,
+		mux:         http.NewServeMux(),
+		crossOrigin: http.NewCrossOriginProtection(),
+		streams:     make(chan struct{}, maxStreams),
+		stopping:    make(chan struct{}),
+	}
+	if err := s.register(); err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           s.mux,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout, // who needs longer extends its own: see setWriteDeadline
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+	}
+	return s, nil
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Handler returns what the server serves, for tests and for other servers.
+func (s *Server) Handler() http.Handler { return s.mux }
+
+// Run serves until the context ends, then lets running requests finish for a
+// few seconds; or until Close. It returns nil on either.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return closedIsFine(err)
+	case <-ctx.Done():
+	}
+	s.endStreams()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(grace); err != nil {
+		s.options.Logger.Warn("some HTTP requests were cut off", "err", err)
+		_ = s.http.Close() // what could not be closed is closed now
+	}
+	return closedIsFine(<-served)
+}
+
+// Close stops the server at once and releases the listener, whether or not
+// Run was called. It may be called again.
+func (s *Server) Close() error {
+	s.endStreams()
+	// Before Run the listener is not the HTTP server's to close; after it, it
+	// is closed already.
+	for _, closer := range []io.Closer{s.http, s.listener} {
+		if err := closer.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("close the HTTP server: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) endStreams() { s.stop.Do(func() { close(s.stopping) }) }
+
+// closedIsFine drops the error that serving ends with when it is told to.
+func closedIsFine(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve HTTP: %w", err)
+}
+
+// register puts every path on the mux.
+func (s *Server) register() (err error) {
+	taken := make(map[string]bool)
+	claim := func(path string) {
+		if taken[path] || !strings.HasPrefix(path, "/") {
+			err = errors.Join(err, fmt.Errorf("ops: path %q is taken or does not begin with a slash", path))
+		}
+		taken[path] = true
+	}
+	own := map[string]handler{
+		"/health/quick":   s.quick,
+		"/health":         s.health,
+		"/livez":          s.checks("livez", s.options.Live),
+		"/readyz":         s.checks("readyz", s.options.Ready),
+		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})),
+		"/metrics/json":   s.metricsJSON,
+		"/metrics/stream": s.metricsStream,
+		"/debug/vars":     s.vars,
+	}
+	for path, h := range own {
+		claim(path)
+		s.get(path, h)
+	}
+	claim("/")
+	if s.options.Pprof {
+		claim("/debug/pprof/")
+		s.registerPprof()
+	}
+	for path := range s.options.Views {
+		claim(path)
+	}
+	for path := range s.options.Actions {
+		claim(path)
+	}
+	for path := range s.options.Handlers {
+		claim(path)
+	}
+	if err != nil {
+		return err
+	}
+	for path, v := range s.options.Views {
+		s.get(path, view(v))
+	}
+	for path, action := range s.options.Actions {
+		s.handle(path, http.MethodPost, s.act(path, action))
+	}
+	for path, h := range s.options.Handlers {
+		s.mux.Handle(path, h)
+		s.paths = append(s.paths, path)
+	}
+	slices.Sort(s.paths)
+	s.mux.Handle("/", s.answer(http.MethodGet, s.index))
+	return nil
+}
+
+// get registers a path that is read.
+func (s *Server) get(path string, h handler) {
+	s.handle(path, http.MethodGet, h)
+	s.paths = append(s.paths, path)
+}
+
+func (s *Server) handle(path, method string, h handler) { s.mux.Handle(path, s.answer(method, h)) }
+
+// answer runs a handler for one method (and HEAD, where that is GET), and
+// answers with its error if it has one.
+func (s *Server) answer(method string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		allow := method
+		if method == http.MethodGet {
+			allow = "GET, HEAD"
+		}
+		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
+			w.Header().Set("Allow", allow)
+			s.fail(w, &Error{Status: http.StatusMethodNotAllowed, Text: "this path takes " + allow + " only"})
+			return
+		}
+		if err := h(w, r); err != nil {
+			s.fail(w, err)
+		}
+	})
+}
+
+// wrap makes a handler of one that answers errors itself.
+func wrap(h http.Handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		h.ServeHTTP(w, r)
+		return nil
+	}
+}
+
+// setWriteDeadline bounds the time until the response is out; 0 is no bound.
+func setWriteDeadline(w http.ResponseWriter, d time.Duration) {
+	var deadline time.Time
+	if d > 0 {
+		deadline = time.Now().Add(d)
+	}
+	// Recorders in tests and wrapped writers may not know deadlines.
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
+}
+
+// index is a page of links; everything else unknown is an error.
+func (s *Server) index(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Path != "/" {
+		return &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"}
+	}
+	var page strings.Builder
+	page.WriteString("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dkvsrv</title></head><body>\n<h1>dkvsrv</h1>\n<ul>\n")
+	for _, path := range s.paths {
+		p := html.EscapeString(path)
+		page.WriteString(`<li><a href="` + p + `">` + p + "</a></li>\n")
+	}
+	page.WriteString("</ul>\n</body></html>\n")
+	return write(w, http.StatusOK, "text/html; charset=utf-8", []byte(page.String()))
+}

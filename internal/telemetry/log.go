@@ -1,0 +1,38 @@
+// Package telemetry sets up what a process says about itself: its log and its
+// metrics registry. Both are made here and handed to the components; nothing
+// is global.
+package telemetry
+
+import (
+	"io"
+	"log/slog"
+)
+
+// LogOptions say where the log goes and in what form.
+type LogOptions struct {
+	// Writer takes a line a record, each in one call of Write.
+	Writer io.Writer
+	// JSON writes an object a line for collectors, instead of text for people.
+	JSON bool
+	// Level is the least severe level that is logged. A *slog.LevelVar can be
+	// changed while the logger is in use; nil is Info.
+	Level slog.Leveler
+	// Node is the node's name, an attribute of every line; "" leaves it out.
+	Node string
+}
+
+// NewLogger returns a logger; it is safe for concurrent use.
+func NewLogger(o LogOptions) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.Level}
+	var handler slog.Handler
+	if o.JSON {
+		handler = slog.NewJSONHandler(o.Writer, options)
+	} else {
+		handler = slog.NewTextHandler(o.Writer, options)
+	}
+	logger := slog.New(handler)
+	if o.Node != "" {
+		logger = logger.With("node", o.Node)
+	}
+	return logger
+}

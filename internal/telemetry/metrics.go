@@ -1,0 +1,31 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// NewRegistry returns a registry with the metrics that every process has: the
+// Go run time's, the process's own, and dkv_build_info, which is always 1 and
+// carries the build in its labels.
+func NewRegistry(build version.Info) *prometheus.Registry {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dkv_build_info",
+		Help: "Always 1; the labels say which build is running.",
+		ConstLabels: prometheus.Labels{
+			"version":    build.Version,
+			"go_version": build.GoVersion,
+			"revision":   build.Revision,
+		},
+	})
+	info.Set(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		info,
+	)
+	return registry
+}
