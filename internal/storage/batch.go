@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -27,6 +28,7 @@ type Batch struct {
 
 const (
 	batchHeader = 12
+	maxKept     = 4 << 20
 
 	tagDelete           = 0x00
 	tagPut              = 0x01
@@ -58,8 +60,12 @@ func (b *Batch) Delete(s Space, key []byte) {
 }
 
 // DeleteRange removes all keys from start (inclusive) to end (exclusive). Both
-// must be given.
+// must be given. A range without keys between them adds nothing to the batch:
+// RocksDB would log an inverted one first and then fail on it, at every open.
 func (b *Batch) DeleteRange(s Space, start, end []byte) {
+	if bytes.Compare(start, end) >= 0 {
+		return
+	}
 	b.begin(s, tagDeleteRange, tagSpaceDeleteRange)
 	b.appendBytes(start)
 	b.appendBytes(end)
@@ -71,8 +77,12 @@ func (b *Batch) Count() int { return int(b.count) }
 // Size is the number of bytes of the batch as written.
 func (b *Batch) Size() int { return len(b.rep) }
 
-// Reset empties the batch and keeps its memory.
+// Reset empties the batch and keeps its memory, unless that has grown beyond
+// what most batches need.
 func (b *Batch) Reset() {
+	if cap(b.rep) > maxKept {
+		b.rep = nil
+	}
 	b.rep = b.rep[:0]
 	b.count = 0
 }

@@ -1,0 +1,49 @@
+package badger_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+	"github.com/dkvdb/dkv/internal/storage/enginetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func onDisk() enginetest.Factory {
+	return enginetest.Factory{
+		Open: func(dir string) (storage.Engine, error) {
+			return open(badger.Options{Dir: dir, BlockCacheBytes: 1 << 20})
+		},
+		Durable: true,
+		Tables:  "*.sst",
+	}
+}
+
+func diskless() enginetest.Factory {
+	f := onDisk()
+	return enginetest.Factory{
+		Open: func(string) (storage.Engine, error) {
+			return open(badger.Options{Diskless: true, BlockCacheBytes: 1 << 20})
+		},
+		OpenCheckpoint: f.Open,
+	}
+}
+
+// open keeps a nil *Engine out of the interface.
+func open(opts badger.Options) (storage.Engine, error) {
+	e, err := badger.Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func TestOnDisk(t *testing.T)   { enginetest.Run(t, onDisk()) }
+func TestDiskless(t *testing.T) { enginetest.Run(t, diskless()) }
+func TestCrash(t *testing.T)    { enginetest.RunCrash(t, onDisk()) }
+
+func BenchmarkOnDisk(b *testing.B)   { enginetest.Bench(b, onDisk()) }
+func BenchmarkDiskless(b *testing.B) { enginetest.Bench(b, diskless()) }

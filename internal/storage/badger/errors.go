@@ -1,0 +1,43 @@
+package badger
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	bdg "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/y"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// mapped wraps an error of Badger's so that it is one of storage's where there
+// is a fitting one.
+func mapped(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bdg.ErrDBClosed), errors.Is(err, bdg.ErrBlockedWrites):
+		return fmt.Errorf("%w: %w", storage.ErrClosed, err)
+	case errors.Is(err, bdg.ErrTxnTooBig):
+		return fmt.Errorf("%w: %w", storage.ErrTooLarge, err)
+	case errors.Is(err, y.ErrChecksumMismatch):
+		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+	case isNoSpace(err):
+		return fmt.Errorf("%w: %w", storage.ErrNoSpace, err)
+	default:
+		return err
+	}
+}
+
+// isNoSpace also looks at the text, because Badger formats some errors of the
+// system with %v instead of wrapping them.
+func isNoSpace(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error()) {
+			return true
+		}
+	}
+	return false
+}

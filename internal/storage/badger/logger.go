@@ -1,0 +1,30 @@
+package badger
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	bdg "github.com/dgraph-io/badger/v4"
+)
+
+// logger lets Badger speak through slog.
+type logger struct{ log *slog.Logger }
+
+var _ bdg.Logger = logger{}
+
+func (l logger) Errorf(format string, args ...any)   { l.say(slog.LevelError, format, args) }
+func (l logger) Warningf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
+
+// Infof is debug to us: it tells of every table and compaction.
+func (l logger) Infof(format string, args ...any)  { l.say(slog.LevelDebug, format, args) }
+func (l logger) Debugf(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
+
+func (l logger) say(level slog.Level, format string, args []any) {
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.log.Log(context.Background(), level, "badger: "+text)
+}

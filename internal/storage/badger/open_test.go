@@ -1,0 +1,214 @@
+package badger_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+)
+
+// mustOpen opens an engine until the test ends.
+func mustOpen(t *testing.T, opts badger.Options) *badger.Engine {
+	t.Helper()
+	e, err := badger.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func put(t *testing.T, e storage.Engine, key string, value []byte) {
+	t.Helper()
+	var b storage.Batch
+	b.Put(storage.Data, []byte(key), value)
+	if err := e.Write(&b, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantValue(t *testing.T, e storage.Reader, key string, want []byte) {
+	t.Helper()
+	got, found, err := e.Get(storage.Data, []byte(key))
+	if err != nil || !found || string(got) != string(want) {
+		t.Fatalf("Get(%s): %d bytes, %v, %v; want %d bytes", key, len(got), found, err, len(want))
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	for name, opts := range map[string]badger.Options{
+		"no folder":             {},
+		"diskless with folder":  {Diskless: true, Dir: t.TempDir()},
+		"negative block cache":  {Dir: t.TempDir(), BlockCacheBytes: -1},
+		"diskless, bad caching": {Diskless: true, BlockCacheBytes: -1},
+	} {
+		if _, err := badger.Open(opts); !errors.Is(err, storage.ErrBadOptions) {
+			t.Errorf("%s: %v, want ErrBadOptions", name, err)
+		}
+	}
+}
+
+// wantOpenError checks that opening fails as it should, in one line that names
+// what is wrong.
+func wantOpenError(t *testing.T, dir string, want error, says string) {
+	t.Helper()
+	e, err := badger.Open(badger.Options{Dir: dir})
+	if err == nil {
+		_ = e.Close()
+		t.Fatalf("Open succeeds, want %v", want)
+	}
+	if want != nil && !errors.Is(err, want) {
+		t.Errorf("Open: %v, want %v", err, want)
+	}
+	if !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Open: %q, want one line about %q", err, says)
+	}
+}
+
+func TestOpenOfFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantOpenError(t, path, nil, path)
+}
+
+func TestOpenOfOtherEngine(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "CURRENT"), []byte("MANIFEST-000004\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantOpenError(t, dir, storage.ErrBadOptions, "RocksDB")
+}
+
+// closedEngine leaves a directory with one table.
+func closedEngine(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	e := mustOpen(t, badger.Options{Dir: dir})
+	for i := range 100 {
+		put(t, e, fmt.Sprintf("k%03d", i), []byte(strings.Repeat("v", 100)))
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestLostManifest(t *testing.T) {
+	dir := closedEngine(t)
+	if err := os.Remove(filepath.Join(dir, "MANIFEST")); err != nil {
+		t.Fatal(err)
+	}
+	wantOpenError(t, dir, storage.ErrCorrupt, "MANIFEST")
+	if tables, _ := filepath.Glob(filepath.Join(dir, "*.sst")); len(tables) == 0 {
+		t.Error("the tables were removed")
+	}
+}
+
+func TestDamagedManifest(t *testing.T) {
+	for _, at := range []int{0, 5, 12, 20} {
+		dir := closedEngine(t)
+		flip(t, filepath.Join(dir, "MANIFEST"), at)
+		wantOpenError(t, dir, storage.ErrCorrupt, "MANIFEST")
+	}
+}
+
+func TestLostTable(t *testing.T) {
+	dir := closedEngine(t)
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	if err := os.Remove(tables[0]); err != nil {
+		t.Fatal(err)
+	}
+	wantOpenError(t, dir, storage.ErrCorrupt, filepath.Base(tables[0]))
+}
+
+// TestUnbornLogs has files that a crash between creating and sizing them
+// leaves.
+func TestUnbornLogs(t *testing.T) {
+	dir := closedEngine(t)
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := mustOpen(t, badger.Options{Dir: dir})
+	wantValue(t, e, "k042", []byte(strings.Repeat("v", 100)))
+}
+
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[at] ^= 0x55
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReserve(t *testing.T) {
+	e := mustOpen(t, badger.Options{Dir: t.TempDir(), ReserveBytes: 1 << 60})
+	var b storage.Batch
+	b.Put(storage.Data, []byte("k"), []byte("v"))
+	for range 2 { // and it is not the end of the engine
+		if err := e.Write(&b, true); !errors.Is(err, storage.ErrNoSpace) {
+			t.Fatalf("Write: %v, want ErrNoSpace", err)
+		}
+	}
+	if _, found, err := e.Get(storage.Data, []byte("k")); err != nil || found {
+		t.Errorf("Get after a refused write: %v, %v", found, err)
+	}
+}
+
+// TestLimits has the largest batches that are accepted, and ones just above.
+func TestLimits(t *testing.T) {
+	dir := t.TempDir()
+	for name, opts := range map[string]badger.Options{"disk": {Dir: dir}, "diskless": {Diskless: true}} {
+		t.Run(name, func(t *testing.T) {
+			e := mustOpen(t, opts)
+			var b storage.Batch
+			for i := range badger.MaxBatchOps {
+				b.Put(storage.Changelog, fmt.Appendf(nil, "k%06d", i), []byte("v"))
+			}
+			write := func(want error) {
+				t.Helper()
+				if err := e.Write(&b, false); !errors.Is(err, want) {
+					t.Fatalf("Write: %v, want %v", err, want)
+				}
+			}
+			write(nil)
+			b.Put(storage.Data, []byte("extra"), nil)
+			write(storage.ErrTooLarge)
+
+			b.Reset()
+			b.DeleteRange(storage.Changelog, []byte("k"), []byte("l"))
+			b.Put(storage.Data, []byte("extra"), nil)
+			write(storage.ErrTooLarge) // the range has MaxBatchOps keys
+			b.Reset()
+			b.DeleteRange(storage.Changelog, []byte("k000001"), []byte("l"))
+			b.Put(storage.Data, []byte("extra"), []byte("v"))
+			write(nil)
+
+			b.Reset()
+			value := make([]byte, badger.MaxBatchBytes/8)
+			for i := range 7 {
+				b.Put(storage.Data, fmt.Appendf(nil, "large%d", i), value)
+			}
+			b.Put(storage.Data, []byte("filler"), value[:badger.MaxBatchBytes-b.Size()-16])
+			write(nil)
+			wantValue(t, e, "large6", value)
+			b.Put(storage.Data, []byte("one more"), value)
+			write(storage.ErrTooLarge)
+		})
+	}
+}

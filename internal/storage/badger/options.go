@@ -1,0 +1,122 @@
+package badger
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	bdg "github.com/dgraph-io/badger/v4"
+	bopt "github.com/dgraph-io/badger/v4/options"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+const (
+	// DefaultBlockCacheBytes is the default of Options.BlockCacheBytes.
+	DefaultBlockCacheBytes = 64 << 20
+	// DefaultReserveBytes is the default of Options.ReserveBytes.
+	DefaultReserveBytes = 256 << 20
+	// DefaultVerifyInterval is the default of Options.VerifyInterval.
+	DefaultVerifyInterval = 24 * time.Hour
+
+	// MaxBatchBytes is the largest Size of a batch that is written; a larger
+	// one gets storage.ErrTooLarge.
+	MaxBatchBytes = 11 << 20
+	// MaxBatchOps is how many puts and deletes a batch may come to, counting
+	// every key that a range delete finds.
+	MaxBatchOps = 120_000
+)
+
+const (
+	// memtableBytes is the size of a memory table. Badger takes 15 % of it for
+	// the largest transaction, in bytes and, at 96 bytes each, in entries: 80
+	// MiB make 12 MiB and 131 072. A log is replayed into one memory table, so
+	// the size must never be less than that which the log was written with:
+	// hence no option.
+	memtableBytes = 80 << 20
+	// valueThreshold is where Badger would move a value to its value log. It
+	// is the greatest that Badger accepts; maxInline keeps values below it.
+	valueThreshold = 1 << 20
+	// valueLogBytes is the nominal size of the value log, which stays empty.
+	valueLogBytes = 16 << 20
+	blockBytes    = 4 << 10
+	// compactors is the least that Badger accepts.
+	compactors = 2
+)
+
+// Options say how to open an engine. The zero value of each field stands for
+// its default.
+type Options struct {
+	// Dir is the engine's directory, which is made where it is missing. It
+	// must be "" for a diskless engine.
+	Dir string
+	// Diskless keeps everything in memory; it is lost at Close.
+	Diskless bool
+	// BlockCacheBytes bounds the cache of uncompressed blocks.
+	BlockCacheBytes int64
+	// ReserveBytes is how much of the file system has to stay free: with less,
+	// writes get storage.ErrNoSpace. Badger writes through memory maps, for
+	// which a full disk is a fatal signal instead of an error, so there must
+	// be room at all times for what it flushes and compacts by itself. Set it
+	// lower for small data only. Negative turns the check off.
+	ReserveBytes int64
+	// VerifyInterval is the time between verifications of all tables in the
+	// background. Negative turns them off.
+	VerifyInterval time.Duration
+	// Logger gets what Badger says: its warnings and errors as such, the rest
+	// as debug. nil discards it.
+	Logger *slog.Logger
+}
+
+// Validate tells whether the options can be used; its errors wrap
+// storage.ErrBadOptions.
+func (o Options) Validate() error {
+	switch {
+	case o.Diskless && o.Dir != "":
+		return fmt.Errorf("%w: a diskless engine has no folder, but %s is given", storage.ErrBadOptions, o.Dir)
+	case !o.Diskless && o.Dir == "":
+		return fmt.Errorf("%w: no folder is given", storage.ErrBadOptions)
+	case o.BlockCacheBytes < 0:
+		return fmt.Errorf("%w: block cache of %d bytes", storage.ErrBadOptions, o.BlockCacheBytes)
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.BlockCacheBytes == 0 {
+		o.BlockCacheBytes = DefaultBlockCacheBytes
+	}
+	if o.ReserveBytes == 0 {
+		o.ReserveBytes = DefaultReserveBytes
+	}
+	if o.VerifyInterval == 0 {
+		o.VerifyInterval = DefaultVerifyInterval
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// badger translates the options.
+func (o Options) badger() bdg.Options {
+	return bdg.DefaultOptions(o.Dir).
+		WithInMemory(o.Diskless).
+		WithLogger(logger{o.Logger}).
+		WithSyncWrites(true).
+		WithDetectConflicts(false). // one writer at a time
+		WithNumVersionsToKeep(1).
+		WithMemTableSize(memtableBytes).
+		WithNumMemtables(1). // waiting to be flushed, beside the active one
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(valueLogBytes).
+		WithBlockSize(blockBytes).
+		WithBlockCacheSize(o.BlockCacheBytes).
+		WithIndexCacheSize(0). // indices are read where they are mapped
+		WithCompression(bopt.Snappy).
+		WithChecksumVerificationMode(bopt.OnBlockRead).
+		WithVerifyValueChecksum(true).
+		WithNumCompactors(compactors).
+		WithMetricsEnabled(false).
+		WithBypassLockGuard(true) // lock.go holds the lock
+}
