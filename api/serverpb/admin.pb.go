@@ -1061,10 +1061,11 @@ func (x *RegionInfo) GetHttpAddress() string {
 }
 
 type NodeStatusResponse struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	NodeId   string                 `protobuf:"bytes,1,opt,name=nodeId,proto3" json:"nodeId,omitempty"`
-	NodeName string                 `protobuf:"bytes,2,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
-	Version  string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DKVCluster.ListNodes, in decimal.
+	NodeId   string `protobuf:"bytes,1,opt,name=nodeId,proto3" json:"nodeId,omitempty"`
+	NodeName string `protobuf:"bytes,2,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
+	Version  string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
 	// none, master, slave or discovery.
 	Role        string `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`
 	Engine      string `protobuf:"bytes,5,opt,name=engine,proto3" json:"engine,omitempty"`
@@ -1074,6 +1075,7 @@ type NodeStatusResponse struct {
 	// Seconds since the process started.
 	Uptime        uint64           `protobuf:"varint,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
 	VBuckets      []*VBucketStatus `protobuf:"bytes,10,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	ClusterId     string           `protobuf:"bytes,11,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1176,6 +1178,13 @@ func (x *NodeStatusResponse) GetVBuckets() []*VBucketStatus {
 		return x.VBuckets
 	}
 	return nil
+}
+
+func (x *NodeStatusResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
 }
 
 type VBucketStatus struct {
@@ -1533,7 +1542,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x0fnexusClusterUrl\x18\a \x01(\tH\x01R\x0fnexusClusterUrl\x88\x01\x01\x12 \n" +
 	"\vhttpAddress\x18\b \x01(\tR\vhttpAddressB\r\n" +
 	"\v_masterHostB\x12\n" +
-	"\x10_nexusClusterUrl\"\xb7\x02\n" +
+	"\x10_nexusClusterUrl\"\xd5\x02\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -1545,7 +1554,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\vhttpAddress\x18\b \x01(\tR\vhttpAddress\x12\x16\n" +
 	"\x06uptime\x18\t \x01(\x04R\x06uptime\x127\n" +
 	"\bvBuckets\x18\n" +
-	" \x03(\v2\x1b.dkv.serverpb.VBucketStatusR\bvBuckets\"\xa7\x03\n" +
+	" \x03(\v2\x1b.dkv.serverpb.VBucketStatusR\bvBuckets\x12\x1c\n" +
+	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xa7\x03\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +

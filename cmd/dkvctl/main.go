@@ -1,0 +1,19 @@
+// Dkvctl is the command line of DKV: it reads and writes keys, operates nodes
+// and generates load. `dkvctl -help` lists what it can do.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dkvdb/dkv/internal/ctl"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process the hard way.
+	context.AfterFunc(ctx, stop)
+	os.Exit(ctl.Main(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+}

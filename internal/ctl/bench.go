@@ -1,0 +1,229 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Defaults of -bench that depend on other options.
+const (
+	maxDefaultConnections = 8
+	ledgerKeySize         = 32
+)
+
+func runBench(ctx context.Context, s *session, args []string) error {
+	switch {
+	case s.serveEcho != "" && s.serveFsync != "":
+		return usagef("-serveEcho and -serveFsync are two servers: start them one by one")
+	case s.serveEcho != "" && len(args) > 0:
+		return usagef("-serveEcho takes no argument")
+	case s.serveEcho != "":
+		return s.serveReference(ctx, s.serveEcho, bench.ServeEcho)
+	case s.serveFsync != "" && len(args) != 1:
+		return usagef("-serveFsync needs a folder to write to: dkvctl -bench -serveFsync HOST:PORT FOLDER")
+	case s.serveFsync != "":
+		return s.serveReference(ctx, s.serveFsync, func(ctx context.Context, l net.Listener) error {
+			return bench.ServeFsync(ctx, l, args[0])
+		})
+	case len(args) == 1 && strings.EqualFold(args[0], "check"):
+		return s.checkLedger(ctx)
+	}
+	cfg, err := s.benchConfig(args)
+	if err != nil {
+		return err
+	}
+	return s.measure(ctx, cfg)
+}
+
+// benchConfig completes the configuration by what depends on the operation.
+func (s *session) benchConfig(args []string) (bench.Config, error) {
+	cfg := s.options.bench
+	if len(args) == 1 {
+		op, err := bench.ParseOperation(args[0])
+		if err != nil {
+			return cfg, usagef("%v, check", err)
+		}
+		cfg.Operation = op
+	}
+	cfg.Timeout = s.timeout
+	cfg.Linearizable = s.level == kv.Linearizable
+	cfg.Preload = cfg.Operation.Reads()
+	if s.preload != nil {
+		cfg.Preload = *s.preload
+	}
+	if s.given["count"] && !s.given["duration"] {
+		cfg.Duration = 0
+	}
+	if s.ledger != "" && !s.given["keySize"] {
+		cfg.KeySize = ledgerKeySize
+	}
+	if s.ledger != "" && !s.given["warmup"] {
+		cfg.Warmup = 0 // so that the ledger holds what the result counts
+	}
+	if s.ledger != "" && s.reference != "" {
+		return cfg, usagef("-ledger and -ref do not go together: a ledger belongs to one database")
+	}
+	if s.ledger != "" && cfg.Operation != bench.Put {
+		return cfg, usagef("-ledger needs the operation put or check")
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, &usageError{err.Error()}
+	}
+	return cfg, nil
+}
+
+func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
+	if s.ledger != "" {
+		if cfg.Ledger, err = bench.OpenLedger(s.ledger); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, cfg.Ledger.Close()) }()
+	}
+	target, closeTarget, err := s.benchTarget(ctx, cfg.Workers, s.addrs)
+	if err != nil {
+		return err
+	}
+	defer closeTarget()
+	progress := bench.Progress{Out: s.stderr, Interval: s.options.progress}
+	if s.reference == "" {
+		result, err := bench.Run(ctx, cfg, target, progress)
+		return s.benchResult(result, err)
+	}
+	reference, closeReference, err := s.benchTarget(ctx, cfg.Workers, []string{s.reference})
+	if err != nil {
+		return err
+	}
+	defer closeReference()
+	c, err := bench.Compare(ctx, cfg, reference, target, s.rounds, progress)
+	if err != nil {
+		return err
+	}
+	if err := s.printBench(c); err != nil {
+		return err
+	}
+	if c.Reference.Throughput.Min == 0 || c.Target.Throughput.Min == 0 {
+		return errors.New("in some round no operation succeeded")
+	}
+	return nil
+}
+
+// benchTarget makes connections to the addresses, in turn. All addresses have
+// to answer: a load generator that silently left one out would measure
+// something else.
+func (s *session) benchTarget(ctx context.Context, workers int, addrs []string) (bench.Target, func(), error) {
+	n := s.connections
+	if n == 0 {
+		n = max(min(workers, maxDefaultConnections), len(addrs))
+	}
+	target := bench.Target{Name: strings.Join(addrs, ",")}
+	var conns []*grpc.ClientConn
+	closeAll := func() {
+		for _, conn := range conns {
+			conn.Close() // its only error is that it was closed before
+		}
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	for i := range n {
+		addr := addrs[i%len(addrs)]
+		conn, err := s.newConn(addr)
+		if err == nil {
+			conns = append(conns, conn)
+			err = awaitReady(dialCtx, conn, addr)
+		}
+		if err != nil {
+			closeAll()
+			return target, nil, err
+		}
+		target.Conns = append(target.Conns, conn)
+	}
+	return target, closeAll, nil
+}
+
+// benchResult prints what was measured, even where the run ended early.
+func (s *session) benchResult(result *bench.Result, err error) error {
+	if result == nil && errors.Is(err, context.Canceled) {
+		return errors.New("interrupted before anything was measured")
+	}
+	if result == nil {
+		return err
+	}
+	if printErr := s.printBench(result); printErr != nil {
+		return printErr
+	}
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted: the result covers only a part of the run")
+	}
+	if err == nil && result.Operations == 0 {
+		return errors.New("no operation succeeded")
+	}
+	return err
+}
+
+// report is a result of the load generator.
+type report interface {
+	WriteText(io.Writer) error
+}
+
+func (s *session) printBench(r report) error {
+	if s.out.json {
+		return s.out.value(r)
+	}
+	return r.WriteText(s.out.w)
+}
+
+func (s *session) checkLedger(ctx context.Context) error {
+	if s.ledger == "" {
+		return usagef("-bench check needs -ledger FILE")
+	}
+	workers := min(s.options.bench.Workers, maxDefaultConnections)
+	target, closeTarget, err := s.benchTarget(ctx, workers, s.addrs)
+	if err != nil {
+		return err
+	}
+	defer closeTarget()
+	result, err := bench.Check(ctx, s.ledger, target, workers, s.timeout)
+	if err != nil {
+		return err
+	}
+	if s.out.json {
+		err = s.out.value(result)
+	} else {
+		err = s.out.line(fmt.Sprintf("%d acknowledged, %d lost", result.Acknowledged, result.Lost))
+	}
+	if err == nil && result.Lost > 0 {
+		return fmt.Errorf("acknowledged writes were lost, such as %s", strings.Join(result.Examples, ", "))
+	}
+	return err
+}
+
+// serveReference runs a reference server until the process is interrupted. The
+// result of the command is the address.
+func (s *session) serveReference(ctx context.Context, addr string, serve func(context.Context, net.Listener) error) error {
+	l, err := bench.Listen(addr)
+	if err != nil {
+		return err
+	}
+	if s.out.json {
+		err = s.out.document(func(o *object) { o.str("address", l.Addr().String()) })
+	} else {
+		err = s.out.line(l.Addr().String())
+	}
+	if err == nil {
+		err = s.out.w.Flush()
+	}
+	if err != nil {
+		l.Close()
+		return fmt.Errorf("cannot write the result: %w", err)
+	}
+	return serve(ctx, l)
+}

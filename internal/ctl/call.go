@@ -1,0 +1,162 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// effect tells whether a request changes anything, which decides whether it
+// may be sent twice.
+type effect bool
+
+const (
+	reads   effect = false
+	mutates effect = true
+)
+
+// call runs request against the addresses in turn until one serves it. It goes
+// on to the next address only where nothing can have happened yet: there was no
+// connection, or the server is unavailable and either nothing was to be changed
+// or the server says that nothing was.
+//
+// The time limit holds for each request; connecting to all addresses together
+// has the same limit.
+func (s *session) call(ctx context.Context, e effect, request func(context.Context, *grpc.ClientConn) error) error {
+	dialUntil := time.Now().Add(s.timeout)
+	var failures []error
+	for i, addr := range s.addrs {
+		err := s.callOne(ctx, addr, time.Until(dialUntil)/time.Duration(len(s.addrs)-i), e, request)
+		if err == nil || !mayTryNext(err, e) || ctx.Err() != nil {
+			return err
+		}
+		failures = append(failures, err)
+	}
+	return joinFailures(failures)
+}
+
+func (s *session) callOne(ctx context.Context, addr string, dialLimit time.Duration, e effect,
+	request func(context.Context, *grpc.ClientConn) error) error {
+	dialCtx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	conn, err := s.connect(dialCtx, addr)
+	if err != nil {
+		return err
+	}
+	callCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return explain(request(callCtx, conn), addr, s.timeout, e)
+}
+
+// requestError is a failed request, worded for people.
+type requestError struct {
+	addr    string
+	code    codes.Code
+	outcome kv.Outcome // of a mutation
+	text    string
+}
+
+func (e *requestError) Error() string { return e.text }
+
+// explain words the error of a request. What the server said stays as it is;
+// what gRPC says on our side gets the address and, after a mutation, the
+// warning that it may have happened.
+func explain(err error, addr string, timeout time.Duration, e effect) error {
+	var local *localError
+	if err == nil || errors.As(err, &local) {
+		return err
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	outcome, said := saidOutcome(st.Message())
+	re := &requestError{addr: addr, code: st.Code(), outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
+	switch st.Code() {
+	case codes.Unimplemented:
+		re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
+		return re
+	case codes.DeadlineExceeded:
+		if !said {
+			re.text = fmt.Sprintf("%s did not answer within %s: is it overloaded or stuck? -timeout allows more time", addr, timeout)
+		}
+	case codes.Unavailable, codes.Unknown, codes.Internal, codes.Canceled:
+		if !said {
+			re.text = fmt.Sprintf("%s: %s", addr, re.text)
+		}
+	default:
+		return re
+	}
+	if e == mutates {
+		re.outcome = outcome
+		if !said {
+			re.text += "; " + outcome.String() + ": the write may have landed or may still land"
+		}
+	}
+	return re
+}
+
+// saidOutcome finds the outcome of a mutation in a server's message, which names
+// it in brackets or at the end. Of two, the one that promises less counts.
+func saidOutcome(message string) (outcome kv.Outcome, said bool) {
+	for _, o := range []kv.Outcome{kv.Unknown, kv.NotApplied} {
+		if strings.Contains(message, "("+o.String()+")") || strings.HasSuffix(message, o.String()) {
+			return o, true
+		}
+	}
+	return kv.Unknown, false
+}
+
+// mayTryNext tells whether another address may be asked after err.
+func mayTryNext(err error, e effect) bool {
+	var unreachable *unreachableError
+	if errors.As(err, &unreachable) {
+		return true
+	}
+	var re *requestError
+	if !errors.As(err, &re) || re.code != codes.Unavailable {
+		return false
+	}
+	return e == reads || re.outcome == kv.NotApplied
+}
+
+// joinFailures makes one line of what happened at each address.
+func joinFailures(failures []error) error {
+	if len(failures) == 1 {
+		return failures[0]
+	}
+	texts := make([]string, len(failures))
+	for i, err := range failures {
+		texts[i] = err.Error()
+		var unreachable *unreachableError
+		if errors.As(err, &unreachable) {
+			texts[i] = unreachable.addr + ": " + unreachable.reason
+		}
+	}
+	return fmt.Errorf("none of the %d addresses served the request: %s", len(failures), strings.Join(texts, "; "))
+}
+
+// localError is an error of our own inside a request, such as a failed write
+// to stdout: no reason to ask another server.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// checkStatus turns the status inside a response into an error. Servers mirror
+// their gRPC status there; very old ones may only say it there.
+func checkStatus(st *serverpb.Status) error {
+	if st.GetCode() == 0 {
+		return nil
+	}
+	return status.Errorf(codes.Unknown, "%s", st.GetMessage())
+}

@@ -1,0 +1,118 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// longTimeout bounds commands whose work grows with the size of the database.
+const longTimeout = 10 * time.Minute
+
+// command describes one command: parser, help and tests read the same table.
+type command struct {
+	name     string
+	aliases  []string
+	group    string
+	usage    string // its arguments
+	min, max int    // how many there may be; max < 0 means any number
+	timeout  time.Duration
+	summary  string
+	run      func(ctx context.Context, s *session, args []string) error
+}
+
+func (c *command) synopsis() string {
+	return strings.TrimSpace("dkvctl -" + c.name + " " + c.usage)
+}
+
+func (c *command) counts() string {
+	switch {
+	case c.max < 0:
+		return fmt.Sprintf("%d or more arguments", c.min)
+	case c.max == 0:
+		return "no argument"
+	case c.min == c.max:
+		return fmt.Sprintf("%d argument(s)", c.min)
+	default:
+		return fmt.Sprintf("%d to %d arguments", c.min, c.max)
+	}
+}
+
+func commandTable() []*command {
+	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), otherCommands())
+	for _, c := range table {
+		if c.timeout == 0 {
+			c.timeout = defaultTimeout
+		}
+	}
+	return table
+}
+
+func keyCommands() []*command {
+	return []*command{
+		{name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2, run: runSet,
+			summary: "set a key (-ttl DURATION: for a time; -stdin: the value is read from standard input)"},
+		{name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1, run: runGet,
+			summary: "print the value; exit code 3 where there is no such key"},
+		{name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1, run: runDelete,
+			summary: "delete a key; one that is not there is deleted already"},
+		{name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1, run: runMultiSet,
+			summary: "set several keys at once, all or none"},
+		{name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1, run: runMultiGet,
+			summary: "print key => value for each of the keys that exists"},
+		{name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3, run: runCompareAndSet,
+			summary: `set a key that holds OLD ("": that is absent or empty); exit code 1 where it holds something else`},
+		{name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2, run: runIncrement,
+			summary: "add DELTA (default 1) to an 8-byte counter and print it"},
+	}
+}
+
+func scanCommands() []*command {
+	return []*command{
+		{name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2, run: runIterate,
+			summary: "print key => value in byte order, from the key START on"},
+		{name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2, run: runKeys,
+			summary: "print keys in byte order"},
+		{name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1, run: runWatch,
+			summary: "print changes as they come, until interrupted"},
+	}
+}
+
+func clusterCommands() []*command {
+	return []*command{
+		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, run: runAddNode, summary: "add a node to the Raft cluster"},
+		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, run: runRemoveNode, summary: "remove a node from the Raft cluster"},
+		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes, summary: "list the members of the Raft cluster"},
+		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
+			summary: "list who serves which vBucket, as the discovery registry knows it"},
+		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, run: unsupported("transferLeader"), summary: "make another node the leader"},
+		{name: "stepDown", group: groupCluster, max: 0, run: unsupported("stepDown"), summary: "make the leader give up its place"},
+		{name: "snapshot", group: groupCluster, max: 0, run: unsupported("snapshot"), summary: "take a snapshot now"},
+		{name: "promote", group: groupCluster, max: 0, run: unsupported("promote"), summary: "make a slave the master"},
+	}
+}
+
+func nodeCommands() []*command {
+	return []*command{
+		{name: "status", group: groupNodes, max: 0, run: runStatus,
+			summary: "one line a node; exit code 0 only with a majority alive"},
+		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,
+			summary: "compare the contents of the nodes of -a at the same index"},
+		{name: "pauseWrites", group: groupNodes, max: 0, run: runPauseWrites, summary: "refuse writes from now on, also after a restart"},
+		{name: "resumeWrites", group: groupNodes, max: 0, run: runResumeWrites, summary: "accept writes again"},
+		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runBackup,
+			summary: "copy the database into a new folder below the server's backup-dir"},
+		{name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runRestore,
+			summary: "replace the whole database by a backup"},
+	}
+}
+
+func otherCommands() []*command {
+	return []*command{
+		{name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, run: runBench, summary: "generate load and measure"},
+		{name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, run: runHelp, summary: "explain a command, or list them all"},
+		{name: "version", group: groupOther, max: 0, run: runVersion, summary: "print the version"},
+	}
+}

@@ -1,0 +1,89 @@
+// Package ctl is the command line dkvctl: it parses arguments, connects to
+// the nodes named by -a and runs one command. Results go to stdout and nothing
+// else does; every error is one line on stderr.
+//
+// The load generator behind -bench stands in the package bench below.
+package ctl
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Exit codes of dkvctl.
+const (
+	exitOK       = 0
+	exitFailed   = 1 // the command was understood and failed
+	exitUsage    = 2 // the command line was not understood
+	exitNotFound = 3 // -get of a key that does not exist
+)
+
+// Main runs dkvctl with the arguments after the program's name and returns the
+// exit code. It ends early when ctx is done. lookupEnv is os.LookupEnv or a
+// stand-in.
+func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
+	stdin io.Reader, stdout, stderr io.Writer) int {
+	out := bufio.NewWriterSize(stdout, 64<<10)
+	err := run(ctx, args, lookupEnv, stdin, out, stderr)
+	if flushErr := out.Flush(); flushErr != nil && err == nil {
+		err = fmt.Errorf("cannot write the result: %w", flushErr)
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(stderr, oneLine(err.Error()))
+	return exitCode(err)
+}
+
+func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
+	stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
+	inv, err := parse(args, commandTable(), optionTable())
+	if err != nil {
+		return err
+	}
+	if token, ok := lookupEnv("DKV_TOKEN"); ok && !inv.options.given["token"] {
+		inv.options.token = token
+	}
+	if inv.options.timeout == 0 {
+		inv.options.timeout = inv.command.timeout
+	}
+	s, err := newSession(inv.options, &printer{w: out, json: inv.options.json}, stdin, stderr)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return inv.command.run(ctx, s, inv.args)
+}
+
+// usageError is a command line that was not understood.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// errKeyNotFound is the result of -get for a key that does not exist.
+var errKeyNotFound = errors.New("key not found")
+
+func exitCode(err error) int {
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errKeyNotFound):
+		return exitNotFound
+	default:
+		return exitFailed
+	}
+}
+
+// oneLine keeps an error text on one line whatever a server put into it.
+func oneLine(text string) string {
+	return strings.Join(strings.Fields(text), " ")
+}

@@ -1,0 +1,128 @@
+package ctl
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// closedPort is an address where nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// deafPort accepts connections, as a stopped process does, and says nothing.
+func deafPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
+func TestServerThatIsDown(t *testing.T) {
+	addr := closedPort(t)
+	got := dkvctl(t, addr, "-set", "foo", "bar")
+	expect(t, got, outcome{code: 1, stderr: "cannot reach " + addr + ": dial tcp " + addr + ": connect: connection refused; is dkvsrv running there?"})
+	if strings.Contains(got.stderr, "outcome unknown") {
+		t.Error("nothing was sent, so the outcome is known")
+	}
+}
+
+func TestServerThatSaysNothing(t *testing.T) {
+	addr, began := deafPort(t), time.Now()
+	expect(t, dkvctl(t, addr, "-get", "foo", "-timeout", "200ms"), outcome{code: 1, stderr: "cannot reach " + addr + ": no answer in time"})
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s with a time limit of 200 ms", took)
+	}
+}
+
+func TestNextAddressWhereTheFirstIsDown(t *testing.T) {
+	f := startFake(t)
+	for _, first := range []string{closedPort(t), deafPort(t)} {
+		addrs := first + "," + f.addr
+		expect(t, dkvctl(t, addrs, "-set", "foo", "bar", "-timeout", "1s"), outcome{stdout: "OK\n"})
+		expect(t, dkvctl(t, addrs, "-get", "foo", "-timeout", "1s"), outcome{stdout: "bar\n"})
+		expect(t, dkvctl(t, addrs, "-iter", "*", "-timeout", "1s"), outcome{stdout: "foo => bar\n"})
+	}
+}
+
+func TestAllAddressesDown(t *testing.T) {
+	a, b := closedPort(t), closedPort(t)
+	expect(t, dkvctl(t, a+","+b, "-get", "foo"), outcome{code: 1, stderr: "none of the 2 addresses served the request: " + a + ": dial tcp"})
+}
+
+func TestWhenTheNextAddressIsAsked(t *testing.T) {
+	set, get, iter := []string{"-set", "k", "v"}, []string{"-get", "k"}, []string{"-iter", "k"}
+	tests := []struct {
+		name   string
+		err    error
+		args   []string
+		method string
+		next   bool
+		stderr string
+	}{
+		{"write, not applied", status.Error(codes.Unavailable, "no leader; not applied"), set, "Put", true, ""},
+		{"write, not applied, in brackets", status.Error(codes.Unavailable, "no leader (not applied); retry"), set, "Put", true, ""},
+		{"write, unknown, in brackets", status.Error(codes.Unavailable, "a bug (outcome unknown); see the log"), set, "Put", false, "Unavailable: a bug (outcome unknown); see the log\n"},
+		{"write, both said", status.Error(codes.Unavailable, "key (not applied) failed (outcome unknown)"), set, "Put", false, "(outcome unknown)\n"},
+		{"write, outcome unknown", status.Error(codes.Unavailable, "leader lost; outcome unknown"), set, "Put", false, "Unavailable: leader lost; outcome unknown\n"},
+		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: the write may have landed"},
+		{"write, refused", status.Error(codes.ResourceExhausted, "disk full; not applied"), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
+		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
+		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put)\n"},
+		{"read, unavailable", status.Error(codes.Unavailable, "starting"), get, "Get", true, ""},
+		{"read, refused", status.Error(codes.FailedPrecondition, "too old"), get, "Get", false, "FailedPrecondition: too old\n"},
+		{"read, internal", status.Error(codes.Internal, "oops"), get, "Get", false, "Internal: oops\n"},
+		{"iterate, unavailable", status.Error(codes.Unavailable, "starting"), iter, "Iterate", true, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			first, second := startFake(t), startFake(t)
+			second.put("k", "v")
+			first.fail = func(string) error { return tt.err }
+			got := dkvctl(t, first.addr+","+second.addr, tt.args...)
+			asked := second.calls(tt.method) == 1
+			if asked != tt.next || (got.code == exitOK) != tt.next || !strings.Contains(got.stderr, tt.stderr) || tt.next && got.stderr != "" {
+				t.Errorf("the next address was asked: %v, want %v; %+v", asked, tt.next, got)
+			}
+			if first.calls(tt.method) != 1 {
+				t.Errorf("the first address was asked %d times", first.calls(tt.method))
+			}
+		})
+	}
+}
+
+func TestRequestThatHangs(t *testing.T) {
+	tests := []struct {
+		args   []string
+		unsure bool
+	}{
+		{[]string{"-set", "k", "v"}, true},
+		{[]string{"-get", "k"}, false},
+		{[]string{"-iter", "k"}, false},
+	}
+	for _, tt := range tests {
+		f := startFake(t)
+		release := make(chan struct{})
+		f.fail = func(string) error { <-release; return nil }
+		got := dkvctl(t, f.addr, append(tt.args, "-timeout", "100ms")...)
+		close(release)
+		expect(t, got, outcome{code: 1, stderr: f.addr + " did not answer within 100ms"})
+		if strings.Contains(got.stderr, "outcome unknown") != tt.unsure {
+			t.Errorf("%v ends with %q", tt.args, got.stderr)
+		}
+	}
+}

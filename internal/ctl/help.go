@@ -1,0 +1,176 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// Groups of commands, in the order of the help.
+const (
+	groupKeys    = "Keys"
+	groupCluster = "Cluster"
+	groupNodes   = "Nodes"
+	groupOther   = "Other"
+)
+
+const (
+	helpWidth  = 100 // columns
+	helpIndent = 36  // where descriptions begin
+)
+
+const helpIntro = `dkvctl reads and writes the keys of a DKV database, operates its nodes and measures them.
+
+Usage: dkvctl [-a HOST:PORT] COMMAND ARGUMENTS [OPTIONS]
+`
+
+const helpNotes = `
+How it is typed:
+  -set, --set and, before any argument, a bare set mean the same. Options stand before or after.
+  A word with a dash that is no known name is an argument if it is a number, or if the command still
+  lacks one and the word does not look like a misspelt option. What follows -- is never an option:
+  dkvctl -set -- -key- -value-
+  A star at the end of a PREFIX is not part of it; "*" means all keys.
+
+Results go to stdout, values as they are; errors to stderr, one line. An error of a write that was
+sent says "not applied" (it had no effect) or "outcome unknown" (it may have landed).
+Exit codes: 0 success, 1 failure (also -cas that did not update, -verify that found a difference,
+-status without a majority), 2 bad usage, 3 -get of a key that does not exist.
+With -o json each result is one JSON document on a line. Keys and values are strings where they are
+valid UTF-8; otherwise the member is named keyBase64 or valueBase64.
+
+Examples:
+  dkvctl -a 127.0.0.1:8080 -set foo bar
+  dkvctl -get foo -level seq
+  dkvctl -set session abc -ttl 30m
+  dkvctl -iter "user/*" -limit 10
+  dkvctl -a 10.0.0.1:8080,10.0.0.2:8080 -status
+  dkvctl -bench mixed -workers 64 -duration 30s -o json
+`
+
+const benchNotes = `
+Operations: put, get, mixed (gets and puts), iterate, multiput, multiget, cas, incr, echo (only
+against a -serveEcho server) and check (reads a -ledger back). Default: mixed.
+Without -rate the loop is closed: each worker sends its next request when the last one is answered.
+With -ref the reference and the nodes of -a are measured by turns, and the medians are compared.
+Exit code 1: nothing succeeded, -stopOnError stopped it, it was interrupted, or check found a loss.
+
+Examples:
+  dkvctl -bench put -workers 256 -duration 10s
+  dkvctl -bench get -zipf 0.99 -level seq -rate 20000
+  dkvctl -bench -serveEcho 127.0.0.1:9999 &
+  dkvctl -bench get -ref 127.0.0.1:9999 -rounds 5
+  dkvctl -bench -serveFsync 127.0.0.1:9998 /var/tmp/fsync &
+  dkvctl -bench put -ledger acked -stopOnError; dkvctl -bench check -ledger acked
+`
+
+func runHelp(_ context.Context, s *session, args []string) error {
+	if len(args) == 0 {
+		_, err := s.out.w.WriteString(fullHelp())
+		return err
+	}
+	p := parser{commands: commandTable(), options: optionTable()}
+	name, _, _, _ := splitWord(args[0])
+	c := p.findCommand(name)
+	if c == nil {
+		return p.unknown("command", args[0])
+	}
+	_, err := s.out.w.WriteString(commandHelp(c))
+	return err
+}
+
+func fullHelp() string {
+	var b strings.Builder
+	b.WriteString(helpIntro)
+	for _, group := range []string{groupKeys, groupCluster, groupNodes, groupOther} {
+		fmt.Fprintf(&b, "\n%s:\n", group)
+		for _, c := range commandTable() {
+			if c.group == group {
+				entry(&b, spelling(c.name, c.aliases, c.usage), c.summary)
+			}
+		}
+	}
+	b.WriteString("\nOptions of every command:\n")
+	writeOptions(&b, func(o *option) bool { return o.commands == nil })
+	b.WriteString("\nOptions of some (dkvctl help bench lists those of -bench):\n")
+	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.commands[0] != "bench" })
+	b.WriteString(helpNotes)
+	return b.String()
+}
+
+func commandHelp(c *command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: %s\n", c.synopsis())
+	for _, line := range wrap(c.summary, helpWidth-2) {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	b.WriteString("\nOptions:\n")
+	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.appliesTo(c) })
+	writeOptions(&b, func(o *option) bool { return o.commands == nil })
+	if c.name == "bench" {
+		b.WriteString(benchNotes)
+	}
+	return b.String()
+}
+
+func writeOptions(b *strings.Builder, wanted func(*option) bool) {
+	for _, o := range optionTable() {
+		if wanted(o) {
+			entry(b, spelling(o.name, o.aliases, o.value), o.summary)
+		}
+	}
+}
+
+// spelling shows a name with its shorthands and what follows it.
+func spelling(name string, aliases []string, usage string) string {
+	var b strings.Builder
+	for _, a := range aliases {
+		if len(a) == 1 {
+			b.WriteString("-" + a + ", ")
+		}
+	}
+	return strings.TrimSpace(b.String() + "-" + name + " " + usage)
+}
+
+// entry writes a name and its wrapped description.
+func entry(b *strings.Builder, name, description string) {
+	lines := wrap(description, helpWidth-helpIndent)
+	if len(name)+2 >= helpIndent {
+		fmt.Fprintf(b, "  %s\n", name)
+	} else {
+		fmt.Fprintf(b, "  %-*s%s\n", helpIndent-2, name, lines[0])
+		lines = lines[1:]
+	}
+	for _, line := range lines {
+		fmt.Fprintf(b, "%*s%s\n", helpIndent, "", line)
+	}
+}
+
+// wrap breaks text between words into lines of at most width bytes.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	return append(lines, line)
+}
+
+func runVersion(_ context.Context, s *session, _ []string) error {
+	info := version.Get()
+	if !s.out.json {
+		return s.out.line("dkvctl ", info.String(), " ", runtime.GOOS, "/", runtime.GOARCH)
+	}
+	return s.out.document(func(o *object) {
+		o.str("version", info.Version)
+		o.str("revision", info.Revision)
+		o.str("goVersion", info.GoVersion)
+	})
+}

@@ -1,0 +1,114 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+func runIterate(ctx context.Context, s *session, args []string) error {
+	return s.iterate(ctx, args, false)
+}
+func runKeys(ctx context.Context, s *session, args []string) error { return s.iterate(ctx, args, true) }
+
+func (s *session) iterate(ctx context.Context, args []string, keysOnly bool) error {
+	req := &serverpb.IterateRequest{
+		KeyPrefix:       prefixOf(args[0]),
+		ReadConsistency: s.consistency(),
+		Limit:           s.limit,
+		Reverse:         s.reverse,
+		KeysOnly:        keysOnly,
+		Batched:         true,
+	}
+	if len(args) == 2 {
+		req.StartKey = []byte(args[1])
+	}
+	return s.callStream(ctx, func(ctx context.Context, conn *grpc.ClientConn, progress func()) error {
+		stream, err := serverpb.NewDKVClient(conn).Iterate(ctx, req)
+		if err != nil {
+			return err
+		}
+		return s.printPairs(stream, keysOnly, progress)
+	})
+}
+
+// prefixOf reads a prefix as it is typed: a star at the end is no part of it,
+// and a lone star, like nothing, means all keys.
+func prefixOf(pattern string) []byte {
+	return []byte(strings.TrimSuffix(pattern, "*"))
+}
+
+// printPairs prints what a stream brings, batched or, from a server that knows
+// no batches, one pair a message.
+func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateResponse], keysOnly bool, progress func()) error {
+	for {
+		res, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := checkStatus(res.GetStatus()); err != nil {
+			return err
+		}
+		progress()
+		pairs := res.GetPairs()
+		if len(res.GetKey()) > 0 {
+			pairs = append(pairs, &serverpb.KVPair{Key: res.GetKey(), Value: res.GetValue(), ExpireTS: res.GetExpireTS()})
+		}
+		for _, pair := range pairs {
+			if err := s.printPair(pair, keysOnly); err != nil {
+				return &localError{fmt.Errorf("cannot write the result: %w", err)}
+			}
+		}
+	}
+}
+
+func (s *session) printPair(pair *serverpb.KVPair, keysOnly bool) error {
+	if !keysOnly {
+		return s.out.pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS())
+	}
+	if !s.out.json {
+		return s.out.raw(pair.GetKey())
+	}
+	return s.out.document(func(o *object) {
+		o.bytes("key", pair.GetKey())
+		o.expiry(pair.GetExpireTS())
+	})
+}
+
+// callStream is call for a stream, which may last as long as it makes
+// progress: the time limit begins again with each message. Once something was
+// printed no other address is tried, since its answer would begin anew.
+func (s *session) callStream(ctx context.Context, request func(ctx context.Context, conn *grpc.ClientConn, progress func()) error) error {
+	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", s.timeout)
+	return s.call(ctx, reads, func(_ context.Context, conn *grpc.ClientConn) error {
+		streamCtx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		limit := time.AfterFunc(s.timeout, func() { cancel(stalled) })
+		defer limit.Stop()
+		begun := false
+		err := request(streamCtx, conn, func() {
+			begun = true
+			limit.Reset(s.timeout)
+		})
+		if err != nil && errors.Is(context.Cause(streamCtx), stalled) {
+			err = stalled
+		}
+		var local *localError
+		if err != nil && begun && !errors.As(err, &local) {
+			return &localError{fmt.Errorf("the iteration broke off, its result is incomplete: %s", status.Convert(err).Message())}
+		}
+		return err
+	})
+}

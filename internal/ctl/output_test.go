@@ -1,0 +1,83 @@
+package ctl
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzJSONBytes(f *testing.F) {
+	for _, s := range []string{"", "plain", "quote\" and \\", "\x00\x1f\x7f\n\r\t", "grüße \u2028", "\xff\xfe", "\xed\xa0\x80"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		var out bytes.Buffer
+		w := bufio.NewWriter(&out)
+		p := &printer{w: w, json: true}
+		if err := errors.Join(p.pair(value, value, 7), w.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(out.Bytes(), []byte("\n")); n != 1 {
+			t.Fatalf("%q takes %d lines", value, n)
+		}
+		var got struct {
+			Key, KeyBase64, ValueBase64 *string
+			ExpireTS                    uint64
+		}
+		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+			t.Fatalf("%q is no JSON: %v", out.String(), err)
+		}
+		if got.ExpireTS != 7 || (got.Key != nil) != utf8.Valid(value) || (got.KeyBase64 != nil) == utf8.Valid(value) {
+			t.Fatalf("%q is told as %s", value, out.String())
+		}
+		if got.Key != nil && *got.Key != string(value) {
+			t.Fatalf("%q comes back as %q", value, *got.Key)
+		}
+		if got.ValueBase64 != nil {
+			if back, err := base64.StdEncoding.DecodeString(*got.ValueBase64); err != nil || !bytes.Equal(back, value) {
+				t.Fatalf("%q comes back as %q, %v", value, back, err)
+			}
+		}
+	})
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestResultsThatCannotBeWrittenAreAnError(t *testing.T) {
+	f := startFake(t)
+	f.put("k", strings.Repeat("v", 100_000))
+	for _, args := range [][]string{{"-get", "k"}, {"-iter", "*"}, {"-help"}, {"-status"}} {
+		var stderr bytes.Buffer
+		code := Main(t.Context(), append(args, "-a", f.addr), func(string) (string, bool) { return "", false },
+			strings.NewReader(""), brokenWriter{}, &stderr)
+		if code != exitFailed || !strings.Contains(stderr.String(), "disk full") {
+			t.Errorf("%v: code %d, stderr %q", args, code, stderr.String())
+		}
+	}
+}
+
+func BenchmarkPrintPair(b *testing.B) {
+	for _, format := range []string{"text", "json"} {
+		b.Run(format, func(b *testing.B) {
+			p := &printer{w: bufio.NewWriter(discard{}), json: format == "json"}
+			key, value := []byte("key000000000042"), bytes.Repeat([]byte("v"), 128)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := p.pair(key, value, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }

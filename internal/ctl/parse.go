@@ -1,0 +1,277 @@
+package ctl
+
+import (
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/suggest"
+)
+
+// invocation is a parsed command line.
+type invocation struct {
+	command *command
+	args    []string
+	options *options
+}
+
+// parser reads a command line word by word. The rules, which -help repeats:
+//
+//   - -name, --name and, for a command that comes before any argument, a bare
+//     name mean the same. Case and inner dashes of a name do not matter.
+//   - Options stand anywhere: -name VALUE or -name=VALUE; a boolean one needs
+//     no value. What follows -- is never an option.
+//   - A word that begins with a dash and is no known name is an argument if it
+//     is a number, or if the command still lacks an argument and the word does
+//     not look like a misspelt option. Otherwise it is an error.
+type parser struct {
+	commands []*command
+	options  []*option
+	inv      invocation
+	foreign  []string // unknown dashed words that were taken as arguments
+}
+
+func parse(args []string, commands []*command, opts []*option) (*invocation, error) {
+	p := &parser{commands: commands, options: opts}
+	p.inv.options = defaultOptions()
+	for len(args) > 0 {
+		word := args[0]
+		args = args[1:]
+		if word == "--" {
+			if err := p.literals(args); err != nil {
+				return nil, err
+			}
+			break
+		}
+		rest, err := p.word(word, args)
+		if err != nil {
+			return nil, err
+		}
+		args = rest
+	}
+	return &p.inv, p.check()
+}
+
+// literals takes the words after --.
+func (p *parser) literals(words []string) error {
+	if p.inv.command == nil && len(words) > 0 {
+		return usagef("no command before --: dkvctl -help lists the commands")
+	}
+	p.inv.args = append(p.inv.args, words...)
+	return nil
+}
+
+// word takes one word and returns what is left of the words after it.
+func (p *parser) word(word string, after []string) ([]string, error) {
+	name, value, hasValue, dashed := splitWord(word)
+	if !dashed {
+		if p.inv.command != nil {
+			p.inv.args = append(p.inv.args, word)
+			return after, nil
+		}
+		c := p.findCommand(word)
+		if c == nil {
+			return nil, p.unknown("command", word)
+		}
+		p.inv.command = c
+		return after, nil
+	}
+	if o := p.findOption(name); o != nil {
+		return p.option(o, word, value, hasValue, after)
+	}
+	if c := p.findCommand(name); c != nil && !hasValue {
+		return after, p.setCommand(c, word)
+	}
+	return after, p.foreignWord(word, name)
+}
+
+// option takes an option and, where it needs one, its value.
+func (p *parser) option(o *option, word, value string, hasValue bool, after []string) ([]string, error) {
+	if !hasValue && o.value != "" {
+		if len(after) == 0 || p.isKnown(after[0]) {
+			return nil, usagef("%s needs a value: -%s %s", word, o.name, o.value)
+		}
+		value, after = after[0], after[1:]
+	}
+	if !hasValue && o.value == "" {
+		value = "true"
+	}
+	if err := o.set(p.inv.options, value); err != nil {
+		return nil, usagef("-%s %s: %v", o.name, value, err)
+	}
+	p.inv.options.given[o.name] = true
+	return after, nil
+}
+
+func (p *parser) setCommand(c *command, word string) error {
+	switch current := p.inv.command; {
+	case current == nil:
+		p.inv.command = c
+	case c.name == "help": // dkvctl -set -help
+		p.inv.args = []string{current.name}
+		p.inv.command = c
+	case current.name == "help": // dkvctl -help -set
+		p.inv.args = append(p.inv.args, c.name)
+	default:
+		return usagef("two commands, -%s and %s: write -- before arguments that begin with a dash", current.name, word)
+	}
+	return nil
+}
+
+// foreignWord decides about a dashed word that names nothing we know.
+func (p *parser) foreignWord(word, name string) error {
+	c := p.inv.command
+	if c == nil {
+		return p.unknown("flag", word)
+	}
+	if !isNumber(word) {
+		if len(p.inv.args) >= p.least() || p.nearestOption(name, c) != "" {
+			return p.unknown("flag", word)
+		}
+		p.foreign = append(p.foreign, word)
+	}
+	p.inv.args = append(p.inv.args, word)
+	return nil
+}
+
+// check finds what can only be seen at the end of the line.
+func (p *parser) check() error {
+	c := p.inv.command
+	if c == nil {
+		return usagef("no command: dkvctl -help lists the commands")
+	}
+	for _, o := range p.options {
+		if p.inv.options.given[o.name] && !o.appliesTo(c) {
+			return usagef("-%s has no meaning for -%s: %s", o.name, c.name, c.synopsis())
+		}
+	}
+	n := len(p.inv.args)
+	most := c.max
+	if p.inv.options.fromStdin {
+		most = p.least()
+	}
+	if n >= p.least() && (c.max < 0 || n <= most) {
+		return nil
+	}
+	if len(p.foreign) > 0 {
+		return p.unknown("flag", p.foreign[0])
+	}
+	if p.inv.options.fromStdin {
+		return usagef("-%s with -stdin takes KEY alone, not %d argument(s)", c.name, n)
+	}
+	return usagef("-%s takes %s, not %d argument(s): %s", c.name, c.counts(), n, c.synopsis())
+}
+
+// least is how many arguments the command needs. The value may come from
+// standard input instead.
+func (p *parser) least() int {
+	if p.inv.options.fromStdin {
+		return p.inv.command.min - 1
+	}
+	return p.inv.command.min
+}
+
+func (p *parser) findCommand(name string) *command {
+	for _, c := range p.commands {
+		if matches(name, c.name, c.aliases) {
+			return c
+		}
+	}
+	return nil
+}
+
+func (p *parser) findOption(name string) *option {
+	for _, o := range p.options {
+		if matches(name, o.name, o.aliases) {
+			return o
+		}
+	}
+	return nil
+}
+
+// isKnown tells whether a word is a dashed name, so that it cannot be meant as
+// the value of the option before it.
+func (p *parser) isKnown(word string) bool {
+	name, _, _, dashed := splitWord(word)
+	return word == "--" || dashed && (p.findOption(name) != nil || p.findCommand(name) != nil)
+}
+
+// nearestOption returns the option of command c that name may be a
+// misspelling of.
+func (p *parser) nearestOption(name string, c *command) string {
+	if len(name) < minGuessed {
+		return ""
+	}
+	var own, global []string // the command's own come first: of equals the first is taken
+	for _, o := range p.options {
+		switch {
+		case o.commands == nil:
+			global = append(global, o.names(minGuessed)...)
+		case o.appliesTo(c):
+			own = append(own, o.names(minGuessed)...)
+		}
+	}
+	return suggest.Nearest(name, append(own, global...))
+}
+
+// minGuessed is the length below which a name is too short for a guess: almost
+// everything is near to it.
+const minGuessed = 3
+
+// unknown is the error for a word that names nothing.
+func (p *parser) unknown(what, word string) error {
+	name, _, _, _ := splitWord(word)
+	var known []string
+	for _, c := range p.commands {
+		known = append(known, c.name)
+		known = append(known, c.aliases...)
+	}
+	for _, o := range p.options {
+		known = append(known, o.names(0)...)
+	}
+	hint := "dkvctl -help lists what there is"
+	near := suggest.Nearest(name, known)
+	if c := p.inv.command; c != nil {
+		if own := p.nearestOption(name, c); own != "" {
+			near = own
+		}
+		hint = "write -- before arguments that begin with a dash"
+	}
+	if near != "" {
+		return usagef("unknown %s %s, did you mean -%s? (%s)", what, word, near, hint)
+	}
+	return usagef("unknown %s %s: %s", what, word, hint)
+}
+
+// splitWord takes a word apart: -name, --name, -name=value. A lone dash is an
+// argument like any other.
+func splitWord(word string) (name, value string, hasValue, dashed bool) {
+	name = strings.TrimPrefix(word, "-")
+	if name == word || name == "" {
+		return word, "", false, false
+	}
+	name, value, hasValue = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+	return name, value, hasValue, true
+}
+
+func matches(name, full string, aliases []string) bool {
+	if fold(name) == fold(full) {
+		return true
+	}
+	for _, a := range aliases {
+		// Shorthands keep their case: -h and -H need not be the same.
+		if name == a || len(a) > 1 && fold(name) == fold(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// fold makes stopOnError, stop-on-error and stoponerror the same name.
+func fold(name string) string {
+	return strings.ReplaceAll(strings.ToLower(name), "-", "")
+}
+
+// isNumber tells whether a dashed word is a negative number.
+func isNumber(word string) bool {
+	digits := strings.TrimPrefix(word, "-")
+	return digits != "" && strings.Trim(digits, "0123456789.eE+-") == "" && digits[0] != '-' && strings.ContainsAny(digits, "0123456789")
+}

@@ -1,0 +1,77 @@
+package ctl
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func (s *session) consistency() serverpb.ReadConsistency {
+	if s.level == kv.Sequential {
+		return serverpb.ReadConsistency_SEQUENTIAL
+	}
+	return serverpb.ReadConsistency_LINEARIZABLE
+}
+
+func runGet(ctx context.Context, s *session, args []string) error {
+	req := &serverpb.GetRequest{Key: []byte(args[0]), ReadConsistency: s.consistency()}
+	var res *serverpb.GetResponse
+	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).Get(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	// A server of the original kind never says found: a value shows it.
+	found := res.GetFound() || len(res.GetValue()) > 0
+	switch {
+	case s.out.json:
+		err = s.out.document(func(o *object) { getDocument(o, req.Key, found, res) })
+	case found:
+		err = s.out.raw(res.GetValue())
+	}
+	if err == nil && !found {
+		return errKeyNotFound
+	}
+	return err
+}
+
+func getDocument(o *object, key []byte, found bool, res *serverpb.GetResponse) {
+	o.bytes("key", key)
+	o.bool("found", found)
+	if found {
+		o.bytes("value", res.GetValue())
+		o.expiry(res.GetExpireTS())
+	}
+	o.uint("index", res.GetIndex())
+	o.uint("ageMillis", res.GetAge())
+}
+
+func runMultiGet(ctx context.Context, s *session, args []string) error {
+	req := &serverpb.MultiGetRequest{ReadConsistency: s.consistency()}
+	for _, key := range args {
+		req.Keys = append(req.Keys, []byte(key))
+	}
+	var res *serverpb.MultiGetResponse
+	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).MultiGet(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	for _, pair := range res.GetKeyValues() {
+		if err := s.out.pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// watchBatch is how many changes are asked for at once.
+const watchBatch = 1000
+
+// watcher follows the change stream of one vBucket. Change numbers are the
+// same on every node, so it goes on with another address where one is lost.
+type watcher struct {
+	*session
+	prefix  []byte
+	next    uint64 // the number to ask for
+	history string // the history that next belongs to; empty before the first answer
+	left    uint64 // how many changes may still be printed, where limit > 0
+}
+
+func runWatch(ctx context.Context, s *session, args []string) error {
+	w := &watcher{session: s, left: s.limit}
+	if len(args) == 1 {
+		w.prefix = prefixOf(args[0])
+	}
+	err := w.start(ctx)
+	if err == nil {
+		err = w.follow(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil // interrupted: that is how a watch ends
+	}
+	return err
+}
+
+// start finds the first number to ask for, and the vBucket where none was
+// named.
+func (w *watcher) start(ctx context.Context) error {
+	if w.from > 1 {
+		w.next = w.from
+		return nil
+	}
+	node, err := w.getNodeStatus(ctx)
+	if err != nil {
+		return err
+	}
+	v, err := w.pickVBucket(node)
+	if err != nil {
+		return err
+	}
+	if w.given["from"] {
+		w.next = max(1, v.GetFirstChangeNumber())
+	} else {
+		w.next = v.GetAppliedIndex() + 1
+	}
+	w.history = v.GetHistoryId()
+	return nil
+}
+
+func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBucketStatus, error) {
+	var names []string
+	for _, v := range node.GetVBuckets() {
+		if v.GetVBucket() == w.vBucket || w.vBucket == "" && len(node.GetVBuckets()) == 1 {
+			return v, nil
+		}
+		names = append(names, v.GetVBucket())
+	}
+	if w.vBucket == "" && len(names) > 0 {
+		return nil, usagef("the node holds several vBuckets: name one by -vBucket (%s)", strings.Join(names, ", "))
+	}
+	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.vBucket, orDash(strings.Join(names, ", ")))
+}
+
+// follow prints changes until the limit is reached or something fails. It asks
+// at once again while more is known to be there.
+func (w *watcher) follow(ctx context.Context) error {
+	for {
+		behind, err := w.poll(ctx)
+		if err != nil || w.limit > 0 && w.left == 0 {
+			return err
+		}
+		if behind {
+			continue
+		}
+		if err := w.out.w.Flush(); err != nil {
+			return fmt.Errorf("cannot write the result: %w", err)
+		}
+		if err := pause(ctx, w.session.poll); err != nil {
+			return err
+		}
+	}
+}
+
+// poll asks once and prints what came. It tells whether more is there.
+func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
+	req := &serverpb.GetChangesRequest{FromChangeNumber: w.next, MaxNumberOfChanges: watchBatch, VBucket: w.vBucket}
+	var res *serverpb.GetChangesResponse
+	err = w.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVReplicationClient(conn).GetChanges(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return false, w.explainRange(err)
+	}
+	if w.history != "" && res.GetHistoryId() != w.history {
+		return false, fmt.Errorf("the database was replaced: change numbers from %d on belong to another history; watch again", w.next)
+	}
+	w.history = res.GetHistoryId()
+	for _, change := range res.GetChanges() {
+		if err := w.print(change); err != nil {
+			return false, err
+		}
+		w.next = change.GetChangeNumber() + 1
+		if w.limit > 0 && w.left == 0 {
+			return false, nil
+		}
+	}
+	newest := res.GetMasterChangeNumber()
+	if len(res.GetChanges()) == 0 && newest >= w.next {
+		w.next = newest + 1 // what there is had no effect
+	}
+	return w.next <= newest, nil
+}
+
+func (w *watcher) explainRange(err error) error {
+	var re *requestError
+	if errors.As(err, &re) && re.code == codes.OutOfRange {
+		return fmt.Errorf("change %d is not retained: %w; -from 0 begins at the oldest that is", w.next, err)
+	}
+	return err
+}
+
+func (w *watcher) print(change *serverpb.ChangeRecord) error {
+	for _, trxn := range change.GetTrxns() {
+		if !bytes.HasPrefix(trxn.GetKey(), w.prefix) {
+			continue
+		}
+		if w.limit > 0 {
+			if w.left == 0 {
+				return nil
+			}
+			w.left--
+		}
+		if err := w.printTrxn(change, trxn); err != nil {
+			return fmt.Errorf("cannot write the result: %w", err)
+		}
+	}
+	return nil
+}
+
+func (w *watcher) printTrxn(change *serverpb.ChangeRecord, trxn *serverpb.TrxnRecord) error {
+	number := change.GetChangeNumber()
+	del := trxn.GetType() == serverpb.TrxnRecord_Delete
+	if w.out.json {
+		return w.out.document(func(o *object) {
+			o.uint("index", number)
+			o.uint("clock", change.GetClock())
+			if del {
+				o.str("type", "del")
+				o.bytes("key", trxn.GetKey())
+				return
+			}
+			o.str("type", "put")
+			o.pair(trxn.GetKey(), trxn.GetValue(), trxn.GetExpireTS())
+		})
+	}
+	if del {
+		return w.out.raw(fmt.Appendf(nil, "%d del ", number), trxn.GetKey())
+	}
+	return w.out.raw(fmt.Appendf(nil, "%d put ", number), trxn.GetKey(), []byte(" => "), trxn.GetValue())
+}

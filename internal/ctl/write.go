@@ -1,0 +1,151 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// errNotUpdated is the result of -cas where the key holds another value.
+var errNotUpdated = errors.New("not updated: the key does not hold the old value")
+
+// expireTS is when a key written now expires: in epoch seconds, rounded up, so
+// that it lives at least as long as -ttl says; 0 means never.
+func (s *session) expireTS() uint64 {
+	if s.ttl == 0 {
+		return 0
+	}
+	return uint64(time.Now().Add(s.ttl + time.Second - time.Nanosecond).Unix())
+}
+
+func runSet(ctx context.Context, s *session, args []string) error {
+	value, err := s.setValue(args)
+	if err != nil {
+		return err
+	}
+	req := &serverpb.PutRequest{Key: []byte(args[0]), Value: value, ExpireTS: s.expireTS()}
+	var res *serverpb.PutResponse
+	err = s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).Put(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	return s.out.ok(res.GetIndex())
+}
+
+// setValue is the value of -set: an argument or standard input.
+func (s *session) setValue(args []string) ([]byte, error) {
+	if !s.fromStdin {
+		return []byte(args[1]), nil
+	}
+	value, err := io.ReadAll(io.LimitReader(s.stdin, maxMessage+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the value from standard input: %w", err)
+	}
+	if len(value) > maxMessage {
+		return nil, fmt.Errorf("the value on standard input is longer than %d bytes", maxMessage)
+	}
+	return value, nil
+}
+
+func runDelete(ctx context.Context, s *session, args []string) error {
+	var res *serverpb.DeleteResponse
+	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).Delete(ctx, &serverpb.DeleteRequest{Key: []byte(args[0])}); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	return s.out.ok(res.GetIndex())
+}
+
+func runMultiSet(ctx context.Context, s *session, args []string) error {
+	if len(args)%2 != 0 {
+		return usagef("-mset takes KEY VALUE pairs: %q has no value", args[len(args)-1])
+	}
+	req := &serverpb.MultiPutRequest{}
+	for i := 0; i < len(args); i += 2 {
+		req.PutRequest = append(req.PutRequest,
+			&serverpb.PutRequest{Key: []byte(args[i]), Value: []byte(args[i+1]), ExpireTS: s.expireTS()})
+	}
+	var res *serverpb.PutResponse
+	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).MultiPut(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	return s.out.ok(res.GetIndex())
+}
+
+func runCompareAndSet(ctx context.Context, s *session, args []string) error {
+	req := &serverpb.CompareAndSetRequest{Key: []byte(args[0]), OldValue: []byte(args[1]), NewValue: []byte(args[2]),
+		ExpireTS: s.expireTS()}
+	var res *serverpb.CompareAndSetResponse
+	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).CompareAndSet(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	if s.out.json {
+		err = s.out.document(func(o *object) {
+			o.bool("updated", res.GetUpdated())
+			o.uint("index", res.GetIndex())
+		})
+	} else if res.GetUpdated() {
+		err = s.out.ok(res.GetIndex())
+	}
+	if err == nil && !res.GetUpdated() {
+		return errNotUpdated
+	}
+	return err
+}
+
+func runIncrement(ctx context.Context, s *session, args []string) error {
+	req := &serverpb.IncrementRequest{Key: []byte(args[0]), Delta: 1, ExpireTS: s.expireTS()}
+	if len(args) == 2 {
+		delta, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return usagef("-incr: %q is not a whole number of 64 bits", args[1])
+		}
+		req.Delta = delta
+	}
+	var res *serverpb.IncrementResponse
+	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClient(conn).Increment(ctx, req); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	if err != nil {
+		return err
+	}
+	if !s.out.json {
+		return s.out.line(strconv.FormatInt(res.GetValue(), 10))
+	}
+	return s.out.document(func(o *object) {
+		o.int("value", res.GetValue())
+		o.uint("index", res.GetIndex())
+	})
+}
