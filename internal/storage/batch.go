@@ -61,7 +61,7 @@ func (b *Batch) Delete(s Space, key []byte) {
 
 // DeleteRange removes all keys from start (inclusive) to end (exclusive). Both
 // must be given. A range without keys between them adds nothing to the batch:
-// RocksDB would log an inverted one first and then fail on it, at every open.
+// RocksDB would log an inverted one, then fail on it and take no more writes.
 func (b *Batch) DeleteRange(s Space, start, end []byte) {
 	if bytes.Compare(start, end) >= 0 {
 		return

@@ -1,0 +1,153 @@
+// Package diskspace refuses writes before the file system is full: an engine
+// that meets a full disk in the middle of a write is in a far worse place than
+// a client that is told to wait.
+package diskspace
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+const (
+	// interval between looks at the file system.
+	interval = 250 * time.Millisecond
+	// amplification is how many bytes of disk a byte of writes may take until
+	// the next look: log, sorted file, and compaction's copy of it.
+	amplification = 4
+)
+
+// Guard watches the free space of one file system. A nil Guard admits
+// everything.
+type Guard struct {
+	path      string
+	reserveOf func(total uint64) uint64
+	probe     func(path string) (free, total uint64, err error)
+
+	free    atomic.Uint64
+	total   atomic.Uint64
+	reserve atomic.Uint64
+	// budget is what may still be written until the next look; negative once
+	// the reserve is touched.
+	budget atomic.Int64
+}
+
+// New looks at the file system of path. reserveOf tells, given its size, how
+// many bytes of it to keep free.
+func New(path string, reserveOf func(total uint64) uint64) (*Guard, error) {
+	return newGuard(path, reserveOf, statfs)
+}
+
+func newGuard(path string, reserveOf func(uint64) uint64, probe func(string) (uint64, uint64, error)) (*Guard, error) {
+	g := &Guard{path: path, reserveOf: reserveOf, probe: probe}
+	if err := g.look(); err != nil {
+		return nil, fmt.Errorf("free space of %s: %w", path, err)
+	}
+	return g, nil
+}
+
+func statfs(path string) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, err
+	}
+	size := uint64(st.Bsize)
+	return st.Bavail * size, st.Blocks * size, nil
+}
+
+// look refreshes the budget. Where the file system does not answer, the old
+// budget goes on shrinking.
+func (g *Guard) look() error {
+	free, total, err := g.probe(g.path)
+	if err != nil {
+		return err
+	}
+	reserve := g.reserveOf(total) // a file system may have been made larger
+	g.free.Store(free)
+	g.total.Store(total)
+	g.reserve.Store(reserve)
+	g.budget.Store((int64(free) - int64(reserve)) / amplification)
+	return nil
+}
+
+// Run keeps looking until ctx ends.
+func (g *Guard) Run(ctx context.Context) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			_ = g.look() // the next one may do better
+		}
+	}
+}
+
+// Admit takes n bytes off the budget, or returns an error that wraps
+// storage.ErrNoSpace. Writes that free space in the end, deletes that is, may
+// go halfway into the reserve.
+func (g *Guard) Admit(n int, frees bool) error {
+	if g == nil {
+		return nil
+	}
+	limit := int64(0)
+	if frees {
+		limit = -int64(g.reserve.Load()) / 2 / amplification
+	}
+	if g.budget.Add(-int64(n)) >= limit {
+		return nil
+	}
+	g.budget.Add(int64(n))
+	return fmt.Errorf("%w: %d MiB are free on the file system of %s and %d MiB are held in reserve; free some space, writes resume by themselves",
+		storage.ErrNoSpace, g.free.Load()>>20, g.path, g.reserve.Load()>>20)
+}
+
+// Fits returns an error that wraps storage.ErrNoSpace where n bytes, written at
+// once as by a restore, would go into the reserve.
+func (g *Guard) Fits(n uint64) error {
+	if g == nil {
+		return nil
+	}
+	if err := g.look(); err != nil {
+		return fmt.Errorf("free space of %s: %w", g.path, err)
+	}
+	free, reserve := g.free.Load(), g.reserve.Load()
+	if free >= reserve && free-reserve >= n {
+		return nil
+	}
+	return fmt.Errorf("%w: it takes %d MiB, and of the %d MiB that are free on the file system of %s, %d MiB are held in reserve",
+		storage.ErrNoSpace, n>>20, free>>20, g.path, reserve>>20)
+}
+
+// Covers tells whether path, which exists, is on the file system that is
+// watched.
+func (g *Guard) Covers(path string) bool {
+	if g == nil {
+		return false
+	}
+	var own, other unix.Stat_t
+	return unix.Stat(g.path, &own) == nil && unix.Stat(path, &other) == nil && own.Dev == other.Dev
+}
+
+// Low tells whether writes are refused at present.
+func (g *Guard) Low() bool {
+	return g != nil && g.budget.Load() <= 0
+}
+
+// Usage is the state of a file system, in bytes. Free and Total may belong to
+// two looks at it.
+type Usage struct{ Free, Total, Reserve uint64 }
+
+// Usage returns what was seen last; zeros for a nil Guard.
+func (g *Guard) Usage() Usage {
+	if g == nil {
+		return Usage{}
+	}
+	return Usage{Free: g.free.Load(), Total: g.total.Load(), Reserve: g.reserve.Load()}
+}

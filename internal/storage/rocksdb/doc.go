@@ -1,0 +1,65 @@
+// Package rocksdb is the storage engine on RocksDB 7.8, through the grocksdb
+// binding and a small C++ shim of its own. It is the only package of the
+// repository that uses cgo.
+//
+// # Layout
+//
+// The four spaces are column families: data is RocksDB's "default" (id 0),
+// then "expiry" (1), "changelog" (2) and "meta" (3). A storage.Batch is already
+// laid out as RocksDB's write batch with these ids, so Open insists on them
+// and Write hands the bytes over in one call.
+//
+// # Crossing into C
+//
+// A call from Go into C costs some tens of nanoseconds and the binding makes
+// several for each value it returns. The hot paths therefore go through
+// shim.cc: a Get copies the value into Go memory within the one call that finds
+// it, a MultiGet looks all keys up at once, and an iterator packs pairs into a
+// block, so that walking costs a call per block instead of three per pair. The
+// binding does what happens seldom: options, opening, closing.
+//
+// # The write-ahead log after a crash
+//
+// RocksDB replays the log up to the first record that is damaged or missing
+// (point-in-time recovery). That is right for the tail of a log: what was not
+// synced may be torn by a power failure, even with sound records behind the
+// gap, since pages reach the disk in any order. It would be wrong for a bit that
+// flips in the middle: everything acknowledged behind it would silently be gone.
+// To tell the two apart, every record of the log carries the last sequence
+// number that was durable when it was written. Before Open lets RocksDB replay
+// a log with damage in it, it compares where the replay would end with the
+// greatest such number; where durable writes would be lost, it returns
+// storage.ErrCorrupt and leaves the folder as it is. Close seals the log with a
+// last number. What remains undetectable is damage to the very last record after
+// a crash, which looks like, and most likely is, a torn one.
+//
+// RocksDB's own alternative, kTolerateCorruptedTailRecords, fails both ways: it
+// refuses a log whose last page was torn, and takes a flipped length in the last
+// 32 KiB for the end of the log. Its track_and_verify_wals_in_manifest has been
+// known, in this version, to report logs as missing that are not.
+//
+// # Raw options
+//
+// Options.INI names a file of RocksDB's own options, in the form in which
+// RocksDB writes its OPTIONS files:
+//
+//	[DBOptions]
+//	  max_background_jobs=4
+//	[CFOptions "default"]
+//	  write_buffer_size=128M
+//	[TableOptions/BlockBasedTable "default"]
+//	  block_size=16K
+//
+// The name of a column family is "default" (the data), "expiry", "changelog" or
+// "meta". Lines before the first section apply wherever RocksDB knows the
+// option: to the database, else to all spaces, else to all spaces' tables. A '#'
+// begins a comment. Names, values and units are RocksDB's own; an unknown name,
+// a bad value or a malformed line is an error that names the line.
+//
+// What the engine rests on cannot be changed: the order of keys, checksums,
+// recovery, the order in which writes become visible, the block cache (which has
+// a setting of its own), the table format. create_if_missing and
+// create_missing_column_families have no effect. Options of single calls
+// (rocksdb::ReadOptions, WriteOptions) and objects that have no textual form,
+// such as a custom comparator or listener, cannot be set.
+package rocksdb

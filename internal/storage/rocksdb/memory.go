@@ -1,0 +1,55 @@
+package rocksdb
+
+// #include "shim.h"
+import "C"
+
+import (
+	"fmt"
+
+	"github.com/linxGnu/grocksdb"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Memory is a block cache and a budget for write buffers that any number of
+// engines share. It is safe for concurrent use.
+type Memory struct {
+	cache            *grocksdb.Cache
+	budget           *C.dkv_write_budget
+	writeBufferBytes int64
+}
+
+// NewMemory makes a block cache of cacheBytes and a write buffer budget of
+// writeBufferBytes. The cache takes memory only as it fills. The error wraps
+// storage.ErrBadOptions.
+func NewMemory(cacheBytes, writeBufferBytes int64) (*Memory, error) {
+	o := Options{Dir: ".", BlockCacheBytes: cacheBytes, WriteBufferBytes: writeBufferBytes}
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if cacheBytes == 0 || writeBufferBytes == 0 {
+		return nil, fmt.Errorf("%w: rocksdb: shared memory needs a size for its block cache and its write buffers", storage.ErrBadOptions)
+	}
+	return &Memory{
+		cache:            grocksdb.NewLRUCache(uint64(cacheBytes)),
+		budget:           C.dkv_write_budget_new(C.size_t(writeBufferBytes)),
+		writeBufferBytes: writeBufferBytes,
+	}, nil
+}
+
+// CacheBytes is how much the block cache holds.
+func (m *Memory) CacheBytes() uint64 { return m.cache.GetUsage() }
+
+// WriteBufferBytes is how much of the budget the write buffers use.
+func (m *Memory) WriteBufferBytes() uint64 { return uint64(C.dkv_write_budget_used(m.budget)) }
+
+// Close releases the cache and the budget. The engines that use them must be
+// closed before.
+func (m *Memory) Close() {
+	if m.cache == nil {
+		return
+	}
+	m.cache.Destroy()
+	C.dkv_write_budget_free(m.budget)
+	m.cache, m.budget = nil, nil
+}

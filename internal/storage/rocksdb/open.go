@@ -1,0 +1,175 @@
+package rocksdb
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/linxGnu/grocksdb"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// familyNames are the column families in the order of the spaces, which is
+// also the order of their creation, and so of their ids.
+var familyNames = [storage.Spaces]string{"default", "expiry", "changelog", "meta"}
+
+// Open opens the database in o.Dir, or creates it where the folder is empty or
+// missing. The error wraps storage.ErrLocked where another process, or another
+// engine of this one, has it open; storage.ErrCorrupt where it is damaged; and
+// storage.ErrBadOptions where the options, the ini file or the folder are not
+// for this engine.
+func Open(o Options) (*Engine, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	e := &Engine{dir: o.Dir, memory: o.Memory, pins: map[pin]struct{}{}}
+	e.reader.engine = e
+	if e.memory == nil {
+		m, err := NewMemory(o.BlockCacheBytes, o.WriteBufferBytes)
+		if err != nil {
+			return nil, err
+		}
+		e.memory, e.ownMemory = m, true
+	}
+	if err := e.open(o); err != nil {
+		if e.ownMemory {
+			e.memory.Close()
+		}
+		return nil, fmt.Errorf("open rocksdb in %s: %w", o.Dir, err)
+	}
+	return e, nil
+}
+
+func (e *Engine) open(o Options) error {
+	exists, err := prepareFolder(o.Dir)
+	if err != nil {
+		return err
+	}
+	s, err := newSettings(o, e.memory)
+	if err != nil {
+		return err
+	}
+	defer s.destroy()
+	if o.INI != "" {
+		if err := s.load(o.INI); err != nil {
+			return err
+		}
+	}
+	complete := false
+	if exists {
+		if complete, err = checkFamilies(s, o.Dir); err != nil {
+			return err
+		}
+	}
+	if complete {
+		if err := checkRecovery(s, o.Dir, o.Logger); err != nil {
+			return err
+		}
+	}
+	s.db.SetCreateIfMissing(!exists)
+	s.db.SetCreateIfMissingColumnFamilies(!complete)
+	db, families, err := grocksdb.OpenDbColumnFamilies(s.db, o.Dir, familyNames[:], s.spaces[:])
+	if err != nil {
+		return statusTextError(err)
+	}
+	for i, cf := range families {
+		if id := cf.ID(); id != uint32(i) {
+			closeDatabase(db, families)
+			return fmt.Errorf("%w: column family %q has id %d instead of %d: the folder was not written by this engine",
+				storage.ErrBadOptions, familyNames[i], id, i)
+		}
+	}
+	e.db, e.families = db, families
+	e.native = newNative(db, families)
+	return nil
+}
+
+// closeDatabase closes a database. RocksDB insists on the order.
+func closeDatabase(db *grocksdb.DB, families []*grocksdb.ColumnFamilyHandle) {
+	for _, cf := range families {
+		cf.Destroy()
+	}
+	db.Close()
+}
+
+// prepareFolder creates the folder where it is missing, and tells whether there
+// is a RocksDB database in it.
+func prepareFolder(dir string) (exists bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return false, err
+		}
+		return false, syncParent(dir)
+	}
+	if err != nil {
+		return false, err
+	}
+	var data, badger bool
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case name == "CURRENT":
+			return true, nil
+		case name == "KEYREGISTRY", strings.HasSuffix(name, ".vlog"):
+			badger = true
+		case strings.HasSuffix(name, ".sst"), strings.HasSuffix(name, ".log"):
+			data = true
+		}
+	}
+	switch {
+	case badger:
+		return false, fmt.Errorf("%w: the folder holds a Badger database: open it with that engine, or give another folder", storage.ErrBadOptions)
+	case data:
+		// RocksDB would take the folder for empty, and delete them.
+		return false, fmt.Errorf("%w: there are data files but no file CURRENT: restore the folder from a backup or from another replica", storage.ErrCorrupt)
+	}
+	return false, nil
+}
+
+// checkFamilies makes sure that an existing database is one of ours. complete
+// is false where its creation was interrupted before anything was written.
+func checkFamilies(s *settings, dir string) (complete bool, err error) {
+	names, err := grocksdb.ListColumnFamilies(s.db, dir)
+	if err != nil {
+		return false, statusTextError(err)
+	}
+	ours := familyNames[:]
+	if slices.Equal(names, ours) {
+		return true, nil
+	}
+	if len(names) < len(ours) && slices.Equal(names, ours[:len(names)]) {
+		empty, err := isEmpty(s, dir, names)
+		if empty || err != nil {
+			return false, err
+		}
+	}
+	return false, fmt.Errorf("%w: the folder holds another program's RocksDB database (column families %s instead of %s): give another folder",
+		storage.ErrBadOptions, strings.Join(names, ", "), strings.Join(ours, ", "))
+}
+
+// isEmpty tells whether nothing was ever written to a database.
+func isEmpty(s *settings, dir string, names []string) (bool, error) {
+	db, families, err := grocksdb.OpenDbForReadOnlyColumnFamilies(s.db, dir, names, s.spaces[:len(names)], false)
+	if err != nil {
+		return false, statusTextError(err)
+	}
+	defer closeDatabase(db, families)
+	return db.GetLatestSequenceNumber() == 0, nil
+}
+
+// syncParent makes the entry of path in its folder durable.
+func syncParent(path string) error {
+	d, err := os.Open(filepath.Dir(filepath.Clean(path)))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

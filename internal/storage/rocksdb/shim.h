@@ -1,0 +1,155 @@
+// The calls into RocksDB that the Go binding lacks, or makes too many of: each
+// function here does in one crossing from Go to C what would otherwise take
+// several, and copies results straight into memory that Go owns.
+//
+// Conventions. Memory that Go passes in is only read or written during the
+// call. A message is malloc()ed and belongs to the caller; it is NULL where the
+// code is DKV_OK, or DKV_NOT_FOUND of a read. A snapshot may be NULL, which means the
+// newest state.
+#ifndef DKV_ROCKSDB_SHIM_H
+#define DKV_ROCKSDB_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rocksdb/c.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  DKV_OK = 0,
+  DKV_NOT_FOUND = 1,
+  DKV_CORRUPT = 2,
+  DKV_NO_SPACE = 3,
+  DKV_BAD_OPTION = 4,
+  DKV_OTHER = 5
+};
+
+typedef struct {
+  int code;
+  char* message;
+} dkv_status;
+
+// ---- database -------------------------------------------------------------
+
+typedef struct dkv_db dkv_db;
+typedef struct dkv_snapshot dkv_snapshot;
+
+// dkv_db_new wraps an open database and its column family handles, all of
+// which stay the caller's and must outlive the result.
+dkv_db* dkv_db_new(rocksdb_t* db, rocksdb_column_family_handle_t* const* cfs,
+                   size_t n);
+void dkv_db_free(dkv_db* db);
+
+// dkv_write applies a serialised write batch.
+dkv_status dkv_write(dkv_db* db, const char* rep, size_t len, int sync);
+// dkv_sync makes everything written before it durable.
+dkv_status dkv_sync(dkv_db* db);
+// dkv_seal does so and ends the log with a mark that says it.
+dkv_status dkv_seal(dkv_db* db);
+
+dkv_snapshot* dkv_snapshot_new(dkv_db* db);
+void dkv_snapshot_free(dkv_db* db, dkv_snapshot* snapshot);
+
+// dkv_checkpoint copies the database into dir without flushing memtables: the
+// live logs are part of the copy.
+dkv_status dkv_checkpoint(dkv_db* db, const char* dir);
+// dkv_compact flushes and compacts every column family.
+dkv_status dkv_compact(dkv_db* db);
+
+typedef struct {
+  uint64_t memtable_bytes;
+  uint64_t cache_bytes;
+  uint64_t sst_files;
+  uint64_t sst_bytes;
+  uint64_t pending_compaction_bytes;
+  double compaction_seconds;
+  uint64_t estimated_keys;
+} dkv_statistics;
+
+void dkv_stats(dkv_db* db, dkv_statistics* out);
+
+// ---- reading --------------------------------------------------------------
+
+typedef struct dkv_pinned dkv_pinned;
+
+typedef struct {
+  int code;
+  char* message;
+  size_t size;       // of the value
+  dkv_pinned* rest;  // set where the value did not fit: take it
+} dkv_value;
+
+// dkv_get copies a value of up to cap bytes into dst.
+dkv_value dkv_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
+                  const char* key, size_t key_len, char* dst, size_t cap);
+// dkv_pinned_take copies the value into dst and frees v.
+void dkv_pinned_take(dkv_pinned* v, char* dst);
+
+typedef struct dkv_values dkv_values;
+
+typedef struct {
+  int code;
+  char* message;
+  size_t size;       // of all values together
+  dkv_values* rest;  // set where size is not 0: take it
+} dkv_multi_value;
+
+// dkv_multi_get looks up n keys, which lie one behind the other in keys, in one
+// state. value_lens[i] becomes the length of the i-th value, -1 where the key
+// is absent.
+dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
+                              size_t n, const char* keys,
+                              const uint32_t* key_lens, int64_t* value_lens);
+// dkv_values_take copies the values, one behind the other, into dst and frees v.
+void dkv_values_take(dkv_values* v, char* dst);
+
+typedef struct dkv_iter dkv_iter;
+
+enum { DKV_REVERSE = 1, DKV_KEYS_ONLY = 2, DKV_BULK = 4, DKV_HAS_END = 8 };
+
+// A block of pairs, each of them laid out as
+//   key length (4 bytes, native order), value length (4 bytes), key, value.
+typedef struct {
+  int code;         // an error behind the pairs, if any
+  char* message;
+  size_t used;      // bytes of dst that hold pairs
+  size_t need;      // where used is 0 and it is not: the least cap that helps
+  dkv_iter* iter;   // NULL once the walk is over; it is freed then
+} dkv_block;
+
+// dkv_iter_open opens an iterator over [start, end) and fills the first block.
+dkv_block dkv_iter_open(dkv_db* db, int cf, const dkv_snapshot* snapshot,
+                        const char* start, size_t start_len, const char* end,
+                        size_t end_len, int flags, char* dst, size_t cap);
+// dkv_iter_fill fills the next block.
+dkv_block dkv_iter_fill(dkv_iter* iter, char* dst, size_t cap);
+void dkv_iter_free(dkv_iter* iter);
+
+// ---- options --------------------------------------------------------------
+
+typedef struct dkv_write_budget dkv_write_budget;
+
+// dkv_write_budget_new makes a limit on the memtables of all databases that
+// are opened with it.
+dkv_write_budget* dkv_write_budget_new(size_t bytes);
+size_t dkv_write_budget_used(const dkv_write_budget* b);
+void dkv_write_budget_free(dkv_write_budget* b);
+void dkv_options_set_write_budget(rocksdb_options_t* options,
+                                  const dkv_write_budget* b);
+
+enum { DKV_DB_SECTION = 0, DKV_CF_SECTION = 1, DKV_TABLE_SECTION = 2 };
+
+// dkv_options_set sets one option of a section by its name. The code is
+// DKV_NOT_FOUND (with a message) where the section has no such option, and
+// DKV_BAD_OPTION where the value is bad or the engine rests on another one.
+dkv_status dkv_options_set(rocksdb_options_t* options, int section,
+                           const char* name, const char* value);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

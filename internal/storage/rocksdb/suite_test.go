@@ -1,0 +1,29 @@
+package rocksdb_test
+
+import (
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/enginetest"
+	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+)
+
+func factory() enginetest.Factory {
+	return enginetest.Factory{
+		Open: func(dir string) (storage.Engine, error) {
+			return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: 8 << 20, WriteBufferBytes: 4 << 20})
+		},
+		Durable: true,
+		Tables:  "*.sst",
+	}
+}
+
+func TestEngine(t *testing.T) { enginetest.Run(t, factory()) }
+
+func TestCrash(t *testing.T) { enginetest.RunCrash(t, factory()) }
+
+func BenchmarkEngine(b *testing.B) {
+	f := factory()
+	f.Open = func(dir string) (storage.Engine, error) { return rocksdb.Open(rocksdb.Options{Dir: dir}) }
+	enginetest.Bench(b, f)
+}
