@@ -1,0 +1,197 @@
+// Package changelog keeps the change records of a vBucket: what each log entry
+// changed, under the entry's index, written in the same batch as the data.
+// Slaves and watchers read it; retention trims it from the old end.
+package changelog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// A record is stored under its index, 8 bytes big endian:
+//
+//	version  1 byte
+//	clock    varint
+//	total    varint: bytes of all records ever written, this one included
+//	mutations as in package command
+//
+// The running total makes the size of any stretch of the log the difference of
+// two records, so that no counter has to be kept beside them.
+const recordVersion = 1
+
+// Key returns the key of index in storage.Changelog.
+func Key(index kv.Index) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+// Writer adds records to batches. It is not safe for concurrent use.
+type Writer struct {
+	key    [8]byte
+	header []byte
+	body   []byte
+}
+
+// Append adds c to b. total is the running total before c; the new one is
+// returned.
+func (w *Writer) Append(b *storage.Batch, c kv.Change, total uint64) uint64 {
+	binary.BigEndian.PutUint64(w.key[:], c.Index)
+	w.body = command.AppendMutations(w.body[:0], c.Mutations)
+	total += uint64(len(w.key) + len(w.body))
+	w.header = append(w.header[:0], recordVersion)
+	w.header = binary.AppendUvarint(w.header, uint64(c.Clock))
+	w.header = binary.AppendUvarint(w.header, total)
+	b.Put(storage.Changelog, w.key[:], w.header, w.body)
+	return total
+}
+
+type record struct {
+	index kv.Index
+	clock kv.Clock
+	total uint64
+	// size is what the record added to total.
+	size uint64
+	body []byte
+}
+
+func decode(key, value []byte) (record, error) {
+	bad := func(what string) (record, error) {
+		return record{}, fmt.Errorf("%w: change record %x: %s", storage.ErrCorrupt, key, what)
+	}
+	if len(key) != 8 {
+		return bad("key length")
+	}
+	if len(value) == 0 || value[0] != recordVersion {
+		return bad("unknown version")
+	}
+	p := value[1:]
+	clock, n := binary.Uvarint(p)
+	if n <= 0 {
+		return bad("clock")
+	}
+	p = p[n:]
+	total, n := binary.Uvarint(p)
+	if n <= 0 {
+		return bad("total")
+	}
+	body := p[n:]
+	size := uint64(len(key) + len(body))
+	if total < size {
+		return bad("total")
+	}
+	return record{
+		index: binary.BigEndian.Uint64(key),
+		clock: kv.Clock(clock),
+		total: total,
+		size:  size,
+		body:  body,
+	}, nil
+}
+
+// Scan returns the changes from index from on, in order: at most maxChanges of
+// them (0: no limit), and no more than fit into maxBytes of keys and values,
+// but always one if there is one. Indexes without effect have no change. The
+// changes own their memory.
+func Scan(r storage.Reader, from kv.Index, maxChanges, maxBytes int) ([]kv.Change, error) {
+	it := r.Iterate(storage.Changelog, storage.Range{Start: Key(from)})
+	defer it.Close()
+	var changes []kv.Change
+	size := 0
+	for (maxChanges == 0 || len(changes) < maxChanges) && it.Next() {
+		rec, err := decode(it.Key(), it.Value())
+		if err != nil {
+			return nil, err
+		}
+		// One copy per record; the mutations point into it.
+		ms, err := command.DecodeMutations(append([]byte(nil), rec.body...))
+		if err != nil {
+			return nil, fmt.Errorf("%w: change record %d: %w", storage.ErrCorrupt, rec.index, err)
+		}
+		size += len(rec.body) + changeOverhead + len(ms)*mutationOverhead
+		if len(changes) > 0 && size > maxBytes {
+			break
+		}
+		changes = append(changes, kv.Change{Index: rec.index, Clock: rec.clock, Mutations: ms})
+	}
+	return changes, it.Err()
+}
+
+// What a change and a mutation add at most to a message of the change stream,
+// beyond their encoding here.
+const (
+	changeOverhead   = 40
+	mutationOverhead = 32
+)
+
+// Retention says how much of the changelog to keep: what is within both limits.
+type Retention struct {
+	// MaxBytes limits the size of the records; 0 means no limit.
+	MaxBytes uint64
+	// MaxAge limits their age by the log's clock; 0 means no limit.
+	MaxAge time.Duration
+}
+
+// Floor returns the least index that retention keeps, given the newest index
+// and the log's clock at which r stands. It is at least floor, the present one.
+// r must be one state: the search compares several records. The newest record
+// stays whatever its size, but not whatever its age.
+func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock) (kv.Index, error) {
+	last, found, err := edge(r, storage.Range{Start: Key(floor), Reverse: true})
+	if err != nil || !found {
+		return floor, err
+	}
+	var firstErr error
+	keeps := func(i int) bool {
+		rec, found, err := edge(r, storage.Range{Start: Key(floor + uint64(i))})
+		if err != nil {
+			firstErr = err
+			return true
+		}
+		if !found {
+			return true
+		}
+		kept := last.total - rec.total + rec.size
+		if ret.MaxBytes != 0 && kept > ret.MaxBytes && rec.index != last.index {
+			return false
+		}
+		if ret.MaxAge == 0 || rec.clock >= now {
+			return true
+		}
+		return uint64(now-rec.clock) <= uint64(ret.MaxAge.Milliseconds())
+	}
+	// Totals and clocks only grow with the index: the kept records are a tail.
+	n := sort.Search(int(newest+1-floor), keeps)
+	return floor + uint64(n), firstErr
+}
+
+// Size returns the bytes of the records from floor on. r may change meanwhile.
+func Size(r storage.Reader, floor kv.Index) (uint64, error) {
+	first, found, err := edge(r, storage.Range{Start: Key(floor)})
+	if err != nil || !found {
+		return 0, err
+	}
+	last, found, err := edge(r, storage.Range{Start: Key(floor), Reverse: true})
+	if err != nil || !found {
+		return 0, err // a trim took all of them meanwhile
+	}
+	return last.total - first.total + first.size, nil
+}
+
+// edge returns the first record of a range, in the range's direction; its body
+// is gone, only its size is left.
+func edge(r storage.Reader, rng storage.Range) (record, bool, error) {
+	it := r.Iterate(storage.Changelog, rng)
+	defer it.Close()
+	if !it.Next() {
+		return record{}, false, it.Err()
+	}
+	rec, err := decode(it.Key(), it.Value())
+	if err != nil {
+		return record{}, false, err
+	}
+	rec.body = nil
+	return rec, true, nil
+}

@@ -1,0 +1,44 @@
+package changelog_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// FuzzRecord stores any bytes as a record. What can be read of it stays the same
+// when it is written again; all else is ErrCorrupt.
+func FuzzRecord(f *testing.F) {
+	f.Add(changelog.Key(5), []byte("\x01\xe8\x07\x0e\x01\x00\x01a\x01v"))
+	f.Add(changelog.Key(1), []byte("\x01\x00\x09\x00"))
+	f.Add([]byte("short"), []byte{})
+	f.Add([]byte{0}, []byte("\x01\x00\x09\x00"))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		if bytes.Compare(key, changelog.Key(0)) < 0 {
+			return // in front of any index, where nobody looks
+		}
+		l := newLog(t)
+		l.put(key, value)
+		changes, err := changelog.Scan(l.engine, 0, 0, 1<<20)
+		if err != nil {
+			if !errors.Is(err, storage.ErrCorrupt) {
+				t.Fatalf("error is no ErrCorrupt: %v", err)
+			}
+			return
+		}
+		c := changes[0]
+		if !bytes.Equal(changelog.Key(c.Index), key) {
+			t.Fatalf("key %x became index %d", key, c.Index)
+		}
+		if !bytes.HasSuffix(value, command.AppendMutations(nil, c.Mutations)) {
+			t.Fatalf("%x became %+v", value, c)
+		}
+		if size, err := changelog.Size(l.engine, 0); err != nil || size < 8 {
+			t.Fatalf("size %d, %v", size, err)
+		}
+	})
+}

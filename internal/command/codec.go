@@ -1,0 +1,295 @@
+package command
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// ErrMalformed means that bytes are not an encoding that this version reads.
+// A replica that meets it in its log must stop: skipping the entry would make
+// it differ from the others.
+var ErrMalformed = errors.New("malformed log entry")
+
+// The layout of version 1; integers are unsigned varints unless said otherwise,
+// always in their shortest form, so that a command has one encoding only:
+//
+//	version  1 byte
+//	kind     1 byte
+//	flags    1 byte: which of the optional parts follow; flagFlag is Flag itself
+//	clock
+//	[client (8 bytes, little endian), sequence, acked]   flagRequest
+//	[expect]                                             flagExpect
+//	[delta (zigzag)]                                     flagDelta
+//	mutations: count, then each
+//	  op     1 byte: opPut or opDelete, with opExpires
+//	  key
+//	  [expireTS]                                         opExpires
+//	  [value]                                            opPut
+//
+// Byte strings have their length in front.
+const (
+	version1 = 1
+
+	flagRequest = 1 << 0
+	flagExpect  = 1 << 1
+	flagDelta   = 1 << 2
+	flagFlag    = 1 << 3
+	flagsKnown  = flagRequest | flagExpect | flagDelta | flagFlag
+
+	opPut     = 0
+	opDelete  = 1
+	opExpires = 1 << 1
+	opsKnown  = opDelete | opExpires
+)
+
+// Append appends the encoding of c to dst.
+func (c *Command) Append(dst []byte) []byte {
+	var flags byte
+	if !c.Request.IsZero() {
+		flags |= flagRequest
+	}
+	if len(c.Expect) > 0 {
+		flags |= flagExpect
+	}
+	if c.Delta != 0 {
+		flags |= flagDelta
+	}
+	if c.Flag {
+		flags |= flagFlag
+	}
+	dst = append(dst, version1, byte(c.Kind), flags)
+	dst = binary.AppendUvarint(dst, uint64(c.Clock))
+	if flags&flagRequest != 0 {
+		dst = binary.LittleEndian.AppendUint64(dst, c.Request.Client)
+		dst = binary.AppendUvarint(dst, c.Request.Sequence)
+		dst = binary.AppendUvarint(dst, c.Request.Acked)
+	}
+	if flags&flagExpect != 0 {
+		dst = appendBytes(dst, c.Expect)
+	}
+	if flags&flagDelta != 0 {
+		dst = binary.AppendVarint(dst, c.Delta)
+	}
+	return AppendMutations(dst, c.Mutations)
+}
+
+// Decode parses one encoded command. The command's slices point into p. The
+// error is ErrMalformed.
+func Decode(p []byte) (Command, error) {
+	var c Command
+	if len(p) < 3 {
+		return c, fmt.Errorf("%w: %d bytes are too few", ErrMalformed, len(p))
+	}
+	if p[0] != version1 {
+		return c, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
+	}
+	c.Kind = Kind(p[1])
+	if c.Kind < Write || c.Kind > SetPaused {
+		return c, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
+	}
+	flags := p[2]
+	if flags&^flagsKnown != 0 {
+		return c, fmt.Errorf("%w: flags %#x are unknown", ErrMalformed, flags)
+	}
+	r := reader{p: p[3:]}
+	c.Clock = kv.Clock(r.uvarint())
+	if flags&flagRequest != 0 {
+		c.Request = kv.RequestID{Client: r.uint64(), Sequence: r.uvarint(), Acked: r.uvarint()}
+		r.require(c.Request.Client != 0, "request without a client")
+		r.require(c.Request.Acked < c.Request.Sequence, "request that acknowledges itself")
+	}
+	if flags&flagExpect != 0 {
+		c.Expect = r.bytes()
+		r.require(len(c.Expect) > 0, "empty expected value is present")
+	}
+	if flags&flagDelta != 0 {
+		c.Delta = r.varint()
+		r.require(c.Delta != 0, "zero delta is present")
+	}
+	c.Flag = flags&flagFlag != 0
+	c.Mutations = r.mutations()
+	r.require(len(r.p) == 0, "bytes behind the end")
+	if err := r.err; err != nil {
+		return Command{}, err
+	}
+	return c, c.check()
+}
+
+// check holds a decoded command to what its kind needs, so that applying it
+// cannot go wrong.
+func (c *Command) check() error {
+	single := c.Kind == CompareAndSet || c.Kind == Increment
+	if single && (len(c.Mutations) != 1 || c.Mutations[0].Delete) {
+		return fmt.Errorf("%w: %v needs exactly one put", ErrMalformed, c.Kind)
+	}
+	if c.Kind == SetPaused && len(c.Mutations) != 0 {
+		return fmt.Errorf("%w: %v takes no mutations", ErrMalformed, c.Kind)
+	}
+	return nil
+}
+
+// AppendMutations appends the encoding of ms, as it stands in commands and in
+// change records.
+func AppendMutations(dst []byte, ms []kv.Mutation) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ms)))
+	for i := range ms {
+		m := &ms[i]
+		op := byte(opPut)
+		if m.Delete {
+			op = opDelete
+		}
+		if m.ExpireTS != 0 {
+			op |= opExpires
+		}
+		dst = append(dst, op)
+		dst = appendBytes(dst, m.Key)
+		if m.ExpireTS != 0 {
+			dst = binary.AppendUvarint(dst, m.ExpireTS)
+		}
+		if !m.Delete {
+			dst = appendBytes(dst, m.Value)
+		}
+	}
+	return dst
+}
+
+// DecodeMutations parses what AppendMutations wrote and nothing behind it. The
+// slices point into p. The error is ErrMalformed.
+func DecodeMutations(p []byte) ([]kv.Mutation, error) {
+	r := reader{p: p}
+	ms := r.mutations()
+	r.require(len(r.p) == 0, "bytes behind the end")
+	if r.err != nil {
+		return nil, r.err
+	}
+	return ms, nil
+}
+
+// AppendResult appends the encoding of r, as it stands in the request table.
+func AppendResult(dst []byte, r Result) []byte {
+	dst = append(dst, version1, byte(r.Code))
+	dst = binary.AppendUvarint(dst, r.Index)
+	return binary.AppendVarint(dst, r.Counter)
+}
+
+// DecodeResult parses what AppendResult wrote. The error is ErrMalformed.
+func DecodeResult(p []byte) (Result, error) {
+	if len(p) < 2 || p[0] != version1 {
+		return Result{}, fmt.Errorf("%w: result", ErrMalformed)
+	}
+	r := reader{p: p[2:]}
+	res := Result{Code: Code(p[1]), Index: r.uvarint(), Counter: r.varint()}
+	r.require(len(r.p) == 0, "bytes behind the end")
+	if r.err != nil {
+		return Result{}, r.err
+	}
+	return res, nil
+}
+
+func appendBytes(dst, p []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(p)))
+	return append(dst, p...)
+}
+
+// reader takes values off the front of p; after the first error every take
+// yields zero.
+type reader struct {
+	p   []byte
+	err error
+}
+
+func (r *reader) require(ok bool, what string) {
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("%w: %s", ErrMalformed, what)
+		r.p = nil
+	}
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.p)
+	r.require(n > 0 && shortest(r.p[:n]), "bad varint")
+	if r.err != nil {
+		return 0
+	}
+	r.p = r.p[n:]
+	return v
+}
+
+// shortest tells whether a varint has no needless bytes: its last byte, which
+// holds the highest bits, is 0 only where it is the only one.
+func shortest(varint []byte) bool {
+	return len(varint) == 1 || varint[len(varint)-1] != 0
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.p)
+	r.require(n > 0 && shortest(r.p[:n]), "bad varint")
+	if r.err != nil {
+		return 0
+	}
+	r.p = r.p[n:]
+	return v
+}
+
+func (r *reader) uint64() uint64 {
+	r.require(len(r.p) >= 8, "cut short")
+	if r.err != nil {
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.p)
+	r.p = r.p[8:]
+	return v
+}
+
+func (r *reader) byte() byte {
+	r.require(len(r.p) >= 1, "cut short")
+	if r.err != nil {
+		return 0
+	}
+	b := r.p[0]
+	r.p = r.p[1:]
+	return b
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	r.require(n <= uint64(len(r.p)), "cut short")
+	if r.err != nil {
+		return nil
+	}
+	b := r.p[:n:n]
+	r.p = r.p[n:]
+	return b
+}
+
+func (r *reader) mutations() []kv.Mutation {
+	n := r.uvarint()
+	// A mutation takes at least three bytes: never reserve more memory than
+	// the input could fill.
+	r.require(n <= uint64(len(r.p)/3), "more mutations than bytes")
+	if r.err != nil || n == 0 {
+		return nil
+	}
+	ms := make([]kv.Mutation, n)
+	for i := range ms {
+		op := r.byte()
+		r.require(op&^opsKnown == 0, "unknown mutation")
+		ms[i].Delete = op&opDelete != 0
+		ms[i].Key = r.bytes()
+		r.require(len(ms[i].Key) > 0, "empty key")
+		if op&opExpires != 0 {
+			ms[i].ExpireTS = r.uvarint()
+			r.require(ms[i].ExpireTS != 0, "zero expiry is present")
+		}
+		if !ms[i].Delete {
+			ms[i].Value = r.bytes()
+		}
+		if r.err != nil {
+			return nil
+		}
+	}
+	return ms
+}

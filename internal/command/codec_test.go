@@ -1,0 +1,338 @@
+package command_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func key(k string) []byte { return []byte(k) }
+
+// golden are encodings that stand in logs: their bytes must never change, or
+// another version of them must be added.
+var golden = []struct {
+	name string
+	hex  string
+	c    command.Command
+}{
+	{"put", "01 01 00 e807 01 00 0161 0176", command.Command{
+		Kind: command.Write, Clock: 1000,
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
+	}},
+	{"many", "01 01 00 00 04 00 0161 00 02 0162 ac02 0176 01 0163 03 0164 05", command.Command{
+		Kind: command.Write,
+		Mutations: []kv.Mutation{
+			{Key: key("a"), Value: []byte{}},
+			{Key: key("b"), Value: key("v"), ExpireTS: 300},
+			{Key: key("c"), Delete: true},
+			{Key: key("d"), Delete: true, ExpireTS: 5},
+		},
+	}},
+	{"nothing", "01 01 00 00 00", command.Command{Kind: command.Write}},
+	{"request", "01 01 01 80d095ffbc31 0807060504030201 ac02 07 01 00 0161 0176", command.Command{
+		Kind: command.Write, Clock: 1_700_000_000_000,
+		Request:   kv.RequestID{Client: 0x0102030405060708, Sequence: 300, Acked: 7},
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
+	}},
+	{"compare-and-set", "01 02 02 01 036f6c64 01 00 0161 036e6577", command.Command{
+		Kind: command.CompareAndSet, Clock: 1, Expect: key("old"),
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("new")}},
+	}},
+	{"create", "01 02 00 01 01 00 0161 036e6577", command.Command{
+		Kind: command.CompareAndSet, Clock: 1,
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("new")}},
+	}},
+	{"increment", "01 03 04 01 0a 01 00 016e 00", command.Command{
+		Kind: command.Increment, Clock: 1, Delta: 5,
+		Mutations: []kv.Mutation{{Key: key("n"), Value: []byte{}}},
+	}},
+	{"decrement", "01 03 05 01 0100000000000000 01 00 ffffffffffffffffff01 01 02 016e 09 00", command.Command{
+		Kind: command.Increment, Clock: 1, Delta: math.MinInt64,
+		Request:   kv.RequestID{Client: 1, Sequence: 1},
+		Mutations: []kv.Mutation{{Key: key("n"), Value: []byte{}, ExpireTS: 9}},
+	}},
+	{"expire", "01 04 00 01 01 03 0161 ac02", command.Command{
+		Kind: command.Expire, Clock: 1,
+		Mutations: []kv.Mutation{{Key: key("a"), ExpireTS: 300, Delete: true}},
+	}},
+	{"pause", "01 05 08 01 00", command.Command{Kind: command.SetPaused, Clock: 1, Flag: true}},
+	{"resume", "01 05 00 01 00", command.Command{Kind: command.SetPaused, Clock: 1}},
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	p, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestGolden(t *testing.T) {
+	for _, g := range golden {
+		t.Run(g.name, func(t *testing.T) {
+			want := unhex(t, g.hex)
+			if got := g.c.Append([]byte("kept")); !bytes.Equal(got, append([]byte("kept"), want...)) {
+				t.Errorf("encoded as %x, want %x behind what was there", got, want)
+			}
+			got, err := command.Decode(want)
+			if err != nil || !reflect.DeepEqual(got, g.c) {
+				t.Errorf("decoded %+v, %v; want %+v", got, err, g.c)
+			}
+		})
+	}
+}
+
+func TestGoldenResults(t *testing.T) {
+	for _, g := range []struct {
+		hex string
+		r   command.Result
+	}{
+		{"01 00 00 00", command.Result{}},
+		{"01 00 ac02 00", command.Result{Index: 300}},
+		{"01 01 07 00", command.Result{Index: 7, Code: command.NotUpdated}},
+		{"01 02 07 00", command.Result{Index: 7, Code: command.NotACounter}},
+		{"01 03 07 01", command.Result{Index: 7, Code: command.Overflow, Counter: -1}},
+		{"01 04 07 00", command.Result{Index: 7, Code: command.Paused}},
+		{"01 05 07 00", command.Result{Index: 7, Code: command.StaleRequest}},
+		{"01 00 ffffffffffffffffff01 feffffffffffffffff01", command.Result{Index: math.MaxUint64, Counter: math.MaxInt64}},
+	} {
+		want := unhex(t, g.hex)
+		if got := command.AppendResult(nil, g.r); !bytes.Equal(got, want) {
+			t.Errorf("%+v encoded as %x, want %x", g.r, got, want)
+		}
+		if got, err := command.DecodeResult(want); err != nil || got != g.r {
+			t.Errorf("%x decoded %+v, %v; want %+v", want, got, err, g.r)
+		}
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	for name, bytes := range map[string]string{
+		"nothing":                   "",
+		"version only":              "01",
+		"no flags":                  "01 01",
+		"no clock":                  "01 01 00",
+		"version 0":                 "00 01 00 00 00",
+		"version 2":                 "02 01 00 00 00",
+		"kind 0":                    "01 00 00 00 00",
+		"kind 6":                    "01 06 00 00 00",
+		"unknown flag":              "01 01 10 00 00",
+		"clock too long for uint64": "01 01 00 ffffffffffffffffff02 00",
+		"clock without end":         "01 01 00 ffffffff",
+		"clock with a needless 0":   "01 01 00 8000 00",
+		"clock 1 in two bytes":      "01 01 00 8100 00",
+		"client cut short":          "01 01 01 00 01000000000000",
+		"client 0":                  "01 01 01 00 0000000000000000 01 00 00",
+		"no sequence":               "01 01 01 00 0100000000000000",
+		"sequence 0":                "01 01 01 00 0100000000000000 00 00 00",
+		"acknowledges itself":       "01 01 01 00 0100000000000000 05 05 00",
+		"acknowledges the future":   "01 01 01 00 0100000000000000 05 06 00",
+		"expect cut short":          "01 02 02 00 05 6f6c64",
+		"expect empty":              "01 02 02 00 00 01 00 0161 00",
+		"expect longer than memory": "01 02 02 00 ffffffffffffffffff01",
+		"delta 0":                   "01 03 04 00 00 01 00 016e 00",
+		"delta with a needless 0":   "01 03 04 00 8a00 01 00 016e 00",
+		"no mutations":              "01 01 00 00",
+		"fewer mutations than said": "01 01 00 00 02 00 0161 0176",
+		"more mutations than said":  "01 01 00 00 01 00 0161 0176 00 0162 0177",
+		"a billion mutations":       "01 01 00 00 8094ebdc03 00 0161 0176",
+		"2^64-1 mutations":          "01 01 00 00 ffffffffffffffffff01",
+		"unknown op":                "01 01 00 00 01 04 0161 0176",
+		"no key":                    "01 01 00 00 01 00",
+		"empty key":                 "01 01 00 00 01 00 00 0176",
+		"key cut short":             "01 01 00 00 01 00 0261",
+		"key of 2^64-1 bytes":       "01 01 00 00 01 00 ffffffffffffffffff01 61",
+		"expiry 0":                  "01 01 00 00 01 02 0161 00 0176",
+		"no expiry":                 "01 01 00 00 01 02 0161",
+		"no value":                  "01 01 00 00 01 00 0161",
+		"value cut short":           "01 01 00 00 01 00 0161 0276",
+		"bytes behind the end":      "01 01 00 00 01 00 0161 0176 00",
+		"delete with a value":       "01 01 00 00 01 01 0161 0176",
+		"create without a put":      "01 02 00 01 00",
+		"create of two":             "01 02 00 01 02 00 0161 00 00 0162 00",
+		"create that deletes":       "01 02 00 01 01 01 0161",
+		"increment without a key":   "01 03 04 01 0a 00",
+		"increment that deletes":    "01 03 04 01 0a 01 01 016e",
+		"pause of a key":            "01 05 08 01 01 00 0161 00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := command.Decode(unhex(t, bytes))
+			if !errors.Is(err, command.ErrMalformed) {
+				t.Errorf("decoded %+v, %v", c, err)
+			}
+		})
+	}
+}
+
+// No encoding is the beginning of another.
+func TestCutShort(t *testing.T) {
+	for _, g := range golden {
+		p := unhex(t, g.hex)
+		for n := range p {
+			if _, err := command.Decode(p[:n]); !errors.Is(err, command.ErrMalformed) {
+				t.Errorf("%s cut to %d bytes: %v", g.name, n, err)
+			}
+		}
+	}
+}
+
+func TestMalformedMutations(t *testing.T) {
+	for _, bad := range []string{"", "01", "01 00 00 00", "00 00", "02 00 0161 00", "8000"} {
+		if ms, err := command.DecodeMutations(unhex(t, bad)); !errors.Is(err, command.ErrMalformed) {
+			t.Errorf("%s decoded to %+v, %v", bad, ms, err)
+		}
+	}
+	if ms, err := command.DecodeMutations([]byte{0}); err != nil || ms != nil {
+		t.Errorf("none decoded to %+v, %v", ms, err)
+	}
+}
+
+func TestMalformedResult(t *testing.T) {
+	for _, bad := range []string{"", "01", "02 00 00 00", "01 00", "01 00 00", "01 00 00 00 00", "01 00 8000 00"} {
+		if r, err := command.DecodeResult(unhex(t, bad)); !errors.Is(err, command.ErrMalformed) {
+			t.Errorf("%s decoded to %+v, %v", bad, r, err)
+		}
+	}
+}
+
+// drawCommand draws any command that has an encoding.
+func drawCommand(t *rapid.T) command.Command {
+	bytes := func(min int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), min, 300) }
+	c := command.Command{
+		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetPaused)).Draw(t, "kind")),
+		Clock: kv.Clock(rapid.Uint64().Draw(t, "clock")),
+		Delta: rapid.Int64().Draw(t, "delta"),
+		Flag:  rapid.Bool().Draw(t, "flag"),
+	}
+	if e := bytes(0).Draw(t, "expect"); len(e) > 0 {
+		c.Expect = e
+	}
+	if rapid.Bool().Draw(t, "request") {
+		seq := rapid.Uint64Min(1).Draw(t, "sequence")
+		c.Request = kv.RequestID{
+			Client:   rapid.Uint64Min(1).Draw(t, "client"),
+			Sequence: seq,
+			Acked:    rapid.Uint64Max(seq-1).Draw(t, "acked"),
+		}
+	}
+	least, most := 0, 5
+	switch c.Kind {
+	case command.CompareAndSet, command.Increment:
+		least, most = 1, 1
+	case command.SetPaused:
+		most = 0
+	}
+	for range rapid.IntRange(least, most).Draw(t, "mutations") {
+		m := kv.Mutation{Key: bytes(1).Draw(t, "key"), ExpireTS: rapid.Uint64().Draw(t, "expireTS")}
+		if m.Delete = most > 1 && rapid.Bool().Draw(t, "delete"); !m.Delete {
+			m.Value = bytes(0).Draw(t, "value")
+		}
+		c.Mutations = append(c.Mutations, m)
+	}
+	return c
+}
+
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawCommand(t)
+		encoded := c.Append(nil)
+		got, err := command.Decode(encoded)
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Fatalf("decoded %+v, %v; want %+v", got, err, c)
+		}
+		if again := got.Append(nil); !bytes.Equal(again, encoded) {
+			t.Fatalf("encoded again as %x, was %x", again, encoded)
+		}
+		ms, err := command.DecodeMutations(command.AppendMutations(nil, c.Mutations))
+		if err != nil || !reflect.DeepEqual(ms, c.Mutations) {
+			t.Fatalf("mutations decoded %+v, %v; want %+v", ms, err, c.Mutations)
+		}
+	})
+}
+
+func TestResultRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := command.Result{
+			Index:   rapid.Uint64().Draw(t, "index"),
+			Code:    command.Code(rapid.Byte().Draw(t, "code")),
+			Counter: rapid.Int64().Draw(t, "counter"),
+		}
+		if got, err := command.DecodeResult(command.AppendResult(nil, r)); err != nil || got != r {
+			t.Fatalf("decoded %+v, %v; want %+v", got, err, r)
+		}
+	})
+}
+
+// A flipped bit either is noticed or leads to another command: two encodings
+// never mean the same.
+func TestOneEncodingOnly(t *testing.T) {
+	for _, g := range golden {
+		p := unhex(t, g.hex)
+		for i := range p {
+			for bit := range 8 {
+				q := slices.Clone(p)
+				q[i] ^= 1 << bit
+				if c, err := command.Decode(q); err == nil && reflect.DeepEqual(c, g.c) {
+					t.Errorf("%s: %x and %x mean the same", g.name, p, q)
+				}
+			}
+		}
+	}
+}
+
+// What is appended to a decoded slice must not run into the next one.
+func TestDecodedSlicesAreApart(t *testing.T) {
+	c, err := command.Decode(unhex(t, "01 01 00 00 02 00 0161 0176 00 0162 0177"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = append(c.Mutations[0].Key, 'x')
+	_ = append(c.Mutations[0].Value, 'x')
+	if string(c.Mutations[0].Value) != "v" || string(c.Mutations[1].Key) != "b" {
+		t.Errorf("%+v", c.Mutations)
+	}
+}
+
+// Size is an estimate; it must not be far below the encoding's length with
+// present clocks and ordinary sequences.
+func TestSize(t *testing.T) {
+	c := command.Command{Kind: command.CompareAndSet, Clock: 1_700_000_000_000, Expect: make([]byte, 100)}
+	c.Request = kv.RequestID{Client: math.MaxUint64, Sequence: 1_000_000, Acked: 999_999}
+	for _, n := range []int{0, 1, 100, 100_000} {
+		c.Mutations = []kv.Mutation{{Key: make([]byte, 16), Value: make([]byte, n), ExpireTS: 1_700_000_000}}
+		encoded := len(c.Append(nil))
+		if size := c.Size(); size < encoded || size > encoded+64 {
+			t.Errorf("value of %d bytes: size %d, encoded in %d", n, size, encoded)
+		}
+	}
+}
+
+func TestStrings(t *testing.T) {
+	for kind, want := range map[command.Kind]string{
+		command.Write: "write", command.CompareAndSet: "compare-and-set", command.Increment: "increment",
+		command.Expire: "expire", command.SetPaused: "set-paused", 99: "Kind(99)",
+	} {
+		if got := kind.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for code, want := range map[command.Code]string{
+		command.OK: "ok", command.NotUpdated: "not updated", command.NotACounter: "not a counter",
+		command.Overflow: "overflow", command.Paused: "paused", command.StaleRequest: "stale request", 99: "Code(99)",
+	} {
+		if got := code.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+// Package command defines what a vBucket's log carries: commands, the results
+// of applying them, and their versioned, deterministic encoding. Every replica
+// decodes the same bytes into the same command for ever; a layout is never
+// changed, only a new version added.
+package command
+
+import (
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Kind tells what a command does. The numbers are stored in logs: never reuse
+// one.
+type Kind uint8
+
+const (
+	// Write puts and deletes keys, all or none: Mutations.
+	Write Kind = 1
+	// CompareAndSet puts Mutations[0] if its key holds Expect. An empty Expect
+	// matches an absent, expired or empty key.
+	CompareAndSet Kind = 2
+	// Increment adds Delta to the counter at Mutations[0].Key and sets its
+	// ExpireTS, unless that is 0, which keeps the expiry.
+	Increment Kind = 3
+	// Expire removes those of Mutations whose key still has the ExpireTS given
+	// there, if the log's clock has reached it.
+	Expire Kind = 4
+	// SetPaused refuses (Flag) or admits (not Flag) mutations from here on.
+	SetPaused Kind = 5
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Write:
+		return "write"
+	case CompareAndSet:
+		return "compare-and-set"
+	case Increment:
+		return "increment"
+	case Expire:
+		return "expire"
+	case SetPaused:
+		return "set-paused"
+	default:
+		return fmt.Sprintf("Kind(%d)", uint8(k))
+	}
+}
+
+// Command is one entry of the log. Which fields count depends on Kind.
+type Command struct {
+	Kind Kind
+	// Clock is the proposer's; the state machine uses the greatest that it has
+	// seen so far.
+	Clock kv.Clock
+	// Request makes a retry return the first result; zero for none.
+	Request kv.RequestID
+	// Mutations are the keys concerned, in order.
+	Mutations []kv.Mutation
+	// Expect is the value that CompareAndSet wants to find.
+	Expect []byte
+	// Delta is what Increment adds.
+	Delta int64
+	// Flag is SetPaused's argument.
+	Flag bool
+}
+
+// Size estimates the bytes that the command adds to the log and to storage.
+func (c *Command) Size() int {
+	n := 32 + len(c.Expect)
+	for i := range c.Mutations {
+		n += 16 + len(c.Mutations[i].Key) + len(c.Mutations[i].Value)
+	}
+	return n
+}
+
+// Code is the outcome of an applied command. Everything but OK means that the
+// command changed nothing.
+type Code uint8
+
+const (
+	// OK means that the command did what it says.
+	OK Code = 0
+	// NotUpdated means that CompareAndSet found another value.
+	NotUpdated Code = 1
+	// NotACounter means that Increment found a value that is not 8 bytes long.
+	NotACounter Code = 2
+	// Overflow means that Increment would leave the range of int64.
+	Overflow Code = 3
+	// Paused means that mutations are refused at present.
+	Paused Code = 4
+	// StaleRequest means that the client itself said that it has the answer
+	// of this request: a late duplicate, which must not be applied again.
+	StaleRequest Code = 5
+)
+
+func (c Code) String() string {
+	switch c {
+	case OK:
+		return "ok"
+	case NotUpdated:
+		return "not updated"
+	case NotACounter:
+		return "not a counter"
+	case Overflow:
+		return "overflow"
+	case Paused:
+		return "paused"
+	case StaleRequest:
+		return "stale request"
+	default:
+		return fmt.Sprintf("Code(%d)", uint8(c))
+	}
+}
+
+// Result is what applying a command returns: a value, never an error, since it
+// is the same on every replica.
+type Result struct {
+	// Index is the log index at which the command took effect. For a repeated
+	// request it is the first one's.
+	Index kv.Index
+	Code  Code
+	// Counter is the value after an Increment.
+	Counter int64
+}

@@ -1,0 +1,241 @@
+package fsm
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+var seedFlag = flag.Uint64("fsm.seed", 0, "seed of the random command sequences; 0 takes a new one")
+
+// seed returns the seed of this run and has it printed if the test fails.
+func seed(t *testing.T) uint64 {
+	s := *seedFlag
+	if s == 0 {
+		s = rand.Uint64()
+	}
+	t.Logf("rerun with -fsm.seed=%d", s)
+	return s
+}
+
+// TestModelLong is TestModel with one long sequence. It also shows that such a
+// sequence leaves out nothing that a command can come to.
+func TestModelLong(t *testing.T) {
+	g := newGenerator(newSeeded(seed(t)), 12)
+	x := newFixture(t)
+	o := newModel()
+	replay := newReplay()
+	for x.m.Applied() < 20_000 {
+		x.runBoth(o, g.entries(x.m.Applied()+1, 1+g.intn(40)))
+		o.compare(t, x.m)
+		checkInvariants(t, x.m)
+		replay.follow(t, x.m)
+		if !samePhysical(replay.keys, o.keys) {
+			t.Fatalf("the change stream leads to %v, want %v", replay.keys, o.keys)
+		}
+	}
+	if x.m.ExpiredTotal() == 0 {
+		t.Error("nothing expired")
+	}
+}
+
+func TestGeneratorLeavesNothingOut(t *testing.T) {
+	g := newGenerator(newSeeded(1), 12)
+	x := newFixture(t)
+	seen := make(map[command.Kind]map[command.Code]int)
+	retries := 0
+	for range 5000 {
+		c := g.command()
+		res := x.whatever(c)
+		if seen[c.Kind] == nil {
+			seen[c.Kind] = make(map[command.Code]int)
+		}
+		seen[c.Kind][res.Code]++
+		if res.Index != x.m.Applied() {
+			retries++
+		}
+	}
+	for kind, codes := range map[command.Kind][]command.Code{
+		command.Write:         {command.OK, command.Paused, command.StaleRequest},
+		command.CompareAndSet: {command.OK, command.NotUpdated, command.Paused},
+		command.Increment:     {command.OK, command.NotACounter, command.Overflow, command.Paused},
+		command.Expire:        {command.OK, command.Paused},
+		command.SetPaused:     {command.OK},
+	} {
+		for _, code := range codes {
+			if seen[kind][code] == 0 {
+				t.Errorf("no %v came to %v", kind, code)
+			}
+		}
+	}
+	if retries == 0 || x.m.ExpiredTotal() == 0 {
+		t.Errorf("%d retries, %d keys expired", retries, x.m.ExpiredTotal())
+	}
+}
+
+// whatever applies one command, whatever it comes to.
+func (x *fixture) whatever(c *command.Command) command.Result {
+	x.Helper()
+	results := make([]command.Result, 1)
+	if err := x.m.Apply([]Entry{{Index: x.m.Applied() + 1, Command: c}}, results, false); err != nil {
+		x.Fatalf("Apply: %v", err)
+	}
+	return results[0]
+}
+
+// A runner brings the same entries into a machine in its own way.
+type runner struct {
+	name string
+	most int // entries per batch
+	// How often, in batches, each of these happens; 0 is never.
+	restart, snapshot, trim int
+	// encode sends each command through its encoding, as a log does.
+	encode bool
+}
+
+// TestDeterminism: the same entries leave the same bytes, however they come.
+func TestDeterminism(t *testing.T) {
+	const count = 100_000
+	s := seed(t)
+	g := newGenerator(newSeeded(s), 500)
+	g.clients = 40
+	entries := g.entries(1, count)
+	wantResults := make([]command.Result, count)
+
+	origin := newFixture(t) // all start from one identity
+	var base bytes.Buffer
+	writeSnapshot(t, origin.m, &base)
+
+	want := (&runner{name: "plain", most: 64}).run(t, base.Bytes(), entries, wantResults, s)
+	for i, r := range []*runner{
+		{name: "large batches", most: 3000, restart: 5, trim: 2},
+		{name: "small batches", most: 12, encode: true, trim: 200},
+		{name: "restarts", most: 100, restart: 7, encode: true},
+		{name: "snapshots", most: 200, snapshot: 25, restart: 11, trim: 9},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			results := make([]command.Result, count)
+			got := r.run(t, base.Bytes(), entries, results, s+uint64(i)+1)
+			for i := range results {
+				if results[i] != wantResults[i] {
+					t.Fatalf("entry %d came to %+v, elsewhere to %+v", i+1, results[i], wantResults[i])
+				}
+			}
+			sameMachines(t, got, want)
+		})
+	}
+}
+
+func (r *runner) run(t *testing.T, base []byte, entries []Entry, results []command.Result, seed uint64) *Machine {
+	t.Helper()
+	choose := newSeeded(seed)
+	m := newMachine(t, readSnapshot(t, base))
+	happens := func(often int) bool { return often != 0 && choose.intn(often) == 0 }
+	at := 0
+	for _, batch := range split(choose, entries, r.most) {
+		if r.encode {
+			batch = recode(t, batch)
+		}
+		if err := m.Apply(batch, results[at:at+len(batch)], false); err != nil {
+			t.Fatal(err)
+		}
+		at += len(batch)
+		if happens(r.trim) {
+			if _, err := m.TrimChangelog(changelog.Retention{MaxBytes: 10_000}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if happens(r.restart) {
+			m = newMachine(t, m.engine)
+		}
+		if happens(r.snapshot) {
+			var b bytes.Buffer
+			writeSnapshot(t, m, &b)
+			m = newMachine(t, readSnapshot(t, b.Bytes()))
+		}
+	}
+	checkInvariants(t, m)
+	return m
+}
+
+// recode returns entries as a log would bring them.
+func recode(t *testing.T, entries []Entry) []Entry {
+	t.Helper()
+	out := slices.Clone(entries)
+	for i := range out {
+		if out[i].Command == nil {
+			continue
+		}
+		c, err := command.Decode(out[i].Command.Append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i].Command = &c
+	}
+	return out
+}
+
+// sameMachines compares what replicas must agree on, and those change records
+// that both still have.
+func sameMachines(t *testing.T, a, b *Machine) {
+	t.Helper()
+	left, right := replicated(t, a.engine), replicated(t, b.engine)
+	for _, space := range snapshotSpaces {
+		if !samePairs(left[space], right[space]) {
+			t.Errorf("%v differs: %d and %d pairs", space, len(left[space]), len(right[space]))
+		}
+	}
+	if hash(t, a) != hash(t, b) {
+		t.Error("the content hashes differ")
+	}
+	floor := string(changelog.Key(max(a.ChangelogFloor(), b.ChangelogFloor())))
+	tail := func(m *Machine) []pair {
+		all := dump(t, m.engine, storage.Changelog)
+		return slices.DeleteFunc(all, func(p pair) bool { return p.key < floor })
+	}
+	if !samePairs(tail(a), tail(b)) {
+		t.Errorf("the changelogs differ from %x on", floor)
+	}
+}
+
+func hash(t failer, m *Machine) ContentHash {
+	t.Helper()
+	v, err := m.View()
+	if err != nil {
+		t.Fatalf("View: %v", err)
+	}
+	defer v.Close()
+	h, err := v.Hash(context.Background())
+	if err != nil {
+		t.Fatalf("Hash: %v", err)
+	}
+	return h
+}
+
+func writeSnapshot(t failer, m *Machine, b *bytes.Buffer) {
+	t.Helper()
+	v, err := m.View()
+	if err != nil {
+		t.Fatalf("View: %v", err)
+	}
+	defer v.Close()
+	if err := v.WriteSnapshot(context.Background(), b); err != nil {
+		t.Fatalf("WriteSnapshot: %v", err)
+	}
+}
+
+func readSnapshot(t failer, raw []byte) storage.Engine {
+	t.Helper()
+	e := openMemory(t)
+	if err := ReadSnapshot(context.Background(), bytes.NewReader(raw), e); err != nil {
+		t.Fatalf("ReadSnapshot: %v", err)
+	}
+	return e
+}

@@ -1,0 +1,276 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+var errInjected = errors.New("injected")
+
+// faulty fails one call of a kind, counted from 1. A failing write may have
+// landed all the same: storage does not promise otherwise.
+type faulty struct {
+	storage.Engine
+	failWrite, failMultiGet, failSync int
+	landed                            bool
+}
+
+func fails(n *int) bool {
+	if *n > 0 {
+		*n--
+		return *n == 0
+	}
+	return false
+}
+
+func (f *faulty) Write(b *storage.Batch, sync bool) error {
+	if !fails(&f.failWrite) {
+		return f.Engine.Write(b, sync)
+	}
+	if f.landed {
+		if err := f.Engine.Write(b, sync); err != nil {
+			return err
+		}
+	}
+	return errInjected
+}
+
+func (f *faulty) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	if fails(&f.failMultiGet) {
+		return nil, errInjected
+	}
+	return f.Engine.MultiGet(s, keys)
+}
+
+func (f *faulty) Sync() error {
+	if fails(&f.failSync) {
+		return errInjected
+	}
+	return f.Engine.Sync()
+}
+
+// TestBatchIsAtomic fails each write of a run in turn. Whatever became of it,
+// the reopened state is the one before or behind the whole batch, and going on
+// from its applied index leads to where an undisturbed run does.
+func TestBatchIsAtomic(t *testing.T) {
+	const batches = 12
+	g := newGenerator(newSeeded(seed(t)), 8)
+	stretches := split(g, g.entries(1, batches*20), 20)[:batches]
+	origin := newFixture(t)
+	undisturbed := []map[storage.Space][]pair{replicated(t, origin.engine)}
+	for _, entries := range stretches {
+		if err := origin.m.Apply(entries, make([]command.Result, len(entries)), true); err != nil {
+			t.Fatal(err)
+		}
+		undisturbed = append(undisturbed, replicated(t, origin.engine))
+	}
+	for fail := range batches {
+		for _, landed := range []bool{false, true} {
+			disturb(t, stretches, undisturbed, fail, landed)
+		}
+	}
+}
+
+func disturb(t *testing.T, stretches [][]Entry, undisturbed []map[storage.Space][]pair, fail int, landed bool) {
+	t.Helper()
+	f := &faulty{Engine: withIdentity(t, undisturbed[0]), landed: landed}
+	m := newMachine(t, f)
+	f.failWrite = fail + 1
+	at := 0
+	for ; ; at++ {
+		err := m.Apply(stretches[at], make([]command.Result, len(stretches[at])), true)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, errInjected) || at != fail {
+			t.Fatalf("batch %d: %v", at, err)
+		}
+		break
+	}
+	checkBroken(t, m, stretches[fail])
+	m = newMachine(t, f)
+	next := fail
+	if landed {
+		next++
+	}
+	for ; ; next++ {
+		if got := replicated(t, f); !sameSpaces(got, undisturbed[next]) {
+			t.Fatalf("write %d failed (landed: %v): after %d batches the state is another", fail, landed, next)
+		}
+		checkInvariants(t, m)
+		if next == len(stretches) {
+			return
+		}
+		if err := m.Apply(stretches[next], make([]command.Result, len(stretches[next])), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// withIdentity is an engine with the state of another.
+func withIdentity(t failer, spaces map[storage.Space][]pair) storage.Engine {
+	t.Helper()
+	e := openMemory(t)
+	var b storage.Batch
+	for space, pairs := range spaces {
+		for _, p := range pairs {
+			b.Put(space, []byte(p.key), []byte(p.value))
+		}
+	}
+	if err := e.Write(&b, true); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	return e
+}
+
+func sameSpaces(a, b map[storage.Space][]pair) bool {
+	for _, space := range snapshotSpaces {
+		if !samePairs(a[space], b[space]) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkBroken holds a machine whose storage failed to writing nothing more, for
+// the same reason, while it still reads.
+func checkBroken(t *testing.T, m *Machine, entries []Entry) {
+	t.Helper()
+	applied := m.Applied()
+	for range 2 {
+		if err := m.Apply(entries, make([]command.Result, len(entries)), true); !errors.Is(err, errInjected) {
+			t.Fatalf("Apply after a failure: %v", err)
+		}
+	}
+	if err := m.Sync(); !errors.Is(err, errInjected) {
+		t.Fatalf("Sync after a failure: %v", err)
+	}
+	if _, err := m.TrimChangelog(changelog.Retention{MaxBytes: 1}); !errors.Is(err, errInjected) {
+		t.Fatalf("TrimChangelog after a failure: %v", err)
+	}
+	if m.Applied() != applied {
+		t.Fatalf("applied went from %d to %d after a failure", applied, m.Applied())
+	}
+	if _, _, err := m.Get([]byte("k1"), 0); err != nil {
+		t.Fatalf("Get after a failure: %v", err)
+	}
+}
+
+func TestFailuresBreakTheMachine(t *testing.T) {
+	for name, do := range map[string]func(*faulty, *Machine, []Entry) error{
+		"write": func(f *faulty, m *Machine, e []Entry) error {
+			f.failWrite = 1
+			return m.Apply(e, make([]command.Result, len(e)), false)
+		},
+		"read of old values": func(f *faulty, m *Machine, e []Entry) error {
+			f.failMultiGet = 1
+			return m.Apply(e, make([]command.Result, len(e)), false)
+		},
+		"sync": func(f *faulty, m *Machine, e []Entry) error {
+			f.failSync = 1
+			return m.Sync()
+		},
+		"trim": func(f *faulty, m *Machine, e []Entry) error {
+			f.failWrite = 1
+			_, err := m.TrimChangelog(changelog.Retention{MaxBytes: 1})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t)
+			x.apply(write(put("k1", "1")))
+			x.apply(write(put("k1", "2")))
+			f := &faulty{Engine: x.engine}
+			m := newMachine(t, f)
+			c := cas("2", put("k1", "3"))
+			entries := []Entry{{Index: 3, Command: &c}}
+			if err := do(f, m, entries); !errors.Is(err, errInjected) {
+				t.Fatalf("first failure: %v", err)
+			}
+			checkBroken(t, m, entries)
+			if p, found, err := m.Get([]byte("k1"), 0); err != nil || !found || string(p.Value) != "2" {
+				t.Fatalf("Get = %q, %v, %v", p.Value, found, err)
+			}
+		})
+	}
+}
+
+// A value that cannot be parsed must stop a replica that decides by it.
+func TestApplyStopsAtCorruption(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(put("a", "1")))
+	var b storage.Batch
+	b.Put(storage.Data, []byte("a"), []byte{99})
+	if err := x.engine.Write(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	c := cas("1", put("a", "2"))
+	err := x.m.Apply([]Entry{{Index: 2, Command: &c}}, make([]command.Result, 1), false)
+	if !errors.Is(err, storage.ErrCorrupt) {
+		t.Fatalf("Apply: %v", err)
+	}
+}
+
+// The log must not go backwards, and what is not understood must not be skipped.
+func TestApplyRefusesAnImpossibleLog(t *testing.T) {
+	for name, entries := range map[string][]Entry{
+		"repeated":     {{Index: 1}},
+		"not in order": {{Index: 5}, {Index: 4}},
+		"unknown kind": {{Index: 2, Command: &command.Command{Kind: 99}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t)
+			x.apply(write(put("a", "1")))
+			before := replicated(t, x.engine)
+			if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err == nil {
+				t.Fatal("accepted")
+			}
+			if !sameSpaces(replicated(t, x.engine), before) {
+				t.Error("something was written")
+			}
+			if err := x.m.Apply([]Entry{{Index: 9}}, make([]command.Result, 1), false); err == nil {
+				t.Error("the machine goes on")
+			}
+		})
+	}
+}
+
+// A batch beyond what scratch keeps leaves nothing behind that matters.
+func TestHugeBatch(t *testing.T) {
+	x := newFixture(t)
+	var c command.Command
+	c.Kind = command.Write
+	for i := range maxScratch + 1 {
+		c.Mutations = append(c.Mutations, putUntil(fmt.Sprint("key", i), "1", 1+i%3))
+	}
+	x.apply(write(put("a", "1")), c, write(del("key0")), write(del("key0")))
+	if got := x.effects(3); len(got) != 1 || x.effects(4) != nil {
+		t.Fatalf("effects %q and %q", got, x.effects(4))
+	}
+	if s := &x.m.scratch; cap(s.olds)+cap(s.keys)+cap(s.effects) > 0 || s.known != nil {
+		t.Error("the memory of a huge batch is kept")
+	}
+	x.one(command.OK, cas("1", put("a", "2")))
+	if s := &x.m.scratch; len(s.known) != 0 || len(s.olds) != 0 || s.olds[:1][0].value != nil || s.keys[:1][0] != nil {
+		t.Error("scratch holds on to what it was used for")
+	}
+}
+
+func TestNewReportsStorageErrors(t *testing.T) {
+	f := &faulty{Engine: openMemory(t), failWrite: 1}
+	if _, err := New(f); !errors.Is(err, errInjected) {
+		t.Fatalf("New: %v", err)
+	}
+	e := openMemory(t)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(e); !errors.Is(err, storage.ErrClosed) {
+		t.Fatalf("New on a closed engine: %v", err)
+	}
+}

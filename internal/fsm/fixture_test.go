@@ -1,0 +1,305 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/memory"
+)
+
+// failer is what the checks need of a test, be it testing's or rapid's.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func openMemory(t failer) storage.Engine {
+	t.Helper()
+	e, err := memory.Open(memory.Options{})
+	if err != nil {
+		t.Fatalf("open memory engine: %v", err)
+	}
+	return e
+}
+
+func newMachine(t failer, e storage.Engine) *Machine {
+	t.Helper()
+	m, err := New(e)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	return m
+}
+
+// fixture is a machine over a memory engine, with a clock for its commands and
+// shorthands that fail the test.
+type fixture struct {
+	failer
+	engine storage.Engine
+	m      *Machine
+	clock  kv.Clock
+}
+
+// start is the clock of the first command: some time in 2023, on a full second.
+const start = kv.Clock(1_700_000_000_000)
+
+// sec is the second that lies n seconds after start.
+func sec(n int) uint64 { return uint64(int(start/1000) + n) }
+
+func newFixture(t failer) *fixture {
+	t.Helper()
+	x := &fixture{failer: t, engine: openMemory(t), clock: start}
+	x.m = newMachine(t, x.engine)
+	return x
+}
+
+// restart opens the machine anew over the same engine.
+func (x *fixture) restart() {
+	x.Helper()
+	x.m = newMachine(x, x.engine)
+}
+
+// apply applies commands at the fixture's clock as one batch and returns what
+// they came to. It then holds the machine to its invariants.
+func (x *fixture) apply(commands ...command.Command) []command.Result {
+	x.Helper()
+	entries := make([]Entry, len(commands))
+	for i := range commands {
+		if commands[i].Clock == 0 {
+			commands[i].Clock = x.clock
+		}
+		entries[i] = Entry{Index: x.m.Applied() + 1 + uint64(i), Command: &commands[i]}
+	}
+	results := make([]command.Result, len(entries))
+	if err := x.m.Apply(entries, results, false); err != nil {
+		x.Fatalf("Apply: %v", err)
+	}
+	checkInvariants(x, x.m)
+	return results
+}
+
+// one applies one command, whose result must have the given code.
+func (x *fixture) one(want command.Code, c command.Command) command.Result {
+	x.Helper()
+	res := x.apply(c)[0]
+	if res.Code != want {
+		x.Fatalf("%v: code %v, want %v", c.Kind, res.Code, want)
+	}
+	return res
+}
+
+// expect fails unless key has the value for a reader at the fixture's clock;
+// nil means that it is absent.
+func (x *fixture) expect(key string, want []byte) {
+	x.Helper()
+	p, found, err := x.m.Get([]byte(key), x.clock)
+	switch {
+	case err != nil:
+		x.Fatalf("Get(%s): %v", key, err)
+	case found != (want != nil):
+		x.Fatalf("Get(%s): found is %v, value %q; want %q", key, found, p.Value, want)
+	case !bytes.Equal(p.Value, want):
+		x.Fatalf("Get(%s) = %q, want %q", key, p.Value, want)
+	}
+}
+
+// expireTS returns the expiry that key is stored with.
+func (x *fixture) expireTS(key string) uint64 {
+	x.Helper()
+	p, _, err := x.m.Get([]byte(key), 0)
+	if err != nil {
+		x.Fatalf("Get(%s): %v", key, err)
+	}
+	return p.ExpireTS
+}
+
+// effects returns the change at index in short: "a=1" is a put, with "@" and the
+// expiry's distance from start where it has one; "-a" is a delete. It is empty
+// where the entry had no effect.
+func (x *fixture) effects(index kv.Index) []string {
+	x.Helper()
+	ch, err := x.m.Changes(index, 1, 1<<20)
+	if err != nil {
+		x.Fatalf("Changes(%d): %v", index, err)
+	}
+	if len(ch.Changes) == 0 || ch.Changes[0].Index != index {
+		return nil
+	}
+	var out []string
+	for _, m := range ch.Changes[0].Mutations {
+		out = append(out, shorten(m))
+	}
+	return out
+}
+
+func shorten(m kv.Mutation) string {
+	switch {
+	case m.Delete:
+		return fmt.Sprintf("-%s", m.Key)
+	case m.ExpireTS != 0:
+		return fmt.Sprintf("%s=%s@%d", m.Key, m.Value, int64(m.ExpireTS)-int64(sec(0)))
+	default:
+		return fmt.Sprintf("%s=%s", m.Key, m.Value)
+	}
+}
+
+func put(key, value string) kv.Mutation {
+	return kv.Mutation{Key: []byte(key), Value: []byte(value)}
+}
+
+// putUntil is a put that expires n seconds after start.
+func putUntil(key, value string, n int) kv.Mutation {
+	m := put(key, value)
+	m.ExpireTS = sec(n)
+	return m
+}
+
+func del(key string) kv.Mutation { return kv.Mutation{Key: []byte(key), Delete: true} }
+
+func write(ms ...kv.Mutation) command.Command {
+	return command.Command{Kind: command.Write, Mutations: ms}
+}
+
+func cas(expect string, m kv.Mutation) command.Command {
+	return command.Command{Kind: command.CompareAndSet, Expect: []byte(expect), Mutations: []kv.Mutation{m}}
+}
+
+func increment(key string, delta int64) command.Command {
+	return command.Command{Kind: command.Increment, Delta: delta, Mutations: []kv.Mutation{{Key: []byte(key)}}}
+}
+
+// expire proposes to expire keys that were put until n seconds after start.
+func expire(n int, keys ...string) command.Command {
+	c := command.Command{Kind: command.Expire}
+	for _, k := range keys {
+		c.Mutations = append(c.Mutations, kv.Mutation{Key: []byte(k), ExpireTS: sec(n), Delete: true})
+	}
+	return c
+}
+
+func pause(on bool) command.Command { return command.Command{Kind: command.SetPaused, Flag: on} }
+
+// as makes c a request of a client.
+func as(c command.Command, client, sequence, acked uint64) command.Command {
+	c.Request = kv.RequestID{Client: client, Sequence: sequence, Acked: acked}
+	return c
+}
+
+// pair is a stored pair.
+type pair struct{ key, value string }
+
+// dump returns all that r holds in a space.
+func dump(t failer, r storage.Reader, space storage.Space) []pair {
+	t.Helper()
+	it := r.Iterate(space, storage.Range{})
+	defer it.Close()
+	var out []pair
+	for it.Next() {
+		out = append(out, pair{string(it.Key()), string(it.Value())})
+	}
+	if err := it.Err(); err != nil {
+		t.Fatalf("iterate %v: %v", space, err)
+	}
+	return out
+}
+
+// replicated returns what replicas agree on byte for byte at one index: all but
+// the changelog and its floor.
+func replicated(t failer, r storage.Reader) map[storage.Space][]pair {
+	t.Helper()
+	out := make(map[storage.Space][]pair)
+	for _, space := range snapshotSpaces {
+		for _, p := range dump(t, r, space) {
+			if space != storage.Meta || p.key != string(keyFloor) {
+				out[space] = append(out[space], p)
+			}
+		}
+	}
+	return out
+}
+
+// checkInvariants compares what the machine holds in memory and in its indexes
+// with what follows from the data.
+func checkInvariants(t failer, m *Machine) {
+	t.Helper()
+	want := make(map[string]bool)
+	for _, p := range dump(t, m.engine, storage.Data) {
+		_, expireTS, err := splitData([]byte(p.value))
+		if err != nil {
+			t.Fatalf("key %q: %v", p.key, err)
+		}
+		if expireTS != 0 {
+			want[string(appendExpiryKey(nil, expireTS, []byte(p.key)))] = true
+		}
+	}
+	index := dump(t, m.engine, storage.Expiry)
+	for _, p := range index {
+		if !want[p.key] || p.value != "" {
+			t.Fatalf("the expiry index has %x -> %q, which no key has", p.key, p.value)
+		}
+	}
+	if len(index) != len(want) || m.state.expiring != uint64(len(want)) {
+		t.Fatalf("%d keys expire, %d are in the index, %d are counted", len(want), len(index), m.state.expiring)
+	}
+	st, err := readState(m.engine)
+	if err != nil || st != m.state {
+		t.Fatalf("state in the engine %+v (%v), in memory %+v", st, err, m.state)
+	}
+	if size, err := changelog.Size(m.engine, m.ChangelogFloor()); err != nil || size > m.state.logged {
+		t.Fatalf("the changelog has %d bytes (%v), %d were ever logged", size, err, m.state.logged)
+	}
+	checkRequests(t, m)
+}
+
+// checkRequests compares the table in memory with what a restart would load.
+func checkRequests(t failer, m *Machine) {
+	t.Helper()
+	loaded, err := loadRequests(m.engine)
+	if err != nil {
+		t.Fatalf("load requests: %v", err)
+	}
+	if err := sameRequests(m.requests, loaded); err != nil {
+		t.Fatalf("the request table in memory differs from the stored one: %v", err)
+	}
+}
+
+// sameRequests tells where two request tables differ in what they decide by.
+func sameRequests(a, b *requestTable) error {
+	left, right := remembered(a), remembered(b)
+	if len(left) != len(right) || a.live != len(left) || b.live != len(right) || len(a.sessions) != len(b.sessions) {
+		return fmt.Errorf("%d (%d counted) of %d clients and %d (%d counted) of %d clients",
+			len(left), a.live, len(a.sessions), len(right), b.live, len(b.sessions))
+	}
+	for i := range left {
+		if *left[i] != *right[i] {
+			return fmt.Errorf("%+v and %+v", *left[i], *right[i])
+		}
+	}
+	for client, s := range a.sessions {
+		other := b.sessions[client]
+		if other == nil || s.acked != other.acked || s.ackedBy != other.ackedBy || len(s.bySequence) != len(other.bySequence) {
+			return fmt.Errorf("client %d: %+v and %+v", client, s, other)
+		}
+		for seq, e := range s.bySequence {
+			if o := other.bySequence[seq]; o == nil || *o != *e {
+				return fmt.Errorf("request %d of client %d: %+v and %+v", seq, client, e, o)
+			}
+		}
+	}
+	return nil
+}
+
+// remembered lists the entries of a request table in order.
+func remembered(t *requestTable) []*requestEntry {
+	var out []*requestEntry
+	for _, e := range t.order[t.head:] {
+		if !e.gone {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -1,0 +1,122 @@
+package fsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// FuzzApply makes a command sequence of its input, applies it to two machines
+// in different batches, with restarts and snapshots in one of them, and to the
+// model.
+func FuzzApply(f *testing.F) {
+	f.Add(uint8(3), []byte(nil))
+	f.Add(uint8(9), []byte("the quick brown fox jumps over the lazy dog"))
+	f.Add(uint8(60), bytes.Repeat([]byte{19, 0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233}, 20))
+	random := newSeeded(1)
+	for range 8 {
+		p := make([]byte, 400)
+		for i := range p {
+			p[i] = byte(random.intn(256))
+		}
+		f.Add(uint8(50), p)
+	}
+	f.Fuzz(func(t *testing.T, count uint8, p []byte) {
+		choose := &input{p}
+		g := newGenerator(choose, 4)
+		entries := g.entries(1, int(count))
+
+		one := newFixture(t)
+		o := newModel()
+		for i := range entries {
+			one.runBoth(o, entries[i:i+1])
+		}
+		o.compare(t, one.m)
+		checkInvariants(t, one.m)
+
+		other := newFixture(t).m
+		for _, batch := range split(choose, entries, 9) {
+			if err := other.Apply(batch, make([]command.Result, len(batch)), false); err != nil {
+				t.Fatal(err)
+			}
+			switch choose.intn(4) {
+			case 0:
+				other = newMachine(t, other.engine)
+			case 1:
+				var b bytes.Buffer
+				writeSnapshot(t, other, &b)
+				other = newMachine(t, readSnapshot(t, b.Bytes()))
+			}
+		}
+		checkInvariants(t, other)
+		left, right := withoutIdentity(replicated(t, one.engine)), withoutIdentity(replicated(t, other.engine))
+		if !sameSpaces(left, right) {
+			t.Fatalf("split otherwise, the entries left\n%q, not\n%q", right, left)
+		}
+	})
+}
+
+// withoutIdentity drops what two new machines differ in.
+func withoutIdentity(spaces map[storage.Space][]pair) map[storage.Space][]pair {
+	var meta []pair
+	for _, p := range spaces[storage.Meta] {
+		if p.key != string(keyIdentity) {
+			meta = append(meta, p)
+		}
+	}
+	spaces[storage.Meta] = meta
+	return spaces
+}
+
+// FuzzReadSnapshot feeds streams that are no snapshots, or damaged ones.
+func FuzzReadSnapshot(f *testing.F) {
+	x := newFixture(f)
+	x.apply(write(put("a", "1"), putUntil("b", "2", 9)), as(increment("c", 1), 7, 1, 0))
+	var b bytes.Buffer
+	writeSnapshot(f, x.m, &b)
+	f.Add(b.Bytes())
+	f.Add(snapshotOf())
+	f.Add([]byte("DKVsnap1"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e := openMemory(t)
+		err := ReadSnapshot(context.Background(), bytes.NewReader(raw), e)
+		if err != nil && !errors.Is(err, ErrBadSnapshot) {
+			t.Fatalf("error is no ErrBadSnapshot: %v", err)
+		}
+		if err != nil && len(dump(t, e, storage.Data)) > 0 {
+			if _, err := New(e); err == nil {
+				t.Fatal("the remains of a bad snapshot pass for a state")
+			}
+		}
+	})
+}
+
+// FuzzRecords feeds the decoders of everything that a machine stores.
+func FuzzRecords(f *testing.F) {
+	f.Add((&state{applied: 1, clock: 1000, paused: true}).append(nil))
+	f.Add(Identity{Cluster: "c", History: "h"}.append(nil))
+	f.Add((&requestEntry{result: command.Result{Index: 3}}).append(nil))
+	f.Add([]byte{headerExpires, 0, 0, 0, 0, 0, 0, 0, 1, 'v'})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		check := func(err error) {
+			if err != nil && !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("error is no ErrCorrupt: %v", err)
+			}
+		}
+		_, err := decodeState(p)
+		check(err)
+		_, err = decodeRequest(p)
+		check(err)
+		_, _, err = splitData(p)
+		check(err)
+		id, err := decodeIdentity(p)
+		check(err)
+		if err == nil && !bytes.Equal(id.append(nil), p) {
+			t.Errorf("identity %q decodes to %+v", p, id)
+		}
+	})
+}

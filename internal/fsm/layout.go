@@ -1,0 +1,151 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// How state is laid out in an engine. Integers in keys are big endian, so that
+// byte order is numeric order.
+//
+//	data       key                    -> header, value
+//	expiry     expireTS (8), key      -> (empty)
+//	changelog  index (8)              -> see package changelog
+//	meta       "state"                -> see state
+//	           "identity"             -> see Identity
+//	           "floor"                -> least retained change number (8)
+//	           "request/", index (8)  -> see requests
+//
+// A data value's header is one byte, 0 for a key that never expires; 1 is
+// followed by the key's expireTS in 8 bytes.
+const (
+	headerForever = 0
+	headerExpires = 1
+	expiresHeader = 9
+)
+
+var (
+	keyState      = []byte("state")
+	keyIdentity   = []byte("identity")
+	keyFloor      = []byte("floor")
+	prefixRequest = []byte("request/")
+
+	foreverHeader = []byte{headerForever}
+)
+
+// putData adds a key to b as it stands in storage.Data.
+func putData(b *storage.Batch, key, value []byte, expireTS uint64) {
+	if expireTS == 0 {
+		b.Put(storage.Data, key, foreverHeader, value)
+		return
+	}
+	var h [expiresHeader]byte
+	h[0] = headerExpires
+	binary.BigEndian.PutUint64(h[1:], expireTS)
+	b.Put(storage.Data, key, h[:], value)
+}
+
+// splitData parses a stored value; value points into stored.
+func splitData(stored []byte) (value []byte, expireTS uint64, err error) {
+	if len(stored) > 0 && stored[0] == headerForever {
+		return stored[1:], 0, nil
+	}
+	if len(stored) >= expiresHeader && stored[0] == headerExpires {
+		return stored[expiresHeader:], binary.BigEndian.Uint64(stored[1:]), nil
+	}
+	return nil, 0, fmt.Errorf("%w: value header", storage.ErrCorrupt)
+}
+
+// appendExpiryKey appends the key of (expireTS, key) in storage.Expiry to dst.
+func appendExpiryKey(dst []byte, expireTS uint64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(dst, expireTS), key...)
+}
+
+// state is the record that goes with every batch: where in the log the data
+// stands, and what else the next apply starts from.
+type state struct {
+	applied kv.Index
+	clock   kv.Clock
+	// expiring counts the entries of storage.Expiry. While it is 0, a put need
+	// not look for an expiry to replace.
+	expiring uint64
+	// logged is the changelog's running total.
+	logged uint64
+	// expired counts the keys that Expire has removed, ever.
+	expired uint64
+	paused  bool
+}
+
+const stateVersion = 1
+
+func (s *state) append(dst []byte) []byte {
+	dst = append(dst, stateVersion)
+	dst = binary.AppendUvarint(dst, s.applied)
+	dst = binary.AppendUvarint(dst, uint64(s.clock))
+	dst = binary.AppendUvarint(dst, s.expiring)
+	dst = binary.AppendUvarint(dst, s.logged)
+	dst = binary.AppendUvarint(dst, s.expired)
+	if s.paused {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
+}
+
+func decodeState(p []byte) (state, error) {
+	var s state
+	bad := fmt.Errorf("%w: state record", storage.ErrCorrupt)
+	if len(p) == 0 || p[0] != stateVersion {
+		return s, bad
+	}
+	p = p[1:]
+	clock := uint64(0)
+	for _, field := range []*uint64{&s.applied, &clock, &s.expiring, &s.logged, &s.expired} {
+		v, n := binary.Uvarint(p)
+		if n <= 0 {
+			return s, bad
+		}
+		*field, p = v, p[n:]
+	}
+	if len(p) != 1 || p[0] > 1 {
+		return s, bad
+	}
+	s.clock, s.paused = kv.Clock(clock), p[0] == 1
+	return s, nil
+}
+
+// readState returns the state record, which is there from the first batch on.
+func readState(r storage.Reader) (state, error) {
+	stored, found, err := r.Get(storage.Meta, keyState)
+	if err != nil {
+		return state{}, err
+	}
+	if !found {
+		return state{}, fmt.Errorf("%w: there is no state record", storage.ErrCorrupt)
+	}
+	return decodeState(stored)
+}
+
+// Identity says whose state it is. Both ids are random, as hexadecimal text.
+type Identity struct {
+	// Cluster stays with a database for its whole life.
+	Cluster string
+	// History changes when the keyspace is replaced, as by a restore: change
+	// numbers of different histories have nothing to do with each other.
+	History string
+}
+
+func (id Identity) append(dst []byte) []byte {
+	return fmt.Appendf(dst, "1\n%s\n%s\n", id.Cluster, id.History)
+}
+
+func decodeIdentity(p []byte) (Identity, error) {
+	f := bytes.Split(p, []byte("\n"))
+	if len(f) != 4 || string(f[0]) != "1" || len(f[1]) == 0 || len(f[2]) == 0 || len(f[3]) != 0 {
+		return Identity{}, fmt.Errorf("%w: identity record", storage.ErrCorrupt)
+	}
+	return Identity{Cluster: string(f[1]), History: string(f[2])}, nil
+}

@@ -1,0 +1,199 @@
+package fsm
+
+import (
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+func checkHex(t *testing.T, got []byte, want string) {
+	t.Helper()
+	if h := hex.EncodeToString(got); h != want {
+		t.Fatalf("encoded as\n%s, want\n%s", h, want)
+	}
+}
+
+// What stands on disk must be read for ever: these bytes must not change.
+func TestLayout(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(put("a", "v"), putUntil("b", "w", 256)), as(increment("c", 1), 9, 1, 0), pause(true))
+	want := map[storage.Space][]pair{
+		storage.Data: {
+			{"a", "\x00v"},
+			{"b", "\x01\x00\x00\x00\x00\x65\x53\xf2\x00w"},
+			{"c", "\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
+		},
+		storage.Expiry: {{"\x00\x00\x00\x00\x65\x53\xf2\x00b", ""}},
+		storage.Meta: {
+			{"identity", "1\n" + x.m.Identity().Cluster + "\n" + x.m.Identity().History + "\n"},
+			{"request/\x00\x00\x00\x00\x00\x00\x00\x02", "\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x80\xd0\x95\xff\xbc\x31\x01\x00\x02\x02"},
+			{"state", "\x01\x03\x80\xd0\x95\xff\xbc\x31\x01\x2d\x00\x01"},
+		},
+	}
+	for space, pairs := range want {
+		if got := dump(t, x.engine, space); !samePairs(got, pairs) {
+			t.Errorf("%v holds\n%q, want\n%q", space, got, pairs)
+		}
+	}
+	if got := len(dump(t, x.engine, storage.Changelog)); got != 2 {
+		t.Errorf("%d change records, want 2", got)
+	}
+}
+
+func TestDataRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "key")
+		value := rapid.SliceOf(rapid.Byte()).Draw(t, "value")
+		expireTS := rapid.Uint64().Draw(t, "expireTS")
+		var b storage.Batch
+		putData(&b, key, value, expireTS)
+		err := b.Each(func(op storage.Op) error {
+			got, ts, err := splitData(op.Value)
+			if err != nil || string(got) != string(value) || ts != expireTS || string(op.Key) != string(key) {
+				t.Fatalf("%q: %q at %d, %v", op.Key, got, ts, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestSplitDataRefusesCorruption(t *testing.T) {
+	for _, bad := range []string{"", "\x02value", "\xff", "\x01", "\x01\x00\x00\x00\x00\x00\x00\x00"} {
+		if _, _, err := splitData([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestStateRecord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		field := rapid.Uint64()
+		s := state{
+			applied:  field.Draw(t, "applied"),
+			clock:    kv.Clock(field.Draw(t, "clock")),
+			expiring: field.Draw(t, "expiring"),
+			logged:   field.Draw(t, "logged"),
+			expired:  field.Draw(t, "expired"),
+			paused:   rapid.Bool().Draw(t, "paused"),
+		}
+		raw := s.append(nil)
+		if got, err := decodeState(raw); err != nil || got != s {
+			t.Fatalf("decoded %+v, %v; want %+v", got, err, s)
+		}
+		for n := range raw {
+			if _, err := decodeState(raw[:n]); !errors.Is(err, storage.ErrCorrupt) {
+				t.Fatalf("cut to %d bytes of %x: %v", n, raw, err)
+			}
+		}
+	})
+	for _, bad := range []string{"\x02\x00\x00\x00\x00\x00\x00", "\x01\x00\x00\x00\x00\x00\x02", "\x01\x00\x00\x00\x00\x00\x00\x00"} {
+		if _, err := decodeState([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestIdentityRecord(t *testing.T) {
+	id := Identity{Cluster: NewID(), History: NewID()}
+	if len(id.Cluster) != 32 || id.Cluster == id.History {
+		t.Fatalf("ids %+v", id)
+	}
+	got, err := decodeIdentity(id.append(nil))
+	if err != nil || got != id {
+		t.Fatalf("decoded %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1", "2\na\nb\n", "1\n\nb\n", "1\na\n\n", "1\na\nb", "1\na\nb\nc"} {
+		if _, err := decodeIdentity([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A damaged engine is refused when the machine is opened, by name.
+func TestNewRefusesCorruption(t *testing.T) {
+	cases := []struct {
+		name   string
+		damage func(*storage.Batch)
+	}{
+		{"no identity", func(b *storage.Batch) { b.Delete(storage.Meta, keyIdentity) }},
+		{"bad identity", func(b *storage.Batch) { b.Put(storage.Meta, keyIdentity, []byte("?")) }},
+		{"no state", func(b *storage.Batch) { b.Delete(storage.Meta, keyState) }},
+		{"bad state", func(b *storage.Batch) { b.Put(storage.Meta, keyState, []byte{9}) }},
+		{"bad floor", func(b *storage.Batch) { b.Put(storage.Meta, keyFloor, []byte{9}) }},
+		{"bad request", func(b *storage.Batch) { b.Put(storage.Meta, appendRequestKey(nil, 1), []byte{9}) }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			x := newFixture(t)
+			x.apply(as(write(put("a", "1")), 7, 1, 0))
+			var b storage.Batch
+			c.damage(&b)
+			if err := x.engine.Write(&b, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := New(x.engine); !errors.Is(err, storage.ErrCorrupt) {
+				t.Fatalf("New: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewRefusesRemains(t *testing.T) {
+	for space := range storage.Space(storage.Spaces) {
+		e := openMemory(t)
+		var b storage.Batch
+		b.Put(space, []byte("left behind"))
+		if err := e.Write(&b, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(e); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("a key in %v and no identity: %v", space, err)
+		}
+	}
+}
+
+// Damaged values are reported, never served.
+func TestReadsReportCorruption(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(put("a", "1"), putUntil("t", "1", 1)))
+	var b storage.Batch
+	b.Put(storage.Data, []byte("a"), []byte{7})
+	b.Put(storage.Expiry, []byte("\x00"))
+	b.Put(storage.Changelog, []byte("short"), []byte{1})
+	if err := x.engine.Write(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, _, err := x.m.Get([]byte("a"), 0)
+	check("Get", err)
+	_, err = x.m.MultiGet([][]byte{[]byte("t"), []byte("a")}, 0)
+	check("MultiGet", err)
+	v, err := x.m.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	it := v.Iterate(storage.Range{}, 0)
+	defer it.Close()
+	for it.Next() {
+		t.Errorf("served %q after corruption", it.Pair().Key)
+	}
+	check("Iterate", it.Err())
+	_, err = x.m.Expiring(^kv.Clock(0), 10)
+	check("Expiring", err)
+	_, err = x.m.Changes(1, 0, 1<<20)
+	check("Changes", err)
+}

@@ -1,0 +1,214 @@
+// Package fsm is DKV's state machine: it turns log entries into engine batches,
+// and nothing else decides what a write means. It is deterministic: the same
+// entries leave the same bytes, however they were batched, on any engine.
+// Standalone nodes feed it from a log of one, masters from Raft. DESIGN.md in
+// this folder tells why it is built as it is.
+package fsm
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// ErrClosed is returned by a machine that was closed.
+var ErrClosed = errors.New("state machine is closed")
+
+// Machine is the state machine of one vBucket over one engine. Apply and the
+// other mutating methods are called by one goroutine at a time; reads run
+// concurrently with them and with Close, which waits for them.
+type Machine struct {
+	engine storage.Engine
+	gate   gate
+
+	// Owned by the applying goroutine.
+	state    state
+	requests *requestTable
+	scratch  scratch
+
+	// broken is the storage error after which nothing may be written.
+	broken atomic.Pointer[error]
+
+	// Mirrors for readers.
+	identity Identity
+	applied  atomic.Uint64
+	clock    atomic.Uint64
+	expiring atomic.Uint64
+	expired  atomic.Uint64
+	floor    atomic.Uint64
+	paused   atomic.Bool
+}
+
+// New loads the machine whose state engine holds; an empty engine becomes a
+// new one with random ids. The machine owns the engine from here on.
+func New(engine storage.Engine) (*Machine, error) {
+	m := &Machine{engine: engine}
+	m.gate.init()
+	if err := m.load(); err != nil {
+		return nil, fmt.Errorf("load state: %w", err)
+	}
+	return m, nil
+}
+
+func (m *Machine) load() error {
+	idBytes, found, err := m.engine.Get(storage.Meta, keyIdentity)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if idBytes, err = m.initialise(); err != nil {
+			return err
+		}
+	}
+	if m.identity, err = decodeIdentity(idBytes); err != nil {
+		return err
+	}
+	if m.state, err = readState(m.engine); err != nil {
+		return err
+	}
+	floor, err := readFloor(m.engine)
+	if err != nil {
+		return err
+	}
+	m.floor.Store(floor)
+	if m.requests, err = loadRequests(m.engine); err != nil {
+		return err
+	}
+	m.publish()
+	return nil
+}
+
+func readFloor(r storage.Reader) (kv.Index, error) {
+	p, found, err := r.Get(storage.Meta, keyFloor)
+	switch {
+	case err != nil:
+		return 0, err
+	case !found:
+		return 1, nil
+	case len(p) != 8:
+		return 0, fmt.Errorf("%w: floor record", storage.ErrCorrupt)
+	}
+	return binary.BigEndian.Uint64(p), nil
+}
+
+// initialise gives an empty engine its identity.
+func (m *Machine) initialise() ([]byte, error) {
+	for space := range storage.Space(storage.Spaces) {
+		if err := requireEmpty(m.engine, space); err != nil {
+			return nil, err
+		}
+	}
+	id := Identity{Cluster: NewID(), History: NewID()}.append(nil)
+	var b storage.Batch
+	b.Put(storage.Meta, keyIdentity, id)
+	b.Put(storage.Meta, keyState, new(state).append(nil))
+	return id, m.engine.Write(&b, true)
+}
+
+func requireEmpty(r storage.Reader, space storage.Space) error {
+	it := r.Iterate(space, storage.Range{KeysOnly: true})
+	defer it.Close()
+	if it.Next() {
+		return fmt.Errorf("%w: there are keys in %v, but no identity record", storage.ErrCorrupt, space)
+	}
+	return it.Err()
+}
+
+// NewID returns a random id for an Identity: 32 hexadecimal digits.
+func NewID() string {
+	var p [16]byte
+	_, _ = rand.Read(p[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(p[:])
+}
+
+// publish makes the applied state visible to readers' bookkeeping.
+func (m *Machine) publish() {
+	m.clock.Store(uint64(m.state.clock))
+	m.expiring.Store(m.state.expiring)
+	m.expired.Store(m.state.expired)
+	m.paused.Store(m.state.paused)
+	m.applied.Store(m.state.applied)
+}
+
+// Identity returns the ids of the state.
+func (m *Machine) Identity() Identity { return m.identity }
+
+// Applied returns the index of the last entry applied.
+func (m *Machine) Applied() kv.Index { return m.applied.Load() }
+
+// Clock returns the log's clock.
+func (m *Machine) Clock() kv.Clock { return kv.Clock(m.clock.Load()) }
+
+// Paused tells whether mutations are refused.
+func (m *Machine) Paused() bool { return m.paused.Load() }
+
+// ExpiredTotal returns how many keys Expire has removed, ever.
+func (m *Machine) ExpiredTotal() uint64 { return m.expired.Load() }
+
+// ChangelogFloor returns the least change number that is retained.
+func (m *Machine) ChangelogFloor() kv.Index { return m.floor.Load() }
+
+// Stats returns the engine's sizes; zeros once the machine is closed.
+func (m *Machine) Stats() storage.Stats {
+	if !m.gate.enter() {
+		return storage.Stats{}
+	}
+	defer m.gate.leave()
+	return m.engine.Stats()
+}
+
+// EngineKind names the engine underneath.
+func (m *Machine) EngineKind() string { return m.engine.Kind() }
+
+// Sync makes everything applied so far durable. After an error, as after one of
+// Apply, nothing more is written.
+func (m *Machine) Sync() error {
+	if err := m.failure(); err != nil {
+		return err
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if err := m.engine.Sync(); err != nil {
+		return m.fail(fmt.Errorf("sync at index %d: %w", m.Applied(), err))
+	}
+	return nil
+}
+
+// fail remembers the first storage error: what the engine holds is unknown
+// from then on, and nothing may be written on top of it.
+func (m *Machine) fail(err error) error {
+	m.broken.CompareAndSwap(nil, &err)
+	return m.failure()
+}
+
+func (m *Machine) failure() error {
+	if err := m.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Checkpoint writes a copy of the present state into dir; see storage.Engine.
+// It may run concurrently with Apply.
+func (m *Machine) Checkpoint(dir string) error {
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	return m.engine.Checkpoint(dir)
+}
+
+// Close waits for the reads under way, refuses new ones and closes the engine.
+// It is idempotent.
+func (m *Machine) Close() error {
+	m.gate.close()
+	return m.engine.Close()
+}

@@ -1,0 +1,281 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Get returns the pair at key as of now, and whether it is there: an expired
+// key is not. The pair's Key is the given slice.
+func (m *Machine) Get(key []byte, now kv.Clock) (kv.Pair, bool, error) {
+	if !m.gate.enter() {
+		return kv.Pair{}, false, ErrClosed
+	}
+	defer m.gate.leave()
+	stored, found, err := m.engine.Get(storage.Data, key)
+	if err != nil || !found {
+		return kv.Pair{}, false, err
+	}
+	return parsePair(key, stored, now)
+}
+
+// MultiGet returns the pairs of those keys that are there as of now, in the
+// order of keys, read from one state.
+func (m *Machine) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
+	if !m.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer m.gate.leave()
+	stored, err := m.engine.MultiGet(storage.Data, keys)
+	if err != nil {
+		return nil, err
+	}
+	return livePairs(keys, stored, now)
+}
+
+func livePairs(keys, stored [][]byte, now kv.Clock) ([]kv.Pair, error) {
+	pairs := make([]kv.Pair, 0, len(keys))
+	for i, key := range keys {
+		if stored[i] == nil {
+			continue
+		}
+		p, live, err := parsePair(key, stored[i], now)
+		if err != nil {
+			return nil, err
+		}
+		if live {
+			pairs = append(pairs, p)
+		}
+	}
+	return pairs, nil
+}
+
+func parsePair(key, stored []byte, now kv.Clock) (kv.Pair, bool, error) {
+	value, expireTS, err := splitData(stored)
+	if err != nil {
+		return kv.Pair{}, false, fmt.Errorf("key %q: %w", key, err)
+	}
+	if now.Expired(expireTS) {
+		return kv.Pair{}, false, nil
+	}
+	return kv.Pair{Key: key, Value: value, ExpireTS: expireTS}, true, nil
+}
+
+// View is a pinned state of the machine. It must be closed, and keeps the
+// machine from closing until then.
+type View struct {
+	m      *Machine
+	view   storage.View
+	state  state
+	closed bool
+}
+
+// View pins the present state.
+func (m *Machine) View() (*View, error) {
+	if !m.gate.enter() {
+		return nil, ErrClosed
+	}
+	v := &View{m: m}
+	if err := v.open(); err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *View) open() error {
+	var err error
+	if v.view, err = v.m.engine.NewView(); err != nil {
+		return err
+	}
+	v.state, err = readState(v.view)
+	return err
+}
+
+// Close releases the state. It is idempotent, and no other use of the view may
+// run concurrently.
+func (v *View) Close() {
+	if v.closed {
+		return
+	}
+	v.closed = true
+	if v.view != nil {
+		v.view.Close()
+	}
+	v.m.gate.leave()
+}
+
+// Index returns the log index that the view reflects.
+func (v *View) Index() kv.Index { return v.state.applied }
+
+// Identity returns the ids of the state.
+func (v *View) Identity() Identity { return v.m.identity }
+
+// MultiGet returns the pairs of those keys that are there as of now, in the
+// order of keys.
+func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
+	stored, err := v.view.MultiGet(storage.Data, keys)
+	if err != nil {
+		return nil, err
+	}
+	return livePairs(keys, stored, now)
+}
+
+// Iterate walks the live keys of r as of now. The iterator must be closed before
+// the view is.
+func (v *View) Iterate(r storage.Range, now kv.Clock) *Iterator {
+	return &Iterator{it: v.view.Iterate(storage.Data, r), now: now}
+}
+
+// Iterator walks over live pairs; see storage.Iterator for how it is used. The
+// pair's slices are valid until the next call of Next or Close.
+type Iterator struct {
+	it   storage.Iterator
+	now  kv.Clock
+	pair kv.Pair
+	err  error
+}
+
+// Next moves to the next live pair and tells whether there is one.
+func (i *Iterator) Next() bool {
+	for i.err == nil && i.it.Next() {
+		var live bool
+		i.pair, live, i.err = parsePair(i.it.Key(), i.it.Value(), i.now)
+		if live {
+			return true
+		}
+	}
+	return false
+}
+
+// Pair returns the present pair.
+func (i *Iterator) Pair() kv.Pair { return i.pair }
+
+// Err returns what ended the walk early, if anything did.
+func (i *Iterator) Err() error {
+	if i.err != nil {
+		return i.err
+	}
+	return i.it.Err()
+}
+
+// Close releases the iterator.
+func (i *Iterator) Close() { i.it.Close() }
+
+// Expiring returns up to limit keys whose expiry now has reached, as the
+// mutations of a command.Expire. It costs nothing where no key expires.
+func (m *Machine) Expiring(now kv.Clock, limit int) ([]kv.Mutation, error) {
+	if m.expiring.Load() == 0 {
+		return nil, nil
+	}
+	if !m.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer m.gate.leave()
+	end := binary.BigEndian.AppendUint64(nil, uint64(now)/1000+1)
+	it := m.engine.Iterate(storage.Expiry, storage.Range{End: end, KeysOnly: true})
+	defer it.Close()
+	var due []kv.Mutation
+	for len(due) < limit && it.Next() {
+		k := it.Key()
+		if len(k) <= 8 {
+			return nil, fmt.Errorf("%w: expiry record %x", storage.ErrCorrupt, k)
+		}
+		due = append(due, kv.Mutation{
+			Key:      append([]byte(nil), k[8:]...),
+			ExpireTS: binary.BigEndian.Uint64(k),
+			Delete:   true,
+		})
+	}
+	return due, it.Err()
+}
+
+// Changes is a stretch of the change stream.
+type Changes struct {
+	// Newest is the last index of the log: indexes up to it, and from the
+	// asked-for one on, that are not among Changes had no effect, unless
+	// Changes was cut at a limit.
+	Newest  kv.Index
+	History string
+	Changes []kv.Change
+}
+
+// Changes returns the changes from index from on: at most limit of them (0: no
+// limit), within maxBytes but always one if there is one. The error is a
+// kv.OutOfRange where from is below the changelog's floor.
+func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
+	// One view for all of it: a trim meanwhile takes nothing away from it.
+	view, err := m.View()
+	if err != nil {
+		return Changes{}, err
+	}
+	defer view.Close()
+	floor, err := readFloor(view.view)
+	if err != nil {
+		return Changes{}, err
+	}
+	if from < floor {
+		return Changes{}, kv.Errorf(kv.OutOfRange,
+			"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
+	}
+	changes, err := changelog.Scan(view.view, from, limit, maxBytes)
+	return Changes{Newest: view.Index(), History: m.identity.History, Changes: changes}, err
+}
+
+// ChangelogBytes returns the size of the retained changes.
+func (m *Machine) ChangelogBytes() (uint64, error) {
+	if !m.gate.enter() {
+		return 0, ErrClosed
+	}
+	defer m.gate.leave()
+	return changelog.Size(m.engine, m.floor.Load())
+}
+
+// trimStep is the most records that one trim deletes, so that an engine
+// without native range deletion never does too much at once.
+const trimStep = 4096
+
+// TrimChangelog drops up to trimStep changes that retention does not keep and
+// tells whether there are more. It may run concurrently with Apply, but not
+// with itself. Trimming is each replica's own affair: the changelog is not part
+// of the state that replicas agree on.
+func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) {
+	if err := m.failure(); err != nil {
+		return false, err
+	}
+	floor := m.floor.Load()
+	keep, err := m.keepFrom(ret, floor)
+	if err != nil || keep == floor {
+		return false, err
+	}
+	if !m.gate.enter() {
+		return false, ErrClosed
+	}
+	defer m.gate.leave()
+	if keep > floor+trimStep {
+		keep, more = floor+trimStep, true
+	}
+	var b storage.Batch
+	b.DeleteRange(storage.Changelog, changelog.Key(floor), changelog.Key(keep))
+	b.Put(storage.Meta, keyFloor, changelog.Key(keep))
+	if err := m.engine.Write(&b, false); err != nil {
+		return false, m.fail(fmt.Errorf("trim changelog: %w", err))
+	}
+	m.floor.Store(keep)
+	return more, nil
+}
+
+// keepFrom returns the least index that ret keeps, as of one state: Apply may
+// run meanwhile.
+func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (kv.Index, error) {
+	v, err := m.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	return changelog.Floor(v.view, ret, floor, v.state.applied, v.state.clock)
+}

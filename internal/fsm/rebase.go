@@ -1,0 +1,75 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Inspect returns the ids and the index of the state in an engine that no
+// machine has open.
+func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
+	raw, found, err := engine.Get(storage.Meta, keyIdentity)
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	if !found {
+		return Identity{}, 0, fmt.Errorf("%w: there is no identity record", storage.ErrCorrupt)
+	}
+	id, err := decodeIdentity(raw)
+	if err != nil {
+		return Identity{}, 0, err
+	}
+	st, err := readState(engine)
+	return id, st.applied, err
+}
+
+// Rebase makes the state in engine, which no machine has open, the start of a
+// new history of the given cluster: no old change number, request or pause is
+// valid in it, and its index is at least the given one.
+func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
+	st, err := readState(engine)
+	if err != nil {
+		return fmt.Errorf("rebase: %w", err)
+	}
+	if err := clearSpace(engine, storage.Changelog, storage.Range{}); err != nil {
+		return fmt.Errorf("rebase: drop the changelog: %w", err)
+	}
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixRequest)); err != nil {
+		return fmt.Errorf("rebase: drop the requests: %w", err)
+	}
+	st.applied = max(st.applied, index)
+	st.logged, st.paused = 0, false
+	var b storage.Batch
+	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
+	b.Put(storage.Meta, keyState, st.append(nil))
+	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
+	if err := engine.Write(&b, true); err != nil {
+		return fmt.Errorf("rebase: %w", err)
+	}
+	return nil
+}
+
+// clearSpace deletes the keys of a range, a bounded batch at a time.
+func clearSpace(engine storage.Engine, space storage.Space, r storage.Range) error {
+	r.KeysOnly, r.Bulk = true, true
+	it := engine.Iterate(space, r)
+	defer it.Close()
+	var b storage.Batch
+	for it.Next() {
+		b.Delete(space, it.Key())
+		if b.Count() < trimStep {
+			continue
+		}
+		if err := engine.Write(&b, false); err != nil {
+			return err
+		}
+		b.Reset()
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	return engine.Write(&b, false)
+}
