@@ -42,5 +42,5 @@ func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	}
 	h.Write(buf)
 	h.Sum(out.Sum[:0])
-	return out, it.Err()
+	return out, v.m.note(it.Err())
 }

@@ -43,6 +43,8 @@ type Machine struct {
 	expired  atomic.Uint64
 	floor    atomic.Uint64
 	paused   atomic.Bool
+	// corruption is the first damage that a read has met.
+	corruption atomic.Pointer[error]
 }
 
 // New loads the machine whose state engine holds; an empty engine becomes a

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -18,9 +19,28 @@ func (m *Machine) Get(key []byte, now kv.Clock) (kv.Pair, bool, error) {
 	defer m.gate.leave()
 	stored, found, err := m.engine.Get(storage.Data, key)
 	if err != nil || !found {
-		return kv.Pair{}, false, err
+		return kv.Pair{}, false, m.note(err)
 	}
-	return parsePair(key, stored, now)
+	pair, live, err := parsePair(key, stored, now)
+	return pair, live, m.note(err)
+}
+
+// note remembers the first sign of corruption, so that an operator hears of it
+// even if the client that met it does not tell.
+func (m *Machine) note(err error) error {
+	if errors.Is(err, storage.ErrCorrupt) {
+		m.corruption.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// Corruption returns the first error by which a read met damaged data; nil
+// where none did.
+func (m *Machine) Corruption() error {
+	if err := m.corruption.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // MultiGet returns the pairs of those keys that are there as of now, in the
@@ -32,9 +52,10 @@ func (m *Machine) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	defer m.gate.leave()
 	stored, err := m.engine.MultiGet(storage.Data, keys)
 	if err != nil {
-		return nil, err
+		return nil, m.note(err)
 	}
-	return livePairs(keys, stored, now)
+	pairs, err := livePairs(keys, stored, now)
+	return pairs, m.note(err)
 }
 
 func livePairs(keys, stored [][]byte, now kv.Clock) ([]kv.Pair, error) {
@@ -120,20 +141,22 @@ func (v *View) Identity() Identity { return v.m.identity }
 func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	stored, err := v.view.MultiGet(storage.Data, keys)
 	if err != nil {
-		return nil, err
+		return nil, v.m.note(err)
 	}
-	return livePairs(keys, stored, now)
+	pairs, err := livePairs(keys, stored, now)
+	return pairs, v.m.note(err)
 }
 
 // Iterate walks the live keys of r as of now. The iterator must be closed before
 // the view is.
 func (v *View) Iterate(r storage.Range, now kv.Clock) *Iterator {
-	return &Iterator{it: v.view.Iterate(storage.Data, r), now: now}
+	return &Iterator{m: v.m, it: v.view.Iterate(storage.Data, r), now: now}
 }
 
 // Iterator walks over live pairs; see storage.Iterator for how it is used. The
 // pair's slices are valid until the next call of Next or Close.
 type Iterator struct {
+	m    *Machine
 	it   storage.Iterator
 	now  kv.Clock
 	pair kv.Pair
@@ -158,9 +181,9 @@ func (i *Iterator) Pair() kv.Pair { return i.pair }
 // Err returns what ended the walk early, if anything did.
 func (i *Iterator) Err() error {
 	if i.err != nil {
-		return i.err
+		return i.m.note(i.err)
 	}
-	return i.it.Err()
+	return i.m.note(i.it.Err())
 }
 
 // Close releases the iterator.

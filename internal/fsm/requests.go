@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -16,6 +17,9 @@ import (
 const (
 	maxRequests   = 1 << 18
 	maxRequestAge = 10 * time.Minute
+	// maxForgotten bounds how many of each kind, acknowledged and beyond the
+	// bounds above, one new request removes: no batch may grow with the table.
+	maxForgotten = 1024
 )
 
 // requestTable remembers the results of requests that carry an id, so that a
@@ -92,40 +96,50 @@ func (t *requestTable) add(b *storage.Batch, e *requestEntry) {
 }
 
 // forgetAcked forgets the requests of s that were acknowledged since its acked
-// was before. Whichever is less work: asking for each sequence in between, or
-// looking at all that is remembered.
+// was before, the least sequences first. Whichever is less work: asking for each
+// sequence in between, or looking at all that is remembered. What maxForgotten
+// leaves over is forgotten when it is too old.
 func (t *requestTable) forgetAcked(b *storage.Batch, s *session, before uint64) {
 	acked := s.acked
 	if acked <= before {
 		return
 	}
 	if acked-before <= uint64(len(s.bySequence)) {
-		for seq := before + 1; seq <= acked; seq++ {
+		forgotten := 0
+		for seq := before + 1; seq <= acked && forgotten < maxForgotten; seq++ {
 			if old := s.bySequence[seq]; old != nil {
 				t.forget(b, old)
+				forgotten++
 			}
 		}
 		return
 	}
-	for seq, old := range s.bySequence {
+	var done []uint64
+	for seq := range s.bySequence {
 		if seq <= acked {
-			t.forget(b, old)
+			done = append(done, seq)
 		}
+	}
+	slices.Sort(done) // a map's order is not the same on all replicas
+	for _, seq := range done[:min(len(done), maxForgotten)] {
+		t.forget(b, s.bySequence[seq])
 	}
 }
 
 // forgetOldest holds the table to its bounds as of now.
 func (t *requestTable) forgetOldest(b *storage.Batch, now kv.Clock) {
+	forgotten := 0
 	for ; t.head < len(t.order); t.head++ {
 		oldest := t.order[t.head]
 		if oldest.gone {
 			continue
 		}
 		tooOld := now-oldest.clock >= kv.Clock(maxRequestAge.Milliseconds())
-		if t.live <= maxRequests && !tooOld {
+		if forgotten == maxForgotten || (t.live <= maxRequests && !tooOld) {
 			return
 		}
 		t.forget(b, oldest)
+		forgotten++
 	}
 }
 

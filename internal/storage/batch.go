@@ -97,6 +97,18 @@ func (b *Batch) Rep() []byte {
 	return b.rep
 }
 
+// BatchLimit is the most that an engine writes atomically; 0 is no limit.
+type BatchLimit struct {
+	// Bytes bounds Batch.Size, Ops bounds Batch.Count, where a range delete
+	// counts every key that it finds.
+	Bytes, Ops int
+}
+
+// Allows tells whether a batch of that size is within the limit.
+func (l BatchLimit) Allows(bytes, ops int) bool {
+	return (l.Bytes == 0 || bytes <= l.Bytes) && (l.Ops == 0 || ops <= l.Ops)
+}
+
 // OpKind tells what an Op does.
 type OpKind uint8
 

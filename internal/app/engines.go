@@ -1,0 +1,83 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+)
+
+// engines opens the engines of a node as its configuration says.
+type engines struct {
+	cfg *config.Storage
+	log *slog.Logger
+	// memory is what all RocksDB engines of the process share.
+	memory *rocksdb.Memory
+}
+
+func newEngines(cfg *config.Storage, log *slog.Logger) (*engines, error) {
+	e := &engines{cfg: cfg, log: log}
+	if cfg.Engine != config.RocksDB {
+		return e, nil
+	}
+	var err error
+	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize))
+	return e, err
+}
+
+// open opens an engine of the configured kind.
+func (e *engines) open(dir string) (storage.Engine, error) {
+	if e.cfg.Engine == config.Badger {
+		opts := e.badger(dir)
+		opts.Diskless = e.cfg.Diskless
+		return badger.Open(opts)
+	}
+	return rocksdb.Open(rocksdb.Options{
+		Dir:    dir,
+		Memory: e.memory,
+		INI:    e.cfg.EngineINI,
+		Logger: e.log,
+	})
+}
+
+// batchLimit is what the configured engine writes atomically.
+func (e *engines) batchLimit() storage.BatchLimit {
+	if e.cfg.Engine == config.Badger {
+		return storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}
+	}
+	return storage.BatchLimit{}
+}
+
+// openKind opens a copy made by an engine of any kind, to be read once.
+func (e *engines) openKind(kind, dir string) (storage.Engine, error) {
+	switch config.Engine(kind) {
+	case config.RocksDB:
+		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, Logger: e.log})
+	case config.Badger:
+		return badger.Open(e.badger(dir))
+	default:
+		return nil, fmt.Errorf("engine %q is not known to this dkvsrv", kind)
+	}
+}
+
+const (
+	// copyCache is the block cache of an engine that is opened to be copied.
+	copyCache = 8 << 20
+	// leastCache stands for a block cache that is turned off: what a read is
+	// using has to be somewhere.
+	leastCache = 1 << 20
+)
+
+func (e *engines) badger(dir string) badger.Options {
+	return badger.Options{Dir: dir, BlockCacheBytes: int64(e.cfg.BlockCacheSize), Logger: e.log}
+}
+
+// close releases what the engines shared. They must be closed before.
+func (e *engines) close() {
+	if e.memory != nil {
+		e.memory.Close()
+	}
+}

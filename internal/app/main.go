@@ -1,0 +1,129 @@
+// Package app is the composition root of dkvsrv: it turns a configuration into
+// components, runs them as one group, and stops them in order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/telemetry"
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// Process is what a program has from the operating system.
+type Process struct {
+	// Args are the arguments without the program's name, Env as os.Environ.
+	Args, Env      []string
+	Stdout, Stderr io.Writer
+}
+
+// The exit codes of dkvsrv.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// Main runs dkvsrv until ctx ends or a signal comes, and returns its exit code.
+func Main(ctx context.Context, p Process) int {
+	inv, err := config.Load(p.Args, p.Env)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+		var usage *config.UsageError
+		if errors.As(err, &usage) {
+			return exitUsage
+		}
+		return exitError
+	}
+	if inv.Action != config.Run {
+		if err := inv.Render(p.Stdout, version.Get().String()); err != nil {
+			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+			return exitError
+		}
+		return exitOK
+	}
+	if err := run(ctx, inv, p.Stderr); err != nil {
+		fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+		return exitError
+	}
+	return exitOK
+}
+
+// heapFloor is memory that is reserved and never touched, so that it costs
+// address space only. It counts as heap: the collector, which otherwise would
+// run every few megabytes of garbage on a node whose data is outside Go's heap,
+// runs when as much again has come together. Unlike a greater GOGC it adds the
+// same to a heap of any size.
+const heapFloor = 64 << 20
+
+func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
+	cfg := inv.Config
+	level := new(slog.LevelVar)
+	level.Set(cfg.LogLevel())
+	log := telemetry.NewLogger(telemetry.LogOptions{
+		Writer: stderr,
+		JSON:   cfg.Log.Format == config.LogJSON,
+		Level:  level,
+		Node:   cfg.Node.Name,
+	})
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	ballast := make([]byte, heapFloor)
+	defer runtime.KeepAlive(ballast)
+	n, err := newNode(ctx, cfg, log)
+	if err != nil {
+		return err // one line, which a log would only bury
+	}
+	defer n.close()
+	announce(log, cfg)
+	reload := func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangups:
+				reloadLog(inv, level, log)
+			}
+		}
+	}
+	return n.run(ctx, reload)
+}
+
+// announce says what the user should know about the configuration.
+func announce(log *slog.Logger, cfg *config.Config) {
+	log.Info("dkvsrv starts", "version", version.Get().String(), "role", string(cfg.Role),
+		"engine", string(cfg.Storage.Engine), "config", cfg.File())
+	for _, notice := range cfg.Notices() {
+		log.Warn(notice)
+	}
+	for _, exposed := range cfg.Exposed() {
+		log.Warn("NO AUTHENTICATION: every host that reaches this address can read and change all data; "+
+			"listen on a loopback address or keep the network closed", "exposed", exposed)
+	}
+}
+
+// reloadLog does what SIGHUP asks for.
+func reloadLog(inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) {
+	next, err := inv.Reload()
+	if err != nil {
+		log.Error("reload: the configuration is not valid; the old one stays", "error", err)
+		return
+	}
+	level.Set(next.LogLevel())
+	log.Info("reloaded", "log-level", next.LogLevel().String())
+	for _, key := range inv.Config.RestartNeeded(next) {
+		log.Warn("reload: this key has changed and takes effect at the next start", "key", key)
+	}
+}

@@ -1,0 +1,270 @@
+// Package internal_test holds the packages to the direction that their imports
+// are allowed to take.
+package internal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/dkvdb/dkv"
+
+// listed is what go list tells of a package.
+type listed struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	CgoFiles   []string
+	Imports    []string
+	Deps       []string
+}
+
+// own is the package's path within the module; "" for another module's.
+func (p *listed) own() string {
+	if path, ok := strings.CutPrefix(p.ImportPath, module+"/"); ok {
+		return path
+	}
+	return ""
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,GoFiles,CgoFiles,Imports,Deps", module+"/...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var packages []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if p.own() != "" {
+			packages = append(packages, p)
+		}
+	}
+}
+
+// onlyIn names libraries and the one package that each of them may be imported
+// by. "C" is cgo.
+var onlyIn = map[string]string{
+	"github.com/lni/dragonboat":   "internal/replica",
+	"github.com/linxGnu/grocksdb": "internal/storage/rocksdb",
+	"C":                           "internal/storage/rocksdb",
+	"github.com/dgraph-io/badger": "internal/storage/badger",
+	"github.com/spf13/viper":      "internal/config",
+	"github.com/spf13/pflag":      "internal/config",
+}
+
+// mayImport names the packages of ours that a package may import. A package
+// that is not here may import any but those that only the root of the program
+// does.
+var mayImport = map[string][]string{
+	"internal/kv":                {},
+	"internal/command":           {"internal/kv"},
+	"internal/storage":           {"internal/kv"},
+	"internal/storage/datadir":   {"internal/storage"},
+	"internal/storage/diskspace": {"internal/storage"},
+	"internal/storage/memory":    {"internal/storage"},
+	"internal/storage/badger":    {"internal/storage"},
+	"internal/storage/rocksdb":   {"internal/storage"},
+	"internal/changelog":         {"internal/kv", "internal/command", "internal/storage"},
+	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog"},
+	"internal/backup":            {"internal/kv", "internal/storage", "internal/storage/datadir"},
+	"internal/replica": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup"},
+	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
+		"internal/backup", "internal/replica", "api/serverpb", "api/modelspb"},
+	"internal/slave": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "api/serverpb", "clients/go/dkv"},
+	// They know no role.
+	"internal/server":    {"internal/kv"},
+	"internal/ops":       {"internal/kv", "internal/version"},
+	"internal/telemetry": {"internal/version"},
+	"internal/config":    {"internal/suggest", "internal/version"},
+}
+
+// root are the packages that only main packages may import.
+var root = []string{"internal/app", "internal/testcluster"}
+
+// belowGRPC are the packages that must not know gRPC, not even through others.
+var belowGRPC = []string{
+	"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/replica",
+	"internal/backup",
+}
+
+// violations returns what breaks a rule.
+func violations(packages []listed) []string {
+	var out []string
+	report := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for i := range packages {
+		p := &packages[i]
+		for _, imported := range p.Imports {
+			for library, place := range onlyIn {
+				if within(imported, library) && p.own() != place {
+					report("%s imports %s, which only %s may", p.own(), imported, place)
+				}
+			}
+			ours, is := strings.CutPrefix(imported, module+"/")
+			if !is {
+				continue
+			}
+			if allowed, known := mayImport[p.own()]; known && !slices.Contains(allowed, ours) {
+				report("%s imports %s", p.own(), ours)
+			}
+			if slices.Contains(root, ours) && !strings.HasPrefix(p.own(), "cmd/") {
+				report("%s imports %s", p.own(), ours)
+			}
+		}
+		for _, below := range belowGRPC {
+			// The test suite of the engines is no part of the program.
+			if !within(p.own(), below) || p.own() == "internal/storage/enginetest" {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if within(dep, "google.golang.org/grpc") {
+					report("%s depends on %s", p.own(), dep)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// within tells whether a package's path is another's, or lies below it.
+func within(path, other string) bool {
+	return path == other || strings.HasPrefix(path, other+"/")
+}
+
+func TestImports(t *testing.T) {
+	packages := list(t)
+	if len(packages) < 10 {
+		t.Fatalf("go list knows only %d packages", len(packages))
+	}
+	for _, v := range violations(packages) {
+		t.Error(v)
+	}
+}
+
+// TestImportRulesCanFail breaks each rule once.
+func TestImportRulesCanFail(t *testing.T) {
+	for _, c := range []struct {
+		from, imports, dep, want string
+	}{
+		{"internal/fsm", module + "/internal/replica", "", "internal/fsm imports internal/replica"},
+		{"internal/slave", module + "/internal/master", "", "internal/slave imports internal/master"},
+		{"internal/server", module + "/internal/master", "", "internal/server imports internal/master"},
+		{"internal/ctl", module + "/internal/app", "", "internal/ctl imports internal/app"},
+		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica may"},
+		{"internal/storage/badger", "C", "", "internal/storage/badger imports C, which only internal/storage/rocksdb may"},
+		{"internal/storage/memory", "", "google.golang.org/grpc/codes", "internal/storage/memory depends on google.golang.org/grpc/codes"},
+		{"internal/replica", "github.com/lni/dragonboat/v4", "", ""},
+		{"internal/storage/badger", "github.com/dgraph-io/badger/v4", "", ""},
+		{"internal/kvx", module + "/internal/replica", "google.golang.org/grpc", ""},
+		{"cmd/dkvsrv", module + "/internal/app", "google.golang.org/grpc", ""},
+	} {
+		p := listed{ImportPath: module + "/" + c.from}
+		if c.imports != "" {
+			p.Imports = []string{c.imports}
+		}
+		if c.dep != "" {
+			p.Deps = []string{c.dep}
+		}
+		if got := strings.Join(violations([]listed{p}), "\n"); got != c.want {
+			t.Errorf("%s: %q, want %q", c.from, got, c.want)
+		}
+	}
+}
+
+// deterministic are the packages in which the log's clock is the only one.
+var deterministic = []string{"internal/command", "internal/storage", "internal/changelog", "internal/fsm"}
+
+func TestNoWallClock(t *testing.T) {
+	checked := 0
+	for _, p := range list(t) {
+		if !slices.Contains(deterministic, p.own()) {
+			continue
+		}
+		for _, name := range slices.Concat(p.GoFiles, p.CgoFiles) {
+			checked++
+			path := filepath.Join(p.Dir, name)
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, use := range wallClock(f) {
+				t.Errorf("%s: %s reads the local clock", p.own(), fset.Position(use))
+			}
+		}
+	}
+	if checked < len(deterministic) {
+		t.Fatalf("only %d files were looked at", checked)
+	}
+}
+
+// wallClock finds the uses of package time that read a clock or wait for one.
+func wallClock(f *ast.File) []token.Pos {
+	var out []token.Pos
+	name := ""
+	for _, spec := range f.Imports {
+		if spec.Path.Value == `"time"` {
+			if name = "time"; spec.Name != nil {
+				name = spec.Name.Name
+			}
+		}
+	}
+	if name == "" {
+		return nil
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		id, ok := sel.X.(*ast.Ident)
+		if ok && id.Name == name {
+			switch sel.Sel.Name {
+			case "Now", "Since", "Until", "After", "AfterFunc", "Sleep", "Tick", "NewTicker", "NewTimer":
+				out = append(out, sel.Pos())
+			}
+		}
+		return true
+	})
+	return out
+}
+
+func TestWallClockIsFound(t *testing.T) {
+	for src, want := range map[string]int{
+		`package x; import "time"; var a = time.Now()`:                  1,
+		`package x; import clock "time"; var a = clock.Since(b)`:        1,
+		`package x; import "time"; var a = time.Now`:                    1,
+		`package x; import "time"; var a = time.Unix(0, 0)`:             0,
+		`package x; import "math"; type time struct{ Now int }`:         0,
+		`package x; import "time"; const a = time.Second; var Now 	int`: 0,
+	} {
+		f, err := parser.ParseFile(token.NewFileSet(), "x.go", src, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(wallClock(f)); got != want {
+			t.Errorf("%d uses found in %s", got, src)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package backup copies an engine's checkpoint into a folder that can be
+// verified and restored by itself:
+//
+//	backup/
+//	  MANIFEST.json   what it is, and every file's size and SHA-256; written last
+//	  data/           an engine directory
+//
+// A folder without a manifest is no backup.
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+const (
+	manifestFile = "MANIFEST.json"
+	dataFolder   = "data"
+	format       = 1
+)
+
+// Info says what a backup is a copy of.
+type Info struct {
+	// Engine is the kind that opens the data.
+	Engine   string `json:"engine"`
+	Database string `json:"database"`
+	VBucket  string `json:"vbucket"`
+	Cluster  string `json:"cluster_id"`
+	History  string `json:"history_id"`
+	// Index is the log index that the copy reflects.
+	Index   kv.Index  `json:"index"`
+	Created time.Time `json:"created"`
+	// Version is the dkvsrv that made it.
+	Version string `json:"version"`
+}
+
+// Manifest is the content of MANIFEST.json.
+type Manifest struct {
+	Format int `json:"format"`
+	Info
+	Files []File `json:"files"`
+}
+
+// File is one file of a backup.
+type File struct {
+	// Name is relative to data/, with slashes.
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// Bytes is the size of all files together.
+func (m *Manifest) Bytes() uint64 {
+	n := uint64(0)
+	for i := range m.Files {
+		n += uint64(m.Files[i].Size)
+	}
+	return n
+}
+
+// DataDir returns the engine directory of the backup at dir.
+func DataDir(dir string) string { return filepath.Join(dir, dataFolder) }
+
+// Scratch returns the path of a folder for passing use beside the backup at
+// dir. No backup can have that name, see Confine; what stands there is removed.
+func Scratch(dir, purpose string) (string, error) {
+	path := filepath.Join(filepath.Dir(dir), "."+purpose+"-"+filepath.Base(dir))
+	return path, os.RemoveAll(path)
+}
+
+// Prepare makes the folder that a new backup at dir will stand in, and fails
+// with a kv.Precondition where something is at dir already.
+func Prepare(dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("backup: %w", err)
+	}
+	if err := datadir.MkdirAll(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+// Create copies the engine directory src into a new backup at dir, which must
+// not exist. A crash or an error leaves no backup at dir.
+func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
+	if err := Prepare(dir); err != nil {
+		return Manifest{}, err
+	}
+	partial, err := Scratch(dir, "partial")
+	if err != nil {
+		return Manifest{}, fmt.Errorf("backup: %w", err)
+	}
+	defer os.RemoveAll(partial) // nothing is left of it after the rename
+	m := Manifest{Format: format, Info: info}
+	if err := m.fill(ctx, partial, src); err != nil {
+		return Manifest{}, fmt.Errorf("backup: %w", err)
+	}
+	if err := os.Rename(partial, dir); err != nil {
+		return Manifest{}, fmt.Errorf("backup: %w", err)
+	}
+	return m, datadir.SyncDir(filepath.Dir(dir))
+}
+
+func (m *Manifest) fill(ctx context.Context, dir, src string) error {
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return err
+	}
+	var err error
+	if m.Files, err = copyTree(ctx, src, DataDir(dir)); err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, manifestFile)
+	if err := os.WriteFile(path, append(raw, '\n'), 0o640); err != nil {
+		return err
+	}
+	if err := syncFile(path); err != nil {
+		return err
+	}
+	return datadir.SyncDir(dir)
+}
+
+func readManifest(dir string) (Manifest, error) {
+	var m Manifest
+	raw, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return m, kv.Errorf(kv.NotFound, "there is no backup at %s (no %s)", dir, manifestFile)
+	case err != nil:
+		return m, fmt.Errorf("backup: %w", err)
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, kv.Errorf(kv.Corrupt, "backup %s: the manifest is damaged: %w", dir, err)
+	}
+	if m.Format != format {
+		return m, kv.Errorf(kv.Precondition, "backup %s has format %d; this dkvsrv reads format %d", dir, m.Format, format)
+	}
+	return m, nil
+}

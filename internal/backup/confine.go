@@ -1,0 +1,71 @@
+package backup
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Confine returns the absolute path that a request means by path: relative to
+// root, or absolute inside it. Whoever may ask for a backup must not be able to
+// write, or read, elsewhere on the server, so symbolic links that lead out are
+// refused as well; and so are names that begin with a dot, which belong to
+// copies that are being made. The error is a kv.Invalid.
+func Confine(root, path string) (string, error) {
+	rel := filepath.Clean(path)
+	if filepath.IsAbs(rel) {
+		var err error
+		if rel, err = filepath.Rel(root, rel); err != nil {
+			return "", outside(root, path)
+		}
+	}
+	if path == "" || rel == "." || !filepath.IsLocal(rel) {
+		return "", outside(root, path)
+	}
+	for _, name := range strings.Split(rel, string(filepath.Separator)) {
+		if strings.HasPrefix(name, ".") {
+			return "", kv.Errorf(kv.Invalid, "path %q has a name that begins with a dot; choose another", path)
+		}
+	}
+	full := filepath.Join(root, rel)
+	realRoot, err := resolve(root)
+	if err != nil {
+		return "", kv.Errorf(kv.Invalid, "backup-dir (%s): %w", root, err)
+	}
+	realFull, err := resolve(full)
+	if err != nil {
+		return "", kv.Errorf(kv.Invalid, "path %q: %w", path, err)
+	}
+	if !strings.HasPrefix(realFull, strings.TrimSuffix(realRoot, string(filepath.Separator))+string(filepath.Separator)) {
+		return "", outside(root, path)
+	}
+	return full, nil
+}
+
+func outside(root, path string) error {
+	return kv.Errorf(kv.Invalid, "path %q is not inside backup-dir (%s); give a path relative to it", path, root)
+}
+
+// resolve follows the symbolic links of the part of path that exists.
+func resolve(path string) (string, error) {
+	rest := ""
+	for {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return "", err
+		}
+		if _, lerr := os.Lstat(path); lerr == nil {
+			// A link to nowhere: where it leads can be made at any time.
+			return "", err
+		}
+		rest = filepath.Join(filepath.Base(path), rest)
+		path = filepath.Dir(path)
+	}
+}

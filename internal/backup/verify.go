@@ -1,0 +1,133 @@
+package backup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// Verify reads every byte of the backup at dir and compares it with the
+// manifest: each file must be there as it was, and no other. The error is a
+// kv.Corrupt, kv.NotFound or kv.Precondition that says what is wrong, or that
+// of a ctx that ended.
+func Verify(ctx context.Context, dir string) (Manifest, error) {
+	return walk(ctx, dir, func(f File, in io.Reader) (File, error) { return digest(ctx, in, io.Discard) })
+}
+
+// Extract copies the engine directory of the backup at dir durably into dst,
+// which must not exist, and verifies it on the way: what is used is what was
+// checked, whatever happens to the backup meanwhile. After an error dst is
+// worthless.
+func Extract(ctx context.Context, dir, dst string) error {
+	if err := os.Mkdir(dst, 0o750); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	_, err := walk(ctx, dir, func(f File, in io.Reader) (File, error) {
+		target := filepath.Join(dst, filepath.FromSlash(f.Name))
+		if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
+			return File{}, err
+		}
+		return copyFile(ctx, in, target)
+	})
+	if err != nil {
+		return err
+	}
+	if err := syncDirs(dst); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return datadir.SyncDir(filepath.Dir(dst))
+}
+
+// walk hands the files of a backup to consume, which reads them, and compares
+// what it read with the manifest. Files are opened through a Root, so that a
+// symbolic link cannot bring in what lies elsewhere on the server.
+func walk(ctx context.Context, dir string, consume func(File, io.Reader) (File, error)) (Manifest, error) {
+	m, err := readManifest(dir)
+	if err != nil {
+		return m, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return m, fmt.Errorf("backup: %w", err)
+	}
+	defer root.Close()
+	if err := m.checkNames(root); err != nil {
+		return m, kv.Errorf(kv.Corrupt, "backup %s: %w", dir, err)
+	}
+	for _, want := range m.Files {
+		got, err := consumeFile(root, want, consume)
+		switch {
+		case ctx.Err() != nil:
+			return m, fmt.Errorf("backup %s: %w", dir, ctx.Err())
+		case err != nil:
+			return m, fmt.Errorf("backup %s: %w", dir, err)
+		case got.Size != want.Size:
+			return m, kv.Errorf(kv.Corrupt, "backup %s: %w: %s has %d bytes, not %d",
+				dir, storage.ErrCorrupt, want.Name, got.Size, want.Size)
+		case got.SHA256 != want.SHA256:
+			return m, kv.Errorf(kv.Corrupt, "backup %s: %w: %s fails its checksum",
+				dir, storage.ErrCorrupt, want.Name)
+		}
+	}
+	return m, nil
+}
+
+func consumeFile(root *os.Root, f File, consume func(File, io.Reader) (File, error)) (File, error) {
+	in, err := root.Open(inData(f.Name))
+	if err != nil {
+		return File{}, err
+	}
+	defer in.Close()
+	return consume(f, in)
+}
+
+// inData is the path of a file of data/, relative to the backup.
+func inData(name string) string { return path.Join(dataFolder, name) }
+
+// checkNames compares which files are there with which should be.
+func (m *Manifest) checkNames(root *os.Root) error {
+	missing := make(map[string]bool, len(m.Files))
+	for _, f := range m.Files {
+		if !filepath.IsLocal(filepath.FromSlash(f.Name)) || f.Name != path.Clean(f.Name) {
+			return fmt.Errorf("the manifest names a file outside it: %q", f.Name)
+		}
+		if missing[f.Name] {
+			return fmt.Errorf("the manifest names %s twice", f.Name)
+		}
+		missing[f.Name] = true
+	}
+	err := fs.WalkDir(root.FS(), dataFolder, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return nil
+		}
+		rel := name[len(dataFolder)+1:]
+		switch {
+		case !d.Type().IsRegular():
+			return fmt.Errorf("%s is not a regular file", rel)
+		case !missing[rel]:
+			return fmt.Errorf("%s is not in the manifest", rel)
+		}
+		delete(missing, rel)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		if missing[f.Name] {
+			return fmt.Errorf("%s is missing", f.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+package master
+
+import "github.com/dkvdb/dkv/api/serverpb"
+
+// Audited tells whether a gRPC method, by its full name, is an administrative
+// call that has to be logged whatever it comes to.
+func Audited(method string) bool {
+	switch method {
+	case serverpb.DKVBackupRestore_Backup_FullMethodName,
+		serverpb.DKVBackupRestore_Restore_FullMethodName,
+		serverpb.DKVCluster_AddNode_FullMethodName,
+		serverpb.DKVCluster_RemoveNode_FullMethodName,
+		serverpb.DKVReplication_AddReplica_FullMethodName,
+		serverpb.DKVReplication_RemoveReplica_FullMethodName,
+		serverpb.DKVNode_PauseWrites_FullMethodName,
+		serverpb.DKVNode_ResumeWrites_FullMethodName:
+		return true
+	default:
+		return false
+	}
+}

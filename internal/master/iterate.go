@@ -1,0 +1,139 @@
+package master
+
+import (
+	"bytes"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// batchBytes is about how large the messages of a batched iteration become.
+const batchBytes = 64 << 10
+
+// Iterate implements DKV.
+func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+	opts, err := readOptions(r)
+	if err != nil {
+		return err
+	}
+	if err := checkStart(r.GetKeyPrefix(), r.GetStartKey()); err != nil {
+		return err
+	}
+	v, err := s.keyspace.Only()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := answerable(stream.Context(), opts)
+	view, info, err := v.View(ctx, opts)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	it := view.Iterate(iterateRange(r))
+	defer it.Close()
+	send := sendSingly
+	if r.GetBatched() {
+		send = sendBatched
+	}
+	return send(stream, it, r, info)
+}
+
+func iterateRange(r *serverpb.IterateRequest) storage.Range {
+	// Not KeysOnly, even where no values are wanted: what stands before a value
+	// says whether the key has expired.
+	out := storage.Prefix(r.GetKeyPrefix())
+	out.Reverse = r.GetReverse()
+	switch start := r.GetStartKey(); {
+	case len(start) == 0:
+	case out.Reverse:
+		out.End = append(bytes.Clone(start), 0) // the least key behind it
+	default:
+		out.Start = start
+	}
+	return out
+}
+
+// The slices of a pair are valid until the iterator moves, which is after Send
+// has encoded them: nothing has to be copied.
+
+func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it *fsm.Iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+	resp := &serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}
+	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
+		p := it.Pair()
+		resp.Key, resp.Value, resp.ExpireTS = p.Key, p.Value, p.ExpireTS
+		if r.GetKeysOnly() {
+			resp.Value = nil
+		}
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+	}
+	return replica.ReadError(it.Err())
+}
+
+func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it *fsm.Iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+	b := pairBatch{resp: serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}}
+	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
+		p := it.Pair()
+		if r.GetKeysOnly() {
+			p.Value = nil
+		}
+		if b.size > 0 && b.size+pairSize(p) > batchBytes {
+			if err := stream.Send(&b.resp); err != nil {
+				return err
+			}
+			b.reset()
+		}
+		b.add(p)
+	}
+	if err := it.Err(); err != nil {
+		return replica.ReadError(err)
+	}
+	if len(b.resp.Pairs) == 0 {
+		return nil
+	}
+	return stream.Send(&b.resp)
+}
+
+// pairBatch is one message of many pairs, of batchBytes at most; a pair beyond
+// that travels alone, so that no message is larger than it would be in an
+// iteration that is not batched. Unlike with single pairs, the
+// iterator moves on before the message is sent: the bytes are copied into buf.
+type pairBatch struct {
+	resp serverpb.IterateResponse
+	buf  []byte
+	size int
+	// pairs are the messages of resp.Pairs, used again for each batch.
+	pairs []*serverpb.KVPair
+}
+
+func pairSize(p kv.Pair) int { return len(p.Key) + len(p.Value) + pairOverhead }
+
+func (b *pairBatch) add(p kv.Pair) {
+	n := len(b.resp.Pairs)
+	if n == len(b.pairs) {
+		b.pairs = append(b.pairs, &serverpb.KVPair{})
+	}
+	out := b.pairs[n]
+	out.Key, out.Value, out.ExpireTS = b.copy(p.Key), b.copy(p.Value), p.ExpireTS
+	b.resp.Pairs = append(b.resp.Pairs, out)
+	b.size += pairSize(p)
+}
+
+func (b *pairBatch) copy(p []byte) []byte {
+	from := len(b.buf)
+	// Growing moves buf, but leaves what earlier pairs point to as it is.
+	b.buf = append(b.buf, p...)
+	return b.buf[from:len(b.buf):len(b.buf)]
+}
+
+func (b *pairBatch) reset() {
+	b.buf, b.size = b.buf[:0], 0
+	b.resp.Pairs = b.resp.Pairs[:0]
+}

@@ -1,0 +1,238 @@
+package master
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// KV serves the DKV service over a keyspace.
+type KV struct {
+	serverpb.UnimplementedDKVServer
+	keyspace *Keyspace
+	limits   Limits
+}
+
+// NewKV makes the service.
+func NewKV(k *Keyspace, limits Limits) *KV { return &KV{keyspace: k, limits: limits} }
+
+// ok is the status of every response.
+func ok() *serverpb.Status { return &serverpb.Status{} }
+
+// Put implements DKV.
+func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkPair(r.Key, r.Value); err != nil {
+		return nil, err
+	}
+	res, err := s.propose(ctx, &command.Command{
+		Kind:      command.Write,
+		Request:   id,
+		Mutations: []kv.Mutation{{Key: r.Key, Value: r.Value, ExpireTS: r.ExpireTS}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+}
+
+// MultiPut implements DKV.
+func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	ms, err := s.mutations(r.GetPutRequest())
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.propose(ctx, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+}
+
+func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
+	if len(puts) == 0 {
+		return nil, kv.Errorf(kv.Invalid, "the request has no puts")
+	}
+	ms := make([]kv.Mutation, len(puts))
+	bytes := 0
+	for i, p := range puts {
+		if err := s.limits.checkPair(p.GetKey(), p.GetValue()); err != nil {
+			return nil, fmt.Errorf("put %d of %d: %w", i+1, len(puts), err)
+		}
+		if p.GetRequestId() != nil {
+			return nil, kv.Errorf(kv.Invalid, "put %d of %d has a requestId; it belongs to the whole request", i+1, len(puts))
+		}
+		bytes += len(p.Key) + len(p.Value)
+		ms[i] = kv.Mutation{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS}
+	}
+	return ms, s.limits.checkBatch(bytes)
+}
+
+// Delete implements DKV.
+func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.DeleteResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkKey(r.Key); err != nil {
+		return nil, err
+	}
+	res, err := s.propose(ctx, &command.Command{
+		Kind:      command.Write,
+		Request:   id,
+		Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.DeleteResponse{Status: ok(), Index: res.Index}, nil
+}
+
+// CompareAndSet implements DKV.
+func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest) (*serverpb.CompareAndSetResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkPair(r.Key, r.NewValue); err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkPair(r.Key, r.OldValue); err != nil {
+		return nil, fmt.Errorf("oldValue: %w", err)
+	}
+	res, err := s.propose(ctx, &command.Command{
+		Kind:      command.CompareAndSet,
+		Request:   id,
+		Mutations: []kv.Mutation{{Key: r.Key, Value: r.NewValue, ExpireTS: r.ExpireTS}},
+		Expect:    r.OldValue,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.CompareAndSetResponse{Status: ok(), Updated: res.Code == command.OK, Index: res.Index}, nil
+}
+
+// Increment implements DKV.
+func (s *KV) Increment(ctx context.Context, r *serverpb.IncrementRequest) (*serverpb.IncrementResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkKey(r.Key); err != nil {
+		return nil, err
+	}
+	res, err := s.propose(ctx, &command.Command{
+		Kind:      command.Increment,
+		Request:   id,
+		Mutations: []kv.Mutation{{Key: r.Key, ExpireTS: r.ExpireTS}},
+		Delta:     r.Delta,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.IncrementResponse{Status: ok(), Value: res.Counter, Index: res.Index}, nil
+}
+
+// propose sends a mutation to the vBucket of its keys and turns results that
+// are refusals into errors. Every error says what became of the mutation.
+func (s *KV) propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	v, err := s.target(c.Mutations)
+	if err != nil {
+		return command.Result{}, err
+	}
+	res, err := v.Propose(ctx, c)
+	if err != nil {
+		return res, withOutcome(err)
+	}
+	key := c.Mutations[0].Key
+	switch res.Code {
+	case command.OK, command.NotUpdated:
+		return res, nil
+	case command.NotACounter:
+		err = kv.Errorf(kv.Precondition, "key %.64q does not hold a counter, which is 8 bytes big endian", key)
+	case command.Overflow:
+		err = kv.Errorf(kv.Precondition, "counter %.64q is %d; the sum would leave the range of int64", key, res.Counter)
+	case command.StaleRequest:
+		err = kv.Errorf(kv.Precondition, "request %d of client %x was acknowledged already; use a new sequence", c.Request.Sequence, c.Request.Client)
+	default:
+		err = kv.Errorf(kv.Internal, "unexpected result %v", res.Code)
+	}
+	return res, withOutcome(err)
+}
+
+// target returns the one vBucket that all keys belong to.
+func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
+	first := s.keyspace.Of(ms[0].Key)
+	for i := 1; i < len(ms); i++ {
+		if other := s.keyspace.Of(ms[i].Key); other.Name != first.Name {
+			return first, kv.Errorf(kv.Invalid,
+				"keys %.64q and %.64q are in different vBuckets, %s and %s; a multi-put is atomic within one only, split it",
+				ms[0].Key, ms[i].Key, first.Name, other.Name)
+		}
+	}
+	return first, nil
+}
+
+// withOutcome appends the outcome to the error's text: whoever reads it has to
+// decide whether to retry.
+func withOutcome(err error) error { return fmt.Errorf("%w (%s)", err, kv.OutcomeOf(err)) }
+
+// Get implements DKV.
+func (s *KV) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+	opts, err := readOptions(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkKey(r.Key); err != nil {
+		return nil, err
+	}
+	ctx, cancel := answerable(ctx, opts)
+	defer cancel()
+	pair, found, info, err := s.keyspace.Of(r.Key).Get(ctx, r.Key, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.GetResponse{
+		Status:   ok(),
+		Value:    pair.Value,
+		Found:    found,
+		Index:    info.Index,
+		Age:      ageMillis(info),
+		ExpireTS: pair.ExpireTS,
+	}, nil
+}
+
+// answerMargin is how long before the caller's deadline a wait ends, so that
+// the reason still reaches the caller.
+const answerMargin = 20 * time.Millisecond
+
+// answerable shortens the deadline of a read that may have to wait.
+func answerable(ctx context.Context, opts kv.ReadOptions) (context.Context, context.CancelFunc) {
+	deadline, limited := ctx.Deadline()
+	if opts.MinIndex == 0 || !limited {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(answerMargin, time.Until(deadline)/4)))
+}
+
+func ageMillis(info kv.ReadInfo) uint64 { return uint64(info.Age.Milliseconds()) }
+
+// millis converts a count of milliseconds from the wire, however large.
+func millis(n uint64) time.Duration {
+	if n > math.MaxInt64/uint64(time.Millisecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(n) * time.Millisecond
+}

@@ -1,0 +1,168 @@
+package master
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// NodeInfo describes the node to those who ask.
+type NodeInfo struct {
+	// ID is the node's in its cluster, in decimal; Cluster is the cluster's.
+	ID, Cluster          string
+	Name, Version        string
+	Role, Engine         string
+	DC, Database         string
+	Address, HTTPAddress string
+	Started              time.Time
+}
+
+// Node serves what concerns the node as a whole: its status, pausing writes,
+// content hashes, and the membership of a node that has no cluster.
+type Node struct {
+	serverpb.UnimplementedDKVNodeServer
+	serverpb.UnimplementedDKVClusterServer
+	serverpb.UnimplementedDKVDiscoveryNodeServer
+	keyspace *Keyspace
+	info     NodeInfo
+}
+
+// NewNode makes the services.
+func NewNode(k *Keyspace, info NodeInfo) *Node { return &Node{keyspace: k, info: info} }
+
+// GetNodeStatus implements DKVNode.
+func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
+	resp := &serverpb.NodeStatusResponse{
+		NodeId:      n.info.ID,
+		ClusterId:   n.info.Cluster,
+		NodeName:    n.info.Name,
+		Version:     n.info.Version,
+		Role:        n.info.Role,
+		Engine:      n.info.Engine,
+		Database:    n.info.Database,
+		Address:     n.info.Address,
+		HttpAddress: n.info.HTTPAddress,
+		Uptime:      uint64(time.Since(n.info.Started).Seconds()),
+	}
+	for _, v := range n.keyspace.All() {
+		resp.VBuckets = append(resp.VBuckets, n.vBucketStatus(v.Status()))
+	}
+	return resp, nil
+}
+
+func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
+	out := &serverpb.VBucketStatus{
+		VBucket:           s.VBucket,
+		Mode:              string(s.Mode),
+		State:             string(s.State),
+		IsLeader:          s.IsLeader,
+		Term:              s.Term,
+		CommitIndex:       s.Commit,
+		AppliedIndex:      s.Applied,
+		WritesPaused:      s.Paused,
+		HistoryId:         s.Identity.History,
+		FirstChangeNumber: s.ChangelogFloor,
+		Reason:            s.ReadOnly,
+	}
+	if s.IsLeader {
+		out.Leader = n.info.Address
+	}
+	return out
+}
+
+// PauseWrites implements DKVNode.
+func (n *Node) PauseWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	return n.SetPaused(ctx, true)
+}
+
+// ResumeWrites implements DKVNode.
+func (n *Node) ResumeWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	return n.SetPaused(ctx, false)
+}
+
+// SetPaused refuses or admits mutations in all vBuckets.
+func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, error) {
+	for _, v := range n.keyspace.All() {
+		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetPaused, Flag: paused}); err != nil {
+			return nil, withOutcome(err)
+		}
+	}
+	return ok(), nil
+}
+
+// GetContentHash implements DKVNode.
+func (n *Node) GetContentHash(ctx context.Context, r *serverpb.ContentHashRequest) (*serverpb.ContentHashResponse, error) {
+	v, err := n.keyspace.Named(r.GetVBucket())
+	if err != nil {
+		return nil, err
+	}
+	view, _, err := v.View(ctx, kv.ReadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	hash, err := view.Hash(ctx)
+	if err != nil {
+		return nil, replica.ReadError(err)
+	}
+	return &serverpb.ContentHashResponse{
+		Index:     hash.Index,
+		Hash:      hash.Sum[:],
+		Keys:      hash.Keys,
+		HistoryId: view.Identity().History,
+	}, nil
+}
+
+const noCluster = "this node is standalone and has no cluster to change; start masters with --role master"
+
+// AddNode implements DKVCluster.
+func (n *Node) AddNode(context.Context, *serverpb.AddNodeRequest) (*serverpb.Status, error) {
+	return nil, kv.Errorf(kv.Precondition, noCluster)
+}
+
+// RemoveNode implements DKVCluster.
+func (n *Node) RemoveNode(context.Context, *serverpb.RemoveNodeRequest) (*serverpb.Status, error) {
+	return nil, kv.Errorf(kv.Precondition, noCluster)
+}
+
+// StandaloneID is the node id of a standalone node.
+const StandaloneID = "1"
+
+// ListNodes implements DKVCluster: a standalone node is a cluster of itself.
+func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
+	const id = 1
+	return &serverpb.ListNodesResponse{
+		Status: ok(),
+		Leader: id,
+		Nodes: map[uint64]*modelspb.NodeInfo{
+			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_LEADER},
+		},
+	}, nil
+}
+
+// GetStatus implements DKVDiscoveryNode.
+func (n *Node) GetStatus(context.Context, *emptypb.Empty) (*serverpb.RegionInfo, error) {
+	v, err := n.keyspace.Only()
+	if err != nil {
+		return nil, err
+	}
+	status := serverpb.RegionStatus_INACTIVE
+	if s := v.Status(); s.State == replica.Serving {
+		status = serverpb.RegionStatus_LEADER
+	}
+	return &serverpb.RegionInfo{
+		DcID:        n.info.DC,
+		NodeAddress: n.info.Address,
+		Database:    n.info.Database,
+		VBucket:     v.Name,
+		Status:      status,
+		HttpAddress: n.info.HTTPAddress,
+	}, nil
+}

@@ -1,0 +1,262 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestPauseAndResume(t *testing.T) {
+	r := newRig(t)
+	r.put("k", "v")
+	ctx := t.Context()
+	for range 2 { // pausing twice is no error
+		if s, err := r.node.PauseWrites(ctx, &emptypb.Empty{}); err != nil || s.GetCode() != 0 {
+			t.Fatalf("%v, %v", s, err)
+		}
+	}
+	const want = "writes are paused; dkvctl -resumeWrites ends the pause (not applied)"
+	key := []byte("k")
+	for _, err := range []error{
+		second(r.Put(ctx, &serverpb.PutRequest{Key: key})),
+		second(r.MultiPut(ctx, &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{{Key: key}}})),
+		second(r.Delete(ctx, &serverpb.DeleteRequest{Key: key})),
+		second(r.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{Key: key})),
+		second(r.Increment(ctx, &serverpb.IncrementRequest{Key: key})),
+	} {
+		wantStatus(t, err, codes.FailedPrecondition, want)
+	}
+	r.wantValue("k", "v")
+	status, err := r.node.GetNodeStatus(ctx, &emptypb.Empty{})
+	if err != nil || !status.GetVBuckets()[0].GetWritesPaused() || status.GetVBuckets()[0].GetReason() == "" {
+		t.Errorf("%v, %v", status, err)
+	}
+	if _, err := r.node.ResumeWrites(ctx, &emptypb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	r.put("k", "w")
+	r.wantValue("k", "w")
+}
+
+func TestContentHash(t *testing.T) {
+	a, b := newRig(t), newRig(t)
+	hash := func(r *rig) *serverpb.ContentHashResponse {
+		t.Helper()
+		resp, err := r.node.GetContentHash(t.Context(), &serverpb.ContentHashRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	for _, r := range []*rig{a, b} {
+		r.put("k", "v")
+		r.put("k2", "v", epoch+10)
+	}
+	ha, hb := hash(a), hash(b)
+	if !bytes.Equal(ha.GetHash(), hb.GetHash()) || len(ha.GetHash()) != 32 || ha.GetIndex() != 2 || ha.GetKeys() != 2 {
+		t.Errorf("%v, %v", ha, hb)
+	}
+	if ha.GetHistoryId() != a.local.Status().Identity.History || ha.GetHistoryId() == hb.GetHistoryId() {
+		t.Errorf("histories %s, %s", ha.GetHistoryId(), hb.GetHistoryId())
+	}
+	b.put("k2", "v", epoch+11) // only the expiry differs
+	if bytes.Equal(hash(b).GetHash(), ha.GetHash()) {
+		t.Error("an expiry does not count")
+	}
+	_, err := a.node.GetContentHash(t.Context(), &serverpb.ContentHashRequest{VBucket: "x"})
+	wantStatus(t, err, codes.NotFound, `this node has no vBucket "x"; it has [default]`)
+}
+
+func TestGetNodeStatus(t *testing.T) {
+	r := newRig(t)
+	r.put("k", "v")
+	s, err := r.node.GetNodeStatus(t.Context(), &emptypb.Empty{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.GetNodeId() != "n1" || s.GetNodeName() != "node-1" || s.GetVersion() != "v1.2.3" || s.GetRole() != "none" ||
+		s.GetEngine() != "memory" || s.GetDatabase() != "db" || s.GetAddress() != "10.0.0.1:8080" ||
+		s.GetHttpAddress() != "10.0.0.1:8081" || len(s.GetVBuckets()) != 1 {
+		t.Fatalf("%v", s)
+	}
+	v := s.GetVBuckets()[0]
+	if v.GetVBucket() != "default" || v.GetMode() != "local" || v.GetState() != "serving" || !v.GetIsLeader() ||
+		v.GetLeader() != "10.0.0.1:8080" || v.GetCommitIndex() != 1 || v.GetAppliedIndex() != 1 || v.GetWritesPaused() ||
+		v.GetReason() != "" || v.GetFirstChangeNumber() != 1 || v.GetHistoryId() != r.local.Status().Identity.History {
+		t.Errorf("%v", v)
+	}
+}
+
+func TestMembership(t *testing.T) {
+	r := newRig(t)
+	nodes, err := r.cluster.ListNodes(t.Context(), &emptypb.Empty{})
+	if err != nil || nodes.GetLeader() != 1 || len(nodes.GetNodes()) != 1 {
+		t.Fatalf("%v, %v", nodes, err)
+	}
+	if n := nodes.GetNodes()[1]; n.GetNodeUrl() != "http://10.0.0.1:8080" || n.GetNodeId() != 1 || n.GetStatus() != modelspb.NodeInfo_LEADER {
+		t.Errorf("%v", n)
+	}
+	const want = "this node is standalone and has no cluster to change; start masters with --role master"
+	_, err = r.cluster.AddNode(t.Context(), &serverpb.AddNodeRequest{NodeUrl: "http://127.0.0.1:9021"})
+	wantStatus(t, err, codes.FailedPrecondition, want)
+	_, err = r.cluster.RemoveNode(t.Context(), &serverpb.RemoveNodeRequest{NodeUrl: "http://127.0.0.1:9021"})
+	wantStatus(t, err, codes.FailedPrecondition, want)
+}
+
+func (r *rig) backup(path string) {
+	r.t.Helper()
+	if s, err := r.backups.Backup(r.t.Context(), &serverpb.BackupRequest{BackupPath: path}); err != nil || s.GetCode() != 0 {
+		r.t.Fatalf("backup: %v, %v", s, err)
+	}
+}
+
+func (r *rig) restore(path string) {
+	r.t.Helper()
+	if s, err := r.backups.Restore(r.t.Context(), &serverpb.RestoreRequest{RestorePath: path}); err != nil || s.GetCode() != 0 {
+		r.t.Fatalf("restore: %v, %v", s, err)
+	}
+}
+
+func TestBackupAndRestore(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	for _, path := range []string{"b1", "daily/b1", filepath.Join(r.root, "b2")} {
+		r.put("a", "1")
+		r.backup(path)
+		r.put("a", "2")
+		r.put("b", "2")
+		r.restore(path)
+		r.wantValue("a", "1")
+		r.wantAbsent("b")
+	}
+	_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
+	wantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.root, "b1")+" exists already; choose another path")
+}
+
+// TestBackupsAreConfined tries to reach what is not in backup-dir.
+func TestBackupsAreConfined(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.backup("b1")
+	outside := filepath.Join(filepath.Dir(r.root), "outside")
+	if err := os.Rename(filepath.Join(r.root, "b1"), outside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(r.root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"", ".", "..", "../outside", outside, "/", "link", "link/x", r.root} {
+		want := `path "` + path + `" is not inside backup-dir (` + r.root + `); give a path relative to it`
+		_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: path})
+		wantStatus(t, err, codes.InvalidArgument, want)
+		_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: path})
+		wantStatus(t, err, codes.InvalidArgument, want)
+	}
+	r.wantValue("a", "1")
+}
+
+func TestFailedRestore(t *testing.T) {
+	r := newRig(t)
+	r.put("a", "1")
+	r.backup("b1")
+	r.put("a", "2")
+	_, err := r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b2"})
+	wantStatus(t, err, codes.NotFound,
+		"restore: there is no backup at "+filepath.Join(r.root, "b2")+" (no MANIFEST.json); nothing was changed")
+	file := filepath.Join(r.root, "b1", "data", "checkpoint.mem")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 1
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b1"})
+	wantStatus(t, err, codes.DataLoss, "restore: backup "+filepath.Join(r.root, "b1")+
+		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed")
+	r.wantValue("a", "2")
+	r.put("a", "3")
+}
+
+func TestUnservedMethods(t *testing.T) {
+	r := newRig(t)
+	_, err := r.replication.AddReplica(t.Context(), &serverpb.Replica{})
+	wantStatus(t, err, codes.Unimplemented, "method AddReplica not implemented")
+	_, err = serverpb.NewDKVDiscoveryClient(r.conn).UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{})
+	wantStatus(t, err, codes.Unimplemented, "unknown service dkv.serverpb.DKVDiscovery")
+}
+
+func TestAudited(t *testing.T) {
+	for method, want := range map[string]bool{
+		"/dkv.serverpb.DKV/Put":                  false,
+		"/dkv.serverpb.DKV/Get":                  false,
+		"/dkv.serverpb.DKVCluster/ListNodes":     false,
+		"/dkv.serverpb.DKVNode/GetNodeStatus":    false,
+		"/dkv.serverpb.DKVBackupRestore/Backup":  true,
+		"/dkv.serverpb.DKVBackupRestore/Restore": true,
+		"/dkv.serverpb.DKVCluster/AddNode":       true,
+		"/dkv.serverpb.DKVCluster/RemoveNode":    true,
+		"/dkv.serverpb.DKVNode/PauseWrites":      true,
+		"/dkv.serverpb.DKVNode/ResumeWrites":     true,
+	} {
+		if got := Audited(method); got != want {
+			t.Errorf("%s: %v", method, got)
+		}
+	}
+}
+
+// TestKeyspace cuts a keyspace into parts. The vBucket of a key is the one that
+// clients compute: (xxhash64(key) & 0xFFFF) mod N.
+func TestKeyspace(t *testing.T) {
+	rigs := []*rig{newRig(t), newRig(t), newRig(t), newRig(t)}
+	var vs []VBucket
+	for i, r := range rigs {
+		vs = append(vs, VBucket{Name: string(rune('a' + i)), Replica: r.local})
+	}
+	k := NewKeyspace(vs...)
+	// xxhash64 of "" is 0xef46db3751d8e999, of "a" 0xd24ec4f1a98c6e5b, of "abc"
+	// 0x44bc2cf5ad770999: published test vectors.
+	for key, want := range map[string]string{"": "b", "a": "d", "abc": "b"} {
+		if got := k.Of([]byte(key)).Name; got != want {
+			t.Errorf("%q is in %s, want %s", key, got, want)
+		}
+	}
+	if v, err := k.Named("c"); err != nil || v.Name != "c" || len(k.All()) != 4 {
+		t.Errorf("%v, %v", v.Name, err)
+	}
+	if _, err := k.Only(); kv.KindOf(err) != kv.Invalid || err.Error() != "this node has 4 vBuckets; say which one" {
+		t.Errorf("%v", err)
+	}
+	if _, err := k.Named("x"); kv.KindOf(err) != kv.NotFound || err.Error() != `this node has no vBucket "x"; it has [a b c d]` {
+		t.Errorf("%v", err)
+	}
+	// A multi-put is atomic within one vBucket only.
+	s := NewKV(k, limits)
+	put := func(keys ...string) error {
+		req := &serverpb.MultiPutRequest{}
+		for _, key := range keys {
+			req.PutRequest = append(req.PutRequest, &serverpb.PutRequest{Key: []byte(key), Value: []byte("v")})
+		}
+		_, err := s.MultiPut(context.Background(), req)
+		return err
+	}
+	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only, split it`
+	if err := put("a", "abc"); kv.KindOf(err) != kv.Invalid || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if err := put("abc", "abc"); err != nil {
+		t.Error(err)
+	}
+	rigs[1].wantValue("abc", "v")
+	rigs[3].wantAbsent("abc")
+}

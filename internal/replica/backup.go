@@ -1,0 +1,112 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Backup implements Replica. The copy is opened before it counts: a backup that
+// cannot be restored must be found out while there is still something to back
+// up.
+func (l *Local) Backup(ctx context.Context, dir string) error {
+	unlock, err := l.lockState(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := l.untilClosing(ctx)
+	defer cancel()
+	if err := l.backup(ctx, dir); err != nil {
+		return wrap("backup", err)
+	}
+	return nil
+}
+
+func (l *Local) backup(ctx context.Context, dir string) error {
+	if err := backup.Prepare(dir); err != nil {
+		return err
+	}
+	scratch, err := l.scratch(dir, "backup")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	m := l.machine.Load()
+	if err := m.Checkpoint(scratch); err != nil {
+		return err
+	}
+	info := backup.Info{
+		Engine:   m.EngineKind(),
+		Database: l.opts.Database,
+		VBucket:  l.opts.VBucket,
+		Created:  l.opts.Now().UTC(),
+		Version:  l.opts.Version,
+	}
+	if err := l.inspect(scratch, &info); err != nil {
+		return fmt.Errorf("the copy does not open: %w", err)
+	}
+	if err := l.fits(scratch, dir); err != nil {
+		return err
+	}
+	_, err = backup.Create(ctx, dir, scratch, info)
+	return err
+}
+
+// fits checks that a copy of the folder src leaves the reserve of the data's
+// file system alone, if that is where it goes. (A checkpoint may share its
+// files with the engine; a backup never does.)
+func (l *Local) fits(src, dir string) error {
+	if !l.opts.Guard.Covers(filepath.Dir(dir)) {
+		return nil
+	}
+	need := uint64(0)
+	err := filepath.WalkDir(src, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil {
+			need += uint64(fi.Size())
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return l.opts.Guard.Fits(need)
+}
+
+// scratch returns a folder for passing use: beside the data, so that engines
+// can link instead of copy, or beside the backup where there is no data folder.
+func (l *Local) scratch(beside, purpose string) (string, error) {
+	if l.opts.Generations != nil {
+		return l.opts.Generations.Scratch(purpose)
+	}
+	return backup.Scratch(beside, purpose)
+}
+
+func (l *Local) inspect(dir string, info *backup.Info) error {
+	engine, err := l.opts.OpenKind(info.Engine, dir)
+	if err != nil {
+		return err
+	}
+	id, index, err := fsm.Inspect(engine)
+	info.Cluster, info.History, info.Index = id.Cluster, id.History, index
+	return errors.Join(err, engine.Close())
+}
+
+// wrap says what failed; an error that is a kv.Error already says it itself.
+func wrap(what string, err error) error {
+	var known *kv.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return kv.Errorf(kindOf(err), "%s: %w", what, err)
+}

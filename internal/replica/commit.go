@@ -1,0 +1,136 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// committer is the state of the goroutine that writes.
+type committer struct {
+	local   *Local
+	group   []*proposal
+	entries []fsm.Entry
+	results []command.Result
+}
+
+// drain commits everything that waits, group by group.
+func (c *committer) drain() {
+	waiting := c.local.queue.take()
+	for len(waiting) > 0 {
+		waiting = c.gather(waiting)
+		if len(c.group) > 0 {
+			c.commit()
+		}
+	}
+}
+
+// gather moves the next group out of waiting and returns the rest.
+func (c *committer) gather(waiting []*proposal) []*proposal {
+	clear(c.group)
+	c.group = c.group[:0]
+	bytes, costBytes, costOps := 0, 0, 0
+	for i, p := range waiting {
+		moreBytes, moreOps := fsm.BatchCost(p.cmd)
+		if len(c.group) > 0 && (bytes+p.size > maxGroupBytes || len(c.group) == maxGroupCommands ||
+			!c.local.opts.BatchLimit.Allows(costBytes+moreBytes, costOps+moreOps)) {
+			return waiting[i:]
+		}
+		if p.state.CompareAndSwap(queued, taken) {
+			c.group = append(c.group, p)
+			bytes, costBytes, costOps = bytes+p.size, costBytes+moreBytes, costOps+moreOps
+		}
+	}
+	return nil
+}
+
+// commit writes the group and answers it.
+func (c *committer) commit() {
+	l := c.local
+	if err := l.refusal(); err != nil {
+		c.answer(err)
+		return
+	}
+	m := l.machine.Load()
+	// Not behind any read's: what a read took for expired is so for a
+	// CompareAndSet that follows.
+	clock := l.now(m)
+	c.entries, c.results = c.entries[:0], c.results[:0]
+	for i, p := range c.group {
+		p.cmd.Clock = clock
+		c.entries = append(c.entries, fsm.Entry{Index: m.Applied() + 1 + uint64(i), Command: p.cmd})
+	}
+	c.results = append(c.results, make([]command.Result, len(c.entries))...)
+	err := m.Apply(c.entries, c.results, true)
+	clear(c.entries)
+	if err != nil {
+		l.fail(err)
+		c.answer(kv.UnknownOutcome(kindOf(err), fmt.Errorf("storage failed: %w", err)))
+		return
+	}
+	l.progress.advance(m.Applied())
+	for i, p := range c.group {
+		p.result = c.results[i]
+		if p.result.Code == command.Paused {
+			p.err = errPaused
+		}
+		p.done <- struct{}{}
+	}
+}
+
+func (c *committer) answer(err error) {
+	for _, p := range c.group {
+		p.err = err
+		p.done <- struct{}{}
+	}
+}
+
+// kindOf classifies an error from below.
+func kindOf(err error) kv.Kind {
+	var known *kv.Error
+	switch {
+	case errors.As(err, &known):
+		return known.Kind
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, fsm.ErrClosed), errors.Is(err, storage.ErrClosed):
+		return kv.Unavailable
+	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return kv.Exhausted
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
+		return kv.Corrupt
+	default:
+		return kv.Internal
+	}
+}
+
+const reopenInterval = time.Second
+
+// reopenWhenThereIsSpace opens the engine anew once the disk has room again:
+// whether the batch that failed is there is then known.
+func (l *Local) reopenWhenThereIsSpace() {
+	t := time.NewTicker(reopenInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-l.closing:
+			return
+		case <-t.C:
+		}
+		if l.opts.Guard.Low() {
+			continue
+		}
+		if err := l.reopen(); err != nil {
+			l.opts.Log.Error("storage does not reopen", "vbucket", l.opts.VBucket, "error", err)
+			continue
+		}
+		l.opts.Log.Info("storage is writable again", "vbucket", l.opts.VBucket)
+		return
+	}
+}

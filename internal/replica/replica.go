@@ -1,0 +1,106 @@
+// Package replica is one vBucket's log and the state machine that it feeds:
+// proposing commands, reading at the level asked for, backing up and restoring.
+// Local is a log of one, for standalone nodes and for tests; the gRPC services
+// of package master see only Replica.
+package replica
+
+import (
+	"context"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Replica is one copy of a vBucket. Its methods are safe for concurrent use.
+// Errors are kv.Errors; the error of a mutation says in its Outcome whether it
+// may still take effect.
+type Replica interface {
+	// Propose puts a command into the log and returns what applying it came
+	// to. The command and what it points to belong to the replica until then,
+	// and for ever where the error says that the outcome is unknown.
+	Propose(ctx context.Context, c *command.Command) (command.Result, error)
+
+	// Get returns the pair at key, and whether it is there.
+	Get(ctx context.Context, key []byte, opts kv.ReadOptions) (kv.Pair, bool, kv.ReadInfo, error)
+	// MultiGet returns those of keys that are there, in order.
+	MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) ([]kv.Pair, kv.ReadInfo, error)
+	// View pins a state; the caller closes it.
+	View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error)
+	// Changes returns a stretch of the change stream; see fsm.Machine.Changes.
+	Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error)
+
+	// Backup writes a backup into the folder dir, which must not exist; its
+	// parents are made.
+	Backup(ctx context.Context, dir string) error
+	// Restore replaces the whole state by the backup at dir, under a new
+	// history id. Mutations are refused meanwhile; views that were taken before
+	// keep the old state.
+	Restore(ctx context.Context, dir string) error
+
+	// Status reports where the replica stands; it does not wait for anything.
+	Status() Status
+}
+
+// View is a pinned state, read as of one moment.
+type View interface {
+	// Iterate walks the live keys of r in order.
+	Iterate(r storage.Range) *fsm.Iterator
+	// MultiGet returns those of keys that are there, in order.
+	MultiGet(keys [][]byte) ([]kv.Pair, error)
+	// Hash fingerprints the keyspace.
+	Hash(ctx context.Context) (fsm.ContentHash, error)
+	// Identity returns the ids of the state.
+	Identity() fsm.Identity
+	Close()
+}
+
+// Mode tells what keeps a replica's log.
+type Mode string
+
+// ModeLocal is a log of one: the engine's own.
+const ModeLocal Mode = "local"
+
+// State tells what a replica is doing.
+type State string
+
+const (
+	// Starting comes before the first request is served.
+	Starting State = "starting"
+	// Serving is the normal state.
+	Serving State = "serving"
+	// Restoring refuses mutations while the state is being replaced.
+	Restoring State = "restoring"
+	// Failed refuses mutations after a storage error.
+	Failed State = "failed"
+	// Closed is final.
+	Closed State = "closed"
+)
+
+// Status is where a replica stands.
+type Status struct {
+	VBucket  string
+	Mode     Mode
+	State    State
+	IsLeader bool
+	Term     uint64
+	// Commit and Applied are the last indexes that are decided and visible.
+	Commit  kv.Index
+	Applied kv.Index
+	// Paused tells that an operator has stopped mutations.
+	Paused bool
+	// ReadOnly says why mutations are refused at present, for any reason;
+	// empty where they are not.
+	ReadOnly string
+	// Err is what failed, where State is Failed.
+	Err error
+	// Corruption is the first damage that a read has met; nil for none.
+	Corruption     error
+	Identity       fsm.Identity
+	ChangelogFloor kv.Index
+	ChangelogBytes uint64
+	ExpiredTotal   uint64
+	Engine         string
+	Storage        storage.Stats
+}

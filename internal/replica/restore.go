@@ -1,0 +1,196 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// Restore implements Replica. The new state is built aside, while reads go on
+// from the old one, and takes its place at one index, which is greater than any
+// that either had: change numbers never go backwards.
+func (l *Local) Restore(ctx context.Context, dir string) error {
+	unlock, err := l.lockState(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := l.untilClosing(ctx)
+	defer cancel()
+	manifest, err := backup.Verify(ctx, dir)
+	if err != nil {
+		return nothingChanged(err)
+	}
+	if err := l.opts.Guard.Fits(l.restoreBytes(&manifest)); err != nil {
+		return nothingChanged(err)
+	}
+	if !l.become(Restoring, nil, Serving) {
+		if err := l.refusal(); err != nil {
+			return err
+		}
+		return kv.Errorf(kv.Unavailable, "the node is starting; retry when it serves")
+	}
+	// Unless something failed for good.
+	defer l.become(Serving, nil, Restoring)
+	if err := l.restore(ctx, dir, &manifest); err != nil {
+		return err
+	}
+	l.opts.Log.Info("restored", "vbucket", l.opts.VBucket, "backup", dir, "index", l.machine.Load().Applied())
+	return nil
+}
+
+func nothingChanged(err error) error {
+	return kv.Errorf(kindOf(err), "restore: %w; nothing was changed", err)
+}
+
+// restoreBytes is about what a restore writes beside the present state.
+func (l *Local) restoreBytes(m *backup.Manifest) uint64 {
+	if m.Engine == l.machine.Load().EngineKind() {
+		return m.Bytes()
+	}
+	return 2 * m.Bytes() // the copy to read from, and what is read from it
+}
+
+// restore builds the new state and swaps it in. The old one goes when its last
+// reader does.
+func (l *Local) restore(ctx context.Context, dir string, manifest *backup.Manifest) error {
+	old, oldPlace, place := l.machine.Load(), "", ""
+	if g := l.opts.Generations; g != nil {
+		var err error
+		oldPlace = g.Current()
+		if place, err = g.Next(); err != nil {
+			return nothingChanged(err)
+		}
+	}
+	engine, err := l.build(ctx, dir, place, manifest.Engine)
+	if err == nil {
+		if err = l.do(ctx, func() error { return l.swapIn(engine, place) }); err != nil {
+			err = errors.Join(err, engine.Close())
+		}
+	}
+	switch {
+	case errors.Is(err, datadir.ErrUncertain):
+		return kv.UnknownOutcome(kindOf(err), fmt.Errorf("restore: %w; restart the node", err))
+	case err != nil:
+		l.remove(place)
+		return nothingChanged(err)
+	}
+	l.background.Go(func() {
+		if err := old.Close(); err != nil {
+			l.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", l.opts.VBucket, "error", err)
+		}
+		l.swapping <- struct{}{}
+		defer func() { <-l.swapping }()
+		l.remove(oldPlace)
+	})
+	return nil
+}
+
+// remove deletes the folder of a state that is not the present one. What stays
+// is removed when the folder is opened again.
+func (l *Local) remove(place string) {
+	if l.opts.Generations == nil {
+		return
+	}
+	if err := l.opts.Generations.Remove(place); err != nil {
+		l.opts.Log.Warn("cannot remove a folder that is no longer used", "vbucket", l.opts.VBucket, "error", err)
+	}
+}
+
+// build opens an engine in place with the content of a backup of the given
+// kind.
+func (l *Local) build(ctx context.Context, dir, place, kind string) (storage.Engine, error) {
+	if place != "" && kind == l.machine.Load().EngineKind() {
+		if err := backup.Extract(ctx, dir, place); err != nil {
+			return nil, err
+		}
+		return l.opts.Open(place)
+	}
+	engine, err := l.opts.Open(place)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.importInto(ctx, engine, dir, kind); err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return engine, nil
+}
+
+// importInto streams the backup's state, of whatever engine, into engine.
+func (l *Local) importInto(ctx context.Context, engine storage.Engine, dir, kind string) error {
+	scratch, err := l.scratch(dir, "restore")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if err := backup.Extract(ctx, dir, scratch); err != nil {
+		return err
+	}
+	source, err := l.opts.OpenKind(kind, scratch)
+	if err != nil {
+		return err
+	}
+	machine, err := fsm.New(source)
+	if err != nil {
+		return errors.Join(err, source.Close())
+	}
+	view, err := machine.View()
+	if err != nil {
+		return errors.Join(err, machine.Close())
+	}
+	err = transfer(ctx, view, engine)
+	view.Close()
+	return errors.Join(err, machine.Close())
+}
+
+// transfer streams a view's state into an empty engine.
+func transfer(ctx context.Context, view *fsm.View, engine storage.Engine) error {
+	r, w := io.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() { w.CloseWithError(view.WriteSnapshot(ctx, w)) })
+	err := fsm.ReadSnapshot(ctx, r, engine)
+	// Ends the writer where the reader gave up; either way it must be gone
+	// before the view is.
+	r.CloseWithError(err)
+	wg.Wait()
+	return err
+}
+
+// swapIn makes engine the present state. Nothing is applied meanwhile.
+func (l *Local) swapIn(engine storage.Engine, place string) error {
+	if l.State() != Restoring {
+		return l.refusal() // the last group before this has failed
+	}
+	old := l.machine.Load()
+	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1); err != nil {
+		return err
+	}
+	if err := engine.Sync(); err != nil {
+		return err
+	}
+	m, err := fsm.New(engine)
+	if err != nil {
+		return err
+	}
+	if l.opts.Generations != nil {
+		if err := l.opts.Generations.Commit(place); err != nil {
+			if errors.Is(err, datadir.ErrUncertain) {
+				// Acknowledge nothing more in a state that a restart may not
+				// find again.
+				l.fail(err)
+			}
+			return err
+		}
+	}
+	l.replace(m)
+	return nil
+}

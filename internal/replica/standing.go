@@ -1,0 +1,105 @@
+package replica
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// standing is what a replica is doing, and with which error it refuses
+// mutations meanwhile. It never changes; another one takes its place.
+type standing struct {
+	state State
+	// err is what failed, where state is Failed.
+	err error
+	// refusal is nil where mutations are admitted.
+	refusal error
+}
+
+var (
+	errRestoring = kv.Errorf(kv.Unavailable, "a restore is under way; retry when it is done")
+	errClosed    = kv.Errorf(kv.Unavailable, "%w", errQueueClosed)
+)
+
+func newStanding(s State, err error) *standing {
+	st := &standing{state: s, err: err}
+	switch {
+	case s == Failed && errors.Is(err, storage.ErrNoSpace):
+		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; free some space, writes resume by themselves", err)
+	case s == Failed:
+		st.refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart", err)
+	case s == Restoring:
+		st.refusal = errRestoring
+	case s == Closed:
+		st.refusal = errClosed
+	}
+	return st
+}
+
+// become moves the replica to another state, if it is in one of those given
+// (any, where none is), and tells whether it was.
+func (l *Local) become(s State, err error, from ...State) bool {
+	next := newStanding(s, err)
+	for {
+		now := l.standing.Load()
+		if len(from) > 0 && !slices.Contains(from, now.state) {
+			return false
+		}
+		if l.standing.CompareAndSwap(now, next) {
+			return true
+		}
+	}
+}
+
+// refusal is the error of a mutation that the replica's state does not admit.
+// It costs a proposal one atomic load.
+func (l *Local) refusal() error { return l.standing.Load().refusal }
+
+// State tells what the replica is doing. Unlike Status it costs nothing.
+func (l *Local) State() State { return l.standing.Load().state }
+
+// fail stops mutations after a storage error: nothing may be acknowledged on
+// top of a write whose fate is open. A full disk is waited out; everything else
+// needs an operator. Only what Run waits for may call it.
+func (l *Local) fail(err error) {
+	if !l.become(Failed, err, Starting, Serving, Restoring) {
+		return // it has failed before
+	}
+	l.opts.Log.Error("storage failed; mutations are refused", "vbucket", l.opts.VBucket, "error", err)
+	if errors.Is(err, storage.ErrNoSpace) && l.opts.Generations != nil {
+		l.background.Go(l.reopenWhenThereIsSpace)
+	}
+}
+
+// Status implements Replica.
+func (l *Local) Status() Status {
+	m, st := l.machine.Load(), l.standing.Load()
+	s := Status{
+		VBucket:        l.opts.VBucket,
+		Mode:           ModeLocal,
+		State:          st.state,
+		IsLeader:       st.state != Closed,
+		Commit:         m.Applied(),
+		Paused:         m.Paused(),
+		Err:            st.err,
+		Identity:       m.Identity(),
+		ChangelogFloor: m.ChangelogFloor(),
+		ExpiredTotal:   m.ExpiredTotal(),
+		Corruption:     m.Corruption(),
+		Engine:         m.EngineKind(),
+		Storage:        m.Stats(),
+	}
+	s.Applied = s.Commit                     // a log of one applies what it decides
+	s.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph; 0 where it cannot be read
+	switch {
+	case st.refusal != nil:
+		s.ReadOnly = st.refusal.Error()
+	case s.Paused:
+		s.ReadOnly = errPaused.Error()
+	case l.opts.Guard.Low():
+		s.ReadOnly = "the disk is nearly full; free some space, writes resume by themselves"
+	}
+	return s
+}

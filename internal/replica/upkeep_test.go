@@ -1,0 +1,190 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+func TestExpiredKeysLeaveTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		end := time.Now().Add(10 * time.Second)
+		const n = expireBatch + 10 // more than one command
+		for i := range n {
+			r.mustPropose(putUntil(fmt.Sprint("k", i), "v", end))
+		}
+		r.mustPut("stays", "v")
+		time.Sleep(time.Until(end) - time.Millisecond)
+		r.wantValue("k0", "v")
+		time.Sleep(time.Millisecond)
+		r.wantValue("k0", "") // hidden at once
+		if got := r.Status().Storage.EstimatedKeys; got != n+1 {
+			t.Fatalf("%d keys are stored", got)
+		}
+		time.Sleep(expireInterval)
+		synctest.Wait()
+		s := r.Status()
+		if s.Storage.EstimatedKeys != 1 || s.ExpiredTotal != n || s.Applied != n+1+2 {
+			t.Errorf("%d keys are stored, %d expired, index %d", s.Storage.EstimatedKeys, s.ExpiredTotal, s.Applied)
+		}
+		changes, err := r.Changes(t.Context(), n+2, 0, 1<<20)
+		if err != nil || len(changes.Changes) != 2 {
+			t.Fatalf("changes %+v, %v", changes, err)
+		}
+		deletes := 0
+		for _, c := range changes.Changes {
+			for _, m := range c.Mutations {
+				if m.Delete {
+					deletes++
+				}
+			}
+		}
+		if deletes != n {
+			t.Errorf("%d deletes in the change stream, want %d", deletes, n)
+		}
+	})
+}
+
+func TestNothingExpiresDuringAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mustPropose(putUntil("k", "v", time.Now().Add(time.Second)))
+		r.mustPropose(&command.Command{Kind: command.SetPaused, Flag: true})
+		time.Sleep(time.Minute)
+		r.wantValue("k", "")
+		if got := r.Status().ExpiredTotal; got != 0 {
+			t.Errorf("%d keys were removed", got)
+		}
+		r.mustPropose(&command.Command{Kind: command.SetPaused})
+		time.Sleep(expireInterval)
+		synctest.Wait()
+		if got := r.Status().ExpiredTotal; got != 1 {
+			t.Errorf("%d keys were removed after the pause, want 1", got)
+		}
+	})
+}
+
+func TestChangelogIsTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.opts.Retention = changelog.Retention{MaxAge: time.Hour} })
+		r.mustPut("old", "v")
+		time.Sleep(2 * time.Hour)
+		r.mustPut("new", "v")
+		time.Sleep(trimInterval)
+		synctest.Wait()
+		if got := r.Status().ChangelogFloor; got != 2 {
+			t.Errorf("floor %d, want 2", got)
+		}
+		_, err := r.Changes(t.Context(), 1, 0, 1<<20)
+		wantError(t, err, kv.OutOfRange, kv.NotApplied)
+		changes, err := r.Changes(t.Context(), 2, 0, 1<<20)
+		if err != nil || len(changes.Changes) != 1 {
+			t.Errorf("changes %+v, %v", changes, err)
+		}
+	})
+}
+
+// TestFailedTrimEndsMutations: a write is a write, whoever asked for it.
+func TestFailedTrimEndsMutations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("input/output error")
+		var fails atomic.Bool
+		r := newRig(t, func(r *rig) {
+			r.opts.Retention = changelog.Retention{MaxAge: time.Hour}
+			open := r.opts.Open
+			r.opts.Open = func(dir string) (storage.Engine, error) {
+				e, err := open(dir)
+				return failingUnsynced{e, &fails, broken}, err
+			}
+		})
+		r.mustPut("old", "v")
+		time.Sleep(2 * time.Hour)
+		r.mustPut("new", "v")
+		fails.Store(true)
+		time.Sleep(trimInterval)
+		synctest.Wait()
+		if s := r.Status(); s.State != Failed || !errors.Is(s.Err, broken) || s.ChangelogFloor != 1 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// failingUnsynced fails the writes that are not synced.
+type failingUnsynced struct {
+	storage.Engine
+	fails *atomic.Bool
+	err   error
+}
+
+func (e failingUnsynced) Write(b *storage.Batch, sync bool) error {
+	if !sync && e.fails.Load() {
+		return e.err
+	}
+	return e.Engine.Write(b, sync)
+}
+
+// clock is a wall clock that a test sets.
+type clock struct{ now atomic.Int64 }
+
+func (c *clock) set(t time.Time) { c.now.Store(t.UnixMilli()) }
+func (c *clock) Now() time.Time  { return time.UnixMilli(c.now.Load()) }
+func (c *clock) option(r *rig)   { r.opts.Now = c.Now }
+func at(seconds int64) time.Time { return time.Unix(1_000_000+seconds, 0) }
+func clockAt(t time.Time) *clock { c := &clock{}; c.set(t); return c }
+func casAbsent(k, v string) *command.Command {
+	c := put(k, v)
+	c.Kind = command.CompareAndSet
+	return c
+}
+
+// TestClockNeverGoesBack lets a key expire for a reader, then sets the wall
+// clock back.
+func TestClockNeverGoesBack(t *testing.T) {
+	c := clockAt(at(0))
+	r := newRig(t, c.option)
+	r.mustPropose(putUntil("k", "v", at(10)))
+	r.wantValue("k", "v")
+	c.set(at(11))
+	r.wantValue("k", "")
+	c.set(at(5))
+	r.wantValue("k", "")
+	view, _, err := r.View(context.Background(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, view); len(got) != 0 {
+		t.Errorf("a view shows %q", got)
+	}
+	view.Close()
+	// And the log follows the readers: for it too the key is absent.
+	if res := r.mustPropose(casAbsent("k", "again")); res.Code != command.OK {
+		t.Errorf("create-if-absent of a key that reads as absent: %v", res.Code)
+	}
+	r.wantValue("k", "again")
+}
+
+// TestLogClockHidesFromReads: what the log has expired no reader sees, though
+// the wall clock went back in between and the process was started anew.
+func TestLogClockHidesFromReads(t *testing.T) {
+	c := clockAt(at(0))
+	r := newRig(t, onDisk, c.option)
+	r.mustPropose(putUntil("k", "v", at(10)))
+	c.set(at(11))
+	r.mustPut("other", "v")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.set(at(5))
+	again := newRig(t, inFolderOf(r), c.option)
+	again.wantValue("k", "")
+}

@@ -1,0 +1,211 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// calls watches over every call: it limits, times, counts and logs them and
+// turns errors into gRPC statuses. One interceptor does all of it, since each
+// further one costs every request a closure and a call.
+type calls struct {
+	opts    Options
+	drained <-chan struct{}
+	methods map[string]*method
+
+	inFlight    atomic.Int64
+	streams     atomic.Int64
+	connections atomic.Int64
+}
+
+func newCalls(opts Options, drained <-chan struct{}) *calls {
+	return &calls{opts: opts, drained: drained, methods: make(map[string]*method)}
+}
+
+// know prepares the counters of the registered methods.
+func (c *calls) know(services map[string]grpc.ServiceInfo) {
+	named := make(map[string]int)
+	for _, info := range services {
+		for _, m := range info.Methods {
+			named[m.Name]++
+		}
+	}
+	for service, info := range services {
+		for _, m := range info.Methods {
+			full := "/" + service + "/" + m.Name
+			out := newMethod(service, m, named[m.Name] > 1)
+			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
+			c.methods[full] = out
+		}
+	}
+	if c.opts.Metrics != nil {
+		c.opts.Metrics.MustRegister(c)
+	}
+}
+
+func (c *calls) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	begin := time.Now()
+	m := c.methods[info.FullMethod]
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, c.panicked(info.FullMethod, p)
+		}
+		c.inFlight.Add(-1)
+		c.finish(ctx, m, begin, req, resp, err)
+	}()
+	if n := c.inFlight.Add(1); n > int64(c.opts.MaxInFlight) && !m.probe {
+		return nil, status.Errorf(codes.ResourceExhausted,
+			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
+	}
+	resp, err = handler(ctx, req)
+	return resp, toStatus(err)
+}
+
+func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	begin := time.Now()
+	m := c.methods[info.FullMethod]
+	defer func() {
+		if p := recover(); p != nil {
+			err = c.panicked(info.FullMethod, p)
+		}
+		c.streams.Add(-1)
+		c.finish(ss.Context(), m, begin, nil, nil, err)
+	}()
+	if n := c.streams.Add(1); n > int64(c.opts.MaxStreams) && !m.probe {
+		return status.Errorf(codes.ResourceExhausted,
+			"%d streams are open, which is the limit (max-streams); retry later", c.opts.MaxStreams)
+	}
+	if !m.endless {
+		return toStatus(handler(srv, ss))
+	}
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-c.drained:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return toStatus(handler(srv, endlessStream{ServerStream: ss, ctx: ctx}))
+}
+
+// endlessStream is a stream whose context ends, and whose RecvMsg returns, when
+// the server drains: a client may keep it open for as long as it likes.
+type endlessStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s endlessStream) Context() context.Context { return s.ctx }
+
+func (s endlessStream) RecvMsg(m any) error {
+	// Ends at the latest with the call, which ends when the handler returns.
+	received := make(chan error, 1)
+	go func() { received <- s.ServerStream.RecvMsg(m) }()
+	select {
+	case err := <-received:
+		return err
+	case <-s.ctx.Done():
+		return status.Error(codes.Unavailable, "the node is shutting down")
+	}
+}
+
+func (c *calls) panicked(method string, p any) error {
+	c.opts.Log.Error("a request panicked; this is a bug", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return status.Errorf(codes.Internal, "%s failed by a bug in the server (outcome unknown); its log holds the details", path.Base(method))
+}
+
+func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, resp any, err error) {
+	took := time.Since(begin)
+	code := codes.OK
+	if err != nil {
+		code = status.Code(err)
+	}
+	m.observe(code, took)
+	if code == codes.Internal || code == codes.DataLoss {
+		c.opts.Log.Error("request failed", "op", m.op, "code", code.String(), "key", keyPrefix(req), "error", err)
+	}
+	if m.audited {
+		c.opts.Audit.Info("audit", "op", m.op, "peer", peerOf(ctx), "request", fmt.Sprint(req), "code", code.String(), "error", errText(err))
+	}
+	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
+		c.opts.Log.Warn("slow request", "op", m.op, "code", code.String(), "took", took,
+			slog.String("key", keyPrefix(req)), "request_bytes", size(req), "response_bytes", size(resp))
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
+
+// loggedKey is how much of a key may appear in a log.
+const loggedKey = 16
+
+func keyPrefix(req any) string {
+	k, ok := req.(interface{ GetKey() []byte })
+	if !ok {
+		return ""
+	}
+	key := k.GetKey()
+	if len(key) > loggedKey {
+		return fmt.Sprintf("%q...", key[:loggedKey])
+	}
+	return fmt.Sprintf("%q", key)
+}
+
+// endless tells which streams go on until one side leaves.
+func endless(service, name string) bool {
+	return name == "Watch" || strings.HasPrefix(service, "grpc.reflection.")
+}
+
+// count wraps a listener so that open connections are counted.
+func (c *calls) count(l net.Listener) net.Listener { return &countingListener{Listener: l, calls: c} }
+
+type countingListener struct {
+	net.Listener
+	calls *calls
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.calls.connections.Add(1)
+	return &countedConn{Conn: conn, calls: l.calls}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	calls *calls
+	once  sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.calls.connections.Add(-1) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,215 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestErrorsBecomeStatuses(t *testing.T) {
+	r := newRig(t)
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		return nil, kv.Errorf(kv.Invalid, "key is empty")
+	}
+	_, err := r.Get(t.Context(), &serverpb.GetRequest{})
+	wantCode(t, err, codes.InvalidArgument, "key is empty")
+	r.service.iterate = func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		return kv.Errorf(kv.Corrupt, "block 7")
+	}
+	wantCode(t, drainIterate(t, r), codes.DataLoss, "block 7")
+	_, err = r.Put(t.Context(), &serverpb.PutRequest{})
+	wantCode(t, err, codes.Unimplemented, "method Put not implemented")
+}
+
+// drainIterate runs an iteration and returns how it ends; nil at its end.
+func drainIterate(t *testing.T, r *rig) error {
+	t.Helper()
+	stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
+	if err != nil {
+		return err
+	}
+	for {
+		if _, err := stream.Recv(); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func TestRequestsInFlightAreLimited(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxInFlight = 2 })
+	begun, release := r.service.hold()
+	first, second := r.call("1"), r.call("2")
+	<-begun
+	<-begun
+	wantCode(t, <-r.call("3"), codes.ResourceExhausted,
+		"2 requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)")
+	// A busy node is not a dead one.
+	if _, err := healthpb.NewHealthClient(r.conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	if got := r.gauge("dkv_requests_in_flight"); got != 2 {
+		t.Errorf("%v requests in flight", got)
+	}
+	release()
+	if err := errors.Join(<-first, <-second, <-r.call("4")); err != nil {
+		t.Error(err)
+	}
+	if got := r.gauge("dkv_requests_in_flight"); got != 0 {
+		t.Errorf("%v requests in flight", got)
+	}
+}
+
+func TestStreamsAreLimited(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxStreams = 1 })
+	gate := make(chan struct{})
+	r.service.iterate = func(_ *serverpb.IterateRequest, s grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		if err := s.Send(&serverpb.IterateResponse{}); err != nil {
+			return err
+		}
+		<-gate
+		return nil
+	}
+	first, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, drainIterate(t, r), codes.ResourceExhausted, "1 streams are open, which is the limit (max-streams); retry later")
+	if got := r.gauge("dkv_streams"); got != 1 {
+		t.Errorf("%v streams", got)
+	}
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+		t.Errorf("a unary call: %v", err)
+	}
+	close(gate)
+	if _, err := first.Recv(); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if err := drainIterate(t, r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPanicIsContained(t *testing.T) {
+	r := newRig(t)
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) { panic("boo") }
+	r.service.iterate = func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		panic("boo")
+	}
+	for range 2 {
+		_, err := r.Get(t.Context(), &serverpb.GetRequest{})
+		wantCode(t, err, codes.Internal, "Get failed by a bug in the server (outcome unknown); its log holds the details")
+		wantCode(t, drainIterate(t, r), codes.Internal, "Iterate failed by a bug in the server (outcome unknown); its log holds the details")
+	}
+	r.service.get = nil
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+		t.Error(err)
+	}
+	if got := r.gauge("dkv_requests_in_flight") + r.gauge("dkv_streams"); got != 0 {
+		t.Errorf("%v requests are still counted", got)
+	}
+	line := strings.Join(r.log.lines(), "")
+	for _, want := range []string{`msg="a request panicked; this is a bug" method=/dkv.serverpb.DKV/Get panic=boo`, "calls_test.go"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("the log lacks %q: %s", want, line)
+		}
+	}
+}
+
+func TestMessageSizeIsLimited(t *testing.T) {
+	r := newRig(t)
+	_, err := r.Get(t.Context(), &serverpb.GetRequest{Key: make([]byte, 1<<20)})
+	wantCode(t, err, codes.ResourceExhausted, "grpc: received message larger than max (1048580 vs. 1048576)")
+}
+
+func TestSlowLog(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.SlowThreshold = time.Nanosecond })
+	for _, key := range []string{"key", "a key that is longer than a log line shows"} {
+		if _, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte(key)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		return nil, kv.Errorf(kv.Invalid, "no")
+	}
+	_, _ = r.Get(t.Context(), &serverpb.GetRequest{})
+	wantLines(t, r.log, []string{
+		`level=WARN msg="slow request" op=Get code=OK took=T key="\"key\"" request_bytes=5 response_bytes=7`,
+		`level=WARN msg="slow request" op=Get code=OK took=T key="\"a key that is lo\"..." request_bytes=44 response_bytes=46`,
+		`level=WARN msg="slow request" op=Get code=InvalidArgument took=T key="\"\"" request_bytes=0 response_bytes=0`,
+	})
+}
+
+func TestFastRequestsAreNotLogged(t *testing.T) {
+	for _, threshold := range []time.Duration{0, time.Hour} {
+		r := newRig(t, func(o *Options) { o.SlowThreshold = threshold })
+		if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		wantLines(t, r.log, nil)
+	}
+}
+
+// TestAuditLog: every administrative call, whatever it came to, with who asked.
+func TestAuditLog(t *testing.T) {
+	r := newRig(t)
+	node := serverpb.NewDKVNodeClient(r.conn)
+	_, err := node.PauseWrites(t.Context(), &emptypb.Empty{})
+	wantCode(t, err, codes.FailedPrecondition, "not now")
+	_, _ = node.ResumeWrites(t.Context(), &emptypb.Empty{}) // not audited here
+	wantLines(t, r.audit, []string{
+		`level=INFO msg=audit op=PauseWrites peer=ADDR request="" code=FailedPrecondition error="rpc error: code = FailedPrecondition desc = not now"`,
+	})
+	wantLines(t, r.log, nil)
+}
+
+// TestAuditLogFallsBack: without a log of its own the audit goes to the common
+// one.
+func TestAuditLogFallsBack(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Audit = nil })
+	_, _ = serverpb.NewDKVNodeClient(r.conn).PauseWrites(t.Context(), &emptypb.Empty{})
+	if got := r.log.lines(); len(got) != 1 || !strings.Contains(got[0], "msg=audit") {
+		t.Errorf("logged %q", got)
+	}
+}
+
+var volatile = regexp.MustCompile(`(took=)\S+|(peer=)127\.0\.0\.1:\d+`)
+
+func wantLines(t *testing.T, log *lockedBuffer, want []string) {
+	t.Helper()
+	got := log.lines()
+	for i, line := range got {
+		line = strings.TrimSuffix(line, "\n")
+		got[i] = volatile.ReplaceAllStringFunc(line, func(s string) string {
+			if strings.HasPrefix(s, "took=") {
+				return "took=T"
+			}
+			return "peer=ADDR"
+		})
+	}
+	if len(got) != len(want) {
+		t.Fatalf("logged %q, want %q", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("logged %s\nwant   %s", got[i], want[i])
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// toStatus turns an error of the layers below into the gRPC status that says
+// the same. Errors that are statuses already pass unchanged.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *kv.Error
+	if !errors.As(err, &known) {
+		if _, ok := status.FromError(err); ok {
+			return err
+		}
+		if ctx := contextCode(err); ctx != codes.OK {
+			return status.Error(ctx, err.Error())
+		}
+		return status.Error(codes.Internal, err.Error())
+	}
+	return status.Error(codeOf(known), err.Error())
+}
+
+func codeOf(err *kv.Error) codes.Code {
+	switch err.Kind {
+	case kv.Invalid:
+		return codes.InvalidArgument
+	case kv.Precondition:
+		return codes.FailedPrecondition
+	case kv.Exhausted:
+		return codes.ResourceExhausted
+	case kv.OutOfRange:
+		return codes.OutOfRange
+	case kv.Corrupt:
+		return codes.DataLoss
+	case kv.NotFound:
+		return codes.NotFound
+	case kv.Unimplemented:
+		return codes.Unimplemented
+	case kv.Unavailable:
+		if c := contextCode(err); c != codes.OK {
+			return c
+		}
+		return codes.Unavailable
+	default:
+		return codes.Internal
+	}
+}
+
+func contextCode(err error) codes.Code {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	default:
+		return codes.OK
+	}
+}

@@ -1,0 +1,56 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestToStatus(t *testing.T) {
+	if toStatus(nil) != nil {
+		t.Error("no error became one")
+	}
+	for _, c := range []struct {
+		err  error
+		want codes.Code
+	}{
+		{kv.Errorf(kv.Internal, "x"), codes.Internal},
+		{kv.Errorf(kv.Invalid, "x"), codes.InvalidArgument},
+		{kv.Errorf(kv.Precondition, "x"), codes.FailedPrecondition},
+		{kv.Errorf(kv.Exhausted, "x"), codes.ResourceExhausted},
+		{kv.Errorf(kv.Unavailable, "x"), codes.Unavailable},
+		{kv.Errorf(kv.OutOfRange, "x"), codes.OutOfRange},
+		{kv.Errorf(kv.Corrupt, "x"), codes.DataLoss},
+		{kv.Errorf(kv.NotFound, "x"), codes.NotFound},
+		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
+		{kv.Errorf(kv.Unimplemented+1, "x"), codes.Internal},
+		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
+
+		// A caller that has gone, or waited too long, is told just that; but a
+		// wait that ended before the deadline has its own reason.
+		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
+		{kv.UnknownOutcome(kv.Unavailable, context.Canceled), codes.Canceled},
+		{kv.Errorf(kv.Precondition, "x: %w", context.DeadlineExceeded), codes.FailedPrecondition},
+
+		{errors.New("x"), codes.Internal},
+		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{fmt.Errorf("x: %w", context.Canceled), codes.Canceled},
+		{status.Error(codes.Aborted, "x"), codes.Aborted},
+	} {
+		wrapped := fmt.Errorf("around it: %w", c.err)
+		for _, err := range []error{c.err, wrapped} {
+			if got := status.Code(toStatus(err)); got != c.want {
+				t.Errorf("%v: code %v, want %v", err, got, c.want)
+			}
+		}
+		if got := status.Convert(toStatus(wrapped)).Message(); got != wrapped.Error() {
+			t.Errorf("message %q, want %q", got, wrapped.Error())
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// service is a DKV service that does what a test says.
+type service struct {
+	serverpb.UnimplementedDKVServer
+	serverpb.UnimplementedDKVNodeServer
+	serverpb.UnimplementedDKVDiscoveryNodeServer
+	get     func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error)
+	iterate func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error
+}
+
+func (s *service) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+	if s.get == nil {
+		return &serverpb.GetResponse{Status: &serverpb.Status{}, Value: r.Key}, nil
+	}
+	return s.get(ctx, r)
+}
+
+func (s *service) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+	if s.iterate == nil {
+		return stream.Send(&serverpb.IterateResponse{Key: r.KeyPrefix})
+	}
+	return s.iterate(r, stream)
+}
+
+func (s *service) PauseWrites(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+	return nil, status.Error(codes.FailedPrecondition, "not now")
+}
+
+// rig is a running server with a client.
+type rig struct {
+	*Server
+	serverpb.DKVClient
+	t       *testing.T
+	conn    *grpc.ClientConn
+	service *service
+	metrics *prometheus.Registry
+	log     *lockedBuffer
+	audit   *lockedBuffer
+	stop    context.CancelFunc
+	ran     chan struct{}
+	runErr  error // once ran is closed
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// lines returns what was logged.
+func (b *lockedBuffer) lines() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(strings.Lines(b.buf.String()))
+}
+
+func logger(w *lockedBuffer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+func options(t *testing.T, s *service) (Options, *lockedBuffer, *lockedBuffer) {
+	t.Helper()
+	listener, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, audit := &lockedBuffer{}, &lockedBuffer{}
+	return Options{
+		Listener: listener,
+		Register: func(r grpc.ServiceRegistrar) {
+			serverpb.RegisterDKVServer(r, s)
+			serverpb.RegisterDKVNodeServer(r, s)
+			serverpb.RegisterDKVDiscoveryNodeServer(r, s)
+		},
+		MaxMessageSize: 1 << 20,
+		MaxInFlight:    100,
+		MaxStreams:     100,
+		Audited:        func(m string) bool { return m == serverpb.DKVNode_PauseWrites_FullMethodName },
+		DrainTimeout:   time.Minute,
+		Metrics:        prometheus.NewRegistry(),
+		Log:            logger(log),
+		Audit:          logger(audit),
+	}, log, audit
+}
+
+// newRig runs a server until the test ends.
+func newRig(t *testing.T, changes ...func(*Options)) *rig {
+	t.Helper()
+	r := &rig{t: t, service: &service{}, ran: make(chan struct{})}
+	opts, log, audit := options(t, r.service)
+	for _, c := range changes {
+		c(&opts)
+	}
+	r.log, r.audit, r.metrics = log, audit, opts.Metrics.(*prometheus.Registry)
+	r.Server = New(opts)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() {
+		defer close(r.ran)
+		r.runErr = r.Server.Run(ctx)
+	}()
+	r.conn = dial(t, opts.Listener.Addr())
+	r.DKVClient = serverpb.NewDKVClient(r.conn)
+	t.Cleanup(func() {
+		r.conn.Close()
+		stop()
+		<-r.ran
+		if r.runErr != nil {
+			t.Error("run:", r.runErr)
+		}
+	})
+	return r
+}
+
+func dial(t *testing.T, addr net.Addr) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(addr.String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// hold makes Get wait. It returns a channel that tells of each call that has
+// begun, and a function that lets them go on.
+func (s *service) hold() (begun chan struct{}, release func()) {
+	begun, gate := make(chan struct{}, 100), make(chan struct{})
+	s.get = func(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		begun <- struct{}{}
+		select {
+		case <-gate:
+			return &serverpb.GetResponse{Value: r.Key}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return begun, sync.OnceFunc(func() { close(gate) })
+}
+
+// call runs Get aside.
+func (r *rig) call(key string) chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Get(r.t.Context(), &serverpb.GetRequest{Key: []byte(key)})
+		done <- err
+	}()
+	return done
+}
+
+func wantCode(t *testing.T, err error, code codes.Code, text string) {
+	t.Helper()
+	if got := status.Convert(err); got.Code() != code || got.Message() != text {
+		t.Errorf("%v %q, want %v %q", got.Code(), got.Message(), code, text)
+	}
+}

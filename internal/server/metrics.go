@@ -1,0 +1,136 @@
+package server
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// codesKnown is the number of gRPC status codes.
+const codesKnown = int(codes.Unauthenticated) + 1
+
+// method counts the calls of one method. Counting is a few atomic additions;
+// the label strings are put together only when somebody scrapes.
+type method struct {
+	service, name string
+	op            string
+	kind          string
+	streaming     bool
+	endless       bool
+	audited       bool
+	// probe is a health check. It passes the limits: an orchestrator must not
+	// take a busy node for a dead one.
+	probe   bool
+	byCode  [codesKnown]atomic.Uint64
+	latency prometheus.Histogram
+}
+
+// newMethod makes the counters of a method. Where several services have one of
+// its name, qualified tells them apart.
+func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
+	op := m.Name
+	if qualified {
+		op = service[strings.LastIndexByte(service, '.')+1:] + "." + m.Name
+	}
+	kind := "unary"
+	switch {
+	case m.IsClientStream && m.IsServerStream:
+		kind = "bidi_stream"
+	case m.IsServerStream:
+		kind = "server_stream"
+	case m.IsClientStream:
+		kind = "client_stream"
+	}
+	return &method{
+		service:   service,
+		name:      m.Name,
+		op:        op,
+		kind:      kind,
+		streaming: m.IsServerStream || m.IsClientStream,
+		endless:   endless(service, m.Name),
+		probe:     service == healthpb.Health_ServiceDesc.ServiceName,
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:        "dkv_request_duration_seconds",
+			Help:        "How long requests took in the server.",
+			ConstLabels: prometheus.Labels{"op": op},
+			// 50 us to 13 s.
+			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18),
+		}),
+	}
+}
+
+func (m *method) observe(code codes.Code, took time.Duration) {
+	m.byCode[min(int(code), codesKnown-1)].Add(1)
+	m.latency.Observe(took.Seconds())
+}
+
+var (
+	requestsDesc = prometheus.NewDesc("dkv_requests_total",
+		"Requests finished, by operation and gRPC status code.", []string{"op", "code"}, nil)
+	handledDesc = prometheus.NewDesc("grpc_server_handled_total",
+		"RPCs finished, by method and status code.",
+		[]string{"grpc_type", "grpc_service", "grpc_method", "grpc_code"}, nil)
+	connectionsDesc = prometheus.NewDesc("dkv_connections", "Open gRPC connections.", nil, nil)
+	inFlightDesc    = prometheus.NewDesc("dkv_requests_in_flight", "Unary requests under way.", nil, nil)
+	streamsDesc     = prometheus.NewDesc("dkv_streams", "Open streams.", nil, nil)
+)
+
+// Describe implements prometheus.Collector; the set of metrics is dynamic.
+func (c *calls) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{requestsDesc, handledDesc, connectionsDesc, inFlightDesc, streamsDesc} {
+		ch <- d
+	}
+	for _, m := range c.methods {
+		m.latency.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *calls) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	gauge(connectionsDesc, c.connections.Load())
+	gauge(inFlightDesc, c.inFlight.Load())
+	gauge(streamsDesc, c.streams.Load())
+	for _, m := range c.methods {
+		m.collect(ch)
+	}
+}
+
+func (m *method) collect(ch chan<- prometheus.Metric) {
+	// The methods of other packages may share a name; only ours are ops.
+	ours := m.isOp()
+	seen := false
+	for code := range m.byCode {
+		n := m.byCode[code].Load()
+		if n == 0 {
+			continue
+		}
+		seen = true
+		name := codes.Code(code).String()
+		if ours {
+			ch <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(n), m.op, name)
+		}
+		ch <- prometheus.MustNewConstMetric(handledDesc, prometheus.CounterValue, float64(n), m.kind, m.service, m.name, name)
+	}
+	if ours && seen {
+		m.latency.Collect(ch)
+	}
+}
+
+func (m *method) isOp() bool { return strings.HasPrefix(m.service, "dkv.") }
+
+// size is the encoded size of a message; 0 for anything else.
+func size(msg any) int {
+	if m, ok := msg.(proto.Message); ok && m != nil {
+		return proto.Size(m)
+	}
+	return 0
+}

@@ -1,0 +1,180 @@
+// Package server assembles the gRPC server of a node: limits, metrics, slow and
+// audit logs, error mapping, health, reflection and drain. It knows no role:
+// the services are handed to it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	// Listener is where it serves; see Listen.
+	Listener net.Listener
+	// Register registers the services.
+	Register func(grpc.ServiceRegistrar)
+	// MaxMessageSize bounds a request, in bytes.
+	MaxMessageSize int
+	// MaxInFlight bounds the unary requests under way, MaxStreams the streams.
+	MaxInFlight, MaxStreams int
+	// SlowThreshold is the duration from which a request is logged; 0 logs
+	// none.
+	SlowThreshold time.Duration
+	// Audited tells by its full method whether a call is administrative and
+	// has to be logged, whatever it comes to.
+	Audited func(method string) bool
+	// DrainTimeout is how long requests under way may take at shutdown.
+	DrainTimeout time.Duration
+	Metrics      prometheus.Registerer
+	Log          *slog.Logger
+	// Audit receives the audited calls; nil means Log.
+	Audit *slog.Logger
+}
+
+// Server is a gRPC server with everything around it.
+type Server struct {
+	opts   Options
+	grpc   *grpc.Server
+	health *health.Server
+	calls  *calls
+	// drained ends the streams that would not end by themselves.
+	drained chan struct{}
+	drain   sync.Once
+	serving atomic.Bool
+}
+
+// keepaliveInterval is how long a connection may be silent before it is
+// probed: a client that lost its network must not hold a snapshot for ever.
+const (
+	keepaliveInterval = 30 * time.Second
+	keepaliveTimeout  = 10 * time.Second
+	// minClientPing is the shortest ping interval that clients may use.
+	minClientPing = 5 * time.Second
+)
+
+const (
+	// streamWorkers is how many goroutines stay ready for requests, with stacks
+	// that have grown to what a request needs; growing a new one's takes a tenth
+	// of a request's time. Requests beyond them get goroutines of their own.
+	streamWorkers = 64
+	// ioBuffer is the size of a connection's buffers: four times gRPC's own, so
+	// that a busy connection takes fewer system calls.
+	ioBuffer = 128 << 10
+)
+
+// Listen opens the address for gRPC. The error says what to do.
+func Listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen-addr %s is taken by another process; stop it or choose another port", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("listen-addr %s is no address of this machine; use one that is, or 0.0.0.0 for all", addr)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("listen-addr %s needs privileges that this user does not have; choose a port above 1023", addr)
+	default:
+		return nil, fmt.Errorf("listen-addr %s: %w", addr, err)
+	}
+}
+
+// New assembles the server; nothing is served until Run.
+func New(opts Options) *Server {
+	if opts.Audit == nil {
+		opts.Audit = opts.Log
+	}
+	s := &Server{opts: opts, health: health.NewServer(), drained: make(chan struct{})}
+	s.calls = newCalls(opts, s.drained)
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(opts.MaxMessageSize),
+		grpc.MaxSendMsgSize(sendLimit(opts.MaxMessageSize)),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             minClientPing,
+			PermitWithoutStream: true,
+		}),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.ReadBufferSize(ioBuffer),
+		grpc.WriteBufferSize(ioBuffer),
+		grpc.SharedWriteBuffer(true),
+		grpc.UnaryInterceptor(s.calls.unary),
+		grpc.StreamInterceptor(s.calls.stream),
+	)
+	opts.Register(s.grpc)
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	s.calls.know(s.grpc.GetServiceInfo())
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
+	}
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	return s
+}
+
+// sendLimit leaves room for one greatest value with what goes around it.
+func sendLimit(maxMessage int) int { return maxMessage + 64<<10 }
+
+// SetServing tells health checks whether the node serves.
+func (s *Server) SetServing(serving bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	s.serving.Store(serving)
+	s.health.SetServingStatus("", status)
+	for name := range s.grpc.GetServiceInfo() {
+		s.health.SetServingStatus(name, status)
+	}
+}
+
+// Serving tells what health checks are told.
+func (s *Server) Serving() bool { return s.serving.Load() }
+
+// Run serves until ctx ends, then drains: health says NOT_SERVING, new requests
+// are turned away, those under way are finished within DrainTimeout.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close() // also where serving fails: workers wait for requests
+	served := make(chan error, 1)
+	go func() { served <- s.grpc.Serve(s.calls.count(s.opts.Listener)) }()
+	select {
+	case err := <-served:
+		if err == nil {
+			return nil // closed
+		}
+		return fmt.Errorf("gRPC server: %w", err)
+	case <-ctx.Done():
+	}
+	s.Close()
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("gRPC server: %w", err)
+	}
+	return nil // ErrServerStopped: ctx had ended before it could begin
+}
+
+// Close drains and stops the server. It is idempotent.
+func (s *Server) Close() {
+	s.drain.Do(func() {
+		s.serving.Store(false)
+		s.health.Shutdown()
+		close(s.drained)
+		force := time.AfterFunc(s.opts.DrainTimeout, s.grpc.Stop)
+		defer force.Stop()
+		s.grpc.GracefulStop()
+	})
+}

@@ -1,0 +1,247 @@
+package datadir
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// holdEnv makes the test binary hold a folder until its stdin is closed.
+const holdEnv = "DATADIR_TEST_HOLD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(holdEnv); dir != "" {
+		hold(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func hold(dir string) {
+	d, err := Open(dir, "rocksdb")
+	if err != nil {
+		println("held:", err.Error())
+		os.Exit(1)
+	}
+	println("held")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	_ = d.Close()
+}
+
+func mustOpen(t *testing.T, path, engine string) *Dir {
+	t.Helper()
+	d, err := Open(path, engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// wantFailure checks that a folder is refused, with what the user is told.
+func wantFailure(t *testing.T, path, engine, want string) error {
+	t.Helper()
+	d, err := Open(path, engine)
+	if err == nil {
+		d.Close()
+		t.Fatal("it was opened")
+	}
+	if got := strings.ReplaceAll(err.Error(), path, "DIR"); got != want {
+		t.Errorf("error %q, want %q", got, want)
+	}
+	return err
+}
+
+func TestOpenMakesTheFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b", "db")
+	d := mustOpen(t, path, "rocksdb")
+	if d.Path() != path {
+		t.Errorf("path %s", d.Path())
+	}
+	raw, err := os.ReadFile(filepath.Join(path, "dkv.json"))
+	if err != nil || string(raw) != `{"format":1,"engine":"rocksdb"}`+"\n" {
+		t.Errorf("marker %q, %v", raw, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error("second close:", err)
+	}
+	mustOpen(t, path, "rocksdb")
+}
+
+const lockedText = "db-folder DIR: folder is in use by another process; stop the other dkvsrv or choose another db-folder"
+
+func TestSecondOpenInOneProcess(t *testing.T) {
+	path := t.TempDir()
+	d := mustOpen(t, path, "rocksdb")
+	if err := wantFailure(t, path, "rocksdb", lockedText); !errors.Is(err, storage.ErrLocked) {
+		t.Errorf("%v is not ErrLocked", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustOpen(t, path, "rocksdb")
+}
+
+// TestSecondProcess has another process hold the folder, and die with it.
+func TestSecondProcess(t *testing.T) {
+	path := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), holdEnv+"="+path)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil || line != "held\n" {
+		t.Fatalf("the other process says %q, %v", line, err)
+	}
+	if err := wantFailure(t, path, "rocksdb", lockedText); !errors.Is(err, storage.ErrLocked) {
+		t.Errorf("%v is not ErrLocked", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	mustOpen(t, path, "rocksdb")
+}
+
+func TestMarker(t *testing.T) {
+	for name, c := range map[string]struct{ marker, want string }{
+		"another engine": {`{"format":1,"engine":"badger"}`,
+			"db-folder DIR: it holds a badger database, not rocksdb; set db-engine to badger or choose another folder"},
+		"newer format": {`{"format":2,"engine":"rocksdb"}`,
+			"db-folder DIR: it has format 2 and this dkvsrv knows up to 1; use a newer dkvsrv"},
+		"newer format that knows more": {`{"format":7,"engine":"rocksdb","pages":[1,2]}`,
+			"db-folder DIR: it has format 7 and this dkvsrv knows up to 1; use a newer dkvsrv"},
+		"cut short": {`{"format":1,"eng`,
+			"db-folder DIR: dkv.json is damaged; restore a backup into an empty folder"},
+		"empty":     {"", "db-folder DIR: dkv.json is damaged; restore a backup into an empty folder"},
+		"no format": {`{"engine":"rocksdb"}`, "db-folder DIR: dkv.json is damaged; restore a backup into an empty folder"},
+		"no engine": {`{"format":1}`, "db-folder DIR: dkv.json is damaged; restore a backup into an empty folder"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			write(t, filepath.Join(path, "dkv.json"), c.marker)
+			wantFailure(t, path, "rocksdb", c.want)
+			// It was not locked for good, nor changed.
+			wantFailure(t, path, "rocksdb", c.want)
+			if raw, _ := os.ReadFile(filepath.Join(path, "dkv.json")); string(raw) != c.marker {
+				t.Errorf("the marker is now %q", raw)
+			}
+		})
+	}
+}
+
+func TestForeignDatabase(t *testing.T) {
+	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {
+		path := t.TempDir()
+		write(t, filepath.Join(path, name), "x")
+		wantFailure(t, path, "rocksdb", "db-folder DIR: it holds a database that dkvsrv did not make ("+name+"); choose another folder")
+		if _, err := os.Stat(filepath.Join(path, "dkv.json")); err == nil {
+			t.Error("it was claimed all the same")
+		}
+	}
+}
+
+// TestLeftoverOfMarker opens a folder in which a crash left half a marker.
+func TestLeftoverOfMarker(t *testing.T) {
+	path := t.TempDir()
+	write(t, filepath.Join(path, "dkv.json.new"), `{"form`)
+	mustOpen(t, path, "rocksdb")
+	if _, err := os.Stat(filepath.Join(path, "dkv.json.new")); err == nil {
+		t.Error("the leftover is still there")
+	}
+}
+
+func TestUnusablePaths(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "file")
+	write(t, file, "x")
+	for _, path := range []string{file, filepath.Join(file, "below")} {
+		_, err := Open(path, "rocksdb")
+		if err == nil || !strings.HasPrefix(err.Error(), "create db-folder: ") ||
+			!strings.HasSuffix(err.Error(), "; choose a folder that this user may write to") {
+			t.Errorf("%s: error %v", path, err)
+		}
+	}
+	// What has to be files are folders, which nobody can write to as files.
+	locked := filepath.Join(root, "locked")
+	mkdir(t, filepath.Join(locked, "LOCK"))
+	if _, err := Open(locked, "rocksdb"); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
+		t.Errorf("LOCK is a folder: error %v", err)
+	}
+	marked := filepath.Join(root, "marked")
+	mkdir(t, filepath.Join(marked, "dkv.json"))
+	if _, err := Open(marked, "rocksdb"); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
+		t.Errorf("dkv.json is a folder: error %v", err)
+	}
+}
+
+func TestUnwritableFolder(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write anywhere")
+	}
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(filepath.Join(root, "db"), "rocksdb"); err == nil || !errors.Is(err, os.ErrPermission) {
+		t.Errorf("error %v", err)
+	}
+	wantFailure(t, root, "rocksdb", "db-folder DIR: open DIR/LOCK: permission denied; check its owner and permissions")
+}
+
+func TestMkdirAll(t *testing.T) {
+	root := t.TempDir()
+	for _, path := range []string{filepath.Join(root, "a", "b", "c"), filepath.Join(root, "a", "b"), root} {
+		if err := MkdirAll(path); err != nil {
+			t.Error(err)
+		}
+		if fi, err := os.Stat(path); err != nil || !fi.IsDir() {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	link := filepath.Join(root, "link")
+	if err := os.Symlink(filepath.Join(root, "nowhere"), link); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(root, "file"), "x")
+	for _, path := range []string{filepath.Join(root, "file"), filepath.Join(root, "file", "x"), link} {
+		if err := MkdirAll(path); err == nil {
+			t.Errorf("%s was made", path)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+}
