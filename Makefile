@@ -1,0 +1,54 @@
+# What each target does: make help
+SHELL      := bash
+GO         ?= go
+BIN        := bin
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION)
+IMAGE      ?= dkv:latest
+BASE_IMAGE ?= debian:12
+
+# How cgo finds RocksDB: Debian's archives, linked statically where they are all
+# there, or the build below ROCKSDB_PREFIX. The same for build and test, so that
+# the cgo packages are compiled once.
+WITH_CGO := scripts/cgo-env.sh
+
+# All that is tested with the race detector: what shares memory and needs no cgo,
+# which would have to be compiled a second time.
+RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica ./internal/server ./internal/ops ./internal/ctl/...
+
+.PHONY: help deps build run test race lint proto bench docker clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+deps: ## install the system packages that build and tests need (Debian; root or sudo)
+	scripts/deps.sh
+
+build: ## build bin/dkvsrv and bin/dkvctl
+	@mkdir -p $(BIN)
+	$(WITH_CGO) $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+run: deps build ## install what is missing, build, and serve with dkvsrv.yaml
+	./$(BIN)/dkvsrv --config dkvsrv.yaml
+
+test: build ## run all tests
+	$(WITH_CGO) $(GO) vet ./...
+	$(WITH_CGO) $(GO) test ./...
+	CGO_ENABLED=1 $(GO) test -race $(RACE)
+
+lint: ## gofmt, go vet and staticcheck
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'gofmt -w the files above' >&2; exit 1; }
+	$(WITH_CGO) $(GO) vet ./...
+	$(WITH_CGO) $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+proto: ## generate the Go code of api/*.proto
+	scripts/proto.sh .
+
+bench: build ## run the Go benchmarks
+	$(WITH_CGO) $(GO) test -run '^$$' -bench . -benchmem ./...
+
+docker: ## build the image $(IMAGE) on $(BASE_IMAGE), any Debian-like base
+	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) $(DOCKER_ARGS) -t $(IMAGE) .
+
+clean: ## remove what was built
+	rm -rf $(BIN) build

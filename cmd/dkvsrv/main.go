@@ -1,0 +1,18 @@
+// Command dkvsrv is a DKV node: see README.md.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/dkvdb/dkv/internal/app"
+)
+
+func main() {
+	os.Exit(app.Main(context.Background(), app.Process{
+		Args:   os.Args[1:],
+		Env:    os.Environ(),
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+	}))
+}

@@ -1,0 +1,73 @@
+// Package e2e types at dkvsrv and dkvctl what a user types. Both run as
+// processes of their own: the test binary starts itself again under their
+// names, so that they are always the code under test.
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dkvdb/dkv/internal/app"
+	"github.com/dkvdb/dkv/internal/ctl"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"dkvsrv": func() {
+			os.Exit(app.Main(context.Background(), app.Process{
+				Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+			}))
+		},
+		"dkvctl": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			os.Exit(ctl.Main(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+		},
+	})
+}
+
+// TestScripts runs testdata/*.txtar. Beside testscript's own commands there are:
+//
+//	serve NAME ARGS...        start dkvsrv and wait until it serves; $NAME is then its gRPC address,
+//	                          $NAME_http its HTTP address; its log is NAME.log
+//	halt NAME SIGNAL CODE     send a signal and wait for that exit code
+//	run CODE PROGRAM ARGS...  run to the end; the exit code must be CODE; writes the files out and err
+//	get URL                   HTTP GET into the file out; fails unless the status is 2xx
+//	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			// What the machine's own environment says is not the script's.
+			kept := env.Vars[:0]
+			for _, v := range env.Vars {
+				if !strings.HasPrefix(v, "DKV") {
+					kept = append(kept, v)
+				}
+			}
+			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"))
+			s := newServers(env)
+			env.Defer(s.killAll)
+			env.Values[serversKey{}] = s
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve":  cmdServe,
+			"halt":   cmdHalt,
+			"run":    cmdRun,
+			"get":    cmdGet,
+			"damage": cmdDamage,
+		},
+	})
+}

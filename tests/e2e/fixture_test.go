@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// fixture is a node that a Go test starts, kills and starts again on one folder.
+type fixture struct {
+	t    *testing.T
+	dir  string
+	args []string
+	*node
+	conn *grpc.ClientConn
+}
+
+// newFixture starts a node on a folder below dir.
+func newFixture(t *testing.T, dir string, args ...string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: dir, args: append([]string{
+		"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0",
+		"--db-folder", filepath.Join(dir, "db"),
+	}, args...)}
+	f.start()
+	t.Cleanup(func() {
+		f.kill()
+		if t.Failed() {
+			log, _ := os.ReadFile(f.logPath())
+			t.Logf("the node's log:\n%s", log)
+		}
+	})
+	return f
+}
+
+func (f *fixture) logPath() string { return filepath.Join(f.dir, "dkvsrv.log") }
+
+func (f *fixture) start() {
+	f.t.Helper()
+	path, err := exec.LookPath("dkvsrv")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if f.node, err = start(path, f.logPath(), f.dir, cleanEnviron(), f.args); err != nil {
+		f.t.Fatal(err)
+	}
+	f.conn, err = grpc.NewClient("passthrough:///"+f.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) kill() {
+	f.node.kill()
+	_ = f.conn.Close()
+}
+
+func (f *fixture) client() serverpb.DKVClient { return serverpb.NewDKVClient(f.conn) }
+
+// cleanEnviron is the environment without what would configure a node.
+func cleanEnviron() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "DKV") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// eventually waits for something that happens by itself, and soon.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("it never came about: %s", what)
+		case <-tick.C:
+		}
+	}
+}
