@@ -68,8 +68,7 @@ var onlyIn = map[string]string{
 	"github.com/linxGnu/grocksdb": "internal/storage/rocksdb",
 	"C":                           "internal/storage/rocksdb",
 	"github.com/dgraph-io/badger": "internal/storage/badger",
-	"github.com/spf13/viper":      "internal/config",
-	"github.com/spf13/pflag":      "internal/config",
+	"go.yaml.in/yaml":             "internal/config",
 }
 
 // mayImport names the packages of ours that a package may import. A package

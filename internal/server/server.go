@@ -112,7 +112,6 @@ func New(opts Options) *Server {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ReadBufferSize(ioBuffer),
 		grpc.WriteBufferSize(ioBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.UnaryInterceptor(s.calls.unary),
 		grpc.StreamInterceptor(s.calls.stream),
 	)

@@ -122,14 +122,14 @@ func neverBackwards(r storage.Reader) func() error {
 	return func() error {
 		value, found, err := r.Get(storage.Meta, []byte("round"))
 		if err != nil || !found {
-			return fmt.Errorf("Get: found=%v, %v", found, err)
+			return fmt.Errorf("a Get has found=%v, %v", found, err)
 		}
 		var now int
 		if _, err := fmt.Sscan(string(value), &now); err != nil {
 			return err
 		}
 		if now < last {
-			return fmt.Errorf("Get went backwards from %d to %d", last, now)
+			return fmt.Errorf("reads went backwards from %d to %d", last, now)
 		}
 		last = now
 		return nil

@@ -1,0 +1,180 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestMainServesUntilToldToStop runs whole nodes in this process: whatever they
+// start has to be gone when they return.
+func TestMainServesUntilToldToStop(t *testing.T) {
+	for _, engine := range [][]string{
+		{"--db-engine", "rocksdb"},
+		{"--db-engine", "badger"},
+		{"--db-engine", "badger", "--diskless"},
+	} {
+		t.Run(strings.Join(engine, " "), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			log := newWatchedLog()
+			code := make(chan int, 1)
+			dir := t.TempDir()
+			go func() {
+				code <- Main(ctx, Process{
+					Args: append([]string{
+						"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0",
+						"--db-folder", filepath.Join(dir, "db"), "--audit-log", filepath.Join(dir, "audit.log"),
+					}, engine...),
+					Stdout: log, Stderr: log,
+				})
+			}()
+			http := log.waitFor(t, regexp.MustCompile(`http=(\S+)`))
+			for _, path := range []string{"/health/quick", "/health", "/readyz", "/livez", "/metrics", "/admin/cluster/status"} {
+				expectOK(t, "http://"+http+path)
+			}
+			cancel()
+			if c := <-code; c != exitOK {
+				t.Errorf("exit code %d; the log:\n%s", c, log)
+			}
+		})
+	}
+}
+
+func expectOK(t *testing.T, url string) {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", url, resp.Status)
+	}
+}
+
+// watchedLog is a log that a test can wait on.
+type watchedLog struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	grown chan struct{}
+}
+
+func newWatchedLog() *watchedLog { return &watchedLog{grown: make(chan struct{}, 1)} }
+
+func (l *watchedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case l.grown <- struct{}{}:
+	default:
+	}
+	return l.text.Write(p)
+}
+
+func (l *watchedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// waitFor returns the first group of the first match.
+func (l *watchedLog) waitFor(t *testing.T, re *regexp.Regexp) string {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		if m := re.FindStringSubmatch(l.String()); m != nil {
+			return m[1]
+		}
+		select {
+		case <-l.grown:
+		case <-deadline:
+			t.Fatalf("nothing matches %v in the log:\n%s", re, l)
+		}
+	}
+}
+
+// TestFailedStartReleasesEverything: what was opened before the failure is
+// closed, so that the next try in the same process succeeds or fails alike.
+func TestFailedStartReleasesEverything(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"http taken", []string{"--http-listen-addr", taken.Addr().String()}, "is taken"},
+		{"role", []string{"--role", "slave", "--repl-master-addr", "127.0.0.1:1"}, "role slave is not part"},
+		{"vbuckets", []string{"--vbuckets", "4"}, "one vBucket"},
+		{"audit log", []string{"--audit-log", filepath.Join(t.TempDir(), "nosuch", "audit.log")}, "audit-log"},
+		{"ini", []string{"--db-engine-ini", filepath.Join(t.TempDir(), "nosuch.ini")}, "nosuch.ini"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0", "--db-folder", t.TempDir()}, c.args...)
+			if c.name == "http taken" {
+				args = append(args[:2], args[4:]...) // a flag may stand once
+			}
+			for range 2 {
+				var out bytes.Buffer
+				if code := Main(t.Context(), Process{Args: args, Stdout: &out, Stderr: &out}); code != exitError {
+					t.Errorf("exit code %d", code)
+				}
+				if text := out.String(); !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+					t.Errorf("not one line with %q: %s", c.want, text)
+				}
+			}
+		})
+	}
+}
+
+func TestHTTPStatus(t *testing.T) {
+	for kind, want := range map[kv.Kind]int{
+		kv.Invalid: 400, kv.NotFound: 404, kv.Precondition: 409, kv.Exhausted: 507,
+		kv.Unimplemented: 501, kv.Unavailable: 503, kv.Internal: 500, kv.Corrupt: 500, kv.OutOfRange: 500,
+	} {
+		if got := httpStatus(kv.Errorf(kind, "x")); got != want {
+			t.Errorf("kind %d is %d, not %d", kind, got, want)
+		}
+	}
+	if got := httpStatus(errors.New("x")); got != 500 {
+		t.Errorf("any error is %d", got)
+	}
+}
+
+func TestReachable(t *testing.T) {
+	addr := func(text string) net.Addr {
+		a, err := net.ResolveTCPAddr("tcp", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for _, c := range []struct{ bound, advertised, want string }{
+		{"0.0.0.0:8081", "10.0.0.7:8080", "10.0.0.7:8081"},
+		{"[::]:8081", "node1:8080", "node1:8081"},
+		{"127.0.0.1:8081", "10.0.0.7:8080", "127.0.0.1:8081"},
+	} {
+		if got := reachable(addr(c.bound), c.advertised); got != c.want {
+			t.Errorf("%s, advertised as %s, is reached at %s, not %s", c.bound, c.advertised, got, c.want)
+		}
+	}
+}
