@@ -23,6 +23,9 @@ var ErrMalformed = errors.New("malformed log entry")
 //	[client (8 bytes, little endian), sequence, acked]   flagRequest
 //	[expect]                                             flagExpect
 //	[delta (zigzag)]                                     flagDelta
+//	[fence]                                              flagFence
+//	[term, owner, nonce (8 bytes), cluster, history]     flagBegin
+//	[replica id, record]                                 flagMember
 //	mutations: count, then each
 //	  op     1 byte: opPut or opDelete, with opExpires
 //	  key
@@ -37,7 +40,10 @@ const (
 	flagExpect  = 1 << 1
 	flagDelta   = 1 << 2
 	flagFlag    = 1 << 3
-	flagsKnown  = flagRequest | flagExpect | flagDelta | flagFlag
+	flagFence   = 1 << 4
+	flagBegin   = 1 << 5
+	flagMember  = 1 << 6
+	flagsKnown  = flagRequest | flagExpect | flagDelta | flagFlag | flagFence | flagBegin | flagMember
 
 	opPut     = 0
 	opDelete  = 1
@@ -45,8 +51,8 @@ const (
 	opsKnown  = opDelete | opExpires
 )
 
-// Append appends the encoding of c to dst.
-func (c *Command) Append(dst []byte) []byte {
+// flags tells which of the optional parts are there.
+func (c *Command) flags() byte {
 	var flags byte
 	if !c.Request.IsZero() {
 		flags |= flagRequest
@@ -60,6 +66,21 @@ func (c *Command) Append(dst []byte) []byte {
 	if c.Flag {
 		flags |= flagFlag
 	}
+	if c.Fence != 0 {
+		flags |= flagFence
+	}
+	if c.Begin != nil {
+		flags |= flagBegin
+	}
+	if c.Member != nil {
+		flags |= flagMember
+	}
+	return flags
+}
+
+// Append appends the encoding of c to dst.
+func (c *Command) Append(dst []byte) []byte {
+	flags := c.flags()
 	dst = append(dst, version1, byte(c.Kind), flags)
 	dst = binary.AppendUvarint(dst, uint64(c.Clock))
 	if flags&flagRequest != 0 {
@@ -72,6 +93,20 @@ func (c *Command) Append(dst []byte) []byte {
 	}
 	if flags&flagDelta != 0 {
 		dst = binary.AppendVarint(dst, c.Delta)
+	}
+	if flags&flagFence != 0 {
+		dst = binary.AppendUvarint(dst, c.Fence)
+	}
+	if b := c.Begin; b != nil {
+		dst = binary.AppendUvarint(dst, b.Term)
+		dst = binary.AppendUvarint(dst, b.Owner)
+		dst = binary.LittleEndian.AppendUint64(dst, b.Nonce)
+		dst = appendBytes(dst, []byte(b.Cluster))
+		dst = appendBytes(dst, []byte(b.History))
+	}
+	if m := c.Member; m != nil {
+		dst = binary.AppendUvarint(dst, m.ID)
+		dst = appendBytes(dst, m.Record)
 	}
 	return AppendMutations(dst, c.Mutations)
 }
@@ -87,7 +122,7 @@ func Decode(p []byte) (Command, error) {
 		return c, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
 	}
 	c.Kind = Kind(p[1])
-	if c.Kind < Write || c.Kind > SetPaused {
+	if c.Kind < Write || c.Kind > SetMember {
 		return c, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
 	}
 	flags := p[2]
@@ -110,6 +145,19 @@ func Decode(p []byte) (Command, error) {
 		r.require(c.Delta != 0, "zero delta is present")
 	}
 	c.Flag = flags&flagFlag != 0
+	if flags&flagFence != 0 {
+		c.Fence = r.uvarint()
+		r.require(c.Fence != 0, "zero fence is present")
+	}
+	if flags&flagBegin != 0 {
+		c.Begin = &Begin{
+			Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
+			Cluster: string(r.bytes()), History: string(r.bytes()),
+		}
+	}
+	if flags&flagMember != 0 {
+		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
+	}
 	c.Mutations = r.mutations()
 	r.require(len(r.p) == 0, "bytes behind the end")
 	if err := r.err; err != nil {
@@ -125,8 +173,14 @@ func (c *Command) check() error {
 	if single && (len(c.Mutations) != 1 || c.Mutations[0].Delete) {
 		return fmt.Errorf("%w: %v needs exactly one put", ErrMalformed, c.Kind)
 	}
-	if c.Kind == SetPaused && len(c.Mutations) != 0 {
+	if c.Kind >= SetPaused && len(c.Mutations) != 0 {
 		return fmt.Errorf("%w: %v takes no mutations", ErrMalformed, c.Kind)
+	}
+	if (c.Kind == BeginEpoch) != (c.Begin != nil) || (c.Kind == SetMember) != (c.Member != nil) {
+		return fmt.Errorf("%w: %v with another kind's argument", ErrMalformed, c.Kind)
+	}
+	if c.Kind >= BeginEpoch && !c.Request.IsZero() {
+		return fmt.Errorf("%w: %v takes no request id", ErrMalformed, c.Kind)
 	}
 	return nil
 }

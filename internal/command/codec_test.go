@@ -67,6 +67,21 @@ var golden = []struct {
 	}},
 	{"pause", "01 05 08 01 00", command.Command{Kind: command.SetPaused, Clock: 1, Flag: true}},
 	{"resume", "01 05 00 01 00", command.Command{Kind: command.SetPaused, Clock: 1}},
+	{"fenced put", "01 01 10 01 ac02 01 00 0161 0176", command.Command{
+		Kind: command.Write, Clock: 1, Fence: 300,
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
+	}},
+	{"begin epoch", "01 06 20 01 05 02 0807060504030201 0163 0168 00", command.Command{
+		Kind: command.BeginEpoch, Clock: 1,
+		Begin: &command.Begin{Term: 5, Owner: 2, Nonce: 0x0102030405060708, Cluster: "c", History: "h"},
+	}},
+	{"end epoch", "01 07 10 01 07 00", command.Command{Kind: command.EndEpoch, Clock: 1, Fence: 7}},
+	{"set member", "01 08 40 01 03 0172 00", command.Command{
+		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: key("r")},
+	}},
+	{"forget member", "01 08 40 01 03 00 00", command.Command{
+		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
+	}},
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -105,6 +120,7 @@ func TestGoldenResults(t *testing.T) {
 		{"01 03 07 01", command.Result{Index: 7, Code: command.Overflow, Counter: -1}},
 		{"01 04 07 00", command.Result{Index: 7, Code: command.Paused}},
 		{"01 05 07 00", command.Result{Index: 7, Code: command.StaleRequest}},
+		{"01 06 07 00", command.Result{Index: 7, Code: command.Fenced}},
 		{"01 00 ffffffffffffffffff01 feffffffffffffffff01", command.Result{Index: math.MaxUint64, Counter: math.MaxInt64}},
 	} {
 		want := unhex(t, g.hex)
@@ -126,8 +142,8 @@ func TestMalformed(t *testing.T) {
 		"version 0":                 "00 01 00 00 00",
 		"version 2":                 "02 01 00 00 00",
 		"kind 0":                    "01 00 00 00 00",
-		"kind 6":                    "01 06 00 00 00",
-		"unknown flag":              "01 01 10 00 00",
+		"kind 9":                    "01 09 00 00 00",
+		"unknown flag":              "01 01 80 00 00",
 		"clock too long for uint64": "01 01 00 ffffffffffffffffff02 00",
 		"clock without end":         "01 01 00 ffffffff",
 		"clock with a needless 0":   "01 01 00 8000 00",
@@ -165,6 +181,14 @@ func TestMalformed(t *testing.T) {
 		"increment without a key":   "01 03 04 01 0a 00",
 		"increment that deletes":    "01 03 04 01 0a 01 01 016e",
 		"pause of a key":            "01 05 08 01 01 00 0161 00",
+		"fence 0":                   "01 07 10 01 00 00",
+		"begin of nothing":          "01 06 00 01 00",
+		"begin without a history":   "01 06 20 01 05 02 0807060504030201 0163",
+		"begin of a key":            "01 06 20 01 05 02 0807060504030201 0163 0168 01 00 0161 00",
+		"begin with a request":      "01 06 21 01 0100000000000000 01 00 05 02 0807060504030201 0163 0168 00",
+		"put with a begin":          "01 01 20 01 05 02 0807060504030201 0163 0168 00",
+		"member of nothing":         "01 08 00 01 00",
+		"put with a member":         "01 01 40 01 03 0172 00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := command.Decode(unhex(t, bytes))
@@ -210,7 +234,7 @@ func TestMalformedResult(t *testing.T) {
 func drawCommand(t *rapid.T) command.Command {
 	bytes := func(min int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), min, 300) }
 	c := command.Command{
-		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetPaused)).Draw(t, "kind")),
+		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetMember)).Draw(t, "kind")),
 		Clock: kv.Clock(rapid.Uint64().Draw(t, "clock")),
 		Delta: rapid.Int64().Draw(t, "delta"),
 		Flag:  rapid.Bool().Draw(t, "flag"),
@@ -218,7 +242,7 @@ func drawCommand(t *rapid.T) command.Command {
 	if e := bytes(0).Draw(t, "expect"); len(e) > 0 {
 		c.Expect = e
 	}
-	if rapid.Bool().Draw(t, "request") {
+	if c.Kind < command.BeginEpoch && rapid.Bool().Draw(t, "request") {
 		seq := rapid.Uint64Min(1).Draw(t, "sequence")
 		c.Request = kv.RequestID{
 			Client:   rapid.Uint64Min(1).Draw(t, "client"),
@@ -226,11 +250,23 @@ func drawCommand(t *rapid.T) command.Command {
 			Acked:    rapid.Uint64Max(seq-1).Draw(t, "acked"),
 		}
 	}
+	if rapid.Bool().Draw(t, "fenced") {
+		c.Fence = rapid.Uint64Min(1).Draw(t, "fence")
+	}
 	least, most := 0, 5
 	switch c.Kind {
+	case command.BeginEpoch:
+		most = 0
+		c.Begin = &command.Begin{
+			Term: rapid.Uint64().Draw(t, "term"), Owner: rapid.Uint64().Draw(t, "owner"), Nonce: rapid.Uint64().Draw(t, "nonce"),
+			Cluster: rapid.String().Draw(t, "cluster"), History: rapid.String().Draw(t, "history"),
+		}
+	case command.SetMember:
+		most = 0
+		c.Member = &command.Member{ID: rapid.Uint64().Draw(t, "member"), Record: bytes(0).Draw(t, "record")}
 	case command.CompareAndSet, command.Increment:
 		least, most = 1, 1
-	case command.SetPaused:
+	case command.SetPaused, command.EndEpoch:
 		most = 0
 	}
 	for range rapid.IntRange(least, most).Draw(t, "mutations") {

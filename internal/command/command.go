@@ -28,6 +28,13 @@ const (
 	Expire Kind = 4
 	// SetPaused refuses (Flag) or admits (not Flag) mutations from here on.
 	SetPaused Kind = 5
+	// BeginEpoch makes its proposer the owner of the log: Begin. It is accepted
+	// in a higher term than the present epoch's, or again from the same owner.
+	BeginEpoch Kind = 6
+	// EndEpoch ends the epoch that Fence names.
+	EndEpoch Kind = 7
+	// SetMember keeps or forgets how a replica is reached: Member.
+	SetMember Kind = 8
 )
 
 func (k Kind) String() string {
@@ -42,6 +49,12 @@ func (k Kind) String() string {
 		return "expire"
 	case SetPaused:
 		return "set-paused"
+	case BeginEpoch:
+		return "begin-epoch"
+	case EndEpoch:
+		return "end-epoch"
+	case SetMember:
+		return "set-member"
 	default:
 		return fmt.Sprintf("Kind(%d)", uint8(k))
 	}
@@ -63,6 +76,13 @@ type Command struct {
 	Delta int64
 	// Flag is SetPaused's argument.
 	Flag bool
+	// Fence is the epoch that the proposer owns: the command has no effect in
+	// any other. A log that never changes hands has epoch 0. BeginEpoch and
+	// SetMember are not fenced.
+	Fence kv.Index
+	// Begin and Member are the arguments of BeginEpoch and SetMember.
+	Begin  *Begin
+	Member *Member
 }
 
 // Size estimates the bytes that the command adds to the log and to storage.
@@ -70,6 +90,9 @@ func (c *Command) Size() int {
 	n := 32 + len(c.Expect)
 	for i := range c.Mutations {
 		n += 16 + len(c.Mutations[i].Key) + len(c.Mutations[i].Value)
+	}
+	if c.Member != nil {
+		n += len(c.Member.Record)
 	}
 	return n
 }
@@ -92,6 +115,9 @@ const (
 	// StaleRequest means that the client itself said that it has the answer
 	// of this request: a late duplicate, which must not be applied again.
 	StaleRequest Code = 5
+	// Fenced means that the log is another owner's by now, or that a BeginEpoch
+	// came too late.
+	Fenced Code = 6
 )
 
 func (c Code) String() string {
@@ -108,6 +134,8 @@ func (c Code) String() string {
 		return "paused"
 	case StaleRequest:
 		return "stale request"
+	case Fenced:
+		return "fenced"
 	default:
 		return fmt.Sprintf("Code(%d)", uint8(c))
 	}
@@ -122,4 +150,7 @@ type Result struct {
 	Code  Code
 	// Counter is the value after an Increment.
 	Counter int64
+	// Previous is the epoch that an accepted BeginEpoch replaced, and the
+	// present one that a refused one met. It is not remembered.
+	Previous *Epoch
 }

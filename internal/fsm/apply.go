@@ -67,6 +67,12 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	if err := m.engine.Write(tx.batch, sync); err != nil {
 		return err
 	}
+	if tx.named != nil {
+		m.identity.Store(tx.named)
+	}
+	if tx.members != nil {
+		m.members.Store(&tx.members)
+	}
 	m.scratch.effects = tx.effects
 	m.scratch.release()
 	return nil
@@ -80,6 +86,10 @@ type tx struct {
 	batch   *storage.Batch
 	known   map[string]*current
 	effects []kv.Mutation
+	// named and members are what the batch makes of the machine's, where it
+	// changes them.
+	named   *Identity
+	members map[uint64][]byte
 }
 
 // current is a key's physical value: what storage.Data holds, expired or not.
@@ -161,9 +171,16 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		}
 	}
 	tx.effects = tx.effects[:0]
+	if m.state.fenced(c) {
+		// Not remembered: the same request may come again through the owner.
+		res.Code = command.Fenced
+		return res, nil
+	}
+	control, err := tx.control(c, &res)
 	switch {
-	case c.Kind == command.SetPaused:
-		m.state.paused = c.Flag
+	case err != nil:
+		return res, err
+	case control:
 	case m.state.paused:
 		// Not remembered: the same request may succeed after the pause.
 		res.Code = command.Paused

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -18,6 +19,7 @@ import (
 //	meta       "state"                -> see state
 //	           "identity"             -> see Identity
 //	           "floor"                -> least retained change number (8)
+//	           "member/", id (8)      -> how the replica is reached
 //	           "request/", index (8)  -> see requests
 //
 // A data value's header is one byte, 0 for a key that never expires; 1 is
@@ -32,6 +34,7 @@ var (
 	keyState      = []byte("state")
 	keyIdentity   = []byte("identity")
 	keyFloor      = []byte("floor")
+	prefixMember  = []byte("member/")
 	prefixRequest = []byte("request/")
 
 	foreverHeader = []byte{headerForever}
@@ -78,6 +81,8 @@ type state struct {
 	// expired counts the keys that Expire has removed, ever.
 	expired uint64
 	paused  bool
+	// epoch is the present owner's; zero in a log that never changes hands.
+	epoch command.Epoch
 }
 
 const stateVersion = 1
@@ -89,10 +94,18 @@ func (s *state) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.expiring)
 	dst = binary.AppendUvarint(dst, s.logged)
 	dst = binary.AppendUvarint(dst, s.expired)
-	if s.paused {
-		return append(dst, 1)
+	dst = append(dst, bit(s.paused), bit(s.epoch.Ended))
+	dst = binary.AppendUvarint(dst, s.epoch.ID)
+	dst = binary.AppendUvarint(dst, s.epoch.Term)
+	dst = binary.AppendUvarint(dst, s.epoch.Owner)
+	return binary.BigEndian.AppendUint64(dst, s.epoch.Nonce)
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
 	}
-	return append(dst, 0)
+	return 0
 }
 
 func decodeState(p []byte) (state, error) {
@@ -103,18 +116,28 @@ func decodeState(p []byte) (state, error) {
 	}
 	p = p[1:]
 	clock := uint64(0)
-	for _, field := range []*uint64{&s.applied, &clock, &s.expiring, &s.logged, &s.expired} {
+	if p = takeUvarints(p, &s.applied, &clock, &s.expiring, &s.logged, &s.expired); len(p) < 2 || p[0] > 1 || p[1] > 1 {
+		return s, bad
+	}
+	s.clock, s.paused, s.epoch.Ended = kv.Clock(clock), p[0] == 1, p[1] == 1
+	if p = takeUvarints(p[2:], &s.epoch.ID, &s.epoch.Term, &s.epoch.Owner); len(p) != 8 {
+		return s, bad
+	}
+	s.epoch.Nonce = binary.BigEndian.Uint64(p)
+	return s, nil
+}
+
+// takeUvarints takes fields off the front of p and returns what is left; nil
+// where p is too short.
+func takeUvarints(p []byte, fields ...*uint64) []byte {
+	for _, field := range fields {
 		v, n := binary.Uvarint(p)
 		if n <= 0 {
-			return s, bad
+			return nil
 		}
 		*field, p = v, p[n:]
 	}
-	if len(p) != 1 || p[0] > 1 {
-		return s, bad
-	}
-	s.clock, s.paused = kv.Clock(clock), p[0] == 1
-	return s, nil
+	return p
 }
 
 // readState returns the state record, which is there from the first batch on.
@@ -129,7 +152,8 @@ func readState(r storage.Reader) (state, error) {
 	return decodeState(stored)
 }
 
-// Identity says whose state it is. Both ids are random, as hexadecimal text.
+// Identity says whose state it is. Both ids are random, as hexadecimal text. They
+// are empty in a replica's state until the log's first epoch names it.
 type Identity struct {
 	// Cluster stays with a database for its whole life.
 	Cluster string
@@ -144,7 +168,7 @@ func (id Identity) append(dst []byte) []byte {
 
 func decodeIdentity(p []byte) (Identity, error) {
 	f := bytes.Split(p, []byte("\n"))
-	if len(f) != 4 || string(f[0]) != "1" || len(f[1]) == 0 || len(f[2]) == 0 || len(f[3]) != 0 {
+	if len(f) != 4 || string(f[0]) != "1" || (len(f[1]) == 0) != (len(f[2]) == 0) || len(f[3]) != 0 {
 		return Identity{}, fmt.Errorf("%w: identity record", storage.ErrCorrupt)
 	}
 	return Identity{Cluster: string(f[1]), History: string(f[2])}, nil

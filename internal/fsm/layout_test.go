@@ -3,10 +3,12 @@ package fsm
 import (
 	"encoding/hex"
 	"errors"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -32,7 +34,7 @@ func TestLayout(t *testing.T) {
 		storage.Meta: {
 			{"identity", "1\n" + x.m.Identity().Cluster + "\n" + x.m.Identity().History + "\n"},
 			{"request/\x00\x00\x00\x00\x00\x00\x00\x02", "\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x80\xd0\x95\xff\xbc\x31\x01\x00\x02\x02"},
-			{"state", "\x01\x03\x80\xd0\x95\xff\xbc\x31\x01\x2d\x00\x01"},
+			{"state", "\x01\x03\x80\xd0\x95\xff\xbc\x31\x01\x2d\x00\x01" + strings.Repeat("\x00", 12)},
 		},
 	}
 	for space, pairs := range want {
@@ -83,6 +85,13 @@ func TestStateRecord(t *testing.T) {
 			logged:   field.Draw(t, "logged"),
 			expired:  field.Draw(t, "expired"),
 			paused:   rapid.Bool().Draw(t, "paused"),
+			epoch: command.Epoch{
+				ID:    field.Draw(t, "epoch"),
+				Term:  field.Draw(t, "term"),
+				Owner: field.Draw(t, "owner"),
+				Nonce: field.Draw(t, "nonce"),
+				Ended: rapid.Bool().Draw(t, "ended"),
+			},
 		}
 		raw := s.append(nil)
 		if got, err := decodeState(raw); err != nil || got != s {
@@ -94,7 +103,10 @@ func TestStateRecord(t *testing.T) {
 			}
 		}
 	})
-	for _, bad := range []string{"\x02\x00\x00\x00\x00\x00\x00", "\x01\x00\x00\x00\x00\x00\x02", "\x01\x00\x00\x00\x00\x00\x00\x00"} {
+	for _, bad := range []string{
+		"\x02" + strings.Repeat("\x00", 18), "\x01" + strings.Repeat("\x00", 19),
+		"\x01\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 12), "\x01\x00\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 11),
+	} {
 		if _, err := decodeState([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%q: %v", bad, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -36,7 +37,9 @@ type Machine struct {
 	broken atomic.Pointer[error]
 
 	// Mirrors for readers.
-	identity Identity
+	identity atomic.Pointer[Identity]
+	epoch    atomic.Pointer[command.Epoch]
+	members  atomic.Pointer[map[uint64][]byte]
 	applied  atomic.Uint64
 	clock    atomic.Uint64
 	expiring atomic.Uint64
@@ -50,27 +53,39 @@ type Machine struct {
 // New loads the machine whose state engine holds; an empty engine becomes a
 // new one with random ids. The machine owns the engine from here on.
 func New(engine storage.Engine) (*Machine, error) {
+	return open(engine, Identity{Cluster: NewID(), History: NewID()})
+}
+
+// NewReplica is New for one of several replicas of a log: an empty engine
+// becomes a state without ids, which the log's first epoch will name, so that all
+// of them have the same.
+func NewReplica(engine storage.Engine) (*Machine, error) { return open(engine, Identity{}) }
+
+// open loads the machine; fresh are the ids of an empty engine.
+func open(engine storage.Engine, fresh Identity) (*Machine, error) {
 	m := &Machine{engine: engine}
 	m.gate.init()
-	if err := m.load(); err != nil {
+	if err := m.load(fresh); err != nil {
 		return nil, fmt.Errorf("load state: %w", err)
 	}
 	return m, nil
 }
 
-func (m *Machine) load() error {
+func (m *Machine) load(fresh Identity) error {
 	idBytes, found, err := m.engine.Get(storage.Meta, keyIdentity)
 	if err != nil {
 		return err
 	}
 	if !found {
-		if idBytes, err = m.initialise(); err != nil {
+		if idBytes, err = m.initialise(fresh); err != nil {
 			return err
 		}
 	}
-	if m.identity, err = decodeIdentity(idBytes); err != nil {
+	identity, err := decodeIdentity(idBytes)
+	if err != nil {
 		return err
 	}
+	m.identity.Store(&identity)
 	if m.state, err = readState(m.engine); err != nil {
 		return err
 	}
@@ -82,6 +97,12 @@ func (m *Machine) load() error {
 	if m.requests, err = loadRequests(m.engine); err != nil {
 		return err
 	}
+	members, err := loadMembers(m.engine)
+	if err != nil {
+		return err
+	}
+	m.members.Store(&members)
+	m.epoch.Store(&command.Epoch{})
 	m.publish()
 	return nil
 }
@@ -100,13 +121,13 @@ func readFloor(r storage.Reader) (kv.Index, error) {
 }
 
 // initialise gives an empty engine its identity.
-func (m *Machine) initialise() ([]byte, error) {
+func (m *Machine) initialise(fresh Identity) ([]byte, error) {
 	for space := range storage.Space(storage.Spaces) {
 		if err := requireEmpty(m.engine, space); err != nil {
 			return nil, err
 		}
 	}
-	id := Identity{Cluster: NewID(), History: NewID()}.append(nil)
+	id := fresh.append(nil)
 	var b storage.Batch
 	b.Put(storage.Meta, keyIdentity, id)
 	b.Put(storage.Meta, keyState, new(state).append(nil))
@@ -135,11 +156,15 @@ func (m *Machine) publish() {
 	m.expiring.Store(m.state.expiring)
 	m.expired.Store(m.state.expired)
 	m.paused.Store(m.state.paused)
+	if *m.epoch.Load() != m.state.epoch {
+		epoch := m.state.epoch
+		m.epoch.Store(&epoch)
+	}
 	m.applied.Store(m.state.applied)
 }
 
 // Identity returns the ids of the state.
-func (m *Machine) Identity() Identity { return m.identity }
+func (m *Machine) Identity() Identity { return *m.identity.Load() }
 
 // Applied returns the index of the last entry applied.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }

@@ -134,7 +134,7 @@ func (v *View) Close() {
 func (v *View) Index() kv.Index { return v.state.applied }
 
 // Identity returns the ids of the state.
-func (v *View) Identity() Identity { return v.m.identity }
+func (v *View) Identity() Identity { return v.m.Identity() }
 
 // MultiGet returns the pairs of those keys that are there as of now, in the
 // order of keys.
@@ -246,7 +246,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 			"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
 	}
 	changes, err := changelog.Scan(view.view, from, limit, maxBytes)
-	return Changes{Newest: view.Index(), History: m.identity.History, Changes: changes}, err
+	return Changes{Newest: view.Index(), History: m.Identity().History, Changes: changes}, err
 }
 
 // ChangelogBytes returns the size of the retained changes.

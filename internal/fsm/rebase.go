@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -40,8 +41,12 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixRequest)); err != nil {
 		return fmt.Errorf("rebase: drop the requests: %w", err)
 	}
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
+		return fmt.Errorf("rebase: drop the members: %w", err)
+	}
 	st.applied = max(st.applied, index)
-	st.logged, st.paused = 0, false
+	// Another log's terms start over, and with them the epochs.
+	st.logged, st.paused, st.epoch = 0, false, command.Epoch{}
 	var b storage.Batch
 	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
 	b.Put(storage.Meta, keyState, st.append(nil))

@@ -1,0 +1,100 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Epoch returns the epoch of the state.
+func (m *Machine) Epoch() command.Epoch { return *m.epoch.Load() }
+
+// Members returns what is kept of the log's replicas, by id. The map is not to
+// be changed.
+func (m *Machine) Members() map[uint64][]byte { return *m.members.Load() }
+
+// control applies a command that concerns the log itself and not the keyspace,
+// and tells whether c is one.
+func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
+	switch c.Kind {
+	case command.BeginEpoch:
+		return true, tx.beginEpoch(c.Begin, res)
+	case command.EndEpoch:
+		tx.m.state.epoch.Ended = true
+	case command.SetPaused:
+		tx.m.state.paused = c.Flag
+	case command.SetMember:
+		tx.setMember(c.Member)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// fenced tells whether c was proposed by one who does not own the log here.
+func (s *state) fenced(c *command.Command) bool {
+	if c.Kind == command.BeginEpoch || c.Kind == command.SetMember {
+		return false
+	}
+	return c.Fence != s.epoch.ID || s.epoch.Ended
+}
+
+// beginEpoch accepts an owner of a higher term, and the present owner again:
+// the first attempt's answer may have been lost.
+func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
+	s := &tx.m.state
+	now := s.epoch
+	res.Previous = &now
+	again := b.Term == now.Term && b.Owner == now.Owner && b.Nonce == now.Nonce
+	if b.Term <= now.Term && !again {
+		res.Code = command.Fenced
+		return nil
+	}
+	s.epoch = command.Epoch{ID: res.Index, Term: b.Term, Owner: b.Owner, Nonce: b.Nonce}
+	if tx.m.Identity().Cluster != "" || b.Cluster == "" {
+		return nil
+	}
+	id := Identity{Cluster: b.Cluster, History: b.History}
+	p := id.append(nil)
+	if _, err := decodeIdentity(p); err != nil {
+		return fmt.Errorf("%w: begin-epoch with names %q and %q", command.ErrMalformed, b.Cluster, b.History)
+	}
+	tx.batch.Put(storage.Meta, keyIdentity, p)
+	tx.named = &id
+	return nil
+}
+
+func (tx *tx) setMember(member *command.Member) {
+	if tx.members == nil {
+		tx.members = maps.Clone(tx.m.Members())
+	}
+	key := memberKey(member.ID)
+	if len(member.Record) == 0 {
+		tx.batch.Delete(storage.Meta, key)
+		delete(tx.members, member.ID)
+		return
+	}
+	tx.batch.Put(storage.Meta, key, member.Record)
+	tx.members[member.ID] = append([]byte(nil), member.Record...)
+}
+
+func memberKey(id uint64) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(nil), prefixMember...), id)
+}
+
+func loadMembers(r storage.Reader) (map[uint64][]byte, error) {
+	members := make(map[uint64][]byte)
+	it := r.Iterate(storage.Meta, storage.Prefix(prefixMember))
+	defer it.Close()
+	for it.Next() {
+		key := it.Key()
+		if len(key) != len(prefixMember)+8 {
+			return nil, fmt.Errorf("%w: member record %x", storage.ErrCorrupt, key)
+		}
+		members[binary.BigEndian.Uint64(key[len(prefixMember):])] = append([]byte(nil), it.Value()...)
+	}
+	return members, it.Err()
+}

@@ -1,0 +1,170 @@
+package fsm
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+func begin(term, owner, nonce uint64) command.Command {
+	return command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Term: term, Owner: owner, Nonce: nonce}}
+}
+
+func end(epoch kv.Index) command.Command {
+	return command.Command{Kind: command.EndEpoch, Fence: epoch}
+}
+
+func fenced(epoch kv.Index, c command.Command) command.Command {
+	c.Fence = epoch
+	return c
+}
+
+func member(id uint64, record string) command.Command {
+	return command.Command{Kind: command.SetMember, Member: &command.Member{ID: id, Record: []byte(record)}}
+}
+
+// A mutation takes effect in its proposer's epoch only.
+func TestFence(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, write(put("a", "no epoch")))
+	first := x.one(command.OK, begin(1, 1, 10))
+	if *first.Previous != (command.Epoch{}) {
+		t.Errorf("before the first epoch there was %+v", first.Previous)
+	}
+	x.one(command.Fenced, write(put("a", "of no epoch")))
+	x.one(command.OK, fenced(first.Index, write(put("a", "1"))))
+	second := x.one(command.OK, begin(3, 2, 20))
+	if want := (command.Epoch{ID: first.Index, Term: 1, Owner: 1, Nonce: 10}); *second.Previous != want {
+		t.Errorf("the second epoch replaced %+v, want %+v", second.Previous, want)
+	}
+	for _, c := range []command.Command{
+		write(put("a", "late")), increment("n", 1), pause(true), end(first.Index), as(write(put("a", "late")), 7, 1, 0),
+	} {
+		x.one(command.Fenced, fenced(first.Index, c))
+	}
+	x.expect("a", []byte("1"))
+	if x.m.Paused() || x.m.requests.live != 0 || x.m.Epoch().ID != second.Index || x.m.Epoch().Ended {
+		t.Errorf("a fenced command had an effect: epoch %+v", x.m.Epoch())
+	}
+	x.one(command.OK, fenced(second.Index, as(write(put("a", "2")), 7, 1, 0)))
+	x.one(command.OK, fenced(second.Index, end(second.Index)))
+	x.one(command.Fenced, fenced(second.Index, write(put("a", "after the end"))))
+	x.expect("a", []byte("2"))
+	x.restart()
+	if want := (command.Epoch{ID: second.Index, Term: 3, Owner: 2, Nonce: 20, Ended: true}); x.m.Epoch() != want {
+		t.Errorf("after a restart the epoch is %+v, want %+v", x.m.Epoch(), want)
+	}
+	// A repeat of what was applied is answered whoever asks.
+	x.one(command.OK, fenced(first.Index, as(write(put("a", "2")), 7, 1, 0)))
+}
+
+// Fencing holds from one entry of a batch to the next.
+func TestFenceWithinABatch(t *testing.T) {
+	x := newFixture(t)
+	res := x.apply(begin(1, 1, 1), fenced(1, write(put("a", "1"))), begin(2, 2, 2), fenced(1, write(put("a", "2"))),
+		fenced(3, write(put("a", "3"))), end(3), fenced(3, write(put("a", "4"))))
+	want := []command.Code{command.OK, command.OK, command.OK, command.Fenced, command.OK, command.OK, command.Fenced}
+	for i := range res {
+		if res[i].Code != want[i] {
+			t.Errorf("entry %d: %v, want %v", i+1, res[i].Code, want[i])
+		}
+	}
+	x.expect("a", []byte("3"))
+}
+
+func TestBeginEpoch(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		term, owner, nonce uint64
+		want               command.Code
+	}{
+		{"next term", 6, 1, 1, command.OK},
+		{"again", 5, 2, 3, command.OK},
+		{"lower term", 4, 2, 3, command.Fenced},
+		{"same term, other owner", 5, 1, 3, command.Fenced},
+		{"same term, other process", 5, 2, 4, command.Fenced},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newFixture(t)
+			first := x.one(command.OK, begin(5, 2, 3))
+			res := x.one(c.want, begin(c.term, c.owner, c.nonce))
+			if res.Previous.ID != first.Index {
+				t.Errorf("the epoch before it was %+v, want that at %d", res.Previous, first.Index)
+			}
+			now := x.m.Epoch().ID
+			if accepted := now == res.Index; accepted != (c.want == command.OK) || !accepted && now != first.Index {
+				t.Errorf("epoch %d after a begin at %d", now, res.Index)
+			}
+		})
+	}
+}
+
+// All replicas of a log get the same names, those of the first epoch.
+func TestEpochNamesTheState(t *testing.T) {
+	e := openMemory(t)
+	m, err := NewReplica(e)
+	if err != nil || m.Identity() != (Identity{}) {
+		t.Fatalf("a new replica is %+v, %v", m.Identity(), err)
+	}
+	x := &fixture{failer: t, engine: e, m: m, clock: start}
+	b := begin(1, 1, 1)
+	b.Begin.Cluster, b.Begin.History = "c", "h"
+	x.one(command.OK, b)
+	b = begin(2, 1, 1)
+	b.Begin.Cluster, b.Begin.History = "other", "other"
+	x.one(command.OK, b)
+	if want := (Identity{Cluster: "c", History: "h"}); x.m.Identity() != want {
+		t.Errorf("named %+v, want %+v", x.m.Identity(), want)
+	}
+	x.restart()
+	if x.m.Identity().History != "h" {
+		t.Errorf("after a restart it is %+v", x.m.Identity())
+	}
+	bad := begin(9, 1, 1)
+	bad.Begin.Cluster = "one\nname"
+	fresh, err := NewReplica(openMemory(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = fresh.Apply([]Entry{{Index: 1, Command: &bad}}, make([]command.Result, 1), false)
+	if !errors.Is(err, command.ErrMalformed) {
+		t.Errorf("a half name: %v", err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	x := newFixture(t)
+	x.apply(begin(1, 1, 1), member(1, "one"), member(2, "two"), member(1, "uno"))
+	before := x.m.Members()
+	x.apply(member(2, ""), member(300, "three"), pause(true))
+	for range 2 {
+		got := x.m.Members()
+		if len(got) != 2 || string(got[1]) != "uno" || string(got[300]) != "three" {
+			t.Errorf("members %v", got)
+		}
+		x.restart()
+	}
+	if len(before) != 2 || string(before[2]) != "two" {
+		t.Errorf("what was handed out has changed: %v", before)
+	}
+}
+
+// Terms of another log mean nothing here.
+func TestRebaseForgetsEpochAndMembers(t *testing.T) {
+	x := newFixture(t)
+	x.apply(begin(9, 1, 1), member(1, "one"))
+	if err := Rebase(x.engine, "c", 0); err != nil {
+		t.Fatal(err)
+	}
+	x.restart()
+	if x.m.Epoch() != (command.Epoch{}) || len(x.m.Members()) != 0 {
+		t.Errorf("epoch %+v, members %v", x.m.Epoch(), x.m.Members())
+	}
+	x.one(command.OK, write(put("a", "1")))
+	if n := len(dump(t, x.engine, storage.Data)); n != 1 {
+		t.Errorf("%d keys", n)
+	}
+}
