@@ -168,3 +168,25 @@ func TestRebaseForgetsEpochAndMembers(t *testing.T) {
 		t.Errorf("%d keys", n)
 	}
 }
+
+// A state that comes from another log goes on above its own index.
+func TestContinue(t *testing.T) {
+	x := newFixture(t)
+	x.apply(begin(9, 1, 1), member(1, "one"))
+	res := x.one(command.OK, fenced(1, as(write(put("a", "1")), 7, 1, 0)))
+	id := x.m.Identity()
+	if err := Continue(x.engine); err != nil {
+		t.Fatal(err)
+	}
+	x.restart()
+	if x.m.Base() != res.Index || x.m.Applied() != res.Index || x.m.Identity() != id || x.m.Epoch() != (command.Epoch{}) || len(x.m.Members()) != 0 {
+		t.Errorf("base %d, applied %d, %+v, %+v, %v", x.m.Base(), x.m.Applied(), x.m.Identity(), x.m.Epoch(), x.m.Members())
+	}
+	if got := x.effects(res.Index); len(got) != 1 {
+		t.Errorf("the change is %q", got)
+	}
+	again := x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
+	if again.Index != res.Index {
+		t.Errorf("a repeat is applied at %d", again.Index)
+	}
+}

@@ -19,6 +19,7 @@ import (
 //	meta       "state"                -> see state
 //	           "identity"             -> see Identity
 //	           "floor"                -> least retained change number (8)
+//	           "base"                 -> see Machine.Base (8)
 //	           "member/", id (8)      -> how the replica is reached
 //	           "request/", index (8)  -> see requests
 //
@@ -34,6 +35,7 @@ var (
 	keyState      = []byte("state")
 	keyIdentity   = []byte("identity")
 	keyFloor      = []byte("floor")
+	keyBase       = []byte("base")
 	prefixMember  = []byte("member/")
 	prefixRequest = []byte("request/")
 

@@ -27,6 +27,7 @@ var ErrClosed = errors.New("state machine is closed")
 type Machine struct {
 	engine storage.Engine
 	gate   gate
+	base   kv.Index
 
 	// Owned by the applying goroutine.
 	state    state
@@ -97,6 +98,9 @@ func (m *Machine) load(fresh Identity) error {
 	if m.requests, err = loadRequests(m.engine); err != nil {
 		return err
 	}
+	if m.base, err = readIndex(m.engine, keyBase, 0); err != nil {
+		return err
+	}
 	members, err := loadMembers(m.engine)
 	if err != nil {
 		return err
@@ -107,15 +111,18 @@ func (m *Machine) load(fresh Identity) error {
 	return nil
 }
 
-func readFloor(r storage.Reader) (kv.Index, error) {
-	p, found, err := r.Get(storage.Meta, keyFloor)
+func readFloor(r storage.Reader) (kv.Index, error) { return readIndex(r, keyFloor, 1) }
+
+// readIndex reads an index of 8 bytes; it is absent where the record is.
+func readIndex(r storage.Reader, key []byte, absent kv.Index) (kv.Index, error) {
+	p, found, err := r.Get(storage.Meta, key)
 	switch {
 	case err != nil:
 		return 0, err
 	case !found:
-		return 1, nil
+		return absent, nil
 	case len(p) != 8:
-		return 0, fmt.Errorf("%w: floor record", storage.ErrCorrupt)
+		return 0, fmt.Errorf("%w: %s record", storage.ErrCorrupt, key)
 	}
 	return binary.BigEndian.Uint64(p), nil
 }
@@ -168,6 +175,11 @@ func (m *Machine) Identity() Identity { return *m.identity.Load() }
 
 // Applied returns the index of the last entry applied.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }
+
+// Base is where the state's present log begins: its first entry has index
+// Base+1, whatever number the log itself gives it. It is 0 but for a state that
+// came from another log, whose indexes it must not use again.
+func (m *Machine) Base() kv.Index { return m.base }
 
 // Clock returns the log's clock.
 func (m *Machine) Clock() kv.Clock { return kv.Clock(m.clock.Load()) }

@@ -29,7 +29,7 @@ func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
 
 // Rebase makes the state in engine, which no machine has open, the start of a
 // new history of the given cluster: no old change number, request or pause is
-// valid in it, and its index is at least the given one.
+// valid in it, and its index is at least the given one. Its log is a new one.
 func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
 	st, err := readState(engine)
 	if err != nil {
@@ -41,18 +41,36 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixRequest)); err != nil {
 		return fmt.Errorf("rebase: drop the requests: %w", err)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
-		return fmt.Errorf("rebase: drop the members: %w", err)
-	}
 	st.applied = max(st.applied, index)
-	// Another log's terms start over, and with them the epochs.
-	st.logged, st.paused, st.epoch = 0, false, command.Epoch{}
+	st.logged, st.paused = 0, false
 	var b storage.Batch
 	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
-	b.Put(storage.Meta, keyState, st.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
-	if err := engine.Write(&b, true); err != nil {
-		return fmt.Errorf("rebase: %w", err)
+	return beginLog(engine, &b, st)
+}
+
+// Continue makes the state in engine, which no machine has open, the start of a
+// new log, with its history, changes and requests: the log's first entry is the
+// next change.
+func Continue(engine storage.Engine) error {
+	st, err := readState(engine)
+	if err != nil {
+		return fmt.Errorf("continue in a new log: %w", err)
+	}
+	return beginLog(engine, new(storage.Batch), st)
+}
+
+// beginLog writes b and st as the base of a log in which terms start over, and
+// with them epochs and replica ids.
+func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
+		return fmt.Errorf("drop the old log's members: %w", err)
+	}
+	st.epoch = command.Epoch{}
+	b.Put(storage.Meta, keyState, st.append(nil))
+	b.Put(storage.Meta, keyBase, changelog.Key(st.applied))
+	if err := engine.Write(b, true); err != nil {
+		return fmt.Errorf("begin a new log: %w", err)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func TestRebaseDropsMuch(t *testing.T) {
 		t.Fatalf("%d changes and %d requests are left", n, x.m.requests.live)
 	}
 	if n := len(dump(t, x.engine, storage.Meta)); n != 3 {
-		t.Fatalf("%d records in meta, want identity, state and floor", n)
+		t.Fatalf("%d records in meta, want identity, state, floor and base", n)
 	}
 }
 
