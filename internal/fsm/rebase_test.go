@@ -81,7 +81,7 @@ func TestRebaseDropsMuch(t *testing.T) {
 	if n := len(dump(t, x.engine, storage.Changelog)); n != 0 || x.m.requests.live != 0 {
 		t.Fatalf("%d changes and %d requests are left", n, x.m.requests.live)
 	}
-	if n := len(dump(t, x.engine, storage.Meta)); n != 3 {
+	if n := len(dump(t, x.engine, storage.Meta)); n != 4 {
 		t.Fatalf("%d records in meta, want identity, state, floor and base", n)
 	}
 }
