@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -9,6 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
+
+// ErrUnread is wrapped by the error of an Apply that changed nothing.
+var ErrUnread = errors.New("the present value cannot be read")
 
 // Entry is one position of the log. A nil Command is an entry without effect;
 // it only advances the index.
@@ -22,9 +26,12 @@ type Entry struct {
 // visible, and with sync durable, together or not at all. It stores what each
 // command came to in results, which has as many elements as entries.
 //
-// An error means that storage failed. Nothing of the batch may be acknowledged,
-// and the machine writes nothing further, while reads go on from what was there
-// before: it has to be opened anew, which shows whether the batch is there.
+// An error that wraps ErrUnread means that nothing was applied, because what the
+// entries depend on cannot be read; the machine goes on, and entries that depend
+// on other keys can be applied. Any other error means that storage failed.
+// Nothing of the batch may be acknowledged, and the machine writes nothing
+// further, while reads go on from what was there before: it has to be opened
+// anew, which shows whether the batch is there.
 func (m *Machine) Apply(entries []Entry, results []command.Result, sync bool) error {
 	if err := m.failure(); err != nil {
 		return err
@@ -37,6 +44,9 @@ func (m *Machine) Apply(entries []Entry, results []command.Result, sync bool) er
 	}
 	defer m.gate.leave()
 	if err := m.apply(entries, results, sync); err != nil {
+		if errors.Is(err, ErrUnread) {
+			return err
+		}
 		return m.fail(fmt.Errorf("apply at index %d: %w", entries[0].Index, err))
 	}
 	m.publish()
@@ -46,7 +56,8 @@ func (m *Machine) Apply(entries []Entry, results []command.Result, sync bool) er
 func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) error {
 	tx, err := m.begin(entries)
 	if err != nil {
-		return err
+		m.scratch.release()
+		return fmt.Errorf("%w: %w", ErrUnread, m.note(err))
 	}
 	for i := range entries {
 		e := &entries[i]

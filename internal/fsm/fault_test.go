@@ -167,10 +167,6 @@ func TestFailuresBreakTheMachine(t *testing.T) {
 			f.failWrite = 1
 			return m.Apply(e, make([]command.Result, len(e)), false)
 		},
-		"read of old values": func(f *faulty, m *Machine, e []Entry) error {
-			f.failMultiGet = 1
-			return m.Apply(e, make([]command.Result, len(e)), false)
-		},
 		"sync": func(f *faulty, m *Machine, e []Entry) error {
 			f.failSync = 1
 			return m.Sync()
@@ -200,8 +196,32 @@ func TestFailuresBreakTheMachine(t *testing.T) {
 	}
 }
 
-// A value that cannot be parsed must stop a replica that decides by it.
-func TestApplyStopsAtCorruption(t *testing.T) {
+// What cannot be read changes nothing, and is in nobody else's way.
+func TestUnreadChangesNothing(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(put("a", "1")), pause(false))
+	f := &faulty{Engine: x.engine, failMultiGet: 1}
+	m := newMachine(t, f)
+	before := replicated(t, x.engine)
+	c, p := cas("1", put("a", "2")), pause(true)
+	entries := []Entry{{Index: 3, Command: &p}, {Index: 4, Command: &c}}
+	err := m.Apply(entries, make([]command.Result, 2), true)
+	if !errors.Is(err, ErrUnread) || !errors.Is(err, errInjected) {
+		t.Fatalf("Apply: %v", err)
+	}
+	if !sameSpaces(replicated(t, x.engine), before) || m.Applied() != 2 || m.Paused() {
+		t.Error("it changed something")
+	}
+	results := make([]command.Result, 1)
+	if err := m.Apply([]Entry{{Index: 3, Command: &c}}, results, true); err != nil || results[0].Code != command.OK {
+		t.Fatalf("the next: %+v, %v", results, err)
+	}
+	x.m = m
+	x.expect("a", []byte("2"))
+}
+
+// A value that cannot be parsed is not decided by, and an operator hears of it.
+func TestApplyReportsCorruption(t *testing.T) {
 	x := newFixture(t)
 	x.apply(write(put("a", "1")))
 	var b storage.Batch
@@ -211,8 +231,11 @@ func TestApplyStopsAtCorruption(t *testing.T) {
 	}
 	c := cas("1", put("a", "2"))
 	err := x.m.Apply([]Entry{{Index: 2, Command: &c}}, make([]command.Result, 1), false)
-	if !errors.Is(err, storage.ErrCorrupt) {
+	if !errors.Is(err, storage.ErrCorrupt) || !errors.Is(err, ErrUnread) {
 		t.Fatalf("Apply: %v", err)
+	}
+	if !errors.Is(x.m.Corruption(), storage.ErrCorrupt) {
+		t.Errorf("Corruption: %v", x.m.Corruption())
 	}
 }
 

@@ -39,6 +39,9 @@ func (l *Local) backup(ctx context.Context, dir string) error {
 	}
 	defer os.RemoveAll(scratch)
 	m := l.machine.Load()
+	if err := m.Corruption(); err != nil {
+		return fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
+	}
 	if err := m.Checkpoint(scratch); err != nil {
 		return err
 	}
@@ -49,8 +52,8 @@ func (l *Local) backup(ctx context.Context, dir string) error {
 		Created:  l.opts.Now().UTC(),
 		Version:  l.opts.Version,
 	}
-	if err := l.inspect(scratch, &info); err != nil {
-		return fmt.Errorf("the copy does not open: %w", err)
+	if err := l.inspect(ctx, scratch, &info); err != nil {
+		return fmt.Errorf("the copy is not sound: %w", err)
 	}
 	if err := l.fits(scratch, dir); err != nil {
 		return err
@@ -92,13 +95,17 @@ func (l *Local) scratch(beside, purpose string) (string, error) {
 	return backup.Scratch(beside, purpose)
 }
 
-func (l *Local) inspect(dir string, info *backup.Info) error {
+// inspect opens the copy, reads all of it and takes down whose state it is.
+func (l *Local) inspect(ctx context.Context, dir string, info *backup.Info) error {
 	engine, err := l.opts.OpenKind(info.Engine, dir)
 	if err != nil {
 		return err
 	}
 	id, index, err := fsm.Inspect(engine)
 	info.Cluster, info.History, info.Index = id.Cluster, id.History, index
+	if err == nil {
+		err = engine.Verify(ctx)
+	}
 	return errors.Join(err, engine.Close())
 }
 

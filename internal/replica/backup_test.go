@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,6 +99,13 @@ func TestFailedBackupLeavesNothing(t *testing.T) {
 				return noCheckpoint{e}, err
 			}
 		}, kv.Exhausted},
+		"copy is damaged": {func(r *rig) {
+			open := r.opts.OpenKind
+			r.opts.OpenKind = func(kind, dir string) (storage.Engine, error) {
+				e, err := open(kind, dir)
+				return damaged{e}, err
+			}
+		}, kv.Corrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, onDisk, c.change)
@@ -119,6 +127,50 @@ func TestFailedBackupLeavesNothing(t *testing.T) {
 type noCheckpoint struct{ storage.Engine }
 
 func (noCheckpoint) Checkpoint(string) error { return storage.ErrNoSpace }
+
+// damaged opens, but not all of it can be read.
+type damaged struct{ storage.Engine }
+
+func (damaged) Verify(context.Context) error { return storage.ErrCorrupt }
+
+// TestNoBackupOfDamagedData: what a read has met is not carried into a backup.
+func TestNoBackupOfDamagedData(t *testing.T) {
+	r := newRig(t, onDisk, func(r *rig) {
+		open := r.opts.Open
+		r.opts.Open = func(dir string) (storage.Engine, error) {
+			e, err := open(dir)
+			return rotten{e}, err
+		}
+	})
+	r.mustPut("a", "1")
+	if _, _, _, err := r.Get(context.Background(), []byte("rotten"), kv.ReadOptions{}); kv.KindOf(err) != kv.Corrupt {
+		t.Fatalf("a damaged key: %v", err)
+	}
+	root := t.TempDir()
+	wantError(t, r.Backup(context.Background(), filepath.Join(root, "b")), kv.Corrupt, kv.NotApplied)
+	if entries, _ := os.ReadDir(root); len(entries) != 0 {
+		t.Errorf("it leaves %v", entries)
+	}
+}
+
+// rotten has one key whose block is damaged.
+type rotten struct{ storage.Engine }
+
+func (e rotten) Get(s storage.Space, key []byte) ([]byte, bool, error) {
+	if string(key) == "rotten" {
+		return nil, false, fmt.Errorf("%w: 000007.sst", storage.ErrCorrupt)
+	}
+	return e.Engine.Get(s, key)
+}
+
+func (e rotten) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	for _, key := range keys {
+		if string(key) == "rotten" {
+			return nil, fmt.Errorf("%w: 000007.sst", storage.ErrCorrupt)
+		}
+	}
+	return e.Engine.MultiGet(s, keys)
+}
 
 // TestCloseEndsBackupAndRestore closes a replica that is in the middle of
 // either.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -70,7 +71,14 @@ func (c *committer) commit() {
 	c.results = append(c.results, make([]command.Result, len(c.entries))...)
 	err := m.Apply(c.entries, c.results, true)
 	clear(c.entries)
-	if err != nil {
+	switch {
+	case errors.Is(err, fsm.ErrUnread) && len(c.group) > 1:
+		c.split()
+		return
+	case errors.Is(err, fsm.ErrUnread):
+		c.answer(kv.Errorf(kindOf(err), "%w", err))
+		return
+	case err != nil:
 		l.fail(err)
 		c.answer(kv.UnknownOutcome(kindOf(err), fmt.Errorf("storage failed: %w", err)))
 		return
@@ -82,6 +90,16 @@ func (c *committer) commit() {
 			p.err = errPaused
 		}
 		p.done <- struct{}{}
+	}
+}
+
+// split commits the members of the group one by one, of which some depend on what
+// cannot be read. Nobody else's mutation fails because of that.
+func (c *committer) split() {
+	members := slices.Clone(c.group)
+	for _, p := range members {
+		c.group = append(c.group[:0], p)
+		c.commit()
 	}
 }
 

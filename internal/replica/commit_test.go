@@ -70,6 +70,41 @@ func TestWaitingProposalsShareOneWrite(t *testing.T) {
 	})
 }
 
+// TestUnreadableKeyFailsAlone: of a group of mutations only the one whose key
+// cannot be read is refused, and it is known not to be applied.
+func TestUnreadableKeyFailsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) {
+			open := r.opts.Open
+			r.opts.Open = func(dir string) (storage.Engine, error) {
+				e, err := open(dir)
+				return rotten{e}, err
+			}
+		})
+		begun, release := r.holdWrites()
+		first := r.proposeAll(t.Context(), put("first", "1"))
+		<-begun
+		rest := r.proposeAll(t.Context(), put("a", "1"), del("rotten"), put("b", "2"), del("first"))
+		synctest.Wait()
+		release()
+		if o := first()[0]; o.err != nil {
+			t.Fatal(o.err)
+		}
+		for i, o := range rest() {
+			if i == 1 {
+				wantError(t, o.err, kv.Corrupt, kv.NotApplied)
+			} else if o.err != nil {
+				t.Errorf("mutation %d: %v", i, o.err)
+			}
+		}
+		r.wantValue("a", "1")
+		r.wantValue("b", "2")
+		if s := r.Status(); s.State != Serving || s.Corruption == nil {
+			t.Errorf("status %v, corruption %v", s.State, s.Corruption)
+		}
+	})
+}
+
 func TestGroupsAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		commands, size, groups int

@@ -236,6 +236,10 @@ func put(key, value string) *command.Command {
 	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Value: []byte(value)}}}
 }
 
+func del(key string) *command.Command {
+	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Delete: true}}}
+}
+
 func putUntil(key, value string, at time.Time) *command.Command {
 	c := put(key, value)
 	c.Mutations[0].ExpireTS = uint64(at.Unix())

@@ -7,6 +7,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"time"
 )
 
@@ -77,6 +78,10 @@ type Engine interface {
 	// must not exist, durably, while reads and writes go on. Opening dir with
 	// an engine of the same kind yields that state.
 	Checkpoint(dir string) error
+	// Verify reads all sorted files from end to end, past the caches, and
+	// compares checksums: ErrCorrupt means damage, which a checkpoint would carry
+	// on. It takes as long as reading the disk does.
+	Verify(ctx context.Context) error
 	// Compact reclaims space now rather than in the background.
 	Compact() error
 	// Stats reports sizes; it is cheap enough for a metrics scrape.

@@ -136,6 +136,14 @@ func (e *Engine) Compact() error {
 	return nil
 }
 
+// Verify implements storage.Engine.
+func (e *Engine) Verify(ctx context.Context) error {
+	if err := e.readable(); err != nil {
+		return err
+	}
+	return e.verify(ctx)
+}
+
 // verifyAtTimes verifies all tables again and again.
 func (e *Engine) verifyAtTimes(ctx context.Context) {
 	ticker := time.NewTicker(e.opts.VerifyInterval)

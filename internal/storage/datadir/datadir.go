@@ -94,7 +94,7 @@ func (d *Dir) claim(engine string) error {
 		if err != nil {
 			return err
 		}
-		return writeDurably(filepath.Join(d.path, markerFile), append(raw, '\n'))
+		return WriteFile(filepath.Join(d.path, markerFile), append(raw, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("%w; check its owner and permissions", err)

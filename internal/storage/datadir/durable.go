@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 )
 
-// writeDurably replaces a file's content: after a crash it is the old or the
+// WriteFile replaces a file's content: after a crash it is the old or the
 // new, whole. After an error it is the old, unless the error wraps
 // ErrUncertain.
-func writeDurably(path string, content []byte) error {
+func WriteFile(path string, content []byte) error {
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {

@@ -118,7 +118,7 @@ func (g *Generations) Commit(dir string) error {
 	if err := SyncDir(g.path); err != nil {
 		return err
 	}
-	if err := writeDurably(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
+	if err := WriteFile(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
 		return err
 	}
 	g.current = n

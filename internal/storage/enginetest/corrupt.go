@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -60,6 +61,9 @@ func checkCorrupt(t T, f Factory) {
 	if err := x.engine.Compact(); err != nil {
 		t.Fatalf("Compact: %v", err)
 	}
+	if err := x.engine.Verify(context.Background()); err != nil {
+		t.Errorf("Verify of an intact engine: %v", err)
+	}
 	if err := x.engine.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
@@ -112,7 +116,16 @@ func damagedOnce(t T, f Factory, dir, table string, d damage, all []pair) bool {
 		return true
 	}
 	defer func() { _ = e.Close() }()
-	return readDamaged(t, what, e, all)
+	noticed := readDamaged(t, what, e, all)
+	switch err := e.Verify(context.Background()); {
+	case errors.Is(err, storage.ErrCorrupt):
+		noticed = true
+	case err != nil:
+		t.Errorf("%s: Verify: %v, want ErrCorrupt", what, err)
+	case noticed:
+		t.Errorf("%s: Verify does not notice what reading does", what)
+	}
+	return noticed
 }
 
 // readDamaged reads everything in every way; each must give the truth or

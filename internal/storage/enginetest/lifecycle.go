@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -46,6 +47,7 @@ func checkClose(t T, f Factory) {
 	want("synced Write", e.Write(&b, true))
 	want("Sync", e.Sync())
 	want("Compact", e.Compact())
+	want("Verify", e.Verify(context.Background()))
 	dir := filepath.Join(t.TempDir(), "checkpoint")
 	want("Checkpoint", e.Checkpoint(dir))
 	if _, err := os.Stat(dir); err == nil {

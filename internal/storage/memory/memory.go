@@ -10,6 +10,7 @@ package memory
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -152,6 +153,14 @@ func (e *Engine) Checkpoint(dir string) error {
 		return storage.ErrClosed
 	}
 	return writeCheckpoint(dir, e.state.Load())
+}
+
+// Verify implements storage.Engine; there are no files to read.
+func (e *Engine) Verify(ctx context.Context) error {
+	if e.closed.Load() {
+		return storage.ErrClosed
+	}
+	return ctx.Err()
 }
 
 // Compact implements storage.Engine; there is nothing to reclaim.

@@ -341,6 +341,14 @@ dkv_status dkv_checkpoint(dkv_db* db, const char* dir) {
   return Result(s);
 }
 
+dkv_status dkv_verify(dkv_db* db) {
+  ReadOptions read;
+  read.verify_checksums = true;
+  read.fill_cache = false;
+  read.readahead_size = 1 << 20;
+  return Result(db->db->VerifyChecksum(read));
+}
+
 dkv_status dkv_compact(dkv_db* db) {
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;

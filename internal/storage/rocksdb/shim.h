@@ -56,6 +56,8 @@ void dkv_snapshot_free(dkv_db* db, dkv_snapshot* snapshot);
 // dkv_checkpoint copies the database into dir without flushing memtables: the
 // live logs are part of the copy.
 dkv_status dkv_checkpoint(dkv_db* db, const char* dir);
+// dkv_verify reads every block of every sorted file and compares its checksum.
+dkv_status dkv_verify(dkv_db* db);
 // dkv_compact flushes and compacts every column family.
 dkv_status dkv_compact(dkv_db* db);
 
