@@ -131,19 +131,21 @@ func (n *node) openStorage() error {
 		}
 	}
 	n.local, err = replica.OpenLocal(replica.LocalOptions{
-		Database:    n.cfg.Node.Database,
-		VBucket:     n.cfg.Node.VBucket,
-		Open:        engines.open,
-		OpenKind:    engines.openKind,
-		Generations: generations,
-		BatchLimit:  engines.batchLimit(),
-		Guard:       n.guard,
-		Retention: changelog.Retention{
-			MaxBytes: uint64(n.cfg.Changelog.MaxBytes),
-			MaxAge:   n.cfg.Changelog.MaxAge,
+		StateOptions: replica.StateOptions{
+			Database:    n.cfg.Node.Database,
+			VBucket:     n.cfg.Node.VBucket,
+			Open:        engines.open,
+			OpenKind:    engines.openKind,
+			Generations: generations,
+			Guard:       n.guard,
+			Retention: changelog.Retention{
+				MaxBytes: uint64(n.cfg.Changelog.MaxBytes),
+				MaxAge:   n.cfg.Changelog.MaxAge,
+			},
+			Version: version.String(),
+			Log:     n.log,
 		},
-		Version: version.String(),
-		Log:     n.log,
+		BatchLimit: engines.batchLimit(),
 	})
 	if errors.Is(err, storage.ErrCorrupt) {
 		return fmt.Errorf("open storage: %w; restore a backup into an empty db-folder", err)

@@ -156,7 +156,7 @@ func TestMembers(t *testing.T) {
 func TestRebaseForgetsEpochAndMembers(t *testing.T) {
 	x := newFixture(t)
 	x.apply(begin(9, 1, 1), member(1, "one"))
-	if err := Rebase(x.engine, "c", 0); err != nil {
+	if err := Rebase(x.engine, "c", 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()

@@ -2,23 +2,28 @@ package fsm
 
 import (
 	"math"
-	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // gate lets readers in until it is closed, and lets the closer wait until all
 // are out. An engine handle must outlive every use of it: RocksDB would crash
 // in C, out of Go's reach. Entering costs one atomic addition.
 type gate struct {
-	// inside counts the readers; closing subtracts closedMark.
+	// inside counts the readers; a closed gate has closedMark less.
 	inside atomic.Int64
-	once   sync.Once
-	empty  chan struct{}
+	// left holds a token when the last reader may have left a closed gate.
+	left chan struct{}
+	// closer holds a token of whoever closes; closed is set under it.
+	closer chan struct{}
+	closed bool
 }
 
 const closedMark = math.MaxInt64 / 2
 
-func (g *gate) init() { g.empty = make(chan struct{}) }
+func (g *gate) init() {
+	g.left, g.closer = make(chan struct{}, 1), make(chan struct{}, 1)
+}
 
 // enter tells whether the caller is let in; it then must leave.
 func (g *gate) enter() bool {
@@ -30,27 +35,47 @@ func (g *gate) enter() bool {
 }
 
 func (g *gate) leave() {
-	// Below zero the gate is closed; the last one out tells. A caller that
-	// was turned away passes here too, so the mark may be reached again later:
-	// only the first arrival counts.
-	if g.inside.Add(-1) == -closedMark {
-		g.once.Do(func() { close(g.empty) })
+	if g.inside.Add(-1) != -closedMark {
+		return
+	}
+	select {
+	case g.left <- struct{}{}:
+	default:
 	}
 }
 
-// close turns away new readers and waits for those inside.
-func (g *gate) close() {
-	for {
-		n := g.inside.Load()
-		if n < 0 {
-			break
-		}
-		if g.inside.CompareAndSwap(n, n-closedMark) {
-			if n == 0 {
-				g.once.Do(func() { close(g.empty) })
-			}
-			break
+// open tells whether enter lets callers in at present.
+func (g *gate) open() bool { return g.inside.Load() >= 0 }
+
+// close turns away new readers and waits for those inside. It may be called
+// again.
+func (g *gate) close() { g.closeWhile(nil) }
+
+// tryClose is close for at most as long as patience; after that it lets readers
+// in again and returns false.
+func (g *gate) tryClose(patience time.Duration) bool {
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	return g.closeWhile(t.C)
+}
+
+func (g *gate) closeWhile(expired <-chan time.Time) bool {
+	g.closer <- struct{}{}
+	defer func() { <-g.closer }()
+	if g.closed {
+		return true
+	}
+	g.inside.Add(-closedMark)
+	// Whoever is turned away counts for a moment; that there is nobody once is
+	// enough, since nobody is let in.
+	for g.inside.Load() != -closedMark {
+		select {
+		case <-g.left:
+		case <-expired:
+			g.inside.Add(closedMark)
+			return false
 		}
 	}
-	<-g.empty
+	g.closed = true
+	return true
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -55,6 +56,36 @@ func TestGateClosesEmpty(t *testing.T) {
 	if g.enter() {
 		t.Fatal("a closed gate lets in")
 	}
+}
+
+// A gate that does not become empty in time opens again.
+func TestGateGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		g.init()
+		if !g.enter() || !g.open() {
+			t.Fatal("an open gate lets nobody in")
+		}
+		begin := time.Now()
+		if g.tryClose(time.Second) || time.Since(begin) != time.Second {
+			t.Fatalf("closed after %v with one inside", time.Since(begin))
+		}
+		if !g.enter() || !g.open() {
+			t.Fatal("the gate did not open again")
+		}
+		g.leave()
+		go func() {
+			time.Sleep(time.Second / 2)
+			g.leave()
+		}()
+		begin = time.Now()
+		if !g.tryClose(time.Second) || time.Since(begin) != time.Second/2 {
+			t.Fatalf("not closed with nobody inside; %v passed", time.Since(begin))
+		}
+		if g.enter() || g.open() || !g.tryClose(0) {
+			t.Error("a closed gate lets in")
+		}
+	})
 }
 
 // However enter, leave and close meet, nobody is inside once close is done.

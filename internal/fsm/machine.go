@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -243,6 +244,19 @@ func (m *Machine) Checkpoint(dir string) error {
 	}
 	defer m.gate.leave()
 	return m.engine.Checkpoint(dir)
+}
+
+// Readable tells whether reads are let in: whether the machine is neither closed
+// nor being closed.
+func (m *Machine) Readable() bool { return m.gate.open() }
+
+// TryClose is Close, unless reads are still under way when patience is over: then
+// the machine stays open and the result is false.
+func (m *Machine) TryClose(patience time.Duration) (bool, error) {
+	if !m.gate.tryClose(patience) {
+		return false, nil
+	}
+	return true, m.engine.Close()
 }
 
 // Close waits for the reads under way, refuses new ones and closes the engine.

@@ -28,9 +28,10 @@ func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
 }
 
 // Rebase makes the state in engine, which no machine has open, the start of a
-// new history of the given cluster: no old change number, request or pause is
-// valid in it, and its index is at least the given one. Its log is a new one.
-func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
+// new history of the given cluster: no old change number or request is valid in
+// it, its index is at least the given one, and mutations are refused or not as
+// paused says. Its log is a new one.
+func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
 	st, err := readState(engine)
 	if err != nil {
 		return fmt.Errorf("rebase: %w", err)
@@ -42,7 +43,7 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index) error {
 		return fmt.Errorf("rebase: drop the requests: %w", err)
 	}
 	st.applied = max(st.applied, index)
-	st.logged, st.paused = 0, false
+	st.logged, st.paused = 0, paused
 	var b storage.Batch
 	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))

@@ -28,7 +28,7 @@ func TestRebase(t *testing.T) {
 		x.apply(pause(false), write(put("last", "1")), pause(true))
 		old := x.m
 		data, expiry := dump(t, x.engine, storage.Data), dump(t, x.engine, storage.Expiry)
-		if err := Rebase(x.engine, "the cluster", least); err != nil {
+		if err := Rebase(x.engine, "the cluster", least, false); err != nil {
 			t.Fatal(err)
 		}
 		x.restart()
@@ -74,7 +74,7 @@ func TestRebaseDropsMuch(t *testing.T) {
 	if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := Rebase(x.engine, "c", 0); err != nil {
+	if err := Rebase(x.engine, "c", 0, false); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
@@ -87,17 +87,17 @@ func TestRebaseDropsMuch(t *testing.T) {
 }
 
 func TestRebaseReportsErrors(t *testing.T) {
-	if err := Rebase(openMemory(t), "c", 0); !errors.Is(err, storage.ErrCorrupt) {
+	if err := Rebase(openMemory(t), "c", 0, false); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("an engine without state: %v", err)
 	}
 	for n := 1; n <= 3; n++ {
 		x := filled(t)
 		f := &faulty{Engine: x.engine, failWrite: n}
-		if err := Rebase(f, "c", 0); !errors.Is(err, errInjected) {
+		if err := Rebase(f, "c", 0, false); !errors.Is(err, errInjected) {
 			t.Errorf("write %d failed: %v", n, err)
 		}
 		// It may be repeated.
-		if err := Rebase(f, "c", 0); err != nil {
+		if err := Rebase(f, "c", 0, false); err != nil {
 			t.Errorf("after write %d failed: %v", n, err)
 		}
 	}

@@ -61,11 +61,11 @@ func serveEcho(b *testing.B) string {
 func serveNode(b *testing.B) string {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
-	local, err := replica.OpenLocal(replica.LocalOptions{
+	local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
 		VBucket: "default",
 		Open:    func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 		Log:     log,
-	})
+	}})
 	if err != nil {
 		b.Fatal(err)
 	}

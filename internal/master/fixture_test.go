@@ -72,7 +72,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 		}
 		return nil
 	}
-	opts := replica.LocalOptions{
+	opts := replica.LocalOptions{StateOptions: replica.StateOptions{
 		Database: "db",
 		VBucket:  "default",
 		Open: func(string) (storage.Engine, error) {
@@ -81,7 +81,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 		OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
 		Log:      log,
 		Now:      func() time.Time { return time.UnixMilli(r.now.Load()) },
-	}
+	}}
 	limits := limits
 	for _, c := range changes {
 		c(&opts, &limits)

@@ -344,10 +344,10 @@ func TestMinIndex(t *testing.T) {
 // caller's deadline, so that the reason still arrives.
 func TestMinIndexDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		local, err := replica.OpenLocal(replica.LocalOptions{
+		local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
 			Open: func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 			Log:  slog.New(slog.DiscardHandler),
-		})
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -416,7 +416,7 @@ func TestFailedStorage(t *testing.T) {
 		"storage failed: apply at index 2: memory engine: sync: input/output error (outcome unknown)")
 	_, err = r.Put(t.Context(), put)
 	wantStatus(t, err, codes.Unavailable,
-		"storage failed, only reads are served: apply at index 2: memory engine: sync: input/output error; repair it and restart (not applied)")
+		"storage failed, only reads are served: apply at index 2: memory engine: sync: input/output error; repair it and restart, or restore a backup (not applied)")
 	r.wantValue("k", "v")
 	status, err := r.node.GetNodeStatus(t.Context(), &emptypb.Empty{})
 	if err != nil || status.GetVBuckets()[0].GetState() != "failed" || !strings.Contains(status.GetVBuckets()[0].GetReason(), "input/output error") {

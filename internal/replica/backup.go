@@ -15,30 +15,30 @@ import (
 // Backup implements Replica. The copy is opened before it counts: a backup that
 // cannot be restored must be found out while there is still something to back
 // up.
-func (l *Local) Backup(ctx context.Context, dir string) error {
-	unlock, err := l.lockState(ctx)
+func (c *core) Backup(ctx context.Context, dir string) error {
+	unlock, err := c.lockState(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	ctx, cancel := l.untilClosing(ctx)
+	ctx, cancel := c.untilClosing(ctx)
 	defer cancel()
-	if err := l.backup(ctx, dir); err != nil {
+	if err := c.backup(ctx, dir); err != nil {
 		return wrap("backup", err)
 	}
 	return nil
 }
 
-func (l *Local) backup(ctx context.Context, dir string) error {
+func (c *core) backup(ctx context.Context, dir string) error {
 	if err := backup.Prepare(dir); err != nil {
 		return err
 	}
-	scratch, err := l.scratch(dir, "backup")
+	scratch, err := c.scratch(dir, "backup")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	m := l.machine.Load()
+	m := c.machine.Load()
 	if err := m.Corruption(); err != nil {
 		return fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
 	}
@@ -47,15 +47,15 @@ func (l *Local) backup(ctx context.Context, dir string) error {
 	}
 	info := backup.Info{
 		Engine:   m.EngineKind(),
-		Database: l.opts.Database,
-		VBucket:  l.opts.VBucket,
-		Created:  l.opts.Now().UTC(),
-		Version:  l.opts.Version,
+		Database: c.opts.Database,
+		VBucket:  c.opts.VBucket,
+		Created:  c.opts.Now().UTC(),
+		Version:  c.opts.Version,
 	}
-	if err := l.inspect(ctx, scratch, &info); err != nil {
+	if err := c.inspect(ctx, scratch, &info); err != nil {
 		return fmt.Errorf("the copy is not sound: %w", err)
 	}
-	if err := l.fits(scratch, dir); err != nil {
+	if err := c.fits(scratch, dir); err != nil {
 		return err
 	}
 	_, err = backup.Create(ctx, dir, scratch, info)
@@ -65,8 +65,8 @@ func (l *Local) backup(ctx context.Context, dir string) error {
 // fits checks that a copy of the folder src leaves the reserve of the data's
 // file system alone, if that is where it goes. (A checkpoint may share its
 // files with the engine; a backup never does.)
-func (l *Local) fits(src, dir string) error {
-	if !l.opts.Guard.Covers(filepath.Dir(dir)) {
+func (c *core) fits(src, dir string) error {
+	if !c.opts.Guard.Covers(filepath.Dir(dir)) {
 		return nil
 	}
 	need := uint64(0)
@@ -83,21 +83,21 @@ func (l *Local) fits(src, dir string) error {
 	if err != nil {
 		return err
 	}
-	return l.opts.Guard.Fits(need)
+	return c.opts.Guard.Fits(need)
 }
 
 // scratch returns a folder for passing use: beside the data, so that engines
 // can link instead of copy, or beside the backup where there is no data folder.
-func (l *Local) scratch(beside, purpose string) (string, error) {
-	if l.opts.Generations != nil {
-		return l.opts.Generations.Scratch(purpose)
+func (c *core) scratch(beside, purpose string) (string, error) {
+	if c.opts.Generations != nil {
+		return c.opts.Generations.Scratch(purpose)
 	}
 	return backup.Scratch(beside, purpose)
 }
 
 // inspect opens the copy, reads all of it and takes down whose state it is.
-func (l *Local) inspect(ctx context.Context, dir string, info *backup.Info) error {
-	engine, err := l.opts.OpenKind(info.Engine, dir)
+func (c *core) inspect(ctx context.Context, dir string, info *backup.Info) error {
+	engine, err := c.opts.OpenKind(info.Engine, dir)
 	if err != nil {
 		return err
 	}

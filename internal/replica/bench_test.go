@@ -15,11 +15,11 @@ import (
 
 func benchLocal(b *testing.B) *Local {
 	b.Helper()
-	l, err := OpenLocal(LocalOptions{
+	l, err := OpenLocal(LocalOptions{StateOptions: StateOptions{
 		VBucket: "default",
 		Open:    func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 		Log:     slog.New(slog.DiscardHandler),
-	})
+	}})
 	if err != nil {
 		b.Fatal(err)
 	}

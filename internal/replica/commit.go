@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -41,7 +40,7 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 	for i, p := range waiting {
 		moreBytes, moreOps := fsm.BatchCost(p.cmd)
 		if len(c.group) > 0 && (bytes+p.size > maxGroupBytes || len(c.group) == maxGroupCommands ||
-			!c.local.opts.BatchLimit.Allows(costBytes+moreBytes, costOps+moreOps)) {
+			!c.local.limit.Allows(costBytes+moreBytes, costOps+moreOps)) {
 			return waiting[i:]
 		}
 		if p.state.CompareAndSwap(queued, taken) {
@@ -125,30 +124,5 @@ func kindOf(err error) kv.Kind {
 		return kv.Corrupt
 	default:
 		return kv.Internal
-	}
-}
-
-const reopenInterval = time.Second
-
-// reopenWhenThereIsSpace opens the engine anew once the disk has room again:
-// whether the batch that failed is there is then known.
-func (l *Local) reopenWhenThereIsSpace() {
-	t := time.NewTicker(reopenInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-l.closing:
-			return
-		case <-t.C:
-		}
-		if l.opts.Guard.Low() {
-			continue
-		}
-		if err := l.reopen(); err != nil {
-			l.opts.Log.Error("storage does not reopen", "vbucket", l.opts.VBucket, "error", err)
-			continue
-		}
-		l.opts.Log.Info("storage is writable again", "vbucket", l.opts.VBucket)
-		return
 	}
 }

@@ -264,7 +264,7 @@ func TestWriteErrorEndsMutations(t *testing.T) {
 		}
 		_, err = r.Propose(t.Context(), put("d", "1"))
 		wantError(t, err, kv.Unavailable, kv.NotApplied)
-		const want = "storage failed, only reads are served: apply at index 2: memory engine: sync: input/output error; repair it and restart"
+		const want = "storage failed, only reads are served: apply at index 2: memory engine: sync: input/output error; repair it and restart, or restore a backup"
 		if err.Error() != want {
 			t.Errorf("error %q, want %q", err, want)
 		}

@@ -72,7 +72,7 @@ func inFolderOf(other *rig) change {
 func openRig(t *testing.T, changes ...change) *rig {
 	t.Helper()
 	r := &rig{t: t, ran: make(chan struct{})}
-	r.opts = LocalOptions{
+	r.opts.StateOptions = StateOptions{
 		Database: "db",
 		VBucket:  "default",
 		Open:     r.openEngine,

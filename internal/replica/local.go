@@ -4,71 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
-	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // LocalOptions are what a Local replica is made of.
 type LocalOptions struct {
-	// Database and VBucket name it, in backups and errors.
-	Database, VBucket string
-	// Open opens the engine in a directory, which is empty for a diskless one.
-	Open func(dir string) (storage.Engine, error)
-	// OpenKind opens an engine directory of the named kind, for backups.
-	OpenKind func(kind, dir string) (storage.Engine, error)
-	// Generations are the replica's folders; nil means diskless.
-	Generations *datadir.Generations
+	StateOptions
 	// BatchLimit is what the engine writes atomically.
 	BatchLimit storage.BatchLimit
-	// Guard refuses mutations while the disk is nearly full; nil never does.
-	Guard *diskspace.Guard
-	// Retention bounds the changelog.
-	Retention changelog.Retention
-	// Version goes into backups.
-	Version string
-	Log     *slog.Logger
-	// Now is the wall clock; nil means time.Now.
-	Now func() time.Time
 }
 
 // Local is a Replica whose log is the engine's own: every group of waiting
 // proposals becomes one engine batch with one fsync, after which all of them
 // are acknowledged.
 type Local struct {
-	opts  LocalOptions
+	core
+	limit storage.BatchLimit
 	queue *queue
 	// exclusive runs functions between two groups.
 	exclusive chan func()
-	machine   atomic.Pointer[fsm.Machine]
-	progress  progress
-	standing  atomic.Pointer[standing]
-	// lastClock keeps the clock of reads and proposals from going backwards.
-	lastClock atomic.Uint64
-	// swapping holds a token of whoever replaces or copies the state.
-	swapping chan struct{}
-	// background are the goroutines that Run does not wait for.
-	background sync.WaitGroup
-
-	mu      sync.Mutex
-	running bool
-	closed  bool
-	// replaced is closed, and made anew, when another machine takes over.
-	replaced chan struct{}
-
-	closing  chan struct{}
-	stopped  chan struct{}
-	close    sync.Once
-	closeErr error
 }
 
 // groups bound what one engine batch takes in: beyond them a longer wait for
@@ -80,42 +39,15 @@ const (
 
 // OpenLocal opens the replica's present state. Nothing runs until Run does.
 func OpenLocal(opts LocalOptions) (*Local, error) {
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
 	l := &Local{
-		opts:      opts,
+		limit:     opts.BatchLimit,
 		queue:     newQueue(),
 		exclusive: make(chan func()),
-		swapping:  make(chan struct{}, 1),
-		stopped:   make(chan struct{}),
-		closing:   make(chan struct{}),
-		replaced:  make(chan struct{}),
 	}
-	l.standing.Store(newStanding(Starting, nil))
-	m, err := l.openMachine()
-	if err != nil {
+	if err := l.init(opts.StateOptions, fsm.New); err != nil {
 		return nil, err
 	}
-	l.machine.Store(m)
-	l.progress.advance(m.Applied())
 	return l, nil
-}
-
-func (l *Local) openMachine() (*fsm.Machine, error) {
-	dir := ""
-	if l.opts.Generations != nil {
-		dir = l.opts.Generations.Current()
-	}
-	engine, err := l.opts.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	m, err := fsm.New(engine)
-	if err != nil {
-		return nil, errors.Join(err, engine.Close())
-	}
-	return m, nil
 }
 
 // Run commits proposals until ctx ends, then finishes those that wait and
@@ -124,13 +56,14 @@ func (l *Local) Run(ctx context.Context) error {
 	if !l.start() {
 		return nil
 	}
+	l.become(Serving, nil, Starting)
 	defer close(l.stopped)
 	loops, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	wg.Go(func() { l.expireLoop(loops) })
-	wg.Go(func() { l.trimLoop(loops) })
+	wg.Go(func() { l.expireLoop(loops, l.Propose) })
+	wg.Go(func() { l.trimLoop(loops, l.fail) })
 	c := committer{local: l}
 	for {
 		select {
@@ -150,44 +83,31 @@ func (l *Local) Run(ctx context.Context) error {
 	}
 }
 
-// start tells whether Run may go on.
-func (l *Local) start() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.running {
-		return false
-	}
-	l.running = true
-	l.become(Serving, nil, Starting)
-	return true
-}
-
 // Close ends Run, if it runs, as well as a backup or a restore, and closes the
 // state once its readers are done. Proposals that still wait are not applied. It
 // is idempotent.
 func (l *Local) Close() error {
-	l.close.Do(func() { l.closeErr = l.shut() })
-	return l.closeErr
+	return l.shut(func() {
+		l.queue.close()
+		c := committer{local: l}
+		c.drain() // refuses what waited for a Run that never came
+	})
 }
 
-func (l *Local) shut() error {
-	l.mu.Lock()
-	l.closed = true
-	running := l.running
-	close(l.closing)
-	l.mu.Unlock()
-	if running {
-		<-l.stopped
+// do runs f between two groups of proposals, so that nothing is applied
+// meanwhile.
+func (l *Local) do(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	select {
+	case l.exclusive <- func() { done <- f() }:
+		return <-done
+	case <-l.closing:
+		return errClosed
+	case <-l.stopped:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	// Nothing replaces the state, or starts a goroutine, from here on.
-	l.swapping <- struct{}{}
-	l.become(Closed, nil)
-	<-l.swapping
-	l.queue.close()
-	c := committer{local: l}
-	c.drain() // refuses what waited for a Run that never came
-	l.background.Wait()
-	return l.machine.Load().Close()
 }
 
 // Propose implements Replica.
@@ -234,10 +154,10 @@ func (l *Local) admit(c *command.Command, size int) error {
 	if err := l.refusal(); err != nil {
 		return err
 	}
-	if bytes, ops := fsm.BatchCost(c); !l.opts.BatchLimit.Allows(bytes, ops) {
+	if bytes, ops := fsm.BatchCost(c); !l.limit.Allows(bytes, ops) {
 		return kv.Errorf(kv.Invalid,
 			"the request may take %d bytes and %d operations to write, and the %s engine writes at most %d and %d at once; split it",
-			bytes, ops, l.machine.Load().EngineKind(), l.opts.BatchLimit.Bytes, l.opts.BatchLimit.Ops)
+			bytes, ops, l.machine.Load().EngineKind(), l.limit.Bytes, l.limit.Ops)
 	}
 	if c.Kind == command.SetPaused {
 		return nil

@@ -3,46 +3,34 @@ package replica
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// A log of one has nobody to be behind of: its state is the newest there is,
-// so both levels read it as it is, and its age is 0.
-
 // now is the clock that hides expired keys and that goes into the log: the wall
 // clock, but never behind the log's or what it said before, so that what has
 // expired stays so.
-func (l *Local) now(m *fsm.Machine) kv.Clock {
-	now := max(uint64(kv.ClockOf(l.opts.Now())), uint64(m.Clock()))
+func (c *core) now(m *fsm.Machine) kv.Clock {
+	now := max(uint64(kv.ClockOf(c.opts.Now())), uint64(m.Clock()))
 	for {
-		last := l.lastClock.Load()
+		last := c.lastClock.Load()
 		if now <= last {
 			return kv.Clock(last)
 		}
-		if l.lastClock.CompareAndSwap(last, now) {
+		if c.lastClock.CompareAndSwap(last, now) {
 			return kv.Clock(now)
 		}
 	}
 }
 
-// read calls f with the present machine, again where the machine was replaced
+// with calls f with the present machine, again where the machine was replaced
 // in between.
-func (l *Local) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
-	if opts.MinIndex > l.machine.Load().Applied() {
-		applied, err := l.progress.wait(ctx, l.closing, opts.MinIndex)
-		switch {
-		case errors.Is(err, errQueueClosed):
-			return kv.ReadInfo{}, errClosed
-		case err != nil:
-			return kv.ReadInfo{}, kv.Errorf(kv.Precondition,
-				"index %d is not applied here yet, only %d: %w", opts.MinIndex, applied, err)
-		}
-	}
+func (c *core) with(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	for {
-		m := l.machine.Load()
+		m := c.machine.Load()
 		info := kv.ReadInfo{Index: m.Applied()}
 		err := f(m)
 		if err == nil {
@@ -51,31 +39,67 @@ func (l *Local) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machi
 		if !errors.Is(err, fsm.ErrClosed) {
 			return kv.ReadInfo{}, ReadError(err)
 		}
-		if err := l.awaitReplacement(ctx, m); err != nil {
+		if err := c.awaitReadable(ctx, m); err != nil {
 			return kv.ReadInfo{}, err
 		}
 	}
 }
 
-// awaitReplacement waits until another machine stands in the place of m.
-func (l *Local) awaitReplacement(ctx context.Context, m *fsm.Machine) error {
+// awaitReadable waits until m, which turned a read away, or what is in its place
+// can be read.
+func (c *core) awaitReadable(ctx context.Context, m *fsm.Machine) error {
 	for {
-		l.mu.Lock()
-		replaced, closed := l.replaced, l.closed
-		l.mu.Unlock()
+		c.mu.Lock()
+		changed, closed, unreadable := c.changed, c.closed, c.unreadable
+		c.mu.Unlock()
 		switch {
 		case closed:
 			return errClosed
-		case l.machine.Load() != m:
+		case c.machine.Load() != m || m.Readable():
 			return nil
+		case unreadable != nil:
+			return kv.Errorf(kv.Unavailable, "nothing can be read until storage opens again: %w", unreadable)
 		}
 		select {
-		case <-replaced:
-		case <-l.closing:
+		case <-changed:
+		case <-c.closing:
 		case <-ctx.Done():
 			return kv.Errorf(kv.Unavailable, "storage is being reopened: %w", ctx.Err())
 		}
 	}
+}
+
+// Readable tells whether reads are served. Unlike Status it costs next to
+// nothing.
+func (c *core) Readable() bool {
+	switch c.State() {
+	case Starting, Closed:
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unreadable == nil
+}
+
+// maxIndexWait bounds the wait for an index where the caller sets no deadline: a
+// request that waits takes the place of another.
+const maxIndexWait = 10 * time.Second
+
+// awaitIndex waits until index is applied.
+func (c *core) awaitIndex(ctx context.Context, index kv.Index) error {
+	if index <= c.machine.Load().Applied() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
+	defer cancel()
+	applied, err := c.progress.wait(ctx, c.closing, index)
+	switch {
+	case errors.Is(err, errQueueClosed):
+		return errClosed
+	case err != nil:
+		return kv.Errorf(kv.Precondition, "index %d is not applied here yet, only %d: %w", index, applied, err)
+	}
+	return nil
 }
 
 // ReadError turns an error from an iterator of a View into a kv.Error.
@@ -88,6 +112,16 @@ func ReadError(err error) error {
 		return err
 	}
 	return kv.Errorf(kindOf(err), "read: %w", err)
+}
+
+// read calls f with the present state once it reflects what opts ask for. A log
+// of one has nobody to be behind of: its state is the newest there is, so both
+// levels read it as it is, and its age is 0.
+func (l *Local) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	if err := l.awaitIndex(ctx, opts.MinIndex); err != nil {
+		return kv.ReadInfo{}, err
+	}
+	return l.with(ctx, f)
 }
 
 // Get implements Replica.
@@ -110,34 +144,40 @@ func (l *Local) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions
 
 // View implements Replica.
 func (l *Local) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error) {
-	var v *fsm.View
-	var now kv.Clock
+	var v pinned
 	_, err := l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		v, err = m.View()
-		now = l.now(m) // behind the view's clock at no time
+		v, err = l.pin(m)
 		return err
 	})
 	if err != nil {
 		return nil, kv.ReadInfo{}, err
 	}
-	return localView{View: v, now: now}, kv.ReadInfo{Index: v.Index()}, nil
+	return v, kv.ReadInfo{Index: v.Index()}, nil
 }
-
-// localView reads an fsm.View as of one moment.
-type localView struct {
-	*fsm.View
-	now kv.Clock
-}
-
-func (v localView) MultiGet(keys [][]byte) ([]kv.Pair, error) { return v.View.MultiGet(keys, v.now) }
-
-func (v localView) Iterate(r storage.Range) *fsm.Iterator { return v.View.Iterate(r, v.now) }
 
 // Changes implements Replica.
-func (l *Local) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (out fsm.Changes, err error) {
-	_, err = l.read(ctx, kv.ReadOptions{}, func(m *fsm.Machine) (err error) {
+func (c *core) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (out fsm.Changes, err error) {
+	_, err = c.with(ctx, func(m *fsm.Machine) (err error) {
 		out, err = m.Changes(from, limit, maxBytes)
 		return err
 	})
 	return out, err
 }
+
+// pinned reads an fsm.View as of one moment.
+type pinned struct {
+	*fsm.View
+	now kv.Clock
+}
+
+func (c *core) pin(m *fsm.Machine) (pinned, error) {
+	v, err := m.View()
+	if err != nil {
+		return pinned{}, err
+	}
+	return pinned{View: v, now: c.now(m)}, nil // behind the view's clock at no time
+}
+
+func (v pinned) MultiGet(keys [][]byte) ([]kv.Pair, error) { return v.View.MultiGet(keys, v.now) }
+
+func (v pinned) Iterate(r storage.Range) *fsm.Iterator { return v.View.Iterate(r, v.now) }

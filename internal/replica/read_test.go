@@ -104,6 +104,19 @@ func TestReadWaitsForIndex(t *testing.T) {
 	})
 }
 
+// A caller without a deadline does not keep its place for ever.
+func TestReadWithoutDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		begin := time.Now()
+		_, _, _, err := r.Get(t.Context(), []byte("k"), kv.ReadOptions{MinIndex: 9})
+		wantError(t, err, kv.Precondition, kv.NotApplied)
+		if waited := time.Since(begin); waited != maxIndexWait {
+			t.Errorf("it waited for %v", waited)
+		}
+	})
+}
+
 func TestReadDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

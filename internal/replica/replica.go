@@ -95,6 +95,8 @@ type Status struct {
 	ReadOnly string
 	// Err is what failed, where State is Failed.
 	Err error
+	// Unreadable is why nothing can be read at present; nil where it can.
+	Unreadable error
 	// Corruption is the first damage that a read has met; nil for none.
 	Corruption     error
 	Identity       fsm.Identity

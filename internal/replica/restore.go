@@ -33,19 +33,35 @@ func (l *Local) Restore(ctx context.Context, dir string) error {
 	if err := l.opts.Guard.Fits(l.restoreBytes(&manifest)); err != nil {
 		return nothingChanged(err)
 	}
-	if !l.become(Restoring, nil, Serving) {
-		if err := l.refusal(); err != nil {
-			return err
-		}
-		return kv.Errorf(kv.Unavailable, "the node is starting; retry when it serves")
-	}
-	// Unless something failed for good.
-	defer l.become(Serving, nil, Restoring)
-	if err := l.restore(ctx, dir, &manifest); err != nil {
+	back, err := l.beginRestore()
+	if err != nil {
 		return err
 	}
+	if err := l.restore(ctx, dir, &manifest); err != nil {
+		back()
+		return err
+	}
+	l.become(Serving, nil, Restoring)
 	l.opts.Log.Info("restored", "vbucket", l.opts.VBucket, "backup", dir, "index", l.machine.Load().Applied())
 	return nil
+}
+
+// beginRestore admits a restore: to a replica that serves, and to one whose
+// storage failed, since a new state is a cure for that. The function that it
+// returns undoes it.
+func (l *Local) beginRestore() (back func(), err error) {
+	before := l.standing.Load()
+	from := Serving
+	if before.state == Failed && !errors.Is(before.err, storage.ErrNoSpace) {
+		from = Failed
+	}
+	if l.become(Restoring, nil, from) {
+		return func() { l.become(from, before.err, Restoring) }, nil
+	}
+	if err := l.refusal(); err != nil {
+		return nil, err
+	}
+	return nil, kv.Errorf(kv.Unavailable, "the node is starting; retry when it serves")
 }
 
 func nothingChanged(err error) error {
@@ -84,26 +100,8 @@ func (l *Local) restore(ctx context.Context, dir string, manifest *backup.Manife
 		l.remove(place)
 		return nothingChanged(err)
 	}
-	l.background.Go(func() {
-		if err := old.Close(); err != nil {
-			l.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", l.opts.VBucket, "error", err)
-		}
-		l.swapping <- struct{}{}
-		defer func() { <-l.swapping }()
-		l.remove(oldPlace)
-	})
+	l.background.Go(func() { l.discard(old, oldPlace) })
 	return nil
-}
-
-// remove deletes the folder of a state that is not the present one. What stays
-// is removed when the folder is opened again.
-func (l *Local) remove(place string) {
-	if l.opts.Generations == nil {
-		return
-	}
-	if err := l.opts.Generations.Remove(place); err != nil {
-		l.opts.Log.Warn("cannot remove a folder that is no longer used", "vbucket", l.opts.VBucket, "error", err)
-	}
 }
 
 // build opens an engine in place with the content of a backup of the given
@@ -171,7 +169,7 @@ func (l *Local) swapIn(engine storage.Engine, place string) error {
 		return l.refusal() // the last group before this has failed
 	}
 	old := l.machine.Load()
-	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1); err != nil {
+	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
 		return err
 	}
 	if err := engine.Sync(); err != nil {

@@ -98,6 +98,46 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// TestRestoreKeepsThePause: an operator who has paused writes is asked before
+// they go on, and one who has not is not surprised by a pause.
+func TestRestoreKeepsThePause(t *testing.T) {
+	for _, paused := range []bool{false, true} {
+		from := newRig(t, onDisk)
+		from.mustPropose(&command.Command{Kind: command.SetPaused, Flag: !paused})
+		dir := from.mustBackup()
+		to := newRig(t, onDisk)
+		to.mustPropose(&command.Command{Kind: command.SetPaused, Flag: paused})
+		to.mustRestore(dir)
+		if got := to.Status().Paused; got != paused {
+			t.Errorf("paused %v before a restore and %v behind it", paused, got)
+		}
+	}
+}
+
+// TestRestoreCuresFailedStorage: whatever became of the old state, the new one
+// is whole.
+func TestRestoreCuresFailedStorage(t *testing.T) {
+	r := newRig(t, onDisk)
+	r.mustPut("a", "1")
+	dir := r.mustBackup()
+	broken := errors.New("input/output error")
+	r.failWrites(broken)
+	if _, err := r.Propose(t.Context(), put("a", "2")); err == nil {
+		t.Fatal("the write succeeded")
+	}
+	r.onWrite(nil)
+	wantError(t, r.Restore(t.Context(), filepath.Join(dir, "none")), kv.NotFound, kv.NotApplied)
+	if s := r.Status(); s.State != Failed || !errors.Is(s.Err, broken) {
+		t.Fatalf("after a restore of nothing: %s, %v", s.State, s.Err)
+	}
+	r.mustRestore(dir)
+	if s := r.Status(); s.State != Serving || s.Err != nil {
+		t.Fatalf("after a restore: %s, %v", s.State, s.Err)
+	}
+	r.wantValue("a", "1")
+	r.mustPut("a", "3")
+}
+
 // wantNoLeftovers closes a replica and checks what it leaves.
 func wantNoLeftovers(t *testing.T, r *rig, backups string) {
 	t.Helper()

@@ -29,7 +29,7 @@ func newStanding(s State, err error) *standing {
 	case s == Failed && errors.Is(err, storage.ErrNoSpace):
 		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; free some space, writes resume by themselves", err)
 	case s == Failed:
-		st.refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart", err)
+		st.refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart, or restore a backup", err)
 	case s == Restoring:
 		st.refusal = errRestoring
 	case s == Closed:
@@ -40,14 +40,14 @@ func newStanding(s State, err error) *standing {
 
 // become moves the replica to another state, if it is in one of those given
 // (any, where none is), and tells whether it was.
-func (l *Local) become(s State, err error, from ...State) bool {
+func (c *core) become(s State, err error, from ...State) bool {
 	next := newStanding(s, err)
 	for {
-		now := l.standing.Load()
+		now := c.standing.Load()
 		if len(from) > 0 && !slices.Contains(from, now.state) {
 			return false
 		}
-		if l.standing.CompareAndSwap(now, next) {
+		if c.standing.CompareAndSwap(now, next) {
 			return true
 		}
 	}
@@ -55,10 +55,10 @@ func (l *Local) become(s State, err error, from ...State) bool {
 
 // refusal is the error of a mutation that the replica's state does not admit.
 // It costs a proposal one atomic load.
-func (l *Local) refusal() error { return l.standing.Load().refusal }
+func (c *core) refusal() error { return c.standing.Load().refusal }
 
 // State tells what the replica is doing. Unlike Status it costs nothing.
-func (l *Local) State() State { return l.standing.Load().state }
+func (c *core) State() State { return c.standing.Load().state }
 
 // fail stops mutations after a storage error: nothing may be acknowledged on
 // top of a write whose fate is open. A full disk is waited out; everything else
@@ -75,13 +75,20 @@ func (l *Local) fail(err error) {
 
 // Status implements Replica.
 func (l *Local) Status() Status {
-	m, st := l.machine.Load(), l.standing.Load()
+	s := l.status()
+	s.Mode = ModeLocal
+	s.IsLeader = s.State != Closed
+	return s
+}
+
+// status is what can be told of a replica whatever keeps its log.
+func (c *core) status() Status {
+	m, st := c.machine.Load(), c.standing.Load()
 	s := Status{
-		VBucket:        l.opts.VBucket,
-		Mode:           ModeLocal,
+		VBucket:        c.opts.VBucket,
 		State:          st.state,
-		IsLeader:       st.state != Closed,
 		Commit:         m.Applied(),
+		Applied:        m.Applied(),
 		Paused:         m.Paused(),
 		Err:            st.err,
 		Identity:       m.Identity(),
@@ -91,14 +98,16 @@ func (l *Local) Status() Status {
 		Engine:         m.EngineKind(),
 		Storage:        m.Stats(),
 	}
-	s.Applied = s.Commit                     // a log of one applies what it decides
+	c.mu.Lock()
+	s.Unreadable = c.unreadable
+	c.mu.Unlock()
 	s.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph; 0 where it cannot be read
 	switch {
 	case st.refusal != nil:
 		s.ReadOnly = st.refusal.Error()
 	case s.Paused:
 		s.ReadOnly = errPaused.Error()
-	case l.opts.Guard.Low():
+	case c.opts.Guard.Low():
 		s.ReadOnly = "the disk is nearly full; free some space, writes resume by themselves"
 	}
 	return s

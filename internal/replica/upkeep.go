@@ -19,53 +19,61 @@ const (
 	trimInterval = 5 * time.Second
 )
 
-// expireLoop takes expired keys out of the store. Reads hide them from the
-// moment on; this frees the space and puts the deletes into the change stream.
-func (l *Local) expireLoop(ctx context.Context) {
+// expireLoop takes expired keys out of the store by proposing to. Reads hide
+// them from the moment on; this frees the space and puts the deletes into the
+// change stream.
+func (c *core) expireLoop(ctx context.Context, propose func(context.Context, *command.Command) (command.Result, error)) {
+	last := ""
+	report := func(err error) {
+		if text := err.Error(); text != last { // once per cause, not twice a second
+			last = text
+			c.opts.Log.Warn("cannot expire keys", "vbucket", c.opts.VBucket, "error", err)
+		}
+	}
 	every(ctx, expireInterval, func() bool {
-		m := l.machine.Load()
-		if m.Paused() || l.refusal() != nil {
+		m := c.machine.Load()
+		if m.Paused() || c.refusal() != nil {
 			return false
 		}
-		due, err := m.Expiring(l.now(m), expireBatch)
-		if errors.Is(err, fsm.ErrClosed) {
+		due, err := m.Expiring(c.now(m), expireBatch)
+		switch {
+		case errors.Is(err, fsm.ErrClosed):
 			return false // it is being replaced
-		}
-		if err != nil {
-			l.opts.Log.Warn("cannot look for expired keys", "vbucket", l.opts.VBucket, "error", err)
+		case err != nil:
+			report(err)
+			return false
+		case len(due) == 0:
 			return false
 		}
-		if len(due) == 0 {
-			return false
-		}
-		if _, err := l.Propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
+		if _, err := propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
 			if ctx.Err() == nil {
-				l.opts.Log.Warn("cannot expire keys", "vbucket", l.opts.VBucket, "error", err)
+				report(err)
 			}
 			return false
 		}
+		last = ""
 		return len(due) == expireBatch
 	})
 }
 
 // trimLoop holds the changelog to its retention.
-func (l *Local) trimLoop(ctx context.Context) {
+func (c *core) trimLoop(ctx context.Context, fail func(error)) {
 	every(ctx, trimInterval, func() bool {
-		if l.refusal() != nil {
+		if c.refusal() != nil {
 			return false
 		}
-		m := l.machine.Load()
-		more, err := m.TrimChangelog(l.opts.Retention)
+		m := c.machine.Load()
+		more, err := m.TrimChangelog(c.opts.Retention)
 		switch {
 		case err == nil:
 			return more
-		case errors.Is(err, fsm.ErrClosed) || m != l.machine.Load():
+		case errors.Is(err, fsm.ErrClosed) || m != c.machine.Load():
 			return false // it is being replaced
 		case errors.Is(err, storage.ErrCorrupt):
-			l.opts.Log.Warn("cannot trim the changelog", "vbucket", l.opts.VBucket, "error", err)
+			c.opts.Log.Warn("cannot trim the changelog", "vbucket", c.opts.VBucket, "error", err)
 			return false
 		default:
-			l.fail(err)
+			fail(err)
 			return false
 		}
 	})

@@ -28,10 +28,15 @@ type Guard struct {
 	path      string
 	reserveOf func(total uint64) uint64
 	probe     func(path string) (free, total uint64, err error)
+	// minimum is what the engine itself wants free, and owes how much it will
+	// still write without being asked.
+	minimum atomic.Uint64
+	owes    atomic.Pointer[func() uint64]
 
 	free    atomic.Uint64
 	total   atomic.Uint64
 	reserve atomic.Uint64
+	owed    atomic.Uint64
 	// budget is what may still be written until the next look; negative once
 	// the reserve is touched.
 	budget atomic.Int64
@@ -60,6 +65,24 @@ func statfs(path string) (free, total uint64, err error) {
 	return st.Bavail * size, st.Blocks * size, nil
 }
 
+// AtLeast raises the reserve to what an engine needs free to work at all, which
+// not even deletes may touch.
+func (g *Guard) AtLeast(bytes uint64) {
+	if g != nil {
+		g.minimum.Store(bytes)
+		_ = g.look()
+	}
+}
+
+// Owes makes the guard count what an engine will still write of what it has
+// taken already: memtables, and merging them into files.
+func (g *Guard) Owes(bytes func() uint64) {
+	if g != nil {
+		g.owes.Store(&bytes)
+		_ = g.look()
+	}
+}
+
 // look refreshes the budget. Where the file system does not answer, the old
 // budget goes on shrinking.
 func (g *Guard) look() error {
@@ -67,11 +90,16 @@ func (g *Guard) look() error {
 	if err != nil {
 		return err
 	}
-	reserve := g.reserveOf(total) // a file system may have been made larger
+	reserve := max(g.reserveOf(total), g.minimum.Load()) // a file system may have been made larger
+	owed := uint64(0)
+	if owes := g.owes.Load(); owes != nil {
+		owed = (*owes)()
+	}
 	g.free.Store(free)
 	g.total.Store(total)
 	g.reserve.Store(reserve)
-	g.budget.Store((int64(free) - int64(reserve)) / amplification)
+	g.owed.Store(owed)
+	g.budget.Store((int64(free) - int64(reserve) - int64(owed)) / amplification)
 	return nil
 }
 
@@ -98,14 +126,15 @@ func (g *Guard) Admit(n int, frees bool) error {
 	}
 	limit := int64(0)
 	if frees {
-		limit = -int64(g.reserve.Load()) / 2 / amplification
+		reserve := g.reserve.Load()
+		limit = -int64(min(reserve/2, reserve-min(reserve, g.minimum.Load()))) / amplification
 	}
 	if g.budget.Add(-int64(n)) >= limit {
 		return nil
 	}
 	g.budget.Add(int64(n))
-	return fmt.Errorf("%w: %d MiB are free on the file system of %s and %d MiB are held in reserve; free some space, writes resume by themselves",
-		storage.ErrNoSpace, g.free.Load()>>20, g.path, g.reserve.Load()>>20)
+	return fmt.Errorf("%w: of %d MiB that are free on the file system of %s, %d MiB are held in reserve and %d MiB are for what was written before; free some space, writes resume by themselves",
+		storage.ErrNoSpace, g.free.Load()>>20, g.path, g.reserve.Load()>>20, g.owed.Load()>>20)
 }
 
 // Fits returns an error that wraps storage.ErrNoSpace where n bytes, written at

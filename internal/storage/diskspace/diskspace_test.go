@@ -110,10 +110,67 @@ func TestDeletesGoHalfwayIntoTheReserve(t *testing.T) {
 	}
 }
 
+// What the engine has taken and not written yet needs its room too.
+func TestBudgetCountsWhatIsOwed(t *testing.T) {
+	g := guardOf(t, &disk{free: 200 * mib, total: 1000 * mib})
+	g.Owes(func() uint64 { return 60 * mib })
+	for range 10 {
+		if err := g.Admit(mib, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Admit(mib, false); !errors.Is(err, storage.ErrNoSpace) {
+		t.Errorf("into what is owed: %v", err)
+	}
+	if !g.Low() {
+		t.Error("writes are refused, and Low says no")
+	}
+	g.Owes(func() uint64 { return 0 })
+	if err := g.Admit(mib, false); err != nil || g.Low() {
+		t.Errorf("with nothing owed any more: %v", err)
+	}
+}
+
+// Below what the engine needs nothing is written, deletes neither.
+func TestEngineMinimum(t *testing.T) {
+	d := &disk{free: 400 * mib, total: 1000 * mib}
+	g := guardOf(t, d)
+	g.AtLeast(300 * mib)
+	if got := g.Usage().Reserve; got != 300*mib {
+		t.Errorf("the reserve is %d MiB", got/mib)
+	}
+	d.set(299*mib, nil)
+	if err := g.look(); err != nil {
+		t.Fatal(err)
+	}
+	for _, frees := range []bool{false, true} {
+		if err := g.Admit(mib, frees); !errors.Is(err, storage.ErrNoSpace) {
+			t.Errorf("below the minimum, frees %v: %v", frees, err)
+		}
+	}
+	g.AtLeast(80 * mib) // of a reserve of 100: deletes may take 20 of it
+	d.set(100*mib, nil)
+	if err := g.look(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := g.Admit(mib, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Admit(mib, true); err == nil {
+		t.Error("a delete was admitted below the minimum")
+	}
+	var none *Guard
+	none.AtLeast(1)
+	none.Owes(nil)
+}
+
 func TestErrorSaysWhatToDo(t *testing.T) {
 	g := guardOf(t, &disk{free: 80 * mib, total: 1000 * mib})
+	g.Owes(func() uint64 { return 7 * mib })
 	err := g.Admit(1, false)
-	const want = "no space left on device: 80 MiB are free on the file system of /data and 100 MiB are held in reserve; free some space, writes resume by themselves"
+	const want = "no space left on device: of 80 MiB that are free on the file system of /data, 100 MiB are held in reserve and 7 MiB are for what was written before; free some space, writes resume by themselves"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

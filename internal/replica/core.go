@@ -1,0 +1,218 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// StateOptions say where a replica's state is and how it is kept, whatever keeps
+// its log.
+type StateOptions struct {
+	// Database and VBucket name it, in backups and errors.
+	Database, VBucket string
+	// Open opens the engine in a directory, which is empty for a diskless one.
+	Open func(dir string) (storage.Engine, error)
+	// OpenKind opens an engine directory of the named kind, for backups.
+	OpenKind func(kind, dir string) (storage.Engine, error)
+	// Generations are the replica's folders; nil means diskless.
+	Generations *datadir.Generations
+	// Guard refuses mutations while the disk is nearly full; nil never does.
+	Guard *diskspace.Guard
+	// Retention bounds the changelog.
+	Retention changelog.Retention
+	// Version goes into backups.
+	Version string
+	Log     *slog.Logger
+	// Now is the wall clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// core is what all replicas have in common: a state machine that may be replaced
+// while others read it, and a standing.
+type core struct {
+	opts     StateOptions
+	machine  atomic.Pointer[fsm.Machine]
+	progress progress
+	standing atomic.Pointer[standing]
+	// lastClock keeps the clock of reads and proposals from going backwards.
+	lastClock atomic.Uint64
+	// swapping holds a token of whoever replaces or copies the state.
+	swapping chan struct{}
+	// background are the goroutines that Run does not wait for.
+	background sync.WaitGroup
+
+	mu      sync.Mutex
+	running bool
+	closed  bool
+	// unreadable is why nothing can be read at present; nil where it can.
+	unreadable error
+	// changed is closed, and made anew, when whoever waits to read should look
+	// again.
+	changed chan struct{}
+
+	closing  chan struct{}
+	stopped  chan struct{}
+	close    sync.Once
+	closeErr error
+}
+
+// init opens the present state with open, which is given an engine's folder.
+func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, error)) error {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	c.opts = opts
+	c.swapping = make(chan struct{}, 1)
+	c.changed = make(chan struct{})
+	c.closing = make(chan struct{})
+	c.stopped = make(chan struct{})
+	c.standing.Store(newStanding(Starting, nil))
+	m, err := c.openMachine(load)
+	if err != nil {
+		return err
+	}
+	c.machine.Store(m)
+	c.progress.advance(m.Applied())
+	c.opts.Guard.Owes(c.owed)
+	return nil
+}
+
+// openMachine opens the present generation's state.
+func (c *core) openMachine(load func(storage.Engine) (*fsm.Machine, error)) (*fsm.Machine, error) {
+	dir := ""
+	if c.opts.Generations != nil {
+		dir = c.opts.Generations.Current()
+	}
+	engine, err := c.opts.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := load(engine)
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return m, nil
+}
+
+// owed is what the engine has yet to write by itself: the memtables, and about as
+// much again where it merges them with what is there.
+func (c *core) owed() uint64 {
+	s := c.machine.Load().Stats()
+	return s.MemtableBytes + min(s.DiskBytes, 2*s.MemtableBytes)
+}
+
+// start tells whether Run may go on.
+func (c *core) start() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.running {
+		return false
+	}
+	c.running = true
+	return true
+}
+
+// shut ends Run, if it runs, as well as backups and restores, and closes the
+// state once its readers are done. When nothing can replace the state any more
+// it calls last.
+func (c *core) shut(last func()) error {
+	c.close.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		running := c.running
+		close(c.closing)
+		c.mu.Unlock()
+		if running {
+			<-c.stopped
+		}
+		c.swapping <- struct{}{}
+		c.become(Closed, nil)
+		<-c.swapping
+		last()
+		c.background.Wait()
+		c.closeErr = c.machine.Load().Close()
+	})
+	return c.closeErr
+}
+
+// lockState makes the caller the only one that replaces or copies the state,
+// until it calls unlock.
+func (c *core) lockState(ctx context.Context) (unlock func(), err error) {
+	select {
+	case c.swapping <- struct{}{}:
+	case <-c.closing:
+		return nil, errClosed
+	case <-ctx.Done():
+		return nil, kv.Errorf(kv.Unavailable, "another backup or restore is under way: %w", ctx.Err())
+	}
+	unlock = func() { <-c.swapping }
+	if c.State() == Closed {
+		unlock()
+		return nil, errClosed
+	}
+	return unlock, nil
+}
+
+// untilClosing returns a ctx that also ends when the replica closes: a backup
+// takes as long as a disk is large.
+func (c *core) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// replace puts m in the place of the present machine.
+func (c *core) replace(m *fsm.Machine) {
+	c.machine.Store(m)
+	c.progress.advance(m.Applied())
+	c.setUnreadable(nil)
+}
+
+// setUnreadable says whether the state can be read, and wakes whoever waits for
+// that.
+func (c *core) setUnreadable(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unreadable = err
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// discard closes a state that was replaced, once its last reader is done, and
+// removes its folder.
+func (c *core) discard(old *fsm.Machine, place string) {
+	if err := old.Close(); err != nil {
+		c.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
+	}
+	c.swapping <- struct{}{}
+	defer func() { <-c.swapping }()
+	c.remove(place)
+}
+
+// remove deletes the folder of a state that is not the present one. What stays
+// is removed when the folder is opened again.
+func (c *core) remove(place string) {
+	if c.opts.Generations == nil {
+		return
+	}
+	if err := c.opts.Generations.Remove(place); err != nil {
+		c.opts.Log.Warn("cannot remove a folder that is no longer used", "vbucket", c.opts.VBucket, "error", err)
+	}
+}
