@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/rocksdb"
@@ -59,7 +60,7 @@ func (e *engines) openKind(kind, dir string) (storage.Engine, error) {
 	case config.Badger:
 		return badger.Open(e.badger(dir))
 	default:
-		return nil, fmt.Errorf("engine %q is not known to this dkvsrv", kind)
+		return nil, kv.Errorf(kv.Precondition, "engine %q is not known to this dkvsrv; use the one that made the backup", kind)
 	}
 }
 

@@ -113,9 +113,15 @@ func (n *node) openStorage() error {
 		return err
 	}
 	n.onClose(func() error { engines.close(); return nil })
+	var dir *datadir.Dir
 	var generations *datadir.Generations
 	if !cfg.Diskless {
-		dir, err := datadir.Open(cfg.DBFolder, string(cfg.Engine))
+		dir, err = datadir.Open(cfg.DBFolder, datadir.Identity{
+			Engine:   string(cfg.Engine),
+			Database: n.cfg.Node.Database,
+			VBucket:  n.cfg.Node.VBucket,
+			VBuckets: n.cfg.Node.VBuckets,
+		})
 		if err != nil {
 			return err
 		}
@@ -154,6 +160,9 @@ func (n *node) openStorage() error {
 		return fmt.Errorf("open storage: %w", err)
 	}
 	n.onClose(n.local.Close)
+	if dir != nil {
+		return dir.Claim()
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -78,17 +79,58 @@ func Scratch(dir, purpose string) (string, error) {
 }
 
 // Prepare makes the folder that a new backup at dir will stand in, and fails
-// with a kv.Precondition where something is at dir already.
+// with a kv.Precondition where something is at dir already, or dir is inside
+// another backup: a file more would make that one unsound.
 func Prepare(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("backup: %w", err)
 	}
+	for above := filepath.Dir(dir); above != filepath.Dir(above); above = filepath.Dir(above) {
+		if _, err := os.Lstat(filepath.Join(above, manifestFile)); err == nil {
+			return kv.Errorf(kv.Precondition, "%s is inside the backup %s; choose a path beside it", dir, above)
+		}
+	}
 	if err := datadir.MkdirAll(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	return nil
+}
+
+// Sweep removes what copies that were being made when their process ended have
+// left below root. Nobody may be making one there.
+func Sweep(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case !d.IsDir() || path == root:
+			return nil
+		case leftover(d.Name()):
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+			return filepath.SkipDir
+		case d.Name() == dataFolder: // of a backup
+			if _, err := os.Lstat(filepath.Join(filepath.Dir(path), manifestFile)); err == nil {
+				return filepath.SkipDir
+			}
+		}
+		return nil
+	})
+}
+
+// leftover tells the names that Scratch gives.
+func leftover(name string) bool {
+	for _, purpose := range []string{"partial", "backup", "restore"} {
+		if strings.HasPrefix(name, "."+purpose+"-") {
+			return true
+		}
+	}
+	return false
 }
 
 // Create copies the engine directory src into a new backup at dir, which must

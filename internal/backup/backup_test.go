@@ -312,3 +312,56 @@ func flip(t *testing.T, path string) {
 	raw[len(raw)/3] ^= 0x40
 	write(t, path, string(raw))
 }
+
+// A backup is not to be changed by another one inside it.
+func TestNoBackupInsideABackup(t *testing.T) {
+	root := t.TempDir()
+	outer := filepath.Join(root, "outer")
+	if err := os.MkdirAll(outer, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(outer, manifestFile), nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, inner := range []string{"x", "a/b/c", "data/x"} {
+		if err := Prepare(filepath.Join(outer, inner)); kv.KindOf(err) != kv.Precondition {
+			t.Errorf("%s: %v", inner, err)
+		}
+	}
+	if entries, _ := os.ReadDir(outer); len(entries) != 1 {
+		t.Errorf("left %v", entries)
+	}
+	if err := Prepare(filepath.Join(root, "beside")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a killed process has left goes; what a user put there does not.
+func TestSweep(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{".partial-b/data", "a/.backup-b", "a/.restore-c/data", "a/.partially", "b/data/.partial-x", ".other"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "b", manifestFile), nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, ".partial-file"), nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(root); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		".partial-b": false, "a/.backup-b": false, "a/.restore-c": false,
+		"a/.partially": true, "b/data/.partial-x": true, ".other": true, ".partial-file": true,
+	} {
+		if _, err := os.Lstat(filepath.Join(root, name)); (err == nil) != want {
+			t.Errorf("%s: there is %v, want %v", name, err == nil, want)
+		}
+	}
+	if err := Sweep(filepath.Join(root, "none")); err != nil {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}

@@ -5,7 +5,10 @@
 package command
 
 import (
+	"encoding/binary"
 	"fmt"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -97,6 +100,37 @@ func (c *Command) Size() int {
 	return n
 }
 
+// Fingerprint tells commands apart that ask for different things. It leaves out
+// who asks and when, so that a retry has the first attempt's. It is stored.
+func (c *Command) Fingerprint() uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	var n [8]byte
+	number := func(v uint64) {
+		binary.LittleEndian.PutUint64(n[:], v)
+		_, _ = d.Write(n[:])
+	}
+	text := func(p []byte) {
+		number(uint64(len(p)))
+		_, _ = d.Write(p)
+	}
+	number(uint64(c.Kind))
+	text(c.Expect)
+	number(uint64(c.Delta))
+	for i := range c.Mutations {
+		m := &c.Mutations[i]
+		text(m.Key)
+		number(m.ExpireTS)
+		if m.Delete {
+			number(1)
+			continue
+		}
+		number(0)
+		text(m.Value)
+	}
+	return d.Sum64()
+}
+
 // Code is the outcome of an applied command. Everything but OK means that the
 // command changed nothing.
 type Code uint8
@@ -118,6 +152,9 @@ const (
 	// Fenced means that the log is another owner's by now, or that a BeginEpoch
 	// came too late.
 	Fenced Code = 6
+	// RequestMismatch means that the client has used the request's id for
+	// another one before.
+	RequestMismatch Code = 7
 )
 
 func (c Code) String() string {
@@ -136,6 +173,8 @@ func (c Code) String() string {
 		return "stale request"
 	case Fenced:
 		return "fenced"
+	case RequestMismatch:
+		return "request mismatch"
 	default:
 		return fmt.Sprintf("Code(%d)", uint8(c))
 	}

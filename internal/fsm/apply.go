@@ -177,7 +177,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	m.state.clock = max(m.state.clock, c.Clock)
 	res := command.Result{Index: e.Index}
 	if !c.Request.IsZero() {
-		if first, known := m.requests.lookup(c.Request, e.Index); known {
+		if first, known := m.requests.lookup(c, e.Index); known {
 			return first, nil
 		}
 	}
@@ -202,7 +202,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		}
 	}
 	if !c.Request.IsZero() {
-		m.requests.add(tx.batch, &requestEntry{id: c.Request, clock: m.state.clock, result: res})
+		m.requests.add(tx.batch, &requestEntry{id: c.Request, clock: m.state.clock, print: c.Fingerprint(), result: res})
 	}
 	if len(tx.effects) > 0 {
 		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects}

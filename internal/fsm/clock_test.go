@@ -80,7 +80,7 @@ func TestClockAtItsEnd(t *testing.T) {
 	x := newFixture(t)
 	x.clock = ^kv.Clock(0)
 	x.one(command.OK, as(write(put("a", "1")), 1, 1, 0))
-	again := x.one(command.OK, as(write(put("a", "2")), 1, 1, 0))
+	again := x.one(command.OK, as(write(put("a", "1")), 1, 1, 0))
 	if again.Index != 1 {
 		t.Fatalf("the request was forgotten at once: %+v", again)
 	}

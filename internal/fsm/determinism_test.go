@@ -63,7 +63,7 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		}
 	}
 	for kind, codes := range map[command.Kind][]command.Code{
-		command.Write:         {command.OK, command.Paused, command.StaleRequest},
+		command.Write:         {command.OK, command.Paused, command.StaleRequest, command.RequestMismatch},
 		command.CompareAndSet: {command.OK, command.NotUpdated, command.Paused},
 		command.Increment:     {command.OK, command.NotACounter, command.Overflow, command.Paused},
 		command.Expire:        {command.OK, command.Paused},

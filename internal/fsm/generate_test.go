@@ -42,18 +42,20 @@ func (i *input) intn(n int) int {
 
 // generator makes command sequences in which everything that the state machine
 // tells apart happens: few keys, near expiries, clocks that jitter and now and
-// then leap, repeated and stale requests, pauses.
+// then leap, repeated, mistaken and stale requests, pauses.
 type generator struct {
 	source
 	keys     int
 	clients  int
 	clock    kv.Clock
 	sequence map[uint64]uint64
-	pausing  bool
+	// sent is what was asked under an id, but for the promise.
+	sent    map[kv.RequestID]command.Command
+	pausing bool
 }
 
 func newGenerator(s source, keys int) *generator {
-	return &generator{source: s, keys: keys, clients: 3, clock: start, sequence: make(map[uint64]uint64)}
+	return &generator{source: s, keys: keys, clients: 3, clock: start, sequence: make(map[uint64]uint64), sent: make(map[kv.RequestID]command.Command)}
 }
 
 // command returns the next command.
@@ -89,6 +91,22 @@ func (g *generator) command() *command.Command {
 		return &command.Command{Kind: command.SetPaused, Clock: c.Clock}
 	}
 	c.Request = g.request()
+	return g.again(c)
+}
+
+// again is mostly what was asked under the same id before, where there was
+// something: a retry, and now and then a mistake.
+func (g *generator) again(c *command.Command) *command.Command {
+	if c.Request.IsZero() {
+		return c
+	}
+	id := c.Request
+	id.Acked = 0
+	if first, ok := g.sent[id]; ok && g.intn(4) != 0 {
+		first.Clock, first.Request = c.Clock, c.Request
+		return &first
+	}
+	g.sent[id] = *c
 	return c
 }
 

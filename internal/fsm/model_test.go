@@ -30,6 +30,7 @@ type modelValue struct {
 
 type modelRequest struct {
 	id     kv.RequestID
+	asked  string
 	clock  uint64
 	result command.Result
 }
@@ -46,7 +47,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 	}
 	o.clock = max(o.clock, uint64(c.Clock))
 	if c.Request.Client != 0 {
-		if res, known := o.answered(c.Request, e.Index); known {
+		if res, known := o.answered(c, e.Index); known {
 			return res, nil
 		}
 	}
@@ -61,7 +62,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 		effects = o.mutate(c, &res)
 	}
 	if c.Request.Client != 0 {
-		o.remember(modelRequest{id: c.Request, clock: o.clock, result: res})
+		o.remember(modelRequest{id: c.Request, asked: asked(c), clock: o.clock, result: res})
 	}
 	return res, effects
 }
@@ -127,8 +128,16 @@ func (o *model) set(effects []kv.Mutation, m kv.Mutation) []kv.Mutation {
 	return append(effects, kv.Mutation{Key: m.Key, Delete: true})
 }
 
+// asked is what a command wants, whoever wants it and when.
+func asked(c *command.Command) string {
+	bare := *c
+	bare.Clock, bare.Request = 0, kv.RequestID{}
+	return string(bare.Append(nil))
+}
+
 // answered is the result of a request that is not new.
-func (o *model) answered(id kv.RequestID, index kv.Index) (command.Result, bool) {
+func (o *model) answered(c *command.Command, index kv.Index) (command.Result, bool) {
+	id := c.Request
 	acked := uint64(0)
 	known := false
 	for _, r := range o.requests {
@@ -137,6 +146,9 @@ func (o *model) answered(id kv.RequestID, index kv.Index) (command.Result, bool)
 		}
 		known = true
 		acked = max(acked, r.id.Acked)
+		if r.id.Sequence == id.Sequence && r.asked != asked(c) {
+			return command.Result{Index: index, Code: command.RequestMismatch}, true
+		}
 		if r.id.Sequence == id.Sequence {
 			return r.result, true
 		}

@@ -57,20 +57,26 @@ func (s *session) promise(acked uint64) {
 }
 
 type requestEntry struct {
-	id     kv.RequestID
-	clock  kv.Clock
+	id    kv.RequestID
+	clock kv.Clock
+	// print is the command's fingerprint.
+	print  uint64
 	result command.Result
 	gone   bool
 }
 
-// lookup returns the result of an earlier request with the same id, if the
-// request, which stands at index, is not the first.
-func (t *requestTable) lookup(id kv.RequestID, index kv.Index) (command.Result, bool) {
+// lookup returns the result of an earlier request with c's id, if c, which stands
+// at index, is not the first.
+func (t *requestTable) lookup(c *command.Command, index kv.Index) (command.Result, bool) {
+	id := c.Request
 	s := t.sessions[id.Client]
 	if s == nil {
 		return command.Result{}, false
 	}
 	if e := s.bySequence[id.Sequence]; e != nil {
+		if e.print != c.Fingerprint() {
+			return command.Result{Index: index, Code: command.RequestMismatch}, true
+		}
 		return e.result, true
 	}
 	if id.Sequence <= s.acked {
@@ -207,6 +213,7 @@ func (e *requestEntry) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, e.id.Sequence)
 	dst = binary.AppendUvarint(dst, e.id.Acked)
 	dst = binary.AppendUvarint(dst, uint64(e.clock))
+	dst = binary.LittleEndian.AppendUint64(dst, e.print)
 	return command.AppendResult(dst, e.result)
 }
 
@@ -225,7 +232,10 @@ func decodeRequest(p []byte) (*requestEntry, error) {
 		}
 		*field, p = v, p[n:]
 	}
-	e.clock = kv.Clock(clock)
+	if len(p) < 8 {
+		return nil, bad
+	}
+	e.clock, e.print, p = kv.Clock(clock), binary.LittleEndian.Uint64(p), p[8:]
 	var err error
 	if e.result, err = command.DecodeResult(p); err != nil {
 		return nil, fmt.Errorf("%w: %w", bad, err)

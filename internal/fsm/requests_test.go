@@ -197,13 +197,37 @@ func TestPromiseGoesWithItsRequest(t *testing.T) {
 	x.one(command.OK, as(increment("a", 1), 7, 9, 0))
 }
 
+// none is the fingerprint of a command that says nothing.
+var none = new(command.Command).Fingerprint()
+
+// An id is for one request: another one under it is refused, not answered with
+// the first one's result.
+func TestRequestMismatch(t *testing.T) {
+	x := newFixture(t)
+	first := x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
+	for _, c := range []command.Command{
+		write(put("a", "2")), write(put("b", "1")), write(del("a")), write(putUntil("a", "1", 9)),
+		write(put("a", "1"), put("b", "1")), cas("", put("a", "1")), increment("a", 1),
+	} {
+		x.one(command.RequestMismatch, as(c, 7, 1, 0))
+	}
+	x.restart()
+	x.one(command.RequestMismatch, as(write(put("a", "2")), 7, 1, 0))
+	x.clock += 5000
+	if again := x.one(command.OK, as(write(put("a", "1")), 7, 1, 0)); again.Index != first.Index {
+		t.Errorf("a retry was applied at %d", again.Index)
+	}
+	x.expect("a", []byte("1"))
+	x.expect("b", nil)
+}
+
 func TestRequestsAreForgottenByCount(t *testing.T) {
 	e := openMemory(t)
 	m := newMachine(t, e)
 	tx := &storage.Batch{}
 	add := func(index uint64) {
 		id := kv.RequestID{Client: index%1000 + 1, Sequence: index/1000 + 1}
-		m.requests.add(tx, &requestEntry{id: id, clock: start, result: command.Result{Index: index}})
+		m.requests.add(tx, &requestEntry{id: id, clock: start, print: none, result: command.Result{Index: index}})
 		if tx.Size() < 1<<20 {
 			return
 		}
@@ -224,7 +248,7 @@ func TestRequestsAreForgottenByCount(t *testing.T) {
 	}
 	for index, known := range map[uint64]bool{0: false, more - 1: false, more: true, maxRequests: true} {
 		id := kv.RequestID{Client: index%1000 + 1, Sequence: index/1000 + 1}
-		if res, found := m.requests.lookup(id, 1<<40); found != known || (known && res.Index != index) {
+		if res, found := m.requests.lookup(&command.Command{Request: id}, 1<<40); found != known || (known && res.Index != index) {
 			t.Errorf("request %d: known is %v (%+v), want %v", index, found, res, known)
 		}
 	}
@@ -235,17 +259,17 @@ func TestRequestsAreForgottenByCount(t *testing.T) {
 func TestAckedRequestsTakeNoMemory(t *testing.T) {
 	m := newMachine(t, openMemory(t))
 	b := &storage.Batch{}
-	silent := &requestEntry{id: kv.RequestID{Client: 1, Sequence: 1}, clock: start, result: command.Result{Index: 1}}
+	silent := &requestEntry{id: kv.RequestID{Client: 1, Sequence: 1}, clock: start, print: none, result: command.Result{Index: 1}}
 	m.requests.add(b, silent)
 	for seq := range uint64(10_000) {
 		b.Reset()
 		id := kv.RequestID{Client: 2, Sequence: seq + 1, Acked: seq}
-		m.requests.add(b, &requestEntry{id: id, clock: start, result: command.Result{Index: seq + 2}})
+		m.requests.add(b, &requestEntry{id: id, clock: start, print: none, result: command.Result{Index: seq + 2}})
 	}
 	if n := cap(m.requests.order); m.requests.live != 2 || n > 256 {
 		t.Fatalf("%d requests are remembered in %d places", m.requests.live, n)
 	}
-	if _, known := m.requests.lookup(silent.id, 1<<40); !known {
+	if _, known := m.requests.lookup(&command.Command{Request: silent.id}, 1<<40); !known {
 		t.Fatal("the silent client's request is forgotten")
 	}
 }
@@ -254,10 +278,11 @@ func TestRequestRecord(t *testing.T) {
 	e := requestEntry{
 		id:     kv.RequestID{Client: 0x0102030405060708, Sequence: 300, Acked: 299},
 		clock:  1_700_000_000_000,
+		print:  0x1112131415161718,
 		result: command.Result{Index: 7, Code: command.Overflow, Counter: -1},
 	}
 	// The layout is on disk: it must never change.
-	want := "01" + "0807060504030201" + "ac02" + "ab02" + "80d095ffbc31" + "010307" + "01"
+	want := "01" + "0807060504030201" + "ac02" + "ab02" + "80d095ffbc31" + "1817161514131211" + "010307" + "01"
 	raw := e.append(nil)
 	checkHex(t, raw, want)
 	got, err := decodeRequest(raw)

@@ -164,6 +164,8 @@ func (s *KV) propose(ctx context.Context, c *command.Command) (command.Result, e
 		err = kv.Errorf(kv.Precondition, "key %.64q does not hold a counter, which is 8 bytes big endian", key)
 	case command.Overflow:
 		err = kv.Errorf(kv.Precondition, "counter %.64q is %d; the sum would leave the range of int64", key, res.Counter)
+	case command.RequestMismatch:
+		err = kv.Errorf(kv.Invalid, "request %d of client %x was another one before; an id is for retries of the same request", c.Request.Sequence, c.Request.Client)
 	case command.StaleRequest:
 		err = kv.Errorf(kv.Precondition, "request %d of client %x was acknowledged already; use a new sequence", c.Request.Sequence, c.Request.Client)
 	default:

@@ -122,6 +122,8 @@ func kindOf(err error) kv.Kind {
 		return kv.Exhausted
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
 		return kv.Corrupt
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTDIR):
+		return kv.Precondition // a path that an operator chose, or has to open to us
 	default:
 		return kv.Internal
 	}

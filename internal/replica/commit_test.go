@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -350,6 +352,9 @@ func TestKindOf(t *testing.T) {
 		{storage.ErrCorrupt, kv.Corrupt},
 		{storage.ErrClosed, kv.Unavailable},
 		{context.DeadlineExceeded, kv.Unavailable},
+		{&fs.PathError{Op: "mkdir", Path: "/x", Err: syscall.EROFS}, kv.Precondition},
+		{&fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}, kv.Precondition},
+		{&fs.PathError{Op: "mkdir", Path: "/x", Err: syscall.ENOTDIR}, kv.Precondition},
 		{errors.New("anything"), kv.Internal},
 	} {
 		if got := kindOf(fmt.Errorf("wrapped: %w", c.err)); got != c.want {

@@ -44,7 +44,7 @@ func onDisk(r *rig) { onDiskAt(r, filepath.Join(r.t.TempDir(), "db")) }
 
 func onDiskAt(r *rig, path string) {
 	var err error
-	if r.dir, err = datadir.Open(path, memory.Kind); err != nil {
+	if r.dir, err = datadir.Open(path, datadir.Identity{Engine: memory.Kind}); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { r.dir.Close() })

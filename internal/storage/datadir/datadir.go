@@ -4,7 +4,7 @@
 //
 //	db-folder/
 //	  LOCK                     held by the process that has the folder open
-//	  dkv.json                 format and engine, written once
+//	  dkv.json                 whose data it is, written once an engine has opened
 //	  vbucket-<name>/
 //	    CURRENT                the name of the present generation
 //	    gen-000001/            an engine directory
@@ -34,10 +34,21 @@ const (
 	format     = 1
 )
 
+// Identity says whose data a folder holds: what a node must have been told to
+// open it.
+type Identity struct {
+	Engine   string `json:"engine"`
+	Database string `json:"database"`
+	// VBucket names the only vBucket, VBuckets counts those that the database is
+	// cut into: with another count a key would be looked for in the wrong one.
+	VBucket  string `json:"vbucket"`
+	VBuckets int    `json:"vbuckets"`
+}
+
 // marker is the content of dkv.json.
 type marker struct {
-	Format int    `json:"format"`
-	Engine string `json:"engine"`
+	Format int `json:"format"`
+	Identity
 }
 
 // ErrUncertain is wrapped by the error of a replacement that may or may not
@@ -48,12 +59,15 @@ var ErrUncertain = errors.New("outcome uncertain until the folder is opened agai
 type Dir struct {
 	path string
 	lock *os.File
+	// id is whose data the folder holds, or will once it is claimed.
+	id      Identity
+	claimed bool
 }
 
-// Open creates the folder where it is missing, locks it and checks that it
-// belongs to the given engine. The error says what to do; it is
+// Open creates the folder where it is missing, locks it and checks that what it
+// holds, if anything, is id's. The error says what to do; it is
 // storage.ErrLocked where another process has the folder open.
-func Open(path, engine string) (*Dir, error) {
+func Open(path string, id Identity) (*Dir, error) {
 	if err := MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create db-folder: %w; choose a folder that this user may write to", err)
 	}
@@ -61,8 +75,8 @@ func Open(path, engine string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("db-folder %s: %w", path, err)
 	}
-	d := &Dir{path: path, lock: lock}
-	if err := d.claim(engine); err != nil {
+	d := &Dir{path: path, lock: lock, id: id}
+	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("db-folder %s: %w", path, errors.Join(err, d.Close()))
 	}
 	return d, nil
@@ -83,18 +97,11 @@ func acquire(path string) (*os.File, error) {
 	return f, nil
 }
 
-// claim checks the marker, or writes it into a folder that is new.
-func (d *Dir) claim(engine string) error {
+// check compares the marker with what the node was told.
+func (d *Dir) check() error {
 	raw, err := os.ReadFile(filepath.Join(d.path, markerFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := d.checkUnclaimed(); err != nil {
-			return err
-		}
-		raw, err = json.Marshal(marker{Format: format, Engine: engine})
-		if err != nil {
-			return err
-		}
-		return WriteFile(filepath.Join(d.path, markerFile), append(raw, '\n'))
+		return d.checkUnclaimed()
 	}
 	if err != nil {
 		return fmt.Errorf("%w; check its owner and permissions", err)
@@ -106,10 +113,40 @@ func (d *Dir) claim(engine string) error {
 	if m.Format > format {
 		return fmt.Errorf("it has format %d and this dkvsrv knows up to %d; use a newer dkvsrv", m.Format, format)
 	}
-	if m.Engine != engine {
-		return fmt.Errorf("it holds a %s database, not %s; set db-engine to %s or choose another folder",
-			m.Engine, engine, m.Engine)
+	d.claimed = true
+	return m.Identity.admits(d.id)
+}
+
+// admits returns an error where a folder of id is to be opened as another one.
+func (id Identity) admits(want Identity) error {
+	const otherFolder = "or choose another folder"
+	switch {
+	case id.Engine != want.Engine:
+		return fmt.Errorf("it holds a %s database, not %s; set db-engine to %s %s", id.Engine, want.Engine, id.Engine, otherFolder)
+	case id.Database != want.Database:
+		return fmt.Errorf("it holds database %q, not %q; set database to %s %s", id.Database, want.Database, id.Database, otherFolder)
+	case id.VBuckets != want.VBuckets:
+		return fmt.Errorf("its database is cut into %d vBuckets, not %d; set vbuckets to %d %s", id.VBuckets, want.VBuckets, id.VBuckets, otherFolder)
+	case id.VBucket != want.VBucket:
+		return fmt.Errorf("it holds vBucket %q, not %q; set vbucket to %s %s", id.VBucket, want.VBucket, id.VBucket, otherFolder)
 	}
+	return nil
+}
+
+// Claim writes down whose data the folder holds, once there is an engine that
+// has opened in it: an attempt that failed must not decide for the next one.
+func (d *Dir) Claim() error {
+	if d.claimed {
+		return nil
+	}
+	raw, err := json.Marshal(marker{Format: format, Identity: d.id})
+	if err != nil {
+		return err
+	}
+	if err := WriteFile(filepath.Join(d.path, markerFile), append(raw, '\n')); err != nil {
+		return fmt.Errorf("db-folder %s: %w", d.path, err)
+	}
+	d.claimed = true
 	return nil
 }
 

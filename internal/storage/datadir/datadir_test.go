@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func hold(dir string) {
-	d, err := Open(dir, "rocksdb")
+	d, err := Open(dir, mine)
 	if err != nil {
 		println("held:", err.Error())
 		os.Exit(1)
@@ -36,9 +36,12 @@ func hold(dir string) {
 	_ = d.Close()
 }
 
-func mustOpen(t *testing.T, path, engine string) *Dir {
+// mine is the identity that the tests open folders with.
+var mine = Identity{Engine: "rocksdb", Database: "orders", VBucket: "default", VBuckets: 1}
+
+func mustOpen(t *testing.T, path string) *Dir {
 	t.Helper()
-	d, err := Open(path, engine)
+	d, err := Open(path, mine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +50,9 @@ func mustOpen(t *testing.T, path, engine string) *Dir {
 }
 
 // wantFailure checks that a folder is refused, with what the user is told.
-func wantFailure(t *testing.T, path, engine, want string) error {
+func wantFailure(t *testing.T, path, want string) error {
 	t.Helper()
-	d, err := Open(path, engine)
+	d, err := Open(path, mine)
 	if err == nil {
 		d.Close()
 		t.Fatal("it was opened")
@@ -62,12 +65,21 @@ func wantFailure(t *testing.T, path, engine, want string) error {
 
 func TestOpenMakesTheFolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "b", "db")
-	d := mustOpen(t, path, "rocksdb")
+	d := mustOpen(t, path)
 	if d.Path() != path {
 		t.Errorf("path %s", d.Path())
 	}
-	raw, err := os.ReadFile(filepath.Join(path, "dkv.json"))
-	if err != nil || string(raw) != `{"format":1,"engine":"rocksdb"}`+"\n" {
+	marker := filepath.Join(path, "dkv.json")
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("it was claimed before an engine has opened in it")
+	}
+	for range 2 {
+		if err := d.Claim(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(marker)
+	if err != nil || string(raw) != `{"format":1,"engine":"rocksdb","database":"orders","vbucket":"default","vbuckets":1}`+"\n" {
 		t.Errorf("marker %q, %v", raw, err)
 	}
 	if err := d.Close(); err != nil {
@@ -76,21 +88,21 @@ func TestOpenMakesTheFolder(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error("second close:", err)
 	}
-	mustOpen(t, path, "rocksdb")
+	mustOpen(t, path)
 }
 
 const lockedText = "db-folder DIR: folder is in use by another process; stop the other dkvsrv or choose another db-folder"
 
 func TestSecondOpenInOneProcess(t *testing.T) {
 	path := t.TempDir()
-	d := mustOpen(t, path, "rocksdb")
-	if err := wantFailure(t, path, "rocksdb", lockedText); !errors.Is(err, storage.ErrLocked) {
+	d := mustOpen(t, path)
+	if err := wantFailure(t, path, lockedText); !errors.Is(err, storage.ErrLocked) {
 		t.Errorf("%v is not ErrLocked", err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	mustOpen(t, path, "rocksdb")
+	mustOpen(t, path)
 }
 
 // TestSecondProcess has another process hold the folder, and die with it.
@@ -114,20 +126,26 @@ func TestSecondProcess(t *testing.T) {
 	if err != nil || line != "held\n" {
 		t.Fatalf("the other process says %q, %v", line, err)
 	}
-	if err := wantFailure(t, path, "rocksdb", lockedText); !errors.Is(err, storage.ErrLocked) {
+	if err := wantFailure(t, path, lockedText); !errors.Is(err, storage.ErrLocked) {
 		t.Errorf("%v is not ErrLocked", err)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	mustOpen(t, path, "rocksdb")
+	mustOpen(t, path)
 }
 
 func TestMarker(t *testing.T) {
 	for name, c := range map[string]struct{ marker, want string }{
 		"another engine": {`{"format":1,"engine":"badger"}`,
 			"db-folder DIR: it holds a badger database, not rocksdb; set db-engine to badger or choose another folder"},
+		"another database": {`{"format":1,"engine":"rocksdb","database":"users","vbucket":"default","vbuckets":1}`,
+			`db-folder DIR: it holds database "users", not "orders"; set database to users or choose another folder`},
+		"another vBucket": {`{"format":1,"engine":"rocksdb","database":"orders","vbucket":"west","vbuckets":1}`,
+			`db-folder DIR: it holds vBucket "west", not "default"; set vbucket to west or choose another folder`},
+		"another number of vBuckets": {`{"format":1,"engine":"rocksdb","database":"orders","vbucket":"default","vbuckets":8}`,
+			"db-folder DIR: its database is cut into 8 vBuckets, not 1; set vbuckets to 8 or choose another folder"},
 		"newer format": {`{"format":2,"engine":"rocksdb"}`,
 			"db-folder DIR: it has format 2 and this dkvsrv knows up to 1; use a newer dkvsrv"},
 		"newer format that knows more": {`{"format":7,"engine":"rocksdb","pages":[1,2]}`,
@@ -141,9 +159,9 @@ func TestMarker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := t.TempDir()
 			write(t, filepath.Join(path, "dkv.json"), c.marker)
-			wantFailure(t, path, "rocksdb", c.want)
+			wantFailure(t, path, c.want)
 			// It was not locked for good, nor changed.
-			wantFailure(t, path, "rocksdb", c.want)
+			wantFailure(t, path, c.want)
 			if raw, _ := os.ReadFile(filepath.Join(path, "dkv.json")); string(raw) != c.marker {
 				t.Errorf("the marker is now %q", raw)
 			}
@@ -155,7 +173,7 @@ func TestForeignDatabase(t *testing.T) {
 	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {
 		path := t.TempDir()
 		write(t, filepath.Join(path, name), "x")
-		wantFailure(t, path, "rocksdb", "db-folder DIR: it holds a database that dkvsrv did not make ("+name+"); choose another folder")
+		wantFailure(t, path, "db-folder DIR: it holds a database that dkvsrv did not make ("+name+"); choose another folder")
 		if _, err := os.Stat(filepath.Join(path, "dkv.json")); err == nil {
 			t.Error("it was claimed all the same")
 		}
@@ -166,7 +184,9 @@ func TestForeignDatabase(t *testing.T) {
 func TestLeftoverOfMarker(t *testing.T) {
 	path := t.TempDir()
 	write(t, filepath.Join(path, "dkv.json.new"), `{"form`)
-	mustOpen(t, path, "rocksdb")
+	if err := mustOpen(t, path).Claim(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(filepath.Join(path, "dkv.json.new")); err == nil {
 		t.Error("the leftover is still there")
 	}
@@ -177,7 +197,7 @@ func TestUnusablePaths(t *testing.T) {
 	file := filepath.Join(root, "file")
 	write(t, file, "x")
 	for _, path := range []string{file, filepath.Join(file, "below")} {
-		_, err := Open(path, "rocksdb")
+		_, err := Open(path, mine)
 		if err == nil || !strings.HasPrefix(err.Error(), "create db-folder: ") ||
 			!strings.HasSuffix(err.Error(), "; choose a folder that this user may write to") {
 			t.Errorf("%s: error %v", path, err)
@@ -186,12 +206,12 @@ func TestUnusablePaths(t *testing.T) {
 	// What has to be files are folders, which nobody can write to as files.
 	locked := filepath.Join(root, "locked")
 	mkdir(t, filepath.Join(locked, "LOCK"))
-	if _, err := Open(locked, "rocksdb"); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
+	if _, err := Open(locked, mine); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
 		t.Errorf("LOCK is a folder: error %v", err)
 	}
 	marked := filepath.Join(root, "marked")
 	mkdir(t, filepath.Join(marked, "dkv.json"))
-	if _, err := Open(marked, "rocksdb"); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
+	if _, err := Open(marked, mine); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {
 		t.Errorf("dkv.json is a folder: error %v", err)
 	}
 }
@@ -204,10 +224,10 @@ func TestUnwritableFolder(t *testing.T) {
 	if err := os.Chmod(root, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(filepath.Join(root, "db"), "rocksdb"); err == nil || !errors.Is(err, os.ErrPermission) {
+	if _, err := Open(filepath.Join(root, "db"), mine); err == nil || !errors.Is(err, os.ErrPermission) {
 		t.Errorf("error %v", err)
 	}
-	wantFailure(t, root, "rocksdb", "db-folder DIR: open DIR/LOCK: permission denied; check its owner and permissions")
+	wantFailure(t, root, "db-folder DIR: open DIR/LOCK: permission denied; check its owner and permissions")
 }
 
 func TestMkdirAll(t *testing.T) {

@@ -49,7 +49,7 @@ func current(t *testing.T, g *Generations) string {
 }
 
 func TestNewVBucket(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	g := mustVBucket(t, d)
 	if want := filepath.Join(d.Path(), "vbucket-default", "gen-000001"); g.Current() != want {
 		t.Errorf("current is %s, want %s", g.Current(), want)
@@ -64,20 +64,20 @@ func TestNewVBucket(t *testing.T) {
 }
 
 func TestVBucketNames(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a\x00b", "../x"} {
 		if _, err := d.VBucket(name); err == nil || !strings.Contains(err.Error(), "cannot be a folder's name") {
 			t.Errorf("vBucket %q: error %v", name, err)
 		}
 	}
 	entries, err := os.ReadDir(d.Path())
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 1 {
 		t.Errorf("the folder holds %v, %v", entries, err)
 	}
 }
 
 func TestReplacement(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	g := mustVBucket(t, d)
 	write(t, filepath.Join(g.Current(), "data"), "old")
 	old := g.Current()
@@ -123,7 +123,7 @@ func TestReplacement(t *testing.T) {
 // TestNextRemovesLeftovers: what an interrupted replacement has left in the
 // place of the next generation must not become part of it.
 func TestNextRemovesLeftovers(t *testing.T) {
-	g := mustVBucket(t, mustOpen(t, t.TempDir(), "rocksdb"))
+	g := mustVBucket(t, mustOpen(t, t.TempDir()))
 	for range 2 {
 		next, err := g.Next()
 		if err != nil {
@@ -141,7 +141,7 @@ func TestNextRemovesLeftovers(t *testing.T) {
 }
 
 func TestCommitOfAnythingElse(t *testing.T) {
-	g := mustVBucket(t, mustOpen(t, t.TempDir(), "rocksdb"))
+	g := mustVBucket(t, mustOpen(t, t.TempDir()))
 	for _, name := range []string{"gen-000001", "gen-000003", "gen-2", "x", ""} {
 		err := g.Commit(filepath.Join(g.path, name))
 		if err == nil || errors.Is(err, ErrUncertain) {
@@ -155,7 +155,7 @@ func TestCommitOfAnythingElse(t *testing.T) {
 
 // TestFailedCommit cannot write CURRENT; the old generation stays.
 func TestFailedCommit(t *testing.T) {
-	g := mustVBucket(t, mustOpen(t, t.TempDir(), "rocksdb"))
+	g := mustVBucket(t, mustOpen(t, t.TempDir()))
 	mkdir(t, filepath.Join(g.path, "CURRENT.new", "in the way"))
 	next, err := g.Next()
 	if err != nil {
@@ -171,7 +171,7 @@ func TestFailedCommit(t *testing.T) {
 }
 
 func TestRemove(t *testing.T) {
-	g := mustVBucket(t, mustOpen(t, t.TempDir(), "rocksdb"))
+	g := mustVBucket(t, mustOpen(t, t.TempDir()))
 	next, err := g.Next()
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestRemove(t *testing.T) {
 }
 
 func TestScratch(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	g := mustVBucket(t, d)
 	for range 2 { // the second call removes what the first one's user left
 		path, err := g.Scratch("backup")
@@ -212,7 +212,7 @@ func TestScratch(t *testing.T) {
 
 // TestOpenLeavesOthersAlone: only what the package itself makes is removed.
 func TestOpenLeavesOthersAlone(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	g := mustVBucket(t, d)
 	kept := []string{"gen-000002.saved", "gen-2", "gen-0000003", "gen--00001", "notes", "gen-"}
 	for _, name := range kept {
@@ -247,7 +247,7 @@ func TestDamagedVBucket(t *testing.T) {
 		}, "vBucket default: CURRENT names gen-000001, which is missing; put it back or restore a backup into an empty folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := mustOpen(t, t.TempDir(), "rocksdb")
+			d := mustOpen(t, t.TempDir())
 			g := mustVBucket(t, d)
 			write(t, filepath.Join(g.Current(), "data"), "x")
 			c.damage(t, g.path)
@@ -265,7 +265,7 @@ func TestDamagedVBucket(t *testing.T) {
 // TestCrashInFirstOpen leaves the first generation without the file that names
 // it; there is nothing in it, and nobody has to be asked.
 func TestCrashInFirstOpen(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "rocksdb")
+	d := mustOpen(t, t.TempDir())
 	mkdir(t, filepath.Join(d.Path(), "vbucket-default", "gen-000001"))
 	write(t, filepath.Join(d.Path(), "vbucket-default", "CURRENT.new"), "gen-0")
 	g := mustVBucket(t, d)
