@@ -1,7 +1,6 @@
 package app
 
 import (
-	"fmt"
 	"log/slog"
 
 	"github.com/dkvdb/dkv/internal/config"
@@ -50,6 +49,15 @@ func (e *engines) batchLimit() storage.BatchLimit {
 		return storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}
 	}
 	return storage.BatchLimit{}
+}
+
+// leastFree is what the configured engine wants free on its file system, below
+// which it fails every write.
+func (e *engines) leastFree() uint64 {
+	if e.cfg.Engine == config.Badger {
+		return badger.DefaultReserveBytes
+	}
+	return 0
 }
 
 // openKind opens a copy made by an engine of any kind, to be read once.

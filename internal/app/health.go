@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -12,11 +13,12 @@ import (
 )
 
 // opsOptions tell the HTTP server about the node.
-func (n *node) opsOptions() ops.Options {
+func (n *node) opsOptions(audit *slog.Logger) ops.Options {
 	return ops.Options{
 		Logger:   n.log,
+		Audit:    audit,
 		Gatherer: n.registry,
-		Serving:  func() bool { return n.local.State() == replica.Serving && n.grpc.Serving() },
+		Serving:  func() bool { return n.local.Readable() && n.grpc.Serving() },
 		Health:   n.health,
 		Live: []ops.Check{
 			{Name: "process", Probe: func(context.Context) error { return nil }},
@@ -47,10 +49,10 @@ func (n *node) probeGRPC(context.Context) error {
 func (n *node) probeStorage(context.Context) error {
 	s := n.local.Status()
 	switch {
-	case s.State == replica.Serving:
-		return nil
-	case s.Err != nil:
-		return s.Err
+	case n.local.Readable():
+		return nil // whether writes are taken, too, each of them is told
+	case s.Unreadable != nil:
+		return s.Unreadable
 	default:
 		return errors.New("storage is " + string(s.State))
 	}
@@ -84,8 +86,11 @@ func (n *node) health(context.Context) ops.Health {
 	if s.Corruption != nil {
 		h.Status, h.Reasons = ops.Degraded, append(h.Reasons, s.Corruption.Error()+"; restore a backup")
 	}
-	if s.State == replica.Failed || s.State == replica.Closed {
+	if !n.local.Readable() {
 		h.Status = ops.Unhealthy
+	}
+	if s.Unreadable != nil {
+		h.Reasons = append(h.Reasons, "nothing can be read: "+s.Unreadable.Error())
 	}
 	if !n.grpc.Serving() {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")

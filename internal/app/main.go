@@ -34,6 +34,10 @@ const (
 
 // Main runs dkvsrv until ctx ends or a signal comes, and returns its exit code.
 func Main(ctx context.Context, p Process) int {
+	// First of all: a signal that comes while things are being opened must not
+	// end the process in the middle of it.
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	inv, err := config.Load(p.Args, p.Env)
 	if err != nil {
 		fmt.Fprintln(p.Stderr, "dkvsrv:", err)
@@ -42,6 +46,12 @@ func Main(ctx context.Context, p Process) int {
 			return exitUsage
 		}
 		return exitError
+	}
+	if inv.Action == config.CheckConfig {
+		if err := checkStart(inv.Config); err != nil {
+			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
+			return exitError
+		}
 	}
 	if inv.Action != config.Run {
 		if err := inv.Render(p.Stdout, version.Get().String()); err != nil {
@@ -74,8 +84,6 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 		Level:  level,
 		Node:   cfg.Node.Name,
 	})
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -86,7 +94,6 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	if err != nil {
 		return err // one line, which a log would only bury
 	}
-	defer n.close()
 	announce(log, cfg)
 	reload := func(ctx context.Context) error {
 		for {
@@ -98,7 +105,13 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 			}
 		}
 	}
-	return n.run(ctx, reload)
+	err = n.run(ctx, reload)
+	// What was acknowledged is durable by now; that not all could be closed
+	// cleanly is still worth an exit code.
+	if err = errors.Join(err, n.close()); err == nil {
+		log.Info("stopped")
+	}
+	return err
 }
 
 // announce says what the user should know about the configuration.
@@ -107,10 +120,6 @@ func announce(log *slog.Logger, cfg *config.Config) {
 		"engine", string(cfg.Storage.Engine), "config", cfg.File())
 	for _, notice := range cfg.Notices() {
 		log.Warn(notice)
-	}
-	for _, exposed := range cfg.Exposed() {
-		log.Warn("NO AUTHENTICATION: every host that reaches this address can read and change all data; "+
-			"listen on a loopback address or keep the network closed", "exposed", exposed)
 	}
 }
 

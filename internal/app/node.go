@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -43,6 +46,7 @@ type node struct {
 	node     *master.Node
 	backup   *master.Backup
 	grpc     *server.Server
+	grpcAddr net.Addr
 	http     *ops.Server
 
 	closers []func() error
@@ -50,13 +54,13 @@ type node struct {
 
 // newNode opens everything and serves nothing yet.
 func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
-	if err := checkBuilt(cfg); err != nil {
+	if err := checkStart(cfg); err != nil {
 		return nil, err
 	}
 	n := &node{cfg: cfg, log: log, registry: telemetry.NewRegistry(version.Get())}
 	defer func() {
 		if err != nil {
-			n.close()
+			_ = n.close() // err says what matters
 		}
 	}()
 	// The addresses first: whether they are free is known at once.
@@ -65,6 +69,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	n.onClose(ignoreClosed(grpcListener.Close))
+	n.grpcAddr = grpcListener.Addr()
 	httpListener, err := ops.Listen(ctx, cfg.Network.HTTPListenAddr, cfg.IsSet("http-listen-addr"), log)
 	if err != nil {
 		return nil, err
@@ -92,14 +97,25 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 	return n, nil
 }
 
-// checkBuilt refuses what this version cannot do, rather than doing less than
-// was asked for.
-func checkBuilt(cfg *config.Config) error {
+// checkStart refuses what a start would refuse and can be told without opening
+// anything, what this version cannot do among it: better than doing less than was
+// asked for.
+func checkStart(cfg *config.Config) error {
 	if cfg.Role != config.RoleNone {
 		return fmt.Errorf("role %s is not part of this version of dkvsrv; run it standalone (--role none)", cfg.Role)
 	}
 	if cfg.Node.VBuckets > 1 {
 		return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
+	}
+	if ini := cfg.Storage.EngineINI; ini != "" {
+		if fi, err := os.Stat(ini); err != nil {
+			return fmt.Errorf("db-engine-ini: %w; name a file with RocksDB options, or leave the key empty", err)
+		} else if fi.IsDir() {
+			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
+		}
+	}
+	if fi, err := os.Stat(cfg.Storage.BackupDir); err == nil && !fi.IsDir() {
+		return fmt.Errorf("backup-dir: %s is a file; name a folder, which need not exist yet", cfg.Storage.BackupDir)
 	}
 	return nil
 }
@@ -135,6 +151,11 @@ func (n *node) openStorage() error {
 		if err != nil {
 			return err
 		}
+		if usage := n.guard.Usage(); usage.Reserve >= usage.Total {
+			return fmt.Errorf("disk-reserve: %d MiB are to be kept free of a file system of %d MiB, so that nothing could be written; lower it",
+				usage.Reserve>>20, usage.Total>>20)
+		}
+		n.guard.AtLeast(engines.leastFree())
 	}
 	n.local, err = replica.OpenLocal(replica.LocalOptions{
 		StateOptions: replica.StateOptions{
@@ -153,17 +174,28 @@ func (n *node) openStorage() error {
 		},
 		BatchLimit: engines.batchLimit(),
 	})
-	if errors.Is(err, storage.ErrCorrupt) {
-		return fmt.Errorf("open storage: %w; restore a backup into an empty db-folder", err)
-	}
 	if err != nil {
-		return fmt.Errorf("open storage: %w", err)
+		return fmt.Errorf("open storage: %w%s", err, advice(err))
 	}
 	n.onClose(n.local.Close)
 	if dir != nil {
 		return dir.Claim()
 	}
 	return nil
+}
+
+// advice is what to do about storage that does not open, where the error does
+// not say it itself.
+func advice(err error) string {
+	switch {
+	case strings.Contains(err.Error(), "restore "):
+		return ""
+	case errors.Is(err, storage.ErrCorrupt):
+		return "; restore a backup into an empty db-folder"
+	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return "; make room on the file system of db-folder and start again"
+	}
+	return ""
 }
 
 // assemble makes the services and the servers around them.
@@ -173,6 +205,9 @@ func (n *node) assemble(grpcListener, httpListener net.Listener) error {
 	backupDir, err := filepath.Abs(n.cfg.Storage.BackupDir)
 	if err != nil {
 		return fmt.Errorf("backup-dir: %w", err)
+	}
+	if err := backup.Sweep(backupDir); err != nil {
+		n.log.Warn("cannot look for leftovers of backups", "backup-dir", backupDir, "error", err)
 	}
 	n.node = master.NewNode(keyspace, n.info)
 	n.backup = master.NewBackup(keyspace, backupDir)
@@ -199,6 +234,8 @@ func (n *node) assemble(grpcListener, httpListener net.Listener) error {
 		MaxMessageSize: int(limits.MessageSize),
 		MaxInFlight:    limits.RequestsInFlight,
 		MaxStreams:     limits.Streams,
+		MaxMemory:      int64(limits.MemoryInFlight),
+		Bulky:          master.Bulky,
 		SlowThreshold:  n.cfg.Log.SlowThreshold,
 		Audited:        master.Audited,
 		DrainTimeout:   n.cfg.Ops.DrainTimeout,
@@ -207,7 +244,7 @@ func (n *node) assemble(grpcListener, httpListener net.Listener) error {
 		Audit:          audit,
 	})
 	n.onClose(func() error { n.grpc.Close(); return nil })
-	n.http, err = ops.New(httpListener, n.opsOptions())
+	n.http, err = ops.New(httpListener, n.opsOptions(audit))
 	if err != nil {
 		return err
 	}
@@ -251,21 +288,64 @@ func (n *node) run(ctx context.Context, reload func(context.Context) error) erro
 	if n.guard != nil {
 		g.Go(func() error { n.guard.Run(below); return nil })
 	}
-	n.grpc.SetServing(true)
-	n.log.Info("serving", "grpc", n.info.Address, "http", n.info.HTTPAddress)
-	err := g.Wait()
-	n.log.Info("stopped")
-	return err
+	g.Go(func() error {
+		select {
+		case <-n.local.Served():
+			n.grpc.SetServing(true)
+			n.log.Info("serving", "grpc", n.info.Address, "http", n.info.HTTPAddress)
+			n.warnOfExposure()
+			n.tellHealth(gctx)
+		case <-gctx.Done():
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+const healthInterval = 100 * time.Millisecond
+
+// tellHealth keeps what gRPC's health checks are told true: a node serves as long
+// as it serves reads. Whether it takes writes, each of them is told.
+func (n *node) tellHealth(ctx context.Context) {
+	t := time.NewTicker(healthInterval)
+	defer t.Stop()
+	for {
+		n.grpc.SetServing(n.local.Readable())
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// warnOfExposure says which addresses other hosts reach without authentication.
+func (n *node) warnOfExposure() {
+	const all = "NO AUTHENTICATION: every host that reaches this address can %s; listen on a loopback address or keep the network closed"
+	for _, l := range []struct {
+		key, can string
+		addr     net.Addr
+	}{
+		{"listen-addr", "read and change all data", n.grpcAddr},
+		{"http-listen-addr", "read this node's state and metrics", n.http.Addr()},
+	} {
+		if tcp, ok := l.addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+			n.log.Warn(fmt.Sprintf(all, l.can), "exposed", l.key+" "+l.addr.String())
+		}
+	}
 }
 
 // close releases everything, newest first. It may be called again.
-func (n *node) close() {
+func (n *node) close() error {
+	var errs []error
 	for i := len(n.closers) - 1; i >= 0; i-- {
-		if err := n.closers[i](); err != nil {
-			n.log.Warn("closing", "error", err)
-		}
+		errs = append(errs, n.closers[i]())
 	}
 	n.closers = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("closing: %w", err)
+	}
+	return nil
 }
 
 // reachable is the address under which others find a listener: where it listens

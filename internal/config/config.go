@@ -134,6 +134,9 @@ type Limits struct {
 	// RequestsInFlight is how many requests a node works on at once; more are
 	// refused with ResourceExhausted.
 	RequestsInFlight int
+	// MemoryInFlight bounds the memory of requests that may be as large as a
+	// message, each of which is taken for one of MessageSize.
+	MemoryInFlight Size
 	// Streams is how many long-lived streams (watch, changes) a node serves.
 	Streams int
 }

@@ -42,6 +42,8 @@ func parseEnv(t *table, env []string) (*environment, error) {
 			e.settings = append(e.settings, setting{k, text, origin})
 		case name == envPrefix+"CONFIG":
 			e.file = named{path: text, origin: origin, given: true}
+		case name == envPrefix+"TOKEN":
+			// dkvctl's: one environment may serve both.
 		case isServiceLink(name, text):
 			e.notices = append(e.notices, name+" is ignored: it describes a Kubernetes service, not this node")
 		default:

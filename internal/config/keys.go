@@ -105,6 +105,9 @@ func limitKeys() []key {
 		{name: "max-requests-in-flight", def: "10000",
 			field: func(c *Config) value { return intValue{&c.Limits.RequestsInFlight, 1, maxCount} },
 			doc:   "requests worked on at once; more are refused"},
+		{name: "max-memory-in-flight", def: "512MiB",
+			field: func(c *Config) value { return sizeValue{&c.Limits.MemoryInFlight, MiB, anySize} },
+			doc:   "memory for requests that may be as large as a message, such as MultiGet; more are refused"},
 		{name: "max-streams", def: "1024", field: func(c *Config) value { return intValue{&c.Limits.Streams, 1, maxCount} },
 			doc: "long-lived streams served at once; more are refused"},
 	}

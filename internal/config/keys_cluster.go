@@ -101,7 +101,7 @@ func logKeys() []key {
 		{name: "verbose", def: "false", traits: reloads, field: func(c *Config) value { return boolValue{&c.Log.Verbose} },
 			doc: "short for log-level: debug"},
 		{name: "slow-log-threshold", def: "100ms", field: func(c *Config) value { return durationValue{&c.Log.SlowThreshold, 0} },
-			doc: "requests that take longer are logged with where the time went; 0 logs none"},
+			doc: "requests that take longer are logged, with the time spent waiting, writing and reading; 0 logs none"},
 		{name: "access-log", def: "", traits: later, field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
 			doc: "file of a line a request; none when empty"},
 		{name: "audit-log", def: "", field: func(c *Config) value { return pathValue{p: &c.Log.Audit} },
@@ -116,8 +116,8 @@ func opsKeys() []key {
 		{name: "statsd-addr", def: "", traits: later,
 			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
 			doc:   "statsd server to send metrics to; none when empty"},
-		{name: "drain-timeout", def: "10s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },
-			doc: "time that a stopping node gives running requests"},
+		{name: "drain-timeout", def: "8s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },
+			doc: "time that a stopping node gives running requests; less than what stops it waits (10s with Docker)"},
 	}
 }
 

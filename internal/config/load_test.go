@@ -136,7 +136,7 @@ func TestUsageErrors(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	file := write(t, "vbucket: v7\n")
 	c := load(t, []string{
-		"HOME=/x", "DKVCTL_ADDR=x", "DKV_CONFIG=" + file,
+		"HOME=/x", "DKVCTL_ADDR=x", "DKV_TOKEN=secret", "DKV_CONFIG=" + file,
 		"DKV_DISCOVERY_SERVICE_CLIENT_PUSH_STATUS_INTERVAL=3", "DKV_DISKLESS=true", "DKV_DB_ENGINE=badger",
 	})
 	if c.Discovery.Client.PushStatusInterval != 3*time.Second || !c.Storage.Diskless || c.Node.VBucket != "v7" {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"slices"
 )
 
@@ -32,23 +31,10 @@ func (c *Config) effectless(k *key) string {
 		return "it is accepted from old files only"
 	case !k.appliesTo(c.Role):
 		return fmt.Sprintf("this node has role %s, and the key is for role %s", c.Role, k.rolesText())
+	case k.name == "write-buffer-size" && c.Storage.Engine == Badger:
+		return "badger sizes its write buffers by itself"
 	case k.has(later):
 		return "its feature is not built yet"
 	}
 	return ""
-}
-
-// Exposed returns the keys and addresses that other hosts can reach without
-// authentication, such as "listen-addr 0.0.0.0:8080"; a node says so loudly.
-func (c *Config) Exposed() []string {
-	var exposed []string
-	for _, l := range []struct{ key, addr string }{
-		{"listen-addr", c.Network.ListenAddr},
-		{"http-listen-addr", c.Network.HTTPListenAddr},
-	} {
-		if host, _, err := net.SplitHostPort(l.addr); err == nil && !isLoopback(host) {
-			exposed = append(exposed, l.key+" "+l.addr)
-		}
-	}
-	return exposed
 }

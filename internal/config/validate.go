@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 )
 
 // Validate checks every value by itself and all of them together, after
@@ -50,6 +51,8 @@ func (c *Config) validateRole() error {
 		return c.wrong("diskless", "%s cannot work without a disk: use --db-engine badger, or drop --diskless", s.Engine)
 	case s.Diskless && c.Role != RoleNone && c.Role != RoleSlave:
 		return c.wrong("diskless", "a node of role %s must keep its data on disk: drop --diskless", c.Role)
+	case s.EngineINI != "" && s.Engine != RocksDB:
+		return c.wrong("db-engine-ini", "raw engine options are RocksDB's, and db-engine is %s: remove the key", s.Engine)
 	case c.Node.VBuckets&(c.Node.VBuckets-1) != 0:
 		return c.wrong("vbuckets", "%d is not a power of two: write 1, 2, 4, ... up to 1024", c.Node.VBuckets)
 	case c.Nexus.EntryStore == EntriesInMemory:
@@ -100,6 +103,11 @@ func (c *Config) validateFolders() error {
 		return c.wrong("backup-dir",
 			"%q contains db-folder %q, so that a backup would land among live data: name a folder of its own", s.BackupDir, s.DBFolder)
 	}
+	below, err := filepath.Rel(s.DBFolder, s.BackupDir)
+	if first, _, _ := strings.Cut(filepath.ToSlash(below), "/"); err == nil && strings.HasPrefix(first, "vbucket-") {
+		return c.wrong("backup-dir",
+			"%q is where a vBucket's data is: name a folder of its own", s.BackupDir)
+	}
 	return nil
 }
 
@@ -109,6 +117,9 @@ func (c *Config) validateLimits() error {
 		return c.wrong("max-batch-size",
 			"%v cannot hold one pair of max-key-size %v and max-value-size %v: raise it, or lower those",
 			l.BatchSize, l.KeySize, l.ValueSize)
+	}
+	if l.MemoryInFlight < l.MessageSize {
+		return c.wrong("max-memory-in-flight", "%v is less than one message of max-message-size %v: raise it, or lower that", l.MemoryInFlight, l.MessageSize)
 	}
 	if l.BatchSize >= l.MessageSize {
 		return c.wrong("max-message-size", "%v leaves no room around max-batch-size %v: raise it, or lower that", l.MessageSize, l.BatchSize)

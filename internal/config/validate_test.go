@@ -28,6 +28,9 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--listen-addr :9000 --http-listen-addr 127.0.0.1:9000", "--http-listen-addr: 127.0.0.1:9000 overlaps listen-addr :9000"},
 		{"--db-folder d --backup-dir d", `--backup-dir: "d" contains db-folder "d"`},
 		{"--db-folder d/n1 --backup-dir ./d", `--backup-dir: "./d" contains db-folder "d/n1"`},
+		{"--db-folder d --backup-dir d/vbucket-default/b", `--backup-dir: "d/vbucket-default/b" is where a vBucket's data is`},
+		{"--db-engine badger --db-engine-ini o.ini", "--db-engine-ini: raw engine options are RocksDB's, and db-engine is badger"},
+		{"--max-memory-in-flight 8MiB", "--max-memory-in-flight: 8MiB is less than one message of max-message-size 16MiB"},
 		{"--max-value-size 8MiB", "max-batch-size: 8MiB cannot hold one pair of max-key-size 1KiB and max-value-size 8MiB"},
 		{"--max-batch-size 16MiB", "max-message-size: 16MiB leaves no room around max-batch-size 16MiB"},
 		{"--discovery-service.server.status-ttl 30s", "discovery-service.server.heartbeat-timeout: 1m is longer than status-ttl 30s"},
@@ -78,6 +81,7 @@ func TestNotices(t *testing.T) {
 		{"--repl-master-addr h:1 --role slave", []string{"repl-master-addr (--repl-master-addr) has no effect: its feature is not built yet"}},
 		{"--nexus-max-wals 7 --role master", []string{"nexus-max-wals (--nexus-max-wals) has no effect: it is accepted from old files only"}},
 		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery"}},
+		{"--db-engine badger --write-buffer-size 1MiB", []string{"write-buffer-size (--write-buffer-size) has no effect: badger sizes its write buffers by itself"}},
 		{"--pprof --max-streams 7 --db-folder d", nil},
 		{"--statsd-addr h:1 --vbuckets 2", []string{"vbuckets (--vbuckets) has no effect: its feature is not built yet", "statsd-addr (--statsd-addr) has no effect: its feature is not built yet"}},
 	}
@@ -85,21 +89,6 @@ func TestNotices(t *testing.T) {
 		got := load(t, nil, strings.Fields(tt.args)...).Notices()
 		if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
 			t.Errorf("%s:\n got %q\nwant %q", tt.args, got, tt.want)
-		}
-	}
-}
-
-func TestExposed(t *testing.T) {
-	tests := []struct{ listen, http, want string }{
-		{"0.0.0.0:8080", "127.0.0.1:8081", "listen-addr 0.0.0.0:8080"},
-		{"127.0.0.1:8080", "localhost:8081", ""},
-		{"[::1]:8080", ":8081", "http-listen-addr :8081"},
-		{"192.0.2.1:1", "[::]:2", "listen-addr 192.0.2.1:1, http-listen-addr [::]:2"},
-	}
-	for _, tt := range tests {
-		c := load(t, nil, "--listen-addr", tt.listen, "--http-listen-addr", tt.http)
-		if got := strings.Join(c.Exposed(), ", "); got != tt.want {
-			t.Errorf("%s and %s: exposed %q, want %q", tt.listen, tt.http, got, tt.want)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	if e == mutates {
 		re.outcome = outcome
 		if !said {
-			re.text += "; " + outcome.String() + ": the write may have landed or may still land"
+			re.text += "; " + outcome.String() + ": it may have taken effect, or may still"
 		}
 	}
 	return re

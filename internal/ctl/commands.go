@@ -34,10 +34,17 @@ func (c *command) counts() string {
 	case c.max == 0:
 		return "no argument"
 	case c.min == c.max:
-		return fmt.Sprintf("%d argument(s)", c.min)
+		return arguments(c.min)
 	default:
 		return fmt.Sprintf("%d to %d arguments", c.min, c.max)
 	}
+}
+
+func arguments(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
 }
 
 func commandTable() []*command {

@@ -79,7 +79,7 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 		{"write, unknown, in brackets", status.Error(codes.Unavailable, "a bug (outcome unknown); see the log"), set, "Put", false, "Unavailable: a bug (outcome unknown); see the log\n"},
 		{"write, both said", status.Error(codes.Unavailable, "key (not applied) failed (outcome unknown)"), set, "Put", false, "(outcome unknown)\n"},
 		{"write, outcome unknown", status.Error(codes.Unavailable, "leader lost; outcome unknown"), set, "Put", false, "Unavailable: leader lost; outcome unknown\n"},
-		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: the write may have landed"},
+		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: it may have taken effect, or may still"},
 		{"write, refused", status.Error(codes.ResourceExhausted, "disk full; not applied"), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
 		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
 		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put)\n"},

@@ -155,9 +155,9 @@ func (p *parser) check() error {
 		return p.unknown("flag", p.foreign[0])
 	}
 	if p.inv.options.fromStdin {
-		return usagef("-%s with -stdin takes KEY alone, not %d argument(s)", c.name, n)
+		return usagef("-%s with -stdin takes KEY alone, not %s", c.name, arguments(n))
 	}
-	return usagef("-%s takes %s, not %d argument(s): %s", c.name, c.counts(), n, c.synopsis())
+	return usagef("-%s takes %s, not %d: %s", c.name, c.counts(), n, c.synopsis())
 }
 
 // least is how many arguments the command needs. The value may come from

@@ -19,3 +19,10 @@ func Audited(method string) bool {
 		return false
 	}
 }
+
+// Bulky tells whether a gRPC method, by its full name, may hold as much memory
+// as a message is large, in its request or its response. Put and Get may too, but
+// hardly do; they are bounded by their number.
+func Bulky(method string) bool {
+	return method == serverpb.DKV_MultiGet_FullMethodName || method == serverpb.DKV_MultiPut_FullMethodName
+}

@@ -21,10 +21,10 @@ func NewBackup(k *Keyspace, root string) *Backup { return &Backup{keyspace: k, r
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
 	v, dir, err := s.at(r.GetBackupPath())
 	if err != nil {
-		return nil, err
+		return nil, withOutcome(err)
 	}
 	if err := v.Backup(ctx, dir); err != nil {
-		return nil, err
+		return nil, withOutcome(err)
 	}
 	return ok(), nil
 }
@@ -33,10 +33,10 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	v, dir, err := s.at(r.GetRestorePath())
 	if err != nil {
-		return nil, err
+		return nil, withOutcome(err)
 	}
 	if err := v.Restore(ctx, dir); err != nil {
-		return nil, err
+		return nil, withOutcome(err)
 	}
 	return ok(), nil
 }

@@ -139,7 +139,7 @@ func TestBackupAndRestore(t *testing.T) {
 		r.wantAbsent("b")
 	}
 	_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
-	wantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.root, "b1")+" exists already; choose another path")
+	wantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.root, "b1")+" exists already; choose another path (not applied)")
 }
 
 // TestBackupsAreConfined tries to reach what is not in backup-dir.
@@ -155,7 +155,7 @@ func TestBackupsAreConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"", ".", "..", "../outside", outside, "/", "link", "link/x", r.root} {
-		want := `path "` + path + `" is not inside backup-dir (` + r.root + `); give a path relative to it`
+		want := `path "` + path + `" is not inside backup-dir (` + r.root + `); give a path relative to it (not applied)`
 		_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: path})
 		wantStatus(t, err, codes.InvalidArgument, want)
 		_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: path})
@@ -171,7 +171,7 @@ func TestFailedRestore(t *testing.T) {
 	r.put("a", "2")
 	_, err := r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b2"})
 	wantStatus(t, err, codes.NotFound,
-		"restore: there is no backup at "+filepath.Join(r.root, "b2")+" (no MANIFEST.json); nothing was changed")
+		"restore: there is no backup at "+filepath.Join(r.root, "b2")+" (no MANIFEST.json); nothing was changed (not applied)")
 	file := filepath.Join(r.root, "b1", "data", "checkpoint.mem")
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -183,7 +183,7 @@ func TestFailedRestore(t *testing.T) {
 	}
 	_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b1"})
 	wantStatus(t, err, codes.DataLoss, "restore: backup "+filepath.Join(r.root, "b1")+
-		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed")
+		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed (not applied)")
 	r.wantValue("a", "2")
 	r.put("a", "3")
 }

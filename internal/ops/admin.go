@@ -28,13 +28,11 @@ const (
 // act answers POST requests with an action, for those who may.
 func (s *Server) act(path string, action Action) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		result, err := s.guarded(w, r, action)
-		log := s.options.Logger.With("path", path, "remote", r.RemoteAddr)
+		result, body, err := s.guarded(w, r, action)
+		s.audit(path, r, body, err)
 		if err != nil {
-			log.Warn("administrative call failed", "err", err)
 			return err
 		}
-		log.Info("administrative call done")
 		if result == nil {
 			result = map[string]string{"status": "ok"}
 		}
@@ -42,19 +40,33 @@ func (s *Server) act(path string, action Action) handler {
 	}
 }
 
+// auditedBody is how much of a body an audit line shows, in bytes.
+const auditedBody = 1 << 10
+
+// audit logs an administrative call, whatever it came to, as the gRPC server
+// does.
+func (s *Server) audit(path string, r *http.Request, body json.RawMessage, err error) {
+	status, text := http.StatusOK, ""
+	if err != nil {
+		status, text = s.statusOf(err), err.Error()
+	}
+	s.options.Audit.Info("audit", "op", "POST "+path, "peer", r.RemoteAddr,
+		"request", string(body[:min(len(body), auditedBody)]), "code", status, "error", text)
+}
+
 // guarded checks that the request may act, reads its body and acts.
-func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) (any, error) {
+func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) (any, json.RawMessage, error) {
 	if err := s.admit(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	body, err := readBody(w, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	setWriteDeadline(w, 0) // an action takes the time it takes
 	result, err := action(r.Context(), body)
 	setWriteDeadline(w, writeTimeout)
-	return result, err
+	return result, body, err
 }
 
 // view answers GET requests with a document.

@@ -155,16 +155,27 @@ func TestErrorsOfActionsAndViews(t *testing.T) {
 	}
 }
 
+// A path that is not there is not there for any method.
+func TestUnknownPath(t *testing.T) {
+	calls := 0
+	s := withAction(t, &calls)
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		if r := call(s, method, "/admin/pause", ""); r.Code != 404 || errorText(t, r) == "" {
+			t.Errorf("%s: %d %s", method, r.Code, r.Body)
+		}
+	}
+}
+
 func TestEveryActionIsLogged(t *testing.T) {
 	var log strings.Builder
 	calls := 0
 	s := withAction(t, &calls)
-	s.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s.options.Audit = slog.New(slog.NewTextHandler(&log, nil))
 	call(s, "POST", "/admin/pause-writes", "")
 	call(s, "POST", "/admin/pause-writes", "", func(r *http.Request) { r.RemoteAddr = "192.0.2.1:5" })
 	for _, want := range []string{
-		`msg="administrative call done" path=/admin/pause-writes remote=127.0.0.1:40000`,
-		`msg="administrative call failed" path=/admin/pause-writes remote=192.0.2.1:5`,
+		`msg=audit op="POST /admin/pause-writes" peer=127.0.0.1:40000 request="" code=200 error=""`,
+		`msg=audit op="POST /admin/pause-writes" peer=192.0.2.1:5 request="" code=403 error="administrative calls are taken from this machine only`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in\n%s", want, log.String())

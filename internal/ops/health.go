@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 )
@@ -95,19 +96,25 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
 	if h.Status == Unhealthy {
 		status = http.StatusServiceUnavailable
 	}
-	// Empty lists are [] to a reader, not null.
-	if h.Reasons == nil {
-		h.Reasons = []string{}
-	}
-	if h.VBuckets == nil {
-		h.VBuckets = []VBucket{}
-	}
-	for i := range h.VBuckets {
-		if h.VBuckets[i].Peers == nil {
-			h.VBuckets[i].Peers = []Peer{}
-		}
-	}
 	return writeJSON(w, status, h)
+}
+
+// MarshalJSON writes empty lists as [], not null.
+func (h Health) MarshalJSON() ([]byte, error) {
+	type plain Health
+	h.Reasons = orEmpty(h.Reasons)
+	h.VBuckets = append([]VBucket{}, h.VBuckets...)
+	for i := range h.VBuckets {
+		h.VBuckets[i].Peers = orEmpty(h.VBuckets[i].Peers)
+	}
+	return json.Marshal(plain(h))
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // checks answers a prober as Kubernetes' own components do: "ok", or one line

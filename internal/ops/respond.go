@@ -51,16 +51,21 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) e
 	return nil
 }
 
+// statusOf returns the HTTP status that says an error.
+func (s *Server) statusOf(err error) int {
+	var known *Error
+	switch {
+	case errors.As(err, &known):
+		return known.Status
+	case s.options.StatusOf != nil:
+		return s.options.StatusOf(err)
+	}
+	return http.StatusInternalServerError
+}
+
 // fail answers with an error as JSON.
 func (s *Server) fail(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
-	var known *Error
-	if errors.As(err, &known) {
-		status = known.Status
-	} else if s.options.StatusOf != nil {
-		status = s.options.StatusOf(err)
-	}
-	if err := writeJSON(w, status, map[string]string{"error": err.Error()}); err != nil {
+	if err := writeJSON(w, s.statusOf(err), map[string]string{"error": err.Error()}); err != nil {
 		s.options.Logger.Error("answering with an error failed", "err", err)
 	}
 }

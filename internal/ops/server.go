@@ -35,8 +35,9 @@ const (
 // Options are what the server shows and does. Functions are called from many
 // goroutines at once.
 type Options struct {
-	// Logger takes what the server logs; every administrative call is.
-	Logger *slog.Logger
+	// Logger takes what the server logs, and Audit a line for each
+	// administrative call; nil means Logger.
+	Logger, Audit *slog.Logger
 	// Gatherer is where metrics come from.
 	Gatherer prometheus.Gatherer
 	// Serving answers /health/quick; it must be cheap.
@@ -81,6 +82,9 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		return nil, errors.New("ops: no listener")
 	case o.Logger == nil, o.Gatherer == nil, o.Serving == nil, o.Health == nil:
 		return nil, errors.New("ops: Logger, Gatherer, Serving and Health must be set")
+	}
+	if o.Audit == nil {
+		o.Audit = o.Logger
 	}
 	s := &Server{
 		options:     o,
@@ -205,7 +209,14 @@ func (s *Server) register() (err error) {
 		s.paths = append(s.paths, path)
 	}
 	slices.Sort(s.paths)
-	s.mux.Handle("/", s.answer(http.MethodGet, s.index))
+	index := s.answer(http.MethodGet, s.index)
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" { // whatever the method: the path is what is wrong
+			s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"})
+			return
+		}
+		index.ServeHTTP(w, r)
+	})
 	return nil
 }
 
@@ -254,11 +265,8 @@ func setWriteDeadline(w http.ResponseWriter, d time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
 }
 
-// index is a page of links; everything else unknown is an error.
-func (s *Server) index(w http.ResponseWriter, r *http.Request) error {
-	if r.URL.Path != "/" {
-		return &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"}
-	}
+// index is a page of links.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) error {
 	var page strings.Builder
 	page.WriteString("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dkvsrv</title></head><body>\n<h1>dkvsrv</h1>\n<ul>\n")
 	for _, path := range s.paths {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -37,6 +38,7 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 	clear(c.group)
 	c.group = c.group[:0]
 	bytes, costBytes, costOps := 0, 0, 0
+	now := time.Now()
 	for i, p := range waiting {
 		moreBytes, moreOps := fsm.BatchCost(p.cmd)
 		if len(c.group) > 0 && (bytes+p.size > maxGroupBytes || len(c.group) == maxGroupCommands ||
@@ -44,6 +46,7 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 			return waiting[i:]
 		}
 		if p.state.CompareAndSwap(queued, taken) {
+			p.begun = now
 			c.group = append(c.group, p)
 			bytes, costBytes, costOps = bytes+p.size, costBytes+moreBytes, costOps+moreOps
 		}

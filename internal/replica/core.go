@@ -61,6 +61,8 @@ type core struct {
 	// again.
 	changed chan struct{}
 
+	// served is closed when the first request can be served.
+	served   chan struct{}
 	closing  chan struct{}
 	stopped  chan struct{}
 	close    sync.Once
@@ -75,6 +77,7 @@ func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, 
 	c.opts = opts
 	c.swapping = make(chan struct{}, 1)
 	c.changed = make(chan struct{})
+	c.served = make(chan struct{})
 	c.closing = make(chan struct{})
 	c.stopped = make(chan struct{})
 	c.standing.Store(newStanding(Starting, nil))
@@ -122,6 +125,15 @@ func (c *core) start() bool {
 	c.running = true
 	return true
 }
+
+// serve ends the start.
+func (c *core) serve() {
+	c.become(Serving, nil, Starting)
+	close(c.served)
+}
+
+// Served is closed once Run serves.
+func (c *core) Served() <-chan struct{} { return c.served }
 
 // shut ends Run, if it runs, as well as backups and restores, and closes the
 // state once its readers are done. When nothing can replace the state any more

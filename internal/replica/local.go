@@ -56,7 +56,7 @@ func (l *Local) Run(ctx context.Context) error {
 	if !l.start() {
 		return nil
 	}
-	l.become(Serving, nil, Starting)
+	l.serve()
 	defer close(l.stopped)
 	loops, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -119,6 +119,8 @@ func (l *Local) Propose(ctx context.Context, c *command.Command) (command.Result
 	if err := l.admit(c, size); err != nil {
 		return command.Result{}, err
 	}
+	trace := kv.TraceOf(ctx)
+	begin := trace.Start()
 	p := l.queue.proposal(c, size)
 	if err := l.queue.push(p); err != nil {
 		kind := kv.Unavailable
@@ -129,6 +131,7 @@ func (l *Local) Propose(ctx context.Context, c *command.Command) (command.Result
 	}
 	select {
 	case <-p.done:
+		trace.Wrote(begin, p.begun)
 		return l.queue.settle(p)
 	case <-ctx.Done():
 		return l.giveUp(ctx, p)

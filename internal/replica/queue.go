@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 )
@@ -20,8 +21,10 @@ type proposal struct {
 	size int
 	// state decides who finishes with a proposal whose caller gives up: as long
 	// as it is queued the caller may take it back.
-	state  atomic.Int32
-	done   chan struct{}
+	state atomic.Int32
+	done  chan struct{}
+	// begun is when the committing goroutine took it.
+	begun  time.Time
 	result command.Result
 	err    error
 }

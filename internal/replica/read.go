@@ -29,6 +29,8 @@ func (c *core) now(m *fsm.Machine) kv.Clock {
 // with calls f with the present machine, again where the machine was replaced
 // in between.
 func (c *core) with(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	trace := kv.TraceOf(ctx)
+	defer trace.Read(trace.Start())
 	for {
 		m := c.machine.Load()
 		info := kv.ReadInfo{Index: m.Applied()}

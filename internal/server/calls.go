@@ -12,10 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // calls watches over every call: it limits, times, counts and logs them and
@@ -25,6 +28,9 @@ type calls struct {
 	opts    Options
 	drained <-chan struct{}
 	methods map[string]*method
+	// bulky holds a slot for each bulky call that may be under way; nil is no
+	// bound.
+	bulky *semaphore.Weighted
 
 	inFlight    atomic.Int64
 	streams     atomic.Int64
@@ -32,7 +38,11 @@ type calls struct {
 }
 
 func newCalls(opts Options, drained <-chan struct{}) *calls {
-	return &calls{opts: opts, drained: drained, methods: make(map[string]*method)}
+	c := &calls{opts: opts, drained: drained, methods: make(map[string]*method)}
+	if opts.MaxMemory > 0 && opts.MaxMessageSize > 0 {
+		c.bulky = semaphore.NewWeighted(max(opts.MaxMemory/int64(opts.MaxMessageSize), 1))
+	}
+	return c
 }
 
 // know prepares the counters of the registered methods.
@@ -48,6 +58,7 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 			full := "/" + service + "/" + m.Name
 			out := newMethod(service, m, named[m.Name] > 1)
 			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
+			out.bulky = c.bulky != nil && c.opts.Bulky != nil && c.opts.Bulky(full)
 			c.methods[full] = out
 		}
 	}
@@ -63,12 +74,25 @@ func (c *calls) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		if p := recover(); p != nil {
 			resp, err = nil, c.panicked(info.FullMethod, p)
 		}
-		c.inFlight.Add(-1)
+		if !m.probe {
+			c.inFlight.Add(-1)
+		}
 		c.finish(ctx, m, begin, req, resp, err)
 	}()
-	if n := c.inFlight.Add(1); n > int64(c.opts.MaxInFlight) && !m.probe {
+	if c.opts.SlowThreshold > 0 {
+		ctx, _ = kv.WithTrace(ctx)
+	}
+	if !m.probe && c.inFlight.Add(1) > int64(c.opts.MaxInFlight) {
 		return nil, status.Errorf(codes.ResourceExhausted,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
+	}
+	if m.bulky {
+		if !c.bulky.TryAcquire(1) {
+			return nil, status.Errorf(codes.ResourceExhausted,
+				"requests of up to %d MiB each fill the memory for them (max-memory-in-flight); retry later, or ask for less at once with Get and Put (not applied)",
+				c.opts.MaxMessageSize>>20)
+		}
+		defer c.bulky.Release(1)
 	}
 	resp, err = handler(ctx, req)
 	return resp, toStatus(err)
@@ -81,10 +105,12 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		if p := recover(); p != nil {
 			err = c.panicked(info.FullMethod, p)
 		}
-		c.streams.Add(-1)
+		if !m.probe {
+			c.streams.Add(-1)
+		}
 		c.finish(ss.Context(), m, begin, nil, nil, err)
 	}()
-	if n := c.streams.Add(1); n > int64(c.opts.MaxStreams) && !m.probe {
+	if !m.probe && c.streams.Add(1) > int64(c.opts.MaxStreams) {
 		return status.Errorf(codes.ResourceExhausted,
 			"%d streams are open, which is the limit (max-streams); retry later", c.opts.MaxStreams)
 	}
@@ -143,7 +169,8 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 		c.opts.Audit.Info("audit", "op", m.op, "peer", peerOf(ctx), "request", fmt.Sprint(req), "code", code.String(), "error", errText(err))
 	}
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
-		c.opts.Log.Warn("slow request", "op", m.op, "code", code.String(), "took", took,
+		waited, wrote, read := kv.TraceOf(ctx).Parts()
+		c.opts.Log.Warn("slow request", "op", m.op, "code", code.String(), "took", took, "waited", waited, "wrote", wrote, "read", read,
 			slog.String("key", keyPrefix(req)), "request_bytes", size(req), "response_bytes", size(resp))
 	}
 }
@@ -152,7 +179,7 @@ func errText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return status.Convert(err).Message() // the code has a field of its own
 }
 
 func peerOf(ctx context.Context) string {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -107,6 +108,50 @@ func TestStreamsAreLimited(t *testing.T) {
 	}
 }
 
+// Requests that may be as large as a message are bounded by the memory that they
+// may take together.
+func TestBulkyRequestsAreLimited(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.MaxMessageSize, o.MaxMemory = 1<<20, 2<<20
+		o.Bulky = func(method string) bool { return method == serverpb.DKV_Get_FullMethodName }
+	})
+	begun, release := r.service.hold()
+	first, second := r.call("1"), r.call("2")
+	<-begun
+	<-begun
+	err := <-r.call("3")
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "max-memory-in-flight") || !strings.Contains(err.Error(), "(not applied)") {
+		t.Errorf("beyond the memory: %v", err)
+	}
+	if _, err := r.Put(t.Context(), &serverpb.PutRequest{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a small request: %v", err)
+	}
+	release()
+	if err := errors.Join(<-first, <-second, <-r.call("4")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever watches a node's health takes no client's place.
+func TestHealthWatchesAreNotCounted(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxStreams, o.MaxInFlight = 1, 1 })
+	for range 3 {
+		watch, err := healthpb.NewHealthClient(r.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := watch.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.gauge("dkv_streams"); got != 0 {
+		t.Errorf("%v streams", got)
+	}
+	if err := drainIterate(t, r); status.Code(err) == codes.ResourceExhausted {
+		t.Error(err)
+	}
+}
+
 func TestPanicIsContained(t *testing.T) {
 	r := newRig(t)
 	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) { panic("boo") }
@@ -151,9 +196,9 @@ func TestSlowLog(t *testing.T) {
 	}
 	_, _ = r.Get(t.Context(), &serverpb.GetRequest{})
 	wantLines(t, r.log, []string{
-		`level=WARN msg="slow request" op=Get code=OK took=T key="\"key\"" request_bytes=5 response_bytes=7`,
-		`level=WARN msg="slow request" op=Get code=OK took=T key="\"a key that is lo\"..." request_bytes=44 response_bytes=46`,
-		`level=WARN msg="slow request" op=Get code=InvalidArgument took=T key="\"\"" request_bytes=0 response_bytes=0`,
+		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s key="\"key\"" request_bytes=5 response_bytes=7`,
+		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s key="\"a key that is lo\"..." request_bytes=44 response_bytes=46`,
+		`level=WARN msg="slow request" op=Get code=InvalidArgument took=T waited=0s wrote=0s read=0s key="\"\"" request_bytes=0 response_bytes=0`,
 	})
 }
 
@@ -175,7 +220,7 @@ func TestAuditLog(t *testing.T) {
 	wantCode(t, err, codes.FailedPrecondition, "not now")
 	_, _ = node.ResumeWrites(t.Context(), &emptypb.Empty{}) // not audited here
 	wantLines(t, r.audit, []string{
-		`level=INFO msg=audit op=PauseWrites peer=ADDR request="" code=FailedPrecondition error="rpc error: code = FailedPrecondition desc = not now"`,
+		`level=INFO msg=audit op=PauseWrites peer=ADDR request="" code=FailedPrecondition error="not now"`,
 	})
 	wantLines(t, r.log, nil)
 }

@@ -1,6 +1,10 @@
 // Package server assembles the gRPC server of a node: limits, metrics, slow and
 // audit logs, error mapping, health, reflection and drain. It knows no role:
 // the services are handed to it.
+//
+// Health is that of the node as a whole: every service has the same, and it is
+// SERVING as long as reads are served, since that is what a balancer decides
+// by. Whether mutations are admitted, too, is told by their errors.
 package server
 
 import (
@@ -9,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,7 +36,15 @@ type Options struct {
 	// MaxMessageSize bounds a request, in bytes.
 	MaxMessageSize int
 	// MaxInFlight bounds the unary requests under way, MaxStreams the streams.
+	// Health checks pass both and count for neither.
 	MaxInFlight, MaxStreams int
+	// MaxMemory bounds, in bytes, what bulky requests hold at once, each being
+	// taken for one of MaxMessageSize; one at a time is always let in. 0 is no
+	// bound.
+	MaxMemory int64
+	// Bulky tells by its full method whether a call may hold as much as a whole
+	// message, in its request or its response.
+	Bulky func(method string) bool
 	// SlowThreshold is the duration from which a request is logged; 0 logs
 	// none.
 	SlowThreshold time.Duration
@@ -53,9 +66,10 @@ type Server struct {
 	health *health.Server
 	calls  *calls
 	// drained ends the streams that would not end by themselves.
-	drained chan struct{}
-	drain   sync.Once
-	serving atomic.Bool
+	drained  chan struct{}
+	drain    sync.Once
+	serving  atomic.Bool
+	draining atomic.Bool
 }
 
 // keepaliveInterval is how long a connection may be silent before it is
@@ -89,9 +103,12 @@ func Listen(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen-addr %s is no address of this machine; use one that is, or 0.0.0.0 for all", addr)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("listen-addr %s needs privileges that this user does not have; choose a port above 1023", addr)
-	default:
-		return nil, fmt.Errorf("listen-addr %s: %w", addr, err)
 	}
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) && !strings.Contains(lookup.Name, "/") { // tcp/x is a port
+		return nil, fmt.Errorf("listen-addr %s: the host %q cannot be resolved (%s); write an address of this machine, or 0.0.0.0 for all", addr, lookup.Name, lookup.Err)
+	}
+	return nil, fmt.Errorf("listen-addr %s: %w; write an address of this machine with a free port", addr, err)
 }
 
 // New assembles the server; nothing is served until Run.
@@ -129,13 +146,16 @@ func New(opts Options) *Server {
 // sendLimit leaves room for one greatest value with what goes around it.
 func sendLimit(maxMessage int) int { return maxMessage + 64<<10 }
 
-// SetServing tells health checks whether the node serves.
+// SetServing tells health checks whether the node serves. Telling the same again
+// costs nothing. Once the server drains, it does not serve whatever is told.
 func (s *Server) SetServing(serving bool) {
+	if s.serving.Swap(serving) == serving {
+		return
+	}
 	status := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {
 		status = healthpb.HealthCheckResponse_SERVING
 	}
-	s.serving.Store(serving)
 	s.health.SetServingStatus("", status)
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, status)
@@ -143,7 +163,7 @@ func (s *Server) SetServing(serving bool) {
 }
 
 // Serving tells what health checks are told.
-func (s *Server) Serving() bool { return s.serving.Load() }
+func (s *Server) Serving() bool { return s.serving.Load() && !s.draining.Load() }
 
 // Run serves until ctx ends, then drains: health says NOT_SERVING, new requests
 // are turned away, those under way are finished within DrainTimeout.
@@ -169,7 +189,7 @@ func (s *Server) Run(ctx context.Context) error {
 // Close drains and stops the server. It is idempotent.
 func (s *Server) Close() {
 	s.drain.Do(func() {
-		s.serving.Store(false)
+		s.draining.Store(true)
 		s.health.Shutdown()
 		close(s.drained)
 		force := time.AfterFunc(s.opts.DrainTimeout, s.grpc.Stop)

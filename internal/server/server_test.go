@@ -232,9 +232,9 @@ func TestListen(t *testing.T) {
 	for addr, want := range map[string]string{
 		addr:              "listen-addr " + addr + " is taken by another process; stop it or choose another port",
 		"192.0.2.1:8080":  "listen-addr 192.0.2.1:8080 is no address of this machine; use one that is, or 0.0.0.0 for all",
-		"127.0.0.1":       "listen-addr 127.0.0.1: listen tcp: address 127.0.0.1: missing port in address",
-		"127.0.0.1:x":     "listen-addr 127.0.0.1:x: listen tcp: lookup tcp/x: unknown port",
-		"127.0.0.1:99999": "listen-addr 127.0.0.1:99999: listen tcp: address 99999: invalid port",
+		"127.0.0.1":       "listen-addr 127.0.0.1: listen tcp: address 127.0.0.1: missing port in address; write an address of this machine with a free port",
+		"127.0.0.1:x":     "listen-addr 127.0.0.1:x: listen tcp: lookup tcp/x: unknown port; write an address of this machine with a free port",
+		"127.0.0.1:99999": "listen-addr 127.0.0.1:99999: listen tcp: address 99999: invalid port; write an address of this machine with a free port",
 	} {
 		l, err := Listen(addr)
 		if err == nil {
