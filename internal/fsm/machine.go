@@ -236,6 +236,19 @@ func (m *Machine) failure() error {
 	return nil
 }
 
+// Flush writes what the engine holds in memtables into files, where it knows how
+// to. It may run concurrently with Apply.
+func (m *Machine) Flush() error {
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if f, ok := m.engine.(storage.Flusher); ok {
+		return f.Flush()
+	}
+	return nil
+}
+
 // Checkpoint writes a copy of the present state into dir; see storage.Engine.
 // It may run concurrently with Apply.
 func (m *Machine) Checkpoint(dir string) error {

@@ -108,12 +108,8 @@ func (c *core) openMachine(load func(storage.Engine) (*fsm.Machine, error)) (*fs
 	return m, nil
 }
 
-// owed is what the engine has yet to write by itself: the memtables, and about as
-// much again where it merges them with what is there.
-func (c *core) owed() uint64 {
-	s := c.machine.Load().Stats()
-	return s.MemtableBytes + min(s.DiskBytes, 2*s.MemtableBytes)
-}
+// owed is what the engine has yet to write by itself: the memtables.
+func (c *core) owed() uint64 { return c.machine.Load().Stats().MemtableBytes }
 
 // start tells whether Run may go on.
 func (c *core) start() bool {

@@ -64,6 +64,7 @@ func (l *Local) Run(ctx context.Context) error {
 	defer stop()
 	wg.Go(func() { l.expireLoop(loops, l.Propose) })
 	wg.Go(func() { l.trimLoop(loops, l.fail) })
+	wg.Go(func() { l.relieveLoop(loops) })
 	c := committer{local: l}
 	for {
 		select {

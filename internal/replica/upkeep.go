@@ -79,6 +79,29 @@ func (c *core) trimLoop(ctx context.Context, fail func(error)) {
 	})
 }
 
+const (
+	relieveInterval = time.Second
+	// relieveFrom is how much of memtables is worth writing to get their log's
+	// room back.
+	relieveFrom = 4 << 20
+)
+
+// relieveLoop has memtables written when the disk becomes full: their log is
+// removed then, and what was held back for them may be used.
+func (c *core) relieveLoop(ctx context.Context) {
+	every(ctx, relieveInterval, func() bool {
+		owed, disk := c.owed(), c.opts.Guard.Usage()
+		// Half of the reserve is for this.
+		if !c.opts.Guard.Low() || owed < relieveFrom || c.refusal() != nil || disk.Free < owed+disk.Reserve/2 {
+			return false
+		}
+		if err := c.machine.Load().Flush(); err != nil && !errors.Is(err, fsm.ErrClosed) {
+			c.opts.Log.Warn("cannot write memtables on a disk that is nearly full", "vbucket", c.opts.VBucket, "error", err)
+		}
+		return false
+	})
+}
+
 // every calls step at each interval until ctx ends, and again at once while
 // step says that there is more to do.
 func every(ctx context.Context, interval time.Duration, step func() bool) {

@@ -90,6 +90,12 @@ type Engine interface {
 	Close() error
 }
 
+// Flusher is an Engine that can be told to write its memtables into files, which
+// frees the room that their log takes.
+type Flusher interface {
+	Flush() error
+}
+
 // View is a pinned, consistent state.
 type View interface {
 	Reader

@@ -119,7 +119,8 @@ func (g *Guard) Run(ctx context.Context) {
 
 // Admit takes n bytes off the budget, or returns an error that wraps
 // storage.ErrNoSpace. Writes that free space in the end, deletes that is, may
-// go halfway into the reserve.
+// go halfway into the reserve, though not below what the engine needs, and into
+// half of what is for earlier writes.
 func (g *Guard) Admit(n int, frees bool) error {
 	if g == nil {
 		return nil
@@ -127,7 +128,8 @@ func (g *Guard) Admit(n int, frees bool) error {
 	limit := int64(0)
 	if frees {
 		reserve := g.reserve.Load()
-		limit = -int64(min(reserve/2, reserve-min(reserve, g.minimum.Load()))) / amplification
+		spare := min(reserve/2, reserve-min(reserve, g.minimum.Load()))
+		limit = -int64(spare+g.owed.Load()/2) / amplification
 	}
 	if g.budget.Add(-int64(n)) >= limit {
 		return nil

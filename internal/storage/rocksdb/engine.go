@@ -103,6 +103,18 @@ func (e *Engine) written(s C.dkv_status) error {
 	return err
 }
 
+// Flush implements storage.Flusher.
+func (e *Engine) Flush() error {
+	if err := e.writable(); err != nil {
+		return err
+	}
+	s := C.dkv_flush(e.native)
+	if err := statusError(s.code, s.message); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
 // Compact implements storage.Engine.
 func (e *Engine) Compact() error {
 	if err := e.writable(); err != nil {

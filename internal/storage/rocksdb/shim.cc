@@ -349,6 +349,10 @@ dkv_status dkv_verify(dkv_db* db) {
   return Result(db->db->VerifyChecksum(read));
 }
 
+dkv_status dkv_flush(dkv_db* db) {
+  return Result(db->db->Flush(rocksdb::FlushOptions(), db->cfs));
+}
+
 dkv_status dkv_compact(dkv_db* db) {
   rocksdb::CompactRangeOptions options;
   options.exclusive_manual_compaction = false;

@@ -58,6 +58,8 @@ void dkv_snapshot_free(dkv_db* db, dkv_snapshot* snapshot);
 dkv_status dkv_checkpoint(dkv_db* db, const char* dir);
 // dkv_verify reads every block of every sorted file and compares its checksum.
 dkv_status dkv_verify(dkv_db* db);
+// dkv_flush writes the memtables into files.
+dkv_status dkv_flush(dkv_db* db);
 // dkv_compact flushes and compacts every column family.
 dkv_status dkv_compact(dkv_db* db);
 
