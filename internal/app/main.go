@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/dkvdb/dkv/internal/config"
@@ -67,13 +66,6 @@ func Main(ctx context.Context, p Process) int {
 	return exitOK
 }
 
-// heapFloor is memory that is reserved and never touched, so that it costs
-// address space only. It counts as heap: the collector, which otherwise would
-// run every few megabytes of garbage on a node whose data is outside Go's heap,
-// runs when as much again has come together. Unlike a greater GOGC it adds the
-// same to a heap of any size.
-const heapFloor = 64 << 20
-
 func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	cfg := inv.Config
 	level := new(slog.LevelVar)
@@ -88,8 +80,7 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
-	ballast := make([]byte, heapFloor)
-	defer runtime.KeepAlive(ballast)
+	defer tuneCollector(cfg)()
 	n, err := newNode(ctx, cfg, log)
 	if err != nil {
 		return err // one line, which a log would only bury

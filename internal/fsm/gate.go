@@ -3,7 +3,6 @@ package fsm
 import (
 	"math"
 	"sync/atomic"
-	"time"
 )
 
 // gate lets readers in until it is closed, and lets the closer wait until all
@@ -49,17 +48,11 @@ func (g *gate) open() bool { return g.inside.Load() >= 0 }
 
 // close turns away new readers and waits for those inside. It may be called
 // again.
-func (g *gate) close() { g.closeWhile(nil) }
+func (g *gate) close() { g.tryClose(nil) }
 
-// tryClose is close for at most as long as patience; after that it lets readers
-// in again and returns false.
-func (g *gate) tryClose(patience time.Duration) bool {
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	return g.closeWhile(t.C)
-}
-
-func (g *gate) closeWhile(expired <-chan time.Time) bool {
+// tryClose is close until giveUp is done; after that it lets readers in again and
+// returns false.
+func (g *gate) tryClose(giveUp <-chan struct{}) bool {
 	g.closer <- struct{}{}
 	defer func() { <-g.closer }()
 	if g.closed {
@@ -71,7 +64,7 @@ func (g *gate) closeWhile(expired <-chan time.Time) bool {
 	for g.inside.Load() != -closedMark {
 		select {
 		case <-g.left:
-		case <-expired:
+		case <-giveUp:
 			g.inside.Add(closedMark)
 			return false
 		}

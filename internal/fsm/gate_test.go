@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -66,8 +67,13 @@ func TestGateGivesUp(t *testing.T) {
 		if !g.enter() || !g.open() {
 			t.Fatal("an open gate lets nobody in")
 		}
+		second := func() <-chan struct{} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			t.Cleanup(cancel)
+			return ctx.Done()
+		}
 		begin := time.Now()
-		if g.tryClose(time.Second) || time.Since(begin) != time.Second {
+		if g.tryClose(second()) || time.Since(begin) != time.Second {
 			t.Fatalf("closed after %v with one inside", time.Since(begin))
 		}
 		if !g.enter() || !g.open() {
@@ -79,10 +85,10 @@ func TestGateGivesUp(t *testing.T) {
 			g.leave()
 		}()
 		begin = time.Now()
-		if !g.tryClose(time.Second) || time.Since(begin) != time.Second/2 {
+		if !g.tryClose(second()) || time.Since(begin) != time.Second/2 {
 			t.Fatalf("not closed with nobody inside; %v passed", time.Since(begin))
 		}
-		if g.enter() || g.open() || !g.tryClose(0) {
+		if g.enter() || g.open() || !g.tryClose(nil) {
 			t.Error("a closed gate lets in")
 		}
 	})

@@ -6,13 +6,13 @@
 package fsm
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -263,10 +263,10 @@ func (m *Machine) Checkpoint(dir string) error {
 // nor being closed.
 func (m *Machine) Readable() bool { return m.gate.open() }
 
-// TryClose is Close, unless reads are still under way when patience is over: then
-// the machine stays open and the result is false.
-func (m *Machine) TryClose(patience time.Duration) (bool, error) {
-	if !m.gate.tryClose(patience) {
+// TryClose is Close, unless reads are still under way when ctx is done: then the
+// machine stays open and the result is false.
+func (m *Machine) TryClose(ctx context.Context) (bool, error) {
+	if !m.gate.tryClose(ctx.Done()) {
 		return false, nil
 	}
 	return true, m.engine.Close()

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -61,7 +62,9 @@ func (l *Local) reopen() error {
 			return err
 		}
 	}
-	closed, err := old.TryClose(reopenPatience)
+	patience, done := context.WithTimeout(context.Background(), reopenPatience)
+	defer done()
+	closed, err := old.TryClose(patience)
 	if !closed {
 		l.setUnreadable(nil) // wakes whoever was turned away
 		return errStillRead

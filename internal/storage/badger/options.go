@@ -98,6 +98,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// HeapBytes is how much of Go's heap an engine on disk holds at most while it is
+// used: its block cache and two memory tables, one being filled and one being
+// flushed. Tables that are being built come on top.
+func (o Options) HeapBytes() int64 {
+	// Badger makes a memory table's arena larger by the largest batch.
+	return o.withDefaults().BlockCacheBytes + 2*memtableBytes*13/10
+}
+
 // badger translates the options.
 func (o Options) badger() bdg.Options {
 	return bdg.DefaultOptions(o.Dir).

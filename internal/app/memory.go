@@ -1,0 +1,52 @@
+package app
+
+import (
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+)
+
+const (
+	// heapFloor is memory that is reserved and never touched, so that it costs
+	// address space only. It counts as heap: the collector, which otherwise would
+	// run every few megabytes of garbage on a node whose data is outside Go's
+	// heap, runs when as much again has come together. Unlike a greater GOGC it
+	// adds the same to a heap of any size.
+	heapFloor = 64 << 20
+	// workingHeap is room for what is neither cache nor request: tables being
+	// built by Badger, copies being verified, and garbage.
+	workingHeap = 256 << 20
+)
+
+// tuneCollector fits Go's collector to a database: see heapFloor and heapLimit.
+// The result undoes it.
+func tuneCollector(cfg *config.Config) (undo func()) {
+	ballast := make([]byte, heapFloor)
+	before := int64(-1) // changes nothing
+	if os.Getenv("GOMEMLIMIT") == "" {
+		before = debug.SetMemoryLimit(heapLimit(cfg))
+	}
+	return func() {
+		debug.SetMemoryLimit(before)
+		runtime.KeepAlive(ballast)
+	}
+}
+
+// heapLimit is how large Go's heap may become in bytes, garbage included, before
+// the collector runs more often than it would for the live heap alone. It is what
+// the configuration lets the node use, so that a live heap stays well below.
+// Diskless data has no bound, and gets no limit.
+func heapLimit(cfg *config.Config) int64 {
+	if cfg.Storage.Diskless {
+		return math.MaxInt64
+	}
+	limit := int64(heapFloor+workingHeap) + int64(cfg.Limits.MemoryInFlight)
+	if cfg.Storage.Engine == config.Badger {
+		limit += badger.Options{BlockCacheBytes: int64(cfg.Storage.BlockCacheSize)}.HeapBytes()
+	}
+	return limit
+}

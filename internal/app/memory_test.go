@@ -1,0 +1,49 @@
+package app
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/config"
+)
+
+func TestHeapLimit(t *testing.T) {
+	at := func(engine config.Engine, cache config.Size, diskless bool) int64 {
+		cfg := new(config.Config)
+		cfg.Storage.Engine, cfg.Storage.BlockCacheSize, cfg.Storage.Diskless = engine, cache, diskless
+		cfg.Limits.MemoryInFlight = 100 << 20
+		return heapLimit(cfg)
+	}
+	const cache = 1 << 30
+	rocks := at(config.RocksDB, cache, false)
+	if want := int64(heapFloor + workingHeap + 100<<20); rocks != want {
+		t.Errorf("rocksdb, whose cache is outside Go's heap: %d, want %d", rocks, want)
+	}
+	if bdg := at(config.Badger, cache, false); bdg < rocks+cache || bdg > rocks+2*cache {
+		t.Errorf("badger: %d, with a cache of %d", bdg, cache)
+	}
+	if got := at(config.Badger, cache, true); got != math.MaxInt64 {
+		t.Errorf("diskless: %d", got)
+	}
+}
+
+func TestTuneCollector(t *testing.T) {
+	cfg := new(config.Config)
+	cfg.Storage.Engine = config.RocksDB
+	current := func() int64 { return debug.SetMemoryLimit(-1) }
+	before := current()
+	undo := tuneCollector(cfg)
+	if got := current(); got != heapLimit(cfg) {
+		t.Errorf("limit %d, want %d", got, heapLimit(cfg))
+	}
+	undo()
+	if got := current(); got != before {
+		t.Errorf("limit %d afterwards, was %d", got, before)
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	defer tuneCollector(cfg)()
+	if got := current(); got != before {
+		t.Errorf("limit %d although the user has set one", got)
+	}
+}
