@@ -76,12 +76,6 @@ func isUnspecified(host string) bool {
 	return host == "" || err == nil && ip.Unmap().IsUnspecified()
 }
 
-// isLoopback tells whether host is reached from this machine only.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
 // multiScheme is how the field writes a list of addresses as one target.
 const multiScheme = "multi:///"
 
