@@ -29,6 +29,9 @@ const (
 	NotFound
 	// Unimplemented is a request that this node's role never serves.
 	Unimplemented
+	// NotOwner means that another node, or nobody at present, serves mutations
+	// and linearizable reads. The request had no effect here; ask the owner.
+	NotOwner
 )
 
 // Outcome tells what became of a mutation that ended in an error.

@@ -97,6 +97,10 @@ func (c *core) openMachine(load func(storage.Engine) (*fsm.Machine, error)) (*fs
 	if c.opts.Generations != nil {
 		dir = c.opts.Generations.Current()
 	}
+	return c.openAt(dir, load)
+}
+
+func (c *core) openAt(dir string, load func(storage.Engine) (*fsm.Machine, error)) (*fsm.Machine, error) {
 	engine, err := c.opts.Open(dir)
 	if err != nil {
 		return nil, err

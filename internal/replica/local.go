@@ -95,6 +95,12 @@ func (l *Local) Close() error {
 	})
 }
 
+// localOwner owns the log of one.
+const localOwner = 1
+
+// Owner implements Replica.
+func (l *Local) Owner() Owner { return Owner{Self: true, ID: localOwner} }
+
 // do runs f between two groups of proposals, so that nothing is applied
 // meanwhile.
 func (l *Local) do(ctx context.Context, f func() error) error {

@@ -75,7 +75,7 @@ func (c *core) awaitReadable(ctx context.Context, m *fsm.Machine) error {
 // nothing.
 func (c *core) Readable() bool {
 	switch c.State() {
-	case Starting, Closed:
+	case Starting, Removed, Closed:
 		return false
 	}
 	c.mu.Lock()

@@ -6,6 +6,7 @@ package replica
 
 import (
 	"context"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -39,8 +40,21 @@ type Replica interface {
 	// keep the old state.
 	Restore(ctx context.Context, dir string) error
 
+	// Owner tells who serves mutations and linearizable reads, which are a
+	// kv.NotOwner elsewhere. It is cheap, and may be late.
+	Owner() Owner
 	// Status reports where the replica stands; it does not wait for anything.
 	Status() Status
+}
+
+// Owner is the node that owns a vBucket's log.
+type Owner struct {
+	// Self tells that it is this one.
+	Self bool
+	// ID is its replica id, and 0 while nobody is known to own the log.
+	ID uint64
+	// Address is where it serves gRPC, host:port; empty while that is unknown.
+	Address string
 }
 
 // View is a pinned state, read as of one moment.
@@ -59,8 +73,12 @@ type View interface {
 // Mode tells what keeps a replica's log.
 type Mode string
 
-// ModeLocal is a log of one: the engine's own.
-const ModeLocal Mode = "local"
+const (
+	// ModeLocal is a log of one: the engine's own.
+	ModeLocal Mode = "local"
+	// ModeRaft is a log that several nodes keep together.
+	ModeRaft Mode = "raft"
+)
 
 // State tells what a replica is doing.
 type State string
@@ -74,6 +92,8 @@ const (
 	Restoring State = "restoring"
 	// Failed refuses mutations after a storage error.
 	Failed State = "failed"
+	// Removed is the state of a replica that its log has put out.
+	Removed State = "removed"
 	// Closed is final.
 	Closed State = "closed"
 )
@@ -85,9 +105,14 @@ type Status struct {
 	State    State
 	IsLeader bool
 	Term     uint64
+	// Owner is who serves mutations and linearizable reads.
+	Owner Owner
 	// Commit and Applied are the last indexes that are decided and visible.
 	Commit  kv.Index
 	Applied kv.Index
+	// Age is how long ago the state was last known to be the newest; 0 where
+	// the log is this node's.
+	Age time.Duration
 	// Paused tells that an operator has stopped mutations.
 	Paused bool
 	// ReadOnly says why mutations are refused at present, for any reason;

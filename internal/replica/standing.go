@@ -20,6 +20,7 @@ type standing struct {
 
 var (
 	errRestoring = kv.Errorf(kv.Unavailable, "a restore is under way; retry when it is done")
+	errRemoved   = kv.Errorf(kv.Precondition, "this node was removed from the cluster; ask another one")
 	errClosed    = kv.Errorf(kv.Unavailable, "%w", errQueueClosed)
 )
 
@@ -32,6 +33,8 @@ func newStanding(s State, err error) *standing {
 		st.refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart, or restore a backup", err)
 	case s == Restoring:
 		st.refusal = errRestoring
+	case s == Removed:
+		st.refusal = errRemoved
 	case s == Closed:
 		st.refusal = errClosed
 	}
@@ -78,6 +81,7 @@ func (l *Local) Status() Status {
 	s := l.status()
 	s.Mode = ModeLocal
 	s.IsLeader = s.State != Closed
+	s.Owner = l.Owner()
 	return s
 }
 

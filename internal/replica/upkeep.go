@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -46,7 +47,7 @@ func (c *core) expireLoop(ctx context.Context, propose func(context.Context, *co
 			return false
 		}
 		if _, err := propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && kv.KindOf(err) != kv.NotOwner {
 				report(err)
 			}
 			return false

@@ -74,13 +74,19 @@ func (g *Guard) AtLeast(bytes uint64) {
 	}
 }
 
-// Owes makes the guard count what an engine will still write of what it has
-// taken already: memtables, and merging them into files.
+// Owes makes the guard count what one more engine will still write of what it
+// has taken already: memtables, and merging them into files. It is called while
+// the engines are being opened, not by two at once.
 func (g *Guard) Owes(bytes func() uint64) {
-	if g != nil {
-		g.owes.Store(&bytes)
-		_ = g.look()
+	if g == nil {
+		return
 	}
+	if others := g.owes.Load(); others != nil {
+		one := bytes
+		bytes = func() uint64 { return (*others)() + one() }
+	}
+	g.owes.Store(&bytes)
+	_ = g.look()
 }
 
 // look refreshes the budget. Where the file system does not answer, the old

@@ -1,0 +1,26 @@
+package kv
+
+// ErrorDomain and the reasons are how the outcome of a mutation is told to
+// programs: in a google.rpc.ErrorInfo among the details of a gRPC status.
+const (
+	ErrorDomain = "dkv"
+
+	// ReasonNotApplied is that of an error whose outcome is NotApplied.
+	ReasonNotApplied = "NOT_APPLIED"
+	// ReasonUnknown is that of an error whose outcome is Unknown.
+	ReasonUnknown = "OUTCOME_UNKNOWN"
+	// ReasonNotOwner is that of a NotOwner error, which is not applied either.
+	ReasonNotOwner = "NOT_OWNER"
+)
+
+// Reason is what an ErrorInfo says of e.
+func (e *Error) Reason() string {
+	switch {
+	case e.Outcome != NotApplied:
+		return ReasonUnknown
+	case e.Kind == NotOwner:
+		return ReasonNotOwner
+	default:
+		return ReasonNotApplied
+	}
+}

@@ -1,0 +1,186 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+)
+
+// HostOptions are what a Host is made of.
+type HostOptions struct {
+	// Dir keeps the Raft log and what is received of snapshots; LogDir, where it
+	// is given, the log's own write-ahead part.
+	Dir, LogDir string
+	// Address is the host:port at which the other members reach this one.
+	Address string
+	// Deployment keeps clusters apart: only hosts with the same one talk to each
+	// other.
+	Deployment uint64
+	Timing     Timing
+	// ConfirmReads asks a majority for every linearizable read, instead of
+	// answering under the lease.
+	ConfirmReads bool
+	// TLS secures what hosts say to each other; nil leaves it in the clear.
+	TLS *HostTLS
+	Log *slog.Logger
+}
+
+// HostTLS names the PEM files by which hosts prove to each other who they are.
+type HostTLS struct{ CAFile, CertFile, KeyFile string }
+
+// Timing says how fast a cluster notices that a leader is gone. It must be the
+// same on all members.
+type Timing struct {
+	// RTT is the unit of the two others: above the network's round trip.
+	RTT time.Duration
+	// Election is after how many RTTs without a leader one is elected, Heartbeat
+	// after how many a leader says that it is there.
+	Election, Heartbeat uint64
+	// Lease is how long a leader may answer reads after a majority has last
+	// confirmed it, and how long a new one waits before it serves. It is below
+	// the election's time.
+	Lease time.Duration
+}
+
+// leaseLength is how long this member's leases last.
+func (o *HostOptions) leaseLength() time.Duration {
+	if o.ConfirmReads {
+		return 0
+	}
+	return o.Timing.Lease
+}
+
+// LAN and WAN are the timings for members in one data centre, and in several.
+func LAN() Timing {
+	return Timing{RTT: 50 * time.Millisecond, Election: 20, Heartbeat: 2, Lease: 400 * time.Millisecond}
+}
+
+// WAN is the timing for members in several data centres.
+func WAN() Timing {
+	return Timing{RTT: 100 * time.Millisecond, Election: 50, Heartbeat: 5, Lease: 2 * time.Second}
+}
+
+// Host is the part of a process that its Raft replicas share: the port, the
+// log's storage and the workers.
+type Host struct {
+	opts HostOptions
+	// closing keeps the NodeHost open while a call into it is under way: it
+	// clears what calls use.
+	closing sync.RWMutex
+	closed  bool
+	nh      *dragonboat.NodeHost
+	rafts   sync.Map // shard -> *Raft
+}
+
+// errHostClosed is the error of a call that comes after Close.
+var errHostClosed = errors.New("the node is shutting down")
+
+// settingsFiles would change, silently, what Dragonboat has compiled in, the
+// layout of its log among it.
+var settingsFiles = []string{"dragonboat-soft-settings.json", "dragonboat-hard-settings.json"}
+
+// OpenHost opens the log's storage and begins to listen.
+func OpenHost(opts HostOptions) (*Host, error) {
+	for _, name := range settingsFiles {
+		if _, err := os.Stat(name); err == nil {
+			return nil, fmt.Errorf("%s in the working directory changes how the Raft log works; remove it or start elsewhere", name)
+		}
+	}
+	layout, err := loadLayout(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	logTo(opts.Log)
+	h := &Host{opts: opts}
+	if h.nh, err = dragonboat.NewNodeHost(h.config(layout)); err != nil {
+		return nil, fmt.Errorf("raft on %s: %w", opts.Address, err)
+	}
+	return h, nil
+}
+
+func (h *Host) config(layout raftLayout) config.NodeHostConfig {
+	logDB := config.GetTinyMemLogDBConfig()
+	logDB.Shards = layout.LogShards
+	c := config.NodeHostConfig{
+		DeploymentID:        h.opts.Deployment,
+		NodeHostDir:         h.opts.Dir,
+		WALDir:              h.opts.LogDir,
+		RTTMillisecond:      uint64(h.opts.Timing.RTT.Milliseconds()),
+		RaftAddress:         h.opts.Address,
+		RaftEventListener:   h,
+		SystemEventListener: hostEvents{h},
+		Expert: config.ExpertConfig{
+			LogDB: logDB,
+			Engine: config.EngineConfig{
+				ExecShards: layout.Workers, CommitShards: layout.Workers, ApplyShards: layout.Workers,
+				SnapshotShards: 4, CloseShards: 4,
+			},
+		},
+	}
+	if tls := h.opts.TLS; tls != nil {
+		c.MutualTLS, c.CAFile, c.CertFile, c.KeyFile = true, tls.CAFile, tls.CertFile, tls.KeyFile
+	}
+	return c
+}
+
+// use calls f with the NodeHost, unless it is closed. f must not wait.
+func (h *Host) use(f func(nh *dragonboat.NodeHost) error) error {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
+	if h.closed {
+		return errHostClosed
+	}
+	return f(h.nh)
+}
+
+// Close stops what replicas still run and closes the log. It is idempotent.
+func (h *Host) Close() error {
+	h.closing.Lock()
+	defer h.closing.Unlock()
+	if !h.closed {
+		h.closed = true
+		h.nh.Close()
+	}
+	return nil
+}
+
+// LeaderUpdated implements raftio.IRaftEventListener: a hint, since the news may
+// be old by the time that it comes.
+func (h *Host) LeaderUpdated(info raftio.LeaderInfo) {
+	if r, ok := h.rafts.Load(info.ShardID); ok {
+		r.(*Raft).leaderUpdated(info)
+	}
+}
+
+// HasLog tells whether dir holds a Raft log.
+func HasLog(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	_, err = os.Stat(filepath.Join(dir, layoutFile))
+	switch {
+	case err == nil:
+		return true, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return false, err
+	}
+	_, err = f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,175 @@
+package lease
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Keeper owns one vBucket's epochs on behalf of this process. Its methods are
+// safe for concurrent use. It calls the Group and the Clock with no lock held.
+type Keeper struct {
+	group Group
+	o     Options
+
+	// grant is the lease; nil for none. It is of the active tenure.
+	grant atomic.Pointer[grant]
+	// active is the epoch in which this process serves; nil for none.
+	active atomic.Pointer[tenure]
+	// wanted tells that somebody has asked for a lease since the last renewal.
+	wanted atomic.Bool
+	counts counts
+
+	// wake holds a token when there is something for Run to look at.
+	wake chan struct{}
+
+	mu sync.Mutex
+	// changed is closed and replaced whenever active, held or state is.
+	changed chan struct{}
+	// waiting is the epoch whose wait-out is under way; nil for none.
+	waiting *tenure
+	// lastActive is the last epoch that this process has activated.
+	lastActive kv.Index
+	// held counts the hand-overs under way.
+	held  int
+	state state
+
+	// life ends with Run; rounds run under it.
+	life context.Context
+	// next is the ReadIndex that has not begun yet; nil for none.
+	next    *round
+	running int
+	// background counts goroutines that Run waits for.
+	background sync.WaitGroup
+}
+
+// state is where Run stands.
+type state uint8
+
+const (
+	fresh state = iota
+	running
+	ended
+)
+
+// tenure is an epoch that was activated. One is never activated again.
+type tenure struct {
+	epoch kv.Index
+	term  uint64
+}
+
+// grant is a lease: the tenure's until a reading of the clock.
+type grant struct {
+	tenure *tenure
+	until  time.Duration
+}
+
+// New returns a Keeper that does nothing until Run.
+func New(g Group, o Options) *Keeper {
+	o.setDefaults()
+	return &Keeper{group: g, o: o, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// LeaderChanged says that it is worth looking at Leader again. It does not block.
+func (k *Keeper) LeaderChanged() { k.poke() }
+
+func (k *Keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// announce tells those who wait for a change that there is one; mu is held.
+func (k *Keeper) announce() {
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+// revoke ends t, and its lease first: no reader that looks at either again will
+// find it. A nil t stands for whatever is active.
+func (k *Keeper) revoke(t *tenure) *tenure {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	current := k.active.Load()
+	if current == nil || t != nil && current != t {
+		return nil
+	}
+	k.grant.Store(nil)
+	k.active.Store(nil)
+	k.announce()
+	return current
+}
+
+// extend lets t's lease run until the given reading of the clock, unless t has
+// been revoked.
+func (k *Keeper) extend(t *tenure, until time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.active.Load() != t {
+		return
+	}
+	if g := k.grant.Load(); g != nil && g.until >= until {
+		return
+	}
+	k.grant.Store(&grant{tenure: t, until: until})
+}
+
+// lapse forgets a lease that has run out, so that readers need no clock to see
+// that there is none.
+func (k *Keeper) lapse() {
+	if g := k.grant.Load(); g != nil && k.o.Clock.Now() >= g.until {
+		k.grant.CompareAndSwap(g, nil)
+	}
+}
+
+// Epoch returns the epoch to propose a mutation in. While this process takes the
+// vBucket over, or hands it over, it waits. ErrNotOwner: another one should be
+// asked. The error of a context that has ended says that nothing was proposed.
+func (k *Keeper) Epoch(ctx context.Context) (kv.Index, error) {
+	t, err := k.tenure(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return t.epoch, nil
+}
+
+// tenure waits for the active one.
+func (k *Keeper) tenure(ctx context.Context) (*tenure, error) {
+	for {
+		k.mu.Lock()
+		changed, st := k.changed, k.state
+		t := k.active.Load()
+		k.mu.Unlock()
+		if st == ended {
+			return nil, ErrClosed
+		}
+		term, self := k.group.Leader()
+		switch {
+		case !self:
+			k.poke()
+			return nil, ErrNotOwner
+		case t != nil && t.term == term:
+			return t, nil
+		case t != nil:
+			k.poke()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, kv.Errorf(kv.Unavailable, "this node is taking the vBucket over and does not serve it yet; try again: %w", ctx.Err())
+		}
+	}
+}
+
+// Fenced says that a mutation proposed in that epoch came back Fenced: the
+// epoch, if it is still this process's, is over.
+func (k *Keeper) Fenced(epoch kv.Index) {
+	if t := k.active.Load(); t != nil && t.epoch == epoch {
+		k.revoke(t)
+	}
+	k.poke()
+}

@@ -1,0 +1,137 @@
+// Package lease decides which process may serve a vBucket's writes and
+// linearizable reads: the owner of the state machine's epoch, who reads without
+// asking anybody as long as its lease runs. DESIGN.md has the rules and the
+// argument for them. The package knows neither the Raft engine nor the network
+// nor the state machine; it drives a Group.
+package lease
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Group is a vBucket's Raft group as its local replica sees it. Its methods are
+// safe for concurrent use, and those with a context return soon after it ends.
+type Group interface {
+	// Leader returns the last Raft term in which this replica knows of a
+	// leader, and whether that is itself. It may be late, but not behind the
+	// local state: once an entry of a later term is applied here, or a ReadIndex
+	// was answered by another replica, it no longer says (term, true).
+	Leader() (term uint64, self bool)
+	// Begin proposes a BeginEpoch of this replica's and waits until it is
+	// applied here. now is the epoch that stands behind it, previous the one
+	// before it; accepted tells whether now is the caller's. After an error the
+	// outcome is unknown.
+	Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error)
+	// End proposes the end of an epoch and waits until that is applied here. An
+	// epoch that has been replaced is an error.
+	End(ctx context.Context, epoch kv.Index) error
+	// ReadIndex has the leader confirm, by a quorum that is asked after the call,
+	// that it is the leader, and returns when everything that was committed then
+	// is applied here.
+	ReadIndex(ctx context.Context) error
+}
+
+// ErrNotOwner means that another replica owns the vBucket, or soon will: ask the
+// leader. Nothing was done.
+var ErrNotOwner error = kv.Errorf(kv.Unavailable, "this node does not own the vBucket at present; ask the leader")
+
+// ErrClosed means that Run has ended.
+var ErrClosed error = kv.Errorf(kv.Unavailable, "the replica is being closed; ask another node")
+
+// Defaults of Options.
+const (
+	DefaultDrift   = 0.10
+	DefaultTimeout = time.Second
+	DefaultPoll    = 100 * time.Millisecond
+)
+
+// Options says how a Keeper behaves.
+type Options struct {
+	// Length is how long a lease lasts from the start of the ReadIndex that
+	// confirmed it. Zero takes no leases: every read asks the quorum.
+	Length time.Duration
+	// Longest bounds the Length of every process that may own the vBucket, of
+	// other settings and of other releases as well; wait-outs are measured by
+	// it. It is the only thing that nodes have to agree on. A Longest below
+	// Length stands for Length.
+	Longest time.Duration
+	// Renew is how often a lease is renewed while there is demand; the default is
+	// a quarter of Length.
+	Renew time.Duration
+	// Drift bounds how much faster one node's clock may run than another's: 0.1
+	// allows ten per cent. Zero stands for DefaultDrift.
+	Drift float64
+	// Timeout bounds each call of the Group that no caller waits for alone.
+	// Zero stands for DefaultTimeout.
+	Timeout time.Duration
+	// Poll is how often the leader is looked up even without LeaderChanged. Zero
+	// stands for DefaultPoll.
+	Poll time.Duration
+	// Nonce tells this process from all that were or will be the same replica:
+	// random at every start.
+	Nonce uint64
+	// Clock defaults to SystemClock.
+	Clock Clock
+	// Log defaults to none.
+	Log *slog.Logger
+
+	// rules are switched off by tests, to see what they are there for.
+	rules rules
+}
+
+func (o *Options) setDefaults() {
+	if o.Longest < o.Length {
+		o.Longest = o.Length
+	}
+	if o.Renew <= 0 {
+		o.Renew = o.Length / 4
+	}
+	if o.Drift <= 0 {
+		o.Drift = DefaultDrift
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Poll <= 0 {
+		o.Poll = DefaultPoll
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock{}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// waitOut is the time in which every lease of before has ended, by the clock of
+// whoever waits.
+func (o *Options) waitOut() time.Duration {
+	switch {
+	case o.rules.shortWaitOut:
+		return o.Longest / 2
+	case o.rules.waitAlone:
+		return o.Longest
+	}
+	return o.Longest + time.Duration(float64(o.Longest)*o.Drift)
+}
+
+// rules names what a test may take away. The zero value keeps everything.
+type rules struct {
+	noWaitOut          bool // activate as soon as BEGIN is applied
+	shortWaitOut       bool // wait for half a lease
+	waitAlone          bool // wait without allowance for drift
+	noRecheck          bool // a lease is looked at before the view only
+	noRecheckConfirmed bool // and so is a confirmation
+	readWhileWaiting   bool // ReadIndex serves reads during the wait-out
+	leaseFromEnd       bool // a lease is measured from the end of ReadIndex
+	noLeaderCheck      bool // whoever answers ReadIndex will do
+	endFirst           bool // END is proposed before the lease is revoked
+	endUnused          bool // END is proposed for an epoch that was never active
+	trustOwner         bool // no earlier epoch of this replica's needs a wait-out
+	joinRunning        bool // a reader joins a ReadIndex that has begun before
+}

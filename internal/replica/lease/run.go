@@ -1,0 +1,152 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+)
+
+// Run looks after the epoch and its lease until ctx ends, and returns ctx's
+// error; everything that waits is then told ErrClosed, and nothing of the Keeper
+// is left behind. It runs once.
+func (k *Keeper) Run(ctx context.Context) error {
+	life, cancel := context.WithCancel(ctx)
+	k.mu.Lock()
+	if k.state != fresh {
+		k.mu.Unlock()
+		cancel()
+		return ErrClosed
+	}
+	k.state, k.life = running, life
+	k.announce()
+	k.mu.Unlock()
+	for ctx.Err() == nil {
+		k.step(life)
+	}
+	cancel()
+	k.revoke(nil)
+	k.mu.Lock()
+	k.state = ended
+	k.announce()
+	k.mu.Unlock()
+	k.background.Wait()
+	return ctx.Err()
+}
+
+// step does what is to be done at present and waits for more.
+func (k *Keeper) step(ctx context.Context) {
+	pause := k.o.Poll
+	term, self := k.group.Leader()
+	t := k.active.Load()
+	switch {
+	case !self:
+		k.revoke(nil)
+	case t == nil || t.term != term:
+		k.revoke(nil)
+		if k.activate(ctx, term) {
+			return
+		}
+	case k.o.Length > 0:
+		if k.wanted.Swap(false) {
+			k.renew(ctx)
+		}
+		k.lapse()
+		pause = min(pause, k.o.Renew)
+	}
+	k.sleep(ctx, pause)
+}
+
+// sleep waits for d, or until it is woken.
+func (k *Keeper) sleep(ctx context.Context, d time.Duration) {
+	timer, stop := k.o.Clock.NewTimer(d)
+	defer stop()
+	select {
+	case <-timer:
+	case <-k.wake:
+	case <-ctx.Done():
+	}
+}
+
+// activate makes this process the owner, the leader of the given term. It tells
+// whether it worked.
+func (k *Keeper) activate(ctx context.Context, term uint64) bool {
+	if k.isHeld() {
+		return false
+	}
+	// Whoever won the term did so before this reading, and whoever holds a lease
+	// began to confirm it before that.
+	from := k.o.Clock.Now()
+	begun, cancel := context.WithTimeout(ctx, k.o.Timeout)
+	now, previous, accepted, err := k.group.Begin(begun, term, k.o.Nonce)
+	cancel()
+	if err != nil {
+		k.counts.failures.Add(1)
+		k.o.Log.Warn("the owner's epoch could not be begun; trying again", "term", term, "error", err)
+		return false
+	}
+	if !accepted {
+		k.o.Log.Info("another epoch is further than this leader's", "term", term, "epoch", now.ID, "of", now.Term, "owner", now.Owner)
+		return false
+	}
+	t := &tenure{epoch: now.ID, term: term}
+	if k.mustWait(now, previous) && !k.waitOut(ctx, t, from+k.o.waitOut()) {
+		return false
+	}
+	return k.install(t)
+}
+
+// mustWait tells whether somebody else may hold a lease of the previous epoch or
+// of one before it.
+func (k *Keeper) mustWait(now, previous command.Epoch) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.o.rules.noWaitOut || k.o.rules.trustOwner && previous.Owner == now.Owner {
+		return false
+	}
+	return previous.ID != 0 && !previous.Ended && previous.ID != k.lastActive
+}
+
+// waitOut waits for a reading of the clock, and tells whether this process was
+// the leader of t's term all the while, and may go on.
+func (k *Keeper) waitOut(ctx context.Context, t *tenure, until time.Duration) bool {
+	k.counts.waitOuts.Add(1)
+	k.setWaiting(t)
+	defer k.setWaiting(nil)
+	for {
+		if term, self := k.group.Leader(); !self || term != t.term || ctx.Err() != nil || k.isHeld() {
+			return false
+		}
+		left := until - k.o.Clock.Now()
+		if left <= 0 {
+			return true
+		}
+		k.sleep(ctx, min(left, k.o.Poll))
+	}
+}
+
+func (k *Keeper) setWaiting(t *tenure) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = t
+}
+
+// install activates t, unless a hand-over has begun meanwhile.
+func (k *Keeper) install(t *tenure) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.held > 0 {
+		return false
+	}
+	k.active.Store(t)
+	k.lastActive = t.epoch
+	k.counts.activations.Add(1)
+	k.announce()
+	return true
+}
+
+func (k *Keeper) isHeld() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held > 0
+}

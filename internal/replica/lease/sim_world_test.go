@@ -1,0 +1,370 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// simLease is the lease length of the simulation.
+const simLease = 100 * time.Millisecond
+
+// simOptions says what is different from the real thing.
+type simOptions struct {
+	rules   rules
+	noFence bool // the state machine applies writes of any epoch
+	// ownLength has a node wait out its own lease length instead of the longest.
+	ownLength bool
+	// suspendedClock stands still while its process is paused.
+	suspendedClock bool
+	// jumpWhileWaiting lets clocks leap during a takeover.
+	jumpWhileWaiting bool
+}
+
+// reached counts what a run came across.
+
+type reached struct {
+	Runs, Operations, Elections, ForwardedReads, FencedEntries, FencedWrites, UnknownWrites, Writes uint64
+	WaitOuts, Activations, LeaseReads, ConfirmedReads, Fallbacks, VoidViews                         uint64
+	StaleLeaders, HandOvers, Transfers, Pauses, Restarts, Partitions, Jumps                         uint64
+}
+
+// world is one run: nodes, network, clocks, clients, and what goes wrong.
+type world struct {
+	t      *testing.T
+	o      simOptions
+	start  time.Time
+	length []time.Duration // each node's own lease length
+	ctx    context.Context
+	tasks  sync.WaitGroup
+
+	mu      sync.Mutex
+	rng     *rand.Rand
+	nodes   []*simNode
+	cut     [][]bool
+	loss    float64
+	slow    bool
+	lazy    int // the node that applies late; -1: none
+	over    bool
+	ticks   int64
+	values  int
+	request uint64
+	history []porcupine.Operation
+	reached reached
+}
+
+// simNode is a machine; its process comes and goes.
+type simNode struct {
+	w    *world
+	raft *simRaft
+	// life counts the processes so far.
+	life   int
+	down   bool
+	paused time.Time // until when; zero: not
+	keeper *Keeper
+	kill   context.CancelFunc
+	ended  chan struct{}
+
+	rate float64
+	skew time.Duration
+}
+
+// simulate runs one seed and returns its history and what it reached.
+func simulate(t *testing.T, seed uint64, o simOptions) ([]porcupine.Operation, reached) {
+	w := &world{t: t, o: o, rng: rand.New(rand.NewPCG(seed, 1)), lazy: -1}
+	synctest.Test(t, func(*testing.T) { w.run() })
+	return w.history, w.reached
+}
+
+func (w *world) run() {
+	w.start = time.Now()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.ctx = ctx
+	w.mu.Lock()
+	n := 3
+	if w.chance(0.1) {
+		n = 5
+	}
+	w.cut = make([][]bool, n)
+	leases := w.rng.IntN(10)
+	for i := range n {
+		w.cut[i] = make([]bool, n)
+		length := simLease
+		// Some clusters have no leases; in some only one node has none.
+		if leases == 0 || leases == 1 && i == 0 || w.o.ownLength && i == 0 {
+			length = 0
+		}
+		w.length = append(w.length, length)
+		// The fastest clock runs ten per cent faster than the slowest.
+		edge := math.Sqrt(1 + DefaultDrift)
+		rate := []float64{1 / edge, edge, 1/edge + w.rng.Float64()*(edge-1/edge)}[w.rng.IntN(3)]
+		node := &simNode{w: w, rate: rate, skew: w.between(time.Hour, 2*time.Hour)}
+		node.raft = &simRaft{w: w, id: i, voted: -1, log: make([]simEntry, 1)}
+		w.nodes = append(w.nodes, node)
+	}
+	longest := simLease
+	if leases == 0 && !w.o.ownLength {
+		longest = 0
+	}
+	for i := range w.nodes {
+		w.boot(i, longest)
+	}
+	w.mu.Unlock()
+	for i := range w.nodes {
+		for range 2 {
+			w.tasks.Go(func() { w.client(ctx, i) })
+		}
+	}
+	w.tasks.Go(func() { w.chaos(ctx, longest) })
+	time.Sleep(2 * time.Second)
+	cancel()
+	w.tasks.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	for _, node := range w.nodes {
+		w.stop(node)
+	}
+}
+
+// boot starts a process on node i; mu is held.
+func (w *world) boot(i int, longest time.Duration) {
+	n := w.nodes[i]
+	n.life++
+	n.down, n.paused = false, time.Time{}
+	n.raft.start()
+	ctx, kill := context.WithCancel(context.Background())
+	if w.o.ownLength {
+		longest = w.length[i]
+	}
+	p := &port{w: w, n: n, life: n.life}
+	k := New(p, Options{
+		Length: w.length[i], Longest: longest, Nonce: w.rng.Uint64(), Clock: p, Poll: 25 * time.Millisecond,
+		Timeout: w.between(20*time.Millisecond, 250*time.Millisecond), rules: w.o.rules,
+	})
+	ended := make(chan struct{})
+	n.keeper, n.kill, n.ended = k, kill, ended
+	go func() {
+		defer close(ended)
+		_ = k.Run(ctx)
+		s := k.Stats()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		c := &w.reached
+		c.WaitOuts += s.WaitOuts
+		c.Activations += s.Activations
+		c.LeaseReads += s.LeaseReads
+		c.ConfirmedReads += s.Confirmed
+		c.Fallbacks += s.Fallbacks
+	}()
+}
+
+// stop ends node n's process and waits for its goroutines; mu is held, and
+// released meanwhile.
+func (w *world) stop(n *simNode) {
+	n.down = true
+	n.kill()
+	ended := n.ended
+	w.mu.Unlock()
+	<-ended
+	w.mu.Lock()
+}
+
+func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
+
+func (w *world) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(w.rng.Int64N(int64(high-low))) + 1
+}
+
+// after runs f under mu, d from now.
+func (w *world) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.over {
+			f()
+		}
+	})
+}
+
+// onNode runs f on node i, d from now, unless its process has ended by then. A
+// paused process runs it when it wakes.
+func (w *world) onNode(i int, d time.Duration, f func()) {
+	n := w.nodes[i]
+	life := n.life
+	var fire func()
+	fire = func() {
+		if n.life != life || n.down {
+			return
+		}
+		if left := time.Until(n.paused); left > 0 {
+			w.after(left+w.between(0, time.Millisecond), fire)
+			return
+		}
+		f()
+	}
+	w.after(d, fire)
+}
+
+// send delivers m, or does not.
+func (w *world) send(from, to int, m simMessage) {
+	if w.cut[from][to] || w.chance(w.loss) {
+		return
+	}
+	delay := w.between(200*time.Microsecond, 3*time.Millisecond)
+	if w.slow || w.chance(0.01) {
+		delay += w.between(0, 70*time.Millisecond)
+	}
+	w.after(delay, func() {
+		w.onNode(to, w.between(0, 10*time.Microsecond), func() { w.nodes[to].raft.receive(from, m) })
+	})
+}
+
+func (w *world) applyDelay() time.Duration {
+	if w.chance(0.05) {
+		return w.between(0, 60*time.Millisecond)
+	}
+	return w.between(0, 2*time.Millisecond)
+}
+
+// tick is a moment in the history's own time.
+func (w *world) tick() int64 {
+	w.ticks++
+	return w.ticks
+}
+
+// port is what a process sees of its replica and of its clock.
+type port struct {
+	w    *world
+	n    *simNode
+	life int
+}
+
+var errSimGone = errors.New("simulation: the process is gone")
+
+// stutter stops the calling goroutine while its process is paused, and now and
+// then for no reason.
+func (p *port) stutter(chance float64) {
+	w := p.w
+	w.mu.Lock()
+	var d time.Duration
+	if w.chance(chance) {
+		if d = w.between(0, 8*time.Millisecond); w.chance(0.3) {
+			d = w.between(0, 2*simLease)
+		}
+	}
+	w.mu.Unlock()
+	time.Sleep(d)
+	for {
+		w.mu.Lock()
+		left := time.Until(p.n.paused)
+		gone := p.n.life != p.life || p.n.down
+		w.mu.Unlock()
+		if left <= 0 || gone {
+			return
+		}
+		time.Sleep(left)
+	}
+}
+
+func (p *port) Leader() (uint64, bool) {
+	p.stutter(0.003)
+	p.w.mu.Lock()
+	term, self := p.n.raft.hintTerm, p.n.raft.hintSelf && p.n.life == p.life && !p.n.down
+	if self && p.n.raft.role != leader {
+		p.w.reached.StaleLeaders++
+	}
+	p.w.mu.Unlock()
+	p.stutter(0.003)
+	return term, self
+}
+
+func (p *port) propose(ctx context.Context, c simCommand) (simResult, error) {
+	p.stutter(0.01)
+	w := p.w
+	ch := make(chan simResult, 1)
+	w.mu.Lock()
+	if p.n.life != p.life || p.n.down || ctx.Err() != nil {
+		w.mu.Unlock()
+		return simResult{}, errSimGone
+	}
+	w.request++
+	c.origin, c.request = p.n.raft.id, w.request
+	p.n.raft.results[c.request] = ch
+	p.n.raft.propose(c)
+	w.mu.Unlock()
+	select {
+	case r := <-ch:
+		p.stutter(0.03)
+		return r, nil
+	case <-ctx.Done():
+		return simResult{}, ctx.Err()
+	}
+}
+
+func (p *port) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+	r, err := p.propose(ctx, simCommand{kind: simBegin,
+		begin: command.Epoch{Term: term, Owner: uint64(p.n.raft.id) + 1, Nonce: nonce}})
+	return r.now, r.previous, r.ok, err
+}
+
+func (p *port) End(ctx context.Context, epoch kv.Index) error {
+	r, err := p.propose(ctx, simCommand{kind: simEnd, epoch: epoch})
+	if err == nil && !r.ok {
+		err = errors.New("simulation: fenced")
+	}
+	return err
+}
+
+func (p *port) ReadIndex(ctx context.Context) error {
+	p.stutter(0.01)
+	w := p.w
+	ch := make(chan struct{})
+	w.mu.Lock()
+	if p.n.life != p.life || p.n.down {
+		w.mu.Unlock()
+		return errSimGone
+	}
+	w.request++
+	p.n.raft.indexed[w.request] = ch
+	p.n.raft.read(p.n.raft.id, w.request)
+	w.mu.Unlock()
+	select {
+	case <-ch:
+		p.stutter(0.03)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Now is the node's clock.
+func (p *port) Now() time.Duration {
+	p.stutter(0.002)
+	p.w.mu.Lock()
+	now := p.n.skew + time.Duration(float64(time.Since(p.w.start))*p.n.rate)
+	p.w.mu.Unlock()
+	p.stutter(0.01)
+	return now
+}
+
+func (p *port) NewTimer(d time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTimer(time.Duration(float64(d) / p.n.rate))
+	return t.C, func() { t.Stop() }
+}
+
+// view is the local state, which a process that is gone cannot see.
+func (p *port) view(key int) (int, bool) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.n.raft.machine.registers[key], p.n.life == p.life && !p.n.down
+}

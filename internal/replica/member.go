@@ -1,0 +1,35 @@
+package replica
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Member is how a replica's node is reached and what it is called. It stands in
+// the replicated state, so that every member can forward to every other.
+type Member struct {
+	Name string `json:"name"`
+	// Address serves gRPC, HTTPAddress operators, RaftAddress the log.
+	Address     string `json:"grpc"`
+	HTTPAddress string `json:"http"`
+	RaftAddress string `json:"raft"`
+	DC          string `json:"dc"`
+	// UUID tells the node's disk from one that takes its place.
+	UUID string `json:"uuid"`
+}
+
+func (m Member) record() []byte {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return raw
+}
+
+func decodeMember(record []byte) (Member, error) {
+	var m Member
+	if err := json.Unmarshal(record, &m); err != nil {
+		return m, fmt.Errorf("member record %.128q: %w", record, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,251 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/client"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/lease"
+)
+
+// RaftOptions are what a Raft replica is made of.
+type RaftOptions struct {
+	StateOptions
+	// Shard numbers the vBucket, from 1, alike on all members.
+	Shard uint64
+	// Replica is this member's id, from 1, never used by another one before.
+	Replica uint64
+	// Members are the replicas of a new log, by id, with their Raft addresses.
+	// They are empty where the replica was added to a log that there was already.
+	Members map[uint64]string
+	// NonVoting tells that the replica was added without a vote. That it has
+	// been given one since stands in the log.
+	NonVoting bool
+	// Self is how others reach this node.
+	Self Member
+	// Timeout bounds a proposal whose caller sets no deadline.
+	Timeout time.Duration
+	// SnapshotEvery is after how many entries the log is cut, and Keep how many
+	// are kept for followers that are a little behind.
+	SnapshotEvery, Keep uint64
+	// MaxInMemory bounds the entries that the slowest follower has yet to get,
+	// in bytes, and with it a command.
+	MaxInMemory uint64
+	// SnapshotRate bounds, in bytes a second, what a snapshot is sent with; 0 is
+	// no bound.
+	SnapshotRate uint64
+}
+
+// Raft is a Replica of a log that several nodes keep together.
+type Raft struct {
+	core
+	raft    RaftOptions
+	host    *Host
+	session *client.Session
+	keeper  *lease.Keeper
+	clock   lease.Clock
+	// leader is what Dragonboat last told of who leads.
+	leader atomic.Pointer[raftio.LeaderInfo]
+	// changes counts how often the leader was another one.
+	changes atomic.Uint64
+	// removed is closed when the log has put this replica out.
+	removed    chan struct{}
+	removeOnce sync.Once
+	scratches  atomic.Uint64
+	stats      raftStats
+	// newest is when, by the monotonic clock, the state was last known to be
+	// the newest.
+	newest atomic.Int64
+}
+
+// raftStats count what concerns a log of several.
+type raftStats struct {
+	snapshotsSent, snapshotsReceived atomic.Uint64
+	snapshotBytes                    atomic.Uint64
+}
+
+// OpenRaft opens the replica's present state. It takes no part in the log until
+// Run does.
+func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
+	r := &Raft{
+		raft:  opts,
+		host:  h,
+		clock: lease.SystemClock{},
+		// An on-disk state machine has no sessions; retries are told by our own
+		// ids. The id here only tells this process's proposals from others'.
+		session: &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
+		removed: make(chan struct{}),
+	}
+	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
+		return nil, err
+	}
+	r.keeper = lease.New(raftGroup{r}, lease.Options{
+		Length:  h.opts.leaseLength(),
+		Longest: h.opts.Timing.Lease,
+		Nonce:   rand.Uint64(),
+		Log:     opts.Log.With("vbucket", opts.VBucket),
+	})
+	h.rafts.Store(opts.Shard, r)
+	return r, nil
+}
+
+func (r *Raft) raftConfig() config.Config {
+	t := r.host.opts.Timing
+	return config.Config{
+		ReplicaID:           r.raft.Replica,
+		ShardID:             r.raft.Shard,
+		CheckQuorum:         true,
+		PreVote:             true,
+		ElectionRTT:         t.Election,
+		HeartbeatRTT:        t.Heartbeat,
+		SnapshotEntries:     r.raft.SnapshotEvery,
+		CompactionOverhead:  r.raft.Keep,
+		OrderedConfigChange: true,
+		MaxInMemLogSize:     r.raft.MaxInMemory,
+		IsNonVoting:         r.raft.NonVoting,
+		WaitReady:           true,
+	}
+}
+
+// Run takes part in the log until ctx ends, or until the log puts the replica
+// out; it then gives up what it owns and returns. It is called once.
+func (r *Raft) Run(ctx context.Context) error {
+	if !r.start() {
+		return nil
+	}
+	defer close(r.stopped)
+	if err := r.join(); err != nil {
+		return fmt.Errorf("vbucket %s: %w", r.opts.VBucket, err)
+	}
+	r.serve()
+	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { r.keep(loops) })
+	wg.Go(func() { r.expireLoop(loops, r.Propose) })
+	wg.Go(func() { r.trimLoop(loops, r.fail) })
+	wg.Go(func() { r.relieveLoop(loops) })
+	wg.Go(func() { r.announceLoop(loops) })
+	wg.Go(func() { r.freshLoop(loops) })
+	select {
+	case <-ctx.Done():
+	case <-r.closing:
+	case <-r.removed:
+		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and nobody is served from it")
+		r.become(Removed, nil, Starting, Serving, Failed)
+		select {
+		case <-ctx.Done():
+		case <-r.closing:
+		}
+	}
+	r.leave(context.WithoutCancel(ctx))
+	return nil
+}
+
+// join starts the replica and waits until it has read its log.
+func (r *Raft) join() error {
+	create := func(uint64, uint64) statemachine.IOnDiskStateMachine { return &raftMachine{r: r} }
+	// Not through use: it waits, and Close ends the wait.
+	r.host.closing.RLock()
+	nh, closed := r.host.nh, r.host.closed
+	r.host.closing.RUnlock()
+	if closed {
+		return errHostClosed
+	}
+	err := nh.StartOnDiskReplica(r.raft.Members, len(r.raft.Members) == 0, create, r.raftConfig())
+	switch {
+	case errors.Is(err, dragonboat.ErrReplicaRemoved):
+		return fmt.Errorf("this node was removed from the cluster; empty its db-folder and start it with --nexus-join to let it come back: %w", err)
+	case errors.Is(err, dragonboat.ErrInvalidShardSettings):
+		return fmt.Errorf("the Raft log was begun with other members than %v; restore the folder from a backup, or remove this node and join it anew: %w", r.raft.Members, err)
+	}
+	return err
+}
+
+func (r *Raft) keep(ctx context.Context) {
+	if err := r.keeper.Run(ctx); err != nil && ctx.Err() == nil {
+		r.opts.Log.Error("the lease keeper ended", "error", err)
+	}
+}
+
+// leaveTimeout bounds how long a replica that stops tries to hand over.
+const leaveTimeout = 2 * time.Second
+
+// leave hands the log over, where it is this replica's, and stops.
+func (r *Raft) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if err := r.TransferLeader(ctx, 0); err != nil && !errors.Is(err, errNotLeader) && !errors.Is(err, errNobodyElse) {
+		r.opts.Log.Warn("stopping without a successor", "error", err)
+	}
+	r.stop()
+}
+
+// stop ends the replica's part in the log. It may be called again.
+func (r *Raft) stop() {
+	err := r.host.use(func(nh *dragonboat.NodeHost) error { return nh.StopReplica(r.raft.Shard, r.raft.Replica) })
+	if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) && !errors.Is(err, errHostClosed) {
+		r.opts.Log.Warn("the replica does not stop", "error", err)
+	}
+}
+
+// Close ends Run, if it runs, and closes the state once its readers are done. It
+// is idempotent.
+func (r *Raft) Close() error {
+	return r.shut(r.stop)
+}
+
+// leaderUpdated takes a hint. It must not wait.
+func (r *Raft) leaderUpdated(info raftio.LeaderInfo) {
+	if before := r.leader.Swap(&info); info.LeaderID != 0 && (before == nil || before.LeaderID != info.LeaderID) {
+		r.changes.Add(1)
+	}
+	r.keeper.LeaderChanged()
+}
+
+// PutOut says that the log has no place for this replica any more. The log itself
+// says so only to a replica that still hears of the entry that removed it.
+func (r *Raft) PutOut() { r.removeOnce.Do(func() { close(r.removed) }) }
+
+// leads returns who leads the log as far as is known here; 0 is nobody.
+func (r *Raft) leads() (id, term uint64) {
+	err := r.host.use(func(nh *dragonboat.NodeHost) error {
+		leader, t, valid, err := nh.GetLeaderID(r.raft.Shard)
+		if err == nil && valid {
+			id, term = leader, t
+		}
+		return err
+	})
+	if err != nil {
+		return 0, 0
+	}
+	return id, term
+}
+
+// fail stops the replica for good after a storage error. What its log says is
+// not lost, but nothing can be acknowledged here any more.
+func (r *Raft) fail(err error) {
+	if !r.become(Failed, err, Starting, Serving, Restoring) {
+		return
+	}
+	r.opts.Log.Error("storage failed; this replica stops", "error", err)
+	r.background.Go(r.stop)
+}
+
+var (
+	errNotLeader  = kv.Errorf(kv.Precondition, "this node does not lead the log")
+	errNobodyElse = kv.Errorf(kv.Precondition, "there is no other voting member that could lead")
+)

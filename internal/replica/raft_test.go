@@ -1,0 +1,210 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestRaftReplicates(t *testing.T) {
+	c := newCluster(t, 3)
+	var last kv.Index
+	for i := range 50 {
+		last = c.put(fmt.Sprint("k", i), "v")
+	}
+	c.want("k49", "v")
+	for _, n := range c.nodes {
+		n.wantAt(last, "k0", "v")
+		if got, want := n.Status().Identity, c.owner().Status().Identity; got != want || got.Cluster == "" {
+			t.Errorf("member %d is of %+v, the owner of %+v", n.id, got, want)
+		}
+	}
+	f := c.follower()
+	_, err := f.Propose(context.Background(), put("a", "b"))
+	wantError(t, err, kv.NotOwner, kv.NotApplied)
+	_, _, _, err = f.Get(context.Background(), []byte("a"), kv.ReadOptions{Level: kv.Linearizable})
+	wantError(t, err, kv.NotOwner, kv.NotApplied)
+	eventually(t, "the owner's address", func() bool {
+		return f.Owner().Address == fmt.Sprint("grpc-", c.owner().id)
+	})
+}
+
+// Whoever is killed, what was acknowledged stays, and the others go on.
+func TestRaftSurvivesItsLeaders(t *testing.T) {
+	c := newCluster(t, 3)
+	for round := range 3 {
+		key := fmt.Sprint("round", round)
+		c.put(key, "v")
+		killed := c.owner()
+		killed.kill()
+		c.want(key, "v")
+		index := c.put(key+"b", "w")
+		killed.start()
+		killed.wantAt(index, key, "v")
+		killed.wantAt(index, key+"b", "w")
+	}
+}
+
+func TestRaftStandsStillWithoutMajority(t *testing.T) {
+	c := newCluster(t, 3)
+	index := c.put("k", "v")
+	owner := c.owner()
+	owner.wantAt(index, "k", "v")
+	for _, n := range c.nodes {
+		if n != owner {
+			n.kill()
+		}
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := owner.Propose(ctx, put("k", "w")); err == nil {
+		t.Error("a write was acknowledged without a majority")
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("the write came back after %v", took)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	_, _, _, err := owner.Get(ctx, []byte("k"), kv.ReadOptions{Level: kv.Linearizable})
+	if k := kv.KindOf(err); err == nil || k != kv.Unavailable && k != kv.NotOwner {
+		t.Errorf("a linearizable read without a majority: %v", err)
+	}
+	owner.wantAt(index, "k", "v") // sequential reads go on
+	for _, n := range c.nodes {
+		if n != owner {
+			n.start()
+		}
+	}
+	c.put("k2", "v2")
+	c.want("k2", "v2")
+}
+
+func TestRaftTransfer(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	owner, target := c.owner(), c.follower()
+	begun := time.Now()
+	if err := owner.TransferLeader(context.Background(), target.id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the target owns the log", func() bool { return target.keeper.Stats().Epoch != 0 })
+	t.Logf("a transfer took %v", time.Since(begun))
+	if n := target.keeper.Stats().WaitOuts; n != 0 {
+		t.Errorf("after a hand-over %d leases were waited out", n)
+	}
+	c.want("k", "v")
+	wantError(t, owner.TransferLeader(context.Background(), 0), kv.Precondition, kv.NotApplied)
+}
+
+func TestRaftShutdownHandsOver(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	c.owner().shutdown()
+	next := c.owner()
+	if n := next.keeper.Stats().WaitOuts; n != 0 {
+		t.Errorf("after a planned stop %d leases were waited out", n)
+	}
+	c.want("k", "v")
+}
+
+// A member that was away for longer than the log is kept gets a snapshot, which
+// replaces its state under its readers.
+func TestRaftCatchesUpBySnapshot(t *testing.T) {
+	c := newCluster(t, 3, func(c *cluster) { c.every, c.keep = 50, 5 })
+	index := c.put("old", "v")
+	away := c.follower()
+	away.wantAt(index, "old", "v")
+	away.kill()
+	for i := range 300 {
+		index = c.put(fmt.Sprint("k", i), "v")
+	}
+	away.start()
+	view, _, err := away.View(context.Background(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	away.wantAt(index, "k299", "v")
+	if got := away.RaftStats().SnapshotsReceived; got == 0 {
+		t.Error("no snapshot was received")
+	}
+	if got := keys(t, view); len(got) > 2 {
+		t.Errorf("a view from before has %d keys", len(got))
+	}
+	view.Close()
+	away.kill()
+	away.start()
+	away.wantAt(index, "k299", "v")
+}
+
+func TestRaftConfirmedReads(t *testing.T) {
+	c := newCluster(t, 3, func(c *cluster) { c.confirm = true })
+	c.put("k", "v")
+	for range 20 {
+		c.want("k", "v")
+	}
+	if s := c.owner().RaftStats(); s.LeaseReads != 0 || s.Confirmed < 20 {
+		t.Errorf("reads under a lease that is off: %+v", s.Stats)
+	}
+}
+
+func TestRaftGrowsAndShrinks(t *testing.T) {
+	c := newCluster(t, 1)
+	index := c.put("k", "v")
+	for id := uint64(2); id <= 3; id++ {
+		n := c.add(id, true)
+		ctx := context.Background()
+		owner := c.owner()
+		m, err := owner.Membership(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.NextID(); got != id {
+			t.Fatalf("the next id is %d, want %d", got, id)
+		}
+		if err := owner.Add(ctx, id, n.addr, m.Version); err != nil {
+			t.Fatal(err)
+		}
+		n.start()
+		n.wantAt(index, "k", "v")
+		if m, err = owner.Membership(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := owner.Promote(ctx, id, n.addr, m.Version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := c.owner().Membership(context.Background())
+	if err != nil || m.Voters() != 3 {
+		t.Fatalf("members %+v, %v", m, err)
+	}
+	gone := c.follower()
+	if err := c.owner().Remove(context.Background(), gone.id, m.Version); err != nil {
+		t.Fatal(err)
+	}
+	gone.PutOut() // as its node does when the others have told it
+	eventually(t, "the removed member says so", func() bool { return gone.State() == Removed })
+	_, _, _, err = gone.Get(context.Background(), []byte("k"), kv.ReadOptions{})
+	wantError(t, err, kv.Precondition, kv.NotApplied)
+	c.put("k", "w")
+	c.want("k", "w")
+}
+
+// A disk that fails takes one member out, and nothing that was acknowledged.
+func TestRaftStorageFailure(t *testing.T) {
+	c := newCluster(t, 3, func(c *cluster) { c.every, c.keep = 20, 5 })
+	c.put("k", "v")
+	bad := c.owner()
+	bad.fail = fmt.Errorf("input/output error")
+	if err := bad.Snapshot(context.Background()); err == nil {
+		t.Error("a snapshot of a state that cannot be synced")
+	}
+	eventually(t, "the replica has failed", func() bool { return bad.State() == Failed })
+	c.want("k", "v")
+	c.put("k", "w")
+	c.want("k", "w")
+}

@@ -1,0 +1,329 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Peer is a member of a log as the log sees it.
+type Peer struct {
+	ID     uint64
+	Member Member
+	// Address is the Raft address that the log sends to.
+	Address string
+	// Voting tells a member with a vote from one that only follows.
+	Voting bool
+}
+
+// Membership is who belongs to a log.
+type Membership struct {
+	Peers []Peer
+	// Removed are the ids that were put out; none of them comes again.
+	Removed []uint64
+	// Version changes with each change of the membership.
+	Version uint64
+}
+
+// Voters returns how many members have a vote.
+func (m *Membership) Voters() int {
+	n := 0
+	for _, p := range m.Peers {
+		if p.Voting {
+			n++
+		}
+	}
+	return n
+}
+
+// NextID is the least id that no member ever had.
+func (m *Membership) NextID() uint64 {
+	next := uint64(1)
+	for _, p := range m.Peers {
+		next = max(next, p.ID+1)
+	}
+	for _, id := range m.Removed {
+		next = max(next, id+1)
+	}
+	return next
+}
+
+// At returns the peer at a Raft address.
+func (m *Membership) At(address string) (Peer, bool) {
+	for _, p := range m.Peers {
+		if p.Address == address {
+			return p, true
+		}
+	}
+	return Peer{}, false
+}
+
+// Membership asks a majority who belongs to the log.
+func (r *Raft) Membership(ctx context.Context) (Membership, error) {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	got, err := r.askMembership(ctx)
+	if err != nil {
+		return Membership{}, kv.Errorf(kv.Unavailable, "no majority says who the members are: %w", err)
+	}
+	known := r.machine.Load().Members()
+	m := Membership{Version: got.ConfigChangeID}
+	add := func(nodes map[uint64]string, voting bool) {
+		for id, address := range nodes {
+			p := Peer{ID: id, Address: address, Voting: voting}
+			if record := known[id]; record != nil {
+				if p.Member, err = decodeMember(record); err != nil {
+					r.opts.Log.Warn("unreadable member record", "replica", id, "error", err)
+				}
+			}
+			m.Peers = append(m.Peers, p)
+		}
+	}
+	add(got.Nodes, true)
+	add(got.NonVotings, false)
+	slices.SortFunc(m.Peers, func(a, b Peer) int { return int(a.ID) - int(b.ID) })
+	for id := range got.Removed {
+		m.Removed = append(m.Removed, id)
+	}
+	slices.Sort(m.Removed)
+	return m, nil
+}
+
+// membershipAttempt is how long one question to the majority may take: what is
+// forwarded to a leader that has just gone is never answered.
+const membershipAttempt = 500 * time.Millisecond
+
+func (r *Raft) askMembership(ctx context.Context) (*dragonboat.Membership, error) {
+	// Not through host.use: it waits. Members are only asked while the node runs.
+	r.host.closing.RLock()
+	nh, closed := r.host.nh, r.host.closed
+	r.host.closing.RUnlock()
+	if closed {
+		return nil, errHostClosed
+	}
+	for {
+		attempt, cancel := context.WithTimeout(ctx, membershipAttempt)
+		got, err := nh.SyncGetShardMembership(attempt, r.raft.Shard)
+		cancel()
+		if err == nil || ctx.Err() != nil || !dragonboat.IsTempError(err) {
+			return got, err
+		}
+		select {
+		case <-time.After(transferPoll):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// Add lets a replica at a Raft address follow the log; Promote gives it a vote
+// once it has caught up. Version is that of the membership that was looked at
+// before.
+func (r *Raft) Add(ctx context.Context, id uint64, address string, version uint64) error {
+	return r.reconfigure(ctx, "add the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestAddNonVoting(r.raft.Shard, id, address, version, timeout)
+	})
+}
+
+// Promote gives a replica that follows a vote.
+func (r *Raft) Promote(ctx context.Context, id uint64, address string, version uint64) error {
+	return r.reconfigure(ctx, "give the replica a vote", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestAddReplica(r.raft.Shard, id, address, version, timeout)
+	})
+}
+
+// Remove puts a replica out of the log for ever.
+func (r *Raft) Remove(ctx context.Context, id, version uint64) error {
+	return r.reconfigure(ctx, "remove the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestDeleteReplica(r.raft.Shard, id, version, timeout)
+	})
+}
+
+func (r *Raft) reconfigure(ctx context.Context, what string,
+	request func(*dragonboat.NodeHost, time.Duration) (*dragonboat.RequestState, error)) error {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	var rs *dragonboat.RequestState
+	timeout := r.timeout(ctx)
+	err := r.host.use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = request(nh, timeout)
+		return err
+	})
+	if err != nil {
+		return kv.Errorf(kv.Unavailable, "cannot %s: %w", what, err)
+	}
+	select {
+	case done := <-rs.ResultC():
+		defer rs.Release()
+		switch {
+		case done.Completed():
+			return nil
+		case done.Rejected():
+			return kv.Errorf(kv.Unavailable, "cannot %s: the membership has changed meanwhile; look again", what)
+		case done.Dropped():
+			return kv.Errorf(kv.Unavailable, "cannot %s: the log has no leader at present", what)
+		}
+	case <-ctx.Done():
+	}
+	return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("cannot tell whether the attempt to %s was successful; look at the list of members", what))
+}
+
+// SetMember keeps how a replica is reached; a zero Member forgets it.
+func (r *Raft) SetMember(ctx context.Context, id uint64, m Member) error {
+	c := &command.Command{Kind: command.SetMember, Member: &command.Member{ID: id}}
+	if m != (Member{}) {
+		c.Member.Record = m.record()
+	}
+	_, err := raftGroup{r}.propose(ctx, c)
+	return err
+}
+
+const announceInterval = 500 * time.Millisecond
+
+// announceLoop keeps this node's own record true.
+func (r *Raft) announceLoop(ctx context.Context) {
+	own := r.raft.Self.record()
+	every(ctx, announceInterval, func() bool {
+		if bytes.Equal(r.machine.Load().Members()[r.raft.Replica], own) || r.State() != Serving {
+			return false
+		}
+		if err := r.SetMember(ctx, r.raft.Replica, r.raft.Self); err != nil && ctx.Err() == nil {
+			r.opts.Log.Debug("this node is not announced yet", "error", err)
+		}
+		return false
+	})
+}
+
+// Owner implements Replica.
+func (r *Raft) Owner() Owner {
+	id, _ := r.leads()
+	if id == r.raft.Replica {
+		return Owner{Self: true, ID: id, Address: r.raft.Self.Address}
+	}
+	out := Owner{ID: id}
+	if record := r.machine.Load().Members()[id]; record != nil {
+		if m, err := decodeMember(record); err == nil {
+			out.Address = m.Address
+		}
+	}
+	return out
+}
+
+// transferRounds is how often each candidate is tried: one that is a little behind
+// takes over at the second attempt. Requests wait meanwhile.
+const transferRounds = 2
+
+// transferPoll is how often a transfer, which only says that it was begun, is
+// looked at.
+const transferPoll = 10 * time.Millisecond
+
+// TransferLeader makes another voting member the leader: the one with the given
+// id, or any where that is 0. It returns when it leads.
+func (r *Raft) TransferLeader(ctx context.Context, to uint64) error {
+	if id, _ := r.leads(); id != r.raft.Replica {
+		return errNotLeader
+	}
+	targets, err := r.successors(ctx, to)
+	if err != nil {
+		return err
+	}
+	return r.keeper.HandOver(ctx, func(ctx context.Context) error {
+		var errs []error
+		for range transferRounds {
+			errs = errs[:0]
+			for _, target := range targets {
+				err := r.transfer(ctx, target)
+				if err == nil {
+					return nil
+				}
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// successors lists who could lead in this replica's place.
+func (r *Raft) successors(ctx context.Context, to uint64) ([]uint64, error) {
+	members, err := r.Membership(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint64
+	for _, p := range members.Peers {
+		if p.Voting && p.ID != r.raft.Replica && (to == 0 || p.ID == to) {
+			ids = append(ids, p.ID)
+		}
+	}
+	switch {
+	case len(ids) > 0:
+		return ids, nil
+	case to != 0:
+		return nil, kv.Errorf(kv.Precondition, "replica %d is no voting member that could take over", to)
+	}
+	return nil, errNobodyElse
+}
+
+// transferTimeout is how long one member is given to take over: an election's
+// time, after which Dragonboat gives the transfer up.
+func (r *Raft) transferTimeout() time.Duration {
+	t := r.host.opts.Timing
+	return time.Duration(t.Election) * t.RTT
+}
+
+func (r *Raft) transfer(ctx context.Context, to uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, r.transferTimeout())
+	defer cancel()
+	err := r.host.use(func(nh *dragonboat.NodeHost) error { return nh.RequestLeaderTransfer(r.raft.Shard, to) })
+	if err != nil {
+		return kv.Errorf(kv.Unavailable, "cannot hand over to replica %d: %w", to, err)
+	}
+	t := time.NewTicker(transferPoll)
+	defer t.Stop()
+	for {
+		if id, _ := r.leads(); id != 0 && id != r.raft.Replica {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "replica %d has not taken over in time; is it up?", to)
+		}
+	}
+}
+
+// Snapshot cuts the log behind the present state.
+func (r *Raft) Snapshot(ctx context.Context) error {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	var rs *dragonboat.RequestState
+	timeout := r.timeout(ctx)
+	err := r.host.use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.RequestSnapshot(r.raft.Shard, dragonboat.SnapshotOption{}, timeout)
+		return err
+	})
+	if err != nil {
+		return kv.Errorf(kv.Unavailable, "cannot take a snapshot: %w", err)
+	}
+	select {
+	case done := <-rs.ResultC():
+		defer rs.Release()
+		if err := r.refusal(); err != nil {
+			return err
+		}
+		if done.Completed() || done.Rejected() { // rejected: there is one at this index
+			return nil
+		}
+		return kv.Errorf(kv.Unavailable, "the snapshot was not taken; retry")
+	case <-ctx.Done():
+		return kv.Errorf(kv.Unavailable, "the snapshot is still being taken: %w", ctx.Err())
+	}
+}

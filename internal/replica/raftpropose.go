@@ -1,0 +1,234 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/lease"
+)
+
+// Propose implements Replica. It is served by the log's owner only; elsewhere
+// the error is a kv.NotOwner.
+func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
+	}
+	if err := r.admit(c); err != nil {
+		return command.Result{}, err
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	for {
+		epoch, err := r.keeper.Epoch(ctx)
+		if err != nil {
+			return command.Result{}, ownership(err)
+		}
+		c.Fence, c.Clock = epoch, r.now(r.machine.Load())
+		res, err := r.append(ctx, c)
+		switch {
+		case err != nil:
+			return command.Result{}, err
+		case res.Code == command.Fenced:
+			// Not applied, for certain: again in the next epoch, if it is ours.
+			r.keeper.Fenced(epoch)
+			continue
+		case res.Code == command.Paused:
+			return command.Result{}, errPaused
+		}
+		return res, nil
+	}
+}
+
+// admit refuses what cannot be written now.
+func (r *Raft) admit(c *command.Command) error {
+	if err := r.refusal(); err != nil {
+		return err
+	}
+	if c.Kind >= command.SetPaused {
+		return nil
+	}
+	if r.machine.Load().Paused() {
+		return errPaused
+	}
+	if err := r.opts.Guard.Admit(c.Size(), frees(c)); err != nil {
+		return kv.Errorf(kv.Exhausted, "%w", err)
+	}
+	return nil
+}
+
+// bounded gives ctx a deadline where it has none or a later one than the
+// replica's own.
+func (r *Raft) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.raft.Timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, r.raft.Timeout)
+}
+
+// ownership turns the keeper's errors into what a caller is told.
+func ownership(err error) error {
+	if errors.Is(err, lease.ErrNotOwner) {
+		return errNotOwner
+	}
+	return err
+}
+
+var errNotOwner = kv.Errorf(kv.NotOwner, "another node owns the log, or none does at present")
+
+// encodings are buffers for encoded commands: Dragonboat copies them.
+var encodings = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled is the largest buffer that is kept for the next command.
+const maxPooled = 64 << 10
+
+// append puts c into the log and waits until it is applied here.
+func (r *Raft) append(ctx context.Context, c *command.Command) (command.Result, error) {
+	buf := encodings.Get().(*[]byte)
+	*buf = c.Append((*buf)[:0])
+	rs, err := r.submit(ctx, *buf)
+	if cap(*buf) <= maxPooled {
+		encodings.Put(buf)
+	}
+	if err != nil {
+		return command.Result{}, err
+	}
+	select {
+	case done := <-rs.ResultC():
+		res, err := r.outcome(&done)
+		rs.Release()
+		return res, err
+	case <-ctx.Done():
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
+			fmt.Errorf("the mutation was being replicated: %w", ctx.Err()))
+	}
+}
+
+// submit hands an encoded command to Dragonboat. An error means that it went
+// nowhere.
+func (r *Raft) submit(ctx context.Context, encoded []byte) (rs *dragonboat.RequestState, err error) {
+	timeout := r.timeout(ctx)
+	err = r.host.use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.Propose(r.session, encoded, timeout)
+		return err
+	})
+	switch {
+	case err == nil:
+		return rs, nil
+	case errors.Is(err, dragonboat.ErrSystemBusy):
+		return nil, kv.Errorf(kv.Exhausted, "a follower is too slow for so many mutations; slow down and retry: %w", err)
+	case errors.Is(err, dragonboat.ErrPayloadTooBig):
+		return nil, kv.Errorf(kv.Invalid, "the request is larger than the log takes, %d bytes; split it", r.raft.MaxInMemory)
+	default:
+		return nil, kv.Errorf(kv.Unavailable, "the log takes nothing at present: %w", err)
+	}
+}
+
+// timeout is how long Dragonboat shall keep a request. It counts in round trips,
+// and refuses less than one of them.
+func (r *Raft) timeout(ctx context.Context) time.Duration {
+	left := r.raft.Timeout
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(deadline))
+	}
+	return max(left, 2*r.host.opts.Timing.RTT)
+}
+
+// outcome says what became of a command that Dragonboat took.
+func (r *Raft) outcome(done *dragonboat.RequestResult) (command.Result, error) {
+	switch {
+	case done.Completed():
+		res, applied, err := unpackResult(done.GetResult())
+		if err != nil {
+			return res, kv.UnknownOutcome(kv.Internal, err)
+		}
+		if !applied {
+			return res, kv.UnknownOutcome(kv.Unavailable, errors.New("this node's storage failed; the mutation may stand on the others"))
+		}
+		return res, nil
+	case done.Dropped():
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the log has no leader at present; retry")
+	case done.Timeout():
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable, errors.New("the mutation was not confirmed in time by a majority"))
+	default:
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable, errors.New("the replica stopped while the mutation was being replicated"))
+	}
+}
+
+// raftGroup is what the lease keeper needs of a replica.
+type raftGroup struct{ r *Raft }
+
+// Leader implements lease.Group.
+func (g raftGroup) Leader() (term uint64, self bool) {
+	id, term := g.r.leads()
+	return term, id != 0 && id == g.r.raft.Replica
+}
+
+// Begin implements lease.Group.
+func (g raftGroup) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce}
+	if g.r.machine.Load().Identity().Cluster == "" {
+		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
+	}
+	res, err := g.propose(ctx, &command.Command{Kind: command.BeginEpoch, Begin: &begin})
+	if err != nil {
+		return now, previous, false, err
+	}
+	switch {
+	case res.Previous == nil:
+		return now, previous, false, errors.New("a begin-epoch without the epoch before it")
+	case res.Code != command.OK:
+		return *res.Previous, *res.Previous, false, nil
+	}
+	now = command.Epoch{ID: res.Index, Term: term, Owner: g.r.raft.Replica, Nonce: nonce}
+	return now, *res.Previous, true, nil
+}
+
+// End implements lease.Group.
+func (g raftGroup) End(ctx context.Context, epoch kv.Index) error {
+	res, err := g.propose(ctx, &command.Command{Kind: command.EndEpoch, Fence: epoch})
+	if err == nil && res.Code == command.Fenced {
+		err = errors.New("the epoch is another one by now")
+	}
+	return err
+}
+
+// ReadIndex implements lease.Group.
+func (g raftGroup) ReadIndex(ctx context.Context) error {
+	var rs *dragonboat.RequestState
+	timeout := g.r.timeout(ctx)
+	err := g.r.host.use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.ReadIndex(g.r.raft.Shard, timeout)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case done := <-rs.ResultC():
+		ok := done.Completed()
+		rs.Release()
+		if !ok {
+			return errNoQuorum
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errNoQuorum = errors.New("no majority of the members has confirmed the leader in time")
+
+func (g raftGroup) propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	ctx, cancel := g.r.bounded(ctx)
+	defer cancel()
+	c.Clock = g.r.now(g.r.machine.Load())
+	return g.r.append(ctx, c)
+}

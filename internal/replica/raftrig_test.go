@@ -1,0 +1,242 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/memory"
+)
+
+// fastTiming makes a cluster on loopback notice things soon.
+var fastTiming = Timing{RTT: 10 * time.Millisecond, Election: 20, Heartbeat: 2, Lease: 80 * time.Millisecond}
+
+// cluster is a Raft group of nodes in this process.
+type cluster struct {
+	t       *testing.T
+	nodes   []*raftNode
+	members map[uint64]string
+	// every and keep are the snapshots' settings.
+	every, keep uint64
+	confirm     bool
+}
+
+// raftNode is one member. Its replica and host are nil while it is down.
+type raftNode struct {
+	*Raft
+	c    *cluster
+	id   uint64
+	join bool
+	addr string
+	path string
+	host *Host
+	stop context.CancelFunc
+	ran  chan struct{}
+	// fail is what every write of the engine fails with.
+	fail error
+}
+
+// freeAddr returns an address on loopback that nobody listens at.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// newCluster starts a group of n.
+func newCluster(t *testing.T, n int, changes ...func(*cluster)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, members: make(map[uint64]string), every: 1000, keep: 100}
+	for _, change := range changes {
+		change(c)
+	}
+	for i := range n {
+		c.add(uint64(i+1), false)
+		c.members[uint64(i+1)] = c.nodes[i].addr
+	}
+	for _, node := range c.nodes {
+		node.start()
+	}
+	t.Cleanup(func() {
+		for _, node := range c.nodes {
+			node.kill()
+		}
+	})
+	return c
+}
+
+// add makes a node that is not started yet.
+func (c *cluster) add(id uint64, join bool) *raftNode {
+	n := &raftNode{c: c, id: id, join: join, addr: freeAddr(c.t), path: filepath.Join(c.t.TempDir(), fmt.Sprint("n", id))}
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
+	r := &rig{t: n.c.t}
+	r.hook = func() error { return n.fail }
+	return r.openEngine(dir)
+}
+
+func (n *raftNode) start() {
+	t := n.c.t
+	t.Helper()
+	dir, err := datadir.Open(filepath.Join(n.path, "db"), datadir.Identity{Engine: memory.Kind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	generations, err := dir.VBucket("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.host, err = OpenHost(HostOptions{
+		Dir: filepath.Join(n.path, "raft"), Address: n.addr, Deployment: 1, Timing: fastTiming,
+		ConfirmReads: n.c.confirm, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := RaftOptions{
+		StateOptions: StateOptions{
+			Database: "db", VBucket: "default", Open: n.openEngine, Generations: generations,
+			Version: "v1", Log: slog.New(slog.DiscardHandler),
+		},
+		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
+		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},
+		Timeout: 5 * time.Second, SnapshotEvery: n.c.every, Keep: n.c.keep, MaxInMemory: 32 << 20,
+	}
+	if n.join {
+		opts.Members = nil
+	}
+	if n.Raft, err = n.host.OpenRaft(opts); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop, n.ran = stop, make(chan struct{})
+	go func() {
+		defer close(n.ran)
+		if err := n.Run(ctx); err != nil && !errors.Is(err, errHostClosed) {
+			t.Error("run:", err)
+		}
+	}()
+}
+
+// shutdown stops the node as an operator does.
+func (n *raftNode) shutdown() {
+	n.c.t.Helper()
+	if n.Raft == nil {
+		return
+	}
+	n.stop()
+	<-n.ran
+	n.kill()
+}
+
+// kill stops the node without a word to the others.
+func (n *raftNode) kill() {
+	if n.Raft == nil {
+		return
+	}
+	if err := errors.Join(n.host.Close(), n.Close()); err != nil {
+		n.c.t.Error("close:", err)
+	}
+	n.stop()
+	<-n.ran
+	n.Raft, n.host = nil, nil
+}
+
+const patience = 10 * time.Second
+
+// eventually waits until f is true.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not in time: " + what)
+		}
+	}
+}
+
+// owner waits until a member owns the log.
+func (c *cluster) owner() *raftNode {
+	c.t.Helper()
+	var owner *raftNode
+	eventually(c.t, "an owner", func() bool {
+		for _, n := range c.nodes {
+			if n.Raft != nil && n.keeper.Stats().Epoch != 0 && n.Owner().Self {
+				owner = n
+				return true
+			}
+		}
+		return false
+	})
+	return owner
+}
+
+// follower returns a running member that does not own the log.
+func (c *cluster) follower() *raftNode {
+	owner := c.owner()
+	for _, n := range c.nodes {
+		if n.Raft != nil && n != owner {
+			return n
+		}
+	}
+	c.t.Fatal("no follower")
+	return nil
+}
+
+// put sets a key wherever the log is owned, trying again while it is not.
+func (c *cluster) put(key, value string) kv.Index {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		res, err := c.owner().Propose(context.Background(), put(key, value))
+		if err == nil && res.Code == command.OK {
+			return res.Index
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatal("put:", err)
+		}
+	}
+}
+
+// want checks what a linearizable read at the owner finds.
+func (c *cluster) want(key, value string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		pair, _, _, err := c.owner().Get(context.Background(), []byte(key), kv.ReadOptions{Level: kv.Linearizable})
+		if err == nil {
+			if string(pair.Value) != value {
+				c.t.Errorf("%s is %q, want %q", key, pair.Value, value)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatal("get:", err)
+		}
+	}
+}
+
+// wantAt checks what a member's own state holds at an index.
+func (n *raftNode) wantAt(index kv.Index, key, value string) {
+	n.c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pair, _, _, err := n.Get(ctx, []byte(key), kv.ReadOptions{MinIndex: index})
+	if err != nil || string(pair.Value) != value {
+		n.c.t.Errorf("at %d: %s is %q, %v; want %q", n.id, key, pair.Value, err, value)
+	}
+}

@@ -1,0 +1,53 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/lease"
+)
+
+// Status implements Replica.
+func (r *Raft) Status() Status {
+	s := r.status()
+	s.Mode = ModeRaft
+	id, term := r.leads()
+	s.Term = term
+	s.Owner = r.Owner()
+	s.IsLeader = id == r.raft.Replica && s.State == Serving
+	if !s.IsLeader {
+		if newest := r.newest.Load(); newest != 0 {
+			s.Age = r.clock.Now() - time.Duration(newest)
+		}
+	}
+	if id == 0 && s.ReadOnly == "" && s.State == Serving {
+		s.ReadOnly = "no leader is known; a majority of the members has to be up and to reach each other"
+	}
+	return s
+}
+
+// RaftStats count what a Raft replica has done since it was opened.
+type RaftStats struct {
+	lease.Stats
+	LeaderChanges                    uint64
+	SnapshotsSent, SnapshotsReceived uint64
+	// SnapshotBytes were sent in snapshots.
+	SnapshotBytes uint64
+}
+
+// RaftStats returns what was counted.
+func (r *Raft) RaftStats() RaftStats {
+	return RaftStats{
+		Stats:             r.keeper.Stats(),
+		LeaderChanges:     r.changes.Load(),
+		SnapshotsSent:     r.stats.snapshotsSent.Load(),
+		SnapshotsReceived: r.stats.snapshotsReceived.Load(),
+		SnapshotBytes:     r.stats.snapshotBytes.Load(),
+	}
+}
+
+// Restore implements Replica.
+func (r *Raft) Restore(context.Context, string) error {
+	return kv.Errorf(kv.Precondition, "a cluster cannot be restored in place yet")
+}
