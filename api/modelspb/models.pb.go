@@ -80,10 +80,17 @@ func (NodeInfo_NodeStatus) EnumDescriptor() ([]byte, []int) {
 }
 
 type NodeInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeUrl       string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
-	NodeId        uint64                 `protobuf:"varint,2,opt,name=nodeId,proto3" json:"nodeId,omitempty"`
-	Status        NodeInfo_NodeStatus    `protobuf:"varint,3,opt,name=status,proto3,enum=models.NodeInfo_NodeStatus" json:"status,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	NodeUrl string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	NodeId  uint64                 `protobuf:"varint,2,opt,name=nodeId,proto3" json:"nodeId,omitempty"`
+	Status  NodeInfo_NodeStatus    `protobuf:"varint,3,opt,name=status,proto3,enum=models.NodeInfo_NodeStatus" json:"status,omitempty"`
+	// Where the node serves gRPC and HTTP, host:port; empty while unknown.
+	Address     string `protobuf:"bytes,100,opt,name=address,proto3" json:"address,omitempty"`
+	HttpAddress string `protobuf:"bytes,101,opt,name=httpAddress,proto3" json:"httpAddress,omitempty"`
+	NodeName    string `protobuf:"bytes,102,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
+	DcID        string `protobuf:"bytes,103,opt,name=dcID,proto3" json:"dcID,omitempty"`
+	// A member without a vote: it follows, and is not counted for a majority.
+	NonVoting     bool `protobuf:"varint,104,opt,name=nonVoting,proto3" json:"nonVoting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,15 +146,55 @@ func (x *NodeInfo) GetStatus() NodeInfo_NodeStatus {
 	return NodeInfo_LEADER
 }
 
+func (x *NodeInfo) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeInfo) GetHttpAddress() string {
+	if x != nil {
+		return x.HttpAddress
+	}
+	return ""
+}
+
+func (x *NodeInfo) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *NodeInfo) GetDcID() string {
+	if x != nil {
+		return x.DcID
+	}
+	return ""
+}
+
+func (x *NodeInfo) GetNonVoting() bool {
+	if x != nil {
+		return x.NonVoting
+	}
+	return false
+}
+
 var File_api_models_proto protoreflect.FileDescriptor
 
 const file_api_models_proto_rawDesc = "" +
 	"\n" +
-	"\x10api/models.proto\x12\x06models\"\xc2\x01\n" +
+	"\x10api/models.proto\x12\x06models\"\xcc\x02\n" +
 	"\bNodeInfo\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x16\n" +
 	"\x06nodeId\x18\x02 \x01(\x04R\x06nodeId\x123\n" +
-	"\x06status\x18\x03 \x01(\x0e2\x1b.models.NodeInfo.NodeStatusR\x06status\"O\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x1b.models.NodeInfo.NodeStatusR\x06status\x12\x18\n" +
+	"\aaddress\x18d \x01(\tR\aaddress\x12 \n" +
+	"\vhttpAddress\x18e \x01(\tR\vhttpAddress\x12\x1a\n" +
+	"\bnodeName\x18f \x01(\tR\bnodeName\x12\x12\n" +
+	"\x04dcID\x18g \x01(\tR\x04dcID\x12\x1c\n" +
+	"\tnonVoting\x18h \x01(\bR\tnonVoting\"O\n" +
 	"\n" +
 	"NodeStatus\x12\n" +
 	"\n" +

@@ -700,8 +700,10 @@ func (x *AddNodeRequest) GetNodeUrl() string {
 }
 
 type RemoveNodeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeUrl       string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	NodeUrl string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	// Remove it even where the members that are left and up are no majority.
+	Force         bool `protobuf:"varint,100,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -743,6 +745,67 @@ func (x *RemoveNodeRequest) GetNodeUrl() string {
 	return ""
 }
 
+func (x *RemoveNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type TransferLeaderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Raft address of the member that shall lead; empty means any other one.
+	NodeUrl string `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	// Which vBucket; empty means all.
+	VBucket       string `protobuf:"bytes,2,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderRequest) Reset() {
+	*x = TransferLeaderRequest{}
+	mi := &file_api_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderRequest) ProtoMessage() {}
+
+func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TransferLeaderRequest) GetNodeUrl() string {
+	if x != nil {
+		return x.NodeUrl
+	}
+	return ""
+}
+
+func (x *TransferLeaderRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
 type ListNodesResponse struct {
 	state         protoimpl.MessageState        `protogen:"open.v1"`
 	Status        *Status                       `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -754,7 +817,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +829,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +842,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -814,7 +877,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +889,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +902,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -867,7 +930,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +942,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +955,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -925,7 +988,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1000,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1013,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -976,7 +1039,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1051,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1064,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -1082,7 +1145,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1157,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1170,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -1215,7 +1278,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1290,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1303,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -1351,7 +1414,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1426,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1439,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -1400,7 +1463,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1475,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1488,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -1503,9 +1566,13 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x0eRestoreRequest\x12 \n" +
 	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\"*\n" +
 	"\x0eAddNodeRequest\x12\x18\n" +
-	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\"-\n" +
+	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\"C\n" +
 	"\x11RemoveNodeRequest\x12\x18\n" +
-	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\"\xe7\x01\n" +
+	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x14\n" +
+	"\x05force\x18d \x01(\bR\x05force\"K\n" +
+	"\x15TransferLeaderRequest\x12\x18\n" +
+	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x18\n" +
+	"\avBucket\x18\x02 \x01(\tR\avBucket\"\xe7\x01\n" +
 	"\x11ListNodesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\x04R\x06leader\x12@\n" +
@@ -1597,13 +1664,16 @@ const file_api_admin_proto_rawDesc = "" +
 	"\vGetReplicas\x12 .dkv.serverpb.GetReplicasRequest\x1a!.dkv.serverpb.GetReplicasResponse2\x8e\x01\n" +
 	"\x10DKVBackupRestore\x12;\n" +
 	"\x06Backup\x12\x1b.dkv.serverpb.BackupRequest\x1a\x14.dkv.serverpb.Status\x12=\n" +
-	"\aRestore\x12\x1c.dkv.serverpb.RestoreRequest\x1a\x14.dkv.serverpb.Status2\xd6\x01\n" +
+	"\aRestore\x12\x1c.dkv.serverpb.RestoreRequest\x1a\x14.dkv.serverpb.Status2\x97\x03\n" +
 	"\n" +
 	"DKVCluster\x12=\n" +
 	"\aAddNode\x12\x1c.dkv.serverpb.AddNodeRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
 	"\n" +
 	"RemoveNode\x12\x1f.dkv.serverpb.RemoveNodeRequest\x1a\x14.dkv.serverpb.Status\x12D\n" +
-	"\tListNodes\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.ListNodesResponse2\xb4\x01\n" +
+	"\tListNodes\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.ListNodesResponse\x12K\n" +
+	"\x0eTransferLeader\x12#.dkv.serverpb.TransferLeaderRequest\x1a\x14.dkv.serverpb.Status\x128\n" +
+	"\bStepDown\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x128\n" +
+	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\xb4\x01\n" +
 	"\fDKVDiscovery\x12G\n" +
 	"\fUpdateStatus\x12!.dkv.serverpb.UpdateStatusRequest\x1a\x14.dkv.serverpb.Status\x12[\n" +
 	"\x0eGetClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a$.dkv.serverpb.GetClusterInfoResponse2Q\n" +
@@ -1628,7 +1698,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -1643,33 +1713,34 @@ var file_api_admin_proto_goTypes = []any{
 	(*RestoreRequest)(nil),         // 10: dkv.serverpb.RestoreRequest
 	(*AddNodeRequest)(nil),         // 11: dkv.serverpb.AddNodeRequest
 	(*RemoveNodeRequest)(nil),      // 12: dkv.serverpb.RemoveNodeRequest
-	(*ListNodesResponse)(nil),      // 13: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 14: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 15: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 16: dkv.serverpb.GetClusterInfoResponse
-	(*RegionInfo)(nil),             // 17: dkv.serverpb.RegionInfo
-	(*NodeStatusResponse)(nil),     // 18: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 19: dkv.serverpb.VBucketStatus
-	(*ContentHashRequest)(nil),     // 20: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 21: dkv.serverpb.ContentHashResponse
-	nil,                            // 22: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 23: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 24: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 25: google.protobuf.Empty
+	(*TransferLeaderRequest)(nil),  // 13: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 14: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 15: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 16: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 17: dkv.serverpb.GetClusterInfoResponse
+	(*RegionInfo)(nil),             // 18: dkv.serverpb.RegionInfo
+	(*NodeStatusResponse)(nil),     // 19: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 20: dkv.serverpb.VBucketStatus
+	(*ContentHashRequest)(nil),     // 21: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 22: dkv.serverpb.ContentHashResponse
+	nil,                            // 23: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 24: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 25: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 26: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	23, // 0: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	24, // 0: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	4,  // 1: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	5,  // 2: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	1,  // 3: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	6,  // 4: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	23, // 5: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	22, // 6: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	17, // 7: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	17, // 8: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	24, // 5: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	23, // 6: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	18, // 7: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	18, // 8: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
 	0,  // 9: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	19, // 10: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	24, // 11: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	20, // 10: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	25, // 11: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
 	2,  // 12: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
 	6,  // 13: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
 	6,  // 14: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
@@ -1678,32 +1749,38 @@ var file_api_admin_proto_depIdxs = []int32{
 	10, // 17: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
 	11, // 18: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
 	12, // 19: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	25, // 20: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	14, // 21: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	15, // 22: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	25, // 23: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	25, // 24: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	25, // 25: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	25, // 26: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	20, // 27: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	3,  // 28: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	23, // 29: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	23, // 30: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	8,  // 31: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	23, // 32: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	23, // 33: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	23, // 34: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	23, // 35: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	13, // 36: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	23, // 37: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	16, // 38: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	17, // 39: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	18, // 40: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	23, // 41: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	23, // 42: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	21, // 43: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	28, // [28:44] is the sub-list for method output_type
-	12, // [12:28] is the sub-list for method input_type
+	26, // 20: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	13, // 21: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	26, // 22: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	26, // 23: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	15, // 24: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	16, // 25: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	26, // 26: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	26, // 27: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	26, // 28: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	26, // 29: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	21, // 30: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	3,  // 31: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	24, // 32: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	24, // 33: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	8,  // 34: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	24, // 35: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	24, // 36: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	24, // 37: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	24, // 38: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	14, // 39: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	24, // 40: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	24, // 41: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	24, // 42: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	24, // 43: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	17, // 44: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	18, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	19, // 46: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	24, // 47: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	24, // 48: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	22, // 49: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	31, // [31:50] is the sub-list for method output_type
+	12, // [12:31] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1715,15 +1792,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[13].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[15].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[14].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

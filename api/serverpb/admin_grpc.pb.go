@@ -395,20 +395,35 @@ var DKVBackupRestore_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	DKVCluster_AddNode_FullMethodName    = "/dkv.serverpb.DKVCluster/AddNode"
-	DKVCluster_RemoveNode_FullMethodName = "/dkv.serverpb.DKVCluster/RemoveNode"
-	DKVCluster_ListNodes_FullMethodName  = "/dkv.serverpb.DKVCluster/ListNodes"
+	DKVCluster_AddNode_FullMethodName        = "/dkv.serverpb.DKVCluster/AddNode"
+	DKVCluster_RemoveNode_FullMethodName     = "/dkv.serverpb.DKVCluster/RemoveNode"
+	DKVCluster_ListNodes_FullMethodName      = "/dkv.serverpb.DKVCluster/ListNodes"
+	DKVCluster_TransferLeader_FullMethodName = "/dkv.serverpb.DKVCluster/TransferLeader"
+	DKVCluster_StepDown_FullMethodName       = "/dkv.serverpb.DKVCluster/StepDown"
+	DKVCluster_Snapshot_FullMethodName       = "/dkv.serverpb.DKVCluster/Snapshot"
 )
 
 // DKVClusterClient is the client API for DKVCluster service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// DKVCluster changes and lists the members of a Raft cluster.
+// DKVCluster changes and lists the members of a Raft cluster. Any member may be
+// asked.
 type DKVClusterClient interface {
+	// AddNode invites a node that waits to join, lets it catch up in every
+	// vBucket and gives it a vote. Asked again, it goes on where it was.
 	AddNode(ctx context.Context, in *AddNodeRequest, opts ...grpc.CallOption) (*Status, error)
+	// RemoveNode puts a node out for ever; it may be added again as another one.
+	// It is refused where the rest would have no majority.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*Status, error)
 	ListNodes(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*ListNodesResponse, error)
+	// TransferLeader makes another member lead. It returns when it does.
+	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*Status, error)
+	// StepDown makes the node that is asked hand over all that it leads.
+	StepDown(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
+	// Snapshot makes the state of the node that is asked durable and cuts its
+	// log behind it.
+	Snapshot(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
 }
 
 type dKVClusterClient struct {
@@ -449,15 +464,57 @@ func (c *dKVClusterClient) ListNodes(ctx context.Context, in *emptypb.Empty, opt
 	return out, nil
 }
 
+func (c *dKVClusterClient) TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVCluster_TransferLeader_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dKVClusterClient) StepDown(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVCluster_StepDown_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dKVClusterClient) Snapshot(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVCluster_Snapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DKVClusterServer is the server API for DKVCluster service.
 // All implementations must embed UnimplementedDKVClusterServer
 // for forward compatibility.
 //
-// DKVCluster changes and lists the members of a Raft cluster.
+// DKVCluster changes and lists the members of a Raft cluster. Any member may be
+// asked.
 type DKVClusterServer interface {
+	// AddNode invites a node that waits to join, lets it catch up in every
+	// vBucket and gives it a vote. Asked again, it goes on where it was.
 	AddNode(context.Context, *AddNodeRequest) (*Status, error)
+	// RemoveNode puts a node out for ever; it may be added again as another one.
+	// It is refused where the rest would have no majority.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*Status, error)
 	ListNodes(context.Context, *emptypb.Empty) (*ListNodesResponse, error)
+	// TransferLeader makes another member lead. It returns when it does.
+	TransferLeader(context.Context, *TransferLeaderRequest) (*Status, error)
+	// StepDown makes the node that is asked hand over all that it leads.
+	StepDown(context.Context, *emptypb.Empty) (*Status, error)
+	// Snapshot makes the state of the node that is asked durable and cuts its
+	// log behind it.
+	Snapshot(context.Context, *emptypb.Empty) (*Status, error)
 	mustEmbedUnimplementedDKVClusterServer()
 }
 
@@ -476,6 +533,15 @@ func (UnimplementedDKVClusterServer) RemoveNode(context.Context, *RemoveNodeRequ
 }
 func (UnimplementedDKVClusterServer) ListNodes(context.Context, *emptypb.Empty) (*ListNodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
+}
+func (UnimplementedDKVClusterServer) TransferLeader(context.Context, *TransferLeaderRequest) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedDKVClusterServer) StepDown(context.Context, *emptypb.Empty) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method StepDown not implemented")
+}
+func (UnimplementedDKVClusterServer) Snapshot(context.Context, *emptypb.Empty) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
 }
 func (UnimplementedDKVClusterServer) mustEmbedUnimplementedDKVClusterServer() {}
 func (UnimplementedDKVClusterServer) testEmbeddedByValue()                    {}
@@ -552,6 +618,60 @@ func _DKVCluster_ListNodes_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVCluster_TransferLeader_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeaderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVClusterServer).TransferLeader(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVCluster_TransferLeader_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVClusterServer).TransferLeader(ctx, req.(*TransferLeaderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DKVCluster_StepDown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(emptypb.Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVClusterServer).StepDown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVCluster_StepDown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVClusterServer).StepDown(ctx, req.(*emptypb.Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DKVCluster_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(emptypb.Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVClusterServer).Snapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVCluster_Snapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVClusterServer).Snapshot(ctx, req.(*emptypb.Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DKVCluster_ServiceDesc is the grpc.ServiceDesc for DKVCluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -570,6 +690,18 @@ var DKVCluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListNodes",
 			Handler:    _DKVCluster_ListNodes_Handler,
+		},
+		{
+			MethodName: "TransferLeader",
+			Handler:    _DKVCluster_TransferLeader_Handler,
+		},
+		{
+			MethodName: "StepDown",
+			Handler:    _DKVCluster_StepDown_Handler,
+		},
+		{
+			MethodName: "Snapshot",
+			Handler:    _DKVCluster_Snapshot_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -7,10 +7,12 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// collector reports a node's vBucket as metrics, read when somebody scrapes.
+// collector reports a node's vBuckets as metrics, read when somebody scrapes.
 type collector struct {
 	node    *node
 	metrics []metric
+	peer    *prometheus.Desc
+	reads   *prometheus.Desc
 }
 
 // metric is one figure of a scrape.
@@ -20,19 +22,35 @@ type metric struct {
 	value func(*scrape) float64
 }
 
-// scrape is what a scrape reads, once for all metrics.
+// scrape is what a scrape reads of a vBucket, once for all metrics.
 type scrape struct {
 	status replica.Status
 	usage  diskspace.Usage
+	raft   replica.RaftStats
 }
 
 func newCollector(n *node) *collector {
-	c := &collector{node: n}
-	labels := prometheus.Labels{"database": n.info.Database, "vbucket": n.cfg.Node.VBucket}
-	add := func(name, help string, kind prometheus.ValueType, value func(*scrape) float64) {
-		c.metrics = append(c.metrics, metric{desc: prometheus.NewDesc(name, help, nil, labels), kind: kind, value: value})
+	constant := prometheus.Labels{"database": n.info.Database}
+	c := &collector{
+		node:  n,
+		peer:  prometheus.NewDesc("dkv_raft_peer_healthy", "1 where another member has answered lately.", []string{"peer"}, constant),
+		reads: prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, constant),
 	}
-	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	add := func(name, help string, kind prometheus.ValueType, value func(*scrape) float64) {
+		c.metrics = append(c.metrics, metric{desc: prometheus.NewDesc(name, help, []string{"vbucket"}, constant), kind: kind, value: value})
+	}
+	c.describe(add)
+	if n.cluster != nil {
+		c.describeRaft(add)
+	}
+	return c
+}
+
+type adder func(name, help string, kind prometheus.ValueType, value func(*scrape) float64)
+
+const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+
+func (*collector) describe(add adder) {
 	add("dkv_raft_is_leader", "1 where this node leads the vBucket.", gauge, func(s *scrape) float64 { return flag(s.status.IsLeader) })
 	add("dkv_raft_term", "The term of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Term) })
 	add("dkv_raft_commit_index", "The last decided index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
@@ -51,7 +69,18 @@ func newCollector(n *node) *collector {
 	add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.PendingCompactionBytes) })
 	add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", gauge, func(s *scrape) float64 { return float64(s.usage.Free) })
 	add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", gauge, func(s *scrape) float64 { return float64(s.usage.Reserve) })
-	return c
+}
+
+func (*collector) describeRaft(add adder) {
+	add("dkv_raft_leader_changes_total", "How often another member was seen to lead.", counter, func(s *scrape) float64 { return float64(s.raft.LeaderChanges) })
+	add("dkv_lease_remaining_seconds", "How long this node may answer reads by itself.", gauge, func(s *scrape) float64 { return s.raft.Remaining.Seconds() })
+	add("dkv_lease_wait_outs_total", "Takeovers that had to wait for earlier leases.", counter, func(s *scrape) float64 { return float64(s.raft.WaitOuts) })
+	add("dkv_lease_fallbacks_total", "Reads that found no lease.", counter, func(s *scrape) float64 { return float64(s.raft.Fallbacks) })
+	add("dkv_lease_activations_total", "Epochs in which this node owned the log.", counter, func(s *scrape) float64 { return float64(s.raft.Activations) })
+	add("dkv_raft_snapshots_sent_total", "States sent to members that were far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsSent) })
+	add("dkv_raft_snapshots_received_total", "States received for being far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsReceived) })
+	add("dkv_replication_bytes_total", "Bytes of states sent to other members.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotBytes) })
+	add("dkv_replication_lag_seconds", "How long ago the state was last known to be the newest.", gauge, func(s *scrape) float64 { return s.status.Age.Seconds() })
 }
 
 func flag(b bool) float64 {
@@ -66,12 +95,32 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
 		ch <- m.desc
 	}
+	if c.node.cluster != nil {
+		ch <- c.peer
+		ch <- c.reads
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	s := &scrape{status: c.node.local.Status(), usage: c.node.guard.Usage()}
-	for _, m := range c.metrics {
-		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s))
+	usage := c.node.guard.Usage()
+	for _, v := range c.node.vBuckets {
+		s := &scrape{status: v.Status(), usage: usage}
+		if r, ok := v.hosted.(*replica.Raft); ok {
+			s.raft = r.RaftStats()
+			ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(s.raft.LeaseReads), v.name, "lease")
+			ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(s.raft.Confirmed), v.name, "readindex")
+		}
+		for _, m := range c.metrics {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), v.name)
+		}
+	}
+	if c.node.cluster == nil {
+		return
+	}
+	// A forwarded read may be about several vBuckets.
+	ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(c.node.router.Forwards().Reads), "", "forward")
+	for _, p := range c.node.cluster.Peers() {
+		ch <- prometheus.MustNewConstMetric(c.peer, gauge, flag(p.Healthy), p.Name())
 	}
 }

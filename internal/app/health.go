@@ -2,23 +2,22 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"log/slog"
+	"fmt"
+	"slices"
 	"time"
 
-	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
 // opsOptions tell the HTTP server about the node.
-func (n *node) opsOptions(audit *slog.Logger) ops.Options {
+func (n *node) opsOptions() ops.Options {
 	return ops.Options{
 		Logger:   n.log,
-		Audit:    audit,
+		Audit:    n.audit,
 		Gatherer: n.registry,
-		Serving:  func() bool { return n.local.Readable() && n.grpc.Serving() },
+		Serving:  n.serving,
 		Health:   n.health,
 		Live: []ops.Check{
 			{Name: "process", Probe: func(context.Context) error { return nil }},
@@ -27,70 +26,60 @@ func (n *node) opsOptions(audit *slog.Logger) ops.Options {
 			{Name: "grpc", Probe: n.probeGRPC},
 			{Name: "storage", Probe: n.probeStorage},
 		},
-		Views: map[string]ops.View{"/admin/cluster/status": n.clusterStatus},
-		Actions: map[string]ops.Action{
-			"/admin/pause-writes":  n.pause(true),
-			"/admin/resume-writes": n.pause(false),
-			"/admin/backup":        n.takeBackup,
-		},
+		Views:    n.views(),
+		Actions:  n.actions(),
 		Vars:     map[string]func() any{"dkv": func() any { return n.health(context.Background()) }},
 		Pprof:    n.cfg.Ops.Pprof,
 		StatusOf: httpStatus,
 	}
 }
 
+var errOpening = errors.New("the node is starting, or waits for the other members of its cluster")
+
 func (n *node) probeGRPC(context.Context) error {
-	if !n.grpc.Serving() {
+	switch {
+	case !n.opened.Load():
+		return errOpening
+	case !n.grpc.Serving():
 		return errors.New("gRPC is starting or draining")
 	}
 	return nil
 }
 
 func (n *node) probeStorage(context.Context) error {
-	s := n.local.Status()
-	switch {
-	case n.local.Readable():
-		return nil // whether writes are taken, too, each of them is told
-	case s.Unreadable != nil:
-		return s.Unreadable
-	default:
-		return errors.New("storage is " + string(s.State))
+	if !n.opened.Load() {
+		return errOpening
 	}
+	for _, v := range n.vBuckets {
+		if v.Readable() {
+			continue // whether writes are taken, too, each of them is told
+		}
+		s := v.Status()
+		if s.Unreadable != nil {
+			return s.Unreadable
+		}
+		return fmt.Errorf("vBucket %s is %s", v.name, s.State)
+	}
+	return nil
 }
 
 func (n *node) health(context.Context) ops.Health {
-	s := n.local.Status()
 	usage := n.guard.Usage()
 	h := ops.Health{
 		Status:        ops.Healthy,
-		NodeID:        n.info.ID,
 		NodeName:      n.info.Name,
 		Version:       n.info.Version,
 		Role:          n.info.Role,
 		UptimeSeconds: time.Since(n.info.Started).Seconds(),
-		VBuckets: []ops.VBucket{{
-			Database:     n.info.Database,
-			Name:         s.VBucket,
-			Mode:         "standalone",
-			State:        string(s.State),
-			IsLeader:     s.IsLeader,
-			Leader:       n.info.Address,
-			CommitIndex:  s.Commit,
-			AppliedIndex: s.Applied,
-		}},
-		Disk: ops.Disk{FreeBytes: usage.Free, TotalBytes: usage.Total, ReserveBytes: usage.Reserve},
+		Disk:          ops.Disk{FreeBytes: usage.Free, TotalBytes: usage.Total, ReserveBytes: usage.Reserve},
 	}
-	if s.ReadOnly != "" {
-		h.Status, h.Reasons = ops.Degraded, append(h.Reasons, s.ReadOnly)
+	if !n.opened.Load() {
+		h.Status, h.Reasons = ops.Unhealthy, []string{errOpening.Error()}
+		return h
 	}
-	if s.Corruption != nil {
-		h.Status, h.Reasons = ops.Degraded, append(h.Reasons, s.Corruption.Error()+"; restore a backup")
-	}
-	if !n.local.Readable() {
-		h.Status = ops.Unhealthy
-	}
-	if s.Unreadable != nil {
-		h.Reasons = append(h.Reasons, "nothing can be read: "+s.Unreadable.Error())
+	h.NodeID = n.info.ID
+	for _, v := range n.vBuckets {
+		n.addHealth(&h, v)
 	}
 	if !n.grpc.Serving() {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")
@@ -98,61 +87,65 @@ func (n *node) health(context.Context) ops.Health {
 	return h
 }
 
-// clusterStatus answers /admin/cluster/status: a standalone node is a cluster
-// of itself.
-func (n *node) clusterStatus(ctx context.Context) (any, error) {
-	status, err := n.node.GetNodeStatus(ctx, nil)
-	if err != nil {
-		return nil, err
+// addHealth adds a vBucket to the document.
+func (n *node) addHealth(h *ops.Health, v vBucket) {
+	s := v.Status()
+	h.VBuckets = append(h.VBuckets, ops.VBucket{
+		Database:     n.info.Database,
+		Name:         s.VBucket,
+		Mode:         modeNames[s.Mode],
+		State:        string(s.State),
+		IsLeader:     s.IsLeader,
+		Leader:       n.leaderOf(&s),
+		Term:         s.Term,
+		CommitIndex:  s.Commit,
+		AppliedIndex: s.Applied,
+		LagSeconds:   s.Age.Seconds(),
+		Peers:        n.peers(),
+	})
+	worsen := func(to ops.Status, reason string) {
+		if h.Status != ops.Unhealthy {
+			h.Status = to
+		}
+		if !slices.Contains(h.Reasons, reason) { // many vBuckets share their reasons
+			h.Reasons = append(h.Reasons, reason)
+		}
 	}
-	type member struct {
-		ID      string `json:"id"`
-		Address string `json:"address"`
-		State   string `json:"state"`
-		Healthy bool   `json:"healthy"`
-		Applied uint64 `json:"applied_index"`
+	if s.ReadOnly != "" {
+		worsen(ops.Degraded, s.ReadOnly)
 	}
-	type vBucket struct {
-		Name    string   `json:"vbucket"`
-		Leader  string   `json:"leader"`
-		Term    uint64   `json:"term"`
-		Members []member `json:"members"`
+	if s.Corruption != nil {
+		worsen(ops.Degraded, s.Corruption.Error()+"; restore a backup")
 	}
-	out := struct {
-		Cluster  string    `json:"cluster_id"`
-		VBuckets []vBucket `json:"vbuckets"`
-	}{Cluster: n.info.Cluster}
-	for _, v := range status.VBuckets {
-		out.VBuckets = append(out.VBuckets, vBucket{
-			Name:   v.VBucket,
-			Leader: v.Leader,
-			Term:   v.Term,
-			Members: []member{{
-				ID:      n.info.ID,
-				Address: n.info.Address,
-				State:   v.State,
-				Healthy: v.State == string(replica.Serving),
-				Applied: v.AppliedIndex,
-			}},
-		})
-	}
-	return out, nil
-}
-
-func (n *node) pause(paused bool) ops.Action {
-	return func(ctx context.Context, _ json.RawMessage) (any, error) {
-		_, err := n.node.SetPaused(ctx, paused)
-		return nil, err
+	switch {
+	case s.Unreadable != nil:
+		worsen(ops.Unhealthy, "nothing can be read: "+s.Unreadable.Error())
+	case !v.Readable():
+		worsen(ops.Unhealthy, fmt.Sprintf("vBucket %s is %s", v.name, s.State))
+	case s.State == replica.Failed && s.Mode == replica.ModeRaft:
+		worsen(ops.Unhealthy, s.ReadOnly)
 	}
 }
 
-func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error) {
-	var request struct {
-		Path string `json:"path"`
+// modeNames is how the document calls what keeps a log.
+var modeNames = map[replica.Mode]string{replica.ModeLocal: "standalone", replica.ModeRaft: "raft"}
+
+// leaderOf is the address of the node that takes writes; empty while unknown.
+func (n *node) leaderOf(s *replica.Status) string {
+	if s.Owner.Self {
+		return n.info.Address
 	}
-	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
-		return nil, &ops.Error{Status: 400, Text: `the body must be {"path": "NAME"}, a path below backup-dir`}
+	return s.Owner.Address
+}
+
+// peers are the other members of the cluster.
+func (n *node) peers() []ops.Peer {
+	if n.cluster == nil {
+		return nil
 	}
-	_, err := n.backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
-	return nil, err
+	var out []ops.Peer
+	for _, p := range n.cluster.Peers() {
+		out = append(out, ops.Peer{ID: p.Name(), Address: p.Address, Healthy: p.Healthy})
+	}
+	return out
 }

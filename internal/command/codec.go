@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -26,6 +27,7 @@ var ErrMalformed = errors.New("malformed log entry")
 //	[fence]                                              flagFence
 //	[term, owner, nonce (8 bytes), cluster, history]     flagBegin
 //	[replica id, record]                                 flagMember
+//	[pairs, index, history]                              flagRestored
 //	mutations: count, then each
 //	  op     1 byte: opPut or opDelete, with opExpires
 //	  key
@@ -43,7 +45,8 @@ const (
 	flagFence   = 1 << 4
 	flagBegin   = 1 << 5
 	flagMember  = 1 << 6
-	flagsKnown  = flagRequest | flagExpect | flagDelta | flagFlag | flagFence | flagBegin | flagMember
+
+	flagRestored = 1 << 7
 
 	opPut     = 0
 	opDelete  = 1
@@ -74,6 +77,9 @@ func (c *Command) flags() byte {
 	}
 	if c.Member != nil {
 		flags |= flagMember
+	}
+	if c.Restored != nil {
+		flags |= flagRestored
 	}
 	return flags
 }
@@ -108,6 +114,11 @@ func (c *Command) Append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, m.ID)
 		dst = appendBytes(dst, m.Record)
 	}
+	if r := c.Restored; r != nil {
+		dst = binary.AppendUvarint(dst, r.Pairs)
+		dst = binary.AppendUvarint(dst, r.Index)
+		dst = appendBytes(dst, []byte(r.History))
+	}
 	return AppendMutations(dst, c.Mutations)
 }
 
@@ -122,13 +133,10 @@ func Decode(p []byte) (Command, error) {
 		return c, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
 	}
 	c.Kind = Kind(p[1])
-	if c.Kind < Write || c.Kind > SetMember {
+	if c.Kind < Write || c.Kind > AbortRestore {
 		return c, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
 	}
-	flags := p[2]
-	if flags&^flagsKnown != 0 {
-		return c, fmt.Errorf("%w: flags %#x are unknown", ErrMalformed, flags)
-	}
+	flags := p[2] // all are known
 	r := reader{p: p[3:]}
 	c.Clock = kv.Clock(r.uvarint())
 	if flags&flagRequest != 0 {
@@ -158,6 +166,9 @@ func Decode(p []byte) (Command, error) {
 	if flags&flagMember != 0 {
 		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
 	}
+	if flags&flagRestored != 0 {
+		c.Restored = &Restored{Pairs: r.uvarint(), Index: r.uvarint(), History: string(r.bytes())}
+	}
 	c.Mutations = r.mutations()
 	r.require(len(r.p) == 0, "bytes behind the end")
 	if err := r.err; err != nil {
@@ -173,10 +184,14 @@ func (c *Command) check() error {
 	if single && (len(c.Mutations) != 1 || c.Mutations[0].Delete) {
 		return fmt.Errorf("%w: %v needs exactly one put", ErrMalformed, c.Kind)
 	}
-	if c.Kind >= SetPaused && len(c.Mutations) != 0 {
+	if c.Kind >= SetPaused && c.Kind != StageRestore && len(c.Mutations) != 0 {
 		return fmt.Errorf("%w: %v takes no mutations", ErrMalformed, c.Kind)
 	}
-	if (c.Kind == BeginEpoch) != (c.Begin != nil) || (c.Kind == SetMember) != (c.Member != nil) {
+	if c.Kind == StageRestore && slices.ContainsFunc(c.Mutations, func(m kv.Mutation) bool { return m.Delete }) {
+		return fmt.Errorf("%w: %v of a delete", ErrMalformed, c.Kind)
+	}
+	if (c.Kind == BeginEpoch) != (c.Begin != nil) || (c.Kind == SetMember) != (c.Member != nil) ||
+		(c.Kind == EndRestore) != (c.Restored != nil) {
 		return fmt.Errorf("%w: %v with another kind's argument", ErrMalformed, c.Kind)
 	}
 	if c.Kind >= BeginEpoch && !c.Request.IsZero() {

@@ -79,6 +79,16 @@ var golden = []struct {
 	{"set member", "01 08 40 01 03 0172 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: key("r")},
 	}},
+	{"begin restore", "01 09 10 01 07 00", command.Command{Kind: command.BeginRestore, Clock: 1, Fence: 7}},
+	{"stage restore", "01 0a 10 01 07 01 00 0161 0176", command.Command{
+		Kind: command.StageRestore, Clock: 1, Fence: 7,
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
+	}},
+	{"end restore", "01 0b 90 01 07 ac02 09 0168 00", command.Command{
+		Kind: command.EndRestore, Clock: 1, Fence: 7,
+		Restored: &command.Restored{Pairs: 300, Index: 9, History: "h"},
+	}},
+	{"abort restore", "01 0c 10 01 07 00", command.Command{Kind: command.AbortRestore, Clock: 1, Fence: 7}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
 	}},
@@ -142,8 +152,12 @@ func TestMalformed(t *testing.T) {
 		"version 0":                 "00 01 00 00 00",
 		"version 2":                 "02 01 00 00 00",
 		"kind 0":                    "01 00 00 00 00",
-		"kind 9":                    "01 09 00 00 00",
-		"unknown flag":              "01 01 80 00 00",
+		"kind 13":                   "01 0d 00 00 00",
+		"put with a restored":       "01 01 80 01 05 07 0168 00",
+		"end restore of nothing":    "01 0b 00 01 00",
+		"end restore with a key":    "01 0b 80 01 05 07 0168 01 00 0161 0176",
+		"stage of a delete":         "01 0a 00 01 01 01 0161",
+		"restore cut short":         "01 0b 80 01 05",
 		"clock too long for uint64": "01 01 00 ffffffffffffffffff02 00",
 		"clock without end":         "01 01 00 ffffffff",
 		"clock with a needless 0":   "01 01 00 8000 00",
@@ -234,7 +248,7 @@ func TestMalformedResult(t *testing.T) {
 func drawCommand(t *rapid.T) command.Command {
 	bytes := func(min int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), min, 300) }
 	c := command.Command{
-		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetMember)).Draw(t, "kind")),
+		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.AbortRestore)).Draw(t, "kind")),
 		Clock: kv.Clock(rapid.Uint64().Draw(t, "clock")),
 		Delta: rapid.Int64().Draw(t, "delta"),
 		Flag:  rapid.Bool().Draw(t, "flag"),
@@ -261,17 +275,24 @@ func drawCommand(t *rapid.T) command.Command {
 			Term: rapid.Uint64().Draw(t, "term"), Owner: rapid.Uint64().Draw(t, "owner"), Nonce: rapid.Uint64().Draw(t, "nonce"),
 			Cluster: rapid.String().Draw(t, "cluster"), History: rapid.String().Draw(t, "history"),
 		}
+	case command.EndRestore:
+		most = 0
+		c.Restored = &command.Restored{
+			Pairs:   rapid.Uint64().Draw(t, "pairs"),
+			Index:   rapid.Uint64().Draw(t, "restored index"),
+			History: rapid.String().Draw(t, "restored history"),
+		}
 	case command.SetMember:
 		most = 0
 		c.Member = &command.Member{ID: rapid.Uint64().Draw(t, "member"), Record: bytes(0).Draw(t, "record")}
 	case command.CompareAndSet, command.Increment:
 		least, most = 1, 1
-	case command.SetPaused, command.EndEpoch:
+	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore:
 		most = 0
 	}
 	for range rapid.IntRange(least, most).Draw(t, "mutations") {
 		m := kv.Mutation{Key: bytes(1).Draw(t, "key"), ExpireTS: rapid.Uint64().Draw(t, "expireTS")}
-		if m.Delete = most > 1 && rapid.Bool().Draw(t, "delete"); !m.Delete {
+		if m.Delete = most > 1 && c.Kind != command.StageRestore && rapid.Bool().Draw(t, "delete"); !m.Delete {
 			m.Value = bytes(0).Draw(t, "value")
 		}
 		c.Mutations = append(c.Mutations, m)

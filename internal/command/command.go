@@ -38,6 +38,16 @@ const (
 	EndEpoch Kind = 7
 	// SetMember keeps or forgets how a replica is reached: Member.
 	SetMember Kind = 8
+	// BeginRestore refuses mutations from here on, until the restore ends, and
+	// drops what another one has staged. A new epoch aborts a restore.
+	BeginRestore Kind = 9
+	// StageRestore lays Mutations aside for the end of the restore.
+	StageRestore Kind = 10
+	// EndRestore makes what was staged the keyspace, under a new history:
+	// Restored.
+	EndRestore Kind = 11
+	// AbortRestore drops what was staged and admits mutations again.
+	AbortRestore Kind = 12
 )
 
 func (k Kind) String() string {
@@ -58,6 +68,14 @@ func (k Kind) String() string {
 		return "end-epoch"
 	case SetMember:
 		return "set-member"
+	case BeginRestore:
+		return "begin-restore"
+	case StageRestore:
+		return "stage-restore"
+	case EndRestore:
+		return "end-restore"
+	case AbortRestore:
+		return "abort-restore"
 	default:
 		return fmt.Sprintf("Kind(%d)", uint8(k))
 	}
@@ -83,9 +101,11 @@ type Command struct {
 	// any other. A log that never changes hands has epoch 0. BeginEpoch and
 	// SetMember are not fenced.
 	Fence kv.Index
-	// Begin and Member are the arguments of BeginEpoch and SetMember.
-	Begin  *Begin
-	Member *Member
+	// Begin, Member and Restored are the arguments of BeginEpoch, SetMember and
+	// EndRestore.
+	Begin    *Begin
+	Member   *Member
+	Restored *Restored
 }
 
 // Size estimates the bytes that the command adds to the log and to storage.
@@ -155,6 +175,12 @@ const (
 	// RequestMismatch means that the client has used the request's id for
 	// another one before.
 	RequestMismatch Code = 7
+	// Restoring means that mutations are refused because the keyspace is being
+	// replaced.
+	Restoring Code = 8
+	// NotStaged means that no restore is under way, or another number of pairs
+	// is staged than was to be.
+	NotStaged Code = 9
 )
 
 func (c Code) String() string {
@@ -175,6 +201,10 @@ func (c Code) String() string {
 		return "fenced"
 	case RequestMismatch:
 		return "request mismatch"
+	case Restoring:
+		return "restoring"
+	case NotStaged:
+		return "not staged"
 	default:
 		return fmt.Sprintf("Code(%d)", uint8(c))
 	}

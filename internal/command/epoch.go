@@ -30,3 +30,13 @@ type Member struct {
 	ID     uint64
 	Record []byte
 }
+
+// Restored is what EndRestore says of the state that was staged.
+type Restored struct {
+	// Pairs is how many pairs were staged.
+	Pairs uint64
+	// Index is the state's own: change numbers go on above it.
+	Index kv.Index
+	// History is the id of the history that begins.
+	History string
+}

@@ -43,7 +43,7 @@ func nodeKeys() []key {
 			doc: "database that this node serves"},
 		{name: "vbucket", def: "default", field: func(c *Config) value { return nameValue{&c.Node.VBucket, false} },
 			doc: "name of the vBucket where the database has only one"},
-		{name: "vbuckets", def: "1", traits: later, field: func(c *Config) value { return intValue{&c.Node.VBuckets, 1, 1024} },
+		{name: "vbuckets", def: "1", field: func(c *Config) value { return intValue{&c.Node.VBuckets, 1, 1024} },
 			doc: "vBuckets the database is cut into: a power of two up to 1024, fixed when it is created"},
 	}
 }

@@ -148,10 +148,14 @@ func (c *Config) validateRaft() error {
 		return c.wrong("raft-election-rtt",
 			"%d would start an election after one late heartbeat: write more than twice raft-heartbeat-rtt %d",
 			r.ElectionRTT, r.HeartbeatRTT)
-	case c.Nexus.ReplTimeout < r.RTT:
+	case c.Nexus.ReplTimeout < 2*r.RTT:
 		return c.wrong("nexus-repl-timeout",
-			"%s is shorter than raft-rtt %s, so that every proposal would time out: raise it",
+			"%s is shorter than twice raft-rtt %s, so that every proposal would time out: raise it",
 			formatDuration(c.Nexus.ReplTimeout), formatDuration(r.RTT))
+	case r.LeaseDuration >= r.ElectionTimeout():
+		return c.wrong("lease-duration",
+			"%s is not below the time of an election, %s (raft-rtt times raft-election-rtt): a new leader would wait longer for old leases than it took to elect it; lower it",
+			formatDuration(r.LeaseDuration), formatDuration(r.ElectionTimeout()))
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--discovery-service.server.status-ttl 30s", "discovery-service.server.heartbeat-timeout: 1m is longer than status-ttl 30s"},
 		{"--role slave --disable-discovery-client", "--disable-discovery-client: a slave without discovery cannot find its master"},
 		{"--raft-election-rtt 4", "--raft-election-rtt: 4 would start an election after one late heartbeat"},
-		{"--raft-profile wan --nexus-repl-timeout 50ms", "--nexus-repl-timeout: 50ms is shorter than raft-rtt 100ms"},
+		{"--raft-profile wan --nexus-repl-timeout 50ms", "--nexus-repl-timeout: 50ms is shorter than twice raft-rtt 100ms"},
 	}
 	for _, tt := range tests {
 		_, err := LoadOn(testHost(), strings.Fields(tt.args), nil)
@@ -83,7 +83,7 @@ func TestNotices(t *testing.T) {
 		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery"}},
 		{"--db-engine badger --write-buffer-size 1MiB", []string{"write-buffer-size (--write-buffer-size) has no effect: badger sizes its write buffers by itself"}},
 		{"--pprof --max-streams 7 --db-folder d", nil},
-		{"--statsd-addr h:1 --vbuckets 2", []string{"vbuckets (--vbuckets) has no effect: its feature is not built yet", "statsd-addr (--statsd-addr) has no effect: its feature is not built yet"}},
+		{"--statsd-addr h:1 --repl-mode stream", []string{"repl-mode (--repl-mode) has no effect: this node has role none, and the key is for role slave", "statsd-addr (--statsd-addr) has no effect: its feature is not built yet"}},
 	}
 	for _, tt := range tests {
 		got := load(t, nil, strings.Fields(tt.args)...).Notices()

@@ -3,14 +3,10 @@ package ctl
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
@@ -50,52 +46,6 @@ func runPauseWrites(ctx context.Context, s *session, _ []string) error {
 func runResumeWrites(ctx context.Context, s *session, _ []string) error {
 	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
 		return serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{})
-	})
-}
-
-func runAddNode(ctx context.Context, s *session, args []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVClusterClient(conn).AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: args[0]})
-	})
-}
-
-func runRemoveNode(ctx context.Context, s *session, args []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVClusterClient(conn).RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: args[0]})
-	})
-}
-
-func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
-	var res *serverpb.ListNodesResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		if res, err = serverpb.NewDKVClusterClient(conn).ListNodes(ctx, &emptypb.Empty{}); err != nil {
-			return err
-		}
-		return checkStatus(res.GetStatus())
-	})
-	return res, err
-}
-
-// sortedMembers returns the members of a cluster in the order of their ids.
-func sortedMembers(res *serverpb.ListNodesResponse) []*modelspb.NodeInfo {
-	var nodes []*modelspb.NodeInfo
-	for _, id := range slices.Sorted(maps.Keys(res.GetNodes())) {
-		nodes = append(nodes, res.GetNodes()[id])
-	}
-	return nodes
-}
-
-func runListNodes(ctx context.Context, s *session, _ []string) error {
-	res, err := s.listNodes(ctx)
-	if err != nil {
-		return err
-	}
-	return writeTable(s.out, sortedMembers(res), func(n *modelspb.NodeInfo) []string {
-		return []string{strconv.FormatUint(n.GetNodeId(), 10), n.GetNodeUrl(), n.GetStatus().String()}
-	}, func(o *object, n *modelspb.NodeInfo) {
-		o.uint("id", n.GetNodeId())
-		o.str("url", n.GetNodeUrl())
-		o.str("status", n.GetStatus().String())
 	})
 }
 

@@ -42,7 +42,7 @@ func benchOptions() []*option {
 		{name: "ledger", value: "FILE", summary: "put: append every acknowledged key to FILE; check: read them back", set: text(func(o *options) *string { return &o.ledger })},
 		{name: "ref", value: "HOST:PORT", summary: "compare with the server there: both run by turns", set: setReference},
 		{name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *options) *int { return &o.rounds })},
-		{name: "progress", value: "DURATION", summary: "how often a line on stderr tells the progress; 0 is never (default 1s)", set: setProgress},
+		{name: "progress", value: "DURATION", summary: "how often a line on stderr tells the progress; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
 		{name: "serveEcho", value: "HOST:PORT", summary: "be a reference server that answers at once and keeps nothing; port 0 takes a free one",
 			set: loopback(func(o *options) *string { return &o.serveEcho })},
 		{name: "serveFsync", value: "HOST:PORT", summary: "be a reference server that fsyncs each put into the folder named by the argument",
@@ -50,6 +50,9 @@ func benchOptions() []*option {
 	}
 	for _, o := range opts {
 		o.commands = []string{"bench"}
+		if o.name == "progress" {
+			o.commands = append(o.commands, "addNode")
+		}
 	}
 	return opts
 }

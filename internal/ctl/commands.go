@@ -8,8 +8,13 @@ import (
 	"time"
 )
 
-// longTimeout bounds commands whose work grows with the size of the database.
-const longTimeout = 10 * time.Minute
+const (
+	// longTimeout bounds commands whose work grows with the size of the database.
+	longTimeout = 10 * time.Minute
+	// changeTimeout bounds commands that make every vBucket change its leader or
+	// members, one after the other.
+	changeTimeout = time.Minute
+)
 
 // command describes one command: parser, help and tests read the same table.
 type command struct {
@@ -89,14 +94,20 @@ func scanCommands() []*command {
 
 func clusterCommands() []*command {
 	return []*command{
-		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, run: runAddNode, summary: "add a node to the Raft cluster"},
-		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, run: runRemoveNode, summary: "remove a node from the Raft cluster"},
-		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes, summary: "list the members of the Raft cluster"},
+		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: longTimeout, run: runAddNode,
+			summary: "add the node that waits to join at URL; returns when it has caught up and votes"},
+		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout, run: runRemoveNode,
+			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
+		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes,
+			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote yet"},
 		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
-		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, run: unsupported("transferLeader"), summary: "make another node the leader"},
-		{name: "stepDown", group: groupCluster, max: 0, run: unsupported("stepDown"), summary: "make the leader give up its place"},
-		{name: "snapshot", group: groupCluster, max: 0, run: unsupported("snapshot"), summary: "take a snapshot now"},
+		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout, run: runTransferLeader,
+			summary: "make the member at URL, or any other one, the leader; returns when it leads"},
+		{name: "stepDown", group: groupCluster, max: 0, timeout: changeTimeout, run: runStepDown,
+			summary: "make the node of -a hand over all that it leads"},
+		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout, run: runSnapshot,
+			summary: "make the state of the node of -a durable now, and cut its log"},
 		{name: "promote", group: groupCluster, max: 0, run: unsupported("promote"), summary: "make a slave the master"},
 	}
 }
@@ -104,9 +115,9 @@ func clusterCommands() []*command {
 func nodeCommands() []*command {
 	return []*command{
 		{name: "status", group: groupNodes, max: 0, run: runStatus,
-			summary: "one line a node; exit code 0 only with a majority alive"},
+			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive"},
 		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,
-			summary: "compare the contents of the nodes of -a at the same index"},
+			summary: "compare the contents of all members, or of several nodes of -a, at the same index"},
 		{name: "pauseWrites", group: groupNodes, max: 0, run: runPauseWrites, summary: "refuse writes from now on, also after a restart"},
 		{name: "resumeWrites", group: groupNodes, max: 0, run: runResumeWrites, summary: "accept writes again"},
 		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runBackup,

@@ -46,6 +46,16 @@ func newSession(o *options, out *printer, stdin io.Reader, stderr io.Writer) (*s
 		conns: make(map[string]*grpc.ClientConn)}, nil
 }
 
+// to returns a session of the same options that knows only these addresses and
+// has connections of its own, which the caller closes: a session is not for two
+// requests at once.
+func (s *session) to(addrs ...string) *session {
+	o := *s.options
+	o.addrs = addrs
+	return &session{options: &o, out: s.out, stdin: s.stdin, stderr: s.stderr, dial: s.dial,
+		conns: make(map[string]*grpc.ClientConn)}
+}
+
 func (s *session) close() {
 	for _, conn := range s.conns {
 		conn.Close() // its only error is that it was closed before
@@ -129,6 +139,17 @@ func mayCarryToken(o *options) error {
 		}
 	}
 	return nil
+}
+
+// mayAsk is mayCarryToken for an address that a server told of: it decides no
+// more about where a token goes than one that was typed.
+func (s *session) mayAsk(addr string) error {
+	if s.token == "" {
+		return nil
+	}
+	o := *s.options
+	o.addrs, o.reference = []string{addr}, ""
+	return mayCarryToken(&o)
 }
 
 // bearer sends a token with every request. mayCarryToken has decided that it

@@ -43,6 +43,10 @@ type fake struct {
 	history string
 	state   string
 	id      string
+	role    string
+	cluster string
+	lag     uint64
+	leader  string                      // the address of the leader
 	members *serverpb.ListNodesResponse // nil: a standalone node
 	seen    []string                    // methods, in order
 	reads   []serverpb.ReadConsistency
@@ -65,7 +69,7 @@ func startFake(t *testing.T, opts ...grpc.ServerOption) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{addr: l.Addr().String(), pairs: make(map[string]*serverpb.KVPair), oldest: 1, history: "h1", state: "serving", id: "1"}
+	f := &fake{addr: l.Addr().String(), pairs: make(map[string]*serverpb.KVPair), oldest: 1, history: "h1", state: "serving", id: "1", role: "none", leader: "10.0.0.1:8080"}
 	s := grpc.NewServer(append(opts, grpc.ChainUnaryInterceptor(f.unary), grpc.ChainStreamInterceptor(f.stream))...)
 	serverpb.RegisterDKVServer(s, f)
 	serverpb.RegisterDKVReplicationServer(s, f)
@@ -298,7 +302,22 @@ func (f *fake) AddNode(_ context.Context, r *serverpb.AddNodeRequest) (*serverpb
 }
 
 func (f *fake) RemoveNode(_ context.Context, r *serverpb.RemoveNodeRequest) (*serverpb.Status, error) {
+	if r.GetForce() {
+		return f.path("remove by force " + r.GetNodeUrl())
+	}
 	return f.path("remove " + r.GetNodeUrl())
+}
+
+func (f *fake) TransferLeader(_ context.Context, r *serverpb.TransferLeaderRequest) (*serverpb.Status, error) {
+	return f.path("transfer " + r.GetVBucket() + " to " + r.GetNodeUrl())
+}
+
+func (f *fake) StepDown(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+	return f.path("step down")
+}
+
+func (f *fake) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+	return f.path("snapshot")
 }
 
 func (f *fake) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
@@ -329,8 +348,8 @@ func (f *fake) GetClusterInfo(_ context.Context, r *serverpb.GetClusterInfoReque
 func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: "none", Version: "test", VBuckets: []*serverpb.VBucketStatus{{
-		VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: "10.0.0.1:8080", Term: 1, CommitIndex: f.index, AppliedIndex: f.index,
+	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster, VBuckets: []*serverpb.VBucketStatus{{
+		VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag,
 		HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,
 	}}}, nil
 }

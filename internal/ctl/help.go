@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/version"
 )
@@ -48,6 +49,8 @@ Examples:
   dkvctl -set session abc -ttl 30m
   dkvctl -iter "user/*" -limit 10
   dkvctl -a 10.0.0.1:8080,10.0.0.2:8080 -status
+  dkvctl -addNode http://10.0.0.4:9020
+  dkvctl -a 10.0.0.2:8080 -stepDown
   dkvctl -bench mixed -workers 64 -duration 30s -o json
 `
 
@@ -107,6 +110,9 @@ func commandHelp(c *command) string {
 	for _, line := range wrap(c.summary, helpWidth-2) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
+	if c.timeout != defaultTimeout {
+		fmt.Fprintf(&b, "  It may take up to %s, unless -timeout says otherwise.\n", shortDuration(c.timeout))
+	}
 	b.WriteString("\nOptions:\n")
 	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.appliesTo(c) })
 	writeOptions(&b, func(o *option) bool { return o.commands == nil })
@@ -115,6 +121,9 @@ func commandHelp(c *command) string {
 	}
 	return b.String()
 }
+
+// shortDuration is a whole number of minutes without its seconds.
+func shortDuration(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
 
 func writeOptions(b *strings.Builder, wanted func(*option) bool) {
 	for _, o := range optionTable() {

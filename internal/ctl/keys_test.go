@@ -52,8 +52,7 @@ func TestSession(t *testing.T) {
 		{[]string{"-addNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-removeNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-listNodes"}, outcome{code: 1, stderr: "FailedPrecondition: this node stands alone\n"}},
-		{[]string{"-stepDown"}, outcome{code: 1, stderr: "not supported by this version: -stepDown"}},
-		{[]string{"-transferLeader", "http://h:1"}, outcome{code: 1, stderr: "not supported by this version"}},
+		{[]string{"-promote"}, outcome{code: 1, stderr: "not supported by this version: -promote"}},
 	}
 	for _, step := range steps {
 		t.Run(strings.Join(step.args, " "), func(t *testing.T) { expect(t, dkvctl(t, f.addr, step.args...), step.want) })

@@ -39,6 +39,7 @@ type options struct {
 	from                      uint64
 	poll                      time.Duration
 	vBucket                   string
+	force                     bool
 	bench                     bench.Config
 	preload                   *bool // nil leaves it to the operation
 	connections, rounds       int
@@ -96,7 +97,7 @@ func connectionOptions() []*option {
 			summary: "the :authority to send and, with TLS, the name the certificate must have",
 			set:     text(func(o *options) *string { return &o.authority })},
 		{name: "timeout", value: "DURATION",
-			summary: "how long a request may take, 500ms or (in seconds) 5 (default 5s; 10m for backup, restore, verify)",
+			summary: "how long a request may take, 500ms or (in seconds) 5 (default 5s, more where the command's own help says so)",
 			set:     positive(func(o *options) *time.Duration { return &o.timeout })},
 		{name: "output", aliases: []string{"o"}, value: "text|json", summary: "how results are written (default text)", set: setOutput},
 		{name: "tls", summary: "speak TLS", set: boolean(func(o *options) *bool { return &o.tls })},
@@ -128,8 +129,10 @@ func dataOptions() []*option {
 			summary: "begin at this change number; 0 or 1 is the oldest retained one (default: new changes only)", set: unsigned(func(o *options) *uint64 { return &o.from })},
 		{name: "poll", value: "DURATION", commands: []string{"watch"}, summary: "how often to ask for new changes (default 200ms)",
 			set: positive(func(o *options) *time.Duration { return &o.poll })},
-		{name: "vBucket", value: "NAME", commands: []string{"watch", "verify"}, summary: "only this vBucket of the node",
+		{name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader"}, summary: "only this vBucket",
 			set: text(func(o *options) *string { return &o.vBucket })},
+		{name: "force", commands: []string{"removeNode"}, summary: "remove it even where the members that are left and up are no majority",
+			set: boolean(func(o *options) *bool { return &o.force })},
 	}
 }
 

@@ -94,6 +94,13 @@ func (o *object) str(name, value string) {
 	o.buf = appendJSONString(o.buf, value)
 }
 
+// strIfAny adds a text that is known.
+func (o *object) strIfAny(name, value string) {
+	if value != "" {
+		o.str(name, value)
+	}
+}
+
 func (o *object) uint(name string, value uint64) {
 	o.name(name)
 	o.buf = strconv.AppendUint(o.buf, value, 10)

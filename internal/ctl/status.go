@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -12,25 +11,28 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// errNoMajority is the result of -status where too few nodes are alive.
-var errNoMajority = errors.New("no majority of the nodes is alive")
-
-const alive = "ALIVE"
+// What a row says of a node that serves, and of one that does not answer.
+const (
+	alive       = "ALIVE"
+	unreachable = "UNREACHABLE"
+)
 
 // nodeRow is what -status tells of one node.
 type nodeRow struct {
-	ID       string       `json:"id"`
-	Name     string       `json:"name,omitempty"`
-	Address  string       `json:"address"`
-	Role     string       `json:"role"`
-	Health   string       `json:"health"` // ALIVE, or what else
-	Version  string       `json:"version,omitempty"`
-	VBuckets []vBucketRow `json:"vBuckets,omitempty"`
-	Reason   string       `json:"reason,omitempty"` // why it is not ALIVE
+	ID        string       `json:"id"`
+	Name      string       `json:"name,omitempty"`
+	Address   string       `json:"address"`
+	URL       string       `json:"url,omitempty"` // where it speaks Raft; members only
+	Role      string       `json:"role"`
+	Health    string       `json:"health"` // ALIVE, or what else
+	NonVoting bool         `json:"nonVoting,omitempty"`
+	Cluster   string       `json:"clusterId,omitempty"`
+	Version   string       `json:"version,omitempty"`
+	VBuckets  []vBucketRow `json:"vBuckets,omitempty"`
+	Reason    string       `json:"reason,omitempty"` // why it is not ALIVE
 }
 
 type vBucketRow struct {
@@ -46,39 +48,28 @@ type vBucketRow struct {
 	WritesPaused bool   `json:"writesPaused"`
 }
 
-// runStatus asks every address at once, and one that answers for the members
-// that no address names.
+// runStatus asks every address at once, and then the members that no address
+// names.
 func runStatus(ctx context.Context, s *session, _ []string) error {
-	rows := eachAddress(s, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
-	if list := s.otherMembers(ctx, rows); list != nil {
-		rows = append(rows, otherRows(rows, list)...)
-	}
-	live := 0
-	for _, r := range rows {
-		if r.Health == alive {
-			live++
-		}
-	}
-	if err := s.printStatus(rows, live); err != nil {
+	v := &survey{session: s}
+	unknown := v.take(ctx)
+	if err := s.printStatus(v.rows); err != nil {
 		return err
 	}
-	if live*2 <= len(rows) {
-		return errNoMajority
+	if unknown != nil {
+		return unknown
 	}
-	return nil
+	return v.majority()
 }
 
 // eachAddress runs ask for every address at the same time, each through a
 // session that knows only that address, and returns the answers in order.
-func eachAddress[T any](s *session, ask func(one *session, addr string) T) []T {
-	answers := make([]T, len(s.addrs))
+func eachAddress[T any](s *session, addrs []string, ask func(one *session, addr string) T) []T {
+	answers := make([]T, len(addrs))
 	var group sync.WaitGroup
-	for i, addr := range s.addrs {
+	for i, addr := range addrs {
 		group.Go(func() {
-			o := *s.options
-			o.addrs = []string{addr}
-			one := &session{options: &o, out: s.out, stdin: s.stdin, stderr: s.stderr, dial: s.dial,
-				conns: make(map[string]*grpc.ClientConn)}
+			one := s.to(addr)
 			defer one.close()
 			answers[i] = ask(one, addr)
 		})
@@ -99,19 +90,22 @@ func (s *session) getNodeStatus(ctx context.Context) (*serverpb.NodeStatusRespon
 func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 	res, err := s.getNodeStatus(ctx)
 	var re *requestError
+	var down *unreachableError
 	switch {
 	case err == nil:
 		return rowOf(addr, res)
+	case errors.As(err, &down):
+		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.reason)}
 	case errors.As(err, &re) && re.code == codes.Unimplemented:
 		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but tells no status"}
 	default:
-		return nodeRow{Address: addr, Health: "UNREACHABLE", Reason: oneLine(err.Error())}
+		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(err.Error())}
 	}
 }
 
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
-		Health: alive, Version: res.GetVersion()}
+		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -123,69 +117,8 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	return row
 }
 
-// otherMembers asks the nodes that answered who else belongs to the cluster;
-// nil where none knows, as on a standalone node.
-func (s *session) otherMembers(ctx context.Context, rows []nodeRow) *serverpb.ListNodesResponse {
-	o := *s.options
-	o.addrs = nil
-	for _, r := range rows {
-		if r.ID != "" {
-			o.addrs = append(o.addrs, r.Address)
-		}
-	}
-	if len(o.addrs) == 0 {
-		return nil
-	}
-	one := &session{options: &o, dial: s.dial, conns: s.conns}
-	list, err := one.listNodes(ctx)
-	if err != nil {
-		return nil
-	}
-	return list
-}
-
-// otherRows are the members that no row tells of. A member's URL is not the
-// address that clients use, so an address that did not answer cannot be told
-// from a member that is offline: as many offline members are left out as there
-// are such addresses, lest a dead node count twice.
-func otherRows(rows []nodeRow, list *serverpb.ListNodesResponse) []nodeRow {
-	known := make(map[string]bool)
-	silent := 0
-	for _, r := range rows {
-		known[r.ID] = true
-		if r.ID == "" {
-			silent++
-		}
-	}
-	var others []nodeRow
-	for _, member := range sortedMembers(list) {
-		id := strconv.FormatUint(member.GetNodeId(), 10)
-		if known[id] || known[strconv.FormatUint(member.GetNodeId(), 16)] {
-			continue
-		}
-		row := memberRow(id, member)
-		if row.Health != alive && silent > 0 {
-			silent--
-			continue
-		}
-		others = append(others, row)
-	}
-	return others
-}
-
-func memberRow(id string, member *modelspb.NodeInfo) nodeRow {
-	row := nodeRow{ID: id, Address: member.GetNodeUrl(), Role: "master", Health: alive}
-	switch member.GetStatus() {
-	case modelspb.NodeInfo_OFFLINE, modelspb.NodeInfo_UNKNOWN:
-		row.Health = member.GetStatus().String()
-	default:
-		row.VBuckets = []vBucketRow{{IsLeader: member.GetStatus() == modelspb.NodeInfo_LEADER}}
-		row.Reason = "as its cluster sees it: -a does not name its address"
-	}
-	return row
-}
-
-func (s *session) printStatus(rows []nodeRow, live int) error {
+func (s *session) printStatus(rows []nodeRow) error {
+	live := countAlive(rows)
 	if s.out.json {
 		return s.out.value(struct {
 			Alive int       `json:"alive"`
@@ -211,7 +144,10 @@ func (r nodeRow) columns() []string {
 		if len(r.VBuckets) > 0 && r.VBuckets[0].IsLeader {
 			cells = append(cells, "leader=self")
 		}
-		return append(cells, r.Reason)
+		if r.URL != "" && r.URL != r.Address {
+			cells = append(cells, r.URL)
+		}
+		return append(cells, r.remarks()...)
 	}
 	var total vBucketRow
 	leads := 0
@@ -238,6 +174,15 @@ func (r nodeRow) columns() []string {
 		fmt.Sprintf("lag=%d/%dms", total.LagChanges, total.LagMillis))
 	if total.WritesPaused {
 		cells = append(cells, "writes paused")
+	}
+	return append(cells, r.remarks()...)
+}
+
+// remarks are the cells that only some rows have.
+func (r nodeRow) remarks() []string {
+	var cells []string
+	if r.NonVoting {
+		cells = append(cells, noVoteYet)
 	}
 	if r.Reason != "" {
 		cells = append(cells, r.Reason)

@@ -5,8 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,10 +18,15 @@ import (
 )
 
 // How often -verify asks again where nodes hashed different indexes, and how
-// long it waits before.
+// long it waits before: longer from try to try, up to half a minute together.
 const (
-	verifyTries = 10
-	verifyPause = 200 * time.Millisecond
+	verifyTries    = 50
+	verifyPause    = 50 * time.Millisecond
+	maxVerifyPause = 800 * time.Millisecond
+	// minVerifyTries are made however long each takes; the others only within
+	// verifyPatience, since hashing a large database takes minutes.
+	minVerifyTries = 3
+	verifyPatience = 5 * time.Minute
 )
 
 // content is what a node says of its keyspace.
@@ -36,6 +44,7 @@ type verdict struct {
 	VBucket string    `json:"vBucket"`
 	Verdict string    `json:"verdict"` // equal, different or not comparable
 	Differs []string  `json:"differs,omitempty"`
+	Behind  []string  `json:"behind,omitempty"` // those that did not move, where not comparable
 	Nodes   []content `json:"nodes"`
 }
 
@@ -50,23 +59,70 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	if err != nil {
 		return err
 	}
+	addrs, err := s.replicas(ctx)
+	if err != nil {
+		return err
+	}
+	v := newVerifier(s, addrs)
+	defer v.close()
 	var bad []string
 	for _, name := range names {
-		v, err := s.verify(ctx, name)
+		found, err := v.verify(ctx, name)
 		if err != nil {
+			return explainVerify(err, s.addrs, addrs)
+		}
+		if err := s.printVerdict(found); err != nil {
 			return err
 		}
-		if err := s.printVerdict(v); err != nil {
-			return err
-		}
-		if v.Verdict != equalContent {
-			bad = append(bad, fmt.Sprintf("vBucket %s: %s", name, v.sentence()))
+		if found.Verdict != equalContent {
+			bad = append(bad, fmt.Sprintf("vBucket %s: %s", name, found.sentence()))
 		}
 	}
 	if len(bad) > 0 {
 		return errors.New(strings.Join(bad, "; "))
 	}
 	return nil
+}
+
+// explainVerify tells how to go on without a member that was not named by -a.
+func explainVerify(err error, named, asked []string) error {
+	if len(named) == len(asked) {
+		return err
+	}
+	return fmt.Errorf("not all %d members can be compared: %w; several addresses in -a compare those alone", len(asked), err)
+}
+
+// replicas are the addresses of the nodes to compare: several of -a, or all
+// members of the cluster of the only one.
+func (s *session) replicas(ctx context.Context) ([]string, error) {
+	if len(s.addrs) > 1 {
+		return s.addrs, nil
+	}
+	node, err := s.getNodeStatus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.listNodes(ctx)
+	if hasNoMembers(err) && node.GetRole() != "master" {
+		return s.addrs, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the members of the cluster are not known: %w", err)
+	}
+	addrs := slices.Clone(s.addrs)
+	for _, m := range sortedMembers(list) {
+		if strconv.FormatUint(m.GetNodeId(), 10) == node.GetNodeId() {
+			continue
+		}
+		if m.GetAddress() == "" {
+			return nil, fmt.Errorf("the address of member %d (%s) is not known: name the nodes to compare by -a", m.GetNodeId(), m.GetNodeUrl())
+		}
+		if err := s.mayAsk(m.GetAddress()); err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, m.GetAddress())
+	}
+	return addrs, nil
 }
 
 // vBucketNames are the vBuckets to compare: the one that was named, or all.
@@ -88,23 +144,59 @@ func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// verifier asks nodes for the hashes of their contents.
+type verifier struct {
+	nodes []*session // of one address each; their connections are kept
+	tries int
+	// wait passes the time before a try, counted from 1 on.
+	wait func(ctx context.Context, try int) error
+}
+
+func newVerifier(s *session, addrs []string) *verifier {
+	v := &verifier{tries: verifyTries, wait: waitToVerify}
+	for _, addr := range addrs {
+		v.nodes = append(v.nodes, s.to(addr))
+	}
+	return v
+}
+
+func (v *verifier) close() {
+	for _, node := range v.nodes {
+		node.close()
+	}
+}
+
+// waitToVerify waits for a random time, so that tries do not keep step with
+// writes that come at intervals.
+func waitToVerify(ctx context.Context, try int) error {
+	d := min(verifyPause*time.Duration(try), maxVerifyPause)
+	return pause(ctx, d/2+rand.N(d))
+}
+
 // verify asks all nodes until they all have told the hash of one same index.
 // While writes go on, each hashes another index; what one told in an earlier
 // try may match what another tells later, so every answer is kept.
-func (s *session) verify(ctx context.Context, vBucket string) (*verdict, error) {
-	seen := make([]map[uint64]content, len(s.addrs))
+func (v *verifier) verify(ctx context.Context, vBucket string) (*verdict, error) {
+	if err := v.connect(ctx); err != nil {
+		return nil, err
+	}
+	seen := make([]map[uint64]content, len(v.nodes))
 	for i := range seen {
 		seen[i] = make(map[uint64]content)
 	}
+	began := time.Now()
 	var last []content
-	for try := range verifyTries {
+	for try := range v.tries {
+		if try >= minVerifyTries && time.Since(began) > verifyPatience {
+			break
+		}
 		if try > 0 {
-			if err := pause(ctx, verifyPause); err != nil {
+			if err := v.wait(ctx, try); err != nil {
 				return nil, err
 			}
 		}
 		var err error
-		if last, err = s.contents(ctx, vBucket); err != nil {
+		if last, err = v.contents(ctx, vBucket); err != nil {
 			return nil, err
 		}
 		for i, c := range last {
@@ -114,32 +206,67 @@ func (s *session) verify(ctx context.Context, vBucket string) (*verdict, error) 
 			return judge(vBucket, same), nil
 		}
 	}
-	return &verdict{VBucket: vBucket, Verdict: notComparable, Nodes: last}, nil
+	return &verdict{VBucket: vBucket, Verdict: notComparable, Nodes: last, Behind: behind(seen, last)}, nil
+}
+
+// connect makes all connections, so that afterwards all requests reach their
+// nodes at about the same time and so, most likely, at the same index.
+func (v *verifier) connect(ctx context.Context) error {
+	return v.each(func(_ int, node *session) error {
+		ctx, cancel := context.WithTimeout(ctx, node.timeout)
+		defer cancel()
+		_, err := node.connect(ctx, node.addrs[0])
+		return err
+	})
 }
 
 // contents asks every node once.
-func (s *session) contents(ctx context.Context, vBucket string) ([]content, error) {
-	type answer struct {
-		content content
-		err     error
-	}
-	answers := eachAddress(s, func(one *session, addr string) answer {
+func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, error) {
+	contents := make([]content, len(v.nodes))
+	err := v.each(func(i int, node *session) error {
 		var res *serverpb.ContentHashResponse
-		err := one.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		err := node.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 			res, err = serverpb.NewDKVNodeClient(conn).GetContentHash(ctx, &serverpb.ContentHashRequest{VBucket: vBucket})
 			return err
 		})
-		return answer{content{VBucket: vBucket, Address: addr, Index: res.GetIndex(), Keys: res.GetKeys(),
-			Hash: hex.EncodeToString(res.GetHash()), History: res.GetHistoryId()}, err}
+		contents[i] = content{VBucket: vBucket, Address: node.addrs[0], Index: res.GetIndex(), Keys: res.GetKeys(),
+			Hash: hex.EncodeToString(res.GetHash()), History: res.GetHistoryId()}
+		return err
 	})
-	contents := make([]content, len(answers))
-	for i, a := range answers {
-		if a.err != nil {
-			return nil, a.err
-		}
-		contents[i] = a.content
+	return contents, err
+}
+
+// each calls f for all nodes at the same time. It returns the error of the
+// first node, in order, that has one.
+func (v *verifier) each(f func(i int, node *session) error) error {
+	errs := make([]error, len(v.nodes))
+	var group sync.WaitGroup
+	for i, node := range v.nodes {
+		group.Go(func() { errs[i] = f(i, node) })
 	}
-	return contents, nil
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// behind are the addresses of the nodes that stood at one index in all tries,
+// below one that another node told of: no pause of writes makes these equal.
+func behind(seen []map[uint64]content, last []content) []string {
+	var newest uint64
+	for _, c := range last {
+		newest = max(newest, c.Index)
+	}
+	var out []string
+	for i, c := range last {
+		if len(seen[i]) == 1 && c.Index < newest {
+			out = append(out, c.Address)
+		}
+	}
+	return out
 }
 
 // sameIndex returns what every node told of the greatest index that all told
@@ -202,8 +329,17 @@ func (v *verdict) sentence() string {
 	for _, c := range v.Nodes {
 		indexes = append(indexes, fmt.Sprint(c.Index))
 	}
-	return fmt.Sprintf("not comparable: the nodes never stood at one index (last %s); -pauseWrites lets them",
-		strings.Join(slices.Compact(indexes), ", "))
+	if len(v.Behind) > 0 {
+		return fmt.Sprintf("not comparable: the nodes never stood at one index (last %s), and %s did not move; -status tells why",
+			strings.Join(indexes, ", "), strings.Join(v.Behind, ", "))
+	}
+	for _, c := range v.Nodes {
+		if c.History != v.Nodes[0].History {
+			return fmt.Sprintf("not comparable: %s and %s hold different histories, as after a restore", v.Nodes[0].Address, c.Address)
+		}
+	}
+	return fmt.Sprintf("not comparable: writes go on; pause them with -pauseWrites (the nodes never stood at one index, last %s)",
+		strings.Join(indexes, ", "))
 }
 
 func (s *session) printVerdict(v *verdict) error {
@@ -218,16 +354,4 @@ func (s *session) printVerdict(v *verdict) error {
 		return err
 	}
 	return s.out.line(v.sentence())
-}
-
-// pause waits, or returns early with the error of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -84,6 +84,7 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	if tx.members != nil {
 		m.members.Store(&tx.members)
 	}
+	m.restoring.Store(m.staged.active)
 	m.scratch.effects = tx.effects
 	m.scratch.release()
 	return nil
@@ -121,7 +122,7 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 	}
 	keys := m.scratch.keys[:0]
 	for i := range entries {
-		if c := entries[i].Command; c != nil {
+		if c := entries[i].Command; c != nil && c.Kind != command.StageRestore {
 			for j := range c.Mutations {
 				keys = append(keys, c.Mutations[j].Key)
 			}
@@ -156,7 +157,7 @@ func (m *Machine) needsOldValues(entries []Entry) bool {
 	}
 	for i := range entries {
 		c := entries[i].Command
-		if c == nil {
+		if c == nil || c.Kind == command.StageRestore {
 			continue
 		}
 		if c.Kind != command.Write {
@@ -195,6 +196,10 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	case m.state.paused:
 		// Not remembered: the same request may succeed after the pause.
 		res.Code = command.Paused
+		return res, nil
+	case m.staged.active:
+		// Nor is this.
+		res.Code = command.Restoring
 		return res, nil
 	default:
 		if err := tx.mutate(c, &res); err != nil {

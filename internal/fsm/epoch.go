@@ -28,6 +28,15 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.m.state.paused = c.Flag
 	case command.SetMember:
 		tx.setMember(c.Member)
+	case command.BeginRestore:
+		tx.beginRestore()
+	case command.StageRestore:
+		tx.stage(c.Mutations, res)
+	case command.AbortRestore:
+		tx.dropStaged()
+	case command.EndRestore:
+		// One that takes effect does not come through here: see Restored.
+		res.Code = command.NotStaged
 	default:
 		return false, nil
 	}
@@ -52,6 +61,9 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 	if b.Term <= now.Term && !again {
 		res.Code = command.Fenced
 		return nil
+	}
+	if tx.m.staged.active {
+		tx.dropStaged() // whoever staged it does not own the log any more
 	}
 	s.epoch = command.Epoch{ID: res.Index, Term: b.Term, Owner: b.Owner, Nonce: b.Nonce}
 	if tx.m.Identity().Cluster != "" || b.Cluster == "" {

@@ -22,6 +22,8 @@ import (
 //	           "base"                 -> see Machine.Base (8)
 //	           "member/", id (8)      -> how the replica is reached
 //	           "request/", index (8)  -> see requests
+//	           "restoring"            -> number of pairs staged (8)
+//	           "staged/", key         -> header, value
 //
 // A data value's header is one byte, 0 for a key that never expires; 1 is
 // followed by the key's expireTS in 8 bytes.
@@ -38,20 +40,26 @@ var (
 	keyBase       = []byte("base")
 	prefixMember  = []byte("member/")
 	prefixRequest = []byte("request/")
+	keyRestoring  = []byte("restoring")
+	prefixStaged  = []byte("staged/")
 
 	foreverHeader = []byte{headerForever}
 )
 
 // putData adds a key to b as it stands in storage.Data.
 func putData(b *storage.Batch, key, value []byte, expireTS uint64) {
+	putPair(b, storage.Data, key, value, expireTS)
+}
+
+func putPair(b *storage.Batch, space storage.Space, key, value []byte, expireTS uint64) {
 	if expireTS == 0 {
-		b.Put(storage.Data, key, foreverHeader, value)
+		b.Put(space, key, foreverHeader, value)
 		return
 	}
 	var h [expiresHeader]byte
 	h[0] = headerExpires
 	binary.BigEndian.PutUint64(h[1:], expireTS)
-	b.Put(storage.Data, key, h[:], value)
+	b.Put(space, key, h[:], value)
 }
 
 // splitData parses a stored value; value points into stored.

@@ -33,6 +33,7 @@ type Machine struct {
 	// Owned by the applying goroutine.
 	state    state
 	requests *requestTable
+	staged   staged
 	scratch  scratch
 
 	// broken is the storage error after which nothing may be written.
@@ -48,6 +49,8 @@ type Machine struct {
 	expired  atomic.Uint64
 	floor    atomic.Uint64
 	paused   atomic.Bool
+	// restoring tells that mutations are refused because a restore is under way.
+	restoring atomic.Bool
 	// corruption is the first damage that a read has met.
 	corruption atomic.Pointer[error]
 }
@@ -100,6 +103,9 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	if m.base, err = readIndex(m.engine, keyBase, 0); err != nil {
+		return err
+	}
+	if err := m.loadStaged(); err != nil {
 		return err
 	}
 	members, err := loadMembers(m.engine)

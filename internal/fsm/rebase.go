@@ -67,7 +67,11 @@ func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
 	}
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixStaged)); err != nil {
+		return fmt.Errorf("drop what a restore has staged: %w", err)
+	}
 	st.epoch = command.Epoch{}
+	b.Delete(storage.Meta, keyRestoring)
 	b.Put(storage.Meta, keyState, st.append(nil))
 	b.Put(storage.Meta, keyBase, changelog.Key(st.applied))
 	if err := engine.Write(b, true); err != nil {

@@ -2,9 +2,14 @@ package master
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Backup serves backups and restores within one folder.
@@ -12,40 +17,72 @@ type Backup struct {
 	serverpb.UnimplementedDKVBackupRestoreServer
 	keyspace *Keyspace
 	root     string
+	lead     func(ctx context.Context, vBucket string) error
 }
 
-// NewBackup makes the service; root is the absolute path of backup-dir.
-func NewBackup(k *Keyspace, root string) *Backup { return &Backup{keyspace: k, root: root} }
+// NewBackup makes the service; root is the absolute path of backup-dir. lead makes
+// this node own a vBucket's log, which restoring it takes; nil where it always does.
+func NewBackup(k *Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
+	return &Backup{keyspace: k, root: root, lead: lead}
+}
 
-// Backup implements DKVBackupRestore.
+// Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
+// copies its own state, each vBucket at one index.
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
-	v, dir, err := s.at(r.GetBackupPath())
+	dir, err := backup.Confine(s.root, r.GetBackupPath())
 	if err != nil {
 		return nil, withOutcome(err)
 	}
-	if err := v.Backup(ctx, dir); err != nil {
+	if err := s.backup(ctx, dir); err != nil {
 		return nil, withOutcome(err)
 	}
 	return ok(), nil
 }
 
-// Restore implements DKVBackupRestore.
+func (s *Backup) backup(ctx context.Context, dir string) error {
+	if v, err := s.keyspace.Only(); err == nil {
+		return v.Backup(ctx, dir)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return kv.Errorf(kv.Precondition, "%s is there already; name a new folder", dir)
+	}
+	for _, v := range s.keyspace.All() {
+		if err := v.Backup(ctx, filepath.Join(dir, v.Name)); err != nil {
+			return errors.Join(fmt.Errorf("vBucket %s: %w", v.Name, err), os.RemoveAll(dir))
+		}
+	}
+	return nil
+}
+
+// Restore implements DKVBackupRestore. Of several vBuckets each is replaced for
+// itself; the error of one says which, and asking again goes through all of them.
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
-	v, dir, err := s.at(r.GetRestorePath())
+	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err != nil {
 		return nil, withOutcome(err)
 	}
-	if err := v.Restore(ctx, dir); err != nil {
-		return nil, withOutcome(err)
+	if v, err := s.keyspace.Only(); err == nil {
+		if err := s.restore(ctx, v, dir); err != nil {
+			return nil, withOutcome(err)
+		}
+		return ok(), nil
+	}
+	for _, v := range s.keyspace.All() {
+		if err := s.restore(ctx, v, filepath.Join(dir, v.Name)); err != nil {
+			return nil, withOutcome(fmt.Errorf("vBucket %s: %w", v.Name, err))
+		}
 	}
 	return ok(), nil
 }
 
-func (s *Backup) at(path string) (VBucket, string, error) {
-	dir, err := backup.Confine(s.root, path)
-	if err != nil {
-		return VBucket{}, "", err
+func (s *Backup) restore(ctx context.Context, v VBucket, dir string) error {
+	if s.lead != nil {
+		if _, err := backup.Verify(ctx, dir); err != nil { // before anything is moved for it
+			return err
+		}
+		if err := s.lead(ctx, v.Name); err != nil {
+			return fmt.Errorf("the node that has the backup must lead to restore it: %w", err)
+		}
 	}
-	v, err := s.keyspace.Only()
-	return v, dir, err
+	return v.Restore(ctx, dir)
 }

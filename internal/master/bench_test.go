@@ -77,7 +77,7 @@ func serveNode(b *testing.B) string {
 	s := server.New(server.Options{
 		Listener: l,
 		Register: func(s grpc.ServiceRegistrar) {
-			serverpb.RegisterDKVServer(s, NewKV(keyspace, Limits{Key: 1 << 10, Value: 4 << 20, Batch: 8 << 20, Response: 16 << 20}))
+			serverpb.RegisterDKVServer(s, NewKV(keyspace, Limits{Key: 1 << 10, Value: 4 << 20, Batch: 8 << 20, Response: 16 << 20}, nil))
 		},
 		MaxMessageSize: 16 << 20,
 		MaxInFlight:    10_000,

@@ -95,10 +95,10 @@ func newRig(t testing.TB, changes ...change) *rig {
 	srv := server.New(server.Options{
 		Listener: listener,
 		Register: func(s grpc.ServiceRegistrar) {
-			serverpb.RegisterDKVServer(s, NewKV(keyspace, limits))
+			serverpb.RegisterDKVServer(s, NewKV(keyspace, limits, nil))
 			serverpb.RegisterDKVReplicationServer(s, NewReplication(keyspace))
-			serverpb.RegisterDKVBackupRestoreServer(s, NewBackup(keyspace, r.root))
-			node := NewNode(keyspace, info)
+			serverpb.RegisterDKVBackupRestoreServer(s, NewBackup(keyspace, r.root, nil))
+			node := NewNode(keyspace, info, nil)
 			serverpb.RegisterDKVNodeServer(s, node)
 			serverpb.RegisterDKVClusterServer(s, node)
 			serverpb.RegisterDKVDiscoveryNodeServer(s, node)

@@ -6,7 +6,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -24,24 +23,26 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	if err := checkStart(r.GetKeyPrefix(), r.GetStartKey()); err != nil {
 		return err
 	}
-	v, err := s.keyspace.Only()
+	vBuckets, err := s.keyspace.asked(stream.Context())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := answerable(stream.Context(), opts)
-	view, info, err := v.View(ctx, opts)
-	cancel()
+	if err := checkIndex(opts, vBuckets); err != nil {
+		return err
+	}
+	walk, err := s.open(stream.Context(), r, opts, vBuckets)
 	if err != nil {
 		return err
 	}
-	defer view.Close()
-	it := view.Iterate(iterateRange(r))
-	defer it.Close()
+	defer walk.Close()
+	if only := walk.remote(); only != nil {
+		return only.relay(stream)
+	}
 	send := sendSingly
 	if r.GetBatched() {
 		send = sendBatched
 	}
-	return send(stream, it, r, info)
+	return send(stream, walk.pairs(r.GetReverse()), r, walk.info)
 }
 
 func iterateRange(r *serverpb.IterateRequest) storage.Range {
@@ -62,7 +63,7 @@ func iterateRange(r *serverpb.IterateRequest) storage.Range {
 // The slices of a pair are valid until the iterator moves, which is after Send
 // has encoded them: nothing has to be copied.
 
-func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it *fsm.Iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
 	resp := &serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()
@@ -77,7 +78,7 @@ func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it 
 	return replica.ReadError(it.Err())
 }
 
-func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it *fsm.Iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
 	b := pairBatch{resp: serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}}
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()

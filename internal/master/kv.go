@@ -16,10 +16,26 @@ type KV struct {
 	serverpb.UnimplementedDKVServer
 	keyspace *Keyspace
 	limits   Limits
+	router   *Router
 }
 
-// NewKV makes the service.
-func NewKV(k *Keyspace, limits Limits) *KV { return &KV{keyspace: k, limits: limits} }
+// NewKV makes the service. The router may be nil: what is not owned here is then
+// refused.
+func NewKV(k *Keyspace, limits Limits, r *Router) *KV {
+	return &KV{keyspace: k, limits: limits, router: r}
+}
+
+// The calls of an owner.
+var (
+	putCall           = call{method: serverpb.DKV_Put_FullMethodName, mutates: true}
+	multiPutCall      = call{method: serverpb.DKV_MultiPut_FullMethodName, mutates: true}
+	deleteCall        = call{method: serverpb.DKV_Delete_FullMethodName, mutates: true}
+	compareAndSetCall = call{method: serverpb.DKV_CompareAndSet_FullMethodName, mutates: true}
+	incrementCall     = call{method: serverpb.DKV_Increment_FullMethodName, mutates: true}
+	getCall           = call{method: serverpb.DKV_Get_FullMethodName}
+	multiGetCall      = call{method: serverpb.DKV_MultiGet_FullMethodName}
+	iterateCall       = call{method: serverpb.DKV_Iterate_FullMethodName}
+)
 
 // ok is the status of every response.
 func ok() *serverpb.Status { return &serverpb.Status{} }
@@ -33,15 +49,18 @@ func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResp
 	if err := s.limits.checkPair(r.Key, r.Value); err != nil {
 		return nil, err
 	}
-	res, err := s.propose(ctx, &command.Command{
-		Kind:      command.Write,
-		Request:   id,
-		Mutations: []kv.Mutation{{Key: r.Key, Value: r.Value, ExpireTS: r.ExpireTS}},
+	v := s.keyspace.Of(r.Key)
+	return atOwner(ctx, s.router, v, putCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
+		res, err := propose(ctx, v, &command.Command{
+			Kind:      command.Write,
+			Request:   id,
+			Mutations: []kv.Mutation{{Key: r.Key, Value: r.Value, ExpireTS: r.ExpireTS}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
 }
 
 // MultiPut implements DKV.
@@ -54,11 +73,17 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.propose(ctx, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
+	v, err := s.target(ms)
 	if err != nil {
 		return nil, err
 	}
-	return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+	return atOwner(ctx, s.router, v, multiPutCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
+		res, err := propose(ctx, v, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+	})
 }
 
 func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
@@ -89,15 +114,18 @@ func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.D
 	if err := s.limits.checkKey(r.Key); err != nil {
 		return nil, err
 	}
-	res, err := s.propose(ctx, &command.Command{
-		Kind:      command.Write,
-		Request:   id,
-		Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
+	v := s.keyspace.Of(r.Key)
+	return atOwner(ctx, s.router, v, deleteCall, r, func(ctx context.Context) (*serverpb.DeleteResponse, error) {
+		res, err := propose(ctx, v, &command.Command{
+			Kind:      command.Write,
+			Request:   id,
+			Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.DeleteResponse{Status: ok(), Index: res.Index}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &serverpb.DeleteResponse{Status: ok(), Index: res.Index}, nil
 }
 
 // CompareAndSet implements DKV.
@@ -112,16 +140,19 @@ func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest
 	if err := s.limits.checkPair(r.Key, r.OldValue); err != nil {
 		return nil, fmt.Errorf("oldValue: %w", err)
 	}
-	res, err := s.propose(ctx, &command.Command{
-		Kind:      command.CompareAndSet,
-		Request:   id,
-		Mutations: []kv.Mutation{{Key: r.Key, Value: r.NewValue, ExpireTS: r.ExpireTS}},
-		Expect:    r.OldValue,
+	v := s.keyspace.Of(r.Key)
+	return atOwner(ctx, s.router, v, compareAndSetCall, r, func(ctx context.Context) (*serverpb.CompareAndSetResponse, error) {
+		res, err := propose(ctx, v, &command.Command{
+			Kind:      command.CompareAndSet,
+			Request:   id,
+			Mutations: []kv.Mutation{{Key: r.Key, Value: r.NewValue, ExpireTS: r.ExpireTS}},
+			Expect:    r.OldValue,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.CompareAndSetResponse{Status: ok(), Updated: res.Code == command.OK, Index: res.Index}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &serverpb.CompareAndSetResponse{Status: ok(), Updated: res.Code == command.OK, Index: res.Index}, nil
 }
 
 // Increment implements DKV.
@@ -133,25 +164,24 @@ func (s *KV) Increment(ctx context.Context, r *serverpb.IncrementRequest) (*serv
 	if err := s.limits.checkKey(r.Key); err != nil {
 		return nil, err
 	}
-	res, err := s.propose(ctx, &command.Command{
-		Kind:      command.Increment,
-		Request:   id,
-		Mutations: []kv.Mutation{{Key: r.Key, ExpireTS: r.ExpireTS}},
-		Delta:     r.Delta,
+	v := s.keyspace.Of(r.Key)
+	return atOwner(ctx, s.router, v, incrementCall, r, func(ctx context.Context) (*serverpb.IncrementResponse, error) {
+		res, err := propose(ctx, v, &command.Command{
+			Kind:      command.Increment,
+			Request:   id,
+			Mutations: []kv.Mutation{{Key: r.Key, ExpireTS: r.ExpireTS}},
+			Delta:     r.Delta,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.IncrementResponse{Status: ok(), Value: res.Counter, Index: res.Index}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &serverpb.IncrementResponse{Status: ok(), Value: res.Counter, Index: res.Index}, nil
 }
 
 // propose sends a mutation to the vBucket of its keys and turns results that
 // are refusals into errors. Every error says what became of the mutation.
-func (s *KV) propose(ctx context.Context, c *command.Command) (command.Result, error) {
-	v, err := s.target(c.Mutations)
-	if err != nil {
-		return command.Result{}, err
-	}
+func propose(ctx context.Context, v VBucket, c *command.Command) (command.Result, error) {
 	res, err := v.Propose(ctx, c)
 	if err != nil {
 		return res, withOutcome(err)
@@ -200,9 +230,19 @@ func (s *KV) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResp
 	if err := s.limits.checkKey(r.Key); err != nil {
 		return nil, err
 	}
+	v := s.keyspace.Of(r.Key)
+	if opts.Level != kv.Linearizable {
+		return getHere(ctx, v, r.Key, opts)
+	}
+	return atOwner(ctx, s.router, v, getCall, r, func(ctx context.Context) (*serverpb.GetResponse, error) {
+		return getHere(ctx, v, r.Key, opts)
+	})
+}
+
+func getHere(ctx context.Context, v VBucket, key []byte, opts kv.ReadOptions) (*serverpb.GetResponse, error) {
 	ctx, cancel := answerable(ctx, opts)
 	defer cancel()
-	pair, found, info, err := s.keyspace.Of(r.Key).Get(ctx, r.Key, opts)
+	pair, found, info, err := v.Get(ctx, key, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -352,7 +352,7 @@ func TestMinIndexDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer local.Close()
-		s := NewKV(NewKeyspace(VBucket{Name: "default", Replica: local}), limits)
+		s := NewKV(NewKeyspace(VBucket{Name: "default", Replica: local}), limits, nil)
 		for timeout, want := range map[time.Duration]time.Duration{
 			time.Second:           980 * time.Millisecond,
 			40 * time.Millisecond: 30 * time.Millisecond,

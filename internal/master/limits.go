@@ -82,6 +82,15 @@ func readOptions(r readRequest) (kv.ReadOptions, error) {
 	return opts, nil
 }
 
+// checkIndex refuses to wait for an index where it could be that of any of several
+// logs.
+func checkIndex(opts kv.ReadOptions, vBuckets []VBucket) error {
+	if opts.MinIndex != 0 && len(vBuckets) > 1 {
+		return kv.Errorf(kv.Invalid, "minIndex is an index of one vBucket, and the request is about %d; leave it out, or use LINEARIZABLE", len(vBuckets))
+	}
+	return nil
+}
+
 func checkStart(prefix, start []byte) error {
 	if len(start) > 0 && !bytes.HasPrefix(start, prefix) {
 		return kv.Errorf(kv.Invalid, "startKey %.64q does not begin with keyPrefix %.64q", start, prefix)

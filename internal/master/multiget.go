@@ -28,73 +28,87 @@ func (s *KV) MultiGet(ctx context.Context, r *serverpb.MultiGetRequest) (*server
 			return nil, fmt.Errorf("key %d of %d: %w", i+1, len(keys), err)
 		}
 	}
-	v, err := s.keyspace.Only()
-	if err != nil {
-		return nil, err
+	v, one := s.home(keys)
+	if !one {
+		return s.multiGetSplit(ctx, keys, r.GetReadConsistency(), opts)
 	}
-	ctx, cancel := answerable(ctx, opts)
-	defer cancel()
-	if len(keys) > multiGetChunk {
-		return s.multiGetChunks(ctx, v, keys, opts)
+	if opts.Level != kv.Linearizable {
+		return s.multiGet(ctx, v, keys, opts)
 	}
-	pairs, info, err := v.MultiGet(ctx, keys, opts)
-	if err != nil {
-		return nil, err
-	}
-	resp := s.newPairs(info)
-	if err := resp.add(pairs); err != nil {
-		return nil, err
-	}
-	return resp.msg, nil
+	return atOwner(ctx, s.router, v, multiGetCall, r, func(ctx context.Context) (*serverpb.MultiGetResponse, error) {
+		return s.multiGet(ctx, v, keys, opts)
+	})
 }
 
-// multiGetChunks answers a large MultiGet from one view, chunk by chunk.
-func (s *KV) multiGetChunks(ctx context.Context, v VBucket, keys [][]byte, opts kv.ReadOptions) (*serverpb.MultiGetResponse, error) {
-	view, info, err := v.View(ctx, opts)
+// multiGet answers from one vBucket on this node.
+func (s *KV) multiGet(ctx context.Context, v VBucket, keys [][]byte, opts kv.ReadOptions) (*serverpb.MultiGetResponse, error) {
+	ctx, cancel := answerable(ctx, opts)
+	defer cancel()
+	resp := &serverpb.MultiGetResponse{Status: ok()}
+	room := budget{limit: s.limits.Response}
+	info, err := readKeys(ctx, v, keys, opts, func(pairs []kv.Pair) (err error) {
+		resp.KeyValues, err = room.append(resp.KeyValues, pairs)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	resp.Index, resp.Age = info.Index, ageMillis(info)
+	return resp, nil
+}
+
+// readKeys hands the pairs of keys to add, in order and from one state; where
+// they are many, chunk by chunk.
+func readKeys(ctx context.Context, v VBucket, keys [][]byte, opts kv.ReadOptions, add func([]kv.Pair) error) (kv.ReadInfo, error) {
+	if len(keys) <= multiGetChunk {
+		pairs, info, err := v.MultiGet(ctx, keys, opts)
+		if err != nil {
+			return info, err
+		}
+		return info, add(pairs)
+	}
+	view, info, err := v.View(ctx, opts)
+	if err != nil {
+		return info, err
+	}
 	defer view.Close()
-	resp := s.newPairs(info)
 	for len(keys) > 0 {
 		if err := ctx.Err(); err != nil {
-			return nil, replica.ReadError(err)
+			return info, replica.ReadError(err)
 		}
 		chunk := keys[:min(len(keys), multiGetChunk)]
 		keys = keys[len(chunk):]
 		pairs, err := view.MultiGet(chunk)
 		if err != nil {
-			return nil, replica.ReadError(err)
+			return info, replica.ReadError(err)
 		}
-		if err := resp.add(pairs); err != nil {
-			return nil, err
+		if err := add(pairs); err != nil {
+			return info, err
 		}
 	}
-	return resp.msg, nil
+	return info, nil
 }
 
-// pairsResponse is a MultiGetResponse that does not grow beyond a limit.
-type pairsResponse struct {
-	msg         *serverpb.MultiGetResponse
-	size, limit int
-}
+// budget is the room that a response has for pairs, in bytes.
+type budget struct{ size, limit int }
 
-func (s *KV) newPairs(info kv.ReadInfo) *pairsResponse {
-	return &pairsResponse{
-		msg:   &serverpb.MultiGetResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)},
-		limit: s.limits.Response,
-	}
-}
-
-func (r *pairsResponse) add(pairs []kv.Pair) error {
+// append adds pairs to those of a message.
+func (b *budget) append(to []*serverpb.KVPair, pairs []kv.Pair) ([]*serverpb.KVPair, error) {
 	out := make([]serverpb.KVPair, len(pairs)) // one allocation for all
 	for i, p := range pairs {
-		r.size += len(p.Key) + len(p.Value) + pairOverhead
 		out[i].Key, out[i].Value, out[i].ExpireTS = p.Key, p.Value, p.ExpireTS
-		r.msg.KeyValues = append(r.msg.KeyValues, &out[i])
+		to = append(to, &out[i])
 	}
-	if r.size > r.limit {
-		return kv.Errorf(kv.Exhausted, "the pairs exceed %d bytes, the limit of a response (max-message-size); ask for fewer keys", r.limit)
+	return to, b.take(to[len(to)-len(pairs):])
+}
+
+// take checks that pairs fit in what is left.
+func (b *budget) take(pairs []*serverpb.KVPair) error {
+	for _, p := range pairs {
+		b.size += len(p.GetKey()) + len(p.GetValue()) + pairOverhead
+	}
+	if b.size > b.limit {
+		return kv.Errorf(kv.Exhausted, "the pairs exceed %d bytes, the limit of a response (max-message-size); ask for fewer keys", b.limit)
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 )
@@ -32,10 +31,13 @@ type Node struct {
 	serverpb.UnimplementedDKVDiscoveryNodeServer
 	keyspace *Keyspace
 	info     NodeInfo
+	router   *Router
 }
 
-// NewNode makes the services.
-func NewNode(k *Keyspace, info NodeInfo) *Node { return &Node{keyspace: k, info: info} }
+// NewNode makes the services. The router may be nil; see NewKV.
+func NewNode(k *Keyspace, info NodeInfo, r *Router) *Node {
+	return &Node{keyspace: k, info: info, router: r}
+}
 
 // GetNodeStatus implements DKVNode.
 func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
@@ -71,30 +73,11 @@ func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
 		FirstChangeNumber: s.ChangelogFloor,
 		Reason:            s.ReadOnly,
 	}
+	out.Leader = s.Owner.Address
 	if s.IsLeader {
 		out.Leader = n.info.Address
 	}
 	return out
-}
-
-// PauseWrites implements DKVNode.
-func (n *Node) PauseWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
-	return n.SetPaused(ctx, true)
-}
-
-// ResumeWrites implements DKVNode.
-func (n *Node) ResumeWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
-	return n.SetPaused(ctx, false)
-}
-
-// SetPaused refuses or admits mutations in all vBuckets.
-func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, error) {
-	for _, v := range n.keyspace.All() {
-		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetPaused, Flag: paused}); err != nil {
-			return nil, withOutcome(err)
-		}
-	}
-	return ok(), nil
 }
 
 // GetContentHash implements DKVNode.

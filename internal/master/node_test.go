@@ -241,7 +241,7 @@ func TestKeyspace(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	// A multi-put is atomic within one vBucket only.
-	s := NewKV(k, limits)
+	s := NewKV(k, limits, nil)
 	put := func(keys ...string) error {
 		req := &serverpb.MultiPutRequest{}
 		for _, key := range keys {

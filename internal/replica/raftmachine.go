@@ -54,7 +54,6 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 	if s.r.State() == Failed {
 		return s.r.standing.Load().err
 	}
-	m := s.r.machine.Load()
 	n := len(entries)
 	s.entries, s.commands, s.results = grow(s.entries, n), grow(s.commands, n), grow(s.results, n)
 	for i := range entries {
@@ -63,13 +62,39 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 			return fmt.Errorf("log entry %d: %w", entries[i].Index, err)
 		}
 		s.commands[i] = c
-		s.entries[i] = fsm.Entry{Index: m.Base() + entries[i].Index, Command: &s.commands[i]}
+		s.entries[i] = fsm.Entry{Command: &s.commands[i]}
 	}
-	if err := m.Apply(s.entries, s.results, false); err != nil {
+	// One batch, unless the state is replaced in the middle of it.
+	for begin := 0; begin < n; {
+		end := begin
+		for end < n && s.commands[end].Kind != command.EndRestore {
+			end++
+		}
+		if end == begin {
+			end++
+		}
+		if err := s.applyBatch(entries[begin:end], begin); err != nil {
+			return err
+		}
+		begin = end
+	}
+	s.r.progress.advance(s.r.machine.Load().Applied())
+	return nil
+}
+
+// applyBatch applies entries, whose commands begin at first, as one engine batch.
+func (s *raftMachine) applyBatch(entries []statemachine.Entry, first int) error {
+	m := s.r.machine.Load()
+	batch, results := s.entries[first:first+len(entries)], s.results[first:first+len(entries)]
+	for i := range entries {
+		batch[i].Index = m.Base() + entries[i].Index
+	}
+	if m.Restores(batch[0].Command) {
+		index, err := s.r.restored(batch[0])
+		results[0] = command.Result{Index: index}
 		return err
 	}
-	s.r.progress.advance(m.Applied())
-	return nil
+	return m.Apply(batch, results, false)
 }
 
 // grow returns a slice of n elements, in the memory of s where that is enough.
@@ -193,48 +218,6 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += uint64(n)
 	return n, err
-}
-
-// recover replaces the state by the snapshot in, which a member sent.
-func (r *Raft) recover(ctx context.Context, in io.Reader) error {
-	select {
-	case r.swapping <- struct{}{}:
-		defer func() { <-r.swapping }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	old, oldPlace := r.machine.Load(), r.opts.Generations.Current()
-	place, err := r.opts.Generations.Next()
-	if err != nil {
-		return err
-	}
-	m, err := r.receive(ctx, in, place)
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(place))
-	}
-	if err := r.opts.Generations.Commit(place); err != nil {
-		return errors.Join(err, m.Close())
-	}
-	r.replace(m)
-	r.stats.snapshotsReceived.Add(1)
-	r.opts.Log.Info("caught up by a snapshot", "index", m.Applied(), "was", old.Applied())
-	r.background.Go(func() { r.discard(old, oldPlace) })
-	return nil
-}
-
-// receive builds a state machine in place of what in holds.
-func (r *Raft) receive(ctx context.Context, in io.Reader, place string) (*fsm.Machine, error) {
-	if err := readFiles(ctx, in, place, r.opts.Guard.Fits); err != nil {
-		return nil, err
-	}
-	m, err := r.openAt(place, fsm.NewReplica)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.Sync(); err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	return m, nil
 }
 
 // snapshotDir returns a folder that does not exist, for one snapshot.

@@ -74,17 +74,11 @@ func (r *Raft) Membership(ctx context.Context) (Membership, error) {
 	if err != nil {
 		return Membership{}, kv.Errorf(kv.Unavailable, "no majority says who the members are: %w", err)
 	}
-	known := r.machine.Load().Members()
+	known := r.Members()
 	m := Membership{Version: got.ConfigChangeID}
 	add := func(nodes map[uint64]string, voting bool) {
 		for id, address := range nodes {
-			p := Peer{ID: id, Address: address, Voting: voting}
-			if record := known[id]; record != nil {
-				if p.Member, err = decodeMember(record); err != nil {
-					r.opts.Log.Warn("unreadable member record", "replica", id, "error", err)
-				}
-			}
-			m.Peers = append(m.Peers, p)
+			m.Peers = append(m.Peers, Peer{ID: id, Member: known[id], Address: address, Voting: voting})
 		}
 	}
 	add(got.Nodes, true)
@@ -122,6 +116,22 @@ func (r *Raft) askMembership(ctx context.Context) (*dragonboat.Membership, error
 			return nil, err
 		}
 	}
+}
+
+// Members returns how the replicas are reached that have said so, by id, as the
+// local state knows it.
+func (r *Raft) Members() map[uint64]Member {
+	records := r.machine.Load().Members()
+	out := make(map[uint64]Member, len(records))
+	for id, record := range records {
+		m, err := decodeMember(record)
+		if err != nil {
+			r.opts.Log.Warn("unreadable member record", "replica", id, "error", err)
+			continue
+		}
+		out[id] = m
+	}
+	return out
 }
 
 // Add lets a replica at a Raft address follow the log; Promote gives it a vote
@@ -202,8 +212,12 @@ func (r *Raft) announceLoop(ctx context.Context) {
 	})
 }
 
-// Owner implements Replica.
+// Owner implements Replica. A replica that was removed sends nobody elsewhere: it
+// knows no better, and says what became of it.
 func (r *Raft) Owner() Owner {
+	if r.State() == Removed {
+		return Owner{Self: true}
+	}
 	id, _ := r.leads()
 	if id == r.raft.Replica {
 		return Owner{Self: true, ID: id, Address: r.raft.Self.Address}

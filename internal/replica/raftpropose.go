@@ -32,7 +32,7 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 			return command.Result{}, ownership(err)
 		}
 		c.Fence, c.Clock = epoch, r.now(r.machine.Load())
-		res, err := r.append(ctx, c)
+		res, err := r.append(ctx, c, r.raft.Timeout)
 		switch {
 		case err != nil:
 			return command.Result{}, err
@@ -40,6 +40,8 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 			// Not applied, for certain: again in the next epoch, if it is ours.
 			r.keeper.Fenced(epoch)
 			continue
+		case res.Code == command.Restoring:
+			return command.Result{}, errRestoring
 		case res.Code == command.Paused:
 			return command.Result{}, errPaused
 		}
@@ -55,7 +57,10 @@ func (r *Raft) admit(c *command.Command) error {
 	if c.Kind >= command.SetPaused {
 		return nil
 	}
-	if r.machine.Load().Paused() {
+	switch m := r.machine.Load(); {
+	case m.Restoring():
+		return errRestoring
+	case m.Paused():
 		return errPaused
 	}
 	if err := r.opts.Guard.Admit(c.Size(), frees(c)); err != nil {
@@ -90,10 +95,10 @@ var encodings = sync.Pool{New: func() any { return new([]byte) }}
 const maxPooled = 64 << 10
 
 // append puts c into the log and waits until it is applied here.
-func (r *Raft) append(ctx context.Context, c *command.Command) (command.Result, error) {
+func (r *Raft) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
 	buf := encodings.Get().(*[]byte)
 	*buf = c.Append((*buf)[:0])
-	rs, err := r.submit(ctx, *buf)
+	rs, err := r.submit(ctx, *buf, patience)
 	if cap(*buf) <= maxPooled {
 		encodings.Put(buf)
 	}
@@ -113,8 +118,8 @@ func (r *Raft) append(ctx context.Context, c *command.Command) (command.Result, 
 
 // submit hands an encoded command to Dragonboat. An error means that it went
 // nowhere.
-func (r *Raft) submit(ctx context.Context, encoded []byte) (rs *dragonboat.RequestState, err error) {
-	timeout := r.timeout(ctx)
+func (r *Raft) submit(ctx context.Context, encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
+	timeout := r.within(ctx, patience)
 	err = r.host.use(func(nh *dragonboat.NodeHost) (err error) {
 		rs, err = nh.Propose(r.session, encoded, timeout)
 		return err
@@ -133,8 +138,9 @@ func (r *Raft) submit(ctx context.Context, encoded []byte) (rs *dragonboat.Reque
 
 // timeout is how long Dragonboat shall keep a request. It counts in round trips,
 // and refuses less than one of them.
-func (r *Raft) timeout(ctx context.Context) time.Duration {
-	left := r.raft.Timeout
+func (r *Raft) timeout(ctx context.Context) time.Duration { return r.within(ctx, r.raft.Timeout) }
+
+func (r *Raft) within(ctx context.Context, left time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		left = min(left, time.Until(deadline))
 	}
@@ -230,5 +236,5 @@ func (g raftGroup) propose(ctx context.Context, c *command.Command) (command.Res
 	ctx, cancel := g.r.bounded(ctx)
 	defer cancel()
 	c.Clock = g.r.now(g.r.machine.Load())
-	return g.r.append(ctx, c)
+	return g.r.append(ctx, c, g.r.raft.Timeout)
 }

@@ -113,7 +113,8 @@ func (n *raftNode) start() {
 	opts := RaftOptions{
 		StateOptions: StateOptions{
 			Database: "db", VBucket: "default", Open: n.openEngine, Generations: generations,
-			Version: "v1", Log: slog.New(slog.DiscardHandler),
+			OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
+			Version:  "v1", Log: slog.New(slog.DiscardHandler),
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},

@@ -1,10 +1,8 @@
 package replica
 
 import (
-	"context"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/lease"
 )
 
@@ -16,10 +14,14 @@ func (r *Raft) Status() Status {
 	s.Term = term
 	s.Owner = r.Owner()
 	s.IsLeader = id == r.raft.Replica && s.State == Serving
-	if !s.IsLeader {
-		if newest := r.newest.Load(); newest != 0 {
-			s.Age = r.clock.Now() - time.Duration(newest)
+	if newest := r.newest.Load(); !s.IsLeader && newest != 0 {
+		// Between two confirmations there is nothing to tell.
+		if age := r.clock.Now() - time.Duration(newest); age > 2*freshInterval {
+			s.Age = age
 		}
+	}
+	if s.ReadOnly == "" && r.machine.Load().Restoring() {
+		s.ReadOnly = errRestoring.Error()
 	}
 	if id == 0 && s.ReadOnly == "" && s.State == Serving {
 		s.ReadOnly = "no leader is known; a majority of the members has to be up and to reach each other"
@@ -45,9 +47,4 @@ func (r *Raft) RaftStats() RaftStats {
 		SnapshotsReceived: r.stats.snapshotsReceived.Load(),
 		SnapshotBytes:     r.stats.snapshotBytes.Load(),
 	}
-}
-
-// Restore implements Replica.
-func (r *Raft) Restore(context.Context, string) error {
-	return kv.Errorf(kv.Precondition, "a cluster cannot be restored in place yet")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -26,7 +27,16 @@ func toStatus(err error) error {
 		}
 		return status.Error(codes.Internal, err.Error())
 	}
-	return status.Error(codeOf(known), err.Error())
+	return explained(status.New(codeOf(known), err.Error()), known.Reason())
+}
+
+// explained adds what became of the request in a form for programs: whoever
+// forwards or retries decides by it.
+func explained(st *status.Status, reason string) error {
+	if full, err := st.WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason}); err == nil {
+		st = full
+	}
+	return st.Err()
 }
 
 func codeOf(err *kv.Error) codes.Code {
@@ -45,7 +55,7 @@ func codeOf(err *kv.Error) codes.Code {
 		return codes.NotFound
 	case kv.Unimplemented:
 		return codes.Unimplemented
-	case kv.Unavailable:
+	case kv.Unavailable, kv.NotOwner:
 		if c := contextCode(err); c != codes.OK {
 			return c
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -29,7 +30,8 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.Corrupt, "x"), codes.DataLoss},
 		{kv.Errorf(kv.NotFound, "x"), codes.NotFound},
 		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
-		{kv.Errorf(kv.Unimplemented+1, "x"), codes.Internal},
+		{kv.Errorf(kv.NotOwner, "x"), codes.Unavailable},
+		{kv.Errorf(kv.NotOwner+1, "x"), codes.Internal},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 
 		// A caller that has gone, or waited too long, is told just that; but a
@@ -51,6 +53,35 @@ func TestToStatus(t *testing.T) {
 		}
 		if got := status.Convert(toStatus(wrapped)).Message(); got != wrapped.Error() {
 			t.Errorf("message %q, want %q", got, wrapped.Error())
+		}
+	}
+}
+
+// TestToStatusExplains checks what programs decide by, which text is not.
+func TestToStatusExplains(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string // "" is nothing
+	}{
+		{kv.Errorf(kv.Precondition, "x"), kv.ReasonNotApplied},
+		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), kv.ReasonNotApplied},
+		{kv.Errorf(kv.NotOwner, "x"), kv.ReasonNotOwner},
+		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), kv.ReasonUnknown},
+		{fmt.Errorf("around it: %w", kv.UnknownOutcome(kv.NotOwner, errors.New("x"))), kv.ReasonUnknown},
+		{errors.New("x"), ""},
+		{context.Canceled, ""},
+		{status.Error(codes.Aborted, "x"), ""},
+	} {
+		got := ""
+		for _, d := range status.Convert(toStatus(c.err)).Details() {
+			info, ok := d.(*errdetails.ErrorInfo)
+			if !ok || info.GetDomain() != kv.ErrorDomain || got != "" {
+				t.Errorf("%v: detail %v", c.err, d)
+			}
+			got = info.GetReason()
+		}
+		if got != c.want {
+			t.Errorf("%v: reason %q, want %q", c.err, got, c.want)
 		}
 	}
 }

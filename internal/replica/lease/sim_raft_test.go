@@ -332,8 +332,7 @@ func (r *simRaft) onAppended(from int, m simMessage) {
 // advance commits what a majority has, if it is of this term.
 func (r *simRaft) advance() {
 	r.match[r.id] = len(r.log) - 1
-	sorted := slices.Sorted(slices.Values(r.match))
-	index := sorted[(len(sorted)-1)/2]
+	index := majority(r.match)
 	if index > r.commit && r.log[index].term == r.term {
 		r.commitTo(index)
 	}
@@ -343,7 +342,7 @@ func (r *simRaft) commitTo(index int) {
 	r.commit = max(r.commit, index)
 	if r.machine.applied < r.commit && !r.applying {
 		r.applying = true
-		r.w.onNode(r.id, r.w.applyDelay(), r.applyCommitted)
+		r.w.onNode(r.id, r.w.applyDelay(r.id), r.applyCommitted)
 	}
 }
 
@@ -377,6 +376,14 @@ func (r *simRaft) applyCommitted() {
 	}
 }
 
+// majority is the greatest that more than half of all have reached.
+func majority[T int | uint64](all []T) T {
+	var sorted [5]T
+	n := copy(sorted[:], all)
+	slices.Sort(sorted[:n])
+	return sorted[(n-1)/2]
+}
+
 // propose appends to the leader's log, or sends there once.
 func (r *simRaft) propose(c simCommand) {
 	switch {
@@ -405,10 +412,8 @@ func (r *simRaft) read(origin int, request uint64) {
 
 // confirmReads answers those that a majority has confirmed.
 func (r *simRaft) confirmReads() {
-	acked := slices.Clone(r.acked)
-	acked[r.id] = r.sequence
-	slices.Sort(acked)
-	confirmed := acked[(len(acked)-1)/2]
+	r.acked[r.id] = r.sequence
+	confirmed := majority(r.acked)
 	for len(r.reads) > 0 && r.reads[0].sequence <= confirmed {
 		read := r.reads[0]
 		r.reads = r.reads[1:]

@@ -15,9 +15,6 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// simLease is the lease length of the simulation.
-const simLease = 100 * time.Millisecond
-
 // simOptions says what is different from the real thing.
 type simOptions struct {
 	rules   rules
@@ -40,12 +37,13 @@ type reached struct {
 
 // world is one run: nodes, network, clocks, clients, and what goes wrong.
 type world struct {
-	t      *testing.T
-	o      simOptions
-	start  time.Time
-	length []time.Duration // each node's own lease length
-	ctx    context.Context
-	tasks  sync.WaitGroup
+	t       *testing.T
+	o       simOptions
+	climate *profile
+	start   time.Time
+	length  []time.Duration // each node's own lease length
+	ctx     context.Context
+	tasks   sync.WaitGroup
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -78,9 +76,9 @@ type simNode struct {
 	skew time.Duration
 }
 
-// simulate runs one seed and returns its history and what it reached.
-func simulate(t *testing.T, seed uint64, o simOptions) ([]porcupine.Operation, reached) {
-	w := &world{t: t, o: o, rng: rand.New(rand.NewPCG(seed, 1)), lazy: -1}
+// simulate runs one seed in one of the climates and returns its history and what it reached.
+func simulate(t *testing.T, seed uint64, climate int, o simOptions) ([]porcupine.Operation, reached) {
+	w := &world{t: t, o: o, lazy: -1, climate: &climates[climate], rng: rand.New(rand.NewPCG(seed, uint64(climate)))}
 	synctest.Test(t, func(*testing.T) { w.run() })
 	return w.history, w.reached
 }
@@ -95,24 +93,23 @@ func (w *world) run() {
 		n = 5
 	}
 	w.cut = make([][]bool, n)
-	leases := w.rng.IntN(10)
+	none, mixed := w.chance(0.1), w.chance(w.climate.mixed)
 	for i := range n {
 		w.cut[i] = make([]bool, n)
-		length := simLease
+		length := w.climate.lease
 		// Some clusters have no leases; in some only one node has none.
-		if leases == 0 || leases == 1 && i == 0 || w.o.ownLength && i == 0 {
+		if none || i == 0 && (mixed || w.o.ownLength) {
 			length = 0
 		}
 		w.length = append(w.length, length)
-		// The fastest clock runs ten per cent faster than the slowest.
-		edge := math.Sqrt(1 + DefaultDrift)
+		edge := math.Sqrt(1 + w.climate.drift)
 		rate := []float64{1 / edge, edge, 1/edge + w.rng.Float64()*(edge-1/edge)}[w.rng.IntN(3)]
 		node := &simNode{w: w, rate: rate, skew: w.between(time.Hour, 2*time.Hour)}
 		node.raft = &simRaft{w: w, id: i, voted: -1, log: make([]simEntry, 1)}
 		w.nodes = append(w.nodes, node)
 	}
-	longest := simLease
-	if leases == 0 && !w.o.ownLength {
+	longest := w.climate.lease
+	if none && !w.o.ownLength {
 		longest = 0
 	}
 	for i := range w.nodes {
@@ -120,12 +117,13 @@ func (w *world) run() {
 	}
 	w.mu.Unlock()
 	for i := range w.nodes {
-		for range 2 {
-			w.tasks.Go(func() { w.client(ctx, i) })
+		// One that waits for its writes must not keep the others from reading.
+		for _, writes := range []float64{0.7, 0, 0} {
+			w.tasks.Go(func() { w.client(ctx, i, writes) })
 		}
 	}
 	w.tasks.Go(func() { w.chaos(ctx, longest) })
-	time.Sleep(2 * time.Second)
+	time.Sleep(1600 * time.Millisecond)
 	cancel()
 	w.tasks.Wait()
 	w.mu.Lock()
@@ -148,7 +146,7 @@ func (w *world) boot(i int, longest time.Duration) {
 	}
 	p := &port{w: w, n: n, life: n.life}
 	k := New(p, Options{
-		Length: w.length[i], Longest: longest, Nonce: w.rng.Uint64(), Clock: p, Poll: 25 * time.Millisecond,
+		Length: w.length[i], Longest: longest, Nonce: w.rng.Uint64(), Clock: p, Drift: w.climate.drift, Poll: 25 * time.Millisecond,
 		Timeout: w.between(20*time.Millisecond, 250*time.Millisecond), rules: w.o.rules,
 	})
 	ended := make(chan struct{})
@@ -224,14 +222,15 @@ func (w *world) send(from, to int, m simMessage) {
 	if w.slow || w.chance(0.01) {
 		delay += w.between(0, 70*time.Millisecond)
 	}
-	w.after(delay, func() {
-		w.onNode(to, w.between(0, 10*time.Microsecond), func() { w.nodes[to].raft.receive(from, m) })
-	})
+	w.onNode(to, delay, func() { w.nodes[to].raft.receive(from, m) })
 }
 
-func (w *world) applyDelay() time.Duration {
-	if w.chance(0.05) {
-		return w.between(0, 60*time.Millisecond)
+func (w *world) applyDelay(i int) time.Duration {
+	if i == w.lazy {
+		return w.between(20*time.Millisecond, 80*time.Millisecond)
+	}
+	if w.chance(w.climate.lateApply) {
+		return w.between(10*time.Millisecond, 60*time.Millisecond)
 	}
 	return w.between(0, 2*time.Millisecond)
 }
@@ -258,8 +257,8 @@ func (p *port) stutter(chance float64) {
 	w.mu.Lock()
 	var d time.Duration
 	if w.chance(chance) {
-		if d = w.between(0, 8*time.Millisecond); w.chance(0.3) {
-			d = w.between(0, 2*simLease)
+		if d = w.between(0, 8*time.Millisecond); w.chance(w.climate.long) {
+			d = w.between(0, 2*w.climate.lease)
 		}
 	}
 	w.mu.Unlock()
@@ -289,7 +288,7 @@ func (p *port) Leader() (uint64, bool) {
 }
 
 func (p *port) propose(ctx context.Context, c simCommand) (simResult, error) {
-	p.stutter(0.01)
+	p.stutter(p.w.climate.propose)
 	w := p.w
 	ch := make(chan simResult, 1)
 	w.mu.Lock()
@@ -304,7 +303,7 @@ func (p *port) propose(ctx context.Context, c simCommand) (simResult, error) {
 	w.mu.Unlock()
 	select {
 	case r := <-ch:
-		p.stutter(0.03)
+		p.stutter(w.climate.proposed)
 		return r, nil
 	case <-ctx.Done():
 		return simResult{}, ctx.Err()
@@ -340,7 +339,7 @@ func (p *port) ReadIndex(ctx context.Context) error {
 	w.mu.Unlock()
 	select {
 	case <-ch:
-		p.stutter(0.03)
+		p.stutter(w.climate.readIndex)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -150,6 +150,9 @@ func (d *Dir) Claim() error {
 	return nil
 }
 
+// Claimed tells whether the folder holds, or has held, somebody's data.
+func (d *Dir) Claimed() bool { return d.claimed }
+
 // checkUnclaimed refuses a folder that somebody else's database lives in.
 func (d *Dir) checkUnclaimed() error {
 	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {

@@ -1,0 +1,216 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/ops"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// views are the questions that operators ask over HTTP.
+func (n *node) views() map[string]ops.View {
+	views := map[string]ops.View{"/admin/cluster/status": n.whenOpen(n.clusterStatus)}
+	if n.cfg.Role == config.RoleMaster {
+		views["/admin/raft/state"] = n.whenOpen(n.raftState)
+		views["/admin/replication/lag"] = n.whenOpen(n.replicationLag)
+	}
+	return views
+}
+
+// actions are what operators do over HTTP; the gRPC services do the same.
+func (n *node) actions() map[string]ops.Action {
+	actions := map[string]ops.Action{
+		"/admin/pause-writes":  n.pause(true),
+		"/admin/resume-writes": n.pause(false),
+		"/admin/backup":        n.takeBackup,
+	}
+	if n.cfg.Role == config.RoleMaster {
+		actions["/admin/cluster/add"] = n.changeNode(func(ctx context.Context, url string) error {
+			_, err := n.cluster.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: url})
+			return err
+		})
+		actions["/admin/cluster/remove"] = n.changeNode(func(ctx context.Context, url string) error {
+			_, err := n.cluster.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: url})
+			return err
+		})
+		actions["/admin/cluster/transfer-leadership"] = n.transferLeadership
+		actions["/admin/raft/step-down"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
+			_, err := n.cluster.StepDown(ctx, nil)
+			return nil, err
+		}
+		actions["/admin/raft/snapshot"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
+			_, err := n.cluster.Snapshot(ctx, nil)
+			return nil, err
+		}
+	}
+	for path, action := range actions {
+		actions[path] = func(ctx context.Context, body json.RawMessage) (any, error) {
+			if !n.opened.Load() {
+				return nil, kv.Errorf(kv.Unavailable, "%w", errOpening)
+			}
+			return action(ctx, body)
+		}
+	}
+	return actions
+}
+
+func (n *node) whenOpen(view ops.View) ops.View {
+	return func(ctx context.Context) (any, error) {
+		if !n.opened.Load() {
+			return nil, kv.Errorf(kv.Unavailable, "%w", errOpening)
+		}
+		return view(ctx)
+	}
+}
+
+// member is a member of the cluster in /admin/cluster/status.
+type member struct {
+	ID      string  `json:"id"`
+	Name    string  `json:"name,omitempty"`
+	Address string  `json:"address"`
+	URL     string  `json:"url,omitempty"`
+	State   string  `json:"state"`
+	Voting  bool    `json:"voting"`
+	Healthy bool    `json:"healthy"`
+	Applied *uint64 `json:"applied_index,omitempty"`
+}
+
+// clusterStatus answers /admin/cluster/status: a standalone node is a cluster of
+// itself. How far the others are they tell themselves.
+func (n *node) clusterStatus(ctx context.Context) (any, error) {
+	list, err := n.membership().ListNodes(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	type vBucket struct {
+		Name    string   `json:"vbucket"`
+		Leader  string   `json:"leader"`
+		Term    uint64   `json:"term"`
+		Members []member `json:"members"`
+	}
+	out := struct {
+		Cluster  string    `json:"cluster_id"`
+		VBuckets []vBucket `json:"vbuckets"`
+	}{Cluster: n.info.Cluster}
+	for _, v := range n.vBuckets {
+		s := v.Status()
+		part := vBucket{Name: v.name, Leader: n.leaderOf(&s), Term: s.Term}
+		for _, id := range sortedIDs(list) {
+			info := list.Nodes[id]
+			m := member{
+				ID:      strconv.FormatUint(id, 10),
+				Name:    info.GetNodeName(),
+				Address: info.GetAddress(),
+				URL:     info.GetNodeUrl(),
+				State:   info.GetStatus().String(),
+				Voting:  !info.GetNonVoting(),
+				Healthy: info.GetStatus().Number() <= 2, // leader, candidate or follower
+			}
+			if m.ID == n.info.ID {
+				m.State, m.Healthy, m.Applied = string(s.State), s.State == replica.Serving, &s.Applied
+			}
+			part.Members = append(part.Members, m)
+		}
+		out.VBuckets = append(out.VBuckets, part)
+	}
+	return out, nil
+}
+
+// raftState answers /admin/raft/state: what this node knows of its logs.
+func (n *node) raftState(context.Context) (any, error) {
+	type vBucket struct {
+		Name           string `json:"vbucket"`
+		State          string `json:"state"`
+		Leader         uint64 `json:"leader_id"`
+		Term           uint64 `json:"term"`
+		Applied        uint64 `json:"applied_index"`
+		Epoch          uint64 `json:"epoch"`
+		LeaseRemaining string `json:"lease_remaining"`
+		LeaderChanges  uint64 `json:"leader_changes"`
+	}
+	var out []vBucket
+	for _, v := range n.vBuckets {
+		r, ok := v.hosted.(*replica.Raft)
+		if !ok {
+			return nil, fmt.Errorf("vBucket %s has no Raft log", v.name)
+		}
+		s, stats := r.Status(), r.RaftStats()
+		out = append(out, vBucket{
+			Name: v.name, State: string(s.State), Leader: s.Owner.ID, Term: s.Term, Applied: s.Applied,
+			Epoch: stats.Epoch, LeaseRemaining: stats.Remaining.String(), LeaderChanges: stats.LeaderChanges,
+		})
+	}
+	return out, nil
+}
+
+// replicationLag answers /admin/replication/lag: how old this node's states are.
+func (n *node) replicationLag(context.Context) (any, error) {
+	type vBucket struct {
+		Name       string  `json:"vbucket"`
+		IsLeader   bool    `json:"is_leader"`
+		LagSeconds float64 `json:"lag_seconds"`
+		Applied    uint64  `json:"applied_index"`
+	}
+	var out []vBucket
+	for _, v := range n.vBuckets {
+		s := v.Status()
+		out = append(out, vBucket{Name: v.name, IsLeader: s.IsLeader, LagSeconds: s.Age.Seconds(), Applied: s.Applied})
+	}
+	return out, nil
+}
+
+func (n *node) pause(paused bool) ops.Action {
+	return func(ctx context.Context, _ json.RawMessage) (any, error) {
+		_, err := n.node.SetPaused(ctx, paused)
+		return nil, err
+	}
+}
+
+func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error) {
+	var request struct {
+		Path string `json:"path"`
+	}
+	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
+		return nil, &ops.Error{Status: 400, Text: `the body must be {"path": "NAME"}, a path below backup-dir`}
+	}
+	_, err := n.backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
+	return nil, err
+}
+
+// changeNode adds or removes the node that the body names.
+func (n *node) changeNode(change func(ctx context.Context, url string) error) ops.Action {
+	return func(ctx context.Context, body json.RawMessage) (any, error) {
+		var request struct {
+			URL string `json:"node_url"`
+		}
+		if err := json.Unmarshal(body, &request); err != nil || request.URL == "" {
+			return nil, &ops.Error{Status: 400, Text: `the body must be {"node_url": "http://HOST:PORT"}, the node's Raft address`}
+		}
+		return nil, change(ctx, request.URL)
+	}
+}
+
+func (n *node) transferLeadership(ctx context.Context, body json.RawMessage) (any, error) {
+	var request struct {
+		Target string `json:"target"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &request); err != nil {
+			return nil, &ops.Error{Status: 400, Text: `the body must be {"target": "http://HOST:PORT"}, a member's Raft address, or empty`}
+		}
+	}
+	_, err := n.cluster.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: request.Target})
+	return nil, err
+}
+
+func sortedIDs(list *serverpb.ListNodesResponse) []uint64 {
+	return slices.Sorted(maps.Keys(list.GetNodes()))
+}

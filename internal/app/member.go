@@ -1,0 +1,208 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/cluster"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+const (
+	// maxInMemory bounds what the slowest follower has yet to get, in bytes.
+	maxInMemory = 32 << 20
+	// snapshotRate bounds what one snapshot is sent with, in bytes a second:
+	// clients share the network with it.
+	snapshotRate = 64 << 20
+)
+
+// openMember finds out which member of which cluster this node is, which may take
+// until others are up, and opens its replicas.
+func (n *node) openMember(ctx context.Context) error {
+	var err error
+	if n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions()); err != nil {
+		return err
+	}
+	n.info.ID, n.info.Cluster = strconv.FormatUint(n.identity.Replica, 10), fmt.Sprintf("%016x", n.identity.Deployment)
+	if n.identity.Fresh && n.dir.Claimed() && len(n.identity.Members) == 1 {
+		if err := n.continueInRaft(); err != nil {
+			return err
+		}
+	}
+	raft := &n.cfg.Raft
+	n.host, err = replica.OpenHost(replica.HostOptions{
+		Dir:        n.cfg.Nexus.LogDir,
+		Address:    n.identity.Address(),
+		Deployment: n.identity.Deployment,
+		Timing: replica.Timing{
+			RTT:       raft.RTT,
+			Election:  uint64(raft.ElectionRTT),
+			Heartbeat: uint64(raft.HeartbeatRTT),
+			Lease:     raft.LeaseDuration,
+		},
+		ConfirmReads: !n.cfg.Nexus.LeaseBasedReads,
+		Log:          n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.host.Close)
+	if err := n.identity.MarkStarted(); err != nil {
+		return err
+	}
+	rafts, err := n.openRafts()
+	if err != nil {
+		return err
+	}
+	n.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.cfg.Limits.MessageSize)})
+	n.onClose(n.pool.Close)
+	n.router = master.NewRouter(n.pool)
+	n.cluster, err = cluster.New(cluster.Options{
+		Identity: n.identity,
+		Logs:     rafts,
+		Pool:     n.pool,
+		Terms:    n.terms(),
+		Log:      n.log,
+	})
+	if err != nil {
+		return err
+	}
+	return n.dir.Claim()
+}
+
+func (n *node) openRafts() ([]cluster.Log, error) {
+	var rafts []cluster.Log
+	for i, name := range vBucketNames(n.cfg) {
+		state, err := n.stateOptions(name)
+		if err != nil {
+			return nil, err
+		}
+		r, err := n.host.OpenRaft(replica.RaftOptions{
+			StateOptions:  state,
+			Shard:         uint64(i) + 1,
+			Replica:       n.identity.Replica,
+			Members:       n.identity.InitialMembers(),
+			NonVoting:     n.identity.NonVoting,
+			Self:          n.self(),
+			Timeout:       n.cfg.Nexus.ReplTimeout,
+			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
+			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
+			MaxInMemory:   maxInMemory,
+			SnapshotRate:  snapshotRate,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("open storage: %w%s", err, advice(err))
+		}
+		n.onClose(r.Close)
+		n.vBuckets = append(n.vBuckets, vBucket{name, r})
+		rafts = append(rafts, cluster.Log{VBucket: name, Raft: r})
+	}
+	return rafts, nil
+}
+
+// self is how the others reach this node.
+func (n *node) self() replica.Member {
+	return replica.Member{
+		Name:        n.info.Name,
+		Address:     n.info.Address,
+		HTTPAddress: n.info.HTTPAddress,
+		RaftAddress: n.identity.Address(),
+		DC:          n.info.DC,
+		UUID:        n.identity.UUID,
+	}
+}
+
+// terms are what all members must have in common.
+func (n *node) terms() bootstrap.Terms {
+	return bootstrap.Terms{
+		ClusterName: n.cfg.Nexus.ClusterName,
+		Database:    n.cfg.Node.Database,
+		VBuckets:    n.cfg.Node.VBuckets,
+		Version:     version.String(),
+	}
+}
+
+func (n *node) bootstrapOptions() bootstrap.Options {
+	nexus := &n.cfg.Nexus
+	return bootstrap.Options{
+		Dir:        n.dir.Path(),
+		URL:        n.nodeURL(),
+		Peers:      nexus.ClusterURLs,
+		Join:       nexus.Join,
+		Terms:      n.terms(),
+		Host:       bootstrap.Host{Addrs: ownAddrs(), Lookup: lookup},
+		RaftData:   func() (bool, error) { return replica.HasLog(nexus.LogDir) },
+		StateThere: n.dir.Claimed(),
+		Log:        n.log,
+	}
+}
+
+// nodeURL is the node's Raft address; empty where it is to be found in the list.
+// A master that has neither is alone until others are added to it: they would not
+// find it elsewhere than beside its gRPC address.
+func (n *node) nodeURL() string {
+	nexus := &n.cfg.Nexus
+	if nexus.NodeURL != "" || len(nexus.ClusterURLs) > 0 {
+		return nexus.NodeURL
+	}
+	host, _, err := net.SplitHostPort(n.info.Address)
+	if err != nil {
+		return ""
+	}
+	return bootstrap.FormatURL(net.JoinHostPort(host, defaultRaftPort))
+}
+
+// defaultRaftPort is where a master listens that was told nothing about Raft.
+const defaultRaftPort = "9020"
+
+func ownAddrs() []netip.Addr {
+	var out []netip.Addr
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil // loopback is known without
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+const lookupTimeout = 2 * time.Second
+
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// continueInRaft makes the state that a standalone node has left the start of a
+// Raft log. It may be done again as long as the log has not begun.
+func (n *node) continueInRaft() error {
+	for _, name := range vBucketNames(n.cfg) {
+		generations, err := n.dir.VBucket(name)
+		if err != nil {
+			return err
+		}
+		engine, err := n.engines.open(generations.Current())
+		if err != nil {
+			return fmt.Errorf("open storage: %w%s", err, advice(err))
+		}
+		if err := errors.Join(fsm.Continue(engine), engine.Close()); err != nil {
+			return fmt.Errorf("vBucket %s: %w", name, err)
+		}
+	}
+	n.log.Info("the state that a standalone node has left goes on in a Raft log; add members with dkvctl -addNode")
+	return nil
+}

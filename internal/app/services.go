@@ -1,0 +1,99 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/telemetry"
+)
+
+// assemble makes the services over the replicas and the server around them.
+func (n *node) assemble() error {
+	limits := n.cfg.Limits
+	var parts []master.VBucket
+	for _, v := range n.vBuckets {
+		parts = append(parts, master.VBucket{Name: v.name, Replica: v.hosted})
+	}
+	keyspace := master.NewKeyspace(parts...)
+	backupDir, err := filepath.Abs(n.cfg.Storage.BackupDir)
+	if err != nil {
+		return fmt.Errorf("backup-dir: %w", err)
+	}
+	if err := backup.Sweep(backupDir); err != nil {
+		n.log.Warn("cannot look for leftovers of backups", "backup-dir", backupDir, "error", err)
+	}
+	n.node = master.NewNode(keyspace, n.info, n.router)
+	var lead func(context.Context, string) error
+	if n.cluster != nil {
+		lead = n.cluster.Lead
+	}
+	n.backup = master.NewBackup(keyspace, backupDir, lead)
+	n.registry.MustRegister(newCollector(n))
+	n.grpc = server.New(server.Options{
+		Listener: n.grpcListener,
+		Register: func(r grpc.ServiceRegistrar) {
+			serverpb.RegisterDKVServer(r, master.NewKV(keyspace, master.Limits{
+				Key:      int(limits.KeySize),
+				Value:    int(limits.ValueSize),
+				Batch:    int(limits.BatchSize),
+				Response: int(limits.MessageSize),
+			}, n.router))
+			serverpb.RegisterDKVReplicationServer(r, master.NewReplication(keyspace))
+			serverpb.RegisterDKVBackupRestoreServer(r, n.backup)
+			serverpb.RegisterDKVClusterServer(r, n.membership())
+			serverpb.RegisterDKVDiscoveryNodeServer(r, n.node)
+			serverpb.RegisterDKVNodeServer(r, n.node)
+		},
+		MaxMessageSize: int(limits.MessageSize),
+		MaxInFlight:    limits.RequestsInFlight,
+		MaxStreams:     limits.Streams,
+		MaxMemory:      int64(limits.MemoryInFlight),
+		Bulky:          master.Bulky,
+		SlowThreshold:  n.cfg.Log.SlowThreshold,
+		Audited:        master.Audited,
+		DrainTimeout:   n.cfg.Ops.DrainTimeout,
+		Metrics:        n.registry,
+		Log:            n.log,
+		Audit:          n.audit,
+	})
+	n.onClose(func() error { n.grpc.Close(); return nil })
+	return nil
+}
+
+// membership serves what concerns the members of the cluster; a node that is
+// alone has none.
+func (n *node) membership() serverpb.DKVClusterServer {
+	if n.cluster != nil {
+		return n.cluster
+	}
+	return n.node
+}
+
+// auditLog opens the file for administrative calls; nil means the common log.
+func (n *node) auditLog() (*slog.Logger, error) {
+	if n.cfg.Log.Audit == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(n.cfg.Log.Audit, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("audit-log: %w; name a file that this user may write to", err)
+	}
+	n.onClose(f.Close)
+	return telemetry.NewLogger(telemetry.LogOptions{
+		Writer: io.Writer(f),
+		JSON:   n.cfg.Log.Format == config.LogJSON,
+		Level:  slog.LevelInfo,
+		Node:   n.cfg.Node.Name,
+	}), nil
+}

@@ -1,0 +1,159 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// checkStart refuses what a start would refuse and can be told without opening
+// anything, what this version cannot do among it: better than doing less than was
+// asked for.
+func checkStart(cfg *config.Config) error {
+	switch cfg.Role {
+	case config.RoleNone:
+		if cfg.Node.VBuckets > 1 {
+			return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
+		}
+	case config.RoleMaster:
+	default:
+		return fmt.Errorf("role %s is not part of this version of dkvsrv; run it as a master (--role master) or standalone (--role none)", cfg.Role)
+	}
+	if ini := cfg.Storage.EngineINI; ini != "" {
+		if fi, err := os.Stat(ini); err != nil {
+			return fmt.Errorf("db-engine-ini: %w; name a file with RocksDB options, or leave the key empty", err)
+		} else if fi.IsDir() {
+			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
+		}
+	}
+	if fi, err := os.Stat(cfg.Storage.BackupDir); err == nil && !fi.IsDir() {
+		return fmt.Errorf("backup-dir: %s is a file; name a folder, which need not exist yet", cfg.Storage.BackupDir)
+	}
+	return nil
+}
+
+// vBucketNames are the names of the parts that the database is cut into, in hash
+// order: a single one has the name that the user gave it, several are numbered.
+func vBucketNames(cfg *config.Config) []string {
+	if cfg.Node.VBuckets == 1 {
+		return []string{cfg.Node.VBucket}
+	}
+	names := make([]string, cfg.Node.VBuckets)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	return names
+}
+
+// openFolder locks the data folder and looks at the disk below it.
+func (n *node) openFolder() error {
+	cfg := &n.cfg.Storage
+	var err error
+	if n.engines, err = newEngines(cfg, n.log); err != nil {
+		return err
+	}
+	n.onClose(func() error { n.engines.close(); return nil })
+	if cfg.Diskless {
+		return nil
+	}
+	n.dir, err = datadir.Open(cfg.DBFolder, datadir.Identity{
+		Engine:   string(cfg.Engine),
+		Database: n.cfg.Node.Database,
+		VBucket:  n.cfg.Node.VBucket,
+		VBuckets: n.cfg.Node.VBuckets,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.dir.Close)
+	n.guard, err = diskspace.New(cfg.DBFolder, func(total uint64) uint64 {
+		return uint64(cfg.ReserveOf(config.Size(total)))
+	})
+	if err != nil {
+		return err
+	}
+	if usage := n.guard.Usage(); usage.Reserve >= usage.Total {
+		return fmt.Errorf("disk-reserve: %d MiB are to be kept free of a file system of %d MiB, so that nothing could be written; lower it",
+			usage.Reserve>>20, usage.Total>>20)
+	}
+	n.guard.AtLeast(n.engines.leastFree())
+	return nil
+}
+
+// stateOptions are those of a vBucket's replica, whatever keeps its log.
+func (n *node) stateOptions(name string) (replica.StateOptions, error) {
+	opts := replica.StateOptions{
+		Database: n.cfg.Node.Database,
+		VBucket:  name,
+		Open:     n.engines.open,
+		OpenKind: n.engines.openKind,
+		Guard:    n.guard,
+		Retention: changelog.Retention{
+			MaxBytes: uint64(n.cfg.Changelog.MaxBytes),
+			MaxAge:   n.cfg.Changelog.MaxAge,
+		},
+		Version: version.String(),
+		Log:     n.log,
+	}
+	if n.dir == nil {
+		return opts, nil
+	}
+	var err error
+	opts.Generations, err = n.dir.VBucket(name)
+	return opts, err
+}
+
+// openAlone opens the state of a node that is alone.
+func (n *node) openAlone(context.Context) error {
+	if n.dir != nil {
+		if member, err := bootstrap.HasIdentity(n.dir.Path()); err != nil {
+			return err
+		} else if member {
+			return fmt.Errorf("db-folder %s: it is a master's, whose log the other members keep too; start it with --role master, or choose another folder", n.dir.Path())
+		}
+	}
+	name := vBucketNames(n.cfg)[0]
+	opts, err := n.stateOptions(name)
+	if err != nil {
+		return err
+	}
+	local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: opts, BatchLimit: n.engines.batchLimit()})
+	if err != nil {
+		return fmt.Errorf("open storage: %w%s", err, advice(err))
+	}
+	n.onClose(local.Close)
+	n.vBuckets = []vBucket{{name, local}}
+	n.info.ID, n.info.Cluster = master.StandaloneID, local.Status().Identity.Cluster
+	if n.dir != nil {
+		return n.dir.Claim()
+	}
+	return nil
+}
+
+// advice is what to do about storage that does not open, where the error does
+// not say it itself.
+func advice(err error) string {
+	switch {
+	case strings.Contains(err.Error(), "restore "):
+		return ""
+	case errors.Is(err, storage.ErrCorrupt):
+		return "; restore a backup into an empty db-folder"
+	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return "; make room on the file system of db-folder and start again"
+	}
+	return ""
+}

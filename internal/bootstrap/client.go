@@ -1,0 +1,261 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+)
+
+const (
+	// protocol is the version of the Bootstrap service.
+	protocol = 1
+	// callTimeout bounds a call whose context allows more.
+	callTimeout = 5 * time.Second
+	// maxMessage bounds a message: far more than the largest list of members.
+	maxMessage = 4 << 20
+)
+
+// Client talks to nodes that wait for an invitation. It keeps no connections.
+type Client struct {
+	creds credentials.TransportCredentials
+}
+
+// NewClient returns a client; guard may be nil. Errors wrap ErrConfig.
+func NewClient(guard *TLS) (*Client, error) {
+	_, creds, err := guard.credentials()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{creds: creds}, nil
+}
+
+// Hello is who waits at a url.
+type Hello struct {
+	// UUID is of the node's disk.
+	UUID string
+	// URL is what the node takes for its own address.
+	URL string
+	// Asked is the url that it was found at.
+	Asked string
+	Terms Terms
+	// Peers are the first members as the node knows them, in order.
+	Peers []string
+	// Joining tells that the node waits to be added to a cluster that is
+	// there.
+	Joining bool
+}
+
+// Fits tells whether the node could be a member of a cluster. The error wraps
+// ErrUnfit and says what to do.
+func (h Hello) Fits(t Terms) error {
+	if h.URL != h.Asked {
+		return fmt.Errorf("%w: the node at %s calls itself %s: use one and the same url for it everywhere", ErrUnfit, h.Asked, h.URL)
+	}
+	return h.Terms.fits(h.Asked, t)
+}
+
+// fits compares the terms of the node at url with the cluster's.
+func (t Terms) fits(url string, cluster Terms) error {
+	for _, c := range []struct{ key, have, want string }{
+		{"nexus-cluster-name", t.ClusterName, cluster.ClusterName},
+		{"database", t.Database, cluster.Database},
+		{"vbuckets", strconv.Itoa(t.VBuckets), strconv.Itoa(cluster.VBuckets)},
+	} {
+		if c.have != c.want {
+			return fmt.Errorf("%w: %s has %s %q, the cluster has %q: start it with the cluster's", ErrUnfit, url, c.key, c.have, c.want)
+		}
+	}
+	mine, ok := major(t.Version)
+	theirs, known := major(cluster.Version)
+	if ok && known && mine != theirs {
+		return fmt.Errorf("%w: %s runs version %s, the cluster %s: install one major version on all nodes", ErrUnfit, url, t.Version, cluster.Version)
+	}
+	return nil
+}
+
+// major returns the major version of a release such as v1.2.3; ok is false for
+// a build that is no release.
+func major(version string) (n int, ok bool) {
+	text, ok := strings.CutPrefix(version, "v")
+	if !ok {
+		return 0, false
+	}
+	text, _, ok = strings.Cut(text, ".")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil
+}
+
+// Invitation is what a waiting node is to become.
+type Invitation struct {
+	// UUID is of the node invited, from its Hello.
+	UUID       string
+	Terms      Terms
+	Deployment uint64
+	Replica    uint64
+	// Members are the first members, replica number to url; empty with Join.
+	Members map[uint64]string
+	// Join adds the node to a cluster that is there.
+	Join bool
+	// NonVoting starts it without a vote.
+	NonVoting bool
+}
+
+// Probe asks who waits at url. Errors wrap ErrConfig for a malformed url,
+// ErrNoAnswer where nothing listens or answers in time, ErrMember where what
+// listens does not wait for an invitation, or ErrUnfit where it is of a release
+// that speaks another protocol.
+func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
+	u, err := canonicalURL(url)
+	if err != nil {
+		return Hello{}, err
+	}
+	var res *peerpb.HelloResponse
+	err = c.call(ctx, u, func(ctx context.Context, b peerpb.BootstrapClient) (err error) {
+		res, err = b.Hello(ctx, &peerpb.HelloRequest{Protocol: protocol})
+		return err
+	})
+	if err != nil {
+		return Hello{}, err
+	}
+	if res.GetProtocol() != protocol || !validUUID(res.GetUuid()) {
+		return Hello{}, fmt.Errorf("%w: %s (version %q) speaks bootstrap protocol %d, this node %d: install one version on all nodes",
+			ErrUnfit, u, res.GetVersion(), res.GetProtocol(), protocol)
+	}
+	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
+		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), Version: res.GetVersion(),
+	}}
+	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
+	return h, nil
+}
+
+// Invite makes the node at url what inv says. When it returns nil, the node has
+// its identity on disk and is about to start Raft. Errors wrap ErrDeclined
+// where the node refused, or else those of Probe, after which the node may have
+// accepted or not: the same invitation may be sent again.
+func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
+	u, err := canonicalURL(url)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, u, func(ctx context.Context, b peerpb.BootstrapClient) error {
+		_, err := b.Invite(ctx, &peerpb.Invitation{
+			Protocol: protocol, Uuid: inv.UUID, Url: u, ClusterName: inv.Terms.ClusterName, Database: inv.Terms.Database,
+			VBuckets: uint32(inv.Terms.VBuckets), Version: inv.Terms.Version, Deployment: inv.Deployment, Replica: inv.Replica,
+			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting,
+		})
+		return err
+	})
+}
+
+// Refuse tells the node that waits at url to be one of the first members of a
+// cluster why it is not let in; it stops with that reason. Errors are those of
+// Invite; a node that waits to join declines.
+func (c *Client) Refuse(ctx context.Context, url, reason string) error {
+	h, err := c.Probe(ctx, url)
+	if err != nil {
+		return err
+	}
+	return c.reject(ctx, h, reason)
+}
+
+// reject refuses the very node that said hello.
+func (c *Client) reject(ctx context.Context, h Hello, reason string) error {
+	return c.call(ctx, h.Asked, func(ctx context.Context, b peerpb.BootstrapClient) error {
+		_, err := b.Reject(ctx, &peerpb.Rejection{Uuid: h.UUID, Reason: reason})
+		return err
+	})
+}
+
+// Known is a member of a running cluster.
+type Known struct {
+	Replica uint64
+	URL     string
+}
+
+// RefuseEmpty refuses the nodes that wait, without their disks, at the urls of
+// members that have been active before, each time every has passed, until ctx
+// ends. down returns the members to look at: those that do not answer at
+// present. refused is called, where it is not nil, for each node refused.
+func (c *Client) RefuseEmpty(ctx context.Context, every time.Duration, down func() []Known, refused func(Known)) error {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+		for _, k := range down() {
+			if err := c.Refuse(ctx, k.URL, LostDisk(k.Replica, k.URL)); err == nil && refused != nil {
+				refused(k)
+			}
+		}
+	}
+}
+
+// call runs f over a connection of its own to url and says what a failure
+// means. One attempt to connect is made.
+func (c *Client) call(ctx context.Context, url string, f func(context.Context, peerpb.BootstrapClient) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(url))
+	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%w at %s: %w: is the node started, and the url right?", ErrNoAnswer, url, err)
+	}
+	defer raw.Close()
+	once := make(chan net.Conn, 1)
+	once <- raw
+	conn, err := grpc.NewClient("passthrough:///"+hostPort(url),
+		grpc.WithTransportCredentials(c.creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case conn := <-once:
+				return conn, nil
+			default:
+				return nil, errors.New("the connection is lost")
+			}
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	defer conn.Close()
+	return explain(ctx, url, f(ctx, peerpb.NewBootstrapClient(conn)))
+}
+
+// explain says what a failed call means, where TCP had connected.
+func explain(ctx context.Context, url string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return context.Cause(ctx)
+	}
+	s := status.Convert(err)
+	switch s.Code() {
+	case codes.Unavailable, codes.Unimplemented, codes.Internal, codes.Unknown:
+		return fmt.Errorf("%w: %s answers, but not as a node that waits for an invitation (%s): it runs Raft already, "+
+			"has other TLS settings, or is another program", ErrMember, url, s.Message())
+	case codes.DeadlineExceeded, codes.Canceled:
+		return fmt.Errorf("%w in time at %s, which accepts connections: is it overloaded, or another program?", ErrNoAnswer, url)
+	}
+	return fmt.Errorf("%w by %s: %s", ErrDeclined, url, s.Message())
+}

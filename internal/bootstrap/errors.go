@@ -1,0 +1,30 @@
+package bootstrap
+
+import "errors"
+
+var (
+	// ErrNoAnswer means that no node listens at a url, or that it does not
+	// answer in time.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrMember means that what listens at a url is no node that waits for an
+	// invitation: as a rule one that runs Raft already.
+	ErrMember = errors.New("already a member of a cluster")
+	// ErrUnfit means that a node waits at a url, but for another cluster or
+	// with other settings.
+	ErrUnfit = errors.New("does not fit")
+	// ErrDeclined means that a node did not accept an invitation or a
+	// rejection.
+	ErrDeclined = errors.New("declined")
+
+	// ErrConfig means that the settings cannot be what was meant.
+	ErrConfig = errors.New("wrong settings")
+	// ErrRejected means that a member of the cluster does not let this node in.
+	ErrRejected = errors.New("rejected by the cluster")
+	// ErrMismatch means that the identity file, the disk and the settings do
+	// not belong together.
+	ErrMismatch = errors.New("identity mismatch")
+	// ErrCorrupt means that the identity file cannot be read.
+	ErrCorrupt = errors.New("identity file damaged")
+	// ErrPortTaken means that another process listens on the Raft port.
+	ErrPortTaken = errors.New("raft port taken")
+)

@@ -1,0 +1,283 @@
+package bootstrap
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+const (
+	// fileName is the identity file's name in its folder.
+	fileName = "raft.json"
+	// fileFormat is the only format there is.
+	fileFormat = 1
+	// maxFile bounds what is read: far more than the largest list of members.
+	maxFile = 4 << 20
+)
+
+// record is the content of the identity file. While Replica is 0 the node
+// belongs to no cluster, and only UUID and URL say anything.
+type record struct {
+	Format      int            `json:"format"`
+	UUID        string         `json:"uuid"`
+	URL         string         `json:"url"`
+	ClusterName string         `json:"clusterName,omitempty"`
+	Database    string         `json:"database,omitempty"`
+	VBuckets    int            `json:"vBuckets,omitempty"`
+	Deployment  uint64         `json:"deployment,omitempty"`
+	Replica     uint64         `json:"replica,omitempty"`
+	Members     []memberRecord `json:"members,omitempty"`
+	Join        bool           `json:"join,omitempty"`
+	NonVoting   bool           `json:"nonVoting,omitempty"`
+	Founder     bool           `json:"founder,omitempty"`
+	// Started is set before Raft runs for the first time.
+	Started bool `json:"started,omitempty"`
+	// Checksum is the CRC-32C of the file with this field empty, in hex.
+	Checksum string `json:"checksum"`
+}
+
+// memberRecord is a first member. UUID and State are the founder's knowledge.
+type memberRecord struct {
+	Replica uint64      `json:"replica"`
+	URL     string      `json:"url"`
+	UUID    string      `json:"uuid,omitempty"`
+	State   inviteState `json:"state,omitempty"`
+}
+
+// inviteState is how far the invitation of a first member has come.
+type inviteState string
+
+const (
+	// invited is written before the invitation is sent: from then on no other
+	// uuid may become this replica.
+	invited inviteState = "invited"
+	// accepted means that the member has its identity on disk.
+	accepted inviteState = "accepted"
+	// removed means that it was removed before it ever accepted.
+	removed inviteState = "removed"
+)
+
+func (r *record) isMember() bool { return r.Replica != 0 }
+
+func (r *record) clone() record {
+	c := *r
+	c.Members = slices.Clone(r.Members)
+	return c
+}
+
+// member returns the first member of a number, or nil.
+func (r *record) member(replica uint64) *memberRecord {
+	i := slices.IndexFunc(r.Members, func(m memberRecord) bool { return m.Replica == replica })
+	if i < 0 {
+		return nil
+	}
+	return &r.Members[i]
+}
+
+// urls are the URLs of the first members, in order.
+func (r *record) urls() []string {
+	out := make([]string, 0, len(r.Members))
+	for _, m := range r.Members {
+		out = append(out, m.URL)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// file is where a record is kept.
+type file struct {
+	dir string
+	// write replaces a file durably; datadir.WriteFile, or a test's fault.
+	write func(path string, content []byte) error
+}
+
+func (f file) path() string { return filepath.Join(f.dir, fileName) }
+
+// load reads the record; ok is false where there is none.
+func (f file) load() (rec record, ok bool, err error) {
+	in, err := os.Open(f.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, false, nil
+	}
+	if err != nil {
+		return record{}, false, fmt.Errorf("identity file: %w", err)
+	}
+	defer in.Close()
+	content, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	if err != nil {
+		return record{}, false, fmt.Errorf("identity file: %w", err)
+	}
+	rec, err = decode(content)
+	if err != nil {
+		return record{}, false, fmt.Errorf("%s: %w", f.path(), err)
+	}
+	return rec, true, nil
+}
+
+// store writes the record; it is durable when store returns nil.
+func (f file) store(rec record) error {
+	content, err := encode(rec)
+	if err != nil {
+		return err
+	}
+	if err := datadir.MkdirAll(f.dir); err != nil {
+		return fmt.Errorf("identity file: %w", err)
+	}
+	if err := f.write(f.path(), content); err != nil {
+		return fmt.Errorf("identity file: %w", err)
+	}
+	return nil
+}
+
+// encode returns the file of a record. Equal records are equal files.
+func encode(rec record) ([]byte, error) {
+	rec.Format = fileFormat
+	sum, err := rec.checksum()
+	if err != nil {
+		return nil, err
+	}
+	rec.Checksum = sum
+	return rec.json()
+}
+
+func (r *record) json() ([]byte, error) {
+	content, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("identity file: %w", err)
+	}
+	return append(content, '\n'), nil
+}
+
+func (r *record) checksum() (string, error) {
+	c := *r
+	c.Checksum = ""
+	content, err := c.json()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%08x", crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli))), nil
+}
+
+// restoreIt ends the errors about a file that cannot be used.
+const restoreIt = "put back the file of this very disk; if it is lost, move the node's data folder away, " +
+	"remove the node from its cluster (dkvctl -removeNode URL), start it with --nexus-join and add it again (dkvctl -addNode URL)"
+
+// decode reads a file. Errors wrap ErrCorrupt, or ErrMismatch where a newer
+// version wrote it.
+func decode(content []byte) (record, error) {
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(content, &head); err != nil {
+		return record{}, fmt.Errorf("%w: it is no JSON (%v): %s", ErrCorrupt, err, restoreIt)
+	}
+	if head.Format > fileFormat {
+		return record{}, fmt.Errorf("%w: the file has format %d, and this version knows %d: run the version that wrote it, or a newer one",
+			ErrMismatch, head.Format, fileFormat)
+	}
+	var rec record
+	d := json.NewDecoder(bytes.NewReader(content))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&rec); err != nil {
+		return record{}, fmt.Errorf("%w: %v: %s", ErrCorrupt, err, restoreIt)
+	}
+	sum, err := rec.checksum()
+	if err != nil {
+		return record{}, err
+	}
+	if rec.Checksum != sum {
+		return record{}, fmt.Errorf("%w: the checksum is %q, and of what it holds %s; it must not be edited: %s", ErrCorrupt, rec.Checksum, sum, restoreIt)
+	}
+	if err := rec.validate(); err != nil {
+		return record{}, fmt.Errorf("%w: %v: %s", ErrCorrupt, err, restoreIt)
+	}
+	return rec, nil
+}
+
+// validate says what cannot be in a record.
+func (r *record) validate() error {
+	if u, err := canonicalURL(r.URL); err != nil || u != r.URL {
+		return fmt.Errorf("url %q is not in canonical form", r.URL)
+	}
+	if r.Format != fileFormat || !validUUID(r.UUID) {
+		return fmt.Errorf("format %d or uuid %q is wrong", r.Format, r.UUID)
+	}
+	if !r.isMember() {
+		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started {
+			return errors.New("there is no replica number, but a membership")
+		}
+		return nil
+	}
+	if r.Deployment == 0 || r.VBuckets <= 0 {
+		return fmt.Errorf("deployment %d or vBuckets %d is wrong", r.Deployment, r.VBuckets)
+	}
+	if r.Join {
+		if len(r.Members) != 0 || r.Founder {
+			return errors.New("a node that joined has a list of first members")
+		}
+		return nil
+	}
+	return r.validateMembers()
+}
+
+func (r *record) validateMembers() error {
+	seen := make(map[string]bool)
+	for i, m := range r.Members {
+		if u, err := canonicalURL(m.URL); err != nil || u != m.URL || seen[u] || m.Replica == 0 {
+			return fmt.Errorf("member %d at %q is wrong or there twice", m.Replica, m.URL)
+		}
+		seen[m.URL] = true
+		if i > 0 && r.Members[i-1].Replica >= m.Replica {
+			return errors.New("the members are not in order")
+		}
+		switch m.State {
+		case invited, accepted:
+			if !validUUID(m.UUID) {
+				return fmt.Errorf("member %d is %s as %q", m.Replica, m.State, m.UUID)
+			}
+		case "", removed:
+		default:
+			return fmt.Errorf("member %d is in state %q", m.Replica, m.State)
+		}
+	}
+	if m := r.member(r.Replica); m == nil || m.URL != r.URL {
+		return fmt.Errorf("replica %d at %s is not among the members", r.Replica, r.URL)
+	}
+	return nil
+}
+
+// validUUID tells whether text is 32 hex digits in the usual groups.
+func validUUID(text string) bool {
+	if len(text) != 36 {
+		return false
+	}
+	for i, r := range []byte(text) {
+		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash != (r == '-') {
+			return false
+		} else if !dash && !strings.ContainsRune("0123456789abcdef", rune(r)) {
+			return false
+		}
+	}
+	return true
+}
+
+// memberRecords turns a map of members into records in order.
+func memberRecords(members map[uint64]string) []memberRecord {
+	var out []memberRecord
+	for replica, u := range members {
+		out = append(out, memberRecord{Replica: replica, URL: u})
+	}
+	slices.SortFunc(out, func(a, b memberRecord) int { return cmp.Compare(a.Replica, b.Replica) })
+	return out
+}

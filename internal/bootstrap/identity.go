@@ -1,0 +1,137 @@
+package bootstrap
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// Identity is what a node is in its cluster. Its fields do not change. Methods
+// are safe for concurrent use.
+type Identity struct {
+	// UUID is of this node's disk.
+	UUID string
+	// ClusterName is as in the settings.
+	ClusterName string
+	Database    string
+	VBuckets    int
+	// Deployment is the random number of the cluster; not 0.
+	Deployment uint64
+	// Replica is the node's number in each Raft group; not 0.
+	Replica uint64
+	// URL is the node's Raft address, http://host:port in canonical spelling.
+	URL string
+	// Members are the first members of the cluster, this node among them:
+	// replica number to URL. It is empty where Join is set.
+	Members map[uint64]string
+	// Join tells that Raft must be started as joining a group that is there.
+	Join bool
+	// NonVoting tells that the node was first started without a vote. It must
+	// be started so for ever: replaying the log promotes it.
+	NonVoting bool
+	// Founder tells that this node invites the other first members.
+	Founder bool
+	// Fresh tells that Raft has not been started under this identity.
+	Fresh bool
+
+	client  *Client
+	version string
+	pace    pace
+	log     *slog.Logger
+
+	mu   sync.Mutex
+	file file
+	rec  record
+}
+
+// Address is the host:port of URL, as the Raft library takes it.
+func (id *Identity) Address() string { return hostPort(id.URL) }
+
+// InitialMembers are Members by host:port, as the Raft library takes them.
+func (id *Identity) InitialMembers() map[uint64]string {
+	out := make(map[uint64]string, len(id.Members))
+	for replica, u := range id.Members {
+		out[replica] = hostPort(u)
+	}
+	return out
+}
+
+// MarkStarted writes down that Raft runs under this identity: from then on, a
+// Raft log that is gone means votes that are forgotten, and Enter refuses. Call
+// it when the Raft log's folder has been made and before any replica starts.
+func (id *Identity) MarkStarted() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.rec.Started {
+		return nil
+	}
+	return id.change(func(r *record) { r.Started = true })
+}
+
+// change writes the record with a change durably. An error leaves the record in
+// memory as it was; the file may be either. The caller holds mu.
+func (id *Identity) change(f func(*record)) error {
+	next := id.rec.clone()
+	f(&next)
+	if err := id.file.store(next); err != nil {
+		return err
+	}
+	id.rec = next
+	return nil
+}
+
+// identityOf makes the identity of a member's record.
+func (s *starter) identityOf(rec record) *Identity {
+	id := &Identity{
+		UUID: rec.UUID, ClusterName: rec.ClusterName, Database: rec.Database, VBuckets: rec.VBuckets,
+		Deployment: rec.Deployment, Replica: rec.Replica, URL: rec.URL, Join: rec.Join,
+		NonVoting: rec.NonVoting, Founder: rec.Founder, Fresh: !rec.Started,
+		Members: make(map[uint64]string, len(rec.Members)),
+		client:  s.client, version: s.Terms.Version, pace: s.pace, log: s.log, file: s.file, rec: rec,
+	}
+	for _, m := range rec.Members {
+		id.Members[m.Replica] = m.URL
+	}
+	return id
+}
+
+// Standing is what a running member knows of a replica.
+type Standing int
+
+const (
+	// Unknown means that nothing has been heard of the replica.
+	Unknown Standing = iota
+	// Active means that it has been heard of through Raft.
+	Active
+	// Removed means that it is no member any more.
+	Removed
+)
+
+// InviteRest invites the first members that have not accepted yet, until all
+// have or ctx ends. Only the founder has anything to do. standing tells what
+// Raft knows of a replica, so that an acceptance whose answer was lost is
+// noticed, and a removed member is not invited; nil means Unknown.
+func (id *Identity) InviteRest(ctx context.Context, standing func(replica uint64) Standing) error {
+	if !id.Founder {
+		return nil
+	}
+	if standing == nil {
+		standing = func(uint64) Standing { return Unknown }
+	}
+	var wg sync.WaitGroup
+	for replica, u := range id.Members {
+		if replica != id.Replica {
+			f := &founding{id: id, replica: replica, url: u, standing: standing}
+			wg.Go(func() { f.run(ctx) })
+		}
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// LostDisk says what to do about a node that comes back without its disk.
+func LostDisk(replica uint64, url string) string {
+	return fmt.Sprintf("this cluster knows replica %d at %s with another disk; if its disk was lost, remove it (dkvctl -removeNode %s), "+
+		"start it with --nexus-join and add it again (dkvctl -addNode %s)", replica, url, url, url)
+}

@@ -1,0 +1,46 @@
+package bootstrap
+
+import (
+	"log/slog"
+)
+
+// Options is what a node is started with. Enter checks it.
+type Options struct {
+	// Dir is the folder of the identity file. It is made when missing.
+	Dir string
+	// URL is the node's own Raft address; empty where Host is to pick it from
+	// Peers.
+	URL string
+	// Listen is the host:port to wait on; empty means that of URL. It differs
+	// where the address that others reach is not one of this machine's own.
+	Listen string
+	// Peers are the Raft addresses of the first members, in any order. Empty
+	// means a cluster of this node alone.
+	Peers []string
+	// Join waits to be added to a cluster that is there, unless the node
+	// belongs to one already.
+	Join bool
+	// Terms is what all members must have in common.
+	Terms Terms
+	// TLS guards the port; nil leaves it open.
+	TLS *TLS
+	// Host tells which addresses are this machine's own; only used where URL
+	// is empty.
+	Host Host
+	// RaftData tells whether the folder of the Raft log holds anything.
+	RaftData func() (bool, error)
+	// StateThere tells that a vBucket's folder holds a state.
+	StateThere bool
+	// Log takes what an operator should know; nil means nothing is logged.
+	Log *slog.Logger
+}
+
+// Terms is what all members of a cluster must have in common.
+type Terms struct {
+	ClusterName string
+	Database    string
+	VBuckets    int
+	// Version is the release of the program. Releases of one major version fit
+	// each other; builds that are no release fit all.
+	Version string
+}

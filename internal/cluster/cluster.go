@@ -1,0 +1,183 @@
+// Package cluster changes and watches who belongs to a Raft cluster: it adds
+// nodes and removes them in all vBuckets alike, moves and spreads leaders, and
+// knows which of the members can be reached.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// Raft is what the package needs of a vBucket's replica; replica.Raft is one.
+type Raft interface {
+	Owner() replica.Owner
+	Status() replica.Status
+	Members() map[uint64]replica.Member
+	Membership(ctx context.Context) (replica.Membership, error)
+	Add(ctx context.Context, id uint64, address string, version uint64) error
+	Promote(ctx context.Context, id uint64, address string, version uint64) error
+	Remove(ctx context.Context, id, version uint64) error
+	SetMember(ctx context.Context, id uint64, m replica.Member) error
+	TransferLeader(ctx context.Context, to uint64) error
+	Snapshot(ctx context.Context) error
+	PutOut()
+}
+
+// Log is a vBucket's replica with its name.
+type Log struct {
+	VBucket string
+	Raft
+}
+
+// Options are what a Cluster is made of.
+type Options struct {
+	Identity *bootstrap.Identity
+	// Logs are the vBuckets, in hash order; at least one.
+	Logs []Log
+	// Pool reaches the members' gRPC servers; it stays the caller's.
+	Pool *peer.Pool
+	// Terms is what a node must have in common with the cluster.
+	Terms bootstrap.Terms
+	Log   *slog.Logger
+}
+
+// Cluster is the cluster as one of its members sees it. It serves DKVCluster.
+type Cluster struct {
+	serverpb.UnimplementedDKVClusterServer
+	self   *bootstrap.Identity
+	logs   []Log
+	pool   *peer.Pool
+	terms  bootstrap.Terms
+	client *bootstrap.Client
+	log    *slog.Logger
+
+	// changing holds a token of whoever changes the membership.
+	changing chan struct{}
+	// reached are the members that have answered lately, by replica id.
+	reached atomic.Pointer[map[uint64]bool]
+
+	mu sync.Mutex
+	// known is the membership as it was last told by a majority.
+	known replica.Membership
+}
+
+// New makes a Cluster; Run makes it watch.
+func New(opts Options) (*Cluster, error) {
+	client, err := bootstrap.NewClient(nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		self:     opts.Identity,
+		logs:     opts.Logs,
+		pool:     opts.Pool,
+		terms:    opts.Terms,
+		client:   client,
+		log:      opts.Log,
+		changing: make(chan struct{}, 1),
+	}
+	c.reached.Store(&map[uint64]bool{})
+	return c, nil
+}
+
+// Run watches the members, invites the first of them, and spreads leaders, until
+// ctx ends.
+func (c *Cluster) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { c.watch(ctx) })
+	wg.Go(func() { c.balance(ctx) })
+	wg.Go(func() {
+		if err := c.self.InviteRest(ctx, c.standing); err != nil && ctx.Err() == nil {
+			c.log.Warn("the first members cannot be invited", "error", err)
+		}
+	})
+	wg.Go(func() {
+		err := c.client.RefuseEmpty(ctx, watchInterval, c.silent, func(k bootstrap.Known) {
+			c.log.Warn("a member came back without its disk and was turned away", "member", k.Replica, "url", k.URL)
+		})
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn("members without their disks are not turned away", "error", err)
+		}
+	})
+}
+
+// first is the vBucket whose membership stands for all: nodes are added to it
+// first and removed from it last.
+func (c *Cluster) first() Log { return c.logs[0] }
+
+// membership asks a majority who the members are.
+func (c *Cluster) membership(ctx context.Context) (replica.Membership, error) {
+	m, err := c.first().Membership(ctx)
+	if err != nil {
+		return m, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = m
+	return m, nil
+}
+
+// lastKnown returns the members as they were last told, or from what stands in
+// the local state where nobody was asked yet.
+func (c *Cluster) lastKnown() replica.Membership {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known.Peers) > 0 {
+		return c.known
+	}
+	m := replica.Membership{}
+	for id, member := range c.first().Members() {
+		m.Peers = append(m.Peers, replica.Peer{ID: id, Member: member, Address: member.RaftAddress, Voting: true})
+	}
+	return m
+}
+
+// exclusively calls f while nobody else here changes the membership.
+func (c *Cluster) exclusively(ctx context.Context, f func() error) error {
+	select {
+	case c.changing <- struct{}{}:
+		defer func() { <-c.changing }()
+		return f()
+	case <-ctx.Done():
+		return kv.Errorf(kv.Unavailable, "another change of the membership is under way: %w", ctx.Err())
+	}
+}
+
+// changeTimeout bounds a change of the membership, which may have to wait until a
+// node has caught up with a large state.
+const changeTimeout = 30 * time.Minute
+
+// sleep waits; false means that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// asError turns an error of package bootstrap into one for clients.
+func asError(err error) error {
+	switch {
+	case errors.Is(err, bootstrap.ErrConfig):
+		return kv.Errorf(kv.Invalid, "%w", err)
+	case errors.Is(err, bootstrap.ErrNoAnswer), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return kv.Errorf(kv.Unavailable, "%w", err)
+	default:
+		return kv.Errorf(kv.Precondition, "%w", err)
+	}
+}

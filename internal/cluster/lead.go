@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// TransferLeader implements DKVCluster.
+func (c *Cluster) TransferLeader(ctx context.Context, r *serverpb.TransferLeaderRequest) (*serverpb.Status, error) {
+	to := uint64(0)
+	if r.GetNodeUrl() != "" {
+		address, err := bootstrap.ParseURL(r.GetNodeUrl())
+		if err != nil {
+			return nil, asError(err)
+		}
+		members, err := c.membership(ctx)
+		if err != nil {
+			return nil, err
+		}
+		target, is := members.At(address)
+		if !is {
+			return nil, kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
+		}
+		to = target.ID
+	}
+	found := false
+	for _, l := range c.logs {
+		if r.GetVBucket() != "" && r.GetVBucket() != l.VBucket {
+			continue
+		}
+		found = true
+		if err := c.handOver(ctx, l, to); err != nil {
+			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		}
+	}
+	if !found {
+		return nil, kv.Errorf(kv.NotFound, "there is no vBucket %q", r.GetVBucket())
+	}
+	return &serverpb.Status{}, nil
+}
+
+// hopMark tells that a request was handed on by a member and goes no further.
+const hopMark = "dkv-forwarded"
+
+// handOver makes another member lead a vBucket, by asking the one that does.
+func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
+	owner := l.Owner()
+	switch {
+	case owner.ID == 0:
+		return kv.Errorf(kv.Unavailable, "nobody leads at present; retry")
+	case to != 0 && owner.ID == to:
+		return nil
+	case owner.ID == c.self.Replica:
+		return l.TransferLeader(ctx, to)
+	case owner.Address == "" || len(metadata.ValueFromIncomingContext(ctx, hopMark)) > 0:
+		return kv.Errorf(kv.Unavailable, "the leader is changing; retry")
+	}
+	req := &serverpb.TransferLeaderRequest{VBucket: l.VBucket}
+	if to != 0 {
+		m, err := c.membership(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range m.Peers {
+			if p.ID == to {
+				req.NodeUrl = bootstrap.FormatURL(p.Address)
+			}
+		}
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, hopMark, "1")
+	return c.ask(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+}
+
+// leadWait bounds how long Lead waits until this node owns the log.
+const leadWait = 10 * time.Second
+
+// Lead makes this node own a vBucket's log.
+func (c *Cluster) Lead(ctx context.Context, vBucket string) error {
+	ctx, cancel := context.WithTimeout(ctx, leadWait)
+	defer cancel()
+	for _, l := range c.logs {
+		if l.VBucket != vBucket {
+			continue
+		}
+		return c.retry(ctx, func() error { return c.handOver(ctx, l, c.self.Replica) })
+	}
+	return kv.Errorf(kv.NotFound, "there is no vBucket %q", vBucket)
+}
+
+// StepDown implements DKVCluster.
+func (c *Cluster) StepDown(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	led := 0
+	for _, l := range c.logs {
+		if l.Owner().ID != c.self.Replica {
+			continue
+		}
+		led++
+		if err := l.TransferLeader(ctx, 0); err != nil {
+			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		}
+	}
+	if led == 0 {
+		return nil, kv.Errorf(kv.Precondition, "this node leads nothing; ask the one that does (dkvctl -status)")
+	}
+	return &serverpb.Status{}, nil
+}
+
+// Snapshot implements DKVCluster.
+func (c *Cluster) Snapshot(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	for _, l := range c.logs {
+		if err := l.Snapshot(ctx); err != nil {
+			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		}
+	}
+	return &serverpb.Status{}, nil
+}
+
+// balanceInterval is how often a node looks whether it leads too much. Moving a
+// leader costs its writers some milliseconds, so it is done one at a time.
+const balanceInterval = 10 * time.Second
+
+// balance spreads the leaders of several vBuckets over the members.
+func (c *Cluster) balance(ctx context.Context) {
+	if len(c.logs) < 2 {
+		return
+	}
+	for sleep(ctx, balanceInterval) {
+		l, to := c.surplus()
+		if to == 0 {
+			continue
+		}
+		if err := l.TransferLeader(ctx, to); err != nil {
+			c.log.Debug("a leader was not moved", "vbucket", l.VBucket, "to", to, "error", err)
+			continue
+		}
+		c.log.Info("moved a leader to spread the load", "vbucket", l.VBucket, "to", to)
+	}
+}
+
+// surplus returns a vBucket that this node leads and a member that leads at least
+// two fewer; 0 for none.
+func (c *Cluster) surplus() (Log, uint64) {
+	leads := make(map[uint64]int)
+	var mine []Log
+	for _, l := range c.logs {
+		owner := l.Owner()
+		if owner.ID == 0 {
+			return Log{}, 0 // not while a leader is being elected
+		}
+		leads[owner.ID]++
+		if owner.ID == c.self.Replica {
+			mine = append(mine, l)
+		}
+	}
+	target, least := uint64(0), len(mine)-1
+	reached := *c.reached.Load()
+	for _, p := range c.lastKnown().Peers {
+		if p.Voting && p.ID != c.self.Replica && reached[p.ID] && leads[p.ID] < least {
+			target, least = p.ID, leads[p.ID]
+		}
+	}
+	if target == 0 {
+		return Log{}, 0
+	}
+	return mine[0], target
+}

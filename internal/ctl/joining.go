@@ -1,0 +1,104 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// reportsJoining tells whether -addNode is to report its progress: where that
+// was said, or where somebody sits at a terminal.
+func (s *session) reportsJoining() bool {
+	if s.given["progress"] {
+		return s.options.progress > 0
+	}
+	return !s.json && isTerminal(s.stderr)
+}
+
+// reportJoining tells on stderr, until stop is called, how far the node of a
+// URL has come on its way into the cluster.
+func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
+	if !s.reportsJoining() {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
+		one := s.to(s.addrs...)
+		defer one.close()
+		one.timeout = min(s.timeout, defaultTimeout)
+		said := ""
+		for pause(ctx, s.options.progress) == nil {
+			if text := one.joining(ctx, url); text != "" && text != said && ctx.Err() == nil {
+				fmt.Fprintln(s.stderr, oneLine(text))
+				said = text
+			}
+		}
+	})
+	return func() { cancel(); reporting.Wait() }
+}
+
+// joining says how far the node of a URL has come, or nothing where nobody
+// tells.
+func (s *session) joining(ctx context.Context, url string) string {
+	list, err := s.listNodes(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, n := range sortedMembers(list) {
+		if strings.TrimSuffix(n.GetNodeUrl(), "/") != strings.TrimSuffix(url, "/") {
+			continue
+		}
+		if !n.GetNonVoting() {
+			return fmt.Sprintf("%s is member %d and votes", url, n.GetNodeId())
+		}
+		return fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVoteYet, s.catchingUp(ctx, n.GetAddress()))
+	}
+	return url + " is no member yet"
+}
+
+// catchingUp says how far behind the node at an address is, by its own account.
+func (s *session) catchingUp(ctx context.Context, addr string) string {
+	if addr == "" || s.mayAsk(addr) != nil {
+		return "it catches up"
+	}
+	one := s.to(addr)
+	defer one.close()
+	node, err := one.getNodeStatus(ctx)
+	if err != nil {
+		return "it does not answer at " + addr
+	}
+	var applied, lag uint64
+	for _, v := range node.GetVBuckets() {
+		applied += v.GetAppliedIndex()
+		lag = max(lag, v.GetLagChanges())
+	}
+	return fmt.Sprintf("it has applied %d, %d behind", applied, lag)
+}
+
+// isTerminal tells whether w is a character device, which a file or a pipe is
+// not.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// pause waits, or returns early with the error of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

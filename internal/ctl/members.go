@@ -1,0 +1,154 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// noVoteYet marks a member that follows and is not counted for a majority.
+const noVoteYet = "no vote yet"
+
+// runAddNode returns when the node has caught up in every vBucket and votes.
+func runAddNode(ctx context.Context, s *session, args []string) error {
+	stop := s.reportJoining(ctx, args[0])
+	err := s.clusterCall(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
+		return c.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: args[0]})
+	})
+	stop()
+	var re *requestError
+	if errors.As(err, &re) && re.outcome == kv.Unknown {
+		return fmt.Errorf("%w; -listNodes tells, and the same -addNode goes on where it stands", err)
+	}
+	if err != nil {
+		return err
+	}
+	return s.out.ok(0)
+}
+
+func runRemoveNode(ctx context.Context, s *session, args []string) error {
+	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
+		return c.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: args[0], Force: s.force})
+	})
+}
+
+func runTransferLeader(ctx context.Context, s *session, args []string) error {
+	req := &serverpb.TransferLeaderRequest{VBucket: s.vBucket}
+	if len(args) == 1 {
+		req.NodeUrl = args[0]
+	}
+	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
+		return c.TransferLeader(ctx, req)
+	})
+}
+
+func runStepDown(ctx context.Context, s *session, _ []string) error {
+	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
+		return c.StepDown(ctx, &emptypb.Empty{})
+	})
+}
+
+func runSnapshot(ctx context.Context, s *session, _ []string) error {
+	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
+		return c.Snapshot(ctx, &emptypb.Empty{})
+	})
+}
+
+// clusterRequest is a request to the service of the cluster's members.
+type clusterRequest func(context.Context, serverpb.DKVClusterClient) (*serverpb.Status, error)
+
+// changeCluster sends a request and prints OK where it succeeds.
+func (s *session) changeCluster(ctx context.Context, request clusterRequest) error {
+	if err := s.clusterCall(ctx, request); err != nil {
+		return err
+	}
+	return s.out.ok(0)
+}
+
+func (s *session) clusterCall(ctx context.Context, request clusterRequest) error {
+	return s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) error {
+		st, err := request(ctx, serverpb.NewDKVClusterClient(conn))
+		if err != nil {
+			return err
+		}
+		return checkStatus(st)
+	})
+}
+
+func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
+	var res *serverpb.ListNodesResponse
+	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		if res, err = serverpb.NewDKVClusterClient(conn).ListNodes(ctx, &emptypb.Empty{}); err != nil {
+			return err
+		}
+		return checkStatus(res.GetStatus())
+	})
+	return res, err
+}
+
+// hasNoMembers tells whether an error of listNodes means that the node belongs
+// to no Raft cluster, rather than that its members could not be learnt.
+func hasNoMembers(err error) bool {
+	var re *requestError
+	return errors.As(err, &re) && (re.code == codes.Unimplemented || re.code == codes.FailedPrecondition)
+}
+
+// sortedMembers returns the members of a cluster in the order of their ids.
+func sortedMembers(res *serverpb.ListNodesResponse) []*modelspb.NodeInfo {
+	var nodes []*modelspb.NodeInfo
+	for _, id := range slices.Sorted(maps.Keys(res.GetNodes())) {
+		nodes = append(nodes, res.GetNodes()[id])
+	}
+	return nodes
+}
+
+func runListNodes(ctx context.Context, s *session, _ []string) error {
+	res, err := s.listNodes(ctx)
+	if err != nil {
+		return err
+	}
+	members := sortedMembers(res)
+	return writeTable(s.out, members, memberColumns(members), func(o *object, n *modelspb.NodeInfo) {
+		o.uint("id", n.GetNodeId())
+		o.str("url", n.GetNodeUrl())
+		o.str("status", n.GetStatus().String())
+		o.strIfAny("address", n.GetAddress())
+		o.strIfAny("httpAddress", n.GetHttpAddress())
+		o.strIfAny("nodeName", n.GetNodeName())
+		o.strIfAny("dcID", n.GetDcID())
+		if n.GetNonVoting() {
+			o.bool("nonVoting", true)
+		}
+	})
+}
+
+// memberColumns makes the rows of a table. What no member tells is left out;
+// what some do not is a dash.
+func memberColumns(members []*modelspb.NodeInfo) func(*modelspb.NodeInfo) []string {
+	addresses := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetAddress() != "" })
+	names := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetNodeName() != "" })
+	return func(n *modelspb.NodeInfo) []string {
+		cells := []string{strconv.FormatUint(n.GetNodeId(), 10), n.GetNodeUrl(), n.GetStatus().String()}
+		if addresses || names {
+			cells = append(cells, orDash(n.GetAddress()))
+		}
+		if names {
+			cells = append(cells, orDash(n.GetNodeName()))
+		}
+		if n.GetNonVoting() {
+			cells = append(cells, noVoteYet)
+		}
+		return cells
+	}
+}

@@ -1,0 +1,299 @@
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// survey gathers what -status tells: of every node that -a names and of every
+// member of their clusters, each asked itself where its address is known.
+type survey struct {
+	*session
+	named    []nodeRow // the nodes of -a that no member has been matched with
+	rows     []nodeRow
+	clusters []electorate
+}
+
+// electorate counts the voting members of one cluster, and those alive.
+type electorate struct{ voters, live int }
+
+// take asks everybody. An error means that the members of a cluster could not
+// be learnt: what was gathered holds, but is perhaps not all.
+func (v *survey) take(ctx context.Context) error {
+	v.named = eachAddress(v.session, v.addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
+	var unknown error
+	for _, c := range v.answered() {
+		list, err := v.members(ctx, c.addrs)
+		switch {
+		case err == nil:
+			v.addCluster(ctx, c.cluster, list)
+		case c.masters || !hasNoMembers(err):
+			unknown = fmt.Errorf("the members of the cluster are not known: %w", err)
+		}
+	}
+	slices.SortStableFunc(v.named, func(a, b nodeRow) int { return cmp.Compare(a.order(), b.order()) })
+	v.rows = append(v.rows, v.named...)
+	return unknown
+}
+
+// respondents are the addresses of -a at which nodes of one cluster answered.
+type respondents struct {
+	cluster string
+	addrs   []string
+	masters bool // one of them is a master, which has members, itself at least
+}
+
+// answered groups the nodes that answered by their cluster. A leader comes
+// before others, as it knows of changes first.
+func (v *survey) answered() []respondents {
+	rows := slices.Clone(v.named)
+	slices.SortStableFunc(rows, func(a, b nodeRow) int { return cmp.Compare(b.leads(), a.leads()) })
+	var groups []respondents
+	for _, r := range rows {
+		if !r.mayBeMember() {
+			continue
+		}
+		i := slices.IndexFunc(groups, func(g respondents) bool { return g.cluster == r.Cluster })
+		if i < 0 {
+			i, groups = len(groups), append(groups, respondents{cluster: r.Cluster})
+		}
+		groups[i].addrs = append(groups[i].addrs, r.Address)
+		groups[i].masters = groups[i].masters || r.Role == "master"
+	}
+	return groups
+}
+
+// members asks one after the other who belongs to their cluster. Whether there
+// is one, the first that answers decides.
+func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.ListNodesResponse, err error) {
+	for _, addr := range addrs {
+		one := v.to(addr)
+		list, err = one.listNodes(ctx)
+		one.close()
+		if err == nil || hasNoMembers(err) {
+			break
+		}
+	}
+	return list, err
+}
+
+// addCluster adds a row for each member of a cluster.
+func (v *survey) addCluster(ctx context.Context, cluster string, list *serverpb.ListNodesResponse) {
+	members := sortedMembers(list)
+	rows := make([]*nodeRow, len(members))
+	for i, m := range members {
+		rows[i] = v.takeNamed(ctx, cluster, m)
+	}
+	v.askMembers(ctx, cluster, members, rows)
+	var count electorate
+	for i, m := range members {
+		if rows[i] == nil {
+			rows[i] = v.asSeen(m)
+		}
+		rows[i].describe(m)
+		v.rows = append(v.rows, *rows[i])
+		if m.GetNonVoting() {
+			continue
+		}
+		count.voters++
+		if rows[i].Health == alive {
+			count.live++
+		}
+	}
+	v.clusters = append(v.clusters, count)
+}
+
+// takeNamed takes the row of a member out of those of the nodes of -a: the one
+// with its id, or one that tells no id at its address. It returns nil where
+// there is none.
+func (v *survey) takeNamed(ctx context.Context, cluster string, m *modelspb.NodeInfo) *nodeRow {
+	var row *nodeRow
+	v.named = slices.DeleteFunc(v.named, func(r nodeRow) bool {
+		if !r.isMember(cluster, m) {
+			return false
+		}
+		if row == nil {
+			row = &r
+			return true
+		}
+		return r.Cluster != "" // the same node again, under another name
+	})
+	if row != nil || m.GetAddress() == "" {
+		return row
+	}
+	return v.takeSilent(func(r nodeRow) bool { return sameAddress(ctx, r.Address, m.GetAddress()) })
+}
+
+// takeSilent takes out the first node of -a that tells no id and that matches;
+// nil where there is none.
+func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
+	i := slices.IndexFunc(v.named, func(r nodeRow) bool { return r.ID == "" && matches(r) })
+	if i < 0 {
+		return nil
+	}
+	row := v.named[i]
+	v.named = slices.Delete(v.named, i, i+1)
+	return &row
+}
+
+// askMembers fills in the rows of the members that -a does not name and whose
+// addresses are known.
+func (v *survey) askMembers(ctx context.Context, cluster string, members []*modelspb.NodeInfo, rows []*nodeRow) {
+	var addrs []string
+	var at []int
+	for i, m := range members {
+		if rows[i] == nil && m.GetAddress() != "" && v.mayAsk(m.GetAddress()) == nil {
+			addrs, at = append(addrs, m.GetAddress()), append(at, i)
+		}
+	}
+	answers := eachAddress(v.session, addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
+	for k, r := range answers {
+		if i := at[k]; r.ID != "" && !r.isMember(cluster, members[i]) {
+			rows[i] = &nodeRow{Address: r.Address, Health: unreachable, Reason: "at its address answers node " + r.ID + " " + r.Name}
+		} else {
+			rows[i] = &r
+		}
+	}
+}
+
+// asSeen is the row of a member that cannot be asked, as its cluster sees it.
+//
+// A node of -a that does not answer cannot be told from a member that is
+// offline and has no address: its row stands for the member then, lest a dead
+// node count twice.
+func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
+	row := &nodeRow{Address: orElse(m.GetAddress(), m.GetNodeUrl()), Health: alive}
+	switch m.GetStatus() {
+	case modelspb.NodeInfo_OFFLINE, modelspb.NodeInfo_UNKNOWN:
+		row.Health = m.GetStatus().String()
+		if m.GetAddress() != "" {
+			return row
+		}
+		if silent := v.takeSilent(func(r nodeRow) bool { return r.Health == unreachable }); silent != nil {
+			return silent
+		}
+		return row
+	case modelspb.NodeInfo_LEADER:
+		row.VBuckets = []vBucketRow{{IsLeader: true}}
+	}
+	row.Reason = "as its cluster sees it: its address is not known"
+	if m.GetAddress() != "" {
+		row.Reason = "as its cluster sees it: the token would go there unencrypted"
+	}
+	return row
+}
+
+// describe adds what the cluster knows of a member.
+func (r *nodeRow) describe(m *modelspb.NodeInfo) {
+	r.ID = strconv.FormatUint(m.GetNodeId(), 10)
+	r.URL, r.NonVoting = m.GetNodeUrl(), m.GetNonVoting()
+	r.Name, r.Role = orElse(r.Name, m.GetNodeName()), orElse(r.Role, "master")
+}
+
+// mayBeMember tells whether a node answered, and with a role that has members.
+func (r *nodeRow) mayBeMember() bool {
+	return r.ID != "" && r.Role != "slave" && r.Role != "discovery"
+}
+
+// isMember tells whether the node that answered is a member of a cluster. A
+// node that does not tell its cluster is known by its id alone.
+func (r *nodeRow) isMember(cluster string, m *modelspb.NodeInfo) bool {
+	return r.mayBeMember() && r.ID == strconv.FormatUint(m.GetNodeId(), 10) &&
+		(r.Cluster == cluster || r.Cluster == "" || cluster == "")
+}
+
+func (r *nodeRow) leads() int {
+	n := 0
+	for _, v := range r.VBuckets {
+		if v.IsLeader {
+			n++
+		}
+	}
+	return n
+}
+
+// order puts nodes in the order of their ids, and those without one last.
+func (r *nodeRow) order() uint64 {
+	if id, err := strconv.ParseUint(r.ID, 10, 64); err == nil {
+		return id
+	}
+	return math.MaxUint64
+}
+
+// majority is the error of a survey that found too few alive. Every cluster
+// needs a majority of its voting members; where there is none of several, but
+// nodes that stand alone or do not answer, so do all rows together.
+func (v *survey) majority() error {
+	several := false
+	for _, c := range v.clusters {
+		if c.live*2 <= c.voters {
+			return fmt.Errorf("no majority: of %d voting members %d are alive", c.voters, c.live)
+		}
+		several = several || c.voters > 1
+	}
+	voters := slices.DeleteFunc(slices.Clone(v.rows), func(r nodeRow) bool { return r.NonVoting })
+	if !several && countAlive(voters)*2 <= len(voters) {
+		return errors.New("no majority of the nodes is alive")
+	}
+	return nil
+}
+
+func countAlive(rows []nodeRow) int {
+	n := 0
+	for _, r := range rows {
+		if r.Health == alive {
+			n++
+		}
+	}
+	return n
+}
+
+// lookupTimeout bounds looking up the names of two hosts.
+const lookupTimeout = time.Second
+
+// sameAddress tells whether two addresses, host:port, lead to one place.
+func sameAddress(ctx context.Context, a, b string) bool {
+	if a == b {
+		return true
+	}
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ipsA, ipsB := lookupHost(ctx, hostA), lookupHost(ctx, hostB)
+	return slices.ContainsFunc(ipsA, func(ip netip.Addr) bool { return slices.Contains(ipsB, ip) })
+}
+
+// lookupHost returns what a host's name or address stands for; nothing where it
+// is not known.
+func lookupHost(ctx context.Context, host string) []netip.Addr {
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil
+	}
+	for i, ip := range ips {
+		ips[i] = ip.Unmap()
+	}
+	return ips
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

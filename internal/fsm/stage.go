@@ -1,0 +1,151 @@
+package fsm
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// staged is a restore that is under way in a replicated log: its pairs come as
+// commands and are laid aside, so that every replica has all of them, by the log
+// or by a snapshot, when the one command comes that makes them the keyspace.
+type staged struct {
+	active bool
+	pairs  uint64
+}
+
+// Restoring tells whether mutations are refused because the keyspace is being
+// replaced.
+func (m *Machine) Restoring() bool { return m.restoring.Load() }
+
+func (m *Machine) loadStaged() error {
+	p, found, err := m.engine.Get(storage.Meta, keyRestoring)
+	switch {
+	case err != nil || !found:
+		return err
+	case len(p) != 8:
+		return fmt.Errorf("%w: %s record", storage.ErrCorrupt, keyRestoring)
+	}
+	m.staged = staged{active: true, pairs: binary.BigEndian.Uint64(p)}
+	m.restoring.Store(true)
+	return nil
+}
+
+func (tx *tx) beginRestore() {
+	tx.dropStaged()
+	tx.m.staged = staged{active: true}
+	tx.putStaged()
+}
+
+func (tx *tx) putStaged() {
+	tx.batch.Put(storage.Meta, keyRestoring, binary.BigEndian.AppendUint64(nil, tx.m.staged.pairs))
+}
+
+// dropStaged ends a restore, if there is one, without effect.
+func (tx *tx) dropStaged() {
+	r := storage.Prefix(prefixStaged)
+	tx.batch.DeleteRange(storage.Meta, r.Start, r.End)
+	tx.batch.Delete(storage.Meta, keyRestoring)
+	tx.m.staged = staged{}
+}
+
+func (tx *tx) stage(pairs []kv.Mutation, res *command.Result) {
+	if !tx.m.staged.active {
+		res.Code = command.NotStaged
+		return
+	}
+	for i := range pairs {
+		key := append(bytes.Clone(prefixStaged), pairs[i].Key...)
+		putPair(tx.batch, storage.Meta, key, pairs[i].Value, pairs[i].ExpireTS)
+	}
+	tx.m.staged.pairs += uint64(len(pairs))
+	tx.putStaged()
+}
+
+// Restores tells whether c is an EndRestore that takes effect. Such an entry is
+// not for Apply but for Restored. Only who applies may ask.
+func (m *Machine) Restores(c *command.Command) bool {
+	return c != nil && c.Kind == command.EndRestore && m.staged.active &&
+		m.staged.pairs == c.Restored.Pairs && !m.state.fenced(c)
+}
+
+// Restored builds, in an empty engine, the state that an EndRestore at a log entry
+// makes of this one: the staged pairs under a new history. Epoch, members and pause
+// stay, for the log goes on. Nothing of the present state changes. The result is
+// durable, and its index is above any that either state had.
+func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) error {
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	st := m.state
+	st.clock = max(st.clock, e.Command.Clock)
+	applied := max(e.Index, e.Command.Restored.Index+1)
+	expiring, err := m.unstage(ctx, target)
+	if err != nil {
+		return fmt.Errorf("restore at index %d: %w", e.Index, err)
+	}
+	st.applied, st.expiring, st.logged = applied, expiring, 0
+	var b storage.Batch
+	for id, record := range m.Members() {
+		b.Put(storage.Meta, memberKey(id), record)
+	}
+	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
+	b.Put(storage.Meta, keyIdentity, id.append(nil))
+	b.Put(storage.Meta, keyFloor, changelog.Key(applied+1))
+	b.Put(storage.Meta, keyState, st.append(nil))
+	// The same log entries have higher indexes from here on, where the restored
+	// state was further.
+	b.Put(storage.Meta, keyBase, changelog.Key(m.base+applied-e.Index))
+	if err := target.Write(&b, true); err != nil {
+		return fmt.Errorf("restore at index %d: %w", e.Index, err)
+	}
+	return target.Sync()
+}
+
+// unstageStep is how many bytes are moved with one batch.
+const unstageStep = 1 << 20
+
+// unstage copies the staged pairs into the keyspace of target, and counts those
+// that expire.
+func (m *Machine) unstage(ctx context.Context, target storage.Engine) (expiring uint64, err error) {
+	r := storage.Prefix(prefixStaged)
+	r.Bulk = true
+	it := m.engine.Iterate(storage.Meta, r)
+	defer it.Close()
+	var b storage.Batch
+	var scratch []byte
+	for it.Next() {
+		key := it.Key()[len(prefixStaged):]
+		_, expireTS, err := splitData(it.Value())
+		if err != nil {
+			return 0, fmt.Errorf("staged key %q: %w", key, err)
+		}
+		b.Put(storage.Data, key, it.Value())
+		if expireTS != 0 {
+			scratch = appendExpiryKey(scratch[:0], expireTS, key)
+			b.Put(storage.Expiry, scratch)
+			expiring++
+		}
+		if b.Size() < unstageStep {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if err := target.Write(&b, false); err != nil {
+			return 0, err
+		}
+		b.Reset()
+	}
+	if err := it.Err(); err != nil {
+		return 0, err
+	}
+	return expiring, target.Write(&b, false)
+}

@@ -1,0 +1,190 @@
+package master
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// home returns the vBucket that all keys are in, and whether there is one. No keys
+// are at home in the first.
+func (s *KV) home(keys [][]byte) (VBucket, bool) {
+	if len(s.keyspace.vBuckets) == 1 || len(keys) == 0 {
+		return s.keyspace.vBuckets[0], true
+	}
+	first := s.keyspace.Of(keys[0])
+	for _, key := range keys[1:] {
+		if s.keyspace.Of(key).Name != first.Name {
+			return VBucket{}, false
+		}
+	}
+	return first, true
+}
+
+// part is what one source has to read for a MultiGet: a vBucket on this node, or
+// another node for all of its vBuckets.
+type part struct {
+	leg
+	keys  [][]byte
+	pairs []*serverpb.KVPair // of keys, in their order
+	age   uint64
+	done  bool
+	err   error
+}
+
+// multiGetSplit answers from several vBuckets, each from one state.
+func (s *KV) multiGetSplit(ctx context.Context, keys [][]byte, level serverpb.ReadConsistency, opts kv.ReadOptions) (resp *serverpb.MultiGetResponse, err error) {
+	vBuckets := s.spread(keys)
+	if err := checkIndex(opts, vBuckets); err != nil {
+		return nil, err
+	}
+	if opts.Level != kv.Linearizable {
+		local := make([]leg, 1)
+		local[0].owner.Self, local[0].vBuckets = true, vBuckets
+		resp, _, err := s.gather(ctx, keys, level, opts, local)
+		return resp, err
+	}
+	ctx, cancel := beforeDeadline(ctx)
+	defer cancel()
+	counted := false
+	err = persist(ctx, multiGetCall, func() (done bool, err error) {
+		legs, err := s.router.legs(ctx, vBuckets)
+		if err != nil {
+			return s.router.stays(ctx), err
+		}
+		if !counted && (len(legs) > 1 || !legs[0].owner.Self) {
+			counted = true
+			s.router.count(multiGetCall)
+		}
+		resp, done, err = s.gather(ctx, keys, level, opts, legs)
+		return done, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// spread returns the vBuckets of keys, each once.
+func (s *KV) spread(keys [][]byte) []VBucket {
+	var out []VBucket
+	seen := make(map[string]bool)
+	for _, key := range keys {
+		if v := s.keyspace.Of(key); !seen[v.Name] {
+			seen[v.Name] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// gather reads all legs at the same time and puts their pairs in the order of the
+// keys. done is as persist wants it.
+func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsistency, opts kv.ReadOptions, legs []leg) (_ *serverpb.MultiGetResponse, done bool, err error) {
+	parts, of := s.parts(keys, legs)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	finished := make(chan *part, len(parts))
+	away := 0
+	for _, p := range parts {
+		if !p.owner.Self {
+			away++
+			go func() {
+				s.fetch(ctx, p, level, opts)
+				finished <- p
+			}()
+		}
+	}
+	room := budget{limit: s.limits.Response}
+	for _, p := range parts {
+		if p.owner.Self && err == nil {
+			done, err = s.read(ctx, p, opts, &room)
+		}
+	}
+	for ; away > 0; away-- {
+		if err != nil {
+			cancel()
+		}
+		switch p := <-finished; {
+		case p.err == nil && err == nil:
+			done, err = true, room.take(p.pairs)
+		case p.err != nil && (err == nil || p.done && !done): // what is final counts most
+			done, err = p.done, p.err
+		}
+	}
+	if err != nil {
+		return nil, done, err
+	}
+	resp := &serverpb.MultiGetResponse{Status: ok()}
+	for _, p := range parts {
+		resp.Age = max(resp.Age, p.age)
+	}
+	resp.KeyValues = inOrder(keys, parts, of)
+	return resp, true, nil
+}
+
+// parts divides keys, and returns for each key its part.
+func (s *KV) parts(keys [][]byte, legs []leg) (parts []*part, of []*part) {
+	byName := make(map[string]*part)
+	for _, l := range legs {
+		if !l.owner.Self {
+			p := &part{leg: l}
+			parts = append(parts, p)
+			for _, v := range l.vBuckets {
+				byName[v.Name] = p
+			}
+			continue
+		}
+		for _, v := range l.vBuckets {
+			p := &part{leg: leg{owner: l.owner, vBuckets: []VBucket{v}}}
+			parts = append(parts, p)
+			byName[v.Name] = p
+		}
+	}
+	of = make([]*part, len(keys))
+	for i, key := range keys {
+		of[i] = byName[s.keyspace.Of(key).Name]
+		of[i].keys = append(of[i].keys, key)
+	}
+	return parts, of
+}
+
+// read is a part on this node.
+func (s *KV) read(ctx context.Context, p *part, opts kv.ReadOptions, room *budget) (done bool, _ error) {
+	info, err := readKeys(ctx, p.vBuckets[0], p.keys, opts, func(found []kv.Pair) (err error) {
+		p.pairs, err = room.append(p.pairs, found)
+		return err
+	})
+	p.age = ageMillis(info)
+	return served(err)
+}
+
+// fetch is a part on another node.
+func (s *KV) fetch(ctx context.Context, p *part, level serverpb.ReadConsistency, opts kv.ReadOptions) {
+	resp := new(serverpb.MultiGetResponse)
+	p.done, p.err = multiGetCall.heard(s.router.ask(ctx, p.leg, multiGetCall, &serverpb.MultiGetRequest{
+		Keys:            p.keys,
+		ReadConsistency: level,
+		MaxAge:          uint64(opts.MaxAge.Milliseconds()),
+	}, resp))
+	p.pairs, p.age = resp.GetKeyValues(), resp.GetAge()
+}
+
+// inOrder puts the pairs of all parts in the order of the keys. Each part has its
+// pairs in that order already, without those that were not found.
+func inOrder(keys [][]byte, parts, of []*part) []*serverpb.KVPair {
+	n := 0
+	for _, p := range parts {
+		n += len(p.pairs)
+	}
+	out := make([]*serverpb.KVPair, 0, n)
+	for i, key := range keys {
+		if p := of[i]; len(p.pairs) > 0 && bytes.Equal(p.pairs[0].GetKey(), key) {
+			out = append(out, p.pairs[0])
+			p.pairs = p.pairs[1:]
+		}
+	}
+	return out
+}

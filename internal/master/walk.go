@@ -1,0 +1,290 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// pairs are live pairs in key order.
+type pairs interface {
+	// Next moves to the next pair, and tells whether there is one.
+	Next() bool
+	// Pair is the present pair; its slices are valid until Next is called.
+	Pair() kv.Pair
+	// Err is why Next has returned false before the end.
+	Err() error
+}
+
+// source is pairs that have to be closed.
+type source interface {
+	pairs
+	Close()
+}
+
+// walk is an iteration that is open: one source for each vBucket on this node, and
+// one for each other node, where the pairs of that node's vBuckets come in order.
+type walk struct {
+	sources []source
+	info    kv.ReadInfo
+}
+
+// open pins the states that the request reads, all of them before anything is
+// sent, so that owners that have changed meanwhile cost only another attempt.
+func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []VBucket) (w *walk, err error) {
+	if opts.Level != kv.Linearizable {
+		ctx, cancel := answerable(ctx, opts)
+		defer cancel()
+		w = &walk{}
+		if err := w.addLocal(ctx, r, opts, vBuckets); err != nil {
+			w.Close()
+			return nil, err
+		}
+		return w, nil
+	}
+	opening, cancel := beforeDeadline(ctx)
+	defer cancel()
+	counted := false
+	err = persist(opening, iterateCall, func() (done bool, err error) {
+		legs, err := s.router.legs(ctx, vBuckets)
+		if err != nil {
+			return s.router.stays(ctx), err
+		}
+		if !counted && (len(legs) > 1 || !legs[0].owner.Self) {
+			counted = true
+			s.router.count(iterateCall)
+		}
+		w = &walk{}
+		if done, err = w.addLegs(ctx, opening, s.router, r, opts, legs); err != nil {
+			w.Close()
+		}
+		return done, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(vBuckets) > 1 {
+		w.info.Index = 0
+	}
+	return w, nil
+}
+
+// addLegs opens the sources of all legs. The first messages of other nodes are
+// awaited last, so that they are on their way at the same time.
+func (w *walk) addLegs(ctx, opening context.Context, router *Router, r *serverpb.IterateRequest, opts kv.ReadOptions, legs []leg) (done bool, err error) {
+	req := r
+	if len(legs) > 1 {
+		req = batchedRequest(r)
+	}
+	for _, l := range legs {
+		if l.owner.Self {
+			if err := w.addLocal(opening, r, opts, l.vBuckets); err != nil {
+				return served(err)
+			}
+			continue
+		}
+		s, err := router.openRemote(ctx, opening, l, req)
+		if err != nil {
+			return iterateCall.heard(err)
+		}
+		w.sources = append(w.sources, s)
+	}
+	for _, s := range w.sources {
+		if s, ok := s.(*remotePairs); ok {
+			if err := s.begin(); err != nil {
+				return iterateCall.heard(err)
+			}
+			w.saw(kv.ReadInfo{Index: s.msg.GetIndex(), Age: millis(s.msg.GetAge())})
+		}
+	}
+	return true, nil
+}
+
+// saw keeps the greatest age of all sources, and the index of the last, which
+// counts where there is one.
+func (w *walk) saw(info kv.ReadInfo) {
+	w.info.Index = info.Index
+	w.info.Age = max(w.info.Age, info.Age)
+}
+
+func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []VBucket) error {
+	for _, v := range vBuckets {
+		view, info, err := v.View(ctx, opts)
+		if err != nil {
+			return err
+		}
+		w.sources = append(w.sources, localPairs{Iterator: view.Iterate(iterateRange(r)), view: view})
+		w.saw(info)
+	}
+	if len(vBuckets) > 1 {
+		w.info.Index = 0
+	}
+	return nil
+}
+
+// remote is the only source, where it is another node's.
+func (w *walk) remote() *remotePairs {
+	if len(w.sources) != 1 {
+		return nil
+	}
+	s, _ := w.sources[0].(*remotePairs)
+	return s
+}
+
+// pairs are those of all sources in key order, or in the reverse of it.
+func (w *walk) pairs(reverse bool) pairs {
+	if len(w.sources) == 1 {
+		return w.sources[0]
+	}
+	return newMerge(w.sources, reverse)
+}
+
+// Close releases all sources.
+func (w *walk) Close() {
+	for _, s := range w.sources {
+		s.Close()
+	}
+}
+
+// localPairs reads a vBucket on this node.
+type localPairs struct {
+	*fsm.Iterator
+	view replica.View
+}
+
+func (l localPairs) Err() error { return replica.ReadError(l.Iterator.Err()) }
+
+func (l localPairs) Close() {
+	l.Iterator.Close()
+	l.view.Close()
+}
+
+// batchedRequest is r as one of several nodes is asked.
+func batchedRequest(r *serverpb.IterateRequest) *serverpb.IterateRequest {
+	return &serverpb.IterateRequest{
+		KeyPrefix:       r.GetKeyPrefix(),
+		StartKey:        r.GetStartKey(),
+		ReadConsistency: r.GetReadConsistency(),
+		MaxAge:          r.GetMaxAge(),
+		Limit:           r.GetLimit(),
+		Reverse:         r.GetReverse(),
+		KeysOnly:        r.GetKeysOnly(),
+		Batched:         true,
+	}
+}
+
+// responses is what a peer.Stream is.
+type responses interface{ Recv(m any) error }
+
+// remotePairs reads the vBuckets of another node. It holds one message at a time:
+// what is not asked for waits at that node.
+type remotePairs struct {
+	stream responses
+	msg    serverpb.IterateResponse
+	at     int // of the present pair in msg
+	err    error
+	ended  bool
+	close  func()
+	// opened ends the watch for another owner, and tells whether it was in
+	// time.
+	opened func() bool
+}
+
+// openRemote sends the request of a leg. The stream lives as long as ctx; until
+// its first message it ends with opening as well, and when another node is to be
+// asked.
+func (r *Router) openRemote(ctx, opening context.Context, l leg, req *serverpb.IterateRequest) (*remotePairs, error) {
+	p, err := r.pool.Peer(l.owner.Address)
+	if err != nil {
+		return nil, kv.Errorf(kv.Unavailable, "node %s: %w", l.owner.Address, err)
+	}
+	watched, stopWatch := whileOwner(opening, l)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unbind := context.AfterFunc(watched, func() { cancel(context.Cause(watched)) })
+	s := &remotePairs{
+		close: func() {
+			unbind()
+			stopWatch()
+			cancel(nil)
+		},
+		opened: func() bool {
+			defer stopWatch()
+			return unbind()
+		},
+	}
+	if err := p.Await(watched); err != nil {
+		s.close()
+		return nil, kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", l.owner.Address, err)
+	}
+	stream, err := p.Stream(mark(ctx, l.vBuckets...), iterateCall.method, req)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.stream = stream
+	return s, nil
+}
+
+// begin awaits the first message, after which the state is pinned there.
+func (s *remotePairs) begin() error {
+	s.recv()
+	s.at = -1
+	if s.err == nil && !s.opened() {
+		// The watch ended the stream just now; what comes next would tell.
+		s.err = kv.Errorf(kv.Unavailable, "%w", errMoved)
+	}
+	return s.err
+}
+
+func (s *remotePairs) recv() {
+	s.at = 0
+	switch err := s.stream.Recv(&s.msg); {
+	case errors.Is(err, io.EOF):
+		s.ended = true
+		s.msg.Reset()
+	case err != nil:
+		s.err = err
+		s.msg.Reset()
+	}
+}
+
+func (s *remotePairs) Next() bool {
+	for s.at++; s.err == nil && !s.ended; s.recv() {
+		if s.at < len(s.msg.GetPairs()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *remotePairs) Pair() kv.Pair {
+	p := s.msg.GetPairs()[s.at]
+	return kv.Pair{Key: p.GetKey(), Value: p.GetValue(), ExpireTS: p.GetExpireTS()}
+}
+
+func (s *remotePairs) Err() error {
+	if s.err == nil {
+		return nil
+	}
+	return iterateCall.explain(s.err)
+}
+
+func (s *remotePairs) Close() { s.close() }
+
+// relay sends the messages on as they come. While the client does not take them,
+// none are taken from the other node.
+func (s *remotePairs) relay(to grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+	for ; s.err == nil && !s.ended; s.recv() {
+		if err := to.Send(&s.msg); err != nil {
+			return err
+		}
+	}
+	return s.Err()
+}

@@ -1,0 +1,124 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Answer is an error that a peer answered with, as opposed to one of the way to
+// it. Its text is the peer's, which says the outcome where that matters.
+type Answer struct {
+	text  string
+	cause error
+}
+
+func (a *Answer) Error() string { return a.text }
+
+// Unwrap is what the peer's status code says of a context; nil otherwise.
+func (a *Answer) Unwrap() error { return a.cause }
+
+// Answered tells whether err is a peer's own.
+func Answered(err error) bool {
+	var a *Answer
+	return errors.As(err, &a)
+}
+
+// toError turns the error of a call into a kv.Error. sent tells whether the
+// request may have left.
+func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
+	st := status.Convert(err)
+	if reason, ok := reasonOf(st); ok {
+		return answer(st, reason)
+	}
+	if cause := ended(ctx); cause != nil {
+		return outcome(kv.Unavailable, sent, fmt.Errorf("node %s did not answer: %w", p.addr, cause))
+	}
+	switch st.Code() {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
+		// Canceled: the connection was closed on this side.
+		return outcome(kv.Unavailable, sent, fmt.Errorf("node %s cannot be reached: %s", p.addr, st.Message()))
+	default:
+		return outcome(kindOf(st.Code()), sent, fmt.Errorf("node %s: %s", p.addr, st.Message()))
+	}
+}
+
+// ended is why the caller of a call does not wait any longer; nil if it does. A
+// deadline counts as soon as it is due: the peer may be told by its clock before
+// the timer here has run.
+func ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) < time.Millisecond {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func outcome(kind kv.Kind, sent bool, err error) error {
+	if sent {
+		return kv.UnknownOutcome(kind, err)
+	}
+	return kv.Errorf(kind, "%w", err)
+}
+
+// answer is an error that a peer explained.
+func answer(st *status.Status, reason string) error {
+	out := &kv.Error{Kind: kindOf(st.Code()), Outcome: kv.Unknown}
+	switch reason {
+	case kv.ReasonNotOwner:
+		out.Kind, out.Outcome = kv.NotOwner, kv.NotApplied
+	case kv.ReasonNotApplied:
+		out.Outcome = kv.NotApplied
+	}
+	a := &Answer{text: st.Message()}
+	switch st.Code() {
+	case codes.DeadlineExceeded:
+		a.cause = context.DeadlineExceeded
+	case codes.Canceled:
+		a.cause = context.Canceled
+	}
+	out.Err = a
+	return out
+}
+
+func reasonOf(st *status.Status) (string, bool) {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain {
+			return info.GetReason(), true
+		}
+	}
+	return "", false
+}
+
+// kindOf is the kind that a server maps to a code.
+func kindOf(code codes.Code) kv.Kind {
+	switch code {
+	case codes.InvalidArgument:
+		return kv.Invalid
+	case codes.FailedPrecondition:
+		return kv.Precondition
+	case codes.ResourceExhausted:
+		return kv.Exhausted
+	case codes.OutOfRange:
+		return kv.OutOfRange
+	case codes.DataLoss:
+		return kv.Corrupt
+	case codes.NotFound:
+		return kv.NotFound
+	case codes.Unimplemented:
+		return kv.Unimplemented
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted:
+		return kv.Unavailable
+	default:
+		return kv.Internal
+	}
+}

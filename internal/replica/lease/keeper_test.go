@@ -1,0 +1,500 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// fakeGroup answers at once, or as it is told.
+type fakeGroup struct {
+	mu         sync.Mutex
+	term       uint64
+	self       bool
+	epoch      command.Epoch
+	index      kv.Index
+	beginErr   error
+	readErr    error
+	begins     int
+	ends       []kv.Index
+	reads      int
+	hold       chan struct{} // ReadIndex waits for it
+	duringRead func()
+}
+
+func (g *fakeGroup) set(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f()
+}
+
+// asked counts the ReadIndexes so far.
+func (g *fakeGroup) asked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reads
+}
+
+func (g *fakeGroup) Leader() (uint64, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.term, g.self
+}
+
+func (g *fakeGroup) Begin(_ context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.begins++
+	g.index++
+	previous = g.epoch
+	if accepted = term > previous.Term || previous.Term == term && previous.Nonce == nonce; accepted {
+		g.epoch = command.Epoch{ID: g.index, Term: term, Owner: 1, Nonce: nonce}
+	}
+	return g.epoch, previous, accepted, g.beginErr
+}
+
+func (g *fakeGroup) End(_ context.Context, epoch kv.Index) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ends = append(g.ends, epoch)
+	g.epoch.Ended = true
+	return nil
+}
+
+func (g *fakeGroup) ReadIndex(ctx context.Context) error {
+	g.mu.Lock()
+	g.reads++
+	hold, during, err := g.hold, g.duringRead, g.readErr
+	g.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if during != nil {
+		during()
+	}
+	return err
+}
+
+// bubbleClock is the bubble's time.
+type bubbleClock struct{ start time.Time }
+
+func (c bubbleClock) Now() time.Duration { return time.Since(c.start) }
+
+func (bubbleClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
+	return SystemClock{}.NewTimer(d)
+}
+
+const length = 400 * time.Millisecond
+
+// keep runs f in a bubble with a running Keeper.
+func keep(t *testing.T, g *fakeGroup, o Options, f func(t *testing.T, k *Keeper)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		o.Nonce, o.Clock = 7, bubbleClock{time.Now()}
+		k := New(g, o)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- k.Run(ctx) }()
+		synctest.Wait()
+		f(t, k)
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
+		if _, err := k.Epoch(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Run, Epoch says %v", err)
+		}
+		if _, err := k.Confirm(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Run, Confirm says %v", err)
+		}
+		if err := k.Run(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("a second Run says %v", err)
+		}
+	})
+}
+
+func (k *Keeper) mustEpoch(t *testing.T, want kv.Index) {
+	t.Helper()
+	if got, err := k.Epoch(t.Context()); got != want || err != nil {
+		t.Fatalf("epoch %d, %v; want %d", got, err, want)
+	}
+}
+
+// within is a context that ends in the bubble's time.
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestFirstEpochServesAtOnce(t *testing.T) {
+	keep(t, &fakeGroup{term: 1, self: true}, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		k.mustEpoch(t, 1)
+		if _, ok := k.Take(); ok {
+			t.Error("there is a lease that nobody has confirmed")
+		}
+		l, err := k.Confirm(t.Context())
+		if err != nil || !l.Valid() {
+			t.Fatalf("not confirmed: %v", err)
+		}
+		if !read(k) {
+			t.Error("the confirmation did not renew the lease")
+		}
+		s := k.Stats()
+		if s.Epoch != 1 || s.Term != 1 || s.WaitOuts != 0 || s.Activations != 1 || s.LeaseReads != 1 || s.Confirmed != 1 ||
+			s.Fallbacks != 1 || s.ReadIndexes != 1 || s.Remaining != length {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestFollowerSendsElsewhere(t *testing.T) {
+	keep(t, &fakeGroup{term: 3}, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Epoch(t.Context()); !errors.Is(err, ErrNotOwner) {
+			t.Errorf("Epoch says %v", err)
+		}
+		if _, err := k.Confirm(t.Context()); !errors.Is(err, ErrNotOwner) {
+			t.Errorf("Confirm says %v", err)
+		}
+		if kv.OutcomeOf(ErrNotOwner) != kv.NotApplied || kv.KindOf(ErrNotOwner) != kv.Unavailable {
+			t.Error("ErrNotOwner is not safe to retry")
+		}
+	})
+}
+
+// Nothing is served before the earlier leases have ended, and then at once.
+func TestWaitOut(t *testing.T) {
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	start := time.Duration(0)
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		for _, call := range []func(context.Context) error{
+			func(ctx context.Context) error { _, err := k.Epoch(ctx); return err },
+			func(ctx context.Context) error { _, err := k.Confirm(ctx); return err },
+		} {
+			if err := call(within(t, length/4)); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.NotApplied {
+				t.Errorf("during the wait-out: %v", err)
+			}
+		}
+		if s := k.Stats(); !s.Waiting || s.WaitOuts != 1 || s.Epoch != 0 || g.asked() != 0 {
+			t.Errorf("stats %+v, %d ReadIndexes", s, g.asked())
+		}
+		k.mustEpoch(t, 11)
+		if now := k.o.Clock.Now() - start; now != length+length/10 {
+			t.Errorf("it waited for %v", now)
+		}
+	})
+}
+
+func TestNoWaitBehindAnEndedEpoch(t *testing.T) {
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Ended: true}}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		k.mustEpoch(t, 11)
+		if now := k.o.Clock.Now(); now != 0 {
+			t.Errorf("it waited for %v", now)
+		}
+	})
+}
+
+// A process that takes no leases waits for those of others.
+func TestWaitOutOfOthersLeases(t *testing.T) {
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	keep(t, g, Options{Longest: length}, func(t *testing.T, k *Keeper) {
+		k.mustEpoch(t, 11)
+		if now := k.o.Clock.Now(); now != length+length/10 {
+			t.Errorf("it waited for %v", now)
+		}
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, ok := k.Take(); ok {
+			t.Error("there is a lease")
+		}
+	})
+}
+
+// A takeover during which the leadership is lost comes to nothing.
+func TestWaitOutIsGivenUp(t *testing.T) {
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		time.Sleep(length / 2)
+		g.set(func() { g.term, g.self = 3, false })
+		k.LeaderChanged()
+		synctest.Wait()
+		if s := k.Stats(); s.Waiting || s.Activations != 0 {
+			t.Errorf("stats %+v", s)
+		}
+		// The epoch was this process's, but it has never waited for the one before.
+		g.set(func() { g.term, g.self = 4, true })
+		k.LeaderChanged()
+		synctest.Wait()
+		if s := k.Stats(); !s.Waiting || s.WaitOuts != 2 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// The lease is renewed while somebody reads, lapses when nobody does, and comes
+// back with the next reader.
+func TestDemand(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 40 {
+			time.Sleep(length / 8)
+			if !read(k) {
+				t.Fatal("the lease has lapsed under a reader")
+			}
+		}
+		if n := g.asked(); n < 15 || n > 25 {
+			t.Errorf("%d ReadIndexes in two seconds of reading", n)
+		}
+		time.Sleep(3 * length)
+		before := g.asked()
+		time.Sleep(10 * length)
+		if g.asked() != before {
+			t.Errorf("%d ReadIndexes for nobody", g.asked()-before)
+		}
+		if _, ok := k.Take(); ok {
+			t.Error("a lapsed lease is still handed out")
+		}
+		if _, err := k.Confirm(t.Context()); err != nil || !read(k) {
+			t.Errorf("the lease has not come back: %v", err)
+		}
+	})
+}
+
+// A lease that runs out between taking it and the second look is void.
+func TestSecondLook(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		confirmed, err := k.Confirm(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, ok := k.Take()
+		if !ok || !taken.Valid() {
+			t.Fatal("no lease")
+		}
+		g.set(func() { g.readErr = errors.New("no quorum") })
+		time.Sleep(length - 1)
+		if !taken.Valid() {
+			t.Error("the lease ended early")
+		}
+		time.Sleep(1)
+		if taken.Valid() {
+			t.Error("the lease outlives its time")
+		}
+		if !confirmed.Valid() {
+			t.Error("a confirmation does not run out")
+		}
+		g.set(func() { g.self = false })
+		if confirmed.Valid() {
+			t.Error("a confirmation outlives the leadership")
+		}
+		if k.Stats().Failures == 0 {
+			t.Error("failed renewals are not counted")
+		}
+	})
+}
+
+// The lease counts from the start of the ReadIndex.
+func TestLeaseFromTheStart(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true, duringRead: func() { time.Sleep(length / 2) }}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := k.Stats(); s.Remaining != length/2 {
+			t.Errorf("%v remain", s.Remaining)
+		}
+	})
+}
+
+// An answer to ReadIndex is worth nothing once another leads.
+func TestLeadershipLostDuringReadIndex(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	g.duringRead = func() { g.set(func() { g.term, g.self = 2, false }) }
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Confirm(t.Context()); !errors.Is(err, ErrNotOwner) {
+			t.Errorf("Confirm says %v", err)
+		}
+		synctest.Wait()
+		if _, ok := k.Take(); ok || k.Stats().Epoch != 0 {
+			t.Error("the lease or the epoch is still there")
+		}
+	})
+}
+
+// Readers that come while rounds are under way share the next one, and none
+// joins one that has begun.
+func TestSharedRounds(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		g.set(func() { g.hold = make(chan struct{}) })
+		var readers sync.WaitGroup
+		start := func() {
+			readers.Go(func() {
+				if _, err := k.Confirm(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for range maxRounds + 20 {
+			start()
+		}
+		if g.asked() != maxRounds {
+			t.Errorf("%d rounds at once, want %d", g.asked(), maxRounds)
+		}
+		close(g.hold)
+		readers.Wait()
+		if g.asked() != maxRounds+1 {
+			t.Errorf("%d rounds for all, want %d", g.asked(), maxRounds+1)
+		}
+	})
+}
+
+// One reader's impatience is not another's.
+func TestConfirmGivesUpAlone(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		g.set(func() { g.hold = make(chan struct{}) })
+		if _, err := k.Confirm(within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Confirm says %v", err)
+		}
+		close(g.hold)
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestFencedBeginsAnew(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := k.Take()
+		k.Fenced(99)
+		if !l.Valid() {
+			t.Error("another epoch's fence has ended the lease")
+		}
+		k.Fenced(1)
+		if l.Valid() {
+			t.Error("the lease outlives its epoch")
+		}
+		// The one before was this process's own: no wait.
+		k.mustEpoch(t, 2)
+		if now := k.o.Clock.Now(); now != 0 {
+			t.Errorf("it waited for %v", now)
+		}
+		if l.Valid() {
+			t.Error("the lease of an epoch counts in another")
+		}
+	})
+}
+
+// A BEGIN of unknown outcome is repeated.
+func TestBeginIsRepeated(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true, beginErr: errors.New("timed out")}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if s := k.Stats(); s.Activations != 0 || s.Failures == 0 {
+			t.Errorf("stats %+v", s)
+		}
+		g.set(func() { g.beginErr = nil })
+		if _, err := k.Epoch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// Its own, but never active: what was before it may be anybody's.
+		if s := k.Stats(); s.WaitOuts != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// A leader that is not up to date in its own affairs does not activate.
+func TestBeginRefused(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true, epoch: command.Epoch{ID: 5, Term: 4, Owner: 2}}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Epoch(within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Epoch says %v", err)
+		}
+	})
+}
+
+func TestHandOver(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := k.Take()
+		failed := errors.New("nobody there")
+		err := k.HandOver(t.Context(), func(context.Context) error {
+			if len(g.ends) != 1 || g.ends[0] != 1 {
+				t.Errorf("ended %v, want 1", g.ends)
+			}
+			if l.Valid() {
+				t.Error("the lease is valid during a hand-over")
+			}
+			if _, err := k.Epoch(within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Epoch says %v during a hand-over", err)
+			}
+			if g.begins != 1 {
+				t.Error("an epoch was begun during a hand-over")
+			}
+			return failed
+		})
+		if !errors.Is(err, failed) {
+			t.Errorf("HandOver says %v", err)
+		}
+		k.mustEpoch(t, 2)
+		if s := k.Stats(); s.WaitOuts != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// An epoch whose wait-out is under way is not ended.
+func TestHandOverDuringWaitOut(t *testing.T) {
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if err := k.HandOver(t.Context(), func(context.Context) error {
+			time.Sleep(4 * length)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(g.ends) != 0 || k.Stats().Activations != 0 {
+			t.Errorf("ended %v; stats %+v", g.ends, k.Stats())
+		}
+	})
+}
+
+func TestSystemClock(t *testing.T) {
+	c := SystemClock{}
+	before := c.Now()
+	timer, stop := c.NewTimer(time.Millisecond)
+	<-timer
+	stop()
+	if passed := c.Now() - before; passed < time.Millisecond {
+		t.Errorf("%v have passed in a millisecond", passed)
+	}
+	k := New(nil, Options{Length: time.Second, Drift: -1})
+	if o := k.o; o.Longest != time.Second || o.Renew != time.Second/4 || o.Drift != DefaultDrift || o.Clock == nil || o.Log == nil {
+		t.Errorf("defaults %+v", o)
+	}
+}

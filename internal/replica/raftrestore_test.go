@@ -1,0 +1,111 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// A backup of one cluster, restored into another and in place, replaces the
+// keyspace of all members at one index, under one new history.
+func TestRaftRestore(t *testing.T) {
+	source := newCluster(t, 1)
+	for i := range 3000 {
+		if i%500 == 0 {
+			source.put(fmt.Sprint("k", i), "v")
+		}
+	}
+	expiring := put("e", "x")
+	expiring.Mutations[0].ExpireTS = uint64(time.Now().Add(time.Hour).Unix())
+	if _, err := source.owner().Propose(context.Background(), expiring); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		source.put("k0", "w")
+	}
+	at := source.owner().Status().Applied
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := source.owner().Backup(context.Background(), dir); err != nil {
+		t.Fatal(err)
+	}
+
+	c := newCluster(t, 3)
+	c.put("gone", "v")
+	before := c.owner().Status()
+	wantError(t, c.follower().Restore(context.Background(), dir), kv.NotOwner, kv.NotApplied)
+	away := c.follower()
+	away.kill()
+	if err := c.owner().Restore(context.Background(), dir); err != nil {
+		t.Fatal(err)
+	}
+	c.want("gone", "")
+	c.want("k0", "w")
+	c.want("k2500", "v")
+	c.want("e", "x")
+	after := c.owner().Status()
+	if after.Identity.Cluster != before.Identity.Cluster || after.Identity.History == before.Identity.History {
+		t.Errorf("restored %+v over %+v", after.Identity, before.Identity)
+	}
+	if after.Applied <= at || after.ChangelogFloor <= at {
+		t.Errorf("applied %d, floor %d; the backup was at %d", after.Applied, after.ChangelogFloor, at)
+	}
+	index := c.put("new", "v")
+	away.start()
+	for _, n := range c.nodes {
+		n.wantAt(index, "k2500", "v")
+		n.wantAt(index, "gone", "")
+		if got := n.Status().Identity; got != after.Identity {
+			t.Errorf("member %d is of %+v, want %+v", n.id, got, after.Identity)
+		}
+	}
+	// All that are restarted find the same.
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	index = c.put("new2", "v")
+	for _, n := range c.nodes {
+		n.wantAt(index, "new", "v")
+	}
+}
+
+// While a restore is staged, mutations are refused; a new owner drops it.
+func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	owner := c.owner()
+	ctx := context.Background()
+	epoch, err := owner.keeper.Epoch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore}); err != nil {
+		t.Fatal(err)
+	}
+	stage := put("staged", "x")
+	stage.Kind = command.StageRestore
+	if err := owner.step(ctx, epoch, stage); err != nil {
+		t.Fatal(err)
+	}
+	_, err = owner.Propose(ctx, put("k", "w"))
+	wantError(t, err, kv.Unavailable, kv.NotApplied)
+	c.want("k", "v")
+	end := &command.Command{Kind: command.EndRestore, Restored: &command.Restored{Pairs: 2, History: "h"}}
+	if err := owner.step(ctx, epoch, end); err == nil {
+		t.Error("a restore ended with pairs missing")
+	}
+	owner.kill()
+	c.put("k", "w")
+	c.want("k", "w")
+	c.want("staged", "")
+	if c.owner().machine.Load().Restoring() {
+		t.Error("the restore goes on under a new owner")
+	}
+}
