@@ -21,6 +21,12 @@ import (
 // assemble makes the services over the replicas and the server around them.
 func (n *node) assemble() error {
 	limits := n.cfg.Limits
+	sizes := master.Limits{
+		Key:      int(limits.KeySize),
+		Value:    int(limits.ValueSize),
+		Batch:    int(limits.BatchSize),
+		Response: int(limits.MessageSize),
+	}
 	var parts []master.VBucket
 	for _, v := range n.vBuckets {
 		parts = append(parts, master.VBucket{Name: v.name, Replica: v.hosted})
@@ -43,12 +49,7 @@ func (n *node) assemble() error {
 	n.grpc = server.New(server.Options{
 		Listener: n.grpcListener,
 		Register: func(r grpc.ServiceRegistrar) {
-			serverpb.RegisterDKVServer(r, master.NewKV(keyspace, master.Limits{
-				Key:      int(limits.KeySize),
-				Value:    int(limits.ValueSize),
-				Batch:    int(limits.BatchSize),
-				Response: int(limits.MessageSize),
-			}, n.router))
+			serverpb.RegisterDKVServer(r, master.NewKV(keyspace, sizes, n.router))
 			serverpb.RegisterDKVReplicationServer(r, master.NewReplication(keyspace))
 			serverpb.RegisterDKVBackupRestoreServer(r, n.backup)
 			serverpb.RegisterDKVClusterServer(r, n.membership())
@@ -59,7 +60,7 @@ func (n *node) assemble() error {
 		MaxInFlight:    limits.RequestsInFlight,
 		MaxStreams:     limits.Streams,
 		MaxMemory:      int64(limits.MemoryInFlight),
-		Bulky:          master.Bulky,
+		Memory:         sizes.Memory,
 		SlowThreshold:  n.cfg.Log.SlowThreshold,
 		Audited:        master.Audited,
 		DrainTimeout:   n.cfg.Ops.DrainTimeout,

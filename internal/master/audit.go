@@ -10,6 +10,9 @@ func Audited(method string) bool {
 		serverpb.DKVBackupRestore_Restore_FullMethodName,
 		serverpb.DKVCluster_AddNode_FullMethodName,
 		serverpb.DKVCluster_RemoveNode_FullMethodName,
+		serverpb.DKVCluster_TransferLeader_FullMethodName,
+		serverpb.DKVCluster_StepDown_FullMethodName,
+		serverpb.DKVCluster_Snapshot_FullMethodName,
 		serverpb.DKVReplication_AddReplica_FullMethodName,
 		serverpb.DKVReplication_RemoveReplica_FullMethodName,
 		serverpb.DKVNode_PauseWrites_FullMethodName,
@@ -18,11 +21,4 @@ func Audited(method string) bool {
 	default:
 		return false
 	}
-}
-
-// Bulky tells whether a gRPC method, by its full name, may hold as much memory
-// as a message is large, in its request or its response. Put and Get may too, but
-// hardly do; they are bounded by their number.
-func Bulky(method string) bool {
-	return method == serverpb.DKV_MultiGet_FullMethodName || method == serverpb.DKV_MultiPut_FullMethodName
 }

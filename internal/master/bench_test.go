@@ -151,3 +151,36 @@ func BenchmarkGRPC(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkForward measures calls of the owner's node and of another one, which
+// hands them on. What the hop adds is a request and a response more.
+func BenchmarkForward(b *testing.B) {
+	c := newTrial(b, 2, 1)
+	value := string(make([]byte, benchValue))
+	mustPut(b, c.nodes[1], "key-000000000001", value)
+	put, get := putOf("key-000000000001", value), linearizable("key-000000000001")
+	for _, call := range []struct {
+		name string
+		do   func(serverpb.DKVClient) error
+	}{
+		{"put", func(n serverpb.DKVClient) error { _, err := n.Put(context.Background(), put); return err }},
+		{"get", func(n serverpb.DKVClient) error { _, err := n.Get(context.Background(), get); return err }},
+	} {
+		for _, workers := range []int{2, 64} {
+			for node, name := range []string{"direct", "forwarded"} {
+				b.Run(fmt.Sprintf("%s/workers=%d/%s", call.name, workers, name), func(b *testing.B) {
+					b.ReportAllocs()
+					b.SetParallelism(workers / 2)
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							if err := call.do(c.nodes[node]); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}

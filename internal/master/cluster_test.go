@@ -282,3 +282,16 @@ func keysOf(n int) [][]byte {
 	}
 	return out
 }
+
+// timely makes a check of times again where it fails: a machine that stalls for
+// tens of milliseconds says nothing about the code.
+func timely(t *testing.T, check func() error) {
+	t.Helper()
+	var err error
+	for range 6 {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Error(err)
+}

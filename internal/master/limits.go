@@ -3,6 +3,8 @@ package master
 import (
 	"bytes"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -14,6 +16,20 @@ type Limits struct {
 	Batch int
 	// Response bounds the keys and values that one MultiGet returns.
 	Response int
+}
+
+// Memory is how many bytes a call may hold beyond what every call does: what a
+// MultiPut brings, and what a MultiGet may find. Put and Get may be large too, but
+// hardly are; they are bounded by their number.
+func (l Limits) Memory(_ string, req any) int64 {
+	switch r := req.(type) {
+	case *serverpb.MultiPutRequest:
+		return int64(proto.Size(r))
+	case *serverpb.MultiGetRequest:
+		return int64(min(len(r.GetKeys())*l.Value, l.Response))
+	default:
+		return 0
+	}
 }
 
 func (l Limits) checkKey(key []byte) error {

@@ -102,13 +102,17 @@ func TestMultiGetRetriesOwner(t *testing.T) {
 func TestMultiGetEndsAtError(t *testing.T) {
 	c := newTrial(t, 3, 2)
 	c.own(1, 1)
-	left := make(chan struct{})
+	reached, left := make(chan struct{}), make(chan struct{})
 	hook(&c.nodes[0].replicas[0].onServe, func(ctx context.Context) error {
+		close(reached)
 		<-ctx.Done()
 		close(left)
 		return kv.Errorf(kv.Unavailable, "gone: %w", ctx.Err())
 	})
-	hook(&c.nodes[1].replicas[1].onServe, func(context.Context) error { return kv.Errorf(kv.Corrupt, "a block is damaged") })
+	hook(&c.nodes[1].replicas[1].onServe, func(context.Context) error {
+		<-reached
+		return kv.Errorf(kv.Corrupt, "a block is damaged")
+	})
 	_, err := c.nodes[2].MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: keysOf(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 	wantStatus(t, err, codes.DataLoss, "a block is damaged")
 	<-left

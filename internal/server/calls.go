@@ -28,9 +28,8 @@ type calls struct {
 	opts    Options
 	drained <-chan struct{}
 	methods map[string]*method
-	// bulky holds a slot for each bulky call that may be under way; nil is no
-	// bound.
-	bulky *semaphore.Weighted
+	// memory is what large requests may take together; nil is no bound.
+	memory *semaphore.Weighted
 
 	inFlight    atomic.Int64
 	streams     atomic.Int64
@@ -39,8 +38,8 @@ type calls struct {
 
 func newCalls(opts Options, drained <-chan struct{}) *calls {
 	c := &calls{opts: opts, drained: drained, methods: make(map[string]*method)}
-	if opts.MaxMemory > 0 && opts.MaxMessageSize > 0 {
-		c.bulky = semaphore.NewWeighted(max(opts.MaxMemory/int64(opts.MaxMessageSize), 1))
+	if opts.MaxMemory > 0 && opts.Memory != nil {
+		c.memory = semaphore.NewWeighted(opts.MaxMemory)
 	}
 	return c
 }
@@ -58,7 +57,6 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 			full := "/" + service + "/" + m.Name
 			out := newMethod(service, m, named[m.Name] > 1)
 			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
-			out.bulky = c.bulky != nil && c.opts.Bulky != nil && c.opts.Bulky(full)
 			c.methods[full] = out
 		}
 	}
@@ -86,16 +84,38 @@ func (c *calls) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return nil, status.Errorf(codes.ResourceExhausted,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
 	}
-	if m.bulky {
-		if !c.bulky.TryAcquire(1) {
+	if n := c.needs(info.FullMethod, req); n > 0 {
+		if !c.reserve(ctx, n) {
 			return nil, status.Errorf(codes.ResourceExhausted,
-				"requests of up to %d MiB each fill the memory for them (max-memory-in-flight); retry later, or ask for less at once with Get and Put (not applied)",
-				c.opts.MaxMessageSize>>20)
+				"requests that are under way may take all of the %d MiB for them (max-memory-in-flight); retry later, or ask for less at once (not applied)",
+				c.opts.MaxMemory>>20)
 		}
-		defer c.bulky.Release(1)
+		defer c.memory.Release(n)
 	}
 	resp, err = handler(ctx, req)
 	return resp, toStatus(err)
+}
+
+// needs is how much of the memory for large requests a request takes.
+func (c *calls) needs(method string, req any) int64 {
+	if c.memory == nil {
+		return 0
+	}
+	return min(c.opts.Memory(method, req), c.opts.MaxMemory)
+}
+
+// memoryPatience is how long a request waits for memory. It is bounded, since two
+// nodes may wait for each other that way.
+const memoryPatience = time.Second
+
+// reserve takes n bytes of the memory for large requests, once they are free.
+func (c *calls) reserve(ctx context.Context, n int64) bool {
+	if c.memory.TryAcquire(n) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, memoryPatience)
+	defer cancel()
+	return c.memory.Acquire(ctx, n) == nil
 }
 
 func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {

@@ -110,10 +110,15 @@ func TestStreamsAreLimited(t *testing.T) {
 
 // Requests that may be as large as a message are bounded by the memory that they
 // may take together.
-func TestBulkyRequestsAreLimited(t *testing.T) {
+func TestMemoryIsLimited(t *testing.T) {
 	r := newRig(t, func(o *Options) {
-		o.MaxMessageSize, o.MaxMemory = 1<<20, 2<<20
-		o.Bulky = func(method string) bool { return method == serverpb.DKV_Get_FullMethodName }
+		o.MaxMemory = 2 << 20
+		o.Memory = func(method string, _ any) int64 {
+			if method == serverpb.DKV_Get_FullMethodName {
+				return 1 << 20
+			}
+			return 0
+		}
 	})
 	begun, release := r.service.hold()
 	first, second := r.call("1"), r.call("2")

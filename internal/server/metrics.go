@@ -24,7 +24,6 @@ type method struct {
 	streaming     bool
 	endless       bool
 	audited       bool
-	bulky         bool
 	// probe is a health check. It passes the limits: an orchestrator must not
 	// take a busy node for a dead one.
 	probe   bool

@@ -38,13 +38,13 @@ type Options struct {
 	// MaxInFlight bounds the unary requests under way, MaxStreams the streams.
 	// Health checks pass both and count for neither.
 	MaxInFlight, MaxStreams int
-	// MaxMemory bounds, in bytes, what bulky requests hold at once, each being
-	// taken for one of MaxMessageSize; one at a time is always let in. 0 is no
-	// bound.
+	// MaxMemory bounds, in bytes, what requests hold at once for which Memory is
+	// not 0; one at a time is always let in. 0 is no bound.
 	MaxMemory int64
-	// Bulky tells by its full method whether a call may hold as much as a whole
-	// message, in its request or its response.
-	Bulky func(method string) bool
+	// Memory tells how many bytes a call of a method, by its full name, may hold
+	// beyond what every call does. Where as much is taken already, it waits a
+	// little.
+	Memory func(method string, req any) int64
 	// SlowThreshold is the duration from which a request is logged; 0 logs
 	// none.
 	SlowThreshold time.Duration

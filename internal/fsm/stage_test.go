@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"context"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+func stageOf(pairs ...kv.Mutation) command.Command {
+	return command.Command{Kind: command.StageRestore, Mutations: pairs}
+}
+
+func endRestore(pairs uint64, index kv.Index) command.Command {
+	return command.Command{Kind: command.EndRestore, Restored: &command.Restored{Pairs: pairs, Index: index, History: "new"}}
+}
+
+var (
+	beginRestore = command.Command{Kind: command.BeginRestore}
+	abortRestore = command.Command{Kind: command.AbortRestore}
+)
+
+// stagedKeys counts what is laid aside in the engine.
+func (x *fixture) stagedKeys() int {
+	x.Helper()
+	it := x.engine.Iterate(storage.Meta, storage.Prefix(prefixStaged))
+	defer it.Close()
+	n := 0
+	for it.Next() {
+		n++
+	}
+	return n
+}
+
+// While pairs are staged nothing of them is seen, and mutations are refused.
+func TestStaging(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, write(put("a", "old")))
+	x.one(command.NotStaged, stageOf(put("a", "new")))
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("a", "new"), put("b", "new")))
+	x.expect("a", []byte("old"))
+	x.expect("b", nil)
+	x.one(command.Restoring, write(put("a", "refused")))
+	x.one(command.Restoring, increment("n", 1))
+	x.one(command.Restoring, as(write(put("a", "refused")), 7, 1, 0))
+	x.one(command.OK, pause(true))
+	x.one(command.OK, pause(false))
+	x.one(command.NotStaged, endRestore(3, 1))
+	x.restart()
+	if !x.m.Restoring() || x.stagedKeys() != 2 {
+		t.Fatalf("after a restart: restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+	// The same request succeeds once the restore is over.
+	x.one(command.OK, abortRestore)
+	x.one(command.OK, as(write(put("a", "taken")), 7, 1, 0))
+	x.expect("a", []byte("taken"))
+	if x.m.Restoring() || x.stagedKeys() != 0 {
+		t.Errorf("after the end: restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+	x.one(command.NotStaged, endRestore(0, 1))
+}
+
+// A restore belongs to the epoch that it was begun in.
+func TestStagedIsDroppedByAnEpoch(t *testing.T) {
+	x := newFixture(t)
+	first := x.one(command.OK, begin(1, 1, 1))
+	x.one(command.OK, fenced(first.Index, beginRestore))
+	x.one(command.OK, fenced(first.Index, stageOf(put("a", "new"))))
+	x.one(command.Fenced, begin(1, 2, 2))
+	if !x.m.Restoring() {
+		t.Error("a refused epoch has ended the restore")
+	}
+	second := x.one(command.OK, begin(2, 2, 2))
+	x.one(command.Fenced, fenced(first.Index, stageOf(put("b", "late"))))
+	x.one(command.OK, fenced(second.Index, write(put("a", "1"))))
+	if x.m.Restoring() || x.stagedKeys() != 0 {
+		t.Errorf("restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+}
+
+func TestRestored(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		index kv.Index // of the state that was backed up
+	}{{"from behind", 3}, {"from ahead", 1000}} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newFixture(t)
+			x.one(command.OK, write(put("gone", "v")))
+			owner := x.one(command.OK, begin(1, 1, 1))
+			x.one(command.OK, member(1, "there"))
+			x.one(command.OK, fenced(owner.Index, beginRestore))
+			expiring := put("e", "v")
+			expiring.ExpireTS = 4_000_000_000
+			x.one(command.OK, fenced(owner.Index, stageOf(put("a", "1"), expiring)))
+			x.one(command.OK, fenced(owner.Index, stageOf(put("b", ""))))
+			e := endRestore(3, c.index)
+			e.Fence, e.Clock = owner.Index, x.clock
+			late := e
+			late.Fence++
+			if !x.m.Restores(&e) || x.m.Restores(&late) {
+				t.Fatal("the end of the restore is not told from one that has no effect")
+			}
+			at := x.m.Applied() + 1
+			target := openMemory(t)
+			if err := x.m.Restored(context.Background(), Entry{Index: at, Command: &e}, target); err != nil {
+				t.Fatal(err)
+			}
+			x.expect("gone", []byte("v")) // the present state is left alone
+			m, err := NewReplica(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			y := &fixture{failer: t, engine: target, m: m, clock: x.clock}
+			want := max(at, c.index+1)
+			if m.Applied() != want || m.ChangelogFloor() != want+1 || m.Applied()-m.Base() != at-x.m.Base() {
+				t.Errorf("applied %d, floor %d, base %d; the entry was %d", m.Applied(), m.ChangelogFloor(), m.Base(), at)
+			}
+			if got := m.Identity(); got.Cluster != x.m.Identity().Cluster || got.History != "new" {
+				t.Errorf("identity %+v", got)
+			}
+			if m.Epoch() != x.m.Epoch() || string(m.Members()[1]) != "there" || m.Restoring() {
+				t.Errorf("epoch %+v, members %v, restoring %v", m.Epoch(), m.Members(), m.Restoring())
+			}
+			y.expect("gone", nil)
+			y.expect("a", []byte("1"))
+			y.expect("b", []byte(""))
+			if got := y.expireTS("e"); got != expiring.ExpireTS {
+				t.Errorf("e expires at %d", got)
+			}
+			y.one(command.OK, fenced(owner.Index, write(put("a", "2"))))
+			due, err := m.Expiring(kv.Clock(1<<62), 10)
+			if err != nil || len(due) != 1 || string(due[0].Key) != "e" {
+				t.Errorf("due %v, %v", due, err)
+			}
+		})
+	}
+}
+
+// A backup that was taken while a restore was under way knows nothing of it.
+func TestRebaseDropsStaged(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, write(put("a", "1")))
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("b", "1")))
+	if err := Rebase(x.engine, "c", 10, false); err != nil {
+		t.Fatal(err)
+	}
+	x.restart()
+	if x.m.Restoring() || x.stagedKeys() != 0 {
+		t.Errorf("restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+	x.one(command.OK, write(put("a", "2")))
+}
