@@ -637,10 +637,12 @@ type MultiGetRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Keys            [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	ReadConsistency ReadConsistency        `protobuf:"varint,2,opt,name=readConsistency,proto3,enum=dkv.serverpb.ReadConsistency" json:"readConsistency,omitempty"`
-	MinIndex        uint64                 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
-	MaxAge          uint64                 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Not allowed where the keys are in several vBuckets, each of which has its
+	// own indexes.
+	MinIndex      uint64 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
+	MaxAge        uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MultiGetRequest) Reset() {
@@ -702,11 +704,12 @@ func (x *MultiGetRequest) GetMaxAge() uint64 {
 }
 
 type MultiGetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	KeyValues     []*KVPair              `protobuf:"bytes,2,rep,name=keyValues,proto3" json:"keyValues,omitempty"`
-	Index         uint64                 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
-	Age           uint64                 `protobuf:"varint,102,opt,name=age,proto3" json:"age,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Status    *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	KeyValues []*KVPair              `protobuf:"bytes,2,rep,name=keyValues,proto3" json:"keyValues,omitempty"`
+	// 0 where several vBuckets took part; age is then the greatest.
+	Index         uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	Age           uint64 `protobuf:"varint,102,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -838,8 +841,9 @@ type IterateRequest struct {
 	StartKey []byte `protobuf:"bytes,2,opt,name=startKey,proto3" json:"startKey,omitempty"`
 	// SEQUENTIAL where it is not said.
 	ReadConsistency ReadConsistency `protobuf:"varint,100,opt,name=readConsistency,proto3,enum=dkv.serverpb.ReadConsistency" json:"readConsistency,omitempty"`
-	MinIndex        uint64          `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
-	MaxAge          uint64          `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	// Not allowed where the database has several vBuckets.
+	MinIndex uint64 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
+	MaxAge   uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
 	// The most pairs to return; 0 means all.
 	Limit uint64 `protobuf:"varint,103,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Greatest key first.
@@ -952,7 +956,8 @@ type IterateResponse struct {
 	Value  []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	// The pairs of a batched iteration; key and value are then empty.
 	Pairs []*KVPair `protobuf:"bytes,100,rep,name=pairs,proto3" json:"pairs,omitempty"`
-	// The log index that the snapshot reflects.
+	// The log index that the snapshot reflects; 0 where several vBuckets took
+	// part.
 	Index         uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
 	Age           uint64 `protobuf:"varint,102,opt,name=age,proto3" json:"age,omitempty"`
 	ExpireTS      uint64 `protobuf:"varint,103,opt,name=expireTS,proto3" json:"expireTS,omitempty"`

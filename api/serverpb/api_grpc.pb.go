@@ -49,11 +49,11 @@ type DKVClient interface {
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Get reads one key. A missing or expired key is no error.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// MultiGet reads several keys from one state. It returns those that exist,
-	// in request order.
+	// MultiGet reads several keys, those of a vBucket from one state. It returns
+	// those that exist, in request order.
 	MultiGet(ctx context.Context, in *MultiGetRequest, opts ...grpc.CallOption) (*MultiGetResponse, error)
-	// Iterate streams the keys with a prefix in byte order, all from one
-	// consistent snapshot.
+	// Iterate streams the keys with a prefix in byte order, those of a vBucket
+	// from one consistent snapshot.
 	Iterate(ctx context.Context, in *IterateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[IterateResponse], error)
 	// CompareAndSet sets a key if it holds the expected value. An empty expected
 	// value matches a key that is absent, expired or empty. A mismatch is no
@@ -177,11 +177,11 @@ type DKVServer interface {
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Get reads one key. A missing or expired key is no error.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// MultiGet reads several keys from one state. It returns those that exist,
-	// in request order.
+	// MultiGet reads several keys, those of a vBucket from one state. It returns
+	// those that exist, in request order.
 	MultiGet(context.Context, *MultiGetRequest) (*MultiGetResponse, error)
-	// Iterate streams the keys with a prefix in byte order, all from one
-	// consistent snapshot.
+	// Iterate streams the keys with a prefix in byte order, those of a vBucket
+	// from one consistent snapshot.
 	Iterate(*IterateRequest, grpc.ServerStreamingServer[IterateResponse]) error
 	// CompareAndSet sets a key if it holds the expected value. An empty expected
 	// value matches a key that is absent, expired or empty. A mismatch is no

@@ -91,6 +91,10 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
 		return nil, err
 	}
+	m := r.machine.Load()
+	if err := h.checkSynced(opts.Shard, m.Applied()-m.Base()); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	r.keeper = lease.New(raftGroup{r}, lease.Options{
 		Length:  h.opts.leaseLength(),
 		Longest: h.opts.Timing.Lease,

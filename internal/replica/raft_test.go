@@ -2,7 +2,11 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,9 +133,7 @@ func TestRaftCatchesUpBySnapshot(t *testing.T) {
 	}
 	defer view.Close()
 	away.wantAt(index, "k299", "v")
-	if got := away.RaftStats().SnapshotsReceived; got == 0 {
-		t.Error("no snapshot was received")
-	}
+	eventually(t, "a snapshot is counted", func() bool { return away.RaftStats().SnapshotsReceived > 0 })
 	if got := keys(t, view); len(got) > 2 {
 		t.Errorf("a view from before has %d keys", len(got))
 	}
@@ -207,4 +209,35 @@ func TestRaftStorageFailure(t *testing.T) {
 	c.want("k", "v")
 	c.put("k", "w")
 	c.want("k", "w")
+}
+
+// A state that was put back from an old copy has lost what the log no longer has.
+func TestRaftRefusesAnOldState(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.every, c.keep = 20, 5 })
+	c.put("k", "v")
+	n := c.owner()
+	n.kill()
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(filepath.Join(n.path, "db"))); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	for i := range 100 {
+		c.put(fmt.Sprint("k", i), "v")
+	}
+	if err := n.Snapshot(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	n.kill()
+	if err := errors.Join(os.RemoveAll(filepath.Join(n.path, "db")), os.CopyFS(filepath.Join(n.path, "db"), os.DirFS(old))); err != nil {
+		t.Fatal(err)
+	}
+	err := n.open()
+	if err == nil || !strings.Contains(err.Error(), "it is an old copy") {
+		t.Errorf("an old state was opened: %v", err)
+	}
+	n.Raft = nil
+	if err := n.host.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -114,7 +114,13 @@ func (s *raftMachine) Lookup(any) (any, error) {
 // Sync implements statemachine.IOnDiskStateMachine: the log may be cut behind
 // what it made durable.
 func (s *raftMachine) Sync() error {
-	if err := s.r.machine.Load().Sync(); err != nil {
+	m := s.r.machine.Load()
+	synced := m.Applied() - m.Base()
+	err := m.Sync()
+	if err == nil {
+		err = s.r.host.noteSynced(s.r.raft.Shard, synced)
+	}
+	if err != nil {
 		s.r.fail(err)
 		return unsynced{err}
 	}

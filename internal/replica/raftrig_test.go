@@ -91,7 +91,8 @@ func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 	return r.openEngine(dir)
 }
 
-func (n *raftNode) start() {
+// open opens the host and the replica.
+func (n *raftNode) open() error {
 	t := n.c.t
 	t.Helper()
 	dir, err := datadir.Open(filepath.Join(n.path, "db"), datadir.Identity{Engine: memory.Kind})
@@ -123,7 +124,14 @@ func (n *raftNode) start() {
 	if n.join {
 		opts.Members = nil
 	}
-	if n.Raft, err = n.host.OpenRaft(opts); err != nil {
+	n.Raft, err = n.host.OpenRaft(opts)
+	return err
+}
+
+func (n *raftNode) start() {
+	t := n.c.t
+	t.Helper()
+	if err := n.open(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())

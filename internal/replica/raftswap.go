@@ -21,8 +21,12 @@ func (r *Raft) recover(ctx context.Context, in io.Reader) error {
 	if err != nil {
 		return err
 	}
+	m := r.machine.Load()
+	if err := r.host.noteSynced(r.raft.Shard, m.Applied()-m.Base()); err != nil {
+		return err
+	}
 	r.stats.snapshotsReceived.Add(1)
-	r.opts.Log.Info("caught up by a snapshot", "vbucket", r.opts.VBucket, "index", r.machine.Load().Applied(), "was", was)
+	r.opts.Log.Info("caught up by a snapshot", "vbucket", r.opts.VBucket, "index", m.Applied(), "was", was)
 	return nil
 }
 

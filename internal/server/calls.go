@@ -81,14 +81,14 @@ func (c *calls) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		ctx, _ = kv.WithTrace(ctx)
 	}
 	if !m.probe && c.inFlight.Add(1) > int64(c.opts.MaxInFlight) {
-		return nil, status.Errorf(codes.ResourceExhausted,
-			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
+		return nil, toStatus(kv.Errorf(kv.Exhausted,
+			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight))
 	}
 	if n := c.needs(info.FullMethod, req); n > 0 {
 		if !c.reserve(ctx, n) {
-			return nil, status.Errorf(codes.ResourceExhausted,
+			return nil, toStatus(kv.Errorf(kv.Exhausted,
 				"requests that are under way may take all of the %d MiB for them (max-memory-in-flight); retry later, or ask for less at once (not applied)",
-				c.opts.MaxMemory>>20)
+				c.opts.MaxMemory>>20))
 		}
 		defer c.memory.Release(n)
 	}
@@ -131,8 +131,8 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		c.finish(ss.Context(), m, begin, nil, nil, err)
 	}()
 	if !m.probe && c.streams.Add(1) > int64(c.opts.MaxStreams) {
-		return status.Errorf(codes.ResourceExhausted,
-			"%d streams are open, which is the limit (max-streams); retry later", c.opts.MaxStreams)
+		return toStatus(kv.Errorf(kv.Exhausted,
+			"%d streams are open, which is the limit (max-streams); retry later", c.opts.MaxStreams))
 	}
 	if !m.endless {
 		return toStatus(handler(srv, ss))

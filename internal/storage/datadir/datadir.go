@@ -174,13 +174,21 @@ func (d *Dir) Close() error {
 	return nil
 }
 
-// VBucket opens the folder of one vBucket, creating it where it is missing,
-// and removes what an interrupted replacement has left.
+// VBucket opens the folder of one vBucket and removes what an interrupted
+// replacement has left. It creates the folder where it is missing, unless there
+// must have been one: a node that has lost its data must not go on as if it never
+// had any.
 func (d *Dir) VBucket(name string) (*Generations, error) {
 	if name == "" || strings.ContainsAny(name, `/\`+"\x00") || name == "." || name == ".." {
 		return nil, fmt.Errorf("vBucket name %q cannot be a folder's name", name)
 	}
 	g := &Generations{path: filepath.Join(d.path, "vbucket-"+name)}
+	if d.claimed {
+		if _, err := os.Stat(filepath.Join(g.path, currentFile)); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("vBucket %s: %s was used before, but %s is missing; put it back, or begin with an empty db-folder",
+				name, d.path, filepath.Join(filepath.Base(g.path), currentFile))
+		}
+	}
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("vBucket %s: %w", name, err)
 	}

@@ -265,3 +265,32 @@ func mkdir(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// A folder whose data has gone must not look like a new one.
+func TestVBucketOfAClaimedFolderIsMissing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	id := Identity{Engine: "rocksdb", VBuckets: 1}
+	d, err := Open(path, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Claimed() {
+		t.Error("a new folder is claimed")
+	}
+	if _, err := d.VBucket("default"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Claim(), d.Close(), os.RemoveAll(filepath.Join(path, "vbucket-default"))); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = Open(path, id); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if !d.Claimed() {
+		t.Error("a folder that was used is not claimed")
+	}
+	if _, err := d.VBucket("default"); err == nil || !strings.Contains(err.Error(), "put it back") {
+		t.Errorf("the vBucket of a folder that has lost it: %v", err)
+	}
+}
