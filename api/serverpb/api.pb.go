@@ -318,9 +318,13 @@ func (x *PutResponse) GetIndex() uint64 {
 }
 
 type MultiPutRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PutRequest    []*PutRequest          `protobuf:"bytes,1,rep,name=putRequest,proto3" json:"putRequest,omitempty"`
-	RequestId     *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PutRequest []*PutRequest          `protobuf:"bytes,1,rep,name=putRequest,proto3" json:"putRequest,omitempty"`
+	RequestId  *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	// Where the keys are in several vBuckets, write those of each at once and
+	// all or none, but not all of the request: otherwise that is
+	// InvalidArgument. The answer to such a request has no index.
+	MaySplit      bool `protobuf:"varint,101,opt,name=maySplit,proto3" json:"maySplit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +371,13 @@ func (x *MultiPutRequest) GetRequestId() *RequestID {
 		return x.RequestId
 	}
 	return nil
+}
+
+func (x *MultiPutRequest) GetMaySplit() bool {
+	if x != nil {
+		return x.MaySplit
+	}
+	return false
 }
 
 type DeleteRequest struct {
@@ -1330,12 +1341,13 @@ const file_api_api_proto_rawDesc = "" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"Q\n" +
 	"\vPutResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\x82\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\"\x9e\x01\n" +
 	"\x0fMultiPutRequest\x128\n" +
 	"\n" +
 	"putRequest\x18\x01 \x03(\v2\x18.dkv.serverpb.PutRequestR\n" +
 	"putRequest\x125\n" +
-	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"X\n" +
+	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x1a\n" +
+	"\bmaySplit\x18e \x01(\bR\bmaySplit\"X\n" +
 	"\rDeleteRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"T\n" +

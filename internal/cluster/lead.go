@@ -90,7 +90,15 @@ func (c *Cluster) Lead(ctx context.Context, vBucket string) error {
 		if l.VBucket != vBucket {
 			continue
 		}
-		return c.retry(ctx, func() error { return c.handOver(ctx, l, c.self.Replica) })
+		return c.retry(ctx, func() error {
+			if err := c.handOver(ctx, l, c.self.Replica); err != nil {
+				return err
+			}
+			if l.Owner().ID != c.self.Replica {
+				return kv.Errorf(kv.Unavailable, "this node does not know yet that it leads")
+			}
+			return nil
+		})
 	}
 	return kv.Errorf(kv.NotFound, "there is no vBucket %q", vBucket)
 }

@@ -63,48 +63,6 @@ func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResp
 	})
 }
 
-// MultiPut implements DKV.
-func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
-	id, err := requestID(r.GetRequestId())
-	if err != nil {
-		return nil, err
-	}
-	ms, err := s.mutations(r.GetPutRequest())
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.target(ms)
-	if err != nil {
-		return nil, err
-	}
-	return atOwner(ctx, s.router, v, multiPutCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
-		res, err := propose(ctx, v, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
-		if err != nil {
-			return nil, err
-		}
-		return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
-	})
-}
-
-func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
-	if len(puts) == 0 {
-		return nil, kv.Errorf(kv.Invalid, "the request has no puts")
-	}
-	ms := make([]kv.Mutation, len(puts))
-	bytes := 0
-	for i, p := range puts {
-		if err := s.limits.checkPair(p.GetKey(), p.GetValue()); err != nil {
-			return nil, fmt.Errorf("put %d of %d: %w", i+1, len(puts), err)
-		}
-		if p.GetRequestId() != nil {
-			return nil, kv.Errorf(kv.Invalid, "put %d of %d has a requestId; it belongs to the whole request", i+1, len(puts))
-		}
-		bytes += len(p.Key) + len(p.Value)
-		ms[i] = kv.Mutation{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS}
-	}
-	return ms, s.limits.checkBatch(bytes)
-}
-
 // Delete implements DKV.
 func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.DeleteResponse, error) {
 	id, err := requestID(r.GetRequestId())
@@ -202,19 +160,6 @@ func propose(ctx context.Context, v VBucket, c *command.Command) (command.Result
 		err = kv.Errorf(kv.Internal, "unexpected result %v", res.Code)
 	}
 	return res, withOutcome(err)
-}
-
-// target returns the one vBucket that all keys belong to.
-func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
-	first := s.keyspace.Of(ms[0].Key)
-	for i := 1; i < len(ms); i++ {
-		if other := s.keyspace.Of(ms[i].Key); other.Name != first.Name {
-			return first, kv.Errorf(kv.Invalid,
-				"keys %.64q and %.64q are in different vBuckets, %s and %s; a multi-put is atomic within one only, split it",
-				ms[0].Key, ms[i].Key, first.Name, other.Name)
-		}
-	}
-	return first, nil
 }
 
 // withOutcome appends the outcome to the error's text: whoever reads it has to

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -250,7 +252,7 @@ func TestKeyspace(t *testing.T) {
 		_, err := s.MultiPut(context.Background(), req)
 		return err
 	}
-	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only, split it`
+	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only; split it, or say that it may be (maySplit)`
 	if err := put("a", "abc"); kv.KindOf(err) != kv.Invalid || err.Error() != want {
 		t.Errorf("%v", err)
 	}
@@ -259,4 +261,26 @@ func TestKeyspace(t *testing.T) {
 	}
 	rigs[1].wantValue("abc", "v")
 	rigs[3].wantAbsent("abc")
+
+	// It may be split where the caller says so.
+	resp, err := s.MultiPut(context.Background(), &serverpb.MultiPutRequest{MaySplit: true, PutRequest: []*serverpb.PutRequest{
+		{Key: []byte("a"), Value: []byte("1")}, {Key: []byte("abc"), Value: []byte("2")},
+	}})
+	if err != nil || resp.GetIndex() != 0 {
+		t.Errorf("index %d, %v", resp.GetIndex(), err)
+	}
+	rigs[3].wantValue("a", "1")
+	rigs[1].wantValue("abc", "2")
+	// What one vBucket refuses the others may have written.
+	if _, err := rigs[1].local.Propose(context.Background(), &command.Command{Kind: command.SetPaused, Flag: true}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.MultiPut(context.Background(), &serverpb.MultiPutRequest{MaySplit: true, PutRequest: []*serverpb.PutRequest{
+		{Key: []byte("a"), Value: []byte("3")}, {Key: []byte("abc"), Value: []byte("4")},
+	}})
+	if kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "1 of 2 vBuckets are written") {
+		t.Errorf("%v", err)
+	}
+	rigs[3].wantValue("a", "3")
+	rigs[1].wantValue("abc", "2")
 }

@@ -1,0 +1,133 @@
+package master
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// MultiPut implements DKV.
+func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
+	id, err := requestID(r.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	ms, err := s.mutations(r.GetPutRequest())
+	if err != nil {
+		return nil, err
+	}
+	if r.GetMaySplit() {
+		if parts := s.split(r); len(parts) > 1 {
+			return s.multiPutSplit(ctx, parts, id)
+		}
+	}
+	v, err := s.target(ms)
+	if err != nil {
+		return nil, err
+	}
+	return s.multiPut(ctx, v, r, id, ms)
+}
+
+// multiPut writes to one vBucket.
+func (s *KV) multiPut(ctx context.Context, v VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
+	return atOwner(ctx, s.router, v, multiPutCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
+		res, err := propose(ctx, v, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
+		if err != nil {
+			return nil, err
+		}
+		return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+	})
+}
+
+func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
+	if len(puts) == 0 {
+		return nil, kv.Errorf(kv.Invalid, "the request has no puts")
+	}
+	ms := make([]kv.Mutation, len(puts))
+	bytes := 0
+	for i, p := range puts {
+		if err := s.limits.checkPair(p.GetKey(), p.GetValue()); err != nil {
+			return nil, fmt.Errorf("put %d of %d: %w", i+1, len(puts), err)
+		}
+		if p.GetRequestId() != nil {
+			return nil, kv.Errorf(kv.Invalid, "put %d of %d has a requestId; it belongs to the whole request", i+1, len(puts))
+		}
+		bytes += len(p.Key) + len(p.Value)
+		ms[i] = kv.Mutation{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS}
+	}
+	return ms, s.limits.checkBatch(bytes)
+}
+
+// target returns the one vBucket that all keys belong to.
+func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
+	first := s.keyspace.Of(ms[0].Key)
+	for i := 1; i < len(ms); i++ {
+		if other := s.keyspace.Of(ms[i].Key); other.Name != first.Name {
+			return first, kv.Errorf(kv.Invalid,
+				"keys %.64q and %.64q are in different vBuckets, %s and %s; a multi-put is atomic within one only; split it, or say that it may be (maySplit)",
+				ms[0].Key, ms[i].Key, first.Name, other.Name)
+		}
+	}
+	return first, nil
+}
+
+// putPart is what a multi-put has for one vBucket.
+type putPart struct {
+	vBucket VBucket
+	request *serverpb.MultiPutRequest
+}
+
+// split sorts the puts of a request by vBucket.
+func (s *KV) split(r *serverpb.MultiPutRequest) []putPart {
+	var parts []putPart
+	at := make(map[string]int)
+	for _, p := range r.GetPutRequest() {
+		v := s.keyspace.Of(p.GetKey())
+		i, known := at[v.Name]
+		if !known {
+			i = len(parts)
+			at[v.Name] = i
+			parts = append(parts, putPart{v, &serverpb.MultiPutRequest{RequestId: r.GetRequestId(), MaySplit: true}})
+		}
+		parts[i].request.PutRequest = append(parts[i].request.PutRequest, p)
+	}
+	return parts
+}
+
+// multiPutSplit writes to several vBuckets at the same time. Where some fail, the
+// others stand, so that the outcome of the whole is unknown.
+func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID) (*serverpb.PutResponse, error) {
+	errs := make([]error, len(parts))
+	var g errgroup.Group
+	for i, p := range parts {
+		g.Go(func() error {
+			ms, err := s.mutations(p.request.GetPutRequest())
+			if err == nil {
+				_, err = s.multiPut(ctx, p.vBucket, p.request, id, ms)
+			}
+			errs[i] = err
+			return err
+		})
+	}
+	first := g.Wait()
+	if first == nil {
+		return &serverpb.PutResponse{Status: ok()}, nil
+	}
+	failed, unapplied := 0, true
+	for _, err := range errs {
+		if err != nil {
+			failed++
+			unapplied = unapplied && kv.OutcomeOf(err) == kv.NotApplied
+		}
+	}
+	if failed == len(parts) && unapplied {
+		return nil, first
+	}
+	return nil, withOutcome(kv.UnknownOutcome(kv.KindOf(first),
+		fmt.Errorf("%d of %d vBuckets are written, the rest: %w", len(parts)-failed, len(parts), first)))
+}
