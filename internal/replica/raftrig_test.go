@@ -46,7 +46,7 @@ type raftNode struct {
 }
 
 // freeAddr returns an address on loopback that nobody listens at.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
