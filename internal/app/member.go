@@ -24,6 +24,9 @@ const (
 	// snapshotRate bounds what one snapshot is sent with, in bytes a second:
 	// clients share the network with it.
 	snapshotRate = 64 << 20
+	// freshEach spreads what followers ask their leaders, by the number of
+	// vBuckets.
+	freshEach = 20 * time.Millisecond
 )
 
 // openMember finds out which member of which cluster this node is, which may take
@@ -99,6 +102,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
 			MaxInMemory:   maxInMemory,
 			SnapshotRate:  snapshotRate,
+			FreshEvery:    time.Duration(n.cfg.Node.VBuckets) * freshEach,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open storage: %w%s", err, advice(err))

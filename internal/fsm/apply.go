@@ -14,6 +14,10 @@ import (
 // ErrUnread is wrapped by the error of an Apply that changed nothing.
 var ErrUnread = errors.New("the present value cannot be read")
 
+// ErrDiverged means that a replica's state is not the one that its log goes on
+// from. It must not be served from.
+var ErrDiverged = errors.New("the state does not belong to the log")
+
 // Entry is one position of the log. A nil Command is an entry without effect;
 // it only advances the index.
 type Entry struct {

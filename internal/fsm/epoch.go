@@ -29,11 +29,13 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 	case command.SetMember:
 		tx.setMember(c.Member)
 	case command.BeginRestore:
-		tx.beginRestore()
+		tx.beginRestore(c.Expect)
 	case command.StageRestore:
-		tx.stage(c.Mutations, res)
+		tx.stage(c, res)
 	case command.AbortRestore:
-		tx.dropStaged()
+		if tx.m.staged.is(c.Expect) {
+			tx.dropStaged()
+		}
 	case command.EndRestore:
 		// One that takes effect does not come through here: see Restored.
 		res.Code = command.NotStaged
@@ -66,8 +68,12 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 		tx.dropStaged() // whoever staged it does not own the log any more
 	}
 	s.epoch = command.Epoch{ID: res.Index, Term: b.Term, Owner: b.Owner, Nonce: b.Nonce}
-	if tx.m.Identity().Cluster != "" || b.Cluster == "" {
+	switch named := tx.m.Identity().Cluster != "" || tx.named != nil; {
+	case named:
 		return nil
+	case b.Cluster == "":
+		// Its proposer's state has names: it had a beginning that is not here.
+		return fmt.Errorf("%w: the log goes on from a state that this replica does not have; remove this node and let it join anew", ErrDiverged)
 	}
 	id := Identity{Cluster: b.Cluster, History: b.History}
 	p := id.append(nil)

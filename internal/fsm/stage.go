@@ -8,15 +8,18 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // staged is a restore that is under way in a replicated log: its pairs come as
 // commands and are laid aside, so that every replica has all of them, by the log
 // or by a snapshot, when the one command comes that makes them the keyspace.
+//
+// The id, which each of its commands carries as Expect, tells a restore from what
+// is left of an earlier one on its way.
 type staged struct {
 	active bool
+	id     []byte
 	pairs  uint64
 }
 
@@ -29,22 +32,22 @@ func (m *Machine) loadStaged() error {
 	switch {
 	case err != nil || !found:
 		return err
-	case len(p) != 8:
+	case len(p) < 8:
 		return fmt.Errorf("%w: %s record", storage.ErrCorrupt, keyRestoring)
 	}
-	m.staged = staged{active: true, pairs: binary.BigEndian.Uint64(p)}
+	m.staged = staged{active: true, id: bytes.Clone(p[8:]), pairs: binary.BigEndian.Uint64(p)}
 	m.restoring.Store(true)
 	return nil
 }
 
-func (tx *tx) beginRestore() {
+func (tx *tx) beginRestore(id []byte) {
 	tx.dropStaged()
-	tx.m.staged = staged{active: true}
+	tx.m.staged = staged{active: true, id: bytes.Clone(id)}
 	tx.putStaged()
 }
 
 func (tx *tx) putStaged() {
-	tx.batch.Put(storage.Meta, keyRestoring, binary.BigEndian.AppendUint64(nil, tx.m.staged.pairs))
+	tx.batch.Put(storage.Meta, keyRestoring, binary.BigEndian.AppendUint64(nil, tx.m.staged.pairs), tx.m.staged.id)
 }
 
 // dropStaged ends a restore, if there is one, without effect.
@@ -55,23 +58,26 @@ func (tx *tx) dropStaged() {
 	tx.m.staged = staged{}
 }
 
-func (tx *tx) stage(pairs []kv.Mutation, res *command.Result) {
-	if !tx.m.staged.active {
+// is tells whether the restore with an id is under way.
+func (s *staged) is(id []byte) bool { return s.active && bytes.Equal(s.id, id) }
+
+func (tx *tx) stage(c *command.Command, res *command.Result) {
+	if !tx.m.staged.is(c.Expect) {
 		res.Code = command.NotStaged
 		return
 	}
-	for i := range pairs {
-		key := append(bytes.Clone(prefixStaged), pairs[i].Key...)
-		putPair(tx.batch, storage.Meta, key, pairs[i].Value, pairs[i].ExpireTS)
+	for i := range c.Mutations {
+		m := &c.Mutations[i]
+		putPair(tx.batch, storage.Meta, append(bytes.Clone(prefixStaged), m.Key...), m.Value, m.ExpireTS)
 	}
-	tx.m.staged.pairs += uint64(len(pairs))
+	tx.m.staged.pairs += uint64(len(c.Mutations))
 	tx.putStaged()
 }
 
 // Restores tells whether c is an EndRestore that takes effect. Such an entry is
 // not for Apply but for Restored. Only who applies may ask.
 func (m *Machine) Restores(c *command.Command) bool {
-	return c != nil && c.Kind == command.EndRestore && m.staged.active &&
+	return c != nil && c.Kind == command.EndRestore && m.staged.is(c.Expect) &&
 		m.staged.pairs == c.Restored.Pairs && !m.state.fenced(c)
 }
 

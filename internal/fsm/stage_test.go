@@ -10,16 +10,16 @@ import (
 )
 
 func stageOf(pairs ...kv.Mutation) command.Command {
-	return command.Command{Kind: command.StageRestore, Mutations: pairs}
+	return command.Command{Kind: command.StageRestore, Expect: []byte("id"), Mutations: pairs}
 }
 
 func endRestore(pairs uint64, index kv.Index) command.Command {
-	return command.Command{Kind: command.EndRestore, Restored: &command.Restored{Pairs: pairs, Index: index, History: "new"}}
+	return command.Command{Kind: command.EndRestore, Expect: []byte("id"), Restored: &command.Restored{Pairs: pairs, Index: index, History: "new"}}
 }
 
 var (
-	beginRestore = command.Command{Kind: command.BeginRestore}
-	abortRestore = command.Command{Kind: command.AbortRestore}
+	beginRestore = command.Command{Kind: command.BeginRestore, Expect: []byte("id")}
+	abortRestore = command.Command{Kind: command.AbortRestore, Expect: []byte("id")}
 )
 
 // stagedKeys counts what is laid aside in the engine.
@@ -52,6 +52,17 @@ func TestStaging(t *testing.T) {
 	x.restart()
 	if !x.m.Restoring() || x.stagedKeys() != 2 {
 		t.Fatalf("after a restart: restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+	// What is left of an earlier restore has no effect.
+	for _, c := range []command.Command{stageOf(put("c", "late")), abortRestore, endRestore(2, 1)} {
+		c.Expect = []byte("earlier")
+		if x.m.Restores(&c) {
+			t.Error("the end of another restore takes effect")
+		}
+		x.apply(c)
+	}
+	if x.stagedKeys() != 2 {
+		t.Errorf("%d keys are staged", x.stagedKeys())
 	}
 	// The same request succeeds once the restore is over.
 	x.one(command.OK, abortRestore)

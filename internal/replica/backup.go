@@ -16,7 +16,7 @@ import (
 // cannot be restored must be found out while there is still something to back
 // up.
 func (c *core) Backup(ctx context.Context, dir string) error {
-	unlock, err := c.lockState(ctx)
+	unlock, err := c.lockCopy(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,15 +38,12 @@ func (c *core) backup(ctx context.Context, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	m := c.machine.Load()
-	if err := m.Corruption(); err != nil {
-		return fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
-	}
-	if err := m.Checkpoint(scratch); err != nil {
+	kind, err := c.link(ctx, scratch)
+	if err != nil {
 		return err
 	}
 	info := backup.Info{
-		Engine:   m.EngineKind(),
+		Engine:   kind,
 		Database: c.opts.Database,
 		VBucket:  c.opts.VBucket,
 		Created:  c.opts.Now().UTC(),
@@ -60,6 +57,21 @@ func (c *core) backup(ctx context.Context, dir string) error {
 	}
 	_, err = backup.Create(ctx, dir, scratch, info)
 	return err
+}
+
+// link makes a checkpoint of the present state. Nothing waits for the long part of
+// a backup, which is to copy that.
+func (c *core) link(ctx context.Context, dir string) (kind string, err error) {
+	unlock, err := c.lockState(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	m := c.machine.Load()
+	if err := m.Corruption(); err != nil {
+		return "", fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
+	}
+	return m.EngineKind(), m.Checkpoint(dir)
 }
 
 // fits checks that a copy of the folder src leaves the reserve of the data's

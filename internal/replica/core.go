@@ -47,9 +47,12 @@ type core struct {
 	standing atomic.Pointer[standing]
 	// lastClock keeps the clock of reads and proposals from going backwards.
 	lastClock atomic.Uint64
-	// swapping holds a token of whoever replaces or copies the state.
+	// swapping holds a token of whoever replaces the state, or links its files.
 	swapping chan struct{}
-	// background are the goroutines that Run does not wait for.
+	// copying holds a token of whoever takes or restores a backup, however long
+	// that takes.
+	copying chan struct{}
+	// background are the goroutines that Run does not wait for; see later.
 	background sync.WaitGroup
 
 	mu      sync.Mutex
@@ -76,6 +79,7 @@ func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, 
 	}
 	c.opts = opts
 	c.swapping = make(chan struct{}, 1)
+	c.copying = make(chan struct{}, 1)
 	c.changed = make(chan struct{})
 	c.served = make(chan struct{})
 	c.closing = make(chan struct{})
@@ -158,22 +162,42 @@ func (c *core) shut(last func()) error {
 	return c.closeErr
 }
 
-// lockState makes the caller the only one that replaces or copies the state,
-// until it calls unlock.
+// lockCopy makes the caller the only one that takes or restores a backup, until it
+// calls unlock.
+func (c *core) lockCopy(ctx context.Context) (unlock func(), err error) {
+	return c.lock(ctx, c.copying)
+}
+
+// lockState makes the caller the only one that replaces the state or links its
+// files, until it calls unlock.
 func (c *core) lockState(ctx context.Context) (unlock func(), err error) {
+	return c.lock(ctx, c.swapping)
+}
+
+func (c *core) lock(ctx context.Context, token chan struct{}) (unlock func(), err error) {
 	select {
-	case c.swapping <- struct{}{}:
+	case token <- struct{}{}:
 	case <-c.closing:
 		return nil, errClosed
 	case <-ctx.Done():
 		return nil, kv.Errorf(kv.Unavailable, "another backup or restore is under way: %w", ctx.Err())
 	}
-	unlock = func() { <-c.swapping }
+	unlock = func() { <-token }
 	if c.State() == Closed {
 		unlock()
 		return nil, errClosed
 	}
 	return unlock, nil
+}
+
+// later runs f in the background, unless the replica is closed: it waits for what
+// runs there.
+func (c *core) later(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.background.Go(f)
+	}
 }
 
 // untilClosing returns a ctx that also ends when the replica closes: a backup

@@ -78,7 +78,9 @@ type Host struct {
 	closing sync.RWMutex
 	closed  bool
 	nh      *dragonboat.NodeHost
-	rafts   sync.Map // shard -> *Raft
+	// calls are those that wait, which Close waits for.
+	calls sync.WaitGroup
+	rafts sync.Map // shard -> *Raft
 }
 
 // errHostClosed is the error of a call that comes after Close.
@@ -142,12 +144,26 @@ func (h *Host) use(f func(nh *dragonboat.NodeHost) error) error {
 	return f(h.nh)
 }
 
+// borrow returns the NodeHost for a call that may wait a little, and a function to
+// be called behind it.
+func (h *Host) borrow() (nh *dragonboat.NodeHost, done func(), err error) {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
+	if h.closed {
+		return nil, nil, errHostClosed
+	}
+	h.calls.Add(1)
+	return h.nh, h.calls.Done, nil
+}
+
 // Close stops what replicas still run and closes the log. It is idempotent.
 func (h *Host) Close() error {
 	h.closing.Lock()
-	defer h.closing.Unlock()
-	if !h.closed {
-		h.closed = true
+	closed := h.closed
+	h.closed = true
+	h.closing.Unlock()
+	if !closed {
+		h.calls.Wait()
 		h.nh.Close()
 	}
 	return nil

@@ -43,6 +43,9 @@ type RaftOptions struct {
 	// MaxInMemory bounds the entries that the slowest follower has yet to get,
 	// in bytes, and with it a command.
 	MaxInMemory uint64
+	// FreshEvery is how often a follower finds out whether its state is the
+	// newest; less than a second means a second.
+	FreshEvery time.Duration
 	// SnapshotRate bounds, in bytes a second, what a snapshot is sent with; 0 is
 	// no bound.
 	SnapshotRate uint64
@@ -58,6 +61,8 @@ type Raft struct {
 	clock   lease.Clock
 	// leader is what Dragonboat last told of who leads.
 	leader atomic.Pointer[raftio.LeaderInfo]
+	// up tells which members can be reached; see Prefer.
+	up atomic.Pointer[func(id uint64) bool]
 	// changes counts how often the leader was another one.
 	changes atomic.Uint64
 	// removed is closed when the log has put this replica out.
@@ -142,6 +147,7 @@ func (r *Raft) Run(ctx context.Context) error {
 	wg.Go(func() { r.expireLoop(loops, r.Propose) })
 	wg.Go(func() { r.trimLoop(loops, r.fail) })
 	wg.Go(func() { r.relieveLoop(loops) })
+	wg.Go(func() { r.spaceLoop(loops) })
 	wg.Go(func() { r.announceLoop(loops) })
 	wg.Go(func() { r.freshLoop(loops) })
 	select {
@@ -237,16 +243,6 @@ func (r *Raft) leads() (id, term uint64) {
 		return 0, 0
 	}
 	return id, term
-}
-
-// fail stops the replica for good after a storage error. What its log says is
-// not lost, but nothing can be acknowledged here any more.
-func (r *Raft) fail(err error) {
-	if !r.become(Failed, err, Starting, Serving, Restoring) {
-		return
-	}
-	r.opts.Log.Error("storage failed; this replica stops", "error", err)
-	r.background.Go(r.stop)
 }
 
 var (

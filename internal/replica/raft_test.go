@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -239,5 +240,48 @@ func TestRaftRefusesAnOldState(t *testing.T) {
 	n.Raft = nil
 	if err := n.host.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A standalone node's state goes on in a Raft log, and whoever joins gets it.
+func TestRaftGoesOnFromAStandaloneState(t *testing.T) {
+	c := newCluster(t, 0)
+	first := c.add(1, false)
+	c.members[1] = first.addr
+	generations := first.generations()
+	local := openRig(t, func(r *rig) { r.opts.Generations = generations })
+	local.run(t.Context())
+	for i := range 40 {
+		local.mustPut(fmt.Sprint("old", i), "v")
+	}
+	if err := local.Close(); err != nil {
+		t.Fatal(err)
+	}
+	engine, err := first.openEngine(generations.Current())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(fsm.Continue(engine), engine.Sync(), engine.Close()); err != nil {
+		t.Fatal(err)
+	}
+	first.start()
+	if index := c.put("new", "v"); index <= 40 {
+		t.Errorf("the indexes begin again at %d", index)
+	}
+	c.want("old0", "v")
+	joined := c.add(2, true)
+	m, err := first.Membership(t.Context())
+	if err == nil {
+		err = first.Add(t.Context(), 2, joined.addr, m.Version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined.start()
+	index := c.put("newer", "v")
+	joined.wantAt(index, "old0", "v")
+	joined.wantAt(index, "new", "v")
+	if got, want := joined.Status(), first.Status(); got.Identity != want.Identity || got.Applied != want.Applied {
+		t.Errorf("joined as %+v at %d, the first is %+v at %d", got.Identity, got.Applied, want.Identity, want.Applied)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"strings"
 
 	"github.com/lni/dragonboat/v4/statemachine"
 	"golang.org/x/time/rate"
@@ -112,7 +114,10 @@ func (s *raftMachine) Lookup(any) (any, error) {
 }
 
 // Sync implements statemachine.IOnDiskStateMachine: the log may be cut behind
-// what it made durable.
+// what it made durable. Dragonboat calls it before it cuts the log, where an error
+// has it keep the log, and on two occasions where nothing comes of it and an error
+// would end the process: now and then, and behind a snapshot that was received,
+// which is durable by itself.
 func (s *raftMachine) Sync() error {
 	m := s.r.machine.Load()
 	synced := m.Applied() - m.Base()
@@ -120,11 +125,30 @@ func (s *raftMachine) Sync() error {
 	if err == nil {
 		err = s.r.host.noteSynced(s.r.raft.Shard, synced)
 	}
-	if err != nil {
-		s.r.fail(err)
-		return unsynced{err}
+	if err == nil {
+		return nil
 	}
-	return nil
+	s.r.fail(err)
+	if !calledBy("concurrentSave") {
+		return nil
+	}
+	return unsynced{err}
+}
+
+// calledBy tells whether a function of Dragonboat's state machine is among the
+// callers.
+func calledBy(name string) bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "internal/rsm.(*StateMachine)."+name) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // unsynced is the error of Sync. Before the log is cut, Dragonboat calls Sync and
@@ -196,6 +220,9 @@ func (s *raftMachine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) er
 	if err := s.r.recover(ctx, in); err != nil {
 		if ctx.Err() == nil {
 			s.r.fail(fmt.Errorf("receive a snapshot: %w", err))
+			// Dragonboat takes the error for a stop, and would go on with the
+			// entries behind the snapshot.
+			<-done
 		}
 		return statemachine.ErrSnapshotStopped
 	}

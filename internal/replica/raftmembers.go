@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,19 +97,13 @@ func (r *Raft) Membership(ctx context.Context) (Membership, error) {
 const membershipAttempt = 500 * time.Millisecond
 
 func (r *Raft) askMembership(ctx context.Context) (*dragonboat.Membership, error) {
-	// Not through host.use: it waits. Members are only asked while the node runs.
-	r.host.closing.RLock()
-	nh, closed := r.host.nh, r.host.closed
-	r.host.closing.RUnlock()
-	if closed {
-		return nil, errHostClosed
-	}
 	for {
-		attempt, cancel := context.WithTimeout(ctx, membershipAttempt)
-		got, err := nh.SyncGetShardMembership(attempt, r.raft.Shard)
-		cancel()
+		got, err := r.askOnce(ctx)
 		if err == nil || ctx.Err() != nil || !dragonboat.IsTempError(err) {
 			return got, err
+		}
+		if err := r.refusal(); err != nil {
+			return nil, err
 		}
 		select {
 		case <-time.After(transferPoll):
@@ -116,6 +111,17 @@ func (r *Raft) askMembership(ctx context.Context) (*dragonboat.Membership, error
 			return nil, err
 		}
 	}
+}
+
+func (r *Raft) askOnce(ctx context.Context) (*dragonboat.Membership, error) {
+	nh, done, err := r.host.borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, max(membershipAttempt, 2*r.host.opts.Timing.RTT))
+	defer cancel()
+	return nh.SyncGetShardMembership(ctx, r.raft.Shard)
 }
 
 // Members returns how the replicas are reached that have said so, by id, as the
@@ -138,6 +144,9 @@ func (r *Raft) Members() map[uint64]Member {
 // once it has caught up. Version is that of the membership that was looked at
 // before.
 func (r *Raft) Add(ctx context.Context, id uint64, address string, version uint64) error {
+	if err := r.cutBase(ctx); err != nil {
+		return err
+	}
 	return r.reconfigure(ctx, "add the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
 		return nh.RequestAddNonVoting(r.raft.Shard, id, address, version, timeout)
 	})
@@ -167,8 +176,14 @@ func (r *Raft) reconfigure(ctx context.Context, what string,
 		rs, err = request(nh, timeout)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, dragonboat.ErrInvalidAddress):
+		return kv.Errorf(kv.Invalid, "cannot %s: the log's library takes no such address; write an IPv4 address or a host name of letters, digits and hyphens", what)
+	case dragonboat.IsTempError(err):
 		return kv.Errorf(kv.Unavailable, "cannot %s: %w", what, err)
+	default:
+		return kv.Errorf(kv.Precondition, "cannot %s: %w", what, err)
 	}
 	select {
 	case done := <-rs.ResultC():
@@ -212,10 +227,10 @@ func (r *Raft) announceLoop(ctx context.Context) {
 	})
 }
 
-// Owner implements Replica. A replica that was removed sends nobody elsewhere: it
-// knows no better, and says what became of it.
+// Owner implements Replica. A replica that was removed, or whose storage has failed,
+// sends nobody elsewhere: it knows no better, and says what became of it.
 func (r *Raft) Owner() Owner {
-	if r.State() == Removed {
+	if st := r.State(); st == Removed || st == Failed {
 		return Owner{Self: true}
 	}
 	id, _ := r.leads()
@@ -258,6 +273,12 @@ func (r *Raft) TransferLeader(ctx context.Context, to uint64) error {
 				if err == nil {
 					return nil
 				}
+				if id, _ := r.leads(); id != r.raft.Replica && id != 0 {
+					if to == 0 {
+						return nil // another one is as good
+					}
+					return err
+				}
 				errs = append(errs, err)
 			}
 		}
@@ -277,6 +298,10 @@ func (r *Raft) successors(ctx context.Context, to uint64) ([]uint64, error) {
 			ids = append(ids, p.ID)
 		}
 	}
+	if up := r.up.Load(); up != nil {
+		// One that is down would be waited for, with all requests held.
+		slices.SortStableFunc(ids, func(a, b uint64) int { return cmp.Compare(order((*up)(a)), order((*up)(b))) })
+	}
 	switch {
 	case len(ids) > 0:
 		return ids, nil
@@ -286,11 +311,23 @@ func (r *Raft) successors(ctx context.Context, to uint64) ([]uint64, error) {
 	return nil, errNobodyElse
 }
 
+// order puts what is up first.
+func order(up bool) int {
+	if up {
+		return 0
+	}
+	return 1
+}
+
+// Prefer tells which members can be reached, as far as is known: they are tried
+// first when another one has to lead.
+func (r *Raft) Prefer(up func(id uint64) bool) { r.up.Store(&up) }
+
 // transferTimeout is how long one member is given to take over: an election's
 // time, after which Dragonboat gives the transfer up.
 func (r *Raft) transferTimeout() time.Duration {
 	t := r.host.opts.Timing
-	return time.Duration(t.Election) * t.RTT
+	return time.Duration(t.Election+2) * t.RTT
 }
 
 func (r *Raft) transfer(ctx context.Context, to uint64) error {
@@ -303,8 +340,11 @@ func (r *Raft) transfer(ctx context.Context, to uint64) error {
 	t := time.NewTicker(transferPoll)
 	defer t.Stop()
 	for {
-		if id, _ := r.leads(); id != 0 && id != r.raft.Replica {
+		switch id, _ := r.leads(); {
+		case id == to:
 			return nil
+		case id != 0 && id != r.raft.Replica:
+			return kv.Errorf(kv.Unavailable, "replica %d has taken over instead of %d", id, to)
 		}
 		select {
 		case <-t.C:
@@ -314,14 +354,56 @@ func (r *Raft) transfer(ctx context.Context, to uint64) error {
 	}
 }
 
+// cutBase makes sure that a new member of a log that goes on from an earlier state
+// gets that by a snapshot: its entries alone do not make the state.
+func (r *Raft) cutBase(ctx context.Context) error {
+	if r.machine.Load().Base() == 0 {
+		return nil
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	for {
+		if first, err := r.firstEntry(); err != nil || first > 1 {
+			return err
+		}
+		if err := r.snapshot(ctx, dragonboat.SnapshotOption{OverrideCompactionOverhead: true}); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(transferPoll):
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "the log that goes on from an earlier state is not cut yet: %w", ctx.Err())
+		}
+	}
+}
+
+// firstEntry is the first entry that the log still has here.
+func (r *Raft) firstEntry() (first uint64, err error) {
+	err = r.host.use(func(nh *dragonboat.NodeHost) error {
+		log, err := nh.GetLogReader(r.raft.Shard)
+		if err == nil {
+			first, _ = log.GetRange()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, kv.Errorf(kv.Unavailable, "the log cannot be looked at: %w", err)
+	}
+	return first, nil
+}
+
 // Snapshot cuts the log behind the present state.
 func (r *Raft) Snapshot(ctx context.Context) error {
+	return r.snapshot(ctx, dragonboat.SnapshotOption{})
+}
+
+func (r *Raft) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) error {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	var rs *dragonboat.RequestState
 	timeout := r.timeout(ctx)
 	err := r.host.use(func(nh *dragonboat.NodeHost) (err error) {
-		rs, err = nh.RequestSnapshot(r.raft.Shard, dragonboat.SnapshotOption{}, timeout)
+		rs, err = nh.RequestSnapshot(r.raft.Shard, opts, timeout)
 		return err
 	})
 	if err != nil {

@@ -14,6 +14,9 @@ func (r *Raft) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machin
 		return kv.ReadInfo{}, errRemoved
 	}
 	if opts.Level == kv.Linearizable {
+		if err := r.refusal(); err != nil && r.State() == Failed {
+			return kv.ReadInfo{}, err
+		}
 		return r.readNewest(ctx, opts, f)
 	}
 	if err := r.awaitIndex(ctx, opts.MinIndex); err != nil {
@@ -97,7 +100,10 @@ const freshInterval = time.Second
 // freshLoop keeps the age of the state small, so that a reader who minds it does
 // not have to wait.
 func (r *Raft) freshLoop(ctx context.Context) {
-	every(ctx, freshInterval, func() bool {
+	every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
+		if r.Owner().Self {
+			return false
+		}
 		begun := r.clock.Now()
 		attempt, cancel := context.WithTimeout(ctx, freshInterval)
 		defer cancel()

@@ -86,18 +86,18 @@ func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore}); err != nil {
+	if err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: []byte("id")}); err != nil {
 		t.Fatal(err)
 	}
 	stage := put("staged", "x")
-	stage.Kind = command.StageRestore
+	stage.Kind, stage.Expect = command.StageRestore, []byte("id")
 	if err := owner.step(ctx, epoch, stage); err != nil {
 		t.Fatal(err)
 	}
 	_, err = owner.Propose(ctx, put("k", "w"))
 	wantError(t, err, kv.Unavailable, kv.NotApplied)
 	c.want("k", "v")
-	end := &command.Command{Kind: command.EndRestore, Restored: &command.Restored{Pairs: 2, History: "h"}}
+	end := &command.Command{Kind: command.EndRestore, Expect: []byte("id"), Restored: &command.Restored{Pairs: 2, History: "h"}}
 	if err := owner.step(ctx, epoch, end); err == nil {
 		t.Error("a restore ended with pairs missing")
 	}

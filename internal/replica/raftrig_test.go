@@ -91,25 +91,32 @@ func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 	return r.openEngine(dir)
 }
 
-// open opens the host and the replica.
-func (n *raftNode) open() error {
-	t := n.c.t
-	t.Helper()
+// generations are the folders of the node's state.
+func (n *raftNode) generations() *datadir.Generations {
+	n.c.t.Helper()
 	dir, err := datadir.Open(filepath.Join(n.path, "db"), datadir.Identity{Engine: memory.Kind})
 	if err != nil {
-		t.Fatal(err)
+		n.c.t.Fatal(err)
 	}
 	defer dir.Close()
 	generations, err := dir.VBucket("default")
 	if err != nil {
-		t.Fatal(err)
+		n.c.t.Fatal(err)
 	}
+	return generations
+}
+
+// open opens the host and the replica.
+func (n *raftNode) open() error {
+	n.c.t.Helper()
+	generations := n.generations()
+	var err error
 	n.host, err = OpenHost(HostOptions{
 		Dir: filepath.Join(n.path, "raft"), Address: n.addr, Deployment: 1, Timing: fastTiming,
 		ConfirmReads: n.c.confirm, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		t.Fatal(err)
+		n.c.t.Fatal(err)
 	}
 	opts := RaftOptions{
 		StateOptions: StateOptions{

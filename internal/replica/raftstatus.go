@@ -16,7 +16,7 @@ func (r *Raft) Status() Status {
 	s.IsLeader = id == r.raft.Replica && s.State == Serving
 	if newest := r.newest.Load(); !s.IsLeader && newest != 0 {
 		// Between two confirmations there is nothing to tell.
-		if age := r.clock.Now() - time.Duration(newest); age > 2*freshInterval {
+		if age := r.clock.Now() - time.Duration(newest); age > 2*max(r.raft.FreshEvery, freshInterval) {
 			s.Age = age
 		}
 	}

@@ -40,6 +40,9 @@ func (r *Raft) exchange(ctx context.Context, build func(place string) (*fsm.Mach
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if r.State() == Closed {
+		return errClosed
+	}
 	old, oldPlace := r.machine.Load(), r.opts.Generations.Current()
 	place, err := r.opts.Generations.Next()
 	if err != nil {
@@ -53,7 +56,7 @@ func (r *Raft) exchange(ctx context.Context, build func(place string) (*fsm.Mach
 		return errors.Join(err, m.Close())
 	}
 	r.replace(m)
-	r.background.Go(func() { r.discard(old, oldPlace) })
+	r.later(func() { r.discard(old, oldPlace) })
 	return nil
 }
 
@@ -100,6 +103,11 @@ func (r *Raft) restored(e fsm.Entry) (kv.Index, error) {
 // cuts it short before that, the old keyspace stays. Only the owner of the log can
 // restore.
 func (r *Raft) Restore(ctx context.Context, dir string) error {
+	unlock, err := r.lockCopy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	ctx, cancel := r.untilClosing(ctx)
 	defer cancel()
 	if !r.Owner().Self {
@@ -164,17 +172,18 @@ func (r *Raft) stageAll(ctx context.Context, view *fsm.View) error {
 		return ownership(err)
 	}
 	end := command.Restored{Index: view.Index(), History: fsm.NewID()}
-	err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore})
+	id := []byte(end.History)
+	err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
 	if err == nil {
-		end.Pairs, err = r.stage(ctx, epoch, view)
+		end.Pairs, err = r.stage(ctx, epoch, id, view)
 	}
 	if err == nil {
 		// From here on the outcome is what the log says.
-		return r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Restored: &end})
+		return r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
 	}
 	abort, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.raft.Timeout)
 	defer cancel()
-	if e := r.step(abort, epoch, &command.Command{Kind: command.AbortRestore}); e != nil {
+	if e := r.step(abort, epoch, &command.Command{Kind: command.AbortRestore, Expect: id}); e != nil {
 		r.opts.Log.Warn("a restore was cut short; the next owner of the log will drop what it has staged", "vbucket", r.opts.VBucket, "error", e)
 	}
 	return nothingChanged(err)
@@ -182,10 +191,10 @@ func (r *Raft) stageAll(ctx context.Context, view *fsm.View) error {
 
 // stage sends all pairs, and counts them. What has expired by now is not worth a
 // place.
-func (r *Raft) stage(ctx context.Context, epoch kv.Index, view *fsm.View) (pairs uint64, err error) {
+func (r *Raft) stage(ctx context.Context, epoch kv.Index, id []byte, view *fsm.View) (pairs uint64, err error) {
 	it := view.Iterate(storage.Range{Bulk: true}, r.now(r.machine.Load()))
 	defer it.Close()
-	c := command.Command{Kind: command.StageRestore}
+	c := command.Command{Kind: command.StageRestore, Expect: id}
 	bytes := 0
 	flush := func() error {
 		pairs += uint64(len(c.Mutations))
@@ -217,12 +226,24 @@ func (r *Raft) stage(ctx context.Context, epoch kv.Index, view *fsm.View) (pairs
 // the new state.
 const restoreStep = 10 * time.Minute
 
+// busyPause is how long a restore waits for members that are behind.
+const busyPause = 50 * time.Millisecond
+
 // step puts one command of a restore into the log.
 func (r *Raft) step(ctx context.Context, epoch kv.Index, c *command.Command) error {
 	ctx, cancel := context.WithTimeout(ctx, restoreStep)
 	defer cancel()
 	c.Fence, c.Clock = epoch, r.now(r.machine.Load())
 	res, err := r.append(ctx, c, restoreStep)
+	for err != nil && kv.KindOf(err) == kv.Exhausted && kv.OutcomeOf(err) == kv.NotApplied {
+		// A member is behind; it will not be for ever.
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return err
+		}
+		res, err = r.append(ctx, c, restoreStep)
+	}
 	switch {
 	case err != nil:
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 const (
@@ -21,44 +22,55 @@ const (
 
 var errStillRead = errors.New("reads that have been under way for long keep storage open; end them, or restart the node")
 
-// reopenWhenThereIsSpace opens the engine anew once the disk has room again:
-// whether the batch that failed is there is then known. Reads go on until it is
-// certain that this can be done.
-func (l *Local) reopenWhenThereIsSpace() {
+// whenThereIsSpace calls reopen once the disk has room again, until it succeeds or
+// the replica closes.
+func (c *core) whenThereIsSpace(reopen func() error) {
 	t := time.NewTicker(reopenInterval)
 	defer t.Stop()
 	last := ""
 	for {
 		select {
-		case <-l.closing:
+		case <-c.closing:
 			return
 		case <-t.C:
 		}
-		if l.opts.Guard.Low() {
+		if c.opts.Guard.Low() {
 			continue
 		}
-		err := l.reopen()
+		err := reopen()
 		if err == nil {
 			return
 		}
 		if err.Error() != last { // once per cause, not once a second
 			last = err.Error()
-			l.opts.Log.Error("writes do not resume yet", "vbucket", l.opts.VBucket, "error", err)
+			c.opts.Log.Error("writes do not resume yet", "vbucket", c.opts.VBucket, "error", err)
 		}
 	}
 }
 
-// reopen closes the engine after a failure and opens it again. Reads wait
-// meanwhile; where it does not open, they are told so.
+// reopen opens the state anew after a failure and takes mutations again.
 func (l *Local) reopen() error {
 	l.swapping <- struct{}{}
 	defer func() { <-l.swapping }()
 	if l.State() != Failed {
 		return nil
 	}
-	old := l.machine.Load()
+	if err := l.reopenState(fsm.New); err != nil {
+		return err
+	}
+	l.become(Serving, nil, Failed)
+	l.opts.Log.Info("storage is writable again", "vbucket", l.opts.VBucket)
+	return nil
+}
+
+// reopenState closes the engine after a failure and opens it again: whether the
+// batch that failed is there is then known. Reads wait meanwhile, and go on until
+// it is certain that this can be done; where it does not open, they are told so.
+// The caller holds swapping.
+func (c *core) reopenState(load func(storage.Engine) (*fsm.Machine, error)) error {
+	old := c.machine.Load()
 	if old.Readable() {
-		if err := l.opts.Guard.Fits(2*old.Stats().MemtableBytes + reopenRoom); err != nil {
+		if err := c.opts.Guard.Fits(2*old.Stats().MemtableBytes + reopenRoom); err != nil {
 			return err
 		}
 	}
@@ -66,20 +78,18 @@ func (l *Local) reopen() error {
 	defer done()
 	closed, err := old.TryClose(patience)
 	if !closed {
-		l.setUnreadable(nil) // wakes whoever was turned away
+		c.setUnreadable(nil) // wakes whoever was turned away
 		return errStillRead
 	}
 	if err != nil {
 		// It failed before; what matters is whether it opens.
-		l.opts.Log.Debug("storage does not close cleanly", "vbucket", l.opts.VBucket, "error", err)
+		c.opts.Log.Debug("storage does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
 	}
-	m, err := l.openMachine(fsm.New)
+	m, err := c.openMachine(load)
 	if err != nil {
-		l.setUnreadable(err)
+		c.setUnreadable(err)
 		return fmt.Errorf("storage does not open, and nothing can be read until it does: %w", err)
 	}
-	l.replace(m)
-	l.become(Serving, nil, Failed)
-	l.opts.Log.Info("storage is writable again", "vbucket", l.opts.VBucket)
+	c.replace(m)
 	return nil
 }

@@ -19,6 +19,11 @@ import (
 // from the old one, and takes its place at one index, which is greater than any
 // that either had: change numbers never go backwards.
 func (l *Local) Restore(ctx context.Context, dir string) error {
+	unlockCopy, err := l.lockCopy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlockCopy()
 	unlock, err := l.lockState(ctx)
 	if err != nil {
 		return err
@@ -100,7 +105,7 @@ func (l *Local) restore(ctx context.Context, dir string, manifest *backup.Manife
 		l.remove(place)
 		return nothingChanged(err)
 	}
-	l.background.Go(func() { l.discard(old, oldPlace) })
+	l.later(func() { l.discard(old, oldPlace) })
 	return nil
 }
 

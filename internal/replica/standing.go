@@ -72,7 +72,7 @@ func (l *Local) fail(err error) {
 	}
 	l.opts.Log.Error("storage failed; mutations are refused", "vbucket", l.opts.VBucket, "error", err)
 	if errors.Is(err, storage.ErrNoSpace) && l.opts.Generations != nil {
-		l.background.Go(l.reopenWhenThereIsSpace)
+		l.later(func() { l.whenThereIsSpace(l.reopen) })
 	}
 }
 

@@ -1,0 +1,86 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// fail takes the replica out of the log after a storage error: nothing can be
+// acknowledged here on top of it, and the others go on. A full disk is waited out;
+// everything else needs an operator.
+func (r *Raft) fail(err error) {
+	if !r.become(Failed, err, Starting, Serving, Restoring) {
+		return
+	}
+	r.opts.Log.Error("storage failed; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
+	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
+	r.later(func() {
+		r.stop()
+		if full {
+			r.whenThereIsSpace(r.rejoin)
+		}
+	})
+}
+
+// rejoin opens the state anew and takes part in the log again, which brings what
+// was missed.
+func (r *Raft) rejoin() error {
+	r.swapping <- struct{}{}
+	defer func() { <-r.swapping }()
+	if r.State() != Failed {
+		return nil
+	}
+	if err := r.reopenState(fsm.NewReplica); err != nil {
+		return err
+	}
+	// Before it starts: it may apply at once.
+	if !r.become(Starting, nil, Failed) {
+		return nil
+	}
+	err := r.join()
+	if err != nil {
+		r.become(Failed, r.fullAgain(err), Starting)
+		return err
+	}
+	r.become(Serving, nil, Starting)
+	r.opts.Log.Info("storage is writable again; the replica takes part in the log", "vbucket", r.opts.VBucket)
+	return nil
+}
+
+// fullAgain keeps what the replica waits for in the error of an attempt to come
+// back.
+func (r *Raft) fullAgain(err error) error {
+	if errors.Is(err, dragonboat.ErrShardAlreadyExist) {
+		err = errors.New("it has not quite stopped yet")
+	}
+	return fmt.Errorf("%w: the replica was stopped for that, and does not start: %w", storage.ErrNoSpace, err)
+}
+
+const (
+	spaceInterval = time.Second
+	// lastSpace is the part of the reserve below which a follower gives up: its
+	// owner's disk may have room for ever, and the log would write on until
+	// nothing works any more.
+	lastSpace = 4
+)
+
+// spaceLoop stops a follower before its disk is full. An owner refuses mutations
+// long before.
+func (r *Raft) spaceLoop(ctx context.Context) {
+	every(ctx, spaceInterval, func() bool {
+		disk := r.opts.Guard.Usage()
+		if disk.Total == 0 || disk.Free >= disk.Reserve/lastSpace || r.Owner().Self || r.State() != Serving {
+			return false
+		}
+		r.fail(fmt.Errorf("%w: %d MiB are left on the file system of db-folder", storage.ErrNoSpace, disk.Free>>20))
+		return false
+	})
+}
