@@ -656,8 +656,11 @@ func (x *RestoreRequest) GetRestorePath() string {
 }
 
 type AddNodeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeUrl       string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	NodeUrl string                 `protobuf:"bytes,1,opt,name=nodeUrl,proto3" json:"nodeUrl,omitempty"`
+	// Leave it without a vote: it serves sequential reads, and costs writers
+	// nothing.
+	NonVoting     bool `protobuf:"varint,100,opt,name=nonVoting,proto3" json:"nonVoting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,6 +700,13 @@ func (x *AddNodeRequest) GetNodeUrl() string {
 		return x.NodeUrl
 	}
 	return ""
+}
+
+func (x *AddNodeRequest) GetNonVoting() bool {
+	if x != nil {
+		return x.NonVoting
+	}
+	return false
 }
 
 type RemoveNodeRequest struct {
@@ -1564,9 +1574,10 @@ const file_api_admin_proto_rawDesc = "" +
 	"backupPath\x18\x01 \x01(\tR\n" +
 	"backupPath\"2\n" +
 	"\x0eRestoreRequest\x12 \n" +
-	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\"*\n" +
+	"\vrestorePath\x18\x01 \x01(\tR\vrestorePath\"H\n" +
 	"\x0eAddNodeRequest\x12\x18\n" +
-	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\"C\n" +
+	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x1c\n" +
+	"\tnonVoting\x18d \x01(\bR\tnonVoting\"C\n" +
 	"\x11RemoveNodeRequest\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x14\n" +
 	"\x05force\x18d \x01(\bR\x05force\"K\n" +

@@ -33,12 +33,12 @@ func (n *node) actions() map[string]ops.Action {
 		"/admin/backup":        n.takeBackup,
 	}
 	if n.cfg.Role == config.RoleMaster {
-		actions["/admin/cluster/add"] = n.changeNode(func(ctx context.Context, url string) error {
-			_, err := n.cluster.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: url})
+		actions["/admin/cluster/add"] = n.changeNode(func(ctx context.Context, r nodeRequest) error {
+			_, err := n.cluster.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: r.URL, NonVoting: r.NonVoting})
 			return err
 		})
-		actions["/admin/cluster/remove"] = n.changeNode(func(ctx context.Context, url string) error {
-			_, err := n.cluster.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: url})
+		actions["/admin/cluster/remove"] = n.changeNode(func(ctx context.Context, r nodeRequest) error {
+			_, err := n.cluster.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: r.URL, Force: r.Force})
 			return err
 		})
 		actions["/admin/cluster/transfer-leadership"] = n.transferLeadership
@@ -185,16 +185,21 @@ func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error
 	return nil, err
 }
 
+// nodeRequest is the body of a change of the membership.
+type nodeRequest struct {
+	URL       string `json:"node_url"`
+	NonVoting bool   `json:"non_voting"`
+	Force     bool   `json:"force"`
+}
+
 // changeNode adds or removes the node that the body names.
-func (n *node) changeNode(change func(ctx context.Context, url string) error) ops.Action {
+func (n *node) changeNode(change func(ctx context.Context, r nodeRequest) error) ops.Action {
 	return func(ctx context.Context, body json.RawMessage) (any, error) {
-		var request struct {
-			URL string `json:"node_url"`
-		}
-		if err := json.Unmarshal(body, &request); err != nil || request.URL == "" {
+		var r nodeRequest
+		if err := json.Unmarshal(body, &r); err != nil || r.URL == "" {
 			return nil, &ops.Error{Status: 400, Text: `the body must be {"node_url": "http://HOST:PORT"}, the node's Raft address`}
 		}
-		return nil, change(ctx, request.URL)
+		return nil, change(ctx, r)
 	}
 }
 

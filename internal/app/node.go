@@ -39,6 +39,7 @@ type hosted interface {
 	Run(ctx context.Context) error
 	Close() error
 	Readable() bool
+	State() replica.State
 	Served() <-chan struct{}
 }
 
@@ -223,13 +224,14 @@ func (n *node) tellHealth(ctx context.Context) {
 	}
 }
 
-// readable tells whether reads are served, of every vBucket.
+// readable tells whether reads are served, of every vBucket. A member of a cluster
+// whose storage has failed has others that serve in its place.
 func (n *node) readable() bool {
 	if !n.opened.Load() {
 		return false
 	}
 	for _, v := range n.vBuckets {
-		if !v.Readable() {
+		if !v.Readable() || n.cluster != nil && v.State() == replica.Failed {
 			return false
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 func TestRaftReplicates(t *testing.T) {
@@ -202,14 +203,47 @@ func TestRaftStorageFailure(t *testing.T) {
 	c := newCluster(t, 3, func(c *cluster) { c.every, c.keep = 20, 5 })
 	c.put("k", "v")
 	bad := c.owner()
-	bad.fail = fmt.Errorf("input/output error")
+	broken := errors.New("input/output error")
+	bad.fault.Store(&broken)
 	if err := bad.Snapshot(context.Background()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
 	}
 	eventually(t, "the replica has failed", func() bool { return bad.State() == Failed })
+	// Here only what is read as it is.
+	_, err := bad.Propose(context.Background(), put("k", "x"))
+	wantError(t, err, kv.Unavailable, kv.NotApplied)
+	_, _, _, err = bad.Get(context.Background(), []byte("k"), kv.ReadOptions{Level: kv.Linearizable})
+	wantError(t, err, kv.Unavailable, kv.NotApplied)
+	bad.wantAt(1, "k", "v")
 	c.want("k", "v")
 	c.put("k", "w")
 	c.want("k", "w")
+}
+
+// A full disk is waited out.
+func TestRaftComesBackFromAFullDisk(t *testing.T) {
+	c := newCluster(t, 3)
+	index := c.put("k", "v")
+	full := c.follower()
+	full.wantAt(index, "k", "v")
+	err := fmt.Errorf("write: %w", storage.ErrNoSpace)
+	full.fault.Store(&err)
+	if err := full.Snapshot(context.Background()); err == nil {
+		t.Error("a snapshot of a state that cannot be synced")
+	}
+	eventually(t, "the replica has failed", func() bool { return full.State() == Failed })
+	index = c.put("k", "w")
+	full.fault.Store(nil)
+	eventually(t, "the replica is back", func() bool { return full.State() == Serving })
+	full.wantAt(index, "k", "w")
+	// And it counts: with it alone there is a majority.
+	for _, n := range c.nodes {
+		if n != full && n != c.owner() {
+			n.kill()
+			break
+		}
+	}
+	c.put("k", "x")
 }
 
 // A state that was put back from an old copy has lost what the log no longer has.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,8 @@ type raftNode struct {
 	host *Host
 	stop context.CancelFunc
 	ran  chan struct{}
-	// fail is what every write of the engine fails with.
-	fail error
+	// fault is what every synced write of the engine fails with.
+	fault atomic.Pointer[error]
 }
 
 // freeAddr returns an address on loopback that nobody listens at.
@@ -87,7 +88,12 @@ func (c *cluster) add(id uint64, join bool) *raftNode {
 
 func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 	r := &rig{t: n.c.t}
-	r.hook = func() error { return n.fail }
+	r.hook = func() error {
+		if err := n.fault.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
 	return r.openEngine(dir)
 }
 
@@ -193,7 +199,7 @@ func (c *cluster) owner() *raftNode {
 	var owner *raftNode
 	eventually(c.t, "an owner", func() bool {
 		for _, n := range c.nodes {
-			if n.Raft != nil && n.keeper.Stats().Epoch != 0 && n.Owner().Self {
+			if n.Raft != nil && n.State() == Serving && n.keeper.Stats().Epoch != 0 && n.Owner().Self {
 				owner = n
 				return true
 			}

@@ -1,0 +1,55 @@
+package chaos
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// checkChanges replays a node's change log against what the clients were told:
+// each acknowledged write of a key that is written once stands there once, at the
+// index that its client got; what was refused as not applied does not.
+func (l *load) checkChanges(n *node) {
+	l.t.Helper()
+	at := make(map[string][]uint64) // key and value to the indexes of their changes
+	for from := uint64(1); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		resp, err := serverpb.NewDKVReplicationClient(n.conn).GetChanges(ctx,
+			&serverpb.GetChangesRequest{FromChangeNumber: from}, grpc.WaitForReady(true))
+		cancel()
+		if err != nil {
+			l.t.Fatalf("changes from %d on node %d: %v", from, n.number, err)
+		}
+		if len(resp.GetChanges()) == 0 {
+			break
+		}
+		for _, c := range resp.GetChanges() {
+			if c.GetChangeNumber() < from {
+				l.t.Fatalf("node %d: change %d after %d", n.number, c.GetChangeNumber(), from-1)
+			}
+			from = c.GetChangeNumber() + 1
+			for _, trxn := range c.GetTrxns() {
+				if trxn.GetType() == serverpb.TrxnRecord_Put {
+					change := pair(string(trxn.GetKey()), string(trxn.GetValue()))
+					at[change] = append(at[change], c.GetChangeNumber())
+				}
+			}
+		}
+	}
+	for key, w := range l.ledger {
+		if found := at[pair(key, w.value)]; len(found) != 1 || found[0] != w.index {
+			l.t.Errorf("node %d has %s = %s, acknowledged at %d, in its changes at %v", n.number, key, w.value, w.index, found)
+		}
+	}
+	for refused := range l.refused {
+		if found := at[refused]; len(found) > 0 {
+			l.t.Errorf("node %d has %s, which was not applied as its client was told, in its changes at %v", n.number, refused, found)
+		}
+	}
+	l.t.Logf("node %d: %d different changes hold the %d acknowledged and none of %d refused", n.number, len(at), len(l.ledger), len(l.refused))
+}
+
+func pair(key, value string) string { return key + " = " + value }

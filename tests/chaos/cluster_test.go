@@ -1,0 +1,320 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/crc32"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// lease is the default of lease-duration.
+const lease = 400 * time.Millisecond
+
+// cluster is a group of masters.
+type cluster struct {
+	t       *testing.T
+	dir     string
+	clients *place
+	nodes   []*node
+	urls    []string
+	stopped sync.Once
+}
+
+// node is a member. Its addresses and folder outlive its process.
+type node struct {
+	c        *cluster
+	number   int // from 1
+	place    *place
+	ip       string
+	url      string // of Raft
+	addr     string // of gRPC
+	conn     *grpc.ClientConn
+	*process        // nil while it is down
+	http     string // as the process said last
+}
+
+// newCluster starts n masters on loopback addresses of their own: the source of
+// connections is 127.0.0.1, so that none of them takes the port of a node which is
+// down.
+func newCluster(t *testing.T, n int) *cluster {
+	t.Helper()
+	clients, err := newPlace(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := make([]*place, n)
+	for i := range places {
+		if places[i], err = newPlace(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	net := 1 + crc32.ChecksumIEEE([]byte(t.Name()))%250
+	return startCluster(t, clients, places, func(i int) string { return fmt.Sprintf("127.0.%d.%d", net, i+1) })
+}
+
+// newNetworkedCluster starts n masters on networks of their own.
+func newNetworkedCluster(t *testing.T, n int) *cluster {
+	t.Helper()
+	clients, places, err := networks(n)
+	if err != nil {
+		t.Skipf("SKIPPED fault: partition: this host does not let us make networks: %v", err)
+	}
+	return startCluster(t, clients, places, nodeIP)
+}
+
+func startCluster(t *testing.T, clients *place, places []*place, ip func(int) string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: t.TempDir(), clients: clients}
+	t.Cleanup(c.close)
+	for i, p := range places {
+		n := &node{c: c, number: i + 1, place: p, ip: ip(i)}
+		c.nodes = append(c.nodes, n)
+		raft, err := p.freeAddr(n.ip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.addr, err = p.freeAddr(n.ip); err != nil {
+			t.Fatal(err)
+		}
+		n.url = "http://" + raft
+		c.urls = append(c.urls, n.url)
+		if n.conn, err = connect(clients, n.addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(c.nodes...)
+	return c
+}
+
+// connect makes a connection that is soon there again when its node is.
+func connect(p *place, addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return p.dial(ctx, "tcp", addr) }),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		}))
+}
+
+func (c *cluster) close() {
+	c.stopped.Do(func() {
+		for _, n := range c.nodes {
+			n.kill()
+			if n.conn != nil {
+				_ = n.conn.Close()
+			}
+		}
+		c.keepLogs()
+		for _, n := range c.nodes {
+			n.place.close()
+		}
+		c.clients.close()
+	})
+}
+
+// keepLogs keeps each node's log, and shows its end where the test has failed.
+func (c *cluster) keepLogs() {
+	for _, n := range c.nodes {
+		raw, err := os.ReadFile(n.logPath())
+		if err != nil {
+			c.t.Logf("node %d: %v", n.number, err)
+			continue
+		}
+		if c.t.Failed() {
+			lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+			c.t.Logf("the end of node %d's log:\n%s", n.number, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		}
+		if err := os.WriteFile(filepath.Join(c.t.ArtifactDir(), filepath.Base(n.logPath())), raw, 0o644); err != nil {
+			c.t.Log(err)
+		}
+	}
+}
+
+// start starts nodes together and waits until all of them serve.
+func (c *cluster) start(nodes ...*node) {
+	c.t.Helper()
+	for _, n := range nodes {
+		n.launch()
+	}
+	for _, n := range nodes {
+		n.await()
+	}
+}
+
+func (n *node) logPath() string { return filepath.Join(n.c.dir, fmt.Sprintf("node%d.log", n.number)) }
+
+// launch starts the node and does not wait.
+func (n *node) launch() {
+	n.c.t.Helper()
+	var err error
+	n.process, err = startProcess(n.place, n.logPath(), n.c.dir, []string{
+		"--role", "master", "--disable-discovery-client=true",
+		"--node-name", fmt.Sprintf("node%d", n.number),
+		"--db-folder", filepath.Join(n.c.dir, fmt.Sprintf("node%d", n.number)),
+		"--listen-addr", n.addr, "--http-listen-addr", net.JoinHostPort(n.ip, "0"),
+		"--nexus-cluster-name", "chaos", "--nexus-node-url", n.url, "--nexus-cluster-url", strings.Join(n.c.urls, ","),
+		"--log-level", *level, "--write-buffer-size", "4MiB", "--block-cache-size", "16MiB",
+	})
+	if err != nil {
+		n.c.t.Fatalf("node %d: %v", n.number, err)
+	}
+}
+
+// await waits until the node serves.
+func (n *node) await() {
+	n.c.t.Helper()
+	var err error
+	if n.http, err = n.process.await(); err != nil {
+		n.c.t.Fatalf("node %d: %v", n.number, err)
+	}
+	n.conn.ResetConnectBackoff()
+	n.conn.Connect()
+}
+
+// kill ends the process at once, also one that stands still.
+func (n *node) kill() {
+	if n.process != nil {
+		n.process.end(syscall.SIGKILL)
+		n.process = nil
+	}
+}
+
+// stop ends the process as an operator does.
+func (n *node) stop() {
+	n.c.t.Helper()
+	if code := n.process.end(syscall.SIGTERM); code != 0 {
+		n.c.t.Errorf("node %d, told to stop, exited with %d", n.number, code)
+	}
+	n.process = nil
+}
+
+// pause makes the process stand still, resume lets it go on.
+func (n *node) pause()  { n.must(n.process.signal(syscall.SIGSTOP)) }
+func (n *node) resume() { n.must(n.process.signal(syscall.SIGCONT)) }
+
+func (n *node) must(err error) {
+	n.c.t.Helper()
+	if err != nil {
+		n.c.t.Fatalf("node %d: %v", n.number, err)
+	}
+}
+
+func (n *node) kv() serverpb.DKVClient           { return serverpb.NewDKVClient(n.conn) }
+func (n *node) admin() serverpb.DKVClusterClient { return serverpb.NewDKVClusterClient(n.conn) }
+
+// standing is what the node says of its vBucket; nil where it says nothing.
+func (n *node) standing() *serverpb.VBucketStatus {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	resp, err := serverpb.NewDKVNodeClient(n.conn).GetNodeStatus(ctx, &emptypb.Empty{}, grpc.WaitForReady(true))
+	if err != nil || len(resp.GetVBuckets()) != 1 {
+		return nil
+	}
+	return resp.GetVBuckets()[0]
+}
+
+// leader returns the node that leads, waiting for one.
+func (c *cluster) leader() *node {
+	c.t.Helper()
+	var leader *node
+	eventually(c.t, "a node leads", func() bool {
+		leader = nil
+		term := uint64(0)
+		for _, n := range c.nodes {
+			if n.process == nil {
+				continue
+			}
+			if s := n.standing(); s.GetIsLeader() && s.GetTerm() > term {
+				leader, term = n, s.GetTerm()
+			}
+		}
+		return leader != nil
+	})
+	return leader
+}
+
+// others returns the nodes but one.
+func (c *cluster) others(not *node) (out []*node) {
+	for _, n := range c.nodes {
+		if n != not {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// readsByPath sums the linearizable reads of a node by how they were answered,
+// since its process started.
+func (n *node) readsByPath() (map[string]float64, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: n.c.clients.dial, DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + n.http + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]float64)
+	for _, m := range families["dkv_lease_reads_total"].GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "path" {
+				out[l.GetValue()] += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return out, nil
+}
+
+// checkReplicas waits until all nodes stand at one index and compares what they
+// hold there. Nobody may write meanwhile.
+func (c *cluster) checkReplicas() {
+	c.t.Helper()
+	var hashes []*serverpb.ContentHashResponse
+	eventually(c.t, "all nodes stand at one index", func() bool {
+		hashes = hashes[:0]
+		for _, n := range c.nodes {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			h, err := serverpb.NewDKVNodeClient(n.conn).GetContentHash(ctx, &serverpb.ContentHashRequest{}, grpc.WaitForReady(true))
+			cancel()
+			if err != nil {
+				c.t.Logf("node %d: %v", n.number, err)
+				return false
+			}
+			hashes = append(hashes, h)
+		}
+		for _, h := range hashes {
+			if h.GetIndex() != hashes[0].GetIndex() {
+				return false
+			}
+		}
+		return true
+	})
+	for i, h := range hashes {
+		if !bytes.Equal(h.GetHash(), hashes[0].GetHash()) || h.GetKeys() != hashes[0].GetKeys() {
+			c.t.Errorf("node %d holds %d keys with hash %x at index %d, node 1 %d with %x", i+1, h.GetKeys(), h.GetHash(), h.GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
+		}
+	}
+	c.t.Logf("%d nodes at index %d: %d keys, hash %x", len(hashes), hashes[0].GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
+}

@@ -1,0 +1,100 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// Writes have to go on within this time after the leader's death, on a LAN. A
+// split vote takes another election, so that it is the median which is held to
+// it.
+const failover = 3 * time.Second
+
+// TestKillLeader kills the leader at random moments and restarts it.
+func TestKillLeader(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	var gaps []time.Duration
+	for range rounds(3) {
+		l.await(20 + rng.IntN(300))
+		leader := c.leader()
+		from, began := l.mark(), clock()
+		leader.kill()
+		l.await(20)
+		gap := l.longestGap(from)
+		gaps = append(gaps, gap)
+		t.Logf("node %d killed at %s: no write for %v", leader.number, began, gap.Round(time.Millisecond))
+		c.start(leader)
+	}
+	l.verdict()
+	if m := median(gaps); m > failover {
+		t.Errorf("no write for %v after the leader's death, in the median", m)
+	}
+}
+
+// TestKillFollower kills a follower and restarts it; nobody but its own clients
+// has to notice.
+func TestKillFollower(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	for range rounds(1) {
+		l.await(20 + rng.IntN(200))
+		followers := c.others(c.leader())
+		follower := followers[rng.IntN(len(followers))]
+		from := l.mark()
+		follower.kill()
+		l.await(100)
+		c.start(follower)
+		l.await(50)
+		t.Logf("node %d, a follower, killed and restarted: longest gap between writes %v", follower.number, l.longestGap(from).Round(time.Millisecond))
+	}
+	l.verdict()
+}
+
+// TestKillAll kills all nodes at once and restarts them.
+func TestKillAll(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	for range rounds(1) {
+		l.await(50 + rng.IntN(300))
+		from := l.mark()
+		for _, n := range c.nodes {
+			n.kill()
+		}
+		killed := time.Now()
+		c.start(c.nodes...)
+		up := time.Since(killed)
+		l.await(20)
+		t.Logf("all killed: serving after %v, no write for %v", up.Round(time.Millisecond), l.longestGap(from).Round(time.Millisecond))
+	}
+	l.verdict()
+}
+
+// TestPauseLeader makes the leader stand still, for longer than its lease, about
+// as long as an election, and longer than that. It wakes up with an old lease in
+// its hands and reads under way.
+func TestPauseLeader(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	for range rounds(1) {
+		for _, d := range []time.Duration{time.Second, 2 * time.Second, 5 * time.Second} {
+			l.await(20 + rng.IntN(200))
+			leader := c.leader()
+			from, began := l.mark(), clock()
+			leader.pause()
+			lasting(d)
+			leader.resume()
+			l.await(100)
+			t.Logf("node %d paused at %s for %v: no write for %v", leader.number, began, d, l.longestGap(from).Round(time.Millisecond))
+		}
+	}
+	l.verdict()
+}

@@ -1,0 +1,65 @@
+package chaos
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// Writes have to go on within this time after a planned change, on a LAN.
+const handOver = 200 * time.Millisecond
+
+// TestTransferLeader hands the lead over under load, asking any node for it.
+func TestTransferLeader(t *testing.T) {
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	var gaps []time.Duration
+	for range rounds(5) {
+		l.await(20 + rng.IntN(100))
+		others := c.others(c.leader())
+		to := others[rng.IntN(len(others))]
+		from, began := l.mark(), clock()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err := c.nodes[rng.IntN(len(c.nodes))].admin().TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: to.url}, grpc.WaitForReady(true))
+		cancel()
+		if err != nil {
+			t.Fatalf("transfer to node %d: %v", to.number, err)
+		}
+		l.await(50)
+		gap := l.longestGap(from)
+		gaps = append(gaps, gap)
+		t.Logf("transfer to node %d at %s: no write for %v", to.number, began, gap.Round(time.Millisecond))
+	}
+	l.verdict()
+	if m := median(gaps); m > handOver {
+		t.Errorf("no write for %v around a transfer, in the median", m)
+	}
+}
+
+// TestStopLeader stops the leader as an operator does: it hands over first.
+func TestStopLeader(t *testing.T) {
+	rng := newRand(t)
+	c := newCluster(t, 3)
+	l := startLoad(c, rng)
+	var gaps []time.Duration
+	for range rounds(3) {
+		l.await(20 + rng.IntN(100))
+		leader := c.leader()
+		from, began := l.mark(), clock()
+		leader.stop()
+		l.await(50)
+		gap := l.longestGap(from)
+		gaps = append(gaps, gap)
+		t.Logf("node %d stopped at %s: no write for %v", leader.number, began, gap.Round(time.Millisecond))
+		c.start(leader)
+	}
+	l.verdict()
+	if m := median(gaps); m > handOver {
+		t.Errorf("no write for %v around the leader's stop, in the median", m)
+	}
+}

@@ -1,0 +1,284 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// TestPartitionLeader cuts the leader off from the followers while clients still
+// reach all of them: from their Raft ports only, from everything, and in one
+// direction.
+func TestPartitionLeader(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newNetworkedCluster(t, 3)
+	l := startLoad(c, rng)
+	for range rounds(1) {
+		for _, cut := range []struct {
+			name  string
+			rules func(*node) []string
+		}{
+			{"Raft ports", raftRules},
+			{"all traffic", allRules},
+		} {
+			l.await(20 + rng.IntN(200))
+			leader := c.leader()
+			t.Logf("%s of node %d cut at %s", cut.name, leader.number, clock())
+			from := l.mark()
+			w := watch(c, leader)
+			began := time.Now()
+			leader.cut(cut.rules(leader))
+			done := time.Now()
+			l.await(20) // on the other side
+			lasting(time.Second)
+			w.end()
+			t.Logf("no write for %v", l.longestGap(from).Round(time.Millisecond))
+			leader.heal()
+			leader.rejoin()
+			w.judge(began, done)
+		}
+	}
+	l.verdict()
+}
+
+// TestPartitionOneWay lets the leader be heard by the followers but hear nothing,
+// and the other way round.
+func TestPartitionOneWay(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newNetworkedCluster(t, 3)
+	l := startLoad(c, rng)
+	for range rounds(1) {
+		for _, way := range []struct {
+			name string
+			deaf bool
+		}{{"deaf", true}, {"dumb", false}} {
+			l.await(20 + rng.IntN(200))
+			leader := c.leader()
+			from, began := l.mark(), clock()
+			leader.cut(oneWayRules(leader, way.deaf))
+			l.await(20)
+			t.Logf("node %d %s at %s: no write for %v", leader.number, way.name, began, l.longestGap(from).Round(time.Millisecond))
+			leader.heal()
+			leader.rejoin()
+		}
+	}
+	l.verdict()
+}
+
+// The rules of a cut are arguments of iptables in the network of the node.
+
+func allRules(n *node) (rules []string) {
+	for _, o := range n.c.others(n) {
+		rules = append(rules, "INPUT -s "+o.ip, "OUTPUT -d "+o.ip)
+	}
+	return rules
+}
+
+func oneWayRules(n *node, deaf bool) (rules []string) {
+	for _, o := range n.c.others(n) {
+		if deaf {
+			rules = append(rules, "INPUT -s "+o.ip)
+		} else {
+			rules = append(rules, "OUTPUT -d "+o.ip)
+		}
+	}
+	return rules
+}
+
+// raftRules are about connections to Raft ports, which either end may have made.
+func raftRules(n *node) (rules []string) {
+	for _, o := range n.c.others(n) {
+		rules = append(rules,
+			fmt.Sprintf("INPUT -s %s -p tcp --dport %s", o.ip, n.raftPort()),
+			fmt.Sprintf("INPUT -s %s -p tcp --sport %s", o.ip, o.raftPort()),
+			fmt.Sprintf("OUTPUT -d %s -p tcp --dport %s", o.ip, o.raftPort()),
+			fmt.Sprintf("OUTPUT -d %s -p tcp --sport %s", o.ip, n.raftPort()))
+	}
+	return rules
+}
+
+func (n *node) raftPort() string {
+	u, err := url.Parse(n.url)
+	n.must(err)
+	_, port, err := net.SplitHostPort(u.Host)
+	n.must(err)
+	return port
+}
+
+func (n *node) cut(rules []string) {
+	n.c.t.Helper()
+	for _, r := range rules {
+		n.must(n.place.run("iptables -w -A " + r + " -j DROP"))
+	}
+}
+
+func (n *node) heal() {
+	n.c.t.Helper()
+	n.must(n.place.run("iptables -w -F"))
+}
+
+// rejoin waits until a node that is no longer cut off gets what is written from
+// now on: the next fault would otherwise meet two nodes at once. What TCP makes of
+// its connections decides how long that takes.
+func (n *node) rejoin() {
+	n.c.t.Helper()
+	healed := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	resp, err := n.c.others(n)[0].kv().Put(ctx, &serverpb.PutRequest{Key: []byte("rejoin"), Value: []byte(clock())}, grpc.WaitForReady(true))
+	n.must(err)
+	_, err = n.kv().Get(ctx, &serverpb.GetRequest{Key: []byte("rejoin"), MinIndex: resp.GetIndex()}, grpc.WaitForReady(true))
+	n.must(err)
+	n.c.t.Logf("node %d follows again %v after the cut was healed", n.number, time.Since(healed).Round(time.Millisecond))
+}
+
+// watched is how a request that was sent to the node ended.
+type watched struct {
+	call, end time.Time
+	err       error
+}
+
+// watcher asks one node only, in short order.
+type watcher struct {
+	t      *testing.T
+	node   *node
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+
+	mu                        sync.Mutex
+	newest, sequential, write []watched
+}
+
+const (
+	watchPace     = 5 * time.Millisecond
+	watchDeadline = time.Second
+	// late is how much later than its deadline an answer may be seen on a machine
+	// that has other things to do.
+	late = 500 * time.Millisecond
+)
+
+func watch(c *cluster, n *node) *watcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watcher{t: c.t, node: n, cancel: cancel}
+	c.t.Cleanup(w.end)
+	key := []byte("watched")
+	newest := func(ctx context.Context) error {
+		_, err := n.kv().Get(ctx, &serverpb.GetRequest{Key: key, ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		return err
+	}
+	reached := uint64(0)
+	sequential := func(ctx context.Context) error {
+		resp, err := n.kv().Get(ctx, &serverpb.GetRequest{Key: key})
+		if err == nil && resp.GetIndex() < reached {
+			return fmt.Errorf("it went back from index %d to %d", reached, resp.GetIndex())
+		}
+		reached = max(reached, resp.GetIndex())
+		return err
+	}
+	// Two that read the newest, since one is held up by a read that waits.
+	w.repeat(ctx, &w.newest, newest)
+	w.repeat(ctx, &w.newest, newest)
+	w.repeat(ctx, &w.sequential, sequential)
+	w.repeat(ctx, &w.write, func(ctx context.Context) error {
+		_, err := n.kv().Put(ctx, &serverpb.PutRequest{Key: key, Value: []byte("v")})
+		return err
+	})
+	return w
+}
+
+func (w *watcher) repeat(ctx context.Context, to *[]watched, request func(context.Context) error) {
+	w.all.Go(func() {
+		tick := time.NewTicker(watchPace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			op, cancel := context.WithTimeout(context.Background(), watchDeadline)
+			call := time.Now()
+			err := request(op)
+			end := time.Now()
+			cancel()
+			w.mu.Lock()
+			*to = append(*to, watched{call, end, err})
+			w.mu.Unlock()
+		}
+	})
+}
+
+func (w *watcher) end() {
+	w.cancel()
+	w.all.Wait()
+}
+
+// judge looks at what the node did between the time that the cut was complete and
+// its healing: the watch has ended by then.
+func (w *watcher) judge(began, done time.Time) {
+	w.t.Helper()
+	last, reads, refused := began, 0, 0
+	for _, r := range w.newest {
+		if r.err == nil && r.call.After(began) {
+			last = r.call
+			reads++
+		} else if r.err != nil {
+			refused++
+			w.mustBeUnavailable("linearizable read", r)
+		}
+	}
+	w.t.Logf("linearizable reads on it: %d went on for %v after the cut, which took %v to make; %d refused",
+		reads, last.Sub(done).Round(time.Millisecond), done.Sub(began).Round(time.Millisecond), refused)
+	if last.After(done.Add(lease)) {
+		w.t.Errorf("a linearizable read was answered that began %v after the cut, with a lease of %v", last.Sub(done), lease)
+	}
+	if refused == 0 {
+		w.t.Error("no linearizable read was refused")
+	}
+	reads = 0
+	for _, r := range w.sequential {
+		if r.err != nil {
+			w.t.Errorf("a sequential read %v after the cut: %v", r.call.Sub(done), r.err)
+		} else if r.call.After(done) {
+			reads++
+		}
+	}
+	failed := 0
+	for _, r := range w.write {
+		switch {
+		case r.err != nil:
+			failed++
+			w.mustBeUnavailable("write", r)
+		case r.call.After(done):
+			w.t.Errorf("a write was acknowledged that began %v after the cut", r.call.Sub(done))
+		}
+	}
+	w.t.Logf("sequential reads on it after the cut: %d; writes that failed: %d", reads, failed)
+	if reads == 0 || failed == 0 {
+		w.t.Error("there must be some of both")
+	}
+}
+
+// mustBeUnavailable checks that a request was refused as it has to be on the minority's
+// side.
+func (w *watcher) mustBeUnavailable(what string, r watched) {
+	w.t.Helper()
+	if code := status.Code(r.err); code != codes.Unavailable && code != codes.DeadlineExceeded {
+		w.t.Errorf("%s: %v", what, r.err)
+	}
+	if took := r.end.Sub(r.call); took > watchDeadline+late {
+		w.t.Errorf("%s: refused only after %v, with a deadline of %v", what, took, watchDeadline)
+	}
+}

@@ -1,0 +1,145 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// place is an operating system thread of its own in which processes are started
+// and connections made: possibly in a network namespace of its own. Its processes
+// die with it, however the test ends.
+type place struct {
+	calls chan func()
+	tid   int
+}
+
+// newPlace makes a place, in a new network where that is asked for.
+func newPlace(ownNetwork bool) (*place, error) {
+	p := &place{calls: make(chan func())}
+	made := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread, and with it the namespace, ends with the
+		// goroutine. The signal of a parent's death is that of a thread's.
+		runtime.LockOSThread()
+		p.tid = unix.Gettid()
+		if ownNetwork {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				made <- fmt.Errorf("unshare a network namespace: %w", err)
+				return
+			}
+		}
+		made <- nil
+		for f := range p.calls {
+			f()
+		}
+	}()
+	return p, <-made
+}
+
+// do runs f in the place. One at a time.
+func (p *place) do(f func()) {
+	done := make(chan struct{})
+	p.calls <- func() { defer close(done); f() }
+	<-done
+}
+
+func (p *place) close() { close(p.calls) }
+
+// run runs a command to its end.
+func (p *place) run(line string) error {
+	var err error
+	p.do(func() {
+		args := strings.Fields(line)
+		var out []byte
+		if out, err = exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			err = fmt.Errorf("%s: %w: %s", line, err, strings.TrimSpace(string(out)))
+		}
+	})
+	return err
+}
+
+// runAll runs commands, a line each, up to the first that fails.
+func (p *place) runAll(lines ...string) error {
+	for _, line := range lines {
+		if err := p.run(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// namespace is the path of the place's network.
+func (p *place) namespace() string { return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), p.tid) }
+
+// dial connects from within the place. A socket stays in the network that it was
+// made in.
+func (p *place) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	p.do(func() {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, addr)
+	})
+	return conn, err
+}
+
+// freeAddr returns an address of the place that nobody listens on at the moment.
+func (p *place) freeAddr(ip string) (addr string, err error) {
+	p.do(func() {
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort(ip, "0")); err != nil {
+			return
+		}
+		addr = l.Addr().String()
+		err = l.Close()
+	})
+	return addr, err
+}
+
+// networks makes a network of its own for each of n nodes and one for their
+// clients, with a bridge between them. They vanish with their places.
+func networks(n int) (clients *place, nodes []*place, err error) {
+	defer func() {
+		if err != nil && clients != nil {
+			clients.close()
+			for _, p := range nodes {
+				p.close()
+			}
+		}
+	}()
+	if clients, err = newPlace(true); err != nil {
+		return nil, nil, err
+	}
+	if err := clients.runAll("ip link set lo up", "ip link add bridge type bridge",
+		"ip addr add 10.0.0.254/24 dev bridge", "ip link set bridge up"); err != nil {
+		return clients, nil, err
+	}
+	for i := range n {
+		p, err := newPlace(true)
+		if err != nil {
+			return clients, nodes, err
+		}
+		nodes = append(nodes, p)
+		if err := clients.runAll(
+			fmt.Sprintf("ip link add node%d type veth peer name eth0 netns %s", i, p.namespace()),
+			fmt.Sprintf("ip link set node%d master bridge up", i)); err != nil {
+			return clients, nodes, err
+		}
+		if err := p.runAll("ip link set lo up", "ip addr add "+nodeIP(i)+"/24 dev eth0", "ip link set eth0 up",
+			"iptables -w -L -n"); err != nil {
+			return clients, nodes, err
+		}
+	}
+	return clients, nodes, nil
+}
+
+// nodeIP is a node's address in the network of networks.
+func nodeIP(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }

@@ -1,0 +1,122 @@
+package chaos
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// checkLimit bounds the search for an order.
+const checkLimit = 2 * time.Minute
+
+// verdict ends the load and judges what its clients were told. All nodes must be
+// up.
+func (l *load) verdict() {
+	l.t.Helper()
+	l.end()
+	l.readKeys()
+	lost := l.lost()
+	result, info := l.history.check(checkLimit)
+	l.t.Logf("%d acknowledged writes, of %d single ones %d lost; longest gap between two %v; %d operations on %d keys: %s; errors %v",
+		l.acks.Load(), len(l.ledger), lost, l.longestGap(0).Round(time.Millisecond), len(l.history.ops), len(l.keys.used()), result, l.errs)
+	if lost > 0 {
+		l.t.Errorf("%d acknowledged writes are lost", lost)
+	}
+	if result != porcupine.Ok {
+		l.t.Errorf("linearizability: %s", result)
+	}
+	if result == porcupine.Illegal {
+		path := filepath.Join(l.t.ArtifactDir(), "history.html")
+		if err := porcupine.VisualizePath(register(), info, path); err != nil {
+			l.t.Error(err)
+		}
+		l.t.Logf("the history: %s", path)
+	}
+	l.c.checkReplicas()
+	for _, n := range l.c.nodes {
+		l.checkChanges(n)
+	}
+	for _, n := range l.c.nodes {
+		paths, err := n.readsByPath()
+		if err != nil {
+			l.t.Errorf("node %d: %v", n.number, err)
+		}
+		l.t.Logf("node %d answered linearizable reads: %v", n.number, paths)
+	}
+}
+
+// readKeys adds a last read of each key to the history, so that nothing written
+// stays unseen.
+func (l *load) readKeys() {
+	l.t.Helper()
+	for i, k := range l.keys.used() {
+		node := l.c.nodes[i%len(l.c.nodes)].kv()
+		eventually(l.t, "key "+k.name+" is read", func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			call := l.history.now()
+			v, err := read(ctx, node, k.name, k.counts)
+			if err != nil {
+				return false
+			}
+			l.history.add(i, input{kind: opGet, key: k.name}, call, output{value: v}, l.history.now())
+			return true
+		})
+	}
+}
+
+// lost reads all acknowledged writes of single keys back, from node after node,
+// and counts those that are not there.
+func (l *load) lost() int {
+	l.t.Helper()
+	lost := 0
+	all := slices.Collect(maps.Keys(l.ledger))
+	for i, chunk := range slices.Collect(slices.Chunk(all, 200)) {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		req := &serverpb.MultiGetRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
+		for _, k := range chunk {
+			req.Keys = append(req.Keys, []byte(k))
+		}
+		resp, err := l.c.nodes[i%len(l.c.nodes)].kv().MultiGet(ctx, req, grpc.WaitForReady(true))
+		cancel()
+		if err != nil {
+			l.t.Fatalf("reading back: %v", err)
+		}
+		got := make(map[string]string)
+		for _, p := range resp.GetKeyValues() {
+			got[string(p.GetKey())] = string(p.GetValue())
+		}
+		for _, k := range chunk {
+			if w := l.ledger[k]; got[k] != w.value {
+				l.t.Logf("lost: %s = %s of index %d, found %q", k, w.value, w.index, got[k])
+				lost++
+			}
+		}
+	}
+	return lost
+}
+
+// longestGap returns the longest time without an acknowledged write of any client
+// from a moment of the history on.
+func (l *load) longestGap(from time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := slices.Sorted(slices.Values(l.ackedAt))
+	var longest time.Duration
+	for i := 1; i < len(at); i++ {
+		if at[i] >= from {
+			longest = max(longest, at[i]-at[i-1])
+		}
+	}
+	return longest
+}
+
+// mark is the present moment, for longestGap.
+func (l *load) mark() time.Duration { return time.Duration(l.history.now()) }
