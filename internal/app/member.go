@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
@@ -32,6 +33,9 @@ const (
 // openMember finds out which member of which cluster this node is, which may take
 // until others are up, and opens its replicas.
 func (n *node) openMember(ctx context.Context) error {
+	if err := n.checkURLs(); err != nil {
+		return err
+	}
 	var err error
 	if n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions()); err != nil {
 		return err
@@ -41,6 +45,9 @@ func (n *node) openMember(ctx context.Context) error {
 		if err := n.continueInRaft(); err != nil {
 			return err
 		}
+	}
+	if err := n.guardLog(); err != nil {
+		return err
 	}
 	raft := &n.cfg.Raft
 	n.host, err = replica.OpenHost(replica.HostOptions{
@@ -54,6 +61,7 @@ func (n *node) openMember(ctx context.Context) error {
 			Lease:     raft.LeaseDuration,
 		},
 		ConfirmReads: !n.cfg.Nexus.LeaseBasedReads,
+		Guard:        n.logGuard,
 		Log:          n.log,
 	})
 	if err != nil {
@@ -81,6 +89,34 @@ func (n *node) openMember(ctx context.Context) error {
 		return err
 	}
 	return n.dir.Claim()
+}
+
+// checkURLs refuses what could be entered as a member and not be used then.
+func (n *node) checkURLs() error {
+	for _, url := range append([]string{n.nodeURL()}, n.cfg.Nexus.ClusterURLs...) {
+		address, err := bootstrap.ParseURL(url)
+		if err != nil {
+			continue // empty, or Enter says what is wrong
+		}
+		if err := replica.CheckAddress(address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// guardLog watches the disk of the Raft log, where that is another one.
+func (n *node) guardLog() error {
+	dir := n.cfg.Nexus.LogDir
+	if err := datadir.MkdirAll(dir); err != nil {
+		return fmt.Errorf("nexus-log-dir: %w; choose a folder that this user may write to", err)
+	}
+	if n.guard.Covers(dir) {
+		return nil
+	}
+	var err error
+	n.logGuard, err = n.newGuard(dir)
+	return err
 }
 
 func (n *node) openRafts() ([]cluster.Log, error) {

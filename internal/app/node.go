@@ -69,6 +69,7 @@ type node struct {
 	// What follows is there in a cluster only.
 	identity *bootstrap.Identity
 	host     *replica.Host
+	logGuard *diskspace.Guard // nil where the log is on the disk of the states
 	pool     *peer.Pool
 	router   *master.Router
 	cluster  *cluster.Cluster
@@ -189,6 +190,9 @@ func (n *node) serve(ctx, below context.Context) error {
 	}
 	if n.cluster != nil {
 		g.Go(func() error { n.cluster.Run(gctx); return nil })
+	}
+	if n.logGuard != nil {
+		g.Go(func() error { n.logGuard.Run(gctx); return nil })
 	}
 	g.Go(func() error {
 		for _, v := range n.vBuckets {

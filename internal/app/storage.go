@@ -80,10 +80,7 @@ func (n *node) openFolder() error {
 		return err
 	}
 	n.onClose(n.dir.Close)
-	n.guard, err = diskspace.New(cfg.DBFolder, func(total uint64) uint64 {
-		return uint64(cfg.ReserveOf(config.Size(total)))
-	})
-	if err != nil {
+	if n.guard, err = n.newGuard(cfg.DBFolder); err != nil {
 		return err
 	}
 	if usage := n.guard.Usage(); usage.Reserve >= usage.Total {
@@ -92,6 +89,12 @@ func (n *node) openFolder() error {
 	}
 	n.guard.AtLeast(n.engines.leastFree())
 	return nil
+}
+
+func (n *node) newGuard(dir string) (*diskspace.Guard, error) {
+	return diskspace.New(dir, func(total uint64) uint64 {
+		return uint64(n.cfg.Storage.ReserveOf(config.Size(total)))
+	})
 }
 
 // stateOptions are those of a vBucket's replica, whatever keeps its log.

@@ -13,6 +13,8 @@ import (
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
+
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // HostOptions are what a Host is made of.
@@ -29,6 +31,9 @@ type HostOptions struct {
 	// ConfirmReads asks a majority for every linearizable read, instead of
 	// answering under the lease.
 	ConfirmReads bool
+	// Guard watches the file system of Dir, where it is not that of the states;
+	// nil does not.
+	Guard *diskspace.Guard
 	// TLS secures what hosts say to each other; nil leaves it in the clear.
 	TLS *HostTLS
 	Log *slog.Logger
@@ -175,6 +180,14 @@ func (h *Host) LeaderUpdated(info raftio.LeaderInfo) {
 	if r, ok := h.rafts.Load(info.ShardID); ok {
 		r.(*Raft).leaderUpdated(info)
 	}
+}
+
+// CheckAddress returns an error for a host:port that Raft cannot use.
+func CheckAddress(address string) error {
+	if config.IsValidAddress(address) {
+		return nil
+	}
+	return fmt.Errorf("the Raft address %s is not one that the log's library takes: write an IPv4 address or a host name of letters, digits, hyphens and dots", address)
 }
 
 // HasLog tells whether dir holds a Raft log.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // fail takes the replica out of the log after a storage error: nothing can be
@@ -25,7 +26,7 @@ func (r *Raft) fail(err error) {
 	r.later(func() {
 		r.stop()
 		if full {
-			r.whenThereIsSpace(r.rejoin)
+			r.whenThereIsSpace(r.rejoin, r.host.opts.Guard)
 		}
 	})
 }
@@ -76,11 +77,15 @@ const (
 // long before.
 func (r *Raft) spaceLoop(ctx context.Context) {
 	every(ctx, spaceInterval, func() bool {
-		disk := r.opts.Guard.Usage()
-		if disk.Total == 0 || disk.Free >= disk.Reserve/lastSpace || r.Owner().Self || r.State() != Serving {
+		if r.Owner().Self || r.State() != Serving {
 			return false
 		}
-		r.fail(fmt.Errorf("%w: %d MiB are left on the file system of db-folder", storage.ErrNoSpace, disk.Free>>20))
+		for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.opts.Guard} {
+			if disk := guard.Usage(); disk.Free < disk.Reserve/lastSpace {
+				r.fail(fmt.Errorf("%w: %d MiB are left on the file system of %s", storage.ErrNoSpace, disk.Free>>20, guard.Path()))
+				break
+			}
+		}
 		return false
 	})
 }

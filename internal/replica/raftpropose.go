@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/lease"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // Propose implements Replica. It is served by the log's owner only; elsewhere
@@ -63,8 +64,10 @@ func (r *Raft) admit(c *command.Command) error {
 	case m.Paused():
 		return errPaused
 	}
-	if err := r.opts.Guard.Admit(c.Size(), frees(c)); err != nil {
-		return kv.Errorf(kv.Exhausted, "%w", err)
+	for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.opts.Guard} {
+		if err := guard.Admit(c.Size(), frees(c)); err != nil {
+			return kv.Errorf(kv.Exhausted, "%w", err)
+		}
 	}
 	return nil
 }

@@ -136,4 +136,3 @@ func (r *Raft) transfer(ctx context.Context, to uint64) error {
 		}
 	}
 }
-

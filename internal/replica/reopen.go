@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 const (
@@ -22,9 +24,9 @@ const (
 
 var errStillRead = errors.New("reads that have been under way for long keep storage open; end them, or restart the node")
 
-// whenThereIsSpace calls reopen once the disk has room again, until it succeeds or
-// the replica closes.
-func (c *core) whenThereIsSpace(reopen func() error) {
+// whenThereIsSpace calls reopen once the disk, and those of other guards, have room
+// again, until it succeeds or the replica closes.
+func (c *core) whenThereIsSpace(reopen func() error, also ...*diskspace.Guard) {
 	t := time.NewTicker(reopenInterval)
 	defer t.Stop()
 	last := ""
@@ -34,7 +36,7 @@ func (c *core) whenThereIsSpace(reopen func() error) {
 			return
 		case <-t.C:
 		}
-		if c.opts.Guard.Low() {
+		if c.opts.Guard.Low() || slices.ContainsFunc(also, (*diskspace.Guard).Low) {
 			continue
 		}
 		err := reopen()

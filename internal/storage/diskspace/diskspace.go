@@ -172,6 +172,14 @@ func (g *Guard) Covers(path string) bool {
 	return unix.Stat(g.path, &own) == nil && unix.Stat(path, &other) == nil && own.Dev == other.Dev
 }
 
+// Path is the folder whose file system is watched; empty for a nil Guard.
+func (g *Guard) Path() string {
+	if g == nil {
+		return ""
+	}
+	return g.path
+}
+
 // Low tells whether writes are refused at present.
 func (g *Guard) Low() bool {
 	return g != nil && g.budget.Load() <= 0
