@@ -194,12 +194,21 @@ func (r *Raft) keep(ctx context.Context) {
 // leaveTimeout bounds how long a replica that stops tries to hand over.
 const leaveTimeout = 2 * time.Second
 
-// leave hands the log over, where it is this replica's, and stops.
+// leave hands the log over, where it is this replica's, and stops. It stays a
+// little as a follower: the next leader may first have to mend its connection to
+// another member, and until then the two of them may be all there is of a majority.
 func (r *Raft) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	limited, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	if err := r.TransferLeader(ctx, 0); err != nil && !errors.Is(err, errNotLeader) && !errors.Is(err, errNobodyElse) {
-		r.opts.Log.Warn("stopping without a successor", "error", err)
+	err := r.TransferLeader(limited, 0)
+	switch {
+	case err == nil:
+		select {
+		case <-time.After(r.transferTimeout() * 3 / 2):
+		case <-r.closing:
+		}
+	case !errors.Is(err, errNotLeader) && !errors.Is(err, errNobodyElse):
+		r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
 	}
 	r.stop()
 }
