@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -31,11 +33,11 @@ func (c *Cluster) AddNode(ctx context.Context, r *serverpb.AddNodeRequest) (*ser
 // finds out whether it was done before, so that an attempt that was cut short is
 // simply made again.
 func (c *Cluster) add(ctx context.Context, address string) error {
-	id, member, err := c.place(ctx, address)
+	id, member, err := c.enlist(ctx, address)
 	if err != nil {
 		return err
 	}
-	for _, l := range c.logs {
+	for _, l := range c.logs[1:] {
 		if err := c.follow(ctx, l, id, address); err != nil {
 			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
@@ -52,6 +54,28 @@ func (c *Cluster) add(ctx context.Context, address string) error {
 	}
 	c.log.Info("added a member", "member", id, "address", address)
 	return nil
+}
+
+// enlist settles the replica id of the node at an address and makes it follow the
+// first vBucket under that. Where two members enlist nodes at the same moment they
+// may choose one id: the log lets one node have it, and the other takes the next.
+func (c *Cluster) enlist(ctx context.Context, address string) (uint64, *bootstrap.Hello, error) {
+	for {
+		id, member, err := c.place(ctx, address)
+		if err != nil {
+			return 0, nil, err
+		}
+		err = c.follow(ctx, c.first(), id, address)
+		switch {
+		case err == nil:
+			return id, member, nil
+		case !errors.Is(err, errTaken) || member == nil:
+			return 0, nil, fmt.Errorf("vBucket %s: %w", c.first().VBucket, err)
+		}
+		if c.first().Members()[id].UUID == member.UUID {
+			c.forget(ctx, c.first(), id)
+		}
+	}
 }
 
 // place finds the replica id that the node at an address has or shall have. The
@@ -97,10 +121,8 @@ func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, addres
 		id = max(id, m.NextID())
 	}
 	for known, member := range c.first().Members() {
-		if member.UUID == uuid {
-			if _, removed := removed(first, known); !removed {
-				return known, nil
-			}
+		if member.UUID == uuid && !slices.Contains(first.Removed, known) {
+			return known, nil
 		}
 		id = max(id, known+1)
 	}
@@ -108,17 +130,11 @@ func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, addres
 	return id, err
 }
 
-// removed tells whether an id was put out of a log.
-func removed(m *replica.Membership, id uint64) (uint64, bool) {
-	for _, r := range m.Removed {
-		if r == id {
-			return id, true
-		}
-	}
-	return 0, false
-}
+// errTaken means that a replica id is that of a node at another address.
+var errTaken = errors.New("the replica id is taken")
 
-// follow makes a replica a member of a vBucket, without a vote.
+// follow makes a replica a member of a vBucket, without a vote. Errors wrap
+// errTaken where it cannot be.
 func (c *Cluster) follow(ctx context.Context, l Log, id uint64, address string) error {
 	return c.retry(ctx, func() error {
 		m, err := l.Membership(ctx)
@@ -130,6 +146,15 @@ func (c *Cluster) follow(ctx context.Context, l Log, id uint64, address string) 
 				return kv.Errorf(kv.Precondition, "replica %d is at %s already; remove the node first", p.ID, address)
 			}
 			return nil
+		}
+		for _, p := range m.Peers {
+			if p.ID == id {
+				return kv.Errorf(kv.Precondition, "%w: replica %d is at %s, not %s", errTaken, id, p.Address, address)
+			}
+		}
+		if slices.Contains(m.Removed, id) {
+			return kv.Errorf(kv.Precondition, "replica %d was put out of it and can never come back: remove the node (dkvctl -removeNode %s), "+
+				"then start it on an empty data folder with --nexus-join and add it again", id, bootstrap.FormatURL(address))
 		}
 		return l.Add(ctx, id, address, m.Version)
 	})
@@ -151,12 +176,10 @@ func (c *Cluster) invite(ctx context.Context, address string, id uint64, uuid st
 	return nil
 }
 
-// promote gives a replica a vote once it has caught up.
+// promote gives a replica a vote once it has caught up. One that has its vote
+// already, and may be down, is not waited for.
 func (c *Cluster) promote(ctx context.Context, l Log, id uint64, address string) error {
-	goal := l.Status().Applied
-	if err := c.caughtUp(ctx, l, id, goal); err != nil {
-		return err
-	}
+	caughtUp := false
 	return c.retry(ctx, func() error {
 		m, err := l.Membership(ctx)
 		if err != nil {
@@ -164,6 +187,12 @@ func (c *Cluster) promote(ctx context.Context, l Log, id uint64, address string)
 		}
 		if p, is := m.At(address); is && p.Voting {
 			return nil
+		}
+		if !caughtUp {
+			if err := c.caughtUp(ctx, l, id, l.Status().Applied); err != nil {
+				return err
+			}
+			caughtUp = true
 		}
 		return l.Promote(ctx, id, address, m.Version)
 	})

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,7 +139,9 @@ func (c *Cluster) lastKnown() replica.Membership {
 		return c.known
 	}
 	m := replica.Membership{}
-	for id, member := range c.first().Members() {
+	records := c.first().Members()
+	for _, id := range slices.Sorted(maps.Keys(records)) {
+		member := records[id]
 		m.Peers = append(m.Peers, replica.Peer{ID: id, Member: member, Address: member.RaftAddress, Voting: true})
 	}
 	return m

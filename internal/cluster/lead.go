@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 )
 
 // TransferLeader implements DKVCluster.
@@ -52,15 +53,15 @@ const hopMark = "dkv-forwarded"
 
 // handOver makes another member lead a vBucket, by asking the one that does.
 func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
-	owner := l.Owner()
+	owner, err := c.awaitOwner(ctx, l)
 	switch {
-	case owner.ID == 0:
-		return kv.Errorf(kv.Unavailable, "nobody leads at present; retry")
+	case err != nil:
+		return err
 	case to != 0 && owner.ID == to:
 		return nil
 	case owner.ID == c.self.Replica:
 		return l.TransferLeader(ctx, to)
-	case owner.Address == "" || len(metadata.ValueFromIncomingContext(ctx, hopMark)) > 0:
+	case len(metadata.ValueFromIncomingContext(ctx, hopMark)) > 0:
 		return kv.Errorf(kv.Unavailable, "the leader is changing; retry")
 	}
 	req := &serverpb.TransferLeaderRequest{VBucket: l.VBucket}
@@ -77,6 +78,28 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, hopMark, "1")
 	return c.ask(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+}
+
+// ownerWait bounds how long a request waits until it is known who leads: an
+// election, and the time that a new leader takes to say where it serves.
+const ownerWait = 5 * time.Second
+
+// awaitOwner returns who leads a vBucket, once it is known how to ask that node.
+func (c *Cluster) awaitOwner(ctx context.Context, l Log) (replica.Owner, error) {
+	ctx, cancel := context.WithTimeout(ctx, ownerWait)
+	defer cancel()
+	for {
+		owner := l.Owner()
+		switch {
+		case owner.ID == c.self.Replica || owner.ID != 0 && owner.Address != "":
+			return owner, nil
+		case sleep(ctx, retryPause):
+		case owner.ID == 0:
+			return owner, kv.Errorf(kv.Unavailable, "nobody leads at present; retry")
+		default:
+			return owner, kv.Errorf(kv.Unavailable, "member %d leads and has not said yet where it serves; retry", owner.ID)
+		}
+	}
 }
 
 // leadWait bounds how long Lead waits until this node owns the log.

@@ -18,7 +18,12 @@ func (c *Cluster) RemoveNode(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	if err := c.exclusively(ctx, func() error { return c.remove(ctx, address, r.GetForce()) }); err != nil {
+	if address == c.self.Address() {
+		err = c.removeSelf(ctx, r)
+	} else {
+		err = c.exclusively(ctx, func() error { return c.remove(ctx, address, r.GetForce()) })
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &serverpb.Status{}, nil
@@ -47,6 +52,26 @@ func (c *Cluster) remove(ctx context.Context, address string, force bool) error 
 	return nil
 }
 
+// removeSelf has another member put this node out: what becomes of its own removal
+// a node may never hear, since nobody tells it any more.
+func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest) error {
+	members, err := c.membership(ctx)
+	if err != nil {
+		return err
+	}
+	if self, is := members.At(c.self.Address()); is && self.Voting && members.Voters() == 1 {
+		return errOnlyVoter
+	}
+	for _, p := range members.Peers {
+		if p.ID != c.self.Replica && p.Voting && c.reaches(ctx, p.ID) {
+			return c.ask(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
+		}
+	}
+	return kv.Errorf(kv.Unavailable, "no other member answers that could remove this one: bring one up first")
+}
+
+var errOnlyVoter = kv.Errorf(kv.Precondition, "this is the only member with a vote; without it the cluster is gone. Stop the node instead")
+
 // mayLose refuses a removal that would leave no majority.
 func (c *Cluster) mayLose(ctx context.Context, m *replica.Membership, gone replica.Peer, force bool) error {
 	if !gone.Voting {
@@ -64,7 +89,7 @@ func (c *Cluster) mayLose(ctx context.Context, m *replica.Membership, gone repli
 	}
 	switch {
 	case rest == 0:
-		return kv.Errorf(kv.Precondition, "this is the only member with a vote; without it the cluster is gone. Stop the node instead")
+		return errOnlyVoter
 	case up > rest/2 || force:
 		return nil
 	}
@@ -88,6 +113,7 @@ func (c *Cluster) removeFrom(ctx context.Context, l Log, gone replica.Peer) erro
 			return err
 		}
 		if _, is := m.At(gone.Address); !is {
+			c.forget(ctx, l, gone.ID) // an attempt that was cut short may not have
 			return nil
 		}
 		if l.Owner().ID == gone.ID && m.Voters() > 1 {
@@ -98,9 +124,17 @@ func (c *Cluster) removeFrom(ctx context.Context, l Log, gone replica.Peer) erro
 		if err := l.Remove(ctx, gone.ID, m.Version); err != nil {
 			return err
 		}
-		if err := l.SetMember(ctx, gone.ID, replica.Member{}); err != nil {
-			c.log.Debug("a removed member's record stays", "member", gone.ID, "error", err)
-		}
+		c.forget(ctx, l, gone.ID)
 		return nil
 	})
+}
+
+// forget takes a replica's record away. One that stays does no harm.
+func (c *Cluster) forget(ctx context.Context, l Log, id uint64) {
+	if _, there := l.Members()[id]; !there {
+		return
+	}
+	if err := l.SetMember(ctx, id, replica.Member{}); err != nil {
+		c.log.Debug("a removed member's record stays", "member", id, "vbucket", l.VBucket, "error", err)
+	}
 }

@@ -2,15 +2,20 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
@@ -46,7 +51,7 @@ func (c *Cluster) watch(ctx context.Context) {
 func (c *Cluster) reach(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
-	members := c.first().Members()
+	members := c.records()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	up := make(map[uint64]bool)
@@ -60,7 +65,7 @@ func (c *Cluster) reach(ctx context.Context) {
 			continue
 		}
 		wg.Go(func() {
-			if p, err := c.pool.Peer(member.Address); err == nil && p.Await(ctx) == nil {
+			if c.answers(ctx, member.Address) {
 				mu.Lock()
 				up[id] = true
 				mu.Unlock()
@@ -72,29 +77,58 @@ func (c *Cluster) reach(ctx context.Context) {
 	c.pool.Retain(addresses...)
 }
 
+// answers tells whether the node at an address says anything. That a connection
+// stands is not enough: a process that was stopped keeps its own.
+func (c *Cluster) answers(ctx context.Context, address string) bool {
+	err := c.ask(ctx, address, healthpb.Health_Check_FullMethodName, &healthpb.HealthCheckRequest{}, new(healthpb.HealthCheckResponse))
+	return err == nil || peer.Answered(err)
+}
+
+// records are how the members are reached that have said so, by replica id. One
+// that was removed may still have its record, which nobody could take away.
+func (c *Cluster) records() map[uint64]replica.Member {
+	c.mu.Lock()
+	gone := c.known.Removed
+	c.mu.Unlock()
+	out := c.first().Members()
+	maps.DeleteFunc(out, func(id uint64, _ replica.Member) bool { return slices.Contains(gone, id) })
+	return out
+}
+
 // askWhetherRemoved asks the members that can be reached whether this replica is
 // still one of theirs: a replica that was removed while it was away hears nothing
 // of it through the log, and would wait for a leader for ever.
 func (c *Cluster) askWhetherRemoved(ctx context.Context) {
-	for id, member := range c.first().Members() {
-		if id == c.self.Replica || member.Address == "" {
+	for id, member := range c.records() {
+		if id == c.self.Replica || member.Address == "" || !c.toldWithout(ctx, member.Address) {
 			continue
 		}
-		attempt, cancel := context.WithTimeout(ctx, watchCall)
-		list := new(serverpb.ListNodesResponse)
-		err := c.ask(attempt, member.Address, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, list)
-		cancel()
-		// A leader is only told of by a majority; a list without one may be old.
-		if err != nil || list.GetLeader() == 0 {
-			continue
+		for _, l := range c.logs {
+			l.PutOut()
 		}
-		if _, is := list.GetNodes()[c.self.Replica]; !is {
-			for _, l := range c.logs {
-				l.PutOut()
-			}
-			return
-		}
+		return
 	}
+}
+
+// toldWithout tells whether the node at an address is a member of this cluster and
+// knows from a majority that this one is none.
+func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, watchCall)
+	defer cancel()
+	// An address that another cluster has taken over says nothing.
+	status := new(serverpb.NodeStatusResponse)
+	err := c.ask(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, status)
+	if err != nil || status.GetClusterId() != fmt.Sprintf("%016x", c.self.Deployment) {
+		return false
+	}
+	list := new(serverpb.ListNodesResponse)
+	err = c.ask(ctx, address, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, list)
+	// A leader is only told of by a majority; a list without one may be old.
+	if err != nil || list.GetLeader() == 0 {
+		return false
+	}
+	_, is := list.GetNodes()[c.self.Replica]
+	return !is
 }
 
 // Peer is another member as this node sees it.
@@ -121,7 +155,7 @@ func (c *Cluster) Peers() []Peer {
 // standing tells what is known of a first member.
 func (c *Cluster) standing(id uint64) bootstrap.Standing {
 	known := c.lastKnown()
-	if _, is := removed(&known, id); is {
+	if slices.Contains(known.Removed, id) {
 		return bootstrap.Removed
 	}
 	if c.first().Members()[id].Address != "" {
@@ -134,7 +168,7 @@ func (c *Cluster) standing(id uint64) bootstrap.Standing {
 func (c *Cluster) silent() []bootstrap.Known {
 	reached := *c.reached.Load()
 	var out []bootstrap.Known
-	for id, member := range c.first().Members() {
+	for id, member := range c.records() {
 		if id != c.self.Replica && member.Address != "" && !reached[id] {
 			out = append(out, bootstrap.Known{Replica: id, URL: bootstrap.FormatURL(member.RaftAddress)})
 		}
@@ -147,11 +181,15 @@ func (c *Cluster) silent() []bootstrap.Known {
 const listTimeout = time.Second
 
 // ListNodes implements DKVCluster. Where no majority answers, it lists what was
-// known last, and no leader.
+// known last, and no leader. Who answers is found out anew: a node that was just
+// added is no news of a second ago.
 func (c *Cluster) ListNodes(ctx context.Context, _ *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	attempt, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	var looking sync.WaitGroup
+	looking.Go(func() { c.reach(attempt) })
 	members, err := c.membership(attempt)
+	looking.Wait()
 	leader := uint64(0)
 	if err != nil {
 		members = c.lastKnown()

@@ -176,7 +176,7 @@ func TestBenchInterrupted(t *testing.T) {
 	f := startFake(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	f.fail = func(string) error {
-		if f.calls("Put") == 50 {
+		if f.calls("Put") >= 50 { // requests come at once: none may see exactly 50
 			interrupt()
 		}
 		return nil

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -19,12 +20,12 @@ type serversKey struct{}
 
 // servers are the nodes that a script has started.
 type servers struct {
-	env     *testscript.Env
 	running map[string]*node
+	ports   *ports
 }
 
-func newServers(env *testscript.Env) *servers {
-	return &servers{env: env, running: make(map[string]*node)}
+func newServers(p *ports) *servers {
+	return &servers{running: make(map[string]*node), ports: p}
 }
 
 func (s *servers) killAll() {
@@ -71,11 +72,16 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: run CODE PROGRAM ARGS...")
 	}
-	cmd := exec.Command(program(ts, args[1]), args[2:]...)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(ts, args[1]), args[2:]...)
 	cmd.Dir, cmd.Env = ts.MkAbs("."), environ(ts)
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
+	if ctx.Err() != nil {
+		ts.Fatalf("%s has not ended after %v:\n%s%s", args[1], startTimeout, out.String(), errOut.String())
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		ts.Fatalf("%s: %v", args[1], err)

@@ -40,12 +40,22 @@ func TestMain(m *testing.M) {
 //	halt NAME SIGNAL CODE     send a signal and wait for that exit code
 //	run CODE PROGRAM ARGS...  run to the end; the exit code must be CODE; writes the files out and err
 //	get URL                   HTTP GET into the file out; fails unless the status is 2xx
+//	form NAME... [ARGS]       start masters that form one cluster, and wait until they serve; ARGS begin with a dash.
+//	                          $NAME_raft is then the master's Raft address, $CLUSTER the list of their urls
+//	master NAME ARGS...       start a master, at $NAME_raft if it has one, with the cluster url $CLUSTER; does not wait
+//	launch NAME ARGS...       start dkvsrv; does not wait
+//	serving NAME...           wait until nodes serve that were started by master or launch
+//	ends NAME CODE            wait until a node ends by itself with that exit code
+//	until PATTERN PROGRAM...  run again and again until it succeeds and what it prints matches
+//	logged NAME PATTERN       wait until the node's log has a match
+//	ports NAME...             set each $NAME to an address whose port is free, in ascending order
 //	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ports := newPorts()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -57,7 +67,7 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"))
-			s := newServers(env)
+			s := newServers(ports)
 			env.Defer(s.killAll)
 			env.Values[serversKey{}] = s
 			return nil
@@ -68,6 +78,15 @@ func TestScripts(t *testing.T) {
 			"run":    cmdRun,
 			"get":    cmdGet,
 			"damage": cmdDamage,
+
+			"form":    cmdForm,
+			"launch":  cmdLaunch,
+			"master":  cmdMaster,
+			"serving": cmdServing,
+			"ends":    cmdEnds,
+			"until":   cmdUntil,
+			"logged":  cmdLogged,
+			"ports":   cmdPorts,
 		},
 	})
 }

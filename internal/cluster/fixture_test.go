@@ -1,0 +1,304 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// long bounds what must happen; it only passes in a test that fails.
+const long = 20 * time.Second
+
+const deployment = 0xd1ce
+
+var terms = bootstrap.Terms{ClusterName: "c1", Database: "db", VBuckets: 2, Version: "v1.2.3"}
+
+// rig is a cluster: fake logs, and real Clusters of its members that reach each
+// other by gRPC.
+type rig struct {
+	t      *testing.T
+	groups []*group
+
+	mu    sync.Mutex
+	nodes map[uint64]*node
+	// starting is called for each node that starts.
+	starting func(*node)
+}
+
+// node is a member of a rig.
+type node struct {
+	serverpb.UnimplementedDKVNodeServer
+	*Cluster
+	rig    *rig
+	id     uint64
+	rafts  []*fakeRaft
+	server *grpc.Server
+
+	mu sync.Mutex
+	// lag is how far the node says that it is behind.
+	lag kv.Index
+	// asked is called for each question about its status.
+	asked func()
+	// cluster is what it calls its cluster.
+	cluster string
+}
+
+// newRig makes a cluster of n members, of which the first leads all vBuckets.
+func newRig(t *testing.T, n, vBuckets int) *rig {
+	t.Helper()
+	r := &rig{t: t, nodes: make(map[uint64]*node), starting: func(*node) {}}
+	for i := range vBuckets {
+		r.groups = append(r.groups, newGroup("b"+strconv.Itoa(i)))
+	}
+	for i, url := range reserve(t, n) {
+		id, address := uint64(i)+1, url[len("http://"):]
+		for _, g := range r.groups {
+			g.peers[id], g.leader = replica.Peer{ID: id, Address: address, Voting: true}, 1
+		}
+		if err := r.start(&bootstrap.Identity{UUID: fmt.Sprintf("disk-%d", id), Deployment: deployment, Replica: id, URL: url}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, g := range r.groups {
+		g.done()
+	}
+	return r
+}
+
+// start runs a member, which says in all vBuckets how it is reached.
+func (r *rig) start(id *bootstrap.Identity) error {
+	n := &node{rig: r, id: id.Replica, asked: func() {}, cluster: fmt.Sprintf("%016x", id.Deployment)}
+	r.starting(n)
+	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20})
+	var logs []Log
+	for _, g := range r.groups {
+		raft := &fakeRaft{group: g, self: id.Replica}
+		n.rafts = append(n.rafts, raft)
+		logs = append(logs, Log{VBucket: g.name, Raft: raft})
+	}
+	var err error
+	n.Cluster, err = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	n.server = grpc.NewServer(grpc.UnaryInterceptor(withCodes))
+	serverpb.RegisterDKVClusterServer(n.server, n.Cluster)
+	serverpb.RegisterDKVNodeServer(n.server, n)
+	healthpb.RegisterHealthServer(n.server, health.NewServer())
+	served := make(chan struct{})
+	go func() { defer close(served); _ = n.server.Serve(listener) }()
+	r.t.Cleanup(func() { n.server.Stop(); <-served; _ = pool.Close() })
+	for _, g := range r.groups {
+		g.set(func() {
+			g.records[id.Replica] = replica.Member{
+				Name: "n" + strconv.FormatUint(id.Replica, 10), Address: listener.Addr().String(), RaftAddress: id.Address(), UUID: id.UUID,
+			}
+		})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.nodes[id.Replica] = n
+	return nil
+}
+
+func (r *rig) node(id uint64) *node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nodes[id]
+}
+
+// url is a member's Raft url.
+func (r *rig) url(id uint64) string { return r.node(id).self.URL }
+
+// stop makes members unreachable.
+func (r *rig) stop(ids ...uint64) {
+	for _, id := range ids {
+		r.node(id).server.Stop()
+	}
+}
+
+// expect fails unless a vBucket has seen just these changes.
+func (r *rig) expect(vBucket int, want ...string) {
+	r.t.Helper()
+	if got := r.groups[vBucket].done(); !slices.Equal(got, want) {
+		r.t.Errorf("%s has seen %q, not %q", r.groups[vBucket].name, got, want)
+	}
+}
+
+// GetNodeStatus implements DKVNode.
+func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
+	n.mu.Lock()
+	lag, asked, cluster := n.lag, n.asked, n.cluster
+	n.mu.Unlock()
+	asked()
+	out := &serverpb.NodeStatusResponse{NodeId: strconv.FormatUint(n.id, 10), ClusterId: cluster}
+	for _, g := range n.rig.groups {
+		g.set(func() {
+			out.VBuckets = append(out.VBuckets, &serverpb.VBucketStatus{VBucket: g.name, AppliedIndex: g.applied - lag})
+		})
+	}
+	return out, nil
+}
+
+// say changes what the node says of itself.
+func (n *node) say(f func(*node)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f(n)
+}
+
+// withCodes gives errors the codes that the real servers give them.
+func withCodes(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := handler(ctx, req)
+	if err == nil || status.Code(err) == codes.Unimplemented {
+		return resp, err
+	}
+	code := map[kv.Kind]codes.Code{
+		kv.Invalid: codes.InvalidArgument, kv.Precondition: codes.FailedPrecondition, kv.NotFound: codes.NotFound,
+		kv.Unavailable: codes.Unavailable,
+	}[kv.KindOf(err)]
+	if code == codes.OK {
+		code = codes.Internal
+	}
+	return nil, status.Error(code, err.Error())
+}
+
+// reserve returns n urls of free ports in the order of bootstrap's lists.
+func reserve(t *testing.T, n int) []string {
+	t.Helper()
+	var urls []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		urls = append(urls, bootstrap.FormatURL(l.Addr().String()))
+	}
+	slices.Sort(urls)
+	return urls
+}
+
+// waiting is a node that waits on its Raft port.
+type waiting struct {
+	bootstrap.Options
+	cancel context.CancelFunc
+	done   chan struct{}
+	id     *bootstrap.Identity
+	err    error
+}
+
+// joiner is a node that waits to be added, which change may alter first. Once it
+// is invited it starts as a member.
+func (r *rig) joiner(change func(*bootstrap.Options)) *waiting {
+	r.t.Helper()
+	w := &waiting{Options: r.joinOptions(reserve(r.t, 1)[0])}
+	if change != nil {
+		change(&w.Options)
+	}
+	r.enter(w)
+	return w
+}
+
+// joinOptions are those of a node that waits at a url to be added.
+func (r *rig) joinOptions(url string) bootstrap.Options {
+	return bootstrap.Options{Dir: r.t.TempDir(), URL: url, Join: true, Terms: terms}
+}
+
+// enter starts a node and returns when it waits.
+func (r *rig) enter(w *waiting) {
+	r.t.Helper()
+	var ctx context.Context
+	ctx, w.cancel = context.WithCancel(context.Background())
+	w.done = make(chan struct{})
+	go func() {
+		defer close(w.done)
+		if w.id, w.err = bootstrap.Enter(ctx, w.Options); w.err == nil {
+			w.err = r.start(w.id)
+		}
+	}()
+	stop := func() { w.cancel(); <-w.done }
+	r.t.Cleanup(stop)
+	client, err := bootstrap.NewClient(nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, "the node waits on its port", func() bool {
+		_, err := client.Probe(r.t.Context(), w.URL)
+		return err == nil
+	})
+}
+
+// stop ends the waiting.
+func (w *waiting) stop() { w.cancel(); <-w.done }
+
+// eventually waits for what happens by itself, and soon.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	end := time.After(long)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-end:
+			t.Fatalf("it never came about: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// within is a context that ends when a call hangs.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// expectError fails unless an error is of a kind and says all of the words.
+func expectError(t *testing.T, err error, kind kv.Kind, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, where %q was expected", words)
+	}
+	if got := kv.KindOf(err); got != kind {
+		t.Errorf("kind %v, not %v: %v", got, kind, err)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error does not say %q: %v", w, err)
+		}
+	}
+}
+
+// errCut is where a test cuts a change short.
+var errCut = errors.New("cut short")

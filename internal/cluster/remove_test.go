@@ -1,0 +1,207 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+func (r *rig) remove(at uint64, url string, force bool) error {
+	_, err := r.node(at).RemoveNode(within(r.t, long), &serverpb.RemoveNodeRequest{NodeUrl: url, Force: force})
+	return err
+}
+
+func TestRemoveNode(t *testing.T) {
+	for at := uint64(1); at <= 3; at++ { // the leader, a follower, itself
+		r := newRig(t, 3, 2)
+		if err := r.remove(at, r.url(3), false); err != nil {
+			t.Fatal(err)
+		}
+		r.expectVoters(1, 2)
+		r.expect(0, "remove 3", "forget 3")
+		r.expect(1, "remove 3", "forget 3")
+		expectError(t, r.remove(1, r.url(3), false), kv.NotFound, "no member", r.url(3))
+	}
+}
+
+func TestRemoveNodeRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		members int
+		down    []uint64
+		gone    uint64
+		force   bool
+		kind    kv.Kind
+		words   []string
+	}{
+		{"the only voter", 1, nil, 1, false, kv.Precondition, []string{"only member with a vote"}},
+		{"the only voter, forced", 1, nil, 1, true, kv.Precondition, []string{"only member with a vote"}},
+		{"two of three would be down", 4, []uint64{3, 4}, 2, false, kv.Precondition, []string{"3 voting members", "only 1", "-force"}},
+		{"one of two would be down", 3, []uint64{3}, 2, false, kv.Precondition, []string{"2 voting members", "only 1"}},
+		{"itself, and nobody answers", 3, []uint64{2, 3}, 1, false, kv.Unavailable, []string{"no other member answers"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.members, 2)
+			r.stop(c.down...)
+			expectError(t, r.remove(1, r.url(c.gone), c.force), c.kind, c.words...)
+			r.expect(0)
+			r.expect(1)
+		})
+	}
+	r := newRig(t, 1, 1)
+	expectError(t, r.remove(1, "nonsense", false), kv.Invalid, "no Raft address")
+	expectError(t, r.remove(1, "http://127.0.0.1:1", false), kv.NotFound, "-listNodes")
+	r.groups[0].set(func() { r.groups[0].minority = true })
+	expectError(t, r.remove(1, "http://127.0.0.1:1", false), kv.Unavailable, "no majority")
+	expectError(t, r.remove(1, r.url(1), false), kv.Unavailable, "no majority")
+}
+
+func TestRemoveNodeAllows(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		members int
+		down    []uint64
+		gone    uint64
+		force   bool
+	}{
+		{"the one that is down", 3, []uint64{3}, 3, false},
+		{"one of four while another is down", 4, []uint64{4}, 3, false},
+		{"forced", 3, []uint64{3}, 2, true},
+		{"itself, told by one that answers", 3, []uint64{2}, 1, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.members, 2)
+			r.stop(c.down...)
+			if err := r.remove(1, r.url(c.gone), c.force); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(r.groups[0].voters()); got != c.members-1 {
+				t.Errorf("%d voters are left", got)
+			}
+		})
+	}
+}
+
+// A node without a vote decides nothing: it may go whoever is down.
+func TestRemoveNodeWithoutVote(t *testing.T) {
+	r := newRig(t, 3, 2)
+	for _, g := range r.groups {
+		g.peers[3] = replica.Peer{ID: 3, Address: g.peers[3].Address}
+	}
+	r.stop(2, 3)
+	if err := r.remove(1, r.url(3), false); err != nil {
+		t.Fatal(err)
+	}
+	r.expectVoters(1, 2)
+}
+
+// A node that leads hands over before it is put out.
+func TestRemoveNodeThatLeads(t *testing.T) {
+	for at := uint64(1); at <= 2; at++ {
+		r := newRig(t, 3, 2)
+		if err := r.remove(at, r.url(1), false); err != nil {
+			t.Fatal(err)
+		}
+		r.expectVoters(2, 3)
+		r.expect(0, "transfer 0", "remove 1", "forget 1")
+		r.expect(1, "transfer 0", "remove 1", "forget 1")
+		if got := r.groups[0].owner(); got != 2 {
+			t.Errorf("replica %d leads", got)
+		}
+	}
+}
+
+// One that leads and does not hand over is put out all the same.
+func TestRemoveNodeThatDoesNotHandOver(t *testing.T) {
+	r := newRig(t, 3, 1)
+	r.stop(1)
+	if err := r.remove(2, r.url(1), false); err != nil {
+		t.Fatal(err)
+	}
+	r.expectVoters(2, 3)
+}
+
+// Wherever a removal is cut short, the next one goes on.
+func TestRemoveNodeGoesOnWhereItWasCut(t *testing.T) {
+	for _, c := range []struct {
+		vBucket int
+		step    string
+		after   bool
+	}{
+		{2, "remove 4", false}, {2, "remove 4", true}, {2, "forget 4", false}, {1, "remove 4", false}, {1, "remove 4", true},
+		{0, "remove 4", false},
+	} {
+		r := newRig(t, 4, 3)
+		cut := false
+		hook := func(step string) error {
+			if step == c.step && !cut {
+				cut = true
+				return errCut
+			}
+			return nil
+		}
+		if c.after {
+			r.groups[c.vBucket].after = hook
+		} else {
+			r.groups[c.vBucket].before = hook
+		}
+		err := r.remove(1, r.url(4), false)
+		if c.step == "forget 4" {
+			if err != nil {
+				t.Fatalf("%+v: a record that stays made it fail: %v", c, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), errCut.Error()) {
+			t.Fatalf("%+v: the first attempt: %v", c, err)
+		}
+		if err := r.remove(2, r.url(4), false); err != nil {
+			t.Fatalf("%+v: the second attempt: %v", c, err)
+		}
+		r.expectVoters(1, 2, 3)
+		for _, g := range r.groups {
+			if _, there := g.records[4]; there {
+				t.Errorf("%+v: %s keeps the record of the removed member", c, g.name)
+			}
+		}
+	}
+}
+
+// A change that may have been made is looked at before it is made again.
+func TestRemoveNodeWithUnknownOutcome(t *testing.T) {
+	r := newRig(t, 3, 1)
+	unknown := 0
+	r.groups[0].after = func(step string) error {
+		if step == "remove 3" {
+			unknown++
+			return kv.UnknownOutcome(kv.Unavailable, errCut)
+		}
+		return nil
+	}
+	if err := r.remove(1, r.url(3), false); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(0, "remove 3", "forget 3")
+	if unknown != 1 {
+		t.Errorf("%d removals", unknown)
+	}
+}
+
+// A removed id is gone for good: the node may come again, as another replica.
+func TestRemoveNodeAndAddItAgain(t *testing.T) {
+	r := newRig(t, 3, 2)
+	url := r.url(3)
+	if err := r.remove(1, url, false); err != nil {
+		t.Fatal(err)
+	}
+	w := &waiting{Options: r.joinOptions(url)}
+	r.enter(w)
+	if err := r.add(2, url); err != nil {
+		t.Fatal(err)
+	}
+	w.expectMember(t, 4)
+	r.expectVoters(1, 2, 4)
+}

@@ -1,0 +1,265 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/modelspb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+func (r *rig) list(at uint64) *serverpb.ListNodesResponse {
+	r.t.Helper()
+	out, err := r.node(at).ListNodes(within(r.t, long), &emptypb.Empty{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
+}
+
+// statuses is what a list says of each member.
+func statuses(list *serverpb.ListNodesResponse) map[uint64]modelspb.NodeInfo_NodeStatus {
+	out := make(map[uint64]modelspb.NodeInfo_NodeStatus)
+	for id, n := range list.GetNodes() {
+		out[id] = n.GetStatus()
+	}
+	return out
+}
+
+func TestListNodes(t *testing.T) {
+	r := newRig(t, 3, 2)
+	for _, g := range r.groups {
+		g.leader = 2
+		g.peers[4] = replica.Peer{ID: 4, Address: "127.0.0.1:1"}
+	}
+	list := r.list(1)
+	want := map[uint64]modelspb.NodeInfo_NodeStatus{
+		1: modelspb.NodeInfo_FOLLOWER, 2: modelspb.NodeInfo_LEADER, 3: modelspb.NodeInfo_FOLLOWER, 4: modelspb.NodeInfo_OFFLINE,
+	}
+	if got := statuses(list); list.GetLeader() != 2 || !maps.Equal(got, want) {
+		t.Errorf("leader %d, %v; want 2, %v", list.GetLeader(), got, want)
+	}
+	n := list.GetNodes()[3]
+	if n.GetNodeId() != 3 || n.GetNodeUrl() != r.url(3) || n.GetNodeName() != "n3" || n.GetAddress() != r.groups[0].records[3].Address || n.GetNonVoting() {
+		t.Errorf("member 3 is listed as %v", n)
+	}
+	if n := list.GetNodes()[4]; !n.GetNonVoting() || n.GetNodeUrl() != "http://127.0.0.1:1" {
+		t.Errorf("member 4 is listed as %v", n)
+	}
+}
+
+// A member that stops is listed as such at once, and so is one that is back.
+func TestListNodesTellsWhoAnswers(t *testing.T) {
+	r := newRig(t, 3, 1)
+	r.list(1)
+	r.stop(3)
+	if got := r.list(1).GetNodes()[3].GetStatus(); got != modelspb.NodeInfo_OFFLINE {
+		t.Errorf("a member that is down is %v", got)
+	}
+	if err := r.start(r.node(3).self); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.list(1).GetNodes()[3].GetStatus(); got != modelspb.NodeInfo_FOLLOWER {
+		t.Errorf("a member that is back is %v", got)
+	}
+}
+
+// Without a majority there is a list, and nobody leads by it: whoever asks can
+// tell it from one that a majority vouches for.
+func TestListNodesWithoutMajority(t *testing.T) {
+	r := newRig(t, 3, 1)
+	g := r.groups[0]
+	g.peers[3] = replica.Peer{ID: 3, Address: g.peers[3].Address}
+	g.minority = true
+	list := r.list(1)
+	if len(list.GetNodes()) != 3 || list.GetLeader() != 0 || list.GetNodes()[3].GetNodeUrl() != r.url(3) {
+		t.Errorf("before a majority was ever asked: leader %d, %v", list.GetLeader(), list.GetNodes())
+	}
+	g.set(func() { g.minority = false })
+	r.list(1)
+	g.set(func() { g.minority = true; g.peers[4] = replica.Peer{ID: 4} })
+	list = r.list(1)
+	if len(list.GetNodes()) != 3 || list.GetLeader() != 0 || !list.GetNodes()[3].GetNonVoting() {
+		t.Errorf("after: leader %d, %v", list.GetLeader(), list.GetNodes())
+	}
+}
+
+func TestPeers(t *testing.T) {
+	r := newRig(t, 3, 1)
+	n := r.node(2)
+	r.stop(3)
+	n.reach(within(t, long))
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g := r.groups[0]
+	want := []Peer{
+		{ID: 1, Address: g.peers[1].Address, Voting: true, Healthy: true},
+		{ID: 3, Address: g.peers[3].Address, Voting: true},
+	}
+	if got := n.Peers(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+	if got := n.Peers()[1].Name(); got != "3" {
+		t.Errorf("member 3 is called %q", got)
+	}
+	// What the local state tells will do until a majority is asked.
+	n = r.node(1)
+	want = []Peer{{ID: 2, Address: g.peers[2].Address, Voting: true}, {ID: 3, Address: g.peers[3].Address, Voting: true}}
+	if got := n.Peers(); !reflect.DeepEqual(got, want) {
+		t.Errorf("before a majority was asked: %+v, not %+v", got, want)
+	}
+}
+
+func TestStanding(t *testing.T) {
+	r := newRig(t, 3, 1)
+	n, g := r.node(1), r.groups[0]
+	delete(g.records, 3)
+	g.removed = []uint64{9}
+	g.records[9] = replica.Member{Address: "127.0.0.1:1", RaftAddress: "127.0.0.1:2"}
+	g.records[8] = replica.Member{RaftAddress: "127.0.0.1:3", UUID: "reserved"}
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[uint64]bootstrap.Standing{
+		2: bootstrap.Active, 3: bootstrap.Unknown, 8: bootstrap.Unknown, 9: bootstrap.Removed, 10: bootstrap.Unknown,
+	} {
+		if got := n.standing(id); got != want {
+			t.Errorf("replica %d is %v, not %v", id, got, want)
+		}
+	}
+}
+
+// Silent are those that were there before and do not answer; neither this node,
+// nor one that never came, nor one that was removed and left its record.
+func TestSilent(t *testing.T) {
+	r := newRig(t, 4, 1)
+	n, g := r.node(1), r.groups[0]
+	g.records[8] = replica.Member{RaftAddress: "127.0.0.1:3", UUID: "reserved"}
+	g.records[9] = replica.Member{Address: "127.0.0.1:1", RaftAddress: "127.0.0.1:2"}
+	g.removed = []uint64{9}
+	if _, err := n.membership(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.stop(3)
+	n.reach(within(t, long))
+	if got, want := n.silent(), []bootstrap.Known{{Replica: 3, URL: r.url(3)}}; !slices.Equal(got, want) {
+		t.Errorf("%v, not %v", got, want)
+	}
+}
+
+// A replica that was removed while it was away is put out once a majority says so.
+func TestAskWhetherRemoved(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		setUp func(r *rig)
+		out   bool
+	}{
+		{"still a member", func(*rig) {}, false},
+		{"removed", func(r *rig) { delete(r.groups[0].peers, 3) }, true},
+		{"removed, one of the others is down", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1) }, true},
+		{"no majority to say so", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].minority = true }, false},
+		{"nobody leads", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].leader = 0 }, false},
+		{"nobody answers", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1, 2) }, false},
+		{"their addresses are another cluster's now", func(r *rig) {
+			delete(r.groups[0].peers, 3)
+			for id := uint64(1); id <= 2; id++ {
+				r.node(id).say(func(n *node) { n.cluster = "0000000000000bad" })
+			}
+		}, false},
+	} {
+		r := newRig(t, 3, 2)
+		c.setUp(r)
+		r.node(3).askWhetherRemoved(within(t, long))
+		for _, raft := range r.node(3).rafts {
+			if got := raft.putOut() > 0; got != c.out {
+				t.Errorf("%s: put out of %s: %v", c.name, raft.name, got)
+			}
+		}
+	}
+}
+
+// run runs a node's Cluster until the test ends or stop is called.
+func (n *node) run(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { n.Run(ctx) })
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+// A running Cluster keeps what is known of the members true, and puts its replicas
+// out once it is no member.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 2)
+	n := r.node(3)
+	stop := n.run(t)
+	healthy := func(want ...bool) func() bool {
+		return func() bool {
+			var got []bool
+			for _, p := range n.Peers() {
+				got = append(got, p.Healthy)
+			}
+			return slices.Equal(got, want)
+		}
+	}
+	eventually(t, "all answer", healthy(true, true))
+	r.stop(2)
+	eventually(t, "one does not", healthy(true, false))
+	// From here on the node itself hears of no leader, as one that is cut off.
+	g := r.groups[0]
+	g.set(func() { delete(g.peers, 3) })
+	n.rafts[0].deaf.Store(true)
+	eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 && n.rafts[1].putOut() > 0 })
+	stop()
+}
+
+// A member that comes back without its disk is turned away by the others.
+func TestRunTurnsAwayLostDisks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 1)
+	r.stop(3)
+	r.node(1).run(t)
+	w := &waiting{Options: r.joinOptions(r.url(3))}
+	w.Join, w.Peers = false, []string{r.url(1), r.url(2), r.url(3)}
+	// The others' Raft ports answer nobody here: it waits for its founder.
+	r.enter(w)
+	<-w.done
+	if !errors.Is(w.err, bootstrap.ErrRejected) {
+		t.Errorf("it ended with %v", w.err)
+	}
+}
+
+// The founder invites those of the list that come later.
+func TestRunInvites(t *testing.T) {
+	t.Parallel()
+	urls := reserve(t, 2)
+	founder, err := bootstrap.Enter(within(t, long), bootstrap.Options{Dir: t.TempDir(), URL: urls[0], Peers: urls, Terms: terms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, 1, 1)
+	if err := r.start(founder); err != nil {
+		t.Fatal(err)
+	}
+	r.node(1).run(t)
+	w := &waiting{Options: r.joinOptions(urls[1])}
+	w.Join, w.Peers = false, urls
+	r.enter(w)
+	<-w.done
+	if w.err != nil || w.id.Replica != 2 || w.id.Deployment != founder.Deployment {
+		t.Errorf("%+v, %v", w.id, w.err)
+	}
+}
