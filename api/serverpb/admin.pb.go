@@ -127,7 +127,7 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{3, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{7, 0}
 }
 
 type GetChangesRequest struct {
@@ -137,7 +137,10 @@ type GetChangesRequest struct {
 	// 0 leaves the number to the server.
 	MaxNumberOfChanges uint32 `protobuf:"varint,2,opt,name=maxNumberOfChanges,proto3" json:"maxNumberOfChanges,omitempty"`
 	// Which vBucket; empty means the node's only one.
-	VBucket       string `protobuf:"bytes,100,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	VBucket string `protobuf:"bytes,100,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// Who asks, where it is a slave that applies what it gets: what it asks from
+	// tells how far it is.
+	Replica       *Replica `protobuf:"bytes,101,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +196,327 @@ func (x *GetChangesRequest) GetVBucket() string {
 	return ""
 }
 
+func (x *GetChangesRequest) GetReplica() *Replica {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+type StreamChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Inclusive; 0 means 1.
+	FromChangeNumber uint64 `protobuf:"varint,1,opt,name=fromChangeNumber,proto3" json:"fromChangeNumber,omitempty"`
+	VBucket          string `protobuf:"bytes,2,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// The history that the number belongs to; empty means any.
+	HistoryId     string   `protobuf:"bytes,3,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	Replica       *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamChangesRequest) Reset() {
+	*x = StreamChangesRequest{}
+	mi := &file_api_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamChangesRequest) ProtoMessage() {}
+
+func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamChangesRequest.ProtoReflect.Descriptor instead.
+func (*StreamChangesRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StreamChangesRequest) GetFromChangeNumber() uint64 {
+	if x != nil {
+		return x.FromChangeNumber
+	}
+	return 0
+}
+
+func (x *StreamChangesRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *StreamChangesRequest) GetHistoryId() string {
+	if x != nil {
+		return x.HistoryId
+	}
+	return ""
+}
+
+func (x *StreamChangesRequest) GetReplica() *Replica {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+type WatchChangesRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	KeyPrefix []byte                 `protobuf:"bytes,1,opt,name=keyPrefix,proto3" json:"keyPrefix,omitempty"`
+	// Inclusive; 0 means the next change.
+	FromChangeNumber uint64 `protobuf:"varint,2,opt,name=fromChangeNumber,proto3" json:"fromChangeNumber,omitempty"`
+	VBucket          string `protobuf:"bytes,3,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	HistoryId        string `protobuf:"bytes,4,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *WatchChangesRequest) Reset() {
+	*x = WatchChangesRequest{}
+	mi := &file_api_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchChangesRequest) ProtoMessage() {}
+
+func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchChangesRequest.ProtoReflect.Descriptor instead.
+func (*WatchChangesRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WatchChangesRequest) GetKeyPrefix() []byte {
+	if x != nil {
+		return x.KeyPrefix
+	}
+	return nil
+}
+
+func (x *WatchChangesRequest) GetFromChangeNumber() uint64 {
+	if x != nil {
+		return x.FromChangeNumber
+	}
+	return 0
+}
+
+func (x *WatchChangesRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *WatchChangesRequest) GetHistoryId() string {
+	if x != nil {
+		return x.HistoryId
+	}
+	return ""
+}
+
+type StreamSnapshotRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// Both as in the last chunk that arrived, to go on after it; empty to begin.
+	SnapshotId    string   `protobuf:"bytes,2,opt,name=snapshotId,proto3" json:"snapshotId,omitempty"`
+	Position      []byte   `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	Replica       *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamSnapshotRequest) Reset() {
+	*x = StreamSnapshotRequest{}
+	mi := &file_api_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamSnapshotRequest) ProtoMessage() {}
+
+func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*StreamSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StreamSnapshotRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *StreamSnapshotRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *StreamSnapshotRequest) GetPosition() []byte {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *StreamSnapshotRequest) GetReplica() *Replica {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+// SnapshotChunk is a part of a state. The first one of a stream carries what
+// concerns the whole.
+type SnapshotChunk struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	SnapshotId string                 `protobuf:"bytes,1,opt,name=snapshotId,proto3" json:"snapshotId,omitempty"`
+	Data       []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// CRC-32C of data.
+	Checksum uint32 `protobuf:"fixed32,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	// Where the next chunk begins; empty in the last chunk.
+	Position []byte `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
+	// The change number that the state is at; changes go on from the next one.
+	ChangeNumber uint64 `protobuf:"varint,5,opt,name=changeNumber,proto3" json:"changeNumber,omitempty"`
+	HistoryId    string `protobuf:"bytes,6,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	ClusterId    string `protobuf:"bytes,7,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	// About how many bytes of keys and values there are in all; 0 is unknown.
+	Size          uint64 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunk) Reset() {
+	*x = SnapshotChunk{}
+	mi := &file_api_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunk) ProtoMessage() {}
+
+func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
+func (*SnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SnapshotChunk) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *SnapshotChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetChecksum() uint32 {
+	if x != nil {
+		return x.Checksum
+	}
+	return 0
+}
+
+func (x *SnapshotChunk) GetPosition() []byte {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetChangeNumber() uint64 {
+	if x != nil {
+		return x.ChangeNumber
+	}
+	return 0
+}
+
+func (x *SnapshotChunk) GetHistoryId() string {
+	if x != nil {
+		return x.HistoryId
+	}
+	return ""
+}
+
+func (x *SnapshotChunk) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *SnapshotChunk) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 type GetChangesResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -203,14 +527,20 @@ type GetChangesResponse struct {
 	Changes            []*ChangeRecord `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
 	// The history that the numbers belong to; it changes when the keyspace is
 	// replaced.
-	HistoryId     string `protobuf:"bytes,100,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	HistoryId string `protobuf:"bytes,100,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	ClusterId string `protobuf:"bytes,101,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	// The log's clock here, in milliseconds since the epoch.
+	MasterClock uint64 `protobuf:"varint,102,opt,name=masterClock,proto3" json:"masterClock,omitempty"`
+	// For how many milliseconds masterChangeNumber may not have been the newest
+	// number of the log any more; 0 at its leader.
+	AgeMillis     uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetChangesResponse) Reset() {
 	*x = GetChangesResponse{}
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +552,7 @@ func (x *GetChangesResponse) String() string {
 func (*GetChangesResponse) ProtoMessage() {}
 
 func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +565,7 @@ func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesResponse.ProtoReflect.Descriptor instead.
 func (*GetChangesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{1}
+	return file_api_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetChangesResponse) GetStatus() *Status {
@@ -273,6 +603,27 @@ func (x *GetChangesResponse) GetHistoryId() string {
 	return ""
 }
 
+func (x *GetChangesResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *GetChangesResponse) GetMasterClock() uint64 {
+	if x != nil {
+		return x.MasterClock
+	}
+	return 0
+}
+
+func (x *GetChangesResponse) GetAgeMillis() uint64 {
+	if x != nil {
+		return x.AgeMillis
+	}
+	return 0
+}
+
 type ChangeRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	SerialisedForm []byte                 `protobuf:"bytes,1,opt,name=serialisedForm,proto3" json:"serialisedForm,omitempty"`
@@ -287,7 +638,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -299,7 +650,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -312,7 +663,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{2}
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -362,7 +713,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +725,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +738,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{3}
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -419,17 +770,22 @@ func (x *TrxnRecord) GetExpireTS() uint64 {
 }
 
 type Replica struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Zone          string                 `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
-	Hostname      string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Zone     string                 `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
+	Hostname string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Port     uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// In GetReplicas: the change number that it was last known to have applied, of
+	// the node's only or first vBucket, and how long ago it asked; 0 for one that
+	// has not asked the node that answers.
+	ChangeNumber  uint64 `protobuf:"varint,100,opt,name=changeNumber,proto3" json:"changeNumber,omitempty"`
+	SinceMillis   uint64 `protobuf:"varint,101,opt,name=sinceMillis,proto3" json:"sinceMillis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +797,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +810,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{4}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Replica) GetZone() string {
@@ -478,6 +834,20 @@ func (x *Replica) GetPort() uint32 {
 	return 0
 }
 
+func (x *Replica) GetChangeNumber() uint64 {
+	if x != nil {
+		return x.ChangeNumber
+	}
+	return 0
+}
+
+func (x *Replica) GetSinceMillis() uint64 {
+	if x != nil {
+		return x.SinceMillis
+	}
+	return 0
+}
+
 type GetReplicasRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Zone          string                 `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
@@ -487,7 +857,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +869,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +882,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -531,7 +901,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +913,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +926,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -576,7 +946,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +958,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +971,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -620,7 +990,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1002,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +1015,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -667,7 +1037,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1049,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1062,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -720,7 +1090,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +1102,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +1115,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -774,7 +1144,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +1156,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +1169,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -827,7 +1197,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1209,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1222,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -880,14 +1250,16 @@ type UpdateStatusRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	RegionInfo *RegionInfo            `protobuf:"bytes,1,opt,name=regionInfo,proto3" json:"regionInfo,omitempty"`
 	// Epoch seconds.
-	Timestamp     uint64 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Timestamp uint64 `protobuf:"varint,2,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// More rows of the same node, one for each further vBucket.
+	More          []*RegionInfo `protobuf:"bytes,100,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1271,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1284,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -929,6 +1301,13 @@ func (x *UpdateStatusRequest) GetTimestamp() uint64 {
 	return 0
 }
 
+func (x *UpdateStatusRequest) GetMore() []*RegionInfo {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
 type GetClusterInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DcID          *string                `protobuf:"bytes,1,opt,name=dcID,proto3,oneof" json:"dcID,omitempty"`
@@ -940,7 +1319,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1331,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1344,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -998,7 +1377,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1389,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1402,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -1043,13 +1422,29 @@ type RegionInfo struct {
 	MasterHost      *string                `protobuf:"bytes,6,opt,name=masterHost,proto3,oneof" json:"masterHost,omitempty"`
 	NexusClusterUrl *string                `protobuf:"bytes,7,opt,name=nexusClusterUrl,proto3,oneof" json:"nexusClusterUrl,omitempty"`
 	HttpAddress     string                 `protobuf:"bytes,8,opt,name=httpAddress,proto3" json:"httpAddress,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	NodeName        string                 `protobuf:"bytes,100,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
+	// As in DKVCluster.ListNodes.
+	NodeID string `protobuf:"bytes,101,opt,name=nodeID,proto3" json:"nodeID,omitempty"`
+	// What the change numbers belong to.
+	ClusterID string `protobuf:"bytes,102,opt,name=clusterID,proto3" json:"clusterID,omitempty"`
+	HistoryID string `protobuf:"bytes,103,opt,name=historyID,proto3" json:"historyID,omitempty"`
+	// The term in which a leader leads.
+	Term uint64 `protobuf:"varint,104,opt,name=term,proto3" json:"term,omitempty"`
+	// The last change number applied, as of the last change of the row. It costs
+	// no heartbeat a write.
+	ChangeNumber uint64 `protobuf:"varint,105,opt,name=changeNumber,proto3" json:"changeNumber,omitempty"`
+	// How many slaves follow this node.
+	Slaves uint32 `protobuf:"varint,106,opt,name=slaves,proto3" json:"slaves,omitempty"`
+	// How many vBuckets the database is cut into; 0 is unknown. A key's vBucket is
+	// (xxHash64(key) & 0xFFFF) mod that, by the vBuckets' numeric names.
+	VBuckets      uint32 `protobuf:"varint,107,opt,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1456,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1469,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -1133,6 +1528,127 @@ func (x *RegionInfo) GetHttpAddress() string {
 	return ""
 }
 
+func (x *RegionInfo) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *RegionInfo) GetNodeID() string {
+	if x != nil {
+		return x.NodeID
+	}
+	return ""
+}
+
+func (x *RegionInfo) GetClusterID() string {
+	if x != nil {
+		return x.ClusterID
+	}
+	return ""
+}
+
+func (x *RegionInfo) GetHistoryID() string {
+	if x != nil {
+		return x.HistoryID
+	}
+	return ""
+}
+
+func (x *RegionInfo) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *RegionInfo) GetChangeNumber() uint64 {
+	if x != nil {
+		return x.ChangeNumber
+	}
+	return 0
+}
+
+func (x *RegionInfo) GetSlaves() uint32 {
+	if x != nil {
+		return x.Slaves
+	}
+	return 0
+}
+
+func (x *RegionInfo) GetVBuckets() uint32 {
+	if x != nil {
+		return x.VBuckets
+	}
+	return 0
+}
+
+// ClusterInfoChange is a change of the registry.
+type ClusterInfoChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows that are new or have changed.
+	Rows []*RegionInfo `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Rows that are gone: dcID, database, vBucket and nodeAddress only.
+	Gone []*RegionInfo `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
+	// All rows of the start have been sent. What a stream did not send up to its
+	// first such message is not there.
+	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterInfoChange) Reset() {
+	*x = ClusterInfoChange{}
+	mi := &file_api_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterInfoChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterInfoChange) ProtoMessage() {}
+
+func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
+func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ClusterInfoChange) GetRows() []*RegionInfo {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *ClusterInfoChange) GetGone() []*RegionInfo {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *ClusterInfoChange) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 type NodeStatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in DKVCluster.ListNodes, in decimal.
@@ -1155,7 +1671,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1683,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1696,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -1288,7 +1804,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1816,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1829,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -1424,7 +1940,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1952,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1965,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -1473,7 +1989,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +2001,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +2014,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -1533,17 +2049,49 @@ var File_api_admin_proto protoreflect.FileDescriptor
 
 const file_api_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x89\x01\n" +
+	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xba\x01\n" +
 	"\x11GetChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12.\n" +
 	"\x12maxNumberOfChanges\x18\x02 \x01(\rR\x12maxNumberOfChanges\x12\x18\n" +
-	"\avBucket\x18d \x01(\tR\avBucket\"\xf0\x01\n" +
+	"\avBucket\x18d \x01(\tR\avBucket\x12/\n" +
+	"\areplica\x18e \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\xab\x01\n" +
+	"\x14StreamChangesRequest\x12*\n" +
+	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
+	"\avBucket\x18\x02 \x01(\tR\avBucket\x12\x1c\n" +
+	"\thistoryId\x18\x03 \x01(\tR\thistoryId\x12/\n" +
+	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\x97\x01\n" +
+	"\x13WatchChangesRequest\x12\x1c\n" +
+	"\tkeyPrefix\x18\x01 \x01(\fR\tkeyPrefix\x12*\n" +
+	"\x10fromChangeNumber\x18\x02 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
+	"\avBucket\x18\x03 \x01(\tR\avBucket\x12\x1c\n" +
+	"\thistoryId\x18\x04 \x01(\tR\thistoryId\"\x9e\x01\n" +
+	"\x15StreamSnapshotRequest\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x1e\n" +
+	"\n" +
+	"snapshotId\x18\x02 \x01(\tR\n" +
+	"snapshotId\x12\x1a\n" +
+	"\bposition\x18\x03 \x01(\fR\bposition\x12/\n" +
+	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\xef\x01\n" +
+	"\rSnapshotChunk\x12\x1e\n" +
+	"\n" +
+	"snapshotId\x18\x01 \x01(\tR\n" +
+	"snapshotId\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x1a\n" +
+	"\bchecksum\x18\x03 \x01(\aR\bchecksum\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\fR\bposition\x12\"\n" +
+	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
+	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
+	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"\xce\x02\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
 	"\x0fnumberOfChanges\x18\x03 \x01(\rR\x0fnumberOfChanges\x124\n" +
 	"\achanges\x18\x04 \x03(\v2\x1a.dkv.serverpb.ChangeRecordR\achanges\x12\x1c\n" +
-	"\thistoryId\x18d \x01(\tR\thistoryId\"\xc6\x01\n" +
+	"\thistoryId\x18d \x01(\tR\thistoryId\x12\x1c\n" +
+	"\tclusterId\x18e \x01(\tR\tclusterId\x12 \n" +
+	"\vmasterClock\x18f \x01(\x04R\vmasterClock\x12\x1c\n" +
+	"\tageMillis\x18g \x01(\x04R\tageMillis\"\xc6\x01\n" +
 	"\fChangeRecord\x12&\n" +
 	"\x0eserialisedForm\x18\x01 \x01(\fR\x0eserialisedForm\x12\"\n" +
 	"\fchangeNumber\x18\x02 \x01(\x04R\fchangeNumber\x12$\n" +
@@ -1560,11 +2108,13 @@ const file_api_admin_proto_rawDesc = "" +
 	"\aUnknown\x10\x00\x12\a\n" +
 	"\x03Put\x10\x01\x12\n" +
 	"\n" +
-	"\x06Delete\x10\x02\"M\n" +
+	"\x06Delete\x10\x02\"\x93\x01\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04zone\x18\x01 \x01(\tR\x04zone\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x12\n" +
-	"\x04port\x18\x03 \x01(\rR\x04port\"(\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\"\n" +
+	"\fchangeNumber\x18d \x01(\x04R\fchangeNumber\x12 \n" +
+	"\vsinceMillis\x18e \x01(\x04R\vsinceMillis\"(\n" +
 	"\x12GetReplicasRequest\x12\x12\n" +
 	"\x04zone\x18\x01 \x01(\tR\x04zone\"H\n" +
 	"\x13GetReplicasResponse\x121\n" +
@@ -1591,12 +2141,13 @@ const file_api_admin_proto_rawDesc = "" +
 	"\n" +
 	"NodesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12&\n" +
-	"\x05value\x18\x02 \x01(\v2\x10.models.NodeInfoR\x05value:\x028\x01\"m\n" +
+	"\x05value\x18\x02 \x01(\v2\x10.models.NodeInfoR\x05value:\x028\x01\"\x9b\x01\n" +
 	"\x13UpdateStatusRequest\x128\n" +
 	"\n" +
 	"regionInfo\x18\x01 \x01(\v2\x18.dkv.serverpb.RegionInfoR\n" +
 	"regionInfo\x12\x1c\n" +
-	"\ttimestamp\x18\x02 \x01(\x04R\ttimestamp\"\x92\x01\n" +
+	"\ttimestamp\x18\x02 \x01(\x04R\ttimestamp\x12,\n" +
+	"\x04more\x18d \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04more\"\x92\x01\n" +
 	"\x15GetClusterInfoRequest\x12\x17\n" +
 	"\x04dcID\x18\x01 \x01(\tH\x00R\x04dcID\x88\x01\x01\x12\x1f\n" +
 	"\bdatabase\x18\x02 \x01(\tH\x01R\bdatabase\x88\x01\x01\x12\x1d\n" +
@@ -1606,7 +2157,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\n" +
 	"\b_vBucket\"T\n" +
 	"\x16GetClusterInfoResponse\x12:\n" +
-	"\vregionInfos\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\vregionInfos\"\xc5\x02\n" +
+	"\vregionInfos\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\vregionInfos\"\xa1\x04\n" +
 	"\n" +
 	"RegionInfo\x12\x12\n" +
 	"\x04dcID\x18\x01 \x01(\tR\x04dcID\x12 \n" +
@@ -1618,9 +2169,21 @@ const file_api_admin_proto_rawDesc = "" +
 	"masterHost\x18\x06 \x01(\tH\x00R\n" +
 	"masterHost\x88\x01\x01\x12-\n" +
 	"\x0fnexusClusterUrl\x18\a \x01(\tH\x01R\x0fnexusClusterUrl\x88\x01\x01\x12 \n" +
-	"\vhttpAddress\x18\b \x01(\tR\vhttpAddressB\r\n" +
+	"\vhttpAddress\x18\b \x01(\tR\vhttpAddress\x12\x1a\n" +
+	"\bnodeName\x18d \x01(\tR\bnodeName\x12\x16\n" +
+	"\x06nodeID\x18e \x01(\tR\x06nodeID\x12\x1c\n" +
+	"\tclusterID\x18f \x01(\tR\tclusterID\x12\x1c\n" +
+	"\thistoryID\x18g \x01(\tR\thistoryID\x12\x12\n" +
+	"\x04term\x18h \x01(\x04R\x04term\x12\"\n" +
+	"\fchangeNumber\x18i \x01(\x04R\fchangeNumber\x12\x16\n" +
+	"\x06slaves\x18j \x01(\rR\x06slaves\x12\x1a\n" +
+	"\bvBuckets\x18k \x01(\rR\bvBucketsB\r\n" +
 	"\v_masterHostB\x12\n" +
-	"\x10_nexusClusterUrl\"\xd5\x02\n" +
+	"\x10_nexusClusterUrl\"\x8b\x01\n" +
+	"\x11ClusterInfoChange\x12,\n" +
+	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
+	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xd5\x02\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -1665,10 +2228,13 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06LEADER\x10\x01\x12\x14\n" +
 	"\x10PRIMARY_FOLLOWER\x10\x02\x12\x16\n" +
 	"\x12SECONDARY_FOLLOWER\x10\x03\x12\x10\n" +
-	"\fACTIVE_SLAVE\x10\x042\xae\x02\n" +
+	"\fACTIVE_SLAVE\x10\x042\xb4\x04\n" +
 	"\x0eDKVReplication\x12O\n" +
 	"\n" +
-	"GetChanges\x12\x1f.dkv.serverpb.GetChangesRequest\x1a .dkv.serverpb.GetChangesResponse\x129\n" +
+	"GetChanges\x12\x1f.dkv.serverpb.GetChangesRequest\x1a .dkv.serverpb.GetChangesResponse\x12W\n" +
+	"\rStreamChanges\x12\".dkv.serverpb.StreamChangesRequest\x1a .dkv.serverpb.GetChangesResponse0\x01\x12T\n" +
+	"\x0eStreamSnapshot\x12#.dkv.serverpb.StreamSnapshotRequest\x1a\x1b.dkv.serverpb.SnapshotChunk0\x01\x12U\n" +
+	"\fWatchChanges\x12!.dkv.serverpb.WatchChangesRequest\x1a .dkv.serverpb.GetChangesResponse0\x01\x129\n" +
 	"\n" +
 	"AddReplica\x12\x15.dkv.serverpb.Replica\x1a\x14.dkv.serverpb.Status\x12<\n" +
 	"\rRemoveReplica\x12\x15.dkv.serverpb.Replica\x1a\x14.dkv.serverpb.Status\x12R\n" +
@@ -1684,10 +2250,11 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tListNodes\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.ListNodesResponse\x12K\n" +
 	"\x0eTransferLeader\x12#.dkv.serverpb.TransferLeaderRequest\x1a\x14.dkv.serverpb.Status\x128\n" +
 	"\bStepDown\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x128\n" +
-	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\xb4\x01\n" +
+	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\x90\x02\n" +
 	"\fDKVDiscovery\x12G\n" +
 	"\fUpdateStatus\x12!.dkv.serverpb.UpdateStatusRequest\x1a\x14.dkv.serverpb.Status\x12[\n" +
-	"\x0eGetClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a$.dkv.serverpb.GetClusterInfoResponse2Q\n" +
+	"\x0eGetClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a$.dkv.serverpb.GetClusterInfoResponse\x12Z\n" +
+	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x012Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
 	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xa6\x02\n" +
 	"\aDKVNode\x12I\n" +
@@ -1709,92 +2276,111 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
 	(*GetChangesRequest)(nil),      // 2: dkv.serverpb.GetChangesRequest
-	(*GetChangesResponse)(nil),     // 3: dkv.serverpb.GetChangesResponse
-	(*ChangeRecord)(nil),           // 4: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 5: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 6: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 7: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 8: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 9: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 10: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 11: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 12: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 13: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 14: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 15: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 16: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 17: dkv.serverpb.GetClusterInfoResponse
-	(*RegionInfo)(nil),             // 18: dkv.serverpb.RegionInfo
-	(*NodeStatusResponse)(nil),     // 19: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 20: dkv.serverpb.VBucketStatus
-	(*ContentHashRequest)(nil),     // 21: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 22: dkv.serverpb.ContentHashResponse
-	nil,                            // 23: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 24: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 25: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 26: google.protobuf.Empty
+	(*StreamChangesRequest)(nil),   // 3: dkv.serverpb.StreamChangesRequest
+	(*WatchChangesRequest)(nil),    // 4: dkv.serverpb.WatchChangesRequest
+	(*StreamSnapshotRequest)(nil),  // 5: dkv.serverpb.StreamSnapshotRequest
+	(*SnapshotChunk)(nil),          // 6: dkv.serverpb.SnapshotChunk
+	(*GetChangesResponse)(nil),     // 7: dkv.serverpb.GetChangesResponse
+	(*ChangeRecord)(nil),           // 8: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 9: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 10: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 11: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 12: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 13: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 14: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 15: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 16: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 17: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 18: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 19: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 20: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 21: dkv.serverpb.GetClusterInfoResponse
+	(*RegionInfo)(nil),             // 22: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 23: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 24: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 25: dkv.serverpb.VBucketStatus
+	(*ContentHashRequest)(nil),     // 26: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 27: dkv.serverpb.ContentHashResponse
+	nil,                            // 28: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 29: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 30: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 31: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	24, // 0: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	4,  // 1: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	5,  // 2: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	1,  // 3: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	6,  // 4: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	24, // 5: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	23, // 6: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	18, // 7: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	18, // 8: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	0,  // 9: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	20, // 10: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	25, // 11: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	2,  // 12: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	6,  // 13: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	6,  // 14: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	7,  // 15: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	9,  // 16: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	10, // 17: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	11, // 18: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	12, // 19: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	26, // 20: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	13, // 21: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	26, // 22: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	26, // 23: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	15, // 24: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	16, // 25: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	26, // 26: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	26, // 27: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	26, // 28: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	26, // 29: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	21, // 30: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	3,  // 31: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	24, // 32: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	24, // 33: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	8,  // 34: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	24, // 35: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	24, // 36: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	24, // 37: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	24, // 38: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	14, // 39: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	24, // 40: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	24, // 41: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	24, // 42: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	24, // 43: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	17, // 44: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	18, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	19, // 46: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	24, // 47: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	24, // 48: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	22, // 49: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	31, // [31:50] is the sub-list for method output_type
-	12, // [12:31] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	29, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
+	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	29, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	28, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	22, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	22, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	22, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	0,  // 13: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
+	22, // 14: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	22, // 15: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	25, // 16: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	30, // 17: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	2,  // 18: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	3,  // 19: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	5,  // 20: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	4,  // 21: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	10, // 22: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	10, // 23: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	11, // 24: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	13, // 25: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	14, // 26: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	15, // 27: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	16, // 28: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	31, // 29: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	17, // 30: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	31, // 31: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	31, // 32: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	19, // 33: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	20, // 34: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	20, // 35: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	31, // 36: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	31, // 37: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	31, // 38: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	31, // 39: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	26, // 40: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 41: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 42: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 43: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 44: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	29, // 45: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	29, // 46: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	12, // 47: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	29, // 48: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	29, // 49: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	29, // 50: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	29, // 51: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	18, // 52: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	29, // 53: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	29, // 54: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	29, // 55: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	29, // 56: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	21, // 57: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	23, // 58: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	22, // 59: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	24, // 60: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	29, // 61: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	29, // 62: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	27, // 63: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	41, // [41:64] is the sub-list for method output_type
+	18, // [18:41] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -1803,15 +2389,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[14].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[16].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[18].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -23,10 +23,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DKVReplication_GetChanges_FullMethodName    = "/dkv.serverpb.DKVReplication/GetChanges"
-	DKVReplication_AddReplica_FullMethodName    = "/dkv.serverpb.DKVReplication/AddReplica"
-	DKVReplication_RemoveReplica_FullMethodName = "/dkv.serverpb.DKVReplication/RemoveReplica"
-	DKVReplication_GetReplicas_FullMethodName   = "/dkv.serverpb.DKVReplication/GetReplicas"
+	DKVReplication_GetChanges_FullMethodName     = "/dkv.serverpb.DKVReplication/GetChanges"
+	DKVReplication_StreamChanges_FullMethodName  = "/dkv.serverpb.DKVReplication/StreamChanges"
+	DKVReplication_StreamSnapshot_FullMethodName = "/dkv.serverpb.DKVReplication/StreamSnapshot"
+	DKVReplication_WatchChanges_FullMethodName   = "/dkv.serverpb.DKVReplication/WatchChanges"
+	DKVReplication_AddReplica_FullMethodName     = "/dkv.serverpb.DKVReplication/AddReplica"
+	DKVReplication_RemoveReplica_FullMethodName  = "/dkv.serverpb.DKVReplication/RemoveReplica"
+	DKVReplication_GetReplicas_FullMethodName    = "/dkv.serverpb.DKVReplication/GetReplicas"
 )
 
 // DKVReplicationClient is the client API for DKVReplication service.
@@ -38,6 +41,19 @@ type DKVReplicationClient interface {
 	// GetChanges returns changes from a number on. OutOfRange means that the
 	// number is no longer retained.
 	GetChanges(ctx context.Context, in *GetChangesRequest, opts ...grpc.CallOption) (*GetChangesResponse, error)
+	// StreamChanges sends the changes from a number on as they come, and in
+	// between, at least every half second, a response without changes that tells
+	// how far the node is. It ends with OutOfRange where the number is not
+	// retained (any more), FailedPrecondition where the history is another one.
+	StreamChanges(ctx context.Context, in *StreamChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetChangesResponse], error)
+	// StreamSnapshot sends the whole state of a vBucket as it is at one change
+	// number. A stream that broke is gone on with by snapshotId and position;
+	// NotFound means that the node has let go of that snapshot.
+	StreamSnapshot(ctx context.Context, in *StreamSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error)
+	// WatchChanges sends the changes of the keys that begin with a prefix, in
+	// order, none left out and none twice. OutOfRange as in StreamChanges.
+	WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetChangesResponse], error)
+	// AddReplica lists a slave for good, until RemoveReplica.
 	AddReplica(ctx context.Context, in *Replica, opts ...grpc.CallOption) (*Status, error)
 	RemoveReplica(ctx context.Context, in *Replica, opts ...grpc.CallOption) (*Status, error)
 	GetReplicas(ctx context.Context, in *GetReplicasRequest, opts ...grpc.CallOption) (*GetReplicasResponse, error)
@@ -60,6 +76,63 @@ func (c *dKVReplicationClient) GetChanges(ctx context.Context, in *GetChangesReq
 	}
 	return out, nil
 }
+
+func (c *dKVReplicationClient) StreamChanges(ctx context.Context, in *StreamChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetChangesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVReplication_ServiceDesc.Streams[0], DKVReplication_StreamChanges_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamChangesRequest, GetChangesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_StreamChangesClient = grpc.ServerStreamingClient[GetChangesResponse]
+
+func (c *dKVReplicationClient) StreamSnapshot(ctx context.Context, in *StreamSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVReplication_ServiceDesc.Streams[1], DKVReplication_StreamSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamSnapshotRequest, SnapshotChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_StreamSnapshotClient = grpc.ServerStreamingClient[SnapshotChunk]
+
+func (c *dKVReplicationClient) WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetChangesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVReplication_ServiceDesc.Streams[2], DKVReplication_WatchChanges_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchChangesRequest, GetChangesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_WatchChangesClient = grpc.ServerStreamingClient[GetChangesResponse]
 
 func (c *dKVReplicationClient) AddReplica(ctx context.Context, in *Replica, opts ...grpc.CallOption) (*Status, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -100,6 +173,19 @@ type DKVReplicationServer interface {
 	// GetChanges returns changes from a number on. OutOfRange means that the
 	// number is no longer retained.
 	GetChanges(context.Context, *GetChangesRequest) (*GetChangesResponse, error)
+	// StreamChanges sends the changes from a number on as they come, and in
+	// between, at least every half second, a response without changes that tells
+	// how far the node is. It ends with OutOfRange where the number is not
+	// retained (any more), FailedPrecondition where the history is another one.
+	StreamChanges(*StreamChangesRequest, grpc.ServerStreamingServer[GetChangesResponse]) error
+	// StreamSnapshot sends the whole state of a vBucket as it is at one change
+	// number. A stream that broke is gone on with by snapshotId and position;
+	// NotFound means that the node has let go of that snapshot.
+	StreamSnapshot(*StreamSnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error
+	// WatchChanges sends the changes of the keys that begin with a prefix, in
+	// order, none left out and none twice. OutOfRange as in StreamChanges.
+	WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[GetChangesResponse]) error
+	// AddReplica lists a slave for good, until RemoveReplica.
 	AddReplica(context.Context, *Replica) (*Status, error)
 	RemoveReplica(context.Context, *Replica) (*Status, error)
 	GetReplicas(context.Context, *GetReplicasRequest) (*GetReplicasResponse, error)
@@ -115,6 +201,15 @@ type UnimplementedDKVReplicationServer struct{}
 
 func (UnimplementedDKVReplicationServer) GetChanges(context.Context, *GetChangesRequest) (*GetChangesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetChanges not implemented")
+}
+func (UnimplementedDKVReplicationServer) StreamChanges(*StreamChangesRequest, grpc.ServerStreamingServer[GetChangesResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamChanges not implemented")
+}
+func (UnimplementedDKVReplicationServer) StreamSnapshot(*StreamSnapshotRequest, grpc.ServerStreamingServer[SnapshotChunk]) error {
+	return status.Error(codes.Unimplemented, "method StreamSnapshot not implemented")
+}
+func (UnimplementedDKVReplicationServer) WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[GetChangesResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchChanges not implemented")
 }
 func (UnimplementedDKVReplicationServer) AddReplica(context.Context, *Replica) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddReplica not implemented")
@@ -163,6 +258,39 @@ func _DKVReplication_GetChanges_Handler(srv interface{}, ctx context.Context, de
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _DKVReplication_StreamChanges_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamChangesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVReplicationServer).StreamChanges(m, &grpc.GenericServerStream[StreamChangesRequest, GetChangesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_StreamChangesServer = grpc.ServerStreamingServer[GetChangesResponse]
+
+func _DKVReplication_StreamSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamSnapshotRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVReplicationServer).StreamSnapshot(m, &grpc.GenericServerStream[StreamSnapshotRequest, SnapshotChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_StreamSnapshotServer = grpc.ServerStreamingServer[SnapshotChunk]
+
+func _DKVReplication_WatchChanges_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchChangesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVReplicationServer).WatchChanges(m, &grpc.GenericServerStream[WatchChangesRequest, GetChangesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVReplication_WatchChangesServer = grpc.ServerStreamingServer[GetChangesResponse]
 
 func _DKVReplication_AddReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Replica)
@@ -242,7 +370,23 @@ var DKVReplication_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DKVReplication_GetReplicas_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamChanges",
+			Handler:       _DKVReplication_StreamChanges_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamSnapshot",
+			Handler:       _DKVReplication_StreamSnapshot_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchChanges",
+			Handler:       _DKVReplication_WatchChanges_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "api/admin.proto",
 }
 
@@ -709,8 +853,9 @@ var DKVCluster_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	DKVDiscovery_UpdateStatus_FullMethodName   = "/dkv.serverpb.DKVDiscovery/UpdateStatus"
-	DKVDiscovery_GetClusterInfo_FullMethodName = "/dkv.serverpb.DKVDiscovery/GetClusterInfo"
+	DKVDiscovery_UpdateStatus_FullMethodName     = "/dkv.serverpb.DKVDiscovery/UpdateStatus"
+	DKVDiscovery_GetClusterInfo_FullMethodName   = "/dkv.serverpb.DKVDiscovery/GetClusterInfo"
+	DKVDiscovery_WatchClusterInfo_FullMethodName = "/dkv.serverpb.DKVDiscovery/WatchClusterInfo"
 )
 
 // DKVDiscoveryClient is the client API for DKVDiscovery service.
@@ -719,8 +864,12 @@ const (
 //
 // DKVDiscovery is the registry of who serves which vBucket.
 type DKVDiscoveryClient interface {
+	// UpdateStatus is a node's heartbeat, for each of its vBuckets.
 	UpdateStatus(ctx context.Context, in *UpdateStatusRequest, opts ...grpc.CallOption) (*Status, error)
+	// GetClusterInfo returns the rows of live nodes that match.
 	GetClusterInfo(ctx context.Context, in *GetClusterInfoRequest, opts ...grpc.CallOption) (*GetClusterInfoResponse, error)
+	// WatchClusterInfo sends the rows that match, then each change of them.
+	WatchClusterInfo(ctx context.Context, in *GetClusterInfoRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ClusterInfoChange], error)
 }
 
 type dKVDiscoveryClient struct {
@@ -751,14 +900,37 @@ func (c *dKVDiscoveryClient) GetClusterInfo(ctx context.Context, in *GetClusterI
 	return out, nil
 }
 
+func (c *dKVDiscoveryClient) WatchClusterInfo(ctx context.Context, in *GetClusterInfoRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ClusterInfoChange], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVDiscovery_ServiceDesc.Streams[0], DKVDiscovery_WatchClusterInfo_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetClusterInfoRequest, ClusterInfoChange]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVDiscovery_WatchClusterInfoClient = grpc.ServerStreamingClient[ClusterInfoChange]
+
 // DKVDiscoveryServer is the server API for DKVDiscovery service.
 // All implementations must embed UnimplementedDKVDiscoveryServer
 // for forward compatibility.
 //
 // DKVDiscovery is the registry of who serves which vBucket.
 type DKVDiscoveryServer interface {
+	// UpdateStatus is a node's heartbeat, for each of its vBuckets.
 	UpdateStatus(context.Context, *UpdateStatusRequest) (*Status, error)
+	// GetClusterInfo returns the rows of live nodes that match.
 	GetClusterInfo(context.Context, *GetClusterInfoRequest) (*GetClusterInfoResponse, error)
+	// WatchClusterInfo sends the rows that match, then each change of them.
+	WatchClusterInfo(*GetClusterInfoRequest, grpc.ServerStreamingServer[ClusterInfoChange]) error
 	mustEmbedUnimplementedDKVDiscoveryServer()
 }
 
@@ -774,6 +946,9 @@ func (UnimplementedDKVDiscoveryServer) UpdateStatus(context.Context, *UpdateStat
 }
 func (UnimplementedDKVDiscoveryServer) GetClusterInfo(context.Context, *GetClusterInfoRequest) (*GetClusterInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetClusterInfo not implemented")
+}
+func (UnimplementedDKVDiscoveryServer) WatchClusterInfo(*GetClusterInfoRequest, grpc.ServerStreamingServer[ClusterInfoChange]) error {
+	return status.Error(codes.Unimplemented, "method WatchClusterInfo not implemented")
 }
 func (UnimplementedDKVDiscoveryServer) mustEmbedUnimplementedDKVDiscoveryServer() {}
 func (UnimplementedDKVDiscoveryServer) testEmbeddedByValue()                      {}
@@ -832,6 +1007,17 @@ func _DKVDiscovery_GetClusterInfo_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVDiscovery_WatchClusterInfo_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetClusterInfoRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVDiscoveryServer).WatchClusterInfo(m, &grpc.GenericServerStream[GetClusterInfoRequest, ClusterInfoChange]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVDiscovery_WatchClusterInfoServer = grpc.ServerStreamingServer[ClusterInfoChange]
+
 // DKVDiscovery_ServiceDesc is the grpc.ServiceDesc for DKVDiscovery service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -848,7 +1034,13 @@ var DKVDiscovery_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DKVDiscovery_GetClusterInfo_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchClusterInfo",
+			Handler:       _DKVDiscovery_WatchClusterInfo_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "api/admin.proto",
 }
 
