@@ -9,7 +9,7 @@ import (
 // Trace adds up where a request's time went, for the log of slow ones. All
 // methods may be called on nil, and concurrently.
 type Trace struct {
-	waited, wrote, read atomic.Int64
+	waited, wrote, read, elsewhere atomic.Int64
 }
 
 type traceKey struct{}
@@ -51,10 +51,27 @@ func (t *Trace) Read(begin time.Time) {
 	}
 }
 
-// Parts returns what was added up.
-func (t *Trace) Parts() (waited, wrote, read time.Duration) {
-	if t == nil {
-		return 0, 0, 0
+// Elsewhere adds what another node took for a request that was handed on to it at
+// the given time.
+func (t *Trace) Elsewhere(begin time.Time) {
+	if t != nil {
+		t.elsewhere.Add(int64(time.Since(begin)))
 	}
-	return time.Duration(t.waited.Load()), time.Duration(t.wrote.Load()), time.Duration(t.read.Load())
+}
+
+// Parts are where a request's time went. They may overlap: a request that is
+// about several vBuckets does some of its work at once.
+type Parts struct{ Waited, Wrote, Read, Elsewhere time.Duration }
+
+// Parts returns what was added up.
+func (t *Trace) Parts() Parts {
+	if t == nil {
+		return Parts{}
+	}
+	return Parts{
+		Waited:    time.Duration(t.waited.Load()),
+		Wrote:     time.Duration(t.wrote.Load()),
+		Read:      time.Duration(t.read.Load()),
+		Elsewhere: time.Duration(t.elsewhere.Load()),
+	}
 }

@@ -158,6 +158,8 @@ func (l leg) moved() bool {
 
 // ask makes a unary call of the node of a leg.
 func (r *Router) ask(ctx context.Context, l leg, c call, req, resp any) error {
+	trace := kv.TraceOf(ctx)
+	defer trace.Elsewhere(trace.Start())
 	p, err := r.pool.Peer(l.owner.Address)
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "node %s: %w", l.owner.Address, err)

@@ -25,15 +25,19 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 	if err := r.admit(c); err != nil {
 		return command.Result{}, err
 	}
+	trace := kv.TraceOf(ctx)
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	for {
+		begin := trace.Start()
 		epoch, err := r.keeper.Epoch(ctx)
 		if err != nil {
 			return command.Result{}, ownership(err)
 		}
+		taken := trace.Start()
 		c.Fence, c.Clock = epoch, r.now(r.machine.Load())
 		res, err := r.append(ctx, c, r.raft.Timeout)
+		trace.Wrote(begin, taken)
 		switch {
 		case err != nil:
 			return command.Result{}, err

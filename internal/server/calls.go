@@ -189,8 +189,9 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 		c.opts.Audit.Info("audit", "op", m.op, "peer", peerOf(ctx), "request", fmt.Sprint(req), "code", code.String(), "error", errText(err))
 	}
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
-		waited, wrote, read := kv.TraceOf(ctx).Parts()
-		c.opts.Log.Warn("slow request", "op", m.op, "code", code.String(), "took", took, "waited", waited, "wrote", wrote, "read", read,
+		spent := kv.TraceOf(ctx).Parts()
+		c.opts.Log.Warn("slow request", "op", m.op, "code", code.String(), "took", took,
+			"waited", spent.Waited, "wrote", spent.Wrote, "read", spent.Read, "elsewhere", spent.Elsewhere,
 			slog.String("key", keyPrefix(req)), "request_bytes", size(req), "response_bytes", size(resp))
 	}
 }

@@ -201,9 +201,9 @@ func TestSlowLog(t *testing.T) {
 	}
 	_, _ = r.Get(t.Context(), &serverpb.GetRequest{})
 	wantLines(t, r.log, []string{
-		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s key="\"key\"" request_bytes=5 response_bytes=7`,
-		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s key="\"a key that is lo\"..." request_bytes=44 response_bytes=46`,
-		`level=WARN msg="slow request" op=Get code=InvalidArgument took=T waited=0s wrote=0s read=0s key="\"\"" request_bytes=0 response_bytes=0`,
+		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s elsewhere=0s key="\"key\"" request_bytes=5 response_bytes=7`,
+		`level=WARN msg="slow request" op=Get code=OK took=T waited=0s wrote=0s read=0s elsewhere=0s key="\"a key that is lo\"..." request_bytes=44 response_bytes=46`,
+		`level=WARN msg="slow request" op=Get code=InvalidArgument took=T waited=0s wrote=0s read=0s elsewhere=0s key="\"\"" request_bytes=0 response_bytes=0`,
 	})
 }
 
