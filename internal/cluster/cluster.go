@@ -31,6 +31,9 @@ type Raft interface {
 	Remove(ctx context.Context, id, version uint64) error
 	SetMember(ctx context.Context, id uint64, m replica.Member) error
 	TransferLeader(ctx context.Context, to uint64) error
+	// Prefer says which members are worth trying first when another one has to
+	// lead.
+	Prefer(fit func(id uint64) bool)
 	Snapshot(ctx context.Context) error
 	PutOut()
 }
@@ -65,8 +68,10 @@ type Cluster struct {
 
 	// changing holds a token of whoever changes the membership.
 	changing chan struct{}
-	// reached are the members that have answered lately, by replica id.
-	reached atomic.Pointer[map[uint64]bool]
+	// seen are the members that have answered lately, by replica id.
+	seen atomic.Pointer[map[uint64]sighting]
+	// patience bounds the attempts at one step of a change.
+	patience time.Duration
 
 	mu sync.Mutex
 	// known is the membership as it was last told by a majority.
@@ -87,8 +92,12 @@ func New(opts Options) (*Cluster, error) {
 		client:   client,
 		log:      opts.Log,
 		changing: make(chan struct{}, 1),
+		patience: stepPatience,
 	}
-	c.reached.Store(&map[uint64]bool{})
+	c.seen.Store(&map[uint64]sighting{})
+	for _, l := range c.logs {
+		l.Prefer(func(id uint64) bool { return c.fit(l.VBucket, id) })
+	}
 	return c, nil
 }
 
@@ -131,47 +140,25 @@ func (c *Cluster) membership(ctx context.Context) (replica.Membership, error) {
 }
 
 // lastKnown returns the members as they were last told, or from what stands in
-// the local state where nobody was asked yet.
+// the local state where nobody was asked yet. How they are reached is always what
+// stands there now.
 func (c *Cluster) lastKnown() replica.Membership {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.known.Peers) > 0 {
-		return c.known
-	}
-	m := replica.Membership{}
+	m := c.known
+	c.mu.Unlock()
 	records := c.first().Members()
+	if len(m.Peers) > 0 {
+		m.Peers = slices.Clone(m.Peers)
+		for i := range m.Peers {
+			m.Peers[i].Member = records[m.Peers[i].ID]
+		}
+		return m
+	}
 	for _, id := range slices.Sorted(maps.Keys(records)) {
 		member := records[id]
 		m.Peers = append(m.Peers, replica.Peer{ID: id, Member: member, Address: member.RaftAddress, Voting: true})
 	}
 	return m
-}
-
-// exclusively calls f while nobody else here changes the membership.
-func (c *Cluster) exclusively(ctx context.Context, f func() error) error {
-	select {
-	case c.changing <- struct{}{}:
-		defer func() { <-c.changing }()
-		return f()
-	case <-ctx.Done():
-		return kv.Errorf(kv.Unavailable, "another change of the membership is under way: %w", ctx.Err())
-	}
-}
-
-// changeTimeout bounds a change of the membership, which may have to wait until a
-// node has caught up with a large state.
-const changeTimeout = 30 * time.Minute
-
-// sleep waits; false means that ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // asError turns an error of package bootstrap into one for clients.

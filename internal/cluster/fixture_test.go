@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -64,6 +65,8 @@ type node struct {
 	lag kv.Index
 	// asked is called for each question about its status.
 	asked func()
+	// refusal is what it answers instead.
+	refusal error
 	// cluster is what it calls its cluster.
 	cluster string
 }
@@ -157,9 +160,12 @@ func (r *rig) expect(vBucket int, want ...string) {
 // GetNodeStatus implements DKVNode.
 func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	n.mu.Lock()
-	lag, asked, cluster := n.lag, n.asked, n.cluster
+	lag, asked, refusal, cluster := n.lag, n.asked, n.refusal, n.cluster
 	n.mu.Unlock()
 	asked()
+	if refusal != nil {
+		return nil, refusal
+	}
 	out := &serverpb.NodeStatusResponse{NodeId: strconv.FormatUint(n.id, 10), ClusterId: cluster}
 	for _, g := range n.rig.groups {
 		g.set(func() {
@@ -182,14 +188,20 @@ func withCodes(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler gr
 	if err == nil || status.Code(err) == codes.Unimplemented {
 		return resp, err
 	}
-	code := map[kv.Kind]codes.Code{
+	known := &kv.Error{Outcome: kv.Unknown}
+	errors.As(err, &known)
+	code, is := map[kv.Kind]codes.Code{
 		kv.Invalid: codes.InvalidArgument, kv.Precondition: codes.FailedPrecondition, kv.NotFound: codes.NotFound,
 		kv.Unavailable: codes.Unavailable,
-	}[kv.KindOf(err)]
-	if code == codes.OK {
+	}[known.Kind]
+	if !is {
 		code = codes.Internal
 	}
-	return nil, status.Error(code, err.Error())
+	st, err := status.New(code, err.Error()).WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: known.Reason()})
+	if err != nil {
+		return nil, err
+	}
+	return nil, st.Err()
 }
 
 // reserve returns n urls of free ports in the order of bootstrap's lists.
@@ -282,6 +294,18 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// expectOutcome fails unless an error says, to programs and to people, what became
+// of the change.
+func expectOutcome(t *testing.T, err error, outcome kv.Outcome) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if got := kv.OutcomeOf(err); got != outcome || strings.Count(err.Error(), "("+outcome.String()+")") != 1 {
+		t.Errorf("an error of which %v was expected is %v: %v", outcome, got, err)
+	}
 }
 
 // expectError fails unless an error is of a kind and says all of the words.

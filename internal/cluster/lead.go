@@ -16,19 +16,24 @@ import (
 
 // TransferLeader implements DKVCluster.
 func (c *Cluster) TransferLeader(ctx context.Context, r *serverpb.TransferLeaderRequest) (*serverpb.Status, error) {
+	var ch change
+	return reply(ch.outcome(c.transfer(ctx, &ch, r)))
+}
+
+func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.TransferLeaderRequest) error {
 	to := uint64(0)
 	if r.GetNodeUrl() != "" {
 		address, err := bootstrap.ParseURL(r.GetNodeUrl())
 		if err != nil {
-			return nil, asError(err)
+			return asError(err)
 		}
 		members, err := c.membership(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		target, is := members.At(address)
 		if !is {
-			return nil, kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
+			return kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
 		}
 		to = target.ID
 	}
@@ -38,14 +43,14 @@ func (c *Cluster) TransferLeader(ctx context.Context, r *serverpb.TransferLeader
 			continue
 		}
 		found = true
-		if err := c.handOver(ctx, l, to); err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		if err := ch.step(func() error { return c.handOver(ctx, l, to) }); err != nil {
+			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
 	}
 	if !found {
-		return nil, kv.Errorf(kv.NotFound, "there is no vBucket %q", r.GetVBucket())
+		return kv.Errorf(kv.NotFound, "there is no vBucket %q", r.GetVBucket())
 	}
-	return &serverpb.Status{}, nil
+	return nil
 }
 
 // hopMark tells that a request was handed on by a member and goes no further.
@@ -60,7 +65,7 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 	case to != 0 && owner.ID == to:
 		return nil
 	case owner.ID == c.self.Replica:
-		return l.TransferLeader(ctx, to)
+		return unsure(l.TransferLeader(ctx, to))
 	case len(metadata.ValueFromIncomingContext(ctx, hopMark)) > 0:
 		return kv.Errorf(kv.Unavailable, "the leader is changing; retry")
 	}
@@ -78,6 +83,15 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, hopMark, "1")
 	return c.ask(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+}
+
+// unsure marks the error of a hand-over that may have been begun, and may still come
+// about.
+func unsure(err error) error {
+	if err == nil || kv.KindOf(err) != kv.Unavailable {
+		return err
+	}
+	return kv.UnknownOutcome(kv.Unavailable, err)
 }
 
 // ownerWait bounds how long a request waits until it is known who leads: an
@@ -128,30 +142,36 @@ func (c *Cluster) Lead(ctx context.Context, vBucket string) error {
 
 // StepDown implements DKVCluster.
 func (c *Cluster) StepDown(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	var ch change
+	return reply(ch.outcome(c.stepDown(ctx, &ch)))
+}
+
+func (c *Cluster) stepDown(ctx context.Context, ch *change) error {
 	led := 0
 	for _, l := range c.logs {
 		if l.Owner().ID != c.self.Replica {
 			continue
 		}
 		led++
-		if err := l.TransferLeader(ctx, 0); err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		if err := ch.step(func() error { return unsure(l.TransferLeader(ctx, 0)) }); err != nil {
+			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
 	}
 	if led == 0 {
-		return nil, kv.Errorf(kv.Precondition, "this node leads nothing; ask the one that does (dkvctl -status)")
+		return kv.Errorf(kv.Precondition, "this node leads nothing; ask the one that does (dkvctl -status)")
 	}
-	return &serverpb.Status{}, nil
+	return nil
 }
 
 // Snapshot implements DKVCluster.
 func (c *Cluster) Snapshot(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	var ch change
 	for _, l := range c.logs {
-		if err := l.Snapshot(ctx); err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket, err)
+		if err := ch.step(func() error { return l.Snapshot(ctx) }); err != nil {
+			return reply(ch.outcome(fmt.Errorf("vBucket %s: %w", l.VBucket, err)))
 		}
 	}
-	return &serverpb.Status{}, nil
+	return reply(nil)
 }
 
 // balanceInterval is how often a node looks whether it leads too much. Moving a
@@ -192,9 +212,8 @@ func (c *Cluster) surplus() (Log, uint64) {
 		}
 	}
 	target, least := uint64(0), len(mine)-1
-	reached := *c.reached.Load()
 	for _, p := range c.lastKnown().Peers {
-		if p.Voting && p.ID != c.self.Replica && reached[p.ID] && leads[p.ID] < least {
+		if p.Voting && p.ID != c.self.Replica && c.answers(p.ID) && leads[p.ID] < least {
 			target, least = p.ID, leads[p.ID]
 		}
 	}

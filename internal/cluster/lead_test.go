@@ -184,11 +184,11 @@ func TestSurplus(t *testing.T) {
 			}
 		}
 		n := r.node(1)
-		reached := make(map[uint64]bool)
+		seen := make(map[uint64]sighting)
 		for _, id := range c.reached {
-			reached[id] = true
+			seen[id] = sighting{}
 		}
-		n.reached.Store(&reached)
+		n.seen.Store(&seen)
 		if _, err := n.membership(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -208,9 +208,9 @@ func TestSurplusSettles(t *testing.T) {
 		for i, owner := range owners {
 			r.groups[i].leader = owner
 		}
-		reached := map[uint64]bool{1: true, 2: true, 3: true}
+		seen := map[uint64]sighting{1: {}, 2: {}, 3: {}}
 		for id := uint64(1); id <= 3; id++ {
-			r.node(id).reached.Store(&reached)
+			r.node(id).seen.Store(&seen)
 			if _, err := r.node(id).membership(t.Context()); err != nil {
 				t.Fatal(err)
 			}

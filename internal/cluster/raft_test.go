@@ -128,7 +128,14 @@ type fakeRaft struct {
 	out int
 	// deaf is a replica that hears nothing of the others.
 	deaf atomic.Bool
+	// cut is one that hears nothing either, and still takes who led for the leader,
+	// as one without a vote does.
+	cut atomic.Bool
+	// fit is what it was told by Prefer.
+	fit func(id uint64) bool
 }
+
+func (r *fakeRaft) Prefer(fit func(id uint64) bool) { r.fit = fit }
 
 func (r *fakeRaft) Owner() replica.Owner {
 	if r.deaf.Load() {
@@ -154,7 +161,7 @@ func (r *fakeRaft) Members() map[uint64]replica.Member {
 func (r *fakeRaft) Membership(ctx context.Context) (replica.Membership, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.minority || r.deaf.Load() || ctx.Err() != nil {
+	if r.minority || r.deaf.Load() || r.cut.Load() || ctx.Err() != nil {
 		return replica.Membership{}, errMinority
 	}
 	m := replica.Membership{Version: r.version, Removed: slices.Clone(r.removed)}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
@@ -14,23 +15,21 @@ import (
 func (c *Cluster) RemoveNode(ctx context.Context, r *serverpb.RemoveNodeRequest) (*serverpb.Status, error) {
 	address, err := bootstrap.ParseURL(r.GetNodeUrl())
 	if err != nil {
-		return nil, asError(err)
+		return reply(asError(err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	if address == c.self.Address() {
-		err = c.removeSelf(ctx, r)
-	} else {
-		err = c.exclusively(ctx, func() error { return c.remove(ctx, address, r.GetForce()) })
+		return reply(c.removeSelf(ctx, r))
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &serverpb.Status{}, nil
+	var ch change
+	return reply(ch.outcome(c.exclusively(ctx, func() error {
+		return c.remove(ctx, &ch, address, r.GetForce())
+	})))
 }
 
 // remove puts the node at a Raft address out of all vBuckets.
-func (c *Cluster) remove(ctx context.Context, address string, force bool) error {
+func (c *Cluster) remove(ctx context.Context, ch *change, address string, force bool) error {
 	members, err := c.membership(ctx)
 	if err != nil {
 		return err
@@ -39,12 +38,14 @@ func (c *Cluster) remove(ctx context.Context, address string, force bool) error 
 	if !is {
 		return kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
 	}
-	if err := c.mayLose(ctx, &members, gone, force); err != nil {
+	r := &removal{Cluster: c, gone: gone, force: force}
+	// What cannot be done in the first vBucket is not begun in the others.
+	if err := r.mayLose(ctx, &members, gone); err != nil {
 		return err
 	}
 	// The first vBucket last: it is what a next attempt goes by.
 	for i := len(c.logs) - 1; i >= 0; i-- {
-		if err := c.removeFrom(ctx, c.logs[i], gone); err != nil {
+		if err := r.from(ctx, ch, c.logs[i]); err != nil {
 			return fmt.Errorf("vBucket %s: %w", c.logs[i].VBucket, err)
 		}
 	}
@@ -62,8 +63,9 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	if self, is := members.At(c.self.Address()); is && self.Voting && members.Voters() == 1 {
 		return errOnlyVoter
 	}
+	up := c.answering(ctx, members.Peers)
 	for _, p := range members.Peers {
-		if p.ID != c.self.Replica && p.Voting && c.reaches(ctx, p.ID) {
+		if p.ID != c.self.Replica && p.Voting && up[p.ID] {
 			return c.ask(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
 		}
 	}
@@ -72,59 +74,75 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 
 var errOnlyVoter = kv.Errorf(kv.Precondition, "this is the only member with a vote; without it the cluster is gone. Stop the node instead")
 
-// mayLose refuses a removal that would leave no majority.
-func (c *Cluster) mayLose(ctx context.Context, m *replica.Membership, gone replica.Peer, force bool) error {
+// removal is a member's being put out.
+type removal struct {
+	*Cluster
+	gone  replica.Peer
+	force bool
+
+	// up are the members that answered when they were last asked.
+	up    map[uint64]bool
+	asked time.Time
+}
+
+// askAgain is after how long it is found out anew who answers: the same holds for
+// vBuckets that come one right behind the other.
+const askAgain = time.Second
+
+// mayLose refuses a removal that would leave no majority of a vBucket whose members
+// are m, and in which the member to go stands as gone.
+func (r *removal) mayLose(ctx context.Context, m *replica.Membership, gone replica.Peer) error {
 	if !gone.Voting {
 		return nil
 	}
-	rest, up := 0, 0
+	if m.Voters() == 1 {
+		return errOnlyVoter
+	}
+	if r.force {
+		return nil
+	}
+	if r.up == nil || time.Since(r.asked) > askAgain {
+		r.up, r.asked = r.answering(ctx, m.Peers), time.Now()
+	}
+	rest, up := m.Voters()-1, 0
 	for _, p := range m.Peers {
-		if !p.Voting || p.ID == gone.ID {
-			continue
-		}
-		rest++
-		if p.ID == c.self.Replica || c.reaches(ctx, p.ID) {
+		if p.Voting && p.ID != gone.ID && r.up[p.ID] {
 			up++
 		}
 	}
-	switch {
-	case rest == 0:
-		return errOnlyVoter
-	case up > rest/2 || force:
+	if up > rest/2 {
 		return nil
 	}
 	return kv.Errorf(kv.Precondition, "of the %d voting members that would be left only %d answer, which is no majority: "+
 		"bring others up first, or say -force", rest, up)
 }
 
-// reaches tells whether a member answers now.
-func (c *Cluster) reaches(ctx context.Context, id uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, catchUpCall)
-	defer cancel()
-	_, err := c.statusOf(ctx, id)
-	return err == nil
-}
-
-// removeFrom puts a replica out of one vBucket. One that leads hands over first.
-func (c *Cluster) removeFrom(ctx context.Context, l Log, gone replica.Peer) error {
-	return c.retry(ctx, func() error {
+// from puts the replica out of one vBucket. One that leads hands over first. Whether
+// a majority is left is judged by the very membership that the log is to change: it
+// turns a removal down that another one has overtaken, and that is judged anew.
+func (r *removal) from(ctx context.Context, ch *change, l Log) error {
+	return r.retry(ctx, func() error {
 		m, err := l.Membership(ctx)
 		if err != nil {
 			return err
 		}
-		if _, is := m.At(gone.Address); !is {
-			c.forget(ctx, l, gone.ID) // an attempt that was cut short may not have
+		gone, is := m.At(r.gone.Address)
+		if !is || gone.ID != r.gone.ID {
+			r.forget(ctx, l, r.gone.ID) // an attempt that was cut short may not have
 			return nil
 		}
-		if l.Owner().ID == gone.ID && m.Voters() > 1 {
-			if err := c.handOver(ctx, l, 0); err != nil {
-				c.log.Warn("a member that is being removed does not hand over", "member", gone.ID, "vbucket", l.VBucket, "error", err)
-			}
-		}
-		if err := l.Remove(ctx, gone.ID, m.Version); err != nil {
+		if err := r.mayLose(ctx, &m, gone); err != nil {
 			return err
 		}
-		c.forget(ctx, l, gone.ID)
+		if l.Owner().ID == gone.ID && m.Voters() > 1 {
+			if err := r.handOver(ctx, l, 0); err != nil {
+				r.log.Warn("a member that is being removed does not hand over", "member", gone.ID, "vbucket", l.VBucket, "error", err)
+			}
+		}
+		if err := ch.step(func() error { return l.Remove(ctx, gone.ID, m.Version) }); err != nil {
+			return err
+		}
+		r.forget(ctx, l, gone.ID)
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,6 +84,71 @@ func TestRemoveNodeAllows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two removals at the same time may each leave a majority, and both of them none.
+// The log turns the later one down, and that is judged anew.
+func TestRemoveNodeBehindAnotherRemoval(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		vBucket int
+		down    []uint64
+		force   bool
+		refused bool
+		left    []uint64
+	}{
+		{"no majority is left", 0, []uint64{4}, false, true, []uint64{1, 3, 4}},
+		{"no majority is left of the second vBucket", 1, []uint64{4}, false, true, []uint64{1, 3, 4}},
+		{"forced", 0, []uint64{4}, true, false, []uint64{1, 4}},
+		{"all answer", 0, nil, false, false, []uint64{1, 4}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, 4, 2)
+			r.stop(c.down...)
+			g := r.groups[c.vBucket]
+			g.before = func(step string) error {
+				if step == "remove 3" {
+					g.set(func() {
+						if _, there := g.peers[2]; there {
+							delete(g.peers, 2)
+							g.version++
+						}
+					})
+				}
+				return nil
+			}
+			err := r.remove(1, r.url(3), c.force)
+			if c.refused {
+				expectError(t, err, kv.Precondition, g.name, "2 voting members", "only 1")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if got := g.voters(); !slices.Equal(got, c.left) {
+				t.Errorf("the voters are %v, not %v", got, c.left)
+			}
+		})
+	}
+}
+
+// What is removed is the replica that was there when it was asked for, not one that
+// has come to the same address since.
+func TestRemoveNodeLeavesItsSuccessor(t *testing.T) {
+	r := newRig(t, 4, 1)
+	g := r.groups[0]
+	g.before = func(step string) error {
+		if step == "remove 3" {
+			g.set(func() {
+				g.peers[9] = replica.Peer{ID: 9, Address: g.peers[3].Address, Voting: true}
+				delete(g.peers, 3)
+				g.version++
+			})
+		}
+		return nil
+	}
+	if err := r.remove(1, r.url(3), false); err != nil {
+		t.Fatal(err)
+	}
+	r.expectVoters(1, 2, 4, 9)
 }
 
 // A node without a vote decides nothing: it may go whoever is down.

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 )
@@ -35,10 +35,11 @@ func (c *Cluster) watch(ctx context.Context) {
 	c.reach(ctx)
 	for sleep(ctx, watchInterval) {
 		attempt, cancel := context.WithTimeout(ctx, watchInterval)
-		_, _ = c.membership(attempt) // without a majority the last that is known stays
+		_, err := c.membership(attempt) // without a majority the last that is known stays
 		cancel()
 		c.reach(ctx)
-		if c.first().Owner().ID != 0 {
+		// Who leads is not enough: a replica without a vote never forgets.
+		if err == nil && c.first().Owner().ID != 0 {
 			led = time.Now()
 		}
 		if time.Since(led) > orphanAfter {
@@ -47,14 +48,25 @@ func (c *Cluster) watch(ctx context.Context) {
 	}
 }
 
+// sighting is what a member said of itself when it last answered.
+type sighting struct {
+	// behind are the vBuckets led by this node in which the member lacked much, or
+	// did not say how far it is.
+	behind map[string]bool
+}
+
+// closeBehind is how many changes a member may lack and still take a vBucket over
+// at once: those under way to it, and a few milliseconds' worth under full load.
+const closeBehind = 4096
+
 // reach finds out which members answer, and closes connections to others.
 func (c *Cluster) reach(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
-	members := c.records()
+	members, led := c.records(), c.led()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	up := make(map[uint64]bool)
+	seen := make(map[uint64]sighting)
 	addresses := make([]string, 0, len(members))
 	for id, member := range members {
 		if member.Address == "" {
@@ -65,23 +77,57 @@ func (c *Cluster) reach(ctx context.Context) {
 			continue
 		}
 		wg.Go(func() {
-			if c.answers(ctx, member.Address) {
+			if s, answers := c.look(ctx, member.Address, led); answers {
 				mu.Lock()
-				up[id] = true
+				seen[id] = s
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	c.reached.Store(&up)
+	c.seen.Store(&seen)
 	c.pool.Retain(addresses...)
 }
 
-// answers tells whether the node at an address says anything. That a connection
-// stands is not enough: a process that was stopped keeps its own.
-func (c *Cluster) answers(ctx context.Context, address string) bool {
-	err := c.ask(ctx, address, healthpb.Health_Check_FullMethodName, &healthpb.HealthCheckRequest{}, new(healthpb.HealthCheckResponse))
-	return err == nil || peer.Answered(err)
+// led is how far the vBuckets are that this node leads.
+func (c *Cluster) led() map[string]kv.Index {
+	out := make(map[string]kv.Index)
+	for _, l := range c.logs {
+		if l.Owner().ID == c.self.Replica {
+			out[l.VBucket] = l.Status().Applied
+		}
+	}
+	return out
+}
+
+// look tells whether the node at an address says anything, and how far it is behind
+// the vBuckets that were led here. That a connection stands is not enough: a process
+// that was stopped keeps its own.
+func (c *Cluster) look(ctx context.Context, address string, led map[string]kv.Index) (s sighting, answers bool) {
+	status, err := c.statusAt(ctx, address)
+	if err != nil && !peer.Answered(err) {
+		return sighting{}, false
+	}
+	s.behind = make(map[string]bool)
+	for vBucket, here := range led {
+		if there, found := appliedIn(status, vBucket); !found || there+closeBehind < here {
+			s.behind[vBucket] = true
+		}
+	}
+	return s, true
+}
+
+// answers tells whether a member has answered lately.
+func (c *Cluster) answers(id uint64) bool {
+	_, seen := (*c.seen.Load())[id]
+	return seen
+}
+
+// fit tells whether a member could lead a vBucket at once: it has answered lately,
+// and lacks little.
+func (c *Cluster) fit(vBucket string, id uint64) bool {
+	s, seen := (*c.seen.Load())[id]
+	return seen && !s.behind[vBucket]
 }
 
 // records are how the members are reached that have said so, by replica id. One
@@ -116,8 +162,7 @@ func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
 	// An address that another cluster has taken over says nothing.
-	status := new(serverpb.NodeStatusResponse)
-	err := c.ask(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, status)
+	status, err := c.statusAt(ctx, address)
 	if err != nil || status.GetClusterId() != fmt.Sprintf("%016x", c.self.Deployment) {
 		return false
 	}
@@ -142,11 +187,10 @@ type Peer struct {
 
 // Peers lists the other members.
 func (c *Cluster) Peers() []Peer {
-	reached := *c.reached.Load()
 	var out []Peer
 	for _, p := range c.lastKnown().Peers {
 		if p.ID != c.self.Replica {
-			out = append(out, Peer{ID: p.ID, Address: p.Address, Voting: p.Voting, Healthy: reached[p.ID]})
+			out = append(out, Peer{ID: p.ID, Address: p.Address, Voting: p.Voting, Healthy: c.answers(p.ID)})
 		}
 	}
 	return out
@@ -166,10 +210,9 @@ func (c *Cluster) standing(id uint64) bootstrap.Standing {
 
 // silent lists the members that have been active and do not answer.
 func (c *Cluster) silent() []bootstrap.Known {
-	reached := *c.reached.Load()
 	var out []bootstrap.Known
 	for id, member := range c.records() {
-		if id != c.self.Replica && member.Address != "" && !reached[id] {
+		if id != c.self.Replica && member.Address != "" && !c.answers(id) {
 			out = append(out, bootstrap.Known{Replica: id, URL: bootstrap.FormatURL(member.RaftAddress)})
 		}
 	}
@@ -196,10 +239,9 @@ func (c *Cluster) ListNodes(ctx context.Context, _ *emptypb.Empty) (*serverpb.Li
 	} else {
 		leader = c.first().Owner().ID
 	}
-	reached := *c.reached.Load()
 	out := &serverpb.ListNodesResponse{Status: &serverpb.Status{}, Leader: leader, Nodes: make(map[uint64]*modelspb.NodeInfo)}
 	for _, p := range members.Peers {
-		out.Nodes[p.ID] = nodeInfo(p, leader, p.ID == c.self.Replica || reached[p.ID])
+		out.Nodes[p.ID] = nodeInfo(p, leader, p.ID == c.self.Replica || c.answers(p.ID))
 	}
 	return out, nil
 }
@@ -218,7 +260,10 @@ func nodeInfo(p replica.Peer, leader uint64, up bool) *modelspb.NodeInfo {
 	switch {
 	case p.ID == leader:
 		info.Status = modelspb.NodeInfo_LEADER
-	case !up:
+	case up:
+	case p.Member.Address == "":
+		info.Status = modelspb.NodeInfo_UNKNOWN // nobody could ask it yet
+	default:
 		info.Status = modelspb.NodeInfo_OFFLINE
 	}
 	return info
@@ -226,3 +271,14 @@ func nodeInfo(p replica.Peer, leader uint64, up bool) *modelspb.NodeInfo {
 
 // Name is how a member is called in metrics.
 func (p Peer) Name() string { return strconv.FormatUint(p.ID, 10) }
+
+// URLs are the Raft addresses of all members, as far as is known, by replica id.
+func (c *Cluster) URLs() []string {
+	var out []string
+	for _, p := range c.lastKnown().Peers {
+		if p.Address != "" {
+			out = append(out, bootstrap.FormatURL(p.Address))
+		}
+	}
+	return out
+}

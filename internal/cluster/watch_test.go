@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
@@ -43,7 +44,7 @@ func TestListNodes(t *testing.T) {
 	}
 	list := r.list(1)
 	want := map[uint64]modelspb.NodeInfo_NodeStatus{
-		1: modelspb.NodeInfo_FOLLOWER, 2: modelspb.NodeInfo_LEADER, 3: modelspb.NodeInfo_FOLLOWER, 4: modelspb.NodeInfo_OFFLINE,
+		1: modelspb.NodeInfo_FOLLOWER, 2: modelspb.NodeInfo_LEADER, 3: modelspb.NodeInfo_FOLLOWER, 4: modelspb.NodeInfo_UNKNOWN,
 	}
 	if got := statuses(list); list.GetLeader() != 2 || !maps.Equal(got, want) {
 		t.Errorf("leader %d, %v; want 2, %v", list.GetLeader(), got, want)
@@ -90,6 +91,21 @@ func TestListNodesWithoutMajority(t *testing.T) {
 	list = r.list(1)
 	if len(list.GetNodes()) != 3 || list.GetLeader() != 0 || !list.GetNodes()[3].GetNonVoting() {
 		t.Errorf("after: leader %d, %v", list.GetLeader(), list.GetNodes())
+	}
+}
+
+// How a member is reached may have become known since a majority was asked last.
+func TestListNodesWithoutMajorityTellsAddresses(t *testing.T) {
+	r := newRig(t, 3, 1)
+	g := r.groups[0]
+	record := g.records[3]
+	delete(g.records, 3)
+	if n := r.list(1).GetNodes()[3]; n.GetAddress() != "" || n.GetStatus() != modelspb.NodeInfo_UNKNOWN {
+		t.Errorf("before it has said where it serves: %v", n)
+	}
+	g.set(func() { g.records[3] = record; g.minority = true })
+	if n := r.list(1).GetNodes()[3]; n.GetAddress() != record.Address || n.GetStatus() != modelspb.NodeInfo_FOLLOWER {
+		t.Errorf("after: %v", n)
 	}
 }
 
@@ -188,6 +204,42 @@ func TestAskWhetherRemoved(t *testing.T) {
 	}
 }
 
+// Fit to lead are those that answer and lack little of what this node leads.
+func TestFit(t *testing.T) {
+	r := newRig(t, 4, 2)
+	for _, g := range r.groups {
+		g.applied = 10 * closeBehind
+	}
+	r.groups[1].leader = 2
+	n := r.node(1)
+	expect := func(when string, vBucket int, want ...uint64) {
+		t.Helper()
+		var got []uint64
+		for id := uint64(2); id <= 5; id++ {
+			if n.rafts[vBucket].fit(id) {
+				got = append(got, id)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s, %v are fit to lead %s, not %v", when, got, r.groups[vBucket].name, want)
+		}
+	}
+	expect("before anybody was asked", 0)
+	r.node(2).say(func(n *node) { n.lag = closeBehind })
+	r.node(3).say(func(n *node) { n.lag = closeBehind + 1 })
+	r.node(4).say(func(n *node) { n.refusal = kv.Errorf(kv.Unavailable, "still opening") })
+	n.reach(within(t, long))
+	expect("of all", 0, 2)
+	expect("where another one leads", 1, 2, 3, 4)
+	r.node(3).say(func(n *node) { n.lag = 0 })
+	r.stop(2)
+	n.reach(within(t, long))
+	expect("when one is down and one has caught up", 0, 3)
+	if !n.answers(4) || n.answers(2) {
+		t.Errorf("4, which refuses, answers: %v; 2, which is down: %v", n.answers(4), n.answers(2))
+	}
+}
+
 // run runs a node's Cluster until the test ends or stop is called.
 func (n *node) run(t *testing.T) (stop func()) {
 	t.Helper()
@@ -197,6 +249,18 @@ func (n *node) run(t *testing.T) (stop func()) {
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(stop)
 	return stop
+}
+
+// A replica without a vote takes who led last for the leader for ever: what counts
+// is that no majority answers it.
+func TestRunIsPutOutWithALeaderInMind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 1)
+	n := r.node(3)
+	n.run(t)
+	r.groups[0].set(func() { delete(r.groups[0].peers, 3) })
+	n.rafts[0].cut.Store(true)
+	eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 })
 }
 
 // A running Cluster keeps what is known of the members true, and puts its replicas

@@ -95,11 +95,11 @@ func scanCommands() []*command {
 func clusterCommands() []*command {
 	return []*command{
 		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: longTimeout, run: runAddNode,
-			summary: "add the node that waits to join at URL; returns when it has caught up and votes"},
+			summary: "add the node that waits to join at URL; returns when it has caught up and, unless -nonVoting, votes"},
 		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout, run: runRemoveNode,
 			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
 		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes,
-			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote yet"},
+			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote"},
 		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
 		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout, run: runTransferLeader,

@@ -298,6 +298,9 @@ func (f *fake) Restore(_ context.Context, r *serverpb.RestoreRequest) (*serverpb
 }
 
 func (f *fake) AddNode(_ context.Context, r *serverpb.AddNodeRequest) (*serverpb.Status, error) {
+	if r.GetNonVoting() {
+		return f.path("add without a vote " + r.GetNodeUrl())
+	}
 	return f.path("add " + r.GetNodeUrl())
 }
 

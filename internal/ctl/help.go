@@ -50,6 +50,7 @@ Examples:
   dkvctl -iter "user/*" -limit 10
   dkvctl -a 10.0.0.1:8080,10.0.0.2:8080 -status
   dkvctl -addNode http://10.0.0.4:9020
+  dkvctl -addNode http://10.1.0.5:9020 -nonVoting
   dkvctl -a 10.0.0.2:8080 -stepDown
   dkvctl -bench mixed -workers 64 -duration 30s -o json
 `

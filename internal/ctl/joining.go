@@ -56,7 +56,7 @@ func (s *session) joining(ctx context.Context, url string) string {
 		if !n.GetNonVoting() {
 			return fmt.Sprintf("%s is member %d and votes", url, n.GetNodeId())
 		}
-		return fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVoteYet, s.catchingUp(ctx, n.GetAddress()))
+		return fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVote, s.catchingUp(ctx, n.GetAddress()))
 	}
 	return url + " is no member yet"
 }

@@ -17,14 +17,15 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// noVoteYet marks a member that follows and is not counted for a majority.
-const noVoteYet = "no vote yet"
+// noVote marks a member that follows and is not counted for a majority.
+const noVote = "no vote"
 
-// runAddNode returns when the node has caught up in every vBucket and votes.
+// runAddNode returns when the node has caught up in every vBucket and, unless it is
+// to have no vote, votes.
 func runAddNode(ctx context.Context, s *session, args []string) error {
 	stop := s.reportJoining(ctx, args[0])
 	err := s.clusterCall(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: args[0]})
+		return c.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: args[0], NonVoting: s.nonVoting})
 	})
 	stop()
 	var re *requestError
@@ -147,7 +148,7 @@ func memberColumns(members []*modelspb.NodeInfo) func(*modelspb.NodeInfo) []stri
 			cells = append(cells, orDash(n.GetNodeName()))
 		}
 		if n.GetNonVoting() {
-			cells = append(cells, noVoteYet)
+			cells = append(cells, noVote)
 		}
 		return cells
 	}

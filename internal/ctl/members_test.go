@@ -24,6 +24,8 @@ func TestChangesOfTheCluster(t *testing.T) {
 		sent string
 	}{
 		{"-addNode http://h:1", "add http://h:1"},
+		{"-addNode http://h:1 -nonVoting", "add without a vote http://h:1"},
+		{"--nonVoting add-node http://h:1", "add without a vote http://h:1"},
 		{"-removeNode http://h:1", "remove http://h:1"},
 		{"-removeNode http://h:1 -force", "remove by force http://h:1"},
 		{"-force -removeNode http://h:1", "remove by force http://h:1"},
@@ -42,7 +44,7 @@ func TestChangesOfTheCluster(t *testing.T) {
 			t.Errorf("%s sends %q, want %q", tt.line, f.paths, tt.sent)
 		}
 	}
-	for _, line := range []string{"-addNode http://h:1 -force", "-stepDown -force", "-snapshot -vBucket 1", "-listNodes -progress 1s"} {
+	for _, line := range []string{"-addNode http://h:1 -force", "-stepDown -force", "-removeNode http://h:1 -nonVoting", "-snapshot -vBucket 1", "-listNodes -progress 1s"} {
 		expect(t, dkvctl(t, "", strings.Fields(line)...), outcome{code: exitUsage, stderr: "has no meaning for"})
 	}
 }
@@ -86,7 +88,8 @@ func TestTimeLimitsOfClusterCommands(t *testing.T) {
 	if got := dkvctl(t, "", "help", "get"); strings.Contains(got.stdout, "take up to") {
 		t.Errorf("the help of -get tells of a long time limit: %s", got.stdout)
 	}
-	for name, option := range map[string]string{"addNode": "-progress", "removeNode": "-force", "transferLeader": "-vBucket"} {
+	for _, of := range [][2]string{{"addNode", "-progress"}, {"addNode", "-nonVoting"}, {"removeNode", "-force"}, {"transferLeader", "-vBucket"}} {
+		name, option := of[0], of[1]
 		if got := dkvctl(t, "", "help", name); !strings.Contains(got.stdout, "\n  "+option+" ") && !strings.Contains(got.stdout, "\n  "+option+"\n") {
 			t.Errorf("the help of -%s does not tell of %s: %s", name, option, got.stdout)
 		}
@@ -106,8 +109,8 @@ func TestListNodesTellsWhatIsKnown(t *testing.T) {
 	expect(t, dkvctl(t, f.addr, "-listNodes"), outcome{stdout: "" +
 		"1  http://h:9021  LEADER    h:9081  east-1\n" +
 		"2  http://h:9022  FOLLOWER  -       -\n" +
-		"3  http://h:9023  FOLLOWER  -       -       no vote yet\n" +
-		"4  http://h:9024  FOLLOWER  h:9084  east-4  no vote yet\n"})
+		"3  http://h:9023  FOLLOWER  -       -       no vote\n" +
+		"4  http://h:9024  FOLLOWER  h:9084  east-4  no vote\n"})
 	expect(t, dkvctl(t, f.addr, "-listNodes", "-o", "json"), outcome{stdout: "" +
 		`{"id":1,"url":"http://h:9021","status":"LEADER","address":"h:9081","httpAddress":"h:8081","nodeName":"east-1","dcID":"east"}` + "\n" +
 		`{"id":2,"url":"http://h:9022","status":"FOLLOWER"}` + "\n" +
@@ -166,9 +169,9 @@ func TestAddNodeTellsItsProgressOnStderr(t *testing.T) {
 	)
 	got := dkvctl(t, f.addr, "-addNode", "http://h:9024/", "-progress", "1ms")
 	want := "http://h:9024/ is no member yet\n" +
-		"http://h:9024/ is member 4, no vote yet: it catches up\n" +
-		"http://h:9024/ is member 4, no vote yet: it has applied 5, 2 behind\n" +
-		"http://h:9024/ is member 4, no vote yet: it does not answer at DOWN\n" +
+		"http://h:9024/ is member 4, no vote: it catches up\n" +
+		"http://h:9024/ is member 4, no vote: it has applied 5, 2 behind\n" +
+		"http://h:9024/ is member 4, no vote: it does not answer at DOWN\n" +
 		"http://h:9024/ is member 4 and votes\n"
 	want = strings.Replace(want, "DOWN", node.Address, 1)
 	if got.code != exitOK || got.stdout != "OK\n" || got.stderr != want {

@@ -39,7 +39,7 @@ type options struct {
 	from                      uint64
 	poll                      time.Duration
 	vBucket                   string
-	force                     bool
+	force, nonVoting          bool
 	bench                     bench.Config
 	preload                   *bool // nil leaves it to the operation
 	connections, rounds       int
@@ -131,6 +131,8 @@ func dataOptions() []*option {
 			set: positive(func(o *options) *time.Duration { return &o.poll })},
 		{name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader"}, summary: "only this vBucket",
 			set: text(func(o *options) *string { return &o.vBucket })},
+		{name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
+			set: boolean(func(o *options) *bool { return &o.nonVoting })},
 		{name: "force", commands: []string{"removeNode"}, summary: "remove it even where the members that are left and up are no majority",
 			set: boolean(func(o *options) *bool { return &o.force })},
 	}

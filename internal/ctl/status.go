@@ -182,7 +182,7 @@ func (r nodeRow) columns() []string {
 func (r nodeRow) remarks() []string {
 	var cells []string
 	if r.NonVoting {
-		cells = append(cells, noVoteYet)
+		cells = append(cells, noVote)
 	}
 	if r.Reason != "" {
 		cells = append(cells, r.Reason)

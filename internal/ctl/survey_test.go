@@ -112,7 +112,7 @@ func TestMembersWithoutAVoteDoNotCountForTheMajority(t *testing.T) {
 	list := fakes[0].members
 	list.Nodes[4].NonVoting, list.Nodes[5].NonVoting = true, true
 	got := dkvctl(t, fakes[0].addr, "-status")
-	if got.code != exitOK || !strings.HasSuffix(got.stdout, "5 alive, 5 total\n") || strings.Count(got.stdout, noVoteYet) != 2 {
+	if got.code != exitOK || !strings.HasSuffix(got.stdout, "5 alive, 5 total\n") || strings.Count(got.stdout, noVote) != 2 {
 		t.Errorf("%+v", got)
 	}
 	down(t, fakes[0], 4)
@@ -122,8 +122,8 @@ func TestMembersWithoutAVoteDoNotCountForTheMajority(t *testing.T) {
 		"1  n1  master  ALIVE  leader=self  term=1  commit=2  applied=2  lag=0/0ms\n"+
 		"2  n2  master  ALIVE  leader=n1  term=1  commit=2  applied=2  lag=0/0ms\n"+
 		"3  DOWN  master  UNREACHABLE  http://10.0.0.1:9023  dial tcp DOWN: connect: connection refused\n"+
-		"4  DOWN  master  UNREACHABLE  http://10.0.0.1:9024  no vote yet  dial tcp DOWN: connect: connection refused\n"+
-		"5  DOWN  master  UNREACHABLE  http://10.0.0.1:9025  no vote yet  dial tcp DOWN: connect: connection refused\n"+
+		"4  DOWN  master  UNREACHABLE  http://10.0.0.1:9024  no vote  dial tcp DOWN: connect: connection refused\n"+
+		"5  DOWN  master  UNREACHABLE  http://10.0.0.1:9025  no vote  dial tcp DOWN: connect: connection refused\n"+
 		"2 alive, 5 total\n")
 	// The other way round: three of five are alive, one of three votes.
 	list.Nodes[4].Address, list.Nodes[5].Address = fakes[3].addr, fakes[4].addr
@@ -290,7 +290,7 @@ func TestStatusFallsBackToTheList(t *testing.T) {
 		"1  http://10.0.0.1:9021  master  ALIVE  leader=self  as its cluster sees it: its address is not known\n"+
 		"2  n2  master  ALIVE  leader=-  term=1  commit=2  applied=2  lag=0/0ms\n"+
 		"3  http://10.0.0.1:9023  master  OFFLINE\n"+
-		"4  http://10.0.0.1:9024  master  ALIVE  no vote yet  as its cluster sees it: its address is not known\n"+
+		"4  http://10.0.0.1:9024  master  ALIVE  no vote  as its cluster sees it: its address is not known\n"+
 		"3 alive, 4 total\n")
 }
 

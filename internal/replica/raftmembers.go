@@ -3,7 +3,6 @@ package replica
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,7 +71,7 @@ func (r *Raft) Membership(ctx context.Context) (Membership, error) {
 	defer cancel()
 	got, err := r.askMembership(ctx)
 	if err != nil {
-		return Membership{}, kv.Errorf(kv.Unavailable, "no majority says who the members are: %w", err)
+		return Membership{}, r.refused("no majority says who the members are", err)
 	}
 	known := r.Members()
 	m := Membership{Version: got.ConfigChangeID}
@@ -96,14 +95,21 @@ func (r *Raft) Membership(ctx context.Context) (Membership, error) {
 const membershipAttempt = 500 * time.Millisecond
 
 func (r *Raft) askMembership(ctx context.Context) (*dragonboat.Membership, error) {
+	var failed error // what the last attempt failed with for which there was time
 	for {
 		got, err := r.askOnce(ctx)
-		if err == nil || ctx.Err() != nil || !dragonboat.IsTempError(err) {
-			return got, err
+		switch {
+		case err == nil:
+			return got, nil
+		case failed != nil && outOfTime(err):
+			return nil, failed
+		case ctx.Err() != nil || !dragonboat.IsTempError(err):
+			return nil, err
 		}
 		if err := r.refusal(); err != nil {
 			return nil, err
 		}
+		failed = err
 		select {
 		case <-time.After(transferPoll):
 		case <-ctx.Done():
@@ -175,14 +181,8 @@ func (r *Raft) reconfigure(ctx context.Context, what string,
 		rs, err = request(nh, timeout)
 		return err
 	})
-	switch {
-	case err == nil:
-	case errors.Is(err, dragonboat.ErrInvalidAddress):
-		return kv.Errorf(kv.Invalid, "cannot %s: the log's library takes no such address; write an IPv4 address or a host name of letters, digits and hyphens", what)
-	case dragonboat.IsTempError(err):
-		return kv.Errorf(kv.Unavailable, "cannot %s: %w", what, err)
-	default:
-		return kv.Errorf(kv.Precondition, "cannot %s: %w", what, err)
+	if err != nil {
+		return r.refused("cannot "+what, err)
 	}
 	select {
 	case done := <-rs.ResultC():
@@ -298,7 +298,7 @@ func (r *Raft) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) err
 		return err
 	})
 	if err != nil {
-		return kv.Errorf(kv.Unavailable, "cannot take a snapshot: %w", err)
+		return r.refused("cannot take a snapshot", err)
 	}
 	select {
 	case done := <-rs.ResultC():
@@ -311,6 +311,6 @@ func (r *Raft) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) err
 		}
 		return kv.Errorf(kv.Unavailable, "the snapshot was not taken; retry")
 	case <-ctx.Done():
-		return kv.Errorf(kv.Unavailable, "the snapshot is still being taken: %w", ctx.Err())
+		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the snapshot is still being taken: %w", ctx.Err()))
 	}
 }

@@ -1,0 +1,81 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// statusCall is how long a member may take to say how it is.
+const statusCall = 2 * time.Second
+
+// statusOf asks a member how it is.
+func (c *Cluster) statusOf(ctx context.Context, id uint64) (*serverpb.NodeStatusResponse, error) {
+	member := c.first().Members()[id]
+	if member.Address == "" {
+		return nil, fmt.Errorf("member %d has not said yet where it serves", id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusCall)
+	defer cancel()
+	return c.statusAt(ctx, member.Address)
+}
+
+// statusAt asks the node at an address how it is.
+func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeStatusResponse, error) {
+	out := new(serverpb.NodeStatusResponse)
+	if err := c.ask(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// appliedIn finds in a member's status how far a vBucket is there.
+func appliedIn(status *serverpb.NodeStatusResponse, vBucket string) (applied kv.Index, found bool) {
+	for _, v := range status.GetVBuckets() {
+		if v.GetVBucket() == vBucket {
+			return v.GetAppliedIndex(), true
+		}
+	}
+	return 0, false
+}
+
+// answering asks all of the peers but this node how they are, and returns the ids
+// of those that say so, this node among them.
+func (c *Cluster) answering(ctx context.Context, peers []replica.Peer) map[uint64]bool {
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	up := map[uint64]bool{c.self.Replica: true}
+	for _, p := range peers {
+		if p.ID == c.self.Replica {
+			continue
+		}
+		asking.Go(func() {
+			if _, err := c.statusOf(ctx, p.ID); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				up[p.ID] = true
+			}
+		})
+	}
+	asking.Wait()
+	return up
+}
+
+// ask calls another member, as soon as it can be reached.
+func (c *Cluster) ask(ctx context.Context, address, method string, req, resp any) error {
+	p, err := c.pool.Peer(address)
+	if err != nil {
+		return err
+	}
+	if err := p.Await(ctx); err != nil {
+		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", address, err)
+	}
+	return p.Invoke(ctx, method, req, resp)
+}

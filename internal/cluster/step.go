@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+const (
+	// changeTimeout bounds a change of the membership, which may have to wait until
+	// a node has caught up with a large state.
+	changeTimeout = 30 * time.Minute
+	// stepPatience bounds the attempts at one step of it, and how long a node that
+	// catches up may be silent.
+	stepPatience = time.Minute
+	// retryPause is the time between two attempts at a step: another change, or an
+	// election, is under way.
+	retryPause = 50 * time.Millisecond
+)
+
+// change is a change of the membership in several steps.
+type change struct {
+	// made tells that a step has taken effect, or may have.
+	made bool
+}
+
+// step makes one step, and notes whether it may have taken effect.
+func (ch *change) step(f func() error) error {
+	err := f()
+	if err == nil || kv.OutcomeOf(err) == kv.Unknown {
+		ch.made = true
+	}
+	return err
+}
+
+// outcome says with the error of a change what became of it: a change of which
+// nothing was done can safely be made again, anywhere and later.
+func (ch *change) outcome(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ch.made:
+		return kv.UnknownOutcome(kv.KindOf(err), err)
+	default:
+		return kv.Errorf(kv.KindOf(err), "%w", err)
+	}
+}
+
+// reply is the answer to a request that changes something. Its error says what
+// became of that; one that another member has answered with says so already.
+func reply(err error) (*serverpb.Status, error) {
+	switch {
+	case err == nil:
+		return &serverpb.Status{}, nil
+	case peer.Answered(err):
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w (%s)", err, kv.OutcomeOf(err))
+}
+
+// retry calls f again while it fails for a reason that passes, but not for ever.
+func (c *Cluster) retry(ctx context.Context, f func() error) error {
+	var failed time.Time
+	for {
+		err := f()
+		switch {
+		case err == nil || kv.KindOf(err) != kv.Unavailable:
+			return err
+		case failed.IsZero():
+			failed = time.Now() // not the beginning: an attempt may have taken long
+		case time.Since(failed) > c.patience:
+			return fmt.Errorf("given up after %v: %w", c.patience, err)
+		}
+		if !sleep(ctx, retryPause) {
+			return err
+		}
+	}
+}
+
+// exclusively calls f while nobody else here changes the membership.
+func (c *Cluster) exclusively(ctx context.Context, f func() error) error {
+	select {
+	case c.changing <- struct{}{}:
+		defer func() { <-c.changing }()
+		return f()
+	case <-ctx.Done():
+		return kv.Errorf(kv.Unavailable, "another change of the membership is under way: %w", ctx.Err())
+	}
+}
+
+// sleep waits; false means that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
