@@ -289,6 +289,19 @@ type Ops struct {
 	DrainTimeout time.Duration
 }
 
+// InRaft tells whether the node keeps its log together with others, or may do so
+// later: a master always, a node of the registry where it is told of others.
+func (c *Config) InRaft() bool {
+	switch c.Role {
+	case RoleMaster:
+		return true
+	case RoleDiscovery:
+		return c.Nexus.NodeURL != "" || len(c.Nexus.ClusterURLs) > 0 || c.Nexus.Join
+	default:
+		return false
+	}
+}
+
 // LogLevel is the level to log at: Log.Level, or debug where Log.Verbose asks
 // for more.
 func (c *Config) LogLevel() slog.Level {

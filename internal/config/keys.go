@@ -126,13 +126,13 @@ func changelogKeys() []key {
 func replicationKeys() []key {
 	slave, master := []Role{RoleSlave}, []Role{RoleMaster}
 	return []key{
-		{name: "repl-master-addr", def: "", traits: later, roles: slave,
+		{name: "repl-master-addr", def: "", roles: slave,
 			field: func(c *Config) value { return addrValue{p: &c.Replication.MasterAddr, optional: true} },
 			doc:   "a slave's fixed master; found through discovery when empty"},
-		{name: "repl-poll-interval", def: "5s", traits: later, roles: slave,
+		{name: "repl-poll-interval", def: "5s", roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.PollInterval, shortest} },
 			doc:   "time between questions for changes while there are none"},
-		{name: "repl-mode", def: "poll", traits: later, roles: slave,
+		{name: "repl-mode", def: "poll", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
@@ -143,12 +143,12 @@ func replicationKeys() []key {
 		{name: "auto-promote-after", def: "0s", traits: later, roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
 			doc:   "a standby takes over from a master lost for so long; 0 is never"},
-		{name: "slave-linearizable", def: "forward", traits: later, roles: slave,
+		{name: "slave-linearizable", def: "forward", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.SlaveLinearizable, LinearizableForward, LinearizableReject)
 			},
 			doc: "what a slave does with a linearizable read: pass it to the leader, or refuse it"},
-		{name: "max-active-lag", def: "100000", traits: later, roles: slave,
+		{name: "max-active-lag", def: "100000", roles: slave,
 			field: func(c *Config) value { return intValue{&c.Replication.MaxActiveLag, 0, maxCount} },
 			doc:   "changes that a slave may be behind and still be healthy"},
 	}
@@ -157,22 +157,22 @@ func replicationKeys() []key {
 func discoveryKeys() []key {
 	server, clients := []Role{RoleDiscovery}, []Role{RoleMaster, RoleSlave}
 	return []key{
-		{name: "disable-discovery-client", def: "false", traits: later, roles: clients,
+		{name: "disable-discovery-client", def: "false", roles: clients,
 			field: func(c *Config) value { return boolValue{&c.Discovery.Disabled} },
 			doc:   "neither announce this node nor look others up"},
-		{name: "discovery-service.server.status-ttl", def: "5m", traits: later, roles: server,
+		{name: "discovery-service.server.status-ttl", def: "5m", roles: server,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Server.StatusTTL, shortest} },
 			doc:   "a node's row is purged so long after its last heartbeat"},
-		{name: "discovery-service.server.heartbeat-timeout", def: "1m", traits: later, roles: server,
+		{name: "discovery-service.server.heartbeat-timeout", def: "1m", roles: server,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Server.HeartbeatTimeout, shortest} },
 			doc:   "a node is no longer shown so long after its last heartbeat"},
-		{name: "discovery-service.client.discovery-service-addr", def: "multi:///127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", traits: later, roles: clients,
+		{name: "discovery-service.client.discovery-service-addr", def: "multi:///127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", roles: clients,
 			field: func(c *Config) value { return addrListValue{&c.Discovery.Client.Addrs} },
 			doc:   "the registry's nodes: multi:///a,b,c or a,b,c"},
-		{name: "discovery-service.client.push-status-interval", def: "1s", traits: later, roles: clients,
+		{name: "discovery-service.client.push-status-interval", def: "1s", roles: clients,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Client.PushStatusInterval, shortest} },
 			doc:   "time between two heartbeats"},
-		{name: "discovery-service.client.poll-cluster-info-interval", def: "1s", traits: later, roles: clients,
+		{name: "discovery-service.client.poll-cluster-info-interval", def: "1s", roles: clients,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Client.PollClusterInfoInterval, shortest} },
 			doc:   "time between two look-ups"},
 	}

@@ -47,6 +47,8 @@ func (c *Config) validateRole() error {
 	switch {
 	case c.Role == RoleMaster && s.Engine != RocksDB:
 		return c.wrong("db-engine", "a master cannot run on %s: use --db-engine rocksdb", s.Engine)
+	case c.Role == RoleDiscovery && s.Engine != RocksDB && c.InRaft():
+		return c.wrong("db-engine", "a registry of several nodes cannot run on %s: use --db-engine rocksdb", s.Engine)
 	case s.Diskless && s.Engine != Badger:
 		return c.wrong("diskless", "%s cannot work without a disk: use --db-engine badger, or drop --diskless", s.Engine)
 	case s.Diskless && c.Role != RoleNone && c.Role != RoleSlave:
