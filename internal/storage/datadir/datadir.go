@@ -43,6 +43,36 @@ type Identity struct {
 	// cut into: with another count a key would be looked for in the wrong one.
 	VBucket  string `json:"vbucket"`
 	VBuckets int    `json:"vbuckets"`
+	// Holds tells the folder's own database from one that follows another.
+	Holds Contents `json:"holds,omitempty"`
+}
+
+// Contents is what kind of data a folder holds. One kind must not be opened as
+// another: what is written to a copy is nowhere else, and a database that is taken
+// for a copy would be replaced by what it is thought to copy.
+type Contents string
+
+const (
+	// Database is a standalone node's or a master's.
+	Database Contents = ""
+	// Copy is a slave's.
+	Copy Contents = "copy"
+	// Registry is a discovery node's.
+	Registry Contents = "registry"
+)
+
+// String is the contents in an error, with the role that they are for.
+func (c Contents) String() string {
+	switch c {
+	case Database:
+		return "a database of its own (role none or master)"
+	case Copy:
+		return "a slave's copy (role slave)"
+	case Registry:
+		return "a registry (role discovery)"
+	default:
+		return string(c)
+	}
 }
 
 // marker is the content of dkv.json.
@@ -121,6 +151,8 @@ func (d *Dir) check() error {
 func (id Identity) admits(want Identity) error {
 	const otherFolder = "or choose another folder"
 	switch {
+	case id.Holds != want.Holds:
+		return fmt.Errorf("it holds %v, not %v; set role as it was %s", id.Holds, want.Holds, otherFolder)
 	case id.Engine != want.Engine:
 		return fmt.Errorf("it holds a %s database, not %s; set db-engine to %s %s", id.Engine, want.Engine, id.Engine, otherFolder)
 	case id.Database != want.Database:

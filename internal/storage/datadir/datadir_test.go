@@ -146,6 +146,8 @@ func TestMarker(t *testing.T) {
 			`db-folder DIR: it holds vBucket "west", not "default"; set vbucket to west or choose another folder`},
 		"another number of vBuckets": {`{"format":1,"engine":"rocksdb","database":"orders","vbucket":"default","vbuckets":8}`,
 			"db-folder DIR: its database is cut into 8 vBuckets, not 1; set vbuckets to 8 or choose another folder"},
+		"a slave's copy": {`{"format":1,"engine":"rocksdb","database":"orders","vbucket":"default","vbuckets":1,"holds":"copy"}`,
+			"db-folder DIR: it holds a slave's copy (role slave), not a database of its own (role none or master); set role as it was or choose another folder"},
 		"newer format": {`{"format":2,"engine":"rocksdb"}`,
 			"db-folder DIR: it has format 2 and this dkvsrv knows up to 1; use a newer dkvsrv"},
 		"newer format that knows more": {`{"format":7,"engine":"rocksdb","pages":[1,2]}`,
