@@ -95,7 +95,11 @@ var mayImport = map[string][]string{
 		"internal/backup", "internal/replica", "internal/peer", "api/serverpb", "api/modelspb"},
 	"internal/cluster": {"internal/kv", "internal/replica", "internal/bootstrap", "internal/peer", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "api/serverpb", "clients/go/dkv"},
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "api/serverpb"},
+	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "api/serverpb"},
+	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "api/serverpb"},
+	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb", "api/modelspb"},
+	"clients/go/dkv/admin":        {"internal/kv", "internal/peer", "api/serverpb", "api/modelspb", "clients/go/dkv"},
 	// They know no role.
 	"internal/server":    {"internal/kv"},
 	"internal/ops":       {"internal/kv", "internal/version"},

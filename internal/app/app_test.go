@@ -123,7 +123,6 @@ func TestFailedStartReleasesEverything(t *testing.T) {
 		want string
 	}{
 		{"http taken", []string{"--http-listen-addr", taken.Addr().String()}, "is taken"},
-		{"role", []string{"--role", "slave", "--repl-master-addr", "127.0.0.1:1"}, "role slave is not part"},
 		{"vbuckets", []string{"--vbuckets", "4"}, "one vBucket"},
 		{"audit log", []string{"--audit-log", filepath.Join(t.TempDir(), "nosuch", "audit.log")}, "audit-log"},
 		{"ini", []string{"--db-engine-ini", filepath.Join(t.TempDir(), "nosuch.ini")}, "nosuch.ini"},

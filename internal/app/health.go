@@ -16,7 +16,7 @@ func (n *node) opsOptions() ops.Options {
 	return ops.Options{
 		Logger:   n.log,
 		Audit:    n.audit,
-		Gatherer: n.registry,
+		Gatherer: n.metrics,
 		Serving:  n.serving,
 		Health:   n.health,
 		Live: []ops.Check{
@@ -37,10 +37,13 @@ func (n *node) opsOptions() ops.Options {
 var errOpening = errors.New("the node is starting, or waits for the other members of its cluster")
 
 func (n *node) probeGRPC(context.Context) error {
-	switch {
-	case !n.opened.Load():
+	if !n.opened.Load() {
 		return errOpening
-	case !n.grpc.Serving():
+	}
+	if err := n.lagging(); err != nil {
+		return err
+	}
+	if !n.grpc.Serving() {
 		return errors.New("gRPC is starting or draining")
 	}
 	return nil
@@ -81,7 +84,9 @@ func (n *node) health(context.Context) ops.Health {
 	for _, v := range n.vBuckets {
 		n.addHealth(&h, v)
 	}
-	if !n.grpc.Serving() {
+	if err := n.lagging(); err != nil {
+		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, err.Error())
+	} else if !n.grpc.Serving() {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")
 	}
 	return h
@@ -100,6 +105,7 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 		Term:         s.Term,
 		CommitIndex:  s.Commit,
 		AppliedIndex: s.Applied,
+		LagChanges:   s.Lag,
 		LagSeconds:   s.Age.Seconds(),
 		Peers:        n.peers(),
 	})
@@ -128,7 +134,7 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 }
 
 // modeNames is how the document calls what keeps a log.
-var modeNames = map[replica.Mode]string{replica.ModeLocal: "standalone", replica.ModeRaft: "raft"}
+var modeNames = map[replica.Mode]string{replica.ModeLocal: "standalone", replica.ModeRaft: "raft", replica.ModeStream: "slave"}
 
 // leaderOf is the address of the node that takes writes; empty while unknown.
 func (n *node) leaderOf(s *replica.Status) string {

@@ -85,7 +85,7 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	if err != nil {
 		return err // one line, which a log would only bury
 	}
-	announce(log, cfg)
+	logStart(log, cfg)
 	reload := func(ctx context.Context) error {
 		for {
 			select {
@@ -105,8 +105,8 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	return err
 }
 
-// announce says what the user should know about the configuration.
-func announce(log *slog.Logger, cfg *config.Config) {
+// logStart says what the user should know about the configuration.
+func logStart(log *slog.Logger, cfg *config.Config) {
 	log.Info("dkvsrv starts", "version", version.Get().String(), "role", string(cfg.Role),
 		"engine", string(cfg.Storage.Engine), "config", cfg.File())
 	for _, notice := range cfg.Notices() {

@@ -138,7 +138,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
 			MaxInMemory:   maxInMemory,
 			SnapshotRate:  snapshotRate,
-			FreshEvery:    time.Duration(n.cfg.Node.VBuckets) * freshEach,
+			FreshEvery:    time.Duration(len(vBucketNames(n.cfg))) * freshEach,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open storage: %w%s", err, advice(err))
@@ -166,8 +166,8 @@ func (n *node) self() replica.Member {
 func (n *node) terms() bootstrap.Terms {
 	return bootstrap.Terms{
 		ClusterName: n.cfg.Nexus.ClusterName,
-		Database:    n.cfg.Node.Database,
-		VBuckets:    n.cfg.Node.VBuckets,
+		Database:    n.database(),
+		VBuckets:    len(vBucketNames(n.cfg)),
 		Version:     version.String(),
 	}
 }

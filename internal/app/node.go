@@ -15,12 +15,15 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/discovery"
+	"github.com/dkvdb/dkv/internal/discovery/announce"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/telemetry"
@@ -50,7 +53,7 @@ type node struct {
 	log  *slog.Logger
 	info master.NodeInfo
 
-	registry     *prometheus.Registry
+	metrics      *prometheus.Registry
 	grpcListener net.Listener
 	http         *ops.Server
 	audit        *slog.Logger
@@ -65,14 +68,26 @@ type node struct {
 	node     *master.Node
 	backup   *master.Backup
 	grpc     *server.Server
+	// replication serves the change stream.
+	replication *master.Replication
+
+	// What follows is there where other nodes are: members of the same cluster, or a
+	// slave's masters.
+	pool   *peer.Pool
+	router *master.Router
 
 	// What follows is there in a cluster only.
 	identity *bootstrap.Identity
 	host     *replica.Host
 	logGuard *diskspace.Guard // nil where the log is on the disk of the states
-	pool     *peer.Pool
-	router   *master.Router
 	cluster  *cluster.Cluster
+
+	// What follows concerns discovery: the registry itself, or its clients' side.
+	registry  *discovery.Registry
+	announcer *announce.Announcer
+	directory *announce.Directory
+	// rows are a slave's masters, where the registry tells of them.
+	rows *slave.Rows
 
 	// opened tells that all of the above is there.
 	opened  atomic.Bool
@@ -85,7 +100,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 	if err := checkStart(cfg); err != nil {
 		return nil, err
 	}
-	n := &node{cfg: cfg, log: log, registry: telemetry.NewRegistry(version.Get())}
+	n := &node{cfg: cfg, log: log, metrics: telemetry.NewRegistry(version.Get())}
 	defer func() {
 		if err != nil {
 			_ = n.close() // err says what matters
@@ -108,7 +123,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 		Role:        string(cfg.Role),
 		Engine:      string(cfg.Storage.Engine),
 		DC:          cfg.Node.DCID,
-		Database:    cfg.Node.Database,
+		Database:    n.database(),
 		Address:     address,
 		HTTPAddress: reachable(httpListener.Addr(), address),
 		Started:     time.Now(),
@@ -123,10 +138,18 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 		return nil, err
 	}
 	n.onClose(n.http.Close)
-	if cfg.Role == config.RoleNone {
+	if !cfg.InRaft() {
 		return n, n.open(ctx)
 	}
-	return n, nil
+	return n, nil // who it is may take until others are up
+}
+
+// database is the name of what this node keeps.
+func (n *node) database() string {
+	if n.cfg.Role == config.RoleDiscovery {
+		return registryDatabase
+	}
+	return n.cfg.Node.Database
 }
 
 func (n *node) onClose(f func() error) { n.closers = append(n.closers, f) }
@@ -135,8 +158,11 @@ func (n *node) onClose(f func() error) { n.closers = append(n.closers, f) }
 // them.
 func (n *node) open(ctx context.Context) error {
 	open := n.openAlone
-	if n.cfg.Role == config.RoleMaster {
+	switch {
+	case n.cfg.InRaft():
 		open = n.openMember
+	case n.cfg.Role == config.RoleSlave:
+		open = n.openSlave
 	}
 	if err := open(ctx); err != nil {
 		return err
@@ -191,6 +217,15 @@ func (n *node) serve(ctx, below context.Context) error {
 	if n.cluster != nil {
 		g.Go(func() error { n.cluster.Run(gctx); return nil })
 	}
+	if n.registry != nil {
+		g.Go(func() error { return n.registry.Run(replicas) })
+	}
+	if n.announcer != nil {
+		g.Go(func() error { return n.announcer.Run(gctx) })
+		g.Go(func() error { return n.directory.Run(gctx) })
+		g.Go(func() error { n.heed(gctx); return nil })
+		g.Go(func() error { n.tellChanges(gctx); return nil })
+	}
 	if n.logGuard != nil {
 		g.Go(func() error { n.logGuard.Run(gctx); return nil })
 	}
@@ -202,7 +237,10 @@ func (n *node) serve(ctx, below context.Context) error {
 				return nil
 			}
 		}
-		n.grpc.SetServing(true)
+		if !n.awaitReadable(gctx) {
+			return nil
+		}
+		n.grpc.SetServing(n.lagging() == nil)
 		n.log.Info("serving", "grpc", n.info.Address, "http", n.info.HTTPAddress)
 		n.warnOfExposure()
 		n.tellHealth(gctx)
@@ -213,13 +251,29 @@ func (n *node) serve(ctx, below context.Context) error {
 
 const healthInterval = 100 * time.Millisecond
 
+// awaitReadable waits until there is something to read, which on a new slave takes
+// as long as its first snapshot; false means that ctx has ended.
+func (n *node) awaitReadable(ctx context.Context) bool {
+	t := time.NewTicker(healthInterval)
+	defer t.Stop()
+	for !n.readable() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // tellHealth keeps what gRPC's health checks are told true: a node serves as long
-// as it serves reads. Whether it takes writes, each of them is told.
+// as it serves reads, a slave as long as these are not too old. Whether it takes
+// writes, each of them is told.
 func (n *node) tellHealth(ctx context.Context) {
 	t := time.NewTicker(healthInterval)
 	defer t.Stop()
 	for {
-		n.grpc.SetServing(n.readable())
+		n.grpc.SetServing(n.readable() && n.lagging() == nil)
 		select {
 		case <-ctx.Done():
 			return

@@ -45,16 +45,28 @@ func (n *node) assemble() error {
 		lead = n.cluster.Lead
 	}
 	n.backup = master.NewBackup(keyspace, backupDir, lead)
-	n.registry.MustRegister(newCollector(n))
+	n.replication = master.NewReplication(keyspace, n.router)
+	n.onClose(func() error { n.replication.Close(); return nil })
+	if n.cfg.Role == config.RoleDiscovery {
+		if err := n.newRegistry(); err != nil {
+			return err
+		}
+	}
+	n.joinRegistry()
+	n.metrics.MustRegister(newCollector(n))
 	n.grpc = server.New(server.Options{
 		Listener: n.grpcListener,
 		Register: func(r grpc.ServiceRegistrar) {
-			serverpb.RegisterDKVServer(r, master.NewKV(keyspace, sizes, n.router))
-			serverpb.RegisterDKVReplicationServer(r, master.NewReplication(keyspace))
-			serverpb.RegisterDKVBackupRestoreServer(r, n.backup)
 			serverpb.RegisterDKVClusterServer(r, n.membership())
-			serverpb.RegisterDKVDiscoveryNodeServer(r, n.node)
+			serverpb.RegisterDKVDiscoveryNodeServer(r, regionService{node: n})
 			serverpb.RegisterDKVNodeServer(r, n.node)
+			if n.registry != nil {
+				serverpb.RegisterDKVDiscoveryServer(r, n.registry)
+				return // its rows are nobody's keys
+			}
+			serverpb.RegisterDKVServer(r, master.NewKV(keyspace, sizes, n.router))
+			serverpb.RegisterDKVReplicationServer(r, n.replication)
+			serverpb.RegisterDKVBackupRestoreServer(r, n.backup)
 		},
 		MaxMessageSize: int(limits.MessageSize),
 		MaxInFlight:    limits.RequestsInFlight,
@@ -64,7 +76,7 @@ func (n *node) assemble() error {
 		SlowThreshold:  n.cfg.Log.SlowThreshold,
 		Audited:        master.Audited,
 		DrainTimeout:   n.cfg.Ops.DrainTimeout,
-		Metrics:        n.registry,
+		Metrics:        n.metrics,
 		Log:            n.log,
 		Audit:          n.audit,
 	})

@@ -24,14 +24,8 @@ import (
 // anything, what this version cannot do among it: better than doing less than was
 // asked for.
 func checkStart(cfg *config.Config) error {
-	switch cfg.Role {
-	case config.RoleNone:
-		if cfg.Node.VBuckets > 1 {
-			return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
-		}
-	case config.RoleMaster:
-	default:
-		return fmt.Errorf("role %s is not part of this version of dkvsrv; run it as a master (--role master) or standalone (--role none)", cfg.Role)
+	if cfg.Role == config.RoleNone && cfg.Node.VBuckets > 1 {
+		return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
 	}
 	if ini := cfg.Storage.EngineINI; ini != "" {
 		if fi, err := os.Stat(ini); err != nil {
@@ -49,6 +43,9 @@ func checkStart(cfg *config.Config) error {
 // vBucketNames are the names of the parts that the database is cut into, in hash
 // order: a single one has the name that the user gave it, several are numbered.
 func vBucketNames(cfg *config.Config) []string {
+	if cfg.Role == config.RoleDiscovery {
+		return []string{registryVBucket}
+	}
 	if cfg.Node.VBuckets == 1 {
 		return []string{cfg.Node.VBucket}
 	}
@@ -57,6 +54,13 @@ func vBucketNames(cfg *config.Config) []string {
 		names[i] = strconv.Itoa(i)
 	}
 	return names
+}
+
+// contents is what the folder of a node of a role holds; a database, where it is not
+// among them.
+var contents = map[config.Role]datadir.Contents{
+	config.RoleSlave:     datadir.Copy,
+	config.RoleDiscovery: datadir.Registry,
 }
 
 // openFolder locks the data folder and looks at the disk below it.
@@ -70,11 +74,16 @@ func (n *node) openFolder() error {
 	if cfg.Diskless {
 		return nil
 	}
+	names, vBucket := vBucketNames(n.cfg), n.cfg.Node.VBucket
+	if len(names) == 1 {
+		vBucket = names[0]
+	}
 	n.dir, err = datadir.Open(cfg.DBFolder, datadir.Identity{
 		Engine:   string(cfg.Engine),
-		Database: n.cfg.Node.Database,
-		VBucket:  n.cfg.Node.VBucket,
-		VBuckets: n.cfg.Node.VBuckets,
+		Database: n.database(),
+		VBucket:  vBucket,
+		VBuckets: len(names),
+		Holds:    contents[n.cfg.Role],
 	})
 	if err != nil {
 		return err
@@ -100,7 +109,7 @@ func (n *node) newGuard(dir string) (*diskspace.Guard, error) {
 // stateOptions are those of a vBucket's replica, whatever keeps its log.
 func (n *node) stateOptions(name string) (replica.StateOptions, error) {
 	opts := replica.StateOptions{
-		Database: n.cfg.Node.Database,
+		Database: n.database(),
 		VBucket:  name,
 		Open:     n.engines.open,
 		OpenKind: n.engines.openKind,

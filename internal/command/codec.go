@@ -133,7 +133,7 @@ func Decode(p []byte) (Command, error) {
 		return c, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
 	}
 	c.Kind = Kind(p[1])
-	if c.Kind < Write || c.Kind > AbortRestore {
+	if c.Kind < Write || c.Kind > SetSlave {
 		return c, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
 	}
 	flags := p[2] // all are known
@@ -193,6 +193,11 @@ func (c *Command) check() error {
 	if (c.Kind == BeginEpoch) != (c.Begin != nil) || (c.Kind == SetMember) != (c.Member != nil) ||
 		(c.Kind == EndRestore) != (c.Restored != nil) {
 		return fmt.Errorf("%w: %v with another kind's argument", ErrMalformed, c.Kind)
+	}
+	if c.Kind == SetSlave {
+		if _, err := ParseSlave(c.Expect); err != nil {
+			return err
+		}
 	}
 	if c.Kind >= BeginEpoch && !c.Request.IsZero() {
 		return fmt.Errorf("%w: %v takes no request id", ErrMalformed, c.Kind)

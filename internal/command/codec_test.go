@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"pgregory.net/rapid"
 
@@ -89,6 +90,10 @@ var golden = []struct {
 		Restored: &command.Restored{Pairs: 300, Index: 9, History: "h"},
 	}},
 	{"abort restore", "01 0c 10 01 07 00", command.Command{Kind: command.AbortRestore, Clock: 1, Fence: 7}},
+	{"set slave", "01 0d 1a 01 05 7a00613a31 07 00", command.Command{
+		Kind: command.SetSlave, Clock: 1, Fence: 7, Flag: true, Expect: key("z\x00a:1"),
+	}},
+	{"forget slave", "01 0d 02 01 04 00613a31 00", command.Command{Kind: command.SetSlave, Clock: 1, Expect: key("\x00a:1")}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
 	}},
@@ -152,7 +157,12 @@ func TestMalformed(t *testing.T) {
 		"version 0":                 "00 01 00 00 00",
 		"version 2":                 "02 01 00 00 00",
 		"kind 0":                    "01 00 00 00 00",
-		"kind 13":                   "01 0d 00 00 00",
+		"kind 14":                   "01 0e 00 00 00",
+		"set slave of nobody":       "01 0d 00 01 00",
+		"set slave without a zone":  "01 0d 02 01 03 613a31 00",
+		"set slave nowhere":         "01 0d 02 01 02 7a00 00",
+		"set slave of a key":        "01 0d 02 01 04 00613a31 01 00 0161 00",
+		"slave with a zero byte":    "01 0d 02 01 05 00613a3100 00",
 		"put with a restored":       "01 01 80 01 05 07 0168 00",
 		"end restore of nothing":    "01 0b 00 01 00",
 		"end restore with a key":    "01 0b 80 01 05 07 0168 01 00 0161 0176",
@@ -248,7 +258,7 @@ func TestMalformedResult(t *testing.T) {
 func drawCommand(t *rapid.T) command.Command {
 	bytes := func(min int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), min, 300) }
 	c := command.Command{
-		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.AbortRestore)).Draw(t, "kind")),
+		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetSlave)).Draw(t, "kind")),
 		Clock: kv.Clock(rapid.Uint64().Draw(t, "clock")),
 		Delta: rapid.Int64().Draw(t, "delta"),
 		Flag:  rapid.Bool().Draw(t, "flag"),
@@ -287,6 +297,9 @@ func drawCommand(t *rapid.T) command.Command {
 		c.Member = &command.Member{ID: rapid.Uint64().Draw(t, "member"), Record: bytes(0).Draw(t, "record")}
 	case command.CompareAndSet, command.Increment:
 		least, most = 1, 1
+	case command.SetSlave:
+		most = 0
+		c.Expect = drawSlave(t).Append(nil)
 	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore:
 		most = 0
 	}
@@ -298,6 +311,20 @@ func drawCommand(t *rapid.T) command.Command {
 		c.Mutations = append(c.Mutations, m)
 	}
 	return c
+}
+
+func drawSlave(t *rapid.T) command.Slave {
+	text := rapid.StringOf(rapid.RuneFrom(nil, unicode.Letter, unicode.Digit))
+	return command.Slave{Zone: text.Draw(t, "zone"), Address: text.Draw(t, "host") + ":1"}
+}
+
+func TestSlaveRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawSlave(t)
+		if got, err := command.ParseSlave(want.Append(nil)); err != nil || got != want {
+			t.Fatalf("parsed %+v, %v; want %+v", got, err, want)
+		}
+	})
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -378,7 +405,7 @@ func TestSize(t *testing.T) {
 func TestStrings(t *testing.T) {
 	for kind, want := range map[command.Kind]string{
 		command.Write: "write", command.CompareAndSet: "compare-and-set", command.Increment: "increment",
-		command.Expire: "expire", command.SetPaused: "set-paused", 99: "Kind(99)",
+		command.Expire: "expire", command.SetPaused: "set-paused", command.SetSlave: "set-slave", 99: "Kind(99)",
 	} {
 		if got := kind.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -48,6 +48,9 @@ const (
 	EndRestore Kind = 11
 	// AbortRestore drops what was staged and admits mutations again.
 	AbortRestore Kind = 12
+	// SetSlave puts a slave on the list of them (Flag) or takes it off (not
+	// Flag): Expect, as Slave.Append writes it.
+	SetSlave Kind = 13
 )
 
 func (k Kind) String() string {
@@ -76,6 +79,8 @@ func (k Kind) String() string {
 		return "end-restore"
 	case AbortRestore:
 		return "abort-restore"
+	case SetSlave:
+		return "set-slave"
 	default:
 		return fmt.Sprintf("Kind(%d)", uint8(k))
 	}
@@ -91,11 +96,12 @@ type Command struct {
 	Request kv.RequestID
 	// Mutations are the keys concerned, in order.
 	Mutations []kv.Mutation
-	// Expect is the value that CompareAndSet wants to find.
+	// Expect is the value that CompareAndSet wants to find, the id of a restore in
+	// its commands, and the slave of SetSlave.
 	Expect []byte
 	// Delta is what Increment adds.
 	Delta int64
-	// Flag is SetPaused's argument.
+	// Flag is the argument of SetPaused and SetSlave.
 	Flag bool
 	// Fence is the epoch that the proposer owns: the command has no effect in
 	// any other. A log that never changes hands has epoch 0. BeginEpoch and

@@ -132,9 +132,15 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 			}
 		}
 	}
+	return tx, tx.read(keys)
+}
+
+// read makes the present values of keys known.
+func (tx *tx) read(keys [][]byte) error {
+	m := tx.m
 	stored, err := m.engine.MultiGet(storage.Data, keys)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.scratch.keys = keys
 	olds := m.scratch.reserve(len(keys))
@@ -149,10 +155,10 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 		}
 		olds[i].found = true
 		if olds[i].value, olds[i].expireTS, err = splitData(stored[i]); err != nil {
-			return nil, fmt.Errorf("key %q: %w", key, err)
+			return fmt.Errorf("key %q: %w", key, err)
 		}
 	}
-	return tx, nil
+	return nil
 }
 
 func (m *Machine) needsOldValues(entries []Entry) bool {

@@ -28,6 +28,8 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.m.state.paused = c.Flag
 	case command.SetMember:
 		tx.setMember(c.Member)
+	case command.SetSlave:
+		tx.setSlave(c)
 	case command.BeginRestore:
 		tx.beginRestore(c.Expect)
 	case command.StageRestore:

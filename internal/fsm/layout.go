@@ -21,6 +21,7 @@ import (
 //	           "floor"                -> least retained change number (8)
 //	           "base"                 -> see Machine.Base (8)
 //	           "member/", id (8)      -> how the replica is reached
+//	           "replica/", slave      -> (empty); see command.Slave
 //	           "request/", index (8)  -> see requests
 //	           "restoring"            -> number of pairs staged (8)
 //	           "staged/", key         -> header, value
@@ -39,6 +40,7 @@ var (
 	keyFloor      = []byte("floor")
 	keyBase       = []byte("base")
 	prefixMember  = []byte("member/")
+	prefixSlave   = []byte("replica/")
 	prefixRequest = []byte("request/")
 	keyRestoring  = []byte("restoring")
 	prefixStaged  = []byte("staged/")

@@ -222,8 +222,10 @@ type Changes struct {
 	// Newest is the last index of the log: indexes up to it, and from the
 	// asked-for one on, that are not among Changes had no effect, unless
 	// Changes was cut at a limit.
-	Newest  kv.Index
-	History string
+	Newest kv.Index
+	// Clock is the log's clock at Newest.
+	Clock kv.Clock
+	Identity
 	Changes []kv.Change
 }
 
@@ -246,7 +248,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 			"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
 	}
 	changes, err := changelog.Scan(view.view, from, limit, maxBytes)
-	return Changes{Newest: view.Index(), History: m.Identity().History, Changes: changes}, err
+	return Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Changes: changes}, err
 }
 
 // ChangelogBytes returns the size of the retained changes.

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"io"
 	"slices"
 
-	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -28,8 +26,8 @@ var snapshotMagic = [8]byte{'D', 'K', 'V', 's', 'n', 'a', 'p', '1'}
 
 const (
 	snapshotChunk = 256 << 10
-	// maxSnapshotChunk is the longest that a chunk can be: it holds at most one
-	// record beyond snapshotChunk.
+	// maxSnapshotChunk is the longest that a chunk can be: one record may be longer
+	// than snapshotChunk.
 	maxSnapshotChunk = 1 << 30
 )
 
@@ -47,12 +45,7 @@ func (v *View) WriteSnapshot(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	s := chunkWriter{w: bw}
-	for _, space := range snapshotSpaces {
-		if err := s.space(ctx, v.view, space); err != nil {
-			return fmt.Errorf("write snapshot: %w", err)
-		}
-	}
-	if err := s.finish(); err != nil {
+	if err := s.view(ctx, v); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
 	return bw.Flush()
@@ -64,20 +57,16 @@ type chunkWriter struct {
 	chunks uint32
 }
 
-func (s *chunkWriter) space(ctx context.Context, r storage.Reader, space storage.Space) error {
-	it := r.Iterate(space, storage.Range{Bulk: true})
-	defer it.Close()
-	for it.Next() {
-		if space == storage.Meta && string(it.Key()) == string(keyFloor) {
-			continue // the changelog stays behind, and its floor with it
+// view writes all chunks of a view, and the end.
+func (s *chunkWriter) view(ctx context.Context, v *View) error {
+	var position []byte
+	for {
+		var err error
+		if s.buf, position, err = v.appendChunk(s.buf, position, snapshotChunk); err != nil {
+			return err
 		}
-		s.buf = append(s.buf, byte(space))
-		s.buf = binary.AppendUvarint(s.buf, uint64(len(it.Key())))
-		s.buf = append(s.buf, it.Key()...)
-		s.buf = binary.AppendUvarint(s.buf, uint64(len(it.Value())))
-		s.buf = append(s.buf, it.Value()...)
-		if len(s.buf) < snapshotChunk {
-			continue
+		if len(position) == 0 {
+			return s.finish()
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -86,7 +75,6 @@ func (s *chunkWriter) space(ctx context.Context, r storage.Reader, space storage
 			return err
 		}
 	}
-	return it.Err()
 }
 
 func (s *chunkWriter) flush() error {
@@ -126,7 +114,7 @@ func ReadSnapshot(ctx context.Context, r io.Reader, engine storage.Engine) error
 	if _, err := io.ReadFull(br, magic[:]); err != nil || magic != snapshotMagic {
 		return fmt.Errorf("%w: it does not begin as a snapshot does", ErrBadSnapshot)
 	}
-	load := snapshotLoad{engine: engine}
+	load := NewLoader(engine)
 	var payload []byte
 	for chunks := uint32(0); ; chunks++ {
 		if err := ctx.Err(); err != nil {
@@ -138,28 +126,12 @@ func ReadSnapshot(ctx context.Context, r io.Reader, engine storage.Engine) error
 			return err
 		}
 		if last {
-			break
+			return load.Finish()
 		}
-		load.batch.Reset()
-		if err := load.add(payload); err != nil {
-			return fmt.Errorf("%w: chunk %d: %w", ErrBadSnapshot, chunks, err)
-		}
-		if err := engine.Write(&load.batch, false); err != nil {
-			return fmt.Errorf("read snapshot: %w", err)
+		if err := load.Add(payload); err != nil {
+			return fmt.Errorf("chunk %d: %w", chunks, err)
 		}
 	}
-	if err := load.seal(); err != nil {
-		return fmt.Errorf("read snapshot: %w", err)
-	}
-	return nil
-}
-
-// snapshotLoad is an engine being filled.
-type snapshotLoad struct {
-	engine storage.Engine
-	batch  storage.Batch
-	// identity is the identity record, which waits for all the others.
-	identity []byte
 }
 
 func readChunk(r io.Reader, buf []byte, chunks uint32) (payload []byte, last bool, err error) {
@@ -199,55 +171,4 @@ func readN(r io.Reader, buf []byte, n int) ([]byte, error) {
 		n -= step
 	}
 	return buf, nil
-}
-
-// add puts a payload's records into the batch.
-func (l *snapshotLoad) add(p []byte) error {
-	take := func() ([]byte, bool) {
-		n, w := binary.Uvarint(p)
-		if w <= 0 || n > uint64(len(p)-w) {
-			return nil, false
-		}
-		v := p[w : w+int(n)]
-		p = p[w+int(n):]
-		return v, true
-	}
-	for len(p) > 0 {
-		space := storage.Space(p[0])
-		p = p[1:]
-		key, ok1 := take()
-		value, ok2 := take()
-		if !ok1 || !ok2 || space >= storage.Spaces || space == storage.Changelog {
-			return errors.New("malformed record")
-		}
-		if space == storage.Meta && string(key) == string(keyIdentity) {
-			l.identity = bytes.Clone(value)
-			continue
-		}
-		l.batch.Put(space, key, value)
-	}
-	return nil
-}
-
-// seal makes all that was read a state: it adds the identity, puts the
-// changelog's floor behind the snapshot and makes everything durable.
-func (l *snapshotLoad) seal() error {
-	st, err := readState(l.engine)
-	if err == nil {
-		_, err = decodeIdentity(l.identity)
-	}
-	if errors.Is(err, storage.ErrCorrupt) {
-		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
-	}
-	if err != nil {
-		return err
-	}
-	// What came before must not be lost where the identity is not.
-	if err := l.engine.Sync(); err != nil {
-		return err
-	}
-	l.batch.Reset()
-	l.batch.Put(storage.Meta, keyIdentity, l.identity)
-	l.batch.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
-	return l.engine.Write(&l.batch, true)
 }

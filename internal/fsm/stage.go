@@ -27,6 +27,13 @@ type staged struct {
 // replaced.
 func (m *Machine) Restoring() bool { return m.restoring.Load() }
 
+// Restoring tells whether a restore is under way in the view: what it has staged
+// is part of the state.
+func (v *View) Restoring() (bool, error) {
+	_, found, err := v.view.Get(storage.Meta, keyRestoring)
+	return found, v.m.note(err)
+}
+
 func (m *Machine) loadStaged() error {
 	p, found, err := m.engine.Get(storage.Meta, keyRestoring)
 	switch {
@@ -82,8 +89,8 @@ func (m *Machine) Restores(c *command.Command) bool {
 }
 
 // Restored builds, in an empty engine, the state that an EndRestore at a log entry
-// makes of this one: the staged pairs under a new history. Epoch, members and pause
-// stay, for the log goes on. Nothing of the present state changes. The result is
+// makes of this one: the staged pairs under a new history. Epoch, members, slaves
+// and pause stay, for the log goes on. Nothing of the present state changes. The result is
 // durable, and its index is above any that either state had.
 func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) error {
 	if !m.gate.enter() {
@@ -98,10 +105,15 @@ func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) 
 		return fmt.Errorf("restore at index %d: %w", e.Index, err)
 	}
 	st.applied, st.expiring, st.logged = applied, expiring, 0
+	slaves, err := m.Slaves()
+	if err != nil {
+		return fmt.Errorf("restore at index %d: %w", e.Index, err)
+	}
 	var b storage.Batch
 	for id, record := range m.Members() {
 		b.Put(storage.Meta, memberKey(id), record)
 	}
+	putSlaves(&b, slaves)
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
 	b.Put(storage.Meta, keyIdentity, id.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(applied+1))

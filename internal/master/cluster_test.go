@@ -39,12 +39,13 @@ type trial struct {
 // trialNode is a node of a trial with a client of it.
 type trialNode struct {
 	serverpb.DKVClient
-	ops      serverpb.DKVNodeClient
-	addr     string
-	replicas []*ownedReplica
-	router   *Router
-	pool     *peer.Pool
-	kill     func()
+	ops         serverpb.DKVNodeClient
+	replication serverpb.DKVReplicationClient
+	addr        string
+	replicas    []*ownedReplica
+	router      *Router
+	pool        *peer.Pool
+	kill        func()
 }
 
 // ownedReplica is a replica which knows an owner, and serves only where that is
@@ -137,14 +138,19 @@ func newTrial(t testing.TB, nodes, vBuckets int) *trial {
 	return c
 }
 
-func newState(t testing.TB) *replica.Local {
-	t.Helper()
-	local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
+// localOptions are those of a replica in memory.
+func localOptions() replica.LocalOptions {
+	return replica.LocalOptions{StateOptions: replica.StateOptions{
 		Database: "db",
 		VBucket:  "default",
 		Open:     func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 		Log:      slog.New(slog.DiscardHandler),
-	}})
+	}}
+}
+
+func newState(t testing.TB) *replica.Local {
+	t.Helper()
+	local, err := replica.OpenLocal(localOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,11 +194,13 @@ func (c *trial) newNode(i int) *trialNode {
 	}
 	n.addr = l.Addr().String()
 	node := NewNode(keyspace, NodeInfo{Address: n.addr}, n.router)
+	replication := NewReplication(keyspace, n.router)
 	s := server.New(server.Options{
 		Listener: l,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, trialLimits, n.router))
 			serverpb.RegisterDKVNodeServer(s, node)
+			serverpb.RegisterDKVReplicationServer(s, replication)
 		},
 		MaxMessageSize: 4 << 20,
 		MaxInFlight:    1000,
@@ -208,8 +216,10 @@ func (c *trial) newNode(i int) *trialNode {
 	c.t.Cleanup(func() {
 		n.pool.Close()
 		conn.Close()
+		replication.Close()
 	})
 	n.DKVClient, n.ops = serverpb.NewDKVClient(conn), serverpb.NewDKVNodeClient(conn)
+	n.replication = serverpb.NewDKVReplicationClient(conn)
 	return n
 }
 

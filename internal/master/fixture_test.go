@@ -43,11 +43,12 @@ type rig struct {
 	cluster     serverpb.DKVClusterClient
 	discovery   serverpb.DKVDiscoveryNodeClient
 
-	conn  *grpc.ClientConn
-	local *replica.Local
-	root  string // backup-dir
-	now   atomic.Int64
-	fault atomic.Pointer[error]
+	conn    *grpc.ClientConn
+	local   *replica.Local
+	service *Replication // behind replication
+	root    string       // backup-dir
+	now     atomic.Int64
+	fault   atomic.Pointer[error]
 }
 
 // epoch is the rigs' wall clock at their start, in epoch seconds.
@@ -91,12 +92,13 @@ func newRig(t testing.TB, changes ...change) *rig {
 		t.Fatal(err)
 	}
 	keyspace := NewKeyspace(VBucket{Name: "default", Replica: r.local})
+	r.service = NewReplication(keyspace, nil)
 	listener := bufconn.Listen(1 << 20)
 	srv := server.New(server.Options{
 		Listener: listener,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, limits, nil))
-			serverpb.RegisterDKVReplicationServer(s, NewReplication(keyspace))
+			serverpb.RegisterDKVReplicationServer(s, r.service)
 			serverpb.RegisterDKVBackupRestoreServer(s, NewBackup(keyspace, r.root, nil))
 			node := NewNode(keyspace, info, nil)
 			serverpb.RegisterDKVNodeServer(s, node)
@@ -117,6 +119,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 	t.Cleanup(func() {
 		r.conn.Close()
 		stop()
+		r.service.Close()
 		if err := errors.Join(<-ran, <-ran, r.local.Close()); err != nil {
 			t.Error(err)
 		}

@@ -5,7 +5,7 @@ import "context"
 // atOwner answers a unary request where v is owned: with here on this node, by a
 // call of the owner otherwise. Where this node is the owner it costs nothing.
 func atOwner[Resp any](ctx context.Context, r *Router, v VBucket, c call, req any, here func(context.Context) (*Resp, error)) (*Resp, error) {
-	if v.Owner().Self {
+	if v.Owner().Self || r.keeps(c) {
 		resp, err := here(ctx)
 		if err == nil || !isNotOwner(err) || r.stays(ctx) {
 			return resp, err

@@ -72,6 +72,8 @@ func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
 		HistoryId:         s.Identity.History,
 		FirstChangeNumber: s.ChangelogFloor,
 		Reason:            s.ReadOnly,
+		LagChanges:        s.Lag,
+		LagMillis:         uint64(s.Age.Milliseconds()),
 	}
 	out.Leader = s.Owner.Address
 	if s.IsLeader {

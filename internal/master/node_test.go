@@ -192,9 +192,7 @@ func TestFailedRestore(t *testing.T) {
 
 func TestUnservedMethods(t *testing.T) {
 	r := newRig(t)
-	_, err := r.replication.AddReplica(t.Context(), &serverpb.Replica{})
-	wantStatus(t, err, codes.Unimplemented, "method AddReplica not implemented")
-	_, err = serverpb.NewDKVDiscoveryClient(r.conn).UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{})
+	_, err := serverpb.NewDKVDiscoveryClient(r.conn).UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{})
 	wantStatus(t, err, codes.Unimplemented, "unknown service dkv.serverpb.DKVDiscovery")
 }
 

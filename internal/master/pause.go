@@ -43,7 +43,7 @@ func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, er
 	defer cancel()
 	left, counted := slices.Clone(all), false
 	err = persist(until, c, func() (done bool, err error) {
-		legs, err := n.router.legs(ctx, left)
+		legs, err := n.router.legs(ctx, c, left)
 		if err != nil {
 			return n.router.stays(ctx), withOutcome(err)
 		}

@@ -2,19 +2,35 @@ package master
 
 import (
 	"context"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Replication serves the change stream.
+// Replication serves the change stream, snapshots to begin it from, and the list
+// of slaves.
 type Replication struct {
 	serverpb.UnimplementedDKVReplicationServer
-	keyspace *Keyspace
+	keyspace  *Keyspace
+	router    *Router
+	followers *followers
+	snapshots *snapshots
 }
 
-// NewReplication makes the service.
-func NewReplication(k *Keyspace) *Replication { return &Replication{keyspace: k} }
+// NewReplication makes the service. The router may be nil; see NewKV.
+func NewReplication(k *Keyspace, r *Router) *Replication {
+	return &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots()}
+}
+
+// Close lets go of the snapshots that are kept for being gone on with, which keep
+// replicas from closing. It is idempotent.
+func (s *Replication) Close() { s.snapshots.close() }
+
+// Followers counts the slaves that have lately asked for the changes of a vBucket
+// and said who they are.
+func (s *Replication) Followers(vBucket string) int { return s.followers.count(vBucket) }
 
 const (
 	// maxChangesBytes keeps a response under the 4 MiB that gRPC clients
@@ -33,41 +49,54 @@ func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequ
 	if limit == 0 || limit > maxChanges {
 		limit = maxChanges
 	}
-	changes, err := v.Changes(ctx, max(r.GetFromChangeNumber(), 1), limit, maxChangesBytes)
+	from := max(r.GetFromChangeNumber(), 1)
+	changes, err := v.Changes(ctx, from, limit, maxChangesBytes)
 	if err != nil {
 		return nil, err
 	}
-	resp := &serverpb.GetChangesResponse{
-		Status:             ok(),
-		MasterChangeNumber: changes.Newest,
-		NumberOfChanges:    uint32(len(changes.Changes)),
-		Changes:            make([]*serverpb.ChangeRecord, len(changes.Changes)),
-		HistoryId:          changes.History,
-	}
-	for i := range changes.Changes {
-		resp.Changes[i] = changeRecord(&changes.Changes[i])
-	}
-	return resp, nil
+	s.followers.heard(r.GetReplica(), v.Name, from-1)
+	return changesResponse(&changes, v.Age()), nil
 }
 
-func changeRecord(c *kv.Change) *serverpb.ChangeRecord {
-	rec := &serverpb.ChangeRecord{
-		ChangeNumber:  c.Index,
-		NumberOfTrxns: uint32(len(c.Mutations)),
-		Trxns:         make([]*serverpb.TrxnRecord, len(c.Mutations)),
-		Clock:         uint64(c.Clock),
+// changesResponse translates a stretch of the change stream. Its messages are made
+// together: a stretch may hold many thousands.
+func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
+	resp := &serverpb.GetChangesResponse{
+		Status:             ok(),
+		MasterChangeNumber: c.Newest,
+		NumberOfChanges:    uint32(len(c.Changes)),
+		Changes:            make([]*serverpb.ChangeRecord, len(c.Changes)),
+		HistoryId:          c.History,
+		ClusterId:          c.Cluster,
+		MasterClock:        uint64(c.Clock),
+		AgeMillis:          uint64(age.Milliseconds()),
 	}
-	for i := range c.Mutations {
-		m := &c.Mutations[i]
-		rec.Trxns[i] = &serverpb.TrxnRecord{
-			Type:     serverpb.TrxnRecord_Put,
-			Key:      m.Key,
-			Value:    m.Value,
-			ExpireTS: m.ExpireTS,
-		}
+	trxns := 0
+	for i := range c.Changes {
+		trxns += len(c.Changes[i].Mutations)
+	}
+	records := make([]serverpb.ChangeRecord, len(c.Changes))
+	trxnRecords, trxnList := make([]serverpb.TrxnRecord, trxns), make([]*serverpb.TrxnRecord, trxns)
+	for i := range c.Changes {
+		n := len(c.Changes[i].Mutations)
+		resp.Changes[i] = &records[i]
+		fillRecord(&records[i], &c.Changes[i], trxnRecords[:n], trxnList[:n:n])
+		trxnRecords, trxnList = trxnRecords[n:], trxnList[n:]
+	}
+	return resp
+}
+
+// fillRecord translates a change into rec, its mutations into trxns, and points
+// list at these.
+func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnRecord, list []*serverpb.TrxnRecord) {
+	rec.ChangeNumber, rec.Clock = c.Index, uint64(c.Clock)
+	rec.NumberOfTrxns, rec.Trxns = uint32(len(trxns)), list
+	for i := range trxns {
+		m, t := &c.Mutations[i], &trxns[i]
+		t.Type, t.Key, t.Value, t.ExpireTS = serverpb.TrxnRecord_Put, m.Key, m.Value, m.ExpireTS
 		if m.Delete {
-			rec.Trxns[i].Type = serverpb.TrxnRecord_Delete
+			t.Type = serverpb.TrxnRecord_Delete
 		}
+		list[i] = t
 	}
-	return rec
 }

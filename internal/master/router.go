@@ -23,12 +23,20 @@ import (
 // makes the node that forwarded it look again for the owner.
 type Router struct {
 	pool          *peer.Pool
+	copies        bool
 	reads, writes atomic.Uint64
 }
 
 // NewRouter makes a router that reaches the other nodes through a pool, which
 // stays the caller's.
 func NewRouter(pool *peer.Pool) *Router { return &Router{pool: pool} }
+
+// NewCopyRouter makes the router of a node that has copies only: it hands on
+// linearizable reads. Mutations are for the copies to refuse.
+func NewCopyRouter(pool *peer.Pool) *Router { return &Router{pool: pool, copies: true} }
+
+// keeps tells whether a request is answered here, whoever the owner is.
+func (r *Router) keeps(c call) bool { return c.mutates && r != nil && r.copies }
 
 // Forwards are the numbers of requests that were handed on.
 type Forwards struct{ Reads, Writes uint64 }
@@ -123,13 +131,15 @@ type leg struct {
 }
 
 // legs divides vBuckets by the nodes that own them. Its error is a kv.NotOwner.
-func (r *Router) legs(ctx context.Context, vBuckets []VBucket) ([]leg, error) {
+func (r *Router) legs(ctx context.Context, c call, vBuckets []VBucket) ([]leg, error) {
 	var out []leg
 next:
 	for _, v := range vBuckets {
 		owner := v.Owner()
 		switch {
 		case owner.Self:
+		case r.keeps(c):
+			owner.Self = true
 		case r.stays(ctx):
 			return nil, notOwner(v)
 		case owner.Address == "":

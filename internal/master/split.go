@@ -50,7 +50,7 @@ func (s *KV) multiGetSplit(ctx context.Context, keys [][]byte, level serverpb.Re
 	defer cancel()
 	counted := false
 	err = persist(ctx, multiGetCall, func() (done bool, err error) {
-		legs, err := s.router.legs(ctx, vBuckets)
+		legs, err := s.router.legs(ctx, multiGetCall, vBuckets)
 		if err != nil {
 			return s.router.stays(ctx), err
 		}

@@ -53,7 +53,7 @@ func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadO
 	defer cancel()
 	counted := false
 	err = persist(opening, iterateCall, func() (done bool, err error) {
-		legs, err := s.router.legs(ctx, vBuckets)
+		legs, err := s.router.legs(ctx, iterateCall, vBuckets)
 		if err != nil {
 			return s.router.stays(ctx), err
 		}

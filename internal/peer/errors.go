@@ -31,6 +31,18 @@ func Answered(err error) bool {
 	return errors.As(err, &a)
 }
 
+// failure is an error of the way to a peer, or one that the peer did not explain,
+// with the status that tells of it.
+type failure struct {
+	text string
+	st   *status.Status
+}
+
+func (f *failure) Error() string { return f.text }
+
+// GRPCStatus is for status.FromError.
+func (f *failure) GRPCStatus() *status.Status { return f.st }
+
 // toError turns the error of a call into a kv.Error. sent tells whether the
 // request may have left.
 func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
@@ -44,9 +56,9 @@ func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	switch st.Code() {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Aborted:
 		// Canceled: the connection was closed on this side.
-		return outcome(kv.Unavailable, sent, fmt.Errorf("node %s cannot be reached: %s", p.addr, st.Message()))
+		return outcome(kv.Unavailable, sent, &failure{fmt.Sprintf("node %s cannot be reached: %s", p.addr, st.Message()), st})
 	default:
-		return outcome(kindOf(st.Code()), sent, fmt.Errorf("node %s: %s", p.addr, st.Message()))
+		return outcome(kindOf(st.Code()), sent, &failure{fmt.Sprintf("node %s: %s", p.addr, st.Message()), st})
 	}
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	MaxConnections int
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Extra come after all that this package sets, and win.
+	Extra []grpc.DialOption
 }
 
 const (
@@ -113,7 +115,7 @@ func dialOptions(opts Options) []grpc.DialOption {
 	if opts.Dial != nil {
 		out = append(out, grpc.WithContextDialer(opts.Dial))
 	}
-	return out
+	return append(out, opts.Extra...)
 }
 
 // Peer returns the connections to an address, host:port. It does not wait for

@@ -190,14 +190,15 @@ func (c *core) lock(ctx context.Context, token chan struct{}) (unlock func(), er
 	return unlock, nil
 }
 
-// later runs f in the background, unless the replica is closed: it waits for what
-// runs there.
-func (c *core) later(f func()) {
+// later runs f in the background, unless the replica is closed, and tells whether
+// it does: closing waits for what runs there.
+func (c *core) later(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.background.Go(f)
 	}
+	return !c.closed
 }
 
 // untilClosing returns a ctx that also ends when the replica closes: a backup
@@ -234,12 +235,16 @@ func (c *core) setUnreadable(err error) {
 // discard closes a state that was replaced, once its last reader is done, and
 // removes its folder.
 func (c *core) discard(old *fsm.Machine, place string) {
-	if err := old.Close(); err != nil {
-		c.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
-	}
+	c.closeReplaced(old)
 	c.swapping <- struct{}{}
 	defer func() { <-c.swapping }()
 	c.remove(place)
+}
+
+func (c *core) closeReplaced(old *fsm.Machine) {
+	if err := old.Close(); err != nil {
+		c.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
+	}
 }
 
 // remove deletes the folder of a state that is not the present one. What stays

@@ -71,6 +71,19 @@ func inFolderOf(other *rig) change {
 // not run yet.
 func openRig(t *testing.T, changes ...change) *rig {
 	t.Helper()
+	r := makeRig(t, changes...)
+	r.open()
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	return r
+}
+
+// makeRig says what a replica is to be opened with.
+func makeRig(t *testing.T, changes ...change) *rig {
+	t.Helper()
 	r := &rig{t: t, ran: make(chan struct{})}
 	r.opts.StateOptions = StateOptions{
 		Database: "db",
@@ -89,12 +102,6 @@ func openRig(t *testing.T, changes ...change) *rig {
 	for _, c := range changes {
 		c(r)
 	}
-	r.open()
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error("close:", err)
-		}
-	})
 	return r
 }
 

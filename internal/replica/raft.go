@@ -73,6 +73,8 @@ type Raft struct {
 	// newest is when, by the monotonic clock, the state was last known to be
 	// the newest.
 	newest atomic.Int64
+	// heard is when, by the monotonic clock, the leader was last heard of.
+	heard atomic.Int64
 }
 
 // raftStats count what concerns a log of several.
@@ -231,6 +233,7 @@ func (r *Raft) Close() error {
 func (r *Raft) leaderUpdated(info raftio.LeaderInfo) {
 	if before := r.leader.Swap(&info); info.LeaderID != 0 && (before == nil || before.LeaderID != info.LeaderID) {
 		r.changes.Add(1)
+		r.heard.Store(int64(r.clock.Now()))
 	}
 	r.keeper.LeaderChanged()
 }

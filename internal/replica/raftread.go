@@ -63,14 +63,7 @@ func (r *Raft) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*fsm.
 // state awaited.
 func (r *Raft) fresh(ctx context.Context, wanted time.Duration) (time.Duration, error) {
 	now := r.clock.Now()
-	newest := time.Duration(r.newest.Load())
-	if held, ok := r.keeper.Take(); ok && held.Valid() {
-		return 0, nil
-	}
-	if age := now - newest; wanted == 0 || newest != 0 && age <= wanted {
-		if newest == 0 {
-			return neverFresh, nil
-		}
+	if age := r.Age(); wanted == 0 || age != neverFresh && age <= wanted {
 		return age, nil
 	}
 	ctx, cancel := r.bounded(ctx)
@@ -101,14 +94,16 @@ const freshInterval = time.Second
 // not have to wait.
 func (r *Raft) freshLoop(ctx context.Context) {
 	every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
+		begun := r.clock.Now()
 		if r.Owner().Self {
+			r.heard.Store(int64(begun))
 			return false
 		}
-		begun := r.clock.Now()
 		attempt, cancel := context.WithTimeout(ctx, freshInterval)
 		defer cancel()
 		if (raftGroup{r}).ReadIndex(attempt) == nil {
 			r.confirmed(begun)
+			r.heard.Store(int64(r.clock.Now()))
 		}
 		return false
 	})

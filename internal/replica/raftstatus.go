@@ -6,6 +6,11 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/lease"
 )
 
+// lostAfter is after how many intervals without a word of the leader a replica no
+// longer tells who that is. One without a vote calls no election, and would for
+// ever name a leader that is gone. Requests are still sent there, and find out.
+const lostAfter = 4
+
 // Status implements Replica.
 func (r *Raft) Status() Status {
 	s := r.status()
@@ -14,11 +19,16 @@ func (r *Raft) Status() Status {
 	s.Term = term
 	s.Owner = r.Owner()
 	s.IsLeader = id == r.raft.Replica && s.State == Serving
+	interval := max(r.raft.FreshEvery, freshInterval)
+	now := r.clock.Now()
 	if newest := r.newest.Load(); !s.IsLeader && newest != 0 {
 		// Between two confirmations there is nothing to tell.
-		if age := r.clock.Now() - time.Duration(newest); age > 2*max(r.raft.FreshEvery, freshInterval) {
+		if age := now - time.Duration(newest); age > 2*interval {
 			s.Age = age
 		}
+	}
+	if !s.Owner.Self && now-time.Duration(r.heard.Load()) > lostAfter*interval {
+		id, s.Owner = 0, Owner{}
 	}
 	if s.ReadOnly == "" && r.machine.Load().Restoring() {
 		s.ReadOnly = errRestoring.Error()

@@ -30,36 +30,6 @@ func (r *Raft) recover(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-// exchange builds a state in the next generation's folder and makes it the present
-// one: a crash at any point leaves the old or the new, whole. Readers of the old
-// one go on; it goes with the last of them.
-func (r *Raft) exchange(ctx context.Context, build func(place string) (*fsm.Machine, error)) error {
-	select {
-	case r.swapping <- struct{}{}:
-		defer func() { <-r.swapping }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if r.State() == Closed {
-		return errClosed
-	}
-	old, oldPlace := r.machine.Load(), r.opts.Generations.Current()
-	place, err := r.opts.Generations.Next()
-	if err != nil {
-		return err
-	}
-	m, err := build(place)
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(place))
-	}
-	if err := r.opts.Generations.Commit(place); err != nil {
-		return errors.Join(err, m.Close())
-	}
-	r.replace(m)
-	r.later(func() { r.discard(old, oldPlace) })
-	return nil
-}
-
 // receive builds a state machine in place of what in holds.
 func (r *Raft) receive(ctx context.Context, in io.Reader, place string) (*fsm.Machine, error) {
 	if err := readFiles(ctx, in, place, r.opts.Guard.Fits); err != nil {

@@ -159,6 +159,9 @@ func (l *Local) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInf
 
 // Changes implements Replica.
 func (c *core) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (out fsm.Changes, err error) {
+	if c.State() == Removed { // what is here will never be brought up to date
+		return out, errRemoved
+	}
 	_, err = c.with(ctx, func(m *fsm.Machine) (err error) {
 		out, err = m.Changes(from, limit, maxBytes)
 		return err

@@ -51,17 +51,21 @@ func (c *core) whenThereIsSpace(reopen func() error, also ...*diskspace.Guard) {
 }
 
 // reopen opens the state anew after a failure and takes mutations again.
-func (l *Local) reopen() error {
-	l.swapping <- struct{}{}
-	defer func() { <-l.swapping }()
-	if l.State() != Failed {
+func (l *Local) reopen() error { return l.recoverState(fsm.New) }
+
+// recoverState opens the state of a replica that has failed anew, and ends the
+// failure.
+func (c *core) recoverState(load func(storage.Engine) (*fsm.Machine, error)) error {
+	c.swapping <- struct{}{}
+	defer func() { <-c.swapping }()
+	if c.State() != Failed {
 		return nil
 	}
-	if err := l.reopenState(fsm.New); err != nil {
+	if err := c.reopenState(load); err != nil {
 		return err
 	}
-	l.become(Serving, nil, Failed)
-	l.opts.Log.Info("storage is writable again", "vbucket", l.opts.VBucket)
+	c.become(Serving, nil, Failed)
+	c.opts.Log.Info("storage is writable again", "vbucket", c.opts.VBucket)
 	return nil
 }
 

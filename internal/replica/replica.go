@@ -31,6 +31,15 @@ type Replica interface {
 	View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error)
 	// Changes returns a stretch of the change stream; see fsm.Machine.Changes.
 	Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error)
+	// AwaitApplied returns once the state has reached an index. That it has grown
+	// so far may also be because another state has taken its place. The error is
+	// the context's where that ends first.
+	AwaitApplied(ctx context.Context, index kv.Index) error
+	// Slaves returns the list of slaves, by zone and address.
+	Slaves(ctx context.Context) ([]command.Slave, error)
+	// Age is for how long the local state may not have been the newest any more; 0
+	// at the log's owner. It is cheap.
+	Age() time.Duration
 
 	// Backup writes a backup into the folder dir, which must not exist; its
 	// parents are made.
@@ -67,6 +76,12 @@ type View interface {
 	Hash(ctx context.Context) (fsm.ContentHash, error)
 	// Identity returns the ids of the state.
 	Identity() fsm.Identity
+	// Restoring tells whether the state is one in the middle of a restore.
+	Restoring() (bool, error)
+	// Index is the log index that the state reflects.
+	Index() kv.Index
+	// Chunk returns a stretch of the state for a snapshot; see fsm.View.Chunk.
+	Chunk(from []byte, limit int) (payload, next []byte, err error)
 	Close()
 }
 
@@ -78,6 +93,9 @@ const (
 	ModeLocal Mode = "local"
 	// ModeRaft is a log that several nodes keep together.
 	ModeRaft Mode = "raft"
+	// ModeStream is no log of its own: the state follows the changes of another
+	// node.
+	ModeStream Mode = "stream"
 )
 
 // State tells what a replica is doing.
@@ -90,6 +108,9 @@ const (
 	Serving State = "serving"
 	// Restoring refuses mutations while the state is being replaced.
 	Restoring State = "restoring"
+	// Bootstrapping is the state of a follower that builds its state from a
+	// snapshot; what it had before, if anything, is read meanwhile.
+	Bootstrapping State = "bootstrapping"
 	// Failed refuses mutations after a storage error.
 	Failed State = "failed"
 	// Removed is the state of a replica that its log has put out.
@@ -110,6 +131,8 @@ type Status struct {
 	// Commit and Applied are the last indexes that are decided and visible.
 	Commit  kv.Index
 	Applied kv.Index
+	// Lag is how many changes the state is known to be behind.
+	Lag uint64
 	// Age is how long ago the state was last known to be the newest; 0 where
 	// the log is this node's.
 	Age time.Duration

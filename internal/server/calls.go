@@ -137,20 +137,23 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if !m.endless {
 		return toStatus(handler(srv, ss))
 	}
-	ctx, cancel := context.WithCancel(ss.Context())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ss.Context())
+	defer cancel(nil)
 	go func() {
 		select {
 		case <-c.drained:
-			cancel()
+			cancel(errDrained)
 		case <-ctx.Done():
 		}
 	}()
 	return toStatus(handler(srv, endlessStream{ServerStream: ss, ctx: ctx}))
 }
 
-// endlessStream is a stream whose context ends, and whose RecvMsg returns, when
-// the server drains: a client may keep it open for as long as it likes.
+// errDrained is why a stream's context ends that would not end by itself.
+var errDrained = status.Error(codes.Unavailable, "the node is shutting down")
+
+// endlessStream is a stream whose context ends, with errDrained as its cause, and
+// whose RecvMsg returns, when the server drains: a client may keep it open for as long as it likes.
 type endlessStream struct {
 	grpc.ServerStream
 	ctx context.Context
@@ -166,7 +169,7 @@ func (s endlessStream) RecvMsg(m any) error {
 	case err := <-received:
 		return err
 	case <-s.ctx.Done():
-		return status.Error(codes.Unavailable, "the node is shutting down")
+		return context.Cause(s.ctx)
 	}
 }
 
@@ -225,9 +228,11 @@ func keyPrefix(req any) string {
 	return fmt.Sprintf("%q", key)
 }
 
-// endless tells which streams go on until one side leaves.
+// endless tells which streams go on until one side leaves, or for so long that a
+// server which stops does not wait for them: by their names, those that follow
+// something and those that carry a whole state.
 func endless(service, name string) bool {
-	return name == "Watch" || strings.HasPrefix(service, "grpc.reflection.")
+	return strings.HasPrefix(name, "Watch") || strings.HasPrefix(name, "Stream") || strings.HasPrefix(service, "grpc.reflection.")
 }
 
 // count wraps a listener so that open connections are counted.

@@ -1,0 +1,170 @@
+package announce
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// Options are what an Announcer is made of.
+type Options struct {
+	// Addresses are the registry's nodes, host:port.
+	Addresses []string
+	// Rows returns what the node serves, a row for each vBucket. It is called from
+	// one goroutine, each interval; what it returns is not changed by either side.
+	Rows func() []*serverpb.RegionInfo
+	// Interval is the time between two heartbeats; 0 is DefaultInterval.
+	Interval time.Duration
+	// Pool reaches the registry; it stays the caller's.
+	Pool *peer.Pool
+	Log  *slog.Logger
+}
+
+const (
+	// DefaultInterval is the time between two heartbeats, and between two polls.
+	DefaultInterval = time.Second
+	// minCallTimeout bounds a call of one node of the registry from below: it may
+	// have to wait for an election there.
+	minCallTimeout = 3 * time.Second
+	// maxBackoff is the longest pause after all nodes of the registry have failed,
+	// where the interval is not longer. It is short: a row that is not renewed
+	// vanishes.
+	maxBackoff = 2 * time.Second
+	// farewellTimeout bounds the last heartbeat.
+	farewellTimeout = time.Second
+	// maxRequest bounds one heartbeat's request, in bytes.
+	maxRequest = 1 << 20
+)
+
+// Announcer tells the registry what a node serves.
+type Announcer struct {
+	opts  Options
+	nodes *nodes
+	poke  chan struct{}
+	link  link
+}
+
+// NewAnnouncer makes an announcer. Nothing is sent until Run runs.
+func NewAnnouncer(opts Options) *Announcer {
+	if opts.Interval <= 0 {
+		opts.Interval = DefaultInterval
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Announcer{
+		opts:  opts,
+		nodes: newNodes(opts.Pool, opts.Addresses),
+		poke:  make(chan struct{}, 1),
+		link:  link{log: opts.Log, lost: "the registry cannot be reached; this node goes on and tries again", back: "the registry is told again of this node"},
+	}
+}
+
+// Poke has the rows sent now: what the node serves has changed. It does not wait.
+func (a *Announcer) Poke() {
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends heartbeats until ctx ends; then it says goodbye, within a second.
+func (a *Announcer) Run(ctx context.Context) error {
+	backoff := a.opts.Interval
+	for ctx.Err() == nil {
+		pause := a.opts.Interval
+		switch err := a.push(ctx, a.opts.Rows(), max(minCallTimeout, 2*a.opts.Interval)); {
+		case err == nil:
+			backoff = a.opts.Interval
+			a.link.ok("at", a.nodes.addr())
+		case ctx.Err() != nil:
+		default:
+			a.link.failed(err)
+			pause = jittered(backoff)
+			backoff = min(2*backoff, max(maxBackoff, a.opts.Interval))
+		}
+		if !wait(ctx, pause, a.poke) {
+			break
+		}
+	}
+	a.farewell(ctx)
+	return nil
+}
+
+// push sends rows in as many requests as it takes.
+func (a *Announcer) push(ctx context.Context, rows []*serverpb.RegionInfo, perNode time.Duration) error {
+	var failed []error
+	for _, req := range requests(rows, uint64(time.Now().Unix())) {
+		err := a.nodes.try(ctx, perNode, func(ctx context.Context, p *peer.Peer) error {
+			return p.Invoke(ctx, serverpb.DKVDiscovery_UpdateStatus_FullMethodName, req, new(serverpb.Status))
+		})
+		if err != nil && !refused(err) {
+			return err
+		}
+		failed = append(failed, err) // what is wrong with some rows does not stop the others
+	}
+	return errors.Join(failed...)
+}
+
+// farewell tells that the node is going away, if the registry wants to hear it.
+func (a *Announcer) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+	defer cancel()
+	var rows []*serverpb.RegionInfo
+	for _, r := range a.opts.Rows() {
+		r = proto.CloneOf(r)
+		r.Status = serverpb.RegionStatus_INACTIVE
+		rows = append(rows, r)
+	}
+	if err := a.push(ctx, rows, farewellTimeout/3); err != nil {
+		a.opts.Log.Debug("the registry was not told that this node goes away; it will notice", "err", err)
+	}
+}
+
+// requests divides rows into heartbeats of at most maxRequest bytes, or of one row.
+func requests(rows []*serverpb.RegionInfo, timestamp uint64) []*serverpb.UpdateStatusRequest {
+	var out []*serverpb.UpdateStatusRequest
+	size := 0
+	for _, r := range rows {
+		const framing = 8 // around each row
+		n := proto.Size(r) + framing
+		if len(out) == 0 || size+n > maxRequest {
+			out = append(out, &serverpb.UpdateStatusRequest{RegionInfo: r, Timestamp: timestamp})
+			size = n
+			continue
+		}
+		last := out[len(out)-1]
+		last.More = append(last.More, r)
+		size += n
+	}
+	return out
+}
+
+// link logs when the registry is lost and when it is back, not each attempt.
+type link struct {
+	log        *slog.Logger
+	lost, back string
+
+	down  bool
+	since time.Time
+}
+
+func (l *link) failed(err error) {
+	if !l.down {
+		l.down, l.since = true, time.Now()
+		l.log.Warn(l.lost, "err", err)
+	}
+}
+
+func (l *link) ok(args ...any) {
+	if l.down {
+		l.down = false
+		l.log.Info(l.back, append(args, "after", time.Since(l.since).Round(time.Millisecond))...)
+	}
+}

@@ -1,0 +1,147 @@
+package announce
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// cacheInterval is the shortest time between two writes of the cache.
+const cacheInterval = time.Second
+
+// cacheMagic begins a cache file; the CRC-32C of the rest follows, little-endian,
+// and then the rows as a GetClusterInfoResponse.
+const cacheMagic = "dkv-registry-rows-1\n"
+
+// castagnoli is never changed.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// cache is a file of the last known rows.
+type cache struct {
+	path string // empty: there is none
+	// content is the file's, as far as known.
+	content []byte
+	wake    chan struct{}
+}
+
+// load reads the file; one that is not there has no rows.
+func (c *cache) load() ([]*serverpb.RegionInfo, error) {
+	c.wake = make(chan struct{}, 1)
+	if c.path == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err := decodeCache(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.path, err)
+	}
+	c.content = content
+	return rows, nil
+}
+
+func decodeCache(content []byte) ([]*serverpb.RegionInfo, error) {
+	rest, ok := bytes.CutPrefix(content, []byte(cacheMagic))
+	if !ok || len(rest) < 4 {
+		return nil, errors.New("it is not a file of registry rows")
+	}
+	sum, body := binary.LittleEndian.Uint32(rest), rest[4:]
+	if crc32.Checksum(body, castagnoli) != sum {
+		return nil, errors.New("its checksum is wrong")
+	}
+	var out serverpb.GetClusterInfoResponse
+	if err := proto.Unmarshal(body, &out); err != nil {
+		return nil, err
+	}
+	return out.GetRegionInfos(), nil
+}
+
+// encodeCache leaves out the numbers that change with each heartbeat, and mean
+// nothing to the next run: they are not worth a write.
+func encodeCache(rows []*serverpb.RegionInfo) ([]byte, error) {
+	resp := &serverpb.GetClusterInfoResponse{RegionInfos: make([]*serverpb.RegionInfo, len(rows))}
+	for i, r := range rows {
+		if r.GetChangeNumber() != 0 || r.GetSlaves() != 0 {
+			r = proto.CloneOf(r)
+			r.ChangeNumber, r.Slaves = 0, 0
+		}
+		resp.RegionInfos[i] = r
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(resp)
+	if err != nil {
+		return nil, err
+	}
+	out := binary.LittleEndian.AppendUint32([]byte(cacheMagic), crc32.Checksum(body, castagnoli))
+	return append(out, body...), nil
+}
+
+// dirty tells that the rows have changed.
+func (c *cache) dirty() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the file up to date until ctx ends, with a last write then.
+func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log *slog.Logger) {
+	if c.path == "" {
+		return
+	}
+	said := ""
+	write := func() {
+		switch err := c.write(rows()); {
+		case err == nil:
+			said = ""
+		case err.Error() != said:
+			said = err.Error()
+			log.Warn("the registry's rows cannot be kept on disk for the next start", "path", c.path, "err", err)
+		}
+	}
+	for {
+		select {
+		case <-c.wake:
+			write()
+			if wait(ctx, cacheInterval, nil) {
+				continue
+			}
+		case <-ctx.Done():
+		}
+		select {
+		case <-c.wake:
+			write()
+		default:
+		}
+		return
+	}
+}
+
+// write replaces the file where it would not be the same.
+func (c *cache) write(rows []*serverpb.RegionInfo) error {
+	content, err := encodeCache(rows)
+	if err != nil || bytes.Equal(content, c.content) {
+		return err
+	}
+	if err := datadir.WriteFile(c.path, content); err != nil {
+		return err
+	}
+	c.content = content
+	return nil
+}

@@ -1,0 +1,216 @@
+package announce
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// DirectoryOptions are what a Directory is made of.
+type DirectoryOptions struct {
+	// Addresses are the registry's nodes, host:port.
+	Addresses []string
+	// Filter chooses the rows; nil is all.
+	Filter *serverpb.GetClusterInfoRequest
+	// PollInterval is how often a registry that cannot be watched is asked; 0 is
+	// DefaultInterval.
+	PollInterval time.Duration
+	// CachePath is the file that keeps the rows for the next start; "" keeps none.
+	CachePath string
+	// Pool reaches the registry; it stays the caller's.
+	Pool *peer.Pool
+	Log  *slog.Logger
+}
+
+// Row is a row of the registry. Its Info does not change; callers do not change it
+// either.
+type Row struct {
+	Info *serverpb.RegionInfo
+	// Stale tells that the row comes from an earlier run of the node, and that the
+	// registry has not been heard since.
+	Stale bool
+}
+
+// Directory follows the registry's rows. It keeps the last known ones while the
+// registry is away, on disk too. Its methods are safe for concurrent use.
+type Directory struct {
+	opts  DirectoryOptions
+	nodes *nodes
+	link  link
+	cache *cache
+
+	mu   sync.Mutex
+	rows map[rowKey]Row
+	// sorted is rows in order; nil until it is asked for.
+	sorted []Row
+	// changed is closed, and made anew, when the rows change.
+	changed chan struct{}
+	live    bool
+}
+
+type rowKey struct{ database, vBucket, node string }
+
+func keyOf(r *serverpb.RegionInfo) rowKey {
+	return rowKey{r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
+}
+
+// OpenDirectory makes a directory with the rows that an earlier run has left. A cache
+// that cannot be read is logged, and does without. Nothing is asked until Run runs.
+func OpenDirectory(opts DirectoryOptions) *Directory {
+	if opts.PollInterval <= 0 {
+		opts.PollInterval = DefaultInterval
+	}
+	if opts.Filter == nil {
+		opts.Filter = new(serverpb.GetClusterInfoRequest)
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Directory{
+		opts:    opts,
+		nodes:   newNodes(opts.Pool, opts.Addresses),
+		link:    link{log: opts.Log, lost: "the registry cannot be asked; its last known rows count until it can", back: "the registry is followed again"},
+		cache:   &cache{path: opts.CachePath},
+		rows:    make(map[rowKey]Row),
+		changed: make(chan struct{}),
+	}
+	found, err := d.cache.load()
+	if err != nil {
+		opts.Log.Warn("the rows that the registry had before cannot be read; they are asked for anew", "err", err)
+	}
+	for _, info := range found {
+		if d.wants(info) {
+			d.rows[keyOf(info)] = Row{Info: info, Stale: true}
+		}
+	}
+	return d
+}
+
+// wants tells whether a row of the cache is one that the filter admits: another run
+// may have had another filter.
+func (d *Directory) wants(r *serverpb.RegionInfo) bool {
+	f := d.opts.Filter
+	admits := func(want, have string) bool { return want == "" || want == have }
+	return admits(f.GetDcID(), r.GetDcID()) && admits(f.GetDatabase(), r.GetDatabase()) && admits(f.GetVBucket(), r.GetVBucket())
+}
+
+// Rows returns the rows in the order of database, vBucket and node address. The
+// slice is shared: it is not to be changed.
+func (d *Directory) Rows() []Row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sorted == nil {
+		d.sorted = make([]Row, 0, len(d.rows))
+		for _, r := range d.rows {
+			d.sorted = append(d.sorted, r)
+		}
+		slices.SortFunc(d.sorted, func(a, b Row) int { return compare(a.Info, b.Info) })
+	}
+	return d.sorted
+}
+
+// Changed returns a channel that is closed at the next change of what Rows or Live
+// returns. To miss nothing, take it before them.
+func (d *Directory) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+// Live tells whether the rows are those of the registry now, as opposed to the last
+// known ones.
+func (d *Directory) Live() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.live
+}
+
+// announceChange tells who waits for a change.
+func (d *Directory) announceChange() {
+	d.sorted = nil
+	close(d.changed)
+	d.changed = make(chan struct{})
+	d.cache.dirty()
+}
+
+// replace takes all rows anew. live tells that they are followed from here on.
+func (d *Directory) replace(rows map[rowKey]Row, live bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	same := d.live == live && len(rows) == len(d.rows)
+	for key, r := range rows {
+		had, there := d.rows[key]
+		same = same && there && !had.Stale && sameRow(had.Info, r.Info)
+	}
+	d.rows, d.sorted, d.live = rows, nil, live
+	if !same {
+		d.announceChange()
+	}
+}
+
+// sameRow leaves the change numbers out: they are new with each look.
+func sameRow(a, b *serverpb.RegionInfo) bool {
+	if a.GetChangeNumber() != b.GetChangeNumber() {
+		a = proto.CloneOf(a)
+		a.ChangeNumber = b.GetChangeNumber()
+	}
+	return proto.Equal(a, b)
+}
+
+// merge takes a change.
+func (d *Directory) merge(m *serverpb.ClusterInfoChange) {
+	if len(m.GetRows())+len(m.GetGone()) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	apply(d.rows, m)
+	d.announceChange()
+}
+
+func apply(rows map[rowKey]Row, m *serverpb.ClusterInfoChange) {
+	for _, r := range m.GetGone() {
+		delete(rows, keyOf(r))
+	}
+	for _, r := range m.GetRows() {
+		rows[keyOf(r)] = Row{Info: r}
+	}
+}
+
+// lose notes that the rows are no longer followed.
+func (d *Directory) lose() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.live {
+		d.live = false
+		d.announceChange()
+	}
+}
+
+// infos are the rows to cache.
+func (d *Directory) infos() []*serverpb.RegionInfo {
+	rows := d.Rows()
+	out := make([]*serverpb.RegionInfo, len(rows))
+	for i, r := range rows {
+		out[i] = r.Info
+	}
+	return out
+}
+
+// Run follows the registry until ctx ends.
+func (d *Directory) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { d.cache.run(ctx, d.infos, d.opts.Log) })
+	d.follow(ctx)
+	return nil
+}

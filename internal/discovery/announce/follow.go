@@ -1,0 +1,129 @@
+package announce
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+const (
+	// firstBackoff is the pause after a watch has ended: mostly the registry has
+	// changed hands, and the next attempt succeeds.
+	firstBackoff = 50 * time.Millisecond
+	// maxSilence is how long a watch may say nothing; a registry says something
+	// every two seconds.
+	maxSilence = 7 * time.Second
+	// maxStart is how long a watch may take to begin.
+	maxStart = 10 * time.Second
+	// minPolls is how many polls of a registry that cannot be watched pass before
+	// it is tried again.
+	minPolls = 30
+)
+
+func compare(a, b *serverpb.RegionInfo) int {
+	return cmp.Or(
+		cmp.Compare(a.GetDatabase(), b.GetDatabase()),
+		cmp.Compare(a.GetVBucket(), b.GetVBucket()),
+		cmp.Compare(a.GetNodeAddress(), b.GetNodeAddress()))
+}
+
+// follow watches the registry, at one node after the other, and asks it where it
+// cannot be watched.
+func (d *Directory) follow(ctx context.Context) {
+	for backoff := firstBackoff; ctx.Err() == nil; {
+		began, err := d.watch(ctx)
+		if began {
+			backoff = firstBackoff
+		} else if err = d.poll(ctx, err); err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		d.lose()
+		if !began {
+			d.link.failed(err)
+		}
+		d.nodes.next()
+		if !wait(ctx, jittered(backoff), nil) {
+			return
+		}
+		backoff = min(2*backoff, max(maxBackoff, d.opts.PollInterval))
+	}
+}
+
+// watch follows the registry at the present node. began tells whether all rows have
+// come.
+func (d *Directory) watch(ctx context.Context) (began bool, _ error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(maxStart, func() { cancel(errSilent) })
+	defer silence.Stop()
+	p, err := d.nodes.reach(ctx)
+	if err != nil {
+		return false, err
+	}
+	from, err := p.Stream(ctx, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, d.opts.Filter)
+	if err != nil {
+		return false, err
+	}
+	rows := make(map[rowKey]Row)
+	for {
+		m := new(serverpb.ClusterInfoChange)
+		switch err := from.Recv(m); {
+		case errors.Is(err, io.EOF):
+			return began, kv.Errorf(kv.Unavailable, "node %s ended the watch", d.nodes.addr())
+		case err != nil:
+			return began, err
+		}
+		silence.Reset(maxSilence)
+		switch {
+		case began:
+			d.merge(m)
+		default:
+			apply(rows, m)
+			if m.GetComplete() {
+				began = true
+				d.replace(rows, true)
+				d.link.ok("at", d.nodes.addr())
+			}
+		}
+	}
+}
+
+var errSilent = errors.New("the registry has said nothing for too long")
+
+// poll asks the registry for its rows. why is what a watch ended in. Where the
+// registry does not know watches, polling is what remains, and nil is returned when
+// it is time to try one again; otherwise one look is better than none until a watch
+// succeeds.
+func (d *Directory) poll(ctx context.Context, why error) error {
+	for n := 0; ; n++ {
+		resp := new(serverpb.GetClusterInfoResponse)
+		err := d.nodes.try(ctx, minCallTimeout, func(ctx context.Context, p *peer.Peer) error {
+			return p.Invoke(ctx, serverpb.DKVDiscovery_GetClusterInfo_FullMethodName, d.opts.Filter, resp)
+		})
+		if err != nil {
+			return errors.Join(why, err)
+		}
+		rows := make(map[rowKey]Row, len(resp.GetRegionInfos()))
+		for _, r := range resp.GetRegionInfos() {
+			rows[keyOf(r)] = Row{Info: r}
+		}
+		polls := kv.KindOf(why) == kv.Unimplemented
+		d.replace(rows, polls)
+		if !polls {
+			return why
+		}
+		d.link.ok("at", d.nodes.addr())
+		if n == minPolls || !wait(ctx, d.opts.PollInterval, nil) {
+			return nil
+		}
+	}
+}

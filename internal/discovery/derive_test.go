@@ -1,0 +1,277 @@
+package discovery
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// say has a table take rows as if they had been stored.
+func (t *table) say(now time.Time, rows ...*serverpb.RegionInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, in := range rows {
+		t.apply(&change{key: keyOf(in), info: in}, now)
+	}
+}
+
+func TestStatuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rows []*serverpb.RegionInfo // in the order of their coming
+		want []string
+	}{
+		{"one of each", []*serverpb.RegionInfo{
+			region("db/0/a:1/dc1", leader), region("db/0/b:1/dc1", secondary), region("db/0/c:1/dc1", secondary),
+			region("db/0/d:1/dc1", inactive), region("db/0/e:1/dc1", slave),
+		}, []string{"db/0/a:1/dc1 LEADER", "db/0/b:1/dc1 PRIMARY_FOLLOWER", "db/0/c:1/dc1 SECONDARY_FOLLOWER", "db/0/e:1/dc1 ACTIVE_SLAVE"}},
+		{"old nodes call themselves primary", []*serverpb.RegionInfo{
+			region("db/0/b:1/dc1", primary), region("db/0/c:1/dc1", primary),
+		}, []string{"db/0/b:1/dc1 PRIMARY_FOLLOWER", "db/0/c:1/dc1 SECONDARY_FOLLOWER"}},
+		{"the primary follower stays", []*serverpb.RegionInfo{
+			region("db/0/c:1/dc1", secondary), region("db/0/b:1/dc1", secondary), region("db/0/a:1/dc2", secondary),
+		}, []string{"db/0/a:1/dc2 PRIMARY_FOLLOWER", "db/0/b:1/dc1 SECONDARY_FOLLOWER", "db/0/c:1/dc1 PRIMARY_FOLLOWER"}},
+		{"the primary follower leads", []*serverpb.RegionInfo{
+			region("db/0/c:1/dc1", secondary), region("db/0/b:1/dc1", secondary), region("db/0/c:1/dc1", leader),
+		}, []string{"db/0/b:1/dc1 PRIMARY_FOLLOWER", "db/0/c:1/dc1 LEADER"}},
+		{"the primary follower moves", []*serverpb.RegionInfo{
+			region("db/0/a:1/dc1", secondary), region("db/0/b:1/dc1", secondary), region("db/0/a:1/dc2", secondary),
+		}, []string{"db/0/a:1/dc2 PRIMARY_FOLLOWER", "db/0/b:1/dc1 PRIMARY_FOLLOWER"}},
+		{"the higher term leads", []*serverpb.RegionInfo{
+			region("db/0/a:1/dc1", leader, term(2)), region("db/0/b:1/dc1", leader, term(3)), region("db/0/c:1/dc1", leader, term(1)),
+		}, []string{"db/0/a:1/dc1 SECONDARY_FOLLOWER", "db/0/b:1/dc1 LEADER", "db/0/c:1/dc1 SECONDARY_FOLLOWER"}},
+		{"of equal terms the present one leads", []*serverpb.RegionInfo{
+			region("db/0/b:1/dc1", leader, term(2)), region("db/0/a:1/dc1", leader, term(2)),
+		}, []string{"db/0/a:1/dc1 SECONDARY_FOLLOWER", "db/0/b:1/dc1 LEADER"}},
+		{"each vBucket and database has its leader", []*serverpb.RegionInfo{
+			region("db/0/a:1/dc1", leader), region("db/1/a:1/dc1", leader), region("other/0/b:1/dc1", leader),
+		}, []string{"db/0/a:1/dc1 LEADER", "db/1/a:1/dc1 LEADER", "other/0/b:1/dc1 LEADER"}},
+		{"terms of another history do not count", []*serverpb.RegionInfo{
+			region("db/0/a:1/dc1", leader, term(2), history("new")), region("db/0/b:1/dc1", leader, term(9), history("old")),
+		}, []string{"db/0/a:1/dc1 LEADER", "db/0/b:1/dc1 SECONDARY_FOLLOWER"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tab := newTable(times{timeout: time.Minute, ttl: time.Hour})
+			tab.say(time.Now(), c.rows...)
+			if got := text(tab.query(filter{})); !slices.Equal(got, c.want) {
+				t.Errorf("%q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestPromotedLeader has a slave promoted in the place of a leader that has died,
+// under a history of its own: it is seen within seconds, and stays when the former
+// leader is back.
+func TestPromotedLeader(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: time.Hour})
+	now := time.Now()
+	old, promoted := region("db/0/a:1/dc1", leader, term(9), history("old")), region("db/0/b:1/dc1", leader, term(1), history("new"))
+	tab.say(now, old)
+	now = now.Add(time.Second)
+	tab.say(now, promoted)
+	want := func(who string) {
+		t.Helper()
+		for _, r := range tab.query(filter{}) {
+			if (r.GetStatus() == leader) != (r.GetNodeAddress() == who) {
+				t.Errorf("%v after it should be %s", text(tab.query(filter{})), who)
+			}
+		}
+	}
+	want("a:1")
+	now = now.Add(2 * time.Second)
+	tab.heartbeat(now, 0, promoted)
+	want("b:1")
+	tab.heartbeat(now, 0, old)
+	want("b:1")
+	tab.say(now, region("db/0/b:1/dc1", inactive))
+	want("a:1")
+}
+
+// step is one thing that may happen to a registry.
+func step(t *rapid.T, tab *table, now *time.Time) {
+	switch rapid.IntRange(0, 9).Draw(t, "what") {
+	case 0:
+		*now = now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
+		tab.looked = *now // time passed for all
+		tab.expire(*now)
+	case 1: // what was staged is stored
+		if b := tab.take(); b != nil {
+			for _, c := range b.changes {
+				tab.apply(&c, *now)
+			}
+		}
+	default:
+		name := fmt.Sprintf("db/%d/%s:1/dc%d", rapid.IntRange(0, 1).Draw(t, "vBucket"),
+			rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "node"), rapid.IntRange(1, 2).Draw(t, "dc"))
+		status := serverpb.RegionStatus(rapid.IntRange(0, 4).Draw(t, "status"))
+		tab.heartbeat(*now, 0, region(name, status, term(rapid.Uint64Range(1, 3).Draw(t, "term")),
+			history(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "history")),
+			func(r *serverpb.RegionInfo) { r.Slaves = rapid.Uint32Range(0, 1).Draw(t, "slaves") }))
+	}
+}
+
+// TestStatusesAreTrue checks after each of any steps what is always so, and that
+// watchers know just what a query would return.
+func TestStatusesAreTrue(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
+		now := time.Unix(1e9, 0)
+		dc := "dc1"
+		follows := []*follower{newFollower(tab, filter{}), newFollower(tab, filter{dc: &dc})}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			before := primaries(tab)
+			step(t, tab, &now)
+			checkLeaders(t, tab)
+			checkPrimaries(t, tab, before)
+			for _, f := range follows {
+				if rapid.Bool().Draw(t, "fetches") {
+					f.check(t, tab)
+				}
+			}
+		}
+		checkBooks(t, tab)
+		for _, f := range follows {
+			f.check(t, tab)
+		}
+	})
+}
+
+// checkLeaders wants at most one leader a vBucket, and one where anybody claims to
+// be it; it is the one of the highest term of its history.
+func checkLeaders(t *rapid.T, tab *table) {
+	tab.groups(filter{}, func(g *group) {
+		var led *row
+		claims := 0
+		for _, r := range g.rows {
+			if r.claims() {
+				claims++
+			}
+			if r.info.GetStatus() == leader {
+				if led != nil {
+					t.Fatalf("two leaders of %v: %v and %v", g.place, led.info, r.info)
+				}
+				led = r
+			}
+		}
+		if (led != nil) != (claims > 0) {
+			t.Fatalf("leader %v of %d that claim to be", led, claims)
+		}
+		for _, r := range g.rows {
+			if led != nil && r.claims() && sameHistory(r, led) && r.info.GetTerm() > led.info.GetTerm() {
+				t.Fatalf("%v leads, and not %v", led.info, r.info)
+			}
+		}
+	})
+}
+
+// primaries are the primary followers by vBucket and data centre.
+func primaries(tab *table) map[string]*row {
+	out := make(map[string]*row)
+	for _, r := range tab.rows {
+		if r.info.GetStatus() == primary {
+			out[fmt.Sprint(r.key.place, r.info.GetDcID())] = r
+		}
+	}
+	return out
+}
+
+// checkPrimaries wants exactly one primary follower wherever there are followers,
+// and the same one as before while it is one.
+func checkPrimaries(t *rapid.T, tab *table, before map[string]*row) {
+	number := make(map[string]int)
+	followed := make(map[string]bool)
+	for _, r := range tab.rows {
+		at := fmt.Sprint(r.key.place, r.info.GetDcID())
+		if r.info.GetStatus() == primary {
+			number[at]++
+		}
+		if r.follows() {
+			followed[at] = true
+			if before[at] == r && r.info.GetStatus() != primary {
+				t.Fatalf("%v was the primary follower, and could have stayed", r.info)
+			}
+		}
+	}
+	for at, n := range number {
+		if n != 1 || !followed[at] {
+			t.Fatalf("%d primary followers of %s", n, at)
+		}
+	}
+	if len(number) != len(followed) {
+		t.Fatalf("followers at %v, primary ones at %v", followed, number)
+	}
+}
+
+// checkBooks wants each row to be queued once, in the order of the heartbeats.
+func checkBooks(t *rapid.T, tab *table) {
+	queued := 0
+	for _, list := range []bool{false, true} {
+		l := tab.live
+		if list {
+			l = tab.silent
+		}
+		var last time.Time
+		for e := l.Front(); e != nil; e = e.Next() {
+			r := e.Value.(*row)
+			if r.silent != list || r.queued != e || tab.rows[r.key] != r || r.heard.Before(last) {
+				t.Fatalf("row %v is queued wrongly", r.key)
+			}
+			last = r.heard
+			queued++
+		}
+	}
+	for _, r := range tab.rows {
+		if r.queued == nil {
+			queued++ // is being purged
+		}
+		if r.silent && r.visible() {
+			t.Fatalf("%v is shown and was not heard", r.info)
+		}
+	}
+	if queued != len(tab.rows) {
+		t.Fatalf("%d of %d rows are queued", queued, len(tab.rows))
+	}
+}
+
+// follower is a watcher with what it has been told.
+type follower struct {
+	w    *watcher
+	rows map[rowKey]*serverpb.RegionInfo
+}
+
+func newFollower(tab *table, f filter) *follower {
+	w, rows := tab.watch(f)
+	out := &follower{w: w, rows: make(map[rowKey]*serverpb.RegionInfo)}
+	for _, r := range rows {
+		out.rows[keyOf(r)] = r
+	}
+	return out
+}
+
+// check fetches, and compares with a query.
+func (f *follower) check(t *rapid.T, tab *table) {
+	if len(f.w.pending) > 8 {
+		t.Fatalf("%d changes of 8 rows are kept", len(f.w.pending))
+	}
+	rows, gone := tab.fetch(f.w)
+	for _, r := range gone {
+		delete(f.rows, keyOf(r))
+	}
+	for _, r := range rows {
+		f.rows[keyOf(r)] = r
+	}
+	got := slices.Collect(maps.Values(f.rows))
+	sortRows(got)
+	want := tab.query(f.w.filter)
+	if !slices.EqualFunc(got, want, func(a, b *serverpb.RegionInfo) bool { return proto.Equal(a, b) }) {
+		t.Fatalf("watched %v\nwant    %v", got, want)
+	}
+}

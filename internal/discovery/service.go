@@ -1,0 +1,125 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// update is the rows of one heartbeat, and when it was sent, in epoch seconds.
+type update struct {
+	rows  []*serverpb.RegionInfo
+	stamp uint64
+}
+
+// readUpdate checks a request.
+func readUpdate(r *serverpb.UpdateStatusRequest) (update, error) {
+	out := update{stamp: r.GetTimestamp(), rows: make([]*serverpb.RegionInfo, 0, 1+len(r.GetMore()))}
+	if r.GetRegionInfo() != nil || len(r.GetMore()) == 0 {
+		out.rows = append(out.rows, r.GetRegionInfo())
+	}
+	out.rows = append(out.rows, r.GetMore()...)
+	for _, in := range out.rows {
+		if err := validate(in); err != nil {
+			return update{}, err
+		}
+	}
+	return out, nil
+}
+
+// UpdateStatus implements DKVDiscovery. It returns when the log has what is new.
+func (r *Registry) UpdateStatus(ctx context.Context, req *serverpb.UpdateStatusRequest) (*serverpb.Status, error) {
+	u, err := readUpdate(req)
+	if err != nil {
+		return nil, err
+	}
+	err = r.atOwner(ctx, updatePatience,
+		func(g *reign) error { return g.update(ctx, u) },
+		func(ctx context.Context, p *peer.Peer) error {
+			return p.Invoke(ctx, serverpb.DKVDiscovery_UpdateStatus_FullMethodName, req, new(serverpb.Status))
+		})
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.Status{}, nil
+}
+
+// GetClusterInfo implements DKVDiscovery. Where nobody owns the registry it returns
+// the rows as they were last known here.
+func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterInfoRequest) (*serverpb.GetClusterInfoResponse, error) {
+	out := new(serverpb.GetClusterInfoResponse)
+	f := filterOf(req)
+	err := r.atOwner(ctx, readPatience,
+		func(g *reign) error {
+			out.RegionInfos = g.table.query(f)
+			return nil
+		},
+		func(ctx context.Context, p *peer.Peer) error {
+			out.Reset()
+			return p.Invoke(ctx, serverpb.DKVDiscovery_GetClusterInfo_FullMethodName, req, out)
+		})
+	switch {
+	case err == nil:
+		return out, nil
+	case isForwarded(ctx) || kv.KindOf(err) != kv.Unavailable:
+		return nil, err
+	}
+	t, knownErr := r.known.rows(ctx, r.store, r.times)
+	if knownErr != nil {
+		return nil, errors.Join(err, knownErr)
+	}
+	return &serverpb.GetClusterInfoResponse{RegionInfos: t.query(f)}, nil
+}
+
+// WatchClusterInfo implements DKVDiscovery. It ends with Unavailable when the
+// registry changes hands.
+func (r *Registry) WatchClusterInfo(req *serverpb.GetClusterInfoRequest, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
+	begun := false // what was sent cannot be begun anew
+	once := func(err error) error {
+		if err != nil && begun {
+			return &final{err}
+		}
+		return err
+	}
+	err := r.atOwner(stream.Context(), updatePatience,
+		func(g *reign) error {
+			begun = true
+			return once(g.follow(filterOf(req), stream))
+		},
+		func(ctx context.Context, p *peer.Peer) error { return once(relay(ctx, p, req, stream, &begun)) })
+	var f *final
+	if errors.As(err, &f) {
+		return f.error
+	}
+	return err
+}
+
+// final is an error after which a request cannot be made again.
+type final struct{ error }
+
+// relay hands a watch of the owner on.
+func relay(ctx context.Context, p *peer.Peer, req *serverpb.GetClusterInfoRequest, to grpc.ServerStreamingServer[serverpb.ClusterInfoChange], begun *bool) error {
+	from, err := p.Stream(ctx, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, req)
+	if err != nil {
+		return err
+	}
+	for {
+		m := new(serverpb.ClusterInfoChange)
+		switch err := from.Recv(m); {
+		case errors.Is(err, io.EOF):
+			return errChangedHands
+		case err != nil:
+			return err
+		}
+		*begun = true
+		if err := to.Send(m); err != nil {
+			return err
+		}
+	}
+}

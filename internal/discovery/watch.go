@@ -1,0 +1,157 @@
+package discovery
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+const (
+	// maxWatchChunk bounds one message of a watch, in bytes.
+	maxWatchChunk = 1 << 20
+	// signOfLife is how often a watch says something where there is nothing new,
+	// so that who watches knows that it is still told.
+	signOfLife = 2 * time.Second
+)
+
+// watcher is one client that follows the rows of a filter. What it has not fetched
+// yet is held once for each row, so that a slow one costs no more than that and
+// keeps nobody waiting.
+type watcher struct {
+	filter filter
+	// pending is the newest change of each row, under table.mu; a row that is
+	// INACTIVE is gone.
+	pending map[rowKey]*serverpb.RegionInfo
+	// wake tells that there is something pending.
+	wake chan struct{}
+}
+
+// watch begins to follow the rows of a filter, from those that are returned on.
+func (t *table) watch(f filter) (*watcher, []*serverpb.RegionInfo) {
+	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo), wake: make(chan struct{}, 1)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.watchers[w] = struct{}{}
+	return w, t.selectRows(f)
+}
+
+func (t *table) unwatch(w *watcher) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.watchers, w)
+}
+
+// publish tells the watchers of a row's change.
+func (t *table) publish(r *row) {
+	for w := range t.watchers {
+		if !w.filter.matches(r.info) {
+			continue
+		}
+		w.pending[r.key] = r.info
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// fetch takes what is pending, ordered by key.
+func (t *table) fetch(w *watcher) (rows, gone []*serverpb.RegionInfo) {
+	t.mu.Lock()
+	pending := w.pending
+	w.pending = make(map[rowKey]*serverpb.RegionInfo)
+	t.mu.Unlock()
+	for key, info := range pending {
+		if info.GetStatus() != serverpb.RegionStatus_INACTIVE {
+			rows = append(rows, info)
+			continue
+		}
+		gone = append(gone, &serverpb.RegionInfo{
+			DcID: info.GetDcID(), Database: key.database, VBucket: key.vBucket, NodeAddress: key.node,
+		})
+	}
+	sortRows(rows)
+	sortRows(gone)
+	return rows, gone
+}
+
+func sortRows(rows []*serverpb.RegionInfo) {
+	slices.SortFunc(rows, func(a, b *serverpb.RegionInfo) int { return keyOf(a).compare(keyOf(b)) })
+}
+
+// follow sends the rows of a filter, and then their changes, until the client
+// leaves or the registry is no longer this node's.
+func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
+	w, rows := g.table.watch(f)
+	defer g.table.unwatch(w)
+	sortRows(rows)
+	if err := sendRows(stream, rows); err != nil {
+		return err
+	}
+	if err := stream.Send(&serverpb.ClusterInfoChange{Complete: true}); err != nil {
+		return err
+	}
+	alive := time.NewTicker(signOfLife)
+	defer alive.Stop()
+	for {
+		var err error
+		select {
+		case <-w.wake:
+			alive.Reset(signOfLife)
+			err = sendChanges(stream, g.table, w)
+		case <-alive.C:
+			err = stream.Send(&serverpb.ClusterInfoChange{})
+		case <-g.ended:
+			return errChangedHands
+		case <-stream.Context().Done():
+			return kv.Errorf(kv.Unavailable, "the watch ends: %w", context.Cause(stream.Context()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errChangedHands = kv.Errorf(kv.Unavailable, "the registry is changing hands; watch again, at any of its nodes")
+
+func sendChanges(stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange], t *table, w *watcher) error {
+	rows, gone := t.fetch(w)
+	if err := sendRows(stream, rows); err != nil {
+		return err
+	}
+	return inChunks(gone, func(part []*serverpb.RegionInfo) error {
+		return stream.Send(&serverpb.ClusterInfoChange{Gone: part})
+	})
+}
+
+func sendRows(stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange], rows []*serverpb.RegionInfo) error {
+	return inChunks(rows, func(part []*serverpb.RegionInfo) error {
+		return stream.Send(&serverpb.ClusterInfoChange{Rows: part})
+	})
+}
+
+// inChunks hands rows on in parts of at most maxWatchChunk, or of one row.
+func inChunks(rows []*serverpb.RegionInfo, send func([]*serverpb.RegionInfo) error) error {
+	for len(rows) > 0 {
+		n, size := 0, 0
+		for n < len(rows) {
+			const framing = 4 // around each row
+			size += proto.Size(rows[n]) + framing
+			if n > 0 && size > maxWatchChunk {
+				break
+			}
+			n++
+		}
+		if err := send(rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}

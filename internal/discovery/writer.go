@@ -1,0 +1,205 @@
+package discovery
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// changeKind tells why a row is written.
+type changeKind uint8
+
+const (
+	// heard is a row that its node sent.
+	heard changeKind = iota
+	// lapsed is a row whose heartbeat timed out: it is stored as INACTIVE, so that
+	// the next owner does not take its node for alive.
+	lapsed
+	// purged is a row that has been silent for too long.
+	purged
+)
+
+// change is one row to be written.
+type change struct {
+	kind  changeKind
+	key   rowKey
+	info  *serverpb.RegionInfo // as it is sent, or last was
+	stamp uint64
+}
+
+// mutation is what the change does to the store.
+func (c *change) mutation() (kv.Mutation, error) {
+	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged}
+	if m.Delete {
+		return m, nil
+	}
+	status := reportedBy(c.info)
+	if c.kind == lapsed {
+		status = serverpb.RegionStatus_INACTIVE
+	}
+	info := c.info
+	if info.GetStatus() != status {
+		info = withStatus(info, status)
+	}
+	var err error
+	m.Value, err = encodeRow(info)
+	return m, err
+}
+
+// batch is the changes that are written together, one for each row. done is closed
+// when they are; then err tells whether all were.
+type batch struct {
+	changes map[rowKey]change
+	done    chan struct{}
+	err     error
+}
+
+// stage hands a change to the writer. The newest one of a row counts, except that
+// what was heard is not undone by a time-out that was due before.
+func (t *table) stage(c change) *batch {
+	if t.ended != nil {
+		b := &batch{done: make(chan struct{}), err: t.ended}
+		close(b.done)
+		return b
+	}
+	if t.open == nil {
+		t.open = &batch{changes: make(map[rowKey]change), done: make(chan struct{})}
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
+	}
+	if before, there := t.open.changes[c.key]; there && before.kind == heard &&
+		(c.kind != heard || c.stamp != 0 && c.stamp+reordered < before.stamp) {
+		return t.open
+	}
+	t.open.changes[c.key] = c
+	return t.open
+}
+
+// take returns the batch that is due; nil for none.
+func (t *table) take() *batch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := t.open
+	t.open = nil
+	return b
+}
+
+// endWrites fails what waits to be written, and all that comes after it.
+func (t *table) endWrites(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = err
+	if t.open != nil {
+		t.open.err = err
+		close(t.open.done)
+		t.open = nil
+	}
+}
+
+const (
+	// Bounds of one proposal: well below what any engine writes at once, and
+	// enough that the log's latency does not matter.
+	maxProposalRows  = 512
+	maxProposalBytes = 256 << 10
+	// proposalTimeout bounds the wait for one.
+	proposalTimeout = 5 * time.Second
+)
+
+// write stores batches until ctx ends.
+func (t *table) write(ctx context.Context, store Store) {
+	for {
+		select {
+		case <-t.kick:
+		case <-ctx.Done():
+			return
+		}
+		if b := t.take(); b != nil {
+			b.err = t.writeBatch(ctx, store, b)
+			close(b.done)
+		}
+	}
+}
+
+// writeBatch stores a batch in as many proposals as it takes, each of which is
+// seen as soon as it is stored.
+func (t *table) writeBatch(ctx context.Context, store Store, b *batch) error {
+	changes := make([]change, 0, len(b.changes))
+	for _, c := range b.changes {
+		changes = append(changes, c)
+	}
+	slices.SortFunc(changes, func(a, b change) int { return a.key.compare(b.key) })
+	var failed error
+	for len(changes) > 0 && failed == nil {
+		mutations, n, err := proposal(changes)
+		if err == nil {
+			err = propose(ctx, store, mutations)
+		}
+		if err != nil {
+			failed = err
+			break
+		}
+		t.applyAll(changes[:n])
+		changes = changes[n:]
+	}
+	t.giveBack(changes)
+	return failed
+}
+
+// proposal encodes as many changes as one proposal takes, at least one.
+func proposal(changes []change) (mutations []kv.Mutation, n int, err error) {
+	bytes := 0
+	for n < len(changes) && n < maxProposalRows {
+		m, err := changes[n].mutation()
+		if err != nil {
+			return nil, 0, kv.Errorf(kv.Internal, "encode the row of node %s: %w", changes[n].key.node, err)
+		}
+		if bytes += len(m.Key) + len(m.Value); n > 0 && bytes > maxProposalBytes {
+			break
+		}
+		mutations = append(mutations, m)
+		n++
+	}
+	return mutations, n, nil
+}
+
+func propose(ctx context.Context, store Store, mutations []kv.Mutation) error {
+	ctx, cancel := context.WithTimeout(ctx, proposalTimeout)
+	defer cancel()
+	res, err := store.Propose(ctx, &command.Command{Kind: command.Write, Mutations: mutations})
+	switch {
+	case err != nil:
+		return err
+	case res.Code != command.OK:
+		return kv.Errorf(kv.Unavailable, "the registry's log does not take changes at present: %v; retry later", res.Code)
+	default:
+		return nil
+	}
+}
+
+func (t *table) applyAll(changes []change) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range changes {
+		t.apply(&changes[i], now)
+	}
+}
+
+// giveBack has rows purged later whose purge failed, or gave way to a heartbeat that
+// failed. Nothing else needs that: a node says again what it has to say, and a row
+// that lapsed is not shown.
+func (t *table) giveBack(changes []change) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range changes {
+		if r := t.rows[changes[i].key]; r != nil && r.silent && r.queued == nil {
+			r.queued = t.silent.PushFront(r)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// ErrDisorder means that changes do not follow what was applied. Nothing of them
+// was.
+var ErrDisorder = errors.New("the changes do not follow the state")
+
+// Replicate applies changes as another machine's Changes returned them, as one
+// engine batch, and moves the state to index upTo: those up to it that are not
+// among changes had no effect. What the changes do was decided where they come
+// from, so that nothing is here: they are not fenced, paused or checked, and no old
+// value is read but where keys expire. They go into the changelog under the indexes
+// and clocks that they have.
+//
+// The state must have an identity, and the indexes of changes must ascend above
+// Applied and end at upTo at the latest; otherwise the error is ErrDisorder. Other
+// errors are as those of Apply. Who replicates does not apply.
+func (m *Machine) Replicate(changes []kv.Change, upTo kv.Index, sync bool) error {
+	if err := m.failure(); err != nil {
+		return err
+	}
+	if err := m.follows(changes, upTo); err != nil {
+		return err
+	}
+	if upTo == m.state.applied {
+		return nil
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if err := m.replicate(changes, upTo, sync); err != nil {
+		if errors.Is(err, ErrUnread) {
+			return err
+		}
+		return m.fail(fmt.Errorf("replicate up to index %d: %w", upTo, err))
+	}
+	m.publish()
+	return nil
+}
+
+// follows returns an error where changes up to an index cannot come next.
+func (m *Machine) follows(changes []kv.Change, upTo kv.Index) error {
+	if m.Identity().History == "" {
+		return fmt.Errorf("%w: it has no history yet", ErrDisorder)
+	}
+	last := m.state.applied
+	for i := range changes {
+		if changes[i].Index <= last {
+			return fmt.Errorf("%w: change %d comes after %d", ErrDisorder, changes[i].Index, last)
+		}
+		last = changes[i].Index
+	}
+	if upTo < last {
+		return fmt.Errorf("%w: they are to end at %d, behind %d", ErrDisorder, upTo, last)
+	}
+	return nil
+}
+
+func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error {
+	defer m.scratch.release()
+	tx, err := m.beginReplay(changes)
+	if err != nil {
+		return err
+	}
+	for i := range changes {
+		c := &changes[i]
+		m.state.clock = max(m.state.clock, c.Clock)
+		for j := range c.Mutations {
+			tx.replay(&c.Mutations[j])
+		}
+		if len(c.Mutations) > 0 {
+			m.state.logged = m.scratch.changes.Append(tx.batch, *c, m.state.logged)
+		}
+	}
+	m.state.applied = upTo
+	return tx.write(sync)
+}
+
+// beginReplay begins a batch that applies changes. It reads what they may take out
+// of the expiry index.
+func (m *Machine) beginReplay(changes []kv.Change) (*tx, error) {
+	m.scratch.batch.Reset()
+	tx := &tx{m: m, batch: &m.scratch.batch}
+	if !m.mayReindex(changes) {
+		return tx, nil
+	}
+	keys := m.scratch.keys[:0]
+	for i := range changes {
+		for j := range changes[i].Mutations {
+			keys = append(keys, changes[i].Mutations[j].Key)
+		}
+	}
+	if err := tx.read(keys); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnread, m.note(err))
+	}
+	return tx, nil
+}
+
+// write writes the batch together with the state.
+func (tx *tx) write(sync bool) error {
+	m := tx.m
+	m.scratch.state = m.state.append(m.scratch.state[:0])
+	tx.batch.Put(storage.Meta, keyState, m.scratch.state)
+	return m.engine.Write(tx.batch, sync)
+}
+
+// mayReindex tells whether changes may concern the expiry index.
+func (m *Machine) mayReindex(changes []kv.Change) bool {
+	if m.state.expiring > 0 {
+		return true
+	}
+	for i := range changes {
+		for j := range changes[i].Mutations {
+			if expiryOf(&changes[i].Mutations[j]) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expiryOf is the expiry that a key has after a mutation; 0 is none.
+func expiryOf(m *kv.Mutation) uint64 {
+	if m.Delete {
+		return 0
+	}
+	return m.ExpireTS
+}
+
+// replay does what a mutation says.
+func (tx *tx) replay(m *kv.Mutation) {
+	if tx.known != nil {
+		cur, next := tx.known[string(m.Key)], expiryOf(m)
+		tx.reindex(m.Key, cur, next)
+		cur.expireTS = next
+	}
+	if m.Delete {
+		tx.batch.Delete(storage.Data, m.Key)
+		return
+	}
+	putData(tx.batch, m.Key, m.Value, m.ExpireTS)
+}
+
+// ReplicaCost returns the most that Replicate adds to an engine batch for a change:
+// its bytes and its operations.
+func ReplicaCost(c *kv.Change) (bytes, ops int) {
+	bytes, ops = commandOverhead, 2+mutationOps*len(c.Mutations)
+	for i := range c.Mutations {
+		bytes += mutationCost(&c.Mutations[i])
+	}
+	return bytes, ops
+}
+
+// ReplicateLarge is Replicate for one change that is more than the engine writes
+// with one batch, as a change from an engine without limits may be: its record comes
+// first, then its mutations in parts, and the index with the last of them. A crash
+// in between leaves a part, which is no harm, as the change is applied again; but
+// until the last part readers may see some of its mutations without the others.
+func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
+	if err := m.failure(); err != nil {
+		return err
+	}
+	if err := m.follows([]kv.Change{c}, c.Index); err != nil {
+		return err
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if err := m.replicateLarge(c, limit); err != nil {
+		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
+	}
+	m.publish()
+	return nil
+}
+
+func (m *Machine) replicateLarge(c kv.Change, limit storage.BatchLimit) error {
+	m.scratch.batch.Reset()
+	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
+	if err := m.engine.Write(&m.scratch.batch, false); err != nil {
+		return err
+	}
+	m.state.clock = max(m.state.clock, c.Clock)
+	for rest := c.Mutations; len(rest) > 0; {
+		part := kv.Change{Mutations: rest[:1]}
+		bytes, ops := ReplicaCost(&part)
+		n := 1
+		for ; n < len(rest); n++ {
+			bytes, ops = bytes+mutationCost(&rest[n]), ops+mutationOps
+			if !limit.Allows(bytes, ops) {
+				break
+			}
+		}
+		part.Mutations, rest = rest[:n], rest[n:]
+		if len(rest) == 0 {
+			m.state.applied, m.state.logged = c.Index, logged
+		}
+		if err := m.replayPart(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) replayPart(part kv.Change) error {
+	defer m.scratch.release()
+	tx, err := m.beginReplay([]kv.Change{part})
+	if err != nil {
+		return err
+	}
+	for i := range part.Mutations {
+		tx.replay(&part.Mutations[i])
+	}
+	return tx.write(false)
+}
+
+// LastChange returns the newest change that is retained, and whether there is one.
+func (m *Machine) LastChange() (kv.Change, bool, error) {
+	view, err := m.View()
+	if err != nil {
+		return kv.Change{}, false, err
+	}
+	defer view.Close()
+	it := view.view.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
+	defer it.Close()
+	if !it.Next() {
+		return kv.Change{}, false, it.Err()
+	}
+	if len(it.Key()) != 8 {
+		return kv.Change{}, false, m.note(fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key()))
+	}
+	changes, err := changelog.Scan(view.view, binary.BigEndian.Uint64(it.Key()), 1, math.MaxInt)
+	if err != nil || len(changes) == 0 {
+		return kv.Change{}, false, m.note(err)
+	}
+	return changes[0], true, nil
+}

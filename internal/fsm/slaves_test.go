@@ -1,0 +1,92 @@
+package fsm
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+func setSlave(zone, address string, keep bool) command.Command {
+	return command.Command{Kind: command.SetSlave, Flag: keep, Expect: command.Slave{Zone: zone, Address: address}.Append(nil)}
+}
+
+func wantSlaves(t *testing.T, m *Machine, want ...command.Slave) {
+	t.Helper()
+	got, err := m.Slaves()
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("slaves %v, %v; want %v", got, err, want)
+	}
+}
+
+// The list is part of the state: of restarts, of snapshots, whatever is paused.
+func TestSlaves(t *testing.T) {
+	x := newFixture(t)
+	wantSlaves(t, x.m)
+	before := hash(t, x.m)
+	x.apply(setSlave("z", "a:1", true), setSlave("", "b:1", true), setSlave("z", "c:1", true), setSlave("z", "a:1", true))
+	x.one(command.OK, pause(true))
+	x.one(command.OK, setSlave("z", "c:1", false))
+	x.one(command.OK, setSlave("nobody", "x:1", false))
+	want := []command.Slave{{Zone: "", Address: "b:1"}, {Zone: "z", Address: "a:1"}}
+	wantSlaves(t, x.m, want...)
+	x.restart()
+	wantSlaves(t, x.m, want...)
+	var b bytes.Buffer
+	writeSnapshot(t, x.m, &b)
+	wantSlaves(t, newMachine(t, readSnapshot(t, b.Bytes())), want...)
+	if after := hash(t, x.m); after.Sum != before.Sum {
+		t.Error("the list counts as content")
+	}
+	if ch, err := x.m.Changes(1, 0, 1<<20); err != nil || len(ch.Changes) != 0 {
+		t.Errorf("the list shows in the change stream: %v, %v", ch, err)
+	}
+}
+
+// Only who owns the log may change the list.
+func TestSlavesAreFenced(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, begin(9, 1, 1))
+	x.one(command.Fenced, setSlave("z", "a:1", true))
+	wantSlaves(t, x.m)
+	x.one(command.OK, fenced(1, setSlave("z", "a:1", true)))
+	wantSlaves(t, x.m, command.Slave{Zone: "z", Address: "a:1"})
+}
+
+// A restore replaces the keyspace, and no more.
+func TestRestoresLeaveTheSlaves(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, setSlave("z", "a:1", true))
+	want := command.Slave{Zone: "z", Address: "a:1"}
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("a", "new")))
+	target := openMemory(t)
+	if err := x.m.Restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: new(endRestore(1, 1))}, target); err != nil {
+		t.Fatal(err)
+	}
+	wantSlaves(t, newMachine(t, target), want)
+
+	other := newFixture(t) // as it comes from a backup
+	other.apply(setSlave("old", "gone:1", true), write(put("a", "1")))
+	if err := KeepSlaves(other.engine, []command.Slave{want}); err != nil {
+		t.Fatal(err)
+	}
+	other.restart()
+	wantSlaves(t, other.m, want)
+	other.expect("a", []byte("1"))
+}
+
+func TestCorruptSlave(t *testing.T) {
+	x := newFixture(t)
+	var b storage.Batch
+	b.Put(storage.Meta, []byte("replica/without a zone"))
+	if err := x.engine.Write(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := x.m.Slaves(); err == nil || x.m.Corruption() == nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}

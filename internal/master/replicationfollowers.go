@@ -1,0 +1,92 @@
+package master
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+const (
+	// followerLively is for how long a slave counts that has not been heard of.
+	followerLively = 10 * time.Second
+	// followerKept is for how long it is remembered.
+	followerKept = time.Minute
+	maxFollowers = 4096
+)
+
+// followers are the slaves that ask this node. It is a matter of this process, and
+// lost with it.
+type followers struct {
+	mu    sync.Mutex
+	seen  map[followerKey]followerState
+	swept time.Time
+}
+
+type followerKey struct {
+	slave   command.Slave
+	vBucket string
+}
+
+type followerState struct {
+	// applied is what a slave that polls has applied, and what one that is
+	// streamed to was sent.
+	applied kv.Index
+	at      time.Time
+}
+
+func newFollowers() *followers { return &followers{seen: make(map[followerKey]followerState)} }
+
+// heard notes that a slave asks, and how far it is. One that does not fully say who
+// it is, is served all the same and not noted.
+func (f *followers) heard(r *serverpb.Replica, vBucket string, applied kv.Index) {
+	if r == nil {
+		return
+	}
+	slave, err := slaveOf(r)
+	if err != nil {
+		return
+	}
+	key, now := followerKey{slave, vBucket}, time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.swept) >= followerLively {
+		f.sweep(now)
+	}
+	if _, known := f.seen[key]; known || len(f.seen) < maxFollowers {
+		f.seen[key] = followerState{applied: applied, at: now}
+	}
+}
+
+func (f *followers) sweep(now time.Time) {
+	f.swept = now
+	maps.DeleteFunc(f.seen, func(_ followerKey, s followerState) bool { return now.Sub(s.at) > followerKept })
+}
+
+// at returns how far a slave was when it was last heard of, and since when that is.
+func (f *followers) at(slave command.Slave, vBucket string) (applied kv.Index, since time.Duration, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, known := f.seen[followerKey{slave, vBucket}]
+	since = time.Since(s.at)
+	if !known || since > followerKept {
+		return 0, 0, false
+	}
+	return s.applied, since, true
+}
+
+// count counts the slaves of a vBucket that have been heard of lately.
+func (f *followers) count(vBucket string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, now := 0, time.Now()
+	for key, s := range f.seen {
+		if key.vBucket == vBucket && now.Sub(s.at) <= followerLively {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,142 @@
+package master
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+const (
+	// snapshotPatience is how long a snapshot whose stream has ended waits for being
+	// gone on with. What was sent may not have arrived, be it the last chunk.
+	snapshotPatience = time.Minute
+	// maxKeptSnapshots is how many may wait; a further one takes the place of that
+	// which has waited longest. A pinned state keeps storage from freeing what was
+	// overwritten since.
+	maxKeptSnapshots = 4
+)
+
+// snapshots are the states that are being sent, or wait for being gone on with.
+type snapshots struct {
+	mu     sync.Mutex
+	closed bool
+	byID   map[string]*snapshot
+	// waiting are those that nobody reads, the one that waits longest first.
+	waiting []*snapshot
+}
+
+// snapshot is a pinned state of a vBucket.
+type snapshot struct {
+	id, vBucket string
+	view        replica.View
+	size        uint64
+
+	// Under snapshots.mu: how many streams read it, how often it has waited and,
+	// while it does, what ends that.
+	readers int
+	waits   uint64
+	expiry  *time.Timer
+}
+
+func newSnapshots() *snapshots { return &snapshots{byID: make(map[string]*snapshot)} }
+
+// begin takes over a view. The caller is a reader of the snapshot and must leave it.
+func (s *snapshots) begin(vBucket string, view replica.View, size uint64) (*snapshot, error) {
+	snap := &snapshot{id: fsm.NewID(), vBucket: vBucket, view: view, size: size, readers: 1}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		view.Close()
+		return nil, errStopping
+	}
+	s.byID[snap.id] = snap
+	return snap, nil
+}
+
+var errStopping = kv.Errorf(kv.Unavailable, "this node is shutting down; ask another one")
+
+// resume makes the caller a reader of a snapshot that is there, which it must leave.
+func (s *snapshots) resume(id, vBucket string) (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap := s.byID[id]
+	if snap == nil || snap.vBucket != vBucket {
+		return nil, kv.Errorf(kv.NotFound, "this node has no snapshot %.64q of vBucket %s (any more); begin a new one", id, vBucket)
+	}
+	snap.readers++
+	s.unwait(snap)
+	return snap, nil
+}
+
+// leave ends what begin or resume began. After the last reader the snapshot waits
+// for a while.
+func (s *snapshots) leave(snap *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap.readers--
+	switch {
+	case snap.readers > 0:
+	case s.closed:
+		s.drop(snap)
+	default:
+		s.waiting = append(s.waiting, snap)
+		snap.waits++
+		wait := snap.waits
+		snap.expiry = time.AfterFunc(snapshotPatience, func() { s.expire(snap, wait) })
+		if len(s.waiting) > maxKeptSnapshots {
+			s.drop(s.waiting[0])
+		}
+	}
+}
+
+// expire drops a snapshot that waited in vain, unless that was an earlier wait.
+func (s *snapshots) expire(snap *snapshot, wait uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if wait == snap.waits && slices.Contains(s.waiting, snap) {
+		s.drop(snap)
+	}
+}
+
+// unwait ends a snapshot's wait, if it waits.
+func (s *snapshots) unwait(snap *snapshot) {
+	if i := slices.Index(s.waiting, snap); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		snap.expiry.Stop()
+	}
+}
+
+// drop lets go of a snapshot that nobody reads.
+func (s *snapshots) drop(snap *snapshot) {
+	s.unwait(snap)
+	delete(s.byID, snap.id)
+	snap.view.Close()
+}
+
+// close drops the snapshots that wait, and those that are read when their readers
+// leave.
+func (s *snapshots) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for len(s.waiting) > 0 {
+		s.drop(s.waiting[0])
+	}
+}
+
+// about is a stream's first chunk, without its data.
+func (snap *snapshot) about() *serverpb.SnapshotChunk {
+	id := snap.view.Identity()
+	return &serverpb.SnapshotChunk{
+		SnapshotId:   snap.id,
+		ChangeNumber: snap.view.Index(),
+		HistoryId:    id.History,
+		ClusterId:    id.Cluster,
+		Size:         snap.size,
+	}
+}

@@ -1,0 +1,91 @@
+package master
+
+import (
+	"context"
+	"hash/crc32"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// snapshotChunkBytes is what a chunk holds, if no single pair is larger.
+const snapshotChunkBytes = 1 << 20
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// StreamSnapshot implements DKVReplication. Each chunk is read when the one before
+// is sent; only the state itself is held meanwhile.
+func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
+	v, err := s.keyspace.Named(r.GetVBucket())
+	if err != nil {
+		return err
+	}
+	snap, err := s.snapshot(stream.Context(), v, r)
+	if err != nil {
+		return err
+	}
+	defer s.snapshots.leave(snap)
+	position, chunk := r.GetPosition(), snap.about()
+	for {
+		if stream.Context().Err() != nil {
+			return context.Cause(stream.Context())
+		}
+		if chunk.Data, chunk.Position, err = snap.view.Chunk(position, snapshotChunkBytes); err != nil {
+			return replica.ReadError(err)
+		}
+		chunk.Checksum = crc32.Checksum(chunk.Data, castagnoli)
+		if err := stream.Send(chunk); err != nil {
+			return err
+		}
+		s.followers.heard(r.GetReplica(), v.Name, 0)
+		if len(chunk.GetPosition()) == 0 {
+			return nil
+		}
+		position, chunk = chunk.GetPosition(), &serverpb.SnapshotChunk{SnapshotId: snap.id}
+	}
+}
+
+// snapshot returns the snapshot that a request is about.
+func (s *Replication) snapshot(ctx context.Context, v VBucket, r *serverpb.StreamSnapshotRequest) (*snapshot, error) {
+	if r.GetSnapshotId() != "" {
+		return s.snapshots.resume(r.GetSnapshotId(), v.Name)
+	}
+	if len(r.GetPosition()) > 0 {
+		return nil, kv.Errorf(kv.Invalid, "a position is one of a snapshot; name it in snapshotId, or leave out the position to begin a new one")
+	}
+	view, _, err := v.View(ctx, kv.ReadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if err := complete(view); err != nil {
+		view.Close()
+		return nil, err
+	}
+	return s.snapshots.begin(v.Name, view, sizeOf(v.Status()))
+}
+
+// complete refuses a state that a follower could do nothing with.
+func complete(view replica.View) error {
+	if view.Identity().History == "" {
+		return errUnnamed
+	}
+	restoring, err := view.Restoring()
+	switch {
+	case err != nil:
+		return replica.ReadError(err)
+	case restoring:
+		return kv.Errorf(kv.Unavailable, "a restore is under way, which will begin a new history; retry when it is done")
+	default:
+		return nil
+	}
+}
+
+// sizeOf is about how much a state's snapshot holds; 0 where the engine does not
+// tell.
+func sizeOf(s replica.Status) uint64 {
+	all := s.Storage.DiskBytes + s.Storage.MemtableBytes
+	return all - min(all, s.ChangelogBytes)
+}

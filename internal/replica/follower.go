@@ -1,0 +1,192 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// FollowerOptions are what a Follower is made of.
+type FollowerOptions struct {
+	StateOptions
+	// BatchLimit is what the engine writes atomically.
+	BatchLimit storage.BatchLimit
+	// Reject refuses linearizable reads here. Otherwise they are a kv.NotOwner,
+	// which has them handed on to the owner.
+	Reject bool
+}
+
+// Follower is a Replica without a log: somebody brings it the changes of another
+// node, one after the other, or a whole state where there is none to follow on from.
+// It answers sequential reads and the change stream. It refuses mutations and names
+// who takes them.
+//
+// Apply and Replace are called by one goroutine at a time.
+type Follower struct {
+	core
+	limit  storage.BatchLimit
+	reject bool
+	leader atomic.Pointer[string]
+	fresh  freshness
+	// wanted holds a token while a reader waits for a newer state.
+	wanted chan struct{}
+	// least is the index that reads wait for: an earlier state, as it may be opened
+	// after a failure, would take back what was read.
+	least atomic.Uint64
+}
+
+// OpenFollower opens the replica's present state, which may be none yet. Nothing
+// runs until Run does.
+func OpenFollower(opts FollowerOptions) (*Follower, error) {
+	f := &Follower{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}
+	if err := f.init(opts.StateOptions, fsm.NewReplica); err != nil {
+		return nil, err
+	}
+	if f.empty() {
+		f.setUnreadable(errNoState)
+	}
+	return f, nil
+}
+
+var errNoState = kv.Errorf(kv.Unavailable, "this node is a slave that has no data yet; retry when it has bootstrapped, or ask another node")
+
+// empty tells whether there has never been a state to read.
+func (f *Follower) empty() bool { return f.machine.Load().Identity().History == "" }
+
+// Run keeps the state until ctx ends: it trims the changelog and makes durable what
+// was applied. It is called once.
+func (f *Follower) Run(ctx context.Context) error {
+	if !f.start() {
+		return nil
+	}
+	defer close(f.stopped)
+	f.serve()
+	if f.empty() {
+		f.become(Bootstrapping, nil, Serving)
+	}
+	loops, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { f.trimLoop(loops, f.fail) })
+	wg.Go(func() { f.relieveLoop(loops) })
+	wg.Go(func() { f.syncLoop(loops) })
+	select {
+	case <-ctx.Done():
+	case <-f.closing:
+	}
+	return nil
+}
+
+// Close ends Run, if it runs, as well as a backup or a Replace, and closes the state
+// once its readers are done. It is idempotent.
+func (f *Follower) Close() error { return f.shut(func() {}) }
+
+// syncInterval is how much is applied again after a crash, at most.
+const syncInterval = time.Second
+
+// syncLoop makes durable what was applied. A crash in between leaves an earlier
+// state, whole, from which the changes go on.
+func (f *Follower) syncLoop(ctx context.Context) {
+	var of *fsm.Machine
+	var synced kv.Index
+	sync := func() bool {
+		m := f.machine.Load()
+		applied := m.Applied()
+		if f.refusal() != nil || m == of && applied == synced {
+			return false
+		}
+		switch err := m.Sync(); {
+		case err == nil:
+			of, synced = m, applied
+		case errors.Is(err, fsm.ErrClosed) || m != f.machine.Load(): // it is being replaced
+		default:
+			f.fail(err)
+		}
+		return false
+	}
+	every(ctx, syncInterval, sync)
+	sync()
+}
+
+// fail stops applying after a storage error. A full disk is waited out; everything
+// else needs an operator.
+func (f *Follower) fail(err error) {
+	if !f.become(Failed, err, Starting, Serving, Bootstrapping) {
+		return // it has failed before
+	}
+	f.opts.Log.Error("storage failed; nothing more is applied, reads go on", "vbucket", f.opts.VBucket, "error", err)
+	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
+	if full && f.opts.Generations != nil {
+		f.later(func() { f.whenThereIsSpace(f.reopen) })
+	}
+}
+
+// reopen opens the state anew after a failure: at an earlier index, perhaps, which
+// nobody reads.
+func (f *Follower) reopen() error {
+	_, before := f.Position()
+	f.least.Store(before)
+	if err := f.recoverState(fsm.NewReplica); err != nil {
+		return err
+	}
+	if f.empty() {
+		f.setUnreadable(errNoState)
+		f.become(Bootstrapping, nil, Serving)
+	}
+	return nil
+}
+
+// followedOwner is the id of whoever owns the log, which has no number here.
+const followedOwner = 1
+
+// SetLeader says who takes mutations: where it serves gRPC, host:port; empty while
+// that is unknown.
+func (f *Follower) SetLeader(address string) { f.leader.Store(&address) }
+
+// Owner implements Replica.
+func (f *Follower) Owner() Owner {
+	if a := f.leader.Load(); a != nil && *a != "" {
+		return Owner{ID: followedOwner, Address: *a}
+	}
+	return Owner{}
+}
+
+// notHere is the error of a request that only the owner of the log serves.
+func (f *Follower) notHere(what, instead string) error {
+	if at := f.Owner().Address; at != "" {
+		return kv.Errorf(kv.Precondition, "this node is a slave%s; %s the leader at %s", what, instead, at)
+	}
+	return kv.Errorf(kv.Precondition, "this node is a slave%s, and does not know the leader at present; %s a master", what, instead)
+}
+
+// Propose implements Replica: it refuses, and names the leader.
+func (f *Follower) Propose(context.Context, *command.Command) (command.Result, error) {
+	return command.Result{}, f.notHere("", "write to")
+}
+
+// Restore implements Replica: it refuses. A slave gets what its master restores.
+func (f *Follower) Restore(context.Context, string) error {
+	return f.notHere(" and gets what its master has", "restore on")
+}
+
+// Status implements Replica.
+func (f *Follower) Status() Status {
+	s := f.status()
+	s.Mode = ModeStream
+	s.Owner = f.Owner()
+	s.Age = f.fresh.age()
+	s.Paused = false // the master's affair
+	if s.State == Serving || s.State == Bootstrapping {
+		s.ReadOnly = f.notHere("", "write to").Error()
+	}
+	return s
+}

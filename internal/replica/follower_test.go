@@ -1,0 +1,629 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// followerRig is a Follower over engines as those of a rig.
+type followerRig struct {
+	*Follower
+	*rig
+	reject bool
+}
+
+// newFollowerRig opens a follower and runs it.
+func newFollowerRig(t *testing.T, changes ...change) *followerRig {
+	t.Helper()
+	f := &followerRig{rig: makeRig(t, changes...)}
+	f.openFollower()
+	t.Cleanup(func() {
+		if err := f.Follower.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	return f
+}
+
+func (f *followerRig) openFollower() {
+	f.t.Helper()
+	var err error
+	f.Follower, err = OpenFollower(FollowerOptions{StateOptions: f.opts.StateOptions, BatchLimit: f.opts.BatchLimit, Reject: f.reject})
+	if err != nil {
+		f.t.Fatal("open:", err)
+	}
+	follower := f.Follower
+	go func() {
+		if err := follower.Run(context.Background()); err != nil {
+			f.t.Error("run:", err)
+		}
+	}()
+	<-follower.Served()
+}
+
+// reopen closes the follower as a process that ends, and opens it again.
+func (f *followerRig) again() {
+	f.t.Helper()
+	if err := f.Follower.Close(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.reread()
+	f.openFollower()
+}
+
+// loadFrom fills an engine with the state of a replica.
+func loadFrom(src Replica) func(context.Context, storage.Engine) error {
+	return func(ctx context.Context, engine storage.Engine) error {
+		view, _, err := src.View(ctx, kv.ReadOptions{})
+		if err != nil {
+			return err
+		}
+		defer view.Close()
+		l := fsm.NewLoader(engine)
+		for position := []byte(nil); ; {
+			var payload []byte
+			if payload, position, err = view.Chunk(position, 64); err != nil {
+				return err
+			}
+			if err := l.Add(payload); err != nil {
+				return err
+			}
+			if len(position) == 0 {
+				return l.Finish()
+			}
+		}
+	}
+}
+
+func (f *followerRig) mustReplace(src Replica) {
+	f.t.Helper()
+	if err := f.Replace(context.Background(), false, loadFrom(src)); err != nil {
+		f.t.Fatal("replace:", err)
+	}
+}
+
+// mustFollow brings the follower to where src is.
+func (f *followerRig) mustFollow(src Replica) {
+	f.t.Helper()
+	_, at := f.Position()
+	c, err := src.Changes(context.Background(), at+1, 0, 1<<30)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.Apply(context.Background(), at, c.Changes, c.Newest); err != nil {
+		f.t.Fatal("apply:", err)
+	}
+}
+
+func (f *followerRig) wantValue(key, want string) {
+	f.t.Helper()
+	p, _, _, err := f.Follower.Get(context.Background(), []byte(key), kv.ReadOptions{})
+	if err != nil || string(p.Value) != want {
+		f.t.Errorf("%s is %q (%v), want %q", key, p.Value, err, want)
+	}
+}
+
+// hashOf returns a replica's content hash.
+func hashOf(t *testing.T, r Replica) fsm.ContentHash {
+	t.Helper()
+	v, _, err := r.View(context.Background(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	h, err := v.Hash(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestFollowerBeginsEmpty(t *testing.T) {
+	f := newFollowerRig(t)
+	if id, at := f.Position(); id != (fsm.Identity{}) || at != 0 {
+		t.Errorf("position %v, %d", id, at)
+	}
+	_, _, _, err := f.Follower.Get(t.Context(), []byte("k"), kv.ReadOptions{})
+	wantError(t, err, kv.Unavailable, kv.NotApplied)
+	_, err = f.Follower.Changes(t.Context(), 1, 0, 1<<20)
+	wantError(t, err, kv.Unavailable, kv.NotApplied)
+	if err := f.Apply(t.Context(), 0, nil, 1); err == nil {
+		t.Error("changes were applied to no state")
+	}
+	if s := f.Follower.Status(); s.Mode != ModeStream || f.Follower.Readable() || s.Unreadable == nil || s.Age < time.Hour {
+		t.Errorf("status %+v, readable %v", s, f.Follower.Readable())
+	}
+}
+
+func TestFollowerFollows(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	f := newFollowerRig(t)
+	f.mustReplace(src)
+	f.wantValue("a", "1")
+	if s := f.Follower.Status(); s.State != Serving || s.Unreadable != nil || s.Applied != 1 || !f.Follower.Readable() {
+		t.Errorf("status %+v", s)
+	}
+	for i := range 3000 {
+		src.mustPut(fmt.Sprint("k", i%7), fmt.Sprint(i))
+	}
+	f.mustFollow(src)
+	if got, want := hashOf(t, f.Follower), hashOf(t, src); got != want {
+		t.Errorf("hash %v, want %v", got, want)
+	}
+	c, err := f.Follower.Changes(t.Context(), 2, 0, 1<<30)
+	if err != nil || len(c.Changes) != 3000 || c.Changes[0].Index != 2 || c.Newest != 3001 || c.History != f.Follower.Status().Identity.History {
+		t.Errorf("%d changes up to %d, %v", len(c.Changes), c.Newest, err)
+	}
+	_, err = f.Follower.Changes(t.Context(), 1, 0, 1<<20)
+	wantError(t, err, kv.OutOfRange, kv.NotApplied)
+	last, found, err := f.LastChange(t.Context())
+	if err != nil || !found || last.Index != 3001 {
+		t.Errorf("last change %+v, %v, %v", last, found, err)
+	}
+}
+
+// Changes that do not go on from the state would leave a gap.
+func TestFollowerApplyFromElsewhere(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	f := newFollowerRig(t)
+	f.mustReplace(src)
+	for range 4 {
+		src.mustPut("a", "2")
+	}
+	c, err := src.Changes(t.Context(), 4, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Apply(t.Context(), 3, c.Changes, c.Newest); !errors.Is(err, ErrMoved) {
+		t.Error(err)
+	}
+	f.wantValue("a", "1")
+	f.mustFollow(src)
+	f.wantValue("a", "2")
+}
+
+func TestFollowerRefusesMutations(t *testing.T) {
+	f := newFollowerRig(t)
+	src := newRig(t)
+	src.mustPut("a", "1")
+	f.mustReplace(src)
+	if o := f.Follower.Owner(); o != (Owner{}) {
+		t.Errorf("owner %+v", o)
+	}
+	_, err := f.Follower.Propose(t.Context(), put("a", "2"))
+	wantError(t, err, kv.Precondition, kv.NotApplied)
+	f.SetLeader("master.example:9090")
+	for what, err := range map[string]error{
+		"put":     func() error { _, err := f.Follower.Propose(t.Context(), put("a", "2")); return err }(),
+		"restore": f.Follower.Restore(t.Context(), "anywhere"),
+	} {
+		wantError(t, err, kv.Precondition, kv.NotApplied)
+		if !strings.Contains(err.Error(), "master.example:9090") {
+			t.Errorf("%s: %q does not name the leader", what, err)
+		}
+	}
+	if o := f.Follower.Owner(); o.Self || o.ID == 0 || o.Address != "master.example:9090" {
+		t.Errorf("owner %+v", o)
+	}
+	f.wantValue("a", "1")
+	if s := f.Follower.Status(); s.IsLeader || !strings.Contains(s.ReadOnly, "master.example:9090") {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestFollowerLinearizableReads(t *testing.T) {
+	src := newRig(t)
+	for _, reject := range []bool{false, true} {
+		f := &followerRig{rig: makeRig(t), reject: reject}
+		f.openFollower()
+		t.Cleanup(func() { f.Follower.Close() })
+		f.mustReplace(src)
+		f.SetLeader("leader:1")
+		opts := kv.ReadOptions{Level: kv.Linearizable}
+		_, _, _, err := f.Follower.Get(t.Context(), []byte("a"), opts)
+		kind := kv.NotOwner
+		if reject {
+			kind = kv.Precondition
+			if !strings.Contains(err.Error(), "leader:1") {
+				t.Errorf("%q does not name the leader", err)
+			}
+		}
+		wantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Follower.MultiGet(t.Context(), [][]byte{[]byte("a")}, opts)
+		wantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Follower.View(t.Context(), opts)
+		wantError(t, err, kind, kv.NotApplied)
+	}
+}
+
+func TestFollowerMinIndex(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newRig(t)
+		f := newFollowerRig(t)
+		f.mustReplace(src)
+		read := func(min kv.Index, patience time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, _, _, err := f.Follower.Get(ctx, []byte("a"), kv.ReadOptions{MinIndex: min})
+			return err
+		}
+		wantError(t, read(1, time.Second), kv.Precondition, kv.NotApplied)
+		select {
+		case <-f.Wanted():
+		default:
+			t.Error("nobody was told that a reader waits")
+		}
+		src.mustPut("a", "1")
+		go func() {
+			time.Sleep(time.Second)
+			f.mustFollow(src)
+		}()
+		if err := read(1, 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestFollowerMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newRig(t)
+		f := newFollowerRig(t)
+		f.mustReplace(src)
+		read := func(max time.Duration) (kv.ReadInfo, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			begun := time.Now()
+			_, _, info, err := f.Follower.Get(ctx, []byte("a"), kv.ReadOptions{MaxAge: max})
+			return info, time.Since(begun), err
+		}
+		if _, waited, err := read(time.Minute); waited != 5*time.Second {
+			t.Errorf("a state that was never known to be new: %v after %v", err, waited)
+		} else {
+			wantError(t, err, kv.Precondition, kv.NotApplied)
+		}
+		f.Fresh(time.Now().Add(-time.Second))
+		if info, waited, err := read(2 * time.Second); err != nil || waited != 0 || info.Age != time.Second {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		f.Fresh(time.Now().Add(-time.Hour)) // nothing new
+		if got := f.Follower.Age(); got != time.Second {
+			t.Errorf("age %v", got)
+		}
+		go func() {
+			time.Sleep(3 * time.Second)
+			f.Fresh(time.Now())
+		}()
+		if info, waited, err := read(500 * time.Millisecond); err != nil || waited != 3*time.Second || info.Age != 0 {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		synctest.Wait()
+	})
+}
+
+// The old state is read until the new one is whole.
+func TestFollowerReplaceWhileReading(t *testing.T) {
+	src, other := newRig(t), newRig(t)
+	src.mustPut("a", "src")
+	other.mustPut("a", "other")
+	f := newFollowerRig(t, onDisk)
+	f.mustReplace(src)
+	view, _, err := f.Follower.View(t.Context(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	err = f.Replace(t.Context(), false, func(ctx context.Context, e storage.Engine) error {
+		f.wantValue("a", "src")
+		if s := f.Follower.Status(); s.State != Bootstrapping || s.Unreadable != nil {
+			t.Errorf("status %+v", s)
+		}
+		return loadFrom(other)(ctx, e)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wantValue("a", "other")
+	if pairs, err := view.MultiGet([][]byte{[]byte("a")}); err != nil || len(pairs) != 1 || string(pairs[0].Value) != "src" {
+		t.Errorf("the view that was taken before has %v, %v", pairs, err)
+	}
+	if got, want := f.Follower.Status().Identity, other.Status().Identity; got != want {
+		t.Errorf("identity %v, want %v", got, want)
+	}
+}
+
+func TestFollowerReplaceFails(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	for name, change := range map[string]change{"on disk": onDisk, "diskless": func(*rig) {}} {
+		t.Run(name, func(t *testing.T) {
+			f := newFollowerRig(t, change)
+			cut := errors.New("cut")
+			fails := func(context.Context, storage.Engine) error { return cut }
+			if err := f.Replace(t.Context(), false, fails); !errors.Is(err, cut) {
+				t.Error(err)
+			}
+			if s := f.Follower.Status(); s.State != Bootstrapping || f.Follower.Readable() {
+				t.Errorf("status %+v", s)
+			}
+			f.mustReplace(src)
+			if err := f.Replace(t.Context(), false, fails); !errors.Is(err, cut) {
+				t.Error(err)
+			}
+			if s := f.Follower.State(); s != Serving {
+				t.Errorf("state %s", s)
+			}
+			// A part of a state is none.
+			part := func(ctx context.Context, e storage.Engine) error {
+				return loadFrom(src)(ctx, halfEngine{e})
+			}
+			if err := f.Replace(t.Context(), false, part); err == nil {
+				t.Error("a state without an identity was taken")
+			}
+			f.wantValue("a", "1")
+		})
+	}
+}
+
+// halfEngine loses the writes that are synced, which is how a load ends.
+type halfEngine struct{ storage.Engine }
+
+func (e halfEngine) Write(b *storage.Batch, sync bool) error {
+	if sync {
+		return nil
+	}
+	return e.Engine.Write(b, sync)
+}
+
+// A state of the same history that is older would take reads back.
+func TestFollowerReplaceByOlder(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	old := newFollowerRig(t)
+	old.mustReplace(src)
+	src.mustPut("a", "2")
+	f := newFollowerRig(t)
+	f.mustReplace(src)
+	f.Fresh(time.Now())
+	if err := f.Replace(t.Context(), false, loadFrom(old.Follower)); !errors.Is(err, ErrOlder) {
+		t.Error(err)
+	}
+	f.wantValue("a", "2")
+	if err := f.Replace(t.Context(), true, loadFrom(old.Follower)); err != nil {
+		t.Error(err)
+	}
+	f.wantValue("a", "1")
+	if age := f.Follower.Age(); age < time.Hour {
+		t.Errorf("of a log that has gone back, the age is %v", age)
+	}
+}
+
+func TestFollowerIsFoundAgain(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	f := newFollowerRig(t, onDisk)
+	f.mustReplace(src)
+	f.again()
+	f.wantValue("a", "1")
+	src.mustPut("a", "2")
+	f.mustFollow(src)
+	f.again()
+	f.wantValue("a", "2")
+	if got, want := hashOf(t, f.Follower), hashOf(t, src); got != want {
+		t.Errorf("hash %v, want %v", got, want)
+	}
+}
+
+// What was begun when the process ended is gone when it starts again.
+func TestFollowerCrashInReplace(t *testing.T) {
+	src, other := newRig(t), newRig(t)
+	src.mustPut("a", "1")
+	f := newFollowerRig(t, onDisk)
+	f.mustReplace(src)
+	err := f.Replace(t.Context(), false, func(ctx context.Context, e storage.Engine) error {
+		if err := loadFrom(other)(ctx, e); err != nil {
+			return err
+		}
+		// As the process finds its folder that was killed here.
+		g, err := f.dir.VBucket("default")
+		if err != nil {
+			return err
+		}
+		m, err := f.openAt(g.Current(), fsm.NewReplica)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		if got := m.Identity(); got != src.Status().Identity {
+			t.Errorf("identity %v", got)
+		}
+		return errors.New("killed")
+	})
+	if err == nil {
+		t.Fatal("it was replaced")
+	}
+	f.again()
+	f.wantValue("a", "1")
+}
+
+func TestFollowerCloseEndsReplace(t *testing.T) {
+	f := newFollowerRig(t)
+	begun, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- f.Replace(context.Background(), false, func(ctx context.Context, _ storage.Engine) error {
+			close(begun)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	<-begun
+	if err := f.Follower.Close(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	default:
+		t.Error("Close did not wait for it")
+	}
+	if err := f.Replace(context.Background(), false, nil); !errors.Is(err, errQueueClosed) {
+		t.Error(err)
+	}
+}
+
+func TestFollowerDiskNearlyFull(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	var full atomic.Bool
+	f := newFollowerRig(t, onDisk, func(r *rig) {
+		var err error
+		r.opts.Guard, err = diskspace.New(r.dir.Path(), func(total uint64) uint64 {
+			if full.Load() {
+				return total
+			}
+			return 0
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	f.mustReplace(src)
+	src.mustPut("a", "2")
+	full.Store(true)
+	if err := f.Fits(1); !errors.Is(err, storage.ErrNoSpace) { // looks, too
+		t.Error(err)
+	}
+	c, err := src.Changes(t.Context(), 2, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.Apply(t.Context(), 1, c.Changes, c.Newest)
+	wantError(t, err, kv.Exhausted, kv.NotApplied)
+	if !errors.Is(err, storage.ErrNoSpace) {
+		t.Error(err)
+	}
+	f.wantValue("a", "1")
+	if s := f.Follower.State(); s != Serving {
+		t.Errorf("state %s", s)
+	}
+	full.Store(false)
+	if err := f.Fits(1); err != nil {
+		t.Error(err)
+	}
+	f.mustFollow(src)
+	f.wantValue("a", "2")
+}
+
+// After a failed write the state is opened anew, at an earlier index perhaps: what
+// was read once is waited for.
+func TestFollowerStorageFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newRig(t)
+		src.mustPut("a", "1")
+		f := newFollowerRig(t, onDisk)
+		f.mustReplace(src)
+		src.mustPut("a", "2")
+		f.mustFollow(src) // not synced yet
+		f.wantValue("a", "2")
+		f.failWrites(storage.ErrNoSpace)
+		time.Sleep(syncInterval + syncInterval/2)
+		synctest.Wait()
+		if s := f.Follower.State(); s != Failed {
+			t.Fatalf("state %s", s)
+		}
+		wantError(t, f.Apply(t.Context(), 2, nil, 3), kv.Exhausted, kv.NotApplied)
+		f.onWrite(nil)
+		time.Sleep(2 * reopenInterval)
+		synctest.Wait()
+		if s := f.Follower.State(); s != Serving {
+			t.Fatalf("state %s", s)
+		}
+		if _, at := f.Position(); at != 1 {
+			t.Fatalf("it was opened at %d; the test wants what is lost in a crash", at)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, _, err := f.Follower.Get(ctx, []byte("a"), kv.ReadOptions{})
+		wantError(t, err, kv.Precondition, kv.NotApplied)
+		if err := f.Apply(t.Context(), 2, nil, 3); !errors.Is(err, ErrMoved) {
+			t.Error(err)
+		}
+		f.mustFollow(src)
+		f.wantValue("a", "2")
+	})
+}
+
+func TestFollowerSyncsAndTrims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newRig(t)
+		f := newFollowerRig(t, onDisk, func(r *rig) { r.opts.Retention = changelog.Retention{MaxAge: time.Hour} })
+		f.mustReplace(src)
+		src.mustPut("old", "v")
+		f.mustFollow(src)
+		before := f.writes.Load()
+		time.Sleep(2 * syncInterval)
+		synctest.Wait()
+		if f.writes.Load() == before {
+			t.Error("nothing was synced")
+		}
+		time.Sleep(2 * time.Hour)
+		src.mustPut("new", "v")
+		f.mustFollow(src)
+		time.Sleep(2 * trimInterval)
+		synctest.Wait()
+		if got := f.Follower.Status().ChangelogFloor; got != 2 {
+			t.Errorf("floor %d", got)
+		}
+	})
+}
+
+// One change may be more than the engine writes at once.
+func TestFollowerLargeChange(t *testing.T) {
+	src := newRig(t)
+	f := newFollowerRig(t, func(r *rig) { r.opts.BatchLimit = storage.BatchLimit{Bytes: 4000, Ops: 40} })
+	f.mustReplace(src)
+	src.mustPut("before", "1")
+	c := put("k", strings.Repeat("v", 500))
+	for i := range 100 {
+		c.Mutations = append(c.Mutations, kv.Mutation{Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v"), ExpireTS: 1 << 40})
+	}
+	src.mustPropose(c)
+	src.mustPut("after", "1")
+	f.mustFollow(src)
+	if got, want := hashOf(t, f.Follower), hashOf(t, src); got != want {
+		t.Errorf("hash %v, want %v", got, want)
+	}
+}
+
+func TestFollowerBackup(t *testing.T) {
+	src := newRig(t)
+	src.mustPut("a", "1")
+	f := newFollowerRig(t, onDisk)
+	f.mustReplace(src)
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := f.Follower.Backup(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	into := newRig(t)
+	if err := into.Restore(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	into.wantValue("a", "1")
+}

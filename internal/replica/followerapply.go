@@ -1,0 +1,210 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+var (
+	// ErrMoved means that changes do not go on from where the state is: it may
+	// have been opened anew at an earlier index. Nothing was applied.
+	ErrMoved = errors.New("the changes do not go on from the state")
+	// ErrOlder means that a new state is older than the one that it was to
+	// replace, in the same history.
+	ErrOlder = errors.New("the new state is older than the present one")
+)
+
+// Position returns whose state it is and its index. Both are zero where there is
+// none yet.
+func (f *Follower) Position() (fsm.Identity, kv.Index) {
+	m := f.machine.Load()
+	return m.Identity(), m.Applied()
+}
+
+// LastChange returns the newest change that the changelog holds, and whether there
+// is one.
+func (f *Follower) LastChange(ctx context.Context) (c kv.Change, found bool, err error) {
+	_, err = f.with(ctx, func(m *fsm.Machine) (err error) {
+		c, found, err = m.LastChange()
+		return err
+	})
+	return c, found, err
+}
+
+// Fits returns an error that wraps storage.ErrNoSpace where the disk has no room
+// for so many bytes.
+func (f *Follower) Fits(bytes uint64) error { return f.opts.Guard.Fits(bytes) }
+
+// Apply brings the state, which must be at index after (else ErrMoved), to index
+// upTo: by changes, in order, which are all that those above after and up to upTo
+// did. An error that wraps storage.ErrNoSpace tells that the disk has no room at
+// present; whatever it is, Position tells how far the state has come.
+func (f *Follower) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
+	m := f.machine.Load()
+	for len(changes) > 0 || after < upTo {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, size := f.stretch(changes)
+		end := upTo
+		if n < len(changes) {
+			end = changes[n-1].Index
+		}
+		if err := f.applyStretch(m, after, changes[:n], end, size); err != nil {
+			return err
+		}
+		after, changes = end, changes[n:]
+	}
+	return nil
+}
+
+// stretch returns how many of changes go into one engine batch, and the size of
+// their keys and values.
+func (f *Follower) stretch(changes []kv.Change) (n, size int) {
+	bytes, ops := 0, 0
+	for ; n < min(len(changes), maxStretchChanges); n++ {
+		moreBytes, moreOps := fsm.ReplicaCost(&changes[n])
+		if n > 0 && (bytes+moreBytes > maxStretchBytes || !f.limit.Allows(bytes+moreBytes, ops+moreOps)) {
+			break
+		}
+		bytes, ops = bytes+moreBytes, ops+moreOps
+		for i := range changes[n].Mutations {
+			size += len(changes[n].Mutations[i].Key) + len(changes[n].Mutations[i].Value)
+		}
+	}
+	return n, size
+}
+
+// These bound an engine batch of changes, in changes and by the bytes that it may
+// take at most: beyond them a larger one is no faster.
+const (
+	maxStretchChanges = 1024
+	maxStretchBytes   = 8 << 20
+)
+
+func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Change, upTo kv.Index, size int) error {
+	if st := f.standing.Load(); st.refusal != nil {
+		return st.refusal
+	}
+	if at := m.Applied(); at != after {
+		return fmt.Errorf("%w: they begin behind %d, and it is at %d", ErrMoved, after, at)
+	}
+	if err := f.opts.Guard.Admit(size, false); err != nil {
+		return kv.Errorf(kv.Exhausted, "%w", err)
+	}
+	if err := f.replicate(m, changes, upTo); err != nil {
+		if storageFailed := !errors.Is(err, fsm.ErrDisorder) && !errors.Is(err, fsm.ErrUnread) && !errors.Is(err, fsm.ErrClosed); storageFailed {
+			f.fail(err)
+		}
+		return kv.Errorf(kindOf(err), "apply changes: %w", err)
+	}
+	f.progress.advance(m.Applied())
+	return nil
+}
+
+func (f *Follower) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index) error {
+	if len(changes) != 1 {
+		return m.Replicate(changes, upTo, false)
+	}
+	if bytes, ops := fsm.ReplicaCost(&changes[0]); f.limit.Allows(bytes, ops) {
+		return m.Replicate(changes, upTo, false)
+	}
+	if err := m.ReplicateLarge(changes[0], f.limit); err != nil {
+		return err
+	}
+	return m.Replicate(nil, upTo, false)
+}
+
+// Replace makes the state that load fills an empty engine with the present one. The
+// present one is read and kept until the new one is whole and durable: a crash at
+// any point leaves one of the two. load's context also ends when the replica closes. A new state that is older, in the same history,
+// than the present one is turned away with ErrOlder, so that reads do not go
+// backwards; unless back says that the log itself has.
+func (f *Follower) Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error {
+	if !f.begin() {
+		return errClosed
+	}
+	defer f.background.Done()
+	ctx, cancel := f.untilClosing(ctx)
+	defer cancel()
+	if st := f.standing.Load(); st.state == Failed {
+		return st.refusal
+	}
+	f.become(Bootstrapping, nil, Serving)
+	err := f.substitute(ctx, back, load)
+	switch {
+	case errors.Is(err, datadir.ErrUncertain):
+		f.fail(err) // a restart finds the old or the new state
+	case err == nil:
+		// A new engine is a cure for what the old one has failed of.
+		f.become(Serving, nil, Bootstrapping, Failed)
+	case !f.empty():
+		f.become(Serving, nil, Bootstrapping)
+	}
+	return err
+}
+
+// begin makes closing wait for what follows, until background.Done.
+func (f *Follower) begin() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.background.Add(1)
+	}
+	return !f.closed
+}
+
+func (f *Follower) substitute(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error {
+	next, err := f.aside(func(place string) (*fsm.Machine, error) { return f.load(ctx, place, load) })
+	if err != nil {
+		return err
+	}
+	unlock, err := f.lockState(ctx)
+	if err != nil {
+		return errors.Join(err, f.drop(next))
+	}
+	defer unlock()
+	if err := f.succeeds(next, back); err != nil {
+		return errors.Join(err, f.drop(next))
+	}
+	if id, at := f.Position(); id != next.Identity() || next.Applied() < at {
+		// What was known of the former state, and read of it, is of another log.
+		f.fresh.forget()
+		f.least.Store(0)
+	}
+	return f.takeOver(next)
+}
+
+// load builds a state in place.
+func (f *Follower) load(ctx context.Context, place string, fill func(context.Context, storage.Engine) error) (*fsm.Machine, error) {
+	engine, err := f.opts.Open(place)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(ctx, engine); err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	m, err := fsm.NewReplica(engine)
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	if m.Identity().History == "" {
+		return nil, errors.Join(fmt.Errorf("%w: it has no history", fsm.ErrBadSnapshot), m.Close())
+	}
+	return m, nil
+}
+
+// succeeds returns ErrOlder where next must not take the present state's place.
+func (f *Follower) succeeds(next successor, back bool) error {
+	id, at := f.Position()
+	if back || id != next.Identity() || next.Applied() >= at {
+		return nil
+	}
+	return fmt.Errorf("%w: it is at change %d, and here is %d", ErrOlder, next.Applied(), at)
+}

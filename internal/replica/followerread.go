@@ -1,0 +1,189 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// freshness is when the state was last known to be the newest, and whoever waits
+// for that to be later.
+type freshness struct {
+	mu     sync.Mutex
+	newest time.Time
+	// later is closed, and made anew, when newest grows; nil while nobody waits.
+	later chan struct{}
+}
+
+func (f *freshness) confirm(at time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !at.After(f.newest) {
+		return
+	}
+	f.newest = at
+	if f.later != nil {
+		close(f.later)
+		f.later = nil
+	}
+}
+
+// forget says that nothing is known of the state that there is now.
+func (f *freshness) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.newest = time.Time{}
+}
+
+// age is how long ago newest was.
+func (f *freshness) age() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.since()
+}
+
+func (f *freshness) since() time.Duration {
+	if f.newest.IsZero() {
+		return neverFresh
+	}
+	return max(time.Since(f.newest), 0)
+}
+
+// wait returns the age once it is at most wanted, or what it is when ctx ends or
+// closing is closed.
+func (f *freshness) wait(ctx context.Context, closing <-chan struct{}, wanted time.Duration) (time.Duration, error) {
+	for {
+		f.mu.Lock()
+		age := f.since()
+		if age <= wanted {
+			f.mu.Unlock()
+			return age, nil
+		}
+		if f.later == nil {
+			f.later = make(chan struct{})
+		}
+		later := f.later
+		f.mu.Unlock()
+		select {
+		case <-later:
+		case <-closing:
+			return age, errQueueClosed
+		case <-ctx.Done():
+			return age, ctx.Err()
+		}
+	}
+}
+
+// Fresh notes that the present state holds all that was in the log at a time.
+func (f *Follower) Fresh(at time.Time) { f.fresh.confirm(at) }
+
+// Age implements Replica.
+func (f *Follower) Age() time.Duration { return f.fresh.age() }
+
+// Wanted holds a token when a reader waits for a newer state than there is.
+func (f *Follower) Wanted() <-chan struct{} { return f.wanted }
+
+func (f *Follower) want() {
+	select {
+	case f.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// read calls fn with the local state, once it is as new as opts ask for.
+func (f *Follower) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	if opts.Level == kv.Linearizable {
+		if f.reject {
+			return kv.ReadInfo{}, f.notHere(" that answers no linearizable reads", "send them to")
+		}
+		return kv.ReadInfo{}, errNotOwner
+	}
+	if least := max(opts.MinIndex, f.least.Load()); least > f.machine.Load().Applied() {
+		f.want()
+		if err := f.awaitIndex(ctx, least); err != nil {
+			return kv.ReadInfo{}, err
+		}
+	}
+	// Before the state is looked at, which may be newer by then.
+	age, err := f.awaitAge(ctx, opts.MaxAge)
+	if err != nil {
+		return kv.ReadInfo{}, err
+	}
+	if f.empty() {
+		return kv.ReadInfo{}, errNoState
+	}
+	info, err := f.with(ctx, func(m *fsm.Machine) error {
+		if m.Applied() < f.least.Load() {
+			return errEarlier // it was opened anew in between
+		}
+		return fn(m)
+	})
+	info.Age = age
+	return info, err
+}
+
+var errEarlier = kv.Errorf(kv.Unavailable, "the state is being brought up to where it was; retry")
+
+// awaitAge returns the age of the state, once it is at most wanted (0: any will do).
+func (f *Follower) awaitAge(ctx context.Context, wanted time.Duration) (time.Duration, error) {
+	age := f.fresh.age()
+	if wanted == 0 || age <= wanted {
+		return age, nil
+	}
+	f.want()
+	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
+	defer cancel()
+	age, err := f.fresh.wait(ctx, f.closing, wanted)
+	switch {
+	case errors.Is(err, errQueueClosed):
+		return 0, errClosed
+	case err != nil:
+		return 0, kv.Errorf(kv.Precondition, "the state here is %v old, and %v is the most that is wanted: %w",
+			age.Round(time.Millisecond), wanted, err)
+	}
+	return age, nil
+}
+
+// Get implements Replica.
+func (f *Follower) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
+	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
+		pair, found, err = m.Get(key, f.now(m))
+		return err
+	})
+	return pair, found, info, err
+}
+
+// MultiGet implements Replica.
+func (f *Follower) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
+	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
+		pairs, err = m.MultiGet(keys, f.now(m))
+		return err
+	})
+	return pairs, info, err
+}
+
+// View implements Replica.
+func (f *Follower) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error) {
+	var v pinned
+	info, err := f.read(ctx, opts, func(m *fsm.Machine) (err error) {
+		v, err = f.pin(m)
+		return err
+	})
+	if err != nil {
+		return nil, kv.ReadInfo{}, err
+	}
+	info.Index = v.Index()
+	return v, info, nil
+}
+
+// Changes implements Replica.
+func (f *Follower) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	if f.empty() {
+		return fsm.Changes{}, errNoState
+	}
+	return f.core.Changes(ctx, from, limit, maxBytes)
+}

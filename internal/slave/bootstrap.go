@@ -1,0 +1,250 @@
+package slave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// snapshot is one that is being loaded.
+type snapshot struct {
+	*session
+	// back tells that it may be older than the state that there is.
+	back     bool
+	loader   *fsm.Loader
+	id       string
+	position []byte
+	progress Progress
+	reported time.Time
+	whole    bool
+}
+
+// bootstrap builds the state from a snapshot of the master's. What there is stays
+// until the new state is whole.
+func (s *session) bootstrap(ctx context.Context, back bool) error {
+	s.status.bootstrapping(s.source.Address)
+	begun := time.Now()
+	s.log.Info("bootstrapping from a snapshot", "master", s.source.Address)
+	snap := &snapshot{session: s, back: back, reported: begun}
+	var failure error // of the way or the master
+	err := s.opts.State.Replace(ctx, back, func(ctx context.Context, engine storage.Engine) error {
+		snap.loader = fsm.NewLoader(engine)
+		failure = snap.load(ctx)
+		return failure
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil && failure != nil:
+		return failure
+	case err != nil:
+		return localError{fmt.Errorf("bootstrap: %w", err)}
+	}
+	s.status.bootstrapped()
+	s.search.reset()
+	_, at := s.opts.State.Position()
+	took := time.Since(begun)
+	s.log.Info("bootstrapped", "master", s.source.Address, "index", at, "bytes", snap.progress.Bytes, "took", took.Round(time.Millisecond))
+	return nil
+}
+
+const (
+	// resumeFor is how long a stream that broke is tried again without progress;
+	// masters keep a snapshot for a minute.
+	resumeFor   = 20 * time.Second
+	resumePause = 200 * time.Millisecond
+	// progressInterval is how often the progress is logged.
+	progressInterval = 5 * time.Second
+)
+
+// load gets the whole snapshot. A stream that breaks is gone on with where it was.
+func (s *snapshot) load(ctx context.Context) error {
+	last := time.Now()
+	for {
+		before := s.progress.Bytes
+		err := s.stream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			return s.finish()
+		case !s.resumable(err):
+			return err
+		}
+		if s.progress.Bytes > before {
+			last = time.Now()
+		}
+		if time.Since(last) > resumeFor {
+			return err
+		}
+		s.report("the snapshot's stream broke; going on with it", err, "master", s.source.Address)
+		if !sleep(ctx, resumePause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errDamaged means that a chunk was damaged on its way.
+var errDamaged = errors.New("a chunk of the snapshot fails its checksum")
+
+// resumable tells whether it is of use to go on with the snapshot.
+func (s *snapshot) resumable(err error) bool {
+	var local localError
+	if s.id == "" || errors.As(err, &local) {
+		return false
+	}
+	return errors.Is(err, errDamaged) || kv.KindOf(err) == kv.Unavailable
+}
+
+func (s *snapshot) finish() error {
+	err := s.loader.Finish()
+	if err != nil && !errors.Is(err, fsm.ErrBadSnapshot) {
+		return localError{err}
+	}
+	return err
+}
+
+// chunks is how many chunks may wait to be loaded.
+const chunks = 4
+
+// stream loads the chunks from the present position on, until the last.
+func (s *snapshot) stream(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	in, failed := make(chan *serverpb.SnapshotChunk, chunks), make(chan error, 1)
+	received := make(chan struct{})
+	defer func() { stop(nil); <-received }()
+	go func() {
+		defer close(received)
+		failed <- s.receiveChunks(ctx, stop, in)
+	}()
+	for {
+		select {
+		case chunk, more := <-in:
+			if !more {
+				return <-failed
+			}
+			if err := s.add(ctx, chunk); err != nil {
+				return err
+			}
+			if s.whole {
+				return nil
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// receiveChunks sends on what arrives, and closes out behind it.
+func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFunc, out chan<- *serverpb.SnapshotChunk) error {
+	defer close(out)
+	quiet := newWatchdog(snapshotPatience*s.patience.length(), stop)
+	defer quiet.stop()
+	stream, err := s.peer.Stream(ctx, serverpb.DKVReplication_StreamSnapshot_FullMethodName, &serverpb.StreamSnapshotRequest{
+		VBucket:    s.opts.VBucket,
+		SnapshotId: s.id,
+		Position:   s.position,
+		Replica:    s.opts.Self,
+	})
+	for err == nil {
+		chunk := new(serverpb.SnapshotChunk)
+		if err = quiet.recv(stream, chunk); err != nil {
+			break
+		}
+		select {
+		case out <- chunk:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err = quiet.explain(ctx, err); err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// snapshotPatience is by how much longer than a stream of changes, which has
+// heartbeats, that of a snapshot may be silent.
+const snapshotPatience = 4
+
+// add loads one chunk.
+func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error {
+	if crc32.Checksum(chunk.GetData(), castagnoli) != chunk.GetChecksum() {
+		return fmt.Errorf("%w (behind %d bytes)", errDamaged, s.progress.Bytes)
+	}
+	if s.id == "" {
+		if err := s.meet(chunk); err != nil {
+			return err
+		}
+	}
+	if chunk.GetSnapshotId() != s.id {
+		return kv.Errorf(kv.Internal, "the master went on with snapshot %.64q instead of %.64q", chunk.GetSnapshotId(), s.id)
+	}
+	if err := s.room(ctx, uint64(len(chunk.GetData()))); err != nil {
+		return err
+	}
+	switch err := s.loader.Add(chunk.GetData()); {
+	case errors.Is(err, fsm.ErrBadSnapshot):
+		return err
+	case err != nil:
+		return localError{err}
+	}
+	s.position = chunk.GetPosition()
+	s.whole = len(s.position) == 0
+	s.progress.Bytes += uint64(len(chunk.GetData()))
+	s.status.loaded(s.progress, len(chunk.GetData()))
+	s.tell()
+	return nil
+}
+
+// meet takes down what the first chunk says of the whole, and whether that is of any
+// use here.
+func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
+	id, at := s.opts.State.Position()
+	switch {
+	case chunk.GetSnapshotId() == "" || chunk.GetHistoryId() == "":
+		return kv.Errorf(kv.Unavailable, "the master has no state to begin with yet")
+	case !s.back && chunk.GetHistoryId() == id.History && chunk.GetChangeNumber() < at:
+		return kv.Errorf(kv.Precondition, "the master's snapshot is at change %d, and here is %d already", chunk.GetChangeNumber(), at)
+	}
+	if err := s.opts.State.Fits(chunk.GetSize()); err != nil {
+		return localError{fmt.Errorf("a snapshot of about %d MiB has no room: %w", chunk.GetSize()>>20, err)}
+	}
+	s.id = chunk.GetSnapshotId()
+	s.progress.Size, s.progress.Index = chunk.GetSize(), chunk.GetChangeNumber()
+	return nil
+}
+
+// room waits until so many bytes fit on the disk.
+func (s *snapshot) room(ctx context.Context, bytes uint64) error {
+	for {
+		err := s.opts.State.Fits(bytes)
+		if err == nil || !errors.Is(err, storage.ErrNoSpace) {
+			return err
+		}
+		s.status.failing(err)
+		s.report("the disk is full; the snapshot waits for room", err)
+		if !sleep(ctx, localPause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tell logs the progress now and then.
+func (s *snapshot) tell() {
+	if time.Since(s.reported) < progressInterval {
+		return
+	}
+	s.reported = time.Now()
+	s.log.Info("bootstrapping", "master", s.source.Address, "bytes", s.progress.Bytes, "of_about", s.progress.Size)
+}

@@ -1,0 +1,166 @@
+package slave
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// The reasons to end a session that are no errors of the master's.
+var (
+	// errSilent means that a master has sent nothing for too long.
+	errSilent = errors.New("it was silent for too long")
+	// errGone means that discovery does not name the master any more.
+	errGone = errors.New("it is not among the live masters any more")
+)
+
+// localError is an error of this node's, for which no master is to blame.
+type localError struct{ err error }
+
+func (e localError) Error() string { return e.err.Error() }
+func (e localError) Unwrap() error { return e.err }
+
+// session is the time with one master.
+type session struct {
+	*Puller
+	source Source
+	peer   *peer.Peer
+	// history is what the changes must be of.
+	history string
+	fresh   freshness
+	// served tells that changes were received.
+	served atomic.Bool
+}
+
+// pull does what a plan says, until the master is to be left.
+func (p *Puller) pull(ctx context.Context, todo plan) error {
+	p.status.search(todo.source.Address)
+	pr, err := p.opts.Pool.Peer(todo.source.Address)
+	if err != nil {
+		return err
+	}
+	s := &session{Puller: p, source: todo.source, peer: pr}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if todo.bootstrap {
+		return s.bootstrap(ctx, todo.back)
+	}
+	v, err := s.attach(ctx)
+	switch {
+	case err != nil:
+		return err
+	case v == nothing:
+		return s.bootstrap(ctx, false)
+	case v != fit:
+		p.search.found(s.source.Address, v)
+		p.report("this master cannot be followed: "+v.String(), nil, "master", s.source.Address)
+		return nil
+	}
+	p.search.reset()
+	p.recovered()
+	if p.status.following(s.source.Address) {
+		_, at := p.opts.State.Position()
+		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", p.opts.Mode)
+	}
+	err = s.follow(ctx)
+	if s.served.Load() {
+		p.patience.reset()
+	}
+	return err
+}
+
+// connectTimeout bounds the wait for a connection. A node that does not answer is
+// to be left soon: there may be others.
+const connectTimeout = time.Second
+
+func (s *session) connect(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := s.peer.Await(limited); err != nil {
+		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", s.source.Address, err)
+	}
+	return nil
+}
+
+// left draws the conclusions from the end of a session.
+func (p *Puller) left(ctx context.Context, src Source, err error) {
+	var local localError
+	served := p.status.served()
+	switch {
+	case err == nil:
+	case errors.Is(err, errGone):
+		p.log.Info("leaving the master", "master", src.Address, "reason", err)
+	case errors.As(err, &local):
+		p.report("cannot apply what the master has", err)
+		p.status.failing(err)
+		if errors.Is(err, storage.ErrNoSpace) {
+			sleep(ctx, spacePause)
+			break
+		}
+		sleep(ctx, localPause)
+	case kv.KindOf(err) == kv.Precondition || kv.KindOf(err) == kv.OutOfRange:
+		// The numbers have lost their meaning; the next look at it tells why.
+		p.report("the master has ended the stream of changes", err, "master", src.Address)
+		sleep(ctx, p.pause.next())
+	default:
+		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
+			p.patience.more()
+		}
+		p.chooser.failed(src.Address, served)
+		p.status.failing(err)
+		p.report("leaving the master", err, "master", src.Address)
+	}
+	p.status.search("")
+}
+
+const (
+	// localPause is how long to wait after an error of this node's, spacePause
+	// after one that costs the master something to try again.
+	localPause = 500 * time.Millisecond
+	spacePause = 5 * time.Second
+)
+
+// report logs what is wrong, once per cause and not once per attempt.
+func (p *Puller) report(what string, err error, more ...any) {
+	text := what
+	if err != nil {
+		text += err.Error()
+		more = append(more, "error", err)
+	}
+	p.reporting.Lock()
+	same := text == p.reported
+	p.reported = text
+	p.reporting.Unlock()
+	if same {
+		return
+	}
+	p.log.Warn(what, more...)
+}
+
+// recovered has the same failure logged again when it comes again.
+func (p *Puller) recovered() {
+	p.reporting.Lock()
+	defer p.reporting.Unlock()
+	p.reported = ""
+}
+
+// patience is how long a master may be silent. It grows where that was too little: a
+// large message takes its time on a slow line.
+type patience struct{ now time.Duration }
+
+const (
+	minPatience = 2 * time.Second
+	maxPatience = 30 * time.Second
+)
+
+func (p *patience) length() time.Duration { return max(p.now, minPatience) }
+
+func (p *patience) more() { p.now = min(2*p.length(), maxPatience) }
+
+func (p *patience) reset() { p.now = 0 }

@@ -1,0 +1,179 @@
+// Package slave keeps a copy of a vBucket up to date: it finds a master, follows its
+// changes, and builds the copy from a snapshot where there is nothing to follow on
+// from. DESIGN.md in this folder tells why nothing is lost or repeated on the way.
+package slave
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// State is the copy that a Puller keeps; replica.Follower is one.
+type State interface {
+	// Position returns whose state it is and its index, zeros where there is none.
+	Position() (fsm.Identity, kv.Index)
+	// LastChange returns the newest change that was applied, and whether it is
+	// retained.
+	LastChange(ctx context.Context) (kv.Change, bool, error)
+	// Apply brings the state from index after, where it must be, to index upTo.
+	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error
+	// Replace makes the state that load fills an empty engine with the present one.
+	// With back it may be older than the present one.
+	Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error
+	// Fits returns an error that wraps storage.ErrNoSpace where there is no room
+	// for so many bytes.
+	Fits(bytes uint64) error
+	// Fresh notes that the state holds all that was in the log at a time.
+	Fresh(at time.Time)
+	// Age is for how long the state may not have been the newest any more.
+	Age() time.Duration
+	// Wanted holds a token while a reader waits for a newer state.
+	Wanted() <-chan struct{}
+	// SetLeader says where the log's owner serves gRPC; empty while unknown.
+	SetLeader(address string)
+}
+
+// Mode is how a Puller gets changes.
+type Mode string
+
+const (
+	// Poll asks for changes: at once while there are more, else at an interval.
+	Poll Mode = "poll"
+	// Stream has changes sent as they come.
+	Stream Mode = "stream"
+)
+
+// Defaults of Options.
+const (
+	DefaultPollInterval = 5 * time.Second
+	DefaultMaxActiveLag = 100_000
+)
+
+// Options are what a Puller is made of. VBucket, State, Sources and Pool are
+// required.
+type Options struct {
+	// VBucket names what is followed, at the masters as here.
+	VBucket string
+	// DC is where this node is: masters of it are preferred.
+	DC string
+	// Self is how this node is told of to its master.
+	Self *serverpb.Replica
+	// State is the copy.
+	State State
+	// Sources are the masters to choose from.
+	Sources Sources
+	// Pool reaches them. It stays the caller's.
+	Pool *peer.Pool
+	// Mode is Poll where it is empty.
+	Mode Mode
+	// PollInterval is how often a master is asked that had nothing new.
+	PollInterval time.Duration
+	// MaxActiveLag is how many changes the copy may be behind and be healthy.
+	MaxActiveLag uint64
+	Log          *slog.Logger
+}
+
+// Puller keeps the copy of one vBucket up to date.
+type Puller struct {
+	opts    Options
+	log     *slog.Logger
+	chooser chooser
+	search  search
+	status  tracker
+	// patience is how long a master may be silent.
+	patience patience
+	// pause is how long to wait before the next attempt.
+	pause pause
+	// reported is what was last logged of a failure; under reporting.
+	reporting sync.Mutex
+	reported  string
+}
+
+// New makes a puller. It does nothing until Run.
+func New(opts Options) *Puller {
+	if opts.Mode == "" {
+		opts.Mode = Poll
+	}
+	if opts.PollInterval <= 0 {
+		opts.PollInterval = DefaultPollInterval
+	}
+	if opts.MaxActiveLag == 0 {
+		opts.MaxActiveLag = DefaultMaxActiveLag
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Puller{
+		opts:    opts,
+		log:     opts.Log.With("vbucket", opts.VBucket),
+		chooser: newChooser(opts.DC, selfOf(opts.Self)),
+		status:  newTracker(),
+	}
+}
+
+// Run follows one master after another until ctx ends. It is called once.
+func (p *Puller) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := p.opts.Sources.Changed()
+		next, ok := p.next()
+		if !ok {
+			p.await(ctx, changed, p.pause.next())
+			continue
+		}
+		err := p.pull(ctx, next)
+		if ctx.Err() == nil {
+			p.left(ctx, next.source, err)
+		}
+	}
+	p.status.search("")
+	return nil
+}
+
+// await waits for a while, or until the masters have changed.
+func (p *Puller) await(ctx context.Context, changed <-chan struct{}, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-changed:
+	case <-ctx.Done():
+	}
+}
+
+// sleep waits, and tells whether ctx is still alive then.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// pause grows from attempt to attempt.
+type pause struct{ last time.Duration }
+
+const (
+	firstPause = 50 * time.Millisecond
+	maxPause   = time.Second
+)
+
+func (p *pause) next() time.Duration {
+	p.last = min(max(2*p.last, firstPause), maxPause)
+	return p.last
+}
+
+// atLeast makes the next pause no shorter than d.
+func (p *pause) atLeast(d time.Duration) { p.last = max(p.last, d/2) }
+
+func (p *pause) reset() { p.last = 0 }

@@ -1,0 +1,197 @@
+package slave
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Phase is what a Puller is doing.
+type Phase string
+
+const (
+	// Searching looks for a master that can be followed.
+	Searching Phase = "searching"
+	// Bootstrapping gets a snapshot.
+	Bootstrapping Phase = "bootstrapping"
+	// Following applies changes as they come.
+	Following Phase = "following"
+)
+
+// Status is where a Puller stands.
+type Status struct {
+	Phase Phase
+	Mode  Mode
+	// Master is the address of the node that is followed; empty for none.
+	Master string
+	// Applied is the copy's index, Newest the greatest that a master was heard to
+	// have, and LagChanges what is in between.
+	Applied, Newest kv.Index
+	LagChanges      uint64
+	// Age is for how long the copy may not have been the newest state any more.
+	Age time.Duration
+	// Contact is how long ago a master was heard of; since the start where none
+	// was yet.
+	Contact time.Duration
+	// Met tells whether a master was heard of since the start.
+	Met bool
+	// Switches counts the changes of master, Bootstraps the snapshots applied.
+	Switches, Bootstraps uint64
+	// Bytes is how much was received, in keys and values of changes and in
+	// snapshots.
+	Bytes uint64
+	// Snapshot is the progress of a bootstrap; zero where there is none.
+	Snapshot Progress
+	// Err is why the copy makes no progress; nil where it does.
+	Err error
+}
+
+// Progress is that of a bootstrap.
+type Progress struct {
+	// Bytes of about Size, which is 0 while unknown, have arrived.
+	Bytes, Size uint64
+	// Index is the change number that the snapshot is at.
+	Index kv.Index
+	Since time.Duration
+}
+
+// tracker collects a Status.
+type tracker struct {
+	mu      sync.Mutex
+	s       Status
+	former  string // the last master
+	begun   time.Time
+	contact time.Time
+	loading time.Time
+	// since is when the present phase began, appliedAt when the last change was
+	// applied, or the start.
+	since, appliedAt time.Time
+}
+
+func newTracker() tracker {
+	now := time.Now()
+	return tracker{s: Status{Phase: Searching}, begun: now, since: now, appliedAt: now}
+}
+
+func (t *tracker) search(master string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Phase, t.s.Master, t.s.Snapshot = Searching, master, Progress{}
+}
+
+func (t *tracker) following(master string) (first bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Phase, t.s.Master, t.s.Err, t.since = Following, master, nil, time.Now()
+	if first = t.former != master; first && t.former != "" {
+		t.s.Switches++
+	}
+	t.former = master
+	return first
+}
+
+func (t *tracker) bootstrapping(master string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Phase, t.s.Master, t.s.Snapshot, t.loading = Bootstrapping, master, Progress{}, time.Now()
+}
+
+func (t *tracker) loaded(p Progress, more int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Snapshot, t.contact = p, time.Now()
+	t.s.Bytes += uint64(more)
+}
+
+func (t *tracker) bootstrapped() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Bootstraps++
+	t.s.Newest = 0
+}
+
+// heard notes a master's word of how far it is.
+func (t *tracker) heard(newest kv.Index, bytes int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Newest = max(t.s.Newest, newest)
+	t.s.Bytes += uint64(bytes)
+	t.contact = time.Now()
+}
+
+// applied notes that changes were applied.
+func (t *tracker) applied() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.appliedAt, t.s.Err = time.Now(), nil
+}
+
+// lastApplied is when changes were last applied; the start where none were yet.
+func (t *tracker) lastApplied() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.appliedAt
+}
+
+// served is for how long the present master was followed.
+func (t *tracker) served() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.s.Phase != Following {
+		return 0
+	}
+	return time.Since(t.since)
+}
+
+func (t *tracker) failing(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Err = err
+}
+
+// Status reports where the puller stands; it does not wait for anything.
+func (p *Puller) Status() Status {
+	t := &p.status
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.s
+	s.Mode = p.opts.Mode
+	_, s.Applied = p.opts.State.Position()
+	s.LagChanges = max(s.Newest, s.Applied) - s.Applied
+	s.Age = p.opts.State.Age()
+	s.Met = !t.contact.IsZero()
+	last := t.begun
+	if s.Met {
+		last = t.contact
+	}
+	s.Contact = time.Since(last)
+	if s.Phase == Bootstrapping {
+		s.Snapshot.Since = time.Since(t.loading)
+	}
+	return s
+}
+
+// quietIntervals is after how many poll intervals without contact a slave is not
+// healthy any more.
+const quietIntervals = 10
+
+// Healthy returns why the copy should not be read from; nil where it may.
+func (p *Puller) Healthy() error {
+	s := p.Status()
+	id, _ := p.opts.State.Position()
+	switch limit := quietIntervals * p.opts.PollInterval; {
+	case s.Phase == Bootstrapping:
+		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
+	case id.History == "":
+		return fmt.Errorf("vBucket %s has no data yet", p.opts.VBucket)
+	case !s.Met:
+		return fmt.Errorf("vBucket %s has not met a master since the start", p.opts.VBucket)
+	case s.Contact > limit:
+		return fmt.Errorf("vBucket %s has heard of no master for %v, and %v is the limit", p.opts.VBucket, s.Contact.Round(time.Second), limit)
+	case s.LagChanges > p.opts.MaxActiveLag:
+		return fmt.Errorf("vBucket %s is %d changes behind, and %d is the limit", p.opts.VBucket, s.LagChanges, p.opts.MaxActiveLag)
+	}
+	return nil
+}

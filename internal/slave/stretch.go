@@ -1,0 +1,121 @@
+package slave
+
+import (
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// stretch is a part of the change stream: all that the numbers up to upTo did which
+// were not in the stretch before.
+type stretch struct {
+	changes []kv.Change
+	upTo    kv.Index
+	// bytes is the size of keys and values.
+	bytes int
+	// claim is what the master said of the newest state; zero where that says
+	// nothing of when.
+	claim claim
+}
+
+// stretchOf checks a response and returns what is in it. after is the number up to
+// which all was received before. The stretch points into the response.
+func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (stretch, error) {
+	if h := resp.GetHistoryId(); h != s.history {
+		return stretch{}, kv.Errorf(kv.Precondition, "the history here is %s, and the master's is %s by now", s.history, h)
+	}
+	records := resp.GetChanges()
+	out := stretch{upTo: after}
+	if len(records) == 0 {
+		// What has no change up to there had no effect.
+		out.upTo = max(after, resp.GetMasterChangeNumber())
+		return out, nil
+	}
+	out.changes = make([]kv.Change, len(records))
+	total := 0
+	for _, r := range records {
+		total += len(r.GetTrxns())
+	}
+	mutations := make([]kv.Mutation, total)
+	for i, r := range records {
+		if r.GetChangeNumber() <= out.upTo {
+			return stretch{}, kv.Errorf(kv.Internal, "the master sent change %d behind %d", r.GetChangeNumber(), out.upTo)
+		}
+		n := len(r.GetTrxns())
+		bytes, err := fill(mutations[:n], r.GetTrxns())
+		if err != nil {
+			return stretch{}, err
+		}
+		out.upTo = r.GetChangeNumber()
+		out.bytes += bytes
+		out.changes[i] = kv.Change{Index: out.upTo, Clock: kv.Clock(r.GetClock()), Mutations: mutations[:n:n]}
+		mutations = mutations[n:]
+	}
+	return out, nil
+}
+
+// fill translates a change's transactions, and returns the size of their keys and
+// values.
+func fill(dst []kv.Mutation, trxns []*serverpb.TrxnRecord) (bytes int, err error) {
+	for i, t := range trxns {
+		m := kv.Mutation{Key: t.GetKey()}
+		switch {
+		case len(m.Key) == 0:
+			return 0, kv.Errorf(kv.Internal, "the master sent a change without a key")
+		case t.GetType() == serverpb.TrxnRecord_Put:
+			m.Value, m.ExpireTS = t.GetValue(), t.GetExpireTS()
+		case t.GetType() == serverpb.TrxnRecord_Delete:
+			m.Delete = true
+		default:
+			return 0, kv.Errorf(kv.Unimplemented, "the master sent a change of type %v, which this version does not know; update this node", t.GetType())
+		}
+		dst[i] = m
+		bytes += len(m.Key) + len(m.Value)
+	}
+	return bytes, nil
+}
+
+// claim says that a number was the newest of the log at a time.
+type claim struct {
+	newest kv.Index
+	at     time.Time
+}
+
+// claimOf is what a response to a request says that was begun at a time.
+func claimOf(resp *serverpb.GetChangesResponse, begun time.Time) claim {
+	return claim{newest: resp.GetMasterChangeNumber(), at: begun.Add(-ageOf(resp))}
+}
+
+// maxClaims is how many claims wait for the state to draw level.
+const maxClaims = 16
+
+// freshness is the claims that the state has not reached yet, the oldest first. It
+// is not safe for concurrent use.
+type freshness struct{ claims []claim }
+
+func (f *freshness) add(c claim) {
+	if c.at.IsZero() || len(f.claims) == maxClaims {
+		return // those that wait are reached earlier
+	}
+	f.claims = append(f.claims, c)
+}
+
+// reached returns the latest time of a claim that a state at an index fulfils; false
+// where there is none.
+func (f *freshness) reached(at kv.Index) (time.Time, bool) {
+	var latest time.Time
+	n := 0
+	for _, c := range f.claims {
+		if c.newest > at {
+			f.claims[n] = c
+			n++
+			continue
+		}
+		if c.at.After(latest) {
+			latest = c.at
+		}
+	}
+	f.claims = f.claims[:n]
+	return latest, !latest.IsZero()
+}

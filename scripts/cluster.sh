@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Runs a whole cluster on this host until Ctrl-C: three discovery nodes, three
+# masters and two slaves, all on the loopback address. Data and logs stay in
+# CLUSTER_DIR, so that the next start goes on where this one ended.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+dir=${CLUSTER_DIR:-data/cluster}
+names=() pids=()
+
+# start NAME GRPC-PORT ARGUMENTS...: HTTP is 1000 above gRPC.
+start() {
+  local name=$1 port=$2
+  shift 2
+  ./bin/dkvsrv --config dkvsrv.yaml --node-name "$name" --db-folder "$dir/$name" \
+    --listen-addr "127.0.0.1:$port" --http-listen-addr "127.0.0.1:$((port + 1000))" "$@" >"$dir/$name.log" 2>&1 &
+  names+=("$name") pids+=($!)
+}
+
+# urls PORT: three Raft addresses from that port on.
+urls() { echo "http://127.0.0.1:$1,http://127.0.0.1:$(($1 + 1)),http://127.0.0.1:$(($1 + 2))"; }
+
+# await COUNT: until that many nodes have said that they serve.
+await() {
+  local i
+  for ((i = 0; i < $1; i++)); do
+    until grep -q 'msg=serving' "$dir/${names[i]}.log"; do
+      if ! kill -0 "${pids[i]}" 2>/dev/null; then
+        echo "${names[i]} has ended; $dir/${names[i]}.log ends with:" >&2
+        tail -n 3 "$dir/${names[i]}.log" >&2
+        exit 1
+      fi
+      sleep 0.1
+    done
+  done
+}
+
+# stop: slaves first, the registry last, each with the time to hand over.
+stop() {
+  trap - EXIT
+  trap '' INT TERM
+  local i
+  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+    kill "${pids[i]}" 2>/dev/null || true
+  done
+  wait
+  echo 'stopped; the data is in '"$dir"
+}
+
+mkdir -p "$dir"
+trap stop EXIT
+trap 'exit 0' INT TERM
+for i in 1 2 3; do
+  start "discovery$i" $((8000 + i)) --role discovery \
+    --nexus-node-url "http://127.0.0.1:$((9030 + i))" --nexus-cluster-url "$(urls 9031)"
+done
+for i in 1 2 3; do
+  start "master$i" $((9080 + i)) --role master \
+    --nexus-node-url "http://127.0.0.1:$((9020 + i))" --nexus-cluster-url "$(urls 9021)"
+done
+start slave1 9091 --role slave --db-engine rocksdb --repl-mode stream
+start slave2 9092 --role slave --db-engine badger --diskless --repl-poll-interval 500ms
+await ${#names[@]}
+cat <<EOF
+discovery  127.0.0.1:8001 127.0.0.1:8002 127.0.0.1:8003
+masters    127.0.0.1:9081 127.0.0.1:9082 127.0.0.1:9083
+slaves     127.0.0.1:9091 (RocksDB, stream) 127.0.0.1:9092 (Badger in memory, poll)
+logs       $dir/*.log; HTTP is 1000 above each port
+Ctrl-C stops all of them.
+EOF
+# The first that ends by itself ends all.
+wait -n "${pids[@]}" || true
+echo 'a node has ended by itself; see the logs' >&2
+exit 1
