@@ -16,7 +16,7 @@ WITH_CGO := scripts/cgo-env.sh
 # which would have to be compiled a second time.
 RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica ./internal/bootstrap ./internal/peer ./internal/server ./internal/ops ./internal/ctl/...
 
-.PHONY: help deps build run test race lint proto bench docker clean
+.PHONY: help deps build run cluster test race lint proto bench docker clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ build: ## build bin/dkvsrv and bin/dkvctl
 
 run: deps build ## install what is missing, build, and serve with dkvsrv.yaml
 	./$(BIN)/dkvsrv --config dkvsrv.yaml
+
+cluster: build ## run three discovery nodes, three masters and two slaves here until Ctrl-C
+	@scripts/cluster.sh
 
 test: build ## run all tests
 	$(WITH_CGO) $(GO) vet ./...

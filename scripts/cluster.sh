@@ -6,15 +6,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dir=${CLUSTER_DIR:-data/cluster}
-names=() pids=()
+names=() pids=() commands=()
 
 # start NAME GRPC-PORT ARGUMENTS...: HTTP is 1000 above gRPC.
 start() {
   local name=$1 port=$2
-  shift 2
-  ./bin/dkvsrv --config dkvsrv.yaml --node-name "$name" --db-folder "$dir/$name" \
-    --listen-addr "127.0.0.1:$port" --http-listen-addr "127.0.0.1:$((port + 1000))" "$@" >"$dir/$name.log" 2>&1 &
-  names+=("$name") pids+=($!)
+  local -a command=(./bin/dkvsrv --config dkvsrv.yaml --node-name "$name" --db-folder "$dir/$name"
+    --listen-addr "127.0.0.1:$port" --http-listen-addr "127.0.0.1:$((port + 1000))" "${@:3}")
+  "${command[@]}" >"$dir/$name.log" 2>&1 &
+  names+=("$name") pids+=($!) commands+=("${command[*]}")
 }
 
 # urls PORT: three Raft addresses from that port on.
@@ -40,8 +40,8 @@ stop() {
   trap - EXIT
   trap '' INT TERM
   local i
-  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
-    kill "${pids[i]}" 2>/dev/null || true
+  for ((i = ${#names[@]} - 1; i >= 0; i--)); do
+    [ -z "${pids[i]:-}" ] || kill "${pids[i]}" 2>/dev/null || true
   done
   wait
   echo 'stopped; the data is in '"$dir"
@@ -68,7 +68,17 @@ slaves     127.0.0.1:9091 (RocksDB, stream) 127.0.0.1:9092 (Badger in memory, po
 logs       $dir/*.log; HTTP is 1000 above each port
 Ctrl-C stops all of them.
 EOF
-# The first that ends by itself ends all.
-wait -n "${pids[@]}" || true
-echo 'a node has ended by itself; see the logs' >&2
+# Whoever is killed can be started again by hand; the others go on.
+for ((left = ${#pids[@]}; left > 0; left--)); do
+  code=0
+  wait -n -p ended "${pids[@]}" || code=$?
+  for i in "${!pids[@]}"; do
+    if [ "${pids[i]}" = "${ended:-}" ]; then
+      echo "${names[i]} has ended with exit code $code; start it again with"
+      echo "  ${commands[i]}"
+      unset 'pids[i]'
+    fi
+  done
+done
+echo 'none is left' >&2
 exit 1
