@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,13 +36,17 @@ type cluster struct {
 	clients *place
 	nodes   []*node
 	urls    []string
-	stopped sync.Once
+	// registry and slaves are there only where a test adds them.
+	registry *node
+	slaves   []*node
+	stopped  sync.Once
 }
 
 // node is a member. Its addresses and folder outlive its process.
 type node struct {
 	c        *cluster
-	number   int // from 1
+	number   int      // from 1
+	role     []string // what it is told to be; nil is a member
 	place    *place
 	ip       string
 	url      string // of Raft
@@ -51,10 +56,18 @@ type node struct {
 	http     string // as the process said last
 }
 
-// newCluster starts n masters on loopback addresses of their own: the source of
+// newCluster starts n masters.
+func newCluster(t *testing.T, n int) *cluster {
+	t.Helper()
+	c := makeLocalCluster(t, n)
+	c.start(c.nodes...)
+	return c
+}
+
+// makeLocalCluster makes n masters on loopback addresses of their own: the source of
 // connections is 127.0.0.1, so that none of them takes the port of a node which is
 // down.
-func newCluster(t *testing.T, n int) *cluster {
+func makeLocalCluster(t *testing.T, n int) *cluster {
 	t.Helper()
 	clients, err := newPlace(false)
 	if err != nil {
@@ -67,7 +80,7 @@ func newCluster(t *testing.T, n int) *cluster {
 		}
 	}
 	net := 1 + crc32.ChecksumIEEE([]byte(t.Name()))%250
-	return startCluster(t, clients, places, func(i int) string { return fmt.Sprintf("127.0.%d.%d", net, i+1) })
+	return makeCluster(t, clients, places, func(i int) string { return fmt.Sprintf("127.0.%d.%d", net, i+1) })
 }
 
 // newNetworkedCluster starts n masters on networks of their own.
@@ -77,31 +90,49 @@ func newNetworkedCluster(t *testing.T, n int) *cluster {
 	if err != nil {
 		t.Skipf("SKIPPED fault: partition: this host does not let us make networks: %v", err)
 	}
-	return startCluster(t, clients, places, nodeIP)
+	c := makeCluster(t, clients, places, nodeIP)
+	c.start(c.nodes...)
+	return c
 }
 
-func startCluster(t *testing.T, clients *place, places []*place, ip func(int) string) *cluster {
+func makeCluster(t *testing.T, clients *place, places []*place, ip func(int) string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), clients: clients}
 	t.Cleanup(c.close)
 	for i, p := range places {
-		n := &node{c: c, number: i + 1, place: p, ip: ip(i)}
+		n := c.node(p, ip(i), i+1)
 		c.nodes = append(c.nodes, n)
 		raft, err := p.freeAddr(n.ip)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n.addr, err = p.freeAddr(n.ip); err != nil {
-			t.Fatal(err)
-		}
 		n.url = "http://" + raft
 		c.urls = append(c.urls, n.url)
-		if n.conn, err = connect(clients, n.addr); err != nil {
-			t.Fatal(err)
-		}
 	}
-	c.start(c.nodes...)
 	return c
+}
+
+// node makes a node with an address, which does not run.
+func (c *cluster) node(p *place, ip string, number int, role ...string) *node {
+	c.t.Helper()
+	n := &node{c: c, number: number, role: role, place: p, ip: ip}
+	var err error
+	if n.addr, err = p.freeAddr(n.ip); err != nil {
+		c.t.Fatal(err)
+	}
+	if n.conn, err = connect(c.clients, n.addr); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// all are the nodes of all roles.
+func (c *cluster) all() []*node {
+	out := slices.Concat(c.nodes, c.slaves)
+	if c.registry != nil {
+		out = append(out, c.registry)
+	}
+	return out
 }
 
 // connect makes a connection that is soon there again when its node is.
@@ -117,14 +148,14 @@ func connect(p *place, addr string) (*grpc.ClientConn, error) {
 
 func (c *cluster) close() {
 	c.stopped.Do(func() {
-		for _, n := range c.nodes {
+		for _, n := range c.all() {
 			n.kill()
 			if n.conn != nil {
 				_ = n.conn.Close()
 			}
 		}
 		c.keepLogs()
-		for _, n := range c.nodes {
+		for _, n := range c.all() {
 			n.place.close()
 		}
 		c.clients.close()
@@ -133,7 +164,7 @@ func (c *cluster) close() {
 
 // keepLogs keeps each node's log, and shows its end where the test has failed.
 func (c *cluster) keepLogs() {
-	for _, n := range c.nodes {
+	for _, n := range c.all() {
 		raw, err := os.ReadFile(n.logPath())
 		if err != nil {
 			c.t.Logf("node %d: %v", n.number, err)
@@ -166,14 +197,24 @@ func (n *node) logPath() string { return filepath.Join(n.c.dir, fmt.Sprintf("nod
 func (n *node) launch() {
 	n.c.t.Helper()
 	var err error
-	n.process, err = startProcess(n.place, n.logPath(), n.c.dir, []string{
-		"--role", "master", "--disable-discovery-client=true",
+	args := []string{
 		"--node-name", fmt.Sprintf("node%d", n.number),
 		"--db-folder", filepath.Join(n.c.dir, fmt.Sprintf("node%d", n.number)),
 		"--listen-addr", n.addr, "--http-listen-addr", net.JoinHostPort(n.ip, "0"),
-		"--nexus-cluster-name", "chaos", "--nexus-node-url", n.url, "--nexus-cluster-url", strings.Join(n.c.urls, ","),
 		"--log-level", *level, "--write-buffer-size", "4MiB", "--block-cache-size", "16MiB",
-	})
+	}
+	if n.role != nil {
+		args = append(args, n.role...)
+	} else {
+		args = append(args, "--role", "master",
+			"--nexus-cluster-name", "chaos", "--nexus-node-url", n.url, "--nexus-cluster-url", strings.Join(n.c.urls, ","))
+	}
+	if n.c.registry == nil {
+		args = append(args, "--disable-discovery-client")
+	} else if n != n.c.registry {
+		args = append(args, "--discovery-service.client.discovery-service-addr", n.c.registry.addr)
+	}
+	n.process, err = startProcess(n.place, n.logPath(), n.c.dir, args)
 	if err != nil {
 		n.c.t.Fatalf("node %d: %v", n.number, err)
 	}
@@ -287,14 +328,15 @@ func (n *node) readsByPath() (map[string]float64, error) {
 	return out, nil
 }
 
-// checkReplicas waits until all nodes stand at one index and compares what they
-// hold there. Nobody may write meanwhile.
+// checkReplicas waits until all members and slaves stand at one index and compares
+// what they hold there. Nobody may write meanwhile.
 func (c *cluster) checkReplicas() {
 	c.t.Helper()
+	nodes := slices.Concat(c.nodes, c.slaves)
 	var hashes []*serverpb.ContentHashResponse
 	eventually(c.t, "all nodes stand at one index", func() bool {
 		hashes = hashes[:0]
-		for _, n := range c.nodes {
+		for _, n := range nodes {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			h, err := serverpb.NewDKVNodeClient(n.conn).GetContentHash(ctx, &serverpb.ContentHashRequest{}, grpc.WaitForReady(true))
 			cancel()
@@ -313,7 +355,7 @@ func (c *cluster) checkReplicas() {
 	})
 	for i, h := range hashes {
 		if !bytes.Equal(h.GetHash(), hashes[0].GetHash()) || h.GetKeys() != hashes[0].GetKeys() {
-			c.t.Errorf("node %d holds %d keys with hash %x at index %d, node 1 %d with %x", i+1, h.GetKeys(), h.GetHash(), h.GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
+			c.t.Errorf("node %d holds %d keys with hash %x at index %d, node 1 %d with %x", nodes[i].number, h.GetKeys(), h.GetHash(), h.GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
 		}
 	}
 	c.t.Logf("%d nodes at index %d: %d keys, hash %x", len(hashes), hashes[0].GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())

@@ -1,0 +1,191 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// switchOver is how long a slave may take to follow another master after the death
+// of its own, with a poll interval of half a second.
+const switchOver = 3 * time.Second
+
+// newSlaveCluster starts a registry, three masters and two slaves that find them:
+// one polls into RocksDB, one has changes streamed into memory.
+func newSlaveCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := makeLocalCluster(t, 3)
+	number := len(c.nodes)
+	add := func(role ...string) *node {
+		t.Helper()
+		p, err := newPlace(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number++
+		return c.node(p, "127.0.0.1", number, role...)
+	}
+	c.registry = add("--role", "discovery")
+	c.start(c.registry)
+	c.start(c.nodes...)
+	c.slaves = append(c.slaves,
+		add("--role", "slave", "--repl-poll-interval", "500ms"),
+		add("--role", "slave", "--db-engine", "badger", "--diskless", "--repl-mode", "stream"))
+	c.start(c.slaves...)
+	return c
+}
+
+// master returns the node that a slave follows; nil for none.
+func (c *cluster) master(slave *node) *node {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	row, err := serverpb.NewDKVDiscoveryNodeClient(slave.conn).GetStatus(ctx, &emptypb.Empty{}, grpc.WaitForReady(true))
+	if err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(c.nodes, func(n *node) bool { return n.addr == row.GetMasterHost() })
+	if i < 0 {
+		return nil
+	}
+	return c.nodes[i]
+}
+
+// TestKillMastersOfSlaves kills the master of one slave after the other under load.
+// Each has to go on with another one, and to have all changes in the end, each once.
+func TestKillMastersOfSlaves(t *testing.T) {
+	t.Parallel()
+	rng := newRand(t)
+	c := newSlaveCluster(t)
+	l := startLoad(c, rng)
+	watchers := make([]*changeWatcher, len(c.slaves))
+	for i, s := range c.slaves {
+		watchers[i] = watchChanges(s)
+	}
+	var took []time.Duration
+	for i := range rounds(2) {
+		slave := c.slaves[i%len(c.slaves)]
+		l.await(20 + rng.IntN(200))
+		var master *node
+		eventually(t, "the slave has a master", func() bool { master = c.master(slave); return master != nil })
+		leads := c.leader() == master
+		killed := time.Now()
+		master.kill()
+		var next *node
+		eventually(t, "the slave follows another master", func() bool { next = c.master(slave); return next != nil && next != master })
+		took = append(took, time.Since(killed))
+		t.Logf("node %d, which the slave %d followed (leading: %v), killed: it follows node %d after %v",
+			master.number, slave.number, leads, next.number, took[len(took)-1].Round(time.Millisecond))
+		l.await(20)
+		c.start(master)
+	}
+	l.verdict()
+	for i, s := range c.slaves {
+		c.compareChanges(s, watchers[i].end())
+	}
+	if m := median(took); m > switchOver {
+		t.Errorf("a slave takes %v to follow another master, in the median", m)
+	}
+}
+
+// changes returns what a node's change log holds from a number on.
+func changes(n *node, from uint64) []*serverpb.ChangeRecord {
+	n.c.t.Helper()
+	var out []*serverpb.ChangeRecord
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		resp, err := serverpb.NewDKVReplicationClient(n.conn).GetChanges(ctx,
+			&serverpb.GetChangesRequest{FromChangeNumber: from}, grpc.WaitForReady(true))
+		cancel()
+		n.must(err)
+		if len(resp.GetChanges()) == 0 {
+			return out
+		}
+		out = append(out, resp.GetChanges()...)
+		from = out[len(out)-1].GetChangeNumber() + 1
+	}
+}
+
+// compareChanges compares what a slave has in its change log, and what somebody who
+// watched it has seen, with the changes of a master.
+func (c *cluster) compareChanges(slave *node, seen []*serverpb.ChangeRecord) {
+	c.t.Helper()
+	from := slave.standing().GetFirstChangeNumber()
+	equal := func(a, b *serverpb.ChangeRecord) bool { return proto.Equal(a, b) }
+	want := changes(c.nodes[0], from)
+	if got := changes(slave, from); !slices.EqualFunc(got, want, equal) {
+		c.t.Errorf("slave %d has %d changes from %d on, its masters %d, and they are not the same: %s",
+			slave.number, len(got), from, len(want), firstDifference(got, want))
+	}
+	if len(seen) == 0 {
+		c.t.Errorf("nothing was seen of slave %d's changes", slave.number)
+		return
+	}
+	if want = changes(c.nodes[0], seen[0].GetChangeNumber()); !slices.EqualFunc(seen, want, equal) {
+		c.t.Errorf("who watched slave %d has seen %d changes, and there are %d: %s", slave.number, len(seen), len(want), firstDifference(seen, want))
+	}
+	c.t.Logf("slave %d: %d changes in its log and %d seen by a watcher, each once and in order", slave.number, len(want), len(seen))
+}
+
+func firstDifference(got, want []*serverpb.ChangeRecord) string {
+	for i := range min(len(got), len(want)) {
+		if !proto.Equal(got[i], want[i]) {
+			return fmt.Sprintf("number %d is where %d is expected", got[i].GetChangeNumber(), want[i].GetChangeNumber())
+		}
+	}
+	return "one is the beginning of the other"
+}
+
+// changeWatcher is a client that watches a node's changes.
+type changeWatcher struct {
+	node    *node
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	mu      sync.Mutex
+	seen    []*serverpb.ChangeRecord
+}
+
+// watchChanges watches from the next change on.
+func watchChanges(n *node) *changeWatcher {
+	n.c.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	n.c.t.Cleanup(stop)
+	w := &changeWatcher{node: n, stop: stop}
+	stream, err := serverpb.NewDKVReplicationClient(n.conn).WatchChanges(ctx, &serverpb.WatchChangesRequest{}, grpc.WaitForReady(true))
+	n.must(err)
+	w.running.Go(func() {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return // what is missing then shows in the comparison
+			}
+			w.mu.Lock()
+			w.seen = append(w.seen, m.GetChanges()...)
+			w.mu.Unlock()
+		}
+	})
+	return w
+}
+
+// end waits until all has been seen that the node has, and returns it.
+func (w *changeWatcher) end() []*serverpb.ChangeRecord {
+	w.node.c.t.Helper()
+	all := changes(w.node, w.node.standing().GetFirstChangeNumber())
+	last := all[len(all)-1].GetChangeNumber()
+	eventually(w.node.c.t, "the watcher has seen the last change", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.seen) > 0 && w.seen[len(w.seen)-1].GetChangeNumber() >= last
+	})
+	w.stop()
+	w.running.Wait()
+	return w.seen
+}
