@@ -3,7 +3,9 @@ package app
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
@@ -27,6 +29,8 @@ type scrape struct {
 	status replica.Status
 	usage  diskspace.Usage
 	raft   replica.RaftStats
+	pulled slave.Status
+	slaves int
 }
 
 func newCollector(n *node) *collector {
@@ -40,8 +44,11 @@ func newCollector(n *node) *collector {
 		c.metrics = append(c.metrics, metric{desc: prometheus.NewDesc(name, help, []string{"vbucket"}, constant), kind: kind, value: value})
 	}
 	c.describe(add)
-	if n.cluster != nil {
+	switch {
+	case n.cluster != nil:
 		c.describeRaft(add)
+	case n.cfg.Role == config.RoleSlave:
+		c.describeSlave(add)
 	}
 	return c
 }
@@ -67,6 +74,7 @@ func (*collector) describe(add adder) {
 	add("dkv_storage_keys_estimate", "Estimated number of keys.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.EstimatedKeys) })
 	add("dkv_storage_compaction_duration_seconds", "Time spent compacting.", counter, func(s *scrape) float64 { return s.status.Storage.CompactionTime.Seconds() })
 	add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.PendingCompactionBytes) })
+	add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", gauge, func(s *scrape) float64 { return float64(s.slaves) })
 	add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", gauge, func(s *scrape) float64 { return float64(s.usage.Free) })
 	add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", gauge, func(s *scrape) float64 { return float64(s.usage.Reserve) })
 }
@@ -80,7 +88,21 @@ func (*collector) describeRaft(add adder) {
 	add("dkv_raft_snapshots_sent_total", "States sent to members that were far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsSent) })
 	add("dkv_raft_snapshots_received_total", "States received for being far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsReceived) })
 	add("dkv_replication_bytes_total", "Bytes of states sent to other members.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotBytes) })
+	addLag(add)
+}
+
+func addLag(add adder) {
 	add("dkv_replication_lag_seconds", "How long ago the state was last known to be the newest.", gauge, func(s *scrape) float64 { return s.status.Age.Seconds() })
+}
+
+func (*collector) describeSlave(add adder) {
+	addLag(add)
+	add("dkv_replication_lag_changes", "Changes that a master has and this node has not.", gauge, func(s *scrape) float64 { return float64(s.pulled.LagChanges) })
+	add("dkv_replication_bytes_total", "Bytes of changes and snapshots received.", counter, func(s *scrape) float64 { return float64(s.pulled.Bytes) })
+	add("dkv_replication_contact_seconds", "How long ago a master was heard of.", gauge, func(s *scrape) float64 { return s.pulled.Contact.Seconds() })
+	add("dkv_slave_master_switches_total", "How often another master was followed than before.", counter, func(s *scrape) float64 { return float64(s.pulled.Switches) })
+	add("dkv_slave_bootstraps_total", "Snapshots that replaced the state.", counter, func(s *scrape) float64 { return float64(s.pulled.Bootstraps) })
+	add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 where none is under way.", gauge, func(s *scrape) float64 { return float64(s.pulled.Snapshot.Bytes) })
 }
 
 func flag(b bool) float64 {
@@ -105,8 +127,11 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	usage := c.node.guard.Usage()
 	for _, v := range c.node.vBuckets {
-		s := &scrape{status: v.Status(), usage: usage}
-		if r, ok := v.hosted.(*replica.Raft); ok {
+		s := &scrape{status: v.Status(), usage: usage, slaves: c.node.replication.Followers(v.name)}
+		switch r := v.hosted.(type) {
+		case *followed:
+			s.pulled = r.puller.Status()
+		case *replica.Raft:
 			s.raft = r.RaftStats()
 			ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(s.raft.LeaseReads), v.name, "lease")
 			ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(s.raft.Confirmed), v.name, "readindex")

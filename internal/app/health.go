@@ -117,8 +117,14 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 			h.Reasons = append(h.Reasons, reason)
 		}
 	}
-	if s.ReadOnly != "" {
+	f, slave := v.hosted.(*followed)
+	switch {
+	case !slave && s.ReadOnly != "":
 		worsen(ops.Degraded, s.ReadOnly)
+	case slave: // that it takes no writes is its nature
+		if err := f.puller.Status().Err; err != nil {
+			worsen(ops.Degraded, "changes are not applied at present: "+err.Error())
+		}
 	}
 	if s.Corruption != nil {
 		worsen(ops.Degraded, s.Corruption.Error()+"; restore a backup")
@@ -128,7 +134,7 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 		worsen(ops.Unhealthy, "nothing can be read: "+s.Unreadable.Error())
 	case !v.Readable():
 		worsen(ops.Unhealthy, fmt.Sprintf("vBucket %s is %s", v.name, s.State))
-	case s.State == replica.Failed && s.Mode == replica.ModeRaft:
+	case s.State == replica.Failed && s.Mode != replica.ModeLocal:
 		worsen(ops.Unhealthy, s.ReadOnly)
 	}
 }

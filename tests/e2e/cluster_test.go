@@ -160,9 +160,13 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	var out []byte
 	var failed error
 	if !soon(func() bool {
-		cmd := exec.Command(program(ts, args[1]), args[2:]...)
-		cmd.Dir, cmd.Env = ts.MkAbs("."), environ(ts)
-		out, failed = cmd.CombinedOutput()
+		if args[1] == "get" {
+			out, failed = fetch(args[2])
+		} else {
+			cmd := exec.Command(program(ts, args[1]), args[2:]...)
+			cmd.Dir, cmd.Env = ts.MkAbs("."), environ(ts)
+			out, failed = cmd.CombinedOutput()
+		}
 		return failed == nil && pattern.Match(out)
 	}) {
 		ts.Fatalf("it never came about; the last that was said: %v\n%s", failed, out)

@@ -99,18 +99,26 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: get URL")
 	}
+	body, err := fetch(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs("out"), body, 0o644))
+	if good := err == nil; good == neg {
+		ts.Fatalf("GET %s: %v\n%s", args[0], err, body)
+	}
+}
+
+// fetch gets a URL. The error tells of a status that is not 2xx.
+func fetch(url string) ([]byte, error) {
 	client := http.Client{Timeout: 10 * time.Second}
-	resp, err := client.Get(args[0])
+	resp, err := client.Get(url)
 	if err != nil {
-		ts.Fatalf("%v", err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs("out"), body, 0o644))
-	if good := resp.StatusCode/100 == 2; good == neg {
-		ts.Fatalf("GET %s: %s\n%s", args[0], resp.Status, body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = errors.New(resp.Status)
 	}
+	return body, err
 }
 
 func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 //	launch NAME ARGS...       start dkvsrv; does not wait
 //	serving NAME...           wait until nodes serve that were started by master or launch
 //	ends NAME CODE            wait until a node ends by itself with that exit code
-//	until PATTERN PROGRAM...  run again and again until it succeeds and what it prints matches
+//	until PATTERN PROGRAM...  run again and again until it succeeds and what it prints matches; or get URL
 //	logged NAME PATTERN       wait until the node's log has a match
 //	ports NAME...             set each $NAME to an address whose port is free, in ascending order
 //	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
