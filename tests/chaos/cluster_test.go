@@ -37,8 +37,9 @@ type cluster struct {
 	nodes   []*node
 	urls    []string
 	// registry and slaves are there only where a test adds them.
-	registry *node
+	registry []*node
 	slaves   []*node
+	made     int // nodes of all roles
 	stopped  sync.Once
 }
 
@@ -100,7 +101,7 @@ func makeCluster(t *testing.T, clients *place, places []*place, ip func(int) str
 	c := &cluster{t: t, dir: t.TempDir(), clients: clients}
 	t.Cleanup(c.close)
 	for i, p := range places {
-		n := c.node(p, ip(i), i+1)
+		n := c.node(p, ip(i))
 		c.nodes = append(c.nodes, n)
 		raft, err := p.freeAddr(n.ip)
 		if err != nil {
@@ -113,9 +114,10 @@ func makeCluster(t *testing.T, clients *place, places []*place, ip func(int) str
 }
 
 // node makes a node with an address, which does not run.
-func (c *cluster) node(p *place, ip string, number int, role ...string) *node {
+func (c *cluster) node(p *place, ip string, role ...string) *node {
 	c.t.Helper()
-	n := &node{c: c, number: number, role: role, place: p, ip: ip}
+	c.made++
+	n := &node{c: c, number: c.made, role: role, place: p, ip: ip}
 	var err error
 	if n.addr, err = p.freeAddr(n.ip); err != nil {
 		c.t.Fatal(err)
@@ -128,11 +130,7 @@ func (c *cluster) node(p *place, ip string, number int, role ...string) *node {
 
 // all are the nodes of all roles.
 func (c *cluster) all() []*node {
-	out := slices.Concat(c.nodes, c.slaves)
-	if c.registry != nil {
-		out = append(out, c.registry)
-	}
-	return out
+	return slices.Concat(c.nodes, c.slaves, c.registry)
 }
 
 // connect makes a connection that is soon there again when its node is.
@@ -209,10 +207,15 @@ func (n *node) launch() {
 		args = append(args, "--role", "master",
 			"--nexus-cluster-name", "chaos", "--nexus-node-url", n.url, "--nexus-cluster-url", strings.Join(n.c.urls, ","))
 	}
-	if n.c.registry == nil {
+	switch {
+	case n.c.registry == nil:
 		args = append(args, "--disable-discovery-client")
-	} else if n != n.c.registry {
-		args = append(args, "--discovery-service.client.discovery-service-addr", n.c.registry.addr)
+	case !slices.Contains(n.c.registry, n):
+		var addrs []string
+		for _, r := range n.c.registry {
+			addrs = append(addrs, r.addr)
+		}
+		args = append(args, "--discovery-service.client.discovery-service-addr", strings.Join(addrs, ","))
 	}
 	n.process, err = startProcess(n.place, n.logPath(), n.c.dir, args)
 	if err != nil {
@@ -273,14 +276,21 @@ func (n *node) standing() *serverpb.VBucketStatus {
 	return resp.GetVBuckets()[0]
 }
 
-// leader returns the node that leads, waiting for one.
+// leader returns the master that leads, waiting for one.
 func (c *cluster) leader() *node {
 	c.t.Helper()
+	return leaderOf(c.nodes)
+}
+
+// leaderOf returns the one of several nodes that leads them, waiting for it.
+func leaderOf(nodes []*node) *node {
+	t := nodes[0].c.t
+	t.Helper()
 	var leader *node
-	eventually(c.t, "a node leads", func() bool {
+	eventually(t, "a node leads", func() bool {
 		leader = nil
 		term := uint64(0)
-		for _, n := range c.nodes {
+		for _, n := range nodes {
 			if n.process == nil {
 				continue
 			}

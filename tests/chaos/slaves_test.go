@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,29 +20,50 @@ import (
 // of its own, with a poll interval of half a second.
 const switchOver = 3 * time.Second
 
-// newSlaveCluster starts a registry, three masters and two slaves that find them:
-// one polls into RocksDB, one has changes streamed into memory.
-func newSlaveCluster(t *testing.T) *cluster {
+// newSlaveCluster starts a registry of so many nodes, three masters and two slaves
+// that find them: one polls into RocksDB, one has changes streamed into memory.
+func newSlaveCluster(t *testing.T, registry int) *cluster {
 	t.Helper()
 	c := makeLocalCluster(t, 3)
-	number := len(c.nodes)
-	add := func(role ...string) *node {
-		t.Helper()
-		p, err := newPlace(false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		number++
-		return c.node(p, "127.0.0.1", number, role...)
+	for range registry {
+		c.registry = append(c.registry, c.further("--role", "discovery"))
 	}
-	c.registry = add("--role", "discovery")
-	c.start(c.registry)
+	if registry > 1 {
+		c.cluster(c.registry)
+	}
+	c.start(c.registry...)
 	c.start(c.nodes...)
 	c.slaves = append(c.slaves,
-		add("--role", "slave", "--repl-poll-interval", "500ms"),
-		add("--role", "slave", "--db-engine", "badger", "--diskless", "--repl-mode", "stream"))
+		c.further("--role", "slave", "--repl-poll-interval", "500ms"),
+		c.further("--role", "slave", "--db-engine", "badger", "--diskless", "--repl-mode", "stream"))
 	c.start(c.slaves...)
 	return c
+}
+
+// further makes a node besides those that there are.
+func (c *cluster) further(role ...string) *node {
+	c.t.Helper()
+	p, err := newPlace(false)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.node(p, c.nodes[0].ip, role...)
+}
+
+// cluster has nodes keep a Raft log together.
+func (c *cluster) cluster(nodes []*node) {
+	c.t.Helper()
+	var urls []string
+	for _, n := range nodes {
+		raft, err := n.place.freeAddr(n.ip)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		urls = append(urls, "http://"+raft)
+	}
+	for i, n := range nodes {
+		n.role = append(n.role, "--nexus-node-url", urls[i], "--nexus-cluster-url", strings.Join(urls, ","))
+	}
 }
 
 // master returns the node that a slave follows; nil for none.
@@ -64,7 +86,7 @@ func (c *cluster) master(slave *node) *node {
 func TestKillMastersOfSlaves(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
-	c := newSlaveCluster(t)
+	c := newSlaveCluster(t, 1)
 	l := startLoad(c, rng)
 	watchers := make([]*changeWatcher, len(c.slaves))
 	for i, s := range c.slaves {
@@ -93,6 +115,60 @@ func TestKillMastersOfSlaves(t *testing.T) {
 	}
 	if m := median(took); m > switchOver {
 		t.Errorf("a slave takes %v to follow another master, in the median", m)
+	}
+}
+
+// TestKillRegistryLeader kills the leader of the registry: whoever asks the others,
+// or that one when it is back, misses no node that lives.
+func TestKillRegistryLeader(t *testing.T) {
+	t.Parallel()
+	c := newSlaveCluster(t, 3)
+	members := slices.Concat(c.nodes, c.slaves)
+	missing := func(n *node) (out []string, err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		resp, err := serverpb.NewDKVDiscoveryClient(n.conn).GetClusterInfo(ctx, &serverpb.GetClusterInfoRequest{})
+		for _, m := range members {
+			if !slices.ContainsFunc(resp.GetRegionInfos(), func(r *serverpb.RegionInfo) bool { return r.GetNodeAddress() == m.addr }) {
+				out = append(out, m.addr)
+			}
+		}
+		return out, err
+	}
+	for _, r := range c.registry {
+		eventually(t, "all nodes are registered", func() bool {
+			out, err := missing(r)
+			return err == nil && len(out) == 0
+		})
+	}
+	for range rounds(1) {
+		leader := leaderOf(c.registry)
+		leader.kill()
+		answers, refusals := 0, 0
+		until := time.Now().Add(4 * time.Second)
+		for restarted := false; time.Now().Before(until); {
+			for _, r := range c.registry {
+				if r.process == nil {
+					continue
+				}
+				switch out, err := missing(r); {
+				case err != nil:
+					refusals++
+				case len(out) > 0:
+					t.Errorf("node %d of the registry does not know %v any more", r.number, out)
+				default:
+					answers++
+				}
+			}
+			if !restarted && time.Until(until) < 2*time.Second {
+				restarted = true
+				c.start(leader)
+			}
+		}
+		t.Logf("node %d, the registry's leader, killed and restarted: %d complete answers of the registry, %d refusals", leader.number, answers, refusals)
+		if answers == 0 {
+			t.Error("the registry has answered nothing")
+		}
 	}
 }
 
