@@ -32,8 +32,8 @@ type followerKey struct {
 }
 
 type followerState struct {
-	// applied is what a slave that polls has applied, and what one that is
-	// streamed to was sent.
+	// applied is as the slave's last request told it. What is streamed to it since
+	// says nothing of that.
 	applied kv.Index
 	at      time.Time
 }
@@ -43,6 +43,15 @@ func newFollowers() *followers { return &followers{seen: make(map[followerKey]fo
 // heard notes that a slave asks, and how far it is. One that does not fully say who
 // it is, is served all the same and not noted.
 func (f *followers) heard(r *serverpb.Replica, vBucket string, applied kv.Index) {
+	f.note(r, vBucket, func(s *followerState) { s.applied = applied })
+}
+
+// lives notes that a slave takes what is sent to it.
+func (f *followers) lives(r *serverpb.Replica, vBucket string) {
+	f.note(r, vBucket, func(*followerState) {})
+}
+
+func (f *followers) note(r *serverpb.Replica, vBucket string, change func(*followerState)) {
 	if r == nil {
 		return
 	}
@@ -56,9 +65,13 @@ func (f *followers) heard(r *serverpb.Replica, vBucket string, applied kv.Index)
 	if now.Sub(f.swept) >= followerLively {
 		f.sweep(now)
 	}
-	if _, known := f.seen[key]; known || len(f.seen) < maxFollowers {
-		f.seen[key] = followerState{applied: applied, at: now}
+	s, known := f.seen[key]
+	if !known && len(f.seen) >= maxFollowers {
+		return
 	}
+	s.at = now
+	change(&s)
+	f.seen[key] = s
 }
 
 func (f *followers) sweep(now time.Time) {

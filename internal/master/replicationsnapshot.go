@@ -40,7 +40,7 @@ func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream g
 		if err := stream.Send(chunk); err != nil {
 			return err
 		}
-		s.followers.heard(r.GetReplica(), v.Name, 0)
+		s.followers.lives(r.GetReplica(), v.Name)
 		if len(chunk.GetPosition()) == 0 {
 			return nil
 		}

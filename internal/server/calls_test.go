@@ -263,3 +263,23 @@ func wantLines(t *testing.T, log *lockedBuffer, want []string) {
 		}
 	}
 }
+
+// A server that stops does not wait for streams that go on for as long as clients
+// like, or for hours.
+func TestEndlessStreams(t *testing.T) {
+	for name, want := range map[string]bool{
+		"grpc.health.v1.Health/Watch":                              true,
+		"grpc.reflection.v1.ServerReflection/ServerReflectionInfo": true,
+		"dkv.serverpb.DKVReplication/StreamChanges":                true,
+		"dkv.serverpb.DKVReplication/StreamSnapshot":               true,
+		"dkv.serverpb.DKVReplication/WatchChanges":                 true,
+		"dkv.serverpb.DKVDiscovery/WatchClusterInfo":               true,
+		"dkv.serverpb.DKV/Iterate":                                 false,
+		"dkv.serverpb.DKVReplication/GetChanges":                   false,
+	} {
+		service, method, _ := strings.Cut(name, "/")
+		if got := endless(service, method); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// bubble is a vBucket in a synctest bubble, and a feed of it.
+func bubble(t *testing.T, retention changelog.Retention) (VBucket, func()) {
+	opts := localOptions()
+	opts.Retention = retention
+	local, err := replica.OpenLocal(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- local.Run(ctx) }()
+	return VBucket{Name: "default", Replica: local}, func() {
+		stop()
+		if err := errors.Join(<-ran, local.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func proposeTo(t *testing.T, v VBucket, c *command.Command) kv.Index {
+	t.Helper()
+	res, err := v.Propose(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Index
+}
+
+func write(key, value string) *command.Command {
+	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Value: []byte(value)}}}
+}
+
+// TestFeedIsTrimmedAway: a receiver that is overtaken by the trimming is told so,
+// and never gets what lies behind a gap.
+func TestFeedIsTrimmedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, done := bubble(t, changelog.Retention{MaxAge: time.Minute})
+		defer done()
+		proposeTo(t, v, write("a", "1"))
+		sent, resume := kv.Index(0), make(chan struct{})
+		f := feed{v: v, next: 1, prompt: true}
+		f.send = func(c *fsm.Changes) error {
+			for i := range c.Changes {
+				if c.Changes[i].Index != sent+1 {
+					t.Errorf("change %d behind %d", c.Changes[i].Index, sent)
+				}
+				sent = c.Changes[i].Index
+			}
+			<-resume // the receiver takes nothing
+			return nil
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- f.run(t.Context(), "") }()
+		synctest.Wait()
+		for range 3 {
+			proposeTo(t, v, write("a", "2"))
+		}
+		time.Sleep(10 * time.Minute)
+		index := proposeTo(t, v, write("a", "3")) // moves the log's clock
+		time.Sleep(time.Minute)
+		close(resume)
+		if err := <-ended; kv.KindOf(err) != kv.OutOfRange || !strings.Contains(err.Error(), "change 2 is no longer retained: the oldest is 5") {
+			t.Errorf("%v, at index %d", err, index)
+		}
+		if sent != 1 {
+			t.Errorf("it was sent %d", sent)
+		}
+	})
+}
+
+// TestFeedDrawsLevel: a receiver that is a little ahead of the node is waited for,
+// one that stays ahead is sent on.
+func TestFeedDrawsLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, done := bubble(t, changelog.Retention{})
+		defer done()
+		proposeTo(t, v, write("a", "1"))
+		sent := make(chan kv.Index, 10)
+		f := feed{v: v, next: 3, send: func(c *fsm.Changes) error { sent <- c.Newest; return context.Canceled }}
+		ended := make(chan error, 1)
+		go func() { ended <- f.run(t.Context(), "") }()
+		time.Sleep(aheadPatience / 2)
+		synctest.Wait()
+		select {
+		case newest := <-sent:
+			t.Fatalf("it is sent what there is at %d", newest)
+		default:
+		}
+		proposeTo(t, v, write("a", "2"))
+		if newest := <-sent; newest != 2 {
+			t.Errorf("it begins at %d", newest)
+		}
+		<-ended
+		begin := time.Now()
+		err := (&feed{v: v, next: 4}).run(t.Context(), "")
+		if kv.KindOf(err) != kv.Precondition || time.Since(begin) != aheadPatience {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+	})
+}
+
+// TestFeedPace: changes gather while a message is sent, an idle feed is heard of
+// twice a second, and one that has to wait for a change wakes up for it at once.
+func TestFeedPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, done := bubble(t, changelog.Retention{})
+		defer done()
+		type message struct {
+			at      time.Time
+			changes int
+		}
+		var sent []message
+		f := feed{v: v, next: 1, prompt: true}
+		f.send = func(c *fsm.Changes) error {
+			sent = append(sent, message{time.Now(), len(c.Changes)})
+			return nil
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- f.run(ctx, "") }()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := len(sent); n < 20 || n > 30 {
+			t.Errorf("%d messages in 10 idle seconds", n)
+		}
+		for i := 1; i < len(sent); i++ {
+			if gap := sent[i].at.Sub(sent[i-1].at); gap > 500*time.Millisecond {
+				t.Errorf("it was silent for %v", gap)
+			}
+		}
+		time.Sleep(streamPace) // the last heartbeat may just have been
+		begin, before := time.Now(), len(sent)
+		proposeTo(t, v, write("a", "1"))
+		synctest.Wait()
+		if n := len(sent); n != before+1 || sent[before].changes != 1 || time.Since(begin) > streamPace {
+			t.Errorf("%d messages within %v of a change", n-before, time.Since(begin))
+		}
+		before = len(sent)
+		for range 1000 { // 10 000 a second
+			proposeTo(t, v, write("a", "1"))
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(streamPace)
+		synctest.Wait()
+		changes := 0
+		for _, m := range sent[before:] {
+			changes += m.changes
+		}
+		paced := int(100 * time.Millisecond / streamPace)
+		if n := len(sent) - before; changes != 1000 || n > paced+10 || n < paced/2 {
+			t.Errorf("%d changes in %d messages", changes, n)
+		}
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
