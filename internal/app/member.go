@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/bootstrap"
@@ -33,11 +34,14 @@ const (
 // openMember finds out which member of which cluster this node is, which may take
 // until others are up, and opens its replicas.
 func (n *node) openMember(ctx context.Context) error {
-	if err := n.checkURLs(); err != nil {
+	url, err := n.nodeURL()
+	if err != nil {
 		return err
 	}
-	var err error
-	if n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions()); err != nil {
+	if err := n.checkURLs(url); err != nil {
+		return err
+	}
+	if n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions(url)); err != nil {
 		return err
 	}
 	n.info.ID, n.info.Cluster = strconv.FormatUint(n.identity.Replica, 10), fmt.Sprintf("%016x", n.identity.Deployment)
@@ -92,8 +96,8 @@ func (n *node) openMember(ctx context.Context) error {
 }
 
 // checkURLs refuses what could be entered as a member and not be used then.
-func (n *node) checkURLs() error {
-	for _, url := range append([]string{n.nodeURL()}, n.cfg.Nexus.ClusterURLs...) {
+func (n *node) checkURLs(own string) error {
+	for _, url := range append([]string{own}, n.cfg.Nexus.ClusterURLs...) {
 		address, err := bootstrap.ParseURL(url)
 		if err != nil {
 			continue // empty, or Enter says what is wrong
@@ -172,11 +176,11 @@ func (n *node) terms() bootstrap.Terms {
 	}
 }
 
-func (n *node) bootstrapOptions() bootstrap.Options {
+func (n *node) bootstrapOptions(url string) bootstrap.Options {
 	nexus := &n.cfg.Nexus
 	return bootstrap.Options{
 		Dir:        n.dir.Path(),
-		URL:        n.nodeURL(),
+		URL:        url,
 		Peers:      nexus.ClusterURLs,
 		Join:       nexus.Join,
 		Terms:      n.terms(),
@@ -188,18 +192,31 @@ func (n *node) bootstrapOptions() bootstrap.Options {
 }
 
 // nodeURL is the node's Raft address; empty where it is to be found in the list.
-// A master that has neither is alone until others are added to it: they would not
-// find it elsewhere than beside its gRPC address.
-func (n *node) nodeURL() string {
+// A master that has neither is alone until others are added to it: it keeps the
+// address that it found free when it began, beside its gRPC address.
+func (n *node) nodeURL() (string, error) {
 	nexus := &n.cfg.Nexus
-	if nexus.NodeURL != "" || len(nexus.ClusterURLs) > 0 {
-		return nexus.NodeURL
+	if nexus.NodeURL != "" || len(nexus.ClusterURLs) > 0 || nexus.Join {
+		return nexus.NodeURL, nil
+	}
+	if url, err := bootstrap.StoredURL(n.dir.Path()); err != nil || url != "" {
+		return url, err
 	}
 	host, _, err := net.SplitHostPort(n.info.Address)
 	if err != nil {
-		return ""
+		return "", err
 	}
-	return bootstrap.FormatURL(net.JoinHostPort(host, defaultRaftPort))
+	address := net.JoinHostPort(host, defaultRaftPort)
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if l, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil {
+			n.log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", address, "raft", l.Addr().String())
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w; set --nexus-node-url to an address of this host that the other masters reach", err)
+	}
+	return bootstrap.FormatURL(l.Addr().String()), l.Close()
 }
 
 // defaultRaftPort is where a master listens that was told nothing about Raft.

@@ -9,3 +9,13 @@ func HasIdentity(dir string) (bool, error) {
 	}
 	return rec.isMember(), nil
 }
+
+// StoredURL returns the Raft address of the member that a folder is of; empty where
+// it is none's. Errors wrap ErrCorrupt.
+func StoredURL(dir string) (string, error) {
+	rec, _, err := file{dir: dir}.load()
+	if err != nil || !rec.isMember() {
+		return "", err
+	}
+	return rec.URL, nil
+}
