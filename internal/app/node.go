@@ -220,6 +220,9 @@ func (n *node) serve(ctx, below context.Context) error {
 	if n.registry != nil {
 		g.Go(func() error { return n.registry.Run(replicas) })
 	}
+	if n.cfg.Role == config.RoleSlave {
+		g.Go(func() error { n.enrol(gctx); return nil })
+	}
 	if n.announcer != nil {
 		g.Go(func() error { return n.announcer.Run(gctx) })
 		g.Go(func() error { return n.directory.Run(gctx) })

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+const (
+	// enrolPoll is how often a slave looks whether it has to enrol.
+	enrolPoll = time.Second
+	// enrolCall bounds one attempt.
+	enrolCall = 3 * time.Second
+	// leaveCall bounds the attempt to be struck off the list; who stops does not
+	// wait for long.
+	leaveCall = time.Second
+)
+
+// enrol has this slave listed by the cluster that it follows, until ctx ends; then
+// it is struck off. The list is for operators and old clients: nothing here depends
+// on it.
+func (n *node) enrol(ctx context.Context) {
+	self, err := n.asReplica()
+	if err != nil {
+		return // the node would not have started
+	}
+	t := time.NewTicker(enrolPoll)
+	defer t.Stop()
+	listed := "" // the cluster that has listed this slave
+	for {
+		f := n.vBuckets[0].hosted.(*followed)
+		id, _ := f.Position()
+		master := f.puller.Status().Master
+		if id.Cluster != listed && master != "" {
+			if err := n.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName, self); err == nil {
+				listed = id.Cluster
+			} else {
+				n.log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
+			}
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			if listed == "" || master == "" {
+				return
+			}
+			ctx = context.WithoutCancel(ctx)
+			if err := n.tellMaster(ctx, leaveCall, master, serverpb.DKVReplication_RemoveReplica_FullMethodName, self); err != nil {
+				n.log.Debug("still on the master's list of slaves", "master", master, "error", err)
+			}
+			return
+		}
+	}
+}
+
+// tellMaster calls a master about this slave.
+func (n *node) tellMaster(ctx context.Context, limit time.Duration, master, method string, self *serverpb.Replica) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	p, err := n.pool.Peer(master)
+	if err != nil {
+		return err
+	}
+	if err := p.Await(ctx); err != nil {
+		return err
+	}
+	return p.Invoke(ctx, method, proto.CloneOf(self), new(serverpb.Status))
+}
