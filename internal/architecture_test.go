@@ -98,8 +98,8 @@ var mayImport = map[string][]string{
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "api/serverpb"},
 	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "api/serverpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "api/serverpb"},
-	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb", "api/modelspb"},
-	"clients/go/dkv/admin":        {"internal/kv", "internal/peer", "api/serverpb", "api/modelspb", "clients/go/dkv"},
+	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb"},
+	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/server":    {"internal/kv"},
 	"internal/ops":       {"internal/kv", "internal/version"},

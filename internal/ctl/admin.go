@@ -5,66 +5,63 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 )
 
-// statusCall is a request that answers with nothing but a status.
-func (s *session) statusCall(ctx context.Context, request func(context.Context, *grpc.ClientConn) (*serverpb.Status, error)) error {
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) error {
-		st, err := request(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return checkStatus(st)
-	})
-	if err != nil {
+// adminCall is a request of package admin that answers with nothing but success.
+type adminCall func(context.Context, grpc.ClientConnInterface) error
+
+// change sends a request that changes something.
+func (s *session) change(ctx context.Context, request adminCall) error {
+	return s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) error { return request(ctx, conn) })
+}
+
+// changeOK is change, and prints OK where it succeeds.
+func (s *session) changeOK(ctx context.Context, request adminCall) error {
+	if err := s.change(ctx, request); err != nil {
 		return err
 	}
 	return s.out.ok(0)
 }
 
 func runBackup(ctx context.Context, s *session, args []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVBackupRestoreClient(conn).Backup(ctx, &serverpb.BackupRequest{BackupPath: args[0]})
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.Backup(ctx, conn, args[0])
 	})
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: args[0]})
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.Restore(ctx, conn, args[0])
 	})
 }
 
 func runPauseWrites(ctx context.Context, s *session, _ []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVNodeClient(conn).PauseWrites(ctx, &emptypb.Empty{})
-	})
+	return s.changeOK(ctx, admin.PauseWrites)
 }
 
 func runResumeWrites(ctx context.Context, s *session, _ []string) error {
-	return s.statusCall(ctx, func(ctx context.Context, conn *grpc.ClientConn) (*serverpb.Status, error) {
-		return serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{})
-	})
+	return s.changeOK(ctx, admin.ResumeWrites)
 }
 
 func runClusterInfo(ctx context.Context, s *session, args []string) error {
-	req := &serverpb.GetClusterInfoRequest{}
-	for i, field := range []**string{&req.DcID, &req.Database, &req.VBucket} {
-		if i < len(args) && args[i] != "" {
-			*field = &args[i]
+	var filter admin.Filter
+	for i, field := range []*string{&filter.DC, &filter.Database, &filter.VBucket} {
+		if i < len(args) {
+			*field = args[i]
 		}
 	}
-	var res *serverpb.GetClusterInfoResponse
+	var rows []*serverpb.RegionInfo
 	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		res, err = serverpb.NewDKVDiscoveryClient(conn).GetClusterInfo(ctx, req)
+		rows, err = admin.ClusterInfo(ctx, conn, filter)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return writeTable(s.out, res.GetRegionInfos(), func(r *serverpb.RegionInfo) []string {
+	return writeTable(s.out, rows, func(r *serverpb.RegionInfo) []string {
 		return []string{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress(), r.GetStatus().String(),
 			"master=" + orDash(r.GetMasterHost()), "http=" + orDash(r.GetHttpAddress()), "nexus=" + orDash(r.GetNexusClusterUrl())}
 	}, func(o *object, r *serverpb.RegionInfo) {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -152,11 +153,5 @@ type localError struct{ err error }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// checkStatus turns the status inside a response into an error. Servers mirror
-// their gRPC status there; very old ones may only say it there.
-func checkStatus(st *serverpb.Status) error {
-	if st.GetCode() == 0 {
-		return nil
-	}
-	return status.Errorf(codes.Unknown, "%s", st.GetMessage())
-}
+// checkStatus turns the status inside a response into an error.
+func checkStatus(st *serverpb.Status) error { return admin.Check(st, nil) }

@@ -10,10 +10,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -24,8 +24,8 @@ const noVote = "no vote"
 // to have no vote, votes.
 func runAddNode(ctx context.Context, s *session, args []string) error {
 	stop := s.reportJoining(ctx, args[0])
-	err := s.clusterCall(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: args[0], NonVoting: s.nonVoting})
+	err := s.change(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.AddNode(ctx, conn, args[0], s.nonVoting)
 	})
 	stop()
 	var re *requestError
@@ -39,61 +39,34 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 }
 
 func runRemoveNode(ctx context.Context, s *session, args []string) error {
-	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: args[0], Force: s.force})
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.RemoveNode(ctx, conn, args[0], s.force)
 	})
 }
 
 func runTransferLeader(ctx context.Context, s *session, args []string) error {
-	req := &serverpb.TransferLeaderRequest{VBucket: s.vBucket}
+	url := ""
 	if len(args) == 1 {
-		req.NodeUrl = args[0]
+		url = args[0]
 	}
-	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.TransferLeader(ctx, req)
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.TransferLeader(ctx, conn, url, s.vBucket)
 	})
 }
 
 func runStepDown(ctx context.Context, s *session, _ []string) error {
-	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.StepDown(ctx, &emptypb.Empty{})
-	})
+	return s.changeOK(ctx, admin.StepDown)
 }
 
 func runSnapshot(ctx context.Context, s *session, _ []string) error {
-	return s.changeCluster(ctx, func(ctx context.Context, c serverpb.DKVClusterClient) (*serverpb.Status, error) {
-		return c.Snapshot(ctx, &emptypb.Empty{})
-	})
-}
-
-// clusterRequest is a request to the service of the cluster's members.
-type clusterRequest func(context.Context, serverpb.DKVClusterClient) (*serverpb.Status, error)
-
-// changeCluster sends a request and prints OK where it succeeds.
-func (s *session) changeCluster(ctx context.Context, request clusterRequest) error {
-	if err := s.clusterCall(ctx, request); err != nil {
-		return err
-	}
-	return s.out.ok(0)
-}
-
-func (s *session) clusterCall(ctx context.Context, request clusterRequest) error {
-	return s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) error {
-		st, err := request(ctx, serverpb.NewDKVClusterClient(conn))
-		if err != nil {
-			return err
-		}
-		return checkStatus(st)
-	})
+	return s.changeOK(ctx, admin.Snapshot)
 }
 
 func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
 	var res *serverpb.ListNodesResponse
 	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		if res, err = serverpb.NewDKVClusterClient(conn).ListNodes(ctx, &emptypb.Empty{}); err != nil {
-			return err
-		}
-		return checkStatus(res.GetStatus())
+		res, err = admin.ListNodes(ctx, conn)
+		return err
 	})
 	return res, err
 }

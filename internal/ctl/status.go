@@ -9,9 +9,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 )
 
 // What a row says of a node that serves, and of one that does not answer.
@@ -81,7 +81,7 @@ func eachAddress[T any](s *session, addrs []string, ask func(one *session, addr 
 func (s *session) getNodeStatus(ctx context.Context) (*serverpb.NodeStatusResponse, error) {
 	var res *serverpb.NodeStatusResponse
 	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		res, err = serverpb.NewDKVNodeClient(conn).GetNodeStatus(ctx, &emptypb.Empty{})
+		res, err = admin.NodeStatus(ctx, conn)
 		return err
 	})
 	return res, err

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 )
 
 // How often -verify asks again where nodes hashed different indexes, and how
@@ -226,7 +227,7 @@ func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, err
 	err := v.each(func(i int, node *session) error {
 		var res *serverpb.ContentHashResponse
 		err := node.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-			res, err = serverpb.NewDKVNodeClient(conn).GetContentHash(ctx, &serverpb.ContentHashRequest{VBucket: vBucket})
+			res, err = admin.ContentHash(ctx, conn, vBucket)
 			return err
 		})
 		contents[i] = content{VBucket: vBucket, Address: node.addrs[0], Index: res.GetIndex(), Keys: res.GetKeys(),

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 )
 
 // watchBatch is how many changes are asked for at once.
@@ -101,13 +102,10 @@ func (w *watcher) follow(ctx context.Context) error {
 
 // poll asks once and prints what came. It tells whether more is there.
 func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
-	req := &serverpb.GetChangesRequest{FromChangeNumber: w.next, MaxNumberOfChanges: watchBatch, VBucket: w.vBucket}
 	var res *serverpb.GetChangesResponse
 	err = w.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		if res, err = serverpb.NewDKVReplicationClient(conn).GetChanges(ctx, req); err != nil {
-			return err
-		}
-		return checkStatus(res.GetStatus())
+		res, err = admin.Changes(ctx, conn, w.vBucket, w.next, watchBatch)
+		return err
 	})
 	if err != nil {
 		return false, w.explainRange(err)

@@ -610,6 +610,15 @@ func TestFollowerLargeChange(t *testing.T) {
 	if got, want := hashOf(t, f.Follower), hashOf(t, src); got != want {
 		t.Errorf("hash %v, want %v", got, want)
 	}
+	// And one may be more than it ever can.
+	_, at := f.Position()
+	huge := []kv.Change{{Index: at + 1, Clock: 1, Mutations: []kv.Mutation{{Key: []byte("k"), Value: make([]byte, 5000)}}}}
+	if err := f.Apply(t.Context(), at, huge, at+1); !errors.Is(err, storage.ErrTooLarge) {
+		t.Error(err)
+	}
+	if s := f.Follower.State(); s != Serving {
+		t.Errorf("state %s", s)
+	}
 }
 
 func TestFollowerBackup(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -99,7 +100,7 @@ func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Cha
 		return kv.Errorf(kv.Exhausted, "%w", err)
 	}
 	if err := f.replicate(m, changes, upTo); err != nil {
-		if storageFailed := !errors.Is(err, fsm.ErrDisorder) && !errors.Is(err, fsm.ErrUnread) && !errors.Is(err, fsm.ErrClosed); storageFailed {
+		if !slices.ContainsFunc(untouched, func(cause error) bool { return errors.Is(err, cause) }) {
 			f.fail(err)
 		}
 		return kv.Errorf(kindOf(err), "apply changes: %w", err)
@@ -107,6 +108,9 @@ func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Cha
 	f.progress.advance(m.Applied())
 	return nil
 }
+
+// untouched are the errors of changes of which nothing was written.
+var untouched = []error{fsm.ErrDisorder, fsm.ErrUnread, fsm.ErrClosed, storage.ErrTooLarge}
 
 func (f *Follower) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index) error {
 	if len(changes) != 1 {

@@ -1,0 +1,101 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// Conn gives the services of the node at an address, host:port, to the clients that
+// are generated from the service definitions, and to package admin. An empty
+// address stands for whoever is best asked: a leader where one is known, and
+// another node where that one cannot be reached or says that nothing was done.
+//
+// It uses the connections of the client and ends with it. Errors are of type
+// *Error. Call options are ignored, and streams are those of responses only.
+func (c *Client) Conn(addr string) grpc.ClientConnInterface { return conn{c, addr} }
+
+type conn struct {
+	client *Client
+	addr   string
+}
+
+// Invoke implements grpc.ClientConnInterface. What the method does is not known, so
+// that a request is repeated only where the error says that it had no effect.
+func (c conn) Invoke(ctx context.Context, method string, req, resp any, _ ...grpc.CallOption) error {
+	if c.addr == "" {
+		return c.client.call(ctx, &request{method: method, mutates: true}, req, resp)
+	}
+	if c.client.closed.Load() {
+		return errClosed()
+	}
+	n, err := c.client.node(c.addr)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.client.bounded(ctx)
+	defer cancel()
+	if err := n.invoke(ctx, method, req, resp); err != nil {
+		return toError(err, n.addr, true)
+	}
+	return nil
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (c conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	if desc.ClientStreams {
+		return nil, errorf(ErrUnimplemented, "%s streams requests", method)
+	}
+	if c.client.closed.Load() {
+		return nil, errClosed()
+	}
+	if c.addr != "" {
+		n, err := c.client.node(c.addr)
+		return &responses{ctx: ctx, node: n, method: method}, err
+	}
+	t, err := c.client.awaitTopology(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &responses{ctx: ctx, node: t.forWrite(0, nil), method: method}, nil
+}
+
+// responses is a stream of responses to one request.
+type responses struct {
+	ctx    context.Context
+	node   *node
+	method string
+	stream *peer.Stream // from SendMsg on
+}
+
+// SendMsg sends the request.
+func (r *responses) SendMsg(m any) (err error) {
+	if r.stream, err = r.node.stream(r.ctx, r.method, m); err != nil {
+		return toError(err, r.node.name(), false)
+	}
+	return nil
+}
+
+// RecvMsg reads the next response.
+func (r *responses) RecvMsg(m any) error {
+	if r.stream == nil {
+		return status.Error(codes.Internal, "the request was not sent")
+	}
+	err := r.stream.Recv(m)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return toError(r.node.note(err), r.node.name(), false)
+}
+
+func (r *responses) CloseSend() error             { return nil }
+func (r *responses) Context() context.Context     { return r.ctx }
+func (r *responses) Header() (metadata.MD, error) { return nil, nil }
+func (r *responses) Trailer() metadata.MD         { return nil }

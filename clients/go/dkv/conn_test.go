@@ -1,0 +1,56 @@
+package dkv
+
+import (
+	"errors"
+	"io"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+func TestConn(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	for _, n := range cl.nodes {
+		got, err := serverpb.NewDKVNodeClient(c.Conn(n.addr)).GetNodeStatus(ctx, &emptypb.Empty{})
+		if err != nil || got.GetAddress() != n.addr {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	// Without an address the leader is asked, also for streams.
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	got, err := serverpb.NewDKVClient(c.Conn("")).Get(ctx, &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	if err != nil || !got.GetFound() {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, addr := range []string{"", cl.nodes[1].addr} {
+		s, err := serverpb.NewDKVClient(c.Conn(addr)).Iterate(ctx, &serverpb.IterateRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := s.Recv(); err != nil || len(resp.GetPairs()) != 1 {
+			t.Errorf("%v, %v", resp, err)
+		}
+		if _, err := s.Recv(); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	}
+	var e *Error
+	if _, err := serverpb.NewDKVDiscoveryNodeClient(c.Conn(cl.nodes[0].addr)).GetStatus(ctx, &emptypb.Empty{}); !errors.As(err, &e) ||
+		!errors.Is(err, ErrUnimplemented) || e.Address != cl.nodes[0].addr {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"", cl.nodes[1].addr} {
+		_, unary := serverpb.NewDKVClient(c.Conn(addr)).Get(ctx, &serverpb.GetRequest{})
+		_, stream := serverpb.NewDKVClient(c.Conn(addr)).Iterate(ctx, &serverpb.IterateRequest{})
+		if !errors.Is(unary, ErrClosed) || !errors.Is(stream, ErrClosed) {
+			t.Errorf("%v, %v", unary, stream)
+		}
+	}
+}

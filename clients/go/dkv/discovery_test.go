@@ -1,0 +1,191 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// registry is a DKVDiscovery service.
+type registry struct {
+	serverpb.UnimplementedDKVDiscoveryServer
+	addr  string
+	polls bool // it has no WatchClusterInfo
+	stop  func()
+
+	mu      sync.Mutex
+	rows    []*serverpb.RegionInfo
+	changed chan struct{}
+	asked   string // the database of the last request
+}
+
+func startRegistry(t *testing.T, addr string) *registry {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &registry{addr: l.Addr().String(), changed: make(chan struct{})}
+	s := grpc.NewServer()
+	serverpb.RegisterDKVDiscoveryServer(s, r)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	r.stop = sync.OnceFunc(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+// set makes the nodes of a cluster those that are registered.
+func (r *registry) set(nodes ...*fakeNode) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rows = nil
+	for _, n := range nodes {
+		r.rows = append(r.rows, &serverpb.RegionInfo{DcID: n.dc, Database: "db", VBucket: "default", NodeAddress: n.addr,
+			Status: serverpb.RegionStatus_SECONDARY_FOLLOWER})
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *registry) now() ([]*serverpb.RegionInfo, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rows, r.changed
+}
+
+func (r *registry) GetClusterInfo(_ context.Context, q *serverpb.GetClusterInfoRequest) (*serverpb.GetClusterInfoResponse, error) {
+	rows, _ := r.now()
+	r.mu.Lock()
+	r.asked = q.GetDatabase()
+	r.mu.Unlock()
+	return &serverpb.GetClusterInfoResponse{RegionInfos: rows}, nil
+}
+
+func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
+	if r.polls {
+		return status.Error(codes.Unimplemented, "unknown method")
+	}
+	r.mu.Lock()
+	r.asked = q.GetDatabase()
+	r.mu.Unlock()
+	var gone []*serverpb.RegionInfo
+	for {
+		rows, changed := r.now()
+		// In two messages, of which only the second makes the rows complete.
+		if err := s.Send(&serverpb.ClusterInfoChange{Gone: gone, Rows: rows[:len(rows)/2]}); err != nil {
+			return err
+		}
+		if err := s.Send(&serverpb.ClusterInfoChange{Rows: rows[len(rows)/2:], Complete: true}); err != nil {
+			return err
+		}
+		gone = rows
+		select {
+		case <-changed:
+		case <-s.Context().Done():
+			return nil
+		}
+	}
+}
+
+func TestDiscovery(t *testing.T) {
+	for _, polls := range []bool{false, true} {
+		cl := newCluster(t, 3, 1)
+		r := startRegistry(t, "127.0.0.1:0")
+		r.polls = polls
+		r.set(cl.nodes[:2]...)
+		c := ready(t, "discovery://"+deadAddress(t)+","+r.addr+"/db")
+		replicas := func(want ...*fakeNode) {
+			t.Helper()
+			eventually(t, "the registered nodes are used", func() bool {
+				top := c.topology.Load()
+				if top == nil || len(top.vBuckets[0].replicas) != len(want) {
+					return false
+				}
+				for _, n := range want {
+					node, err := c.node(n.addr)
+					if err != nil || node.reachable() && !contains(top.vBuckets[0].replicas, node) {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		replicas(cl.nodes[:2]...)
+		r.mu.Lock()
+		asked := r.asked
+		r.mu.Unlock()
+		if asked != "db" {
+			t.Errorf("asked for database %q", asked)
+		}
+		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		cl.lead(cl.nodes[1])
+		r.set(cl.nodes[1:]...)
+		replicas(cl.nodes[1:]...)
+		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		// Without the registry the client goes on with what it knows.
+		r.stop()
+		cl.lead(cl.nodes[2])
+		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		// And with it, when it is back.
+		again := startRegistry(t, r.addr)
+		again.set(cl.nodes[2])
+		replicas(cl.nodes[2])
+	}
+}
+
+func contains(nodes []*node, n *node) bool {
+	for _, one := range nodes {
+		if one == n {
+			return true
+		}
+	}
+	return false
+}
+
+func TestNoRegistry(t *testing.T) {
+	c := open(t, "discovery://"+deadAddress(t)+"/db")
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	go func() { failed <- c.WaitReady(ctx) }()
+	eventually(t, "the registry is missed", func() bool {
+		c.learner.mu.Lock()
+		defer c.learner.mu.Unlock()
+		return c.learner.registry != nil
+	})
+	cancel()
+	if err := <-failed; !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A row of a node that lags is none of a replica.
+func TestRegistryRows(t *testing.T) {
+	rows := make(registryRows)
+	row := func(addr, vBucket string, s serverpb.RegionStatus) *serverpb.RegionInfo {
+		return &serverpb.RegionInfo{DcID: "dc", NodeAddress: addr, VBucket: vBucket, Status: s}
+	}
+	rows.apply(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{
+		row("a", "0", serverpb.RegionStatus_LEADER), row("a", "1", serverpb.RegionStatus_LEADER),
+		row("b", "0", serverpb.RegionStatus_INACTIVE), row("c", "0", serverpb.RegionStatus_ACTIVE_SLAVE)}})
+	if got := rows.members(); len(got) != 2 || got["a"] != "dc" || got["c"] != "dc" {
+		t.Errorf("%v", got)
+	}
+	rows.apply(&serverpb.ClusterInfoChange{Gone: []*serverpb.RegionInfo{row("a", "0", 0), row("c", "0", 0)},
+		Rows: []*serverpb.RegionInfo{row("b", "0", serverpb.RegionStatus_LEADER)}})
+	if got := rows.members(); len(got) != 2 || got["a"] != "dc" || got["b"] != "dc" {
+		t.Errorf("%v", got)
+	}
+}

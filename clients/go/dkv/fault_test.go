@@ -1,0 +1,319 @@
+package dkv
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+const (
+	putMethod       = serverpb.DKV_Put_FullMethodName
+	getMethod       = serverpb.DKV_Get_FullMethodName
+	incrementMethod = serverpb.DKV_Increment_FullMethodName
+)
+
+// ready is open and WaitReady.
+func ready(t testing.TB, target string, opts ...Option) *Client {
+	t.Helper()
+	c := open(t, target, opts...)
+	if err := c.WaitReady(within(t, enough)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestLeaderChange(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	for i := range 6 {
+		must[uint64](t)(c.Put(ctx, []byte{1}, fmt.Append(nil, i)))
+		if got := must[Value](t)(c.Get(ctx, []byte{1})); string(got.Bytes) != fmt.Sprint(i) {
+			t.Fatalf("got %q after putting %d", got.Bytes, i)
+		}
+		cl.lead(cl.nodes[(i+1)%3])
+	}
+}
+
+func TestNoLeaderForAWhile(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	cl.lead(nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Put(within(t, enough), []byte{1}, nil)
+		done <- err
+	}()
+	eventually(t, "the put is refused", func() bool { return cl.nodes[0].count(putMethod) > 0 })
+	cl.lead(cl.nodes[2])
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A leader that is killed while many increment: each call that succeeded counts
+// once, whatever was sent twice.
+func TestKillLeaderDuringBurst(t *testing.T) {
+	const workers, each = 8, 50
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	var lost atomic.Int64
+	cl.nodes[0].fail(nil, func(_ context.Context, method string) error {
+		if method == incrementMethod && lost.Add(1)%3 == 0 { // applied, and the answer gets lost
+			return status.Error(codes.Unavailable, "lost")
+		}
+		return nil
+	})
+	var acked atomic.Int64
+	var g sync.WaitGroup
+	for range workers {
+		g.Go(func() {
+			for range each {
+				if _, _, err := c.Increment(ctx, []byte("n"), 1); err != nil {
+					t.Error(err)
+					return
+				}
+				if acked.Add(1) == workers*each/4 {
+					cl.nodes[0].stop()
+					cl.lead(cl.nodes[1])
+				}
+			}
+		})
+	}
+	g.Wait()
+	if got := binary.BigEndian.Uint64([]byte(cl.pairs()["n"])); got != workers*each {
+		t.Fatalf("the counter is %d after %d increments", got, workers*each)
+	}
+	if lost.Load() < 3 {
+		t.Fatal("no answer was lost")
+	}
+}
+
+func TestLostAnswerWithoutID(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs(), WithoutIdempotency())
+	cl.nodes[0].fail(nil, func(_ context.Context, method string) error {
+		if method == incrementMethod {
+			return status.Error(codes.Unavailable, "lost")
+		}
+		return nil
+	})
+	_, _, err := c.Increment(within(t, enough), []byte("n"), 1)
+	if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "outcome unknown") {
+		t.Error(err)
+	}
+	if n := cl.nodes[0].count(incrementMethod); n != 1 {
+		t.Errorf("it was sent %d times", n)
+	}
+}
+
+// What an earlier attempt may have done is not forgotten by the refusal of the
+// last one.
+func TestUnknownStaysUnknown(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	var n atomic.Int64
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		switch {
+		case method != putMethod:
+			return nil
+		case n.Add(1) == 1:
+			return explained(codes.Unavailable, kv.ReasonUnknown, "the leader is gone")
+		default:
+			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "writes are paused")
+		}
+	}, nil)
+	_, err := c.Put(within(t, enough), []byte("k"), nil)
+	if !errors.Is(err, ErrPrecondition) || !errors.Is(err, ErrOutcomeUnknown) {
+		t.Error(err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	for _, one := range []struct {
+		answer error
+		kind   error
+	}{
+		{explained(codes.InvalidArgument, kv.ReasonNotApplied, "x"), ErrInvalid},
+		{explained(codes.FailedPrecondition, kv.ReasonNotApplied, "x"), ErrPrecondition},
+		{explained(codes.ResourceExhausted, kv.ReasonNotApplied, "x"), ErrExhausted},
+		{explained(codes.OutOfRange, kv.ReasonNotApplied, "x"), ErrTrimmed},
+		{explained(codes.Unimplemented, kv.ReasonNotApplied, "x"), ErrUnimplemented},
+		{explained(codes.DataLoss, kv.ReasonNotApplied, "x"), nil},
+		{status.Error(codes.Unauthenticated, "x"), ErrUnauthenticated},
+		{status.Error(codes.PermissionDenied, "x"), ErrUnauthenticated},
+		{status.Error(codes.ResourceExhausted, "x"), ErrInvalid},
+	} {
+		cl.nodes[0].fail(func(_ context.Context, method string) error {
+			if method == putMethod {
+				return one.answer
+			}
+			return nil
+		}, nil)
+		sent := cl.nodes[0].count(putMethod)
+		_, err := c.Put(within(t, enough), []byte("k"), nil)
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != one.kind || e.OutcomeUnknown || e.Address != cl.nodes[0].addr {
+			t.Errorf("%v: %+v, %v", one.answer, e, err)
+		}
+		if n := cl.nodes[0].count(putMethod) - sent; n != 1 {
+			t.Errorf("%v: was sent %d times", one.answer, n)
+		}
+	}
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if method == putMethod {
+			return explained(codes.Internal, kv.ReasonUnknown, "the disk failed")
+		}
+		return nil
+	}, nil)
+	if _, err := c.Put(within(t, enough), []byte("k"), nil); !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+func TestOversized(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	for _, size := range []int{2 << 20, 5 << 20} { // beyond the service's limit, and beyond gRPC's
+		_, err := c.Put(within(t, enough), []byte("k"), bytes.Repeat([]byte("x"), size))
+		if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	must[uint64](t)(c.Put(within(t, enough), []byte("k"), make([]byte, 1<<20)))
+	small := ready(t, cl.addrs(), WithMaxMessageSize(1<<10))
+	if _, err := small.Get(within(t, enough), []byte("k")); !errors.Is(err, ErrInvalid) {
+		t.Error("an answer beyond the limit:", err)
+	}
+	if _, err := c.Put(within(t, enough), nil, nil); !errors.Is(err, ErrInvalid) {
+		t.Error("an empty key:", err)
+	}
+}
+
+func TestDeadAddressInList(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	for _, target := range []string{deadAddress(t) + "," + cl.addrs(), cl.addrs() + "," + deadAddress(t)} {
+		for _, opts := range [][]Option{nil, {WithFixedAddresses()}} {
+			c := ready(t, target, opts...)
+			must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+			must[Value](t)(c.Get(within(t, enough), []byte("k"), Sequential))
+		}
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].hang()
+	for _, level := range []Level{Linearizable, Sequential} {
+		ctx := within(t, 30*time.Millisecond)
+		_, err := c.Get(ctx, []byte("k"), level)
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) {
+			t.Error(err)
+		}
+	}
+	_, err := c.Put(within(t, 30*time.Millisecond), []byte("k"), nil)
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrOutcomeUnknown) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := cl.nodes[0].count(getMethod)
+	go func() {
+		eventually(t, "the get arrives", func() bool { return cl.nodes[0].count(getMethod) > sent })
+		cancel()
+	}()
+	if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.Canceled) {
+		t.Error("a context that had ended:", err)
+	}
+}
+
+func TestOwnTimeLimit(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs(), WithTimeout(30*time.Millisecond))
+	cl.nodes[0].hang()
+	cancelable, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, ctx := range []context.Context{context.Background(), cancelable} {
+		began := time.Now()
+		if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < 30*time.Millisecond {
+			t.Errorf("gave up after %s", took)
+		}
+	}
+}
+
+// Sequential reads avoid a node that hangs, once it is known to.
+func TestSlowReplica(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	allReplicas(t, c, 3)
+	cl.nodes[2].hang()
+	ctx := within(t, enough)
+	eventually(t, "the slow node is left out", func() bool { return len(c.topology.Load().vBuckets[0].replicas) == 2 })
+	for range 20 {
+		if _, err := c.Get(ctx, []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	cl.nodes[2].unmute()
+	allReplicas(t, c, 3)
+}
+
+// What waits for a node that hangs goes on at another one, once the cluster has
+// given the node up.
+func TestHungLeader(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	allReplicas(t, c, 3)
+	ctx := within(t, 2*enough)
+	cl.nodes[0].hang()
+	done := make(chan error, 2)
+	go func() {
+		_, _, err := c.Increment(ctx, []byte("n"), 1)
+		done <- err
+	}()
+	go func() {
+		_, err := c.Get(ctx, []byte("k"))
+		done <- err
+	}()
+	eventually(t, "both wait", func() bool { return cl.nodes[0].count(incrementMethod)+cl.nodes[0].count(getMethod) == 2 })
+	cl.lead(cl.nodes[1])
+	for range 2 {
+		if err := <-done; err != nil && !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+	}
+	if got := []byte(cl.pairs()["n"]); len(got) != 8 || got[7] != 1 {
+		t.Errorf("the counter is %v", got)
+	}
+}
+
+func allReplicas(t *testing.T, c *Client, n int) {
+	t.Helper()
+	eventually(t, "all replicas are known", func() bool {
+		c.learner.poke()
+		t := c.topology.Load()
+		return t != nil && len(t.vBuckets[0].replicas) == n
+	})
+}

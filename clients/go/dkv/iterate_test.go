@@ -1,0 +1,142 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+const iterateMethod = serverpb.DKV_Iterate_FullMethodName
+
+// walked are the keys of an iteration, and its error.
+func walked(ctx context.Context, c *Client, r Range, opts ...ReadOption) (string, error) {
+	var keys []string
+	for p, err := range c.Iterate(ctx, r, opts...) {
+		if err != nil {
+			return strings.Join(keys, " "), err
+		}
+		keys = append(keys, string(p.Key))
+	}
+	return strings.Join(keys, " "), nil
+}
+
+func TestIterate(t *testing.T) {
+	for _, vBuckets := range []int{1, 3} {
+		c := ready(t, newCluster(t, 3, vBuckets).addrs())
+		ctx := within(t, enough)
+		for _, key := range []string{"b", "a1", "a2", "a3", "c"} {
+			must[uint64](t)(c.Put(ctx, []byte(key), []byte("v")))
+		}
+		for _, one := range []struct {
+			r    Range
+			want string
+		}{
+			{Range{}, "a1 a2 a3 b c"},
+			{Range{Prefix: []byte("a")}, "a1 a2 a3"},
+			{Range{Prefix: []byte("a"), Start: []byte("a2")}, "a2 a3"},
+			{Range{Limit: 2}, "a1 a2"},
+			{Range{Reverse: true}, "c b a3 a2 a1"},
+			{Range{Prefix: []byte("x")}, ""},
+		} {
+			for _, level := range []Level{Linearizable, Sequential} {
+				if got, err := walked(ctx, c, one.r, level); got != one.want || err != nil {
+					t.Errorf("%+v: %q, %v", one.r, got, err)
+				}
+			}
+		}
+		for p, err := range c.Iterate(ctx, Range{}) {
+			if string(p.Key) != "a1" || err != nil {
+				t.Errorf("%+v, %v", p, err)
+			}
+			break // ends the request: goleak sees that it does
+		}
+	}
+}
+
+// What fails before the first pair is tried again, elsewhere.
+func TestIterateAgain(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.addrs())
+	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	var n atomic.Int64
+	for _, node := range cl.nodes {
+		node.fail(func(_ context.Context, method string) error {
+			if method == iterateMethod && n.Add(1) <= 2 {
+				return explained(codes.Unavailable, kv.ReasonNotApplied, "not now")
+			}
+			return nil
+		}, nil)
+	}
+	if got, err := walked(within(t, enough), c, Range{}); got != "k" || err != nil || n.Load() != 3 {
+		t.Errorf("%q, %v after %d requests", got, err, n.Load())
+	}
+}
+
+// A walk that breaks off says so: what came before is not all.
+func TestIterateBreaks(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	for i := range 2000 { // more than a connection takes at once
+		if err := c.MultiPutSplit(ctx, Pair{Key: fmt.Append(nil, i), Value: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, last := 0, error(nil)
+	for _, err := range c.Iterate(ctx, Range{}) {
+		if n++; n == 1 {
+			cl.nodes[0].stop()
+		}
+		last = err
+	}
+	if !errors.Is(last, ErrUnavailable) || !strings.Contains(last.Error(), "incomplete") {
+		t.Errorf("after %d pairs: %v", n, last)
+	}
+}
+
+func TestIterateStalls(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs(), WithTimeout(50*time.Millisecond))
+	release := make(chan struct{})
+	cl.nodes[0].fail(func(ctx context.Context, method string) error {
+		if method == iterateMethod {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return explained(codes.DeadlineExceeded, kv.ReasonNotApplied, "the caller is gone")
+			}
+		}
+		return nil
+	}, nil)
+	defer close(release)
+	if _, err := walked(context.Background(), c, Range{}); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errStalled) {
+		t.Error(err)
+	}
+	patient := ready(t, cl.addrs(), WithTimeout(enough))
+	if _, err := walked(within(t, 20*time.Millisecond), patient, Range{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+func TestIterateRefused(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if method == iterateMethod {
+			return explained(codes.InvalidArgument, kv.ReasonNotApplied, "startKey does not begin with keyPrefix")
+		}
+		return nil
+	}, nil)
+	if _, err := walked(within(t, enough), c, Range{}); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,127 @@
+package dkv
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// The roles of nodes, as they tell them.
+const (
+	roleSlave     = "slave"
+	roleDiscovery = "discovery"
+)
+
+// ask lets a node tell what it serves.
+func (l *learner) ask(ctx context.Context, n *node) (*report, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	began := time.Now()
+	var resp serverpb.NodeStatusResponse
+	if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
+		out := toError(err, n.addr, false)
+		if isUnimplemented(out) { // not one of ours, or something in between
+			return lone(n), nil
+		}
+		return nil, out
+	}
+	n.took(time.Since(began))
+	if want := l.client.opts.database; want != "" && resp.GetDatabase() != "" && resp.GetDatabase() != want {
+		return nil, wrongDatabase(n.addr, resp.GetDatabase(), want)
+	}
+	return reportOf(n, &resp), nil
+}
+
+// lone is the report of a node that cannot tell: it serves everything.
+func lone(n *node) *report {
+	return &report{node: n, identity: n.addr, address: n.addr, parts: []part{{serving: true, leads: true}}}
+}
+
+func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
+	r := &report{
+		node:     n,
+		identity: s.GetClusterId() + "/" + s.GetNodeId() + "/" + s.GetAddress(),
+		address:  n.addr,
+		slave:    s.GetRole() == roleSlave,
+	}
+	if dialable(s.GetAddress()) {
+		r.address = s.GetAddress()
+	}
+	if s.GetAddress() == "" {
+		r.identity = n.addr
+	}
+	if s.GetRole() == roleDiscovery {
+		return r // it serves no keys
+	}
+	for _, v := range s.GetVBuckets() {
+		r.parts = append(r.parts, part{
+			name:    v.GetVBucket(),
+			history: v.GetHistoryId(),
+			serving: v.GetState() == "serving",
+			leads:   v.GetIsLeader() && !r.slave,
+			term:    v.GetTerm(),
+			leader:  v.GetLeader(),
+		})
+	}
+	return r
+}
+
+// master tells whether the node knows the members of its cluster.
+func (r *report) master() bool { return !r.slave && len(r.parts) > 0 && r.parts[0].name != "" }
+
+const (
+	// listEvery is how often the members are asked for: they change seldom, and
+	// an unknown leader is heard of from its followers.
+	listEvery = 15 * time.Second
+	// listTime is how long the answer may take: a member that sees no majority
+	// waits for one.
+	listTime = 3 * time.Second
+)
+
+// listFrom asks a master for the other nodes, in the background, where that was
+// not done of late and no registry tells.
+func (l *learner) listFrom(ctx context.Context, n *node) {
+	if !l.client.target.discovery && l.claimList() {
+		l.client.tasks.Go(func() { l.list(ctx, n) })
+	}
+}
+
+func (l *learner) list(ctx context.Context, n *node) {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	var nodes serverpb.ListNodesResponse
+	if err := n.invoke(ctx, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, &nodes); err != nil {
+		return // the next one may know
+	}
+	dcs := make(map[string]string)
+	for _, m := range nodes.GetNodes() {
+		if addr := m.GetAddress(); addr != "" {
+			dcs[addr] = m.GetDcID()
+		}
+	}
+	var slaves serverpb.GetReplicasResponse
+	err := n.invoke(ctx, serverpb.DKVReplication_GetReplicas_FullMethodName, &serverpb.GetReplicasRequest{}, &slaves)
+	if err != nil && !isUnimplemented(toError(err, n.addr, false)) {
+		return
+	}
+	for _, s := range slaves.GetReplicas() {
+		dcs[net.JoinHostPort(s.GetHostname(), strconv.FormatUint(uint64(s.GetPort()), 10))] = s.GetZone()
+	}
+	l.members(dcs)
+}
+
+// claimList tells whether the members are to be asked for now.
+func (l *learner) claimList() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.listed) < listEvery {
+		return false
+	}
+	l.listed = time.Now()
+	return true
+}

@@ -1,0 +1,205 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// sent is how often each node has got a method since the last call.
+func (c *cluster) sent(method string) []int {
+	out := make([]int, len(c.nodes))
+	for i, n := range c.nodes {
+		n.mu.Lock()
+		out[i], n.calls[method] = n.calls[method], 0
+		n.mu.Unlock()
+	}
+	return out
+}
+
+// Writes and linearizable reads go to the leader of the key's vBucket, without a
+// detour.
+func TestRouteToLeaders(t *testing.T) {
+	cl := newCluster(t, 3, 6)
+	c := ready(t, cl.nodes[2].addr) // the others are found
+	ctx := within(t, enough)
+	for i := range 60 {
+		key := []byte(fmt.Sprint(i))
+		must[uint64](t)(c.Put(ctx, key, key))
+		must[Value](t)(c.Get(ctx, key))
+	}
+	for _, method := range []string{putMethod, getMethod} {
+		all := 0
+		for _, n := range cl.sent(method) {
+			all += n
+		}
+		if all != 60 {
+			t.Errorf("%s: %d requests for 60 calls", method, all)
+		}
+	}
+}
+
+// Sequential reads stay in the data centre for as long as a replica lives there.
+func TestRouteToOwnDC(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	cl.nodes[0].dc, cl.nodes[1].dc, cl.nodes[2].dc = "far", "here", "here"
+	slave := startNode(t, cl, "")
+	slave.slave = true
+	host, port, _ := net.SplitHostPort(slave.addr)
+	number, _ := strconv.Atoi(port)
+	cl.mu.Lock()
+	cl.replicas = []*serverpb.Replica{{Zone: "here", Hostname: host, Port: uint32(number)}}
+	cl.mu.Unlock()
+	c := ready(t, cl.nodes[0].addr, WithDC("here"))
+	cl.mu.Lock()
+	cl.nodes = append(cl.nodes, slave)
+	cl.mu.Unlock()
+	eventually(t, "the replicas there are known", func() bool {
+		c.learner.poke()
+		return c.topology.Load().vBuckets[0].near == 3
+	})
+	read := func() []int {
+		cl.sent(getMethod)
+		for range 100 {
+			if _, err := c.Get(within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+		return cl.sent(getMethod)
+	}
+	if got := read(); got[0] != 0 || got[1]+got[2]+got[3] != 100 {
+		t.Errorf("requests to the far node and to the three near ones: %v", got)
+	}
+	cl.nodes[1].stop()
+	cl.nodes[2].stop()
+	slave.stop()
+	if got := read(); got[0] != 100 {
+		t.Errorf("requests to the only node that lives: %v", got)
+	}
+	// A slave does not write.
+	if _, err := c.Put(within(t, enough), []byte("k"), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// With nothing but slaves, sequential reads go on and writes wait.
+func TestOnlySlaves(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	cl.nodes[0].slave = true
+	cl.lead(nil)
+	c := open(t, cl.addrs())
+	if _, err := c.Get(within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	_, err := c.Put(within(t, 100*time.Millisecond), []byte("k"), nil)
+	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) {
+		t.Error(err)
+	}
+	if err := c.WaitReady(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+// A slave that the client was opened with tells who leads.
+func TestLeaderThroughSlave(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	cl.nodes[1].slave = true
+	c := ready(t, cl.nodes[1].addr)
+	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	if got := cl.sent(putMethod); got[0] != 1 || got[1] != 0 {
+		t.Errorf("puts: %v", got)
+	}
+}
+
+// A replica whose state is too old for a read is no reason to fail while there is
+// a leader.
+func TestTooOld(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	cl.nodes[0].dc, cl.nodes[1].dc = "far", "here"
+	c := ready(t, cl.addrs(), WithDC("here"))
+	eventually(t, "the near node is known", func() bool {
+		c.learner.poke()
+		return c.topology.Load().vBuckets[0].near == 1
+	})
+	old := func(_ context.Context, method string) error {
+		if method == getMethod {
+			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "the state is too old")
+		}
+		return nil
+	}
+	cl.nodes[1].fail(old, nil)
+	ctx := within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	must[Value](t)(c.Get(ctx, []byte("k"), Sequential, MaxAge(time.Second)))
+	cl.nodes[0].fail(old, nil)
+	cl.sent(getMethod)
+	if _, err := c.Get(ctx, []byte("k"), Sequential, MaxAge(time.Second)); !errors.Is(err, ErrPrecondition) {
+		t.Error(err)
+	}
+	if got := cl.sent(getMethod); got[0] != 1 || got[1] != 1 {
+		t.Errorf("reads: %v", got)
+	}
+}
+
+func TestDatabase(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	ready(t, cl.addrs(), WithDatabase("db"))
+	c := open(t, cl.addrs(), WithDatabase("other"))
+	if err := c.WaitReady(within(t, enough)); !errors.Is(err, ErrPrecondition) {
+		t.Error(err)
+	}
+}
+
+// What goes through a proxy is not asked who leads.
+func TestFixedAddresses(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs(), WithFixedAddresses())
+	ctx := within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	cl.lead(cl.nodes[1])
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil)) // the other one is tried
+	if n := cl.nodes[0].count(serverpb.DKVNode_GetNodeStatus_FullMethodName); n != 0 {
+		t.Errorf("was asked %d times", n)
+	}
+	nobody := open(t, deadAddress(t), WithFixedAddresses())
+	if err := nobody.WaitReady(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+// A server that cannot tell what it serves is taken for one that serves all.
+func TestServerOfTheOriginalKind(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if method == serverpb.DKVNode_GetNodeStatus_FullMethodName {
+			return explained(codes.Unimplemented, kv.ReasonNotApplied, "unknown method")
+		}
+		return nil
+	}, nil)
+	c := ready(t, cl.addrs())
+	must[uint64](t)(c.Put(within(t, enough), []byte("k"), []byte("v")))
+}
+
+// Members that have left are forgotten.
+func TestMemberGone(t *testing.T) {
+	cl := newCluster(t, 3, 1)
+	c := ready(t, cl.nodes[0].addr)
+	allReplicas(t, c, 3)
+	cl.mu.Lock()
+	cl.nodes = cl.nodes[:2]
+	cl.mu.Unlock()
+	c.learner.mu.Lock()
+	c.learner.listed = time.Time{}
+	c.learner.mu.Unlock()
+	allReplicas(t, c, 2)
+	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+}

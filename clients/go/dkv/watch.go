@@ -1,0 +1,332 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// Change is what one write changed, of the keys that are watched.
+type Change struct {
+	// VBucket and Index are where the write stands; indexes ascend within a
+	// vBucket and cannot be compared across vBuckets.
+	VBucket string
+	Index   uint64
+	// History is what Index belongs to.
+	History string
+	// Time is that of the write, by the leader's clock.
+	Time time.Time
+	// Mutations are in the order in which they took effect, one at least.
+	Mutations []Mutation
+}
+
+// Mutation is the change of one key.
+type Mutation struct {
+	Key []byte
+	// Deleted tells that the key is gone, by whatever means; Value and Expires
+	// are then empty.
+	Deleted bool
+	Value   []byte
+	// Expires is when the key expires; the zero time means never.
+	Expires time.Time
+}
+
+// Position is how far a watch has come in a vBucket.
+type Position struct {
+	// Index is that of the last write that was seen; 0 is before the first one.
+	Index uint64 `json:"index"`
+	// History is what the index belongs to; empty means any.
+	History string `json:"history,omitempty"`
+}
+
+// Cursor is how far a watch has come, by vBucket. It may be stored, as JSON for
+// example, and gone on with.
+type Cursor map[string]Position
+
+// Advance moves the cursor behind a change.
+func (c Cursor) Advance(ch Change) { c[ch.VBucket] = Position{Index: ch.Index, History: ch.History} }
+
+// Position returns the cursor behind everything that is written by now: a watch
+// from there brings each write that begins after Position has returned.
+func (c *Client) Position(ctx context.Context) (Cursor, error) {
+	ctx, cancel, t, err := c.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	out := make(Cursor, len(t.vBuckets))
+	for pause := firstPause; ; pause = nextPause(pause) {
+		missing, err := c.positions(ctx, out)
+		if err == nil && missing == "" {
+			return out, nil
+		}
+		if err == nil {
+			err = errorf(ErrUnavailable, "vBucket %s has no leader that is known", missing)
+		}
+		if out := (*Error)(nil); errors.As(err, &out) && out.Kind != ErrUnavailable {
+			return nil, err
+		}
+		c.learner.poke()
+		if cause := c.sleep(ctx, jitter(pause)); cause != nil {
+			return nil, errorf(ErrUnavailable, "%w: %w", cause, err)
+		}
+	}
+}
+
+// positions adds the positions that the leaders tell to out, and returns the name
+// of a vBucket of which none does.
+func (c *Client) positions(ctx context.Context, out Cursor) (missing string, err error) {
+	t := c.topology.Load()
+	asked := make(map[*node]bool)
+	for i := range t.vBuckets {
+		n := t.forWrite(i, nil)
+		if asked[n] {
+			continue
+		}
+		asked[n] = true
+		var resp serverpb.NodeStatusResponse
+		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
+			return "", toError(err, n.name(), false)
+		}
+		for _, v := range resp.GetVBuckets() {
+			if v.GetIsLeader() {
+				out[v.GetVBucket()] = Position{Index: v.GetAppliedIndex(), History: v.GetHistoryId()}
+			}
+		}
+	}
+	for i := range t.vBuckets {
+		if _, known := out[t.vBuckets[i].name]; !known {
+			return t.vBuckets[i].name, nil
+		}
+	}
+	return "", nil
+}
+
+// Watch follows the changes of the keys with a prefix, from a cursor on; from nil,
+// or in vBuckets that the cursor does not name, it begins with the first write
+// after the loop was entered. Within a vBucket changes come in order, none left
+// out and none twice, also across lost connections and other leaders: the watch
+// goes on by itself for as long as ctx lives.
+//
+// An error is the last that comes: ErrTrimmed where the changes to go on with are
+// not retained any more or belong to a keyspace that was replaced, ErrClosed, that
+// of the context, or one that trying again does not mend. Leaving the loop ends the
+// watch. The cursor is not changed: see Cursor.Advance.
+func (c *Client) Watch(ctx context.Context, prefix []byte, from Cursor) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		w := &watcher{client: c, prefix: prefix, changes: make(chan Change), failed: make(chan error, 1)}
+		defer w.tasks.Wait()
+		defer cancel()
+		if err := w.begin(ctx, from); err != nil {
+			yield(Change{}, err)
+			return
+		}
+		for {
+			select {
+			case ch := <-w.changes:
+				if !yield(ch, nil) {
+					return
+				}
+			case err := <-w.failed:
+				yield(Change{}, err)
+				return
+			}
+		}
+	}
+}
+
+// watcher follows all vBuckets, each in a goroutine of its own.
+type watcher struct {
+	client  *Client
+	prefix  []byte
+	tasks   sync.WaitGroup
+	changes chan Change
+	failed  chan error // of the first that fails
+}
+
+func (w *watcher) begin(ctx context.Context, from Cursor) error {
+	t, err := w.client.awaitTopology(ctx)
+	if err != nil {
+		return err
+	}
+	start := maps.Clone(from)
+	for i := range t.vBuckets {
+		if _, told := from[t.vBuckets[i].name]; told {
+			continue
+		}
+		current, err := w.client.position(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(current, from)
+		start = current
+		break
+	}
+	for i := range t.vBuckets {
+		f := &follower{watcher: w, vBucket: i, name: t.vBuckets[i].name, at: start[t.vBuckets[i].name]}
+		w.tasks.Go(func() {
+			err := f.follow(ctx)
+			select {
+			case w.failed <- err:
+			default: // another one was first
+			}
+		})
+	}
+	return nil
+}
+
+// position is Position for as long as ctx lives.
+func (c *Client) position(ctx context.Context) (Cursor, error) {
+	for {
+		limited, cancel := context.WithTimeout(ctx, c.opts.timeout)
+		out, err := c.Position(limited)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) {
+			return out, err
+		}
+	}
+}
+
+// follower follows one vBucket.
+type follower struct {
+	*watcher
+	vBucket int
+	name    string
+	at      Position
+}
+
+// watchSilence is after how long without a message a stream counts as broken:
+// servers send one each half second.
+const watchSilence = 10 * time.Second
+
+// follow goes on with one stream after the other until one ends in an error that
+// another try does not mend.
+func (f *follower) follow(ctx context.Context) error {
+	c := f.client
+	var n *node
+	for pause := firstPause; ; pause = nextPause(pause) {
+		if c.closed.Load() {
+			return errClosed()
+		}
+		n = c.topology.Load().forWrite(f.vBucket, n)
+		before := f.at
+		err := f.stream(ctx, n)
+		if ctx.Err() != nil {
+			return errorf(nil, "the watch of vBucket %s was ended: %w", f.name, context.Cause(ctx))
+		}
+		if c.closed.Load() {
+			return errClosed()
+		}
+		if !f.mayGoOn(err) {
+			return f.explain(err)
+		}
+		if f.at != before {
+			pause = firstPause
+		}
+		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
+		c.learner.poke()
+		_ = c.sleep(ctx, jitter(pause)) // how it ended is looked at above
+	}
+}
+
+// mayGoOn tells whether another stream may do better. A node may refuse since it
+// is behind the one before, or since it has another history; only the latter, where
+// it is the leader's, is the end.
+func (f *follower) mayGoOn(err error) bool {
+	if errors.Is(err, ErrUnavailable) {
+		return true
+	}
+	current := f.client.topology.Load().vBuckets[f.vBucket].history
+	return errors.Is(err, ErrPrecondition) && (current == "" || f.at.History == "" || current == f.at.History)
+}
+
+func (f *follower) explain(err error) error {
+	var e *Error
+	if errors.As(err, &e) && (e.Kind == ErrTrimmed || e.Kind == ErrPrecondition) {
+		e.Kind = ErrTrimmed
+		e.Err = fmt.Errorf("vBucket %s cannot be watched from change %d on: %w", f.name, f.at.Index+1, e.Err)
+	}
+	return err
+}
+
+// stream hands on what one node sends. Its error is never nil.
+func (f *follower) stream(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(watchSilence, func() { cancel(errStalled) })
+	defer silence.Stop()
+	s, err := n.stream(ctx, serverpb.DKVReplication_WatchChanges_FullMethodName, &serverpb.WatchChangesRequest{
+		KeyPrefix: f.prefix, FromChangeNumber: f.at.Index + 1, VBucket: f.name, HistoryId: f.at.History,
+	})
+	if err != nil {
+		return toError(err, n.name(), false)
+	}
+	for {
+		resp := new(serverpb.GetChangesResponse)
+		if err := s.Recv(resp); errors.Is(err, io.EOF) {
+			return errorf(ErrUnavailable, "node %s ended the stream", n.addr)
+		} else if err != nil {
+			return toError(n.note(err), n.addr, false)
+		}
+		silence.Stop() // the consumer takes its time
+		if err := f.take(ctx, resp); err != nil {
+			return err
+		}
+		silence.Reset(watchSilence)
+	}
+}
+
+// take hands on the changes of a message and moves the position.
+func (f *follower) take(ctx context.Context, resp *serverpb.GetChangesResponse) error {
+	if got := resp.GetHistoryId(); f.at.History != "" && got != f.at.History {
+		return errorf(ErrTrimmed, "the keyspace was replaced: it has history %s now, not %s", got, f.at.History)
+	} else if f.at.History == "" {
+		f.at.History = got
+	}
+	for _, rec := range resp.GetChanges() {
+		if rec.GetChangeNumber() <= f.at.Index {
+			continue // was seen before the connection broke
+		}
+		select {
+		case f.changes <- f.change(rec):
+			f.at.Index = rec.GetChangeNumber()
+		case <-ctx.Done():
+			return errorf(ErrUnavailable, "%w", context.Cause(ctx))
+		case <-f.client.ctx.Done():
+			return errClosed()
+		}
+	}
+	// A message without changes says that there are none up to its number.
+	if len(resp.GetChanges()) == 0 {
+		f.at.Index = max(f.at.Index, resp.GetMasterChangeNumber())
+	}
+	return nil
+}
+
+func (f *follower) change(rec *serverpb.ChangeRecord) Change {
+	out := Change{
+		VBucket:   f.name,
+		Index:     rec.GetChangeNumber(),
+		History:   f.at.History,
+		Time:      time.UnixMilli(int64(rec.GetClock())),
+		Mutations: make([]Mutation, len(rec.GetTrxns())),
+	}
+	for i, t := range rec.GetTrxns() {
+		m := Mutation{Key: t.GetKey(), Deleted: t.GetType() == serverpb.TrxnRecord_Delete}
+		if !m.Deleted {
+			m.Value, m.Expires = t.GetValue(), expiry(t.GetExpireTS())
+		}
+		out.Mutations[i] = m
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package dkv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+)
+
+// watched pulls the changes of a watch one by one.
+type watched struct {
+	t    *testing.T
+	next func() (Change, error, bool)
+	stop func()
+}
+
+func watch(t *testing.T, ctx context.Context, c *Client, prefix string, from Cursor) *watched {
+	w := &watched{t: t}
+	w.next, w.stop = iter.Pull2(c.Watch(ctx, []byte(prefix), from))
+	t.Cleanup(w.stop)
+	return w
+}
+
+// want checks that the next change is a put of these keys, in order.
+func (w *watched) want(keys string) Change {
+	w.t.Helper()
+	ch, err, ok := w.next()
+	if err != nil || !ok {
+		w.t.Fatalf("want %q: %v, %v", keys, err, ok)
+	}
+	var got []string
+	for _, m := range ch.Mutations {
+		got = append(got, string(m.Key))
+	}
+	if strings.Join(got, " ") != keys {
+		w.t.Fatalf("got %v, want %q", got, keys)
+	}
+	return ch
+}
+
+func (w *watched) fails(target error) {
+	w.t.Helper()
+	if ch, err, _ := w.next(); !errors.Is(err, target) {
+		w.t.Fatalf("got %+v, %v; want %v", ch, err, target)
+	}
+	if _, _, ok := w.next(); ok {
+		w.t.Fatal("something comes after the error")
+	}
+}
+
+func TestWatch(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	put := func(keys ...string) {
+		t.Helper()
+		var pairs []Pair
+		for _, k := range keys {
+			pairs = append(pairs, Pair{Key: []byte(k), Value: []byte("v"), Expires: time.Unix(4e9, 0)})
+		}
+		must[uint64](t)(c.MultiPut(ctx, pairs...))
+	}
+	put("a0")
+	w := watch(t, ctx, c, "a", must[Cursor](t)(c.Position(ctx)))
+	put("b1")
+	put("a2", "b2", "a3")
+	ch := w.want("a2 a3")
+	if m := ch.Mutations[1]; m.Deleted || string(m.Value) != "v" || m.Expires.Unix() != 4e9 {
+		t.Errorf("%+v", m)
+	}
+	if ch.Index != 3 || ch.VBucket != "default" || ch.History != "h1" || time.Since(ch.Time).Abs() > enough {
+		t.Errorf("%+v", ch)
+	}
+	must[uint64](t)(c.Delete(ctx, []byte("a2")))
+	if m := w.want("a2").Mutations[0]; !m.Deleted || m.Value != nil {
+		t.Errorf("%+v", m)
+	}
+	// The end of the context is the end of the watch.
+	ended, cancel := context.WithCancel(ctx)
+	w = watch(t, ended, c, "a", Cursor{"default": {}})
+	w.want("a0")
+	cancel()
+	for { // what was under way may still come
+		if _, err, ok := w.next(); err != nil || !ok {
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			break
+		}
+	}
+}
+
+// Whatever is cut, and whoever leads: each change comes once and in order.
+func TestWatchGoesOn(t *testing.T) {
+	const writes = 300
+	cl := newCluster(t, 3, 2)
+	c := ready(t, cl.addrs())
+	ctx := within(t, 2*enough)
+	cursor := must[Cursor](t)(c.Position(ctx))
+	done := make(chan error, 1)
+	go func() {
+		for i := range writes {
+			if _, err := c.Put(ctx, fmt.Append(nil, "k", i), nil); err != nil {
+				done <- err
+				return
+			}
+			switch i {
+			case writes / 3:
+				cl.lead(cl.nodes[1])
+				cl.nodes[0].stop()
+			case 2 * writes / 3:
+				cl.lead(cl.nodes[2])
+				cl.nodes[1].stop()
+			}
+		}
+		done <- nil
+	}()
+	seen := make(map[string]bool)
+	last := make(map[string]uint64)
+	for ch, err := range c.Watch(ctx, []byte("k"), cursor) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := string(ch.Mutations[0].Key)
+		if seen[key] || ch.Index != last[ch.VBucket]+1 {
+			t.Fatalf("change %d of vBucket %s after %d; %s was seen before: %v", ch.Index, ch.VBucket, last[ch.VBucket], key, seen[key])
+		}
+		seen[key], last[ch.VBucket] = true, ch.Index
+		cursor.Advance(ch)
+		if len(seen) == writes {
+			break
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if len(cursor) != 2 || cursor["0"].Index+cursor["1"].Index != writes {
+		t.Errorf("the cursor is %v", cursor)
+	}
+}
+
+func TestWatchTrimmed(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	for range 5 {
+		must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	}
+	b := cl.vBuckets[0]
+	cl.mu.Lock()
+	b.floor, b.changes = 4, b.changes[3:]
+	cl.mu.Unlock()
+	watch(t, ctx, c, "", Cursor{"default": {Index: 2}}).fails(ErrTrimmed)
+	watch(t, ctx, c, "", Cursor{"default": {Index: 3}}).want("k")
+}
+
+// Changes of a keyspace that was replaced are not those of the one before.
+func TestWatchReplaced(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	cursor := must[Cursor](t)(c.Position(ctx))
+	w := watch(t, ctx, c, "", cursor)
+	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+	w.want("k")
+	cl.mu.Lock()
+	cl.history = "h2"
+	close(cl.changed)
+	cl.changed = make(chan struct{})
+	cl.mu.Unlock()
+	w.fails(ErrTrimmed)
+	watch(t, ctx, c, "", cursor).fails(ErrTrimmed)
+	// From now on, it is another one.
+	w = watch(t, ctx, c, "", must[Cursor](t)(c.Position(ctx)))
+	must[uint64](t)(c.Put(ctx, []byte("k2"), nil))
+	w.want("k2")
+}
+
+// A node that is behind the one before it is waited for.
+func TestWatchAhead(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	w := watch(t, ctx, c, "", Cursor{"default": {Index: 1, History: "h1"}})
+	for i := range 3 {
+		must[uint64](t)(c.Put(ctx, fmt.Append(nil, "k", i), nil))
+	}
+	w.want("k1")
+}
+
+func TestCursorIsStored(t *testing.T) {
+	stored, err := json.Marshal(Cursor{"0": {Index: 7, History: "h"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Cursor
+	if err := json.Unmarshal(stored, &back); err != nil || back["0"] != (Position{Index: 7, History: "h"}) {
+		t.Errorf("%s became %v, %v", stored, back, err)
+	}
+}
+
+// A watch without a cursor begins with what is written once it has begun.
+func TestWatchFromNow(t *testing.T) {
+	cl := newCluster(t, 1, 2)
+	c := ready(t, cl.addrs())
+	ctx := within(t, enough)
+	must[uint64](t)(c.Put(ctx, []byte("old"), nil))
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := c.Put(ctx, fmt.Append(nil, i), nil); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	last, n := make(map[string]uint64), 0
+	for ch, err := range c.Watch(ctx, nil, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before, is := last[ch.VBucket]; string(ch.Mutations[0].Key) == "old" || is && ch.Index != before+1 {
+			t.Fatalf("%s: change %d after %d", ch.Mutations[0].Key, ch.Index, before)
+		}
+		last[ch.VBucket] = ch.Index
+		if n++; n == 50 {
+			break
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Where nobody leads there is no position, until somebody does.
+func TestPositionWaits(t *testing.T) {
+	cl := newCluster(t, 2, 1)
+	c := ready(t, cl.addrs())
+	cl.lead(nil)
+	if _, err := c.Position(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	w := watch(t, within(t, enough), c, "", nil)
+	go func() {
+		cl.lead(cl.nodes[1])
+		for { // until the watch has
+			if _, err := c.Put(t.Context(), []byte("k"), nil); err != nil {
+				return // the test has ended
+			}
+		}
+	}()
+	w.want("k")
+}

@@ -1,0 +1,159 @@
+package dkv
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// WriteOption changes what a mutation does by default.
+type WriteOption interface {
+	applyWrite(writeOptions) writeOptions
+}
+
+type writeOptions struct {
+	expireTS uint64 // epoch seconds; 0 means never
+}
+
+// ExpireAt makes the key expire at a time, rounded up to seconds. A time that is
+// past leaves the key absent.
+type ExpireAt time.Time
+
+func (e ExpireAt) applyWrite(o writeOptions) writeOptions {
+	o.expireTS = expireTS(time.Time(e))
+	return o
+}
+
+// TTL makes the key expire after a time, which is counted by this machine's clock
+// and rounded up to seconds, so that the key lives at least that long.
+type TTL time.Duration
+
+func (t TTL) applyWrite(o writeOptions) writeOptions {
+	o.expireTS = expireTS(time.Now().Add(time.Duration(t)))
+	return o
+}
+
+// expireTS converts a time to epoch seconds, rounded up.
+func expireTS(t time.Time) uint64 {
+	s := t.Unix()
+	if t.Nanosecond() > 0 && s < math.MaxInt64 {
+		s++
+	}
+	return uint64(max(1, s)) // 0 would be never
+}
+
+// expiry converts epoch seconds to a time.
+func expiry(ts uint64) time.Time {
+	if ts == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(min(ts, math.MaxInt64)), 0)
+}
+
+func writeOptionsOf(opts []WriteOption) (o writeOptions) {
+	for _, opt := range opts {
+		o = opt.applyWrite(o)
+	}
+	return o
+}
+
+// begin gives a mutation an id, where the client uses them. finish is to be called
+// with it when the mutation will not be sent any more.
+func (c *Client) begin(id *serverpb.RequestID) *serverpb.RequestID {
+	if c.session == nil {
+		return nil
+	}
+	c.session.begin(id)
+	return id
+}
+
+func (c *Client) finish(id *serverpb.RequestID) {
+	if id != nil {
+		c.session.end(id.Sequence)
+	}
+}
+
+// Each of these is all the memory of one call, allocated at once.
+type (
+	putCall struct {
+		req  serverpb.PutRequest
+		resp serverpb.PutResponse
+		id   serverpb.RequestID
+		to   request
+	}
+	deleteCall struct {
+		req  serverpb.DeleteRequest
+		resp serverpb.DeleteResponse
+		id   serverpb.RequestID
+		to   request
+	}
+	casCall struct {
+		req  serverpb.CompareAndSetRequest
+		resp serverpb.CompareAndSetResponse
+		id   serverpb.RequestID
+		to   request
+	}
+	incrementCall struct {
+		req  serverpb.IncrementRequest
+		resp serverpb.IncrementResponse
+		id   serverpb.RequestID
+		to   request
+	}
+)
+
+// Put sets a key and returns the log index of the write. The value may be empty;
+// the key may not.
+func (c *Client) Put(ctx context.Context, key, value []byte, opts ...WriteOption) (index uint64, err error) {
+	p := new(putCall)
+	p.req.Key, p.req.Value, p.req.ExpireTS = key, value, writeOptionsOf(opts).expireTS
+	p.req.RequestId = c.begin(&p.id)
+	p.to = request{method: serverpb.DKV_Put_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	err = c.call(ctx, &p.to, &p.req, &p.resp)
+	c.finish(p.req.RequestId)
+	return p.resp.GetIndex(), err
+}
+
+// PutTTL is Put of a key that expires after a time, rounded up to seconds.
+func (c *Client) PutTTL(ctx context.Context, key, value []byte, ttl time.Duration) (index uint64, err error) {
+	return c.Put(ctx, key, value, TTL(ttl))
+}
+
+// Delete removes a key and returns the log index of that. Removing a key that is
+// not there is no error.
+func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err error) {
+	d := new(deleteCall)
+	d.req.Key = key
+	d.req.RequestId = c.begin(&d.id)
+	d.to = request{method: serverpb.DKV_Delete_FullMethodName, key: key, mutates: true, id: d.req.RequestId}
+	err = c.call(ctx, &d.to, &d.req, &d.resp)
+	c.finish(d.req.RequestId)
+	return d.resp.GetIndex(), err
+}
+
+// CompareAndSet sets a key to a new value if it holds the old one, and tells
+// whether it did. An empty old value stands for a key that is absent or empty.
+func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts ...WriteOption) (updated bool, index uint64, err error) {
+	p := new(casCall)
+	p.req.Key, p.req.OldValue, p.req.NewValue, p.req.ExpireTS = key, old, value, writeOptionsOf(opts).expireTS
+	p.req.RequestId = c.begin(&p.id)
+	p.to = request{method: serverpb.DKV_CompareAndSet_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	err = c.call(ctx, &p.to, &p.req, &p.resp)
+	c.finish(p.req.RequestId)
+	return p.resp.GetUpdated(), p.resp.GetIndex(), err
+}
+
+// Increment adds delta to a counter and returns its value after that. A counter is
+// 8 bytes, two's complement, big endian; a key that is absent or empty counts as
+// 0, and one that holds anything else is ErrPrecondition, as is a sum that would
+// leave the range of int64. Without an option the key keeps its expiry.
+func (c *Client) Increment(ctx context.Context, key []byte, delta int64, opts ...WriteOption) (value int64, index uint64, err error) {
+	p := new(incrementCall)
+	p.req.Key, p.req.Delta, p.req.ExpireTS = key, delta, writeOptionsOf(opts).expireTS
+	p.req.RequestId = c.begin(&p.id)
+	p.to = request{method: serverpb.DKV_Increment_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	err = c.call(ctx, &p.to, &p.req, &p.resp)
+	c.finish(p.req.RequestId)
+	return p.resp.GetValue(), p.resp.GetIndex(), err
+}

@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// shown returns the first program in a language that a document shows.
+func shown(t *testing.T, document, language string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("../..", document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(raw), "```"+language+"\n")
+	code, _, ended := strings.Cut(after, "```\n")
+	if !found || !ended {
+		t.Fatalf("%s shows no program in %s", document, language)
+	}
+	return code
+}
+
+// TestReadmeGo builds the Go program of the README and runs it against a node.
+func TestReadmeGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte(shown(t, "README.md", "go")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "hello"), source)
+	build.Dir = "../.." // the module that it imports
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("it does not compile: %v\n%s", err, out)
+	}
+	n := newFixture(t, dir)
+	out, err := exec.Command(filepath.Join(dir, "hello"), n.grpc).CombinedOutput()
+	if err != nil || string(out) != "world\nhello => world\n" {
+		t.Errorf("%v, and it prints:\n%s", err, out)
+	}
+}
+
+// TestReadmeJava keeps the Java program of the README that of the Java client's,
+// which its own tests compile and run.
+func TestReadmeJava(t *testing.T) {
+	if shown(t, "README.md", "java") != shown(t, "clients/java/README.md", "java") {
+		t.Error("README.md and clients/java/README.md show different programs")
+	}
+}
