@@ -55,7 +55,7 @@ func benchRegistry(b *testing.B) (*Registry, [][]byte) {
 	b.Helper()
 	l := newLog(b)
 	l.elect(1)
-	r := newRegistry(b, l, 1, Options{})
+	r := newRegistry(b, l, 1, Options{HeartbeatTimeout: time.Hour, StatusTTL: time.Hour})
 	requests := benchRequests(b)
 	for _, in := range requests {
 		if _, err := r.UpdateStatus(b.Context(), decodeRequest(b, in)); err != nil {
@@ -121,7 +121,7 @@ func BenchmarkGetClusterInfo(b *testing.B) {
 func BenchmarkTakeOver(b *testing.B) {
 	r, _ := benchRegistry(b)
 	for b.Loop() {
-		if g, err := beginReign(b.Context(), r.store, r.times); err != nil || len(g.table.rows) != benchNodes*benchVBuckets {
+		if g, err := beginReign(b.Context(), r.store, r.times, r.damaged); err != nil || len(g.table.rows) != benchNodes*benchVBuckets {
 			b.Fatal(err)
 		}
 	}

@@ -250,7 +250,7 @@ type follower struct {
 func newFollower(tab *table, f filter) *follower {
 	w, rows := tab.watch(f)
 	out := &follower{w: w, rows: make(map[rowKey]*serverpb.RegionInfo)}
-	for _, r := range rows {
+	for _, r := range rows.sorted() {
 		out.rows[keyOf(r)] = r
 	}
 	return out

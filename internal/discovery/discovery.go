@@ -136,7 +136,7 @@ func (r *Registry) reign(ctx context.Context, now tenure, tick <-chan time.Time)
 // rule reads the rows and serves them until ctx ends.
 func (r *Registry) rule(ctx context.Context, now tenure) {
 	for said := ""; ctx.Err() == nil; {
-		g, err := beginReign(ctx, r.store, r.times)
+		g, err := beginReign(ctx, r.store, r.times, r.damaged)
 		if err == nil {
 			r.log.Info("this node owns the registry", "term", now.term, "rows", len(g.table.rows))
 			r.current.Store(g)
@@ -151,6 +151,10 @@ func (r *Registry) rule(ctx context.Context, now tenure) {
 		}
 		pause(ctx, loadRetry)
 	}
+}
+
+func (r *Registry) damaged(err error) {
+	r.log.Warn("a stored row is left out until its node sends it again", "err", err)
 }
 
 // pause waits, and tells whether ctx is still alive then.

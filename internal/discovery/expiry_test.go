@@ -180,3 +180,23 @@ func TestReorderedHeartbeats(t *testing.T) {
 		r.wantRows(t, "db/0/a:1/dc1 PRIMARY_FOLLOWER")
 	})
 }
+
+// TestDamagedRow serves all rows but the one that cannot be read, until its node has
+// sent it again.
+func TestDamagedRow(t *testing.T) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		r.send(t, region("db/0/a:1/dc1", leader), region("db/0/b:1/dc1", secondary))
+		bad := kv.Mutation{Key: keyOf(region("db/0/b:1/dc1", secondary)).stored(), Value: []byte{0xff}}
+		if err := propose(t.Context(), copyOf{l, 1}, []kv.Mutation{bad}); err != nil {
+			t.Fatal(err)
+		}
+		l.elect(1)
+		after(time.Second)
+		r.wantRows(t, "db/0/a:1/dc1 LEADER")
+		r.send(t, region("db/0/b:1/dc1", secondary))
+		r.wantRows(t, "db/0/a:1/dc1 LEADER", "db/0/b:1/dc1 PRIMARY_FOLLOWER")
+		if got := l.stored(t); len(got) != 2 {
+			t.Errorf("stored: %q", got)
+		}
+	})
+}

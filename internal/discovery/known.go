@@ -23,7 +23,8 @@ func (k *lastKnown) rows(ctx context.Context, store Store, t times) (*table, err
 		return k.table, nil
 	}
 	out := newTable(t)
-	if err := loadRows(ctx, store, kv.Sequential, out); err != nil {
+	// Damaged rows are the owner's to tell of.
+	if err := loadRows(ctx, store, kv.Sequential, out, func(error) {}); err != nil {
 		return nil, err
 	}
 	k.index, k.table = index, out

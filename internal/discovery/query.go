@@ -1,6 +1,8 @@
 package discovery
 
 import (
+	"slices"
+
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
@@ -49,30 +51,57 @@ func eachGroup(groups map[string]*group, f filter, use func(*group)) {
 	}
 }
 
-// selectRows returns the rows that are shown and match. It looks at the vBuckets that
+// selection is rows that match, in the order of the node addresses within each
+// vBucket.
+type selection struct {
+	rows  []*serverpb.RegionInfo
+	parts []part
+}
+
+// part is the rows of one vBucket: those of a selection from one index up to another.
+type part struct {
+	place
+	from, to int
+}
+
+// selectRows finds the rows that are shown and match. It looks at the vBuckets that
 // match only; a data centre alone narrows nothing down.
-func (t *table) selectRows(f filter) []*serverpb.RegionInfo {
-	var out []*serverpb.RegionInfo
+func (t *table) selectRows(f filter) selection {
+	var out selection
 	if f == (filter{}) {
-		out = make([]*serverpb.RegionInfo, 0, len(t.rows))
+		out.rows = make([]*serverpb.RegionInfo, 0, len(t.rows))
 	}
 	t.groups(f, func(g *group) {
+		from := len(out.rows)
 		for _, r := range g.rows {
 			if r.visible() && admits(f.dc, r.info.GetDcID()) {
-				out = append(out, r.info)
+				out.rows = append(out.rows, r.info)
 			}
+		}
+		if len(out.rows) > from {
+			out.parts = append(out.parts, part{place: g.place, from: from, to: len(out.rows)})
 		}
 	})
 	return out
 }
 
-// query is selectRows, ordered by key.
+// sorted returns the rows in the order of their keys. It needs no lock.
+func (s selection) sorted() []*serverpb.RegionInfo {
+	if len(s.parts) < 2 {
+		return s.rows
+	}
+	slices.SortFunc(s.parts, func(a, b part) int { return a.place.compare(b.place) })
+	out := make([]*serverpb.RegionInfo, 0, len(s.rows))
+	for _, p := range s.parts {
+		out = append(out, s.rows[p.from:p.to]...)
+	}
+	return out
+}
+
+// query returns the rows that are shown and match, in the order of their keys.
 func (t *table) query(f filter) []*serverpb.RegionInfo {
 	t.mu.Lock()
 	out := t.selectRows(f)
 	t.mu.Unlock()
-	if f.database == nil || f.vBucket == nil {
-		sortRows(out) // those of one vBucket are in order
-	}
-	return out
+	return out.sorted()
 }

@@ -36,16 +36,17 @@ type reign struct {
 
 // beginReign reads all that is stored. Each live row gets the time to be heard from
 // now on: that nobody reported to this node yet says nothing about who is alive.
-func beginReign(ctx context.Context, store Store, t times) (*reign, error) {
+func beginReign(ctx context.Context, store Store, t times, damaged func(error)) (*reign, error) {
 	out := newTable(t)
-	if err := loadRows(ctx, store, kv.Linearizable, out); err != nil {
+	if err := loadRows(ctx, store, kv.Linearizable, out, damaged); err != nil {
 		return nil, err
 	}
 	return &reign{table: out, ended: make(chan struct{})}, nil
 }
 
-// loadRows fills a table with what is stored.
-func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table) error {
+// loadRows fills a table with what is stored. A row that is damaged is left out: its
+// node will send it again.
+func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table, damaged func(error)) error {
 	view, _, err := store.View(ctx, kv.ReadOptions{Level: level})
 	if err != nil {
 		return err
@@ -58,7 +59,8 @@ func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table)
 		p := it.Pair()
 		info, err := decodeRow(p.Key, p.Value)
 		if err != nil {
-			return err
+			damaged(err)
+			continue
 		}
 		into.load(info, now)
 	}

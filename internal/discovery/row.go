@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -25,13 +26,11 @@ func keyOf(in *serverpb.RegionInfo) rowKey {
 
 // compare orders rows as their stored keys are ordered.
 func (k rowKey) compare(other rowKey) int {
-	if c := strings.Compare(k.database, other.database); c != 0 {
-		return c
-	}
-	if c := strings.Compare(k.vBucket, other.vBucket); c != 0 {
-		return c
-	}
-	return strings.Compare(k.node, other.node)
+	return cmp.Or(k.place.compare(other.place), strings.Compare(k.node, other.node))
+}
+
+func (p place) compare(other place) int {
+	return cmp.Or(strings.Compare(p.database, other.database), strings.Compare(p.vBucket, other.vBucket))
 }
 
 // rowPrefix begins the stored keys of all rows.
@@ -67,7 +66,8 @@ func encodeRow(info *serverpb.RegionInfo) ([]byte, error) {
 const (
 	// maxName bounds the parts of a row's key, in bytes.
 	maxName = 512
-	// maxRow bounds a row, in bytes: the registry holds all of them in memory.
+	// maxRow bounds the texts of a row, in bytes: the registry holds all of them in
+	// memory.
 	maxRow = 16 << 10
 )
 
@@ -93,10 +93,17 @@ func validate(in *serverpb.RegionInfo) error {
 	if _, known := serverpb.RegionStatus_name[int32(in.GetStatus())]; !known {
 		return kv.Errorf(kv.Invalid, "regionInfo.status %d is not known", in.GetStatus())
 	}
-	if n := proto.Size(in); n > maxRow {
+	if n := textSize(in); n > maxRow {
 		return kv.Errorf(kv.Invalid, "regionInfo of node %s has %d bytes, of which at most %d are allowed", in.GetNodeAddress(), n, maxRow)
 	}
 	return nil
+}
+
+// textSize is about what a row takes: all that has no bound of its own.
+func textSize(in *serverpb.RegionInfo) int {
+	return len(in.GetDcID()) + len(in.GetNodeAddress()) + len(in.GetDatabase()) + len(in.GetVBucket()) +
+		len(in.GetMasterHost()) + len(in.GetNexusClusterUrl()) + len(in.GetHttpAddress()) + len(in.GetNodeName()) +
+		len(in.GetNodeID()) + len(in.GetClusterID()) + len(in.GetHistoryID()) + len(in.ProtoReflect().GetUnknown())
 }
 
 // reportedBy is the status that a node gives itself. Which follower is the primary

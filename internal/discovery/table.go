@@ -87,11 +87,13 @@ func newTable(t times) *table {
 	}
 }
 
-// load takes a stored row, as heard of now: its node gets the time to be heard.
+// load takes a stored row, as heard of now: its node gets the time to be heard. info
+// belongs to the table from here on.
 func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
 	r := t.insert(keyOf(info), now)
 	r.reported = reportedBy(info)
-	r.info = withStatus(info, serverpb.RegionStatus_INACTIVE)
+	r.info = info
+	r.info.Status = serverpb.RegionStatus_INACTIVE // nobody has seen it yet
 	if r.reported == serverpb.RegionStatus_INACTIVE {
 		t.silence(r)
 	}

@@ -33,7 +33,7 @@ type watcher struct {
 }
 
 // watch begins to follow the rows of a filter, from those that are returned on.
-func (t *table) watch(f filter) (*watcher, []*serverpb.RegionInfo) {
+func (t *table) watch(f filter) (*watcher, selection) {
 	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo), wake: make(chan struct{}, 1)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,8 +90,7 @@ func sortRows(rows []*serverpb.RegionInfo) {
 func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
 	w, rows := g.table.watch(f)
 	defer g.table.unwatch(w)
-	sortRows(rows)
-	if err := sendRows(stream, rows); err != nil {
+	if err := sendRows(stream, rows.sorted()); err != nil {
 		return err
 	}
 	if err := stream.Send(&serverpb.ClusterInfoChange{Complete: true}); err != nil {

@@ -100,12 +100,17 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchSeesRowsTimeOut(t *testing.T) {
-	l := newLog(t)
-	l.elect(1)
-	s := newSite(t, l, 1, Options{HeartbeatTimeout: 200 * time.Millisecond})
-	w := s.watch(t, new(serverpb.GetClusterInfoRequest))
-	s.update(t, region("db/0/a:1/dc1", leader))
+	_, sites := newSites(t)
+	w := sites[1].watch(t, new(serverpb.GetClusterInfoRequest))
+	sites[0].update(t, region("db/0/a:1/dc1", leader))
 	w.until("db/0/a:1/dc1 LEADER")
+	table := sites[0].current.Load().table
+	now := time.Now()
+	eventually(t, "the row times out", func() bool {
+		now = now.Add(20 * time.Second) // less than what counts as a stall
+		table.expire(now)
+		return len(table.query(filter{})) == 0
+	})
 	for {
 		if m := w.next(); len(m.GetGone()) > 0 {
 			want := &serverpb.RegionInfo{DcID: "dc1", Database: "db", VBucket: "0", NodeAddress: "a:1"}

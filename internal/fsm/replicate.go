@@ -166,7 +166,9 @@ func ReplicaCost(c *kv.Change) (bytes, ops int) {
 // with one batch, as a change from an engine without limits may be: its record comes
 // first, then its mutations in parts, and the index with the last of them. A crash
 // in between leaves a part, which is no harm, as the change is applied again; but
-// until the last part readers may see some of its mutations without the others.
+// until the last part readers may see some of its mutations without the others. A
+// change whose record alone is too large is a storage.ErrTooLarge, and nothing of it
+// is applied.
 func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 	if err := m.failure(); err != nil {
 		return err
@@ -178,16 +180,21 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 		return ErrClosed
 	}
 	defer m.gate.leave()
-	if err := m.replicateLarge(c, limit); err != nil {
+	m.scratch.batch.Reset()
+	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
+	if size := m.scratch.batch.Size(); !limit.Allows(size, 1) {
+		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
+			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)
+	}
+	if err := m.replicateLarge(c, logged, limit); err != nil {
 		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
 	}
 	m.publish()
 	return nil
 }
 
-func (m *Machine) replicateLarge(c kv.Change, limit storage.BatchLimit) error {
-	m.scratch.batch.Reset()
-	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
+// replicateLarge writes the record, which is in the batch, and then the mutations.
+func (m *Machine) replicateLarge(c kv.Change, logged uint64, limit storage.BatchLimit) error {
 	if err := m.engine.Write(&m.scratch.batch, false); err != nil {
 		return err
 	}

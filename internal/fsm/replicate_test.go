@@ -132,7 +132,7 @@ func replicateAll(t failer, s source, m, src *Machine) {
 		}
 		var err error
 		if n == 1 && s.intn(2) == 0 {
-			err = m.ReplicateLarge(rest[0], storage.BatchLimit{Bytes: 1 + s.intn(2000), Ops: 1 + s.intn(12)})
+			err = m.ReplicateLarge(rest[0], storage.BatchLimit{Bytes: 1000 + s.intn(2000), Ops: 1 + s.intn(12)})
 			if err == nil {
 				err = m.Replicate(nil, upTo, false)
 			}
@@ -280,6 +280,20 @@ func TestReplicateLargeIsCutShort(t *testing.T) {
 		}
 		sameState(t, again, src.m, 2)
 	}
+}
+
+// A record that no batch has room for harms nothing.
+func TestReplicateTooLarge(t *testing.T) {
+	x := newFixture(t)
+	limit := storage.BatchLimit{Bytes: 1000}
+	huge := oneChange(1, put("a", string(make([]byte, 1000))))
+	if err := x.m.ReplicateLarge(huge, limit); !errors.Is(err, storage.ErrTooLarge) {
+		t.Fatal(err)
+	}
+	if err := x.m.Replicate([]kv.Change{oneChange(1, put("a", "1"))}, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	checkInvariants(t, x.m)
 }
 
 func cloneEngine(t failer, from storage.Engine, onWrite func(*storage.Batch) error) storage.Engine {

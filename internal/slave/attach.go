@@ -3,6 +3,7 @@ package slave
 import (
 	"bytes"
 	"context"
+	"math"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -26,30 +27,51 @@ func (s *session) attach(ctx context.Context) (verdict, error) {
 		from = last.Index
 	}
 	begun := time.Now()
+	a, err := s.look(ctx, from, at)
+	switch {
+	case err != nil:
+		return fit, err
+	case a.resp.GetHistoryId() != id.History || a.resp.GetClusterId() != "" && a.resp.GetClusterId() != id.Cluster:
+		return foreign, nil
+	case !a.retained:
+		return trimmed, nil
+	case a.resp.GetMasterChangeNumber() < at && s.wentBack(begun, a.resp):
+		return regressed, nil
+	case a.resp.GetMasterChangeNumber() < at:
+		return behind, nil
+	case a.from <= at && !holds(a.resp, last):
+		return diverged, nil
+	}
+	s.status.heard(a.resp.GetMasterChangeNumber(), 0)
+	return fit, nil
+}
+
+// answer is what a master says of the changes from a number on.
+type answer struct {
+	resp *serverpb.GetChangesResponse
+	from kv.Index
+	// retained tells whether it has them.
+	retained bool
+}
+
+// look asks for one change from a number on; where the master does not have that any
+// more, for what comes behind at; and where it does not have that either, only whose
+// changes it has.
+func (s *session) look(ctx context.Context, from, at kv.Index) (answer, error) {
 	resp, err := s.getChanges(ctx, from, 1)
 	if kv.KindOf(err) == kv.OutOfRange && from <= at {
-		// It may still have what comes next.
 		from = at + 1
 		resp, err = s.getChanges(ctx, from, 1)
 	}
-	switch {
-	case err != nil && kv.KindOf(err) == kv.OutOfRange:
-		return trimmed, nil
-	case err != nil:
-		return fit, err
-	case resp.GetHistoryId() != id.History || resp.GetClusterId() != "" && resp.GetClusterId() != id.Cluster:
-		return foreign, nil
-	case resp.GetMasterChangeNumber() < at:
-		if s.wentBack(begun, resp) {
-			return regressed, nil
-		}
-		return behind, nil
-	case from <= at && !holds(resp, last):
-		return diverged, nil
+	retained := err == nil || kv.KindOf(err) != kv.OutOfRange
+	if !retained {
+		resp, err = s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: beyond, MaxNumberOfChanges: 1, VBucket: s.opts.VBucket})
 	}
-	s.status.heard(resp.GetMasterChangeNumber(), 0)
-	return fit, nil
+	return answer{resp: resp, from: from, retained: retained}, err
 }
+
+// beyond is a number that no log ever reaches.
+const beyond = math.MaxInt64
 
 // regressMargin is by how much a master's word of its age may be too small.
 const regressMargin = 5 * time.Second
@@ -92,9 +114,14 @@ func holds(resp *serverpb.GetChangesResponse, c kv.Change) bool {
 // getChanges asks the master for changes from a number on; most is 0 for as many as
 // it likes to send.
 func (s *session) getChanges(ctx context.Context, from kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
+	return s.call(ctx, &serverpb.GetChangesRequest{
+		FromChangeNumber: from, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, Replica: s.opts.Self,
+	})
+}
+
+func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*serverpb.GetChangesResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.patience.length())
 	defer cancel()
-	req := &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, Replica: s.opts.Self}
 	resp := new(serverpb.GetChangesResponse)
 	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
 		return nil, err

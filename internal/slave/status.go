@@ -121,6 +121,13 @@ func (t *tracker) heard(newest kv.Index, bytes int) {
 	t.contact = time.Now()
 }
 
+// newest is the greatest number that a master was heard to have.
+func (t *tracker) newest() kv.Index {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.s.Newest
+}
+
 // applied notes that changes were applied.
 func (t *tracker) applied() {
 	t.mu.Lock()

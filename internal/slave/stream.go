@@ -88,9 +88,8 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 	t := time.NewTicker(probeInterval)
 	defer t.Stop()
 	for {
-		_, at := s.opts.State.Position()
 		begun := time.Now()
-		resp, err := s.getChanges(ctx, at+1, 1)
+		resp, err := s.ask(ctx)
 		if err == nil && resp.GetHistoryId() == s.history {
 			s.received(resp, 0)
 			select {
@@ -110,4 +109,13 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 			return nil
 		}
 	}
+}
+
+// ask asks how far the master is, and for no change that is known to be there: the
+// stream brings those.
+func (s *session) ask(ctx context.Context) (*serverpb.GetChangesResponse, error) {
+	_, at := s.opts.State.Position()
+	return s.call(ctx, &serverpb.GetChangesRequest{
+		FromChangeNumber: max(at, s.status.newest()) + 1, MaxNumberOfChanges: 1, VBucket: s.opts.VBucket,
+	})
 }

@@ -37,6 +37,7 @@ func compare(a, b *serverpb.RegionInfo) int {
 // cannot be watched.
 func (d *Directory) follow(ctx context.Context) {
 	for backoff := firstBackoff; ctx.Err() == nil; {
+		at := d.nodes.addr()
 		began, err := d.watch(ctx)
 		if began {
 			backoff = firstBackoff
@@ -50,7 +51,9 @@ func (d *Directory) follow(ctx context.Context) {
 		if !began {
 			d.link.failed(err)
 		}
-		d.nodes.next()
+		if d.nodes.addr() == at { // otherwise one that answers has been found
+			d.nodes.next()
+		}
 		if !wait(ctx, jittered(backoff), nil) {
 			return
 		}

@@ -28,7 +28,13 @@ func newNodes(pool *peer.Pool, addrs []string) *nodes {
 	return n
 }
 
-func (n *nodes) addr() string { return n.addrs[n.present.Load()%uint64(len(n.addrs))] }
+// addr is the present one's address; empty where there is none.
+func (n *nodes) addr() string {
+	if len(n.addrs) == 0 {
+		return ""
+	}
+	return n.addrs[n.present.Load()%uint64(len(n.addrs))]
+}
 
 func (n *nodes) next() { n.present.Add(1) }
 

@@ -1,0 +1,174 @@
+package announce
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// announce runs an announcer of rows that a test may replace.
+func announce(t *testing.T, opts Options, rows ...*serverpb.RegionInfo) (a *Announcer, set func(...*serverpb.RegionInfo), stop func()) {
+	t.Helper()
+	var now atomic.Pointer[[]*serverpb.RegionInfo]
+	now.Store(&rows)
+	opts.Rows = func() []*serverpb.RegionInfo { return *now.Load() }
+	if opts.Pool == nil {
+		opts.Pool = newPool(t, nil)
+	}
+	a = NewAnnouncer(opts)
+	stop = background(t, a.Run)
+	return a, func(rows ...*serverpb.RegionInfo) { now.Store(&rows) }, stop
+}
+
+func TestAnnounce(t *testing.T) {
+	f := newFakeRegistry()
+	n := serve(t, f)
+	_, _, stop := announce(t, Options{Addresses: []string{n.addr}, Interval: 10 * time.Millisecond},
+		region("0", leader), region("1", slave))
+	eventually(t, "several heartbeats", func() bool { return len(f.heartbeats()) >= 10 })
+	stop()
+	got := f.heartbeats()
+	for i := 0; i < len(got)-2; i += 2 {
+		if got[i] != "0 LEADER" || got[i+1] != "1 ACTIVE_SLAVE" {
+			t.Fatalf("heartbeat %q", got[i:])
+		}
+	}
+	if end := got[len(got)-2:]; !slices.Equal(end, []string{"0 INACTIVE", "1 INACTIVE"}) {
+		t.Errorf("the last heartbeat is %q", end)
+	}
+	for _, r := range f.requests {
+		if age := time.Since(time.Unix(int64(r.GetTimestamp()), 0)); age < -time.Second || age > time.Minute {
+			t.Errorf("a heartbeat of %v", age)
+		}
+	}
+}
+
+// TestPoke sends what is new at once.
+func TestPoke(t *testing.T) {
+	f := newFakeRegistry()
+	n := serve(t, f)
+	a, set, _ := announce(t, Options{Addresses: []string{n.addr}, Interval: time.Hour}, region("0", slave))
+	eventually(t, "the first heartbeat", f.heard("0 ACTIVE_SLAVE"))
+	set(region("0", leader))
+	for range 5 {
+		a.Poke() // never waits
+	}
+	eventually(t, "the next", f.heard("0 LEADER"))
+}
+
+// TestDyingNodes has one node of the registry after the other die and come back.
+func TestDyingNodes(t *testing.T) {
+	f := newFakeRegistry()
+	nodes := []*fakeNode{serve(t, f), serve(t, f), serve(t, f)}
+	addrs := []string{nodes[0].addr, nodes[1].addr, nodes[2].addr}
+	var log lines
+	_, set, stop := announce(t, Options{Addresses: addrs, Pool: f.pool(t), Interval: 10 * time.Millisecond, Log: log.log()}, region("start", slave))
+	eventually(t, "the first heartbeat", f.heard("start ACTIVE_SLAVE"))
+	for i, n := range nodes {
+		n.stop()
+		name := fmt.Sprint("without-", i)
+		set(region(name, slave))
+		eventually(t, name, f.heard(name+" ACTIVE_SLAVE"))
+		n.restart(t)
+	}
+	for _, n := range nodes {
+		n.stop()
+	}
+	set(region("back", slave))
+	eventually(t, "the loss is logged", func() bool { return log.count("cannot be reached") > 0 })
+	nodes[1].restart(t)
+	eventually(t, "back", f.heard("back ACTIVE_SLAVE"))
+	eventually(t, "each return is logged", func() bool { return log.count("level=WARN") == log.count("told again") })
+	stop()
+	if log.count("level=WARN") > 4 { // all were away, at most once for each restart
+		t.Errorf("log:\n%s", log.buf.String())
+	}
+}
+
+// TestFarewellIsBounded ends in time where nobody listens.
+func TestFarewellIsBounded(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	began := make(chan struct{})
+	a := NewAnnouncer(Options{Addresses: []string{silent.Addr().String()}, Pool: newPool(t, nil), Rows: func() []*serverpb.RegionInfo {
+		select {
+		case <-began:
+		default:
+			close(began)
+		}
+		return []*serverpb.RegionInfo{region("0", leader)}
+	}})
+	stop := background(t, a.Run)
+	<-began
+	done := make(chan struct{})
+	go func() { stop(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second): // a second, and what a busy machine adds
+		t.Fatal("does not end")
+	}
+}
+
+// TestRefusedRows does not ask other nodes about a row that none will take.
+func TestRefusedRows(t *testing.T) {
+	f := newFakeRegistry()
+	f.fault = kv.Errorf(kv.Invalid, "regionInfo.vBucket is empty")
+	n := serve(t, f)
+	var log lines
+	_, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.log()}, region("", leader))
+	eventually(t, "it is logged", func() bool { return log.count("regionInfo.vBucket is empty") == 1 })
+	f.set(func() { f.fault = nil })
+	eventually(t, "it is taken", f.heard(" LEADER"))
+	stop()
+}
+
+func TestNoNodes(t *testing.T) {
+	var log lines
+	_, _, stop := announce(t, Options{Log: log.log()}, region("0", leader))
+	eventually(t, "it is logged", func() bool { return log.count("discovery-service-addr") == 1 })
+	stop()
+}
+
+func TestRequests(t *testing.T) {
+	if got := requests(nil, 1); len(got) != 0 {
+		t.Errorf("%d requests for nothing", len(got))
+	}
+	var rows []*serverpb.RegionInfo
+	for i := range 1000 {
+		r := region(fmt.Sprint(i), leader)
+		r.NodeName = strings.Repeat("n", 5000)
+		rows = append(rows, r)
+	}
+	huge := region("huge", leader)
+	huge.NodeName = strings.Repeat("n", 2*maxRequest)
+	rows = append(rows, huge, region("last", leader))
+	var got []*serverpb.RegionInfo
+	reqs := requests(rows, 7)
+	for _, r := range reqs {
+		if n := proto.Size(r); n > maxRequest && len(r.GetMore()) > 0 {
+			t.Errorf("a request of %d bytes", n)
+		}
+		if r.GetTimestamp() != 7 {
+			t.Errorf("timestamp %d", r.GetTimestamp())
+		}
+		got = append(append(got, r.GetRegionInfo()), r.GetMore()...)
+	}
+	if !slices.Equal(got, rows) {
+		t.Errorf("%d of %d rows in requests", len(got), len(rows))
+	}
+	if len(reqs) != 7 {
+		t.Errorf("%d requests", len(reqs))
+	}
+}

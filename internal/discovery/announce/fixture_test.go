@@ -1,0 +1,268 @@
+package announce
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/server"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeRegistry is what several nodes of a registry know together.
+type fakeRegistry struct {
+	mu       sync.Mutex
+	requests []*serverpb.UpdateStatusRequest
+	rows     []*serverpb.RegionInfo
+	fault    error
+	// polled and watched count requests.
+	polled, watched int
+	// unwatched refuses watches as a registry of the first contract does.
+	unwatched bool
+	// ownerless has watches refused as a registry without an owner does.
+	ownerless bool
+	watches   map[chan *serverpb.ClusterInfoChange]bool
+	// moved are the nodes that have come back, with their addresses.
+	moved map[string]string
+}
+
+func newFakeRegistry(rows ...*serverpb.RegionInfo) *fakeRegistry {
+	return &fakeRegistry{rows: rows, watches: make(map[chan *serverpb.ClusterInfoChange]bool), moved: make(map[string]string)}
+}
+
+// set changes the registry.
+func (f *fakeRegistry) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// push sends a change to all who watch.
+func (f *fakeRegistry) push(m *serverpb.ClusterInfoChange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for w := range f.watches {
+		w <- m
+	}
+}
+
+// heartbeats are the rows of all requests so far, with their status.
+func (f *fakeRegistry) heartbeats() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for _, r := range f.requests {
+		for _, in := range append([]*serverpb.RegionInfo{r.GetRegionInfo()}, r.GetMore()...) {
+			out = append(out, in.GetVBucket()+" "+in.GetStatus().String())
+		}
+	}
+	return out
+}
+
+func (f *fakeRegistry) heard(what string) func() bool {
+	return func() bool { return slices.Contains(f.heartbeats(), what) }
+}
+
+// fakeNode is one node of it.
+type fakeNode struct {
+	serverpb.UnimplementedDKVDiscoveryServer
+	*fakeRegistry
+	addr string
+	stop func()
+}
+
+func (n *fakeNode) UpdateStatus(_ context.Context, r *serverpb.UpdateStatusRequest) (*serverpb.Status, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fault != nil {
+		return nil, n.fault
+	}
+	n.requests = append(n.requests, r)
+	return &serverpb.Status{}, nil
+}
+
+func (n *fakeNode) GetClusterInfo(context.Context, *serverpb.GetClusterInfoRequest) (*serverpb.GetClusterInfoResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fault != nil {
+		return nil, n.fault
+	}
+	n.polled++
+	return &serverpb.GetClusterInfoResponse{RegionInfos: n.rows}, nil
+}
+
+func (n *fakeNode) WatchClusterInfo(_ *serverpb.GetClusterInfoRequest, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
+	changes := make(chan *serverpb.ClusterInfoChange, 100)
+	n.mu.Lock()
+	rows, fault := n.rows, n.fault
+	n.watched++
+	if n.unwatched {
+		fault = status.Error(codes.Unimplemented, "unknown method WatchClusterInfo")
+	}
+	if n.ownerless {
+		fault = kv.Errorf(kv.Unavailable, "nobody owns the registry")
+	}
+	n.watches[changes] = true
+	n.mu.Unlock()
+	defer n.set(func() { delete(n.watches, changes) })
+	if fault != nil {
+		return fault
+	}
+	for _, r := range rows {
+		if err := stream.Send(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{r}}); err != nil {
+			return err
+		}
+	}
+	if err := stream.Send(&serverpb.ClusterInfoChange{Complete: true}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case m := <-changes:
+			if m == nil {
+				return kv.Errorf(kv.Unavailable, "the registry is changing hands")
+			}
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+// serve runs a node of a registry.
+func serve(t *testing.T, f *fakeRegistry) *fakeNode {
+	t.Helper()
+	n := &fakeNode{fakeRegistry: f}
+	n.addr = n.start(t)
+	return n
+}
+
+// restart has a node that was stopped come back. It gets another port, which pool
+// knows: the former one may be taken by now.
+func (n *fakeNode) restart(t *testing.T) {
+	t.Helper()
+	addr := n.start(t)
+	n.set(func() { n.moved[n.addr] = addr })
+}
+
+// pool makes connections that find nodes that have come back.
+func (f *fakeRegistry) pool(t *testing.T) *peer.Pool {
+	return newPool(t, func(ctx context.Context, addr string) (net.Conn, error) {
+		f.mu.Lock()
+		if moved, has := f.moved[addr]; has {
+			addr = moved
+		}
+		f.mu.Unlock()
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	})
+}
+
+func (n *fakeNode) start(t *testing.T) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := server.New(server.Options{
+		Listener:       listener,
+		Register:       func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, n) },
+		MaxMessageSize: 16 << 20,
+		MaxInFlight:    100,
+		MaxStreams:     100,
+		DrainTimeout:   10 * time.Millisecond,
+		Log:            slog.New(slog.DiscardHandler),
+	})
+	n.stop = background(t, srv.Run)
+	return listener.Addr().String()
+}
+
+// background runs something until the test ends.
+func background(t *testing.T, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func newPool(t *testing.T, dial func(context.Context, string) (net.Conn, error)) *peer.Pool {
+	p := peer.NewPool(peer.Options{MaxMessageSize: 16 << 20, Dial: dial})
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// lines is a log that a test reads.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Count(l.buf.Bytes(), []byte(text))
+}
+
+func (l *lines) log() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// region is a row of node a:1.
+func region(vBucket string, s serverpb.RegionStatus) *serverpb.RegionInfo {
+	return &serverpb.RegionInfo{DcID: "dc1", Database: "db", VBucket: vBucket, NodeAddress: "a:1", Status: s}
+}
+
+const (
+	leader = serverpb.RegionStatus_LEADER
+	slave  = serverpb.RegionStatus_ACTIVE_SLAVE
+)
+
+// text writes rows, a star behind those that are stale.
+func text(rows []Row) []string {
+	out := []string{}
+	for _, r := range rows {
+		star := ""
+		if r.Stale {
+			star = "*"
+		}
+		out = append(out, fmt.Sprintf("%s %v%s", r.Info.GetVBucket(), r.Info.GetStatus(), star))
+	}
+	return out
+}
+
+// eventually waits for what other goroutines do.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: ", what)
+		}
+	}
+}

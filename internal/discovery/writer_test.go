@@ -1,0 +1,66 @@
+package discovery
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// TestHeartbeatIsNotUndone has a heartbeat wait to be stored, while its row is due to
+// be purged and a late one arrives.
+func TestHeartbeatIsNotUndone(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
+	now := time.Now()
+	row := region("db/0/a:1/dc1", leader, term(1))
+	key := keyOf(row)
+	tab.say(now, row)
+	look := func() { tab.looked = now; tab.expire(now) }
+	now = now.Add(time.Minute)
+	look()
+	if c := tab.open.changes[key]; c.kind != lapsed {
+		t.Errorf("staged %+v of a row that timed out", c)
+	}
+	wait := tab.heartbeat(now, 100, region("db/0/a:1/dc1", leader, term(2)))
+	if wait == nil || wait != tab.open {
+		t.Fatal("the heartbeat of a row that timed out is not stored")
+	}
+	tab.heartbeat(now, 90, row)
+	now = now.Add(time.Hour)
+	look()
+	if c := tab.open.changes[key]; c.kind != heard || c.stamp != 100 || c.info.GetTerm() != 2 {
+		t.Errorf("staged %+v", c)
+	}
+	tab.heartbeat(now, 0, row) // tells no time: the order of arrival counts
+	b := tab.take()
+	if c := b.changes[key]; c.kind != heard || c.info != row || len(b.changes) != 1 {
+		t.Errorf("staged %+v", c)
+	}
+	c := b.changes[key]
+	tab.apply(&c, now)
+	if got := tab.query(filter{}); len(got) != 1 || tab.silent.Len() != 0 || tab.live.Len() != 1 {
+		t.Errorf("rows %q", text(got))
+	}
+}
+
+// TestNothingIsStoredAfterTheReign fails what waits, and what comes later.
+func TestNothingIsStoredAfterTheReign(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
+	before := tab.heartbeat(time.Now(), 0, region("db/0/a:1/dc1", leader))
+	tab.endWrites(errReignOver)
+	after := tab.heartbeat(time.Now(), 0, region("db/0/b:1/dc1", leader))
+	for _, b := range []*batch{before, after} {
+		select {
+		case <-b.done:
+			if !errors.Is(b.err, errReignOver) || kv.OutcomeOf(b.err) != kv.NotApplied {
+				t.Errorf("ended with %v", b.err)
+			}
+		default:
+			t.Error("still waits")
+		}
+	}
+	if len(tab.rows) != 0 {
+		t.Error("rows were taken")
+	}
+}

@@ -1,0 +1,295 @@
+package slave
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// TestSnapshotIsGoneOnWith breaks the connection again and again: the snapshot goes on
+// where it was.
+func TestSnapshotIsGoneOnWith(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 3000, 2000) // 6 MB
+		m.cutAfter(2_500_000)
+		s := r.slave(Fixed("m1:1"), mode)
+		s.has(m)
+		st := s.Puller.Status()
+		if st.Bootstraps != 1 || st.Bytes > 8<<20 {
+			t.Errorf("status %+v", st)
+		}
+		m.cutAfter(0)
+		m.put("k", "v")
+		s.has(m)
+	})
+}
+
+// TestMasterDiesInSnapshot has the master vanish for good in the middle: another one
+// gives a snapshot.
+func TestMasterDiesInSnapshot(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 3000, 2000)
+		twin := r.twin("m2:1", m)
+		twin.cutAfter(2_500_000)
+		s := r.slave(Fixed("m2:1,m1:1"), mode)
+		r.until("a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
+		if err := s.Healthy(); err == nil {
+			t.Error("it is healthy in the middle of a bootstrap")
+		}
+		twin.kill()
+		s.has(m)
+		if at := s.Puller.Status().Master; at != "m1:1" {
+			t.Errorf("it follows %s", at)
+		}
+	})
+}
+
+// TestSlaveDiesInSnapshot ends the slave in the middle of a bootstrap and starts it
+// again.
+func TestSlaveDiesInSnapshot(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 3000, 2000)
+		m.cutAfter(2_500_000)
+		s := r.slave(Fixed("m1:1"), mode)
+		r.until("a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
+		s.stop()
+		m.cutAfter(0)
+		if s.Follower.Readable() {
+			t.Error("a part of a state is read")
+		}
+		s.restart()
+		s.has(m)
+	})
+}
+
+// TestTrimmed has the master forget what the slave needs.
+func TestTrimmed(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1", retain(changelog.Retention{MaxAge: time.Hour}))
+		m.fill("k", 500, 10)
+		s := r.slave(Fixed("m1:1"), mode)
+		s.has(m)
+		s.stop()
+		_, at := s.Position()
+		m.fill("k", 300, 20)
+		time.Sleep(2 * time.Hour)
+		m.put("last", "1")
+		time.Sleep(time.Minute)
+		if floor := m.Replica.Status().ChangelogFloor; floor <= at+1 {
+			t.Fatalf("the master still has all from %d on", floor)
+		}
+		s.restart()
+		s.has(m)
+		if st := s.Puller.Status(); st.Bootstraps != 1 {
+			t.Errorf("status %+v", st)
+		}
+		m.put("more", "1")
+		s.has(m)
+	})
+}
+
+// TestTrimmedElsewhere has one master forget what another one still has: no snapshot
+// is needed.
+func TestTrimmedElsewhere(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		s := r.slave(Fixed("m2:1,m1:1"), mode)
+		s.has(m)
+		s.stop()
+		m.put("a", "2")
+		m.put("a", "3")
+		r.twin("m2:1", m) // has no change before its own snapshot
+		s.restart()
+		s.has(m)
+		if st := s.Puller.Status(); st.Bootstraps != 0 || st.Master != "m1:1" {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestRestoredMaster gives the only master another history.
+func TestRestoredMaster(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		backup := t.TempDir() + "/backup"
+		if err := m.Backup(t.Context(), backup); err != nil {
+			t.Fatal(err)
+		}
+		m.put("a", "2")
+		s := r.slave(Fixed("m1:1"), mode)
+		s.has(m)
+		if err := m.Restore(t.Context(), backup); err != nil {
+			t.Fatal(err)
+		}
+		m.put("b", "1")
+		// For a while it may be a mistake.
+		time.Sleep(giveUpAfter / 2)
+		if p, _, _, err := s.Get(t.Context(), []byte("a"), kv.ReadOptions{}); err != nil || string(p.Value) != "2" {
+			t.Errorf("%q, %v", p.Value, err)
+		}
+		s.has(m)
+		m.put("b", "2")
+		s.has(m)
+	})
+}
+
+// TestOtherHistoryElsewhere has one of two masters be of another history: it is
+// avoided.
+func TestOtherHistoryElsewhere(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m, other := r.master("m1:1"), r.master("m2:1")
+		m.put("a", "1")
+		other.fill("k", 1000, 10)
+		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		s.has(m)
+		m.kill()
+		time.Sleep(giveUpAfter / 2)
+		m.revive()
+		m.put("a", "2")
+		s.has(m)
+		if st := s.Puller.Status(); st.Bootstraps != 1 {
+			t.Errorf("status %+v", st)
+		}
+		// When nobody else is left, its history is the one.
+		m.kill()
+		s.has(other)
+		if st := s.Puller.Status(); st.Bootstraps != 2 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestMasterBehind leaves the slave with a master that has not got as far: it waits,
+// and follows on when the master has drawn level.
+func TestMasterBehind(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		twin := r.twin("m2:1", m)
+		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		m.put("a", "2")
+		s.has(m)
+		m.kill()
+		time.Sleep(5 * time.Minute)
+		s.equals(m) // it still has what it had
+		m.put("a", "3")
+		twin.sync(m)
+		begun := time.Now()
+		s.has(m)
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("%v until it followed again", took)
+		}
+		if st := s.Puller.Status(); st.Bootstraps != 1 || st.Master != "m2:1" {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestLogGoesBack has all that is left of the log end before what the slave has: it
+// gives way, after a while, and says so.
+func TestLogGoesBack(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		old := r.twin("m2:1", m)
+		m.put("a", "2")
+		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		s.has(m)
+		m.kill()
+		r.background(func(ctx context.Context) error { // it is sure to have all that there is
+			for sleep(ctx, 100*time.Millisecond) {
+				old.Replica.(*replica.Follower).Fresh(time.Now())
+			}
+			return nil
+		})
+		time.Sleep(giveUpAfter / 2)
+		s.equals(m)
+		r.until("the slave gives way", func() bool { return s.Puller.Status().Bootstraps == 2 })
+		s.equals(old)
+	})
+}
+
+// TestDiverged has another master with other changes under the same numbers.
+func TestDiverged(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		other := r.twin("m2:1", m)
+		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		s.has(m)
+		m.put("a", "2")
+		s.has(m)
+		f := other.Replica.(*replica.Follower)
+		var changes []kv.Change
+		for i := range kv.Index(3) {
+			changes = append(changes, kv.Change{Index: 2 + i, Clock: kv.ClockOf(time.Now()), Mutations: []kv.Mutation{{Key: []byte("a"), Value: []byte("other")}}})
+		}
+		if err := f.Apply(t.Context(), 1, changes, 4); err != nil {
+			t.Fatal(err)
+		}
+		m.kill()
+		time.Sleep(giveUpAfter / 2)
+		s.equals(m)
+		s.has(other)
+	})
+}
+
+// fullState has room for nothing until it is told otherwise.
+type fullState struct {
+	*replica.Follower
+	full func() bool
+}
+
+func (f *fullState) wrap(to *replica.Follower) { f.Follower = to }
+
+func (f *fullState) Fits(bytes uint64) error {
+	if f.full() {
+		return kv.Errorf(kv.Exhausted, "%w: for a test", storage.ErrNoSpace)
+	}
+	return f.Follower.Fits(bytes)
+}
+
+func TestSnapshotWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 3000, 2000)
+		begun := time.Now()
+		calls := 0
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *replica.FollowerOptions) {
+			o.State = &fullState{full: func() bool {
+				calls++
+				return time.Since(begun) < time.Minute && calls > 3
+			}}
+		})
+		time.Sleep(30 * time.Second)
+		if st := s.Puller.Status(); st.Err == nil || st.Phase != Bootstrapping || st.Snapshot.Bytes == 0 {
+			t.Errorf("status %+v", st)
+		}
+		s.has(m)
+		if st := s.Puller.Status(); st.Err != nil || st.Bootstraps != 1 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}

@@ -1,0 +1,157 @@
+package slave
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+const (
+	leader   = serverpb.RegionStatus_LEADER
+	primary  = serverpb.RegionStatus_PRIMARY_FOLLOWER
+	follower = serverpb.RegionStatus_SECONDARY_FOLLOWER
+)
+
+func addresses(sources []Source) string {
+	var out []string
+	for _, s := range sources {
+		out = append(out, s.Address)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestOrder(t *testing.T) {
+	c := newChooser("here", "slave:1")
+	for name, tc := range map[string]struct {
+		history string
+		sources []Source
+		want    string
+	}{
+		"as the contract says": {"", []Source{
+			{Address: "d", DC: "there", Status: leader},
+			{Address: "b", DC: "here", Status: leader},
+			{Address: "c", DC: "there", Status: primary},
+			{Address: "a", DC: "here", Status: follower},
+		}, "a b c d"},
+		"the fewest slaves of equals": {"", []Source{
+			{Address: "c", DC: "here", Status: follower, Slaves: 9},
+			{Address: "a", DC: "here", Status: follower, Slaves: 2},
+			{Address: "b", DC: "here", Status: primary, Slaves: 3},
+			{Address: "d", DC: "here", Status: leader},
+		}, "a b c d"},
+		"an operator's order": {"", Fixed("z:1, y:1,x:1").Candidates(""), "z:1 y:1 x:1"},
+		"another history last": {"h1", []Source{
+			{Address: "c", DC: "here", Status: follower, History: "h2"},
+			{Address: "a", DC: "here", Status: leader, History: "h1"},
+			{Address: "b", DC: "there", Status: leader},
+		}, "a b c"},
+		"any history, where there is none": {"", []Source{
+			{Address: "b", DC: "there", Status: follower},
+			{Address: "a", DC: "here", Status: follower, History: "h2"},
+		}, "a b"},
+	} {
+		if got := addresses(c.order(tc.sources, tc.history)); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// Slaves spread over masters that are equal, each always in the same way.
+func TestLotsSpreadSlaves(t *testing.T) {
+	var sources []Source
+	for i := range 3 {
+		sources = append(sources, Source{Address: fmt.Sprintf("m%d:1", i), DC: "here", Status: follower})
+	}
+	first := make(map[string]int)
+	for i := range 300 {
+		c := newChooser("here", fmt.Sprintf("slave%d:1", i))
+		got := c.order(sources, "")[0].Address
+		if again := c.order(sources, "")[0].Address; again != got {
+			t.Fatalf("%s, then %s", got, again)
+		}
+		first[got]++
+	}
+	for _, s := range sources {
+		if first[s.Address] < 60 {
+			t.Errorf("%d of 300 slaves at %s: %v", first[s.Address], s.Address, first)
+		}
+	}
+}
+
+func TestExclusion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChooser("here", "slave:1")
+		length := func() time.Duration {
+			begun := time.Now()
+			for c.passedOver("m") {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return time.Since(begun)
+		}
+		for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+			c.failed("m", 0)
+			if got := length(); got != want*time.Second {
+				t.Errorf("passed over for %v, want %v", got, want*time.Second)
+			}
+		}
+		c.failed("m", time.Minute) // it has served for long
+		if got := length(); got != time.Second {
+			t.Errorf("after it was proven: %v", got)
+		}
+		c.failed("m", 0)
+		c.forgive()
+		if c.passedOver("m") {
+			t.Error("it was not forgiven")
+		}
+		c.retain(nil)
+		if len(c.excluded) != 0 {
+			t.Error("what is gone is remembered")
+		}
+	})
+}
+
+func TestRows(t *testing.T) {
+	rows := NewRows("db")
+	changed := rows.Changed()
+	if got := rows.Candidates("v1"); len(got) != 0 {
+		t.Errorf("%v before there were any", got)
+	}
+	other := row("other:1", "dc1", leader, 0)
+	other.Database = "another"
+	elsewhere := row("elsewhere:1", "dc1", leader, 0)
+	elsewhere.VBucket = "v2"
+	nowhere := row("", "dc1", leader, 0)
+	rows.Set([]*serverpb.RegionInfo{
+		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", follower, 3),
+		row("d:1", "dc1", serverpb.RegionStatus_INACTIVE, 0), row("e:1", "dc1", serverpb.RegionStatus_ACTIVE_SLAVE, 0),
+		other, elsewhere, nowhere,
+	})
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told")
+	}
+	got := rows.Candidates("default")
+	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got) != "a:1" || got[1].DC != "dc2" || got[2].Slaves != 3 {
+		t.Errorf("%+v", got)
+	}
+	if got := addresses(rows.Candidates("v2")); got != "elsewhere:1" {
+		t.Error(got)
+	}
+	rows.Set(nil)
+	if got := rows.Candidates("default"); len(got) != 0 || leaderOf(got) != "" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestFixed(t *testing.T) {
+	for list, want := range map[string]string{"": "", "a:1": "a:1", " a:1 ,, b:2,": "a:1 b:2"} {
+		if got := addresses(Fixed(list).Candidates("any")); got != want {
+			t.Errorf("%q: %s", list, got)
+		}
+	}
+}

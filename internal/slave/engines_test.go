@@ -1,0 +1,198 @@
+package slave
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+)
+
+// engine is a kind of engine for a slave.
+type engine struct {
+	name string
+	open func(dir string) (storage.Engine, error)
+	// limit is what it writes at once.
+	limit  storage.BatchLimit
+	onDisk bool
+}
+
+var engines = []engine{
+	{"rocksdb", func(dir string) (storage.Engine, error) {
+		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: 8 << 20, WriteBufferBytes: 8 << 20})
+	}, storage.BatchLimit{}, true},
+	{"badger", func(dir string) (storage.Engine, error) {
+		return badger.Open(badger.Options{Dir: dir, BlockCacheBytes: 8 << 20, ReserveBytes: 1 << 20})
+	}, storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}, true},
+	{"diskless", func(string) (storage.Engine, error) {
+		return badger.Open(badger.Options{Diskless: true, BlockCacheBytes: 8 << 20})
+	}, storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}, false},
+}
+
+// on has a slave keep its state in an engine, below folder where it has a disk.
+func (e engine) on(t testing.TB, folder string) func(*Options, *replica.FollowerOptions) {
+	return func(_ *Options, o *replica.FollowerOptions) {
+		o.Open, o.BatchLimit = e.open, e.limit
+		if !e.onDisk {
+			return
+		}
+		dir, err := datadir.Open(folder, datadir.Identity{Engine: e.name, Database: "db", VBuckets: 1, Holds: datadir.Copy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { dir.Close() })
+		if o.Generations, err = dir.VBucket("default"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestEngines follows on each engine, with changes that are more than some of them
+// write at once.
+func TestEngines(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			r := newRig(t)
+			m := r.master("m1:1")
+			m.fill("k", 3000, 500)
+			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s.has(m)
+			m.fill("k", 2000, 100)
+			var large []kv.Mutation
+			for i := range 8 {
+				large = append(large, kv.Mutation{Key: fmt.Appendf(nil, "large%d", i), Value: make([]byte, 1<<20)})
+			}
+			m.write(large...)
+			m.fill("l", 2000, 100)
+			s.has(m)
+			if st := s.Puller.Status(); st.Bootstraps != 1 {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
+}
+
+// TestKilledInSnapshot takes the slave's folder as a kill in the middle of a bootstrap
+// leaves it, twice: of the first state, and of one that replaces it. What was there
+// before is found again.
+func TestKilledInSnapshot(t *testing.T) {
+	for _, e := range engines {
+		if !e.onDisk {
+			continue
+		}
+		t.Run(e.name, func(t *testing.T) {
+			r := newRig(t)
+			m, other := r.master("m1:1"), r.master("m2:1")
+			m.fill("k", 3000, 1000)
+			other.fill("o", 3000, 1000)
+			killed := killedInReplace(r, e, t.TempDir(), m)
+			s := r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
+			s.has(m)
+			s.stop()
+			if err := s.Follower.Close(); err != nil {
+				t.Fatal(err)
+			}
+			killed = killedInReplace(r, e, clone(t, killed), other)
+			s = r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
+			if id, at := s.Position(); id != m.Replica.Status().Identity || at != m.Replica.Status().Applied {
+				t.Errorf("found again: %v at %d", id, at)
+			}
+			m.put("k", "v")
+			s.has(m)
+			if st := s.Puller.Status(); st.Bootstraps != 0 {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
+}
+
+// killedInReplace begins to replace the state in a folder, and returns the folder as
+// it is in the middle of that.
+func killedInReplace(r *rig, e engine, folder string, by *node) string {
+	t := r.t.(*testing.T)
+	opts := replica.FollowerOptions{StateOptions: r.options()}
+	e.on(t, folder)(nil, &opts)
+	f := r.follower(opts)
+	half, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- f.Replace(context.Background(), true, func(ctx context.Context, into storage.Engine) error {
+			return loadFrom(by)(ctx, &haltedEngine{Engine: into, halted: half, until: ctx.Done()})
+		})
+	}()
+	<-half
+	out := clone(t, folder)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil {
+		t.Fatal("the state was replaced")
+	}
+	return out
+}
+
+// clone copies a folder whose lock is still held.
+func clone(t *testing.T, folder string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "db")
+	if err := os.CopyFS(out, os.DirFS(folder)); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// haltedEngine stops at its third write.
+type haltedEngine struct {
+	storage.Engine
+	n      int
+	halted chan<- struct{}
+	until  <-chan struct{}
+}
+
+func (e *haltedEngine) Write(b *storage.Batch, sync bool) error {
+	if e.n++; e.n < 3 {
+		return e.Engine.Write(b, sync)
+	}
+	close(e.halted)
+	<-e.until
+	return context.Canceled
+}
+
+// BenchmarkCatchUp measures how fast a slave that was away gets and applies what it
+// has missed.
+func BenchmarkCatchUp(b *testing.B) {
+	for _, e := range engines {
+		for mode, set := range map[string]func(*Options, *replica.FollowerOptions){"poll": polling, "stream": streaming} {
+			b.Run(e.name+"/"+mode, func(b *testing.B) {
+				r := newRig(b)
+				m := r.master("m1:1")
+				s := r.slave(Fixed("m1:1"), set, e.on(b, b.TempDir()))
+				s.has(m)
+				const each = 50_000
+				value := make([]byte, 128)
+				b.ResetTimer()
+				for range b.N {
+					b.StopTimer()
+					s.stop()
+					for i := range each {
+						m.write(kv.Mutation{Key: fmt.Appendf(nil, "key-%012d", i), Value: value})
+					}
+					b.StartTimer()
+					s.restart()
+					want := m.Replica.Status().Applied
+					for at := kv.Index(0); at < want; _, at = s.Position() {
+						time.Sleep(time.Millisecond)
+					}
+				}
+				b.ReportMetric(float64(b.N*each)/b.Elapsed().Seconds(), "changes/s")
+			})
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package slave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// modes runs a test once for each way to get changes, in a bubble of time.
+func modes(t *testing.T, f func(t *testing.T, mode func(*Options, *replica.FollowerOptions))) {
+	for name, mode := range map[string]func(*Options, *replica.FollowerOptions){"poll": polling, "stream": streaming} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, mode) })
+		})
+	}
+}
+
+func TestFollowsFromTheBeginning(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("a", 1000, 100)
+		s := r.slave(Fixed("m1:1"), mode)
+		s.has(m)
+		for range 5 {
+			m.fill("b", 300, 10)
+			m.fill("a", 300, 20)
+			s.has(m)
+		}
+		time.Sleep(time.Second)
+		st := s.Puller.Status()
+		if st.LagChanges != 0 || st.Age > 700*time.Millisecond || st.Phase != Following || st.Bootstraps != 1 || st.Master != "m1:1" || st.Err != nil {
+			t.Errorf("status %+v", st)
+		}
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
+		if at := s.Owner().Address; at != "m1:1" {
+			t.Errorf("the leader is at %q", at)
+		}
+	})
+}
+
+// TestSwitchesMasters kills and revives masters in turn, under writes: nothing is
+// lost or repeated, and nothing but the first snapshot is ever needed.
+func TestSwitchesMasters(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		twins := []*node{r.twin("m2:1", m), r.twin("m3:1", m)}
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{
+			row("m1:1", "dc1", serverpb.RegionStatus_LEADER, 0),
+			row("m2:1", "dc1", serverpb.RegionStatus_PRIMARY_FOLLOWER, 1),
+			row("m3:1", "dc1", serverpb.RegionStatus_SECONDARY_FOLLOWER, 2),
+		})
+		s := r.slave(rows, mode)
+		s.has(m)
+		for i := range 12 {
+			followed := s.Puller.Status().Master
+			r.nodes[followed].kill()
+			m.fill(fmt.Sprint("k", i%3), 50, 10)
+			for _, n := range twins {
+				n.sync(m)
+			}
+			begun := time.Now()
+			s.has(m)
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Errorf("%d: %v until it followed again", i, took)
+			}
+			r.nodes[followed].revive()
+			time.Sleep(time.Duration(i) * time.Second)
+		}
+		if st := s.Puller.Status(); st.Switches < 6 || st.Bootstraps != 1 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestLeavesASilentMaster has a master stop without breaking its connections.
+func TestLeavesASilentMaster(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		twin := r.twin("m2:1", m)
+		s := r.slave(Fixed("m2:1, m1:1"), mode)
+		s.has(m)
+		if at := s.Puller.Status().Master; at != "m2:1" {
+			t.Fatalf("it follows %s", at)
+		}
+		goOn := twin.hang()
+		m.put("a", "2")
+		begun := time.Now()
+		s.has(m)
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("%v until it followed again", took)
+		}
+		goOn()
+	})
+}
+
+func TestLeavesAMasterThatIsGone(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		r.twin("m2:1", m)
+		rows := NewRows("db")
+		leader := row("m1:1", "dc1", serverpb.RegionStatus_LEADER, 0)
+		rows.Set([]*serverpb.RegionInfo{leader, row("m2:1", "dc1", serverpb.RegionStatus_PRIMARY_FOLLOWER, 0)})
+		s := r.slave(rows, mode)
+		s.has(m)
+		if at := s.Puller.Status().Master; at != "m2:1" {
+			t.Fatalf("it follows %s", at)
+		}
+		// That discovery knows nobody is no reason to leave.
+		rows.Set(nil)
+		time.Sleep(5 * time.Second)
+		if at := s.Puller.Status().Master; at != "m2:1" {
+			t.Fatalf("it follows %s", at)
+		}
+		rows.Set([]*serverpb.RegionInfo{leader, row("m2:1", "dc1", serverpb.RegionStatus_INACTIVE, 0)})
+		m.put("a", "2")
+		s.has(m)
+		if at := s.Puller.Status().Master; at != "m1:1" {
+			t.Errorf("it follows %s", at)
+		}
+		if at := s.Owner().Address; at != "m1:1" {
+			t.Errorf("the leader is at %q", at)
+		}
+	})
+}
+
+// TestAllMastersDown starts without any, loses them later, and goes on when they are
+// back.
+func TestAllMastersDown(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		m.kill()
+		s := r.slave(Fixed("m1:1"), mode)
+		time.Sleep(time.Minute)
+		if err := s.Healthy(); err == nil {
+			t.Error("it is healthy without data")
+		}
+		m.revive()
+		begun := time.Now()
+		s.has(m)
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("%v until the master was found", took)
+		}
+		m.kill()
+		time.Sleep(4 * time.Second)
+		if err := s.Healthy(); err != nil {
+			t.Errorf("shortly after the last contact: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := s.Healthy(); err == nil {
+			t.Error("it is healthy, and has heard of nobody for more than 10 intervals")
+		}
+		if age := s.Puller.Status().Age; age < 5*time.Second {
+			t.Errorf("age %v", age)
+		}
+		m.revive()
+		m.put("a", "2")
+		s.has(m)
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReaderWantsMore has a polling slave ask at once for what a reader waits for.
+func TestReaderWantsMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = time.Hour })
+		s.has(m)
+		at := m.put("a", "1")
+		begun := time.Now()
+		p, _, info, err := s.Get(t.Context(), []byte("a"), kv.ReadOptions{MinIndex: at})
+		if took := time.Since(begun); err != nil || string(p.Value) != "1" || took > time.Second {
+			t.Errorf("%q, %v after %v", p.Value, err, took)
+		}
+		time.Sleep(time.Minute)
+		_, _, info, err = s.Get(t.Context(), []byte("a"), kv.ReadOptions{MaxAge: 2 * time.Second})
+		if err != nil || info.Age > 2*time.Second {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+}
+
+// hinderedState is a State whose Apply a test holds up.
+type hinderedState struct {
+	*replica.Follower
+	before func() error
+}
+
+func (h *hinderedState) wrap(f *replica.Follower) { h.Follower = f }
+
+func (h *hinderedState) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
+	if err := h.before(); err != nil {
+		return err
+	}
+	return h.Follower.Apply(ctx, after, changes, upTo)
+}
+
+// TestDiskFull has the slave's disk fill up: it waits, serves what it has, and goes
+// on by itself.
+func TestDiskFull(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		var full atomic.Bool
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+			o.State = &hinderedState{before: func() error {
+				if full.Load() {
+					return kv.Errorf(kv.Exhausted, "%w: for a test", storage.ErrNoSpace)
+				}
+				return nil
+			}}
+		})
+		s.has(m)
+		full.Store(true)
+		m.fill("k", 200, 10)
+		time.Sleep(time.Minute)
+		if st := s.Puller.Status(); !errors.Is(st.Err, storage.ErrNoSpace) || st.LagChanges == 0 {
+			t.Errorf("status %+v", st)
+		}
+		if n := strings.Count(r.logs.String(), "disk is full"); n != 1 {
+			t.Errorf("it was logged %d times", n)
+		}
+		full.Store(false)
+		s.has(m)
+		if st := s.Puller.Status(); st.Err != nil || st.Bootstraps != 1 || st.Switches != 0 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestLocalFailure has applying fail for a while: no master is to blame for that.
+func TestLocalFailure(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		r.twin("m2:1", m)
+		var broken atomic.Bool
+		s := r.slave(Fixed("m1:1,m2:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+			o.State = &hinderedState{before: func() error {
+				if broken.Load() {
+					return kv.Errorf(kv.Internal, "broken")
+				}
+				return nil
+			}}
+		})
+		s.has(m)
+		broken.Store(true)
+		m.put("a", "2")
+		time.Sleep(time.Minute)
+		if st := s.Puller.Status(); st.Err == nil || st.Switches != 0 {
+			t.Errorf("status %+v", st)
+		}
+		broken.Store(false)
+		s.has(m)
+		if st := s.Puller.Status(); st.Err != nil || st.Switches != 0 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestSlowSlave holds up the slave: what waits for it is bounded, and the master does
+// not notice.
+func TestSlowSlave(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		gate := make(chan struct{})
+		var held atomic.Bool
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+			o.State = &hinderedState{before: func() error {
+				if held.Load() {
+					<-gate
+				}
+				return nil
+			}}
+		})
+		s.has(m)
+		held.Store(true)
+		before := m.received()
+		const total = 48 << 20
+		m.fill("k", 4800, total/4800)
+		time.Sleep(time.Minute)
+		if got := m.received() - before; got > total*2/3 {
+			t.Errorf("%d MiB of %d were taken in while none could be applied", got>>20, total>>20)
+		}
+		held.Store(false)
+		close(gate)
+		s.has(m)
+		if st := s.Puller.Status(); st.Switches != 0 || st.Bootstraps != 1 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
