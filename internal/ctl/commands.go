@@ -117,7 +117,7 @@ func nodeCommands() []*command {
 		{name: "status", group: groupNodes, max: 0, run: runStatus,
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive"},
 		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,
-			summary: "compare the contents of all members, or of several nodes of -a, at the same index"},
+			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
 		{name: "pauseWrites", group: groupNodes, max: 0, run: runPauseWrites, summary: "refuse writes from now on, also after a restart"},
 		{name: "resumeWrites", group: groupNodes, max: 0, run: runResumeWrites, summary: "accept writes again"},
 		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runBackup,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,11 +91,11 @@ func explainVerify(err error, named, asked []string) error {
 	if len(named) == len(asked) {
 		return err
 	}
-	return fmt.Errorf("not all %d members can be compared: %w; several addresses in -a compare those alone", len(asked), err)
+	return fmt.Errorf("not all %d members and slaves can be compared: %w; several addresses in -a compare those alone", len(asked), err)
 }
 
 // replicas are the addresses of the nodes to compare: several of -a, or all
-// members of the cluster of the only one.
+// members and slaves of the cluster of the only one.
 func (s *session) replicas(ctx context.Context) ([]string, error) {
 	if len(s.addrs) > 1 {
 		return s.addrs, nil
@@ -103,6 +104,43 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if node.GetRole() == "slave" {
+		return s.addrs, nil // what it knows of others is as old as its snapshot
+	}
+	members, err := s.memberAddresses(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	slaves, err := s.slaveAddresses(ctx)
+	return append(members, slaves...), err
+}
+
+// slaveAddresses are the slaves that the node of -a lists.
+func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) {
+	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) error {
+		list, err := admin.Replicas(ctx, conn, "")
+		addrs = nil
+		for _, r := range list {
+			addrs = append(addrs, net.JoinHostPort(r.GetHostname(), strconv.Itoa(int(r.GetPort()))))
+		}
+		return err
+	})
+	if hasNoMembers(err) {
+		return nil, nil // an older node, or one of the registry
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the slaves are not known: %w", err)
+	}
+	for _, addr := range addrs {
+		if err := s.mayAsk(addr); err != nil {
+			return nil, err
+		}
+	}
+	return addrs, nil
+}
+
+// memberAddresses are those of the cluster of the node of -a, with that one first.
+func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatusResponse) ([]string, error) {
 	list, err := s.listNodes(ctx)
 	if hasNoMembers(err) && node.GetRole() != "master" {
 		return s.addrs, nil

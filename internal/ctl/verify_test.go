@@ -45,7 +45,7 @@ func TestVerifyNeedsAllMembers(t *testing.T) {
 	fakes := startMasters(t, 3)
 	down(t, fakes[0], 3)
 	expect(t, dkvctl(t, fakes[0].addr, "-verify"), outcome{code: 1,
-		stderr: "not all 3 members can be compared: cannot reach " + fakes[0].members.Nodes[3].Address})
+		stderr: "not all 3 members and slaves can be compared: cannot reach " + fakes[0].members.Nodes[3].Address})
 	fakes[0].members.Nodes[3].Address = ""
 	expect(t, dkvctl(t, fakes[0].addr, "-verify"), outcome{code: 1,
 		stderr: "the address of member 3 (http://10.0.0.1:9023) is not known: name the nodes to compare by -a\n"})
