@@ -20,7 +20,8 @@ import (
 func (n *node) openSlave(context.Context) error {
 	n.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.cfg.Limits.MessageSize)})
 	n.onClose(n.pool.Close)
-	n.router = master.NewCopyRouter(n.pool)
+	reject := n.cfg.Replication.SlaveLinearizable == config.LinearizableReject
+	n.router = master.NewCopyRouter(n.pool, !reject)
 	self, err := n.asReplica()
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func (n *node) openSlave(context.Context) error {
 		follower, err := replica.OpenFollower(replica.FollowerOptions{
 			StateOptions: state,
 			BatchLimit:   n.engines.batchLimit(),
-			Reject:       n.cfg.Replication.SlaveLinearizable == config.LinearizableReject,
+			Reject:       reject,
 		})
 		if err != nil {
 			return fmt.Errorf("open storage: %w%s", err, advice(err))

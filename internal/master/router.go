@@ -22,21 +22,26 @@ import (
 // served here or turned away with kv.NotOwner, which is no answer for a client but
 // makes the node that forwarded it look again for the owner.
 type Router struct {
-	pool          *peer.Pool
-	copies        bool
-	reads, writes atomic.Uint64
+	pool *peer.Pool
+	// copies tells that this node only has copies, and passes whether it hands
+	// linearizable reads on.
+	copies, passes bool
+	reads, writes  atomic.Uint64
 }
 
 // NewRouter makes a router that reaches the other nodes through a pool, which
 // stays the caller's.
 func NewRouter(pool *peer.Pool) *Router { return &Router{pool: pool} }
 
-// NewCopyRouter makes the router of a node that has copies only: it hands on
-// linearizable reads. Mutations are for the copies to refuse.
-func NewCopyRouter(pool *peer.Pool) *Router { return &Router{pool: pool, copies: true} }
+// NewCopyRouter makes the router of a node that has copies only: what it does not
+// hand on is for the copies to refuse, and that are all mutations and, unless it
+// passes reads on, linearizable reads.
+func NewCopyRouter(pool *peer.Pool, passes bool) *Router {
+	return &Router{pool: pool, copies: true, passes: passes}
+}
 
 // keeps tells whether a request is answered here, whoever the owner is.
-func (r *Router) keeps(c call) bool { return c.mutates && r != nil && r.copies }
+func (r *Router) keeps(c call) bool { return r != nil && r.copies && (c.mutates || !r.passes) }
 
 // Forwards are the numbers of requests that were handed on.
 type Forwards struct{ Reads, Writes uint64 }
