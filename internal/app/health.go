@@ -28,6 +28,7 @@ func (n *node) opsOptions() ops.Options {
 		},
 		Views:    n.views(),
 		Actions:  n.actions(),
+		Handlers: n.handlers(),
 		Vars:     map[string]func() any{"dkv": func() any { return n.health(context.Background()) }},
 		Pprof:    n.cfg.Ops.Pprof,
 		StatusOf: httpStatus,

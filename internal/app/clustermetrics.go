@@ -1,0 +1,96 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dkvdb/dkv/internal/config"
+)
+
+// clusterCollector reports what the registry knows of all nodes, read when somebody
+// scrapes /metrics/cluster. Numbers of the registry as a whole come from its owner
+// alone, so that a sum over its nodes counts nothing twice.
+type clusterCollector struct {
+	node *node
+
+	row, changes, slaves                             *prometheus.Desc
+	rows, vBuckets, leaderless, under, watchers, age *prometheus.Desc
+}
+
+// handlers are what only nodes of some roles answer over HTTP.
+func (n *node) handlers() map[string]http.Handler {
+	if n.cfg.Role != config.RoleDiscovery {
+		return nil
+	}
+	return map[string]http.Handler{"/metrics/cluster": promhttp.HandlerFor(n.clusterMetrics(), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})}
+}
+
+// clusterMetrics is what GET /metrics/cluster gathers.
+func (n *node) clusterMetrics() prometheus.Gatherer {
+	of := []string{"database", "vbucket", "node"}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(&clusterCollector{
+		node:       n,
+		row:        desc("dkv_cluster_node", "1 for each live node of a vBucket.", append(of, "dc", "name", "status")...),
+		changes:    desc("dkv_cluster_change_number", "The change number that a node has applied, as it said last.", of...),
+		slaves:     desc("dkv_cluster_slaves", "How many slaves follow a node.", of...),
+		rows:       desc("dkv_cluster_rows", "Rows of the registry, those of nodes that are gone among them.", "status"),
+		vBuckets:   desc("dkv_cluster_vbuckets", "vBuckets that have a row."),
+		leaderless: desc("dkv_cluster_leaderless_vbuckets", "vBuckets without a live leader."),
+		under:      desc("dkv_under_replicated_vbuckets", "vBuckets with fewer live masters than their clusters have members."),
+		watchers:   desc("dkv_cluster_watchers", "Clients that watch the registry."),
+		age:        desc("dkv_cluster_heartbeat_age_seconds", "The age of the oldest heartbeat of a live node."),
+	})
+	return r
+}
+
+// Describe implements prometheus.Collector.
+func (c *clusterCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.row, c.changes, c.slaves, c.rows, c.vBuckets, c.leaderless, c.under, c.watchers, c.age} {
+		ch <- d
+	}
+}
+
+// clusterScrape bounds a scrape, which may have to wait for an election.
+const clusterScrape = 5 * time.Second
+
+// Collect implements prometheus.Collector.
+func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
+	if !c.node.opened.Load() {
+		return
+	}
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clusterScrape)
+	defer cancel()
+	rows, err := c.node.registry.Rows(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.row, err)
+	}
+	for _, r := range rows {
+		of := []string{r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
+		send(c.changes, float64(r.GetChangeNumber()), of...)
+		send(c.slaves, float64(r.GetSlaves()), of...)
+		send(c.row, 1, append(of, r.GetDcID(), r.GetNodeName(), r.GetStatus().String())...)
+	}
+	seen, owner := c.node.registry.Observe()
+	if !owner {
+		return
+	}
+	for status, n := range seen.Rows {
+		send(c.rows, float64(n), status.String())
+	}
+	send(c.vBuckets, float64(seen.VBuckets))
+	send(c.leaderless, float64(seen.Leaderless))
+	send(c.under, float64(seen.UnderReplicated))
+	send(c.watchers, float64(seen.Watchers))
+	send(c.age, seen.OldestHeartbeat.Seconds())
+}
