@@ -14,7 +14,7 @@ WITH_CGO := scripts/cgo-env.sh
 
 # All that is tested with the race detector: what shares memory and needs no cgo,
 # which would have to be compiled a second time.
-RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica ./internal/bootstrap ./internal/peer ./internal/server ./internal/ops ./internal/ctl/...
+RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica/... ./internal/bootstrap ./internal/cluster ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/ctl/... ./clients/go/...
 
 .PHONY: help deps build run cluster test race lint proto bench docker clean
 

@@ -76,6 +76,7 @@ var onlyIn = map[string]string{
 // does.
 var mayImport = map[string][]string{
 	"internal/kv":                {},
+	"internal/sleep":             {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {"internal/kv"},
 	"internal/storage/datadir":   {"internal/storage"},
@@ -92,11 +93,11 @@ var mayImport = map[string][]string{
 	"internal/bootstrap": {"internal/storage/datadir", "api/peerpb"},
 	"internal/peer":      {"internal/kv"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
-		"internal/backup", "internal/replica", "internal/peer", "api/serverpb", "api/modelspb"},
-	"internal/cluster": {"internal/kv", "internal/replica", "internal/bootstrap", "internal/peer", "api/serverpb", "api/modelspb"},
+		"internal/backup", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb", "api/modelspb"},
+	"internal/cluster": {"internal/kv", "internal/replica", "internal/bootstrap", "internal/peer", "internal/sleep", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "api/serverpb"},
-	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "api/serverpb"},
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/sleep", "api/serverpb"},
+	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "api/serverpb"},
 	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},

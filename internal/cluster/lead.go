@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // TransferLeader implements DKVCluster.
@@ -107,7 +108,7 @@ func (c *Cluster) awaitOwner(ctx context.Context, l Log) (replica.Owner, error) 
 		switch {
 		case owner.ID == c.self.Replica || owner.ID != 0 && owner.Address != "":
 			return owner, nil
-		case sleep(ctx, retryPause):
+		case sleep.For(ctx, retryPause):
 		case owner.ID == 0:
 			return owner, kv.Errorf(kv.Unavailable, "nobody leads at present; retry")
 		default:
@@ -183,7 +184,7 @@ func (c *Cluster) balance(ctx context.Context) {
 	if len(c.logs) < 2 {
 		return
 	}
-	for sleep(ctx, balanceInterval) {
+	for sleep.For(ctx, balanceInterval) {
 		l, to := c.surplus()
 		if to == 0 {
 			continue

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 const (
@@ -51,7 +52,7 @@ func (c *Cluster) settle(ctx context.Context, ch *change, l Log, n newcomer) err
 			reported = time.Now()
 			c.log.Info("waiting for a new member to catch up", "member", n.id, "vbucket", l.VBucket, "reason", behind.Error())
 		}
-		if time.Since(heard) > c.patience || !sleep(ctx, catchUpPoll) {
+		if time.Since(heard) > c.patience || !sleep.For(ctx, catchUpPoll) {
 			return kv.Errorf(kv.Unavailable, "member %d has not caught up yet (%w); it goes on catching up without a vote%s", n.id, behind, n.advice())
 		}
 	}
@@ -94,7 +95,7 @@ func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 		case !answered || ctx.Err() == nil: // the end of a round is no silence
 			behind.silence = err
 		}
-		if !sleep(ctx, catchUpPoll) {
+		if !sleep.For(ctx, catchUpPoll) {
 			return behind
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 const (
@@ -75,7 +76,7 @@ func (c *Cluster) retry(ctx context.Context, f func() error) error {
 		case time.Since(failed) > c.patience:
 			return fmt.Errorf("given up after %v: %w", c.patience, err)
 		}
-		if !sleep(ctx, retryPause) {
+		if !sleep.For(ctx, retryPause) {
 			return err
 		}
 	}
@@ -89,17 +90,5 @@ func (c *Cluster) exclusively(ctx context.Context, f func() error) error {
 		return f()
 	case <-ctx.Done():
 		return kv.Errorf(kv.Unavailable, "another change of the membership is under way: %w", ctx.Err())
-	}
-}
-
-// sleep waits; false means that ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

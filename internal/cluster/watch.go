@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 const (
@@ -33,7 +34,7 @@ const (
 func (c *Cluster) watch(ctx context.Context) {
 	led := time.Now()
 	c.reach(ctx)
-	for sleep(ctx, watchInterval) {
+	for sleep.For(ctx, watchInterval) {
 		attempt, cancel := context.WithTimeout(ctx, watchInterval)
 		_, err := c.membership(attempt) // without a majority the last that is known stays
 		cancel()

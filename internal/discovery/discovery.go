@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // Store keeps the registry's rows. A replica.Replica is one; its keys that begin
@@ -149,22 +150,10 @@ func (r *Registry) rule(ctx context.Context, now tenure) {
 			said = err.Error()
 			r.log.Warn("the registry's rows cannot be read yet", "err", err)
 		}
-		pause(ctx, loadRetry)
+		sleep.For(ctx, loadRetry)
 	}
 }
 
 func (r *Registry) damaged(err error) {
 	r.log.Warn("a stored row is left out until its node sends it again", "err", err)
-}
-
-// pause waits, and tells whether ctx is still alive then.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // forwardedMark is the metadata of a request that has taken its hop: who gets it
@@ -46,7 +47,7 @@ func (r *Registry) atOwner(ctx context.Context, patience time.Duration, here fun
 		if err == nil || !mayRepeat(ctx, err) {
 			return err
 		}
-		if !time.Now().Add(wait).Before(limit) || !pause(ctx, wait/2+rand.N(wait)) {
+		if !time.Now().Add(wait).Before(limit) || !sleep.For(ctx, wait/2+rand.N(wait)) {
 			return kv.Errorf(kv.Unavailable, "nobody served the registry in time: %v; retry later", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 const (
@@ -136,7 +137,7 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 // await returns when next is applied, which may be the case already, but not before
 // the pace allows; or when the next heartbeat is due.
 func (f *feed) await(ctx context.Context) error {
-	if pause := streamPace - time.Since(f.sent); pause > 0 && !sleep(ctx, pause) {
+	if pause := streamPace - time.Since(f.sent); pause > 0 && !sleep.For(ctx, pause) {
 		return ctx.Err()
 	}
 	limited, cancel := context.WithDeadline(ctx, f.sent.Add(streamHeartbeat))

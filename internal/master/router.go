@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // Router hands requests on to the nodes that own their vBuckets' logs. A nil
@@ -275,7 +276,7 @@ func persist(ctx context.Context, c call, attempt func() (done bool, err error))
 			return err
 		}
 		wait := min(pause/2+rand.N(pause), time.Until(limit))
-		if !sleep(ctx, wait) || !time.Now().Before(limit) {
+		if !sleep.For(ctx, wait) || !time.Now().Before(limit) {
 			return c.gaveUp(ctx, err)
 		}
 	}
@@ -296,18 +297,6 @@ func (c call) heard(err error) (done bool, _ error) {
 // served is the end of an attempt on this node: it is the owner, and what it says
 // counts, unless it has ceased to be.
 func served(err error) (done bool, _ error) { return err == nil || !isNotOwner(err), err }
-
-// sleep waits, and tells whether ctx is still alive then.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // mayRepeat tells whether another attempt is safe and may do better.
 func (c call) mayRepeat(err error) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -87,7 +88,7 @@ func (s *snapshot) load(ctx context.Context) error {
 			return err
 		}
 		s.report("the snapshot's stream broke; going on with it", err, "master", s.source.Address)
-		if !sleep(ctx, resumePause) {
+		if !sleep.For(ctx, resumePause) {
 			return context.Cause(ctx)
 		}
 	}
@@ -234,7 +235,7 @@ func (s *snapshot) room(ctx context.Context, bytes uint64) error {
 		}
 		s.status.failing(err)
 		s.report("the disk is full; the snapshot waits for room", err)
-		if !sleep(ctx, localPause) {
+		if !sleep.For(ctx, localPause) {
 			return context.Cause(ctx)
 		}
 	}

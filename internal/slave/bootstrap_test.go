@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -217,7 +218,7 @@ func TestLogGoesBack(t *testing.T) {
 		s.has(m)
 		m.kill()
 		r.background(func(ctx context.Context) error { // it is sure to have all that there is
-			for sleep(ctx, 100*time.Millisecond) {
+			for sleep.For(ctx, 100*time.Millisecond) {
 				old.Replica.(*replica.Follower).Fresh(time.Now())
 			}
 			return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // TestAnythingGoes has masters die, hang, lag and come back at random, under writes
@@ -92,7 +93,7 @@ func watchReads(s *copy) *readWatch {
 
 func (w *readWatch) run(ctx context.Context) error {
 	last, next := kv.Index(0), w.from
-	for sleep(ctx, 50*time.Millisecond) {
+	for sleep.For(ctx, 50*time.Millisecond) {
 		_, _, info, err := w.s.Get(ctx, []byte("k"), kv.ReadOptions{})
 		if err != nil || info.Index < last {
 			w.errs = append(w.errs, fmt.Sprintf("a read at %d behind %d, %v", info.Index, last, err))

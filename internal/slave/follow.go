@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -113,7 +114,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 		if _, now := s.opts.State.Position(); now != at {
 			return localError{err} // a part of it is there
 		}
-		if !sleep(ctx, localPause) {
+		if !sleep.For(ctx, localPause) {
 			return context.Cause(ctx)
 		}
 	}
@@ -148,7 +149,7 @@ func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) 
 		select {
 		case <-t.C:
 		case <-s.opts.State.Wanted():
-			if !sleep(ctx, wantedPause) {
+			if !sleep.For(ctx, wantedPause) {
 				return nil
 			}
 		case <-ctx.Done():
@@ -197,7 +198,7 @@ func (s *session) watchLeader(ctx context.Context) error {
 		if leaderOf(s.opts.Sources.Candidates(s.opts.VBucket)) == "" {
 			s.askLeader(ctx)
 		}
-		if !sleep(ctx, leaderInterval) {
+		if !sleep.For(ctx, leaderInterval) {
 			return nil
 		}
 	}

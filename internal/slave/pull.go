@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -100,14 +101,14 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.report("cannot apply what the master has", err)
 		p.status.failing(err)
 		if errors.Is(err, storage.ErrNoSpace) {
-			sleep(ctx, spacePause)
+			sleep.For(ctx, spacePause)
 			break
 		}
-		sleep(ctx, localPause)
+		sleep.For(ctx, localPause)
 	case kv.KindOf(err) == kv.Precondition || kv.KindOf(err) == kv.OutOfRange:
 		// The numbers have lost their meaning; the next look at it tells why.
 		p.report("the master has ended the stream of changes", err, "master", src.Address)
-		sleep(ctx, p.pause.next())
+		sleep.For(ctx, p.pause.next())
 	default:
 		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
 			p.patience.more()

@@ -148,18 +148,6 @@ func (p *Puller) await(ctx context.Context, changed <-chan struct{}, d time.Dura
 	}
 }
 
-// sleep waits, and tells whether ctx is still alive then.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // pause grows from attempt to attempt.
 type pause struct{ last time.Duration }
 

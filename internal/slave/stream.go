@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // receive follows the master's stream of changes. Its heartbeats tell that the
@@ -102,7 +103,7 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 		select {
 		case <-t.C:
 		case <-s.opts.State.Wanted():
-			if !sleep(ctx, wantedPause) {
+			if !sleep.For(ctx, wantedPause) {
 				return nil
 			}
 		case <-ctx.Done():
