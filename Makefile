@@ -16,6 +16,9 @@ WITH_CGO := scripts/cgo-env.sh
 # which would have to be compiled a second time.
 RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica/... ./internal/bootstrap ./internal/cluster ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/ctl/... ./clients/go/...
 
+# Quiet, and small beside the nodes that the Java tests start.
+MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
+
 .PHONY: help deps build run cluster test race lint proto bench docker clean
 
 help: ## list the targets
@@ -38,6 +41,7 @@ test: build ## run all tests
 	$(WITH_CGO) $(GO) vet ./...
 	$(WITH_CGO) $(GO) test ./...
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
+	$(MAVEN) -f clients/java package
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'gofmt -w the files above' >&2; exit 1; }
@@ -54,4 +58,4 @@ docker: ## build the image $(IMAGE) on $(BASE_IMAGE), any Debian-like base
 	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) $(DOCKER_ARGS) -t $(IMAGE) .
 
 clean: ## remove what was built
-	rm -rf $(BIN) build
+	rm -rf $(BIN) build clients/java/target extras/ycsb/target

@@ -1,0 +1,174 @@
+package org.dkv.client;
+
+import com.google.protobuf.MessageLite;
+import dkv.serverpb.Api;
+import io.grpc.CallOptions;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import java.util.concurrent.TimeUnit;
+
+/** Makes calls, and makes them again where that is safe, until the time is over. */
+final class Caller {
+    /** Another attempt is not worth while in less. */
+    private static final long LEAST_ATTEMPT_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
+
+    private final Connections connections;
+    private final CallMetrics metrics;
+
+    Caller(Connections connections, CallMetrics metrics) {
+        this.connections = connections;
+        this.metrics = metrics;
+    }
+
+    /** What is tried, perhaps several times. */
+    interface Attempt<T> {
+        T on(Connection connection, CallOptions options);
+    }
+
+    /**
+     * Calls a remote procedure that has one answer.
+     *
+     * @param repeatable whether it may be repeated where nobody knows what became of it
+     * @throws DKVException where it fails
+     */
+    <Q extends MessageLite, R> R call(Rpc<Q, R> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
+        R response = persist(rpc, request, repeatable, route, timeoutNanos,
+                (c, options) -> ClientCalls.blockingUnaryCall(c.calls(), rpc.method(), options, request));
+        check(rpc, request, rpc.status(response));
+        return response;
+    }
+
+    /** Refuses a response that says itself that it is none. */
+    private static <Q extends MessageLite, R> void check(Rpc<Q, R> rpc, Q request, Api.Status status) {
+        if (status.getCode() != 0) {
+            throw new DKVException(
+                    Status.UNKNOWN.withDescription(status.getMessage()), status, rpc.name(), rpc.describe(request),
+                    rpc.params(request),
+                    rpc.mutates() ? DKVException.Outcome.UNKNOWN : DKVException.Outcome.NOT_APPLIED, null);
+        }
+    }
+
+    /** Attempts a call until it succeeds, fails for good or the time is over. */
+    <Q extends MessageLite, T> T persist(
+            Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos, Attempt<T> attempt) {
+        return new Persistence<>(rpc, request, repeatable, route, timeoutNanos).run(attempt);
+    }
+
+    /** One call with its attempts. */
+    private final class Persistence<Q extends MessageLite> {
+        private final Rpc<Q, ?> rpc;
+        private final Q request;
+        private final boolean repeatable;
+        private final Route route;
+        private final long start = System.nanoTime();
+        private final long timeout;
+        private Backoff backoff;
+        private int attempts;
+        private boolean mayBeApplied;
+        private Failure last;
+        private StatusRuntimeException cause;
+
+        Persistence(Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
+            this.rpc = rpc;
+            this.request = request;
+            this.repeatable = repeatable;
+            this.route = route;
+            this.timeout = timeoutNanos;
+        }
+
+        private long remaining() {
+            return timeout - (System.nanoTime() - start);
+        }
+
+        <T> T run(Attempt<T> attempt) {
+            connections.checkOpen();
+            while (true) {
+                String address = route.next();
+                Failure failure;
+                if (address == null) {
+                    failure = Failure.before(
+                            Status.UNAVAILABLE.withDescription("no node is known that could be asked"));
+                } else {
+                    SentProbe probe = new SentProbe();
+                    try {
+                        T response = attempt.on(connections.get(address), options(probe));
+                        metrics.ended(rpc.name(), Status.Code.OK, System.nanoTime() - start);
+                        return response;
+                    } catch (StatusRuntimeException e) {
+                        cause = e;
+                        failure = Failure.of(e, rpc.mutates(), probe.sent());
+                        if (!probe.sent() && last != null && e.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
+                            failure = last; // says why there is no connection
+                        }
+                    }
+                }
+                attempts++;
+                last = failure;
+                mayBeApplied |= failure.mayBeApplied();
+                if (!again(failure, address)) {
+                    throw gaveUp(failure, address);
+                }
+                metrics.retried(rpc.name());
+            }
+        }
+
+        private CallOptions options(SentProbe probe) {
+            return CallOptions.DEFAULT.withDeadlineAfter(remaining(), TimeUnit.NANOSECONDS)
+                    .withStreamTracerFactory(probe);
+        }
+
+        /** Prepares another attempt, if there is sense in one. */
+        private boolean again(Failure failure, String address) {
+            if (!failure.transientFailure() || connections.isClosed()) {
+                return false;
+            }
+            if (address != null) {
+                route.failed(address);
+            }
+            if (failure.mayBeApplied() && !repeatable) {
+                return false;
+            }
+            boolean untried = attempts < route.size();
+            if (failure.handshakeFailed() && !untried) {
+                return false;
+            }
+            return (untried || pause()) && remaining() > LEAST_ATTEMPT_NANOS;
+        }
+
+        private boolean pause() {
+            if (backoff == null) {
+                backoff = new Backoff();
+            }
+            try {
+                TimeUnit.NANOSECONDS.sleep(Math.min(backoff.next(), Math.max(0, remaining())));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                return false;
+            }
+            String next = route.next();
+            if (next != null && !connections.isClosed()) {
+                connections.get(next).hurry();
+            }
+            return true;
+        }
+
+        private DKVException gaveUp(Failure failure, String address) {
+            long elapsed = System.nanoTime() - start;
+            Status status = failure.status();
+            if (connections.isClosed()) {
+                status = Status.CANCELLED.withDescription("the client was closed during the call").withCause(cause);
+            } else if (attempts > 1) {
+                status = Failure.adding(status,
+                        "gave up after " + attempts + " attempts in " + TimeUnit.NANOSECONDS.toMillis(elapsed)
+                                + " ms, the last one at " + address);
+            } else if (address != null && failure.transientFailure()) {
+                status = Failure.adding(status, "node " + address);
+            }
+            metrics.ended(rpc.name(), status.getCode(), elapsed);
+            return new DKVException(
+                    status, DKVException.mirror(status), rpc.name(), rpc.describe(request), rpc.params(request),
+                    mayBeApplied ? DKVException.Outcome.UNKNOWN : DKVException.Outcome.NOT_APPLIED, cause);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+package org.dkv.client;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+
+/** The way of one call through addresses in the order of preference, round and round. */
+final class Candidates implements Route {
+    private final List<String> addresses;
+    private int at;
+
+    /** Makes a way that leaves those which are known not to answer for last. */
+    Candidates(List<String> preferred, Connections connections) {
+        List<String> order = preferred;
+        for (String address : preferred) {
+            if (connections.failing(address)) {
+                order = new ArrayList<>(preferred);
+                order.sort(Comparator.comparing(connections::failing)); // stable
+                break;
+            }
+        }
+        this.addresses = order;
+    }
+
+    @Override
+    public String next() {
+        return addresses.isEmpty() ? null : addresses.get(at);
+    }
+
+    @Override
+    public void failed(String address) {
+        if (!addresses.isEmpty() && addresses.get(at).equals(address)) {
+            at = (at + 1) % addresses.size();
+        }
+    }
+
+    @Override
+    public int size() {
+        return addresses.size();
+    }
+}

@@ -1,0 +1,111 @@
+package org.dkv.client;
+
+import io.grpc.Channel;
+import io.grpc.ChannelCredentials;
+import io.grpc.ClientInterceptors;
+import io.grpc.ConnectivityState;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
+import io.grpc.TlsChannelCredentials;
+import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
+import io.grpc.stub.MetadataUtils;
+import java.io.IOException;
+import java.util.concurrent.TimeUnit;
+
+/** A connection to one address, which is made anew whenever it breaks. */
+final class Connection {
+    /** How long a connection in use may be silent before it is probed, and the probe's answer may take. */
+    private static final long KEEPALIVE_SECONDS = 10;
+    private static final long KEEPALIVE_TIMEOUT_SECONDS = 5;
+    /** More than any server sends. */
+    private static final int MAX_MESSAGE = 256 << 20;
+
+    private final ManagedChannel channel;
+    private final Channel calls;
+
+    /** Calls through a channel, which becomes the connection's. */
+    Connection(ManagedChannel channel, String token) {
+        this.channel = channel;
+        this.calls = authorized(channel, token);
+    }
+
+    /** Prepares a connection, which is made by the first call. */
+    static Connection to(String address, String authority, ConnectionOptions options) {
+        NettyChannelBuilder builder = NettyChannelBuilder.forTarget(address, credentials(options))
+                .withOption(ChannelOption.CONNECT_TIMEOUT_MILLIS,
+                        (int) Math.min(options.getConnectTimeout(), Integer.MAX_VALUE))
+                .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
+                .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
+                .maxInboundMessageSize(MAX_MESSAGE)
+                .disableRetry(); // Caller decides what may be repeated
+        if (authority != null) {
+            builder.overrideAuthority(authority);
+        }
+        return new Connection(builder.build(), options.token());
+    }
+
+    private static Channel authorized(ManagedChannel channel, String token) {
+        if (token == null) {
+            return channel;
+        }
+        Metadata headers = new Metadata();
+        headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
+        return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
+    }
+
+    private static ChannelCredentials credentials(ConnectionOptions options) {
+        if (!options.tls()) {
+            return InsecureChannelCredentials.create();
+        }
+        TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
+        try {
+            if (options.trustCertificates() != null) {
+                tls.trustManager(options.trustCertificates().toFile());
+            }
+            if (options.certificateChain() != null) {
+                tls.keyManager(options.certificateChain().toFile(), options.privateKey().toFile());
+            }
+        } catch (IOException e) {
+            throw new IllegalArgumentException("TLS files cannot be read: " + e.getMessage(), e);
+        }
+        return tls.build();
+    }
+
+    /** Returns the channel to call through. */
+    Channel calls() {
+        return calls;
+    }
+
+    /** Tells whether the last attempt to connect failed. */
+    boolean failing() {
+        return channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE;
+    }
+
+    /** Connects again now, where it would wait after a failure. */
+    void hurry() {
+        if (failing()) {
+            channel.resetConnectBackoff();
+        }
+    }
+
+    /** Lets calls that are under way end; no more can be made. */
+    void retire() {
+        channel.shutdown();
+    }
+
+    boolean isRetired() {
+        return channel.isShutdown();
+    }
+
+    /** Breaks off calls that are under way. */
+    void abort() {
+        channel.shutdownNow();
+    }
+
+    /** Waits until all is released, which abort made a matter of moments. */
+    void awaitClosed(long timeout, TimeUnit unit) throws InterruptedException {
+        channel.awaitTermination(timeout, unit);
+    }
+}

@@ -1,0 +1,244 @@
+package org.dkv.client;
+
+import io.micrometer.core.instrument.MeterRegistry;
+import io.micrometer.core.instrument.Metrics;
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/**
+ * How a client connects, waits, retries and reports. Immutable; {@code ConnectionOptions.builder().build()} has the
+ * defaults.
+ */
+public final class ConnectionOptions {
+    static final long DEFAULT_TIMEOUT_MILLIS = 5000;
+    static final int DEFAULT_POOL_SIZE = 1000;
+    static final String DEFAULT_METRIC_PREFIX = "dkv-client-java";
+
+    private final long readTimeout;
+    private final long writeTimeout;
+    private final long connectTimeout;
+    private final String metricPrefix;
+    private final MeterRegistry meterRegistry;
+    private final int connectionPoolSize;
+    private final boolean idempotentRetries;
+    private final String dcId;
+    private final String token;
+    private final boolean tls;
+    private final Path trustCertificates;
+    private final Path certificateChain;
+    private final Path privateKey;
+
+    private ConnectionOptions(Builder b) {
+        readTimeout = b.readTimeout != null ? b.readTimeout : b.requestTimeout;
+        writeTimeout = b.writeTimeout != null ? b.writeTimeout : b.requestTimeout;
+        connectTimeout = b.connectTimeout;
+        metricPrefix = b.metricPrefix;
+        meterRegistry = b.meterRegistry != null ? b.meterRegistry : Metrics.globalRegistry;
+        connectionPoolSize = b.connectionPoolSize;
+        idempotentRetries = b.idempotentRetries;
+        dcId = b.dcId;
+        token = b.token;
+        tls = b.tls;
+        trustCertificates = b.trustCertificates;
+        certificateChain = b.certificateChain;
+        privateKey = b.privateKey;
+    }
+
+    /** Returns a builder that has the defaults. */
+    public static Builder builder() {
+        return new Builder();
+    }
+
+    static ConnectionOptions orDefault(ConnectionOptions options) {
+        return options != null ? options : builder().build();
+    }
+
+    /** Returns how long a read may take in all, in milliseconds. */
+    public long getReadTimeout() {
+        return readTimeout;
+    }
+
+    /** Returns how long a write may take in all, in milliseconds. */
+    public long getWriteTimeout() {
+        return writeTimeout;
+    }
+
+    /** Returns how long one attempt to connect may take, in milliseconds. */
+    public long getConnectTimeout() {
+        return connectTimeout;
+    }
+
+    /** Returns what the names of metrics begin with. */
+    public String getMetricPrefix() {
+        return metricPrefix;
+    }
+
+    /** Returns where metrics go. */
+    public MeterRegistry getMeterRegistry() {
+        return meterRegistry;
+    }
+
+    /** Returns the most connections that a client keeps. */
+    public int getConnectionPoolSize() {
+        return connectionPoolSize;
+    }
+
+    /** Tells whether writes carry a request id. */
+    public boolean isIdempotentRetries() {
+        return idempotentRetries;
+    }
+
+    /** Returns the data centre that this client is in; null is not known. */
+    public String getDcId() {
+        return dcId;
+    }
+
+    boolean tls() {
+        return tls;
+    }
+
+    String token() {
+        return token;
+    }
+
+    Path trustCertificates() {
+        return trustCertificates;
+    }
+
+    Path certificateChain() {
+        return certificateChain;
+    }
+
+    Path privateKey() {
+        return privateKey;
+    }
+
+    /** Sets options. Times are in milliseconds; the default of each is 5000. */
+    public static final class Builder {
+        private long requestTimeout = DEFAULT_TIMEOUT_MILLIS;
+        private Long readTimeout;
+        private Long writeTimeout;
+        private long connectTimeout = DEFAULT_TIMEOUT_MILLIS;
+        private String metricPrefix = DEFAULT_METRIC_PREFIX;
+        private MeterRegistry meterRegistry;
+        private int connectionPoolSize = DEFAULT_POOL_SIZE;
+        private boolean idempotentRetries = true;
+        private String dcId;
+        private String token;
+        private boolean tls;
+        private Path trustCertificates;
+        private Path certificateChain;
+        private Path privateKey;
+
+        private Builder() {}
+
+        /** Bounds reads and writes that have no bound of their own, all attempts together. */
+        public Builder requestTimeout(long millis) {
+            this.requestTimeout = positive(millis, "requestTimeout");
+            return this;
+        }
+
+        /** Bounds reads, all attempts together, and the wait for what comes next in an iteration. */
+        public Builder readTimeout(long millis) {
+            this.readTimeout = positive(millis, "readTimeout");
+            return this;
+        }
+
+        /** Bounds writes, all attempts together. */
+        public Builder writeTimeout(long millis) {
+            this.writeTimeout = positive(millis, "writeTimeout");
+            return this;
+        }
+
+        /** Bounds an attempt to connect. */
+        public Builder connectTimeout(long millis) {
+            this.connectTimeout = positive(millis, "connectTimeout");
+            return this;
+        }
+
+        /** Sets what the names of metrics begin with; {@code dkv-client-java} by default. */
+        public Builder metricPrefix(String prefix) {
+            this.metricPrefix = text(prefix, "metricPrefix").trim();
+            return this;
+        }
+
+        /** Sets where metrics go; Micrometer's global registry by default. */
+        public Builder meterRegistry(MeterRegistry registry) {
+            this.meterRegistry = registry;
+            return this;
+        }
+
+        /** Bounds the connections that are kept, one a node; those unused for longest are closed. 1000 by default. */
+        public Builder connectionPoolSize(int connections) {
+            this.connectionPoolSize = Math.toIntExact(positive(connections, "connectionPoolSize"));
+            return this;
+        }
+
+        /**
+         * Tells whether each write carries an id by which servers recognise a retry, so that writes are repeated where
+         * their outcome is not known, and yet applied once. True by default. Turn it off for servers that know no such
+         * ids and would apply a repeated write twice; only writes that surely had no effect are repeated then.
+         */
+        public Builder idempotentRetries(boolean on) {
+            this.idempotentRetries = on;
+            return this;
+        }
+
+        /** Names the data centre that this client is in: its replicas are asked first. */
+        public Builder dcId(String dcId) {
+            this.dcId = dcId;
+            return this;
+        }
+
+        /** Sends a bearer token with each call. Without TLS it can be read on the way. */
+        public Builder token(String token) {
+            this.token = text(token, "token");
+            return this;
+        }
+
+        /** Speaks TLS and trusts what the Java runtime trusts. */
+        public Builder tls() {
+            this.tls = true;
+            return this;
+        }
+
+        /** Speaks TLS and trusts the authorities of a PEM file only. */
+        public Builder trustCertificates(Path pem) {
+            this.trustCertificates = readable(pem, "trustCertificates");
+            return tls();
+        }
+
+        /** Speaks TLS and shows a certificate: the PEM files of its chain and of its private key (PKCS #8). */
+        public Builder clientCertificate(Path chain, Path key) {
+            this.certificateChain = readable(chain, "clientCertificate");
+            this.privateKey = readable(key, "clientCertificate's key");
+            return tls();
+        }
+
+        /** Makes the options. */
+        public ConnectionOptions build() {
+            return new ConnectionOptions(this);
+        }
+
+        private static long positive(long n, String name) {
+            if (n <= 0) {
+                throw new IllegalArgumentException(name + " is " + n + ", but must be positive");
+            }
+            return n;
+        }
+
+        private static String text(String s, String name) {
+            if (s == null || s.isBlank()) {
+                throw new IllegalArgumentException(name + " is empty");
+            }
+            return s;
+        }
+
+        private static Path readable(Path file, String name) {
+            if (file == null || !Files.isReadable(file)) {
+                throw new IllegalArgumentException(name + ": " + file + " is no file that can be read");
+            }
+            return file;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+package org.dkv.client;
+
+import com.github.benmanes.caffeine.cache.Caffeine;
+import com.github.benmanes.caffeine.cache.LoadingCache;
+import com.github.benmanes.caffeine.cache.RemovalCause;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+
+/** The connections of a client, one an address, made when first used and closed when not used for long. */
+final class Connections implements AutoCloseable {
+    private static final Duration MAX_IDLE = Duration.ofMinutes(10);
+    private static final long CLOSE_SECONDS = 10;
+
+    private final LoadingCache<String, Connection> pool;
+    private volatile boolean closed;
+
+    Connections(String authority, ConnectionOptions options) {
+        this(options, address -> Connection.to(address, authority, options));
+    }
+
+    Connections(ConnectionOptions options, Function<String, Connection> connect) {
+        this.pool = Caffeine.newBuilder()
+                .maximumSize(options.getConnectionPoolSize())
+                .expireAfterAccess(MAX_IDLE)
+                .executor(Runnable::run)
+                .evictionListener((String address, Connection c, RemovalCause cause) -> c.retire())
+                .build(connect::apply);
+    }
+
+    /**
+     * Returns the connection to an address.
+     *
+     * @throws IllegalStateException once closed
+     */
+    Connection get(String address) {
+        checkOpen();
+        Connection c = pool.get(address);
+        if (closed) { // while the connection was being made
+            c.abort();
+            checkOpen();
+        }
+        return c;
+    }
+
+    void checkOpen() {
+        if (closed) {
+            throw new IllegalStateException("the client is closed");
+        }
+    }
+
+    boolean isClosed() {
+        return closed;
+    }
+
+    /** Tells whether an address is known not to answer. */
+    boolean failing(String address) {
+        Connection c = pool.getIfPresent(address);
+        return c != null && c.failing();
+    }
+
+    /** Breaks off what is under way and waits until the connections are closed. */
+    @Override
+    public void close() {
+        closed = true;
+        List<Connection> all = List.copyOf(pool.asMap().values());
+        all.forEach(Connection::abort);
+        try {
+            for (Connection c : all) {
+                c.awaitClosed(CLOSE_SECONDS, TimeUnit.SECONDS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        pool.invalidateAll();
+    }
+}

@@ -1,0 +1,160 @@
+package org.dkv.client;
+
+import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
+
+import com.google.protobuf.ByteString;
+import dkv.serverpb.Api;
+import java.util.Collection;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
+
+/**
+ * A client that learns from the discovery registry who serves a database, and follows its changes. Writes and
+ * linearizable reads go to the leader of a key's vBucket, sequential reads to its slaves, those of the client's own
+ * data centre ({@link ConnectionOptions.Builder#dcId}) first.
+ *
+ * <p>What concerns several vBuckets goes to a node that has all of them; where there is none it is refused with {@link
+ * UnsupportedOperationException}.
+ */
+public final class DiscoveryDKVClient extends RoutedClient {
+    private static final List<String> SCHEMES = List.of("discovery://", "multi:///");
+
+    private final TopologyWatch watch;
+
+    /**
+     * Makes a client, which begins to ask the registry; calls wait until it has answered.
+     *
+     * @param registries addresses of the registry's nodes, {@code host:port} with commas between; {@code discovery://}
+     *     or {@code multi:///} may stand before them
+     * @param database the name of the database
+     * @param options null means the defaults
+     */
+    public DiscoveryDKVClient(String registries, String database, ConnectionOptions options) {
+        this(ConnectionOptions.orDefault(options), registries, database);
+    }
+
+    private DiscoveryDKVClient(ConnectionOptions options, String registries, String database) {
+        super(new Connections(null, options), options);
+        if (database == null || database.isBlank()) {
+            throw new IllegalArgumentException("database is empty; that of a node which does not say is \"default\"");
+        }
+        this.watch = new TopologyWatch(
+                connections(), SimpleDKVClient.addresses(withoutScheme(registries), "registries"), database,
+                options.getDcId());
+    }
+
+    private static String withoutScheme(String registries) {
+        for (String scheme : SCHEMES) {
+            if (registries != null && registries.startsWith(scheme)) {
+                return registries.substring(scheme.length());
+            }
+        }
+        return registries;
+    }
+
+    /** Follows the topology from one attempt to the next. */
+    private abstract class Live implements Route {
+        private Topology seen;
+        private Candidates way;
+
+        abstract List<String> addresses(Topology now);
+
+        private Candidates way() {
+            Topology now = watch.topology();
+            if (now != seen) {
+                seen = now;
+                way = new Candidates(addresses(now), connections());
+            }
+            return way;
+        }
+
+        @Override
+        public String next() {
+            return way().next();
+        }
+
+        @Override
+        public void failed(String address) {
+            way().failed(address);
+        }
+
+        @Override
+        public int size() {
+            return way().size();
+        }
+    }
+
+    @Override
+    Route toOwner(ByteString key) {
+        return new Live() {
+            @Override
+            List<String> addresses(Topology now) {
+                return now.owners(now.vBucket(key));
+            }
+        };
+    }
+
+    @Override
+    Route toReplica(ByteString key) {
+        return new Live() {
+            @Override
+            List<String> addresses(Topology now) {
+                return now.replicas(List.of(now.vBucket(key)));
+            }
+        };
+    }
+
+    @Override
+    Route toOwnerOfAll(List<ByteString> keys) {
+        return new Live() {
+            @Override
+            List<String> addresses(Topology now) {
+                Collection<String> in = vBuckets(now, keys);
+                return atOne(now, in, now.owners(in));
+            }
+        };
+    }
+
+    private static Set<String> vBuckets(Topology now, List<ByteString> keys) {
+        return keys.stream().map(now::vBucket).collect(Collectors.toCollection(LinkedHashSet::new));
+    }
+
+    /** Refuses what no node can do, unless nothing is known yet. */
+    private static List<String> atOne(Topology now, Collection<String> vBuckets, List<String> nodes) {
+        if (nodes.isEmpty() && vBuckets.size() > 1 && now != Topology.EMPTY) {
+            throw new UnsupportedOperationException("no node has all of the vBuckets " + vBuckets + "; ask one by one");
+        }
+        return nodes;
+    }
+
+    @Override
+    List<Api.KVPair> multiGet(Api.ReadConsistency consistency, List<ByteString> keys) {
+        Route route = consistency == LINEARIZABLE ? toOwnerOfAll(keys) : new Live() {
+            @Override
+            List<String> addresses(Topology now) {
+                Collection<String> in = vBuckets(now, keys);
+                return atOne(now, in, now.replicas(in));
+            }
+        };
+        return multiGetVia(route, consistency, keys);
+    }
+
+    @Override
+    DKVEntryIterator iterate(Api.IterateRequest request) {
+        return iterateVia(new Live() {
+            @Override
+            List<String> addresses(Topology now) {
+                Collection<String> all = now.vBuckets();
+                return atOne(now, all, now.replicas(all));
+            }
+        }, request);
+    }
+
+    @Override
+    public void close() {
+        super.close();
+        watch.close();
+    }
+}

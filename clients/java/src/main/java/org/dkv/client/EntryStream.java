@@ -1,0 +1,79 @@
+package org.dkv.client;
+
+import dkv.serverpb.Api;
+import io.grpc.StatusRuntimeException;
+import java.util.ArrayDeque;
+import java.util.NoSuchElementException;
+import java.util.concurrent.TimeUnit;
+
+/** The pairs that one node streams. */
+final class EntryStream implements DKVEntryIterator {
+    private final Api.IterateRequest request;
+    private final long patience;
+    private final ServerStream<Api.IterateRequest, Api.IterateResponse> stream;
+    private final ArrayDeque<DKVEntry> entries = new ArrayDeque<>();
+    private boolean ended;
+
+    /**
+     * Begins an iteration and waits for its first pairs.
+     *
+     * @param patience how long the next pairs may be awaited, in nanoseconds
+     */
+    static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long patience) {
+        return caller.persist(Rpc.ITERATE, request, true, route, patience, (connection, options) -> {
+            EntryStream s = new EntryStream(
+                    request, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), request));
+            s.fill(options.getDeadline().timeRemaining(TimeUnit.NANOSECONDS));
+            return s;
+        });
+    }
+
+    private EntryStream(
+            Api.IterateRequest request, long patience, ServerStream<Api.IterateRequest, Api.IterateResponse> stream) {
+        this.request = request;
+        this.patience = patience;
+        this.stream = stream;
+    }
+
+    /** Waits until there is a pair or the end, at most so many nanoseconds for a message. */
+    private void fill(long nanos) {
+        while (entries.isEmpty() && !ended) {
+            Api.IterateResponse r = stream.read(nanos);
+            if (r == null) {
+                ended = true;
+            } else if (r.getPairsCount() > 0) {
+                r.getPairsList().forEach(p -> entries.add(
+                        new DKVEntry(r.getStatus(), p.getKey(), p.getValue(), p.getExpireTS())));
+            } else if (!r.getKey().isEmpty() || r.getStatus().getCode() != 0) {
+                entries.add(new DKVEntry(r.getStatus(), r.getKey(), r.getValue(), r.getExpireTS()));
+            }
+        }
+    }
+
+    @Override
+    public boolean hasNext() {
+        try {
+            fill(patience);
+        } catch (StatusRuntimeException e) {
+            throw new DKVException(
+                    e.getStatus(), DKVException.mirror(e.getStatus()), Rpc.ITERATE.name(),
+                    Rpc.ITERATE.describe(request), Rpc.ITERATE.params(request), DKVException.Outcome.NOT_APPLIED, e);
+        }
+        return !entries.isEmpty();
+    }
+
+    @Override
+    public DKVEntry next() {
+        if (!hasNext()) {
+            throw new NoSuchElementException("the iteration has no more keys");
+        }
+        return entries.poll();
+    }
+
+    @Override
+    public void close() {
+        ended = true;
+        entries.clear();
+        stream.close();
+    }
+}

@@ -1,0 +1,108 @@
+package org.dkv.client;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.rpc.ErrorInfo;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import javax.net.ssl.SSLException;
+
+/** What one failed attempt tells: its status, what became of the request, and whether another may fare better. */
+final class Failure {
+    /** Of the google.rpc.ErrorInfo in which a server tells what became of a request. */
+    private static final String DOMAIN = "dkv";
+    private static final String NOT_APPLIED = "NOT_APPLIED";
+    private static final String NOT_OWNER = "NOT_OWNER";
+
+    private final Status status;
+    private final boolean mayBeApplied;
+
+    private Failure(Status status, boolean mayBeApplied) {
+        this.status = status;
+        this.mayBeApplied = mayBeApplied;
+    }
+
+    /**
+     * Judges the end of an attempt.
+     *
+     * @param mutates whether the request was a write
+     * @param sent whether it may have left this process
+     */
+    static Failure of(StatusRuntimeException e, boolean mutates, boolean sent) {
+        return new Failure(explained(e.getStatus()), mutates && sent && !saysNotApplied(e));
+    }
+
+    static Failure before(Status status) {
+        return new Failure(status, false);
+    }
+
+    private static boolean saysNotApplied(StatusRuntimeException e) {
+        com.google.rpc.Status full = StatusProto.fromThrowable(e);
+        if (full == null) {
+            return false;
+        }
+        for (Any detail : full.getDetailsList()) {
+            if (detail.is(ErrorInfo.class)) {
+                try {
+                    ErrorInfo info = detail.unpack(ErrorInfo.class);
+                    return DOMAIN.equals(info.getDomain())
+                            && (NOT_APPLIED.equals(info.getReason()) || NOT_OWNER.equals(info.getReason()));
+                } catch (InvalidProtocolBufferException broken) {
+                    return false;
+                }
+            }
+        }
+        return false;
+    }
+
+    /** Adds what the cause knows, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */
+    private static Status explained(Status status) {
+        Throwable deepest = status.getCause();
+        if (deepest == null) {
+            return status;
+        }
+        while (deepest.getCause() != null) {
+            deepest = deepest.getCause();
+        }
+        String text = deepest.getMessage() != null ? deepest.getMessage() : deepest.getClass().getSimpleName();
+        if (status.getDescription() != null && status.getDescription().contains(text)) {
+            return status;
+        }
+        return adding(status, handshake(status) == null ? text : "TLS: " + text);
+    }
+
+    /** Adds to what a status says. */
+    static Status adding(Status status, String more) {
+        return status.withDescription(status.getDescription() == null ? more : status.getDescription() + "; " + more);
+    }
+
+    private static Throwable handshake(Status status) {
+        for (Throwable t = status.getCause(); t != null; t = t.getCause()) {
+            if (t instanceof SSLException) {
+                return t;
+            }
+        }
+        return null;
+    }
+
+    Status status() {
+        return status;
+    }
+
+    /** Tells whether a write may have had an effect. */
+    boolean mayBeApplied() {
+        return mayBeApplied;
+    }
+
+    /** Tells whether another node, or the same one later, may answer. */
+    boolean transientFailure() {
+        Status.Code code = status.getCode();
+        return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
+    }
+
+    /** Tells whether the node was reached but the two could not agree on TLS, which time will not mend. */
+    boolean handshakeFailed() {
+        return handshake(status) != null;
+    }
+}

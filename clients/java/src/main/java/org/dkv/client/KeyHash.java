@@ -1,0 +1,20 @@
+package org.dkv.client;
+
+import com.google.protobuf.ByteString;
+import net.openhft.hashing.LongHashFunction;
+
+/** Maps keys to parts of a keyspace as servers do: (xxHash64(key) &amp; 0xFFFF) mod parts, with seed 0. */
+final class KeyHash {
+    private static final LongHashFunction XX = LongHashFunction.xx();
+    private static final int SLOTS = 0xFFFF;
+
+    private KeyHash() {}
+
+    static int part(byte[] key, int parts) {
+        return (int) (XX.hashBytes(key) & SLOTS) % parts;
+    }
+
+    static int part(ByteString key, int parts) {
+        return parts == 1 ? 0 : part(key.toByteArray(), parts);
+    }
+}

@@ -1,0 +1,62 @@
+package org.dkv.client;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.PriorityQueue;
+
+/** Several iterations as one, in the order of their keys. Each is a snapshot of its own. */
+final class MergedEntries implements DKVEntryIterator {
+    private final List<DKVEntryIterator> sources = new ArrayList<>();
+    private final PriorityQueue<Head> heads =
+            new PriorityQueue<>(Comparator.comparing(h -> h.entry.key(), Bytes::compare));
+
+    private static final class Head {
+        private final DKVEntryIterator source;
+        private final DKVEntry entry;
+
+        Head(DKVEntryIterator source) {
+            this.source = source;
+            this.entry = source.next();
+        }
+    }
+
+    /** Adds an iteration, before the first use. It is closed with this one. */
+    void add(DKVEntryIterator source) {
+        sources.add(source);
+        advance(source);
+    }
+
+    private void advance(DKVEntryIterator source) {
+        try {
+            if (source.hasNext()) {
+                heads.add(new Head(source));
+            }
+        } catch (DKVException e) {
+            close(); // the rest would have gaps
+            throw e;
+        }
+    }
+
+    @Override
+    public boolean hasNext() {
+        return !heads.isEmpty();
+    }
+
+    @Override
+    public DKVEntry next() {
+        Head least = heads.poll();
+        if (least == null) {
+            throw new NoSuchElementException("the iteration has no more keys");
+        }
+        advance(least.source);
+        return least.entry;
+    }
+
+    @Override
+    public void close() {
+        heads.clear();
+        sources.forEach(DKVEntryIterator::close);
+    }
+}

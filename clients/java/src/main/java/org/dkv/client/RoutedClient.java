@@ -1,0 +1,291 @@
+package org.dkv.client;
+
+import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
+
+import com.google.protobuf.ByteString;
+import com.google.protobuf.MessageLite;
+import dkv.serverpb.Api;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+
+/** What all clients have in common: all but where a call goes to. */
+abstract class RoutedClient implements DKVClient {
+    private final Connections connections;
+    private final Caller caller;
+    private final RequestIds ids;
+    private final long readTimeout;
+    private final long writeTimeout;
+
+    RoutedClient(Connections connections, ConnectionOptions options) {
+        this.connections = connections;
+        this.caller = new Caller(connections, new CallMetrics(options));
+        this.ids = options.isIdempotentRetries() ? new RequestIds() : null;
+        this.readTimeout = TimeUnit.MILLISECONDS.toNanos(options.getReadTimeout());
+        this.writeTimeout = TimeUnit.MILLISECONDS.toNanos(options.getWriteTimeout());
+    }
+
+    /** Returns the way to the nodes that own a key, which take its writes and linearizable reads. */
+    abstract Route toOwner(ByteString key);
+
+    /** Returns the way to the nodes that a key may be read from with the consistency SEQUENTIAL. */
+    abstract Route toReplica(ByteString key);
+
+    /**
+     * Returns the way to the nodes that take a write of several keys at once.
+     *
+     * @throws UnsupportedOperationException where there are none
+     */
+    abstract Route toOwnerOfAll(List<ByteString> keys);
+
+    /** Reads several keys, by {@link #multiGetVia} or several of them. */
+    abstract List<Api.KVPair> multiGet(Api.ReadConsistency consistency, List<ByteString> keys);
+
+    /** Walks keys, by {@link #iterateVia} or several of them. */
+    abstract DKVEntryIterator iterate(Api.IterateRequest request);
+
+    final Connections connections() {
+        return connections;
+    }
+
+    @Override
+    public final void put(String key, String value) {
+        put(key, value, 0);
+    }
+
+    @Override
+    public final void put(String key, String value, long expiryTS) {
+        put(Bytes.key(key), Bytes.of(value, "value"), expiryTS);
+    }
+
+    @Override
+    public final void put(byte[] key, byte[] value) {
+        put(key, value, 0);
+    }
+
+    @Override
+    public final void put(byte[] key, byte[] value, long expiryTS) {
+        put(Bytes.key(key), Bytes.of(value, "value"), expiryTS);
+    }
+
+    private void put(ByteString key, ByteString value, long expiryTS) {
+        Api.PutRequest.Builder request = putRequest(key, value, expiryTS);
+        write(Rpc.PUT, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
+    }
+
+    private static Api.PutRequest.Builder putRequest(ByteString key, ByteString value, long expiryTS) {
+        return Api.PutRequest.newBuilder().setKey(key).setValue(value).setExpireTS(expiry(expiryTS));
+    }
+
+    private static long expiry(long expiryTS) {
+        if (expiryTS < 0) {
+            throw new IllegalArgumentException("expiryTS is " + expiryTS + ", but counts seconds since the epoch");
+        }
+        return expiryTS;
+    }
+
+    @Override
+    public final void put(KV.Strings... pairs) {
+        multiPut(pairs, p -> putRequest(Bytes.key(p.getKey()), Bytes.of(p.getValue(), "value"), p.getExpiryTS()));
+    }
+
+    @Override
+    public final void put(KV.Bytes... pairs) {
+        multiPut(pairs, p -> putRequest(Bytes.key(p.getKey()), Bytes.of(p.getValue(), "value"), p.getExpiryTS()));
+    }
+
+    private <P extends KV<?, ?>> void multiPut(P[] pairs, Function<P, Api.PutRequest.Builder> convert) {
+        if (pairs == null || pairs.length == 0) {
+            throw new IllegalArgumentException("there are no pairs to put");
+        }
+        Api.MultiPutRequest.Builder request = Api.MultiPutRequest.newBuilder();
+        List<ByteString> keys = new ArrayList<>(pairs.length);
+        for (P pair : pairs) {
+            if (pair == null) {
+                throw new IllegalArgumentException("a pair is null");
+            }
+            Api.PutRequest put = convert.apply(pair).build();
+            request.addPutRequest(put);
+            keys.add(put.getKey());
+        }
+        write(Rpc.MULTI_PUT, toOwnerOfAll(keys), id -> (id == null ? request : request.setRequestId(id)).build());
+    }
+
+    @Override
+    public final void delete(String key) {
+        delete(Bytes.key(key));
+    }
+
+    @Override
+    public final void delete(byte[] key) {
+        delete(Bytes.key(key));
+    }
+
+    private void delete(ByteString key) {
+        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key);
+        write(Rpc.DELETE, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
+    }
+
+    @Override
+    public final boolean compareAndSet(byte[] key, byte[] expect, byte[] update) {
+        return compareAndSet(key, expect, update, 0);
+    }
+
+    @Override
+    public final boolean compareAndSet(byte[] key, byte[] expect, byte[] update, long expiryTS) {
+        return compareAndSet(
+                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiryTS, writeTimeout);
+    }
+
+    @Override
+    public final boolean compareAndSet(String key, String expect, String update) {
+        return compareAndSet(key, expect, update, 0);
+    }
+
+    @Override
+    public final boolean compareAndSet(String key, String expect, String update, long expiryTS) {
+        return compareAndSet(
+                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiryTS, writeTimeout);
+    }
+
+    private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
+        Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
+                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiry(expiryTS));
+        return write(Rpc.COMPARE_AND_SET, toOwner(key), timeout,
+                id -> (id == null ? request : request.setRequestId(id)).build()).getUpdated();
+    }
+
+    @Override
+    public final long addAndGet(byte[] key, long delta) {
+        return addAndGet(key, delta, 0);
+    }
+
+    @Override
+    public final long addAndGet(byte[] key, long delta, long expiryTS) {
+        ByteString k = Bytes.key(key);
+        expiry(expiryTS);
+        long start = System.nanoTime();
+        Counter counter = new Counter(k);
+        while (true) {
+            long remaining = writeTimeout - (System.nanoTime() - start);
+            Api.GetResponse now = get(LINEARIZABLE, k, remaining);
+            long sum = counter.add(now.getValue(), delta);
+            long expires = expiryTS != 0 ? expiryTS : now.getExpireTS();
+            remaining = writeTimeout - (System.nanoTime() - start);
+            if (compareAndSet(k, now.getValue(), Bytes.ofLong(sum), expires, remaining)) {
+                return sum;
+            }
+            counter.yieldToOthers(writeTimeout - (System.nanoTime() - start));
+        }
+    }
+
+    /** Makes a write, with an id that stays the same however often it is sent. */
+    private <Q extends MessageLite, R> R write(Rpc<Q, R> rpc, Route route, Function<Api.RequestID, Q> request) {
+        return write(rpc, route, writeTimeout, request);
+    }
+
+    private <Q extends MessageLite, R> R write(
+            Rpc<Q, R> rpc, Route route, long timeout, Function<Api.RequestID, Q> request) {
+        if (ids == null) {
+            return caller.call(rpc, request.apply(null), false, route, timeout);
+        }
+        RequestIds.Ticket ticket = ids.begin();
+        try {
+            return caller.call(rpc, request.apply(ticket.id()), true, route, timeout);
+        } finally {
+            ids.end(ticket);
+        }
+    }
+
+    @Override
+    public final String get(Api.ReadConsistency consistency, String key) {
+        ByteString k = Bytes.key(key);
+        return Bytes.toString(
+                get(level(consistency), k, readTimeout).getValue(), "the value of key " + Bytes.quote(k),
+                "get(ReadConsistency, byte[])");
+    }
+
+    @Override
+    public final byte[] get(Api.ReadConsistency consistency, byte[] key) {
+        return get(level(consistency), Bytes.key(key), readTimeout).getValue().toByteArray();
+    }
+
+    private Api.GetResponse get(Api.ReadConsistency consistency, ByteString key, long timeout) {
+        Api.GetRequest request = Api.GetRequest.newBuilder().setKey(key).setReadConsistency(consistency).build();
+        Route route = consistency == LINEARIZABLE ? toOwner(key) : toReplica(key);
+        return caller.call(Rpc.GET, request, true, route, timeout);
+    }
+
+    private static Api.ReadConsistency level(Api.ReadConsistency consistency) {
+        if (consistency == null || consistency == Api.ReadConsistency.UNRECOGNIZED) {
+            throw new IllegalArgumentException("consistency is " + consistency + "; use SEQUENTIAL or LINEARIZABLE");
+        }
+        return consistency;
+    }
+
+    @Override
+    public final KV.Strings[] multiGet(Api.ReadConsistency consistency, String[] keys) {
+        return multiGet(level(consistency), Bytes.keys(keys, Bytes::key)).stream()
+                .map(p -> new KV.Strings(
+                        Bytes.toString(p.getKey(), "a key", "multiGet(ReadConsistency, byte[][])"),
+                        Bytes.toString(
+                                p.getValue(), "the value of key " + Bytes.quote(p.getKey()),
+                                "multiGet(ReadConsistency, byte[][])"),
+                        p.getExpireTS()))
+                .toArray(KV.Strings[]::new);
+    }
+
+    @Override
+    public final KV.Bytes[] multiGet(Api.ReadConsistency consistency, byte[][] keys) {
+        return multiGet(level(consistency), Bytes.keys(keys, Bytes::key)).stream()
+                .map(p -> new KV.Bytes(p.getKey().toByteArray(), p.getValue().toByteArray(), p.getExpireTS()))
+                .toArray(KV.Bytes[]::new);
+    }
+
+    /** Reads several keys by one call. */
+    final List<Api.KVPair> multiGetVia(Route route, Api.ReadConsistency consistency, List<ByteString> keys) {
+        Api.MultiGetRequest request =
+                Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency).build();
+        return caller.call(Rpc.MULTI_GET, request, true, route, readTimeout).getKeyValuesList();
+    }
+
+    @Override
+    public final DKVEntryIterator iterate(String startKey) {
+        return iterate(startKey, null);
+    }
+
+    @Override
+    public final DKVEntryIterator iterate(byte[] startKey) {
+        return iterate(startKey, null);
+    }
+
+    @Override
+    public final DKVEntryIterator iterate(String startKey, String keyPrefix) {
+        return iterate(Bytes.ofNullable(startKey, "startKey"), Bytes.ofNullable(keyPrefix, "keyPrefix"));
+    }
+
+    @Override
+    public final DKVEntryIterator iterate(byte[] startKey, byte[] keyPrefix) {
+        return iterate(Bytes.ofNullable(startKey, "startKey"), Bytes.ofNullable(keyPrefix, "keyPrefix"));
+    }
+
+    private DKVEntryIterator iterate(ByteString startKey, ByteString keyPrefix) {
+        if (!startKey.isEmpty() && !startKey.startsWith(keyPrefix)) {
+            throw new IllegalArgumentException(
+                    "startKey " + Bytes.quote(startKey) + " does not begin with keyPrefix " + Bytes.quote(keyPrefix));
+        }
+        return iterate(Api.IterateRequest.newBuilder()
+                .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).build());
+    }
+
+    /** Walks the keys of one node. It is begun at another one as long as the first has sent nothing. */
+    final DKVEntryIterator iterateVia(Route route, Api.IterateRequest request) {
+        return EntryStream.open(caller, request, route, readTimeout);
+    }
+
+    @Override
+    public void close() {
+        connections.close();
+    }
+}

@@ -1,0 +1,23 @@
+package org.dkv.client;
+
+import io.grpc.ClientStreamTracer;
+import io.grpc.Metadata;
+
+/** Finds out whether a request has left this process. */
+final class SentProbe extends ClientStreamTracer.Factory {
+    private volatile boolean sent;
+
+    @Override
+    public ClientStreamTracer newClientStreamTracer(ClientStreamTracer.StreamInfo info, Metadata headers) {
+        return new ClientStreamTracer() {
+            @Override
+            public void outboundHeaders() {
+                sent = true; // with the end of their being written; the request comes after them
+            }
+        };
+    }
+
+    boolean sent() {
+        return sent;
+    }
+}

@@ -1,0 +1,170 @@
+package org.dkv.client;
+
+import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
+
+import com.google.protobuf.ByteString;
+import dkv.serverpb.Api;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
+/**
+ * A client of several clusters, each of which has a part of the keyspace. Writes and linearizable reads go to the
+ * masters of a key's shard, sequential reads to its slaves where there are any, and to the masters where none answers.
+ *
+ * <p>What several shards would have to do at once is refused with {@link UnsupportedOperationException}: a put of
+ * several keys, and a linearizable {@code multiGet}. Iterations need a {@link ShardProvider} that lists its shards,
+ * such as {@link KeyHashBasedShardProvider}; each shard's part is a snapshot of its own.
+ */
+public final class ShardedDKVClient extends RoutedClient {
+    private final ShardProvider provider;
+    private final Map<DKVShard, ShardNodes> shards = new ConcurrentHashMap<>();
+
+    /** Makes a client with the default options; it connects with the first call. */
+    public ShardedDKVClient(ShardProvider provider) {
+        this(provider, null);
+    }
+
+    /**
+     * Makes a client; it connects with the first call.
+     *
+     * @param options null means the defaults
+     */
+    public ShardedDKVClient(ShardProvider provider, ConnectionOptions options) {
+        this(ConnectionOptions.orDefault(options), provider);
+    }
+
+    private ShardedDKVClient(ConnectionOptions options, ShardProvider provider) {
+        super(new Connections(null, options), options);
+        if (provider == null) {
+            throw new IllegalArgumentException("shard provider is null");
+        }
+        this.provider = provider;
+    }
+
+    private ShardNodes nodesOf(ByteString key) {
+        return nodesOf(provider.provideShard(key.toByteArray()));
+    }
+
+    private ShardNodes nodesOf(DKVShard shard) {
+        if (shard == null) {
+            throw new IllegalStateException("the shard provider knows no shard for a key");
+        }
+        ShardNodes known = shards.get(shard);
+        return known != null ? known : shards.computeIfAbsent(shard, ShardNodes::new);
+    }
+
+    @Override
+    Route toOwner(ByteString key) {
+        return nodesOf(key).masters();
+    }
+
+    @Override
+    Route toReplica(ByteString key) {
+        return nodesOf(key).readers();
+    }
+
+    private Map<ShardNodes, List<ByteString>> byShard(List<ByteString> keys) {
+        Map<ShardNodes, List<ByteString>> out = new LinkedHashMap<>();
+        for (ByteString key : keys) {
+            out.computeIfAbsent(nodesOf(key), n -> new ArrayList<>()).add(key);
+        }
+        return out;
+    }
+
+    @Override
+    Route toOwnerOfAll(List<ByteString> keys) {
+        return only(byShard(keys), "put").masters();
+    }
+
+    private static ShardNodes only(Map<ShardNodes, List<ByteString>> parts, String what) {
+        if (parts.size() > 1) {
+            throw new UnsupportedOperationException(
+                    "a " + what + " of keys in " + parts.size() + " shards " + parts.keySet()
+                            + " cannot be done at once; ask shard by shard");
+        }
+        return parts.keySet().iterator().next();
+    }
+
+    @Override
+    List<Api.KVPair> multiGet(Api.ReadConsistency consistency, List<ByteString> keys) {
+        Map<ShardNodes, List<ByteString>> parts = byShard(keys);
+        if (consistency == LINEARIZABLE) {
+            return multiGetVia(only(parts, "linearizable multiGet").masters(), consistency, keys);
+        }
+        if (parts.size() == 1) {
+            return multiGetVia(only(parts, "multiGet").readers(), consistency, keys);
+        }
+        Map<ByteString, Api.KVPair> found = new HashMap<>();
+        parts.forEach((nodes, part) -> multiGetVia(nodes.readers(), consistency, part)
+                .forEach(pair -> found.put(pair.getKey(), pair)));
+        List<Api.KVPair> out = new ArrayList<>(found.size());
+        for (ByteString key : keys) {
+            Api.KVPair pair = found.get(key);
+            if (pair != null) {
+                out.add(pair);
+            }
+        }
+        return out;
+    }
+
+    @Override
+    DKVEntryIterator iterate(Api.IterateRequest request) {
+        if (!(provider instanceof KeyHashBasedShardProvider)) {
+            throw new UnsupportedOperationException("the shard provider does not list its shards; iterate one by one");
+        }
+        MergedEntries merged = new MergedEntries();
+        try {
+            for (DKVShard shard : ((KeyHashBasedShardProvider) provider).shards()) {
+                merged.add(iterateVia(nodesOf(shard).readers(), request));
+            }
+        } catch (RuntimeException e) {
+            merged.close();
+            throw e;
+        }
+        return merged;
+    }
+
+    /** The nodes of a shard by what they are asked for. */
+    private final class ShardNodes {
+        private final DKVShard shard;
+        private final Ring masters;
+        private final DKVNodeSet slaves;
+
+        ShardNodes(DKVShard shard) {
+            this.shard = shard;
+            boolean any = shard.has(DKVNodeType.MASTER) || shard.has(DKVNodeType.UNKNOWN);
+            this.masters = any
+                    ? new Ring(shard.getNodesByType(DKVNodeType.MASTER, DKVNodeType.UNKNOWN).addresses()) : null;
+            this.slaves = shard.has(DKVNodeType.SLAVE) ? shard.getNodesByType(DKVNodeType.SLAVE) : null;
+        }
+
+        Route masters() {
+            if (masters == null) {
+                throw new IllegalArgumentException(
+                        "shard " + shard.getName() + " has no masters for writes and linearizable reads");
+            }
+            return masters;
+        }
+
+        /** Returns the slaves, beginning with another one each time, and the masters after them. */
+        Route readers() {
+            if (slaves == null) {
+                return masters();
+            }
+            List<String> order = slaves.rotated();
+            if (masters != null) {
+                order.add(masters.next());
+            }
+            return new Candidates(order, connections());
+        }
+
+        @Override
+        public String toString() {
+            return shard.getName();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+package org.dkv.client;
+
+import com.google.protobuf.ByteString;
+import dkv.serverpb.Admin;
+import io.grpc.Status;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ThreadLocalRandom;
+
+/** Who serves the vBuckets of one database, at one moment. */
+final class Topology {
+    static final Topology EMPTY = new Topology(List.of(), null);
+
+    private final int parts;
+    private final String dcId;
+    /** By vBucket. */
+    private final Map<String, List<Admin.RegionInfo>> rows = new HashMap<>();
+    private final Map<String, List<String>> owners = new ConcurrentHashMap<>();
+
+    /**
+     * Makes a topology of the registry's rows.
+     *
+     * @param dcId the data centre whose nodes are preferred; null means none
+     */
+    Topology(Collection<Admin.RegionInfo> all, String dcId) {
+        this.dcId = dcId;
+        int announced = 0;
+        for (Admin.RegionInfo row : all) {
+            announced = Math.max(announced, row.getVBuckets());
+            if (row.getStatus() != Admin.RegionStatus.INACTIVE) {
+                rows.computeIfAbsent(row.getVBucket(), name -> new ArrayList<>()).add(row);
+            }
+        }
+        this.parts = Math.max(1, announced > 0 ? announced : countOfNumbered());
+    }
+
+    /** Returns how many vBuckets there must be at least where no row tells: their names are numbers from 0. */
+    private int countOfNumbered() {
+        int count = 0;
+        for (String name : rows.keySet()) {
+            if (name.matches("0|[1-9][0-9]{0,4}")) {
+                count = Math.max(count, Integer.parseInt(name) + 1);
+            }
+        }
+        return count;
+    }
+
+    /**
+     * Returns the name of a key's vBucket.
+     *
+     * @throws DKVException where there are several by other rules than the registry's
+     */
+    String vBucket(ByteString key) {
+        if (parts == 1) {
+            if (rows.size() > 1) {
+                throw DKVException.of(
+                        Status.FAILED_PRECONDITION.withDescription(
+                                "the registry has vBuckets " + new TreeSet<>(rows.keySet()) + " of a database that is"
+                                        + " not cut into several; name its shards to a ShardedDKVClient"),
+                        "GetClusterInfo", "find the vBucket of " + Bytes.quote(key), key.toByteArray());
+            }
+            return rows.isEmpty() ? "0" : rows.keySet().iterator().next();
+        }
+        return Integer.toString(KeyHash.part(key, parts));
+    }
+
+    /** Returns all vBuckets. */
+    List<String> vBuckets() {
+        if (parts == 1) {
+            return List.copyOf(rows.keySet());
+        }
+        List<String> all = new ArrayList<>(parts);
+        for (int i = 0; i < parts; i++) {
+            all.add(Integer.toString(i));
+        }
+        return all;
+    }
+
+    /** Returns who takes writes of a vBucket: its leader, and those that would pass them on to it. */
+    List<String> owners(String vBucket) {
+        return owners.computeIfAbsent(vBucket, v -> ranked(List.of(v), Topology::ownerRank));
+    }
+
+    /** Returns who takes writes of several vBuckets at once. */
+    List<String> owners(Collection<String> vBuckets) {
+        return ranked(vBuckets, Topology::ownerRank);
+    }
+
+    /** Returns who serves sequential reads of all of these vBuckets: the nearest first, slaves before masters. */
+    List<String> replicas(Collection<String> vBuckets) {
+        return ranked(vBuckets, this::replicaRank);
+    }
+
+    private interface Rank {
+        /** Returns the place of a row; negative excludes it. */
+        int of(Admin.RegionInfo row);
+    }
+
+    private static int ownerRank(Admin.RegionInfo row) {
+        switch (row.getStatus()) {
+            case LEADER:
+                return 0;
+            case PRIMARY_FOLLOWER:
+                return 1;
+            case SECONDARY_FOLLOWER:
+                return 2;
+            default:
+                return -1; // a slave passes no writes on
+        }
+    }
+
+    private int replicaRank(Admin.RegionInfo row) {
+        int far = dcId == null || dcId.equals(row.getDcID()) ? 0 : 10;
+        switch (row.getStatus()) {
+            case ACTIVE_SLAVE:
+                return far;
+            case PRIMARY_FOLLOWER:
+            case SECONDARY_FOLLOWER:
+                return far + 1;
+            case LEADER:
+                return far + 2;
+            default:
+                return -1;
+        }
+    }
+
+    /** Lists the nodes that have all of these vBuckets, the least sum of ranks first, equals in random order. */
+    private List<String> ranked(Collection<String> vBuckets, Rank rank) {
+        Map<String, Integer> sums = new HashMap<>();
+        Map<String, Integer> counts = new HashMap<>();
+        for (String vBucket : vBuckets) {
+            Admin.RegionInfo leader = newestLeader(vBucket);
+            for (Admin.RegionInfo row : rows.getOrDefault(vBucket, List.of())) {
+                int r = rank.of(row);
+                if (r < 0) {
+                    continue;
+                }
+                if (row.getStatus() == Admin.RegionStatus.LEADER && row != leader) {
+                    r++; // it has lost the lead and could not tell yet
+                }
+                sums.merge(row.getNodeAddress(), r, Integer::sum);
+                counts.merge(row.getNodeAddress(), 1, Integer::sum);
+            }
+        }
+        List<String> out = new ArrayList<>(sums.keySet());
+        out.removeIf(address -> counts.get(address) < vBuckets.size());
+        if (out.size() > 1) {
+            Collections.shuffle(out, ThreadLocalRandom.current());
+            out.sort(Comparator.comparing(sums::get));
+        }
+        return out;
+    }
+
+    private Admin.RegionInfo newestLeader(String vBucket) {
+        Admin.RegionInfo newest = null;
+        for (Admin.RegionInfo row : rows.getOrDefault(vBucket, List.of())) {
+            if (row.getStatus() == Admin.RegionStatus.LEADER && (newest == null || row.getTerm() > newest.getTerm())) {
+                newest = row;
+            }
+        }
+        return newest;
+    }
+}

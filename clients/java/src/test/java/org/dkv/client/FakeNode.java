@@ -1,0 +1,266 @@
+package org.dkv.client;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.ByteString;
+import com.google.protobuf.Message;
+import com.google.rpc.ErrorInfo;
+import dkv.serverpb.Api;
+import dkv.serverpb.DKVGrpc;
+import io.grpc.BindableService;
+import io.grpc.Metadata;
+import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerCredentials;
+import io.grpc.ServerInterceptor;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.InsecureServerCredentials;
+import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
+
+/** A node in this process that keeps keys in memory, remembers requests by their ids, and fails as it is told. */
+final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
+    /** Decides what becomes of a request. */
+    interface Fault {
+        /** Runs apply or not, and throws to fail the call. */
+        Message handle(Message request, Supplier<Message> apply);
+    }
+
+    final List<Message> requests = new CopyOnWriteArrayList<>();
+    final List<Metadata> headers = new CopyOnWriteArrayList<>();
+    private final TreeMap<ByteString, Api.KVPair> data;
+    private final Map<Api.RequestID, Message> answers = new HashMap<>();
+    private final Server server;
+    private volatile Fault fault = (request, apply) -> apply.get();
+    private volatile boolean batched = true;
+
+    FakeNode() {
+        this(0, InsecureServerCredentials.create());
+    }
+
+    FakeNode(int port, ServerCredentials credentials, BindableService... others) {
+        this(port, credentials, new TreeMap<>(Bytes::compare), others);
+    }
+
+    private FakeNode(
+            int port, ServerCredentials credentials, TreeMap<ByteString, Api.KVPair> data, BindableService... others) {
+        this.data = data;
+        NettyServerBuilder builder = NettyServerBuilder
+                .forAddress(new InetSocketAddress("127.0.0.1", port), credentials)
+                .maxInboundMessageSize(1 << 20)
+                .addService(this)
+                .intercept(new ServerInterceptor() {
+                    @Override
+                    public <Q, R> ServerCall.Listener<Q> interceptCall(
+                            ServerCall<Q, R> call, Metadata h, ServerCallHandler<Q, R> next) {
+                        headers.add(h);
+                        return next.startCall(call, h);
+                    }
+                });
+        for (BindableService other : others) {
+            builder.addService(other);
+        }
+        try {
+            this.server = builder.build().start();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    /** Makes another node with the same keys. */
+    FakeNode replica() {
+        return new FakeNode(0, InsecureServerCredentials.create(), data);
+    }
+
+    /** Returns a port that was free a moment ago. */
+    static int freePort() {
+        try (ServerSocket s = new ServerSocket(0)) {
+            return s.getLocalPort();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
+
+    static String deadAddress() {
+        return "127.0.0.1:" + freePort();
+    }
+
+    String address() {
+        return "127.0.0.1:" + server.getPort();
+    }
+
+    DKVNode node() {
+        return new DKVNode("127.0.0.1", server.getPort());
+    }
+
+    void onRequest(Fault fault) {
+        this.fault = fault;
+    }
+
+    /** Streams one pair a message, as servers do that know no batches. */
+    void speakOldProtocol() {
+        batched = false;
+    }
+
+    static StatusRuntimeException error(Status.Code code, String reason) {
+        com.google.rpc.Status.Builder status =
+                com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage("fault " + reason);
+        if (reason != null) {
+            status.addDetails(Any.pack(ErrorInfo.newBuilder().setDomain("dkv").setReason(reason).build()));
+        }
+        return StatusProto.toStatusRuntimeException(status.build());
+    }
+
+    @Override
+    public void close() {
+        server.shutdownNow();
+        try {
+            if (!server.awaitTermination(20, TimeUnit.SECONDS)) {
+                throw new IllegalStateException("the fake node does not stop");
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private <R extends Message> void answer(
+            Message request, Api.RequestID id, StreamObserver<R> out, Supplier<R> apply) {
+        requests.add(request);
+        try {
+            Message r = fault.handle(request, () -> once(id, apply));
+            out.onNext((R) r);
+            out.onCompleted();
+        } catch (StatusRuntimeException e) {
+            out.onError(e);
+        }
+    }
+
+    private Message once(Api.RequestID id, Supplier<? extends Message> apply) {
+        synchronized (data) {
+            if (id == null || id.getClientId() == 0) {
+                return apply.get();
+            }
+            Api.RequestID key = id.toBuilder().clearAcked().build();
+            Message known = answers.get(key);
+            if (known == null) {
+                known = apply.get();
+                answers.put(key, known);
+            }
+            return known;
+        }
+    }
+
+    private static Api.Status ok() {
+        return Api.Status.getDefaultInstance();
+    }
+
+    private Api.KVPair find(ByteString key) {
+        Api.KVPair pair = data.get(key);
+        boolean expired = pair != null && pair.getExpireTS() != 0
+                && pair.getExpireTS() <= System.currentTimeMillis() / 1000;
+        return expired ? null : pair;
+    }
+
+    private void set(ByteString key, ByteString value, long expireTS) {
+        data.put(key, Api.KVPair.newBuilder().setKey(key).setValue(value).setExpireTS(expireTS).build());
+    }
+
+    @Override
+    public void put(Api.PutRequest q, StreamObserver<Api.PutResponse> out) {
+        answer(q, q.getRequestId(), out, () -> {
+            set(q.getKey(), q.getValue(), q.getExpireTS());
+            return Api.PutResponse.newBuilder().setStatus(ok()).build();
+        });
+    }
+
+    @Override
+    public void multiPut(Api.MultiPutRequest q, StreamObserver<Api.PutResponse> out) {
+        answer(q, q.getRequestId(), out, () -> {
+            q.getPutRequestList().forEach(p -> set(p.getKey(), p.getValue(), p.getExpireTS()));
+            return Api.PutResponse.newBuilder().setStatus(ok()).build();
+        });
+    }
+
+    @Override
+    public void delete(Api.DeleteRequest q, StreamObserver<Api.DeleteResponse> out) {
+        answer(q, q.getRequestId(), out, () -> {
+            data.remove(q.getKey());
+            return Api.DeleteResponse.newBuilder().setStatus(ok()).build();
+        });
+    }
+
+    @Override
+    public void compareAndSet(Api.CompareAndSetRequest q, StreamObserver<Api.CompareAndSetResponse> out) {
+        answer(q, q.getRequestId(), out, () -> {
+            Api.KVPair now = find(q.getKey());
+            boolean equal = q.getOldValue().equals(now == null ? ByteString.EMPTY : now.getValue());
+            if (equal) {
+                set(q.getKey(), q.getNewValue(), q.getExpireTS());
+            }
+            return Api.CompareAndSetResponse.newBuilder().setStatus(ok()).setUpdated(equal).build();
+        });
+    }
+
+    @Override
+    public void get(Api.GetRequest q, StreamObserver<Api.GetResponse> out) {
+        answer(q, null, out, () -> {
+            Api.KVPair pair = find(q.getKey());
+            Api.GetResponse.Builder r = Api.GetResponse.newBuilder().setStatus(ok());
+            return pair == null ? r.build()
+                    : r.setValue(pair.getValue()).setFound(true).setExpireTS(pair.getExpireTS()).build();
+        });
+    }
+
+    @Override
+    public void multiGet(Api.MultiGetRequest q, StreamObserver<Api.MultiGetResponse> out) {
+        answer(q, null, out, () -> {
+            Api.MultiGetResponse.Builder r = Api.MultiGetResponse.newBuilder().setStatus(ok());
+            q.getKeysList().forEach(key -> {
+                if (find(key) != null) {
+                    r.addKeyValues(find(key));
+                }
+            });
+            return r.build();
+        });
+    }
+
+    @Override
+    public void iterate(Api.IterateRequest q, StreamObserver<Api.IterateResponse> out) {
+        requests.add(q);
+        List<Api.KVPair> pairs = new ArrayList<>();
+        synchronized (data) {
+            data.tailMap(q.getStartKey().isEmpty() ? q.getKeyPrefix() : q.getStartKey()).values().stream()
+                    .filter(p -> p.getKey().startsWith(q.getKeyPrefix())).forEach(pairs::add);
+        }
+        try {
+            fault.handle(q, () -> q);
+            if (batched && q.getBatched()) {
+                for (int i = 0; i < pairs.size(); i += 3) {
+                    out.onNext(Api.IterateResponse.newBuilder().setStatus(ok())
+                            .addAllPairs(pairs.subList(i, Math.min(i + 3, pairs.size()))).build());
+                }
+            } else {
+                pairs.forEach(p -> out.onNext(Api.IterateResponse.newBuilder()
+                        .setStatus(ok()).setKey(p.getKey()).setValue(p.getValue()).build()));
+            }
+            out.onCompleted();
+        } catch (StatusRuntimeException e) {
+            out.onError(e);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+package org.dkv.client;
+
+import dkv.serverpb.Admin;
+import dkv.serverpb.DKVDiscoveryGrpc;
+import io.grpc.Status;
+import io.grpc.stub.ServerCallStreamObserver;
+import io.grpc.stub.StreamObserver;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.Map;
+import java.util.Set;
+
+/** A registry whose rows the test sets. */
+final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
+    private final Map<String, Admin.RegionInfo> rows = new LinkedHashMap<>();
+    private final Set<StreamObserver<Admin.ClusterInfoChange>> watchers = new LinkedHashSet<>();
+    private boolean watchable = true;
+
+    static Admin.RegionInfo row(String vBucket, FakeNode node, Admin.RegionStatus status) {
+        return Admin.RegionInfo.newBuilder().setDatabase("db").setDcID("dc").setVBucket(vBucket)
+                .setNodeAddress(node.address()).setStatus(status).build();
+    }
+
+    private static String key(Admin.RegionInfo row) {
+        return row.getVBucket() + "@" + row.getNodeAddress();
+    }
+
+    synchronized void notWatchable() {
+        watchable = false;
+    }
+
+    synchronized void set(Admin.RegionInfo... changed) {
+        Admin.ClusterInfoChange.Builder change = Admin.ClusterInfoChange.newBuilder().setComplete(true);
+        for (Admin.RegionInfo row : changed) {
+            rows.put(key(row), row);
+            change.addRows(row);
+        }
+        watchers.forEach(w -> w.onNext(change.build()));
+    }
+
+    synchronized void remove(Admin.RegionInfo row) {
+        rows.remove(key(row));
+        Admin.RegionInfo gone = Admin.RegionInfo.newBuilder().setDcID(row.getDcID()).setDatabase(row.getDatabase())
+                .setVBucket(row.getVBucket()).setNodeAddress(row.getNodeAddress()).build();
+        watchers.forEach(w -> w.onNext(Admin.ClusterInfoChange.newBuilder().addGone(gone).build()));
+    }
+
+    @Override
+    public synchronized void watchClusterInfo(
+            Admin.GetClusterInfoRequest q, StreamObserver<Admin.ClusterInfoChange> out) {
+        if (!watchable) {
+            out.onError(Status.UNIMPLEMENTED.asRuntimeException());
+            return;
+        }
+        if (!q.getDatabase().equals("db")) {
+            out.onNext(Admin.ClusterInfoChange.newBuilder().setComplete(true).build());
+            return;
+        }
+        ((ServerCallStreamObserver<Admin.ClusterInfoChange>) out).setOnCancelHandler(() -> {
+            synchronized (this) {
+                watchers.remove(out);
+            }
+        });
+        // One row a message: nothing may be believed missing before the last.
+        rows.values().forEach(row -> out.onNext(Admin.ClusterInfoChange.newBuilder().addRows(row).build()));
+        out.onNext(Admin.ClusterInfoChange.newBuilder().setComplete(true).build());
+        watchers.add(out);
+    }
+
+    @Override
+    public synchronized void getClusterInfo(
+            Admin.GetClusterInfoRequest q, StreamObserver<Admin.GetClusterInfoResponse> out) {
+        out.onNext(Admin.GetClusterInfoResponse.newBuilder().addAllRegionInfos(rows.values()).build());
+        out.onCompleted();
+    }
+}

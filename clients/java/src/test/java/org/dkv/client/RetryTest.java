@@ -1,0 +1,296 @@
+package org.dkv.client;
+
+import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.protobuf.Message;
+import dkv.serverpb.Api;
+import io.grpc.InsecureServerCredentials;
+import io.grpc.Status;
+import java.util.HashSet;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(60)
+class RetryTest {
+    private static final byte[] COUNTER = {'n'};
+    /** On top of a deadline, for a busy machine. */
+    private static final long SLACK_MILLIS = 500;
+
+    private final FakeNode node = new FakeNode();
+    private final ConnectionOptions.Builder options = ConnectionOptions.builder().requestTimeout(20_000);
+
+    @AfterEach
+    void stop() {
+        node.close();
+    }
+
+    private SimpleDKVClient client(String... addresses) {
+        return new SimpleDKVClient(String.join(",", addresses), options.build());
+    }
+
+    /** Fails the first requests, after having applied them or not. */
+    private AtomicInteger failFirst(int times, boolean apply, Status.Code code, String reason) {
+        AtomicInteger seen = new AtomicInteger();
+        node.onRequest((q, doIt) -> {
+            if (seen.incrementAndGet() > times) {
+                return doIt.get();
+            }
+            if (apply) {
+                doIt.get();
+            }
+            throw FakeNode.error(code, reason);
+        });
+        return seen;
+    }
+
+    @Test
+    void readsAreRepeated() {
+        failFirst(3, false, Status.Code.UNAVAILABLE, null);
+        try (DKVClient c = client(node.address())) {
+            assertEquals("", c.get(LINEARIZABLE, "k"));
+            assertFalse(c.iterate("").hasNext());
+        }
+        assertEquals(5, node.requests.size());
+    }
+
+    @Test
+    void writesThatWereAppliedUnheardAreAppliedOnce() {
+        failFirst(3, true, Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+        try (DKVClient c = client(node.address())) {
+            c.compareAndSet("k", null, "v");
+            assertTrue(c.compareAndSet("k", "v", "w"));
+        }
+        Set<Api.RequestID> ids = node.requests.stream().map(q -> ((Api.CompareAndSetRequest) q).getRequestId())
+                .collect(Collectors.toCollection(HashSet::new));
+        assertEquals(2, ids.size(), "attempts of one write share its id");
+    }
+
+    @Test
+    void countersAreExactThroughLostAnswers() {
+        AtomicInteger n = new AtomicInteger();
+        node.onRequest((q, apply) -> {
+            Message answer = apply.get();
+            if (n.incrementAndGet() % 3 == 0) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, null);
+            }
+            return answer;
+        });
+        try (DKVClient c = client(node.address())) {
+            for (int i = 1; i <= 20; i++) {
+                assertEquals(i, c.incrementAndGet(COUNTER));
+            }
+        }
+    }
+
+    @Test
+    void withoutIdsWhatMayBeAppliedIsNotRepeated() {
+        options.idempotentRetries(false);
+        failFirst(1, true, Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN");
+        try (DKVClient c = client(node.address())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertTrue(e.getMessage().contains("not known"), e.getMessage());
+        }
+        assertEquals(1, node.requests.size());
+        assertFalse(((Api.PutRequest) node.requests.get(0)).hasRequestId());
+    }
+
+    @Test
+    void withoutIdsWhatIsSurelyNotAppliedIsRepeated() {
+        options.idempotentRetries(false);
+        failFirst(2, false, Status.Code.UNAVAILABLE, "NOT_APPLIED");
+        try (DKVClient c = client(node.address())) {
+            c.put("k", "v");
+        }
+        assertEquals(3, node.requests.size());
+        failFirst(2, false, Status.Code.UNAVAILABLE, "NOT_OWNER");
+        try (DKVClient c = client(node.address())) {
+            c.put("k", "v");
+        }
+    }
+
+    @Test
+    void withoutIdsWhatNeverLeftIsRepeated() {
+        options.idempotentRetries(false);
+        try (DKVClient c = client(FakeNode.deadAddress(), FakeNode.deadAddress(), node.address())) {
+            c.put("k", "v");
+        }
+        assertEquals(1, node.requests.size());
+    }
+
+    @Test
+    void otherErrorsAreNotRepeated() {
+        failFirst(1, false, Status.Code.RESOURCE_EXHAUSTED, "NOT_APPLIED");
+        try (DKVClient c = client(node.address())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(Status.Code.RESOURCE_EXHAUSTED, e.getGrpcStatus().getCode());
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+        }
+        assertEquals(1, node.requests.size());
+    }
+
+    @Test
+    void deadAddressesArePassedBy() {
+        try (DKVClient c = client(FakeNode.deadAddress(), node.address(), FakeNode.deadAddress())) {
+            c.put("k", "v");
+            assertEquals("v", c.get(LINEARIZABLE, "k"));
+        }
+    }
+
+    @Test
+    void anotherNodeTakesOver() {
+        try (FakeNode other = node.replica(); DKVClient c = client(node.address(), other.address())) {
+            c.put("k", "v");
+            (other.requests.isEmpty() ? node : other).close();
+            assertEquals("v", c.get(LINEARIZABLE, "k"));
+        }
+    }
+
+    @Test
+    void waitsForServersThatStartLater() throws Exception {
+        int port = FakeNode.freePort();
+        try (DKVClient c = client("127.0.0.1:" + port)) {
+            CompletableFuture<Void> put = CompletableFuture.runAsync(() -> c.put("k", "v"));
+            assertThrows(java.util.concurrent.TimeoutException.class, () -> put.get(300, TimeUnit.MILLISECONDS));
+            try (FakeNode late = new FakeNode(port, InsecureServerCredentials.create())) {
+                put.get(30, TimeUnit.SECONDS);
+                assertEquals(1, late.requests.size());
+            }
+        }
+    }
+
+    @Test
+    void nobodyThereIsUnavailableByTheDeadline() {
+        options.requestTimeout(700);
+        try (DKVClient c = client(FakeNode.deadAddress())) {
+            long start = System.nanoTime();
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start);
+            assertEquals(Status.Code.UNAVAILABLE, e.getGrpcStatus().getCode());
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+            assertTrue(e.getMessage().contains("onnection refused"), e.getMessage());
+            assertTrue(millis < 700 + SLACK_MILLIS, millis + " ms");
+        }
+    }
+
+    @Test
+    void slowNodesAreGivenUpAtTheDeadline() {
+        options.readTimeout(300).writeTimeout(600);
+        CountDownLatch release = new CountDownLatch(1);
+        node.onRequest((q, apply) -> {
+            awaitQuietly(release);
+            return apply.get();
+        });
+        try (DKVClient c = client(node.address())) {
+            exceeds(300, () -> c.get(LINEARIZABLE, "k"), DKVException.Outcome.NOT_APPLIED);
+            exceeds(600, () -> c.put("k", "v"), DKVException.Outcome.UNKNOWN);
+            exceeds(600, () -> c.incrementAndGet(COUNTER), DKVException.Outcome.NOT_APPLIED); // it could not read
+            exceeds(300, () -> c.iterate("").hasNext(), DKVException.Outcome.NOT_APPLIED);
+        } finally {
+            release.countDown();
+        }
+    }
+
+    private static void exceeds(long timeout, Runnable call, DKVException.Outcome outcome) {
+        long start = System.nanoTime();
+        DKVException e = assertThrows(DKVException.class, call::run);
+        long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start);
+        assertEquals(Status.Code.DEADLINE_EXCEEDED, e.getGrpcStatus().getCode(), e.getMessage());
+        assertEquals(outcome, e.getOutcome());
+        assertTrue(millis >= timeout - 20 && millis < timeout + SLACK_MILLIS, millis + " ms");
+    }
+
+    private static void awaitQuietly(CountDownLatch latch) {
+        try {
+            latch.await(30, TimeUnit.SECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // the server is being stopped
+        }
+    }
+
+    @Test
+    void oversizedRequestsAreRefusedAtOnce() {
+        try (DKVClient c = client(node.address())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put(COUNTER, new byte[2 << 20]));
+            assertEquals(Status.Code.RESOURCE_EXHAUSTED, e.getGrpcStatus().getCode(), e.getMessage());
+        }
+    }
+
+    @Test
+    void largeAnswersArrive() {
+        byte[] value = new byte[1000 << 10];
+        try (DKVClient c = client(node.address())) {
+            byte[][] keys = new byte[8][];
+            for (byte i = 0; i < keys.length; i++) {
+                keys[i] = new byte[] {i};
+                c.put(keys[i], value);
+            }
+            assertEquals(keys.length, c.multiGet(LINEARIZABLE, keys).length); // beyond gRPC's default of 4 MiB
+        }
+    }
+
+    @Test
+    void closedClientsSaySo() {
+        DKVClient c = client(node.address());
+        c.put("k", "v");
+        c.close();
+        c.close();
+        assertThrows(IllegalStateException.class, () -> c.put("k", "v"));
+        assertThrows(IllegalStateException.class, () -> c.get(LINEARIZABLE, "k"));
+        assertThrows(IllegalStateException.class, () -> c.iterate(""));
+    }
+
+    @Test
+    void closingEndsCallsUnderWay() throws Exception {
+        CountDownLatch arrived = new CountDownLatch(1);
+        CountDownLatch release = new CountDownLatch(1);
+        node.onRequest((q, apply) -> {
+            arrived.countDown();
+            awaitQuietly(release);
+            return apply.get();
+        });
+        DKVClient c = client(node.address());
+        CompletableFuture<DKVException> failed = CompletableFuture.supplyAsync(
+                () -> assertThrows(DKVException.class, () -> c.put("k", "v")));
+        assertTrue(arrived.await(30, TimeUnit.SECONDS));
+        c.close();
+        DKVException e = failed.get(30, TimeUnit.SECONDS);
+        release.countDown();
+        assertEquals(Status.Code.CANCELLED, e.getGrpcStatus().getCode());
+        assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+    }
+
+    @Test
+    void interruptsEndCallsAndStayVisible() {
+        failFirst(Integer.MAX_VALUE, false, Status.Code.UNAVAILABLE, "NOT_APPLIED");
+        try (DKVClient c = client(node.address())) {
+            Thread.currentThread().interrupt();
+            assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertTrue(Thread.interrupted());
+        }
+    }
+
+    @Test
+    void brokenIterationsDoNotLookComplete() {
+        try (DKVClient c = client(node.address())) {
+            c.put("k", "v");
+            node.onRequest((q, apply) -> {
+                throw FakeNode.error(Status.Code.DATA_LOSS, null);
+            });
+            DKVException e = assertThrows(DKVException.class, () -> c.iterate(""));
+            assertEquals(Status.Code.DATA_LOSS, e.getGrpcStatus().getCode());
+            assertEquals("Iterate prefix \"\" from \"\"", e.getRequest());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+package org.dkv.client;
+
+import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
+import static dkv.serverpb.Api.ReadConsistency.SEQUENTIAL;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.EnumMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(60)
+class ShardedDKVClientTest {
+    private static final String[] KEYS =
+            IntStream.range(0, 20).mapToObj(i -> String.format("key%02d", i)).toArray(String[]::new);
+
+    private final List<FakeNode> masters = new ArrayList<>();
+    private final List<FakeNode> slaves = new ArrayList<>();
+    private KeyHashBasedShardProvider provider;
+    private DKVClient client;
+
+    @BeforeEach
+    void start() {
+        DKVShard[] shards = new DKVShard[3];
+        for (int i = 0; i < shards.length; i++) {
+            masters.add(new FakeNode());
+            slaves.add(masters.get(i).replica());
+            shards[i] = shard("shard" + i, masters.get(i).node(), slaves.get(i).node());
+        }
+        provider = new KeyHashBasedShardProvider(new ShardConfiguration(shards));
+        client = new ShardedDKVClient(provider, ConnectionOptions.builder().requestTimeout(20_000).build());
+    }
+
+    @AfterEach
+    void stop() {
+        client.close();
+        masters.forEach(FakeNode::close);
+        slaves.forEach(FakeNode::close);
+    }
+
+    private static DKVShard shard(String name, DKVNode master, DKVNode slave) {
+        Map<DKVNodeType, DKVNodeSet> topology = new EnumMap<>(DKVNodeType.class);
+        if (master != null) {
+            topology.put(DKVNodeType.MASTER, new DKVNodeSet("masters", Set.of(master)));
+        }
+        if (slave != null) {
+            topology.put(DKVNodeType.SLAVE, new DKVNodeSet("slaves", Set.of(slave)));
+        }
+        return new DKVShard(name, topology);
+    }
+
+    private static int requests(List<FakeNode> nodes) {
+        return nodes.stream().mapToInt(n -> n.requests.size()).sum();
+    }
+
+    private int shardOf(String key) {
+        return Integer.parseInt(provider.provideShard(key).getName().substring("shard".length()));
+    }
+
+    @Test
+    void eachKeyLivesInItsShard() {
+        for (String key : KEYS) {
+            client.put(key, "v");
+            int shard = shardOf(key);
+            assertTrue(masters.get(shard).requests.toString().contains(key), key + " in " + shard);
+        }
+        assertEquals(KEYS.length, requests(masters));
+        assertEquals(0, requests(slaves));
+    }
+
+    @Test
+    void linearizableReadsGoToMastersAndSequentialOnesToSlaves() {
+        client.get(LINEARIZABLE, "k");
+        assertEquals(1, requests(masters));
+        client.get(SEQUENTIAL, "k");
+        assertEquals(1, requests(slaves));
+        client.incrementAndGet(new byte[] {1});
+        assertEquals(1, requests(slaves));
+    }
+
+    @Test
+    void mastersAnswerWhereSlavesDoNot() {
+        client.put("k", "v");
+        slaves.forEach(FakeNode::close);
+        assertEquals("v", client.get(SEQUENTIAL, "k"));
+    }
+
+    @Test
+    void sequentialMultiGetGathersInTheOrderOfTheKeys() {
+        for (String key : KEYS) {
+            client.put(key, "v" + key);
+        }
+        String[] ask = Arrays.copyOf(KEYS, KEYS.length + 1);
+        ask[KEYS.length] = "missing";
+        KV.Strings[] found = client.multiGet(SEQUENTIAL, ask);
+        assertEquals(List.of(KEYS), Arrays.stream(found).map(KV::getKey).toList());
+        assertEquals(3, requests(slaves));
+    }
+
+    @Test
+    void refusesWhatShardsCannotDoAtOnce() {
+        assertThrows(UnsupportedOperationException.class, () -> client.multiGet(LINEARIZABLE, KEYS));
+        KV.Strings[] pairs = Arrays.stream(KEYS).map(k -> new KV.Strings(k, "v")).toArray(KV.Strings[]::new);
+        UnsupportedOperationException e =
+                assertThrows(UnsupportedOperationException.class, () -> client.put(pairs));
+        assertTrue(e.getMessage().contains("shard by shard"), e.getMessage());
+        assertEquals(0, requests(masters));
+    }
+
+    @Test
+    void doesAtOnceWhatIsInOneShard() {
+        provider.provideShards(KEYS).values().forEach(keys -> {
+            client.put(keys.stream().map(k -> new KV.Strings(k, "v")).toArray(KV.Strings[]::new));
+            assertEquals(keys.size(), client.multiGet(LINEARIZABLE, keys.toArray(new String[0])).length);
+        });
+        assertEquals(6, requests(masters));
+    }
+
+    @Test
+    void iteratesAllShardsInOrder() {
+        for (String key : KEYS) {
+            client.put(key, "v");
+        }
+        List<String> seen = new ArrayList<>();
+        client.iterate("key05", "key").forEachRemaining(e -> seen.add(e.getKeyAsString()));
+        assertEquals(Arrays.asList(KEYS).subList(5, KEYS.length), seen);
+    }
+
+    @Test
+    void shardsWithoutMastersTakeNoWrites() {
+        DKVShard readOnly = shard("s", null, slaves.get(0).node());
+        try (DKVClient c = new ShardedDKVClient(
+                new KeyHashBasedShardProvider(new ShardConfiguration(new DKVShard[] {readOnly})))) {
+            assertEquals("", c.get(SEQUENTIAL, "k"));
+            assertThrows(IllegalArgumentException.class, () -> c.put("k", "v"));
+        }
+    }
+
+    @Test
+    void oneSetOfUnknownNodesDoesAll() {
+        DKVNodeSet proxy = new DKVNodeSet("proxy", Set.of(masters.get(0).node()));
+        DKVShard shard = new DKVShard("s", Map.of(DKVNodeType.UNKNOWN, proxy));
+        try (DKVClient c = new ShardedDKVClient(
+                new KeyHashBasedShardProvider(new ShardConfiguration(new DKVShard[] {shard})))) {
+            c.put("k", "v");
+            assertEquals("v", c.get(SEQUENTIAL, "k"));
+        }
+        assertThrows(IllegalArgumentException.class, () -> new ShardedDKVClient(null));
+    }
+}
