@@ -209,7 +209,7 @@ func (s *sizes) Write(b *storage.Batch, sync bool) error {
 func TestLoaderWritesBoundedBatches(t *testing.T) {
 	v := viewOf(t, filled(t).m)
 	whole, _, err := v.Chunk(nil, 1<<30)
-	if err != nil || len(whole) < 4*loadStep {
+	if err != nil || len(whole) < 4*fillStep {
 		t.Fatalf("%d bytes, %v", len(whole), err)
 	}
 	e := &sizes{Engine: openMemory(t)}
@@ -219,11 +219,11 @@ func TestLoaderWritesBoundedBatches(t *testing.T) {
 	}
 	largest := snapshotChunk/4 + 100 // a value of filled
 	for _, n := range e.batches {
-		if n > loadStep+largest {
+		if n > fillStep+largest {
 			t.Errorf("a batch of %d bytes", n)
 		}
 	}
-	if len(e.batches) < len(whole)/(loadStep+largest) {
+	if len(e.batches) < len(whole)/(fillStep+largest) {
 		t.Errorf("only %d batches", len(e.batches))
 	}
 }

@@ -14,39 +14,43 @@ import (
 // Until Finish the engine holds a part of a state and is worthless: the identity
 // comes last, so that New does not take it for a state.
 type Loader struct {
-	engine storage.Engine
-	batch  storage.Batch
+	fill filler
 	// identity is the identity record, which waits for all the others.
 	identity []byte
 }
 
 // NewLoader makes a loader for an engine, which stays the caller's.
-func NewLoader(engine storage.Engine) *Loader { return &Loader{engine: engine} }
-
-// loadStep is how many bytes are written with one batch: engines bound what they
-// write atomically.
-const loadStep = snapshotChunk
+//
+// The engine is the loader's alone until Finish, or until it is closed: an engine
+// that has a bulk load is filled by that.
+func NewLoader(engine storage.Engine) *Loader { return &Loader{fill: filler{engine: engine}} }
 
 // Add writes one payload's records. The payload stays the caller's. A payload that
-// cannot be parsed is an ErrBadSnapshot; after any error the load is lost.
+// cannot be parsed, or is not in order, is an ErrBadSnapshot; after any error the
+// load is lost.
 func (l *Loader) Add(payload []byte) error {
-	l.batch.Reset()
 	for p := payload; len(p) > 0; {
 		var err error
 		if p, err = l.record(p); err != nil {
 			return err
 		}
-		if l.batch.Size() >= loadStep || len(p) == 0 {
-			if err := l.engine.Write(&l.batch, false); err != nil {
-				return fmt.Errorf("load snapshot: %w", err)
-			}
-			l.batch.Reset()
-		}
 	}
-	return nil
+	return loadError(l.fill.flush())
 }
 
-// record puts the first record of p into the batch and returns the rest.
+// loadError says what came to nothing by err, an engine's error.
+func loadError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, storage.ErrUnordered):
+		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
+	default:
+		return fmt.Errorf("load snapshot: %w", err)
+	}
+}
+
+// record puts the first record of p and returns the rest.
 func (l *Loader) record(p []byte) (rest []byte, err error) {
 	space := storage.Space(p[0])
 	key, rest, ok := takeField(p[1:])
@@ -61,8 +65,7 @@ func (l *Loader) record(p []byte) (rest []byte, err error) {
 		l.identity = bytes.Clone(value)
 		return rest, nil
 	}
-	l.batch.Put(space, key, value)
-	return rest, nil
+	return rest, loadError(l.fill.put(space, key, value))
 }
 
 // takeField takes a byte string with its length in front off p.
@@ -79,7 +82,12 @@ func takeField(p []byte) (field, rest []byte, ok bool) {
 // changelog's floor behind the snapshot and makes everything durable. What lacks
 // a state or an identity is an ErrBadSnapshot.
 func (l *Loader) Finish() error {
-	st, err := readState(l.engine)
+	// What came before must not be lost where the identity is not.
+	if err := l.fill.finish(); err != nil {
+		return loadError(err)
+	}
+	engine := l.fill.engine
+	st, err := readState(engine)
 	if err == nil {
 		_, err = decodeIdentity(l.identity)
 	}
@@ -87,17 +95,10 @@ func (l *Loader) Finish() error {
 		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
 	}
 	if err != nil {
-		return fmt.Errorf("load snapshot: %w", err)
+		return loadError(err)
 	}
-	// What came before must not be lost where the identity is not.
-	if err := l.engine.Sync(); err != nil {
-		return fmt.Errorf("load snapshot: %w", err)
-	}
-	l.batch.Reset()
-	l.batch.Put(storage.Meta, keyIdentity, l.identity)
-	l.batch.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
-	if err := l.engine.Write(&l.batch, true); err != nil {
-		return fmt.Errorf("load snapshot: %w", err)
-	}
-	return nil
+	var b storage.Batch
+	b.Put(storage.Meta, keyIdentity, l.identity)
+	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
+	return loadError(engine.Write(&b, true))
 }

@@ -127,43 +127,67 @@ func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) 
 	return target.Sync()
 }
 
-// unstageStep is how many bytes are moved with one batch.
-const unstageStep = 1 << 20
-
 // unstage copies the staged pairs into the keyspace of target, and counts those
 // that expire.
 func (m *Machine) unstage(ctx context.Context, target storage.Engine) (expiring uint64, err error) {
+	fill := filler{engine: target}
+	err = m.eachStaged(ctx, func(key, stored []byte, expireTS uint64) error {
+		if expireTS != 0 {
+			expiring++
+		}
+		return fill.put(storage.Data, key, stored)
+	})
+	if err == nil {
+		err = fill.finish()
+	}
+	if err != nil || expiring == 0 {
+		return 0, err
+	}
+	return expiring, m.unstageExpiry(ctx, target)
+}
+
+// unstageExpiry writes the index of the pairs that expire. The order of its keys is
+// not that of the pairs, so it has no part in a bulk load.
+func (m *Machine) unstageExpiry(ctx context.Context, target storage.Engine) error {
+	var b storage.Batch
+	var scratch []byte
+	err := m.eachStaged(ctx, func(key, _ []byte, expireTS uint64) error {
+		if expireTS == 0 {
+			return nil
+		}
+		scratch = appendExpiryKey(scratch[:0], expireTS, key)
+		b.Put(storage.Expiry, scratch)
+		if b.Size() < fillStep {
+			return nil
+		}
+		defer b.Reset()
+		return target.Write(&b, false)
+	})
+	if err != nil {
+		return err
+	}
+	return target.Write(&b, false)
+}
+
+// eachStaged calls yield for each staged pair in the order of the keys, until it
+// returns an error. What it is given is valid until it returns.
+func (m *Machine) eachStaged(ctx context.Context, yield func(key, stored []byte, expireTS uint64) error) error {
 	r := storage.Prefix(prefixStaged)
 	r.Bulk = true
 	it := m.engine.Iterate(storage.Meta, r)
 	defer it.Close()
-	var b storage.Batch
-	var scratch []byte
-	for it.Next() {
+	for n := 0; it.Next(); n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		key := it.Key()[len(prefixStaged):]
 		_, expireTS, err := splitData(it.Value())
 		if err != nil {
-			return 0, fmt.Errorf("staged key %q: %w", key, err)
+			return fmt.Errorf("staged key %q: %w", key, err)
 		}
-		b.Put(storage.Data, key, it.Value())
-		if expireTS != 0 {
-			scratch = appendExpiryKey(scratch[:0], expireTS, key)
-			b.Put(storage.Expiry, scratch)
-			expiring++
+		if err := yield(key, it.Value(), expireTS); err != nil {
+			return err
 		}
-		if b.Size() < unstageStep {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		if err := target.Write(&b, false); err != nil {
-			return 0, err
-		}
-		b.Reset()
 	}
-	if err := it.Err(); err != nil {
-		return 0, err
-	}
-	return expiring, target.Write(&b, false)
+	return it.Err()
 }

@@ -16,6 +16,12 @@ var (
 	// atomically; nothing was written.
 	ErrTooLarge = errors.New("batch is too large for the storage engine")
 
+	// ErrNotEmpty is returned by BeginLoad of an engine that was written to.
+	ErrNotEmpty = errors.New("storage engine is not empty")
+	// ErrUnordered means that a load was given anything but puts of ascending
+	// keys.
+	ErrUnordered = errors.New("a load takes only puts, in ascending order of space and key")
+
 	// ErrLocked is returned by Open when another process has the folder open.
 	ErrLocked = errors.New("folder is in use by another process")
 	// ErrBadOptions is returned by Open for options that cannot be used.

@@ -30,6 +30,7 @@ type Engine struct {
 	writeMu sync.Mutex     // held by Write
 	failed  error          // why no more writes are accepted
 	parts   map[string]int // part counts of values in parts, by stored key
+	loading *load          // the bulk load that is under way
 
 	compactMu  sync.Mutex // held by Compact
 	stop       context.CancelFunc
@@ -169,6 +170,9 @@ func (e *Engine) Close() error {
 	}
 	e.stop()
 	e.background.Wait()
+	if e.loading != nil {
+		e.loading.abandon()
+	}
 	err := e.db.Close()
 	if e.lock != nil {
 		err = errors.Join(err, e.lock.Close())

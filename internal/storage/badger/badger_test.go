@@ -47,3 +47,6 @@ func TestCrash(t *testing.T)    { enginetest.RunCrash(t, onDisk()) }
 
 func BenchmarkOnDisk(b *testing.B)   { enginetest.Bench(b, onDisk()) }
 func BenchmarkDiskless(b *testing.B) { enginetest.Bench(b, diskless()) }
+
+func BenchmarkLoadOnDisk(b *testing.B)   { enginetest.BenchLoad(b, onDisk()) }
+func BenchmarkLoadDiskless(b *testing.B) { enginetest.BenchLoad(b, diskless()) }

@@ -18,6 +18,13 @@
 // keep the beginning of the next: a hole. Therefore every write is synced,
 // even one that does not ask for it, which is one msync of the log a batch.
 //
+// # Bulk load
+//
+// An empty engine on disk is filled by Badger's stream writer, which builds tables
+// of the last level without log and memtables. Of streams that it must not cut by
+// itself, see load.go. A diskless engine has no log to save, and is filled by
+// plain writes.
+//
 // # Large values
 //
 // A value above maxInline is stored in parts, beside its key, rather than in

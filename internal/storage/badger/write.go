@@ -62,6 +62,9 @@ func (e *Engine) writable() error {
 	if err := e.readable(); err != nil {
 		return err
 	}
+	if e.loading != nil {
+		return errLoading
+	}
 	if e.failed != nil {
 		return fmt.Errorf("an earlier write failed, the engine has to be opened again: %w", e.failed)
 	}

@@ -16,6 +16,7 @@ import (
 type broken struct {
 	storage.Engine
 	faults
+	used   atomic.Bool // written to, or loaded into
 	mu     sync.Mutex
 	cache  map[string][]byte // for sharedMemory
 	closed atomic.Bool
@@ -23,6 +24,7 @@ type broken struct {
 
 // faults are ways to get storage.Engine wrong.
 type faults struct {
+	loadFaults
 	losesLastOp        bool // of each batch
 	splitsBatches      bool // into single mutations
 	reversesBatches    bool // applies the first mutation last
@@ -46,6 +48,7 @@ type faults struct {
 }
 
 func (b *broken) Write(batch *storage.Batch, sync bool) error {
+	b.used.Store(true)
 	if b.servesWhenClosed && b.closed.Load() {
 		return nil
 	}

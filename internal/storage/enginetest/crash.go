@@ -24,6 +24,7 @@ const (
 
 	everyWrite   = "write" // Write with sync
 	everySeveral = "sync"  // a few writes without, then Sync
+	bulkLoad     = "load"  // see crashload.go
 
 	crashRounds   = 5
 	unsyncedBurst = 7
@@ -37,7 +38,8 @@ const (
 // kills it with SIGKILL at a random moment, and checks what is left: each
 // acknowledged batch whole, no batch in part, and none without those before
 // it. It does so several times on the same directory, once with synced writes
-// and once with Sync. A killed process does not lose what it has handed to the
+// and once with Sync. Bulk loads are killed likewise, each in a directory of its
+// own. A killed process does not lose what it has handed to the
 // kernel, so this proves atomicity and recovery rather than fsync.
 //
 // The test that calls RunCrash must do nothing before it.
@@ -66,6 +68,10 @@ func RunCrash(t *testing.T, f Factory) {
 			t.Logf("%d batches in %d lives", last, crashRounds)
 		})
 	}
+	t.Run(bulkLoad, func(t *testing.T) {
+		t.Logf("%s=%d", crashSeedEnv, seed)
+		crashLoads(t, f, test, rand.New(rand.NewPCG(seed, uint64(len(bulkLoad)))))
+	})
 }
 
 // crashOnce runs a child until it has acknowledged so many batches, kills it
@@ -119,6 +125,9 @@ func crashChild(f Factory, dir, mode string) {
 	// Half a line is never mistaken for a smaller number: the newline comes
 	// in the same write.
 	ack := func() { _, err := os.Stdout.WriteString(fmt.Sprintf("acked %d\n", n)); fail(err) }
+	if mode == bulkLoad {
+		fail(loadChild(e.(storage.BulkLoader), e, func(batch uint64) { n = batch; ack() }))
+	}
 	var b storage.Batch
 	for {
 		n++

@@ -77,6 +77,7 @@ func checks() []check {
 	all = append(all, iterateChecks()...)
 	all = append(all, viewChecks()...)
 	all = append(all, lifecycleChecks()...)
+	all = append(all, loadChecks()...)
 	all = append(all, concurrencyChecks()...)
 	all = append(all, check{"RandomOperations", checkRandom})
 	all = append(all, check{"CorruptTables", checkCorrupt})

@@ -76,6 +76,12 @@ func TestBrokenEnginesFail(t *testing.T) {
 		"checkpoints nothing":         {faults{emptyCheckpoint: true}, []string{"Checkpoint", "CheckpointWhileWriting"}},
 		"overwrites a directory":      {faults{lateCheckpoint: true}, []string{"Checkpoint"}},
 		"has no statistics":           {faults{noStats: true}, []string{"Stats"}},
+		"loads over data":             {loadFault(loadFaults{loadsOverData: true}), []string{"LoadNeedsAnEmptyEngine"}},
+		"loads in any order":          {loadFault(loadFaults{ignoresLoadOrder: true}), []string{"LoadOrder"}},
+		"loses the end of a load":     {loadFault(loadFaults{losesLoadedBatch: true}), []string{"Load"}},
+		"loads one space":             {loadFault(loadFaults{losesLoadedSpace: true}), []string{"Load"}},
+		"goes on with a lost load":    {loadFault(loadFaults{loadGoesOn: true}), []string{"LoadOrder", "LoadOfNothing"}},
+		"loads when closed":           {loadFault(loadFaults{loadIgnoresClose: true}), []string{"LoadCutShort"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,14 @@
 // block, so that walking costs a call per block instead of three per pair. The
 // binding does what happens seldom: options, opening, closing.
 //
+// # Bulk load
+//
+// An empty engine is filled past log and memtables: load.cc writes sorted files,
+// in a folder of their own, and Finish ingests all of them in one step, into the
+// last level, by moving them. They are compressed as a flush does it (LZ4), not
+// as the last level is otherwise (ZSTD): that would take three times as long.
+// Compaction compresses anew what it comes by.
+//
 // # The write-ahead log after a crash
 //
 // RocksDB replays the log up to the first record that is damaged or missing

@@ -28,6 +28,10 @@ func statusError(code C.int, message *C.char) error {
 		return fmt.Errorf("rocksdb: %w: %s", storage.ErrCorrupt, text)
 	case C.DKV_NO_SPACE:
 		return fmt.Errorf("rocksdb: %w: %s", storage.ErrNoSpace, text)
+	case C.DKV_NOT_EMPTY:
+		return fmt.Errorf("rocksdb: %w: %s", storage.ErrNotEmpty, text)
+	case C.DKV_UNORDERED:
+		return fmt.Errorf("rocksdb: %w: %s", storage.ErrUnordered, text)
 	default:
 		return fmt.Errorf("rocksdb: %s", text)
 	}

@@ -16,6 +16,8 @@ package rocksdb
 // #cgo nocallback dkv_iter_open
 // #cgo noescape dkv_iter_fill
 // #cgo nocallback dkv_iter_fill
+// #cgo noescape dkv_load_add
+// #cgo nocallback dkv_load_add
 // #cgo noescape dkv_stats
 // #cgo nocallback dkv_stats
 // #include <stdlib.h>

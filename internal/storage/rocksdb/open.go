@@ -85,6 +85,11 @@ func (e *Engine) open(o Options) error {
 				storage.ErrBadOptions, familyNames[i], id, i)
 		}
 	}
+	// Only now is it sure that no other process is loading.
+	if err := removeLoad(o.Dir); err != nil {
+		closeDatabase(db, families)
+		return err
+	}
 	e.db, e.families = db, families
 	e.native = newNative(db, families)
 	return nil

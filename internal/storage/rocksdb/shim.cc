@@ -1,4 +1,4 @@
-#include "shim.h"
+#include "shim_internal.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -17,6 +17,9 @@
 #include "rocksdb/utilities/checkpoint.h"
 #include "rocksdb/write_buffer_manager.h"
 
+using dkv::CodeOf;
+using dkv::MessageOf;
+using dkv::Result;
 using rocksdb::ColumnFamilyHandle;
 using rocksdb::PinnableSlice;
 using rocksdb::ReadOptions;
@@ -34,13 +37,6 @@ struct rocksdb_options_t {
   rocksdb::Options rep;
 };
 
-struct dkv_db {
-  rocksdb::DB* db;
-  std::vector<ColumnFamilyHandle*> cfs;
-  ReadOptions read;
-  // The last sequence number that is known to be durable.
-  std::atomic<uint64_t> durable;
-};
 struct dkv_pinned {
   PinnableSlice value;
 };
@@ -58,21 +54,6 @@ struct dkv_write_budget {
 };
 
 namespace {
-
-int CodeOf(const Status& s) {
-  if (s.ok()) return DKV_OK;
-  if (s.IsNotFound()) return DKV_NOT_FOUND;
-  if (s.IsCorruption()) return DKV_CORRUPT;
-  if (s.IsNoSpace()) return DKV_NO_SPACE;
-  return DKV_OTHER;
-}
-
-char* MessageOf(const Status& s) {
-  if (s.ok() || s.IsNotFound()) return nullptr;
-  return strdup(s.ToString().c_str());
-}
-
-dkv_status Result(const Status& s) { return {CodeOf(s), MessageOf(s)}; }
 
 const rocksdb::Snapshot* Rep(const dkv_snapshot* s) {
   return reinterpret_cast<const rocksdb::Snapshot*>(s);

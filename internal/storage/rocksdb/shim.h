@@ -24,7 +24,9 @@ enum {
   DKV_CORRUPT = 2,
   DKV_NO_SPACE = 3,
   DKV_BAD_OPTION = 4,
-  DKV_OTHER = 5
+  DKV_OTHER = 5,
+  DKV_NOT_EMPTY = 6,
+  DKV_UNORDERED = 7
 };
 
 typedef struct {
@@ -131,6 +133,30 @@ dkv_block dkv_iter_open(dkv_db* db, int cf, const dkv_snapshot* snapshot,
 // dkv_iter_fill fills the next block.
 dkv_block dkv_iter_fill(dkv_iter* iter, char* dst, size_t cap);
 void dkv_iter_free(dkv_iter* iter);
+
+// ---- bulk load -------------------------------------------------------------
+
+typedef struct dkv_load dkv_load;
+
+typedef struct {
+  int code;
+  char* message;
+  dkv_load* load;  // NULL after an error
+} dkv_load_begin;
+
+// dkv_load_open begins to fill the database, to which nothing was ever written,
+// or the code is DKV_NOT_EMPTY. Its files lie in dir, which is there and empty,
+// on the database's file system, until they are part of the database. The load
+// must be freed before the database.
+dkv_load_begin dkv_load_open(dkv_db* db, const char* dir);
+// dkv_load_add takes the puts of a serialised write batch. The code is
+// DKV_UNORDERED where they are not in order, or not all puts. After any error
+// the load is only to be freed.
+dkv_status dkv_load_add(dkv_load* load, const char* rep, size_t len);
+// dkv_load_finish makes all that was added part of the database, durably, at
+// once and altogether.
+dkv_status dkv_load_finish(dkv_load* load);
+void dkv_load_free(dkv_load* load);
 
 // ---- options --------------------------------------------------------------
 

@@ -22,8 +22,13 @@ func TestEngine(t *testing.T) { enginetest.Run(t, factory()) }
 
 func TestCrash(t *testing.T) { enginetest.RunCrash(t, factory()) }
 
-func BenchmarkEngine(b *testing.B) {
+// tuned opens engines as a node does.
+func tuned() enginetest.Factory {
 	f := factory()
 	f.Open = func(dir string) (storage.Engine, error) { return rocksdb.Open(rocksdb.Options{Dir: dir}) }
-	enginetest.Bench(b, f)
+	return f
 }
+
+func BenchmarkEngine(b *testing.B) { enginetest.Bench(b, tuned()) }
+
+func BenchmarkLoad(b *testing.B) { enginetest.BenchLoad(b, tuned()) }

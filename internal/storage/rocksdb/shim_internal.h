@@ -1,0 +1,43 @@
+// What the parts of the shim have in common.
+#ifndef DKV_ROCKSDB_SHIM_INTERNAL_H
+#define DKV_ROCKSDB_SHIM_INTERNAL_H
+
+#include "shim.h"
+
+#include <atomic>
+#include <cstring>
+#include <vector>
+
+#include "rocksdb/db.h"
+#include "rocksdb/options.h"
+
+struct dkv_db {
+  rocksdb::DB* db;
+  std::vector<rocksdb::ColumnFamilyHandle*> cfs;
+  rocksdb::ReadOptions read;
+  // The last sequence number that is known to be durable.
+  std::atomic<uint64_t> durable;
+};
+
+namespace dkv {
+
+inline int CodeOf(const rocksdb::Status& s) {
+  if (s.ok()) return DKV_OK;
+  if (s.IsNotFound()) return DKV_NOT_FOUND;
+  if (s.IsCorruption()) return DKV_CORRUPT;
+  if (s.IsNoSpace()) return DKV_NO_SPACE;
+  return DKV_OTHER;
+}
+
+inline char* MessageOf(const rocksdb::Status& s) {
+  if (s.ok() || s.IsNotFound()) return nullptr;
+  return strdup(s.ToString().c_str());
+}
+
+inline dkv_status Result(const rocksdb::Status& s) {
+  return {CodeOf(s), MessageOf(s)};
+}
+
+}  // namespace dkv
+
+#endif
