@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/discovery/announce"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/slave"
 )
 
 // The registry's rows are a keyspace of their own, whatever database this node was
@@ -76,7 +77,7 @@ func (n *node) heed(ctx context.Context) {
 			for _, r := range n.directory.Rows() {
 				rows = append(rows, r.Info)
 			}
-			n.rows.Set(rows)
+			n.rows.Set(rows, n.directory.Live())
 		}
 		select {
 		case <-changed:
@@ -146,8 +147,9 @@ func (n *node) region(v vBucket, urls string) *serverpb.RegionInfo {
 		row.NexusClusterUrl = &urls
 	}
 	if f, ok := v.hosted.(*followed); ok {
-		if master := f.puller.Status().Master; master != "" {
-			row.MasterHost = &master
+		// Not while it tries one after the other: each would be news to write down.
+		if p := f.puller.Status(); p.Phase == slave.Following {
+			row.MasterHost = &p.Master
 		}
 	}
 	return row

@@ -38,12 +38,18 @@ func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeS
 
 // appliedIn finds in a member's status how far a vBucket is there.
 func appliedIn(status *serverpb.NodeStatusResponse, vBucket string) (applied kv.Index, found bool) {
+	v := vBucketIn(status, vBucket)
+	return v.GetAppliedIndex(), v != nil
+}
+
+// vBucketIn finds a vBucket in a member's status; nil where it is not told of.
+func vBucketIn(status *serverpb.NodeStatusResponse, vBucket string) *serverpb.VBucketStatus {
 	for _, v := range status.GetVBuckets() {
 		if v.GetVBucket() == vBucket {
-			return v.GetAppliedIndex(), true
+			return v
 		}
 	}
-	return 0, false
+	return nil
 }
 
 // answering asks all of the peers but this node how they are, and returns the ids

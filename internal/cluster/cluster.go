@@ -35,6 +35,8 @@ type Raft interface {
 	// lead.
 	Prefer(fit func(id uint64) bool)
 	Snapshot(ctx context.Context) error
+	// HearLeader passes on that a member has said that it leads in a term.
+	HearLeader(id, term uint64)
 	PutOut()
 }
 

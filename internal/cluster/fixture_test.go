@@ -157,6 +157,9 @@ func (r *rig) expect(vBucket int, want ...string) {
 	}
 }
 
+// ledTerm is the term in which whoever leads does.
+const ledTerm = 7
+
 // GetNodeStatus implements DKVNode.
 func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	n.mu.Lock()
@@ -169,7 +172,9 @@ func (n *node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	out := &serverpb.NodeStatusResponse{NodeId: strconv.FormatUint(n.id, 10), ClusterId: cluster}
 	for _, g := range n.rig.groups {
 		g.set(func() {
-			out.VBuckets = append(out.VBuckets, &serverpb.VBucketStatus{VBucket: g.name, AppliedIndex: g.applied - lag})
+			out.VBuckets = append(out.VBuckets, &serverpb.VBucketStatus{
+				VBucket: g.name, AppliedIndex: g.applied - lag, IsLeader: g.leader == n.id, Term: ledTerm,
+			})
 		})
 	}
 	return out, nil

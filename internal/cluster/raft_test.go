@@ -133,6 +133,8 @@ type fakeRaft struct {
 	cut atomic.Bool
 	// fit is what it was told by Prefer.
 	fit func(id uint64) bool
+	// heard is what the replica was told of who leads: ids and terms.
+	heard [][2]uint64
 }
 
 func (r *fakeRaft) Prefer(fit func(id uint64) bool) { r.fit = fit }
@@ -239,6 +241,21 @@ func (r *fakeRaft) TransferLeader(_ context.Context, to uint64) error {
 
 func (r *fakeRaft) Snapshot(context.Context) error {
 	return r.step("snapshot", func() error { return nil })
+}
+
+func (r *fakeRaft) HearLeader(id, term uint64) {
+	r.set(func() { r.heard = append(r.heard, [2]uint64{id, term}) })
+}
+
+// lastHeard is who this replica was last told to lead, and in which term.
+func (r *fakeRaft) lastHeard() (id, term uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.heard) == 0 {
+		return 0, 0
+	}
+	last := r.heard[len(r.heard)-1]
+	return last[0], last[1]
 }
 
 func (r *fakeRaft) PutOut() { r.set(func() { r.out++ }) }

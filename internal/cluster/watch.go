@@ -78,7 +78,7 @@ func (c *Cluster) reach(ctx context.Context) {
 			continue
 		}
 		wg.Go(func() {
-			if s, answers := c.look(ctx, member.Address, led); answers {
+			if s, answers := c.look(ctx, id, member.Address, led); answers {
 				mu.Lock()
 				seen[id] = s
 				mu.Unlock()
@@ -103,11 +103,18 @@ func (c *Cluster) led() map[string]kv.Index {
 
 // look tells whether the node at an address says anything, and how far it is behind
 // the vBuckets that were led here. That a connection stands is not enough: a process
-// that was stopped keeps its own.
-func (c *Cluster) look(ctx context.Context, address string, led map[string]kv.Index) (s sighting, answers bool) {
+// that was stopped keeps its own. It passes on what the node leads by now.
+func (c *Cluster) look(ctx context.Context, id uint64, address string, led map[string]kv.Index) (s sighting, answers bool) {
 	status, err := c.statusAt(ctx, address)
 	if err != nil && !peer.Answered(err) {
 		return sighting{}, false
+	}
+	if c.ours(status) {
+		for _, l := range c.logs {
+			if v := vBucketIn(status, l.VBucket); v.GetIsLeader() {
+				l.HearLeader(id, v.GetTerm())
+			}
+		}
 	}
 	s.behind = make(map[string]bool)
 	for vBucket, here := range led {
@@ -162,9 +169,8 @@ func (c *Cluster) askWhetherRemoved(ctx context.Context) {
 func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
-	// An address that another cluster has taken over says nothing.
 	status, err := c.statusAt(ctx, address)
-	if err != nil || status.GetClusterId() != fmt.Sprintf("%016x", c.self.Deployment) {
+	if err != nil || !c.ours(status) {
 		return false
 	}
 	list := new(serverpb.ListNodesResponse)
@@ -175,6 +181,12 @@ func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	}
 	_, is := list.GetNodes()[c.self.Replica]
 	return !is
+}
+
+// ours tells whether a status is that of a node of this cluster: an address that
+// another one has taken over says nothing.
+func (c *Cluster) ours(status *serverpb.NodeStatusResponse) bool {
+	return status.GetClusterId() == fmt.Sprintf("%016x", c.self.Deployment)
 }
 
 // Peer is another member as this node sees it.

@@ -290,6 +290,33 @@ func TestRun(t *testing.T) {
 	stop()
 }
 
+// What the members say to lead is passed on: a replica that takes no part in its log
+// has no other way to know. What stands at their addresses and is of another cluster
+// says nothing.
+func TestRunPassesOnWhoLeads(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 2)
+	r.groups[1].set(func() { r.groups[1].leader = 2 })
+	n := r.node(3)
+	n.run(t)
+	heard := func(vBucket int, want uint64) func() bool {
+		return func() bool {
+			id, term := n.rafts[vBucket].lastHeard()
+			return id == want && term == ledTerm
+		}
+	}
+	eventually(t, "the leaders are known", func() bool { return heard(0, 1)() && heard(1, 2)() })
+	r.node(1).say(func(n *node) { n.cluster = "another" })
+	r.groups[0].set(func() { r.groups[0].leader = 2 })
+	eventually(t, "the next leader is known", heard(0, 2))
+	r.groups[0].set(func() { r.groups[0].leader = 1 })
+	r.groups[1].set(func() { r.groups[1].leader = 1 })
+	n.reach(within(t, long))
+	if id, _ := n.rafts[0].lastHeard(); id != 2 {
+		t.Errorf("a node of another cluster is taken for leader %d", id)
+	}
+}
+
 // A member that comes back without its disk is turned away by the others.
 func TestRunTurnsAwayLostDisks(t *testing.T) {
 	t.Parallel()

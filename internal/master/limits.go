@@ -14,19 +14,23 @@ type Limits struct {
 	Key, Value int
 	// Batch bounds the keys and values of one mutation together.
 	Batch int
-	// Response bounds the keys and values that one MultiGet returns.
+	// Response bounds the keys and values that one MultiGet returns, and what one
+	// mutation may come to as a record of the change stream.
 	Response int
 }
 
 // Memory is how many bytes a call may hold beyond what every call does: what a
-// MultiPut brings, and what a MultiGet may find. Put and Get may be large too, but
-// hardly are; they are bounded by their number.
+// MultiPut brings, and what a MultiGet or GetChanges may find, the latter both as
+// records and encoded. Put and Get may be large too, but hardly are; they are bounded
+// by their number. Streams bound themselves: see transit.
 func (l Limits) Memory(_ string, req any) int64 {
 	switch r := req.(type) {
 	case *serverpb.MultiPutRequest:
 		return int64(proto.Size(r))
 	case *serverpb.MultiGetRequest:
 		return int64(min(len(r.GetKeys())*l.Value, l.Response))
+	case *serverpb.GetChangesRequest:
+		return 2 * maxChangesBytes
 	default:
 		return 0
 	}
@@ -53,9 +57,29 @@ func (l Limits) checkPair(key, value []byte) error {
 	return nil
 }
 
-func (l Limits) checkBatch(bytes int) error {
-	if bytes > l.Batch {
+// mutationOverhead is the most that a mutation of a change record has around its key
+// and value.
+const mutationOverhead = 32
+
+// recordBytes is the most that mutations take as a record of the change stream.
+func recordBytes(ms []kv.Mutation) int {
+	n := len(ms) * mutationOverhead
+	for i := range ms {
+		n += len(ms[i].Key) + len(ms[i].Value)
+	}
+	return n
+}
+
+// checkBatch bounds what a mutation brings, and what it becomes: a record of the
+// change stream goes to slaves in one message.
+func (l Limits) checkBatch(ms []kv.Mutation) error {
+	record := recordBytes(ms)
+	if bytes := record - len(ms)*mutationOverhead; bytes > l.Batch {
 		return kv.Errorf(kv.Invalid, "the request has %d bytes of keys and values, the limit is %d (max-batch-size); split it", bytes, l.Batch)
+	}
+	if record > l.Response {
+		return kv.Errorf(kv.Invalid,
+			"the request has %d puts, and with them a change of up to %d bytes, the limit is %d (max-message-size); split it", len(ms), record, l.Response)
 	}
 	return nil
 }

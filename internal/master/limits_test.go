@@ -2,9 +2,14 @@ package master
 
 import (
 	"bytes"
+	"math"
+	"math/rand/v2"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -55,4 +60,53 @@ func FuzzRequestID(f *testing.F) {
 			t.Errorf("%+v", id)
 		}
 	})
+}
+
+// TestMutationsFitAMessage: what is admitted as one mutation goes to slaves in one
+// message, and so is bounded by what it comes to there, be it all overhead.
+func TestMutationsFitAMessage(t *testing.T) {
+	l := Limits{Key: 64, Value: 1 << 10, Batch: 32 << 10, Response: 64 << 10}
+	// around is what a message has around its only change.
+	const around = 256
+	for name, c := range map[string]struct {
+		puts, key, value int
+		admitted         bool
+	}{
+		"small":                   {1, 1, 0, true},
+		"as many as fit":          {64 << 10 / 36, 4, 0, true},
+		"many of next to nothing": {64<<10/36 + 1, 4, 0, false},
+		"few that are large":      {32, 4, 1020, true},
+		"too large":               {32, 4, 1021, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ms := make([]kv.Mutation, c.puts)
+			for i := range ms {
+				ms[i] = kv.Mutation{Key: make([]byte, c.key), Value: make([]byte, c.value), ExpireTS: math.MaxUint64, Delete: rand.N(2) == 0}
+			}
+			err := l.checkBatch(ms)
+			if (err == nil) != c.admitted || err != nil && kv.KindOf(err) != kv.Invalid {
+				t.Errorf("%v", err)
+			}
+			stretch := &fsm.Changes{Newest: math.MaxUint64, Clock: math.MaxUint64, Changes: []kv.Change{{Index: math.MaxUint64, Clock: math.MaxUint64, Mutations: ms}}}
+			if size := proto.Size(changesResponse(stretch, math.MaxInt64)); err == nil && size > l.Response+around {
+				t.Errorf("it comes to %d bytes", size)
+			}
+		})
+	}
+}
+
+// TestMemoryOfACall: what finds much, or brings it, counts.
+func TestMemoryOfACall(t *testing.T) {
+	for name, c := range map[string]struct {
+		req  any
+		want int64
+	}{
+		"get":      {&serverpb.GetRequest{}, 0},
+		"multiget": {&serverpb.MultiGetRequest{Keys: make([][]byte, 3)}, 3 << 10},
+		"changes":  {&serverpb.GetChangesRequest{MaxNumberOfChanges: 1}, 2 * maxChangesBytes},
+	} {
+		if got := limits.Memory("", c.req); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
+		}
+	}
 }

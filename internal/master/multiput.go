@@ -49,7 +49,6 @@ func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
 		return nil, kv.Errorf(kv.Invalid, "the request has no puts")
 	}
 	ms := make([]kv.Mutation, len(puts))
-	bytes := 0
 	for i, p := range puts {
 		if err := s.limits.checkPair(p.GetKey(), p.GetValue()); err != nil {
 			return nil, fmt.Errorf("put %d of %d: %w", i+1, len(puts), err)
@@ -57,10 +56,9 @@ func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
 		if p.GetRequestId() != nil {
 			return nil, kv.Errorf(kv.Invalid, "put %d of %d has a requestId; it belongs to the whole request", i+1, len(puts))
 		}
-		bytes += len(p.Key) + len(p.Value)
 		ms[i] = kv.Mutation{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS}
 	}
-	return ms, s.limits.checkBatch(bytes)
+	return ms, s.limits.checkBatch(ms)
 }
 
 // target returns the one vBucket that all keys belong to.

@@ -17,11 +17,22 @@ type Replication struct {
 	router    *Router
 	followers *followers
 	snapshots *snapshots
+	transit   transit
+	// stalled is after how long a snapshot's stream ends whose receiver takes
+	// nothing.
+	stalled time.Duration
 }
 
 // NewReplication makes the service. The router may be nil; see NewKV.
 func NewReplication(k *Keyspace, r *Router) *Replication {
-	return &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots()}
+	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), stalled: snapshotStalled}
+	for _, v := range k.All() {
+		// Not all replicas have storage that they could open anew.
+		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {
+			waits.WhenHeldUp(func() { s.snapshots.evict(v.Name) })
+		}
+	}
+	return s
 }
 
 // Close lets go of the snapshots that are kept for being gone on with, which keep
@@ -50,12 +61,13 @@ func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequ
 		limit = maxChanges
 	}
 	from := max(r.GetFromChangeNumber(), 1)
+	age := v.Age() // what is known later may be of later changes than those that are read
 	changes, err := v.Changes(ctx, from, limit, maxChangesBytes)
 	if err != nil {
 		return nil, err
 	}
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
-	return changesResponse(&changes, v.Age()), nil
+	return changesResponse(&changes, age), nil
 }
 
 // changesResponse translates a stretch of the change stream. Its messages are made

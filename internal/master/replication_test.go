@@ -69,7 +69,7 @@ func TestGetChanges(t *testing.T) {
 // the most that a gRPC client accepts by default, and never stands still.
 func TestGetChangesFits(t *testing.T) {
 	const mib = 1 << 20
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch = 3*mib, 8*mib })
+	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch, l.Response = 3*mib, 8*mib, 16*mib })
 	var puts []*serverpb.PutRequest
 	for i := range 5000 { // many small changes of one number
 		puts = append(puts, &serverpb.PutRequest{Key: fmt.Append(nil, i), ExpireTS: math.MaxUint64})

@@ -11,10 +11,13 @@ import (
 )
 
 const (
+	// stretchBytes is what a message holds, if no change is larger: enough to keep a
+	// line busy for the time of a pace. A receiver that does not read costs two.
+	stretchBytes = 512 << 10
 	// streamHeartbeat is the longest that a stream is silent.
 	streamHeartbeat = 400 * time.Millisecond
-	// streamPace is the least time between two messages of a stream: under load it
-	// lets changes gather, and bounds what a follower may wait for one.
+	// streamPace is the least time between two looks at the log: under load it lets
+	// changes gather, and bounds what a follower may wait for one.
 	streamPace = 2 * time.Millisecond
 	// aheadPatience is how long a node that is behind a follower may take to draw
 	// level: another one may have served it some milliseconds ago.
@@ -33,14 +36,20 @@ type feed struct {
 	// prompt tells at once that numbers without effect have come, and not with the
 	// next heartbeat: a slave's lag is to reach 0.
 	prompt bool
-	// send sends a stretch, all up to next.
-	send func(*fsm.Changes) error
+	// send sends a stretch, all up to next, and leaves it empty before it waits for
+	// the receiver. The age is the state's from before the stretch was read: what
+	// was known later may have been known of what is not in it.
+	send func(c *fsm.Changes, age time.Duration) error
+	// share counts what is being sent.
+	share share
 
 	history string
 	// told is the number up to which the receiver knows to have all, as of the last
 	// message, which was begun at sent.
 	told kv.Index
 	sent time.Time
+	// looked is when the log was last looked at.
+	looked time.Time
 }
 
 // run sends until the context ends or the numbers have no meaning any more.
@@ -48,12 +57,15 @@ func (f *feed) run(ctx context.Context, history string) error {
 	if err := f.begin(ctx, history); err != nil {
 		return err
 	}
+	defer f.share.end()
 	for ctx.Err() == nil {
+		f.looked = time.Now()
+		age := f.v.Age()
 		c, err := f.read(ctx)
 		if err != nil {
 			return ended(ctx, err)
 		}
-		if err := f.tell(&c); err != nil {
+		if err := f.tell(&c, age); err != nil {
 			return err
 		}
 		if err := f.await(ctx); err != nil {
@@ -64,17 +76,21 @@ func (f *feed) run(ctx context.Context, history string) error {
 }
 
 // tell sends a stretch, if there is anything to tell.
-func (f *feed) tell(c *fsm.Changes) error {
+func (f *feed) tell(c *fsm.Changes, age time.Duration) error {
 	nothing := len(c.Changes) == 0
 	if f.keep != nil {
 		c.Changes = matching(c.Changes, f.keep)
 	}
 	now := time.Now()
 	if len(c.Changes) == 0 && !(f.prompt && nothing && f.next-1 > f.told) && now.Sub(f.sent) < streamHeartbeat {
+		f.share.holds(0)
 		return nil
 	}
 	f.told, f.sent = f.next-1, now
-	return f.send(c)
+	f.share.holds(bytesOf(c))
+	err := f.send(c, age)
+	f.share.left()
+	return err
 }
 
 // begin finds out whether the receiver may begin where it wants to.
@@ -113,7 +129,7 @@ func otherHistory(theirs, here string) error {
 
 // read returns the stretch at next, and moves next behind it.
 func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
-	c, err := f.v.Changes(ctx, f.next, maxChanges, maxChangesBytes)
+	c, err := f.v.Changes(ctx, f.next, maxChanges, f.share.take(stretchBytes))
 	if kv.KindOf(err) == kv.OutOfRange {
 		// A new history's changes begin above the old one's.
 		if now := f.v.Status().Identity.History; now != f.history {
@@ -137,7 +153,7 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 // await returns when next is applied, which may be the case already, but not before
 // the pace allows; or when the next heartbeat is due.
 func (f *feed) await(ctx context.Context) error {
-	if pause := streamPace - time.Since(f.sent); pause > 0 && !sleep.For(ctx, pause) {
+	if pause := streamPace - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
 		return ctx.Err()
 	}
 	limited, cancel := context.WithDeadline(ctx, f.sent.Add(streamHeartbeat))

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -56,7 +58,7 @@ func TestFeedIsTrimmedAway(t *testing.T) {
 		proposeTo(t, v, write("a", "1"))
 		sent, resume := kv.Index(0), make(chan struct{})
 		f := feed{v: v, next: 1, prompt: true}
-		f.send = func(c *fsm.Changes) error {
+		f.send = func(c *fsm.Changes, _ time.Duration) error {
 			for i := range c.Changes {
 				if c.Changes[i].Index != sent+1 {
 					t.Errorf("change %d behind %d", c.Changes[i].Index, sent)
@@ -93,7 +95,7 @@ func TestFeedDrawsLevel(t *testing.T) {
 		defer done()
 		proposeTo(t, v, write("a", "1"))
 		sent := make(chan kv.Index, 10)
-		f := feed{v: v, next: 3, send: func(c *fsm.Changes) error { sent <- c.Newest; return context.Canceled }}
+		f := feed{v: v, next: 3, send: func(c *fsm.Changes, _ time.Duration) error { sent <- c.Newest; return context.Canceled }}
 		ended := make(chan error, 1)
 		go func() { ended <- f.run(t.Context(), "") }()
 		time.Sleep(aheadPatience / 2)
@@ -128,7 +130,7 @@ func TestFeedPace(t *testing.T) {
 		}
 		var sent []message
 		f := feed{v: v, next: 1, prompt: true}
-		f.send = func(c *fsm.Changes) error {
+		f.send = func(c *fsm.Changes, _ time.Duration) error {
 			sent = append(sent, message{time.Now(), len(c.Changes)})
 			return nil
 		}
@@ -172,4 +174,105 @@ func TestFeedPace(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// busy is a vBucket in which a key changes without end.
+type busy struct {
+	replica.Replica
+	reads int
+	// stop ends what reads it, waits is called when it waits for more.
+	stop, waits func()
+}
+
+func (b *busy) Age() time.Duration { return 0 }
+
+func (b *busy) AwaitApplied(ctx context.Context, index kv.Index) error {
+	if index > 1 {
+		b.waits()
+	}
+	return ctx.Err()
+}
+
+func (b *busy) Changes(_ context.Context, from kv.Index, _, _ int) (fsm.Changes, error) {
+	if b.reads++; b.reads > 10_000 {
+		b.stop() // time does not even pass
+	}
+	out := fsm.Changes{Newest: from, Changes: []kv.Change{{Index: from, Mutations: write("other", "1").Mutations}}}
+	out.History = "h"
+	return out, nil
+}
+
+func (b *busy) Status() replica.Status {
+	return replica.Status{Identity: fsm.Identity{History: "h"}}
+}
+
+// TestFilteredFeedIsPaced: also one who is sent nothing looks at the log no more often
+// than the pace allows, and is told how far it is.
+func TestFilteredFeedIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		b, sent := &busy{stop: stop}, 0
+		var all transit
+		f := feed{v: VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, share: share{of: &all}}
+		b.waits = func() {
+			if n := all.taken.Load(); n != 0 {
+				t.Errorf("%d bytes are taken where nothing is sent", n)
+				stop()
+			}
+		}
+		f.send = func(c *fsm.Changes, _ time.Duration) error {
+			sent++
+			return nil
+		}
+		if err := f.run(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if paced := int(time.Second / streamPace); b.reads > paced+5 || b.reads < paced/2 {
+			t.Errorf("%d looks in a second", b.reads)
+		}
+		if sent < 2 || sent > 4 {
+			t.Errorf("%d messages in a second", sent)
+		}
+	})
+}
+
+// confirmed is a copy that is told to have been the newest, at a time when what was
+// read of it is no longer all.
+type confirmed struct {
+	replica.Replica
+	age atomic.Int64
+}
+
+func (c *confirmed) Age() time.Duration { return time.Duration(c.age.Load()) }
+
+func (c *confirmed) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (fsm.Changes, error) {
+	out, err := c.Replica.Changes(ctx, from, limit, maxBytes)
+	c.age.Store(0)
+	return out, err
+}
+
+// TestAgeIsOfWhatWasRead: the age in an answer is true of the changes in it.
+func TestAgeIsOfWhatWasRead(t *testing.T) {
+	const age = 5 * time.Second
+	r := newRig(t)
+	copied := &confirmed{Replica: r.local}
+	r.service.keyspace.vBuckets[0].Replica = copied
+	r.put("a", "1")
+	copied.age.Store(int64(age))
+	resp, err := r.changes(1, 0)
+	if err != nil || resp.GetAgeMillis() != uint64(age.Milliseconds()) {
+		t.Errorf("an answer says %d ms, %v", resp.GetAgeMillis(), err)
+	}
+	for name, open := range map[string]func() *received{
+		"stream": func() *received { return r.stream(within(t, patience), &serverpb.StreamChangesRequest{}) },
+		"watch": func() *received {
+			return r.watch(within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
+		},
+	} {
+		copied.age.Store(int64(age))
+		if m := open().next(); m.GetAgeMillis() != uint64(age.Milliseconds()) {
+			t.Errorf("a %s says %d ms", name, m.GetAgeMillis())
+		}
+	}
 }

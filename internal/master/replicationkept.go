@@ -25,7 +25,8 @@ const (
 type snapshots struct {
 	mu     sync.Mutex
 	closed bool
-	byID   map[string]*snapshot
+	// byID are those that can be gone on with.
+	byID map[string]*snapshot
 	// waiting are those that nobody reads, the one that waits longest first.
 	waiting []*snapshot
 }
@@ -35,6 +36,8 @@ type snapshot struct {
 	id, vBucket string
 	view        replica.View
 	size        uint64
+	// evicted is closed when its readers are to leave at once.
+	evicted chan struct{}
 
 	// Under snapshots.mu: how many streams read it, how often it has waited and,
 	// while it does, what ends that.
@@ -47,7 +50,7 @@ func newSnapshots() *snapshots { return &snapshots{byID: make(map[string]*snapsh
 
 // begin takes over a view. The caller is a reader of the snapshot and must leave it.
 func (s *snapshots) begin(vBucket string, view replica.View, size uint64) (*snapshot, error) {
-	snap := &snapshot{id: fsm.NewID(), vBucket: vBucket, view: view, size: size, readers: 1}
+	snap := &snapshot{id: fsm.NewID(), vBucket: vBucket, view: view, size: size, evicted: make(chan struct{}), readers: 1}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -81,7 +84,7 @@ func (s *snapshots) leave(snap *snapshot) {
 	snap.readers--
 	switch {
 	case snap.readers > 0:
-	case s.closed:
+	case s.closed, s.byID[snap.id] == nil:
 		s.drop(snap)
 	default:
 		s.waiting = append(s.waiting, snap)
@@ -116,6 +119,23 @@ func (s *snapshots) drop(snap *snapshot) {
 	s.unwait(snap)
 	delete(s.byID, snap.id)
 	snap.view.Close()
+}
+
+// evict gives all snapshots of a vBucket up: those that wait at once, and those that
+// are read when their readers have left, which they are told to.
+func (s *snapshots) evict(vBucket string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, snap := range s.byID {
+		if snap.vBucket != vBucket {
+			continue
+		}
+		delete(s.byID, id)
+		close(snap.evicted)
+		if snap.readers == 0 {
+			s.drop(snap)
+		}
+	}
 }
 
 // close drops the snapshots that wait, and those that are read when their readers

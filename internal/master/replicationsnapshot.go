@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"hash/crc32"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -11,8 +12,13 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// snapshotChunkBytes is what a chunk holds, if no single pair is larger.
-const snapshotChunkBytes = 1 << 20
+const (
+	// snapshotChunkBytes is what a chunk holds, if no single pair is larger.
+	snapshotChunkBytes = 1 << 20
+	// snapshotStalled is after how long a stream ends whose receiver takes nothing:
+	// the state that it keeps pinned holds on to all that was overwritten since.
+	snapshotStalled = time.Minute
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -28,23 +34,45 @@ func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream g
 		return err
 	}
 	defer s.snapshots.leave(snap)
+	share := share{of: &s.transit}
+	defer share.end()
 	position, chunk := r.GetPosition(), snap.about()
 	for {
-		if stream.Context().Err() != nil {
-			return context.Cause(stream.Context())
-		}
-		if chunk.Data, chunk.Position, err = snap.view.Chunk(position, snapshotChunkBytes); err != nil {
+		if chunk.Data, chunk.Position, err = snap.view.Chunk(position, share.take(snapshotChunkBytes)); err != nil {
 			return replica.ReadError(err)
 		}
-		chunk.Checksum = crc32.Checksum(chunk.Data, castagnoli)
-		if err := stream.Send(chunk); err != nil {
+		share.holds(2 * int64(len(chunk.GetData()))) // and encoded
+		chunk.Checksum = crc32.Checksum(chunk.GetData(), castagnoli)
+		if err := s.sendChunk(stream, snap, chunk); err != nil {
 			return err
 		}
+		share.left()
 		s.followers.lives(r.GetReplica(), v.Name)
 		if len(chunk.GetPosition()) == 0 {
 			return nil
 		}
 		position, chunk = chunk.GetPosition(), &serverpb.SnapshotChunk{SnapshotId: snap.id}
+	}
+}
+
+var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because it kept storage from being opened anew; begin a new one")
+
+// sendChunk sends a chunk, and does not wait for a receiver that has stopped reading.
+func (s *Replication) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotChunk], snap *snapshot, chunk *serverpb.SnapshotChunk) error {
+	sent := make(chan error, 1)
+	// It ends at the latest with the call, which ends when the handler returns.
+	go func() { sent <- stream.Send(chunk) }()
+	patience := time.NewTimer(s.stalled)
+	defer patience.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-snap.evicted:
+		return errEvicted
+	case <-patience.C:
+		return kv.Errorf(kv.Unavailable, "nothing of the snapshot was taken for %v; go on with it when there is room, for a while it is kept", s.stalled)
+	case <-stream.Context().Done():
+		return context.Cause(stream.Context())
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -348,4 +349,117 @@ func TestKeptSnapshots(t *testing.T) {
 			t.Errorf("%v, closed %d times", err, late.closed.Load())
 		}
 	})
+}
+
+// kept counts the snapshots that wait for being gone on with.
+func (s *snapshots) kept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
+}
+
+// open begins a snapshot and takes its first chunk.
+func (x *transfer) open(c serverpb.DKVReplicationClient) grpc.ServerStreamingClient[serverpb.SnapshotChunk] {
+	x.t.Helper()
+	s, err := c.StreamSnapshot(within(x.t, time.Minute), x.at)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	chunk, err := s.Recv()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.take(chunk, true)
+	return s
+}
+
+// drain takes what is on the line, and returns what the stream ends with.
+func (x *transfer) drain(s grpc.ServerStreamingClient[serverpb.SnapshotChunk]) error {
+	x.t.Helper()
+	for {
+		chunk, err := s.Recv()
+		if err != nil {
+			return err
+		}
+		x.take(chunk, false)
+	}
+}
+
+// TestStalledSnapshotEnds: a receiver that stops reading does not keep the state for
+// as long as it likes. It can go on if it comes back soon.
+func TestStalledSnapshotEnds(t *testing.T) {
+	r := large(t)
+	want := r.hash()
+	r.service.stalled = 50 * time.Millisecond
+	x := newTransfer(t)
+	s := x.open(r.replication)
+	eventually(t, "the stream has ended", func() bool { return r.service.snapshots.kept() == 1 })
+	r.service.stalled = time.Minute
+	if err := x.drain(s); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "nothing of the snapshot was taken for 50ms") {
+		t.Errorf("it ends with %v", err)
+	}
+	if err := x.receive(r.replication, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.hash(); got != want {
+		t.Errorf("%+v came, want %+v", got, want)
+	}
+}
+
+// TestEvictedSnapshots: what keeps storage from being opened anew is given up at once,
+// whether it is read or not; another vBucket's is not.
+func TestEvictedSnapshots(t *testing.T) {
+	r := large(t)
+	stalled, kept := newTransfer(t), newTransfer(t)
+	s := stalled.open(r.replication)
+	if err := kept.receive(r.replication, 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one is kept", func() bool { return r.service.snapshots.kept() == 1 })
+	other := &pin{}
+	elsewhere, err := r.service.snapshots.begin("other", other, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.service.snapshots.leave(elsewhere)
+	r.service.snapshots.evict("default")
+	if err := stalled.drain(s); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "begin a new one") {
+		t.Errorf("a stream ends with %v", err)
+	}
+	for _, x := range []*transfer{stalled, kept} {
+		if err := x.receive(r.replication, 1); status.Code(err) != codes.NotFound {
+			t.Errorf("it goes on: %v", err)
+		}
+	}
+	if err := r.local.Close(); err != nil { // waits for whoever reads
+		t.Error(err)
+	}
+	if other.closed.Load() != 0 {
+		t.Error("another vBucket's was given up")
+	}
+}
+
+// reopening is a replica that opens its storage anew.
+type reopening struct {
+	replica.Replica
+	heldUp func()
+}
+
+func (r *reopening) WhenHeldUp(f func()) { r.heldUp = f }
+
+// TestSnapshotsMakeWay: a replica that needs its storage to itself has the snapshots
+// given up.
+func TestSnapshotsMakeWay(t *testing.T) {
+	r := &reopening{}
+	s := NewReplication(NewKeyspace(VBucket{Name: "v", Replica: r}), nil)
+	defer s.Close()
+	view := &pin{}
+	snap, err := s.snapshots.begin("v", view, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.snapshots.leave(snap)
+	r.heldUp()
+	r.heldUp()
+	wantClosed(t, []*pin{view}, 1)
 }

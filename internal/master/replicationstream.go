@@ -2,6 +2,7 @@ package master
 
 import (
 	"bytes"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -16,9 +17,9 @@ func (s *Replication) StreamChanges(r *serverpb.StreamChangesRequest, stream grp
 	if err != nil {
 		return err
 	}
-	f := feed{v: v, next: max(r.GetFromChangeNumber(), 1), prompt: true}
-	f.send = func(c *fsm.Changes) error {
-		if err := stream.Send(changesResponse(c, v.Age())); err != nil {
+	f := feed{v: v, next: max(r.GetFromChangeNumber(), 1), prompt: true, share: share{of: &s.transit}}
+	f.send = func(c *fsm.Changes, age time.Duration) error {
+		if err := sendChanges(stream, c, age); err != nil {
 			return err
 		}
 		s.followers.lives(r.GetReplica(), v.Name)
@@ -36,13 +37,25 @@ func (s *Replication) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.
 	if err != nil {
 		return err
 	}
-	f := feed{v: v, next: r.GetFromChangeNumber()}
+	f := feed{v: v, next: r.GetFromChangeNumber(), share: share{of: &s.transit}}
 	if len(r.GetKeyPrefix()) > 0 {
 		f.keep = func(m *kv.Mutation) bool { return bytes.HasPrefix(m.Key, r.GetKeyPrefix()) }
 	}
-	f.send = func(c *fsm.Changes) error {
+	f.send = func(c *fsm.Changes, age time.Duration) error {
 		c.Newest = f.next - 1
-		return stream.Send(changesResponse(c, v.Age()))
+		return sendChanges(stream, c, age)
 	}
 	return f.run(stream.Context(), r.GetHistoryId())
+}
+
+// sendChanges sends a stretch. While it waits for the receiver it keeps the encoded
+// message only: what that is made of takes a multiple.
+func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
+	var encoded grpc.PreparedMsg
+	err := encoded.Encode(stream, changesResponse(c, age))
+	if err != nil {
+		return err
+	}
+	c.Changes = nil
+	return stream.SendMsg(&encoded)
 }

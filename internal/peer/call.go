@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -34,6 +36,20 @@ func (p *Peer) Await(ctx context.Context) error {
 // Ready tells whether a connection stands.
 func (p *Peer) Ready() bool { return p.pick().GetState() == connectivity.Ready }
 
+// replication is the service of the change stream. A change is one message however
+// large it is, and it may have got into a log under greater limits than there are
+// now, there or here: turned away, it would stand in the way of all that follow. So
+// there what a message may hold is for the sender to bound.
+const replication = "/dkv.serverpb.DKVReplication/"
+
+// receiving are the options of a call for what it may receive.
+func receiving(method string) []grpc.CallOption {
+	if strings.HasPrefix(method, replication) {
+		return []grpc.CallOption{grpc.MaxCallRecvMsgSize(math.MaxInt32)}
+	}
+	return nil
+}
+
 // Invoke makes a unary call. Its error is a kv.Error whose outcome tells whether
 // the request may have taken effect: a connection that could not be used is
 // NotApplied, one that broke is Unknown.
@@ -42,7 +58,7 @@ func (p *Peer) Invoke(ctx context.Context, method string, req, resp any) error {
 	c.calls.Add(1)
 	defer c.calls.Add(-1)
 	var at peer.Peer
-	if err := c.ClientConn.Invoke(ctx, method, req, resp, grpc.Peer(&at)); err != nil {
+	if err := c.ClientConn.Invoke(ctx, method, req, resp, append(receiving(method), grpc.Peer(&at))...); err != nil {
 		return p.toError(ctx, err, at.Addr != nil)
 	}
 	return nil
@@ -62,7 +78,7 @@ func (p *Peer) Stream(ctx context.Context, method string, req any) (*Stream, err
 	c.calls.Add(1)
 	done := sync.OnceFunc(func() { c.calls.Add(-1) })
 	s, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method,
-		grpc.OnFinish(func(error) { done() })) // also where there is no stream
+		append(receiving(method), grpc.OnFinish(func(error) { done() }))...) // also where there is no stream
 	if err != nil {
 		return nil, p.toError(ctx, err, false)
 	}

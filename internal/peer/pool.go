@@ -26,7 +26,8 @@ type Options struct {
 	// PerRPC goes with each call, for example a token; nil is nothing.
 	PerRPC credentials.PerRPCCredentials
 	// MaxMessageSize bounds a message as that of the servers does, in bytes; a
-	// response may be a little larger, for what goes around its pairs.
+	// response may be a little larger, for what goes around its pairs. Changes are
+	// not bound by it: see replication.
 	MaxMessageSize int
 	// MaxConnections is how many connections one address may have: a further
 	// one is opened where each has callsPerConnection calls under way. 0 is

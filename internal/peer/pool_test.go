@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -458,5 +459,50 @@ func TestMessageSize(t *testing.T) {
 	size = limit + overhead
 	if _, err := get(t.Context(), p); kv.KindOf(err) != kv.Exhausted {
 		t.Error(err)
+	}
+}
+
+// changes is a change stream of one change.
+type changes struct {
+	serverpb.UnimplementedDKVReplicationServer
+	change *serverpb.GetChangesResponse
+}
+
+func (c changes) GetChanges(context.Context, *serverpb.GetChangesRequest) (*serverpb.GetChangesResponse, error) {
+	return c.change, nil
+}
+
+func (c changes) StreamChanges(_ *serverpb.StreamChangesRequest, s grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+	return s.Send(c.change)
+}
+
+// TestLargeChanges takes a change however large it is: what follows could not come
+// without it.
+func TestLargeChanges(t *testing.T) {
+	const limit = 1 << 10
+	sent := &serverpb.GetChangesResponse{Changes: []*serverpb.ChangeRecord{{SerialisedForm: make([]byte, 2*overhead)}}}
+	server := grpc.NewServer()
+	serverpb.RegisterDKVReplicationServer(server, changes{change: sent})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	defer func() { server.Stop(); <-served }()
+	p := peerAt(t, newPool(t, Options{MaxMessageSize: limit}), l.Addr().String())
+	var got serverpb.GetChangesResponse
+	if err := p.Invoke(t.Context(), serverpb.DKVReplication_GetChanges_FullMethodName, &serverpb.GetChangesRequest{}, &got); err != nil || !proto.Equal(&got, sent) {
+		t.Errorf("by a call: %v", err)
+	}
+	stream, err := p.Stream(t.Context(), serverpb.DKVReplication_StreamChanges_FullMethodName, &serverpb.StreamChangesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Recv(&got); err != nil || !proto.Equal(&got, sent) {
+		t.Errorf("by a stream: %v", err)
+	}
+	if err := stream.Recv(&got); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
 	}
 }

@@ -63,6 +63,8 @@ type core struct {
 	// changed is closed, and made anew, when whoever waits to read should look
 	// again.
 	changed chan struct{}
+	// heldUp, if there is one, ends long reads; see WhenHeldUp.
+	heldUp func()
 
 	// served is closed when the first request can be served.
 	served   chan struct{}

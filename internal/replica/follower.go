@@ -130,6 +130,15 @@ func (f *Follower) fail(err error) {
 	}
 }
 
+// Failure is why nothing can be applied until an operator, or room on the disk, cures
+// it; nil where something can.
+func (f *Follower) Failure() error {
+	if st := f.standing.Load(); st.state == Failed {
+		return st.refusal
+	}
+	return nil
+}
+
 // reopen opens the state anew after a failure: at an earlier index, perhaps, which
 // nobody reads.
 func (f *Follower) reopen() error {

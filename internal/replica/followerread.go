@@ -84,13 +84,37 @@ func (f *Follower) Fresh(at time.Time) { f.fresh.confirm(at) }
 // Age implements Replica.
 func (f *Follower) Age() time.Duration { return f.fresh.age() }
 
-// Wanted holds a token when a reader waits for a newer state than there is.
+// Wanted holds a token when a reader waits for a newer state than there is. It comes
+// back while the reader waits on.
 func (f *Follower) Wanted() <-chan struct{} { return f.wanted }
 
 func (f *Follower) want() {
 	select {
 	case f.wanted <- struct{}{}:
 	default:
+	}
+}
+
+const (
+	// A reader who waits on says so again, since the answer that came may have been
+	// that of a master that is behind: soon first, then less and less often.
+	firstWant = 25 * time.Millisecond
+	maxWant   = time.Second
+)
+
+// wanting calls wait, which waits for a newer state until its context ends, and has
+// one wanted meanwhile.
+func (f *Follower) wanting(ctx context.Context, wait func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
+	defer cancel()
+	for pause := firstWant; ; pause = min(2*pause, maxWant) {
+		f.want()
+		limited, done := context.WithTimeout(ctx, pause)
+		err := wait(limited)
+		done()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
 	}
 }
 
@@ -103,8 +127,7 @@ func (f *Follower) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.M
 		return kv.ReadInfo{}, errNotOwner
 	}
 	if least := max(opts.MinIndex, f.least.Load()); least > f.machine.Load().Applied() {
-		f.want()
-		if err := f.awaitIndex(ctx, least); err != nil {
+		if err := f.wanting(ctx, func(ctx context.Context) error { return f.awaitIndex(ctx, least) }); err != nil {
 			return kv.ReadInfo{}, err
 		}
 	}
@@ -134,10 +157,10 @@ func (f *Follower) awaitAge(ctx context.Context, wanted time.Duration) (time.Dur
 	if wanted == 0 || age <= wanted {
 		return age, nil
 	}
-	f.want()
-	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
-	defer cancel()
-	age, err := f.fresh.wait(ctx, f.closing, wanted)
+	err := f.wanting(ctx, func(ctx context.Context) (err error) {
+		age, err = f.fresh.wait(ctx, f.closing, wanted)
+		return err
+	})
 	switch {
 	case errors.Is(err, errQueueClosed):
 		return 0, errClosed

@@ -61,6 +61,8 @@ type Raft struct {
 	clock   lease.Clock
 	// leader is what Dragonboat last told of who leads.
 	leader atomic.Pointer[raftio.LeaderInfo]
+	// led is who led last, as far as this replica has heard.
+	led atomic.Pointer[leadership]
 	// up tells which members can be reached; see Prefer.
 	up atomic.Pointer[func(id uint64) bool]
 	// changes counts how often the leader was another one.
@@ -227,15 +229,6 @@ func (r *Raft) stop() {
 // is idempotent.
 func (r *Raft) Close() error {
 	return r.shut(r.stop)
-}
-
-// leaderUpdated takes a hint. It must not wait.
-func (r *Raft) leaderUpdated(info raftio.LeaderInfo) {
-	if before := r.leader.Swap(&info); info.LeaderID != 0 && (before == nil || before.LeaderID != info.LeaderID) {
-		r.changes.Add(1)
-		r.heard.Store(int64(r.clock.Now()))
-	}
-	r.keeper.LeaderChanged()
 }
 
 // PutOut says that the log has no place for this replica any more. The log itself

@@ -226,25 +226,6 @@ func (r *Raft) announceLoop(ctx context.Context) {
 	})
 }
 
-// Owner implements Replica. A replica that was removed, or whose storage has failed,
-// sends nobody elsewhere: it knows no better, and says what became of it.
-func (r *Raft) Owner() Owner {
-	if st := r.State(); st == Removed || st == Failed {
-		return Owner{Self: true}
-	}
-	id, _ := r.leads()
-	if id == r.raft.Replica {
-		return Owner{Self: true, ID: id, Address: r.raft.Self.Address}
-	}
-	out := Owner{ID: id}
-	if record := r.machine.Load().Members()[id]; record != nil {
-		if m, err := decodeMember(record); err == nil {
-			out.Address = m.Address
-		}
-	}
-	return out
-}
-
 // cutBase makes sure that a new member of a log that goes on from an earlier state
 // gets that by a snapshot: its entries alone do not make the state.
 func (r *Raft) cutBase(ctx context.Context) error {

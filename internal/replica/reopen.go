@@ -85,6 +85,7 @@ func (c *core) reopenState(load func(storage.Engine) (*fsm.Machine, error)) erro
 	closed, err := old.TryClose(patience)
 	if !closed {
 		c.setUnreadable(nil) // wakes whoever was turned away
+		c.endLongReads()
 		return errStillRead
 	}
 	if err != nil {
@@ -98,4 +99,22 @@ func (c *core) reopenState(load func(storage.Engine) (*fsm.Machine, error)) erro
 	}
 	c.replace(m)
 	return nil
+}
+
+// WhenHeldUp has f called, now and then, while reads keep the replica from opening
+// its storage anew, and with that from writing. f ends what reads for long and can
+// begin again; it does not wait for that.
+func (c *core) WhenHeldUp(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heldUp = f
+}
+
+func (c *core) endLongReads() {
+	c.mu.Lock()
+	f := c.heldUp
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }

@@ -31,9 +31,10 @@ type calls struct {
 	// memory is what large requests may take together; nil is no bound.
 	memory *semaphore.Weighted
 
-	inFlight    atomic.Int64
-	streams     atomic.Int64
-	connections atomic.Int64
+	inFlight atomic.Int64
+	// streams are those of clients, following those of nodes that follow this one.
+	streams, following atomic.Int64
+	connections        atomic.Int64
 }
 
 func newCalls(opts Options, drained <-chan struct{}) *calls {
@@ -126,13 +127,13 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 			err = c.panicked(info.FullMethod, p)
 		}
 		if !m.probe {
-			c.streams.Add(-1)
+			c.streamsLike(m).Add(-1)
 		}
 		c.finish(ss.Context(), m, begin, nil, nil, err)
 	}()
-	if !m.probe && c.streams.Add(1) > int64(c.opts.MaxStreams) {
+	if !m.probe && c.streamsLike(m).Add(1) > int64(c.opts.MaxStreams) {
 		return toStatus(kv.Errorf(kv.Exhausted,
-			"%d streams are open, which is the limit (max-streams); retry later", c.opts.MaxStreams))
+			"%d streams %sare open, which is the limit (max-streams); retry later", c.opts.MaxStreams, m.whose()))
 	}
 	if !m.endless {
 		return toStatus(handler(srv, ss))
@@ -147,6 +148,15 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		}
 	}()
 	return toStatus(handler(srv, endlessStream{ServerStream: ss, ctx: ctx}))
+}
+
+// streamsLike counts the streams that a stream of m is counted with. Neither kind is
+// to use up what the other may have.
+func (c *calls) streamsLike(m *method) *atomic.Int64 {
+	if m.following {
+		return &c.following
+	}
+	return &c.streams
 }
 
 // errDrained is why a stream's context ends that would not end by itself.
@@ -232,8 +242,11 @@ func keyPrefix(req any) string {
 // server which stops does not wait for them: by their names, those that follow
 // something and those that carry a whole state.
 func endless(service, name string) bool {
-	return strings.HasPrefix(name, "Watch") || strings.HasPrefix(name, "Stream") || strings.HasPrefix(service, "grpc.reflection.")
+	return strings.HasPrefix(name, "Watch") || following(name) || strings.HasPrefix(service, "grpc.reflection.")
 }
+
+// following tells by its name a method by which another node follows this one.
+func following(name string) bool { return strings.HasPrefix(name, "Stream") }
 
 // count wraps a listener so that open connections are counted.
 func (c *calls) count(l net.Listener) net.Listener { return &countingListener{Listener: l, calls: c} }

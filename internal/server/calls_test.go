@@ -108,6 +108,70 @@ func TestStreamsAreLimited(t *testing.T) {
 	}
 }
 
+// replication is a change stream that stays open until a gate is closed.
+type replication struct {
+	serverpb.UnimplementedDKVReplicationServer
+	gate chan struct{}
+	size int
+}
+
+func (s *replication) StreamChanges(_ *serverpb.StreamChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+	if err := stream.Send(&serverpb.GetChangesResponse{HistoryId: strings.Repeat("h", s.size)}); err != nil {
+		return err
+	}
+	<-s.gate
+	return nil
+}
+
+// withReplication adds a change stream to a rig's services.
+func withReplication(s *replication) func(*Options) {
+	return func(o *Options) {
+		register := o.Register
+		o.Register = func(r grpc.ServiceRegistrar) {
+			register(r)
+			serverpb.RegisterDKVReplicationServer(r, s)
+		}
+	}
+}
+
+// The streams of slaves and those of clients do not take each other's places.
+func TestStreamsOfNodesAreCountedApart(t *testing.T) {
+	s := &replication{gate: make(chan struct{})}
+	r := newRig(t, withReplication(s), func(o *Options) { o.MaxStreams = 1 })
+	follow := func() error {
+		stream, err := serverpb.NewDKVReplicationClient(r.conn).StreamChanges(t.Context(), &serverpb.StreamChangesRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	if err := follow(); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, follow(), codes.ResourceExhausted, "1 streams of other nodes are open, which is the limit (max-streams); retry later")
+	if err := drainIterate(t, r); err != nil {
+		t.Errorf("a client's stream beside that of a slave: %v", err)
+	}
+	if got := r.gauge("dkv_streams"); got != 1 {
+		t.Errorf("%v streams", got)
+	}
+	close(s.gate)
+}
+
+// A change goes out however large it is: its receiver could not go on without it.
+func TestLargeChangesAreSent(t *testing.T) {
+	s := &replication{gate: make(chan struct{}), size: 2 << 20}
+	close(s.gate)
+	r := newRig(t, withReplication(s))
+	stream, err := serverpb.NewDKVReplicationClient(r.conn).StreamChanges(t.Context(), &serverpb.StreamChangesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.Recv(); err != nil || len(m.GetHistoryId()) != s.size {
+		t.Errorf("%d bytes, %v", len(m.GetHistoryId()), err)
+	}
+}
+
 // Requests that may be as large as a message are bounded by the memory that they
 // may take together.
 func TestMemoryIsLimited(t *testing.T) {

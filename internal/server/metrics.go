@@ -23,7 +23,9 @@ type method struct {
 	kind          string
 	streaming     bool
 	endless       bool
-	audited       bool
+	// following tells that its streams are of nodes that follow this one.
+	following bool
+	audited   bool
 	// probe is a health check. It passes the limits: an orchestrator must not
 	// take a busy node for a dead one.
 	probe   bool
@@ -54,6 +56,7 @@ func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 		kind:      kind,
 		streaming: m.IsServerStream || m.IsClientStream,
 		endless:   endless(service, m.Name),
+		following: following(m.Name),
 		probe:     service == healthpb.Health_ServiceDesc.ServiceName,
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:        "dkv_request_duration_seconds",
@@ -98,7 +101,7 @@ func (c *calls) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(connectionsDesc, c.connections.Load())
 	gauge(inFlightDesc, c.inFlight.Load())
-	gauge(streamsDesc, c.streams.Load())
+	gauge(streamsDesc, c.streams.Load()+c.following.Load())
 	for _, m := range c.methods {
 		m.collect(ch)
 	}
@@ -123,6 +126,14 @@ func (m *method) collect(ch chan<- prometheus.Metric) {
 	if ours && seen {
 		m.latency.Collect(ch)
 	}
+}
+
+// whose tells in a sentence which streams those of m are counted with.
+func (m *method) whose() string {
+	if m.following {
+		return "of other nodes "
+	}
+	return ""
 }
 
 func (m *method) isOp() bool { return strings.HasPrefix(m.service, "dkv.") }

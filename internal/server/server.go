@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -35,7 +36,8 @@ type Options struct {
 	Register func(grpc.ServiceRegistrar)
 	// MaxMessageSize bounds a request, in bytes.
 	MaxMessageSize int
-	// MaxInFlight bounds the unary requests under way, MaxStreams the streams.
+	// MaxInFlight bounds the unary requests under way, MaxStreams the streams: those
+	// that other nodes follow this one by, and apart from them those of clients.
 	// Health checks pass both and count for neither.
 	MaxInFlight, MaxStreams int
 	// MaxMemory bounds, in bytes, what requests hold at once for which Memory is
@@ -120,7 +122,9 @@ func New(opts Options) *Server {
 	s.calls = newCalls(opts, s.drained)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(opts.MaxMessageSize),
-		grpc.MaxSendMsgSize(sendLimit(opts.MaxMessageSize)),
+		// What is sent is for the services to bound, and for the receiver: a record
+		// of the change stream has to get through whatever it has come to.
+		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime:             minClientPing,
@@ -142,9 +146,6 @@ func New(opts Options) *Server {
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	return s
 }
-
-// sendLimit leaves room for one greatest value with what goes around it.
-func sendLimit(maxMessage int) int { return maxMessage + 64<<10 }
 
 // SetServing tells health checks whether the node serves. Telling the same again
 // costs nothing. Once the server drains, it does not serve whatever is told.

@@ -1,12 +1,12 @@
 package slave
 
 import (
-	"bytes"
 	"context"
 	"math"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -24,26 +24,47 @@ func (s *session) attach(ctx context.Context) (verdict, error) {
 	}
 	from := at + 1
 	if known && last.Index <= at {
-		from = last.Index
+		from, s.last = last.Index, markOf(&last)
 	}
 	begun := time.Now()
 	a, err := s.look(ctx, from, at)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fit, err
-	case a.resp.GetHistoryId() != id.History || a.resp.GetClusterId() != "" && a.resp.GetClusterId() != id.Cluster:
-		return foreign, nil
+	}
+	newest := a.resp.GetMasterChangeNumber()
+	v := descent(a.resp, id, at)
+	switch {
+	case v != fit:
+		return v, nil
 	case !a.retained:
 		return trimmed, nil
-	case a.resp.GetMasterChangeNumber() < at && s.wentBack(begun, a.resp):
+	case newest < at && s.wentBack(begun, a.resp):
 		return regressed, nil
-	case a.resp.GetMasterChangeNumber() < at:
+	case newest < at:
 		return behind, nil
-	case a.from <= at && !holds(a.resp, last):
+	case a.from <= at && !s.last.holds(a.resp, at):
 		return diverged, nil
 	}
-	s.status.heard(a.resp.GetMasterChangeNumber(), 0)
+	s.status.heard(newest, at, 0)
 	return fit, nil
+}
+
+// descent tells how a master's log is related to the state here; fit where it is of
+// the same history.
+func descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
+	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
+	switch {
+	case own && resp.GetHistoryId() == "":
+		return behind // it has no state of its own yet
+	case own && resp.GetHistoryId() == id.History:
+		return fit
+	case own && resp.GetMasterChangeNumber() >= at:
+		return renewed
+	case own:
+		return rewritten
+	default:
+		return foreign
+	}
 }
 
 // answer is what a master says of the changes from a number on.
@@ -54,18 +75,18 @@ type answer struct {
 	retained bool
 }
 
-// look asks for one change from a number on; where the master does not have that any
-// more, for what comes behind at; and where it does not have that either, only whose
-// changes it has.
+// look asks for a change from a number on and the next; where the master does not have
+// that any more, for what comes behind at; and where it does not have that either, only
+// whose changes it has.
 func (s *session) look(ctx context.Context, from, at kv.Index) (answer, error) {
-	resp, err := s.getChanges(ctx, from, 1)
+	resp, err := s.peek(ctx, from)
 	if kv.KindOf(err) == kv.OutOfRange && from <= at {
 		from = at + 1
-		resp, err = s.getChanges(ctx, from, 1)
+		resp, err = s.peek(ctx, from)
 	}
 	retained := err == nil || kv.KindOf(err) != kv.OutOfRange
 	if !retained {
-		resp, err = s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: beyond, MaxNumberOfChanges: 1, VBucket: s.opts.VBucket})
+		resp, err = s.peek(ctx, beyond)
 	}
 	return answer{resp: resp, from: from, retained: retained}, err
 }
@@ -89,33 +110,17 @@ func ageOf(resp *serverpb.GetChangesResponse) time.Duration {
 // maxAge is what greater ages count as.
 const maxAge = 365 * 24 * time.Hour
 
-// holds tells whether the first change of a response is c.
-func holds(resp *serverpb.GetChangesResponse, c kv.Change) bool {
-	if len(resp.GetChanges()) == 0 {
-		return false
-	}
-	first := resp.GetChanges()[0]
-	if first.GetChangeNumber() != c.Index || first.GetClock() != uint64(c.Clock) || len(first.GetTrxns()) != len(c.Mutations) {
-		return false
-	}
-	for i, t := range first.GetTrxns() {
-		m := &c.Mutations[i]
-		same := bytes.Equal(t.GetKey(), m.Key) && (t.GetType() == serverpb.TrxnRecord_Delete) == m.Delete
-		if !m.Delete {
-			same = same && bytes.Equal(t.GetValue(), m.Value) && t.GetExpireTS() == m.ExpireTS
-		}
-		if !same {
-			return false
-		}
-	}
-	return true
+// peek asks for the change at a number and the next one. The master does not take it
+// for where the state is.
+func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChangesResponse, error) {
+	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket})
 }
 
-// getChanges asks the master for changes from a number on; most is 0 for as many as
-// it likes to send.
-func (s *session) getChanges(ctx context.Context, from kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
+// getChanges asks the master for the changes behind a number, which tells it how far
+// the state is; most is 0 for as many as it likes to send.
+func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{
-		FromChangeNumber: from, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, Replica: s.opts.Self,
+		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, Replica: s.opts.Self,
 	})
 }
 

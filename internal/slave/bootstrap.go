@@ -78,6 +78,12 @@ func (s *snapshot) load(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			return s.finish()
+		case errors.Is(err, errNoRoom):
+			if !s.awaitRoom(ctx) {
+				return context.Cause(ctx)
+			}
+			last = time.Now()
+			continue
 		case !s.resumable(err):
 			return err
 		}
@@ -149,7 +155,7 @@ func (s *snapshot) stream(ctx context.Context) error {
 // receiveChunks sends on what arrives, and closes out behind it.
 func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFunc, out chan<- *serverpb.SnapshotChunk) error {
 	defer close(out)
-	quiet := newWatchdog(snapshotPatience*s.patience.length(), stop)
+	quiet := newWatchdog(snapshotPatience*s.patience.length(), snapshotPatience*minPatience, stop)
 	defer quiet.stop()
 	stream, err := s.peer.Stream(ctx, serverpb.DKVReplication_StreamSnapshot_FullMethodName, &serverpb.StreamSnapshotRequest{
 		VBucket:    s.opts.VBucket,
@@ -191,7 +197,7 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	if chunk.GetSnapshotId() != s.id {
 		return kv.Errorf(kv.Internal, "the master went on with snapshot %.64q instead of %.64q", chunk.GetSnapshotId(), s.id)
 	}
-	if err := s.room(ctx, uint64(len(chunk.GetData()))); err != nil {
+	if err := s.room(uint64(len(chunk.GetData()))); err != nil {
 		return err
 	}
 	switch err := s.loader.Add(chunk.GetData()); {
@@ -226,18 +232,39 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	return nil
 }
 
-// room waits until so many bytes fit on the disk.
-func (s *snapshot) room(ctx context.Context, bytes uint64) error {
-	for {
-		err := s.opts.State.Fits(bytes)
-		if err == nil || !errors.Is(err, storage.ErrNoSpace) {
-			return err
-		}
-		s.status.failing(err)
+// errNoRoom means that the disk is full in the middle of a snapshot.
+var errNoRoom = errors.New("the disk has no room for more of the snapshot")
+
+// room returns errNoRoom where so many bytes do not fit on the disk. The stream ends
+// with it: whoever waits must not keep the master's state pinned, which forgets the
+// snapshot after a while.
+func (s *snapshot) room(bytes uint64) error {
+	err := s.opts.State.Fits(bytes)
+	switch {
+	case errors.Is(err, storage.ErrNoSpace):
+		s.status.failing(localError{err})
 		s.report("the disk is full; the snapshot waits for room", err)
+		return fmt.Errorf("%w: %w", errNoRoom, err)
+	case err != nil:
+		return localError{err}
+	}
+	return nil
+}
+
+// roomBytes is how much room there has to be for a snapshot to go on.
+const roomBytes = 16 << 20
+
+// awaitRoom waits until the disk has some room; it returns false when ctx has ended.
+func (s *snapshot) awaitRoom(ctx context.Context) bool {
+	for {
 		if !sleep.For(ctx, localPause) {
-			return context.Cause(ctx)
+			return false
 		}
+		err := s.opts.State.Fits(min(roomBytes, s.progress.Size-min(s.progress.Size, s.progress.Bytes)))
+		if !errors.Is(err, storage.ErrNoSpace) {
+			return true
+		}
+		s.status.failing(localError{err})
 	}
 }
 

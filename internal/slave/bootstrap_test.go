@@ -2,10 +2,12 @@ package slave
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -123,36 +125,46 @@ func TestTrimmedElsewhere(t *testing.T) {
 	})
 }
 
-// TestRestoredMaster gives the only master another history.
+// TestRestoredMaster gives the leader another history: a slave takes it over at once,
+// whatever becomes of those who still have the one before.
 func TestRestoredMaster(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
-		r := newRig(t)
-		m := r.master("m1:1")
-		m.put("a", "1")
-		backup := t.TempDir() + "/backup"
-		if err := m.Backup(t.Context(), backup); err != nil {
-			t.Fatal(err)
+		for name, fixed := range map[string]bool{"fixed": true, "discovery": false} {
+			r := newRig(t)
+			m := r.master(name + "1:1")
+			m.put("a", "1")
+			backup := t.TempDir() + "/backup"
+			if err := m.Backup(t.Context(), backup); err != nil {
+				t.Fatal(err)
+			}
+			m.put("a", "2")
+			sources := Fixed(m.addr)
+			if !fixed {
+				dead := r.twin("twin:1", m)
+				dead.kill()
+				rows := NewRows("db")
+				rows.Set([]*serverpb.RegionInfo{dead.row(primary), m.row(leader)}, true)
+				sources = rows
+			}
+			s := r.slave(sources, mode)
+			s.has(m)
+			if err := m.Restore(t.Context(), backup); err != nil {
+				t.Fatal(err)
+			}
+			m.put("b", "1")
+			begun := time.Now()
+			s.has(m)
+			if took := time.Since(begun); took > giveUpAfter/2 {
+				t.Errorf("%s: %v until the restored state was there", name, took)
+			}
+			m.put("b", "2")
+			s.has(m)
 		}
-		m.put("a", "2")
-		s := r.slave(Fixed("m1:1"), mode)
-		s.has(m)
-		if err := m.Restore(t.Context(), backup); err != nil {
-			t.Fatal(err)
-		}
-		m.put("b", "1")
-		// For a while it may be a mistake.
-		time.Sleep(giveUpAfter / 2)
-		if p, _, _, err := s.Get(t.Context(), []byte("a"), kv.ReadOptions{}); err != nil || string(p.Value) != "2" {
-			t.Errorf("%q, %v", p.Value, err)
-		}
-		s.has(m)
-		m.put("b", "2")
-		s.has(m)
 	})
 }
 
-// TestOtherHistoryElsewhere has one of two masters be of another history: it is
-// avoided.
+// TestOtherHistoryElsewhere has one of two masters be of another cluster: it is
+// avoided as long as the other one is named.
 func TestOtherHistoryElsewhere(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
 		r := newRig(t)
@@ -169,10 +181,92 @@ func TestOtherHistoryElsewhere(t *testing.T) {
 		if st := s.Puller.Status(); st.Bootstraps != 1 {
 			t.Errorf("status %+v", st)
 		}
-		// When nobody else is left, its history is the one.
 		m.kill()
+		time.Sleep(5 * time.Minute)
+		s.equals(m)
+		if n := strings.Count(r.logs.String(), "what is here is kept"); n != 1 {
+			t.Errorf("that was logged %d times", n)
+		}
+		// When an operator names nobody else, its history is the one.
+		s.stop()
+		s.opts.Sources = Fixed("m2:1")
+		s.restart()
+		time.Sleep(giveUpAfter / 2)
+		s.equals(m) // that may be a mistake
 		s.has(other)
-		if st := s.Puller.Status(); st.Bootstraps != 2 {
+	})
+}
+
+// TestStrayCluster has a node of another cluster use the same names, and be shown as
+// the leader: a slave that has data neither takes its state nor sends anybody there,
+// whatever becomes of its own masters.
+func TestStrayCluster(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m, stray := r.master("m1:1"), r.master("stray:1")
+		m.fill("k", 500, 10)
+		stray.put("k", "stray")
+		twin := r.twin("m2:1", m)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), stray.row(follower)}, true)
+		s := r.slave(rows, mode)
+		s.has(m)
+		keeps := func(after string, d time.Duration) {
+			t.Helper()
+			before := s.Puller.Status().Bootstraps
+			time.Sleep(d)
+			s.equals(m)
+			if at := s.Owner().Address; at != "m1:1" || s.Puller.Status().Bootstraps != before {
+				t.Errorf("%s: the leader is at %q, status %+v", after, at, s.Puller.Status())
+			}
+		}
+		m.kill()
+		twin.kill()
+		keeps("its masters were killed", time.Minute)
+		rows.Set([]*serverpb.RegionInfo{twin.row(primary), stray.row(leader)}, true)
+		keeps("the stray one leads", time.Minute)
+		twin.revive() // but is behind
+		s.stop()
+		m.revive()
+		m.put("k", "later")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+		s.restart()
+		s.has(m)
+		m.kill()
+		rows.Set([]*serverpb.RegionInfo{twin.row(primary), stray.row(leader)}, true)
+		keeps("one is behind", time.Minute)
+		rows.Set([]*serverpb.RegionInfo{stray.row(leader)}, true)
+		keeps("the rows of its own are gone", 10*time.Minute)
+		if !strings.Contains(r.logs.String(), "repl-master-addr") {
+			t.Error("nobody was told what to do")
+		}
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), stray.row(follower)}, true)
+		m.revive()
+		m.put("k", "last")
+		s.has(m)
+	})
+}
+
+// TestTrimmedWhileExcluded has one master have failed lately and the other one have
+// forgotten what comes next: the first is asked again before a snapshot is made.
+func TestTrimmedWhileExcluded(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		s.has(m)
+		s.stop()
+		m.put("a", "2")
+		m.put("a", "3")
+		r.twin("m2:1", m) // has no change before its own snapshot
+		s.Puller = New(s.Puller.opts)
+		for range 5 {
+			s.chooser.failed("m1:1", 0)
+		}
+		r.background(s.Puller.Run)
+		s.has(m)
+		if st := s.Puller.Status(); st.Bootstraps != 0 || st.Master != "m1:1" {
 			t.Errorf("status %+v", st)
 		}
 	})
@@ -214,17 +308,21 @@ func TestLogGoesBack(t *testing.T) {
 		m.put("a", "1")
 		old := r.twin("m2:1", m)
 		m.put("a", "2")
-		s := r.slave(Fixed("m1:1,m2:1"), mode)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+		s := r.slave(rows, mode)
 		s.has(m)
 		m.kill()
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), old.row(follower)}, true)
 		r.background(func(ctx context.Context) error { // it is sure to have all that there is
 			for sleep.For(ctx, 100*time.Millisecond) {
 				old.Replica.(*replica.Follower).Fresh(time.Now())
 			}
 			return nil
 		})
-		time.Sleep(giveUpAfter / 2)
-		s.equals(m)
+		time.Sleep(time.Minute)
+		s.equals(m) // the other one may come back
+		rows.Set([]*serverpb.RegionInfo{old.row(follower)}, true)
 		r.until("the slave gives way", func() bool { return s.Puller.Status().Bootstraps == 2 })
 		s.equals(old)
 	})
@@ -250,6 +348,11 @@ func TestDiverged(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.kill()
+		time.Sleep(time.Minute)
+		s.equals(m) // the other one may come back
+		s.stop()
+		s.opts.Sources = Fixed("m2:1")
+		s.restart()
 		time.Sleep(giveUpAfter / 2)
 		s.equals(m)
 		s.has(other)
@@ -266,7 +369,7 @@ func (f *fullState) wrap(to *replica.Follower) { f.Follower = to }
 
 func (f *fullState) Fits(bytes uint64) error {
 	if f.full() {
-		return kv.Errorf(kv.Exhausted, "%w: for a test", storage.ErrNoSpace)
+		return kv.Errorf(kv.Exhausted, "%w: at %v", storage.ErrNoSpace, time.Now())
 	}
 	return f.Follower.Fits(bytes)
 }
@@ -275,20 +378,30 @@ func TestSnapshotWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
-		m.fill("k", 3000, 2000)
+		m.fill("k", 12000, 2000) // more than is ever under way
 		begun := time.Now()
 		calls := 0
 		s := r.slave(Fixed("m1:1"), func(o *Options, _ *replica.FollowerOptions) {
 			o.State = &fullState{full: func() bool {
 				calls++
-				return time.Since(begun) < time.Minute && calls > 3
+				return time.Since(begun) < 45*time.Second && calls > 3
 			}}
 		})
 		time.Sleep(30 * time.Second)
-		if st := s.Puller.Status(); st.Err == nil || st.Phase != Bootstrapping || st.Snapshot.Bytes == 0 {
+		st := s.Puller.Status()
+		if st.Err == nil || st.Phase != Bootstrapping || st.Snapshot.Bytes == 0 {
 			t.Errorf("status %+v", st)
 		}
+		if n := m.snapshots.Load(); n != 0 {
+			t.Errorf("%d snapshots are being sent to a slave that has no room", n)
+		}
+		if n := strings.Count(r.logs.String(), "disk is full"); n != 1 {
+			t.Errorf("that was logged %d times", n)
+		}
 		s.has(m)
+		if got := s.Puller.Status().Bytes; got > 32<<20 {
+			t.Errorf("%d bytes were sent: it was begun anew", got)
+		}
 		if st := s.Puller.Status(); st.Err != nil || st.Bootstraps != 1 {
 			t.Errorf("status %+v", st)
 		}

@@ -35,8 +35,8 @@ func anythingGoes(t *testing.T, rng *rand.Rand, mode func(*Options, *replica.Fol
 	nodes := []*node{m, r.twin("m2:1", m), r.twin("m3:1", m)}
 	rows := NewRows("db")
 	rows.Set([]*serverpb.RegionInfo{
-		row("m1:1", "dc1", leader, 0), row("m2:1", "dc1", primary, 0), row("m3:1", "dc2", follower, 0),
-	})
+		nodes[0].row(leader), nodes[1].row(primary), nodes[2].row(follower),
+	}, true)
 	s := r.slave(rows, mode)
 	s.has(m)
 	w := watchReads(s)

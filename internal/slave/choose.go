@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 )
 
 // chooser says which source to take: live followers in the slave's own data centre
@@ -36,13 +37,18 @@ func newChooser(dc, self string) chooser {
 	return chooser{dc: dc, self: self, excluded: make(map[string]*exclusion)}
 }
 
-// order returns sources, the best first. history is that of the slave's state; those
-// of another one come last.
-func (c *chooser) order(sources []Source, history string) []Source {
+// order returns sources, the best first. id is whose the slave's state is; those of
+// another history come last. Where there is no state yet, the leader's is the one.
+func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 	out := slices.Clone(sources)
+	if id.History == "" {
+		if i := slices.IndexFunc(sources, func(s Source) bool { return s.Status == serverpb.RegionStatus_LEADER }); i >= 0 {
+			id = sources[i].identity()
+		}
+	}
 	slices.SortStableFunc(out, func(a, b Source) int {
 		return cmp.Or(
-			cmp.Compare(c.class(a, history), c.class(b, history)),
+			cmp.Compare(c.class(a, id), c.class(b, id)),
 			cmp.Compare(a.Order, b.Order),
 			cmp.Compare(a.Slaves, b.Slaves),
 			cmp.Compare(c.lot(a), c.lot(b)),
@@ -52,7 +58,7 @@ func (c *chooser) order(sources []Source, history string) []Source {
 }
 
 // class is how far a source is from what is wanted.
-func (c *chooser) class(s Source, history string) int {
+func (c *chooser) class(s Source, id fsm.Identity) int {
 	class := 0
 	if s.Status == serverpb.RegionStatus_LEADER {
 		class++
@@ -60,7 +66,7 @@ func (c *chooser) class(s Source, history string) int {
 	if s.DC != c.dc {
 		class += 2
 	}
-	if history != "" && s.History != "" && s.History != history {
+	if s.foreignTo(id) {
 		class += 4
 	}
 	return class

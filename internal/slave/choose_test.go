@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 )
 
 const (
@@ -27,7 +28,7 @@ func addresses(sources []Source) string {
 func TestOrder(t *testing.T) {
 	c := newChooser("here", "slave:1")
 	for name, tc := range map[string]struct {
-		history string
+		history string // of cluster "c"
 		sources []Source
 		want    string
 	}{
@@ -45,16 +46,21 @@ func TestOrder(t *testing.T) {
 		}, "a b c d"},
 		"an operator's order": {"", Fixed("z:1, y:1,x:1").Candidates(""), "z:1 y:1 x:1"},
 		"another history last": {"h1", []Source{
-			{Address: "c", DC: "here", Status: follower, History: "h2"},
-			{Address: "a", DC: "here", Status: leader, History: "h1"},
+			{Address: "c", DC: "here", Status: follower, Cluster: "c", History: "h2"},
+			{Address: "d", DC: "there", Status: follower, Cluster: "another", History: "h1"},
+			{Address: "a", DC: "here", Status: leader, Cluster: "c", History: "h1"},
 			{Address: "b", DC: "there", Status: leader},
-		}, "a b c"},
+		}, "a b c d"},
 		"any history, where there is none": {"", []Source{
 			{Address: "b", DC: "there", Status: follower},
 			{Address: "a", DC: "here", Status: follower, History: "h2"},
 		}, "a b"},
+		"the leader's, where there is none": {"", []Source{
+			{Address: "b", DC: "here", Status: follower, Cluster: "another", History: "h1"},
+			{Address: "a", DC: "there", Status: leader, Cluster: "c", History: "h2"},
+		}, "a b"},
 	} {
-		if got := addresses(c.order(tc.sources, tc.history)); got != tc.want {
+		if got := addresses(c.order(tc.sources, fsm.Identity{Cluster: "c", History: tc.history})); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
@@ -69,8 +75,8 @@ func TestLotsSpreadSlaves(t *testing.T) {
 	first := make(map[string]int)
 	for i := range 300 {
 		c := newChooser("here", fmt.Sprintf("slave%d:1", i))
-		got := c.order(sources, "")[0].Address
-		if again := c.order(sources, "")[0].Address; again != got {
+		got := c.order(sources, fsm.Identity{})[0].Address
+		if again := c.order(sources, fsm.Identity{})[0].Address; again != got {
 			t.Fatalf("%s, then %s", got, again)
 		}
 		first[got]++
@@ -129,22 +135,63 @@ func TestRows(t *testing.T) {
 		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", follower, 3),
 		row("d:1", "dc1", serverpb.RegionStatus_INACTIVE, 0), row("e:1", "dc1", serverpb.RegionStatus_ACTIVE_SLAVE, 0),
 		other, elsewhere, nowhere,
-	})
+	}, true)
 	select {
 	case <-changed:
 	default:
 		t.Error("nobody was told")
 	}
 	got := rows.Candidates("default")
-	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got) != "a:1" || got[1].DC != "dc2" || got[2].Slaves != 3 {
+	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got, fsm.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
 		t.Errorf("%+v", got)
 	}
 	if got := addresses(rows.Candidates("v2")); got != "elsewhere:1" {
 		t.Error(got)
 	}
-	rows.Set(nil)
-	if got := rows.Candidates("default"); len(got) != 0 || leaderOf(got) != "" {
+	changed = rows.Changed()
+	rows.Set([]*serverpb.RegionInfo{
+		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", follower, 3),
+		row("d:1", "dc1", serverpb.RegionStatus_INACTIVE, 7), elsewhere,
+	}, true)
+	select {
+	case <-changed:
+		t.Error("news of nodes that are no masters here")
+	default:
+	}
+	rows.Set(nil, false)
+	if got := rows.Candidates("default"); len(got) != 0 || rows.Live() {
 		t.Errorf("%v", got)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told that there are no more")
+	}
+}
+
+func TestLeaderOf(t *testing.T) {
+	own, restored := fsm.Identity{Cluster: "c", History: "h"}, fsm.Identity{Cluster: "c", History: "h2"}
+	node := func(address string, status serverpb.RegionStatus, id fsm.Identity) Source {
+		return Source{Address: address, Status: status, Cluster: id.Cluster, History: id.History}
+	}
+	stray := node("stray", leader, fsm.Identity{Cluster: "other", History: "h"})
+	for name, tc := range map[string]struct {
+		id      fsm.Identity
+		sources []Source
+		want    string
+	}{
+		"nobody":                            {own, nil, ""},
+		"the leader":                        {own, []Source{node("b", follower, own), node("a", leader, own)}, "a"},
+		"another cluster's alone":           {own, []Source{node("b", follower, own), stray}, ""},
+		"another cluster's beside":          {own, []Source{stray, node("a", leader, own)}, "a"},
+		"another history's":                 {own, []Source{node("a", leader, restored)}, ""},
+		"unknown":                           {own, []Source{node("a", leader, fsm.Identity{})}, ""},
+		"without a state":                   {fsm.Identity{}, []Source{node("b", follower, own), node("a", leader, own)}, "a"},
+		"without a state, several clusters": {fsm.Identity{}, []Source{node("b", follower, own), stray}, ""},
+	} {
+		if got := leaderOf(tc.sources, tc.id); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +89,20 @@ type node struct {
 	cut int
 	// sent counts the bytes that slaves have got.
 	sent int
+	// snapshots is how many are being sent.
+	snapshots atomic.Int64
+}
+
+// counted is a Replication that counts.
+type counted struct {
+	*master.Replication
+	node *node
+}
+
+func (c counted) StreamSnapshot(r *serverpb.StreamSnapshotRequest, s grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
+	c.node.snapshots.Add(1)
+	defer c.node.snapshots.Add(-1)
+	return c.Replication.StreamSnapshot(r, s)
 }
 
 // open returns the options of replicas over memory engines.
@@ -208,7 +223,7 @@ func (r *rig) serve(addr string, rep replica.Replica) *node {
 	srv := server.New(server.Options{
 		Listener: n.listener,
 		Register: func(s grpc.ServiceRegistrar) {
-			serverpb.RegisterDKVReplicationServer(s, replication)
+			serverpb.RegisterDKVReplicationServer(s, counted{replication, n})
 			serverpb.RegisterDKVNodeServer(s, master.NewNode(keyspace, master.NodeInfo{Address: addr, Started: time.Now()}, nil))
 		},
 		MaxMessageSize: 16 << 20,
@@ -498,4 +513,17 @@ func changesOf(t testing.TB, r replica.Replica, from kv.Index) []kv.Change {
 // row is a node as discovery tells of it.
 func row(addr, dc string, status serverpb.RegionStatus, slaves uint32) *serverpb.RegionInfo {
 	return &serverpb.RegionInfo{Database: "db", VBucket: "default", NodeAddress: addr, DcID: dc, Status: status, Slaves: slaves}
+}
+
+// row is a node as discovery tells of it when it is well.
+func (n *node) row(status serverpb.RegionStatus) *serverpb.RegionInfo {
+	out := row(n.addr, "dc1", status, 0)
+	id := n.Replica.Status().Identity
+	out.ClusterID, out.HistoryID = id.Cluster, id.History
+	return out
+}
+
+// setSlave lists a slave at its masters.
+func setSlave(zone, address string) *command.Command {
+	return &command.Command{Kind: command.SetSlave, Flag: true, Expect: command.Slave{Zone: zone, Address: address}.Append(nil)}
 }

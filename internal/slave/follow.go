@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
-
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -33,7 +30,7 @@ func (s *session) follow(ctx context.Context) error {
 	defer wg.Wait()
 	defer leave(nil)
 	_, at := s.opts.State.Position()
-	in, claims := make(chan stretch, pipeline), make(chan claim, 1)
+	in, claims := make(chan stretch, pipeline), make(chan claim, maxClaims)
 	run := func(f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil {
@@ -63,6 +60,8 @@ func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, cla
 					return err
 				}
 				at = st.upTo
+			} else {
+				s.status.level()
 			}
 		case c := <-claims:
 			s.fresh.add(c)
@@ -99,7 +98,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 		err := s.opts.State.Apply(ctx, at, st.changes, st.upTo)
 		switch {
 		case err == nil:
-			s.status.applied()
+			s.status.applied(st.upTo)
 			s.pause.reset()
 			return nil
 		case ctx.Err() != nil:
@@ -109,7 +108,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 		case !errors.Is(err, storage.ErrNoSpace):
 			return localError{err}
 		}
-		s.status.failing(err)
+		s.status.failing(localError{err})
 		s.report("the disk is full; waiting for room", err)
 		if _, now := s.opts.State.Position(); now != at {
 			return localError{err} // a part of it is there
@@ -120,50 +119,10 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 	}
 }
 
-// poll asks for changes: at once while there are more, else at an interval, or when
-// a reader waits for them.
-func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) error {
-	t := time.NewTimer(0)
-	defer t.Stop()
-	for {
-		begun := time.Now()
-		resp, err := s.getChanges(ctx, after+1, 0)
-		if err != nil {
-			return err
-		}
-		st, err := s.stretchOf(resp, after)
-		if err != nil {
-			return err
-		}
-		s.received(resp, st.bytes)
-		st.claim = claimOf(resp, begun)
-		select {
-		case out <- st:
-		case <-ctx.Done():
-			return nil
-		}
-		if after = st.upTo; after < resp.GetMasterChangeNumber() {
-			continue
-		}
-		t.Reset(s.opts.PollInterval)
-		select {
-		case <-t.C:
-		case <-s.opts.State.Wanted():
-			if !sleep.For(ctx, wantedPause) {
-				return nil
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// wantedPause bounds how often readers who wait have the master asked.
-const wantedPause = 20 * time.Millisecond
-
 // received notes a sign of life, and what came with it.
 func (s *session) received(resp *serverpb.GetChangesResponse, bytes int) {
-	s.status.heard(resp.GetMasterChangeNumber(), bytes)
+	_, at := s.opts.State.Position()
+	s.status.heard(resp.GetMasterChangeNumber(), at, bytes)
 	if bytes > 0 {
 		s.served.Store(true)
 	}
@@ -175,46 +134,13 @@ func (s *session) watchSources(ctx context.Context) error {
 	for {
 		changed := s.opts.Sources.Changed()
 		candidates := s.opts.Sources.Candidates(s.opts.VBucket)
-		if leader := leaderOf(candidates); leader != "" {
-			s.opts.State.SetLeader(leader)
-		}
-		if _, there := sourceOf(candidates, s.source.Address); !there && len(candidates) > 0 {
+		if _, there := sourceOf(candidates, s.source.Address); !there && len(candidates) > 0 && s.opts.Sources.Live() {
 			return errGone
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
-		}
-	}
-}
-
-// leaderInterval is how often a master is asked who leads, where nobody else tells.
-const leaderInterval = time.Second
-
-// watchLeader asks the master who leads, unless discovery tells.
-func (s *session) watchLeader(ctx context.Context) error {
-	for {
-		if leaderOf(s.opts.Sources.Candidates(s.opts.VBucket)) == "" {
-			s.askLeader(ctx)
-		}
-		if !sleep.For(ctx, leaderInterval) {
-			return nil
-		}
-	}
-}
-
-// askLeader asks once. Where there is no answer, what is known stays.
-func (s *session) askLeader(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, minPatience)
-	defer cancel()
-	resp := new(serverpb.NodeStatusResponse)
-	if err := s.peer.Invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, new(emptypb.Empty), resp); err != nil {
-		return
-	}
-	for _, v := range resp.GetVBuckets() {
-		if v.GetVBucket() == s.opts.VBucket && v.GetLeader() != "" {
-			s.opts.State.SetLeader(v.GetLeader())
 		}
 	}
 }

@@ -61,10 +61,8 @@ func TestSwitchesMasters(t *testing.T) {
 		twins := []*node{r.twin("m2:1", m), r.twin("m3:1", m)}
 		rows := NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{
-			row("m1:1", "dc1", serverpb.RegionStatus_LEADER, 0),
-			row("m2:1", "dc1", serverpb.RegionStatus_PRIMARY_FOLLOWER, 1),
-			row("m3:1", "dc1", serverpb.RegionStatus_SECONDARY_FOLLOWER, 2),
-		})
+			m.row(leader), twins[0].row(primary), twins[1].row(follower),
+		}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
 		for i := range 12 {
@@ -116,22 +114,24 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
-		r.twin("m2:1", m)
+		twin := r.twin("m2:1", m)
 		rows := NewRows("db")
-		leader := row("m1:1", "dc1", serverpb.RegionStatus_LEADER, 0)
-		rows.Set([]*serverpb.RegionInfo{leader, row("m2:1", "dc1", serverpb.RegionStatus_PRIMARY_FOLLOWER, 0)})
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
 		}
 		// That discovery knows nobody is no reason to leave.
-		rows.Set(nil)
+		rows.Set(nil, true)
+		time.Sleep(time.Second)
+		// Nor what it knew once.
+		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, false)
 		time.Sleep(5 * time.Second)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
 		}
-		rows.Set([]*serverpb.RegionInfo{leader, row("m2:1", "dc1", serverpb.RegionStatus_INACTIVE, 0)})
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(serverpb.RegionStatus_INACTIVE)}, true)
 		m.put("a", "2")
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m1:1" {
@@ -139,6 +139,17 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		}
 		if at := s.Owner().Address; at != "m1:1" {
 			t.Errorf("the leader is at %q", at)
+		}
+		// It is passed over for a while, also when it is back in a moment.
+		twin.sync(m)
+		third := r.twin("m3:1", m)
+		busy := third.row(follower)
+		busy.Slaves = 10
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), busy}, true)
+		m.kill()
+		r.until("another one is followed", func() bool { st := s.Puller.Status(); return st.Phase == Following && st.Master != "m1:1" })
+		if at := s.Puller.Status().Master; at != "m3:1" {
+			t.Errorf("it follows %s, which was gone a moment ago", at)
 		}
 	})
 }
@@ -230,7 +241,7 @@ func TestDiskFull(t *testing.T) {
 		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
 			o.State = &hinderedState{before: func() error {
 				if full.Load() {
-					return kv.Errorf(kv.Exhausted, "%w: for a test", storage.ErrNoSpace)
+					return kv.Errorf(kv.Exhausted, "%w: at %v", storage.ErrNoSpace, time.Now())
 				}
 				return nil
 			}}
@@ -245,8 +256,20 @@ func TestDiskFull(t *testing.T) {
 		if n := strings.Count(r.logs.String(), "disk is full"); n != 1 {
 			t.Errorf("it was logged %d times", n)
 		}
+		if err := s.Healthy(); !errors.Is(err, storage.ErrNoSpace) {
+			t.Errorf("health: %v", err)
+		}
+		before := s.Puller.Status().LagChanges
+		m.fill("more", 200, 10)
+		time.Sleep(2 * time.Second)
+		if st := s.Puller.Status(); st.LagChanges <= before || st.Contact > time.Second {
+			t.Errorf("it does not hear of its master any more: %+v", st)
+		}
 		full.Store(false)
 		s.has(m)
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
 		if st := s.Puller.Status(); st.Err != nil || st.Bootstraps != 1 || st.Switches != 0 {
 			t.Errorf("status %+v", st)
 		}
@@ -276,8 +299,14 @@ func TestLocalFailure(t *testing.T) {
 		if st := s.Puller.Status(); st.Err == nil || st.Switches != 0 {
 			t.Errorf("status %+v", st)
 		}
+		if err := s.Healthy(); err == nil || !strings.Contains(err.Error(), "broken") {
+			t.Errorf("health: %v", err)
+		}
 		broken.Store(false)
 		s.has(m)
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
 		if st := s.Puller.Status(); st.Err != nil || st.Switches != 0 {
 			t.Errorf("status %+v", st)
 		}

@@ -3,6 +3,7 @@ package slave
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,12 @@ type session struct {
 	peer   *peer.Peer
 	// history is what the changes must be of.
 	history string
-	fresh   freshness
+	// last is the newest change that was received, where that is known.
+	last mark
+	// told is the index that ask has told the master of, at toldAt.
+	told   kv.Index
+	toldAt time.Time
+	fresh  freshness
 	// served tells that changes were received.
 	served atomic.Bool
 }
@@ -96,6 +102,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, errGone):
+		p.chooser.failed(src.Address, served) // it may be back in a moment, and gone again
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.As(err, &local):
 		p.report("cannot apply what the master has", err)
@@ -129,26 +136,33 @@ const (
 
 // report logs what is wrong, once per cause and not once per attempt.
 func (p *Puller) report(what string, err error, more ...any) {
-	text := what
+	text := what + fmt.Sprint(more...)
 	if err != nil {
-		text += err.Error()
 		more = append(more, "error", err)
 	}
-	p.reporting.Lock()
-	same := text == p.reported
-	p.reported = text
-	p.reporting.Unlock()
-	if same {
-		return
+	if err != nil && !errors.Is(err, storage.ErrNoSpace) { // which tells how much is left just now
+		text += err.Error()
 	}
-	p.log.Warn(what, more...)
+	p.reporting.Lock()
+	logged := p.reported[text]
+	if len(p.reported) >= maxReported || p.reported == nil {
+		p.reported = make(map[string]bool)
+	}
+	p.reported[text] = true
+	p.reporting.Unlock()
+	if !logged {
+		p.log.Warn(what, more...)
+	}
 }
+
+// maxReported is how many causes are kept in mind.
+const maxReported = 100
 
 // recovered has the same failure logged again when it comes again.
 func (p *Puller) recovered() {
 	p.reporting.Lock()
 	defer p.reporting.Unlock()
-	p.reported = ""
+	p.reported = nil
 }
 
 // patience is how long a master may be silent. It grows where that was too little: a

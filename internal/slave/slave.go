@@ -35,6 +35,9 @@ type State interface {
 	Fresh(at time.Time)
 	// Age is for how long the state may not have been the newest any more.
 	Age() time.Duration
+	// Failure is why nothing can be applied until an operator, or room on the disk,
+	// cures it; nil where something can.
+	Failure() error
 	// Wanted holds a token while a reader waits for a newer state.
 	Wanted() <-chan struct{}
 	// SetLeader says where the log's owner serves gRPC; empty while unknown.
@@ -92,9 +95,10 @@ type Puller struct {
 	patience patience
 	// pause is how long to wait before the next attempt.
 	pause pause
-	// reported is what was last logged of a failure; under reporting.
+	// reported is what was logged of failures since the last one was over; under
+	// reporting.
 	reporting sync.Mutex
-	reported  string
+	reported  map[string]bool
 }
 
 // New makes a puller. It does nothing until Run.

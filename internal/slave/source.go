@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
 )
 
 // Source is a node that serves the changes of a vBucket.
@@ -17,18 +19,31 @@ type Source struct {
 	DC      string
 	// Status tells a leader from a follower.
 	Status serverpb.RegionStatus
-	// History is the one that its change numbers belong to; empty while unknown.
-	History string
+	// Cluster and History are what its change numbers belong to; empty while unknown.
+	Cluster, History string
 	// Slaves is how many follow it already.
 	Slaves uint32
 	// Order is that of equals: the least first.
 	Order int
+	// Chosen tells that an operator has named it, so that the state of its cluster
+	// may take the place of another cluster's.
+	Chosen bool
+}
+
+func (s Source) identity() fsm.Identity { return fsm.Identity{Cluster: s.Cluster, History: s.History} }
+
+// foreignTo tells whether a source is known to be of another history.
+func (s Source) foreignTo(id fsm.Identity) bool {
+	return id.History != "" && s.History != "" && s.identity() != id
 }
 
 // Sources are the masters to choose from. Their methods are safe for concurrent use.
 type Sources interface {
 	// Candidates returns the live nodes that own or follow a vBucket's log.
 	Candidates(vBucket string) []Source
+	// Live tells whether the candidates are those that there are now, as opposed to
+	// the last ones that were known.
+	Live() bool
 	// Changed returns a channel that is closed when there may be others than
 	// before the call; nil where that cannot be.
 	Changed() <-chan struct{}
@@ -43,13 +58,15 @@ func Fixed(addresses string) Sources {
 	var out fixed
 	for a := range strings.SplitSeq(addresses, ",") {
 		if a = strings.TrimSpace(a); a != "" {
-			out = append(out, Source{Address: a, Status: serverpb.RegionStatus_SECONDARY_FOLLOWER, Order: len(out)})
+			out = append(out, Source{Address: a, Status: serverpb.RegionStatus_SECONDARY_FOLLOWER, Order: len(out), Chosen: true})
 		}
 	}
 	return out
 }
 
 func (f fixed) Candidates(string) []Source { return f }
+
+func (f fixed) Live() bool { return true }
 
 func (f fixed) Changed() <-chan struct{} { return nil }
 
@@ -59,6 +76,7 @@ type Rows struct {
 
 	mu       sync.Mutex
 	byBucket map[string][]Source
+	live     bool
 	changed  chan struct{}
 }
 
@@ -67,9 +85,10 @@ func NewRows(database string) *Rows {
 	return &Rows{database: database, changed: make(chan struct{})}
 }
 
-// Set says which nodes there are at present. The rows are not kept. Rows of another
-// database, of slaves, and of nodes that are INACTIVE are passed over.
-func (r *Rows) Set(rows []*serverpb.RegionInfo) {
+// Set says which nodes there are: at present where live is set, else when the registry
+// was last heard. The rows are not kept. Rows of another database, of slaves, and of
+// nodes that are INACTIVE are passed over.
+func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 	next := make(map[string][]Source)
 	for _, row := range rows {
 		if row.GetDatabase() != r.database || !serves(row.GetStatus()) || row.GetNodeAddress() == "" {
@@ -79,13 +98,17 @@ func (r *Rows) Set(rows []*serverpb.RegionInfo) {
 			Address: row.GetNodeAddress(),
 			DC:      row.GetDcID(),
 			Status:  row.GetStatus(),
+			Cluster: row.GetClusterID(),
 			History: row.GetHistoryID(),
 			Slaves:  row.GetSlaves(),
 		})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.byBucket = next
+	if r.live == live && maps.EqualFunc(r.byBucket, next, slices.Equal) {
+		return // most news is of other nodes
+	}
+	r.byBucket, r.live = next, live
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
@@ -106,6 +129,13 @@ func (r *Rows) Candidates(vBucket string) []Source {
 	return r.byBucket[vBucket]
 }
 
+// Live implements Sources.
+func (r *Rows) Live() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.live
+}
+
 // Changed implements Sources.
 func (r *Rows) Changed() <-chan struct{} {
 	r.mu.Lock()
@@ -113,14 +143,21 @@ func (r *Rows) Changed() <-chan struct{} {
 	return r.changed
 }
 
-// leaderOf returns the address of the leader among sources; empty where it is not
-// among them.
-func leaderOf(sources []Source) string {
-	i := slices.IndexFunc(sources, func(s Source) bool { return s.Status == serverpb.RegionStatus_LEADER })
-	if i < 0 {
-		return ""
+// leaderOf returns the address of the leader of a history among sources; empty where
+// it is not among them. What another history's leader takes and answers is of no use
+// to this one's readers. Before there is a state, any leader is the one, unless
+// sources are of several histories.
+func leaderOf(sources []Source, id fsm.Identity) string {
+	for _, s := range sources {
+		if s.Status != serverpb.RegionStatus_LEADER {
+			continue
+		}
+		other := func(o Source) bool { return o.identity() != s.identity() }
+		if s.identity() == id || id.History == "" && !slices.ContainsFunc(sources, other) {
+			return s.Address
+		}
 	}
-	return sources[i].Address
+	return ""
 }
 
 // selfOf is a slave's own address.

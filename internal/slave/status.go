@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -65,6 +66,11 @@ type tracker struct {
 	begun   time.Time
 	contact time.Time
 	loading time.Time
+	// local tells that Err is this node's own, which another master does not cure.
+	local bool
+	// stuck is since when nothing is applied although there is something to apply;
+	// zero where that is not so.
+	stuck time.Time
 	// since is when the present phase began, appliedAt when the last change was
 	// applied, or the start.
 	since, appliedAt time.Time
@@ -84,7 +90,10 @@ func (t *tracker) search(master string) {
 func (t *tracker) following(master string) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.s.Phase, t.s.Master, t.s.Err, t.since = Following, master, nil, time.Now()
+	t.s.Phase, t.s.Master, t.since = Following, master, time.Now()
+	if !t.local {
+		t.s.Err = nil
+	}
 	if first = t.former != master; first && t.former != "" {
 		t.s.Switches++
 	}
@@ -110,15 +119,19 @@ func (t *tracker) bootstrapped() {
 	defer t.mu.Unlock()
 	t.s.Bootstraps++
 	t.s.Newest = 0
+	t.clear(time.Time{})
 }
 
-// heard notes a master's word of how far it is.
-func (t *tracker) heard(newest kv.Index, bytes int) {
+// heard notes a master's word of how far it is, while the state is at applied.
+func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.s.Newest = max(t.s.Newest, newest)
 	t.s.Bytes += uint64(bytes)
 	t.contact = time.Now()
+	if t.stuck.IsZero() && t.s.Newest > applied {
+		t.stuck = t.contact
+	}
 }
 
 // newest is the greatest number that a master was heard to have.
@@ -128,12 +141,26 @@ func (t *tracker) newest() kv.Index {
 	return t.s.Newest
 }
 
-// applied notes that changes were applied.
-func (t *tracker) applied() {
+// applied notes that the state has got to an index.
+func (t *tracker) applied(at kv.Index) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.appliedAt, t.s.Err = time.Now(), nil
+	t.appliedAt = time.Now()
+	if t.s.Newest <= at {
+		t.clear(time.Time{})
+	} else {
+		t.clear(t.appliedAt)
+	}
 }
+
+// level notes that there is nothing to apply.
+func (t *tracker) level() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clear(time.Time{})
+}
+
+func (t *tracker) clear(stuck time.Time) { t.s.Err, t.local, t.stuck = nil, false, stuck }
 
 // lastApplied is when changes were last applied; the start where none were yet.
 func (t *tracker) lastApplied() time.Time {
@@ -155,7 +182,21 @@ func (t *tracker) served() time.Duration {
 func (t *tracker) failing(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.s.Err = err
+	var local localError
+	if t.local && !errors.As(err, &local) {
+		return // masters come and go; this is what keeps the state from going on
+	}
+	t.s.Err, t.local = err, errors.As(err, &local)
+}
+
+// stuckFor is for how long nothing was applied although there is something to apply.
+func (t *tracker) stuckFor() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stuck.IsZero() {
+		return 0
+	}
+	return time.Since(t.stuck)
 }
 
 // Status reports where the puller stands; it does not wait for anything.
@@ -180,15 +221,22 @@ func (p *Puller) Status() Status {
 	return s
 }
 
-// quietIntervals is after how many poll intervals without contact a slave is not
-// healthy any more.
+// quietIntervals is after how many poll intervals without contact, or without progress
+// where there is something to apply, a slave is not healthy any more.
 const quietIntervals = 10
+
+// minStuck is the least time without progress that counts: applying what has gathered
+// takes a while on a slow disk, however short the interval.
+const minStuck = 5 * time.Second
 
 // Healthy returns why the copy should not be read from; nil where it may.
 func (p *Puller) Healthy() error {
 	s := p.Status()
 	id, _ := p.opts.State.Position()
+	failure, stuck := p.opts.State.Failure(), p.status.stuckFor()
 	switch limit := quietIntervals * p.opts.PollInterval; {
+	case failure != nil:
+		return fmt.Errorf("vBucket %s can apply nothing more: %w", p.opts.VBucket, failure)
 	case s.Phase == Bootstrapping:
 		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
 	case id.History == "":
@@ -197,6 +245,10 @@ func (p *Puller) Healthy() error {
 		return fmt.Errorf("vBucket %s has not met a master since the start", p.opts.VBucket)
 	case s.Contact > limit:
 		return fmt.Errorf("vBucket %s has heard of no master for %v, and %v is the limit", p.opts.VBucket, s.Contact.Round(time.Second), limit)
+	case s.LagChanges > 0 && stuck > max(limit, minStuck) && s.Err != nil:
+		return fmt.Errorf("vBucket %s is %d changes behind and has applied nothing for %v: %w", p.opts.VBucket, s.LagChanges, stuck.Round(time.Second), s.Err)
+	case s.LagChanges > 0 && stuck > max(limit, minStuck):
+		return fmt.Errorf("vBucket %s is %d changes behind and has applied nothing for %v", p.opts.VBucket, s.LagChanges, stuck.Round(time.Second))
 	case s.LagChanges > p.opts.MaxActiveLag:
 		return fmt.Errorf("vBucket %s is %d changes behind, and %d is the limit", p.opts.VBucket, s.LagChanges, p.opts.MaxActiveLag)
 	}

@@ -17,7 +17,7 @@ import (
 func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretch) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	quiet := newWatchdog(s.patience.length(), stop)
+	quiet := newWatchdog(s.patience.length(), minPatience, stop)
 	defer quiet.stop()
 	stream, err := s.peer.Stream(ctx, serverpb.DKVReplication_StreamChanges_FullMethodName, &serverpb.StreamChangesRequest{
 		FromChangeNumber: after + 1,
@@ -49,26 +49,42 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 
 // watchdog ends a stream on which nothing arrives.
 type watchdog struct {
-	timer   *time.Timer
-	patient time.Duration
+	timer *time.Timer
+	// patient is how long the next message may take, least how long one may take on
+	// a line that is not slow.
+	patient, least time.Duration
 }
 
-func newWatchdog(patient time.Duration, stop context.CancelCauseFunc) watchdog {
-	return watchdog{patient: patient, timer: time.AfterFunc(patient, func() { stop(errSilent) })}
+func newWatchdog(patient, least time.Duration, stop context.CancelCauseFunc) *watchdog {
+	return &watchdog{patient: patient, least: least, timer: time.AfterFunc(patient, func() { stop(errSilent) })}
 }
 
 // recv reads the next message. Only this counts: what is done with it in between may
 // take as long as it will.
-func (w watchdog) recv(stream *peer.Stream, m any) error {
+func (w *watchdog) recv(stream *peer.Stream, m any) error {
+	begun := time.Now()
 	w.timer.Reset(w.patient)
 	defer w.timer.Stop()
-	return stream.Recv(m)
+	err := stream.Recv(m)
+	if err == nil {
+		w.arrived(time.Since(begun))
+	}
+	return err
 }
 
-func (w watchdog) stop() { w.timer.Stop() }
+// arrived notes how long a message took. What patience had grown for is over with the
+// first one that comes in time, and a master that dies then is found out as soon as
+// any other.
+func (w *watchdog) arrived(took time.Duration) {
+	if took < w.least/2 {
+		w.patient = w.least
+	}
+}
+
+func (w *watchdog) stop() { w.timer.Stop() }
 
 // explain is the error of a stream that has ended with err.
-func (w watchdog) explain(ctx context.Context, err error) error {
+func (w *watchdog) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errSilent):
 		return kv.Errorf(kv.Unavailable, "%w: %v", errSilent, w.patient)
@@ -90,13 +106,17 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 	defer t.Stop()
 	for {
 		begun := time.Now()
+		_, at := s.opts.State.Position()
 		resp, err := s.ask(ctx)
 		if err == nil && resp.GetHistoryId() == s.history {
 			s.received(resp, 0)
-			select {
-			case out <- claimOf(resp, begun):
-			case <-ctx.Done():
-				return nil
+			// A master that is behind knows nothing of how old the state is. And where
+			// nothing can be applied at present, the claims that wait do.
+			if resp.GetMasterChangeNumber() >= at {
+				select {
+				case out <- claimOf(resp, begun):
+				default:
+				}
 			}
 		}
 		// That a master fails is for the stream to find out.
@@ -112,11 +132,18 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 	}
 }
 
-// ask asks how far the master is, and for no change that is known to be there: the
-// stream brings those.
+// positionInterval is how often a master is told how far a state is that has not got
+// everything: that costs sending a change which is not used.
+const positionInterval = 5 * time.Second
+
+// ask asks how far the master is, and tells it how far the state is. One goroutine of
+// a session calls it.
 func (s *session) ask(ctx context.Context) (*serverpb.GetChangesResponse, error) {
 	_, at := s.opts.State.Position()
-	return s.call(ctx, &serverpb.GetChangesRequest{
-		FromChangeNumber: max(at, s.status.newest()) + 1, MaxNumberOfChanges: 1, VBucket: s.opts.VBucket,
-	})
+	newest := s.status.newest()
+	if at >= newest || at != s.told && time.Since(s.toldAt) >= positionInterval {
+		s.told, s.toldAt = at, time.Now()
+		return s.getChanges(ctx, at, 1)
+	}
+	return s.peek(ctx, newest+1)
 }

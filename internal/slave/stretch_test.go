@@ -74,16 +74,20 @@ func TestHolds(t *testing.T) {
 		want bool
 	}{
 		"the same":        {response(9, record(5, put("a", "1", 2), del)), true},
+		"and news":        {response(9, record(5, put("a", "1", 2), del), record(8, del)), true},
+		"and what is not": {response(9, record(5, put("a", "1", 2), del), record(7, del)), false},
 		"nothing":         {response(9), false},
 		"a later one":     {response(9, record(6, put("a", "1", 2), del)), false},
 		"another clock":   {response(9, later), false},
 		"another value":   {response(9, record(5, put("a", "2", 2), del)), false},
 		"another expiry":  {response(9, record(5, put("a", "1", 3), del)), false},
 		"another key":     {response(9, record(5, put("b", "1", 2), del)), false},
+		"split otherwise": {response(9, record(5, put("a1", "", 2), del)), false},
+		"an unknown type": {response(9, record(5, put("a", "1", 2), &serverpb.TrxnRecord{Type: 9, Key: []byte("d")})), false},
 		"fewer mutations": {response(9, record(5, put("a", "1", 2))), false},
 		"a put":           {response(9, record(5, put("a", "1", 2), put("d", "", 0))), false},
 	} {
-		if got := holds(c.resp, mine); got != c.want {
+		if got := markOf(&mine).holds(c.resp, 7); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

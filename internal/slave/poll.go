@@ -1,0 +1,102 @@
+package slave
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/sleep"
+)
+
+// poll asks for changes: at once while there are more, else at an interval, or when
+// a reader waits for them.
+func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		begun := time.Now()
+		resp, err := s.getChanges(ctx, after, 0)
+		if err != nil {
+			return err
+		}
+		st, err := s.stretchOf(resp, after)
+		if err != nil {
+			return err
+		}
+		if err := s.confirm(ctx, resp, after); err != nil {
+			return err
+		}
+		s.received(resp, st.bytes)
+		st.claim = claimOf(resp, begun)
+		if n := len(st.changes); n > 0 {
+			s.last = markOf(&st.changes[n-1])
+		}
+		if !s.hand(ctx, st, out) {
+			return nil
+		}
+		if after = st.upTo; after < resp.GetMasterChangeNumber() {
+			continue
+		}
+		t.Reset(s.opts.PollInterval)
+		select {
+		case <-t.C:
+		case <-s.opts.State.Wanted():
+			if !sleep.For(ctx, wantedPause) {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// wantedPause bounds how often readers who wait have the master asked.
+const wantedPause = 20 * time.Millisecond
+
+// confirmBytes is how large a change may be that is asked for again where nothing has
+// come behind it.
+const confirmBytes = 256 << 10
+
+// confirm finds out whether what a master has is still what was received up to a
+// number: unlike a stream, polls outlive its restart, after which its log may end
+// earlier, or have gone on in another way.
+func (s *session) confirm(ctx context.Context, resp *serverpb.GetChangesResponse, after kv.Index) error {
+	newest := resp.GetMasterChangeNumber()
+	if newest < after {
+		return kv.Errorf(kv.Precondition, "the master's newest change is %d, and it had %d before", newest, after)
+	}
+	if s.last.index == 0 || len(resp.GetChanges()) == 0 && s.last.bytes > confirmBytes {
+		return nil
+	}
+	had, err := s.peek(ctx, s.last.index)
+	switch {
+	case kv.KindOf(err) == kv.OutOfRange:
+		s.last = mark{} // trimmed since
+		return nil
+	case err != nil:
+		return err
+	case had.GetHistoryId() == s.history && !s.last.holds(had, after):
+		return kv.Errorf(kv.Precondition, "the master has another change %d than before", s.last.index)
+	}
+	return nil
+}
+
+// hand passes a stretch on, and goes on hearing of the master where that takes long.
+// It returns false when ctx has ended.
+func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch) bool {
+	t := time.NewTicker(s.opts.PollInterval)
+	defer t.Stop()
+	for {
+		select {
+		case out <- st:
+			return true
+		case <-t.C:
+			if resp, err := s.ask(ctx); err == nil {
+				s.received(resp, 0)
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
