@@ -17,8 +17,8 @@ import (
 type clusterCollector struct {
 	node *node
 
-	row, changes, slaves                             *prometheus.Desc
-	rows, vBuckets, leaderless, under, watchers, age *prometheus.Desc
+	row, changes, slaves                                       *prometheus.Desc
+	rows, vBuckets, leaderless, disputed, under, watchers, age *prometheus.Desc
 }
 
 // handlers are what only nodes of some roles answer over HTTP.
@@ -44,6 +44,7 @@ func (n *node) clusterMetrics() prometheus.Gatherer {
 		rows:       desc("dkv_cluster_rows", "Rows of the registry, those of nodes that are gone among them.", "status"),
 		vBuckets:   desc("dkv_cluster_vbuckets", "vBuckets that have a row."),
 		leaderless: desc("dkv_cluster_leaderless_vbuckets", "vBuckets without a live leader."),
+		disputed:   desc("dkv_cluster_disputed_vbuckets", "vBuckets that a node of another cluster or history claims to lead."),
 		under:      desc("dkv_under_replicated_vbuckets", "vBuckets with fewer live masters than their clusters have members."),
 		watchers:   desc("dkv_cluster_watchers", "Clients that watch the registry."),
 		age:        desc("dkv_cluster_heartbeat_age_seconds", "The age of the oldest heartbeat of a live node."),
@@ -53,7 +54,7 @@ func (n *node) clusterMetrics() prometheus.Gatherer {
 
 // Describe implements prometheus.Collector.
 func (c *clusterCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.row, c.changes, c.slaves, c.rows, c.vBuckets, c.leaderless, c.under, c.watchers, c.age} {
+	for _, d := range []*prometheus.Desc{c.row, c.changes, c.slaves, c.rows, c.vBuckets, c.leaderless, c.disputed, c.under, c.watchers, c.age} {
 		ch <- d
 	}
 }
@@ -90,6 +91,7 @@ func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(c.vBuckets, float64(seen.VBuckets))
 	send(c.leaderless, float64(seen.Leaderless))
+	send(c.disputed, float64(seen.Disputed))
 	send(c.under, float64(seen.UnderReplicated))
 	send(c.watchers, float64(seen.Watchers))
 	send(c.age, seen.OldestHeartbeat.Seconds())

@@ -224,6 +224,10 @@ func term(n uint64) func(*serverpb.RegionInfo) {
 	return func(r *serverpb.RegionInfo) { r.Term = n }
 }
 
+func cluster(id string) func(*serverpb.RegionInfo) {
+	return func(r *serverpb.RegionInfo) { r.ClusterID = id }
+}
+
 func history(id string) func(*serverpb.RegionInfo) {
 	return func(r *serverpb.RegionInfo) { r.HistoryID = id }
 }
@@ -287,9 +291,27 @@ func (l *log) stored(t testing.TB) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows = append(rows, info)
+		if key := keyOf(info); key != leadingKey(key.place) {
+			rows = append(rows, info)
+		}
 	}
 	return text(rows)
+}
+
+// keys counts what the log has, rows or not.
+func (l *log) keys(t testing.TB) (n int) {
+	t.Helper()
+	view, _, err := l.local.View(context.Background(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	it := view.Iterate(storage.Range{})
+	defer it.Close()
+	for it.Next() {
+		n++
+	}
+	return n
 }
 
 // eventually waits for what other goroutines do.

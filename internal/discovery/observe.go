@@ -22,6 +22,9 @@ type Observation struct {
 	Rows map[serverpb.RegionStatus]int
 	// VBuckets are those that have a row; Leaderless have no LEADER among them.
 	VBuckets, Leaderless int
+	// Disputed vBuckets have a node that leads another history than the one that is
+	// shown, of another cluster mostly: two clusters were given the same names.
+	Disputed int
 	// UnderReplicated vBuckets have fewer masters that are shown than the cluster
 	// URLs of their rows name members, or none where no row names any.
 	UnderReplicated int
@@ -56,17 +59,20 @@ func (t *table) observe(now time.Time) Observation {
 		out.MeanHeartbeat = sum / time.Duration(n)
 	}
 	t.groups(filter{}, func(g *group) {
-		out.VBuckets++
-		g.observe(&out)
+		if len(g.rows) > 0 {
+			out.VBuckets++
+			g.observe(&out)
+		}
 	})
 	return out
 }
 
 func (g *group) observe(out *Observation) {
-	masters, members, led := 0, 1, false
+	masters, members, led, disputed := 0, 1, false, false
 	for _, r := range g.rows {
 		s := r.info.GetStatus()
 		out.Rows[s]++
+		disputed = disputed || r.claims() && originOf(r.info) != g.leading
 		switch s {
 		case serverpb.RegionStatus_LEADER:
 			led = true
@@ -80,6 +86,9 @@ func (g *group) observe(out *Observation) {
 	}
 	if !led {
 		out.Leaderless++
+	}
+	if disputed {
+		out.Disputed++
 	}
 	if masters < members {
 		out.UnderReplicated++

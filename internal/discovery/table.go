@@ -24,6 +24,9 @@ type row struct {
 	// in epoch seconds.
 	heard time.Time
 	stamp uint64
+	// before is where the row's changes came from before they came from where they
+	// do now, as far as this owner of the registry saw it.
+	before origin
 	// silent tells that the heartbeat timed out.
 	silent bool
 	// queued is the row's place among those that will time out (table.live) or be
@@ -37,12 +40,21 @@ func (r *row) visible() bool { return r.info.GetStatus() != serverpb.RegionStatu
 type group struct {
 	place
 	rows []*row
+	// leading is the history whose nodes may lead, recorded the one of which that is
+	// stored.
+	leading, recorded origin
+	// awaited tells that the first claim is being stored.
+	awaited bool
 	// leader is the row that is shown as LEADER, or was last; nil for none.
 	leader *row
+	// claimed is when it was last known that a node of the leading history led.
+	claimed time.Time
+	// since is when the vBucket was claimed first; zero where the store knew that.
+	since time.Time
 	// primaries are the rows that are shown as PRIMARY_FOLLOWER, by data centre.
 	primaries map[string]*row
-	// contested tells that several rows claim to lead, so that their heartbeats
-	// count too.
+	// contested tells that a row claims to lead and is not the leader, so that
+	// heartbeats count too.
 	contested bool
 }
 
@@ -90,7 +102,14 @@ func newTable(t times) *table {
 // load takes a stored row, as heard of now: its node gets the time to be heard. info
 // belongs to the table from here on.
 func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
-	r := t.insert(keyOf(info), now)
+	key := keyOf(info)
+	if key == leadingKey(key.place) {
+		g := t.groupAt(key.place)
+		g.leading = originOf(info)
+		g.recorded = g.leading
+		return
+	}
+	r := t.insert(key, now)
 	r.reported = reportedBy(info)
 	r.info = info
 	r.info.Status = serverpb.RegionStatus_INACTIVE // nobody has seen it yet
@@ -104,22 +123,29 @@ func (t *table) deriveAll(now time.Time) {
 	for _, groups := range t.databases {
 		for _, g := range groups {
 			t.derive(g, nil, now)
+			t.release(g)
 		}
 	}
 }
 
-// insert adds a row that nobody sees yet.
-func (t *table) insert(key rowKey, now time.Time) *row {
-	groups := t.databases[key.database]
+// groupAt returns the rows of a vBucket, and makes the place for them.
+func (t *table) groupAt(p place) *group {
+	groups := t.databases[p.database]
 	if groups == nil {
 		groups = make(map[string]*group)
-		t.databases[key.database] = groups
+		t.databases[p.database] = groups
 	}
-	g := groups[key.vBucket]
+	g := groups[p.vBucket]
 	if g == nil {
-		g = &group{place: key.place}
-		groups[key.vBucket] = g
+		g = &group{place: p}
+		groups[p.vBucket] = g
 	}
+	return g
+}
+
+// insert adds a row that nobody sees yet.
+func (t *table) insert(key rowKey, now time.Time) *row {
+	g := t.groupAt(key.place)
 	r := &row{key: key, group: g, heard: now}
 	r.queued = t.live.PushBack(r)
 	i, _ := slices.BinarySearchFunc(g.rows, key.node, byNode)
@@ -143,14 +169,7 @@ func (t *table) remove(r *row) {
 	if g.leader == r {
 		g.leader = nil
 	}
-	if len(g.rows) > 0 {
-		return
-	}
-	groups := t.databases[g.database]
-	delete(groups, g.vBucket)
-	if len(groups) == 0 {
-		delete(t.databases, g.database)
-	}
+	t.release(g)
 }
 
 // touch notes a heartbeat of a live row.
@@ -188,11 +207,13 @@ func (t *table) heartbeat(now time.Time, stamp uint64, rows ...*serverpb.RegionI
 		r := t.rows[key]
 		switch {
 		case r == nil || r.silent:
+			t.stageFirst(in)
 			wait = t.stage(change{key: key, info: in, stamp: stamp})
 		case t.outdated(r, now, stamp):
 		case reportedBy(in) != r.reported || !sameRow(in, r.info):
 			// It lives, whether or not its news can be stored.
 			t.touch(r, now, stamp)
+			t.stageFirst(in)
 			wait = t.stage(change{key: key, info: in, stamp: stamp})
 		default:
 			t.refresh(r, in, now, stamp)
@@ -240,6 +261,8 @@ func (t *table) apply(c *change, now time.Time) {
 		if r != nil && r.silent {
 			r.reported = serverpb.RegionStatus_INACTIVE
 		}
+	case c.kind == leads || c.kind == forgotten:
+		t.applyLeading(c, now)
 	case c.kind == purged:
 		if r != nil && r.silent {
 			t.remove(r)
@@ -261,6 +284,7 @@ func (t *table) applyHeard(c *change, now time.Time) {
 		t.publish(r) // gone, for those who watch the former data centre
 	}
 	seen := r.info.GetStatus()
+	r.group.leave(r, c.info, now)
 	t.revive(r, now, c.stamp)
 	r.reported = reportedBy(c.info)
 	if r.info = c.info; r.info.GetStatus() != seen {

@@ -21,9 +21,13 @@ const (
 	lapsed
 	// purged is a row that has been silent for too long.
 	purged
+	// leads is the history that leads a vBucket, forgotten that there is none any
+	// more.
+	leads
+	forgotten
 )
 
-// change is one row to be written.
+// change is one row to be written, or what leads a vBucket.
 type change struct {
 	kind  changeKind
 	key   rowKey
@@ -33,7 +37,7 @@ type change struct {
 
 // mutation is what the change does to the store.
 func (c *change) mutation() (kv.Mutation, error) {
-	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged}
+	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged || c.kind == forgotten}
 	if m.Delete {
 		return m, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,8 +19,13 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// cacheInterval is the shortest time between two writes of the cache.
-const cacheInterval = time.Second
+const (
+	// cacheInterval is the shortest time between two writes of the cache.
+	cacheInterval = time.Second
+	// cacheRate bounds what writing the cache may cost, in bytes a second: a large
+	// registry changes all the time, and its cache is not worth a disk.
+	cacheRate = 1 << 20
+)
 
 // cacheMagic begins a cache file; the CRC-32C of the rest follows, little-endian,
 // and then the rows as a GetClusterInfoResponse.
@@ -31,9 +37,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // cache is a file of the last known rows.
 type cache struct {
 	path string // empty: there is none
-	// content is the file's, as far as known.
-	content []byte
-	wake    chan struct{}
+	// rows are those in the file, as far as known; size is its length.
+	rows []*serverpb.RegionInfo
+	size int
+	wake chan struct{}
 }
 
 // load reads the file; one that is not there has no rows.
@@ -53,7 +60,7 @@ func (c *cache) load() ([]*serverpb.RegionInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
-	c.content = content
+	c.rows, c.size = rows, len(content)
 	return rows, nil
 }
 
@@ -70,20 +77,14 @@ func decodeCache(content []byte) ([]*serverpb.RegionInfo, error) {
 	if err := proto.Unmarshal(body, &out); err != nil {
 		return nil, err
 	}
+	for _, r := range out.GetRegionInfos() {
+		r.ChangeNumber, r.Slaves = 0, 0 // they are as old as the file
+	}
 	return out.GetRegionInfos(), nil
 }
 
-// encodeCache leaves out the numbers that change with each heartbeat, and mean
-// nothing to the next run: they are not worth a write.
 func encodeCache(rows []*serverpb.RegionInfo) ([]byte, error) {
-	resp := &serverpb.GetClusterInfoResponse{RegionInfos: make([]*serverpb.RegionInfo, len(rows))}
-	for i, r := range rows {
-		if r.GetChangeNumber() != 0 || r.GetSlaves() != 0 {
-			r = proto.CloneOf(r)
-			r.ChangeNumber, r.Slaves = 0, 0
-		}
-		resp.RegionInfos[i] = r
-	}
+	resp := &serverpb.GetClusterInfoResponse{RegionInfos: rows}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(resp)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log
 		select {
 		case <-c.wake:
 			write()
-			if wait(ctx, cacheInterval, nil) {
+			if wait(ctx, c.interval(), nil) {
 				continue
 			}
 		case <-ctx.Done():
@@ -133,15 +134,32 @@ func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log
 	}
 }
 
-// write replaces the file where it would not be the same.
+// interval is the pause after a write.
+func (c *cache) interval() time.Duration {
+	return max(cacheInterval, time.Duration(c.size)*time.Second/cacheRate)
+}
+
+// write replaces the file where it would not say the same. The numbers that change with
+// each heartbeat mean nothing to the next run, and are not worth a write.
 func (c *cache) write(rows []*serverpb.RegionInfo) error {
+	if slices.EqualFunc(c.rows, rows, sameForCache) {
+		return nil
+	}
 	content, err := encodeCache(rows)
-	if err != nil || bytes.Equal(content, c.content) {
+	if err != nil {
 		return err
 	}
 	if err := datadir.WriteFile(c.path, content); err != nil {
 		return err
 	}
-	c.content = content
+	c.rows, c.size = rows, len(content)
 	return nil
+}
+
+func sameForCache(a, b *serverpb.RegionInfo) bool {
+	if a.GetSlaves() != b.GetSlaves() {
+		a = proto.CloneOf(a)
+		a.Slaves = b.GetSlaves()
+	}
+	return sameRow(a, b)
 }

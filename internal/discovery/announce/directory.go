@@ -46,19 +46,13 @@ type Directory struct {
 	link  link
 	cache *cache
 
-	mu   sync.Mutex
-	rows map[rowKey]Row
-	// sorted is rows in order; nil until it is asked for.
-	sorted []Row
+	mu sync.Mutex
+	// rows are in the order of compare. They are shared with who asked for them: a
+	// change makes a new slice.
+	rows []Row
 	// changed is closed, and made anew, when the rows change.
 	changed chan struct{}
 	live    bool
-}
-
-type rowKey struct{ database, vBucket, node string }
-
-func keyOf(r *serverpb.RegionInfo) rowKey {
-	return rowKey{r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
 }
 
 // OpenDirectory makes a directory with the rows that an earlier run has left. A cache
@@ -78,7 +72,6 @@ func OpenDirectory(opts DirectoryOptions) *Directory {
 		nodes:   newNodes(opts.Pool, opts.Addresses),
 		link:    link{log: opts.Log, lost: "the registry cannot be asked; its last known rows count until it can", back: "the registry is followed again"},
 		cache:   &cache{path: opts.CachePath},
-		rows:    make(map[rowKey]Row),
 		changed: make(chan struct{}),
 	}
 	found, err := d.cache.load()
@@ -87,9 +80,10 @@ func OpenDirectory(opts DirectoryOptions) *Directory {
 	}
 	for _, info := range found {
 		if d.wants(info) {
-			d.rows[keyOf(info)] = Row{Info: info, Stale: true}
+			d.rows = append(d.rows, Row{Info: info, Stale: true})
 		}
 	}
+	slices.SortFunc(d.rows, func(a, b Row) int { return compare(a.Info, b.Info) })
 	return d
 }
 
@@ -106,14 +100,7 @@ func (d *Directory) wants(r *serverpb.RegionInfo) bool {
 func (d *Directory) Rows() []Row {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.sorted == nil {
-		d.sorted = make([]Row, 0, len(d.rows))
-		for _, r := range d.rows {
-			d.sorted = append(d.sorted, r)
-		}
-		slices.SortFunc(d.sorted, func(a, b Row) int { return compare(a.Info, b.Info) })
-	}
-	return d.sorted
+	return d.rows
 }
 
 // Changed returns a channel that is closed at the next change of what Rows or Live
@@ -134,29 +121,32 @@ func (d *Directory) Live() bool {
 
 // announceChange tells who waits for a change.
 func (d *Directory) announceChange() {
-	d.sorted = nil
 	close(d.changed)
 	d.changed = make(chan struct{})
 	d.cache.dirty()
 }
 
 // replace takes all rows anew. live tells that they are followed from here on.
-func (d *Directory) replace(rows map[rowKey]Row, live bool) {
+func (d *Directory) replace(rows []Row, live bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	same := d.live == live && len(rows) == len(d.rows)
-	for key, r := range rows {
-		had, there := d.rows[key]
-		same = same && there && !had.Stale && sameRow(had.Info, r.Info)
-	}
-	d.rows, d.sorted, d.live = rows, nil, live
+	same := d.live == live && slices.EqualFunc(d.rows, rows, func(a, b Row) bool {
+		return a.Stale == b.Stale && sameRow(a.Info, b.Info)
+	})
+	d.rows, d.live = rows, live
 	if !same {
 		d.announceChange()
 	}
 }
 
-// sameRow leaves the change numbers out: they are new with each look.
+// sameRow leaves the numbers out that are new with each look.
 func sameRow(a, b *serverpb.RegionInfo) bool {
+	if a == b {
+		return true
+	}
+	if compare(a, b) != 0 || a.GetStatus() != b.GetStatus() {
+		return false
+	}
 	if a.GetChangeNumber() != b.GetChangeNumber() {
 		a = proto.CloneOf(a)
 		a.ChangeNumber = b.GetChangeNumber()
@@ -166,22 +156,14 @@ func sameRow(a, b *serverpb.RegionInfo) bool {
 
 // merge takes a change.
 func (d *Directory) merge(m *serverpb.ClusterInfoChange) {
-	if len(m.GetRows())+len(m.GetGone()) == 0 {
+	deltas := deltasOf(m)
+	if len(deltas) == 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	apply(d.rows, m)
+	d.rows = overlay(d.rows, deltas)
 	d.announceChange()
-}
-
-func apply(rows map[rowKey]Row, m *serverpb.ClusterInfoChange) {
-	for _, r := range m.GetGone() {
-		delete(rows, keyOf(r))
-	}
-	for _, r := range m.GetRows() {
-		rows[keyOf(r)] = Row{Info: r}
-	}
 }
 
 // lose notes that the rows are no longer followed.

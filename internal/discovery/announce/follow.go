@@ -76,7 +76,7 @@ func (d *Directory) watch(ctx context.Context) (began bool, _ error) {
 	if err != nil {
 		return false, err
 	}
-	rows := make(map[rowKey]Row)
+	var all []delta
 	for {
 		m := new(serverpb.ClusterInfoChange)
 		switch err := from.Recv(m); {
@@ -90,10 +90,11 @@ func (d *Directory) watch(ctx context.Context) (began bool, _ error) {
 		case began:
 			d.merge(m)
 		default:
-			apply(rows, m)
+			all = append(all, deltasOf(m)...)
 			if m.GetComplete() {
 				began = true
-				d.replace(rows, true)
+				d.replace(overlay(nil, all), true)
+				all = nil
 				d.link.ok("at", d.nodes.addr())
 			}
 		}
@@ -115,10 +116,7 @@ func (d *Directory) poll(ctx context.Context, why error) error {
 		if err != nil {
 			return errors.Join(why, err)
 		}
-		rows := make(map[rowKey]Row, len(resp.GetRegionInfos()))
-		for _, r := range resp.GetRegionInfos() {
-			rows[keyOf(r)] = Row{Info: r}
-		}
+		rows := overlay(nil, deltasOf(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}))
 		polls := kv.KindOf(why) == kv.Unimplemented
 		d.replace(rows, polls)
 		if !polls {

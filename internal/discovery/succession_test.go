@@ -1,0 +1,384 @@
+package discovery
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// cast is the nodes of one vBucket, each of which says each second what it is.
+type cast struct {
+	t     *testing.T
+	to    *Registry
+	nodes map[string]*serverpb.RegionInfo
+}
+
+func newCast(t *testing.T, to *Registry) *cast {
+	return &cast{t: t, to: to, nodes: make(map[string]*serverpb.RegionInfo)}
+}
+
+// says has a node say something else from now on.
+func (c *cast) says(node string, s serverpb.RegionStatus, of origin, term uint64) {
+	c.t.Helper()
+	c.nodes[node] = &serverpb.RegionInfo{Database: "db", VBucket: "0", NodeAddress: node, DcID: "dc1", Status: s,
+		ClusterID: of.cluster, HistoryID: of.history, Term: term}
+	c.to.send(c.t, c.nodes[node])
+}
+
+// stops has a node take its leave.
+func (c *cast) stops(node string) {
+	c.t.Helper()
+	last := c.nodes[node]
+	c.says(node, inactive, originOf(last), last.GetTerm())
+	delete(c.nodes, node)
+}
+
+// dies has nodes fall silent.
+func (c *cast) dies(nodes ...string) {
+	for _, n := range nodes {
+		delete(c.nodes, n)
+	}
+}
+
+// run lets time pass.
+func (c *cast) run(d time.Duration) {
+	c.t.Helper()
+	for range d / time.Second {
+		after(time.Second)
+		for _, r := range c.nodes {
+			c.to.send(c.t, r)
+		}
+	}
+}
+
+// leads wants a node to lead; "" is none.
+func (c *cast) leads(want string) {
+	c.t.Helper()
+	rows, err := c.to.Rows(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	got := ""
+	for _, r := range rows {
+		if r.GetStatus() == leader {
+			got = r.GetNodeAddress()
+		}
+	}
+	if got != want {
+		c.t.Fatalf("%q leads, want %q, of %q", got, want, text(rows))
+	}
+}
+
+// shows wants just these nodes to be shown.
+func (c *cast) shows(want ...string) {
+	c.t.Helper()
+	rows, err := c.to.Rows(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	got := []string{}
+	for _, r := range rows {
+		got = append(got, r.GetNodeAddress())
+	}
+	if !slices.Equal(got, want) {
+		c.t.Fatalf("%q are shown, want %q", text(rows), want)
+	}
+}
+
+var (
+	ours     = origin{cluster: "ours", history: "first", known: true}
+	oursNext = origin{cluster: "ours", history: "second", known: true}
+	theirs   = origin{cluster: "theirs", history: "theirs", known: true}
+)
+
+// play has a healthy cluster of three masters and a slave, and a node of another
+// cluster of the same names, which sorts before them.
+func play(t *testing.T, scene func(t *testing.T, l *log, c *cast)) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		c := newCast(t, r)
+		c.says("m1", leader, ours, 3)
+		c.says("m2", secondary, ours, 3)
+		c.says("m3", secondary, ours, 3)
+		c.says("s1", slave, ours, 3)
+		c.says("a-stray", leader, theirs, 9)
+		c.run(10 * time.Second)
+		c.leads("m1")
+		c.shows("m1", "m2", "m3", "s1")
+		scene(t, l, c)
+	})
+}
+
+// TestStrayDuringTransfer has the leader report that it follows before the next one
+// reports that it leads.
+func TestStrayDuringTransfer(t *testing.T) {
+	play(t, func(t *testing.T, _ *log, c *cast) {
+		c.says("m1", secondary, ours, 4)
+		c.run(10 * time.Second)
+		c.leads("")
+		c.says("m2", leader, ours, 4)
+		c.leads("m2")
+	})
+}
+
+// TestStrayDuringStop has the leader say goodbye before there is another one, and at
+// last all of them do.
+func TestStrayDuringStop(t *testing.T) {
+	play(t, func(t *testing.T, _ *log, c *cast) {
+		c.stops("m1")
+		c.run(2 * time.Second)
+		c.leads("")
+		c.says("m2", leader, ours, 4)
+		c.leads("m2")
+		for _, n := range []string{"m3", "s1", "m2"} {
+			c.stops(n)
+		}
+		c.run(50 * time.Second)
+		c.leads("")
+		c.shows()
+		c.says("m2", leader, ours, 5) // in time
+		c.leads("m2")
+	})
+}
+
+// TestStrayTakesWhatIsLeft may not as long as anybody has the cluster's data, and then
+// may.
+func TestStrayTakesWhatIsLeft(t *testing.T) {
+	play(t, func(t *testing.T, _ *log, c *cast) {
+		c.dies("m1", "m2", "m3")
+		c.run(10 * time.Minute) // their rows are purged
+		c.leads("")
+		c.shows("s1")
+		c.says("m1", inactive, ours, 3) // is starting
+		c.dies("s1")
+		c.run(10 * time.Minute)
+		c.leads("")
+		c.dies("m1")
+		c.run(50 * time.Second)
+		c.leads("")
+		c.run(15 * time.Second)
+		c.leads("a-stray")
+		c.shows("a-stray")
+		c.says("m1", leader, ours, 10) // too late
+		c.run(10 * time.Second)
+		c.leads("a-stray")
+		c.shows("a-stray")
+	})
+}
+
+// TestStrayDuringOwnerChange has the next owner of the registry know what leads,
+// though it does not find a leader.
+func TestStrayDuringOwnerChange(t *testing.T) {
+	play(t, func(t *testing.T, l *log, c *cast) {
+		for _, n := range []string{"m1", "m2", "m3"} {
+			c.says(n, inactive, ours, 3)
+		}
+		c.dies("s1")
+		l.elect(1)
+		after(time.Second)
+		c.leads("")
+		c.run(10 * time.Minute)
+		c.leads("")
+		c.dies("m1", "m2", "m3")
+		c.run(10 * time.Second)
+		l.elect(1)
+		c.run(30 * time.Second)
+		c.leads("")
+		c.says("m3", leader, ours, 4)
+		c.leads("m3")
+		// A history that has taken the lead is known as well.
+		c.dies("m3")
+		c.run(2 * time.Minute)
+		c.leads("a-stray")
+		l.elect(1)
+		after(time.Second)
+		c.says("m3", leader, ours, 5)
+		c.says("m1", secondary, ours, 5)
+		c.run(10 * time.Second)
+		c.leads("a-stray")
+	})
+}
+
+// TestFirstClaim has two clusters claim a vBucket in one write: who came first has it,
+// whatever the order of the rows.
+func TestFirstClaim(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: time.Hour})
+	now := time.Now()
+	tab.heartbeat(now, 0, region("db/0/m:1/dc1", leader, cluster("ours"), term(1)))
+	tab.heartbeat(now, 0, region("db/0/a:1/dc1", leader, cluster("theirs"), term(9)))
+	tab.mu.Lock()
+	tab.settle(now)
+	tab.mu.Unlock()
+	if got := text(tab.query(filter{})); !slices.Equal(got, []string{"db/0/m:1/dc1 LEADER"}) {
+		t.Errorf("rows %q", got)
+	}
+	if o := tab.observe(now); o.Disputed != 1 || o.Leaderless != 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// TestNewRegistry hears of the stray node first.
+func TestNewRegistry(t *testing.T) {
+	simulate(t, func(t *testing.T, _ *log, r *Registry) {
+		c := newCast(t, r)
+		c.says("a-stray", leader, theirs, 9)
+		c.leads("a-stray")
+		c.says("m1", leader, ours, 3)
+		c.leads("a-stray") // one is as good as the other
+		c.says("m2", secondary, ours, 3)
+		c.leads("m1")
+		c.shows("m1", "m2")
+		c.run(20 * time.Second)
+		for _, n := range []string{"b-stray", "c-stray", "d-stray"} {
+			c.says(n, secondary, theirs, 9)
+		}
+		c.leads("m1") // it is known by now
+		c.shows("m1", "m2")
+	})
+}
+
+// TestRestore has the members of a cluster go over to another history, each when it
+// gets there, with and without a change of leaders in between.
+func TestRestore(t *testing.T) {
+	for _, next := range []string{"m1", "m2"} {
+		t.Run("led by "+next, func(t *testing.T) {
+			play(t, func(t *testing.T, _ *log, c *cast) {
+				c.says("m3", secondary, oursNext, 3)
+				c.leads("m1")
+				if next == "m2" {
+					c.says("m1", secondary, oursNext, 4)
+					c.leads("")
+				}
+				c.says(next, leader, oursNext, 4)
+				c.leads(next) // at once
+				c.run(10 * time.Second)
+				c.leads(next)
+				c.shows("m1", "m2", "m3", "s1")
+			})
+		})
+	}
+}
+
+// TestPromotion has a slave promoted in the place of a leader that has died, under a
+// history of its own: it is seen within seconds, and stays when the former masters are
+// back, also while it restarts.
+func TestPromotion(t *testing.T) {
+	play(t, func(t *testing.T, l *log, c *cast) {
+		c.dies("m1", "m2", "m3")
+		c.run(time.Second)
+		c.says("s1", inactive, origin{known: true}, 0) // does not know yet who it is
+		c.says("s1", leader, oursNext, 1)
+		c.run(time.Second)
+		c.leads("m1")
+		c.run(2 * time.Second)
+		c.leads("s1")
+		c.says("m1", leader, ours, 9)
+		c.run(10 * time.Second)
+		c.leads("s1")
+		c.stops("s1")
+		c.run(50 * time.Second)
+		c.leads("")
+		c.says("s1", leader, oursNext, 2)
+		c.leads("s1")
+		l.elect(1)
+		c.run(10 * time.Second)
+		c.leads("s1")
+		c.says("m1", slave, oursNext, 2) // it has stepped aside and follows
+		c.shows("m1", "s1")
+		c.dies("s1")
+		c.run(30 * time.Second)
+		c.says("m1", leader, origin{cluster: "ours", history: "third", known: true}, 1)
+		c.leads("m1")
+	})
+}
+
+// TestUnseenPromotion has nobody have seen the promoted slave as one: its history takes
+// the lead when there is no master of the former one any more.
+func TestUnseenPromotion(t *testing.T) {
+	play(t, func(t *testing.T, _ *log, c *cast) {
+		c.dies("m1", "m2", "m3")
+		c.says("s2", leader, oursNext, 1)
+		c.run(50 * time.Second)
+		c.leads("m1")
+		c.run(15 * time.Second)
+		c.leads("s2")
+		c.shows("s1", "s2")
+	})
+}
+
+// TestNewClusterAtTheSameAddress takes over at once: what was there is gone.
+func TestNewClusterAtTheSameAddress(t *testing.T) {
+	simulate(t, func(t *testing.T, _ *log, r *Registry) {
+		c := newCast(t, r)
+		c.says("m1", leader, ours, 9)
+		c.says("m1", leader, theirs, 1)
+		c.leads("m1")
+	})
+}
+
+// TestNodesWithoutIDs are of a contract that has none: the present leader stays while
+// it is heard, and nobody is hidden for it.
+func TestNodesWithoutIDs(t *testing.T) {
+	simulate(t, func(t *testing.T, _ *log, r *Registry) {
+		c := newCast(t, r)
+		c.says("b", leader, origin{known: true}, 0)
+		c.says("a", leader, ours, 1)
+		c.run(10 * time.Second)
+		c.leads("b")
+		c.shows("a", "b")
+		c.dies("b")
+		c.run(5 * time.Second)
+		c.leads("a")
+		c.shows("a", "b")
+	})
+}
+
+// TestStoreWithoutLeading has a registry begin with rows of a time when it did not
+// write down what leads: most nodes are right.
+func TestStoreWithoutLeading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		var rows []kv.Mutation
+		for _, r := range []*serverpb.RegionInfo{
+			region("db/0/a-stray/dc1", leader, cluster("theirs"), term(9)),
+			region("db/0/m1/dc1", leader, cluster("ours"), term(1)),
+			region("db/0/m2/dc1", secondary, cluster("ours"), term(1)),
+		} {
+			value, err := encodeRow(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows = append(rows, kv.Mutation{Key: keyOf(r).stored(), Value: value})
+		}
+		l.elect(1)
+		if err := propose(t.Context(), copyOf{l, 1}, rows); err != nil {
+			t.Fatal(err)
+		}
+		r := newRegistry(t, l, 1, Options{})
+		after(time.Second)
+		c := newCast(t, r)
+		c.leads("m1")
+		c.shows("m1", "m2")
+		if got := l.keys(t); got != 4 {
+			t.Errorf("%d keys are stored", got)
+		}
+	})
+}
+
+// TestManyClaimants has each node of a vBucket believe that it is alone: it costs what
+// one leader of many followers does.
+func TestManyClaimants(t *testing.T) {
+	tab := newTable(times{timeout: time.Minute, ttl: time.Hour})
+	now := time.Now()
+	const n = 300
+	for i := range n {
+		tab.say(now, region(fmt.Sprintf("db/0/n%03d:1/dc1", i), leader, cluster(fmt.Sprint(i)), history("h"), term(uint64(i))))
+	}
+	if got := text(tab.query(filter{})); !slices.Equal(got, []string{"db/0/n000:1/dc1 LEADER"}) {
+		t.Errorf("rows %q", got)
+	}
+}
