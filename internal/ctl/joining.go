@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // reportsJoining tells whether -addNode is to report its progress: where that
@@ -93,12 +95,8 @@ func isTerminal(w io.Writer) bool {
 
 // pause waits, or returns early with the error of ctx.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
+	if !sleep.For(ctx, d) {
 		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
+	return nil
 }

@@ -64,16 +64,6 @@ func (o *HostOptions) leaseLength() time.Duration {
 	return o.Timing.Lease
 }
 
-// LAN and WAN are the timings for members in one data centre, and in several.
-func LAN() Timing {
-	return Timing{RTT: 50 * time.Millisecond, Election: 20, Heartbeat: 2, Lease: 400 * time.Millisecond}
-}
-
-// WAN is the timing for members in several data centres.
-func WAN() Timing {
-	return Timing{RTT: 100 * time.Millisecond, Election: 50, Heartbeat: 5, Lease: 2 * time.Second}
-}
-
 // Host is the part of a process that its Raft replicas share: the port, the
 // log's storage and the workers.
 type Host struct {

@@ -30,7 +30,7 @@ func benchRaft(b *testing.B) *Raft {
 	}
 	discard := slog.New(slog.DiscardHandler)
 	host, err := OpenHost(HostOptions{
-		Dir: filepath.Join(path, "raft"), Address: freeAddr(b), Deployment: 1, Timing: LAN(), Log: discard,
+		Dir: filepath.Join(path, "raft"), Address: freeAddr(b), Deployment: 1, Timing: lan, Log: discard,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -125,3 +125,6 @@ func BenchmarkRaftOwner(b *testing.B) {
 		}
 	}
 }
+
+// lan is the timing of members in one data centre, as raft-profile sets it.
+var lan = Timing{RTT: 50 * time.Millisecond, Election: 20, Heartbeat: 2, Lease: 400 * time.Millisecond}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // checkBatch is how many keys one request of Check reads, in number and in
@@ -130,7 +131,7 @@ func (c *checker) read(ctx context.Context, conn grpc.ClientConnInterface, req *
 		if status.Code(err) != codes.Unavailable {
 			return nil, err
 		}
-		sleep(ctx, retryPause)
+		sleep.For(ctx, retryPause)
 		if ctx.Err() != nil {
 			return nil, err
 		}

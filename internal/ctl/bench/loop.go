@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // operation is what one worker does over and over. It keeps its request and
@@ -118,17 +120,8 @@ func (w *worker) one(ctx context.Context, now, intended time.Time) time.Time {
 			w.plan.stop(err)
 			return ended
 		}
-		sleep(ctx, retryPause)
+		sleep.For(ctx, retryPause)
 		return time.Now()
 	}
 	return ended
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
