@@ -193,9 +193,14 @@ type diskEngine struct {
 	*memory.Engine
 	dir string
 	mu  sync.Mutex
+	// beforeWrite is what every write does first; nil is nothing.
+	beforeWrite func()
 }
 
 func (e *diskEngine) Write(b *storage.Batch, sync bool) error {
+	if e.beforeWrite != nil {
+		e.beforeWrite()
+	}
 	if err := e.Engine.Write(b, sync); err != nil || !sync {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,6 +45,10 @@ type raftNode struct {
 	ran  chan struct{}
 	// fault is what every synced write of the engine fails with.
 	fault atomic.Pointer[error]
+	// gate holds up every write of the engine until it is closed.
+	gate atomic.Pointer[chan struct{}]
+	// openFault returns what opening the engine of a folder fails with.
+	openFault atomic.Pointer[func(dir string) error]
 }
 
 // freeAddr returns an address on loopback that nobody listens at.
@@ -87,6 +92,11 @@ func (c *cluster) add(id uint64, join bool) *raftNode {
 }
 
 func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
+	if fault := n.openFault.Load(); fault != nil {
+		if err := (*fault)(dir); err != nil {
+			return nil, err
+		}
+	}
 	r := &rig{t: n.c.t}
 	r.hook = func() error {
 		if err := n.fault.Load(); err != nil {
@@ -94,7 +104,28 @@ func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 		}
 		return nil
 	}
-	return r.openEngine(dir)
+	e, err := r.openEngine(dir)
+	if disk, ok := e.(*diskEngine); ok {
+		disk.beforeWrite = n.passGate
+	}
+	return e, err
+}
+
+// passGate waits while writes are held up.
+func (n *raftNode) passGate() {
+	if gate := n.gate.Load(); gate != nil {
+		<-*gate
+	}
+}
+
+// holdWrites makes every write of the engine, synced or not, wait until release
+// is called or the test ends.
+func (n *raftNode) holdWrites() (release func()) {
+	gate := make(chan struct{})
+	n.gate.Store(&gate)
+	release = sync.OnceFunc(func() { n.gate.Store(nil); close(gate) })
+	n.c.t.Cleanup(release)
+	return release
 }
 
 // generations are the folders of the node's state.
