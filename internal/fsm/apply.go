@@ -187,17 +187,20 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	m, c := tx.m, e.Command
 	m.state.clock = max(m.state.clock, c.Clock)
 	res := command.Result{Index: e.Index}
+	if m.state.fenced(c) {
+		// Before the request table is asked: an answer from it acknowledges a
+		// write, which only the log's owner may do, since it alone knows that no
+		// other node's lease reads the state before that write. Not remembered:
+		// the same request may come again through the owner.
+		res.Code = command.Fenced
+		return res, nil
+	}
 	if !c.Request.IsZero() {
 		if first, known := m.requests.lookup(c, e.Index); known {
 			return first, nil
 		}
 	}
 	tx.effects = tx.effects[:0]
-	if m.state.fenced(c) {
-		// Not remembered: the same request may come again through the owner.
-		res.Code = command.Fenced
-		return res, nil
-	}
 	control, err := tx.control(c, &res)
 	switch {
 	case err != nil:

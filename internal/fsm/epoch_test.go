@@ -57,8 +57,37 @@ func TestFence(t *testing.T) {
 	if want := (command.Epoch{ID: second.Index, Term: 3, Owner: 2, Nonce: 20, Ended: true}); x.m.Epoch() != want {
 		t.Errorf("after a restart the epoch is %+v, want %+v", x.m.Epoch(), want)
 	}
-	// A repeat of what was applied is answered whoever asks.
-	x.one(command.OK, fenced(first.Index, as(write(put("a", "2")), 7, 1, 0)))
+}
+
+// The request table is asked only behind the fence: a former owner answers no
+// repeat, since its successor may still read the state before the first attempt.
+// Nor does what it proposes move the table.
+func TestFenceStandsBeforeTheRequestTable(t *testing.T) {
+	x := newFixture(t)
+	old := x.one(command.OK, begin(1, 1, 1)).Index
+	now := x.one(command.OK, begin(2, 2, 2)).Index
+	request := as(write(put("a", "1")), 7, 5, 0)
+	first := x.one(command.OK, fenced(now, request))
+	table := dump(t, x.engine, storage.Meta)
+	for _, late := range []command.Command{
+		request,
+		as(write(put("a", "2")), 7, 5, 0), // another request under the same id
+		as(write(put("a", "3")), 7, 6, 5), // acknowledges the first
+		as(write(put("a", "4")), 8, 1, 0),
+	} {
+		x.one(command.Fenced, fenced(old, late))
+	}
+	for i, p := range dump(t, x.engine, storage.Meta) {
+		if p.key != string(keyState) && p != table[i] {
+			t.Errorf("fenced requests turned %q into %q", table[i], p)
+		}
+	}
+	if again := x.one(command.OK, fenced(now, request)); again != first {
+		t.Errorf("a repeat through the owner came to %+v, the first attempt to %+v", again, first)
+	}
+	x.one(command.OK, fenced(now, end(now)))
+	x.one(command.Fenced, fenced(now, request))
+	x.expect("a", []byte("1"))
 }
 
 // Fencing holds from one entry of a batch to the next.
