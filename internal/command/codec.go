@@ -14,12 +14,13 @@ import (
 // it differ from the others.
 var ErrMalformed = errors.New("malformed log entry")
 
-// The layout of version 1; integers are unsigned varints unless said otherwise,
-// always in their shortest form, so that a command has one encoding only:
+// The layout; integers are unsigned varints unless said otherwise, always in
+// their shortest form, so that a command has one encoding only:
 //
-//	version  1 byte
+//	version  1 byte: 2 for a command that has one of the further flags, else 1
 //	kind     1 byte
 //	flags    1 byte: which of the optional parts follow; flagFlag is Flag itself
+//	[further flags  1 byte, not 0]                       version 2
 //	clock
 //	[client (8 bytes, little endian), sequence, acked]   flagRequest
 //	[expect]                                             flagExpect
@@ -34,9 +35,10 @@ var ErrMalformed = errors.New("malformed log entry")
 //	  [expireTS]                                         opExpires
 //	  [value]                                            opPut
 //
-// Byte strings have their length in front.
+// Byte strings have their length in front. furtherRepeat is Request.Repeat itself.
 const (
 	version1 = 1
+	version2 = 2
 
 	flagRequest = 1 << 0
 	flagExpect  = 1 << 1
@@ -47,6 +49,9 @@ const (
 	flagMember  = 1 << 6
 
 	flagRestored = 1 << 7
+
+	furtherRepeat = 1 << 0
+	furtherKnown  = furtherRepeat
 
 	opPut     = 0
 	opDelete  = 1
@@ -84,10 +89,22 @@ func (c *Command) flags() byte {
 	return flags
 }
 
+// further reports which of the parts are there that only version 2 has.
+func (c *Command) further() byte {
+	if c.Request.Repeat && !c.Request.IsZero() {
+		return furtherRepeat
+	}
+	return 0
+}
+
 // Append appends the encoding of c to dst.
 func (c *Command) Append(dst []byte) []byte {
 	flags := c.flags()
-	dst = append(dst, version1, byte(c.Kind), flags)
+	if further := c.further(); further != 0 {
+		dst = append(dst, version2, byte(c.Kind), flags, further)
+	} else {
+		dst = append(dst, version1, byte(c.Kind), flags)
+	}
 	dst = binary.AppendUvarint(dst, uint64(c.Clock))
 	if flags&flagRequest != 0 {
 		dst = binary.LittleEndian.AppendUint64(dst, c.Request.Client)
@@ -125,56 +142,86 @@ func (c *Command) Append(dst []byte) []byte {
 // Decode parses one encoded command. The command's slices point into p. The
 // error is ErrMalformed.
 func Decode(p []byte) (Command, error) {
-	var c Command
-	if len(p) < 3 {
-		return c, fmt.Errorf("%w: %d bytes are too few", ErrMalformed, len(p))
+	h, rest, err := decodeHead(p)
+	if err != nil {
+		return Command{}, err
 	}
-	if p[0] != version1 {
-		return c, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
-	}
-	c.Kind = Kind(p[1])
-	if c.Kind < Write || c.Kind > SetSlave {
-		return c, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
-	}
-	flags := p[2] // all are known
-	r := reader{p: p[3:]}
-	c.Clock = kv.Clock(r.uvarint())
-	if flags&flagRequest != 0 {
-		c.Request = kv.RequestID{Client: r.uint64(), Sequence: r.uvarint(), Acked: r.uvarint()}
-		r.require(c.Request.Client != 0, "request without a client")
-		r.require(c.Request.Acked < c.Request.Sequence, "request that acknowledges itself")
-	}
-	if flags&flagExpect != 0 {
-		c.Expect = r.bytes()
-		r.require(len(c.Expect) > 0, "empty expected value is present")
-	}
-	if flags&flagDelta != 0 {
-		c.Delta = r.varint()
-		r.require(c.Delta != 0, "zero delta is present")
-	}
-	c.Flag = flags&flagFlag != 0
-	if flags&flagFence != 0 {
-		c.Fence = r.uvarint()
-		r.require(c.Fence != 0, "zero fence is present")
-	}
-	if flags&flagBegin != 0 {
-		c.Begin = &Begin{
-			Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
-			Cluster: string(r.bytes()), History: string(r.bytes()),
-		}
-	}
-	if flags&flagMember != 0 {
-		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
-	}
-	if flags&flagRestored != 0 {
-		c.Restored = &Restored{Pairs: r.uvarint(), Index: r.uvarint(), History: string(r.bytes())}
-	}
+	r := reader{p: rest}
+	c := Command{Kind: h.kind, Clock: kv.Clock(r.uvarint())}
+	c.decodeParts(&r, h)
 	c.Mutations = r.mutations()
 	r.require(len(r.p) == 0, "bytes behind the end")
 	if err := r.err; err != nil {
 		return Command{}, err
 	}
 	return c, c.check()
+}
+
+// head is what stands in front of the clock.
+type head struct {
+	kind           Kind
+	flags, further byte
+}
+
+// decodeHead takes the head off the front of p and returns the rest.
+func decodeHead(p []byte) (h head, rest []byte, err error) {
+	if len(p) < 4 {
+		return h, nil, fmt.Errorf("%w: %d bytes are too few", ErrMalformed, len(p))
+	}
+	h = head{kind: Kind(p[1]), flags: p[2]} // all flags of this byte are known
+	switch p[0] {
+	case version1:
+		rest = p[3:]
+	case version2:
+		h.further, rest = p[3], p[4:]
+	default:
+		return h, nil, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
+	}
+	switch {
+	case h.kind < Write || h.kind > SetSlave:
+		return h, nil, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
+	case p[0] == version2 && h.further == 0:
+		return h, nil, fmt.Errorf("%w: version 2 without a part that needs it", ErrMalformed)
+	case h.further&^furtherKnown != 0:
+		return h, nil, fmt.Errorf("%w: further flags %#x are unknown; this node needs a newer dkvsrv", ErrMalformed, h.further)
+	}
+	return h, rest, nil
+}
+
+// decodeParts takes the optional parts that h announces.
+func (c *Command) decodeParts(r *reader, h head) {
+	if h.flags&flagRequest != 0 {
+		c.Request = kv.RequestID{Client: r.uint64(), Sequence: r.uvarint(), Acked: r.uvarint()}
+		r.require(c.Request.Client != 0, "request without a client")
+		r.require(c.Request.Acked < c.Request.Sequence, "request that acknowledges itself")
+	}
+	if h.flags&flagExpect != 0 {
+		c.Expect = r.bytes()
+		r.require(len(c.Expect) > 0, "empty expected value is present")
+	}
+	if h.flags&flagDelta != 0 {
+		c.Delta = r.varint()
+		r.require(c.Delta != 0, "zero delta is present")
+	}
+	c.Flag = h.flags&flagFlag != 0
+	if h.flags&flagFence != 0 {
+		c.Fence = r.uvarint()
+		r.require(c.Fence != 0, "zero fence is present")
+	}
+	if h.flags&flagBegin != 0 {
+		c.Begin = &Begin{
+			Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
+			Cluster: string(r.bytes()), History: string(r.bytes()),
+		}
+	}
+	if h.flags&flagMember != 0 {
+		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
+	}
+	if h.flags&flagRestored != 0 {
+		c.Restored = &Restored{Pairs: r.uvarint(), Index: r.uvarint(), History: string(r.bytes())}
+	}
+	c.Request.Repeat = h.further&furtherRepeat != 0
+	r.require(!c.Request.Repeat || c.Request.Client != 0, "repeat of no request")
 }
 
 // check holds a decoded command to what its kind needs, so that applying it

@@ -94,6 +94,11 @@ var golden = []struct {
 		Kind: command.SetSlave, Clock: 1, Fence: 7, Flag: true, Expect: key("z\x00a:1"),
 	}},
 	{"forget slave", "01 0d 02 01 04 00613a31 00", command.Command{Kind: command.SetSlave, Clock: 1, Expect: key("\x00a:1")}},
+	{"repeated request", "02 01 01 01 01 0100000000000000 02 01 01 00 0161 0176", command.Command{
+		Kind: command.Write, Clock: 1,
+		Request:   kv.RequestID{Client: 1, Sequence: 2, Acked: 1, Repeat: true},
+		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
+	}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
 	}},
@@ -155,7 +160,11 @@ func TestMalformed(t *testing.T) {
 		"no flags":                  "01 01",
 		"no clock":                  "01 01 00",
 		"version 0":                 "00 01 00 00 00",
-		"version 2":                 "02 01 00 00 00",
+		"version 2 of nothing":      "02 01 00 00 00 00",
+		"version 2 cut short":       "02 01 00",
+		"an unknown part":           "02 01 01 80 00 0100000000000000 01 00 00",
+		"repeat of no request":      "02 01 00 01 00 00",
+		"version 3":                 "03 01 00 01 00 00",
 		"kind 0":                    "01 00 00 00 00",
 		"kind 14":                   "01 0e 00 00 00",
 		"set slave of nobody":       "01 0d 00 01 00",
@@ -272,6 +281,7 @@ func drawCommand(t *rapid.T) command.Command {
 			Client:   rapid.Uint64Min(1).Draw(t, "client"),
 			Sequence: seq,
 			Acked:    rapid.Uint64Max(seq-1).Draw(t, "acked"),
+			Repeat:   rapid.Bool().Draw(t, "repeat"),
 		}
 	}
 	if rapid.Bool().Draw(t, "fenced") {

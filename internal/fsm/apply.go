@@ -219,8 +219,9 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 			return res, err
 		}
 	}
-	if !c.Request.IsZero() {
-		m.requests.add(tx.batch, &requestEntry{id: c.Request, clock: m.state.clock, print: c.Fingerprint(), result: res})
+	if id := c.Request; !id.IsZero() {
+		id.Repeat = false // of the attempt, and not of the request
+		m.requests.add(tx.batch, &requestEntry{id: id, clock: m.state.clock, print: c.Fingerprint(), result: res})
 	}
 	if len(tx.effects) > 0 {
 		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects}

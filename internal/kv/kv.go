@@ -118,6 +118,9 @@ type RequestID struct {
 	// Acked promises that the client has the answers of every request up to
 	// this sequence, so that their results may be forgotten.
 	Acked uint64
+	// Repeat says that the client has sent this request before: where its client
+	// is not known any more, it may not be taken for a new one.
+	Repeat bool
 }
 
 // IsZero tells whether the request carries no id.
