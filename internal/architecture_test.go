@@ -111,6 +111,9 @@ var mayImport = map[string][]string{
 // root are the packages that only main packages may import.
 var root = []string{"internal/app", "internal/testcluster"}
 
+// testOnly are the packages that only tests import, and each other.
+var testOnly = []string{"internal/testkit", "internal/server/servertest", "internal/storage/enginetest"}
+
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{
 	"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/replica",
@@ -135,6 +138,9 @@ func violations(packages []listed) []string {
 			}
 			if allowed, known := mayImport[p.own()]; known && !slices.Contains(allowed, ours) {
 				report("%s imports %s", p.own(), ours)
+			}
+			if slices.Contains(testOnly, ours) && !slices.Contains(testOnly, p.own()) {
+				report("%s imports %s, which only tests may", p.own(), ours)
 			}
 			if slices.Contains(root, ours) && !strings.HasPrefix(p.own(), "cmd/") {
 				report("%s imports %s", p.own(), ours)
@@ -182,6 +188,8 @@ func TestImportRulesCanFail(t *testing.T) {
 		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica may"},
 		{"internal/storage/badger", "C", "", "internal/storage/badger imports C, which only internal/storage/rocksdb may"},
 		{"internal/storage/memory", "", "google.golang.org/grpc/codes", "internal/storage/memory depends on google.golang.org/grpc/codes"},
+		{"internal/app", module + "/internal/testkit", "", "internal/app imports internal/testkit, which only tests may"},
+		{"internal/server/servertest", module + "/internal/testkit", "", ""},
 		{"internal/replica", "github.com/lni/dragonboat/v4", "", ""},
 		{"internal/storage/badger", "github.com/dgraph-io/badger/v4", "", ""},
 		{"internal/kvx", module + "/internal/replica", "google.golang.org/grpc", ""},

@@ -1,0 +1,105 @@
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Some servers bind their port themselves, and some tests stop a server and start
+// it again on its address, so a listener on port 0 that is closed again is not
+// enough: by the time the port is used, another process may listen on it, or the
+// kernel may have given it to an outgoing connection. Three rules exclude both:
+//
+//   - Each test process has a loopback address of its own, from 127.64.0.0/10. It
+//     listens on guardPort there for as long as it lives, so that no other test
+//     process takes the same one.
+//   - Ports are given out once, counting up.
+//   - They lie below 32768, from where on the kernel takes the ports of
+//     connections. (Those have 127.0.0.1 as their source anyway.)
+const guardPort, firstPort, lastPort = "9641", 10_000, 32_000
+
+// guard holds the process's loopback address. It is never closed: the address is
+// free again when the process ends.
+var guard net.Listener
+
+// claim chooses the process's loopback address.
+var claim = sync.OnceValues(func() (string, error) {
+	for range 100 {
+		ip := net.IPv4(127, byte(64+rand.IntN(64)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, guardPort))
+		if err == nil {
+			guard = l
+			return ip, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return "", fmt.Errorf("tests need the loopback addresses 127.0.0.0/8, as Linux has them: %w", err)
+		}
+	}
+	return "", fmt.Errorf("no free address for this process in 127.64.0.0/10")
+})
+
+var (
+	portMu   sync.Mutex
+	lastUsed = firstPort - 1
+)
+
+// Host returns the loopback address that belongs to this process alone.
+func Host() (string, error) { return claim() }
+
+// Addresses returns n addresses of this process, in the order of their ports, which
+// are also in the order of strings. Nothing listens on them, and nothing will that
+// the caller does not start.
+func Addresses(n int) ([]string, error) {
+	host, err := claim()
+	if err != nil {
+		return nil, err
+	}
+	portMu.Lock()
+	defer portMu.Unlock()
+	var out []string
+	for len(out) < n {
+		if lastUsed++; lastUsed > lastPort {
+			return nil, fmt.Errorf("this process has used all ports from %d to %d", firstPort, lastPort)
+		}
+		addr := net.JoinHostPort(host, strconv.Itoa(lastUsed))
+		l, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue // by a server that listens on all addresses
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+		out = append(out, addr)
+	}
+	return out, nil
+}
+
+// Address returns an address as Addresses does.
+func Address(t testing.TB) string {
+	t.Helper()
+	out, err := Addresses(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[0]
+}
+
+// Listen listens on an address of this process, which stays free for a second
+// listener when this one is closed. The caller closes it.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", Address(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

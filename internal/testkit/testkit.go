@@ -1,0 +1,101 @@
+// Package testkit holds what the tests of many packages share: waiting for what
+// other goroutines do, running something for the length of a test, logs that can be
+// read while they are written, and addresses that no other test takes.
+//
+// Only tests import it. It imports none of our packages, so that the tests of all
+// of them can.
+package testkit
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience bounds how long a test waits for what must happen. It passes only in a
+// test that fails, so it is far longer than anything takes on a busy machine.
+const Patience = time.Minute
+
+// Eventually waits until happened returns true, and ends the test if it does not
+// within Patience. It must be called by the test's own goroutine.
+func Eventually(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	if !Soon(happened) {
+		t.Fatalf("not within %v: %s", Patience, what)
+	}
+}
+
+// Soon waits until happened returns true and reports whether it did within
+// Patience. It asks every millisecond at first, then less and less often, so that a
+// long wait does not keep busy what it waits for.
+func Soon(happened func() bool) bool {
+	const shortest, longest = time.Millisecond, 50 * time.Millisecond
+	begun := time.Now()
+	for !happened() {
+		waited := time.Since(begun)
+		if waited > Patience {
+			return false
+		}
+		time.Sleep(min(max(waited/20, shortest), longest))
+	}
+	return true
+}
+
+// Run runs f in a goroutine until the test ends; the function that it returns ends
+// it before that. Either way f's context is cancelled and its return awaited, and
+// an error that it returns fails the test.
+func Run(t testing.TB, f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// Within returns a context that ends after d, or with the test.
+func Within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Log is a log that can be read while it is written. The zero value is empty.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns all that was written.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Has reports whether s was written.
+func (l *Log) Has(s string) bool { return strings.Contains(l.String(), s) }
+
+// Count returns how often s was written.
+func (l *Log) Count(s string) int { return strings.Count(l.String(), s) }
+
+// Logger writes lines of text to the log, down to the given level.
+func (l *Log) Logger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: level}))
+}
