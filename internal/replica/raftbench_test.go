@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // benchRaft runs a group of one.
@@ -30,7 +31,7 @@ func benchRaft(b *testing.B) *Raft {
 	}
 	discard := slog.New(slog.DiscardHandler)
 	host, err := OpenHost(HostOptions{
-		Dir: filepath.Join(path, "raft"), Address: freeAddr(b), Deployment: 1, Timing: lan, Log: discard,
+		Dir: filepath.Join(path, "raft"), Address: testkit.Address(b), Deployment: 1, Timing: lan, Log: discard,
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/lni/dragonboat/v4"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // What cannot be done is told in our own words, and so that who retries can tell
@@ -72,7 +73,7 @@ func TestRaftMembershipErrors(t *testing.T) {
 	}
 	err = owner.Add(context.Background(), 2, "no address", m.Version)
 	wantError(t, err, kv.Invalid, kv.NotApplied)
-	err = owner.Add(context.Background(), 2, freeAddr(t), m.Version+1)
+	err = owner.Add(context.Background(), 2, testkit.Address(t), m.Version+1)
 	wantError(t, err, kv.Unavailable, kv.NotApplied)
 	if !strings.Contains(err.Error(), "look again") {
 		t.Errorf("with an old version: %v", err)
@@ -80,7 +81,7 @@ func TestRaftMembershipErrors(t *testing.T) {
 	raft := owner.Raft
 	owner.kill()
 	for what, err := range map[string]error{
-		"add":      raft.Add(context.Background(), 2, freeAddr(t), m.Version),
+		"add":      raft.Add(context.Background(), 2, testkit.Address(t), m.Version),
 		"remove":   raft.Remove(context.Background(), 1, m.Version),
 		"snapshot": raft.Snapshot(context.Background()),
 	} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // fastTiming makes a cluster on loopback notice things soon.
@@ -24,7 +24,10 @@ var fastTiming = Timing{RTT: 10 * time.Millisecond, Election: 20, Heartbeat: 2, 
 
 // cluster is a Raft group of nodes in this process.
 type cluster struct {
-	t       *testing.T
+	t *testing.T
+	// dir holds the folders of all nodes. It is removed after the nodes are stopped,
+	// since it is made before their end is registered with the test.
+	dir     string
 	nodes   []*raftNode
 	members map[uint64]string
 	// every and keep are the snapshots' settings.
@@ -51,21 +54,10 @@ type raftNode struct {
 	openFault atomic.Pointer[func(dir string) error]
 }
 
-// freeAddr returns an address on loopback that nobody listens at.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // newCluster starts a group of n.
 func newCluster(t *testing.T, n int, changes ...func(*cluster)) *cluster {
 	t.Helper()
-	c := &cluster{t: t, members: make(map[uint64]string), every: 1000, keep: 100}
+	c := &cluster{t: t, dir: t.TempDir(), members: make(map[uint64]string), every: 1000, keep: 100}
 	for _, change := range changes {
 		change(c)
 	}
@@ -86,7 +78,7 @@ func newCluster(t *testing.T, n int, changes ...func(*cluster)) *cluster {
 
 // add makes a node that is not started yet.
 func (c *cluster) add(id uint64, join bool) *raftNode {
-	n := &raftNode{c: c, id: id, join: join, addr: freeAddr(c.t), path: filepath.Join(c.t.TempDir(), fmt.Sprint("n", id))}
+	n := &raftNode{c: c, id: id, join: join, addr: testkit.Address(c.t), path: filepath.Join(c.dir, fmt.Sprint("n", id))}
 	c.nodes = append(c.nodes, n)
 	return n
 }
@@ -212,16 +204,12 @@ func (n *raftNode) kill() {
 	n.Raft, n.host = nil, nil
 }
 
-const patience = 10 * time.Second
+// patience bounds what must happen; it passes only in a test that fails.
+const patience = testkit.Patience
 
-// eventually waits until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("not in time: " + what)
-		}
-	}
+	testkit.Eventually(t, what, f)
 }
 
 // owner waits until a member owns the log.
@@ -255,31 +243,36 @@ func (c *cluster) follower() *raftNode {
 // put sets a key wherever the log is owned, trying again while it is not.
 func (c *cluster) put(key, value string) kv.Index {
 	c.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		res, err := c.owner().Propose(context.Background(), put(key, value))
-		if err == nil && res.Code == command.OK {
-			return res.Index
+	var res command.Result
+	var err error
+	defer func() {
+		if err != nil {
+			c.t.Log("the last put:", err)
 		}
-		if time.Now().After(deadline) {
-			c.t.Fatal("put:", err)
-		}
-	}
+	}()
+	eventually(c.t, "a put is acknowledged", func() bool {
+		res, err = c.owner().Propose(context.Background(), put(key, value))
+		return err == nil && res.Code == command.OK
+	})
+	return res.Index
 }
 
 // want checks what a linearizable read at the owner finds.
 func (c *cluster) want(key, value string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		pair, _, _, err := c.owner().Get(context.Background(), []byte(key), kv.ReadOptions{Level: kv.Linearizable})
-		if err == nil {
-			if string(pair.Value) != value {
-				c.t.Errorf("%s is %q, want %q", key, pair.Value, value)
-			}
-			return
+	var pair kv.Pair
+	var err error
+	defer func() {
+		if err != nil {
+			c.t.Log("the last get:", err)
 		}
-		if time.Now().After(deadline) {
-			c.t.Fatal("get:", err)
-		}
+	}()
+	eventually(c.t, "a linearizable read is answered", func() bool {
+		pair, _, _, err = c.owner().Get(context.Background(), []byte(key), kv.ReadOptions{Level: kv.Linearizable})
+		return err == nil
+	})
+	if string(pair.Value) != value {
+		c.t.Errorf("%s is %q, want %q", key, pair.Value, value)
 	}
 }
 
