@@ -162,7 +162,8 @@ func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock
 		}
 		return uint64(now-rec.clock) <= uint64(ret.MaxAge.Milliseconds())
 	}
-	// Totals and clocks only grow with the index: the kept records are a tail.
+	// Totals grow with the index, and clocks do but where the log's clock was set
+	// back: the kept records are a tail, in which a few may be older than MaxAge.
 	n := sort.Search(int(newest+1-floor), keeps)
 	return floor + uint64(n), firstErr
 }

@@ -178,7 +178,7 @@ func decodeHead(p []byte) (h head, rest []byte, err error) {
 		return h, nil, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
 	}
 	switch {
-	case h.kind < Write || h.kind > SetSlave:
+	case h.kind < Write || h.kind > SetClock:
 		return h, nil, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
 	case p[0] == version2 && h.further == 0:
 		return h, nil, fmt.Errorf("%w: version 2 without a part that needs it", ErrMalformed)
@@ -245,6 +245,9 @@ func (c *Command) check() error {
 		if _, err := ParseSlave(c.Expect); err != nil {
 			return err
 		}
+	}
+	if c.Kind == SetClock && c.Clock == 0 {
+		return fmt.Errorf("%w: %v to no time", ErrMalformed, c.Kind)
 	}
 	if c.Kind >= BeginEpoch && !c.Request.IsZero() {
 		return fmt.Errorf("%w: %v takes no request id", ErrMalformed, c.Kind)

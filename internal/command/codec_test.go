@@ -99,6 +99,8 @@ var golden = []struct {
 		Request:   kv.RequestID{Client: 1, Sequence: 2, Acked: 1, Repeat: true},
 		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
 	}},
+	{"tick", "01 0e 10 ac02 07 00", command.Command{Kind: command.Tick, Clock: 300, Fence: 7}},
+	{"set clock", "01 0f 10 ac02 07 00", command.Command{Kind: command.SetClock, Clock: 300, Fence: 7}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
 	}},
@@ -166,7 +168,10 @@ func TestMalformed(t *testing.T) {
 		"repeat of no request":      "02 01 00 01 00 00",
 		"version 3":                 "03 01 00 01 00 00",
 		"kind 0":                    "01 00 00 00 00",
-		"kind 14":                   "01 0e 00 00 00",
+		"kind 200":                  "01 c8 00 00 00",
+		"tick of a key":             "01 0e 00 01 01 00 0161 00",
+		"tick with a request":       "01 0e 01 01 0100000000000000 01 00 00",
+		"set clock to no time":      "01 0f 00 00 00",
 		"set slave of nobody":       "01 0d 00 01 00",
 		"set slave without a zone":  "01 0d 02 01 03 613a31 00",
 		"set slave nowhere":         "01 0d 02 01 02 7a00 00",
@@ -267,7 +272,7 @@ func TestMalformedResult(t *testing.T) {
 func drawCommand(t *rapid.T) command.Command {
 	bytes := func(min int) *rapid.Generator[[]byte] { return rapid.SliceOfN(rapid.Byte(), min, 300) }
 	c := command.Command{
-		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetSlave)).Draw(t, "kind")),
+		Kind:  command.Kind(rapid.IntRange(int(command.Write), int(command.SetClock)).Draw(t, "kind")),
 		Clock: kv.Clock(rapid.Uint64().Draw(t, "clock")),
 		Delta: rapid.Int64().Draw(t, "delta"),
 		Flag:  rapid.Bool().Draw(t, "flag"),
@@ -310,7 +315,9 @@ func drawCommand(t *rapid.T) command.Command {
 	case command.SetSlave:
 		most = 0
 		c.Expect = drawSlave(t).Append(nil)
-	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore:
+	case command.SetClock:
+		c.Clock, most = max(c.Clock, 1), 0
+	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore, command.Tick:
 		most = 0
 	}
 	for range rapid.IntRange(least, most).Draw(t, "mutations") {

@@ -51,7 +51,19 @@ const (
 	// SetSlave puts a slave on the list of them (Flag) or takes it off (not
 	// Flag): Expect, as Slave.Append writes it.
 	SetSlave Kind = 13
+	// Tick has no effect but to move the log's clock. It is applied while
+	// mutations are refused, too.
+	Tick Kind = 14
+	// SetClock sets the log's clock to Clock, which may lie behind it, and begins
+	// the present epoch again under a new id: what its owner proposed by the clock
+	// that there was is fenced.
+	SetClock Kind = 15
 )
+
+// MovesClock reports whether applying a command of the kind moves the log's clock
+// to the command's: only what depends on the time does. How a cluster is made up
+// and led must not be able to expire keys.
+func (k Kind) MovesClock() bool { return k >= Write && k <= Expire || k == Tick }
 
 func (k Kind) String() string {
 	switch k {
@@ -81,6 +93,10 @@ func (k Kind) String() string {
 		return "abort-restore"
 	case SetSlave:
 		return "set-slave"
+	case Tick:
+		return "tick"
+	case SetClock:
+		return "set-clock"
 	default:
 		return fmt.Sprintf("Kind(%d)", uint8(k))
 	}
@@ -89,8 +105,8 @@ func (k Kind) String() string {
 // Command is one entry of the log. Which fields count depends on Kind.
 type Command struct {
 	Kind Kind
-	// Clock is the proposer's; the state machine uses the greatest that it has
-	// seen so far.
+	// Clock is the proposer's. The log's clock is the greatest of those of the
+	// commands that move it, and what SetClock last set.
 	Clock kv.Clock
 	// Request makes a retry return the first result; zero for none.
 	Request kv.RequestID

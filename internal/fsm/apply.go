@@ -167,8 +167,8 @@ func (m *Machine) needsOldValues(entries []Entry) bool {
 	}
 	for i := range entries {
 		c := entries[i].Command
-		if c == nil || c.Kind == command.StageRestore {
-			continue
+		if c == nil || c.Kind >= command.SetPaused {
+			continue // it changes no key
 		}
 		if c.Kind != command.Write {
 			return true
@@ -185,7 +185,6 @@ func (m *Machine) needsOldValues(entries []Entry) bool {
 // run applies one command and records its change.
 func (tx *tx) run(e *Entry) (command.Result, error) {
 	m, c := tx.m, e.Command
-	m.state.clock = max(m.state.clock, c.Clock)
 	res := command.Result{Index: e.Index}
 	if m.state.fenced(c) {
 		// Before the request table is asked: an answer from it acknowledges a
@@ -194,6 +193,9 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		// the same request may come again through the owner.
 		res.Code = command.Fenced
 		return res, nil
+	}
+	if c.Kind.MovesClock() {
+		m.state.clock = max(m.state.clock, c.Clock)
 	}
 	if !c.Request.IsZero() {
 		if first, known := m.requests.lookup(c, e.Index); known {

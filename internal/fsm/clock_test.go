@@ -2,13 +2,23 @@ package fsm
 
 import (
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
+// decade is how far a wrong clock is ahead.
+const decade = kv.Clock(10 * 365 * 24 * time.Hour / time.Millisecond)
+
 // clockOf is n seconds of clock.
 func clockOf(n int) kv.Clock { return kv.Clock(n * 1000) }
+
+func tick() command.Command { return command.Command{Kind: command.Tick} }
+
+func setClock(to kv.Clock) command.Command {
+	return command.Command{Kind: command.SetClock, Clock: to}
+}
 
 // The second's first instant is the boundary, to the millisecond.
 func TestExpiryBoundary(t *testing.T) {
@@ -64,16 +74,125 @@ func TestClockWithinBatch(t *testing.T) {
 	}
 }
 
-// A refused or repeated command moves the clock all the same: every replica
-// sees it, and none could tell later whether it had been refused.
-func TestClockMovesWithEveryCommand(t *testing.T) {
+// What passes the fence moves the clock, refused for a pause and repeated or not:
+// every replica sees it, and none could tell later whether it had been refused.
+func TestRefusedCommandsMoveTheClock(t *testing.T) {
 	x := newFixture(t)
+	x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
+	x.clock += clockOf(3)
+	x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
+	x.wantClock(x.clock)
 	x.apply(pause(true))
 	x.clock += clockOf(3)
 	x.one(command.Paused, write(put("a", "1")))
-	if x.m.Clock() != x.clock {
-		t.Fatalf("clock %d, want %d", x.m.Clock(), x.clock)
+	x.wantClock(x.clock)
+}
+
+func (x *fixture) wantClock(want kv.Clock) {
+	x.Helper()
+	if got := x.m.Clock(); got != want {
+		x.Fatalf("the log's clock is %v, want %v", got.Time(), want.Time())
 	}
+}
+
+// Any node may announce itself or try to lead, by whatever clock it has, and a
+// deposed owner may still propose: none of that can expire a key.
+func TestOnlyTheOwnersCommandsMoveTheClock(t *testing.T) {
+	x := newFixture(t)
+	first := x.one(command.OK, begin(1, 1, 1))
+	x.one(command.OK, fenced(first.Index, write(putUntil("a", "1", 60), put("b", "1"))))
+	at := x.clock
+	x.clock = start + decade
+	x.one(command.OK, member(2, "a node whose clock is wrong"))
+	x.one(command.Fenced, begin(1, 2, 1))
+	x.one(command.OK, fenced(first.Index, pause(true)))
+	x.one(command.OK, fenced(first.Index, pause(false)))
+	x.one(command.OK, fenced(first.Index, setSlave("z", "a:1", true)))
+	x.wantClock(at)
+
+	second := x.one(command.OK, begin(2, 2, 1))
+	for _, late := range []command.Command{
+		write(put("b", "2")), as(write(put("b", "2")), 7, 1, 0), cas("1", put("b", "2")), increment("n", 1), expire(60, "a"), tick(),
+	} {
+		x.one(command.Fenced, fenced(first.Index, late))
+	}
+	x.one(command.OK, fenced(second.Index, end(second.Index)))
+	x.wantClock(at)
+	x.clock = at + clockOf(59)
+	x.expect("a", []byte("1"))
+}
+
+// A tick moves the clock and does nothing else, also while mutations are refused.
+func TestTick(t *testing.T) {
+	for name, refuse := range map[string]command.Command{
+		"paused":    pause(true),
+		"restoring": {Kind: command.BeginRestore, Expect: []byte("r")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t)
+			x.apply(write(putUntil("a", "1", 5)), refuse)
+			x.clock += clockOf(5)
+			res := x.one(command.OK, tick())
+			x.wantClock(x.clock)
+			if got := x.effects(res.Index); got != nil {
+				t.Errorf("a tick had the effects %q", got)
+			}
+			x.clock -= clockOf(1)
+			x.one(command.OK, tick())
+			x.wantClock(x.clock + clockOf(1))
+		})
+	}
+}
+
+// A clock that ran ahead is set back: what it hid and nothing has removed is there
+// again, later entries go on from it, and requests are still remembered.
+func TestSetClockBack(t *testing.T) {
+	x := newFixture(t)
+	x.apply(write(putUntil("a", "1", 60), putUntil("gone", "1", 60)))
+	right := x.clock
+	x.clock = start + decade
+	ahead := x.one(command.OK, as(write(put("b", "1")), 7, 1, 0))
+	x.one(command.OK, expire(60, "gone"))
+	x.expect("a", nil)
+
+	x.clock = right + clockOf(1)
+	x.one(command.OK, setClock(x.clock))
+	x.wantClock(x.clock)
+	x.expect("a", []byte("1"))
+	x.expect("gone", nil)
+	x.one(command.OK, cas("1", put("a", "2")))
+	if again := x.one(command.OK, as(write(put("b", "1")), 7, 1, 0)); again.Index != ahead.Index {
+		t.Errorf("the request that was answered at %d is applied again at %d", ahead.Index, again.Index)
+	}
+	other := x.one(command.OK, as(write(put("b", "2")), 8, 1, 0))
+	if again := x.one(command.OK, as(write(put("b", "1")), 7, 1, 0)); again.Index != ahead.Index {
+		t.Errorf("beside a request at %d, that of %d is forgotten", other.Index, ahead.Index)
+	}
+	x.restart()
+	x.wantClock(x.clock)
+}
+
+// What its owner proposed by the clock that there was comes too late: it would move
+// the clock on again.
+func TestSetClockFencesWhatWasUnderWay(t *testing.T) {
+	x := newFixture(t)
+	e := x.one(command.OK, begin(3, 1, 9))
+	right := x.clock
+	x.clock = start + decade
+	x.one(command.OK, fenced(e.Index, write(put("a", "1"))))
+	set := x.apply(fenced(e.Index, setClock(right)), fenced(e.Index, write(put("a", "under way"))))
+	if set[0].Code != command.OK || set[1].Code != command.Fenced {
+		t.Fatalf("set and what was under way came to %+v", set)
+	}
+	x.wantClock(right)
+	if want := (command.Epoch{ID: set[0].Index, Term: 3, Owner: 1, Nonce: 9}); x.m.Epoch() != want {
+		t.Errorf("the epoch is %+v, want %+v", x.m.Epoch(), want)
+	}
+	x.one(command.Fenced, fenced(e.Index, setClock(x.clock)))
+	x.clock = right
+	again := x.one(command.OK, begin(3, 1, 9))
+	x.one(command.OK, fenced(again.Index, write(put("a", "2"))))
+	x.expect("a", []byte("2"))
 }
 
 func TestClockAtItsEnd(t *testing.T) {

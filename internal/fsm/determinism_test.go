@@ -63,11 +63,14 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		}
 	}
 	for kind, codes := range map[command.Kind][]command.Code{
-		command.Write:         {command.OK, command.Paused, command.StaleRequest, command.RequestMismatch},
+		command.Write:         {command.OK, command.Paused, command.StaleRequest, command.RequestMismatch, command.Fenced},
 		command.CompareAndSet: {command.OK, command.NotUpdated, command.Paused},
 		command.Increment:     {command.OK, command.NotACounter, command.Overflow, command.Paused},
 		command.Expire:        {command.OK, command.Paused},
 		command.SetPaused:     {command.OK},
+		command.Tick:          {command.OK},
+		command.SetClock:      {command.OK},
+		command.SetMember:     {command.OK},
 	} {
 		for _, code := range codes {
 			if seen[kind][code] == 0 {

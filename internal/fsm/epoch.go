@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -30,6 +31,10 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.setMember(c.Member)
 	case command.SetSlave:
 		tx.setSlave(c)
+	case command.Tick:
+		// That it passed the fence has moved the clock.
+	case command.SetClock:
+		tx.m.state.setClock(c.Clock, res.Index)
 	case command.BeginRestore:
 		tx.beginRestore(c.Expect)
 	case command.StageRestore:
@@ -85,6 +90,16 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 	tx.batch.Put(storage.Meta, keyIdentity, p)
 	tx.named = &id
 	return nil
+}
+
+// setClock sets the log's clock, by a command at an index. The epoch, if there is
+// one, goes on under a new id, as after a repeated begin: what its owner proposed by
+// the clock that there was may still come, and would move the clock again.
+func (s *state) setClock(to kv.Clock, index kv.Index) {
+	s.clock = to
+	if s.epoch.ID != 0 {
+		s.epoch.ID = index
+	}
 }
 
 func (tx *tx) setMember(member *command.Member) {

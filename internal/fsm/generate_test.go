@@ -42,7 +42,8 @@ func (i *input) intn(n int) int {
 
 // generator makes command sequences in which everything that the state machine
 // tells apart happens: few keys, near expiries, clocks that jitter and now and
-// then leap, repeated, mistaken and stale requests, pauses.
+// then leap or are set back, repeated, mistaken and stale requests, pauses, and
+// commands of an owner that was deposed, whose clock is ahead.
 type generator struct {
 	source
 	keys     int
@@ -61,7 +62,7 @@ func newGenerator(s source, keys int) *generator {
 // command returns the next command.
 func (g *generator) command() *command.Command {
 	c := &command.Command{Kind: command.Write, Clock: g.tick()}
-	switch kind := g.intn(20); {
+	switch kind := g.intn(24); {
 	case kind < 9:
 		for range 1 + g.intn(4) {
 			c.Mutations = append(c.Mutations, g.mutation())
@@ -79,6 +80,8 @@ func (g *generator) command() *command.Command {
 		for range 1 + g.intn(6) {
 			c.Mutations = append(c.Mutations, kv.Mutation{Key: g.key(), ExpireTS: g.expiry(), Delete: true})
 		}
+	case kind < 23:
+		return g.timing(c)
 	default:
 		// A pause is short, or little else would happen.
 		c.Kind = command.SetPaused
@@ -92,6 +95,27 @@ func (g *generator) command() *command.Command {
 	}
 	c.Request = g.request()
 	return g.again(c)
+}
+
+// timing makes of c a command that is about nothing but the clock, or may not touch
+// it.
+func (g *generator) timing(c *command.Command) *command.Command {
+	switch g.intn(8) {
+	case 0:
+		c.Kind = command.SetClock
+		c.Clock -= kv.Clock(g.intn(8000))
+		g.clock = c.Clock
+	case 1:
+		c.Kind, c.Member = command.SetMember, &command.Member{ID: uint64(g.intn(3)), Record: g.value()}
+		c.Clock += decade
+	case 2, 3:
+		c.Mutations, c.Fence = []kv.Mutation{g.mutation()}, 1 // there was no such epoch
+		c.Clock += decade
+		c.Request = g.request()
+	default:
+		c.Kind = command.Tick
+	}
+	return c
 }
 
 // again is mostly what was asked under the same id before, where there was

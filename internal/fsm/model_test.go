@@ -45,7 +45,19 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 	if c == nil {
 		return command.Result{Index: e.Index}, nil
 	}
-	o.clock = max(o.clock, uint64(c.Clock))
+	if c.Fence != 0 { // there are no epochs here
+		return command.Result{Index: e.Index, Code: command.Fenced}, nil
+	}
+	switch c.Kind {
+	case command.SetMember:
+		return command.Result{Index: e.Index}, nil
+	case command.SetClock:
+		o.clock = uint64(c.Clock)
+		return command.Result{Index: e.Index}, nil
+	case command.SetPaused:
+	default:
+		o.clock = max(o.clock, uint64(c.Clock))
+	}
 	if c.Request.Client != 0 {
 		if res, known := o.answered(c, e.Index); known {
 			return res, nil
@@ -56,6 +68,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 	switch {
 	case c.Kind == command.SetPaused:
 		o.paused = c.Flag
+	case c.Kind == command.Tick:
 	case o.paused:
 		return command.Result{Index: e.Index, Code: command.Paused}, nil
 	default:
@@ -162,9 +175,11 @@ func (o *model) answered(c *command.Command, index kv.Index) (command.Result, bo
 func (o *model) remember(r modelRequest) {
 	o.requests = append(o.requests, r)
 	o.requests = slices.DeleteFunc(o.requests, func(old modelRequest) bool {
-		acked := old.id.Client == r.id.Client && old.id.Sequence <= r.id.Acked
-		return acked || r.clock-old.clock >= uint64(maxRequestAge.Milliseconds())
+		return old.id.Client == r.id.Client && old.id.Sequence <= r.id.Acked
 	})
+	for r.clock >= o.requests[0].clock+uint64(maxRequestAge.Milliseconds()) {
+		o.requests = o.requests[1:]
+	}
 }
 
 // compare fails unless the machine holds what the model does.

@@ -140,7 +140,8 @@ func (t *requestTable) forgetOldest(b *storage.Batch, now kv.Clock) {
 		if oldest.gone {
 			continue
 		}
-		tooOld := now-oldest.clock >= kv.Clock(maxRequestAge.Milliseconds())
+		// One from before the clock was set back is as good as new.
+		tooOld := now > oldest.clock && now-oldest.clock >= kv.Clock(maxRequestAge.Milliseconds())
 		if forgotten == maxForgotten || (t.live <= maxRequests && !tooOld) {
 			return
 		}

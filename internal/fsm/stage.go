@@ -98,7 +98,6 @@ func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) 
 	}
 	defer m.gate.leave()
 	st := m.state
-	st.clock = max(st.clock, e.Command.Clock)
 	applied := max(e.Index, e.Command.Restored.Index+1)
 	expiring, err := m.unstage(ctx, target)
 	if err != nil {
