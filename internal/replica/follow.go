@@ -33,12 +33,13 @@ func (c *core) Slaves(ctx context.Context) (out []command.Slave, err error) {
 // Age implements Replica: nobody else writes to a log of one.
 func (l *Local) Age() time.Duration { return 0 }
 
-// Age implements Replica.
+// Age implements Replica. It is asked for with every message of a change stream, so it
+// must not keep the lease alive.
 func (r *Raft) Age() time.Duration {
-	if held, ok := r.keeper.Take(); ok && held.Valid() {
+	if r.keeper.Held() {
 		return 0
 	}
-	newest := time.Duration(r.newest.Load())
+	newest := max(time.Duration(r.newest.Load()), r.keeper.Confirmed())
 	if newest == 0 {
 		return neverFresh
 	}

@@ -135,7 +135,7 @@ func TestFollowRaft(t *testing.T) {
 			t.Errorf("slaves %v, %v", slaves, err)
 		}
 	}
-	eventually(t, "an age of 0 at the owner", func() bool { return c.owner().Age() == 0 })
+	eventually(t, "the owner has met a majority", func() bool { return c.owner().Age() < patience })
 	follower := c.follower()
 	eventually(t, "a follower that has met the owner", func() bool { age := follower.Age(); return age > 0 && age < patience })
 	for _, n := range c.nodes { // nobody is left to ask
@@ -145,4 +145,28 @@ func TestFollowRaft(t *testing.T) {
 	}
 	before := follower.Age()
 	eventually(t, "an age that grows", func() bool { return follower.Age() > max(before, 50*time.Millisecond) })
+}
+
+// Looking at the age of the owner's state is neither a read by lease nor a reason to
+// keep the lease; the age stays small all the same.
+func TestAgeIsNoRead(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	c.want("k", "v")
+	o := c.owner()
+	before := o.RaftStats()
+	eventually(t, "the lease lapses while the age is asked for", func() bool {
+		if age := o.Age(); age > 2*freshInterval {
+			t.Errorf("the owner's state is %v old", age)
+		}
+		return o.RaftStats().Remaining == 0
+	})
+	asked := o.keeper.Confirmed()
+	eventually(t, "a later confirmation, without a lease", func() bool {
+		age := o.Age()
+		return age > 0 && o.clock.Now()-age > asked && !o.keeper.Held()
+	})
+	if n := o.RaftStats().LeaseReads - before.LeaseReads; n > 0 {
+		t.Errorf("nobody has read, and %d reads by lease are counted", n)
+	}
 }

@@ -91,13 +91,16 @@ func (r *Raft) confirmed(at time.Duration) {
 const freshInterval = time.Second
 
 // freshLoop keeps the age of the state small, so that a reader who minds it does
-// not have to wait.
+// not have to wait. The owner asks as well, unless its lease says the same: the age
+// of its state is what slaves count theirs from.
 func (r *Raft) freshLoop(ctx context.Context) {
 	every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
 		begun := r.clock.Now()
 		if r.Owner().Self {
 			r.heard.Store(int64(begun))
-			return false
+			if r.keeper.Held() {
+				return false
+			}
 		}
 		attempt, cancel := context.WithTimeout(ctx, freshInterval)
 		defer cancel()

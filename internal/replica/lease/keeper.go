@@ -19,8 +19,10 @@ type Keeper struct {
 	grant atomic.Pointer[grant]
 	// active is the epoch in which this process serves; nil for none.
 	active atomic.Pointer[tenure]
-	// wanted tells that somebody has asked for a lease since the last renewal.
+	// wanted reports that a reader has asked for a lease since the last renewal.
 	wanted atomic.Bool
+	// confirmed is when the last ReadIndex that succeeded began, by the clock.
+	confirmed atomic.Int64
 	counts counts
 
 	// wake holds a token when there is something for Run to look at.

@@ -243,6 +243,30 @@ func TestWaitOutIsGivenUp(t *testing.T) {
 	})
 }
 
+// Looking at the lease is neither a read nor a reason to renew it.
+func TestLookingIsNoDemand(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true}
+	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+		if k.Held() || k.Confirmed() != 0 {
+			t.Error("a lease before the first confirmation")
+		}
+		time.Sleep(length)
+		if _, err := k.Confirm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		asked, begun := g.asked(), k.o.Clock.Now()
+		for range 4 * 20 {
+			if now := k.o.Clock.Now(); k.Held() != (now-begun < length) || k.Confirmed() != begun {
+				t.Fatalf("after %v the lease is held: %v; confirmed at %v", now-begun, k.Held(), k.Confirmed())
+			}
+			time.Sleep(length / 20)
+		}
+		if s := k.Stats(); s.LeaseReads != 0 || g.asked() != asked {
+			t.Errorf("%d reads are counted, and %d times a majority was asked", s.LeaseReads, g.asked()-asked)
+		}
+	})
+}
+
 // The lease is renewed while somebody reads, lapses when nobody does, and comes
 // back with the next reader.
 func TestDemand(t *testing.T) {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -49,6 +50,27 @@ func (l Lease) Valid() bool {
 	}
 	k.counts.leaseReads.add()
 	return true
+}
+
+// Held reports whether the lease runs at present. Unlike Take it is for those who
+// only want to know: it is neither counted as a read nor a reason to renew the lease.
+func (k *Keeper) Held() bool {
+	g := k.grant.Load()
+	return g != nil && k.o.Clock.Now() < g.until
+}
+
+// Confirmed returns the reading of the clock at which a majority was last asked
+// successfully whether this process leads: everything committed before it was then
+// applied here. It is 0 if there was no such time. Like Held it leaves no trace.
+func (k *Keeper) Confirmed() time.Duration { return time.Duration(k.confirmed.Load()) }
+
+func (k *Keeper) note(confirmed time.Duration) {
+	for {
+		last := k.confirmed.Load()
+		if int64(confirmed) <= last || k.confirmed.CompareAndSwap(last, int64(confirmed)) {
+			return
+		}
+	}
 }
 
 // stillLeads tells whether t is active and this replica the leader of its term.
@@ -190,6 +212,7 @@ func (k *Keeper) confirm(ctx context.Context) (*tenure, error) {
 		k.poke()
 		return nil, ErrNotOwner
 	}
+	k.note(from)
 	if k.o.rules.leaseFromEnd {
 		from = k.o.Clock.Now()
 	}
