@@ -23,13 +23,14 @@ type Keeper struct {
 	wanted atomic.Bool
 	// confirmed is when the last ReadIndex that succeeded began, by the clock.
 	confirmed atomic.Int64
-	counts counts
+	counts    counts
 
 	// wake holds a token when there is something for Run to look at.
 	wake chan struct{}
 
 	mu sync.Mutex
-	// changed is closed and replaced whenever active, held or state is.
+	// changed is closed and removed when those who wait for the active epoch should
+	// look again. The first of them makes it.
 	changed chan struct{}
 	// waiting is the epoch whose wait-out is under way; nil for none.
 	waiting *tenure
@@ -72,11 +73,14 @@ type grant struct {
 // New returns a Keeper that does nothing until Run.
 func New(g Group, o Options) *Keeper {
 	o.setDefaults()
-	return &Keeper{group: g, o: o, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &Keeper{group: g, o: o, wake: make(chan struct{}, 1)}
 }
 
 // LeaderChanged says that it is worth looking at Leader again. It does not block.
-func (k *Keeper) LeaderChanged() { k.poke() }
+func (k *Keeper) LeaderChanged() {
+	k.rouse()
+	k.poke()
+}
 
 func (k *Keeper) poke() {
 	select {
@@ -85,10 +89,22 @@ func (k *Keeper) poke() {
 	}
 }
 
-// announce tells those who wait for a change that there is one; mu is held.
+// announce wakes those who wait for the active epoch: it, held or state has changed,
+// or the leader has. mu is held.
 func (k *Keeper) announce() {
-	close(k.changed)
-	k.changed = make(chan struct{})
+	if k.changed != nil {
+		close(k.changed)
+		k.changed = nil
+	}
+}
+
+// rouse has those who wait for the active epoch look at Leader again. They wait while
+// this process leads: without it they would not hear of a takeover that was given up,
+// since nothing that was active has ended.
+func (k *Keeper) rouse() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.announce()
 }
 
 // revoke ends t, and its lease first: no reader that looks at either again will
@@ -142,10 +158,7 @@ func (k *Keeper) Epoch(ctx context.Context) (kv.Index, error) {
 // tenure waits for the active one.
 func (k *Keeper) tenure(ctx context.Context) (*tenure, error) {
 	for {
-		k.mu.Lock()
-		changed, st := k.changed, k.state
-		t := k.active.Load()
-		k.mu.Unlock()
+		t, st, changed := k.look()
 		if st == ended {
 			return nil, ErrClosed
 		}
@@ -165,6 +178,17 @@ func (k *Keeper) tenure(ctx context.Context) (*tenure, error) {
 			return nil, kv.Errorf(kv.Unavailable, "this node is taking the vBucket over and does not serve it yet; try again: %w", ctx.Err())
 		}
 	}
+}
+
+// look returns what is active, the state, and what is closed when it is time to look
+// again.
+func (k *Keeper) look() (*tenure, state, <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.changed == nil {
+		k.changed = make(chan struct{})
+	}
+	return k.active.Load(), k.state, k.changed
 }
 
 // Fenced says that a mutation proposed in that epoch came back Fenced: the

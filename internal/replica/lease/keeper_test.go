@@ -25,6 +25,7 @@ type fakeGroup struct {
 	ends       []kv.Index
 	reads      int
 	hold       chan struct{} // ReadIndex waits for it
+	beginHangs bool          // Begin has no answer
 	duringRead func()
 }
 
@@ -47,7 +48,14 @@ func (g *fakeGroup) Leader() (uint64, bool) {
 	return g.term, g.self
 }
 
-func (g *fakeGroup) Begin(_ context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+	g.mu.Lock()
+	hangs := g.beginHangs
+	g.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return now, previous, false, ctx.Err()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.begins++
@@ -241,6 +249,46 @@ func TestWaitOutIsGivenUp(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 	})
+}
+
+// A caller that waits for a takeover is redirected as soon as the leadership is lost,
+// however far the takeover has come, and whether or not a change of the leader is told.
+func TestWaitersAreRedirected(t *testing.T) {
+	calls := map[string]func(context.Context, *Keeper) error{
+		"a mutation": func(ctx context.Context, k *Keeper) error { _, err := k.Epoch(ctx); return err },
+		"a read":     func(ctx context.Context, k *Keeper) error { _, err := k.Confirm(ctx); return err },
+	}
+	for what, call := range calls {
+		for _, c := range []struct {
+			name  string
+			hangs bool
+			err   error
+			told  bool
+			most  time.Duration
+		}{
+			{"in the wait-out", false, nil, true, 0},
+			{"in the wait-out, untold", false, nil, false, DefaultPoll},
+			{"while BEGIN is under way", true, nil, true, 0},
+			{"after a BEGIN that failed", false, errors.New("no majority"), false, DefaultPoll},
+		} {
+			t.Run(what+" "+c.name, func(t *testing.T) {
+				g := &fakeGroup{term: 5, self: true, epoch: command.Epoch{ID: 3, Term: 4, Owner: 2, Nonce: 1}, index: 3, beginHangs: c.hangs, beginErr: c.err}
+				keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
+					answer := make(chan error, 1)
+					go func() { answer <- call(within(t, 5*time.Second), k) }()
+					time.Sleep(length / 4)
+					g.set(func() { g.term, g.self = 7, false })
+					lost := time.Now()
+					if c.told {
+						k.LeaderChanged()
+					}
+					if err := <-answer; !errors.Is(err, ErrNotOwner) || time.Since(lost) > c.most {
+						t.Errorf("%v after the leadership was lost: %v", time.Since(lost), err)
+					}
+				})
+			})
+		}
+	}
 }
 
 // Looking at the lease is neither a read nor a reason to renew it.

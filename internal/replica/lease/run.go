@@ -42,11 +42,13 @@ func (k *Keeper) step(ctx context.Context) {
 	switch {
 	case !self:
 		k.revoke(nil)
+		k.rouse()
 	case t == nil || t.term != term:
 		k.revoke(nil)
 		if k.activate(ctx, term) {
 			return
 		}
+		k.rouse()
 	case k.o.Length > 0:
 		if k.wanted.Swap(false) {
 			k.renew(ctx)
