@@ -18,6 +18,12 @@
 // invites a first member, and the founder itself refuses to found a cluster
 // while a node of its list runs Raft already.
 //
+// The founder's list holds for adding nodes too: once the members run Raft, it
+// writes into the replicated state which disk each number was given to, for those
+// that have not announced themselves. While a member's disk is known nowhere, its
+// number is given to no disk at all: the member may have voted and acknowledged
+// entries before anything was heard of it.
+//
 // One case is left to the operator: a founder that has lost its disk, and is
 // started as it was at first while every other member that accepted is down,
 // founds a second cluster. It has another deployment id, so the members of the

@@ -96,6 +96,20 @@ func (s *starter) identityOf(rec record) *Identity {
 	return id
 }
 
+// Bound returns which disk each first member was invited on, by replica number, as
+// far as the founder knows; on every other node it is empty.
+func (id *Identity) Bound() map[uint64]string {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	out := make(map[uint64]string)
+	for _, m := range id.rec.Members {
+		if m.UUID != "" && m.State != removed {
+			out[m.Replica] = m.UUID
+		}
+	}
+	return out
+}
+
 // Standing is what a running member knows of a replica.
 type Standing int
 

@@ -87,7 +87,7 @@ func (c *Cluster) enlist(ctx context.Context, ch *change, n *newcomer) error {
 		case !errors.Is(err, errTaken) || !n.waits:
 			return fmt.Errorf("vBucket %s: %w", c.first().VBucket, err)
 		}
-		if c.first().Members()[n.id].UUID == n.uuid {
+		if m := c.first().Members()[n.id]; m.UUID == n.uuid && m.RaftAddress == n.address {
 			c.forget(ctx, c.first(), n.id)
 		}
 	}
@@ -110,7 +110,11 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 		return nil
 	case err != nil:
 		return asError(err)
-	case is && present.Member.UUID != "" && present.Member.UUID != hello.UUID:
+	case is && c.diskOf(present) == "":
+		return kv.Errorf(kv.Precondition, "replica %d at %s has not announced itself yet, so that it is not known which disk it is; "+
+			"an empty one must not take its number: start the node that it is (and the founder of the cluster, if it is down), "+
+			"or remove it (dkvctl -removeNode %s) and add it again", present.ID, url, url)
+	case is && c.diskOf(present) != hello.UUID:
 		return kv.Errorf(kv.Precondition, "%s", bootstrap.LostDisk(present.ID, url))
 	case !hello.Joining:
 		return kv.Errorf(kv.Precondition, "the node at %s waits to form a cluster of its own; start it with --nexus-join to have it added to this one", url)
@@ -126,6 +130,22 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	return err
 }
 
+// diskOf is the uuid of the disk that a member is bound to; empty while that is not
+// known. What another node's attempt has written under the member's number does not
+// count. The founder knows of the first members before they have said anything.
+func (c *Cluster) diskOf(p replica.Peer) string {
+	if p.Member.UUID != "" && p.Member.RaftAddress == p.Address {
+		return p.Member.UUID
+	}
+	if p.ID == c.self.Replica {
+		return c.self.UUID
+	}
+	if c.self.Members[p.ID] != bootstrap.FormatURL(p.Address) {
+		return ""
+	}
+	return c.self.Bound()[p.ID]
+}
+
 // reserve gives a disk a replica id that no other ever had, in any vBucket, and
 // writes that down first: the same disk gets the same id again.
 func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, address, uuid string) (uint64, error) {
@@ -138,7 +158,7 @@ func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, addres
 		id = max(id, m.NextID())
 	}
 	for known, member := range c.first().Members() {
-		if member.UUID == uuid && !slices.Contains(first.Removed, known) {
+		if member.UUID == uuid && member.RaftAddress == address && !slices.Contains(first.Removed, known) {
 			return known, nil
 		}
 		id = max(id, known+1)

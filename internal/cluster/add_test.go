@@ -171,11 +171,16 @@ func TestAddNodeThatLosesItsIDTakesAnother(t *testing.T) {
 	}
 	w.expectMember(t, 4)
 	r.expectVoters(1, 2, 4)
+	// Which disk was to be replica 3 is written nowhere any more.
+	expectError(t, r.add(2, other.URL), kv.Precondition, "replica 3", "has not announced", "-removeNode "+other.URL)
+	if err := r.remove(2, other.URL, false); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.add(2, other.URL); err != nil {
 		t.Fatalf("the other, again: %v", err)
 	}
-	other.expectMember(t, 3)
-	r.expectVoters(1, 2, 3, 4)
+	other.expectMember(t, 5)
+	r.expectVoters(1, 2, 4, 5)
 }
 
 // No id comes twice, be it that of a node that was removed from any vBucket, or
@@ -195,16 +200,8 @@ func TestAddNodeTakesAFreshID(t *testing.T) {
 func TestAddNodeAfterRemoval(t *testing.T) {
 	r := newRig(t, 2, 2)
 	w := r.joiner(nil)
-	client, err := bootstrap.NewClient(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hello, err := client.Probe(t.Context(), w.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.groups[0].removed = []uint64{3}
-	r.groups[0].records[3] = replica.Member{RaftAddress: w.URL[len("http://"):], UUID: hello.UUID}
+	r.groups[0].records[3] = w.reservation(t)
 	if err := r.add(1, w.URL); err != nil {
 		t.Fatal(err)
 	}
@@ -306,6 +303,7 @@ func TestAddNodeOfAMemberThatIsDown(t *testing.T) {
 func TestAddNodeOutOfTime(t *testing.T) {
 	r := newRig(t, 1, 2)
 	w := r.joiner(nil)
+	r.groups[0].records[2] = w.reservation(t)
 	r.groups[0].applied = 200
 	address := w.URL[len("http://"):]
 	r.groups[0].peers[2], r.groups[1].peers[2] = replica.Peer{ID: 2, Address: address}, replica.Peer{ID: 2, Address: address}

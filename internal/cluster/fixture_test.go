@@ -275,6 +275,20 @@ func (r *rig) enter(w *waiting) {
 	})
 }
 
+// reservation is the record of a node that was given a replica id.
+func (w *waiting) reservation(t *testing.T) replica.Member {
+	t.Helper()
+	client, err := bootstrap.NewClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello, err := client.Probe(t.Context(), w.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return replica.Member{RaftAddress: w.URL[len("http://"):], UUID: hello.UUID}
+}
+
 // stop ends the waiting.
 func (w *waiting) stop() { w.cancel(); <-w.done }
 

@@ -37,6 +37,9 @@ func (c *Cluster) watch(ctx context.Context) {
 	for sleep.For(ctx, watchInterval) {
 		attempt, cancel := context.WithTimeout(ctx, watchInterval)
 		_, err := c.membership(attempt) // without a majority the last that is known stays
+		if err == nil {
+			c.introduce(attempt)
+		}
 		cancel()
 		c.reach(ctx)
 		// Who leads is not enough: a replica without a vote never forgets.
