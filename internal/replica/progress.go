@@ -30,17 +30,10 @@ func (p *progress) advance(applied kv.Index) {
 // ctx ends or closing is closed.
 func (p *progress) wait(ctx context.Context, closing <-chan struct{}, index kv.Index) (kv.Index, error) {
 	for {
-		p.mu.Lock()
-		applied := p.applied
+		applied, grown := p.watch()
 		if applied >= index {
-			p.mu.Unlock()
 			return applied, nil
 		}
-		if p.grown == nil {
-			p.grown = make(chan struct{})
-		}
-		grown := p.grown
-		p.mu.Unlock()
 		select {
 		case <-grown:
 		case <-closing:
@@ -49,4 +42,14 @@ func (p *progress) wait(ctx context.Context, closing <-chan struct{}, index kv.I
 			return applied, ctx.Err()
 		}
 	}
+}
+
+// watch returns the applied index, and a channel that is closed at the next advance.
+func (p *progress) watch() (kv.Index, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.grown == nil {
+		p.grown = make(chan struct{})
+	}
+	return p.applied, p.grown
 }

@@ -59,6 +59,11 @@ type Raft struct {
 	session *client.Session
 	keeper  *lease.Keeper
 	clock   lease.Clock
+	// applier is what the log is applied by; nil while nothing is to be applied.
+	applier atomic.Pointer[raftMachine]
+	// floor is the least index of a state that may be read: an older one was read
+	// here before.
+	floor atomic.Uint64
 	// leader is what Dragonboat last told of who leads.
 	leader atomic.Pointer[raftio.LeaderInfo]
 	// led is who led last, as far as this replica has heard.
@@ -139,9 +144,10 @@ func (r *Raft) Run(ctx context.Context) error {
 		return nil
 	}
 	defer close(r.stopped)
-	if err := r.join(); err != nil {
+	if err := r.join(ctx); err != nil {
 		return fmt.Errorf("vbucket %s: %w", r.opts.VBucket, err)
 	}
+	r.catchUp(ctx)
 	r.serve()
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
@@ -169,9 +175,9 @@ func (r *Raft) Run(ctx context.Context) error {
 	return nil
 }
 
-// join starts the replica and waits until it has read its log.
-func (r *Raft) join() error {
-	create := func(uint64, uint64) statemachine.IOnDiskStateMachine { return &raftMachine{r: r} }
+// join starts the replica's part in the log and waits until it knows what it has to
+// apply. It ends early, without an error, when ctx ends or the replica closes or fails.
+func (r *Raft) join(ctx context.Context) error {
 	// Not through use: it waits, and Close ends the wait.
 	r.host.closing.RLock()
 	nh, closed := r.host.nh, r.host.closed
@@ -179,7 +185,19 @@ func (r *Raft) join() error {
 	if closed {
 		return errHostClosed
 	}
-	err := nh.StartOnDiskReplica(r.raft.Members, len(r.raft.Members) == 0, create, r.raftConfig())
+	s := &raftMachine{r: r}
+	create := func(uint64, uint64) statemachine.IOnDiskStateMachine {
+		r.applier.Store(s)
+		return s
+	}
+	started := make(chan error, 1)
+	go func() {
+		started <- nh.StartOnDiskReplica(r.raft.Members, len(r.raft.Members) == 0, create, r.raftConfig())
+	}()
+	err := r.awaitStart(ctx, started)
+	if refused := s.refused.Load(); refused != nil {
+		return *refused
+	}
 	switch {
 	case errors.Is(err, dragonboat.ErrReplicaRemoved):
 		return fmt.Errorf("this node was removed from the cluster; empty its db-folder and start it with --nexus-join to let it come back: %w", err)
@@ -187,6 +205,31 @@ func (r *Raft) join() error {
 		return fmt.Errorf("the Raft log was begun with other members than %v; restore the folder from a backup, or remove this node and join it anew: %w", r.raft.Members, err)
 	}
 	return err
+}
+
+// stopAgain is how often a replica is told to stop that is being started: it may not
+// be known yet.
+const stopAgain = 20 * time.Millisecond
+
+// awaitStart returns what comes of a start, which a snapshot may make long. It cuts
+// it short when ctx ends or the replica closes.
+func (r *Raft) awaitStart(ctx context.Context, started <-chan error) error {
+	select {
+	case err := <-started:
+		return err
+	case <-ctx.Done():
+	case <-r.closing:
+	}
+	t := time.NewTicker(stopAgain)
+	defer t.Stop()
+	for {
+		r.stop()
+		select {
+		case err := <-started:
+			return err
+		case <-t.C:
+		}
+	}
 }
 
 func (r *Raft) keep(ctx context.Context) {

@@ -21,6 +21,7 @@ func (r *Raft) fail(err error) {
 	if !r.become(Failed, err, Starting, Serving, Restoring) {
 		return
 	}
+	r.progress.advance(r.machine.Load().Applied()) // wakes catchUp
 	r.opts.Log.Error("storage failed; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
 	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
 	r.later(func() {
@@ -31,29 +32,43 @@ func (r *Raft) fail(err error) {
 	})
 }
 
-// rejoin opens the state anew and takes part in the log again, which brings what
+// rejoin opens the state again and takes part in the log again, which brings what
 // was missed.
 func (r *Raft) rejoin() error {
+	if again, err := r.reopenFailed(); err != nil || !again {
+		return err
+	}
+	// Not under swapping: a snapshot that the log begins with takes it.
+	err := r.join(context.Background())
+	if err != nil {
+		err = r.fullAgain(err)
+		if r.become(Failed, err, Starting) {
+			return err
+		}
+		return nil // it has failed by itself meanwhile, and that is waited out in turn
+	}
+	r.catchUp(context.Background())
+	if r.become(Serving, nil, Starting) {
+		r.opts.Log.Info("storage is writable again; the replica takes part in the log", "vbucket", r.opts.VBucket)
+	}
+	return nil
+}
+
+// reopenFailed opens the state of a failed replica again, and reports whether it did.
+func (r *Raft) reopenFailed() (bool, error) {
 	r.swapping <- struct{}{}
 	defer func() { <-r.swapping }()
 	if r.State() != Failed {
-		return nil
+		return false, nil
 	}
+	// The log's library may still have entries in hand for the part that has failed.
+	r.applier.Store(nil)
+	r.atLeast(r.machine.Load().Applied())
 	if err := r.reopenState(fsm.NewReplica); err != nil {
-		return err
+		return false, err
 	}
-	// Before it starts: it may apply at once.
-	if !r.become(Starting, nil, Failed) {
-		return nil
-	}
-	err := r.join()
-	if err != nil {
-		r.become(Failed, r.fullAgain(err), Starting)
-		return err
-	}
-	r.become(Serving, nil, Starting)
-	r.opts.Log.Info("storage is writable again; the replica takes part in the log", "vbucket", r.opts.VBucket)
-	return nil
+	// Before it takes part: it may apply at once.
+	return r.become(Starting, nil, Failed), nil
 }
 
 // fullAgain keeps what the replica waits for in the error of an attempt to come

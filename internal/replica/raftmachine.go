@@ -1,16 +1,14 @@
 package replica
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
+	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/statemachine"
-	"golang.org/x/time/rate"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -18,18 +16,35 @@ import (
 
 // raftMachine is what Dragonboat applies the log to: a thin coat around the
 // replica's state machine. An error that it returns ends the process, so what
-// storage reports stops the replica instead.
+// storage reports stops the replica instead. Each start of the replica's part in the
+// log has one of its own.
+//
+// Between a failure and the stop Dragonboat goes on, and counts the entries as
+// applied that were passed over. So a raftMachine that is no longer live claims
+// nothing: it applies no later entry, neither syncs for a snapshot nor sends one, and
+// nothing that Dragonboat takes for applied counts as read.
 type raftMachine struct {
 	r        *Raft
+	log      dragonboat.ReadonlyLogReader
+	gaps     logGaps
 	entries  []fsm.Entry
 	commands []command.Command
 	results  []command.Result
+	// refused is why the replica takes no part in the log; nil where it does.
+	refused atomic.Pointer[error]
 }
 
-// Open implements statemachine.IOnDiskStateMachine.
-func (s *raftMachine) Open(<-chan struct{}) (uint64, error) {
+// live reports whether every entry that Dragonboat has given to s is in the state. Once
+// it is false it stays so.
+func (s *raftMachine) live() bool { return s.r.applier.Load() == s && s.r.State() != Failed }
+
+// retire ends that s is live.
+func (s *raftMachine) retire() { s.r.applier.CompareAndSwap(s, nil) }
+
+// at is the last entry of the log that the state reflects.
+func (s *raftMachine) at() uint64 {
 	m := s.r.machine.Load()
-	return m.Applied() - m.Base(), nil
+	return m.Applied() - m.Base()
 }
 
 // Update implements statemachine.IOnDiskStateMachine: all entries become one
@@ -37,6 +52,7 @@ func (s *raftMachine) Open(<-chan struct{}) (uint64, error) {
 // an earlier state, whole, from which the log goes on.
 func (s *raftMachine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
 	if err := s.apply(entries); err != nil {
+		s.retire()
 		s.r.fail(err)
 		for i := range entries {
 			entries[i].Result = statemachine.Result{Value: storageFailed << resultIndexBits}
@@ -53,8 +69,11 @@ func (s *raftMachine) Update(entries []statemachine.Entry) ([]statemachine.Entry
 }
 
 func (s *raftMachine) apply(entries []statemachine.Entry) error {
-	if s.r.State() == Failed {
-		return s.r.standing.Load().err
+	if !s.live() {
+		return errPassedOver
+	}
+	if err := s.follows(entries); err != nil {
+		return err
 	}
 	n := len(entries)
 	s.entries, s.commands, s.results = grow(s.entries, n), grow(s.commands, n), grow(s.results, n)
@@ -82,6 +101,27 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 	}
 	s.r.progress.advance(s.r.machine.Load().Applied())
 	return nil
+}
+
+// errPassedOver is why an entry is not applied that comes behind a failure.
+var errPassedOver = errors.New("an earlier entry of the log was not applied here")
+
+// follows returns an error if entries do not go on from what is applied. What the
+// library keeps to itself, changes of the membership and the entry that begins a
+// term, it does not show, so an entry that carries a command is missed only where the
+// log says that there is one.
+func (s *raftMachine) follows(entries []statemachine.Entry) error {
+	last := s.at()
+	for i := range entries {
+		index := entries[i].Index
+		if index <= last {
+			return fmt.Errorf("log entry %d came behind entry %d", index, last)
+		}
+		s.gaps.add(last+1, index)
+		last = index
+	}
+	_, err := s.gaps.check(s.log)
+	return err
 }
 
 // applyBatch applies entries, whose commands begin at first, as one engine batch.
@@ -119,21 +159,47 @@ func (s *raftMachine) Lookup(any) (any, error) {
 // would end the process: now and then, and behind a snapshot that was received,
 // which is durable by itself.
 func (s *raftMachine) Sync() error {
-	m := s.r.machine.Load()
-	synced := m.Applied() - m.Base()
-	err := m.Sync()
-	if err == nil {
-		err = s.r.host.noteSynced(s.r.raft.Shard, synced)
-	}
-	if err == nil {
-		return nil
-	}
-	s.r.fail(err)
-	if !calledBy("concurrentSave") {
+	err := s.sync()
+	if err == nil || !calledBy("concurrentSave") {
 		return nil
 	}
 	return unsynced{err}
 }
+
+func (s *raftMachine) sync() error {
+	if err := s.whole(); err != nil {
+		return err
+	}
+	synced := s.at()
+	err := s.r.machine.Load().Sync()
+	if err == nil {
+		err = s.r.host.noteSynced(s.r.raft.Shard, synced)
+	}
+	if err != nil {
+		s.retire()
+		s.r.fail(err)
+	}
+	return err
+}
+
+// whole returns an error unless every command of the log up to where Dragonboat is
+// has been applied, as far as it has let on.
+func (s *raftMachine) whole() error {
+	if !s.live() {
+		return errPassedOver
+	}
+	checked, err := s.gaps.check(s.log)
+	switch {
+	case err != nil:
+		s.retire()
+		s.r.fail(err)
+	case !checked:
+		return errUnchecked
+	}
+	return err
+}
+
+var errUnchecked = errors.New("the log does not show yet whether it is applied without a gap")
 
 // calledBy tells whether a function of Dragonboat's state machine is among the
 // callers.
@@ -165,95 +231,3 @@ func (unsynced) Is(target error) bool { return target.Error() == "snapshot out o
 // Close implements statemachine.IOnDiskStateMachine. The state is closed by its
 // replica, since reads may still be under way.
 func (s *raftMachine) Close() error { return nil }
-
-// raftSnapshot is a state that is being streamed to a follower.
-type raftSnapshot struct {
-	dir string
-}
-
-// PrepareSnapshot implements statemachine.IOnDiskStateMachine. Nothing is applied
-// meanwhile, so it only links files.
-func (s *raftMachine) PrepareSnapshot() (any, error) {
-	dir, err := s.r.snapshotDir()
-	if err == nil {
-		err = s.r.machine.Load().Checkpoint(dir)
-	}
-	if err != nil {
-		s.r.opts.Log.Error("cannot prepare a snapshot for a follower", "error", err)
-		return nil, statemachine.ErrSnapshotAborted
-	}
-	return &raftSnapshot{dir: dir}, nil
-}
-
-// SaveSnapshot implements statemachine.IOnDiskStateMachine.
-func (s *raftMachine) SaveSnapshot(prepared any, w io.Writer, done <-chan struct{}) error {
-	snapshot := prepared.(*raftSnapshot)
-	defer os.RemoveAll(snapshot.dir)
-	ctx, cancel := untilDone(done)
-	defer cancel()
-	var limit *rate.Limiter
-	if n := s.r.raft.SnapshotRate; n > 0 {
-		limit = rate.NewLimiter(rate.Limit(n), max(int(n), streamBuffer))
-	}
-	counted := &countingWriter{w: w}
-	err := writeFiles(ctx, counted, snapshot.dir, limit)
-	switch {
-	case err == nil:
-		s.r.stats.snapshotsSent.Add(1)
-		s.r.stats.snapshotBytes.Add(counted.n)
-		s.r.opts.Log.Info("sent a snapshot to a follower", "bytes", counted.n)
-		return nil
-	case ctx.Err() != nil:
-		return statemachine.ErrSnapshotStopped
-	case errors.Is(err, statemachine.ErrSnapshotStreaming), errors.Is(err, statemachine.ErrSnapshotStopped):
-		return err
-	}
-	s.r.opts.Log.Warn("cannot send a snapshot to a follower", "error", err)
-	return statemachine.ErrSnapshotAborted
-}
-
-// RecoverFromSnapshot implements statemachine.IOnDiskStateMachine: the new state
-// is built aside and takes the old one's place with one rename.
-func (s *raftMachine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) error {
-	ctx, cancel := untilDone(done)
-	defer cancel()
-	if err := s.r.recover(ctx, in); err != nil {
-		if ctx.Err() == nil {
-			s.r.fail(fmt.Errorf("receive a snapshot: %w", err))
-			// Dragonboat takes the error for a stop, and would go on with the
-			// entries behind the snapshot.
-			<-done
-		}
-		return statemachine.ErrSnapshotStopped
-	}
-	return nil
-}
-
-// untilDone returns a context that ends when done is closed.
-func untilDone(done <-chan struct{}) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		select {
-		case <-done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
-
-type countingWriter struct {
-	w io.Writer
-	n uint64
-}
-
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += uint64(n)
-	return n, err
-}
-
-// snapshotDir returns a folder that does not exist, for one snapshot.
-func (r *Raft) snapshotDir() (string, error) {
-	return r.opts.Generations.Scratch(fmt.Sprintf("snapshot-%d", r.scratches.Add(1)))
-}

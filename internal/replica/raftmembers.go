@@ -270,6 +270,9 @@ func (r *Raft) Snapshot(ctx context.Context) error {
 }
 
 func (r *Raft) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) error {
+	if r.State() == Failed {
+		return r.refusal()
+	}
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	var rs *dragonboat.RequestState

@@ -215,6 +215,7 @@ func (g raftGroup) End(ctx context.Context, epoch kv.Index) error {
 
 // ReadIndex implements lease.Group.
 func (g raftGroup) ReadIndex(ctx context.Context) error {
+	applier := g.r.applier.Load()
 	var rs *dragonboat.RequestState
 	timeout := g.r.timeout(ctx)
 	err := g.r.host.use(func(nh *dragonboat.NodeHost) (err error) {
@@ -228,8 +229,11 @@ func (g raftGroup) ReadIndex(ctx context.Context) error {
 	case done := <-rs.ResultC():
 		ok := done.Completed()
 		rs.Release()
-		if !ok {
+		switch {
+		case !ok:
 			return errNoQuorum
+		case applier == nil || !applier.live():
+			return errPassedOver
 		}
 		return nil
 	case <-ctx.Done():

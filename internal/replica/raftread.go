@@ -13,6 +13,7 @@ func (r *Raft) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machin
 	if st := r.State(); st == Removed {
 		return kv.ReadInfo{}, errRemoved
 	}
+	opts.MinIndex = max(opts.MinIndex, r.floor.Load())
 	if opts.Level == kv.Linearizable {
 		if err := r.refusal(); err != nil && r.State() == Failed {
 			return kv.ReadInfo{}, err

@@ -50,6 +50,8 @@ type raftNode struct {
 	fault atomic.Pointer[error]
 	// gate holds up every write of the engine until it is closed.
 	gate atomic.Pointer[chan struct{}]
+	// gated is how many writes wait at the gate.
+	gated atomic.Int64
 	// openFault returns what opening the engine of a folder fails with.
 	openFault atomic.Pointer[func(dir string) error]
 }
@@ -106,6 +108,8 @@ func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 // passGate waits while writes are held up.
 func (n *raftNode) passGate() {
 	if gate := n.gate.Load(); gate != nil {
+		n.gated.Add(1)
+		defer n.gated.Add(-1)
 		<-*gate
 	}
 }

@@ -1,0 +1,99 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// logEnds is what a replica's own log holds when the replica is about to take part
+// in it.
+type logEnds struct {
+	// First and Last are the entries that are there; where Last is below First, none
+	// are.
+	First, Last uint64
+	// Commit is the last entry that the log knows to be decided, Term the last term
+	// that this replica has voted in or heard of.
+	Commit, Term uint64
+	// Snapshot is the entry up to which the log was cut or replaced; 0 for none.
+	Snapshot uint64
+}
+
+// Open implements statemachine.IOnDiskStateMachine. It is called before the replica
+// takes any step: it neither votes nor acknowledges entries before Open has returned.
+// A replica that must not take part at all is stopped here.
+func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
+	err := s.r.host.use(func(nh *dragonboat.NodeHost) (err error) {
+		s.log, err = nh.GetLogReader(s.r.raft.Shard)
+		return err
+	})
+	at := s.at()
+	if err == nil {
+		err = s.r.beforeItTakesPart(s.log, at)
+	}
+	if err == nil {
+		return at, nil
+	}
+	s.refused.Store(&err)
+	s.retire()
+	s.r.stop()
+	<-done
+	return 0, statemachine.ErrOpenStopped
+}
+
+// beforeItTakesPart compares the log with the state, which is at a log entry. An
+// error keeps the replica out of the log.
+func (r *Raft) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) error {
+	ends := readLogEnds(log)
+	// What the log knows to be decided may have been read here before.
+	low := max(at+1, ends.First)
+	if ends.Commit < low {
+		return nil
+	}
+	decided, err := lastCommand(log, low, ends.Commit+1)
+	if err != nil {
+		return fmt.Errorf("the Raft log cannot be read: %w", err)
+	}
+	if decided != 0 {
+		r.atLeast(r.machine.Load().Base() + kv.Index(decided))
+	}
+	return nil
+}
+
+func readLogEnds(log dragonboat.ReadonlyLogReader) logEnds {
+	first, last := log.GetRange()
+	state, _ := log.NodeState()
+	return logEnds{First: first, Last: last, Commit: state.Commit, Term: state.Term, Snapshot: first - 1}
+}
+
+// atLeast notes that states before index are too old to be read here.
+func (r *Raft) atLeast(index kv.Index) {
+	for {
+		floor := r.floor.Load()
+		if index <= floor || r.floor.CompareAndSwap(floor, index) {
+			return
+		}
+	}
+}
+
+// catchUp waits until the state may be read again: what was read here before a crash
+// or a failure must be in it. It ends early when the replica fails or closes.
+func (r *Raft) catchUp(ctx context.Context) {
+	for r.State() == Starting {
+		applied, grown := r.progress.watch()
+		if applied >= r.floor.Load() {
+			return
+		}
+		select {
+		case <-grown:
+		case <-r.closing:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/lni/dragonboat/v4/statemachine"
+	"golang.org/x/time/rate"
+)
+
+// raftSnapshot is a state that is being streamed to a follower.
+type raftSnapshot struct {
+	dir string
+}
+
+// PrepareSnapshot implements statemachine.IOnDiskStateMachine. Nothing is applied
+// meanwhile, so it only links files.
+func (s *raftMachine) PrepareSnapshot() (any, error) {
+	if s.whole() != nil {
+		return nil, statemachine.ErrSnapshotAborted
+	}
+	dir, err := s.r.snapshotDir()
+	if err == nil {
+		err = s.r.machine.Load().Checkpoint(dir)
+	}
+	if err != nil {
+		s.r.opts.Log.Error("cannot prepare a snapshot for a follower", "error", err)
+		return nil, statemachine.ErrSnapshotAborted
+	}
+	return &raftSnapshot{dir: dir}, nil
+}
+
+// SaveSnapshot implements statemachine.IOnDiskStateMachine.
+func (s *raftMachine) SaveSnapshot(prepared any, w io.Writer, done <-chan struct{}) error {
+	snapshot := prepared.(*raftSnapshot)
+	defer os.RemoveAll(snapshot.dir)
+	if !s.live() {
+		return statemachine.ErrSnapshotAborted
+	}
+	ctx, cancel := untilDone(done)
+	defer cancel()
+	var limit *rate.Limiter
+	if n := s.r.raft.SnapshotRate; n > 0 {
+		limit = rate.NewLimiter(rate.Limit(n), max(int(n), streamBuffer))
+	}
+	counted := &countingWriter{w: w}
+	err := writeFiles(ctx, counted, snapshot.dir, limit)
+	switch {
+	case err == nil:
+		s.r.stats.snapshotsSent.Add(1)
+		s.r.stats.snapshotBytes.Add(counted.n)
+		s.r.opts.Log.Info("sent a snapshot to a follower", "bytes", counted.n)
+		return nil
+	case ctx.Err() != nil:
+		return statemachine.ErrSnapshotStopped
+	case errors.Is(err, statemachine.ErrSnapshotStreaming), errors.Is(err, statemachine.ErrSnapshotStopped):
+		return err
+	}
+	s.r.opts.Log.Warn("cannot send a snapshot to a follower", "error", err)
+	return statemachine.ErrSnapshotAborted
+}
+
+// RecoverFromSnapshot implements statemachine.IOnDiskStateMachine: the new state
+// is built aside and takes the old one's place with one rename.
+func (s *raftMachine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) error {
+	ctx, cancel := untilDone(done)
+	defer cancel()
+	if err := s.r.recover(ctx, in); err != nil {
+		s.retire()
+		if ctx.Err() == nil {
+			s.r.fail(fmt.Errorf("receive a snapshot: %w", err))
+			// Dragonboat takes the error for a stop, and would go on with the
+			// entries behind the snapshot.
+			<-done
+		}
+		return statemachine.ErrSnapshotStopped
+	}
+	return nil
+}
+
+// untilDone returns a context that ends when done is closed.
+func untilDone(done <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+type countingWriter struct {
+	w io.Writer
+	n uint64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += uint64(n)
+	return n, err
+}
+
+// snapshotDir returns a folder that does not exist, for one snapshot.
+func (r *Raft) snapshotDir() (string, error) {
+	return r.opts.Generations.Scratch(fmt.Sprintf("snapshot-%d", r.scratches.Add(1)))
+}
