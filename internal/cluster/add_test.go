@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func (r *rig) add(at uint64, url string) error {
@@ -234,8 +235,7 @@ func TestAddNodeRefuses(t *testing.T) {
 			return r.joiner(func(o *bootstrap.Options) { o.Join, o.URL, o.Peers = false, urls[1], urls }).URL
 		}, kv.Precondition, []string{"--nexus-join"}},
 		{"one with another name for itself", func(_ *testing.T, r *rig) string {
-			w := r.joiner(nil)
-			return strings.Replace(w.URL, "127.0.0.1", "localhost", 1)
+			return bootstrap.FormatURL(testkit.Forward(r.t, strings.TrimPrefix(r.joiner(nil).URL, "http://")))
 		}, kv.Precondition, []string{"calls itself"}},
 		{"another program", func(_ *testing.T, r *rig) string {
 			return bootstrap.FormatURL(r.groups[0].records[2].Address)

@@ -28,12 +28,14 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // long bounds what must happen; it only passes in a test that fails.
-const long = 20 * time.Second
+const long = testkit.Patience
 
 const deployment = 0xd1ce
 
@@ -58,7 +60,7 @@ type node struct {
 	rig    *rig
 	id     uint64
 	rafts  []*fakeRaft
-	server *grpc.Server
+	server *servertest.Server
 
 	mu sync.Mutex
 	// lag is how far the node says that it is behind.
@@ -113,17 +115,16 @@ func (r *rig) start(id *bootstrap.Identity) error {
 	if err != nil {
 		return err
 	}
-	n.server = grpc.NewServer(grpc.UnaryInterceptor(withCodes))
-	serverpb.RegisterDKVClusterServer(n.server, n.Cluster)
-	serverpb.RegisterDKVNodeServer(n.server, n)
-	healthpb.RegisterHealthServer(n.server, health.NewServer())
-	served := make(chan struct{})
-	go func() { defer close(served); _ = n.server.Serve(listener) }()
-	r.t.Cleanup(func() { n.server.Stop(); <-served; _ = pool.Close() })
+	server := grpc.NewServer(grpc.UnaryInterceptor(withCodes))
+	serverpb.RegisterDKVClusterServer(server, n.Cluster)
+	serverpb.RegisterDKVNodeServer(server, n)
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	r.t.Cleanup(func() { _ = pool.Close() })
+	n.server = servertest.Serve(r.t, server, listener)
 	for _, g := range r.groups {
 		g.set(func() {
 			g.records[id.Replica] = replica.Member{
-				Name: "n" + strconv.FormatUint(id.Replica, 10), Address: listener.Addr().String(), RaftAddress: id.Address(), UUID: id.UUID,
+				Name: "n" + strconv.FormatUint(id.Replica, 10), Address: n.server.Addr, RaftAddress: id.Address(), UUID: id.UUID,
 			}
 		})
 	}
@@ -209,17 +210,12 @@ func withCodes(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler gr
 	return nil, st.Err()
 }
 
-// reserve returns n urls of free ports in the order of bootstrap's lists.
+// reserve returns n urls that no one else uses, in the order of bootstrap's lists.
 func reserve(t *testing.T, n int) []string {
 	t.Helper()
 	var urls []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		urls = append(urls, bootstrap.FormatURL(l.Addr().String()))
+		urls = append(urls, bootstrap.FormatURL(testkit.Address(t)))
 	}
 	slices.Sort(urls)
 	return urls
@@ -251,7 +247,7 @@ func (r *rig) joinOptions(url string) bootstrap.Options {
 	return bootstrap.Options{Dir: r.t.TempDir(), URL: url, Join: true, Terms: terms}
 }
 
-// enter starts a node and returns when it waits.
+// enter starts a node and returns when it waits, or has been invited already.
 func (r *rig) enter(w *waiting) {
 	r.t.Helper()
 	var ctx context.Context
@@ -270,8 +266,13 @@ func (r *rig) enter(w *waiting) {
 		r.t.Fatal(err)
 	}
 	eventually(r.t, "the node waits on its port", func() bool {
-		_, err := client.Probe(r.t.Context(), w.URL)
-		return err == nil
+		select {
+		case <-w.done:
+			return true
+		default:
+			_, err := client.Probe(r.t.Context(), w.URL)
+			return err == nil
+		}
 	})
 }
 
@@ -292,27 +293,15 @@ func (w *waiting) reservation(t *testing.T) replica.Member {
 // stop ends the waiting.
 func (w *waiting) stop() { w.cancel(); <-w.done }
 
-// eventually waits for what happens by itself, and soon.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	end := time.After(long)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !happened() {
-		select {
-		case <-end:
-			t.Fatalf("it never came about: %s", what)
-		case <-tick.C:
-		}
-	}
+	testkit.Eventually(t, what, happened)
 }
 
 // within is a context that ends when a call hangs.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
+	return testkit.Within(t, d)
 }
 
 // expectOutcome fails unless an error says, to programs and to people, what became

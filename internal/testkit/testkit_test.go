@@ -3,6 +3,7 @@ package testkit
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -181,4 +182,43 @@ func TestProcessesHaveAddressesOfTheirOwn(t *testing.T) {
 	if len(slices.Compact(hosts)) != 4 {
 		t.Errorf("processes share an address: %v", hosts)
 	}
+}
+
+func TestForward(t *testing.T) {
+	l := Listen(t)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(c, c)
+			c.Close()
+		}
+	}()
+	alias := Forward(t, l.Addr().String())
+	if alias == l.Addr().String() {
+		t.Fatal("the alias is the address itself")
+	}
+	c, err := net.Dial("tcp", alias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	back, err := io.ReadAll(c)
+	c.Close()
+	if err != nil || string(back) != "hello" {
+		t.Errorf("%q came back, %v", back, err)
+	}
+	// One that is open at the end is cut.
+	if c, err = net.Dial("tcp", alias); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
 }

@@ -3,6 +3,7 @@
 package servertest
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -61,7 +62,7 @@ func Serve(t testing.TB, s *grpc.Server, l net.Listener) *Server {
 	go func() { done <- s.Serve(l) }()
 	stop := sync.OnceFunc(func() {
 		s.Stop()
-		if err := <-done; err != nil {
+		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it began
 			t.Error(err)
 		}
 	})
