@@ -1,14 +1,12 @@
 package bootstrap
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,12 +15,13 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // long bounds what must happen; it only passes in a test that fails.
-const long = 20 * time.Second
+const long = testkit.Patience
 
 var testPace = pace{
 	waiting: 20 * time.Millisecond, joining: 20 * time.Millisecond,
@@ -32,21 +31,12 @@ var testPace = pace{
 
 var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3"}
 
-// reserve returns n distinct URLs of free ports in order.
+// reserve returns n URLs that no one else uses, in order.
 func reserve(t *testing.T, n int) []string {
 	t.Helper()
 	var urls []string
-	var held []net.Listener
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held = append(held, l)
-		urls = append(urls, FormatURL(l.Addr().String()))
-	}
-	for _, l := range held {
-		l.Close()
+		urls = append(urls, FormatURL(testkit.Address(t)))
 	}
 	slices.Sort(urls)
 	return urls
@@ -57,16 +47,16 @@ type node struct {
 	Options
 	write func(string, []byte) error
 	pace  pace
-	text  *text
+	text  *testkit.Log
 }
 
 func newNode(t *testing.T, url string, peers ...string) *node {
 	t.Helper()
-	n := &node{write: datadir.WriteFile, pace: testPace, text: &text{}}
+	n := &node{write: datadir.WriteFile, pace: testPace, text: new(testkit.Log)}
 	n.Options = Options{
 		Dir: filepath.Join(t.TempDir(), "nexus"), URL: url, Peers: slices.Clone(peers), Terms: testTerms,
 		RaftData: func() (bool, error) { return false, nil },
-		Log:      slog.New(slog.NewTextHandler(n.text, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:      n.text.Logger(slog.LevelDebug),
 	}
 	return n
 }
@@ -128,16 +118,9 @@ func must(t *testing.T, c <-chan result) *Identity {
 	return id
 }
 
-// eventually waits until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	end := time.Now().Add(long)
-	for !ok() {
-		if time.Now().After(end) {
-			t.Fatalf("not so after %v: %s", long, what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	testkit.Eventually(t, what, ok)
 }
 
 // waits returns the Hello of the node that waits at url, once it does.
@@ -203,30 +186,6 @@ func serve(t *testing.T, url string, f func(net.Conn)) (stop func()) {
 func likeRaft(conn net.Conn) {
 	var b [2]byte
 	_, _ = conn.Read(b[:])
-}
-
-// text is a log that can be read while it is written.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *text) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *text) has(s string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.b.String(), s)
-}
-
-func (l *text) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), s)
 }
 
 // cancelled is a context with a way to end it that waits for nobody.

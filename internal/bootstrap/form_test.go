@@ -258,7 +258,7 @@ func TestFoundersFileCannotBeWritten(t *testing.T) {
 	if rec := member.stored(t); rec.isMember() {
 		t.Errorf("the member accepted %+v", rec)
 	}
-	if n := founder.text.count("power failure"); n != 1 {
+	if n := founder.text.Count("power failure"); n != 1 {
 		t.Errorf("the failure is logged %d times", n)
 	}
 	full.Store(false)
@@ -285,7 +285,7 @@ func TestMembersFileCannotBeWritten(t *testing.T) {
 	full.Store(true)
 	founder := newNode(t, urls[0], urls...)
 	_, done := lead(t, t.Context(), founder)
-	eventually(t, "the founder says why", func() bool { return founder.text.has("its identity cannot be written") })
+	eventually(t, "the founder says why", func() bool { return founder.text.Has("its identity cannot be written") })
 	if m := founder.stored(t).Members[1]; m.State != invited {
 		t.Errorf("the founder knows %+v", m)
 	}
@@ -313,7 +313,7 @@ func TestSameReasonIsLoggedOnce(t *testing.T) {
 	eventually(t, "it goes on asking", func() bool { return conns.Load() > 5 })
 	cancel()
 	<-done
-	if n := founder.text.count("cannot be invited"); n != 1 {
+	if n := founder.text.Count("cannot be invited"); n != 1 {
 		t.Errorf("the reason is logged %d times", n)
 	}
 }

@@ -21,7 +21,7 @@ func TestJoin(t *testing.T) {
 			if !h.Joining || h.Fits(testTerms) != nil {
 				t.Fatalf("it waits as %+v", h)
 			}
-			eventually(t, "it says how to add it", func() bool { return n.text.count("dkvctl -addNode "+urls[3]) > 1 })
+			eventually(t, "it says how to add it", func() bool { return n.text.Count("dkvctl -addNode "+urls[3]) > 1 })
 			inv := Invitation{UUID: h.UUID, Terms: testTerms, Deployment: 77, Replica: 9, Join: true, NonVoting: nonVoting}
 			if err := testClient(t).Invite(t.Context(), urls[3], inv); err != nil {
 				t.Fatal(err)
@@ -40,7 +40,7 @@ func TestJoin(t *testing.T) {
 				n.RaftData = func() (bool, error) { return true, nil }
 				id, want.Fresh = must(t, n.start(t.Context())), false
 			}
-			if !n.text.has("nexus-join has no effect") {
+			if !n.text.Has("nexus-join has no effect") {
 				t.Error("it does not say that nexus-join has no effect")
 			}
 		})

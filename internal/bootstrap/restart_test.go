@@ -86,8 +86,8 @@ func TestRestart(t *testing.T) {
 			if id.Replica != 2 || id.Deployment != 77 || id.URL != urlB || id.Fresh == rec.Started || len(id.Members) != len(rec.Members) {
 				t.Errorf("restarted as %+v", id)
 			}
-			if !n.text.has(c.want) || c.want == "" && n.text.has("level=WARN") {
-				t.Errorf("logged: %s", n.text.b.String())
+			if !n.text.Has(c.want) || c.want == "" && n.text.Has("level=WARN") {
+				t.Errorf("logged: %s", n.text.String())
 			}
 		})
 	}
@@ -250,9 +250,9 @@ func TestFounderHints(t *testing.T) {
 	ctx, cancel := cancelled(t)
 	n := newNode(t, urls[1], urls...)
 	waiting := n.start(ctx)
-	eventually(t, "it says that the founder is down", func() bool { return n.text.has("it does not answer: is it started?") })
+	eventually(t, "it says that the founder is down", func() bool { return n.text.Has("it does not answer: is it started?") })
 	stop := serve(t, urls[0], likeRaft)
-	eventually(t, "it says that the founder runs", func() bool { return n.text.has("it runs already") })
+	eventually(t, "it says that the founder runs", func() bool { return n.text.Has("it runs already") })
 	stop()
 	cancel()
 	<-waiting

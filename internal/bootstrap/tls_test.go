@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // authority is a certificate authority.
@@ -68,8 +70,12 @@ func (a *authority) issue(t *testing.T, name string, template *x509.Certificate)
 // guard is the TLS of a node that the authority vouches for.
 func (a *authority) guard(t *testing.T) *TLS {
 	t.Helper()
+	host, err := testkit.Host()
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.issue(t, "node", &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		IPAddresses: []net.IP{net.ParseIP(host)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	file := func(name string) string { return filepath.Join(a.dir, name) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // formed is a cluster of two, formed.
@@ -172,7 +173,7 @@ func TestForwardedPort(t *testing.T) {
 	founder := newNode(t, urls[0], urls...)
 	founder.pace.patience = time.Hour
 	founding := founder.start(t.Context())
-	eventually(t, "the founder says what it waits for", func() bool { return founder.text.has("not founding a cluster yet") })
+	eventually(t, "the founder says what it waits for", func() bool { return founder.text.Has("not founding a cluster yet") })
 	hangUp()
 	id := must(t, founding)
 	done := rest(t.Context(), id, nil)
@@ -208,7 +209,7 @@ func TestIncompatible(t *testing.T) {
 			if _, err := get(t, waiting); !errors.Is(err, ErrRejected) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("it got %v", err)
 			}
-			eventually(t, "the founder logs it", func() bool { return founder.text.has("cannot be invited") })
+			eventually(t, "the founder logs it", func() bool { return founder.text.Has("cannot be invited") })
 			// Started again as it should be, it is let in.
 			right := newNode(t, urls[1], urls...)
 			right.Dir = wrong.Dir
@@ -229,7 +230,7 @@ func TestFirstMemberStartedToJoin(t *testing.T) {
 	waits(t, urls[1])
 	founder := newNode(t, urls[0], urls...)
 	_, done := lead(t, t.Context(), founder)
-	eventually(t, "the founder says what to do", func() bool { return founder.text.has("waits with --nexus-join") })
+	eventually(t, "the founder says what to do", func() bool { return founder.text.Has("waits with --nexus-join") })
 	cancel()
 	if _, err := get(t, waiting); !errors.Is(err, context.Canceled) {
 		t.Errorf("it got %v", err)
@@ -244,7 +245,7 @@ func TestFirstMemberStartedToJoin(t *testing.T) {
 // TestAliases gives one node two names.
 func TestAliases(t *testing.T) {
 	urls := reserve(t, 1)
-	alias := strings.Replace(urls[0], "127.0.0.1", "localhost", 1)
+	alias := FormatURL(testkit.Forward(t, hostPort(urls[0])))
 	ctx, cancel := cancelled(t)
 	n := newNode(t, urls[0], urls...)
 	n.Join, n.Dir = true, filepath.Join(n.Dir, "deep", "er")

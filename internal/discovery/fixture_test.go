@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -14,16 +13,16 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -71,19 +70,8 @@ func newLog(t testing.TB) *log {
 	return &log{local: local, addrs: make(map[int]string)}
 }
 
-// background runs something until the test ends.
 func background(t testing.TB, run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
+	return testkit.Run(t, run)
 }
 
 // elect makes a node the owner; 0 is nobody.
@@ -170,30 +158,15 @@ func newSite(t testing.TB, l *log, node int, opts Options) *site {
 	t.Cleanup(func() { pool.Close() })
 	opts.Pool = pool
 	s := &site{Registry: newRegistry(t, l, node, opts)}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = listener.Addr().String()
+	srv := servertest.Start(t, servertest.Options{
+		Register: func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, s.Registry) },
+		Drain:    50 * time.Millisecond,
+	})
+	s.addr, s.stop = srv.Addr, srv.Stop
 	l.mu.Lock()
 	l.addrs[node] = s.addr
 	l.mu.Unlock()
-	srv := server.New(server.Options{
-		Listener:       listener,
-		Register:       func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, s.Registry) },
-		MaxMessageSize: 16 << 20,
-		MaxInFlight:    1000,
-		MaxStreams:     1000,
-		DrainTimeout:   50 * time.Millisecond,
-		Log:            slog.New(slog.DiscardHandler),
-	})
-	s.stop = background(t, srv.Run)
-	conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
+	conn := servertest.Connect(t, s.addr, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	s.DKVDiscoveryClient = serverpb.NewDKVDiscoveryClient(conn)
 	return s
 }
@@ -314,12 +287,7 @@ func (l *log) keys(t testing.TB) (n int) {
 	return n
 }
 
-// eventually waits for what other goroutines do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: ", what)
-		}
-	}
+	testkit.Eventually(t, what, ok)
 }

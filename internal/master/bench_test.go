@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 )
@@ -40,21 +40,9 @@ const benchValue = 128
 // serveEcho runs a bare gRPC server, and returns its address.
 func serveEcho(b *testing.B) string {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
 	s := grpc.NewServer()
 	serverpb.RegisterDKVServer(s, echo{value: make([]byte, benchValue)})
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	b.Cleanup(func() {
-		s.Stop()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	})
-	return l.Addr().String()
+	return servertest.Serve(b, s, nil).Addr
 }
 
 // serveNode runs a node over memory as dkvsrv assembles it.

@@ -4,15 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -20,9 +17,10 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // nobody is the owner of a vBucket that has none.
@@ -163,20 +161,7 @@ func newState(t testing.TB) *replica.Local {
 	return local
 }
 
-// run runs f until the test ends; the function that it returns ends it before.
-func run(t testing.TB, f func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
-}
+func run(t testing.TB, f func(context.Context) error) (stop func()) { return testkit.Run(t, f) }
 
 func (c *trial) newNode(i int) *trialNode {
 	n := &trialNode{pool: peer.NewPool(peer.Options{MaxMessageSize: 4 << 20})}
@@ -188,36 +173,23 @@ func (c *trial) newNode(i int) *trialNode {
 		vBuckets = append(vBuckets, VBucket{Name: fmt.Sprint("v", j), Replica: r})
 	}
 	keyspace := NewKeyspace(vBuckets...)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	l := testkit.Listen(c.t)
 	n.addr = l.Addr().String()
 	node := NewNode(keyspace, NodeInfo{Address: n.addr}, n.router)
 	replication := NewReplication(keyspace, n.router)
-	s := server.New(server.Options{
+	c.t.Cleanup(func() {
+		n.pool.Close()
+		replication.Close()
+	})
+	n.kill = servertest.Start(c.t, servertest.Options{
 		Listener: l,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, trialLimits, n.router))
 			serverpb.RegisterDKVNodeServer(s, node)
 			serverpb.RegisterDKVReplicationServer(s, replication)
 		},
-		MaxMessageSize: 4 << 20,
-		MaxInFlight:    1000,
-		MaxStreams:     1000,
-		DrainTimeout:   time.Millisecond, // those under way are cut off
-		Log:            slog.New(slog.DiscardHandler),
-	})
-	n.kill = run(c.t, s.Run)
-	conn, err := grpc.NewClient("passthrough:///"+n.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(func() {
-		n.pool.Close()
-		conn.Close()
-		replication.Close()
-	})
+	}).Stop
+	conn := servertest.Connect(c.t, n.addr)
 	n.DKVClient, n.ops = serverpb.NewDKVClient(conn), serverpb.NewDKVNodeClient(conn)
 	n.replication = serverpb.NewDKVReplicationClient(conn)
 	return n
@@ -230,15 +202,10 @@ func (c *trial) own(vBucket, node int) {
 	}
 }
 
-// within is a context that ends after d.
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
+func within(t testing.TB, d time.Duration) context.Context { return testkit.Within(t, d) }
 
 // patience is a deadline that is not expected to be met.
-const patience = 10 * time.Second
+const patience = testkit.Patience
 
 // reason is what an error says to programs.
 func reason(err error) string {

@@ -16,14 +16,13 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 )
@@ -91,10 +90,17 @@ func newRig(t testing.TB, changes ...change) *rig {
 	if r.local, err = replica.OpenLocal(opts); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := r.local.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	run(t, r.local.Run)
 	keyspace := NewKeyspace(VBucket{Name: "default", Replica: r.local})
 	r.service = NewReplication(keyspace, nil)
+	t.Cleanup(r.service.Close)
 	listener := bufconn.Listen(1 << 20)
-	srv := server.New(server.Options{
+	servertest.Start(t, servertest.Options{
 		Listener: listener,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, limits, nil))
@@ -105,36 +111,15 @@ func newRig(t testing.TB, changes ...change) *rig {
 			serverpb.RegisterDKVClusterServer(s, node)
 			serverpb.RegisterDKVDiscoveryNodeServer(s, node)
 		},
-		MaxMessageSize: 16 << 20,
-		MaxInFlight:    10_000,
-		MaxStreams:     100,
-		DrainTimeout:   time.Minute,
-		Log:            log,
+		Drain: time.Minute,
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	ran := make(chan error, 2)
-	go func() { ran <- srv.Run(ctx) }()
-	go func() { ran <- r.local.Run(ctx) }()
 	r.connect(t, func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
-	t.Cleanup(func() {
-		r.conn.Close()
-		stop()
-		r.service.Close()
-		if err := errors.Join(<-ran, <-ran, r.local.Close()); err != nil {
-			t.Error(err)
-		}
-	})
 	return r
 }
 
 func (r *rig) connect(t testing.TB, dial func(context.Context, string) (net.Conn, error)) {
 	t.Helper()
-	var err error
-	r.conn, err = grpc.NewClient("passthrough:///bufconn",
-		grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.conn = servertest.Connect(t, "bufconn", grpc.WithContextDialer(dial))
 	r.DKVClient = serverpb.NewDKVClient(r.conn)
 	r.node = serverpb.NewDKVNodeClient(r.conn)
 	r.replication = serverpb.NewDKVReplicationClient(r.conn)

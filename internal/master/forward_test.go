@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestForwardAnswersAlike asks the owner and another node the same, over equal
@@ -110,21 +110,13 @@ func TestSequentialReadsStay(t *testing.T) {
 
 // TestOwnerIsFoundInTheEnd asks a node that is late to know the owner.
 func TestOwnerIsFoundInTheEnd(t *testing.T) {
-	unreachable := func(t *testing.T) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
 	for _, c := range []struct {
 		name  string
 		stale int // whom node 0 takes for the owner at first
 	}{{"nobody", nobody}, {"another", 1}, {"itself", 0}, {"unreachable", 3}} {
 		t.Run(c.name, func(t *testing.T) {
 			tr := newTrial(t, 3, 1)
-			tr.nodes = append(tr.nodes, &trialNode{addr: unreachable(t)})
+			tr.nodes = append(tr.nodes, &trialNode{addr: testkit.Address(t)})
 			owned := tr.nodes[0].replicas[0]
 			for n := range 3 {
 				tr.nodes[n].replicas[0].owner.Store(2)

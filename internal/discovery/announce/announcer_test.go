@@ -2,6 +2,7 @@ package announce
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // announce runs an announcer of rows that a test may replace.
@@ -22,7 +24,7 @@ func announce(t *testing.T, opts Options, rows ...*serverpb.RegionInfo) (a *Anno
 	now.Store(&rows)
 	opts.Rows = func() []*serverpb.RegionInfo { return *now.Load() }
 	if opts.Pool == nil {
-		opts.Pool = newPool(t, nil)
+		opts.Pool = newPool(t)
 	}
 	a = NewAnnouncer(opts)
 	stop = background(t, a.Run)
@@ -70,8 +72,8 @@ func TestDyingNodes(t *testing.T) {
 	f := newFakeRegistry()
 	nodes := []*fakeNode{serve(t, f), serve(t, f), serve(t, f)}
 	addrs := []string{nodes[0].addr, nodes[1].addr, nodes[2].addr}
-	var log lines
-	_, set, stop := announce(t, Options{Addresses: addrs, Pool: f.pool(t), Interval: 10 * time.Millisecond, Log: log.log()}, region("start", slave))
+	var log testkit.Log
+	_, set, stop := announce(t, Options{Addresses: addrs, Interval: 10 * time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("start", slave))
 	eventually(t, "the first heartbeat", f.heard("start ACTIVE_SLAVE"))
 	for i, n := range nodes {
 		n.stop()
@@ -84,13 +86,13 @@ func TestDyingNodes(t *testing.T) {
 		n.stop()
 	}
 	set(region("back", slave))
-	eventually(t, "the loss is logged", func() bool { return log.count("cannot be reached") > 0 })
+	eventually(t, "the loss is logged", func() bool { return log.Count("cannot be reached") > 0 })
 	nodes[1].restart(t)
 	eventually(t, "back", f.heard("back ACTIVE_SLAVE"))
-	eventually(t, "each return is logged", func() bool { return log.count("level=WARN") == log.count("told again") })
+	eventually(t, "each return is logged", func() bool { return log.Count("level=WARN") == log.Count("told again") })
 	stop()
-	if log.count("level=WARN") > 4 { // all were away, at most once for each restart
-		t.Errorf("log:\n%s", log.buf.String())
+	if log.Count("level=WARN") > 4 { // all were away, at most once for each restart
+		t.Errorf("log:\n%s", log.String())
 	}
 }
 
@@ -102,7 +104,7 @@ func TestFarewellIsBounded(t *testing.T) {
 	}
 	defer silent.Close()
 	began := make(chan struct{})
-	a := NewAnnouncer(Options{Addresses: []string{silent.Addr().String()}, Pool: newPool(t, nil), Rows: func() []*serverpb.RegionInfo {
+	a := NewAnnouncer(Options{Addresses: []string{silent.Addr().String()}, Pool: newPool(t), Rows: func() []*serverpb.RegionInfo {
 		select {
 		case <-began:
 		default:
@@ -126,18 +128,18 @@ func TestRefusedRows(t *testing.T) {
 	f := newFakeRegistry()
 	f.fault = kv.Errorf(kv.Invalid, "regionInfo.vBucket is empty")
 	n := serve(t, f)
-	var log lines
-	_, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.log()}, region("", leader))
-	eventually(t, "it is logged", func() bool { return log.count("regionInfo.vBucket is empty") == 1 })
+	var log testkit.Log
+	_, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("", leader))
+	eventually(t, "it is logged", func() bool { return log.Count("regionInfo.vBucket is empty") == 1 })
 	f.set(func() { f.fault = nil })
 	eventually(t, "it is taken", f.heard(" LEADER"))
 	stop()
 }
 
 func TestNoNodes(t *testing.T) {
-	var log lines
-	_, _, stop := announce(t, Options{Log: log.log()}, region("0", leader))
-	eventually(t, "it is logged", func() bool { return log.count("discovery-service-addr") == 1 })
+	var log testkit.Log
+	_, _, stop := announce(t, Options{Log: log.Logger(slog.LevelInfo)}, region("0", leader))
+	eventually(t, "it is logged", func() bool { return log.Count("discovery-service-addr") == 1 })
 	stop()
 }
 

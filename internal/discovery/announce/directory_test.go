@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // until waits for rows.
@@ -32,7 +34,7 @@ func (d *Directory) until(t *testing.T, want ...string) {
 func newDirectory(t *testing.T, opts DirectoryOptions) (d *Directory, stop func()) {
 	t.Helper()
 	if opts.Pool == nil {
-		opts.Pool = newPool(t, nil)
+		opts.Pool = newPool(t)
 	}
 	d = OpenDirectory(opts)
 	return d, background(t, d.Run)
@@ -59,8 +61,8 @@ func TestDirectoryReconnects(t *testing.T) {
 	f := newFakeRegistry(region("0", leader), region("1", slave))
 	nodes := []*fakeNode{serve(t, f), serve(t, f)}
 	addrs := []string{nodes[0].addr, nodes[1].addr}
-	var log lines
-	d, _ := newDirectory(t, DirectoryOptions{Addresses: addrs, Pool: f.pool(t), Log: log.log()})
+	var log testkit.Log
+	d, _ := newDirectory(t, DirectoryOptions{Addresses: addrs, Log: log.Logger(slog.LevelInfo)})
 	d.until(t, "0 LEADER", "1 ACTIVE_SLAVE")
 	f.set(func() { f.rows = f.rows[1:] })
 	f.push(nil) // the registry changes hands
@@ -70,13 +72,13 @@ func TestDirectoryReconnects(t *testing.T) {
 		n.stop()
 	}
 	eventually(t, "the loss shows", func() bool { return !d.Live() })
-	eventually(t, "the loss is logged", func() bool { return log.count("level=WARN") == 1 })
+	eventually(t, "the loss is logged", func() bool { return log.Count("level=WARN") == 1 })
 	d.until(t, "1 ACTIVE_SLAVE")
 	f.set(func() { f.rows = []*serverpb.RegionInfo{region("2", leader)} })
 	nodes[1].restart(t)
 	d.until(t, "2 LEADER")
 	eventually(t, "it is live again", d.Live)
-	eventually(t, "the return is logged", func() bool { return log.count("followed again") == 1 })
+	eventually(t, "the return is logged", func() bool { return log.Count("followed again") == 1 })
 }
 
 // TestOldRegistry polls what cannot be watched.
@@ -133,7 +135,7 @@ func TestCache(t *testing.T) {
 
 	// The next run starts while the registry is away.
 	vBucket := "0"
-	next := DirectoryOptions{Pool: f.pool(t), Addresses: []string{n.addr}, CachePath: path, Filter: &serverpb.GetClusterInfoRequest{VBucket: &vBucket}}
+	next := DirectoryOptions{Addresses: []string{n.addr}, CachePath: path, Filter: &serverpb.GetClusterInfoRequest{VBucket: &vBucket}}
 	if got := text(OpenDirectory(next).Rows()); !slices.Equal(got, []string{"0 LEADER*"}) {
 		t.Errorf("rows of another filter: %q", got)
 	}
@@ -203,10 +205,10 @@ func TestDamagedCache(t *testing.T) {
 	if err := os.WriteFile(path, whole[:len(whole)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log lines
-	d := OpenDirectory(DirectoryOptions{CachePath: path, Log: log.log()})
-	if len(d.Rows()) != 0 || log.count("checksum") != 1 {
-		t.Errorf("rows %q, log %s", text(d.Rows()), log.buf.String())
+	var log testkit.Log
+	d := OpenDirectory(DirectoryOptions{CachePath: path, Log: log.Logger(slog.LevelInfo)})
+	if len(d.Rows()) != 0 || log.Count("checksum") != 1 {
+		t.Errorf("rows %q, log %s", text(d.Rows()), log.String())
 	}
 }
 
@@ -214,16 +216,16 @@ func TestDamagedCache(t *testing.T) {
 func TestCacheThatCannotBeWritten(t *testing.T) {
 	f := newFakeRegistry(region("0", leader))
 	n := serve(t, f)
-	var log lines
+	var log testkit.Log
 	d, stop := newDirectory(t, DirectoryOptions{
-		Addresses: []string{n.addr}, CachePath: filepath.Join(t.TempDir(), "missing", "registry"), Log: log.log(),
+		Addresses: []string{n.addr}, CachePath: filepath.Join(t.TempDir(), "missing", "registry"), Log: log.Logger(slog.LevelInfo),
 	})
 	d.until(t, "0 LEADER")
-	eventually(t, "it is logged", func() bool { return log.count("cannot be kept on disk") == 1 })
+	eventually(t, "it is logged", func() bool { return log.Count("cannot be kept on disk") == 1 })
 	f.push(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{region("1", slave)}})
 	d.until(t, "0 LEADER", "1 ACTIVE_SLAVE")
 	stop() // writes once more
-	if got := log.count("cannot be kept on disk"); got != 1 {
+	if got := log.Count("cannot be kept on disk"); got != 1 {
 		t.Errorf("logged %d times", got)
 	}
 }

@@ -1,15 +1,12 @@
 package announce
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -19,7 +16,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
-	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,12 +35,10 @@ type fakeRegistry struct {
 	// ownerless has watches refused as a registry without an owner does.
 	ownerless bool
 	watches   map[chan *serverpb.ClusterInfoChange]bool
-	// moved are the nodes that have come back, with their addresses.
-	moved map[string]string
 }
 
 func newFakeRegistry(rows ...*serverpb.RegionInfo) *fakeRegistry {
-	return &fakeRegistry{rows: rows, watches: make(map[chan *serverpb.ClusterInfoChange]bool), moved: make(map[string]string)}
+	return &fakeRegistry{rows: rows, watches: make(map[chan *serverpb.ClusterInfoChange]bool)}
 }
 
 // set changes the registry.
@@ -150,89 +146,37 @@ func (n *fakeNode) WatchClusterInfo(_ *serverpb.GetClusterInfoRequest, stream gr
 func serve(t *testing.T, f *fakeRegistry) *fakeNode {
 	t.Helper()
 	n := &fakeNode{fakeRegistry: f}
-	n.addr = n.start(t)
+	n.start(t, testkit.Listen(t))
 	return n
 }
 
-// restart has a node that was stopped come back. It gets another port, which pool
-// knows: the former one may be taken by now.
+// restart has a node that was stopped come back.
 func (n *fakeNode) restart(t *testing.T) {
 	t.Helper()
-	addr := n.start(t)
-	n.set(func() { n.moved[n.addr] = addr })
-}
-
-// pool makes connections that find nodes that have come back.
-func (f *fakeRegistry) pool(t *testing.T) *peer.Pool {
-	return newPool(t, func(ctx context.Context, addr string) (net.Conn, error) {
-		f.mu.Lock()
-		if moved, has := f.moved[addr]; has {
-			addr = moved
-		}
-		f.mu.Unlock()
-		return new(net.Dialer).DialContext(ctx, "tcp", addr)
-	})
-}
-
-func (n *fakeNode) start(t *testing.T) (addr string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", n.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := server.New(server.Options{
-		Listener:       listener,
-		Register:       func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, n) },
-		MaxMessageSize: 16 << 20,
-		MaxInFlight:    100,
-		MaxStreams:     100,
-		DrainTimeout:   10 * time.Millisecond,
-		Log:            slog.New(slog.DiscardHandler),
-	})
-	n.stop = background(t, srv.Run)
-	return listener.Addr().String()
+	n.start(t, l)
 }
 
-// background runs something until the test ends.
+func (n *fakeNode) start(t *testing.T, l net.Listener) {
+	t.Helper()
+	s := servertest.Start(t, servertest.Options{
+		Listener: l, Register: func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, n) },
+	})
+	n.addr, n.stop = s.Addr, s.Stop
+}
+
 func background(t *testing.T, run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
+	return testkit.Run(t, run)
 }
 
-func newPool(t *testing.T, dial func(context.Context, string) (net.Conn, error)) *peer.Pool {
-	p := peer.NewPool(peer.Options{MaxMessageSize: 16 << 20, Dial: dial})
+func newPool(t *testing.T) *peer.Pool {
+	p := peer.NewPool(peer.Options{MaxMessageSize: 16 << 20})
 	t.Cleanup(func() { p.Close() })
 	return p
 }
-
-// lines is a log that a test reads.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Count(l.buf.Bytes(), []byte(text))
-}
-
-func (l *lines) log() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // region is a row of node a:1.
 func region(vBucket string, s serverpb.RegionStatus) *serverpb.RegionInfo {
@@ -257,12 +201,7 @@ func text(rows []Row) []string {
 	return out
 }
 
-// eventually waits for what other goroutines do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: ", what)
-		}
-	}
+	testkit.Eventually(t, what, ok)
 }
