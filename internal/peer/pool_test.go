@@ -22,6 +22,8 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,20 +71,10 @@ func (l counted) Accept() (net.Conn, error) {
 
 func serve(t *testing.T, s *site) *site {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.t, s.addr, s.grpc = t, l.Addr().String(), grpc.NewServer()
+	l := testkit.Listen(t)
+	s.t, s.grpc = t, grpc.NewServer()
 	serverpb.RegisterDKVServer(s.grpc, s)
-	done := make(chan error, 1)
-	go func() { done <- s.grpc.Serve(counted{Listener: l, site: s}) }()
-	t.Cleanup(func() {
-		s.grpc.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	s.addr = servertest.Serve(t, s.grpc, counted{Listener: l, site: s}).Addr
 	return s
 }
 
@@ -119,14 +111,9 @@ func answers(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, erro
 	return &serverpb.GetResponse{Value: []byte("v")}, nil
 }
 
-// eventually waits for what other goroutines do.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: ", what)
-		}
-	}
+	testkit.Eventually(t, what, ok)
 }
 
 func TestInvoke(t *testing.T) {
@@ -252,18 +239,11 @@ func TestPeerRestarts(t *testing.T) {
 	eventually(t, "its end is seen", func() bool { return !p.Ready() })
 	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		t.Skip("the port has gone to another process:", err)
+		t.Fatal(err)
 	}
 	again := grpc.NewServer()
 	serverpb.RegisterDKVServer(again, s)
-	done := make(chan error, 1)
-	go func() { done <- again.Serve(l) }()
-	defer func() {
-		again.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	servertest.Serve(t, again, l)
 	begin := time.Now()
 	eventually(t, "it answers", func() bool {
 		if err := p.Await(t.Context()); err != nil {
@@ -483,14 +463,8 @@ func TestLargeChanges(t *testing.T) {
 	sent := &serverpb.GetChangesResponse{Changes: []*serverpb.ChangeRecord{{SerialisedForm: make([]byte, 2*overhead)}}}
 	server := grpc.NewServer()
 	serverpb.RegisterDKVReplicationServer(server, changes{change: sent})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	defer func() { server.Stop(); <-served }()
-	p := peerAt(t, newPool(t, Options{MaxMessageSize: limit}), l.Addr().String())
+	addr := servertest.Serve(t, server, nil).Addr
+	p := peerAt(t, newPool(t, Options{MaxMessageSize: limit}), addr)
 	var got serverpb.GetChangesResponse
 	if err := p.Invoke(t.Context(), serverpb.DKVReplication_GetChanges_FullMethodName, &serverpb.GetChangesRequest{}, &got); err != nil || !proto.Equal(&got, sent) {
 		t.Errorf("by a call: %v", err)

@@ -26,9 +26,10 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,15 +39,15 @@ type rig struct {
 	t    testing.TB
 	pool *peer.Pool
 	log  *slog.Logger
-	logs *syncBuffer
+	logs *testkit.Log
 
 	mu    sync.Mutex
 	nodes map[string]*node
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{t: t, nodes: make(map[string]*node), logs: new(syncBuffer)}
-	r.log = slog.New(slog.NewTextHandler(r.logs, nil))
+	r := &rig{t: t, nodes: make(map[string]*node), logs: new(testkit.Log)}
+	r.log = r.logs.Logger(slog.LevelInfo)
 	r.pool = peer.NewPool(peer.Options{MaxMessageSize: 16 << 20, Dial: r.dial})
 	t.Cleanup(func() {
 		r.pool.Close()
@@ -55,23 +56,6 @@ func newRig(t testing.TB) *rig {
 		}
 	})
 	return r
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // node is a master, or a replica that serves changes as one does.
@@ -179,20 +163,7 @@ func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
 	return f
 }
 
-// background runs something until the test is over.
-func (r *rig) background(run func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := run(ctx); err != nil {
-			r.t.Error("run:", err)
-		}
-	}()
-	stop = sync.OnceFunc(func() { cancel(); <-done })
-	r.t.Cleanup(stop)
-	return stop
-}
+func (r *rig) background(run func(context.Context) error) (stop func()) { return testkit.Run(r.t, run) }
 
 func loadFrom(src replica.Replica) func(context.Context, storage.Engine) error {
 	return func(ctx context.Context, engine storage.Engine) error {
@@ -220,27 +191,16 @@ func (r *rig) serve(addr string, rep replica.Replica) *node {
 	n := &node{rig: r, addr: addr, Replica: rep, listener: bufconn.Listen(1 << 20), conns: make(map[*conn]bool)}
 	keyspace := master.NewKeyspace(master.VBucket{Name: "default", Replica: rep})
 	replication := master.NewReplication(keyspace, nil)
-	srv := server.New(server.Options{
+	r.t.Cleanup(replication.Close)
+	servertest.Start(r.t, servertest.Options{
 		Listener: n.listener,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVReplicationServer(s, counted{replication, n})
 			serverpb.RegisterDKVNodeServer(s, master.NewNode(keyspace, master.NodeInfo{Address: addr, Started: time.Now()}, nil))
 		},
-		MaxMessageSize: 16 << 20,
-		MaxInFlight:    1000,
-		MaxStreams:     100,
-		DrainTimeout:   time.Second,
-		Log:            slog.New(slog.DiscardHandler),
+		Drain: time.Second,
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Run(ctx) }()
-	r.t.Cleanup(func() {
-		n.kill()
-		stop()
-		<-done
-		replication.Close()
-	})
+	r.t.Cleanup(n.kill)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.nodes[addr] = n
@@ -444,17 +404,10 @@ func streaming(o *Options, _ *replica.FollowerOptions) { o.Mode = Stream }
 
 func polling(o *Options, _ *replica.FollowerOptions) { o.Mode = Poll }
 
-// patienceOfTests is longer than anything takes that the tests wait for.
-const patienceOfTests = time.Minute
-
 // until waits for a condition.
 func (r *rig) until(what string, condition func() bool) {
 	r.t.Helper()
-	for begun := time.Now(); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begun) > patienceOfTests {
-			r.t.Fatal("never: ", what)
-		}
-	}
+	testkit.Eventually(r.t, what, condition)
 }
 
 // has waits until the slave has all that a node has.
