@@ -8,18 +8,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // closedPort is an address where nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func closedPort(t *testing.T) string { return testkit.Refusing(t) }
 
 // deafPort accepts connections, as a stopped process does, and says nothing.
 func deafPort(t *testing.T) string {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -77,9 +78,7 @@ func startFake(t *testing.T, opts ...grpc.ServerOption) *fake {
 	serverpb.RegisterDKVClusterServer(s, f)
 	serverpb.RegisterDKVDiscoveryServer(s, f)
 	serverpb.RegisterDKVNodeServer(s, f)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = s.Serve(l) })
-	t.Cleanup(func() { s.Stop(); serving.Wait() })
+	servertest.Serve(t, s, l)
 	return f
 }
 

@@ -2,7 +2,6 @@ package dkv
 
 import (
 	"context"
-	"net"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // echo is a server that does nothing, so that what is measured is the way to it.
@@ -35,22 +36,12 @@ func (e *echo) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 }
 
 func startEcho(b testing.TB) *echo {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
+	l := testkit.Listen(b)
 	e := &echo{addr: l.Addr().String()}
 	s := grpc.NewServer()
 	serverpb.RegisterDKVServer(s, e)
 	serverpb.RegisterDKVNodeServer(s, e)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	b.Cleanup(func() {
-		s.Stop()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	})
+	servertest.Serve(b, s, l)
 	return e
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestKeys(t *testing.T) {
@@ -116,7 +118,7 @@ func TestParseTarget(t *testing.T) {
 }
 
 func TestOpenBeforeServers(t *testing.T) {
-	addr := deadAddress(t)
+	addr := testkit.Address(t)
 	c := open(t, addr)
 	ctx := within(t, enough)
 	ready := make(chan error, 1)
@@ -186,7 +188,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestClosedBeforeServers(t *testing.T) {
-	c := open(t, deadAddress(t))
+	c := open(t, testkit.Address(t))
 	failed := make(chan error, 1)
 	go func() { failed <- c.WaitReady(t.Context()) }()
 	if err := c.Close(); err != nil {

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // registry is a DKVDiscovery service.
@@ -35,15 +37,7 @@ func startRegistry(t *testing.T, addr string) *registry {
 	r := &registry{addr: l.Addr().String(), changed: make(chan struct{})}
 	s := grpc.NewServer()
 	serverpb.RegisterDKVDiscoveryServer(s, r)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	r.stop = sync.OnceFunc(func() {
-		s.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(r.stop)
+	r.stop = servertest.Serve(t, s, l).Stop
 	return r
 }
 
@@ -103,10 +97,10 @@ func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.Se
 func TestDiscovery(t *testing.T) {
 	for _, polls := range []bool{false, true} {
 		cl := newCluster(t, 3, 1)
-		r := startRegistry(t, "127.0.0.1:0")
+		r := startRegistry(t, testkit.Address(t))
 		r.polls = polls
 		r.set(cl.nodes[:2]...)
-		c := ready(t, "discovery://"+deadAddress(t)+","+r.addr+"/db")
+		c := ready(t, "discovery://"+testkit.Address(t)+","+r.addr+"/db")
 		replicas := func(want ...*fakeNode) {
 			t.Helper()
 			eventually(t, "the registered nodes are used", func() bool {
@@ -156,7 +150,7 @@ func contains(nodes []*node, n *node) bool {
 }
 
 func TestNoRegistry(t *testing.T) {
-	c := open(t, "discovery://"+deadAddress(t)+"/db")
+	c := open(t, "discovery://"+testkit.Address(t)+"/db")
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error, 1)
 	go func() { failed <- c.WaitReady(ctx) }()

@@ -16,10 +16,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // enough is how long a test waits for what has to happen.
-const enough = 30 * time.Second
+const enough = testkit.Patience
 
 // cluster is a database in memory that several nodes serve, all of one state.
 type cluster struct {
@@ -160,7 +162,7 @@ type fakeNode struct {
 func startNode(t testing.TB, c *cluster, addr string, opts ...grpc.ServerOption) *fakeNode {
 	t.Helper()
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = testkit.Address(t)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -174,15 +176,11 @@ func startNode(t testing.TB, c *cluster, addr string, opts ...grpc.ServerOption)
 	serverpb.RegisterDKVNodeServer(n.grpc, n)
 	serverpb.RegisterDKVClusterServer(n.grpc, n)
 	serverpb.RegisterDKVReplicationServer(n.grpc, n)
-	done := make(chan error, 1)
-	go func() { done <- n.grpc.Serve(l) }()
-	n.stop = sync.OnceFunc(func() {
+	served := servertest.Serve(t, n.grpc, l)
+	n.stop = func() {
 		n.unmute()
-		n.grpc.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+		served.Stop()
+	}
 	t.Cleanup(n.stop)
 	return n
 }
@@ -257,34 +255,11 @@ func open(t testing.TB, target string, opts ...Option) *Client {
 }
 
 // within is a context of a test that waits long enough.
-func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
+func within(t testing.TB, d time.Duration) context.Context { return testkit.Within(t, d) }
 
-// eventually waits for what other goroutines do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(enough); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: ", what)
-		}
-	}
-}
-
-// deadAddress is one on which nobody listens.
-func deadAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return addr
+	testkit.Eventually(t, what, ok)
 }
 
 // pairs is the state of all vBuckets.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 const (
@@ -208,7 +209,7 @@ func TestOversized(t *testing.T) {
 
 func TestDeadAddressInList(t *testing.T) {
 	cl := newCluster(t, 1, 1)
-	for _, target := range []string{deadAddress(t) + "," + cl.addrs(), cl.addrs() + "," + deadAddress(t)} {
+	for _, target := range []string{testkit.Address(t) + "," + cl.addrs(), cl.addrs() + "," + testkit.Address(t)} {
 		for _, opts := range [][]Option{nil, {WithFixedAddresses()}} {
 			c := ready(t, target, opts...)
 			must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))

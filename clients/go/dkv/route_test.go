@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // sent is how often each node has got a method since the last call.
@@ -170,7 +171,7 @@ func TestFixedAddresses(t *testing.T) {
 	if n := cl.nodes[0].count(serverpb.DKVNode_GetNodeStatus_FullMethodName); n != 0 {
 		t.Errorf("was asked %d times", n)
 	}
-	nobody := open(t, deadAddress(t), WithFixedAddresses())
+	nobody := open(t, testkit.Address(t), WithFixedAddresses())
 	if err := nobody.WaitReady(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}

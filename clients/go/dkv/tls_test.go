@@ -47,7 +47,7 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 func TestTLS(t *testing.T) {
 	cert, pool := certificate(t)
 	cl := &cluster{t: t, history: "h", changed: make(chan struct{})}
-	secure := startNode(t, cl, "", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
+	secure := startNode(t, cl, "127.0.0.1:0", grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
 	cl.nodes, cl.vBuckets = []*fakeNode{secure}, newBuckets(secure, 1)
 	plain := newCluster(t, 1, 1)
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -128,9 +129,7 @@ func startServer(t *testing.T) (*testServer, Target) {
 	server := grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
 	serverpb.RegisterDKVServer(server, s)
 	l := bufconn.Listen(1 << 16)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(l) })
-	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	servertest.Serve(t, server, l)
 	return s, Target{Name: "test", Conns: dialTwice(t, func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })}
 }
 
