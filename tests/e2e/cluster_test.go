@@ -1,61 +1,28 @@
 package e2e
 
 import (
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// patience bounds what happens by itself; it only passes where it does not.
-const patience = 30 * time.Second
-
-// ports gives away ports that stay free while a node is stopped: below those that
-// the kernel takes for connections, and each of them once.
-type ports struct {
-	mu   sync.Mutex
-	next int
-}
-
-const firstPort, lastPort = 10_000, 30_000
-
-func newPorts() *ports {
-	return &ports{next: firstPort + rand.IntN((lastPort-firstPort)/2)}
-}
-
-// take returns n addresses in ascending order.
-func (p *ports) take(n int) []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var out []string
-	for len(out) < n && p.next < lastPort {
-		p.next++
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.next)))
-		if err != nil {
-			continue
-		}
-		out = append(out, l.Addr().String())
-		l.Close()
-	}
-	return out
-}
+// patience bounds what happens by itself; it passes only if it does not.
+const patience = testkit.Patience
 
 func cmdPorts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: ports NAME...")
 	}
-	addresses := serversOf(ts).ports.take(len(args))
-	if len(addresses) < len(args) {
-		ts.Fatalf("no free ports")
-	}
+	addresses, err := testkit.Addresses(len(args))
+	ts.Check(err)
 	for i, name := range args {
 		ts.Setenv(name, addresses[i])
 	}
@@ -159,7 +126,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	var out []byte
 	var failed error
-	if !soon(func() bool {
+	if !testkit.Soon(func() bool {
 		if args[1] == "get" {
 			out, failed = fetch(args[2])
 		} else {
@@ -181,22 +148,7 @@ func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	if !soon(func() bool { return pattern.MatchString(ts.ReadFile(args[0] + ".log")) }) {
+	if !testkit.Soon(func() bool { return pattern.MatchString(ts.ReadFile(args[0] + ".log")) }) {
 		ts.Fatalf("%s never logged it; its log:\n%s", args[0], ts.ReadFile(args[0]+".log"))
 	}
-}
-
-// soon tells whether something came about by itself.
-func soon(happened func() bool) bool {
-	end := time.After(patience)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !happened() {
-		select {
-		case <-end:
-			return false
-		case <-tick.C:
-		}
-	}
-	return true
 }

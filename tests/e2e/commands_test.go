@@ -21,11 +21,10 @@ type serversKey struct{}
 // servers are the nodes that a script has started.
 type servers struct {
 	running map[string]*node
-	ports   *ports
 }
 
-func newServers(p *ports) *servers {
-	return &servers{running: make(map[string]*node), ports: p}
+func newServers() *servers {
+	return &servers{running: make(map[string]*node)}
 }
 
 func (s *servers) killAll() {

@@ -48,14 +48,13 @@ func TestMain(m *testing.M) {
 //	ends NAME CODE            wait until a node ends by itself with that exit code
 //	until PATTERN PROGRAM...  run again and again until it succeeds and what it prints matches; or get URL
 //	logged NAME PATTERN       wait until the node's log has a match
-//	ports NAME...             set each $NAME to an address whose port is free, in ascending order
+//	ports NAME...             set each $NAME to an address that no other test uses, in ascending order
 //	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := newPorts()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -67,7 +66,7 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"))
-			s := newServers(ports)
+			s := newServers()
 			env.Defer(s.killAll)
 			env.Values[serversKey{}] = s
 			return nil

@@ -1,18 +1,17 @@
 package e2e
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // fixture is a node that a Go test starts, kills and starts again on one folder.
@@ -77,18 +76,7 @@ func cleanEnviron() []string {
 	return env
 }
 
-// eventually waits for something that happens by itself, and soon.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !happened() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it never came about: %s", what)
-		case <-tick.C:
-		}
-	}
+	testkit.Eventually(t, what, happened)
 }
