@@ -34,6 +34,9 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 	case command.Tick:
 		// That it passed the fence has moved the clock.
 	case command.SetClock:
+		if tx.m.staged.active {
+			tx.dropStaged() // its other commands are fenced from here on
+		}
 		tx.m.state.setClock(c.Clock, res.Index)
 	case command.BeginRestore:
 		tx.beginRestore(c.Expect)

@@ -74,6 +74,21 @@ func TestStaging(t *testing.T) {
 	x.one(command.NotStaged, endRestore(0, 1))
 }
 
+// A clock that is set gives the epoch another id, so a restore could not go on, nor be
+// aborted.
+func TestStagedIsDroppedByASetClock(t *testing.T) {
+	x := newFixture(t)
+	e := x.one(command.OK, begin(1, 1, 1))
+	x.one(command.OK, fenced(e.Index, beginRestore))
+	x.one(command.OK, fenced(e.Index, stageOf(put("a", "new"))))
+	set := x.one(command.OK, fenced(e.Index, setClock(x.clock)))
+	x.one(command.Fenced, fenced(e.Index, abortRestore))
+	x.one(command.OK, fenced(set.Index, write(put("a", "taken"))))
+	if x.m.Restoring() || x.stagedKeys() != 0 {
+		t.Errorf("restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
+	}
+}
+
 // A restore belongs to the epoch that it was begun in.
 func TestStagedIsDroppedByAnEpoch(t *testing.T) {
 	x := newFixture(t)
