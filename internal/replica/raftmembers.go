@@ -270,8 +270,8 @@ func (r *Raft) Snapshot(ctx context.Context) error {
 }
 
 func (r *Raft) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) error {
-	if r.State() == Failed {
-		return r.refusal()
+	if st := r.standing.Load(); st.state == Failed {
+		return st.refusal
 	}
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()

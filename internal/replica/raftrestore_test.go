@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,4 +109,39 @@ func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	if c.owner().machine.Load().Restoring() {
 		t.Error("the restore goes on under a new owner")
 	}
+}
+
+// A restore that is cut short while the log takes nothing is aborted when it does again:
+// until then mutations are refused, and the epoch may last for ever.
+func TestRaftRestoreIsAbortedInTheEnd(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.timeout, c.maxInMemory = 200*time.Millisecond, 256<<10 })
+	c.put("k", "v")
+	n := c.owner()
+	epoch, err := n.keeper.Epoch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, before := n.holdWrites(), n.machine.Load().Applied()
+	begin := &command.Command{Kind: command.BeginRestore, Expect: []byte("id"), Fence: epoch}
+	if _, err := n.append(t.Context(), begin, n.raft.Timeout); err == nil {
+		t.Fatal("a command was applied though writes are held up")
+	}
+	// What waits to be applied fills the log's memory.
+	eventually(t, "the log takes nothing", func() bool {
+		w := put("filler", strings.Repeat("x", 100<<10))
+		w.Fence = epoch
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := n.append(ctx, w, n.raft.Timeout)
+		return kv.KindOf(err) == kv.Exhausted
+	})
+	n.abort(epoch, []byte("id"))
+	release()
+	eventually(t, "the restore has begun", func() bool { return n.machine.Load().Applied() > before })
+	eventually(t, "mutations are taken again", func() bool { return !n.machine.Load().Restoring() })
+	if got := n.machine.Load().Epoch().ID; got != epoch {
+		t.Fatalf("the epoch is %d and was %d: that has ended the restore", got, epoch)
+	}
+	c.put("k", "w")
+	c.want("k", "w")
 }

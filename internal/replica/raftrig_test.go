@@ -32,6 +32,10 @@ type cluster struct {
 	members map[uint64]string
 	// every and keep are the snapshots' settings.
 	every, keep uint64
+	// timeout bounds a proposal, maxInMemory what a command may be, and what may be
+	// on its way.
+	timeout     time.Duration
+	maxInMemory uint64
 	confirm     bool
 }
 
@@ -59,7 +63,7 @@ type raftNode struct {
 // newCluster starts a group of n.
 func newCluster(t *testing.T, n int, changes ...func(*cluster)) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), members: make(map[uint64]string), every: 1000, keep: 100}
+	c := &cluster{t: t, dir: t.TempDir(), members: make(map[uint64]string), every: 1000, keep: 100, timeout: 5 * time.Second, maxInMemory: 32 << 20}
 	for _, change := range changes {
 		change(c)
 	}
@@ -159,7 +163,7 @@ func (n *raftNode) open() error {
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},
-		Timeout: 5 * time.Second, SnapshotEvery: n.c.every, Keep: n.c.keep, MaxInMemory: 32 << 20,
+		Timeout: n.c.timeout, SnapshotEvery: n.c.every, Keep: n.c.keep, MaxInMemory: n.c.maxInMemory,
 	}
 	if n.join {
 		opts.Members = nil
