@@ -30,8 +30,9 @@ USER dkv
 WORKDIR /var/lib/dkv
 VOLUME /var/lib/dkv
 EXPOSE 8080 8081
-# The address to ask, for those who serve on another port.
+# The address to ask, for those who serve on another port. It asks this node alone:
+# one whose cluster has lost its majority must not be restarted for that.
 ENV DKVCTL_HEALTH_ADDR=127.0.0.1:8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-  CMD dkvctl -a "$DKVCTL_HEALTH_ADDR" -timeout 3s -status
+  CMD dkvctl -a "$DKVCTL_HEALTH_ADDR" -timeout 3s -health
 CMD ["dkvsrv"]

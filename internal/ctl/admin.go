@@ -79,7 +79,7 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 // unsupported is a command that later versions will serve.
 func unsupported(name string) func(context.Context, *session, []string) error {
 	return func(context.Context, *session, []string) error {
-		return fmt.Errorf("not supported by this version: -%s needs servers that replicate", name)
+		return fmt.Errorf("not available in this version: -%s", name)
 	}
 }
 

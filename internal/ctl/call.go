@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -80,7 +81,7 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	if !ok {
 		return err
 	}
-	outcome, said := saidOutcome(st.Message())
+	outcome, said := saidOutcome(st)
 	re := &requestError{addr: addr, code: st.Code(), outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
 	switch st.Code() {
 	case codes.Unimplemented:
@@ -106,13 +107,18 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	return re
 }
 
-// saidOutcome finds the outcome of a mutation in a server's message, which names
-// it in brackets or at the end. Of two, the one that promises less counts.
-func saidOutcome(message string) (outcome kv.Outcome, said bool) {
-	for _, o := range []kv.Outcome{kv.Unknown, kv.NotApplied} {
-		if strings.Contains(message, "("+o.String()+")") || strings.HasSuffix(message, o.String()) {
-			return o, true
+// saidOutcome returns what a server's error says became of a mutation. Only the
+// reason among the status' details counts; its text is for people.
+func saidOutcome(st *status.Status) (outcome kv.Outcome, said bool) {
+	for _, d := range st.Details() {
+		info, ok := d.(*errdetails.ErrorInfo)
+		if !ok || info.GetDomain() != kv.ErrorDomain {
+			continue
 		}
+		if info.GetReason() == kv.ReasonNotApplied || info.GetReason() == kv.ReasonNotOwner {
+			return kv.NotApplied, true
+		}
+		return kv.Unknown, true
 	}
 	return kv.Unknown, false
 }

@@ -25,7 +25,9 @@ type command struct {
 	min, max int    // how many there may be; max < 0 means any number
 	timeout  time.Duration
 	summary  string
-	run      func(ctx context.Context, s *session, args []string) error
+	// hidden keeps a command that this version does not serve out of the help.
+	hidden bool
+	run    func(ctx context.Context, s *session, args []string) error
 }
 
 func (c *command) synopsis() string {
@@ -75,7 +77,7 @@ func keyCommands() []*command {
 		{name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1, run: runMultiGet,
 			summary: "print key => value for each of the keys that exists"},
 		{name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3, run: runCompareAndSet,
-			summary: `set a key that holds OLD ("": that is absent or empty); exit code 1 where it holds something else`},
+			summary: `set a key that holds OLD ("": that is absent or empty); exit code 4 if it holds something else`},
 		{name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2, run: runIncrement,
 			summary: "add DELTA (default 1) to an 8-byte counter and print it"},
 	}
@@ -108,7 +110,7 @@ func clusterCommands() []*command {
 			summary: "make the node of -a hand over all that it leads"},
 		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout, run: runSnapshot,
 			summary: "make the state of the node of -a durable now, and cut its log"},
-		{name: "promote", group: groupCluster, max: 0, run: unsupported("promote"), summary: "make a slave the master"},
+		{name: "promote", group: groupCluster, max: -1, hidden: true, run: unsupported("promote"), summary: "make a slave the master"},
 	}
 }
 
@@ -116,6 +118,8 @@ func nodeCommands() []*command {
 	return []*command{
 		{name: "status", group: groupNodes, max: 0, run: runStatus,
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive"},
+		{name: "health", group: groupNodes, max: 0, run: runHealth,
+			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
 		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,
 			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
 		{name: "pauseWrites", group: groupNodes, max: 0, run: runPauseWrites, summary: "refuse writes from now on, also after a restart"},

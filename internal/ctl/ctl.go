@@ -20,6 +20,7 @@ const (
 	exitFailed   = 1 // the command was understood and failed
 	exitUsage    = 2 // the command line was not understood
 	exitNotFound = 3 // -get of a key that does not exist
+	exitMismatch = 4 // -cas of a key that holds another value
 )
 
 // Main runs dkvctl with the arguments after the program's name and returns the
@@ -45,8 +46,8 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	if err != nil {
 		return err
 	}
-	if token, ok := lookupEnv("DKV_TOKEN"); ok && !inv.options.given["token"] {
-		inv.options.token = token
+	if err := inv.options.fromEnvironment(lookupEnv); err != nil {
+		return err
 	}
 	if inv.options.timeout == 0 {
 		inv.options.timeout = inv.command.timeout
@@ -78,6 +79,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errKeyNotFound):
 		return exitNotFound
+	case errors.Is(err, errNotUpdated):
+		return exitMismatch
 	default:
 		return exitFailed
 	}

@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -58,6 +60,15 @@ func TestAllAddressesDown(t *testing.T) {
 	expect(t, dkvctl(t, a+","+b, "-get", "foo"), outcome{code: 1, stderr: "none of the 2 addresses served the request: " + a + ": dial tcp"})
 }
 
+// said is a server's error that says what became of a mutation.
+func said(code codes.Code, text, reason string) error {
+	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason})
+	if err != nil {
+		panic(err)
+	}
+	return st.Err()
+}
+
 func TestWhenTheNextAddressIsAsked(t *testing.T) {
 	set, get, iter := []string{"-set", "k", "v"}, []string{"-get", "k"}, []string{"-iter", "k"}
 	tests := []struct {
@@ -68,13 +79,13 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 		next   bool
 		stderr string
 	}{
-		{"write, not applied", status.Error(codes.Unavailable, "no leader; not applied"), set, "Put", true, ""},
-		{"write, not applied, in brackets", status.Error(codes.Unavailable, "no leader (not applied); retry"), set, "Put", true, ""},
-		{"write, unknown, in brackets", status.Error(codes.Unavailable, "a bug (outcome unknown); see the log"), set, "Put", false, "Unavailable: a bug (outcome unknown); see the log\n"},
-		{"write, both said", status.Error(codes.Unavailable, "key (not applied) failed (outcome unknown)"), set, "Put", false, "(outcome unknown)\n"},
-		{"write, outcome unknown", status.Error(codes.Unavailable, "leader lost; outcome unknown"), set, "Put", false, "Unavailable: leader lost; outcome unknown\n"},
+		{"write, not applied", said(codes.Unavailable, "no leader (not applied)", kv.ReasonNotApplied), set, "Put", true, ""},
+		{"write, not the owner", said(codes.Unavailable, "no leader", kv.ReasonNotOwner), set, "Put", true, ""},
+		{"write, outcome unknown", said(codes.Unavailable, "a bug (outcome unknown); see the log", kv.ReasonUnknown), set, "Put", false, "Unavailable: a bug (outcome unknown); see the log\n"},
+		{"write, a reason of a later release", said(codes.Unavailable, "leader lost", "LATER"), set, "Put", false, "Unavailable: leader lost\n"},
+		{"write, said in the text alone", status.Error(codes.Unavailable, "no leader (not applied)"), set, "Put", false, "outcome unknown"},
 		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: it may have taken effect, or may still"},
-		{"write, refused", status.Error(codes.ResourceExhausted, "disk full; not applied"), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
+		{"write, refused", said(codes.ResourceExhausted, "disk full; not applied", kv.ReasonNotApplied), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
 		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
 		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put)\n"},
 		{"read, unavailable", status.Error(codes.Unavailable, "starting"), get, "Get", true, ""},

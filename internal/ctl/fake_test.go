@@ -15,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -27,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a server over a map. Every mutation has an index and is a change.
 type fake struct {
+	health *health.Server
 	serverpb.UnimplementedDKVServer
 	serverpb.UnimplementedDKVReplicationServer
 	serverpb.UnimplementedDKVBackupRestoreServer
@@ -78,6 +81,8 @@ func startFake(t *testing.T, opts ...grpc.ServerOption) *fake {
 	serverpb.RegisterDKVClusterServer(s, f)
 	serverpb.RegisterDKVDiscoveryServer(s, f)
 	serverpb.RegisterDKVNodeServer(s, f)
+	f.health = health.NewServer()
+	healthpb.RegisterHealthServer(s, f.health)
 	servertest.Serve(t, s, l)
 	return f
 }

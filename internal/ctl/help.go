@@ -38,8 +38,11 @@ How it is typed:
 
 Results go to stdout, values as they are; errors to stderr, one line. An error of a write that was
 sent says "not applied" (it had no effect) or "outcome unknown" (it may have landed).
-Exit codes: 0 success, 1 failure (also -cas that did not update, -verify that found a difference,
--status without a majority), 2 bad usage, 3 -get of a key that does not exist.
+Exit codes: 0 success, 1 failure (also -verify that found a difference, -status without a majority,
+-health of a node that does not serve), 2 bad usage, 3 -get of a key that does not exist,
+4 -cas of a key that holds another value.
+Environment, for what the command line leaves out: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
+DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE.
 With -o json each result is one JSON document on a line. Keys and values are strings where they are
 valid UTF-8; otherwise the member is named keyBase64 or valueBase64.
 
@@ -92,7 +95,7 @@ func fullHelp() string {
 	for _, group := range []string{groupKeys, groupCluster, groupNodes, groupOther} {
 		fmt.Fprintf(&b, "\n%s:\n", group)
 		for _, c := range commandTable() {
-			if c.group == group {
+			if c.group == group && !c.hidden {
 				entry(&b, spelling(c.name, c.aliases, c.usage), c.summary)
 			}
 		}

@@ -40,7 +40,7 @@ func TestSession(t *testing.T) {
 		{[]string{"-k", "", "-limit", "2", "-reverse"}, outcome{stdout: "hello\nempty\n"}},
 		{[]string{"-i", "*", "-limit", "3"}, outcome{stdout: "a1 => x\na2 => y\nb1 => z\n"}},
 		{[]string{"-cas", "c", "", "1"}, outcome{stdout: "OK\n"}},
-		{[]string{"-cas", "c", "2", "3"}, outcome{code: 1, stderr: "not updated"}},
+		{[]string{"-cas", "c", "2", "3"}, outcome{code: exitMismatch, stderr: "not updated"}},
 		{[]string{"-cas", "c", "1", "2"}, outcome{stdout: "OK\n"}},
 		{[]string{"-incr", "n"}, outcome{stdout: "1\n"}},
 		{[]string{"-incr", "n", "41"}, outcome{stdout: "42\n"}},
@@ -52,7 +52,7 @@ func TestSession(t *testing.T) {
 		{[]string{"-addNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-removeNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-listNodes"}, outcome{code: 1, stderr: "FailedPrecondition: this node stands alone\n"}},
-		{[]string{"-promote"}, outcome{code: 1, stderr: "not supported by this version: -promote"}},
+		{[]string{"-promote"}, outcome{code: 1, stderr: "not available in this version: -promote"}},
 	}
 	for _, step := range steps {
 		t.Run(strings.Join(step.args, " "), func(t *testing.T) { expect(t, dkvctl(t, f.addr, step.args...), step.want) })
@@ -75,7 +75,7 @@ func TestSessionAsJSON(t *testing.T) {
 		{[]string{"-iter", "*"}, outcome{stdout: `{"key":"foo","value":"b\"r"}` + "\n" + `{"keyBase64":"cmF3/w==","valueBase64":"AP4="}` + "\n"}},
 		{[]string{"-mget", "foo"}, outcome{stdout: `{"key":"foo","value":"b\"r"}` + "\n"}},
 		{[]string{"-keys", "f"}, outcome{stdout: `{"key":"foo"}` + "\n"}},
-		{[]string{"-cas", "foo", "x", "y"}, outcome{code: 1, stdout: `{"updated":false,"index":2}` + "\n", stderr: "not updated"}},
+		{[]string{"-cas", "foo", "x", "y"}, outcome{code: exitMismatch, stdout: `{"updated":false,"index":2}` + "\n", stderr: "not updated"}},
 		{[]string{"-cas", "foo", "b\"r", "y"}, outcome{stdout: `{"updated":true,"index":3}` + "\n"}},
 		{[]string{"-incr", "n", "-7"}, outcome{stdout: `{"value":-7,"index":4}` + "\n"}},
 		{[]string{"-del", "n"}, outcome{stdout: `{"status":"OK","index":5}` + "\n"}},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 func TestChangesOfTheCluster(t *testing.T) {
@@ -61,7 +62,7 @@ func TestChangesOfTheClusterThatFail(t *testing.T) {
 		{[]string{"-stepDown"}, status.Error(codes.Unimplemented, "method StepDown"), "does not serve this request"},
 		{[]string{"-addNode", "http://h:1"}, status.Error(codes.FailedPrecondition, "http://h:1 does not answer; not applied"),
 			"FailedPrecondition: http://h:1 does not answer; not applied\n"},
-		{[]string{"-addNode", "http://h:1"}, status.Error(codes.Unavailable, "leader lost (outcome unknown)"),
+		{[]string{"-addNode", "http://h:1"}, said(codes.Unavailable, "leader lost (outcome unknown)", kv.ReasonUnknown),
 			"leader lost (outcome unknown); -listNodes tells, and the same -addNode goes on where it stands\n"},
 	}
 	for _, tt := range tests {

@@ -30,10 +30,10 @@ type options struct {
 
 	tls                       bool
 	caFile, certFile, keyFile string
-	token                     string
+	token, tokenFile          string
 	level                     kv.ReadLevel
 	ttl                       time.Duration // 0 means that the key never expires
-	fromStdin                 bool
+	fromStdin, maySplit       bool
 	limit                     uint64
 	reverse                   bool
 	from                      uint64
@@ -107,8 +107,10 @@ func connectionOptions() []*option {
 			set: text(func(o *options) *string { return &o.certFile })},
 		{name: "key", value: "FILE", summary: "PEM key of -cert", set: text(func(o *options) *string { return &o.keyFile })},
 		{name: "token", value: "TOKEN",
-			summary: "bearer token; better in the environment as DKV_TOKEN, where other users do not see it",
+			summary: "bearer token; other users of this machine see it: better -tokenFile, or DKVCTL_TOKEN_FILE in the environment",
 			set:     text(func(o *options) *string { return &o.token })},
+		{name: "tokenFile", value: "FILE", summary: "file that holds the bearer token",
+			set: text(func(o *options) *string { return &o.tokenFile })},
 	}
 }
 
@@ -117,6 +119,8 @@ func dataOptions() []*option {
 		{name: "ttl", value: "DURATION", commands: []string{"set", "mset", "cas", "incr"},
 			summary: "expire the key after this time, rounded up to seconds",
 			set:     positive(func(o *options) *time.Duration { return &o.ttl })},
+		{name: "split", commands: []string{"mset"}, summary: "set keys of several vBuckets too: all or none within each vBucket only",
+			set: boolean(func(o *options) *bool { return &o.maySplit })},
 		{name: "stdin", commands: []string{"set"}, summary: "read the value from standard input, byte for byte",
 			set: boolean(func(o *options) *bool { return &o.fromStdin })},
 		{name: "level", value: "seq|lin", commands: []string{"get", "mget", "iter", "keys", "bench"},

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
@@ -60,6 +61,23 @@ func runStatus(ctx context.Context, s *session, _ []string) error {
 		return unknown
 	}
 	return v.majority()
+}
+
+// runHealth asks one node about itself: the cluster's state is -status' business,
+// and must not make a supervisor restart a node that serves.
+func runHealth(ctx context.Context, s *session, _ []string) error {
+	var res *healthpb.HealthCheckResponse
+	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		res, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if st := res.GetStatus(); st != healthpb.HealthCheckResponse_SERVING {
+		return fmt.Errorf("%s does not serve: %s; -status says why", strings.Join(s.addrs, ","), st)
+	}
+	return s.out.ok(0)
 }
 
 // eachAddress runs ask for every address at the same time, each through a

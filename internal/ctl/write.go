@@ -77,7 +77,7 @@ func runMultiSet(ctx context.Context, s *session, args []string) error {
 	if len(args)%2 != 0 {
 		return usagef("-mset takes KEY VALUE pairs: %q has no value", args[len(args)-1])
 	}
-	req := &serverpb.MultiPutRequest{}
+	req := &serverpb.MultiPutRequest{MaySplit: s.maySplit}
 	for i := 0; i < len(args); i += 2 {
 		req.PutRequest = append(req.PutRequest,
 			&serverpb.PutRequest{Key: []byte(args[i]), Value: []byte(args[i+1]), ExpireTS: s.expireTS()})

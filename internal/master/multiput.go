@@ -67,7 +67,7 @@ func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
 	for i := 1; i < len(ms); i++ {
 		if other := s.keyspace.Of(ms[i].Key); other.Name != first.Name {
 			return first, kv.Errorf(kv.Invalid,
-				"keys %.64q and %.64q are in different vBuckets, %s and %s; a multi-put is atomic within one only; split it, or say that it may be (maySplit)",
+				"keys %.64q and %.64q are in different vBuckets, %s and %s; a multi-put is atomic within one only; split it, or set maySplit (dkvctl: -split), which gives atomicity up between vBuckets",
 				ms[0].Key, ms[i].Key, first.Name, other.Name)
 		}
 	}

@@ -250,7 +250,7 @@ func TestKeyspace(t *testing.T) {
 		_, err := s.MultiPut(context.Background(), req)
 		return err
 	}
-	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only; split it, or say that it may be (maySplit)`
+	const want = `keys "a" and "abc" are in different vBuckets, d and b; a multi-put is atomic within one only; split it, or set maySplit (dkvctl: -split), which gives atomicity up between vBuckets`
 	if err := put("a", "abc"); kv.KindOf(err) != kv.Invalid || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -1,0 +1,57 @@
+package ctl
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// environOptions are the options that the environment may set where the command
+// line does not. A token has no variable of its own: only the file that holds it.
+var environOptions = map[string]string{
+	"DKVCTL_ADDR":          "dkvAddr",
+	"DKVCTL_TLS":           "tls",
+	"DKVCTL_TLS_CA_FILE":   "caCert",
+	"DKVCTL_TLS_CERT_FILE": "cert",
+	"DKVCTL_TLS_KEY_FILE":  "key",
+	"DKVCTL_TOKEN_FILE":    "tokenFile",
+}
+
+// fromEnvironment takes what the command line leaves out from the environment, and
+// reads the token.
+func (o *options) fromEnvironment(lookup func(string) (string, bool)) error {
+	byName := make(map[string]*option)
+	for _, option := range optionTable() {
+		byName[option.name] = option
+	}
+	for variable, name := range environOptions {
+		value, ok := lookup(variable)
+		if !ok || value == "" || o.given[name] {
+			continue
+		}
+		if err := byName[name].set(o, value); err != nil {
+			return usagef("%s=%s: %v", variable, value, err)
+		}
+	}
+	return o.readToken(lookup)
+}
+
+// readToken finds the bearer token: -token, then -tokenFile or its variable, then
+// DKV_TOKEN.
+func (o *options) readToken(lookup func(string) (string, bool)) error {
+	switch {
+	case o.given["token"]:
+		return nil
+	case o.tokenFile == "":
+		o.token, _ = lookup("DKV_TOKEN")
+		return nil
+	}
+	raw, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return fmt.Errorf("the token cannot be read: %w", err)
+	}
+	if o.token = strings.TrimSpace(string(raw)); o.token == "" {
+		return fmt.Errorf("%s holds no token", o.tokenFile)
+	}
+	return nil
+}
