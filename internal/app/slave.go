@@ -61,11 +61,11 @@ func (n *node) openSlave(context.Context) error {
 	return nil
 }
 
-// sources are where this slave finds its masters: the one that it is told of, or
+// sources are where this slave finds its masters: those that it is told of, or
 // those that the registry knows.
 func (n *node) sources() slave.Sources {
-	if fixed := n.cfg.Replication.MasterAddr; fixed != "" {
-		return slave.Fixed(fixed)
+	if fixed := n.cfg.Replication.MasterAddrs; len(fixed) > 0 {
+		return slave.Fixed(fixed...)
 	}
 	n.rows = slave.NewRows(n.cfg.Node.Database)
 	return n.rows

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -89,6 +90,9 @@ func (n *node) openFolder() error {
 		return err
 	}
 	n.onClose(n.dir.Close)
+	if err := n.keepName(); err != nil {
+		return err
+	}
 	if n.guard, err = n.newGuard(cfg.DBFolder); err != nil {
 		return err
 	}
@@ -97,6 +101,19 @@ func (n *node) openFolder() error {
 			usage.Reserve>>20, usage.Total>>20)
 	}
 	n.guard.AtLeast(n.engines.leastFree())
+	return nil
+}
+
+// keepName records a derived node-name, so that this node finds its folder again
+// when the host has another name.
+func (n *node) keepName() error {
+	if !n.cfg.KeepsName() {
+		return nil
+	}
+	path := filepath.Join(n.cfg.Storage.RootFolder, config.NodeNameFile)
+	if err := datadir.WriteFile(path, []byte(n.cfg.Node.Name+"\n")); err != nil {
+		return fmt.Errorf("record node-name: %w; set --node-name, or let this user write to root-folder", err)
+	}
 	return nil
 }
 

@@ -80,7 +80,10 @@ func isUnspecified(host string) bool {
 const multiScheme = "multi:///"
 
 // addrListValue is a list of addresses to connect to.
-type addrListValue struct{ p *[]string }
+type addrListValue struct {
+	p        *[]string
+	optional bool // the list may be empty
+}
 
 func (v addrListValue) set(text string) error {
 	text = strings.TrimSpace(text)
@@ -90,14 +93,20 @@ func (v addrListValue) set(text string) error {
 	if err != nil {
 		return err
 	}
-	if len(addrs) == 0 {
+	if len(addrs) == 0 && !v.optional {
 		return fmt.Errorf("%q names no address: write host:port, or several with commas between", text)
 	}
 	*v.p = addrs
 	return nil
 }
 
-func (v addrListValue) text() string { return multiScheme + strings.Join(*v.p, ",") }
+func (v addrListValue) text() string {
+	if v.optional { // a default that is empty, and a key that was one address once
+		return strings.Join(*v.p, ",")
+	}
+	return multiScheme + strings.Join(*v.p, ",")
+}
+
 func (v addrListValue) kind() string { return "HOST:PORT,..." }
 
 // urlValue is http://host:port, or "".

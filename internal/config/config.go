@@ -47,6 +47,8 @@ type Config struct {
 	origins map[string]Origin // by key; a key left at its default has none
 	file    string            // the file that was read, or ""
 	notices []string          // what loading found worth saying
+	// fileSystem is the size of the one that db-folder is on; 0 is unknown.
+	fileSystem Size
 }
 
 // Node identifies a node and the data it serves.
@@ -182,8 +184,9 @@ type DiscoveryClient struct {
 
 // Replication is how a slave follows a master, and what a master waits for.
 type Replication struct {
-	// MasterAddr is a slave's fixed master; "" finds one through discovery.
-	MasterAddr string
+	// MasterAddrs are a slave's fixed masters, asked in turn; none finds them
+	// through discovery.
+	MasterAddrs []string
 	// PollInterval is how often a slave that has caught up asks for more.
 	PollInterval time.Duration
 	// Mode is how changes travel; a stream brings the lag to milliseconds.

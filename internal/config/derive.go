@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -21,13 +20,8 @@ func (c *Config) Complete(host Host) error {
 	if c.origins == nil {
 		c.origins = make(map[string]Origin)
 	}
-	if c.Node.Name == "" {
-		name, err := host.Name()
-		if err != nil || name == "" {
-			return &ValueError{Key: "node-name", Err: fmt.Errorf("this host has no name (%v): set --node-name", err)}
-		}
-		c.Node.Name = name
-		c.derived("node-name")
+	if err := c.deriveName(host); err != nil {
+		return err
 	}
 	c.deriveFolders()
 	c.deriveAdvertised(host)
@@ -37,7 +31,10 @@ func (c *Config) Complete(host Host) error {
 		c.derived("block-cache-size")
 	}
 	if c.Storage.DiskReserve == 0 {
-		c.derived("disk-reserve") // from the file system, when it is known: see ReserveOf
+		c.derived("disk-reserve") // of each file system that is written to: see ReserveOf
+		if host.FileSystem != nil {
+			c.fileSystem = host.FileSystem(c.Storage.DBFolder)
+		}
 	}
 	c.deriveRaft()
 	return nil

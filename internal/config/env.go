@@ -23,7 +23,7 @@ type environment struct {
 }
 
 // parseEnv reads the variables that begin with DKV_.
-func parseEnv(t *table, env []string) (*environment, error) {
+func parseEnv(t *table, env []string) *environment {
 	byVar := map[string]*key{}
 	known := []string{"CONFIG"} // without the prefix, which would make all of them look near
 	for k := range t.all {
@@ -47,11 +47,12 @@ func parseEnv(t *table, env []string) (*environment, error) {
 		case isServiceLink(name, text):
 			e.notices = append(e.notices, name+" is ignored: it describes a Kubernetes service, not this node")
 		default:
-			return nil, &UsageError{Text: "unknown environment variable " + oneLine(name) +
-				didYouMean(envPrefix, suggest.Nearest(strings.TrimPrefix(name, envPrefix), known))}
+			// A warning, not an error: an orchestrator sets variables that no one typed.
+			e.notices = append(e.notices, "the environment variable "+oneLine(name)+" is ignored: there is no such key"+
+				didYouMean(envPrefix, suggest.Nearest(strings.TrimPrefix(name, envPrefix), known)))
 		}
 	}
-	return e, nil
+	return e
 }
 
 // isServiceLink tells whether a variable is one of those that Kubernetes sets

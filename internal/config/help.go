@@ -33,9 +33,12 @@ func writeHelp(w io.Writer) error {
 		}
 	}
 	for _, g := range newTable().groups {
+		shown := g.shown()
+		if len(shown) == 0 {
+			continue
+		}
 		fmt.Fprintf(out, "\n%s\n", g.title)
-		for i := range g.keys {
-			k := &g.keys[i]
+		for _, k := range shown {
 			writeOption(out, strings.TrimSpace("--"+k.name+" "+k.field(new(Config)).kind()), k.doc+" "+k.defaultText())
 		}
 	}

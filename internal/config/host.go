@@ -8,8 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Host is what a configuration takes from the machine it is loaded on.
@@ -18,20 +21,46 @@ type Host struct {
 	Files []string
 	// Name returns the machine's name.
 	Name func() (string, error)
+	// Nodes returns which nodes have kept data below a root-folder; nil looks
+	// nowhere.
+	Nodes func(rootFolder string) (KnownNodes, error)
 	// Addrs returns the machine's unicast addresses, the preferred one first.
 	Addrs func() []netip.Addr
 	// Memory returns how much memory this process may use; 0 is unknown.
 	Memory func() Size
+	// FileSystem returns the size of the file system that a folder is, or would
+	// be, on; 0 is unknown.
+	FileSystem func(folder string) Size
 }
 
 // ThisHost is the machine that the program runs on.
 func ThisHost() Host {
 	return Host{
-		Files:  []string{"dkvsrv.yaml", "/etc/default/dkvsrv.yaml"},
-		Name:   os.Hostname,
-		Addrs:  interfaceAddrs,
-		Memory: func() Size { return usableMemory(os.DirFS("/")) },
+		Files:      []string{"dkvsrv.yaml", "/etc/default/dkvsrv.yaml"},
+		Name:       os.Hostname,
+		Nodes:      knownNodes,
+		Addrs:      interfaceAddrs,
+		Memory:     func() Size { return usableMemory(os.DirFS("/")) },
+		FileSystem: fileSystemSize,
 	}
+}
+
+// fileSystemSize asks the nearest parent that exists: the folder may be yet to be
+// made.
+func fileSystemSize(folder string) Size {
+	folder, err := filepath.Abs(folder)
+	for err == nil {
+		var fs unix.Statfs_t
+		if unix.Statfs(folder, &fs) == nil {
+			return Size(fs.Blocks) * Size(fs.Bsize)
+		}
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			break
+		}
+		folder = parent
+	}
+	return 0
 }
 
 // interfaceAddrs returns the global unicast addresses of this machine's

@@ -30,12 +30,13 @@ type trait uint8
 const (
 	// clashes: two nodes on one host cannot share the default.
 	clashes trait = 1 << iota
-	// later: the feature is not built; setting the key is said in the log.
-	later
+	// unbuilt: the feature is not in this version. The key is neither in the help
+	// nor in the shipped file, and a value other than its default is an error:
+	// a key that is accepted and does nothing would be a promise.
+	unbuilt
 	// obsolete: accepted from old files, without effect for good.
 	obsolete
-	// guards: the key promises security; while its feature is not built,
-	// setting it is an error, since ignoring it would leave a door open.
+	// guards: the key promises security.
 	guards
 	// secret: the value is never printed.
 	secret
@@ -63,11 +64,25 @@ func (k *key) rolesText() string {
 	return strings.Join(names, ", ")
 }
 
+// shown reports whether the key is one that users are told about.
+func (k *key) shown() bool { return !k.has(unbuilt) }
+
 // group is what one concern needs; --help and the shipped file show it under
 // its title.
 type group struct {
 	title string
 	keys  []key
+}
+
+// shown are the group's keys that users are told about.
+func (g *group) shown() []*key {
+	var keys []*key
+	for i := range g.keys {
+		if k := &g.keys[i]; k.shown() {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // table is every key that there is.

@@ -35,7 +35,7 @@ func nodeKeys() []key {
 	return []key{
 		{name: "role", def: "none", field: func(c *Config) value { return roleValue(&c.Role) },
 			doc: "part that this node plays; none, or standalone, works alone"},
-		{name: "node-name", derived: "the host's name", field: func(c *Config) value { return nameValue{&c.Node.Name, true} },
+		{name: "node-name", derived: "the name kept in root-folder, else the host's name", field: func(c *Config) value { return nameValue{&c.Node.Name, true} },
 			doc: "name of this node, shown everywhere; part of db-folder where that is derived"},
 		{name: "dc-id", def: "default", field: func(c *Config) value { return nameValue{&c.Node.DCID, false} },
 			doc: "data centre or availability zone; slaves prefer masters of their own"},
@@ -127,8 +127,8 @@ func replicationKeys() []key {
 	slave, master := []Role{RoleSlave}, []Role{RoleMaster}
 	return []key{
 		{name: "repl-master-addr", def: "", roles: slave,
-			field: func(c *Config) value { return addrValue{p: &c.Replication.MasterAddr, optional: true} },
-			doc:   "a slave's fixed master; found through discovery when empty"},
+			field: func(c *Config) value { return addrListValue{p: &c.Replication.MasterAddrs, optional: true} },
+			doc:   "a slave's fixed masters, a,b,c, asked in turn; found through discovery when empty"},
 		{name: "repl-poll-interval", def: "5s", roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.PollInterval, shortest} },
 			doc:   "time between questions for changes while there are none"},
@@ -137,10 +137,10 @@ func replicationKeys() []key {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
 			doc: "how changes reach a slave; stream brings the lag to milliseconds"},
-		{name: "repl-ack", def: "async", traits: later, roles: master,
+		{name: "repl-ack", def: "async", traits: unbuilt, roles: master,
 			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync) },
 			doc:   "a write waits for no slave, for one that received it, or for one that persisted it"},
-		{name: "auto-promote-after", def: "0s", traits: later, roles: slave,
+		{name: "auto-promote-after", def: "0s", traits: unbuilt, roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
 			doc:   "a standby takes over from a master lost for so long; 0 is never"},
 		{name: "slave-linearizable", def: "forward", roles: slave,
@@ -167,7 +167,7 @@ func discoveryKeys() []key {
 			field: func(c *Config) value { return durationValue{&c.Discovery.Server.HeartbeatTimeout, shortest} },
 			doc:   "a node is no longer shown so long after its last heartbeat"},
 		{name: "discovery-service.client.discovery-service-addr", def: "multi:///127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", roles: clients,
-			field: func(c *Config) value { return addrListValue{&c.Discovery.Client.Addrs} },
+			field: func(c *Config) value { return addrListValue{p: &c.Discovery.Client.Addrs} },
 			doc:   "the registry's nodes: multi:///a,b,c or a,b,c"},
 		{name: "discovery-service.client.push-status-interval", def: "1s", roles: clients,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Client.PushStatusInterval, shortest} },

@@ -74,19 +74,19 @@ func raftKeys() []key {
 
 func securityKeys() []key {
 	return []key{
-		{name: "tls-cert-file", def: "", traits: guards,
+		{name: "tls-cert-file", def: "", traits: unbuilt | guards,
 			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCertFile} },
 			doc:   "PEM file of this node's certificate; no TLS when empty"},
-		{name: "tls-key-file", def: "", traits: guards | secret,
+		{name: "tls-key-file", def: "", traits: unbuilt | guards | secret,
 			field: func(c *Config) value { return pathValue{p: &c.Security.TLSKeyFile} },
 			doc:   "PEM file of that certificate's private key"},
-		{name: "tls-ca-file", def: "", traits: guards,
+		{name: "tls-ca-file", def: "", traits: unbuilt | guards,
 			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCAFile} },
 			doc:   "PEM file of the authorities that other nodes' and clients' certificates must come from"},
-		{name: "tls-min-version", def: "1.2", traits: guards,
+		{name: "tls-min-version", def: "1.2", traits: unbuilt | guards,
 			field: func(c *Config) value { return tlsVersionValue(&c.Security.TLSMinVersion) },
 			doc:   "oldest TLS version that is spoken"},
-		{name: "auth-token-file", def: "", traits: guards | secret,
+		{name: "auth-token-file", def: "", traits: unbuilt | guards | secret,
 			field: func(c *Config) value { return pathValue{p: &c.Security.AuthTokenFile} },
 			doc:   "file of hashed access tokens; no authentication when empty"},
 	}
@@ -102,7 +102,7 @@ func logKeys() []key {
 			doc: "short for log-level: debug"},
 		{name: "slow-log-threshold", def: "100ms", field: func(c *Config) value { return durationValue{&c.Log.SlowThreshold, 0} },
 			doc: "requests that take longer are logged, with the time spent waiting, writing and reading; 0 logs none"},
-		{name: "access-log", def: "", traits: later, field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
+		{name: "access-log", def: "", traits: unbuilt, field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
 			doc: "file of a line a request; none when empty"},
 		{name: "audit-log", def: "", field: func(c *Config) value { return pathValue{p: &c.Log.Audit} },
 			doc: "file of administrative calls; in the common log when empty"},
@@ -113,7 +113,7 @@ func opsKeys() []key {
 	return []key{
 		{name: "pprof", def: "false", field: func(c *Config) value { return boolValue{&c.Ops.Pprof} },
 			doc: "serve run-time profiles under /debug/pprof"},
-		{name: "statsd-addr", def: "", traits: later,
+		{name: "statsd-addr", def: "", traits: unbuilt,
 			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
 			doc:   "statsd server to send metrics to; none when empty"},
 		{name: "drain-timeout", def: "8s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },

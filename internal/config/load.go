@@ -69,10 +69,7 @@ func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	if line.action >= ShowVersion {
 		return inv, nil
 	}
-	vars, err := parseEnv(t, env)
-	if err != nil {
-		return nil, err
-	}
+	vars := parseEnv(t, env)
 	file, fromFile, err := readFile(t, host, line.file, vars.file)
 	if err != nil {
 		return nil, err

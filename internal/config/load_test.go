@@ -119,11 +119,6 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"-c"}, nil, "option --c needs a value: write --c VALUE"},
 		{[]string{"--diskless", "false"}, nil, `unexpected argument "false": options are written --name VALUE or --name=VALUE, booleans --name or --name=false`},
 		{[]string{"serve"}, nil, `unexpected argument "serve": options are written --name VALUE or --name=VALUE, booleans --name or --name=false`},
-		{nil, []string{"DKV_ROL=x"}, "unknown environment variable DKV_ROL; did you mean DKV_ROLE?"},
-		{nil, []string{"DKV_XYZZY=1"}, "unknown environment variable DKV_XYZZY; dkvsrv --help lists what there is"},
-		{nil, []string{"DKV_STATUS_TTL=1"}, "unknown environment variable DKV_STATUS_TTL; did you mean DKV_DISCOVERY_SERVICE_SERVER_STATUS_TTL?"},
-		{nil, []string{"DKV_LISTEN_PORT=8080"}, "unknown environment variable DKV_LISTEN_PORT; dkvsrv --help lists what there is"},
-		{nil, []string{"DKV_"}, "unknown environment variable DKV_; dkvsrv --help lists what there is"},
 	}
 	for _, tt := range tests {
 		inv, err := LoadOn(testHost(), tt.args, tt.env)
@@ -149,6 +144,22 @@ func TestEnvironment(t *testing.T) {
 	_, err := LoadOn(testHost(), nil, []string{"DKV_REPL_POLL_INTERVAL=often"})
 	if want := `DKV_REPL_POLL_INTERVAL: repl-poll-interval: "often" is not a duration`; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("error %v, want %s...", err, want)
+	}
+}
+
+// A variable that this version does not know stops no node: an orchestrator sets
+// what no one typed.
+func TestUnknownVariablesAreNoticed(t *testing.T) {
+	tests := []struct{ env, want string }{
+		{"DKV_ROL=x", "the environment variable DKV_ROL is ignored: there is no such key; did you mean DKV_ROLE?"},
+		{"DKV_XYZZY=1", "the environment variable DKV_XYZZY is ignored: there is no such key; dkvsrv --help lists what there is"},
+		{"DKV_STATUS_TTL=1", "the environment variable DKV_STATUS_TTL is ignored: there is no such key; did you mean DKV_DISCOVERY_SERVICE_SERVER_STATUS_TTL?"},
+		{"DKV_=1", "the environment variable DKV_ is ignored: there is no such key; dkvsrv --help lists what there is"},
+	}
+	for _, tt := range tests {
+		if got := load(t, []string{tt.env}).Notices(); len(got) != 1 || got[0] != tt.want {
+			t.Errorf("%s:\n got %q\nwant %q", tt.env, got, tt.want)
+		}
 	}
 }
 

@@ -50,7 +50,11 @@ func (c *Config) writeVerdict(w io.Writer) error {
 func (c *Config) Print(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	maps := map[string]*yaml.Node{"": root}
+	defaults := Default()
 	for k := range newTable().all {
+		if !k.shown() && k.field(c).text() == k.field(defaults).text() {
+			continue
+		}
 		path, name := "", k.name
 		if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
 			path, name = name[:dot], name[dot+1:]
@@ -88,7 +92,7 @@ func (c *Config) printKey(node *yaml.Node, k *key, name string) {
 		text, comment = "", comment+", hidden"
 	}
 	if k.name == "disk-reserve" && c.Storage.DiskReserve == 0 {
-		comment += ": " + k.derived
+		text, comment = c.Storage.ReserveOf(c.fileSystem).String(), comment+": "+k.derived
 	}
 	value := scalarNode(text)
 	value.LineComment = strings.ToValidUTF8(comment, "?")

@@ -15,7 +15,7 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for _, check := range []func() error{
-		c.validateRole, c.validateSecurity, c.validateAddrs, c.validateFolders,
+		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
 		c.validateLimits, c.validateDiscovery, c.validateRaft,
 	} {
 		if err := check(); err != nil {
@@ -63,13 +63,17 @@ func (c *Config) validateRole() error {
 	return nil
 }
 
-// validateSecurity refuses keys that promise protection which is not there.
-func (c *Config) validateSecurity() error {
+// validateBuilt refuses keys whose feature this version does not have.
+func (c *Config) validateBuilt() error {
 	defaults := Default()
 	for k := range newTable().all {
-		if k.has(guards) && k.field(c).text() != k.field(defaults).text() {
-			return c.wrong(k.name,
-				"this version has neither TLS nor authentication, and does not pretend to: remove the key and keep the node on a trusted network")
+		switch {
+		case !k.has(unbuilt) || k.field(c).text() == k.field(defaults).text():
+		case k.has(guards):
+			return c.wrong(k.name, "not available in this version, which has neither TLS nor authentication: "+
+				"remove the key and keep the node on a trusted network")
+		default:
+			return c.wrong(k.name, "not available in this version: remove the key")
 		}
 	}
 	return nil
@@ -136,7 +140,7 @@ func (c *Config) validateDiscovery() error {
 			"%s is longer than status-ttl %s, after which the row is gone: lower it, or raise status-ttl",
 			formatDuration(d.Server.HeartbeatTimeout), formatDuration(d.Server.StatusTTL))
 	}
-	if c.Role == RoleSlave && d.Disabled && c.Replication.MasterAddr == "" {
+	if c.Role == RoleSlave && d.Disabled && len(c.Replication.MasterAddrs) == 0 {
 		return c.wrong("disable-discovery-client",
 			"a slave without discovery cannot find its master: set --repl-master-addr, or allow discovery")
 	}

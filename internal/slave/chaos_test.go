@@ -141,7 +141,7 @@ func TestFlappingMaster(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		flapping := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1,m1:1"), mode)
+		s := r.slave(Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		before := s.Puller.Status().Switches
 		for range 120 {

@@ -93,7 +93,7 @@ func TestLeavesASilentMaster(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1, m1:1"), mode)
+		s := r.slave(Fixed("m2:1", "m1:1"), mode)
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
@@ -284,7 +284,7 @@ func TestLocalFailure(t *testing.T) {
 		m.put("a", "1")
 		r.twin("m2:1", m)
 		var broken atomic.Bool
-		s := r.slave(Fixed("m1:1,m2:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
 			o.State = &hinderedState{before: func() error {
 				if broken.Load() {
 					return kv.Errorf(kv.Internal, "broken")

@@ -5,7 +5,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -52,14 +51,12 @@ type Sources interface {
 // fixed is the list of an operator.
 type fixed []Source
 
-// Fixed returns the sources at one address or several, with commas in between, the
+// Fixed returns the sources at the given addresses, the
 // first of which is preferred.
-func Fixed(addresses string) Sources {
-	var out fixed
-	for a := range strings.SplitSeq(addresses, ",") {
-		if a = strings.TrimSpace(a); a != "" {
-			out = append(out, Source{Address: a, Status: serverpb.RegionStatus_SECONDARY_FOLLOWER, Order: len(out), Chosen: true})
-		}
+func Fixed(addresses ...string) Sources {
+	out := make(fixed, len(addresses))
+	for i, a := range addresses {
+		out[i] = Source{Address: a, Status: serverpb.RegionStatus_SECONDARY_FOLLOWER, Order: i, Chosen: true}
 	}
 	return out
 }
