@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -27,6 +28,7 @@ var ErrMalformed = errors.New("malformed log entry")
 //	[delta (zigzag)]                                     flagDelta
 //	[fence]                                              flagFence
 //	[term, owner, nonce (8 bytes), cluster, history]     flagBegin
+//	[lease, in nanoseconds]                              furtherLease
 //	[replica id, record]                                 flagMember
 //	[pairs, index, history]                              flagRestored
 //	mutations: count, then each
@@ -51,7 +53,8 @@ const (
 	flagRestored = 1 << 7
 
 	furtherRepeat = 1 << 0
-	furtherKnown  = furtherRepeat
+	furtherLease  = 1 << 1
+	furtherKnown  = furtherRepeat | furtherLease
 
 	opPut     = 0
 	opDelete  = 1
@@ -91,10 +94,14 @@ func (c *Command) flags() byte {
 
 // further reports which of the parts are there that only version 2 has.
 func (c *Command) further() byte {
+	var further byte
 	if c.Request.Repeat && !c.Request.IsZero() {
-		return furtherRepeat
+		further |= furtherRepeat
 	}
-	return 0
+	if c.Begin != nil && c.Begin.Stated {
+		further |= furtherLease
+	}
+	return further
 }
 
 // Append appends the encoding of c to dst.
@@ -126,6 +133,9 @@ func (c *Command) Append(dst []byte) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, b.Nonce)
 		dst = appendBytes(dst, []byte(b.Cluster))
 		dst = appendBytes(dst, []byte(b.History))
+		if b.Stated {
+			dst = binary.AppendUvarint(dst, uint64(b.Lease))
+		}
 	}
 	if m := c.Member; m != nil {
 		dst = binary.AppendUvarint(dst, m.ID)
@@ -213,6 +223,11 @@ func (c *Command) decodeParts(r *reader, h head) {
 			Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
 			Cluster: string(r.bytes()), History: string(r.bytes()),
 		}
+		if c.Begin.Stated = h.further&furtherLease != 0; c.Begin.Stated {
+			lease := r.uvarint()
+			r.require(lease <= uint64(maxLease), "lease of more than a day")
+			c.Begin.Lease = time.Duration(lease)
+		}
 	}
 	if h.flags&flagMember != 0 {
 		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
@@ -222,6 +237,7 @@ func (c *Command) decodeParts(r *reader, h head) {
 	}
 	c.Request.Repeat = h.further&furtherRepeat != 0
 	r.require(!c.Request.Repeat || c.Request.Client != 0, "repeat of no request")
+	r.require(h.further&furtherLease == 0 || c.Begin != nil, "lease of no epoch")
 }
 
 // check holds a decoded command to what its kind needs, so that applying it

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"pgregory.net/rapid"
@@ -75,6 +76,14 @@ var golden = []struct {
 	{"begin epoch", "01 06 20 01 05 02 0807060504030201 0163 0168 00", command.Command{
 		Kind: command.BeginEpoch, Clock: 1,
 		Begin: &command.Begin{Term: 5, Owner: 2, Nonce: 0x0102030405060708, Cluster: "c", History: "h"},
+	}},
+	{"begin epoch with a lease", "02 06 20 02 01 05 02 0807060504030201 0163 0168 8088debe01 00", command.Command{
+		Kind: command.BeginEpoch, Clock: 1, Begin: &command.Begin{
+			Term: 5, Owner: 2, Nonce: 0x0102030405060708, Cluster: "c", History: "h", Lease: 400 * time.Millisecond, Stated: true,
+		},
+	}},
+	{"begin epoch without leases", "02 06 20 02 01 05 02 0807060504030201 00 00 00 00", command.Command{
+		Kind: command.BeginEpoch, Clock: 1, Begin: &command.Begin{Term: 5, Owner: 2, Nonce: 0x0102030405060708, Stated: true},
 	}},
 	{"end epoch", "01 07 10 01 07 00", command.Command{Kind: command.EndEpoch, Clock: 1, Fence: 7}},
 	{"set member", "01 08 40 01 03 0172 00", command.Command{
@@ -166,6 +175,9 @@ func TestMalformed(t *testing.T) {
 		"version 2 cut short":       "02 01 00",
 		"an unknown part":           "02 01 01 80 00 0100000000000000 01 00 00",
 		"repeat of no request":      "02 01 00 01 00 00",
+		"lease of no epoch":         "02 07 10 02 01 07 00",
+		"lease without a length":    "02 06 20 02 01 05 02 0807060504030201 0163 0168",
+		"lease of more than a day":  "02 06 20 02 01 05 02 0807060504030201 0163 0168 8180f4fadcd213 00",
 		"version 3":                 "03 01 00 01 00 00",
 		"kind 0":                    "01 00 00 00 00",
 		"kind 200":                  "01 c8 00 00 00",
@@ -299,6 +311,9 @@ func drawCommand(t *rapid.T) command.Command {
 		c.Begin = &command.Begin{
 			Term: rapid.Uint64().Draw(t, "term"), Owner: rapid.Uint64().Draw(t, "owner"), Nonce: rapid.Uint64().Draw(t, "nonce"),
 			Cluster: rapid.String().Draw(t, "cluster"), History: rapid.String().Draw(t, "history"),
+		}
+		if c.Begin.Stated = rapid.Bool().Draw(t, "stated"); c.Begin.Stated {
+			c.Begin.Lease = time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "lease"))
 		}
 	case command.EndRestore:
 		most = 0

@@ -65,6 +65,10 @@ const (
 // and led must not be able to expire keys.
 func (k Kind) MovesClock() bool { return k >= Write && k <= Expire || k == Tick }
 
+// Fenced reports whether a command of this kind is its proposer's as the owner of the
+// log, and has no effect in another epoch than Fence.
+func (k Kind) Fenced() bool { return k != BeginEpoch && k != SetMember }
+
 func (k Kind) String() string {
 	switch k {
 	case Write:

@@ -194,6 +194,11 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		res.Code = command.Fenced
 		return res, nil
 	}
+	if c.Kind.Fenced() {
+		// Its owner was active when it proposed c, so that leases of earlier epochs
+		// had ended.
+		m.state.epoch.Earlier = 0
+	}
 	if c.Kind.MovesClock() {
 		m.state.clock = max(m.state.clock, c.Clock)
 	}

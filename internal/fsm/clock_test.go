@@ -185,7 +185,7 @@ func TestSetClockFencesWhatWasUnderWay(t *testing.T) {
 		t.Fatalf("set and what was under way came to %+v", set)
 	}
 	x.wantClock(right)
-	if want := (command.Epoch{ID: set[0].Index, Term: 3, Owner: 1, Nonce: 9}); x.m.Epoch() != want {
+	if want := (command.Epoch{ID: set[0].Index, Term: 3, Owner: 1, Nonce: 9, Lease: command.UnstatedLease}); x.m.Epoch() != want {
 		t.Errorf("the epoch is %+v, want %+v", x.m.Epoch(), want)
 	}
 	x.one(command.Fenced, fenced(e.Index, setClock(x.clock)))

@@ -55,29 +55,25 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 	return true, nil
 }
 
-// fenced tells whether c was proposed by one who does not own the log here.
+// fenced reports whether c was proposed by a node that does not own the log here.
 func (s *state) fenced(c *command.Command) bool {
-	if c.Kind == command.BeginEpoch || c.Kind == command.SetMember {
-		return false
-	}
-	return c.Fence != s.epoch.ID || s.epoch.Ended
+	return c.Kind.Fenced() && (c.Fence != s.epoch.ID || s.epoch.Ended)
 }
 
-// beginEpoch accepts an owner of a higher term, and the present owner again:
-// the first attempt's answer may have been lost.
+// beginEpoch replaces the epoch, if its next may be this one.
 func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 	s := &tx.m.state
 	now := s.epoch
 	res.Previous = &now
-	again := b.Term == now.Term && b.Owner == now.Owner && b.Nonce == now.Nonce
-	if b.Term <= now.Term && !again {
+	next, accepted := now.Next(b, res.Index)
+	if !accepted {
 		res.Code = command.Fenced
 		return nil
 	}
 	if tx.m.staged.active {
 		tx.dropStaged() // whoever staged it does not own the log any more
 	}
-	s.epoch = command.Epoch{ID: res.Index, Term: b.Term, Owner: b.Owner, Nonce: b.Nonce}
+	s.epoch = next
 	switch named := tx.m.Identity().Cluster != "" || tx.named != nil; {
 	case named:
 		return nil

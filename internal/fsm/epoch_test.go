@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -37,7 +38,7 @@ func TestFence(t *testing.T) {
 	x.one(command.Fenced, write(put("a", "of no epoch")))
 	x.one(command.OK, fenced(first.Index, write(put("a", "1"))))
 	second := x.one(command.OK, begin(3, 2, 20))
-	if want := (command.Epoch{ID: first.Index, Term: 1, Owner: 1, Nonce: 10}); *second.Previous != want {
+	if want := (command.Epoch{ID: first.Index, Term: 1, Owner: 1, Nonce: 10, Lease: command.UnstatedLease}); *second.Previous != want {
 		t.Errorf("the second epoch replaced %+v, want %+v", second.Previous, want)
 	}
 	for _, c := range []command.Command{
@@ -54,7 +55,7 @@ func TestFence(t *testing.T) {
 	x.one(command.Fenced, fenced(second.Index, write(put("a", "after the end"))))
 	x.expect("a", []byte("2"))
 	x.restart()
-	if want := (command.Epoch{ID: second.Index, Term: 3, Owner: 2, Nonce: 20, Ended: true}); x.m.Epoch() != want {
+	if want := (command.Epoch{ID: second.Index, Term: 3, Owner: 2, Nonce: 20, Lease: command.UnstatedLease, Ended: true}); x.m.Epoch() != want {
 		t.Errorf("after a restart the epoch is %+v, want %+v", x.m.Epoch(), want)
 	}
 }
@@ -129,6 +130,44 @@ func TestBeginEpoch(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLeasesOfEarlierEpochs: an epoch remembers the longest lease of those before it until
+// a command of its own owner shows that it has been active.
+func TestLeasesOfEarlierEpochs(t *testing.T) {
+	stated := func(term uint64, lease time.Duration) command.Command {
+		c := begin(term, term, term)
+		c.Begin.Lease, c.Begin.Stated = lease, true
+		return c
+	}
+	x := newFixture(t)
+	longest := func(what string, want time.Duration) {
+		t.Helper()
+		for range 2 {
+			if got := x.m.Epoch().Longest(); got != want {
+				t.Errorf("%s leases of %v may run, want %v", what, got, want)
+			}
+			x.restart()
+		}
+	}
+	long := x.one(command.OK, stated(1, 2*time.Second))
+	x.one(command.OK, fenced(long.Index, write(put("a", "1"))))
+	x.one(command.OK, stated(2, 400*time.Millisecond))
+	longest("behind a longer one", 2*time.Second)
+	last := x.one(command.OK, stated(3, 100*time.Millisecond))
+	longest("behind one that was never active", 2*time.Second)
+	x.one(command.OK, member(3, "here"))
+	x.one(command.Fenced, fenced(long.Index, write(put("a", "late"))))
+	x.one(command.Fenced, stated(2, 0))
+	longest("behind commands of others", 2*time.Second)
+	x.one(command.OK, fenced(last.Index, write(put("a", "2"))))
+	longest("once the owner has written", 100*time.Millisecond)
+	x.one(command.OK, fenced(last.Index, end(last.Index)))
+	longest("behind the end", 0)
+	if res := x.one(command.OK, stated(4, 0)); res.Previous.Lease != 100*time.Millisecond || res.Previous.Longest() != 0 {
+		t.Errorf("the next one is told of %+v", *res.Previous)
+	}
+	longest("of one that takes none", 0)
 }
 
 // All replicas of a log get the same names, those of the first epoch.

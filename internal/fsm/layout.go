@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -97,10 +99,20 @@ type state struct {
 	epoch command.Epoch
 }
 
-const stateVersion = 1
+// Versions of the state record. The second has the lengths of leases behind the rest;
+// it is written if the first would not say what they are, so that a release that only
+// knows the first can read the record until an epoch states its lease.
+const (
+	stateVersion1 = 1
+	stateVersion2 = 2
+)
 
 func (s *state) append(dst []byte) []byte {
-	dst = append(dst, stateVersion)
+	version := byte(stateVersion1)
+	if s.epoch.Lease != unstatedLease(s.epoch) || s.epoch.Earlier != 0 {
+		version = stateVersion2
+	}
+	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, s.applied)
 	dst = binary.AppendUvarint(dst, uint64(s.clock))
 	dst = binary.AppendUvarint(dst, s.expiring)
@@ -110,7 +122,20 @@ func (s *state) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.epoch.ID)
 	dst = binary.AppendUvarint(dst, s.epoch.Term)
 	dst = binary.AppendUvarint(dst, s.epoch.Owner)
-	return binary.BigEndian.AppendUint64(dst, s.epoch.Nonce)
+	dst = binary.BigEndian.AppendUint64(dst, s.epoch.Nonce)
+	if version == stateVersion2 {
+		dst = binary.AppendUvarint(dst, uint64(s.epoch.Lease))
+		dst = binary.AppendUvarint(dst, uint64(s.epoch.Earlier))
+	}
+	return dst
+}
+
+// unstatedLease is the lease of an epoch that was recorded without one.
+func unstatedLease(e command.Epoch) time.Duration {
+	if e.ID == 0 {
+		return 0
+	}
+	return command.UnstatedLease
 }
 
 func bit(b bool) byte {
@@ -123,19 +148,30 @@ func bit(b bool) byte {
 func decodeState(p []byte) (state, error) {
 	var s state
 	bad := fmt.Errorf("%w: state record", storage.ErrCorrupt)
-	if len(p) == 0 || p[0] != stateVersion {
+	if len(p) == 0 || p[0] != stateVersion1 && p[0] != stateVersion2 {
 		return s, bad
 	}
-	p = p[1:]
+	version, p := p[0], p[1:]
 	clock := uint64(0)
 	if p = takeUvarints(p, &s.applied, &clock, &s.expiring, &s.logged, &s.expired); len(p) < 2 || p[0] > 1 || p[1] > 1 {
 		return s, bad
 	}
 	s.clock, s.paused, s.epoch.Ended = kv.Clock(clock), p[0] == 1, p[1] == 1
-	if p = takeUvarints(p[2:], &s.epoch.ID, &s.epoch.Term, &s.epoch.Owner); len(p) != 8 {
+	if p = takeUvarints(p[2:], &s.epoch.ID, &s.epoch.Term, &s.epoch.Owner); len(p) < 8 {
 		return s, bad
 	}
 	s.epoch.Nonce = binary.BigEndian.Uint64(p)
+	s.epoch.Lease, p = unstatedLease(s.epoch), p[8:]
+	if version == stateVersion2 {
+		var lease, earlier uint64
+		if p = takeUvarints(p, &lease, &earlier); p == nil || lease > math.MaxInt64 || earlier > math.MaxInt64 {
+			return s, bad
+		}
+		s.epoch.Lease, s.epoch.Earlier = time.Duration(lease), time.Duration(earlier)
+	}
+	if len(p) != 0 {
+		return s, bad
+	}
 	return s, nil
 }
 

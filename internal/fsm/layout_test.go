@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -93,6 +94,12 @@ func TestStateRecord(t *testing.T) {
 				Ended: rapid.Bool().Draw(t, "ended"),
 			},
 		}
+		length := rapid.Custom(func(t *rapid.T) time.Duration {
+			return rapid.SampledFrom([]time.Duration{0, 1, command.UnstatedLease, time.Hour}).Draw(t, "length")
+		})
+		if s.epoch.ID != 0 {
+			s.epoch.Lease, s.epoch.Earlier = length.Draw(t, "lease"), length.Draw(t, "earlier")
+		}
 		raw := s.append(nil)
 		if got, err := decodeState(raw); err != nil || got != s {
 			t.Fatalf("decoded %+v, %v; want %+v", got, err, s)
@@ -104,12 +111,28 @@ func TestStateRecord(t *testing.T) {
 		}
 	})
 	for _, bad := range []string{
+		"\x03" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 21),
+		"\x02" + strings.Repeat("\x00", 18) + strings.Repeat("\xff", 9) + "\x01\x00",
 		"\x02" + strings.Repeat("\x00", 18), "\x01" + strings.Repeat("\x00", 19),
 		"\x01\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 12), "\x01\x00\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 11),
 	} {
 		if _, err := decodeState([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// TestStateRecordOfAnOlderRelease: an epoch that was recorded without the length of its
+// leases counts as one of the longest that its release took.
+func TestStateRecordOfAnOlderRelease(t *testing.T) {
+	old := "\x01\x07\x00\x00\x00\x00\x00\x00\x03\x02\x01" + strings.Repeat("\x00", 7) + "\x09"
+	want := state{applied: 7, epoch: command.Epoch{ID: 3, Term: 2, Owner: 1, Nonce: 9, Lease: command.UnstatedLease}}
+	got, err := decodeState([]byte(old))
+	if err != nil || got != want {
+		t.Errorf("decoded %+v, %v; want %+v", got, err, want)
+	}
+	if raw := got.append(nil); string(raw) != old {
+		t.Errorf("written again as %x, which that release cannot read", raw)
 	}
 }
 

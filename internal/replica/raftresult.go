@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/lni/dragonboat/v4/statemachine"
 
@@ -29,6 +30,8 @@ func packResult(r command.Result) statemachine.Result {
 		out.Data = binary.BigEndian.AppendUint64(out.Data, r.Previous.Term)
 		out.Data = binary.BigEndian.AppendUint64(out.Data, r.Previous.Owner)
 		out.Data = binary.BigEndian.AppendUint64(out.Data, r.Previous.Nonce)
+		out.Data = binary.BigEndian.AppendUint64(out.Data, uint64(r.Previous.Lease))
+		out.Data = binary.BigEndian.AppendUint64(out.Data, uint64(r.Previous.Earlier))
 		if r.Previous.Ended {
 			out.Data = append(out.Data, 1)
 		} else {
@@ -52,8 +55,11 @@ func unpackResult(in statemachine.Result) (r command.Result, applied bool, err e
 	case 0:
 	case 8:
 		r.Counter = int64(u64(0))
-	case 33:
-		r.Previous = &command.Epoch{ID: u64(0), Term: u64(1), Owner: u64(2), Nonce: u64(3), Ended: in.Data[32] == 1}
+	case 6*8 + 1:
+		r.Previous = &command.Epoch{
+			ID: u64(0), Term: u64(1), Owner: u64(2), Nonce: u64(3), Ended: in.Data[6*8] == 1,
+			Lease: time.Duration(u64(4)), Earlier: time.Duration(u64(5)),
+		}
 	default:
 		return r, false, fmt.Errorf("a result of %d bytes", len(in.Data))
 	}
