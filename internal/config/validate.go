@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Validate checks every value by itself and all of them together, after
@@ -147,6 +148,9 @@ func (c *Config) validateDiscovery() error {
 	return nil
 }
 
+// longestLease is what an owner's epoch can state with room to spare.
+const longestLease = time.Hour
+
 func (c *Config) validateRaft() error {
 	r := &c.Raft
 	switch {
@@ -158,6 +162,9 @@ func (c *Config) validateRaft() error {
 		return c.wrong("nexus-repl-timeout",
 			"%s is shorter than twice raft-rtt %s, so that every proposal would time out: raise it",
 			formatDuration(c.Nexus.ReplTimeout), formatDuration(r.RTT))
+	case r.LeaseDuration > longestLease:
+		return c.wrong("lease-duration", "%s is longer than the %s that the log can state: lower it",
+			formatDuration(r.LeaseDuration), formatDuration(longestLease))
 	case r.LeaseDuration >= r.ElectionTimeout():
 		return c.wrong("lease-duration",
 			"%s is not below the time of an election, %s (raft-rtt times raft-election-rtt): a new leader would wait longer for old leases than it took to elect it; lower it",

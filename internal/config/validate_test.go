@@ -40,6 +40,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--discovery-service.server.status-ttl 30s", "discovery-service.server.heartbeat-timeout: 1m is longer than status-ttl 30s"},
 		{"--role slave --disable-discovery-client", "--disable-discovery-client: a slave without discovery cannot find its master"},
 		{"--raft-election-rtt 4", "--raft-election-rtt: 4 would start an election after one late heartbeat"},
+		{"--lease-duration 61m --raft-rtt 2m --nexus-repl-timeout 5m", "--lease-duration: 1h1m is longer than the 1h that the log can state"},
+		{"--lease-duration 1s", "--lease-duration: 1s is not below the time of an election, 1s"},
 		{"--raft-profile wan --nexus-repl-timeout 50ms", "--nexus-repl-timeout: 50ms is shorter than twice raft-rtt 100ms"},
 	}
 	for _, tt := range tests {
