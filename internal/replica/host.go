@@ -37,6 +37,9 @@ type HostOptions struct {
 	// TLS secures what hosts say to each other; nil leaves it in the clear.
 	TLS *HostTLS
 	Log *slog.Logger
+
+	// network takes the place of the sockets in tests.
+	network config.TransportFactory
 }
 
 // HostTLS names the PEM files by which hosts prove to each other who they are.
@@ -121,6 +124,7 @@ func (h *Host) config(layout raftLayout) config.NodeHostConfig {
 				ExecShards: layout.Workers, CommitShards: layout.Workers, ApplyShards: layout.Workers,
 				SnapshotShards: 4, CloseShards: 4,
 			},
+			TransportFactory: h.opts.network,
 		},
 	}
 	if tls := h.opts.TLS; tls != nil {

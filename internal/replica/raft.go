@@ -110,10 +110,9 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	r.keeper = lease.New(raftGroup{r}, lease.Options{
-		Length:  h.opts.leaseLength(),
-		Longest: h.opts.Timing.Lease,
-		Nonce:   rand.Uint64(),
-		Log:     opts.Log.With("vbucket", opts.VBucket),
+		Length: h.opts.leaseLength(),
+		Nonce:  rand.Uint64(),
+		Log:    opts.Log.With("vbucket", opts.VBucket),
 	})
 	h.rafts.Store(opts.Shard, r)
 	return r, nil

@@ -185,8 +185,9 @@ func (g raftGroup) Leader() (term uint64, self bool) {
 }
 
 // Begin implements lease.Group.
-func (g raftGroup) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
-	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce}
+func (g raftGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
+	now, previous command.Epoch, accepted bool, err error) {
+	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce, Lease: lease, Stated: true}
 	if g.r.machine.Load().Identity().Cluster == "" {
 		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
 	}
@@ -200,7 +201,7 @@ func (g raftGroup) Begin(ctx context.Context, term, nonce uint64) (now, previous
 	case res.Code != command.OK:
 		return *res.Previous, *res.Previous, false, nil
 	}
-	now = command.Epoch{ID: res.Index, Term: term, Owner: g.r.raft.Replica, Nonce: nonce}
+	now, _ = res.Previous.Next(&begin, res.Index)
 	return now, *res.Previous, true, nil
 }
 

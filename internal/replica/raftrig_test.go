@@ -37,6 +37,10 @@ type cluster struct {
 	timeout     time.Duration
 	maxInMemory uint64
 	confirm     bool
+	// timing is the members', by id, if it is not fastTiming.
+	timing map[uint64]Timing
+	// net connects the nodes; nil leaves that to sockets.
+	net *network
 }
 
 // raftNode is one member. Its replica and host are nil while it is down.
@@ -147,12 +151,18 @@ func (n *raftNode) generations() *datadir.Generations {
 func (n *raftNode) open() error {
 	n.c.t.Helper()
 	generations := n.generations()
-	var err error
-	n.host, err = OpenHost(HostOptions{
+	host := HostOptions{
 		Dir: filepath.Join(n.path, "raft"), Address: n.addr, Deployment: 1, Timing: fastTiming,
 		ConfirmReads: n.c.confirm, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
+	}
+	if timing, set := n.c.timing[n.id]; set {
+		host.Timing = timing
+	}
+	if n.c.net != nil {
+		host.network = n.c.net
+	}
+	var err error
+	if n.host, err = OpenHost(host); err != nil {
 		n.c.t.Fatal(err)
 	}
 	opts := RaftOptions{
@@ -246,6 +256,22 @@ func (c *cluster) follower() *raftNode {
 	}
 	c.t.Fatal("no follower")
 	return nil
+}
+
+// lead makes a member the owner.
+func (c *cluster) lead(n *raftNode) {
+	c.t.Helper()
+	eventually(c.t, fmt.Sprintf("member %d owns the log", n.id), func() bool {
+		if n.keeper.Stats().Epoch != 0 && n.Owner().Self {
+			return true
+		}
+		for _, other := range c.nodes {
+			if other.Raft != nil && other.Owner().Self {
+				_ = other.TransferLeader(context.Background(), n.id) // or it is tried again
+			}
+		}
+		return false
+	})
 }
 
 // put sets a key wherever the log is owned, trying again while it is not.

@@ -8,7 +8,7 @@ import (
 // owning returns a Keeper that holds a lease, without anything running.
 func owning(clock Clock) *Keeper {
 	k := New(nil, Options{Length: time.Hour, Clock: clock})
-	t := &tenure{epoch: 1, term: 1}
+	t := &tenure{epoch: 1, term: 1, lease: time.Hour}
 	k.active.Store(t)
 	k.extend(t, k.o.Clock.Now()+time.Hour)
 	return k

@@ -62,6 +62,9 @@ const (
 type tenure struct {
 	epoch kv.Index
 	term  uint64
+	// lease is how long leases last in it: as the epoch's record says, which is what
+	// the next owner waits for.
+	lease time.Duration
 }
 
 // grant is a lease: the tenure's until a reading of the clock.

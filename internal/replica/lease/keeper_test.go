@@ -26,6 +26,7 @@ type fakeGroup struct {
 	reads      int
 	hold       chan struct{} // ReadIndex waits for it
 	beginHangs bool          // Begin has no answer
+	terse      bool          // Begin does not say how long leases last
 	duringRead func()
 }
 
@@ -48,7 +49,8 @@ func (g *fakeGroup) Leader() (uint64, bool) {
 	return g.term, g.self
 }
 
-func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
+	now, previous command.Epoch, accepted bool, err error) {
 	g.mu.Lock()
 	hangs := g.beginHangs
 	g.mu.Unlock()
@@ -61,9 +63,7 @@ func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64) (now, previou
 	g.begins++
 	g.index++
 	previous = g.epoch
-	if accepted = term > previous.Term || previous.Term == term && previous.Nonce == nonce; accepted {
-		g.epoch = command.Epoch{ID: g.index, Term: term, Owner: 1, Nonce: nonce}
-	}
+	g.epoch, accepted = previous.Next(&command.Begin{Term: term, Owner: 1, Nonce: nonce, Lease: lease, Stated: !g.terse}, g.index)
 	return g.epoch, previous, accepted, g.beginErr
 }
 
@@ -182,7 +182,7 @@ func TestFollowerSendsElsewhere(t *testing.T) {
 
 // Nothing is served before the earlier leases have ended, and then at once.
 func TestWaitOut(t *testing.T) {
-	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Lease: length}}
 	start := time.Duration(0)
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		for _, call := range []func(context.Context) error{
@@ -213,26 +213,60 @@ func TestNoWaitBehindAnEndedEpoch(t *testing.T) {
 	})
 }
 
-// A process that takes no leases waits for those of others.
+// TestWaitOutOfOthersLeases: a process waits for the leases that the epoch before it says
+// may run, whatever its own settings are.
 func TestWaitOutOfOthersLeases(t *testing.T) {
-	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
-	keep(t, g, Options{Longest: length}, func(t *testing.T, k *Keeper) {
-		k.mustEpoch(t, 11)
-		if now := k.o.Clock.Now(); now != length+length/10 {
-			t.Errorf("it waited for %v", now)
-		}
+	before := func(lease, earlier time.Duration) command.Epoch {
+		return command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Lease: lease, Earlier: earlier}
+	}
+	for _, c := range []struct {
+		name      string
+		own       time.Duration
+		before    command.Epoch
+		want      time.Duration
+		anyLeases bool
+	}{
+		{"without leases, behind one with", 0, before(length, 0), length, false},
+		{"without leases, behind one without", 0, before(0, 0), 0, false},
+		{"behind longer ones", length, before(5*length, 0), 5 * length, true},
+		{"behind shorter ones", length, before(length/4, 0), length, true},
+		{"behind one that never became active", length, before(length/4, 5*length), 5 * length, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := &fakeGroup{term: 2, self: true, index: 10, epoch: c.before}
+			keep(t, g, Options{Length: c.own}, func(t *testing.T, k *Keeper) {
+				k.mustEpoch(t, 11)
+				if now := k.o.Clock.Now(); now != c.want+c.want/10 {
+					t.Errorf("it waited for %v, want %v", now, c.want+c.want/10)
+				}
+				if _, err := k.Confirm(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if _, ok := k.Take(); ok != c.anyLeases {
+					t.Errorf("there is a lease: %v", ok)
+				}
+			})
+		})
+	}
+}
+
+// TestLeaseAsRecorded: a lease lasts no longer than the epoch's record says, since that is
+// what the next owner waits for.
+func TestLeaseAsRecorded(t *testing.T) {
+	g := &fakeGroup{term: 1, self: true, terse: true}
+	keep(t, g, Options{Length: 2 * command.UnstatedLease}, func(t *testing.T, k *Keeper) {
 		if _, err := k.Confirm(t.Context()); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
-		if _, ok := k.Take(); ok {
-			t.Error("there is a lease")
+		if s := k.Stats(); s.Remaining != command.UnstatedLease {
+			t.Errorf("%v remain", s.Remaining)
 		}
 	})
 }
 
 // A takeover during which the leadership is lost comes to nothing.
 func TestWaitOutIsGivenUp(t *testing.T) {
-	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Lease: length}}
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		time.Sleep(length / 2)
 		g.set(func() { g.term, g.self = 3, false })
@@ -542,7 +576,7 @@ func TestHandOver(t *testing.T) {
 
 // An epoch whose wait-out is under way is not ended.
 func TestHandOverDuringWaitOut(t *testing.T) {
-	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1}}
+	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Lease: length}}
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		if err := k.HandOver(t.Context(), func(context.Context) error {
 			time.Sleep(4 * length)
@@ -566,7 +600,7 @@ func TestSystemClock(t *testing.T) {
 		t.Errorf("%v have passed in a millisecond", passed)
 	}
 	k := New(nil, Options{Length: time.Second, Drift: -1})
-	if o := k.o; o.Longest != time.Second || o.Renew != time.Second/4 || o.Drift != DefaultDrift || o.Clock == nil || o.Log == nil {
+	if o := k.o; o.Renew != time.Second/4 || o.Drift != DefaultDrift || o.Clock == nil || o.Log == nil {
 		t.Errorf("defaults %+v", o)
 	}
 }

@@ -22,11 +22,11 @@ type Group interface {
 	// local state: once an entry of a later term is applied here, or a ReadIndex
 	// was answered by another replica, it no longer says (term, true).
 	Leader() (term uint64, self bool)
-	// Begin proposes a BeginEpoch of this replica's and waits until it is
-	// applied here. now is the epoch that stands behind it, previous the one
-	// before it; accepted tells whether now is the caller's. After an error the
-	// outcome is unknown.
-	Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error)
+	// Begin proposes a BeginEpoch of this replica's, whose leases in the epoch last
+	// no longer than lease, and waits until it is applied here. now is the epoch that
+	// stands behind it, previous the one before it; accepted reports whether now is
+	// the caller's. After an error the outcome is unknown.
+	Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (now, previous command.Epoch, accepted bool, err error)
 	// End proposes the end of an epoch and waits until that is applied here. An
 	// epoch that has been replaced is an error.
 	End(ctx context.Context, epoch kv.Index) error
@@ -53,13 +53,9 @@ const (
 // Options says how a Keeper behaves.
 type Options struct {
 	// Length is how long a lease lasts from the start of the ReadIndex that
-	// confirmed it. Zero takes no leases: every read asks the quorum.
+	// confirmed it. Zero takes no leases: every read asks the quorum. Members may
+	// differ in it, since each epoch says what its owner's is.
 	Length time.Duration
-	// Longest bounds the Length of every process that may own the vBucket, of
-	// other settings and of other releases as well; wait-outs are measured by
-	// it. It is the only thing that nodes have to agree on. A Longest below
-	// Length stands for Length.
-	Longest time.Duration
 	// Renew is how often a lease is renewed while there is demand; the default is
 	// a quarter of Length.
 	Renew time.Duration
@@ -85,9 +81,6 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.Longest < o.Length {
-		o.Longest = o.Length
-	}
 	if o.Renew <= 0 {
 		o.Renew = o.Length / 4
 	}
@@ -108,22 +101,27 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// waitOut is the time in which every lease of before has ended, by the clock of
-// whoever waits.
-func (o *Options) waitOut() time.Duration {
+// waitOut is the time in which every lease of the previous epoch and of those before
+// it has ended, by this process's clock.
+func (o *Options) waitOut(previous command.Epoch) time.Duration {
+	longest := max(previous.Longest(), o.Length)
 	switch {
+	case o.rules.waitOwn:
+		longest = o.Length
 	case o.rules.shortWaitOut:
-		return o.Longest / 2
+		return longest / 2
 	case o.rules.waitAlone:
-		return o.Longest
+		return longest
 	}
-	return o.Longest + time.Duration(float64(o.Longest)*o.Drift)
+	return longest + time.Duration(float64(longest)*o.Drift)
 }
 
 // rules names what a test may take away. The zero value keeps everything.
 type rules struct {
 	noWaitOut          bool // activate as soon as BEGIN is applied
 	shortWaitOut       bool // wait for half a lease
+	waitOwn            bool // wait for the process's own lease length only
+	unrecorded         bool // leases last for Length, whatever the epoch's record says
 	waitAlone          bool // wait without allowance for drift
 	noRecheck          bool // a lease is looked at before the view only
 	noRecheckConfirmed bool // and so is a confirmation

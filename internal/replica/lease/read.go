@@ -216,8 +216,8 @@ func (k *Keeper) confirm(ctx context.Context) (*tenure, error) {
 	if k.o.rules.leaseFromEnd {
 		from = k.o.Clock.Now()
 	}
-	if k.o.Length > 0 {
-		k.extend(t, from+k.o.Length)
+	if t.lease > 0 {
+		k.extend(t, from+t.lease)
 	}
 	return t, nil
 }

@@ -80,7 +80,7 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	// began to confirm it before that.
 	from := k.o.Clock.Now()
 	begun, cancel := context.WithTimeout(ctx, k.o.Timeout)
-	now, previous, accepted, err := k.group.Begin(begun, term, k.o.Nonce)
+	now, previous, accepted, err := k.group.Begin(begun, term, k.o.Nonce, k.o.Length)
 	cancel()
 	if err != nil {
 		k.counts.failures.Add(1)
@@ -91,8 +91,11 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 		k.o.Log.Info("another epoch is further than this leader's", "term", term, "epoch", now.ID, "of", now.Term, "owner", now.Owner)
 		return false
 	}
-	t := &tenure{epoch: now.ID, term: term}
-	if k.mustWait(now, previous) && !k.waitOut(ctx, t, from+k.o.waitOut()) {
+	t := &tenure{epoch: now.ID, term: term, lease: min(k.o.Length, now.Lease)}
+	if k.o.rules.unrecorded {
+		t.lease = k.o.Length
+	}
+	if k.mustWait(now, previous) && !k.waitOut(ctx, t, from+k.o.waitOut(previous)) {
 		return false
 	}
 	return k.install(t)

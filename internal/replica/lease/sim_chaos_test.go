@@ -28,7 +28,8 @@ const (
 type profile struct {
 	lease time.Duration
 	keys  int
-	// mixed is the chance that one node takes no leases while others do.
+	// mixed is the chance that the nodes' leases differ in length, and change when they
+	// start again.
 	mixed float64
 	// hurry is the chance that one trouble follows soon on another.
 	hurry   float64
@@ -45,7 +46,7 @@ type profile struct {
 // climates are what every run of the real thing goes through in turn.
 var climates = [...]profile{
 	{ // temperate
-		lease: 100 * time.Millisecond, keys: 2, mixed: 0.1, hurry: 0.4,
+		lease: 100 * time.Millisecond, keys: 2, mixed: 0.4, hurry: 0.4,
 		weights: [troubles]int{25, 8, 15, 20, 10, 8, 4, 5, 5, 10, 2, 3}, drift: DefaultDrift,
 		view: 0.1, propose: 0.01, proposed: 0.03, readIndex: 0.03, long: 0.3, lateApply: 0.05,
 	},
@@ -60,19 +61,24 @@ var climates = [...]profile{
 		view: 0.4, propose: 0.02, proposed: 0.02, readIndex: 0.03, long: 0.7, lateApply: 0.2,
 	},
 	{ // dawdling writers
-		lease: 200 * time.Millisecond, keys: 1, mixed: 0.1, hurry: 0.5,
+		lease: 200 * time.Millisecond, keys: 1, mixed: 0.3, hurry: 0.5,
 		weights: [troubles]int{coup: 30, transfer: 20, handOver: 60, pauses: 5, laziness: 20}, drift: DefaultDrift,
 		view: 0.02, propose: 0.3, proposed: 0.2, readIndex: 0.02, long: 0.6, lateApply: 0.3,
 	},
 	{ // a slow quorum
-		lease: 100 * time.Millisecond, keys: 1, mixed: 0.1, hurry: 0.4,
+		lease: 100 * time.Millisecond, keys: 1, mixed: 0.3, hurry: 0.4,
 		weights: [troubles]int{coup: 50, slowness: 40, oneWay: 20, loss: 5}, drift: DefaultDrift,
 		view: 0.02, propose: 0.01, proposed: 0.02, readIndex: 0.4, long: 0.6, lateApply: 0.05,
 	},
 	{ // leaders that come and go
-		lease: 250 * time.Millisecond, keys: 1, mixed: 0.1, hurry: 0.6,
+		lease: 250 * time.Millisecond, keys: 1, mixed: 0.3, hurry: 0.6,
 		weights: [troubles]int{coup: 30, recampaign: 30, handOver: 40, restart: 10, leap: 15}, drift: DefaultDrift,
 		view: 0.02, propose: 0.01, proposed: 0.05, readIndex: 0.02, long: 0.5, lateApply: 0.05,
+	},
+	{ // leases of every length, and owners that do not get to serve
+		lease: 250 * time.Millisecond, keys: 1, mixed: 1, hurry: 0.7,
+		weights: [troubles]int{coup: 40, transfer: 30, isolate: 10, recampaign: 5, restart: 10, pauses: 5}, drift: DefaultDrift,
+		view: 0.02, propose: 0.05, proposed: 0.02, readIndex: 0.02, long: 0.5, lateApply: 0.05,
 	},
 }
 
@@ -83,16 +89,17 @@ const (
 	dawdlingWriters
 	slowQuorum
 	restless
+	lopsided
 )
 
-var climateNames = [...]string{"temperate", "drifting", "dawdling readers", "dawdling writers", "slow quorum", "restless"}
+var climateNames = [...]string{"temperate", "drifting", "dawdling readers", "dawdling writers", "slow quorum", "restless", "lopsided"}
 
 // chaos makes things go wrong until ctx ends.
-func (w *world) chaos(ctx context.Context, longest time.Duration) {
+func (w *world) chaos(ctx context.Context) {
 	time.Sleep(80 * time.Millisecond)
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		w.trouble(longest)
+		w.trouble()
 		// Mostly there is time to recover; sometimes one thing follows on another.
 		pause := w.between(0, 250*time.Millisecond)
 		if w.chance(w.climate.hurry) {
@@ -119,7 +126,7 @@ func (w *world) leading() int {
 }
 
 // trouble is one thing that goes wrong; mu is held.
-func (w *world) trouble(longest time.Duration) {
+func (w *world) trouble() {
 	i := w.leading()
 	n, other := w.nodes[i], w.rng.IntN(len(w.nodes))
 	span := w.between(10*time.Millisecond, 200*time.Millisecond)
@@ -138,7 +145,7 @@ func (w *world) trouble(longest time.Duration) {
 	case pauses:
 		w.pause(n, span)
 	case restart:
-		w.restart(i, span/4, longest)
+		w.restart(i, span/4)
 	case loss:
 		w.loss = 0.3
 		w.after(span, func() { w.loss = 0 })
@@ -208,14 +215,14 @@ func (w *world) leap(n *simNode) {
 	}
 }
 
-func (w *world) restart(i int, span time.Duration, longest time.Duration) {
+func (w *world) restart(i int, span time.Duration) {
 	n := w.nodes[i]
 	if n.down || w.ctx.Err() != nil {
 		return
 	}
 	w.reached.Restarts++
 	w.stop(n)
-	w.after(span, func() { w.boot(i, longest) })
+	w.after(span, func() { w.boot(i) })
 }
 
 // handOver has n give the vBucket to another node, as an operator would.

@@ -28,8 +28,8 @@ const (
 // simCommand is what a log entry says.
 type simCommand struct {
 	kind       simKind
-	begin      command.Epoch // Term, Owner and Nonce of a BEGIN
-	epoch      kv.Index      // what an END or a WRITE is fenced by
+	begin      command.Begin
+	epoch      kv.Index // what an END or a WRITE is fenced by
 	key, value int
 	origin     int // who waits for the result
 	request    uint64
@@ -53,25 +53,35 @@ type simMachine struct {
 	registers [simKeys]int
 }
 
-func (m *simMachine) apply(c simCommand, noFence bool) simResult {
+// machineRules names what a test may take away from the state machine.
+type machineRules struct {
+	noFence   bool // writes of any epoch are applied
+	noEarlier bool // an epoch knows of its own leases only, not of those before it
+}
+
+func (m *simMachine) apply(c simCommand, without machineRules) simResult {
 	m.applied++
 	r := simResult{ok: true, previous: m.epoch}
-	switch c.kind {
-	case simBegin:
-		b := c.begin
-		again := b.Term == m.epoch.Term && b.Owner == m.epoch.Owner && b.Nonce == m.epoch.Nonce
-		if r.ok = b.Term > m.epoch.Term || again; r.ok {
-			b.ID = kv.Index(m.applied)
-			m.epoch = b
+	if c.kind == simBegin {
+		m.epoch, r.ok = m.epoch.Next(&c.begin, kv.Index(m.applied))
+		if without.noEarlier {
+			m.epoch.Earlier = 0
 		}
-	case simEnd:
-		if r.ok = c.epoch == m.epoch.ID && !m.epoch.Ended; r.ok {
-			m.epoch.Ended = true
+		r.now = m.epoch
+		return r
+	}
+	if c.kind == simEnd || c.kind == simWrite {
+		r.ok = c.epoch == m.epoch.ID && !m.epoch.Ended
+		if r.ok {
+			m.epoch.Earlier = 0
 		}
-	case simWrite:
-		if r.ok = noFence || c.epoch == m.epoch.ID && !m.epoch.Ended; r.ok {
-			m.registers[c.key] = c.value
-		}
+	}
+	switch {
+	case c.kind == simEnd && r.ok:
+		m.epoch.Ended = true
+	case c.kind == simWrite && (r.ok || without.noFence):
+		r.ok = true
+		m.registers[c.key] = c.value
 	}
 	r.now = m.epoch
 	return r
@@ -350,10 +360,13 @@ func (r *simRaft) applyCommitted() {
 	r.applying = false
 	for r.machine.applied < r.commit {
 		e := r.log[r.machine.applied+1]
-		result := r.machine.apply(e.command, r.w.o.noFence)
+		result := r.machine.apply(e.command, r.w.o.machine)
 		if e.command.kind == simBegin && result.ok {
 			// A later owner's writes are not seen before Leader knows of it.
 			r.hintNow()
+			if result.now.Earlier > 0 {
+				r.w.reached.LongerEarlier++
+			}
 		}
 		if ch := r.results[e.command.request]; ch != nil && e.command.origin == r.id {
 			ch <- result

@@ -18,9 +18,9 @@ import (
 // simOptions says what is different from the real thing.
 type simOptions struct {
 	rules   rules
-	noFence bool // the state machine applies writes of any epoch
-	// ownLength has a node wait out its own lease length instead of the longest.
-	ownLength bool
+	machine machineRules
+	// understated has BEGIN say half of the lease that its proposer takes.
+	understated bool
 	// suspendedClock stands still while its process is paused.
 	suspendedClock bool
 	// jumpWhileWaiting lets clocks leap during a takeover.
@@ -33,6 +33,7 @@ type reached struct {
 	Runs, Operations, Elections, ForwardedReads, FencedEntries, FencedWrites, UnknownWrites, Writes uint64
 	WaitOuts, Activations, LeaseReads, ConfirmedReads, Fallbacks, VoidViews                         uint64
 	StaleLeaders, HandOvers, Transfers, Pauses, Restarts, Partitions, Jumps                         uint64
+	Reconfigurations, LongerEarlier                                                                 uint64
 }
 
 // world is one run: nodes, network, clocks, clients, and what goes wrong.
@@ -41,7 +42,7 @@ type world struct {
 	o       simOptions
 	climate *profile
 	start   time.Time
-	length  []time.Duration // each node's own lease length
+	mixed   bool // the nodes' leases differ in length
 	ctx     context.Context
 	tasks   sync.WaitGroup
 
@@ -74,6 +75,8 @@ type simNode struct {
 
 	rate float64
 	skew time.Duration
+	// length is how long its leases last.
+	length time.Duration
 }
 
 // simulate runs one seed in one of the climates and returns its history and what it reached.
@@ -93,27 +96,22 @@ func (w *world) run() {
 		n = 5
 	}
 	w.cut = make([][]bool, n)
-	none, mixed := w.chance(0.1), w.chance(w.climate.mixed)
+	// Some clusters have no leases.
+	none := w.chance(0.1)
+	w.mixed = !none && w.chance(w.climate.mixed)
 	for i := range n {
 		w.cut[i] = make([]bool, n)
-		length := w.climate.lease
-		// Some clusters have no leases; in some only one node has none.
-		if none || i == 0 && (mixed || w.o.ownLength) {
-			length = 0
-		}
-		w.length = append(w.length, length)
 		edge := math.Sqrt(1 + w.climate.drift)
 		rate := []float64{1 / edge, edge, 1/edge + w.rng.Float64()*(edge-1/edge)}[w.rng.IntN(3)]
 		node := &simNode{w: w, rate: rate, skew: w.between(time.Hour, 2*time.Hour)}
+		if !none {
+			node.length = w.drawLength()
+		}
 		node.raft = &simRaft{w: w, id: i, voted: -1, log: make([]simEntry, 1)}
 		w.nodes = append(w.nodes, node)
 	}
-	longest := w.climate.lease
-	if none && !w.o.ownLength {
-		longest = 0
-	}
 	for i := range w.nodes {
-		w.boot(i, longest)
+		w.boot(i)
 	}
 	w.mu.Unlock()
 	for i := range w.nodes {
@@ -122,7 +120,7 @@ func (w *world) run() {
 			w.tasks.Go(func() { w.client(ctx, i, writes) })
 		}
 	}
-	w.tasks.Go(func() { w.chaos(ctx, longest) })
+	w.tasks.Go(func() { w.chaos(ctx) })
 	time.Sleep(1600 * time.Millisecond)
 	cancel()
 	w.tasks.Wait()
@@ -134,19 +132,28 @@ func (w *world) run() {
 	}
 }
 
+// drawLength is how long a process's leases are to last; mu is held.
+func (w *world) drawLength() time.Duration {
+	if !w.mixed {
+		return w.climate.lease
+	}
+	return []time.Duration{0, w.climate.lease / 4, w.climate.lease, w.climate.lease}[w.rng.IntN(4)]
+}
+
 // boot starts a process on node i; mu is held.
-func (w *world) boot(i int, longest time.Duration) {
+func (w *world) boot(i int) {
 	n := w.nodes[i]
 	n.life++
 	n.down, n.paused = false, time.Time{}
 	n.raft.start()
 	ctx, kill := context.WithCancel(context.Background())
-	if w.o.ownLength {
-		longest = w.length[i]
+	if w.mixed && n.life > 1 && w.chance(0.5) {
+		n.length = w.drawLength() // it is started with other settings
+		w.reached.Reconfigurations++
 	}
 	p := &port{w: w, n: n, life: n.life}
 	k := New(p, Options{
-		Length: w.length[i], Longest: longest, Nonce: w.rng.Uint64(), Clock: p, Drift: w.climate.drift, Poll: 25 * time.Millisecond,
+		Length: n.length, Nonce: w.rng.Uint64(), Clock: p, Drift: w.climate.drift, Poll: 25 * time.Millisecond,
 		Timeout: w.between(20*time.Millisecond, 250*time.Millisecond), rules: w.o.rules,
 	})
 	ended := make(chan struct{})
@@ -310,9 +317,13 @@ func (p *port) propose(ctx context.Context, c simCommand) (simResult, error) {
 	}
 }
 
-func (p *port) Begin(ctx context.Context, term, nonce uint64) (now, previous command.Epoch, accepted bool, err error) {
+func (p *port) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
+	now, previous command.Epoch, accepted bool, err error) {
+	if p.w.o.understated {
+		lease /= 2
+	}
 	r, err := p.propose(ctx, simCommand{kind: simBegin,
-		begin: command.Epoch{Term: term, Owner: uint64(p.n.raft.id) + 1, Nonce: nonce}})
+		begin: command.Begin{Term: term, Owner: uint64(p.n.raft.id) + 1, Nonce: nonce, Lease: lease, Stated: true}})
 	return r.now, r.previous, r.ok, err
 }
 
