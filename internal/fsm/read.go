@@ -133,6 +133,9 @@ func (v *View) Close() {
 // Index returns the log index that the view reflects.
 func (v *View) Index() kv.Index { return v.state.applied }
 
+// Clock returns the log's clock at that index.
+func (v *View) Clock() kv.Clock { return v.state.clock }
+
 // Identity returns the ids of the state.
 func (v *View) Identity() Identity { return v.m.Identity() }
 
@@ -215,6 +218,28 @@ func (m *Machine) Expiring(now kv.Clock, limit int) ([]kv.Mutation, error) {
 		})
 	}
 	return due, it.Err()
+}
+
+// Due reports whether a key's expiry, which the log's clock has not reached, has been
+// reached by now. It costs nothing where no key expires.
+func (m *Machine) Due(now kv.Clock) (bool, error) {
+	if m.expiring.Load() == 0 {
+		return false, nil
+	}
+	if !m.gate.enter() {
+		return false, ErrClosed
+	}
+	defer m.gate.leave()
+	from, to := uint64(m.Clock())/1000+1, uint64(now)/1000+1
+	if from >= to {
+		return false, nil
+	}
+	it := m.engine.Iterate(storage.Expiry, storage.Range{
+		Start: binary.BigEndian.AppendUint64(nil, from), End: binary.BigEndian.AppendUint64(nil, to), KeysOnly: true,
+	})
+	defer it.Close()
+	due := it.Next()
+	return due, m.note(it.Err())
 }
 
 // Changes is a stretch of the change stream.

@@ -57,7 +57,7 @@ func (c *committer) gather(waiting []*proposal) []*proposal {
 // commit writes the group and answers it.
 func (c *committer) commit() {
 	l := c.local
-	if err := l.refusal(); err != nil {
+	if err := l.refusal(); err != nil && !c.onlyTicks() {
 		c.answer(err)
 		return
 	}
@@ -93,6 +93,11 @@ func (c *committer) commit() {
 		}
 		p.done <- struct{}{}
 	}
+}
+
+// onlyTicks reports whether the group is admitted during a restore.
+func (c *committer) onlyTicks() bool {
+	return !slices.ContainsFunc(c.group, func(p *proposal) bool { return !c.local.duringRestore(p.cmd) })
 }
 
 // split commits the members of the group one by one, of which some depend on what

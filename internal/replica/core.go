@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -47,6 +48,10 @@ type core struct {
 	standing atomic.Pointer[standing]
 	// lastClock keeps the clock of reads and proposals from going backwards.
 	lastClock atomic.Uint64
+	ticks     ticks
+	// propose puts a command into the log; see Replica. It is nil where the log is
+	// another node's.
+	propose func(context.Context, *command.Command) (command.Result, error)
 	// swapping holds a token of whoever replaces the state, or links its files.
 	swapping chan struct{}
 	// copying holds a token of whoever takes or restores a backup, however long

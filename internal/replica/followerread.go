@@ -174,7 +174,7 @@ func (f *Follower) awaitAge(ctx context.Context, wanted time.Duration) (time.Dur
 // Get implements Replica.
 func (f *Follower) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = m.Get(key, f.now(m))
+		pair, found, err = f.get(m, key, opts.Level)
 		return err
 	})
 	return pair, found, info, err
@@ -183,7 +183,7 @@ func (f *Follower) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pa
 // MultiGet implements Replica.
 func (f *Follower) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
 	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = m.MultiGet(keys, f.now(m))
+		pairs, err = f.multiGet(m, keys, opts.Level)
 		return err
 	})
 	return pairs, info, err
@@ -193,7 +193,7 @@ func (f *Follower) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOpti
 func (f *Follower) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error) {
 	var v pinned
 	info, err := f.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		v, err = f.pin(m)
+		v, err = f.pin(m, opts.Level)
 		return err
 	})
 	if err != nil {

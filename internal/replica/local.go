@@ -44,6 +44,7 @@ func OpenLocal(opts LocalOptions) (*Local, error) {
 		queue:     newQueue(),
 		exclusive: make(chan func()),
 	}
+	l.propose = l.Propose
 	if err := l.init(opts.StateOptions, fsm.New); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (l *Local) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	wg.Go(func() { l.expireLoop(loops, l.Propose) })
+	wg.Go(func() { l.expireLoop(loops) })
 	wg.Go(func() { l.trimLoop(loops, l.fail) })
 	wg.Go(func() { l.relieveLoop(loops) })
 	c := committer{local: l}
@@ -161,7 +162,7 @@ func (l *Local) giveUp(ctx context.Context, p *proposal) (command.Result, error)
 
 // admit refuses what cannot be written now.
 func (l *Local) admit(c *command.Command, size int) error {
-	if err := l.refusal(); err != nil {
+	if err := l.refusal(); err != nil && !l.duringRestore(c) {
 		return err
 	}
 	if bytes, ops := fsm.BatchCost(c); !l.limit.Allows(bytes, ops) {
@@ -179,6 +180,12 @@ func (l *Local) admit(c *command.Command, size int) error {
 		return kv.Errorf(kv.Exhausted, "%w", err)
 	}
 	return nil
+}
+
+// duringRestore reports whether c only moves the clock of a state that is read while a
+// restore builds another one.
+func (l *Local) duringRestore(c *command.Command) bool {
+	return c.Kind == command.Tick && l.State() == Restoring
 }
 
 var errPaused = kv.Errorf(kv.Precondition, "writes are paused; dkvctl -resumeWrites ends the pause")

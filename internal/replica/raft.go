@@ -102,6 +102,7 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 		session: &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
 		removed: make(chan struct{}),
 	}
+	r.propose = r.Propose
 	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func (r *Raft) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { r.keep(loops) })
-	wg.Go(func() { r.expireLoop(loops, r.Propose) })
+	wg.Go(func() { r.expireLoop(loops) })
 	wg.Go(func() { r.trimLoop(loops, r.fail) })
 	wg.Go(func() { r.relieveLoop(loops) })
 	wg.Go(func() { r.spaceLoop(loops) })

@@ -18,7 +18,7 @@ func (r *Raft) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machin
 		if err := r.refusal(); err != nil && r.State() == Failed {
 			return kv.ReadInfo{}, err
 		}
-		return r.readNewest(ctx, opts, f)
+		return r.settled(ctx, func() (kv.ReadInfo, error) { return r.readNewest(ctx, opts, f) })
 	}
 	if err := r.awaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
@@ -116,7 +116,7 @@ func (r *Raft) freshLoop(ctx context.Context) {
 // Get implements Replica.
 func (r *Raft) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	info, err = r.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = m.Get(key, r.now(m))
+		pair, found, err = r.get(m, key, opts.Level)
 		return err
 	})
 	return pair, found, info, err
@@ -125,7 +125,7 @@ func (r *Raft) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair k
 // MultiGet implements Replica.
 func (r *Raft) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
 	info, err = r.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = m.MultiGet(keys, r.now(m))
+		pairs, err = r.multiGet(m, keys, opts.Level)
 		return err
 	})
 	return pairs, info, err
@@ -133,23 +133,20 @@ func (r *Raft) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions)
 
 // View implements Replica.
 func (r *Raft) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error) {
-	var v *fsm.View
-	var now kv.Clock
-	info, err := r.read(ctx, opts, func(m *fsm.Machine) error {
-		if v != nil {
+	var v pinned
+	info, err := r.read(ctx, opts, func(m *fsm.Machine) (err error) {
+		if v.View != nil {
 			v.Close() // of an attempt that came too late
 		}
-		var err error
-		v, err = m.View()
-		now = r.now(m)
+		v, err = r.pin(m, opts.Level)
 		return err
 	})
 	if err != nil {
-		if v != nil {
+		if v.View != nil {
 			v.Close()
 		}
 		return nil, kv.ReadInfo{}, err
 	}
 	info.Index = v.Index()
-	return pinned{View: v, now: now}, info, nil
+	return v, info, nil
 }

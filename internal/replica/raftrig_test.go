@@ -54,6 +54,8 @@ type raftNode struct {
 	host *Host
 	stop context.CancelFunc
 	ran  chan struct{}
+	// ahead is by how much its wall clock is ahead, in nanoseconds.
+	ahead atomic.Int64
 	// fault is what every synced write of the engine fails with.
 	fault atomic.Pointer[error]
 	// gate holds up every write of the engine until it is closed.
@@ -170,6 +172,7 @@ func (n *raftNode) open() error {
 			Database: "db", VBucket: "default", Open: n.openEngine, Generations: generations,
 			OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
 			Version:  "v1", Log: slog.New(slog.DiscardHandler),
+			Now: func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) },
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},

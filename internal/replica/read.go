@@ -118,18 +118,18 @@ func ReadError(err error) error {
 
 // read calls f with the present state once it reflects what opts ask for. A log
 // of one has nobody to be behind of: its state is the newest there is, so both
-// levels read it as it is, and its age is 0.
+// levels read it as it is, and its age is 0. They differ in what has expired.
 func (l *Local) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	if err := l.awaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
 	}
-	return l.with(ctx, f)
+	return l.settled(ctx, func() (kv.ReadInfo, error) { return l.with(ctx, f) })
 }
 
 // Get implements Replica.
 func (l *Local) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	info, err = l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = m.Get(key, l.now(m))
+		pair, found, err = l.get(m, key, opts.Level)
 		return err
 	})
 	return pair, found, info, err
@@ -138,7 +138,7 @@ func (l *Local) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair 
 // MultiGet implements Replica.
 func (l *Local) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
 	info, err = l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = m.MultiGet(keys, l.now(m))
+		pairs, err = l.multiGet(m, keys, opts.Level)
 		return err
 	})
 	return pairs, info, err
@@ -148,7 +148,7 @@ func (l *Local) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions
 func (l *Local) View(ctx context.Context, opts kv.ReadOptions) (View, kv.ReadInfo, error) {
 	var v pinned
 	_, err := l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		v, err = l.pin(m)
+		v, err = l.pin(m, opts.Level)
 		return err
 	})
 	if err != nil {
@@ -173,14 +173,6 @@ func (c *core) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) 
 type pinned struct {
 	*fsm.View
 	now kv.Clock
-}
-
-func (c *core) pin(m *fsm.Machine) (pinned, error) {
-	v, err := m.View()
-	if err != nil {
-		return pinned{}, err
-	}
-	return pinned{View: v, now: c.now(m)}, nil // behind the view's clock at no time
 }
 
 func (v pinned) MultiGet(keys [][]byte) ([]kv.Pair, error) { return v.View.MultiGet(keys, v.now) }

@@ -23,7 +23,7 @@ const (
 // expireLoop takes expired keys out of the store by proposing to. Reads hide
 // them from the moment on; this frees the space and puts the deletes into the
 // change stream.
-func (c *core) expireLoop(ctx context.Context, propose func(context.Context, *command.Command) (command.Result, error)) {
+func (c *core) expireLoop(ctx context.Context) {
 	last := ""
 	report := func(err error) {
 		if text := err.Error(); text != last { // once per cause, not twice a second
@@ -46,7 +46,7 @@ func (c *core) expireLoop(ctx context.Context, propose func(context.Context, *co
 		case len(due) == 0:
 			return false
 		}
-		if _, err := propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
+		if _, err := c.propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
 			if ctx.Err() == nil && kv.KindOf(err) != kv.NotOwner {
 				report(err)
 			}
