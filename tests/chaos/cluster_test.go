@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // lease is the default of lease-duration.
@@ -89,7 +90,7 @@ func newNetworkedCluster(t *testing.T, n int) *cluster {
 	t.Helper()
 	clients, places, err := networks(n)
 	if err != nil {
-		t.Skipf("SKIPPED fault: partition: this host does not let us make networks: %v", err)
+		testkit.SkipFault(t, "partition", err)
 	}
 	c := makeCluster(t, clients, places, nodeIP)
 	c.start(c.nodes...)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestDiskFull fills a small file system under a node. With a reserve, writes
@@ -77,7 +78,7 @@ func smallFileSystem(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("SKIPPED fault: disk full: cannot mount a tmpfs: %v", err)
+		testkit.SkipFault(t, "disk full", fmt.Errorf("mount a tmpfs: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // addKeys adds the pairs of key(from) to key(to-1) to a load.
@@ -175,7 +176,7 @@ func TestLoadFolder(t *testing.T) {
 func TestLoadOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("mounting a small file system: %v", err)
+		testkit.SkipFault(t, "disk full", fmt.Errorf("mount a tmpfs: %w", err))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
