@@ -12,7 +12,7 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 RUN apt-get update -q && apt-get install -q -y --no-install-recommends make git ca-certificates
 COPY scripts/deps.sh scripts/go.sh scripts/
-RUN scripts/deps.sh && scripts/go.sh
+RUN scripts/deps.sh build && scripts/go.sh
 # Modules change rarely: a layer of their own.
 ENV GOTOOLCHAIN=auto
 COPY go.mod go.sum ./

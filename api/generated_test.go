@@ -13,7 +13,7 @@ import (
 func TestGeneratedCodeIsCurrent(t *testing.T) {
 	out := t.TempDir()
 	if text, err := exec.Command("../scripts/proto.sh", out).CombinedOutput(); err != nil {
-		t.Fatalf("scripts/proto.sh: %v (make deps installs protoc)\n%s", err, text)
+		t.Fatalf("scripts/proto.sh: %v (make test-deps installs protoc)\n%s", err, text)
 	}
 	fresh, err := filepath.Glob(filepath.Join(out, "api", "*", "*.go"))
 	if err != nil || len(fresh) == 0 {

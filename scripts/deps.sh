@@ -1,19 +1,38 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building and testing DKV needs. Does nothing
-# where all are there. Runs as root or through sudo.
+# Installs Debian packages as root or through sudo, and does nothing if all of them
+# are there.
+#
+#   scripts/deps.sh build   what building and serving need (make deps, make run)
+#   scripts/deps.sh test    what the tests need besides (make test-deps, make test)
 set -euo pipefail
 
-packages=(build-essential pkg-config librocksdb-dev protobuf-compiler libprotobuf-dev git)
+packages=() commands=()
+case ${1:-build} in
+build)
+  packages=(build-essential pkg-config librocksdb-dev git)
+  ;;
+test)
+  # protoc checks the generated code; the others inject faults: partitions need
+  # iptables and ip, power losses a file system of their own.
+  packages=(protobuf-compiler libprotobuf-dev iptables iproute2 e2fsprogs mount)
+  # The Java client's tests. A JDK or a Maven from elsewhere will do.
+  commands=(javac:openjdk-17-jdk-headless mvn:maven)
+  ;;
+*)
+  echo "usage: scripts/deps.sh [build|test]" >&2
+  exit 2
+  ;;
+esac
 
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 done
-# The Java client needs these; any of theirs will do.
-command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
-command -v mvn >/dev/null || missing+=(maven)
+for c in "${commands[@]}"; do
+  command -v "${c%%:*}" >/dev/null || missing+=("${c#*:}")
+done
 if [ ${#missing[@]} -eq 0 ]; then
-  echo "all system packages are installed"
+  echo "all system packages for ${1:-build} are installed"
   exit 0
 fi
 
