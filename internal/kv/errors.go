@@ -32,6 +32,10 @@ const (
 	// NotOwner means that another node, or nobody at present, serves mutations
 	// and linearizable reads. The request had no effect here; ask the owner.
 	NotOwner
+	// TooLate is a mutation that was sent before, perhaps, and whose result is not
+	// remembered any more. It was not applied this time and is not if it is sent
+	// again, but what became of earlier attempts cannot be told.
+	TooLate
 )
 
 // Outcome tells what became of a mutation that ended in an error.
@@ -41,8 +45,8 @@ const (
 	// NotApplied means that the mutation had no effect and never will:
 	// retrying is safe.
 	NotApplied Outcome = iota
-	// Unknown means that the mutation may have landed or may still land:
-	// retrying is safe only with a RequestID.
+	// Unknown means that the mutation may have landed or may still land: it may be
+	// sent again only with its RequestID, and only as long as that is remembered.
 	Unknown
 )
 

@@ -11,11 +11,16 @@ const (
 	ReasonUnknown = "OUTCOME_UNKNOWN"
 	// ReasonNotOwner is that of a NotOwner error, which is not applied either.
 	ReasonNotOwner = "NOT_OWNER"
+	// ReasonTooLate is that of a TooLate error, whose outcome is unknown and will
+	// not become known.
+	ReasonTooLate = "TOO_LATE"
 )
 
 // Reason is what an ErrorInfo says of e.
 func (e *Error) Reason() string {
 	switch {
+	case e.Kind == TooLate:
+		return ReasonTooLate
 	case e.Outcome != NotApplied:
 		return ReasonUnknown
 	case e.Kind == NotOwner:

@@ -14,6 +14,7 @@ func TestReason(t *testing.T) {
 		{Errorf(Unavailable, "x"), ReasonNotApplied},
 		{Errorf(NotOwner, "x"), ReasonNotOwner},
 		{UnknownOutcome(Unavailable, errors.New("x")), ReasonUnknown},
+		{UnknownOutcome(TooLate, errors.New("x")), ReasonTooLate},
 		// What may have landed is not to be taken for a redirection.
 		{UnknownOutcome(NotOwner, errors.New("x")), ReasonUnknown},
 	} {

@@ -90,6 +90,8 @@ func answer(st *status.Status, reason string) error {
 		out.Kind, out.Outcome = kv.NotOwner, kv.NotApplied
 	case kv.ReasonNotApplied:
 		out.Outcome = kv.NotApplied
+	case kv.ReasonTooLate:
+		out.Kind = kv.TooLate
 	}
 	a := &Answer{text: st.Message()}
 	switch st.Code() {

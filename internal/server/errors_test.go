@@ -31,7 +31,8 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.NotFound, "x"), codes.NotFound},
 		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
 		{kv.Errorf(kv.NotOwner, "x"), codes.Unavailable},
-		{kv.Errorf(kv.NotOwner+1, "x"), codes.Internal},
+		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
+		{kv.Errorf(kv.TooLate+1, "x"), codes.Internal},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 
 		// A caller that has gone, or waited too long, is told just that; but a
@@ -67,6 +68,7 @@ func TestToStatusExplains(t *testing.T) {
 		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), kv.ReasonNotApplied},
 		{kv.Errorf(kv.NotOwner, "x"), kv.ReasonNotOwner},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), kv.ReasonUnknown},
+		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), kv.ReasonTooLate},
 		{fmt.Errorf("around it: %w", kv.UnknownOutcome(kv.NotOwner, errors.New("x"))), kv.ReasonUnknown},
 		{errors.New("x"), ""},
 		{context.Canceled, ""},
