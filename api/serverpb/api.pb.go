@@ -129,6 +129,14 @@ func (x *Status) GetMessage() string {
 
 // RequestID identifies a mutation across retries: a repeated one returns the
 // first one's result and is not applied again.
+//
+// Each vBucket remembers about a thousand results of a client for ten minutes, less
+// if very many clients write, until the client acknowledges them. A request that is
+// not remembered, and may have been, is refused with FailedPrecondition and the
+// reason TOO_LATE: it was not applied this time, and whether it was before cannot
+// be told. A client that keeps to the following never has a request applied twice:
+// it sends one again for ten minutes at most, with repeat set, and has no more than
+// 500 open under one clientId, counted from the first to which it has no answer.
 type RequestID struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Random for each client instance; 0 means that there is no id.
@@ -137,7 +145,11 @@ type RequestID struct {
 	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The client has the answers of all its requests up to this sequence: their
 	// results may be forgotten.
-	Acked         uint64 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`
+	// Less than sequence.
+	Acked uint64 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`
+	// An earlier attempt may have been applied: where the servers do not know the
+	// client any more, the request must not be taken for new.
+	Repeat        bool `protobuf:"varint,100,opt,name=repeat,proto3" json:"repeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -191,6 +203,13 @@ func (x *RequestID) GetAcked() uint64 {
 		return x.Acked
 	}
 	return 0
+}
+
+func (x *RequestID) GetRepeat() bool {
+	if x != nil {
+		return x.Repeat
+	}
+	return false
 }
 
 type PutRequest struct {
@@ -1328,11 +1347,12 @@ const file_api_api_proto_rawDesc = "" +
 	"\rapi/api.proto\x12\fdkv.serverpb\"6\n" +
 	"\x06Status\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"Y\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"q\n" +
 	"\tRequestID\x12\x1a\n" +
 	"\bclientId\x18\x01 \x01(\x06R\bclientId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05acked\x18\x03 \x01(\x04R\x05acked\"\x87\x01\n" +
+	"\x05acked\x18\x03 \x01(\x04R\x05acked\x12\x16\n" +
+	"\x06repeat\x18d \x01(\bR\x06repeat\"\x87\x01\n" +
 	"\n" +
 	"PutRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +

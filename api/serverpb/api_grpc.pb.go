@@ -39,7 +39,10 @@ const (
 //
 // DKV reads and writes keys. A failed call ends with a gRPC status whose
 // message says what was wrong; mutations say too whether the outcome is "not
-// applied" (retry freely) or "outcome unknown" (retry with a requestId).
+// applied" (send it again if you like) or "outcome unknown" (send it again only
+// with its requestId). Programs find that in a google.rpc.ErrorInfo of domain
+// "dkv": NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN, or TOO_LATE, which is an outcome
+// that is unknown and stays so: see RequestID.
 type DKVClient interface {
 	// Put sets one key.
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
@@ -167,7 +170,10 @@ func (c *dKVClient) Increment(ctx context.Context, in *IncrementRequest, opts ..
 //
 // DKV reads and writes keys. A failed call ends with a gRPC status whose
 // message says what was wrong; mutations say too whether the outcome is "not
-// applied" (retry freely) or "outcome unknown" (retry with a requestId).
+// applied" (send it again if you like) or "outcome unknown" (send it again only
+// with its requestId). Programs find that in a google.rpc.ErrorInfo of domain
+// "dkv": NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN, or TOO_LATE, which is an outcome
+// that is unknown and stays so: see RequestID.
 type DKVServer interface {
 	// Put sets one key.
 	Put(context.Context, *PutRequest) (*PutResponse, error)

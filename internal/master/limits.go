@@ -87,12 +87,12 @@ func (l Limits) checkBatch(ms []kv.Mutation) error {
 // requestID checks and converts the id of a mutation.
 func requestID(id *serverpb.RequestID) (kv.RequestID, error) {
 	if id.GetClientId() == 0 {
-		if id.GetSequence() != 0 || id.GetAcked() != 0 {
+		if id.GetSequence() != 0 || id.GetAcked() != 0 || id.GetRepeat() {
 			return kv.RequestID{}, kv.Errorf(kv.Invalid, "requestId has a sequence but no clientId")
 		}
 		return kv.RequestID{}, nil
 	}
-	out := kv.RequestID{Client: id.GetClientId(), Sequence: id.GetSequence(), Acked: id.GetAcked()}
+	out := kv.RequestID{Client: id.GetClientId(), Sequence: id.GetSequence(), Acked: id.GetAcked(), Repeat: id.GetRepeat()}
 	if out.Sequence == 0 {
 		return out, kv.Errorf(kv.Invalid, "requestId has no sequence; it counts from 1")
 	}
