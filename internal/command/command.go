@@ -178,7 +178,7 @@ func (c *Command) Fingerprint() uint64 {
 }
 
 // Code is the outcome of an applied command. Everything but OK means that the
-// command changed nothing.
+// command changed nothing; after TooLate an earlier attempt may have.
 type Code uint8
 
 const (
@@ -207,6 +207,9 @@ const (
 	// NotStaged means that no restore is under way, or another number of pairs
 	// is staged than was to be.
 	NotStaged Code = 9
+	// TooLate means that it cannot be told whether the request was applied
+	// before: its result, if there was one, is not remembered any more.
+	TooLate Code = 10
 )
 
 func (c Code) String() string {
@@ -231,6 +234,8 @@ func (c Code) String() string {
 		return "restoring"
 	case NotStaged:
 		return "not staged"
+	case TooLate:
+		return "too late"
 	default:
 		return fmt.Sprintf("Code(%d)", uint8(c))
 	}

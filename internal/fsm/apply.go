@@ -77,6 +77,7 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 			return err
 		}
 	}
+	m.requests.Flush(tx.batch)
 	m.scratch.state = m.state.append(m.scratch.state[:0])
 	tx.batch.Put(storage.Meta, keyState, m.scratch.state)
 	if err := m.engine.Write(tx.batch, sync); err != nil {
@@ -203,8 +204,8 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		m.state.clock = max(m.state.clock, c.Clock)
 	}
 	if !c.Request.IsZero() {
-		if first, known := m.requests.lookup(c, e.Index); known {
-			return first, nil
+		if answer, known := m.requests.Lookup(c, e.Index, m.state.clock); known {
+			return answer, nil
 		}
 	}
 	tx.effects = tx.effects[:0]
@@ -226,9 +227,8 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 			return res, err
 		}
 	}
-	if id := c.Request; !id.IsZero() {
-		id.Repeat = false // of the attempt, and not of the request
-		m.requests.add(tx.batch, &requestEntry{id: id, clock: m.state.clock, print: c.Fingerprint(), result: res})
+	if !c.Request.IsZero() {
+		m.requests.Add(tx.batch, c, res, m.state.clock)
 	}
 	if len(tx.effects) > 0 {
 		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects}

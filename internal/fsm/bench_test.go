@@ -120,3 +120,34 @@ func BenchmarkGetParallel(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkApplyBesideHostileClient applies one put of an ordinary client, and
+// before it one of a client that has sent many already, with sequences far up and
+// promises that fall.
+func BenchmarkApplyBesideHostileClient(b *testing.B) {
+	m := benchMachine(b)
+	const many, from = 1 << 18, 1 << 40
+	value := make([]byte, 128)
+	next := m.Applied()
+	apply := func(id kv.RequestID) {
+		next++
+		c := &command.Command{Kind: command.Write, Clock: start, Request: id}
+		c.Mutations = []kv.Mutation{{Key: benchKey(int(next)), Value: value}}
+		if err := m.Apply([]Entry{{Index: next, Command: c}}, make([]command.Result, 1), false); err != nil {
+			b.Fatal(err)
+		}
+	}
+	hostile, honest := uint64(0), uint64(0)
+	attack := func() {
+		hostile++
+		apply(kv.RequestID{Client: 666, Sequence: from + hostile, Acked: from - hostile})
+	}
+	for range many {
+		attack()
+	}
+	for b.Loop() {
+		attack()
+		honest++
+		apply(kv.RequestID{Client: 7, Sequence: honest, Acked: honest - 1})
+	}
+}

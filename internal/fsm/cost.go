@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -13,10 +14,6 @@ const (
 	mutationOverhead = 128
 	// commandOverhead is of a change record and the state record.
 	commandOverhead = 256
-	// requestOverhead is of a remembered request, forgottenOverhead of one that
-	// is removed.
-	requestOverhead   = 128
-	forgottenOverhead = 32
 )
 
 // mutationOps are a data record, and an entry of the expiry index that goes and one
@@ -37,8 +34,8 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 		ops += mutationOps
 	}
 	if !c.Request.IsZero() {
-		bytes += requestOverhead + 2*maxForgotten*forgottenOverhead
-		ops += 1 + 2*maxForgotten
+		bytes += requests.MaxBytes
+		ops += requests.MaxOps
 	}
 	return bytes, ops
 }

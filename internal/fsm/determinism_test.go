@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -28,27 +30,33 @@ func seed(t *testing.T) uint64 {
 // TestModelLong is TestModel with one long sequence. It also shows that such a
 // sequence leaves out nothing that a command can come to.
 func TestModelLong(t *testing.T) {
-	g := newGenerator(newSeeded(seed(t)), 12)
-	x := newFixture(t)
-	o := newModel()
-	replay := newReplay()
-	for x.m.Applied() < 20_000 {
-		x.runBoth(o, g.entries(x.m.Applied()+1, 1+g.intn(40)))
-		o.compare(t, x.m)
-		checkInvariants(t, x.m)
-		replay.follow(t, x.m)
-		if !samePhysical(replay.keys, o.keys) {
-			t.Fatalf("the change stream leads to %v, want %v", replay.keys, o.keys)
-		}
-	}
-	if x.m.ExpiredTotal() == 0 {
-		t.Error("nothing expired")
+	for name, bounds := range map[string]requests.Bounds{"default bounds": requests.DefaultBounds(), "few requests": fewRequests()} {
+		t.Run(name, func(t *testing.T) {
+			g := newGenerator(newSeeded(seed(t)), 12)
+			g.clients = 8
+			x := newBoundedFixture(t, bounds)
+			o := newModel(bounds)
+			replay := newReplay()
+			for x.m.Applied() < 10_000 {
+				x.runBoth(o, g.entries(x.m.Applied()+1, 1+g.intn(40)))
+				o.compare(t, x.m)
+				checkInvariants(t, x.m)
+				replay.follow(t, x.m)
+				if !samePhysical(replay.keys, o.keys) {
+					t.Fatalf("the change stream leads to %v, want %v", replay.keys, o.keys)
+				}
+			}
+			if x.m.ExpiredTotal() == 0 {
+				t.Error("nothing expired")
+			}
+		})
 	}
 }
 
 func TestGeneratorLeavesNothingOut(t *testing.T) {
 	g := newGenerator(newSeeded(1), 12)
-	x := newFixture(t)
+	g.clients = 8
+	x := newBoundedFixture(t, fewRequests())
 	seen := make(map[command.Kind]map[command.Code]int)
 	retries := 0
 	for range 5000 {
@@ -78,8 +86,8 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 			}
 		}
 	}
-	if retries == 0 || x.m.ExpiredTotal() == 0 {
-		t.Errorf("%d retries, %d keys expired", retries, x.m.ExpiredTotal())
+	if s := x.m.Requests(); retries == 0 || x.m.ExpiredTotal() == 0 || s.Forgotten == 0 || s.Evicted == 0 {
+		t.Errorf("%d retries, %d keys expired, requests %+v", retries, x.m.ExpiredTotal(), s)
 	}
 }
 
@@ -95,8 +103,9 @@ func (x *fixture) whatever(c *command.Command) command.Result {
 
 // A runner brings the same entries into a machine in its own way.
 type runner struct {
-	name string
-	most int // entries per batch
+	name   string
+	bounds requests.Bounds
+	most   int // entries per batch
 	// How often, in batches, each of these happens; 0 is never.
 	restart, snapshot, trim int
 	// encode sends each command through its encoding, as a log does.
@@ -110,13 +119,14 @@ func TestDeterminism(t *testing.T) {
 	g := newGenerator(newSeeded(s), 500)
 	g.clients = 40
 	entries := g.entries(1, count)
+	bounds := requests.Bounds{ClientEntries: 50, ClientBytes: 12_000, Bytes: 300_000, Sessions: 30, Age: 10 * time.Minute}
 	wantResults := make([]command.Result, count)
 
 	origin := newFixture(t) // all start from one identity
 	var base bytes.Buffer
 	writeSnapshot(t, origin.m, &base)
 
-	want := (&runner{name: "plain", most: 64}).run(t, base.Bytes(), entries, wantResults, s)
+	want := (&runner{name: "plain", bounds: bounds, most: 64}).run(t, base.Bytes(), entries, wantResults, s)
 	for i, r := range []*runner{
 		{name: "large batches", most: 3000, restart: 5, trim: 2},
 		{name: "small batches", most: 12, encode: true, trim: 200},
@@ -124,6 +134,7 @@ func TestDeterminism(t *testing.T) {
 		{name: "snapshots", most: 200, snapshot: 25, restart: 11, trim: 9},
 	} {
 		t.Run(r.name, func(t *testing.T) {
+			r.bounds = bounds
 			results := make([]command.Result, count)
 			got := r.run(t, base.Bytes(), entries, results, s+uint64(i)+1)
 			for i := range results {
@@ -139,7 +150,7 @@ func TestDeterminism(t *testing.T) {
 func (r *runner) run(t *testing.T, base []byte, entries []Entry, results []command.Result, seed uint64) *Machine {
 	t.Helper()
 	choose := newSeeded(seed)
-	m := newMachine(t, readSnapshot(t, base))
+	m := newBoundedMachine(t, readSnapshot(t, base), r.bounds)
 	happens := func(often int) bool { return often != 0 && choose.intn(often) == 0 }
 	at := 0
 	for _, batch := range split(choose, entries, r.most) {
@@ -156,12 +167,12 @@ func (r *runner) run(t *testing.T, base []byte, entries []Entry, results []comma
 			}
 		}
 		if happens(r.restart) {
-			m = newMachine(t, m.engine)
+			m = newBoundedMachine(t, m.engine, r.bounds)
 		}
 		if happens(r.snapshot) {
 			var b bytes.Buffer
 			writeSnapshot(t, m, &b)
-			m = newMachine(t, readSnapshot(t, b.Bytes()))
+			m = newBoundedMachine(t, readSnapshot(t, b.Bytes()), r.bounds)
 		}
 	}
 	checkInvariants(t, m)

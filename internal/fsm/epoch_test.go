@@ -47,7 +47,7 @@ func TestFence(t *testing.T) {
 		x.one(command.Fenced, fenced(first.Index, c))
 	}
 	x.expect("a", []byte("1"))
-	if x.m.Paused() || x.m.requests.live != 0 || x.m.Epoch().ID != second.Index || x.m.Epoch().Ended {
+	if x.m.Paused() || x.m.Requests().Entries != 0 || x.m.Epoch().ID != second.Index || x.m.Epoch().Ended {
 		t.Errorf("a fenced command had an effect: epoch %+v", x.m.Epoch())
 	}
 	x.one(command.OK, fenced(second.Index, as(write(put("a", "2")), 7, 1, 0)))

@@ -3,9 +3,11 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -57,10 +59,32 @@ func newFixture(t failer) *fixture {
 	return x
 }
 
+// fewRequests are bounds that a short sequence of commands meets.
+func fewRequests() requests.Bounds {
+	return requests.Bounds{ClientEntries: 6, ClientBytes: 1500, Bytes: 4000, Sessions: 4, Age: 10 * time.Minute}
+}
+
+// newBoundedFixture is newFixture with other bounds of what is remembered.
+func newBoundedFixture(t failer, bounds requests.Bounds) *fixture {
+	t.Helper()
+	x := &fixture{failer: t, engine: openMemory(t), clock: start}
+	x.m = newBoundedMachine(t, x.engine, bounds)
+	return x
+}
+
+func newBoundedMachine(t failer, e storage.Engine, bounds requests.Bounds) *Machine {
+	t.Helper()
+	m, err := open(e, Identity{Cluster: NewID(), History: NewID()}, bounds)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return m
+}
+
 // restart opens the machine anew over the same engine.
 func (x *fixture) restart() {
 	x.Helper()
-	x.m = newMachine(x, x.engine)
+	x.m = newBoundedMachine(x, x.engine, x.m.bounds)
 }
 
 // apply applies commands at the fixture's clock as one batch and returns what
@@ -252,54 +276,7 @@ func checkInvariants(t failer, m *Machine) {
 	if size, err := changelog.Size(m.engine, m.ChangelogFloor()); err != nil || size > m.state.logged {
 		t.Fatalf("the changelog has %d bytes (%v), %d were ever logged", size, err, m.state.logged)
 	}
-	checkRequests(t, m)
-}
-
-// checkRequests compares the table in memory with what a restart would load.
-func checkRequests(t failer, m *Machine) {
-	t.Helper()
-	loaded, err := loadRequests(m.engine)
-	if err != nil {
-		t.Fatalf("load requests: %v", err)
-	}
-	if err := sameRequests(m.requests, loaded); err != nil {
+	if err := m.requests.Check(m.engine); err != nil {
 		t.Fatalf("the request table in memory differs from the stored one: %v", err)
 	}
-}
-
-// sameRequests tells where two request tables differ in what they decide by.
-func sameRequests(a, b *requestTable) error {
-	left, right := remembered(a), remembered(b)
-	if len(left) != len(right) || a.live != len(left) || b.live != len(right) || len(a.sessions) != len(b.sessions) {
-		return fmt.Errorf("%d (%d counted) of %d clients and %d (%d counted) of %d clients",
-			len(left), a.live, len(a.sessions), len(right), b.live, len(b.sessions))
-	}
-	for i := range left {
-		if *left[i] != *right[i] {
-			return fmt.Errorf("%+v and %+v", *left[i], *right[i])
-		}
-	}
-	for client, s := range a.sessions {
-		other := b.sessions[client]
-		if other == nil || s.acked != other.acked || s.ackedBy != other.ackedBy || len(s.bySequence) != len(other.bySequence) {
-			return fmt.Errorf("client %d: %+v and %+v", client, s, other)
-		}
-		for seq, e := range s.bySequence {
-			if o := other.bySequence[seq]; o == nil || *o != *e {
-				return fmt.Errorf("request %d of client %d: %+v and %+v", seq, client, e, o)
-			}
-		}
-	}
-	return nil
-}
-
-// remembered lists the entries of a request table in order.
-func remembered(t *requestTable) []*requestEntry {
-	var out []*requestEntry
-	for _, e := range t.order[t.head:] {
-		if !e.gone {
-			out = append(out, e)
-		}
-	}
-	return out
 }

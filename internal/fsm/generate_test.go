@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -125,7 +126,7 @@ func (g *generator) again(c *command.Command) *command.Command {
 		return c
 	}
 	id := c.Request
-	id.Acked = 0
+	id.Acked, id.Repeat = 0, false
 	if first, ok := g.sent[id]; ok && g.intn(4) != 0 {
 		first.Clock, first.Request = c.Clock, c.Request
 		return &first
@@ -138,7 +139,7 @@ func (g *generator) again(c *command.Command) *command.Command {
 func (g *generator) tick() kv.Clock {
 	switch g.intn(64) {
 	case 0:
-		g.clock += kv.Clock(maxRequestAge.Milliseconds()) / 2
+		g.clock += kv.Clock(requests.DefaultBounds().Age.Milliseconds()) / 2
 	case 1:
 		return g.clock - kv.Clock(g.intn(2000))
 	default:
@@ -185,10 +186,15 @@ func (g *generator) request() kv.RequestID {
 		g.sequence[client]++
 	}
 	seq := g.sequence[client]
+	again := choice == 3 && g.intn(2) == 0
 	if choice == 3 {
 		seq -= min(seq-1, uint64(g.intn(4)))
 	}
-	return kv.RequestID{Client: client, Sequence: seq, Acked: seq - min(seq, uint64(1+g.intn(4)))}
+	acked := seq - min(seq, uint64(1+g.intn(4)))
+	if g.intn(3) == 0 {
+		acked = 0 // a client that is slow to acknowledge
+	}
+	return kv.RequestID{Client: client, Sequence: seq, Acked: acked, Repeat: again}
 }
 
 // entries returns n entries from index on; some are without a command.

@@ -24,7 +24,7 @@ import (
 //	           "base"                 -> see Machine.Base (8)
 //	           "member/", id (8)      -> how the replica is reached
 //	           "replica/", slave      -> (empty); see command.Slave
-//	           "request/", index (8)  -> see requests
+//	           "request/", "session/", "lost-sessions" -> see package requests
 //	           "restoring"            -> number of pairs staged (8)
 //	           "staged/", key         -> header, value
 //
@@ -37,15 +37,14 @@ const (
 )
 
 var (
-	keyState      = []byte("state")
-	keyIdentity   = []byte("identity")
-	keyFloor      = []byte("floor")
-	keyBase       = []byte("base")
-	prefixMember  = []byte("member/")
-	prefixSlave   = []byte("replica/")
-	prefixRequest = []byte("request/")
-	keyRestoring  = []byte("restoring")
-	prefixStaged  = []byte("staged/")
+	keyState     = []byte("state")
+	keyIdentity  = []byte("identity")
+	keyFloor     = []byte("floor")
+	keyBase      = []byte("base")
+	prefixMember = []byte("member/")
+	prefixSlave  = []byte("replica/")
+	keyRestoring = []byte("restoring")
+	prefixStaged = []byte("staged/")
 
 	foreverHeader = []byte{headerForever}
 )

@@ -35,6 +35,7 @@ func TestLayout(t *testing.T) {
 		storage.Meta: {
 			{"identity", "1\n" + x.m.Identity().Cluster + "\n" + x.m.Identity().History + "\n"},
 			{"request/\x00\x00\x00\x00\x00\x00\x00\x02", "\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x80\xd0\x95\xff\xbc\x31\xe2\x10u\xabX\xb4s\x19\x01\x00\x02\x02"},
+			{"session/\x00\x00\x00\x00\x00\x00\x00\x09", "\x01" + strings.Repeat("\x00", 23) + "\x02\x00\x00\x01\x8b\xcf\xe5\x68\x00" + strings.Repeat("\x00", 8)},
 			{"state", "\x01\x03\x80\xd0\x95\xff\xbc\x31\x01\x2d\x00\x01" + strings.Repeat("\x00", 12)},
 		},
 	}
@@ -163,7 +164,8 @@ func TestNewRefusesCorruption(t *testing.T) {
 		{"no state", func(b *storage.Batch) { b.Delete(storage.Meta, keyState) }},
 		{"bad state", func(b *storage.Batch) { b.Put(storage.Meta, keyState, []byte{9}) }},
 		{"bad floor", func(b *storage.Batch) { b.Put(storage.Meta, keyFloor, []byte{9}) }},
-		{"bad request", func(b *storage.Batch) { b.Put(storage.Meta, appendRequestKey(nil, 1), []byte{9}) }},
+		{"bad request", func(b *storage.Batch) { b.Put(storage.Meta, []byte("request/12345678"), []byte{9}) }},
+		{"bad session", func(b *storage.Batch) { b.Put(storage.Meta, []byte("session/12345678"), []byte{9}) }},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

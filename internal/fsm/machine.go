@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -29,10 +30,11 @@ type Machine struct {
 	engine storage.Engine
 	gate   gate
 	base   kv.Index
+	bounds requests.Bounds
 
 	// Owned by the applying goroutine.
 	state    state
-	requests *requestTable
+	requests *requests.Table
 	staged   staged
 	scratch  scratch
 
@@ -58,17 +60,19 @@ type Machine struct {
 // New loads the machine whose state engine holds; an empty engine becomes a
 // new one with random ids. The machine owns the engine from here on.
 func New(engine storage.Engine) (*Machine, error) {
-	return open(engine, Identity{Cluster: NewID(), History: NewID()})
+	return open(engine, Identity{Cluster: NewID(), History: NewID()}, requests.DefaultBounds())
 }
 
 // NewReplica is New for one of several replicas of a log: an empty engine
 // becomes a state without ids, which the log's first epoch will name, so that all
 // of them have the same.
-func NewReplica(engine storage.Engine) (*Machine, error) { return open(engine, Identity{}) }
+func NewReplica(engine storage.Engine) (*Machine, error) {
+	return open(engine, Identity{}, requests.DefaultBounds())
+}
 
 // open loads the machine; fresh are the ids of an empty engine.
-func open(engine storage.Engine, fresh Identity) (*Machine, error) {
-	m := &Machine{engine: engine}
+func open(engine storage.Engine, fresh Identity, bounds requests.Bounds) (*Machine, error) {
+	m := &Machine{engine: engine, bounds: bounds}
 	m.gate.init()
 	if err := m.load(fresh); err != nil {
 		return nil, fmt.Errorf("load state: %w", err)
@@ -99,7 +103,7 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	m.floor.Store(floor)
-	if m.requests, err = loadRequests(m.engine); err != nil {
+	if m.requests, err = requests.Load(m.engine, m.bounds); err != nil {
 		return err
 	}
 	if m.base, err = readIndex(m.engine, keyBase, 0); err != nil {
@@ -196,6 +200,9 @@ func (m *Machine) Paused() bool { return m.paused.Load() }
 
 // ExpiredTotal returns how many keys Expire has removed, ever.
 func (m *Machine) ExpiredTotal() uint64 { return m.expired.Load() }
+
+// Requests returns how large the table of requests is. It may be called at any time.
+func (m *Machine) Requests() requests.Stats { return m.requests.Stats() }
 
 // ChangelogFloor returns the least change number that is retained.
 func (m *Machine) ChangelogFloor() kv.Index { return m.floor.Load() }

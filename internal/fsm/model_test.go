@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -20,7 +21,7 @@ type model struct {
 	keys     map[string]modelValue
 	clock    uint64 // milliseconds
 	paused   bool
-	requests []modelRequest
+	requests modelRequests
 }
 
 type modelValue struct {
@@ -28,14 +29,9 @@ type modelValue struct {
 	until uint64 // seconds, 0 is for ever
 }
 
-type modelRequest struct {
-	id     kv.RequestID
-	asked  string
-	clock  uint64
-	result command.Result
+func newModel(bounds requests.Bounds) *model {
+	return &model{keys: make(map[string]modelValue), requests: modelRequests{bounds: bounds}}
 }
-
-func newModel() *model { return &model{keys: make(map[string]modelValue)} }
 
 func (o *model) over(until uint64) bool { return until != 0 && o.clock/1000 >= until }
 
@@ -59,7 +55,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 		o.clock = max(o.clock, uint64(c.Clock))
 	}
 	if c.Request.Client != 0 {
-		if res, known := o.answered(c, e.Index); known {
+		if res, known := o.requests.answered(c, e.Index, o.clock); known {
 			return res, nil
 		}
 	}
@@ -75,7 +71,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 		effects = o.mutate(c, &res)
 	}
 	if c.Request.Client != 0 {
-		o.remember(modelRequest{id: c.Request, asked: asked(c), clock: o.clock, result: res})
+		o.requests.remember(modelRequest{id: c.Request, asked: asked(c), clock: o.clock, result: res})
 	}
 	return res, effects
 }
@@ -148,40 +144,6 @@ func asked(c *command.Command) string {
 	return string(bare.Append(nil))
 }
 
-// answered is the result of a request that is not new.
-func (o *model) answered(c *command.Command, index kv.Index) (command.Result, bool) {
-	id := c.Request
-	acked := uint64(0)
-	known := false
-	for _, r := range o.requests {
-		if r.id.Client != id.Client {
-			continue
-		}
-		known = true
-		acked = max(acked, r.id.Acked)
-		if r.id.Sequence == id.Sequence && r.asked != asked(c) {
-			return command.Result{Index: index, Code: command.RequestMismatch}, true
-		}
-		if r.id.Sequence == id.Sequence {
-			return r.result, true
-		}
-	}
-	if known && id.Sequence <= acked {
-		return command.Result{Index: index, Code: command.StaleRequest}, true
-	}
-	return command.Result{}, false
-}
-
-func (o *model) remember(r modelRequest) {
-	o.requests = append(o.requests, r)
-	o.requests = slices.DeleteFunc(o.requests, func(old modelRequest) bool {
-		return old.id.Client == r.id.Client && old.id.Sequence <= r.id.Acked
-	})
-	for r.clock >= o.requests[0].clock+uint64(maxRequestAge.Milliseconds()) {
-		o.requests = o.requests[1:]
-	}
-}
-
 // compare fails unless the machine holds what the model does.
 func (o *model) compare(t failer, m *Machine) {
 	t.Helper()
@@ -194,14 +156,7 @@ func (o *model) compare(t failer, m *Machine) {
 	if got, want := liveKeys(t, m, kv.Clock(o.clock)), o.live(); !slices.Equal(got, want) {
 		t.Fatalf("live keys %q, want %q", got, want)
 	}
-	if m.requests.live != len(o.requests) {
-		t.Fatalf("%d requests are remembered, want %d", m.requests.live, len(o.requests))
-	}
-	for i, e := range remembered(m.requests) {
-		if want := o.requests[i]; e.id != want.id || e.result != want.result || uint64(e.clock) != want.clock {
-			t.Fatalf("request %d is %+v, want %+v", i, *e, want)
-		}
-	}
+	o.requests.compare(t, m)
 }
 
 func (o *model) live() []string {
@@ -266,9 +221,14 @@ func liveKeys(t failer, m *Machine, now kv.Clock) []string {
 // stream, replayed onto nothing, must lead to the same keyspace.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		x := newFixture(t)
-		o := newModel()
+		bounds := requests.DefaultBounds()
+		if rapid.Bool().Draw(t, "few requests") {
+			bounds = fewRequests()
+		}
+		x := newBoundedFixture(t, bounds)
+		o := newModel(bounds)
 		g := newGenerator(drawn{t}, 4)
+		g.clients = 6
 		replay := newReplay()
 		for range rapid.IntRange(1, 12).Draw(t, "batches") {
 			entries := g.entries(x.m.Applied()+1, rapid.IntRange(1, 8).Draw(t, "size"))

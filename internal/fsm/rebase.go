@@ -1,10 +1,12 @@
 package fsm
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -28,9 +30,10 @@ func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
 }
 
 // Rebase makes the state in engine, which no machine has open, the start of a
-// new history of the given cluster: no old change number or request is valid in
-// it, its index is at least the given one, and mutations are refused or not as
-// paused says. Its log is a new one.
+// new history of the given cluster: no old change number is valid in it, its index
+// is at least the given one, and mutations are refused or not as paused says. Its
+// log is a new one. The requests that the state remembers stay so, unless
+// KeepRequests puts others in their place.
 func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
 	st, err := readState(engine)
 	if err != nil {
@@ -39,15 +42,27 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	if err := clearSpace(engine, storage.Changelog, storage.Range{}); err != nil {
 		return fmt.Errorf("rebase: drop the changelog: %w", err)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixRequest)); err != nil {
-		return fmt.Errorf("rebase: drop the requests: %w", err)
-	}
 	st.applied = max(st.applied, index)
 	st.logged, st.paused = 0, paused
 	var b storage.Batch
 	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
 	return beginLog(engine, &b, st)
+}
+
+// KeepRequests makes the requests that are remembered in engine, which no machine
+// has open, those of m, to which nothing is applied meanwhile: a retry of one that
+// was acknowledged before the keyspace was replaced is no new request. Where m
+// remembers none, as on a new node, those in engine stay. It is not durable yet.
+func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error {
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if m.requests.Empty() {
+		return nil
+	}
+	return requests.Copy(ctx, m.engine, engine)
 }
 
 // Continue makes the state in engine, which no machine has open, the start of a

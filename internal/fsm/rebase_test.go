@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -42,8 +43,6 @@ func TestRebase(t *testing.T) {
 			t.Error("still paused")
 		case x.m.ChangelogFloor() != index+1:
 			t.Errorf("floor %d at %d", x.m.ChangelogFloor(), index)
-		case x.m.requests.live != 0:
-			t.Error("requests of the old history are remembered")
 		case x.m.Clock() != old.Clock():
 			t.Error("the clock is another")
 		case len(dump(t, x.engine, storage.Changelog)) != 0:
@@ -52,8 +51,8 @@ func TestRebase(t *testing.T) {
 			t.Error("the keyspace is another")
 		}
 		checkInvariants(t, x.m)
-		// It goes on: an old request is a new one, its change the first.
-		res := x.one(command.OK, as(write(put("a", "1")), 7, 1, 0))
+		// It goes on: the change of a new request is the first.
+		res := x.one(command.OK, as(write(put("a", "1")), 7, 13, 0))
 		if got := x.effects(res.Index); res.Index != index+1 || len(got) != 1 {
 			t.Errorf("result %+v, effects %q", res, got)
 		}
@@ -63,12 +62,66 @@ func TestRebase(t *testing.T) {
 	}
 }
 
-// More than one batch of old changes and requests goes.
+// The requests that a backup remembers belong to its keyspace: a retry of one is
+// not applied to it again.
+func TestRebaseKeepsRequests(t *testing.T) {
+	x := newFixture(t)
+	first := x.one(command.OK, as(increment("n", 1), 7, 2, 1))
+	if err := Rebase(x.engine, "c", 100, false); err != nil {
+		t.Fatal(err)
+	}
+	x.restart()
+	if again := x.one(command.OK, as(increment("n", 1), 7, 2, 1)); again != first {
+		t.Errorf("a retry came to %+v, the first attempt to %+v", again, first)
+	}
+	x.one(command.StaleRequest, as(increment("n", 1), 7, 1, 0))
+	x.expect("n", []byte(counter(1)))
+}
+
+// Those of the keyspace that is replaced are kept instead, unless there are none.
+func TestKeepRequests(t *testing.T) {
+	backup := newFixture(t)
+	inBackup := backup.one(command.OK, as(increment("n", 1), 7, 1, 0))
+	live, fresh := newFixture(t), newFixture(t)
+	live.apply(write(put("a", "1")))
+	inLive := live.one(command.OK, as(increment("n", 5), 8, 1, 0))
+	for _, c := range []struct {
+		replaced *fixture
+		client   uint64
+		first    command.Result
+	}{{fresh, 7, inBackup}, {live, 8, inLive}} {
+		if err := c.replaced.m.KeepRequests(context.Background(), backup.engine); err != nil {
+			t.Fatal(err)
+		}
+		if err := Rebase(backup.engine, "c", live.m.Applied()+1, false); err != nil {
+			t.Fatal(err)
+		}
+		backup.restart()
+		delta := int64(1)
+		if c.client == 8 {
+			delta = 5
+		}
+		if again := backup.one(command.OK, as(increment("n", delta), c.client, 1, 0)); again != c.first {
+			t.Errorf("a retry of client %d came to %+v, the first attempt to %+v", c.client, again, c.first)
+		}
+		if n := backup.m.Requests().Sessions; n != 1 {
+			t.Errorf("%d clients are known", n)
+		}
+	}
+	if err := live.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.m.KeepRequests(context.Background(), backup.engine); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a closed machine: %v", err)
+	}
+}
+
+// More than one batch of old changes goes.
 func TestRebaseDropsMuch(t *testing.T) {
 	x := newFixture(t)
 	entries := make([]Entry, 2*trimStep+1)
 	for i := range entries {
-		c := as(write(put("a", "1")), 7, uint64(i)+1, 0)
+		c := write(put("a", "1"))
 		entries[i] = Entry{Index: uint64(i) + 1, Command: &c}
 	}
 	if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {
@@ -78,8 +131,8 @@ func TestRebaseDropsMuch(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.restart()
-	if n := len(dump(t, x.engine, storage.Changelog)); n != 0 || x.m.requests.live != 0 {
-		t.Fatalf("%d changes and %d requests are left", n, x.m.requests.live)
+	if n := len(dump(t, x.engine, storage.Changelog)); n != 0 {
+		t.Fatalf("%d changes are left", n)
 	}
 	if n := len(dump(t, x.engine, storage.Meta)); n != 4 {
 		t.Fatalf("%d records in meta, want identity, state, floor and base", n)

@@ -1,10 +1,11 @@
 package fsm
 
 import (
-	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -99,107 +100,6 @@ func TestPausedRequestMaySucceedLater(t *testing.T) {
 	x.one(command.OK, c)
 }
 
-func TestAckedRequestsAreForgotten(t *testing.T) {
-	x := newFixture(t)
-	for seq := range uint64(5) {
-		x.one(command.OK, as(increment("a", 1), 7, seq+1, 0))
-	}
-	if x.m.requests.live != 5 {
-		t.Fatalf("%d requests are remembered, want 5", x.m.requests.live)
-	}
-	x.one(command.OK, as(increment("a", 1), 7, 6, 4))
-	if x.m.requests.live != 2 { // 5 and 6
-		t.Fatalf("%d requests are remembered, want 2", x.m.requests.live)
-	}
-	first := x.one(command.OK, as(increment("a", 1), 7, 5, 0))
-	if first.Index != 5 || first.Counter != 5 {
-		t.Fatalf("request 5 came to %+v", first)
-	}
-	// A duplicate that was under way all the time must not be applied.
-	for _, seq := range []uint64{1, 4} {
-		stale := x.one(command.StaleRequest, as(increment("a", 1), 7, seq, 0))
-		if stale.Index != x.m.Applied() {
-			t.Fatalf("stale request came to %+v", stale)
-		}
-	}
-	x.expect("a", []byte(counter(6)))
-	if x.restart(); x.one(command.StaleRequest, as(increment("a", 1), 7, 4, 0)).Counter != 0 {
-		t.Fatal("a restart lost the promise")
-	}
-}
-
-// A promise of one that comes late says less than what is known.
-func TestOlderPromiseForgetsNothing(t *testing.T) {
-	x := newFixture(t)
-	x.apply(as(increment("a", 1), 7, 1, 0), as(increment("a", 1), 7, 2, 0), as(increment("a", 1), 7, 5, 1), as(increment("a", 1), 7, 3, 0))
-	x.one(command.StaleRequest, as(increment("a", 1), 7, 1, 0))
-	if res := x.one(command.OK, as(increment("a", 1), 7, 3, 0)); res.Index != 4 {
-		t.Fatalf("request 3 came to %+v", res)
-	}
-}
-
-// Both ways of finding what a promise covers, by sequence and by looking at all.
-func TestAckedAcrossGaps(t *testing.T) {
-	for _, sequences := range [][]uint64{
-		{1, 2, 3, 4, 5, 6, 7, 8},
-		{1, 100, 10_000, 1 << 40, 1 << 50, 1 << 60},
-	} {
-		x := newFixture(t)
-		for _, seq := range sequences {
-			x.one(command.OK, as(increment("a", 1), 7, seq, 0))
-		}
-		last := sequences[len(sequences)-1]
-		x.one(command.OK, as(increment("a", 1), 7, last+1, sequences[len(sequences)-2]))
-		if x.m.requests.live != 2 {
-			t.Fatalf("%d requests are remembered after %v, want 2", x.m.requests.live, sequences)
-		}
-		x.one(command.OK, as(increment("a", 1), 7, last+2, last+1))
-		if x.m.requests.live != 1 {
-			t.Fatalf("%d requests are remembered after %v, want 1", x.m.requests.live, sequences)
-		}
-	}
-}
-
-func TestRequestsAreForgottenByAge(t *testing.T) {
-	x := newFixture(t)
-	age := kv.Clock(maxRequestAge.Milliseconds())
-	c := as(increment("a", 1), 7, 1, 0)
-	x.one(command.OK, c)
-	x.clock = start + age - 1
-	x.one(command.OK, as(increment("b", 1), 8, 1, 0))
-	if res := x.one(command.OK, c); res.Index != 1 {
-		t.Fatalf("forgotten too early: %+v", res)
-	}
-	// Only another request's entry moves the bound: forgetting has to be in a
-	// batch that every replica writes.
-	x.clock = start + age
-	x.one(command.OK, as(increment("b", 1), 8, 2, 0))
-	if x.m.requests.live != 2 {
-		t.Fatalf("%d requests are remembered, want 2", x.m.requests.live)
-	}
-	if res := x.one(command.OK, c); res.Counter != 2 {
-		t.Fatalf("not applied as new: %+v", res)
-	}
-}
-
-// When the request that carried the greatest promise goes, the promise goes with
-// it, on a replica that ran on as on one that restarted.
-func TestPromiseGoesWithItsRequest(t *testing.T) {
-	x := newFixture(t)
-	age := kv.Clock(maxRequestAge.Milliseconds())
-	x.one(command.OK, as(increment("a", 1), 7, 10, 9))
-	x.clock += age / 2
-	x.one(command.OK, as(increment("a", 1), 7, 11, 3))
-	x.one(command.StaleRequest, as(increment("a", 1), 7, 9, 0))
-	x.clock += age / 2
-	x.one(command.OK, as(increment("b", 1), 8, 1, 0)) // 10 is too old now
-	x.one(command.StaleRequest, as(increment("a", 1), 7, 3, 0))
-	x.one(command.OK, as(increment("a", 1), 7, 9, 0))
-}
-
-// none is the fingerprint of a command that says nothing.
-var none = new(command.Command).Fingerprint()
-
 // An id is for one request: another one under it is refused, not answered with
 // the first one's result.
 func TestRequestMismatch(t *testing.T) {
@@ -221,82 +121,96 @@ func TestRequestMismatch(t *testing.T) {
 	x.expect("b", nil)
 }
 
-func TestRequestsAreForgottenByCount(t *testing.T) {
-	e := openMemory(t)
-	m := newMachine(t, e)
-	tx := &storage.Batch{}
-	add := func(index uint64) {
-		id := kv.RequestID{Client: index%1000 + 1, Sequence: index/1000 + 1}
-		m.requests.add(tx, &requestEntry{id: id, clock: start, print: none, result: command.Result{Index: index}})
-		if tx.Size() < 1<<20 {
-			return
+// What is forgotten is not applied again, on a machine that ran on as on one that
+// was restarted.
+func TestForgottenRequestIsTooLate(t *testing.T) {
+	x := newFixture(t)
+	first := as(increment("a", 1), 7, 1, 0)
+	x.one(command.OK, first)
+	x.clock += kv.Clock(x.m.bounds.Age.Milliseconds())
+	x.one(command.OK, as(increment("b", 1), 8, 1, 0))
+	for range 2 {
+		if late := x.one(command.TooLate, first); late.Index != x.m.Applied() {
+			t.Errorf("a late retry came to %+v", late)
 		}
-		if err := e.Write(tx, false); err != nil {
+		x.restart()
+	}
+	x.expect("a", []byte(counter(1)))
+	if s := x.m.Requests(); s.Entries != 1 || s.Sessions != 2 || s.Bytes == 0 {
+		t.Errorf("requests %+v", s)
+	}
+}
+
+// Other clients, however much they write, push no result out that its client may
+// still ask for.
+func TestRequestsOfOthersPushNothingOut(t *testing.T) {
+	x := newFixture(t)
+	first := as(increment("n", 1), 1, 1, 0)
+	want := x.one(command.OK, first)
+	for round := range uint64(4200) {
+		entries := make([]Entry, 64)
+		for i := range entries {
+			c := as(write(put("m", "1")), 100+uint64(i), round+1, 0)
+			entries[i] = Entry{Index: x.m.Applied() + 1 + uint64(i), Command: &c}
+		}
+		if err := x.m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {
 			t.Fatal(err)
 		}
-		tx.Reset()
 	}
-	const more = 2500
-	for index := range uint64(maxRequests + more) {
-		add(index)
-	}
-	if err := e.Write(tx, false); err != nil {
-		t.Fatal(err)
-	}
-	if m.requests.live != maxRequests {
-		t.Fatalf("%d requests are remembered, the bound is %d", m.requests.live, maxRequests)
-	}
-	for index, known := range map[uint64]bool{0: false, more - 1: false, more: true, maxRequests: true} {
-		id := kv.RequestID{Client: index%1000 + 1, Sequence: index/1000 + 1}
-		if res, found := m.requests.lookup(&command.Command{Request: id}, 1<<40); found != known || (known && res.Index != index) {
-			t.Errorf("request %d: known is %v (%+v), want %v", index, found, res, known)
-		}
-	}
-	checkRequests(t, m)
-}
-
-// One silent client must not make the table keep what all others acknowledged.
-func TestAckedRequestsTakeNoMemory(t *testing.T) {
-	m := newMachine(t, openMemory(t))
-	b := &storage.Batch{}
-	silent := &requestEntry{id: kv.RequestID{Client: 1, Sequence: 1}, clock: start, print: none, result: command.Result{Index: 1}}
-	m.requests.add(b, silent)
-	for seq := range uint64(10_000) {
-		b.Reset()
-		id := kv.RequestID{Client: 2, Sequence: seq + 1, Acked: seq}
-		m.requests.add(b, &requestEntry{id: id, clock: start, print: none, result: command.Result{Index: seq + 2}})
-	}
-	if n := cap(m.requests.order); m.requests.live != 2 || n > 256 {
-		t.Fatalf("%d requests are remembered in %d places", m.requests.live, n)
-	}
-	if _, known := m.requests.lookup(&command.Command{Request: silent.id}, 1<<40); !known {
-		t.Fatal("the silent client's request is forgotten")
+	if again := x.one(command.OK, first); again != want {
+		t.Errorf("after %d requests of others a retry came to %+v, the first attempt to %+v", 64*4200, again, want)
 	}
 }
 
-func TestRequestRecord(t *testing.T) {
-	e := requestEntry{
-		id:     kv.RequestID{Client: 0x0102030405060708, Sequence: 300, Acked: 299},
-		clock:  1_700_000_000_000,
-		print:  0x1112131415161718,
-		result: command.Result{Index: 7, Code: command.Overflow, Counter: -1},
+// limited is an engine that refuses batches beyond what their commands may cost.
+type limited struct {
+	storage.Engine
+	bytes, ops int
+}
+
+func (l *limited) Write(b *storage.Batch, sync bool) error {
+	if b.Size() > l.bytes || b.Count() > l.ops {
+		return fmt.Errorf("a batch of %d bytes and %d operations, at most %d and %d were announced", b.Size(), b.Count(), l.bytes, l.ops)
 	}
-	// The layout is on disk: it must never change.
-	want := "01" + "0807060504030201" + "ac02" + "ab02" + "80d095ffbc31" + "1817161514131211" + "010307" + "01"
-	raw := e.append(nil)
-	checkHex(t, raw, want)
-	got, err := decodeRequest(raw)
-	if err != nil || *got != e {
-		t.Fatalf("decoded %+v, %v", got, err)
-	}
-	for n := range raw {
-		if _, err := decodeRequest(raw[:n]); !errors.Is(err, storage.ErrCorrupt) {
-			t.Errorf("cut to %d bytes: %v", n, err)
+	return l.Engine.Write(b, sync)
+}
+
+// However a client chooses its ids, a batch takes no more than what is announced
+// for its commands, and others' requests are remembered.
+func TestBatchesOfHostileRequests(t *testing.T) {
+	x := newFixture(t)
+	engine := &limited{Engine: x.engine}
+	x.m = newMachine(t, engine)
+	const from, size = 1 << 40, 64
+	sent := uint64(0)
+	for round := range uint64(800) {
+		var entries []Entry
+		engine.bytes, engine.ops = 0, 0
+		add := func(c command.Command) {
+			c.Clock = x.clock
+			bytes, ops := BatchCost(&c)
+			engine.bytes, engine.ops = engine.bytes+bytes, engine.ops+ops
+			entries = append(entries, Entry{Index: x.m.Applied() + 1 + uint64(len(entries)), Command: &c})
+		}
+		for range uint64(size) {
+			sent++
+			add(as(write(put("k", "v")), 666, from+sent, from-sent))
+			add(as(write(put("k", "v")), 1000+sent, 1+sent%7, 0))
+		}
+		add(as(increment("honest", 1), 7, round+1, round))
+		add(as(increment("honest", 1), 7, round+1, round))
+		results := make([]command.Result, len(entries))
+		if err := x.m.Apply(entries, results, false); err != nil {
+			t.Fatal(err)
+		}
+		if a, b := results[len(results)-2], results[len(results)-1]; a != b || a.Counter != int64(round+1) {
+			t.Fatalf("round %d: increment came to %+v, its retry to %+v", round, a, b)
 		}
 	}
-	for _, bad := range [][]byte{append([]byte{2}, raw[1:]...), append(append([]byte{}, raw...), 0)} {
-		if _, err := decodeRequest(bad); !errors.Is(err, storage.ErrCorrupt) {
-			t.Errorf("%x: %v", bad, err)
-		}
+	if s, most := x.m.Requests(), requests.DefaultBounds(); s.Sessions > uint64(most.Sessions) || s.Bytes > 2*uint64(most.Bytes) {
+		t.Errorf("requests %+v", s)
+	}
+	if err := x.m.requests.Check(engine); err != nil {
+		t.Error(err)
 	}
 }

@@ -26,7 +26,7 @@ func varied(t failer) *fixture {
 	t.Helper()
 	x := newFixture(t)
 	g := newGenerator(newSeeded(3), 40)
-	x.runBoth(newModel(), g.entries(1, 300))
+	x.runBoth(newModel(x.m.bounds), g.entries(1, 300))
 	x.apply(write(put("large", string(make([]byte, 5000)))), write(put("larger", string(make([]byte, 70_000)))))
 	x.apply(setSlave("zone", "host:1", true), setSlave("", "host:2", true))
 	return x

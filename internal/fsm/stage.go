@@ -89,8 +89,8 @@ func (m *Machine) Restores(c *command.Command) bool {
 }
 
 // Restored builds, in an empty engine, the state that an EndRestore at a log entry
-// makes of this one: the staged pairs under a new history. Epoch, members, slaves
-// and pause stay, for the log goes on. Nothing of the present state changes. The result is
+// makes of this one: the staged pairs under a new history. Epoch, members, slaves,
+// requests and pause stay, for the log goes on. Nothing of the present state changes. The result is
 // durable, and its index is above any that either state had.
 func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) error {
 	if !m.gate.enter() {
@@ -105,6 +105,9 @@ func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) 
 	}
 	st.applied, st.expiring, st.logged = applied, expiring, 0
 	slaves, err := m.Slaves()
+	if err == nil {
+		err = m.KeepRequests(ctx, target)
+	}
 	if err != nil {
 		return fmt.Errorf("restore at index %d: %w", e.Index, err)
 	}

@@ -117,6 +117,7 @@ func TestRestored(t *testing.T) {
 			x.one(command.OK, write(put("gone", "v")))
 			owner := x.one(command.OK, begin(1, 1, 1))
 			x.one(command.OK, member(1, "there"))
+			first := x.one(command.OK, fenced(owner.Index, as(increment("n", 1), 7, 2, 1)))
 			x.one(command.OK, fenced(owner.Index, beginRestore))
 			expiring := put("e", "v")
 			expiring.ExpireTS = 4_000_000_000
@@ -156,6 +157,11 @@ func TestRestored(t *testing.T) {
 			if got := y.expireTS("e"); got != expiring.ExpireTS {
 				t.Errorf("e expires at %d", got)
 			}
+			if again := y.one(command.OK, fenced(owner.Index, as(increment("n", 1), 7, 2, 1))); again != first {
+				t.Errorf("a retry of what was acknowledged before came to %+v, the first attempt to %+v", again, first)
+			}
+			y.one(command.StaleRequest, fenced(owner.Index, as(increment("n", 1), 7, 1, 0)))
+			y.expect("n", nil)
 			y.one(command.OK, fenced(owner.Index, write(put("a", "2"))))
 			due, err := m.Expiring(kv.Clock(1<<62), 10)
 			if err != nil || len(due) != 1 || string(due[0].Key) != "e" {

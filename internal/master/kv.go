@@ -156,6 +156,10 @@ func propose(ctx context.Context, v VBucket, c *command.Command) (command.Result
 		err = kv.Errorf(kv.Invalid, "request %d of client %x was another one before; an id is for retries of the same request", c.Request.Sequence, c.Request.Client)
 	case command.StaleRequest:
 		err = kv.Errorf(kv.Precondition, "request %d of client %x was acknowledged already; use a new sequence", c.Request.Sequence, c.Request.Client)
+	case command.TooLate:
+		err = kv.UnknownOutcome(kv.TooLate, fmt.Errorf(
+			"request %d of client %x is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence",
+			c.Request.Sequence, c.Request.Client))
 	default:
 		err = kv.Errorf(kv.Internal, "unexpected result %v", res.Code)
 	}

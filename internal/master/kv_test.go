@@ -171,6 +171,7 @@ func TestRequestIDs(t *testing.T) {
 	}{
 		"no client":      {&serverpb.RequestID{Sequence: 1}, "requestId has a sequence but no clientId"},
 		"only acked":     {&serverpb.RequestID{Acked: 1}, "requestId has a sequence but no clientId"},
+		"only repeat":    {&serverpb.RequestID{Repeat: true}, "requestId has a sequence but no clientId"},
 		"no sequence":    {&serverpb.RequestID{ClientId: 1}, "requestId has no sequence; it counts from 1"},
 		"acks itself":    {&serverpb.RequestID{ClientId: 1, Sequence: 2, Acked: 2}, "requestId acknowledges sequence 2, which is not before its own, 2"},
 		"acks the later": {&serverpb.RequestID{ClientId: 1, Sequence: 2, Acked: 9}, "requestId acknowledges sequence 9, which is not before its own, 2"},
@@ -226,6 +227,29 @@ func TestRetry(t *testing.T) {
 	}
 	if first, again := cas(), cas(); !first.GetUpdated() || !again.GetUpdated() || first.GetIndex() != again.GetIndex() {
 		t.Errorf("%v, then %v", first, again)
+	}
+}
+
+// A retry that comes when its result is not remembered any more is not applied
+// again, and what became of the first attempt is said to be unknown for good.
+func TestRetryThatIsTooLate(t *testing.T) {
+	r := newRig(t)
+	put := func(key string, seq uint64) error {
+		_, err := r.Put(t.Context(), &serverpb.PutRequest{Key: []byte(key), RequestId: &serverpb.RequestID{ClientId: 7, Sequence: seq}})
+		return err
+	}
+	for seq := range uint64(1100) {
+		if err := put("k", seq+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := put("k", 1)
+	wantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence (outcome unknown)")
+	if got := reason(err); got != kv.ReasonTooLate {
+		t.Errorf("reason %q, want %q", got, kv.ReasonTooLate)
+	}
+	if err := put("k", 1100); err != nil {
+		t.Errorf("a retry of the last request: %v", err)
 	}
 }
 

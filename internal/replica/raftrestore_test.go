@@ -145,3 +145,38 @@ func TestRaftRestoreIsAbortedInTheEnd(t *testing.T) {
 	c.put("k", "w")
 	c.want("k", "w")
 }
+
+// A retry of a request that was acknowledged before a restore is answered with its
+// first result, by whichever member owns the log then.
+func TestRaftRestoreKeepsRequests(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("old", "v")
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := c.owner().Backup(context.Background(), dir); err != nil {
+		t.Fatal(err)
+	}
+	request := func() *command.Command {
+		return &command.Command{
+			Kind: command.Increment, Delta: 1, Request: kv.RequestID{Client: 7, Sequence: 1},
+			Mutations: []kv.Mutation{{Key: []byte("n")}},
+		}
+	}
+	first, err := c.owner().Propose(t.Context(), request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.owner().Restore(context.Background(), dir); err != nil {
+		t.Fatal(err)
+	}
+	retry := func() {
+		t.Helper()
+		again, err := c.owner().Propose(t.Context(), request())
+		if err != nil || again != first {
+			t.Errorf("a retry came to %+v, %v; the first attempt to %+v", again, err, first)
+		}
+	}
+	retry()
+	c.owner().kill()
+	retry()
+	c.want("n", "")
+}

@@ -177,6 +177,9 @@ func (l *Local) swapIn(engine storage.Engine, place string) error {
 	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
 		return err
 	}
+	if err := old.KeepRequests(context.Background(), engine); err != nil {
+		return err
+	}
 	slaves, err := old.Slaves()
 	if err != nil {
 		return err

@@ -100,6 +100,38 @@ func TestRestore(t *testing.T) {
 
 // TestRestoreKeepsThePause: an operator who has paused writes is asked before
 // they go on, and one who has not is not surprised by a pause.
+// A retry of a request that was acknowledged before a restore is answered with its
+// first result, whichever keyspace there is now; so is, on a node without requests
+// of its own, one that the backup remembers.
+func TestRestoreKeepsRequests(t *testing.T) {
+	increment := func(client uint64) *command.Command {
+		return &command.Command{
+			Kind: command.Increment, Delta: 1, Request: kv.RequestID{Client: client, Sequence: 1},
+			Mutations: []kv.Mutation{{Key: []byte("n")}},
+		}
+	}
+	r := newRig(t)
+	inBackup := r.mustPropose(increment(7))
+	dir := r.mustBackup()
+	later := r.mustPropose(increment(8))
+	r.mustRestore(dir)
+	fresh := newRig(t)
+	fresh.mustPut("a", "1")
+	fresh.mustRestore(dir)
+	for _, c := range []struct {
+		on     *rig
+		client uint64
+		want   command.Result
+	}{{r, 7, inBackup}, {r, 8, later}, {fresh, 7, inBackup}} {
+		if again := c.on.mustPropose(increment(c.client)); again != c.want {
+			t.Errorf("a retry of client %d came to %+v, the first attempt to %+v", c.client, again, c.want)
+		}
+	}
+	if again := fresh.mustPropose(increment(8)); again.Counter != 2 {
+		t.Errorf("what the backup does not know came to %+v", again)
+	}
+}
+
 func TestRestoreKeepsThePause(t *testing.T) {
 	for _, paused := range []bool{false, true} {
 		from := newRig(t, onDisk)

@@ -1,0 +1,127 @@
+package requests
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Load reads the table that r holds.
+func Load(r storage.Reader, bounds Bounds) (*Table, error) {
+	t := newTable(bounds)
+	if err := t.loadSessions(r); err != nil {
+		return nil, err
+	}
+	if err := t.loadEntries(r); err != nil {
+		return nil, err
+	}
+	byUse := make([]*session, 0, len(t.sessions))
+	for _, s := range t.sessions {
+		byUse = append(byUse, s)
+	}
+	slices.SortFunc(byUse, func(a, b *session) int {
+		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.client, b.client))
+	})
+	for _, s := range byUse {
+		t.clients.append(s)
+	}
+	t.publish()
+	return t, nil
+}
+
+func (t *Table) loadSessions(r storage.Reader) error {
+	lost, found, err := r.Get(storage.Meta, keyLost)
+	switch {
+	case err != nil:
+		return err
+	case found && len(lost) != 8:
+		return fmt.Errorf("%w: %s record", storage.ErrCorrupt, keyLost)
+	case found:
+		t.lost = kv.Clock(binary.BigEndian.Uint64(lost))
+	}
+	it := r.Iterate(storage.Meta, storage.Prefix(prefixSession))
+	defer it.Close()
+	for it.Next() {
+		s, err := decodeSession(it.Key(), it.Value())
+		if err != nil {
+			return err
+		}
+		t.sessions[s.client] = s
+	}
+	return it.Err()
+}
+
+// loadEntries reads the results. Those of a client without a record are from
+// before there were such: what is known of it is what they say.
+func (t *Table) loadEntries(r storage.Reader) error {
+	it := r.Iterate(storage.Meta, storage.Prefix(prefixEntry))
+	defer it.Close()
+	for it.Next() {
+		e, err := decodeEntry(it.Value())
+		if err != nil {
+			return err
+		}
+		s := t.sessions[e.name.client]
+		if s == nil {
+			s = &session{client: e.name.client, derived: true}
+			t.sessions[s.client] = s
+		}
+		if s.derived {
+			s.use(e)
+		}
+		t.insert(e, s)
+	}
+	return it.Err()
+}
+
+// copyStep is how many bytes Copy collects before it writes them.
+const copyStep = 1 << 20
+
+// Copy makes the table in to, which no table was loaded from, that of from.
+func Copy(ctx context.Context, from storage.Reader, to storage.Engine) error {
+	var b storage.Batch
+	clearAll(&b)
+	for _, prefix := range [][]byte{prefixEntry, prefixSession, keyLost} {
+		if err := copyPrefix(ctx, from, to, &b, prefix); err != nil {
+			return fmt.Errorf("copy the request table: %w", err)
+		}
+	}
+	if err := to.Write(&b, false); err != nil {
+		return fmt.Errorf("copy the request table: %w", err)
+	}
+	return nil
+}
+
+func clearAll(b *storage.Batch) {
+	for _, prefix := range [][]byte{prefixEntry, prefixSession} {
+		r := storage.Prefix(prefix)
+		b.DeleteRange(storage.Meta, r.Start, r.End)
+	}
+	b.Delete(storage.Meta, keyLost)
+}
+
+func copyPrefix(ctx context.Context, from storage.Reader, to storage.Engine, b *storage.Batch, prefix []byte) error {
+	r := storage.Prefix(prefix)
+	r.Bulk = true
+	it := from.Iterate(storage.Meta, r)
+	defer it.Close()
+	for it.Next() {
+		b.Put(storage.Meta, it.Key(), it.Value())
+		if b.Size() < copyStep {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := to.Write(b, false); err != nil {
+			return err
+		}
+		b.Reset()
+	}
+	return it.Err()
+}
