@@ -49,7 +49,9 @@ type Hello struct {
 	URL string
 	// Asked is the url that it was found at.
 	Asked string
-	Terms Terms
+	// Address is where it will serve gRPC.
+	Address string
+	Terms   Terms
 	// Peers are the first members as the node knows them, in order.
 	Peers []string
 	// Joining tells that the node waits to be added to a cluster that is
@@ -113,6 +115,8 @@ type Invitation struct {
 	Join bool
 	// NonVoting starts it without a vote.
 	NonVoting bool
+	// Addresses are where members serve gRPC, as far as the inviter knows.
+	Addresses map[uint64]string
 }
 
 // Probe asks who waits at url. Errors wrap ErrConfig for a malformed url,
@@ -136,7 +140,7 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 		return Hello{}, fmt.Errorf("%w: %s (version %q) speaks bootstrap protocol %d, this node %d: install one version on all nodes",
 			ErrUnfit, u, res.GetVersion(), res.GetProtocol(), protocol)
 	}
-	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
+	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Address: res.GetAddress(), Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
 		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), Version: res.GetVersion(),
 	}}
 	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
@@ -156,7 +160,7 @@ func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 		_, err := b.Invite(ctx, &peerpb.Invitation{
 			Protocol: protocol, Uuid: inv.UUID, Url: u, ClusterName: inv.Terms.ClusterName, Database: inv.Terms.Database,
 			VBuckets: uint32(inv.Terms.VBuckets), Version: inv.Terms.Version, Deployment: inv.Deployment, Replica: inv.Replica,
-			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting,
+			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting, Addresses: inv.Addresses,
 		})
 		return err
 	})

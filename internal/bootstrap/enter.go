@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ type starter struct {
 // or on a first start what the members agree on, which may take until they are
 // all started, or until the node is added. The Raft port is free when Enter
 // returns. Errors say what to do and wrap ErrConfig, ErrMismatch, ErrCorrupt,
-// ErrPortTaken, ErrRejected, or the cause of ctx's end.
+// ErrPortTaken, ErrRejected, ErrOlderCopy, or the cause of ctx's end.
 func Enter(ctx context.Context, o Options) (*Identity, error) {
 	return enter(ctx, o, usualPace, datadir.WriteFile)
 }
@@ -85,13 +86,33 @@ func enter(ctx context.Context, o Options, p pace, write func(string, []byte) er
 		}
 	}
 	if there && rec.isMember() {
-		return s.restart(ctx, rec, raftData)
+		return s.begin(s.restart(ctx, rec, raftData))
 	}
-	return s.first(ctx, rec.UUID, raftData)
+	return s.begin(s.first(ctx, rec.UUID, raftData))
+}
+
+// begin counts this start, durably, before anything is done under the identity, and
+// reads what was noted of the other members.
+func (s *starter) begin(id *Identity, err error) (*Identity, error) {
+	if err != nil {
+		return nil, err
+	}
+	if id.notes, err = s.file.loadNotes(); err != nil {
+		s.log.Warn("what was heard of the other members cannot be read; it is gathered again", "error", err)
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if err := id.change((*record).begin); err != nil {
+		return nil, err
+	}
+	return id, nil
 }
 
 // restart checks that what is stored and what is given belong together.
 func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Identity, error) {
+	if rec.Retired != "" {
+		return nil, fmt.Errorf("%w: as was found at an earlier start: %s", ErrOlderCopy, strings.TrimPrefix(rec.Retired, ErrOlderCopy.Error()+": "))
+	}
 	if rec.Started && !raftData {
 		return nil, fmt.Errorf("%w: %s says that this node is replica %d of %s, but the folder of its Raft log is empty: it would forget "+
 			"what it voted for. If nexus-log-dir was changed, change it back; if the disk was lost, %s",
@@ -153,7 +174,7 @@ func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Ident
 	if err := s.file.store(self); err != nil {
 		return nil, err
 	}
-	i := &invitee{self: self, terms: s.Terms, peers: s.Peers, state: peerpb.HelloResponse_FORMING, file: s.file, decided: make(chan struct{})}
+	i := &invitee{self: self, address: s.Address, terms: s.Terms, peers: s.Peers, state: peerpb.HelloResponse_FORMING, file: s.file, decided: make(chan struct{})}
 	if s.Join {
 		i.state = peerpb.HelloResponse_JOINING
 	} else {

@@ -23,6 +23,9 @@ var (
 	// ErrMismatch means that the identity file, the disk and the settings do
 	// not belong together.
 	ErrMismatch = errors.New("identity mismatch")
+	// ErrOlderCopy means that the disk lacks what its node has done since a copy was
+	// taken of it, or that it is another node's.
+	ErrOlderCopy = errors.New("this data folder is not the newest one of its node")
 	// ErrCorrupt means that the identity file cannot be read.
 	ErrCorrupt = errors.New("identity file damaged")
 	// ErrPortTaken means that another process listens on the Raft port.

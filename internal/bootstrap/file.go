@@ -20,8 +20,8 @@ import (
 const (
 	// fileName is the identity file's name in its folder.
 	fileName = "raft.json"
-	// fileFormat is the only format there is.
-	fileFormat = 1
+	// fileFormat is the newest format. Format 1 has no starts.
+	fileFormat = 2
 	// maxFile bounds what is read: far more than the largest list of members.
 	maxFile = 4 << 20
 )
@@ -43,6 +43,11 @@ type record struct {
 	Founder     bool           `json:"founder,omitempty"`
 	// Started is set before Raft runs for the first time.
 	Started bool `json:"started,omitempty"`
+	// Starts and StartIDs are the starts under this identity; see Past.
+	Starts   uint64   `json:"starts,omitempty"`
+	StartIDs []uint64 `json:"startIds,omitempty"`
+	// Retired is why the disk must not be used any more.
+	Retired string `json:"retired,omitempty"`
 	// Checksum is the CRC-32C of the file with this field empty, in hex.
 	Checksum string `json:"checksum"`
 }
@@ -69,6 +74,15 @@ const (
 )
 
 func (r *record) isMember() bool { return r.Replica != 0 }
+
+// format is the least that has all that the record holds, so that an earlier release
+// reads what it can.
+func (r *record) format() int {
+	if r.Starts != 0 || len(r.StartIDs) != 0 || r.Retired != "" {
+		return 2
+	}
+	return 1
+}
 
 func (r *record) clone() record {
 	c := *r
@@ -142,7 +156,7 @@ func (f file) store(rec record) error {
 
 // encode returns the file of a record. Equal records are equal files.
 func encode(rec record) ([]byte, error) {
-	rec.Format = fileFormat
+	rec.Format = rec.format()
 	sum, err := rec.checksum()
 	if err != nil {
 		return nil, err
@@ -166,7 +180,12 @@ func (r *record) checksum() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%08x", crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli))), nil
+	return checksum(content), nil
+}
+
+// checksum is a file's CRC-32C in hex.
+func checksum(content []byte) string {
+	return fmt.Sprintf("%08x", crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // restoreIt ends the errors about a file that cannot be used.
@@ -210,11 +229,15 @@ func (r *record) validate() error {
 	if u, err := canonicalURL(r.URL); err != nil || u != r.URL {
 		return fmt.Errorf("url %q is not in canonical form", r.URL)
 	}
-	if r.Format != fileFormat || !validUUID(r.UUID) {
+	if r.Format != r.format() || !validUUID(r.UUID) {
 		return fmt.Errorf("format %d or uuid %q is wrong", r.Format, r.UUID)
 	}
+	past := Past{UUID: r.UUID, Number: r.Starts, IDs: r.StartIDs}
+	if err := past.check(); err != nil {
+		return err
+	}
 	if !r.isMember() {
-		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started {
+		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started || r.Starts != 0 || r.Retired != "" {
 			return errors.New("there is no replica number, but a membership")
 		}
 		return nil

@@ -22,7 +22,12 @@ func records() map[string]record {
 	founder.Members[2].State = removed
 	joined := memberOf()
 	joined.Join, joined.NonVoting, joined.Members, joined.Deployment = true, true, nil, 1<<64-1
+	started := memberOf()
+	started.Starts, started.StartIDs = 1000, []uint64{1, 1<<64 - 1}
+	retired := started
+	retired.Retired = "it is an older copy"
 	return map[string]record{
+		"started": started, "retired": retired,
 		"waiting": {UUID: founder.UUID, URL: urlA}, "member": memberOf(), "founder": founder, "joined": joined,
 	}
 }
@@ -40,15 +45,14 @@ func TestFileRoundTrip(t *testing.T) {
 		if err != nil || !ok {
 			t.Fatalf("%s: %v, %v", name, ok, err)
 		}
-		rec.Format, rec.Checksum = fileFormat, got.Checksum
+		rec.Format, rec.Checksum = rec.format(), got.Checksum
 		if !reflect.DeepEqual(got, rec) {
 			t.Errorf("%s: stored %+v, read %+v", name, rec, got)
 		}
 	}
 }
 
-// TestFormatIsStable holds the present format against a file of the first
-// release.
+// TestFormatIsStable holds the present format against files of releases.
 func TestFormatIsStable(t *testing.T) {
 	const first = `{
   "format": 1,
@@ -83,6 +87,25 @@ func TestFormatIsStable(t *testing.T) {
 	}
 	if string(content) != first {
 		t.Errorf("the file is\n%s", content)
+	}
+	const second = `  "started": true,
+  "starts": 3,
+  "startIds": [
+    7,
+    8,
+    9
+  ],
+  "checksum": "3536d689"
+}
+`
+	rec := memberOf()
+	rec.Starts, rec.StartIDs = 3, []uint64{7, 8, 9}
+	if content, err = encode(rec); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Replace(strings.Split(first, `  "started"`)[0], `"format": 1`, `"format": 2`, 1) + second
+	if string(content) != want {
+		t.Errorf("with starts, the file is\n%s", content)
 	}
 }
 
@@ -142,6 +165,9 @@ func TestImpossibleRecords(t *testing.T) {
 		"invited nobody":      func(r *record) { r.Members[0].State = invited },
 		"joined with list":    func(r *record) { r.Join = true },
 		"founder that joined": func(r *record) { r.Join, r.Founder, r.Members = true, true, nil },
+		"starts without ids":  func(r *record) { r.Starts = 1 },
+		"more ids":            func(r *record) { r.Starts, r.StartIDs = 1, []uint64{1, 2} },
+		"starts, no member":   func(r *record) { *r = record{UUID: r.UUID, URL: r.URL, Starts: 1, StartIDs: []uint64{1}} },
 		"started, no member":  func(r *record) { *r = record{UUID: r.UUID, URL: r.URL, Started: true} },
 	} {
 		rec := memberOf()
@@ -157,7 +183,7 @@ func TestImpossibleRecords(t *testing.T) {
 }
 
 func TestNewerFormat(t *testing.T) {
-	_, err := decode([]byte(`{"format": 2, "novel": {"field": 1}, "uuid": 7}`))
+	_, err := decode([]byte(`{"format": 3, "novel": {"field": 1}, "uuid": 7}`))
 	if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "run the version that wrote it") {
 		t.Errorf("%v", err)
 	}
@@ -205,7 +231,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(content)
 	}
-	f.Add([]byte(`{"format":2}`))
+	f.Add([]byte(`{"format":3}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		rec, err := decode(content)
 		if err != nil {

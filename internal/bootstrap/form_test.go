@@ -121,7 +121,7 @@ var errCrash = errors.New("power failure")
 // TestFounderCrashes ends the founder at each of its writes, before and after
 // the file is replaced, and starts it again.
 func TestFounderCrashes(t *testing.T) {
-	for write := int64(1); write <= 6; write++ {
+	for write := int64(1); write <= 9; write++ {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("write %d, replaced %v", write, after), func(t *testing.T) { testFounderCrash(t, write, after) })
 		}

@@ -178,6 +178,7 @@ func (f *founding) attempt(ctx context.Context) (settled bool, err error) {
 	}
 	err = f.id.client.Invite(ctx, f.url, Invitation{
 		UUID: hello.UUID, Terms: f.id.terms(), Deployment: f.id.Deployment, Replica: f.replica, Members: f.id.Members,
+		Addresses: f.addresses(hello),
 	})
 	if err != nil {
 		return false, err
@@ -187,6 +188,18 @@ func (f *founding) attempt(ctx context.Context) (settled bool, err error) {
 	}
 	f.id.log.Info("a first member of the cluster has accepted", "replica", f.replica, "url", f.url)
 	return true, nil
+}
+
+// addresses are where the members serve gRPC, that which said hello and the founder
+// among them.
+func (f *founding) addresses(h Hello) map[uint64]string {
+	f.id.mu.Lock()
+	defer f.id.mu.Unlock()
+	out := with(f.id.notes.Addresses, f.replica, h.Address)
+	if err := f.id.setAddresses(out); err != nil {
+		f.id.log.Debug("a member's address cannot be noted", "replica", f.replica, "error", err)
+	}
+	return with(out, f.id.Replica, f.id.grpc)
 }
 
 // settled tells whether the member needs no invitation any more, by what is

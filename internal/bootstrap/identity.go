@@ -37,12 +37,16 @@ type Identity struct {
 
 	client  *Client
 	version string
-	pace    pace
-	log     *slog.Logger
+	// grpc is where this node serves.
+	grpc string
+	pace pace
+	log  *slog.Logger
 
 	mu   sync.Mutex
 	file file
 	rec  record
+	// notes are what was heard of the other members.
+	notes notes
 }
 
 // Address is the host:port of URL, as the Raft library takes it.
@@ -88,7 +92,7 @@ func (s *starter) identityOf(rec record) *Identity {
 		Deployment: rec.Deployment, Replica: rec.Replica, URL: rec.URL, Join: rec.Join,
 		NonVoting: rec.NonVoting, Founder: rec.Founder, Fresh: !rec.Started,
 		Members: make(map[uint64]string, len(rec.Members)),
-		client:  s.client, version: s.Terms.Version, pace: s.pace, log: s.log, file: s.file, rec: rec,
+		client:  s.client, version: s.Terms.Version, grpc: s.Options.Address, pace: s.pace, log: s.log, file: s.file, rec: rec,
 	}
 	for _, m := range rec.Members {
 		id.Members[m.Replica] = m.URL

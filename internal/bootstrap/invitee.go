@@ -32,6 +32,7 @@ const (
 type invitee struct {
 	peerpb.UnimplementedBootstrapServer
 	self    record
+	address string
 	terms   Terms
 	peers   []string
 	state   peerpb.HelloResponse_State
@@ -50,7 +51,7 @@ type invitee struct {
 func (i *invitee) Hello(context.Context, *peerpb.HelloRequest) (*peerpb.HelloResponse, error) {
 	return &peerpb.HelloResponse{
 		Protocol: protocol, Uuid: i.self.UUID, Url: i.self.URL, ClusterName: i.terms.ClusterName, Database: i.terms.Database,
-		VBuckets: uint32(i.terms.VBuckets), Version: i.terms.Version, Urls: i.peers, State: i.state,
+		VBuckets: uint32(i.terms.VBuckets), Version: i.terms.Version, Urls: i.peers, State: i.state, Address: i.address,
 	}, nil
 }
 
@@ -75,7 +76,11 @@ func (i *invitee) Invite(_ context.Context, inv *peerpb.Invitation) (*peerpb.Inv
 	case i.closed || i.rejected != nil:
 		return nil, status.Error(codes.FailedPrecondition, "it is stopping")
 	}
-	if err := i.file.store(rec); err != nil {
+	err := i.file.storeNotes(notes{Addresses: inv.GetAddresses()})
+	if err == nil {
+		err = i.file.store(rec)
+	}
+	if err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "its identity cannot be written: %v", err)
 	}
 	i.accepted = &rec

@@ -14,6 +14,8 @@ type Options struct {
 	// Listen is the host:port to wait on; empty means that of URL. It differs
 	// where the address that others reach is not one of this machine's own.
 	Listen string
+	// Address is where the node serves gRPC, host:port.
+	Address string
 	// Peers are the Raft addresses of the first members, in any order. Empty
 	// means a cluster of this node alone.
 	Peers []string

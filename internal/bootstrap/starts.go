@@ -1,0 +1,102 @@
+package bootstrap
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A disk that is put back from an older copy has forgotten what its node voted for
+// and which entries it acknowledged. Its files cannot show that: they are whole, as
+// they once were. So each disk counts its starts and gives each of them a random id,
+// and the members note of each other what they hear. A disk that does not know of a
+// start which another member has heard of is an older copy, or one of two copies
+// that were both used.
+
+// rememberedStarts is how many of its starts a disk knows the ids of.
+const rememberedStarts = 64
+
+// Start is one start of the process on a disk.
+type Start struct {
+	// UUID is of the disk.
+	UUID string `json:"uuid"`
+	// Number counts the disk's starts, from 1.
+	Number uint64 `json:"number"`
+	// ID is random, so that two starts of one number can be told apart.
+	ID uint64 `json:"id"`
+}
+
+// Past are the starts that a disk knows of.
+type Past struct {
+	UUID string
+	// Number is that of the last start, which is the present one.
+	Number uint64
+	// IDs are those of the last starts, the present one's at the end.
+	IDs []uint64
+}
+
+// Last is the present start.
+func (p Past) Last() Start {
+	if len(p.IDs) == 0 {
+		return Start{UUID: p.UUID}
+	}
+	return Start{UUID: p.UUID, Number: p.Number, ID: p.IDs[len(p.IDs)-1]}
+}
+
+// Holds reports whether the disk knows of a start. One that is too long ago for its
+// id to be remembered counts as known.
+func (p Past) Holds(s Start) bool {
+	if s.UUID != p.UUID || s.Number > p.Number {
+		return false
+	}
+	back := p.Number - s.Number
+	return back >= uint64(len(p.IDs)) || p.IDs[uint64(len(p.IDs))-1-back] == s.ID
+}
+
+// check returns what cannot be in a past.
+func (p Past) check() error {
+	if len(p.IDs) > rememberedStarts || uint64(len(p.IDs)) > p.Number || p.Number > 0 && len(p.IDs) == 0 {
+		return fmt.Errorf("%d starts with %d ids", p.Number, len(p.IDs))
+	}
+	return nil
+}
+
+// begin counts a start.
+func (r *record) begin() {
+	r.Starts++
+	r.StartIDs = append(slices.Clone(r.StartIDs), randomID())
+	if n := len(r.StartIDs); n > rememberedStarts {
+		r.StartIDs = r.StartIDs[n-rememberedStarts:]
+	}
+}
+
+// Past returns the starts of this node's disk, of which the last is the present one.
+func (id *Identity) Past() Past {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return Past{UUID: id.rec.UUID, Number: id.rec.Starts, IDs: slices.Clone(id.rec.StartIDs)}
+}
+
+// OlderCopy returns the error of a disk that does not know of a start which others
+// have heard of. It wraps ErrOlderCopy.
+func (id *Identity) OlderCopy(heard Start, by string) error {
+	past := id.Past()
+	if heard.UUID != past.UUID {
+		return fmt.Errorf("%w: %s knows replica %d with disk %s, and this one is %s; remove the node (dkvctl -removeNode %s), start it on an empty "+
+			"data folder with --nexus-join and add it again (dkvctl -addNode %s)", ErrOlderCopy, by, id.Replica, heard.UUID, past.UUID, id.URL, id.URL)
+	}
+	return fmt.Errorf("%w: %s has heard of start %d of this node, which the folder knows nothing of (this is start %d of it): "+
+		"it is an older copy, and what the node voted for and acknowledged since the copy was taken is missing here, and writes would be lost. Put the newest data folder back; "+
+		"if there is none, remove the node (dkvctl -removeNode %s), start it on an empty data folder with --nexus-join and add it again "+
+		"(dkvctl -addNode %s)", ErrOlderCopy, by, heard.Number, past.Number, id.URL, id.URL)
+}
+
+// Retire writes down that this disk must not take part in the cluster any more, and
+// why: Enter refuses it from now on, whether those who know better answer or not.
+func (id *Identity) Retire(reason error) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.rec.Retired != "" {
+		return nil
+	}
+	return id.change(func(r *record) { r.Retired = reason.Error() })
+}
