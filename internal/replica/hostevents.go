@@ -14,11 +14,20 @@ func (e hostEvents) NodeDeleted(info raftio.NodeInfo) {
 	}
 }
 
+// NodeUnloaded implements raftio.ISystemEventListener: nothing is under way any more
+// for a replica that was stopped.
+func (e hostEvents) NodeUnloaded(info raftio.NodeInfo) {
+	if r, ok := e.h.rafts.Load(info.ShardID); ok {
+		if unloaded := r.(*Raft).unloaded.Swap(nil); unloaded != nil {
+			close(*unloaded)
+		}
+	}
+}
+
 // The others do not matter here.
 
 func (hostEvents) NodeHostShuttingDown()                       {}
 func (hostEvents) NodeReady(raftio.NodeInfo)                   {}
-func (hostEvents) NodeUnloaded(raftio.NodeInfo)                {}
 func (hostEvents) MembershipChanged(raftio.NodeInfo)           {}
 func (hostEvents) ConnectionEstablished(raftio.ConnectionInfo) {}
 func (hostEvents) ConnectionFailed(raftio.ConnectionInfo)      {}

@@ -16,6 +16,11 @@ type Member struct {
 	DC          string `json:"dc"`
 	// UUID tells the node's disk from one that takes its place.
 	UUID string `json:"uuid"`
+	// Starts counts the starts of the node's process on that disk, and Start is the
+	// random id of the last one. Both are 0 in a record that the node has not written
+	// itself.
+	Starts uint64 `json:"starts,omitempty"`
+	Start  uint64 `json:"start,omitempty"`
 }
 
 func (m Member) record() []byte {

@@ -35,6 +35,10 @@ type RaftOptions struct {
 	NonVoting bool
 	// Self is how others reach this node.
 	Self Member
+	// Recorded judges what stands in the log of this replica before Self takes its
+	// place. An error means that the disk is older than the record: the replica
+	// retires with it. Nil has no objections.
+	Recorded func(Member) error
 	// Timeout bounds a proposal whose caller sets no deadline.
 	Timeout time.Duration
 	// SnapshotEvery is after how many entries the log is cut, and Keep how many
@@ -72,6 +76,13 @@ type Raft struct {
 	up atomic.Pointer[func(id uint64) bool]
 	// changes counts how often the leader was another one.
 	changes atomic.Uint64
+	// retired is why the replica was retired; nil while it was not. retiring is closed
+	// then.
+	retired  atomic.Pointer[error]
+	retiring chan struct{}
+	// unloaded is closed when the log's library has let go of the replica; nil before
+	// it is started.
+	unloaded atomic.Pointer[chan struct{}]
 	// removed is closed when the log has put this replica out.
 	removed    chan struct{}
 	removeOnce sync.Once
@@ -99,8 +110,9 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 		clock: lease.SystemClock{},
 		// An on-disk state machine has no sessions; retries are told by our own
 		// ids. The id here only tells this process's proposals from others'.
-		session: &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
-		removed: make(chan struct{}),
+		session:  &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
+		removed:  make(chan struct{}),
+		retiring: make(chan struct{}),
 	}
 	r.propose = r.Propose
 	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
@@ -176,8 +188,12 @@ func (r *Raft) Run(ctx context.Context) error {
 }
 
 // join starts the replica's part in the log and waits until it knows what it has to
-// apply. It ends early, without an error, when ctx ends or the replica closes or fails.
+// apply. It ends early, without an error, when ctx ends or the replica closes, fails or
+// is retired.
 func (r *Raft) join(ctx context.Context) error {
+	if r.retired.Load() != nil {
+		return nil
+	}
 	// Not through use: it waits, and Close ends the wait.
 	r.host.closing.RLock()
 	nh, closed := r.host.nh, r.host.closed
@@ -190,6 +206,8 @@ func (r *Raft) join(ctx context.Context) error {
 		r.applier.Store(s)
 		return s
 	}
+	unloaded := make(chan struct{})
+	r.unloaded.Store(&unloaded)
 	started := make(chan error, 1)
 	go func() {
 		started <- nh.StartOnDiskReplica(r.raft.Members, len(r.raft.Members) == 0, create, r.raftConfig())
@@ -199,6 +217,9 @@ func (r *Raft) join(ctx context.Context) error {
 		return *refused
 	}
 	switch {
+	case r.retired.Load() != nil:
+		r.stop()
+		return nil
 	case errors.Is(err, dragonboat.ErrReplicaRemoved):
 		return fmt.Errorf("this node was removed from the cluster; empty its db-folder and start it with --nexus-join to let it come back: %w", err)
 	case errors.Is(err, dragonboat.ErrInvalidShardSettings):
@@ -212,13 +233,14 @@ func (r *Raft) join(ctx context.Context) error {
 const stopAgain = 20 * time.Millisecond
 
 // awaitStart returns what comes of a start, which a snapshot may make long. It cuts
-// it short when ctx ends or the replica closes.
+// it short when ctx ends or the replica closes or is retired.
 func (r *Raft) awaitStart(ctx context.Context, started <-chan error) error {
 	select {
 	case err := <-started:
 		return err
 	case <-ctx.Done():
 	case <-r.closing:
+	case <-r.retiring:
 	}
 	t := time.NewTicker(stopAgain)
 	defer t.Stop()

@@ -58,7 +58,7 @@ func (r *Raft) rejoin() error {
 func (r *Raft) reopenFailed() (bool, error) {
 	r.swapping <- struct{}{}
 	defer func() { <-r.swapping }()
-	if r.State() != Failed {
+	if r.State() != Failed || r.retired.Load() != nil {
 		return false, nil
 	}
 	// The log's library may still have entries in hand for the part that has failed.

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -208,22 +207,6 @@ func (r *Raft) SetMember(ctx context.Context, id uint64, m Member) error {
 	}
 	_, err := raftGroup{r}.propose(ctx, c)
 	return err
-}
-
-const announceInterval = 500 * time.Millisecond
-
-// announceLoop keeps this node's own record true.
-func (r *Raft) announceLoop(ctx context.Context) {
-	own := r.raft.Self.record()
-	every(ctx, announceInterval, func() bool {
-		if bytes.Equal(r.machine.Load().Members()[r.raft.Replica], own) || r.State() != Serving {
-			return false
-		}
-		if err := r.SetMember(ctx, r.raft.Replica, r.raft.Self); err != nil && ctx.Err() == nil {
-			r.opts.Log.Debug("this node is not announced yet", "error", err)
-		}
-		return false
-	})
 }
 
 // cutBase makes sure that a new member of a log that goes on from an earlier state

@@ -41,6 +41,8 @@ type cluster struct {
 	timing map[uint64]Timing
 	// net connects the nodes; nil leaves that to sockets.
 	net *network
+	// options changes what a node is opened with; nil changes nothing.
+	options func(*raftNode, *RaftOptions)
 }
 
 // raftNode is one member. Its replica and host are nil while it is down.
@@ -180,6 +182,9 @@ func (n *raftNode) open() error {
 	}
 	if n.join {
 		opts.Members = nil
+	}
+	if n.c.options != nil {
+		n.c.options(n, &opts)
 	}
 	n.Raft, err = n.host.OpenRaft(opts)
 	return err

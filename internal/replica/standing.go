@@ -26,7 +26,10 @@ var (
 
 func newStanding(s State, err error) *standing {
 	st := &standing{state: s, err: err}
+	var retired *retiredError
 	switch {
+	case s == Failed && errors.As(err, &retired):
+		st.refusal = kv.Errorf(kv.Unavailable, "%w", err)
 	case s == Failed && errors.Is(err, storage.ErrNoSpace):
 		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; free some space, writes resume by themselves", err)
 	case s == Failed:
