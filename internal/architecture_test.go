@@ -95,7 +95,7 @@ var mayImport = map[string][]string{
 	"internal/peer":      {"internal/kv"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
 		"internal/backup", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb", "api/modelspb"},
-	"internal/cluster": {"internal/kv", "internal/replica", "internal/bootstrap", "internal/peer", "internal/sleep", "api/serverpb", "api/modelspb"},
+	"internal/cluster": {"internal/kv", "internal/replica", "internal/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},

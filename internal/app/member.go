@@ -137,6 +137,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Members:       n.identity.InitialMembers(),
 			NonVoting:     n.identity.NonVoting,
 			Self:          n.self(),
+			Recorded:      n.recorded,
 			Timeout:       n.cfg.Nexus.ReplTimeout,
 			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
@@ -156,6 +157,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 
 // self is how the others reach this node.
 func (n *node) self() replica.Member {
+	start := n.identity.Past().Last()
 	return replica.Member{
 		Name:        n.info.Name,
 		Address:     n.info.Address,
@@ -163,7 +165,18 @@ func (n *node) self() replica.Member {
 		RaftAddress: n.identity.Address(),
 		DC:          n.info.DC,
 		UUID:        n.identity.UUID,
+		Starts:      start.Number,
+		Start:       start.ID,
 	}
+}
+
+// recorded judges the record that a log has of this node, by the starts of its disk.
+func (n *node) recorded(m replica.Member) error {
+	start := bootstrap.Start{UUID: m.UUID, Number: m.Starts, ID: m.Start}
+	if m.Starts == 0 || n.identity.Past().Holds(start) {
+		return nil
+	}
+	return n.identity.OlderCopy(start, "the log")
 }
 
 // terms are what all members must have in common.
@@ -181,6 +194,7 @@ func (n *node) bootstrapOptions(url string) bootstrap.Options {
 	return bootstrap.Options{
 		Dir:        n.dir.Path(),
 		URL:        url,
+		Address:    n.info.Address,
 		Peers:      nexus.ClusterURLs,
 		Join:       nexus.Join,
 		Terms:      n.terms(),

@@ -211,11 +211,16 @@ func (n *node) serve(ctx, below context.Context) error {
 		defer stopReplicas()
 		return n.grpc.Run(gctx)
 	})
+	if n.cluster != nil {
+		// While the others can ask this node the same.
+		if err := n.cluster.Confirm(gctx); err != nil {
+			g.Go(func() error { return err })
+			return g.Wait()
+		}
+		g.Go(func() error { n.cluster.Run(gctx); return nil })
+	}
 	for _, v := range n.vBuckets {
 		g.Go(func() error { return v.Run(replicas) })
-	}
-	if n.cluster != nil {
-		g.Go(func() error { n.cluster.Run(gctx); return nil })
 	}
 	if n.registry != nil {
 		g.Go(func() error { return n.registry.Run(replicas) })

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/config"
@@ -58,6 +59,9 @@ func (n *node) assemble() error {
 		Listener: n.grpcListener,
 		Register: func(r grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVClusterServer(r, n.membership())
+			if n.cluster != nil {
+				peerpb.RegisterMembersServer(r, n.cluster)
+			}
 			serverpb.RegisterDKVDiscoveryNodeServer(r, regionService{node: n})
 			serverpb.RegisterDKVNodeServer(r, n.node)
 			if n.registry != nil {

@@ -216,6 +216,7 @@ func (c *Cluster) invite(ctx context.Context, n newcomer) error {
 		Replica:    n.id,
 		Join:       true,
 		NonVoting:  true,
+		Addresses:  c.addresses(),
 	})
 	if err != nil {
 		return asError(fmt.Errorf("%w; it follows without a vote as soon as it is there: try again, or remove it", err))

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -38,6 +39,8 @@ type Raft interface {
 	// HearLeader passes on that a member has said that it leads in a term.
 	HearLeader(id, term uint64)
 	PutOut()
+	// Retire stops the replica for good.
+	Retire(reason error)
 }
 
 // Log is a vBucket's replica with its name.
@@ -58,9 +61,11 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Cluster is the cluster as one of its members sees it. It serves DKVCluster.
+// Cluster is the cluster as one of its members sees it. It serves DKVCluster and
+// Members.
 type Cluster struct {
 	serverpb.UnimplementedDKVClusterServer
+	peerpb.UnimplementedMembersServer
 	self   *bootstrap.Identity
 	logs   []Log
 	pool   *peer.Pool
@@ -74,6 +79,15 @@ type Cluster struct {
 	seen atomic.Pointer[map[uint64]sighting]
 	// patience bounds the attempts at one step of a change.
 	patience time.Duration
+
+	// takesPart is set when this node has compared its starts with the others'.
+	takesPart atomic.Bool
+	// retired is why this node must not take part any more; nil while it may.
+	retired atomic.Pointer[error]
+	// judging guards what is noted of other members' starts. suspects are the starts
+	// of members whose disks are older copies.
+	judging  sync.Mutex
+	suspects map[uint64]bootstrap.Start
 
 	mu sync.Mutex
 	// known is the membership as it was last told by a majority.
@@ -95,6 +109,7 @@ func New(opts Options) (*Cluster, error) {
 		log:      opts.Log,
 		changing: make(chan struct{}, 1),
 		patience: stepPatience,
+		suspects: make(map[uint64]bootstrap.Start),
 	}
 	c.seen.Store(&map[uint64]sighting{})
 	for _, l := range c.logs {
@@ -104,7 +119,7 @@ func New(opts Options) (*Cluster, error) {
 }
 
 // Run watches the members, invites the first of them, and spreads leaders, until
-// ctx ends.
+// ctx ends. Confirm comes before.
 func (c *Cluster) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -85,7 +86,7 @@ func newRig(t *testing.T, n, vBuckets int) *rig {
 		for _, g := range r.groups {
 			g.peers[id], g.leader = replica.Peer{ID: id, Address: address, Voting: true}, 1
 		}
-		if err := r.start(&bootstrap.Identity{UUID: fmt.Sprintf("disk-%d", id), Deployment: deployment, Replica: id, URL: url}); err != nil {
+		if err := r.start(r.identity(t.TempDir(), id, url)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,6 +94,17 @@ func newRig(t *testing.T, n, vBuckets int) *rig {
 		g.done()
 	}
 	return r
+}
+
+// identity starts a disk, which becomes that of a replica of the rig.
+func (r *rig) identity(dir string, replica uint64, url string) *bootstrap.Identity {
+	r.t.Helper()
+	id, err := bootstrap.Enter(r.t.Context(), bootstrap.Options{Dir: dir, URL: url, Terms: terms})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	id.Deployment, id.Replica, id.Members, id.Founder = deployment, replica, nil, false
+	return id
 }
 
 // start runs a member, which says in all vBuckets how it is reached.
@@ -118,6 +130,7 @@ func (r *rig) start(id *bootstrap.Identity) error {
 	server := grpc.NewServer(grpc.UnaryInterceptor(withCodes))
 	serverpb.RegisterDKVClusterServer(server, n.Cluster)
 	serverpb.RegisterDKVNodeServer(server, n)
+	peerpb.RegisterMembersServer(server, n.Cluster)
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	r.t.Cleanup(func() { _ = pool.Close() })
 	n.server = servertest.Serve(r.t, server, listener)

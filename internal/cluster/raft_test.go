@@ -126,6 +126,10 @@ type fakeRaft struct {
 	self uint64
 	// out is how often the replica was told that it is no member.
 	out int
+	// blind are the members whose records are not here yet.
+	blind map[uint64]bool
+	// retired is what the replica was retired for.
+	retired error
 	// deaf is a replica that hears nothing of the others.
 	deaf atomic.Bool
 	// cut is one that hears nothing either, and still takes who led for the leader,
@@ -157,7 +161,9 @@ func (r *fakeRaft) Status() replica.Status {
 func (r *fakeRaft) Members() map[uint64]replica.Member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.records)
+	out := maps.Clone(r.records)
+	maps.DeleteFunc(out, func(id uint64, _ replica.Member) bool { return r.blind[id] })
+	return out
 }
 
 func (r *fakeRaft) Membership(ctx context.Context) (replica.Membership, error) {
@@ -257,6 +263,8 @@ func (r *fakeRaft) lastHeard() (id, term uint64) {
 	last := r.heard[len(r.heard)-1]
 	return last[0], last[1]
 }
+
+func (r *fakeRaft) Retire(reason error) { r.set(func() { r.retired = reason }) }
 
 func (r *fakeRaft) PutOut() { r.set(func() { r.out++ }) }
 

@@ -41,7 +41,10 @@ func (c *Cluster) watch(ctx context.Context) {
 			c.introduce(attempt)
 		}
 		cancel()
+		var greeting sync.WaitGroup
+		greeting.Go(func() { c.greet(ctx) })
 		c.reach(ctx)
+		greeting.Wait()
 		// Who leads is not enough: a replica without a vote never forgets.
 		if err == nil && c.first().Owner().ID != 0 {
 			led = time.Now()

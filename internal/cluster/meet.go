@@ -1,0 +1,280 @@
+package cluster
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// confirmTime bounds how long a node that starts waits for what the other members
+// say of its disk.
+const confirmTime = 2 * time.Second
+
+// Confirm compares the starts that this node and the other members know of each
+// other, before this node takes part in the log. All members that are known are
+// asked at once, and those that do not answer are left out: of two members the one
+// that starts later asks the other, before there is anything between them. The error
+// wraps bootstrap.ErrOlderCopy; the node must not go on then.
+func (c *Cluster) Confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	r := c.visitAll(ctx)
+	if err := c.retired.Load(); err != nil {
+		return *err
+	}
+	if n := len(r.asked); n > 0 && len(r.met) == 0 {
+		c.log.Info("no other member answers yet; whether this disk is the newest one of the node is asked again as soon as they do", "members", n)
+	}
+	// Only now do the others note this start. Had they done so at once, one of them
+	// might take the newest disk, which knows nothing of it, for an older copy.
+	c.takesPart.Store(true)
+	if len(r.met) > 0 {
+		c.visitAll(ctx)
+	}
+	if err := c.retired.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// round is one question to all members, those among them that only others know of.
+type round struct {
+	c     *Cluster
+	calls sync.WaitGroup
+
+	mu    sync.Mutex
+	asked map[string]bool
+	met   map[uint64]bool
+}
+
+// visit meets the member at an address, unless that was done.
+func (r *round) visit(ctx context.Context, id uint64, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if address == "" || id == r.c.self.Replica || r.asked[address] {
+		return
+	}
+	r.asked[address] = true
+	r.calls.Go(func() {
+		resp, err := r.c.meet(ctx, id, address)
+		if err != nil {
+			r.c.log.Debug("a member was not met", "member", id, "address", address, "error", err)
+			return
+		}
+		r.mu.Lock()
+		r.met[id] = true
+		r.mu.Unlock()
+		for id, address := range resp.GetAddresses() {
+			r.visit(ctx, id, address)
+		}
+	})
+}
+
+// greet meets all members that are known, since an older copy may have come up
+// without any of those that could tell.
+func (c *Cluster) greet(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, watchCall)
+	defer cancel()
+	c.visitAll(ctx)
+	if err := c.self.SetAddresses(c.addresses()); err != nil {
+		c.log.Debug("the members' addresses cannot be noted", "error", err)
+	}
+}
+
+// visitAll meets all members, and looks at what the log says of this one.
+func (c *Cluster) visitAll(ctx context.Context) *round {
+	c.judgeSelf(c.heard()[c.self.Replica], "the log")
+	r := &round{c: c, asked: make(map[string]bool), met: make(map[uint64]bool)}
+	for id, address := range c.addresses() {
+		r.visit(ctx, id, address)
+	}
+	r.calls.Wait()
+	for id, address := range c.otherAddresses() {
+		if !r.met[id] {
+			r.visit(ctx, id, address)
+		}
+	}
+	r.calls.Wait()
+	return r
+}
+
+// meet compares starts with the member at an address.
+func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.MeetResponse, error) {
+	resp := new(peerpb.MeetResponse)
+	err := c.ask(ctx, address, peerpb.Members_Meet_FullMethodName, &peerpb.MeetRequest{
+		Deployment: c.self.Deployment, From: c.self.Replica, To: id, TakesPart: c.takesPart.Load(),
+		Past: pastMessage(c.self.Past()), Heard: startMessages(c.heard()[id]),
+	}, resp)
+	if err != nil {
+		return nil, err
+	}
+	by := "member " + strconv.FormatUint(id, 10) + " at " + address
+	c.judgeSelf(startsOf(resp.GetHeard()), by)
+	c.judge(id, pastOf(resp.GetPast()), resp.GetTakesPart())
+	return resp, nil
+}
+
+// Meet implements Members.
+func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetResponse, error) {
+	if r.GetDeployment() != c.self.Deployment || r.GetTo() != c.self.Replica {
+		return nil, kv.Errorf(kv.Precondition, "this is replica %d of cluster %016x, not replica %d of %016x",
+			c.self.Replica, c.self.Deployment, r.GetTo(), r.GetDeployment())
+	}
+	c.judgeSelf(startsOf(r.GetHeard()), "member "+strconv.FormatUint(r.GetFrom(), 10))
+	heard := c.judge(r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart())
+	return &peerpb.MeetResponse{
+		Past: pastMessage(c.self.Past()), Heard: startMessages(heard), TakesPart: c.takesPart.Load() && c.retired.Load() == nil,
+		Addresses: c.addresses(),
+	}, nil
+}
+
+// addresses are where the members serve gRPC, as far as is known here: those that the
+// state tells, and those of others that were noted before. The latter are all that a
+// copy of the data folder from the node's first moments knows.
+func (c *Cluster) addresses() map[uint64]string {
+	out := c.self.Addresses()
+	if out == nil {
+		out = make(map[uint64]string)
+	}
+	for id, member := range c.records() {
+		if member.Address != "" {
+			out[id] = member.Address
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range c.known.Removed {
+		delete(out, id)
+	}
+	return out
+}
+
+// otherAddresses are where members may serve gRPC that do not answer where they did:
+// the address of a node may be another one after a restart, and stand in no log before
+// there is a majority. The host of its Raft address does not change.
+func (c *Cluster) otherAddresses() map[uint64]string {
+	out := make(map[uint64]string)
+	for id, member := range c.records() {
+		was, port, err := net.SplitHostPort(member.Address)
+		if err != nil {
+			continue
+		}
+		if host, _, err := net.SplitHostPort(member.RaftAddress); err == nil && host != was {
+			out[id] = net.JoinHostPort(host, port)
+		}
+	}
+	return out
+}
+
+// heard returns the starts that this node has heard of, by replica: from the members
+// themselves, and from what stands in the logs.
+func (c *Cluster) heard() map[uint64][]bootstrap.Start {
+	out := make(map[uint64][]bootstrap.Start)
+	note := func(id uint64, s bootstrap.Start) {
+		if !slices.Contains(out[id], s) {
+			out[id] = append(out[id], s)
+		}
+	}
+	for _, l := range c.logs {
+		for id, m := range l.Members() {
+			if m.Starts > 0 {
+				note(id, bootstrap.Start{UUID: m.UUID, Number: m.Starts, ID: m.Start})
+			}
+		}
+	}
+	for id, s := range c.self.Heard() {
+		note(id, s)
+	}
+	return out
+}
+
+// judge looks whether a member knows of all of its starts that this node has heard
+// of, which it returns. If it does and takes part, its present one is noted; if it
+// does not, it is told so with the answer, or the next question.
+func (c *Cluster) judge(id uint64, past bootstrap.Past, takesPart bool) (heard []bootstrap.Start) {
+	c.judging.Lock() // two copies may say something at the same moment
+	defer c.judging.Unlock()
+	heard = c.heard()[id]
+	for _, s := range heard {
+		if !past.Holds(s) {
+			c.suspect(id, past.Last(), s)
+			return heard
+		}
+	}
+	if !takesPart || past.Number == 0 {
+		return heard
+	}
+	if err := c.self.Hear(id, past.Last()); err != nil {
+		c.log.Warn("a member's start cannot be noted", "member", id, "error", err)
+	}
+	return heard
+}
+
+// suspect logs that a member's disk is an older copy, once for each of its starts. The
+// caller holds judging.
+func (c *Cluster) suspect(id uint64, present, heard bootstrap.Start) {
+	if c.suspects[id] != present {
+		c.suspects[id] = present
+		c.log.Error("the data folder of a member is an older copy, or another one than it had; it must not take part in the cluster", "member", id,
+			"start", present.Number, "disk", present.UUID, "heard_of_start", heard.Number, "heard_of_disk", heard.UUID)
+	}
+}
+
+// judgeSelf stops this node's replicas for good if its disk does not know of a start
+// that others have heard of.
+func (c *Cluster) judgeSelf(heard []bootstrap.Start, by string) {
+	past := c.self.Past()
+	for _, s := range heard {
+		if !past.Holds(s) {
+			c.retire(c.self.OlderCopy(s, by))
+			return
+		}
+	}
+}
+
+// retire stops this node's replicas for good.
+func (c *Cluster) retire(reason error) {
+	if !c.retired.CompareAndSwap(nil, &reason) {
+		return
+	}
+	var stopping sync.WaitGroup
+	for _, l := range c.logs {
+		stopping.Go(func() { l.Retire(reason) })
+	}
+	stopping.Wait()
+	c.log.Error("this node must not take part in the cluster", "error", reason)
+	if err := c.self.Retire(reason); err != nil {
+		c.log.Error("the identity file does not say so yet", "error", err)
+	}
+}
+
+func pastMessage(p bootstrap.Past) *peerpb.Past {
+	return &peerpb.Past{Uuid: p.UUID, Number: p.Number, Ids: p.IDs}
+}
+
+func pastOf(m *peerpb.Past) bootstrap.Past {
+	return bootstrap.Past{UUID: m.GetUuid(), Number: m.GetNumber(), IDs: m.GetIds()}
+}
+
+func startMessages(starts []bootstrap.Start) []*peerpb.Start {
+	var out []*peerpb.Start
+	for _, s := range starts {
+		out = append(out, &peerpb.Start{Uuid: s.UUID, Number: s.Number, Id: s.ID})
+	}
+	return out
+}
+
+func startsOf(messages []*peerpb.Start) []bootstrap.Start {
+	var out []bootstrap.Start
+	for _, m := range messages {
+		out = append(out, bootstrap.Start{UUID: m.GetUuid(), Number: m.GetNumber(), ID: m.GetId()})
+	}
+	return out
+}
