@@ -16,10 +16,12 @@ type engines struct {
 	log *slog.Logger
 	// memory is what all RocksDB engines of the process share.
 	memory *rocksdb.Memory
+	// wrap is Process.WrapEngine.
+	wrap func(storage.Engine) storage.Engine
 }
 
-func newEngines(cfg *config.Storage, log *slog.Logger) (*engines, error) {
-	e := &engines{cfg: cfg, log: log}
+func newEngines(cfg *config.Storage, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*engines, error) {
+	e := &engines{cfg: cfg, log: log, wrap: wrap}
 	if cfg.Engine != config.RocksDB {
 		return e, nil
 	}
@@ -30,6 +32,14 @@ func newEngines(cfg *config.Storage, log *slog.Logger) (*engines, error) {
 
 // open opens an engine of the configured kind.
 func (e *engines) open(dir string) (storage.Engine, error) {
+	engine, err := e.openRaw(dir)
+	if err == nil && e.wrap != nil {
+		engine = e.wrap(engine)
+	}
+	return engine, err
+}
+
+func (e *engines) openRaw(dir string) (storage.Engine, error) {
 	if e.cfg.Engine == config.Badger {
 		opts := e.badger(dir)
 		opts.Diskless = e.cfg.Diskless

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
 	"github.com/dkvdb/dkv/internal/version"
 )
@@ -22,6 +23,9 @@ type Process struct {
 	// Args are the arguments without the program's name, Env as os.Environ.
 	Args, Env      []string
 	Stdout, Stderr io.Writer
+	// WrapEngine, if there is one, wraps each storage engine that the node writes
+	// to. It is how tests build faults in: no flag, file or variable sets it.
+	WrapEngine func(storage.Engine) storage.Engine
 }
 
 // The exit codes of dkvsrv.
@@ -59,19 +63,19 @@ func Main(ctx context.Context, p Process) int {
 		}
 		return exitOK
 	}
-	if err := run(ctx, inv, p.Stderr); err != nil {
+	if err := run(ctx, inv, p); err != nil {
 		fmt.Fprintln(p.Stderr, "dkvsrv:", err)
 		return exitError
 	}
 	return exitOK
 }
 
-func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
+func run(ctx context.Context, inv *config.Invocation, p Process) error {
 	cfg := inv.Config
 	level := new(slog.LevelVar)
 	level.Set(cfg.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{
-		Writer: stderr,
+		Writer: p.Stderr,
 		JSON:   cfg.Log.Format == config.LogJSON,
 		Level:  level,
 		Node:   cfg.Node.Name,
@@ -81,7 +85,7 @@ func run(ctx context.Context, inv *config.Invocation, stderr io.Writer) error {
 	defer signal.Stop(hangups)
 
 	defer tuneCollector(cfg)()
-	n, err := newNode(ctx, cfg, log)
+	n, err := newNode(ctx, cfg, log, p.WrapEngine)
 	if err != nil {
 		return err // one line, which a log would only bury
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/slave"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/telemetry"
@@ -96,7 +97,7 @@ type node struct {
 
 // newNode takes hold of addresses and folders, and of the state as well where the
 // node is alone. It serves nothing yet.
-func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
+func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (_ *node, err error) {
 	if err := checkStart(cfg); err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node
 		HTTPAddress: reachable(httpListener.Addr(), address),
 		Started:     time.Now(),
 	}
-	if err := n.openFolder(); err != nil {
+	if err := n.openFolder(wrap); err != nil {
 		return nil, err
 	}
 	if n.audit, err = n.auditLog(); err != nil {

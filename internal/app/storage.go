@@ -64,11 +64,12 @@ var contents = map[config.Role]datadir.Contents{
 	config.RoleDiscovery: datadir.Registry,
 }
 
-// openFolder locks the data folder and looks at the disk below it.
-func (n *node) openFolder() error {
+// openFolder locks the data folder and looks at the disk below it. The engines in it
+// are wrapped by wrap, unless that is nil.
+func (n *node) openFolder(wrap func(storage.Engine) storage.Engine) error {
 	cfg := &n.cfg.Storage
 	var err error
-	if n.engines, err = newEngines(cfg, n.log); err != nil {
+	if n.engines, err = newEngines(cfg, n.log, wrap); err != nil {
 		return err
 	}
 	n.onClose(func() error { n.engines.close(); return nil })
