@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,10 +10,11 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// checkChanges replays a node's change log against what the clients were told:
-// each acknowledged write of a key that is written once stands there once, at the
-// index that its client got; what was refused as not applied does not.
-func (l *load) checkChanges(n *node) {
+// checkChanges replays a node's change log against what the clients were told, and
+// returns what does not fit: each acknowledged write of a key that is written once
+// stands there once, at the index that its client got; what was refused as not
+// applied, or compared with another value, does not.
+func (l *load) checkChanges(n *node) (found []string) {
 	l.t.Helper()
 	at := make(map[string][]uint64) // key and value to the indexes of their changes
 	for from := uint64(1); ; {
@@ -39,17 +41,20 @@ func (l *load) checkChanges(n *node) {
 			}
 		}
 	}
-	for key, w := range l.ledger {
-		if found := at[pair(key, w.value)]; len(found) != 1 || found[0] != w.index {
-			l.t.Errorf("node %d has %s = %s, acknowledged at %d, in its changes at %v", n.number, key, w.value, w.index, found)
+	for _, acknowledged := range []map[string]written{l.ledger, l.updated} {
+		for key, w := range acknowledged {
+			if got := at[pair(key, w.value)]; len(got) != 1 || got[0] != w.index {
+				found = append(found, fmt.Sprintf("node %d has %s = %s, acknowledged at %d, in its changes at %v", n.number, key, w.value, w.index, got))
+			}
 		}
 	}
 	for refused := range l.refused {
-		if found := at[refused]; len(found) > 0 {
-			l.t.Errorf("node %d has %s, which was not applied as its client was told, in its changes at %v", n.number, refused, found)
+		if got := at[refused]; len(got) > 0 {
+			found = append(found, fmt.Sprintf("node %d has %s, which was not applied as its client was told, in its changes at %v", n.number, refused, got))
 		}
 	}
-	l.t.Logf("node %d: %d different changes hold the %d acknowledged and none of %d refused", n.number, len(at), len(l.ledger), len(l.refused))
+	l.t.Logf("node %d: %d different changes hold the %d acknowledged and none of %d refused", n.number, len(at), len(l.ledger)+len(l.updated), len(l.refused))
+	return found
 }
 
 func pair(key, value string) string { return key + " = " + value }

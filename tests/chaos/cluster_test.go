@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"hash/crc32"
 	"net"
 	"net/http"
 	"os"
@@ -49,6 +48,9 @@ type node struct {
 	c        *cluster
 	number   int      // from 1
 	role     []string // what it is told to be; nil is a member
+	program  string   // that it runs
+	env      []string // besides the process's own
+	disk     *disk    // that its data is on; nil is the host's
 	place    *place
 	ip       string
 	url      string // of Raft
@@ -66,9 +68,7 @@ func newCluster(t *testing.T, n int) *cluster {
 	return c
 }
 
-// makeLocalCluster makes n masters on loopback addresses of their own: the source of
-// connections is 127.0.0.1, so that none of them takes the port of a node which is
-// down.
+// makeLocalCluster makes n masters on the loopback address of this process.
 func makeLocalCluster(t *testing.T, n int) *cluster {
 	t.Helper()
 	clients, err := newPlace(false)
@@ -81,8 +81,11 @@ func makeLocalCluster(t *testing.T, n int) *cluster {
 			t.Fatal(err)
 		}
 	}
-	net := 1 + crc32.ChecksumIEEE([]byte(t.Name()))%250
-	return makeCluster(t, clients, places, func(i int) string { return fmt.Sprintf("127.0.%d.%d", net, i+1) })
+	host, err := testkit.Host()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return makeCluster(t, clients, places, func(int) string { return host })
 }
 
 // newNetworkedCluster starts n masters on networks of their own.
@@ -118,7 +121,7 @@ func makeCluster(t *testing.T, clients *place, places []*place, ip func(int) str
 func (c *cluster) node(p *place, ip string, role ...string) *node {
 	c.t.Helper()
 	c.made++
-	n := &node{c: c, number: c.made, role: role, place: p, ip: ip}
+	n := &node{c: c, number: c.made, role: role, program: dkvsrv, place: p, ip: ip}
 	var err error
 	if n.addr, err = p.freeAddr(n.ip); err != nil {
 		c.t.Fatal(err)
@@ -192,13 +195,21 @@ func (c *cluster) start(nodes ...*node) {
 
 func (n *node) logPath() string { return filepath.Join(n.c.dir, fmt.Sprintf("node%d.log", n.number)) }
 
+// folder is where the node's data is.
+func (n *node) folder() string {
+	if n.disk != nil {
+		return filepath.Join(n.disk.path, "db")
+	}
+	return filepath.Join(n.c.dir, fmt.Sprintf("node%d", n.number))
+}
+
 // launch starts the node and does not wait.
 func (n *node) launch() {
 	n.c.t.Helper()
 	var err error
 	args := []string{
 		"--node-name", fmt.Sprintf("node%d", n.number),
-		"--db-folder", filepath.Join(n.c.dir, fmt.Sprintf("node%d", n.number)),
+		"--db-folder", n.folder(),
 		"--listen-addr", n.addr, "--http-listen-addr", net.JoinHostPort(n.ip, "0"),
 		"--log-level", *level, "--write-buffer-size", "4MiB", "--block-cache-size", "16MiB",
 	}
@@ -218,7 +229,7 @@ func (n *node) launch() {
 		}
 		args = append(args, "--discovery-service.client.discovery-service-addr", strings.Join(addrs, ","))
 	}
-	n.process, err = startProcess(n.place, n.logPath(), n.c.dir, args)
+	n.process, err = startProcess(n.place, n.program, n.logPath(), n.c.dir, n.env, args)
 	if err != nil {
 		n.c.t.Fatalf("node %d: %v", n.number, err)
 	}
@@ -227,12 +238,18 @@ func (n *node) launch() {
 // await waits until the node serves.
 func (n *node) await() {
 	n.c.t.Helper()
+	n.must(n.tryAwait())
+}
+
+// tryAwait waits until the node serves, or has failed to start.
+func (n *node) tryAwait() error {
 	var err error
 	if n.http, err = n.process.await(); err != nil {
-		n.c.t.Fatalf("node %d: %v", n.number, err)
+		return err
 	}
 	n.conn.ResetConnectBackoff()
 	n.conn.Connect()
+	return nil
 }
 
 // kill ends the process at once, also one that stands still.
@@ -339,9 +356,9 @@ func (n *node) readsByPath() (map[string]float64, error) {
 	return out, nil
 }
 
-// checkReplicas waits until all members and slaves stand at one index and compares
-// what they hold there. Nobody may write meanwhile.
-func (c *cluster) checkReplicas() {
+// checkReplicas waits until all members and slaves stand at one index and returns
+// how they differ in what they hold there. Nobody may write meanwhile.
+func (c *cluster) checkReplicas() (found []string) {
 	c.t.Helper()
 	nodes := slices.Concat(c.nodes, c.slaves)
 	var hashes []*serverpb.ContentHashResponse
@@ -366,8 +383,10 @@ func (c *cluster) checkReplicas() {
 	})
 	for i, h := range hashes {
 		if !bytes.Equal(h.GetHash(), hashes[0].GetHash()) || h.GetKeys() != hashes[0].GetKeys() {
-			c.t.Errorf("node %d holds %d keys with hash %x at index %d, node 1 %d with %x", nodes[i].number, h.GetKeys(), h.GetHash(), h.GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
+			found = append(found, fmt.Sprintf("node %d holds %d keys with hash %x at index %d, node 1 %d with %x",
+				nodes[i].number, h.GetKeys(), h.GetHash(), h.GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash()))
 		}
 	}
 	c.t.Logf("%d nodes at index %d: %d keys, hash %x", len(hashes), hashes[0].GetIndex(), hashes[0].GetKeys(), hashes[0].GetHash())
+	return found
 }

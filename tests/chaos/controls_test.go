@@ -2,6 +2,13 @@ package chaos
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestBatteryCanFail produces with a real cluster what must not happen to others,
@@ -67,5 +75,100 @@ func TestBatteryCanFail(t *testing.T) {
 	l.ledger["never"] = written{value: "v", index: 1}
 	if lost := l.lost(); lost != 1 {
 		t.Errorf("%d lost, with one that never was", lost)
+	}
+}
+
+// What follows runs the battery against nodes with a fault, and wants to see it
+// found.
+
+// TestUnsyncedWritesAreFound has nodes that acknowledge what is not on disk, and
+// takes their power.
+func TestUnsyncedWritesAreFound(t *testing.T) {
+	t.Parallel()
+	canInject(t, "sync that does nothing", unsynced)
+	c := powerCluster(t, 3, unsynced)
+	// What was written by now is there: without it no node would start, which says
+	// little about writes.
+	for _, n := range c.nodes {
+		n.must(n.disk.flush())
+	}
+	l := startLoad(c, newRand(t))
+	l.await(100)
+	if err := c.losePower(); err != nil {
+		t.Logf("found: a node does not start: %v", err)
+		return
+	}
+	l.mustFind("acknowledged writes are lost")
+}
+
+// TestSplitBatchIsFound has a node that writes change records behind the data, and
+// dies between the two.
+func TestSplitBatchIsFound(t *testing.T) {
+	t.Parallel()
+	c := makeLocalCluster(t, 3)
+	faulty := c.nodes[1]
+	crash := filepath.Join(c.dir, "crash")
+	faulty.program, faulty.env = splitBatches, []string{crashFile + "=" + crash}
+	c.start(c.nodes...)
+	l := startLoad(c, newRand(t))
+	// As a follower: what a leader does not apply it does not acknowledge either.
+	if c.leader() == faulty {
+		faulty.transfer(c.nodes[0])
+	}
+	if err := os.WriteFile(crash, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	faulty.process.ended.Wait()
+	if err := os.Remove(crash); err != nil {
+		t.Fatal(err)
+	}
+	faulty.kill()
+	c.start(faulty)
+	l.await(20)
+	l.mustFind(fmt.Sprintf("node %d has %s", faulty.number, onceKeys), "in its changes at []")
+}
+
+// TestLocalClockIsFound has nodes that compare and set by their own clocks, which
+// differ by a little.
+func TestLocalClockIsFound(t *testing.T) {
+	t.Parallel()
+	c := makeLocalCluster(t, 3)
+	for i, n := range c.nodes {
+		n.program, n.env = localClock, []string{fmt.Sprintf("%s=%dms", clockSkew, 700*i)}
+	}
+	c.start(c.nodes...)
+	l := startLoad(c, newRand(t))
+	l.await(500)
+	l.mustFind("holds", "keys with hash")
+}
+
+// mustFind ends the load and fails the test unless something is found that says all
+// of the words.
+func (l *load) mustFind(words ...string) {
+	l.t.Helper()
+	found := l.judge()
+	for _, text := range found {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+			l.t.Logf("found: %s, and %d more", text, len(found)-1)
+			return
+		}
+	}
+	l.t.Errorf("the battery found %q, and nothing that says %q", found, words)
+}
+
+// cannotInject is the exit code of a program that this host does not let break
+// itself.
+const cannotInject = 77
+
+// canInject skips the test if a program cannot break itself here.
+func canInject(t *testing.T, fault, program string) {
+	t.Helper()
+	out, err := exec.Command(program, "--version").CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == cannotInject {
+		testkit.SkipFault(t, fault, errors.New(strings.TrimSpace(string(out))))
+	}
+	if err != nil {
+		t.Fatalf("%s --version: %v: %s", program, err, out)
 	}
 }

@@ -26,12 +26,7 @@ func TestTransferLeader(t *testing.T) {
 		others := c.others(c.leader())
 		to := others[rng.IntN(len(others))]
 		from, began := l.mark(), clock()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err := c.nodes[rng.IntN(len(c.nodes))].admin().TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: to.url}, grpc.WaitForReady(true))
-		cancel()
-		if err != nil {
-			t.Fatalf("transfer to node %d: %v", to.number, err)
-		}
+		c.nodes[rng.IntN(len(c.nodes))].transfer(to)
 		l.await(50)
 		gap := l.longestGap(from)
 		gaps = append(gaps, gap)
@@ -41,6 +36,15 @@ func TestTransferLeader(t *testing.T) {
 	if m := median(gaps); m > handOver {
 		t.Errorf("no write for %v around a transfer, in the median", m)
 	}
+}
+
+// transfer asks the node to have another one lead.
+func (n *node) transfer(to *node) {
+	n.c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := n.admin().TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: to.url}, grpc.WaitForReady(true))
+	n.must(err)
 }
 
 // TestStopLeader stops the leader as an operator does: it hands over first.

@@ -22,8 +22,11 @@ import (
 
 const (
 	// writersPerNode write keys that are written once; registersPerNode read and
-	// write a few keys that all share.
-	writersPerNode, registersPerNode = 2, 3
+	// write a few keys that all share; expiringPerNode update keys that expire.
+	writersPerNode, registersPerNode, expiringPerNode = 2, 3, 1
+	// onceKeys begin the keys that are written once; expiringKeys those that
+	// expire, followed by when.
+	onceKeys, expiringKeys = "once-", "expiring-"
 	// pace is the time between two operations of a client, where they are fast.
 	pace = 30 * time.Millisecond
 	// deadline is that of an operation, in milliseconds: this and up to as much
@@ -44,6 +47,7 @@ type load struct {
 
 	mu      sync.Mutex
 	ledger  map[string]written // acknowledged writes of keys that are written once
+	updated map[string]written // acknowledged updates of keys that expire
 	refused map[string]bool    // pairs that were not applied, as their clients were told
 	ackedAt []time.Duration    // of acks, since the history's start
 	errs    map[string]int     // how often a mutation ended so
@@ -54,7 +58,7 @@ func startLoad(c *cluster, rng *rand.Rand) *load {
 	c.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{t: c.t, c: c, history: newHistory(), keys: newKeys(), stop: stop,
-		ledger: make(map[string]written), refused: make(map[string]bool), errs: make(map[string]int)}
+		ledger: make(map[string]written), updated: make(map[string]written), refused: make(map[string]bool), errs: make(map[string]int)}
 	c.t.Cleanup(l.end)
 	id := 0
 	client := func(home *node, act func(context.Context, *client)) {
@@ -68,6 +72,9 @@ func startLoad(c *cluster, rng *rand.Rand) *load {
 		}
 		for range registersPerNode {
 			client(n, useRegister)
+		}
+		for range expiringPerNode {
+			client(n, new(expiring).use)
 		}
 	}
 	l.await(50)
@@ -173,7 +180,7 @@ func writeOnce(ctx context.Context, c *client) {
 		return
 	}
 	v := c.unique()
-	key := "once-" + v
+	key := onceKeys + v
 	resp, err := node.Put(ctx, &serverpb.PutRequest{Key: []byte(key), Value: []byte(v)})
 	if err != nil {
 		c.failed(key, v, err)

@@ -7,23 +7,29 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // place is an operating system thread of its own in which processes are started
 // and connections made: possibly in a network namespace of its own. Its processes
 // die with it, however the test ends.
 type place struct {
-	calls chan func()
-	tid   int
+	calls      chan func()
+	tid        int
+	ownNetwork bool
+	// port is the last that was given away in a network of its own.
+	port int
 }
 
 // newPlace makes a place, in a new network where that is asked for.
 func newPlace(ownNetwork bool) (*place, error) {
-	p := &place{calls: make(chan func())}
+	p := &place{calls: make(chan func()), ownNetwork: ownNetwork, port: firstPort}
 	made := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread, and with it the namespace, ends with the
@@ -91,17 +97,21 @@ func (p *place) dial(ctx context.Context, network, addr string) (conn net.Conn, 
 	return conn, err
 }
 
-// freeAddr returns an address of the place that nobody listens on at the moment.
-func (p *place) freeAddr(ip string) (addr string, err error) {
-	p.do(func() {
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort(ip, "0")); err != nil {
-			return
-		}
-		addr = l.Addr().String()
-		err = l.Close()
-	})
-	return addr, err
+// firstPort and those after it are not taken for connections by the kernel.
+const firstPort = 10_000
+
+// freeAddr returns an address that belongs to one node for good: of the place's own
+// network, else of this process's loopback address.
+func (p *place) freeAddr(ip string) (string, error) {
+	if p.ownNetwork {
+		p.port++
+		return net.JoinHostPort(ip, strconv.Itoa(p.port)), nil
+	}
+	addrs, err := testkit.Addresses(1)
+	if err != nil {
+		return "", err
+	}
+	return addrs[0], nil
 }
 
 // networks makes a network of its own for each of n nodes and one for their

@@ -28,10 +28,10 @@ var servingLine = regexp.MustCompile(`msg=serving .*http=(\S+)`)
 // startTimeout is generous: a start replays a log on a busy machine.
 const startTimeout = 60 * time.Second
 
-// startProcess runs dkvsrv in a place. It does not wait until it serves, which
+// startProcess runs a program in a place. It does not wait until it serves, which
 // may take other nodes.
-func startProcess(p *place, logPath, dir string, args []string) (*process, error) {
-	path, err := exec.LookPath("dkvsrv")
+func startProcess(p *place, program, logPath, dir string, env, args []string) (*process, error) {
+	path, err := exec.LookPath(program)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +46,7 @@ func startProcess(p *place, logPath, dir string, args []string) (*process, error
 			out.cmd.Env = append(out.cmd.Env, v)
 		}
 	}
+	out.cmd.Env = append(out.cmd.Env, env...)
 	out.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := out.cmd.StderrPipe()
 	if err != nil {

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -16,9 +17,18 @@ import (
 // checkLimit bounds the search for an order.
 const checkLimit = 2 * time.Minute
 
-// verdict ends the load and judges what its clients were told. All nodes must be
-// up.
+// verdict ends the load and fails the test for whatever its clients were told that
+// cannot be. All nodes must be up.
 func (l *load) verdict() {
+	l.t.Helper()
+	for _, found := range l.judge() {
+		l.t.Error(found)
+	}
+}
+
+// judge ends the load and returns what is wrong with what its clients were told. All
+// nodes must be up.
+func (l *load) judge() (found []string) {
 	l.t.Helper()
 	l.end()
 	l.readKeys()
@@ -27,10 +37,10 @@ func (l *load) verdict() {
 	l.t.Logf("%d acknowledged writes, of %d single ones %d lost; longest gap between two %v; %d operations on %d keys: %s; errors %v",
 		l.acks.Load(), len(l.ledger), lost, l.longestGap(0).Round(time.Millisecond), len(l.history.ops), len(l.keys.used()), result, l.errs)
 	if lost > 0 {
-		l.t.Errorf("%d acknowledged writes are lost", lost)
+		found = append(found, fmt.Sprintf("%d acknowledged writes are lost", lost))
 	}
 	if result != porcupine.Ok {
-		l.t.Errorf("linearizability: %s", result)
+		found = append(found, fmt.Sprintf("linearizability: %s", result))
 	}
 	if result == porcupine.Illegal {
 		path := filepath.Join(l.t.ArtifactDir(), "history.html")
@@ -39,9 +49,9 @@ func (l *load) verdict() {
 		}
 		l.t.Logf("the history: %s", path)
 	}
-	l.c.checkReplicas()
+	found = append(found, l.c.checkReplicas()...)
 	for _, n := range l.c.nodes {
-		l.checkChanges(n)
+		found = append(found, l.checkChanges(n)...)
 	}
 	for _, n := range l.c.nodes {
 		paths, err := n.readsByPath()
@@ -50,6 +60,7 @@ func (l *load) verdict() {
 		}
 		l.t.Logf("node %d answered linearizable reads: %v", n.number, paths)
 	}
+	return found
 }
 
 // readKeys adds a last read of each key to the history, so that nothing written

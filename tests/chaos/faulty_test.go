@@ -1,0 +1,117 @@
+package chaos
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// The programs here are dkvsrv with a fault built in, to see that the battery finds
+// it. What they do cannot be asked of dkvsrv itself.
+
+// ignoreSyncs makes the system calls that make data durable succeed without doing
+// anything, for all threads of the process and for good.
+func ignoreSyncs() error {
+	calls := []uint32{unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_MSYNC, unix.SYS_SYNC_FILE_RANGE, unix.SYS_SYNCFS, unix.SYS_SYNC}
+	const numberOffset = 0 // of struct seccomp_data
+	const retErrno, retAllow = 0x00050000, 0x7fff0000
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: numberOffset}}
+	for i, nr := range calls {
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
+	}
+	filter = append(filter,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retAllow},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retErrno}) // the number 0: success
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("give up privileges: %w", err)
+	}
+	const setModeFilter, allThreads = 1, 1
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, setModeFilter, allThreads, uintptr(unsafe.Pointer(&program))); errno != 0 {
+		return fmt.Errorf("filter system calls: %w", errno)
+	}
+	return nil
+}
+
+// crashFile and clockSkew are what a test tells faulty programs by.
+const (
+	// crashFile names a file: while it is there, splitEngine ends its process
+	// between the two halves of the next batch with a key that is written once.
+	crashFile = "CHAOS_CRASH_FILE"
+	// clockSkew is how far a node's clock is ahead.
+	clockSkew = "CHAOS_CLOCK_SKEW"
+)
+
+// splitEngine writes change records by themselves, behind the data that they are of.
+type splitEngine struct{ storage.Engine }
+
+func (e splitEngine) Write(b *storage.Batch, sync bool) error {
+	var data, records storage.Batch
+	watched := false
+	if err := b.Each(func(op storage.Op) error {
+		to := &data
+		if op.Space == storage.Changelog {
+			to = &records
+		}
+		watched = watched || op.Space == storage.Data && bytes.HasPrefix(op.Key, []byte(onceKeys))
+		switch op.Kind {
+		case storage.OpPut:
+			to.Put(op.Space, op.Key, op.Value)
+		case storage.OpDelete:
+			to.Delete(op.Space, op.Key)
+		default:
+			to.DeleteRange(op.Space, op.Key, op.Value)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := e.Engine.Write(&data, sync); err != nil {
+		return err
+	}
+	if _, err := os.Stat(os.Getenv(crashFile)); err == nil && watched {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	return e.Engine.Write(&records, sync)
+}
+
+// localClockEngine has whoever reads it judge by its own clock whether a key has
+// expired, as a state machine would that does not ask the log's.
+type localClockEngine struct {
+	storage.Engine
+	skew time.Duration
+}
+
+func newLocalClockEngine(e storage.Engine) storage.Engine {
+	skew, err := time.ParseDuration(os.Getenv(clockSkew))
+	if err != nil {
+		panic(err)
+	}
+	return localClockEngine{e, skew}
+}
+
+// expired tells whether a key, whose name says when it expires, has done so here.
+func (e localClockEngine) expired(key []byte) bool {
+	rest, is := bytes.CutPrefix(key, []byte(expiringKeys))
+	at, _, _ := bytes.Cut(rest, []byte("-"))
+	seconds, err := strconv.ParseInt(string(at), 10, 64)
+	return is && err == nil && !time.Now().Add(e.skew).Before(time.Unix(seconds, 0))
+}
+
+func (e localClockEngine) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
+	values, err := e.Engine.MultiGet(s, keys)
+	for i := range values {
+		if s == storage.Data && e.expired(keys[i]) {
+			values[i] = nil
+		}
+	}
+	return values, err
+}
