@@ -1309,10 +1309,12 @@ func (x *UpdateStatusRequest) GetMore() []*RegionInfo {
 }
 
 type GetClusterInfoRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DcID          *string                `protobuf:"bytes,1,opt,name=dcID,proto3,oneof" json:"dcID,omitempty"`
-	Database      *string                `protobuf:"bytes,2,opt,name=database,proto3,oneof" json:"database,omitempty"`
-	VBucket       *string                `protobuf:"bytes,3,opt,name=vBucket,proto3,oneof" json:"vBucket,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DcID     *string                `protobuf:"bytes,1,opt,name=dcID,proto3,oneof" json:"dcID,omitempty"`
+	Database *string                `protobuf:"bytes,2,opt,name=database,proto3,oneof" json:"database,omitempty"`
+	VBucket  *string                `protobuf:"bytes,3,opt,name=vBucket,proto3,oneof" json:"vBucket,omitempty"`
+	// Return the summary of the whole registry, and no rows.
+	SummaryOnly   bool `protobuf:"varint,100,opt,name=summaryOnly,proto3" json:"summaryOnly,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1368,9 +1370,18 @@ func (x *GetClusterInfoRequest) GetVBucket() string {
 	return ""
 }
 
+func (x *GetClusterInfoRequest) GetSummaryOnly() bool {
+	if x != nil {
+		return x.SummaryOnly
+	}
+	return false
+}
+
 type GetClusterInfoResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RegionInfos   []*RegionInfo          `protobuf:"bytes,1,rep,name=regionInfos,proto3" json:"regionInfos,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	RegionInfos []*RegionInfo          `protobuf:"bytes,1,rep,name=regionInfos,proto3" json:"regionInfos,omitempty"`
+	// Only where it was asked for.
+	Summary       *RegistrySummary `protobuf:"bytes,100,opt,name=summary,proto3" json:"summary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1412,6 +1423,130 @@ func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
 	return nil
 }
 
+func (x *GetClusterInfoResponse) GetSummary() *RegistrySummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// RegistrySummary counts what the registry knows.
+type RegistrySummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// vBuckets that have a row.
+	VBuckets uint64 `protobuf:"varint,1,opt,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	// Those without a live leader.
+	Leaderless uint64 `protobuf:"varint,2,opt,name=leaderless,proto3" json:"leaderless,omitempty"`
+	// Those that another cluster or history claims to lead.
+	Disputed uint64 `protobuf:"varint,3,opt,name=disputed,proto3" json:"disputed,omitempty"`
+	// Those with fewer live masters than their clusters have members.
+	UnderReplicated uint64 `protobuf:"varint,4,opt,name=underReplicated,proto3" json:"underReplicated,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RegistrySummary) Reset() {
+	*x = RegistrySummary{}
+	mi := &file_api_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistrySummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistrySummary) ProtoMessage() {}
+
+func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
+func (*RegistrySummary) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RegistrySummary) GetVBuckets() uint64 {
+	if x != nil {
+		return x.VBuckets
+	}
+	return 0
+}
+
+func (x *RegistrySummary) GetLeaderless() uint64 {
+	if x != nil {
+		return x.Leaderless
+	}
+	return 0
+}
+
+func (x *RegistrySummary) GetDisputed() uint64 {
+	if x != nil {
+		return x.Disputed
+	}
+	return 0
+}
+
+func (x *RegistrySummary) GetUnderReplicated() uint64 {
+	if x != nil {
+		return x.UnderReplicated
+	}
+	return 0
+}
+
+type ReleaseDatabaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseDatabaseRequest) Reset() {
+	*x = ReleaseDatabaseRequest{}
+	mi := &file_api_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseDatabaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseDatabaseRequest) ProtoMessage() {}
+
+func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReleaseDatabaseRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
 type RegionInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	DcID            string                 `protobuf:"bytes,1,opt,name=dcID,proto3" json:"dcID,omitempty"`
@@ -1437,14 +1572,17 @@ type RegionInfo struct {
 	Slaves uint32 `protobuf:"varint,106,opt,name=slaves,proto3" json:"slaves,omitempty"`
 	// How many vBuckets the database is cut into; 0 is unknown. A key's vBucket is
 	// (xxHash64(key) & 0xFFFF) mod that, by the vBuckets' numeric names.
-	VBuckets      uint32 `protobuf:"varint,107,opt,name=vBuckets,proto3" json:"vBuckets,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	VBuckets uint32 `protobuf:"varint,107,opt,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	// For how many quarters of the heartbeat time-out the node had been silent when
+	// the registry stored the row. Nodes leave it out.
+	SilentQuarters uint32 `protobuf:"varint,108,opt,name=silentQuarters,proto3" json:"silentQuarters,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1594,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1607,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -1584,6 +1722,13 @@ func (x *RegionInfo) GetVBuckets() uint32 {
 	return 0
 }
 
+func (x *RegionInfo) GetSilentQuarters() uint32 {
+	if x != nil {
+		return x.SilentQuarters
+	}
+	return 0
+}
+
 // ClusterInfoChange is a change of the registry.
 type ClusterInfoChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1600,7 +1745,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1757,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1770,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -1671,7 +1816,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1828,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1841,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -1804,7 +1949,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1961,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +1974,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -1940,7 +2085,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2097,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2110,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -1989,7 +2134,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2146,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2159,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2147,17 +2292,28 @@ const file_api_admin_proto_rawDesc = "" +
 	"regionInfo\x18\x01 \x01(\v2\x18.dkv.serverpb.RegionInfoR\n" +
 	"regionInfo\x12\x1c\n" +
 	"\ttimestamp\x18\x02 \x01(\x04R\ttimestamp\x12,\n" +
-	"\x04more\x18d \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04more\"\x92\x01\n" +
+	"\x04more\x18d \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04more\"\xb4\x01\n" +
 	"\x15GetClusterInfoRequest\x12\x17\n" +
 	"\x04dcID\x18\x01 \x01(\tH\x00R\x04dcID\x88\x01\x01\x12\x1f\n" +
 	"\bdatabase\x18\x02 \x01(\tH\x01R\bdatabase\x88\x01\x01\x12\x1d\n" +
-	"\avBucket\x18\x03 \x01(\tH\x02R\avBucket\x88\x01\x01B\a\n" +
+	"\avBucket\x18\x03 \x01(\tH\x02R\avBucket\x88\x01\x01\x12 \n" +
+	"\vsummaryOnly\x18d \x01(\bR\vsummaryOnlyB\a\n" +
 	"\x05_dcIDB\v\n" +
 	"\t_databaseB\n" +
 	"\n" +
-	"\b_vBucket\"T\n" +
+	"\b_vBucket\"\x8d\x01\n" +
 	"\x16GetClusterInfoResponse\x12:\n" +
-	"\vregionInfos\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\vregionInfos\"\xa1\x04\n" +
+	"\vregionInfos\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\vregionInfos\x127\n" +
+	"\asummary\x18d \x01(\v2\x1d.dkv.serverpb.RegistrySummaryR\asummary\"\x93\x01\n" +
+	"\x0fRegistrySummary\x12\x1a\n" +
+	"\bvBuckets\x18\x01 \x01(\x04R\bvBuckets\x12\x1e\n" +
+	"\n" +
+	"leaderless\x18\x02 \x01(\x04R\n" +
+	"leaderless\x12\x1a\n" +
+	"\bdisputed\x18\x03 \x01(\x04R\bdisputed\x12(\n" +
+	"\x0funderReplicated\x18\x04 \x01(\x04R\x0funderReplicated\"4\n" +
+	"\x16ReleaseDatabaseRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\"\xc9\x04\n" +
 	"\n" +
 	"RegionInfo\x12\x12\n" +
 	"\x04dcID\x18\x01 \x01(\tR\x04dcID\x12 \n" +
@@ -2177,7 +2333,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x04term\x18h \x01(\x04R\x04term\x12\"\n" +
 	"\fchangeNumber\x18i \x01(\x04R\fchangeNumber\x12\x16\n" +
 	"\x06slaves\x18j \x01(\rR\x06slaves\x12\x1a\n" +
-	"\bvBuckets\x18k \x01(\rR\bvBucketsB\r\n" +
+	"\bvBuckets\x18k \x01(\rR\bvBuckets\x12&\n" +
+	"\x0esilentQuarters\x18l \x01(\rR\x0esilentQuartersB\r\n" +
 	"\v_masterHostB\x12\n" +
 	"\x10_nexusClusterUrl\"\x8b\x01\n" +
 	"\x11ClusterInfoChange\x12,\n" +
@@ -2250,11 +2407,12 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tListNodes\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.ListNodesResponse\x12K\n" +
 	"\x0eTransferLeader\x12#.dkv.serverpb.TransferLeaderRequest\x1a\x14.dkv.serverpb.Status\x128\n" +
 	"\bStepDown\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x128\n" +
-	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\x90\x02\n" +
+	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\xdf\x02\n" +
 	"\fDKVDiscovery\x12G\n" +
 	"\fUpdateStatus\x12!.dkv.serverpb.UpdateStatusRequest\x1a\x14.dkv.serverpb.Status\x12[\n" +
 	"\x0eGetClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a$.dkv.serverpb.GetClusterInfoResponse\x12Z\n" +
-	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x012Q\n" +
+	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
+	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
 	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xa6\x02\n" +
 	"\aDKVNode\x12I\n" +
@@ -2276,7 +2434,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -2300,87 +2458,92 @@ var file_api_admin_proto_goTypes = []any{
 	(*UpdateStatusRequest)(nil),    // 19: dkv.serverpb.UpdateStatusRequest
 	(*GetClusterInfoRequest)(nil),  // 20: dkv.serverpb.GetClusterInfoRequest
 	(*GetClusterInfoResponse)(nil), // 21: dkv.serverpb.GetClusterInfoResponse
-	(*RegionInfo)(nil),             // 22: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 23: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 24: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 25: dkv.serverpb.VBucketStatus
-	(*ContentHashRequest)(nil),     // 26: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 27: dkv.serverpb.ContentHashResponse
-	nil,                            // 28: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 29: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 30: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 31: google.protobuf.Empty
+	(*RegistrySummary)(nil),        // 22: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 23: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 24: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 25: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 26: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 27: dkv.serverpb.VBucketStatus
+	(*ContentHashRequest)(nil),     // 28: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 29: dkv.serverpb.ContentHashResponse
+	nil,                            // 30: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 31: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 32: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 33: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	29, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	31, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	29, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	28, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	22, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	22, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	22, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	0,  // 13: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	22, // 14: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	22, // 15: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	25, // 16: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	30, // 17: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	2,  // 18: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	3,  // 19: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	5,  // 20: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	4,  // 21: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	10, // 22: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	10, // 23: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	11, // 24: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	13, // 25: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	14, // 26: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	15, // 27: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	16, // 28: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	31, // 29: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	17, // 30: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	31, // 31: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	31, // 32: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	19, // 33: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	20, // 34: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	20, // 35: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	31, // 36: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	31, // 37: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	31, // 38: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	31, // 39: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	26, // 40: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 41: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 42: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 43: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 44: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	29, // 45: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	29, // 46: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	12, // 47: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	29, // 48: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	29, // 49: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	29, // 50: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	29, // 51: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	18, // 52: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	29, // 53: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	29, // 54: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	29, // 55: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	29, // 56: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	21, // 57: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	23, // 58: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	22, // 59: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	24, // 60: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	29, // 61: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	29, // 62: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	27, // 63: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	41, // [41:64] is the sub-list for method output_type
-	18, // [18:41] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	31, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	30, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	24, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	24, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	24, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	22, // 13: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	0,  // 14: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
+	24, // 15: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	24, // 16: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	27, // 17: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	32, // 18: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	2,  // 19: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	3,  // 20: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	5,  // 21: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	4,  // 22: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	10, // 23: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	10, // 24: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	11, // 25: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	13, // 26: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	14, // 27: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	15, // 28: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	16, // 29: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	33, // 30: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	17, // 31: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	33, // 32: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	33, // 33: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	19, // 34: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	20, // 35: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	20, // 36: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	23, // 37: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	33, // 38: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	33, // 39: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	33, // 40: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	33, // 41: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	28, // 42: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 43: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 44: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 45: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 46: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	31, // 47: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	31, // 48: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	12, // 49: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	31, // 50: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	31, // 51: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	31, // 52: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	31, // 53: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	18, // 54: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	31, // 55: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	31, // 56: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	31, // 57: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	31, // 58: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	21, // 59: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	25, // 60: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	31, // 61: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	24, // 62: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	26, // 63: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	31, // 64: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	31, // 65: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	29, // 66: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	43, // [43:67] is the sub-list for method output_type
+	19, // [19:43] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -2390,14 +2553,14 @@ func file_api_admin_proto_init() {
 	}
 	file_api_api_proto_init()
 	file_api_admin_proto_msgTypes[18].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[20].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

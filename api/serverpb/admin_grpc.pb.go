@@ -856,6 +856,7 @@ const (
 	DKVDiscovery_UpdateStatus_FullMethodName     = "/dkv.serverpb.DKVDiscovery/UpdateStatus"
 	DKVDiscovery_GetClusterInfo_FullMethodName   = "/dkv.serverpb.DKVDiscovery/GetClusterInfo"
 	DKVDiscovery_WatchClusterInfo_FullMethodName = "/dkv.serverpb.DKVDiscovery/WatchClusterInfo"
+	DKVDiscovery_ReleaseDatabase_FullMethodName  = "/dkv.serverpb.DKVDiscovery/ReleaseDatabase"
 )
 
 // DKVDiscoveryClient is the client API for DKVDiscovery service.
@@ -870,6 +871,9 @@ type DKVDiscoveryClient interface {
 	GetClusterInfo(ctx context.Context, in *GetClusterInfoRequest, opts ...grpc.CallOption) (*GetClusterInfoResponse, error)
 	// WatchClusterInfo sends the rows that match, then each change of them.
 	WatchClusterInfo(ctx context.Context, in *GetClusterInfoRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ClusterInfoChange], error)
+	// ReleaseDatabase takes a database from the cluster that holds it, so that
+	// another one may register under its name. NotFound means that none holds it.
+	ReleaseDatabase(ctx context.Context, in *ReleaseDatabaseRequest, opts ...grpc.CallOption) (*Status, error)
 }
 
 type dKVDiscoveryClient struct {
@@ -919,6 +923,16 @@ func (c *dKVDiscoveryClient) WatchClusterInfo(ctx context.Context, in *GetCluste
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DKVDiscovery_WatchClusterInfoClient = grpc.ServerStreamingClient[ClusterInfoChange]
 
+func (c *dKVDiscoveryClient) ReleaseDatabase(ctx context.Context, in *ReleaseDatabaseRequest, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVDiscovery_ReleaseDatabase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DKVDiscoveryServer is the server API for DKVDiscovery service.
 // All implementations must embed UnimplementedDKVDiscoveryServer
 // for forward compatibility.
@@ -931,6 +945,9 @@ type DKVDiscoveryServer interface {
 	GetClusterInfo(context.Context, *GetClusterInfoRequest) (*GetClusterInfoResponse, error)
 	// WatchClusterInfo sends the rows that match, then each change of them.
 	WatchClusterInfo(*GetClusterInfoRequest, grpc.ServerStreamingServer[ClusterInfoChange]) error
+	// ReleaseDatabase takes a database from the cluster that holds it, so that
+	// another one may register under its name. NotFound means that none holds it.
+	ReleaseDatabase(context.Context, *ReleaseDatabaseRequest) (*Status, error)
 	mustEmbedUnimplementedDKVDiscoveryServer()
 }
 
@@ -949,6 +966,9 @@ func (UnimplementedDKVDiscoveryServer) GetClusterInfo(context.Context, *GetClust
 }
 func (UnimplementedDKVDiscoveryServer) WatchClusterInfo(*GetClusterInfoRequest, grpc.ServerStreamingServer[ClusterInfoChange]) error {
 	return status.Error(codes.Unimplemented, "method WatchClusterInfo not implemented")
+}
+func (UnimplementedDKVDiscoveryServer) ReleaseDatabase(context.Context, *ReleaseDatabaseRequest) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseDatabase not implemented")
 }
 func (UnimplementedDKVDiscoveryServer) mustEmbedUnimplementedDKVDiscoveryServer() {}
 func (UnimplementedDKVDiscoveryServer) testEmbeddedByValue()                      {}
@@ -1018,6 +1038,24 @@ func _DKVDiscovery_WatchClusterInfo_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DKVDiscovery_WatchClusterInfoServer = grpc.ServerStreamingServer[ClusterInfoChange]
 
+func _DKVDiscovery_ReleaseDatabase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseDatabaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVDiscoveryServer).ReleaseDatabase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVDiscovery_ReleaseDatabase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVDiscoveryServer).ReleaseDatabase(ctx, req.(*ReleaseDatabaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DKVDiscovery_ServiceDesc is the grpc.ServiceDesc for DKVDiscovery service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1032,6 +1070,10 @@ var DKVDiscovery_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetClusterInfo",
 			Handler:    _DKVDiscovery_GetClusterInfo_Handler,
+		},
+		{
+			MethodName: "ReleaseDatabase",
+			Handler:    _DKVDiscovery_ReleaseDatabase_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -29,6 +29,7 @@ func (n *node) newRegistry() error {
 		Pool:             n.pool,
 		StatusTTL:        n.cfg.Discovery.Server.StatusTTL,
 		HeartbeatTimeout: n.cfg.Discovery.Server.HeartbeatTimeout,
+		Limits:           discovery.Limits{Rows: n.cfg.Discovery.Server.MaxRows, Nodes: n.cfg.Discovery.Server.MaxNodes},
 		Log:              n.log,
 	})
 	return err

@@ -170,6 +170,10 @@ type DiscoveryServer struct {
 	// HeartbeatTimeout is how long after its last heartbeat a node is no
 	// longer shown. Shorter notices a loss sooner and blames a pause sooner.
 	HeartbeatTimeout time.Duration
+	// MaxRows bounds the rows of all databases, MaxNodes the nodes of one
+	// vBucket. A row takes up to a kibibyte of memory. Raise them with the size of
+	// the fleet.
+	MaxRows, MaxNodes int
 }
 
 // DiscoveryClient says whom to tell and ask, and how often.

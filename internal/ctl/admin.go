@@ -76,6 +76,12 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 	})
 }
 
+func runReleaseDatabase(ctx context.Context, s *session, args []string) error {
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.ReleaseDatabase(ctx, conn, args[0])
+	})
+}
+
 // unsupported is a command that later versions will serve.
 func unsupported(name string) func(context.Context, *session, []string) error {
 	return func(context.Context, *session, []string) error {

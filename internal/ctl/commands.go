@@ -104,6 +104,8 @@ func clusterCommands() []*command {
 			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote"},
 		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
+		{name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1, run: runReleaseDatabase,
+			summary: "take a database from the cluster that holds it in the discovery registry, so that another one may register"},
 		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout, run: runTransferLeader,
 			summary: "make the member at URL, or any other one, the leader; returns when it leads"},
 		{name: "stepDown", group: groupCluster, max: 0, timeout: changeTimeout, run: runStepDown,

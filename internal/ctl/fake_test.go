@@ -352,6 +352,13 @@ func (f *fake) GetClusterInfo(_ context.Context, r *serverpb.GetClusterInfoReque
 	return res, nil
 }
 
+func (f *fake) ReleaseDatabase(_ context.Context, r *serverpb.ReleaseDatabaseRequest) (*serverpb.Status, error) {
+	if r.GetDatabase() != "orders" {
+		return nil, status.Errorf(codes.NotFound, "no cluster holds database %q", r.GetDatabase())
+	}
+	return &serverpb.Status{Message: "it was held by cluster c"}, nil
+}
+
 func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

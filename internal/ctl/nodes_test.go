@@ -118,6 +118,14 @@ func TestListNodesAndClusterInfo(t *testing.T) {
 	}
 }
 
+func TestReleaseDatabase(t *testing.T) {
+	f := startFake(t)
+	expect(t, dkvctl(t, f.addr, "-releaseDatabase", "orders"), outcome{stdout: "OK\n"})
+	if got := dkvctl(t, f.addr, "-releaseDatabase", "others"); got.code != exitFailed || !strings.Contains(got.stderr, `no cluster holds database "others"`) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestVerify(t *testing.T) {
 	twins := func(t *testing.T, n int) ([]*fake, string) {
 		var fakes []*fake

@@ -26,7 +26,7 @@ func benchRequests(b *testing.B) [][]byte {
 			if node%3 == 0 {
 				status = leader
 			}
-			req.More = append(req.More, region(fmt.Sprintf("db/%d/10.0.%d.%d:8080/dc1", vBucket, node/256, node%256), status, term(3),
+			req.More = append(req.More, region(fmt.Sprintf("db%d/%d/10.0.%d.%d:8080/dc1", vBucket/1000, vBucket, node/256, node%256), status, term(3),
 				func(r *serverpb.RegionInfo) {
 					r.NodeName, r.NodeID = fmt.Sprint("node-", node), fmt.Sprint(node)
 					r.HttpAddress = fmt.Sprintf("10.0.%d.%d:8081", node/256, node%256)
@@ -98,7 +98,7 @@ func BenchmarkUpdateStatus(b *testing.B) {
 
 // BenchmarkGetClusterInfo looks rows up among 100 000.
 func BenchmarkGetClusterInfo(b *testing.B) {
-	db, vBucket, dc := "db", "4711", "dc1"
+	db, vBucket, dc := "db4", "4711", "dc1"
 	for _, c := range []struct {
 		name string
 		req  *serverpb.GetClusterInfoRequest
@@ -121,7 +121,7 @@ func BenchmarkGetClusterInfo(b *testing.B) {
 func BenchmarkTakeOver(b *testing.B) {
 	r, _ := benchRegistry(b)
 	for b.Loop() {
-		if g, err := beginReign(b.Context(), r.store, r.times, r.damaged); err != nil || len(g.table.rows) != benchNodes*benchVBuckets {
+		if g, err := beginReign(b.Context(), r.store, r.times, r.limits, r.damaged); err != nil || len(g.table.rows) != benchNodes*benchVBuckets {
 			b.Fatal(err)
 		}
 	}

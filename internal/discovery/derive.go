@@ -6,29 +6,40 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// derive settles what the rows of a vBucket are shown as, and tells the watchers
-// what is new. touched is a row whose content has changed; nil for none.
-func (t *table) derive(g *group, touched *row, now time.Time) {
+// settle derives what a change of a vBucket's rows may have touched, and tells the
+// watchers what is new. The rows of a few data centres have changed.
+func (t *table) settle(g *group, now time.Time, dcs ...string) {
+	former := g.leader
 	g.succeed(now, t.times)
 	g.elect()
-	g.choosePrimaries()
 	t.stageLeading(g)
-	for _, r := range g.rows {
-		seen, status := r.info.GetStatus(), g.statusOf(r)
-		if status == seen && (r != touched || !r.visible()) {
-			continue
-		}
-		if status != seen {
-			r.info = withStatus(r.info, status)
-		}
-		t.publish(r)
+	for _, dc := range dcs {
+		was, is := g.choosePrimary(dc)
+		t.show(was, false)
+		t.show(is, false)
 	}
+	t.show(former, false)
+	t.show(g.leader, false)
 }
 
-// statusOf is what a row is shown as; INACTIVE where it is not.
+// show has a row be seen as what it is now. news reports whether its content has
+// changed.
+func (t *table) show(r *row, news bool) {
+	if r == nil {
+		return
+	}
+	seen, status := r.info.GetStatus(), r.group.statusOf(r)
+	if status == seen && !(news && r.visible()) {
+		return
+	}
+	r.info = withStatus(r.info, status)
+	t.publish(r)
+}
+
+// statusOf is what a row is shown as; INACTIVE if it is not shown.
 func (g *group) statusOf(r *row) serverpb.RegionStatus {
 	switch {
-	case r.silent || g.foreign(r):
+	case r.silent():
 		return serverpb.RegionStatus_INACTIVE
 	case r.reported == serverpb.RegionStatus_LEADER && r != g.leader:
 		return serverpb.RegionStatus_SECONDARY_FOLLOWER // it does not know yet, or any more
@@ -39,57 +50,35 @@ func (g *group) statusOf(r *row) serverpb.RegionStatus {
 	}
 }
 
-func (r *row) claims() bool {
-	return !r.silent && r.reported == serverpb.RegionStatus_LEADER
-}
-
 // elect chooses the leader among those of the leading history that claim to be it: the
 // one of the highest term. Of equal terms the present leader's counts, else the one with
 // the least address.
 func (g *group) elect() {
-	claimants := 0
 	var best *row
-	for _, r := range g.rows {
-		if !r.claims() {
-			continue
-		}
-		claimants++
-		if originOf(r.info) == g.leading && (best == nil || g.outranks(r, best)) {
-			best = r
-		}
+	if b := g.origins[g.leading]; b != nil {
+		best = b.claims.top()
 	}
-	g.contested = claimants > 1 || claimants == 1 && best == nil
-	if claimants > 0 {
-		g.leader = best // otherwise it stays, as the last one
+	g.contested = g.claimants > 1 || g.claimants == 1 && best == nil
+	switch present := g.leader; {
+	case g.claimants == 0: // it stays, as the last one
+	case best != nil && present != nil && present.claims() && originOf(present.info) == g.leading &&
+		present.info.GetTerm() == best.info.GetTerm():
+	default:
+		g.leader = best
 	}
 }
 
-func (g *group) outranks(a, b *row) bool {
-	if a.info.GetTerm() != b.info.GetTerm() {
-		return a.info.GetTerm() > b.info.GetTerm()
+// choosePrimary keeps the primary follower of a data centre while it lives, and chooses
+// the one with the least address otherwise.
+func (g *group) choosePrimary(dc string) (was, is *row) {
+	was = g.primaries[dc]
+	if was != nil && was.follows() && was.info.GetDcID() == dc {
+		return was, was
 	}
-	return a == g.leader
-}
-
-// choosePrimaries keeps the primary follower of each data centre while it lives,
-// and chooses the one with the least address otherwise.
-func (g *group) choosePrimaries() {
-	for dc, r := range g.primaries {
-		if !r.follows() || g.foreign(r) || r.info.GetDcID() != dc {
-			delete(g.primaries, dc)
-		}
+	if is = g.followers[dc].top(); is != nil {
+		g.primaries[dc] = is
+	} else {
+		delete(g.primaries, dc)
 	}
-	for _, r := range g.rows {
-		if !r.follows() || g.foreign(r) || g.primaries[r.info.GetDcID()] != nil {
-			continue
-		}
-		if g.primaries == nil {
-			g.primaries = make(map[string]*row)
-		}
-		g.primaries[r.info.GetDcID()] = r
-	}
-}
-
-func (r *row) follows() bool {
-	return !r.silent && r.reported == serverpb.RegionStatus_SECONDARY_FOLLOWER
+	return was, is
 }

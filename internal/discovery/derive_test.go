@@ -20,11 +20,11 @@ func (t *table) say(now time.Time, rows ...*serverpb.RegionInfo) {
 	for _, in := range rows {
 		t.apply(&change{key: keyOf(in), info: in}, now)
 	}
-	t.settle(now)
+	t.storeAll(now)
 }
 
-// settle has what a table wants to be stored be stored.
-func (t *table) settle(now time.Time) {
+// storeAll has what a table wants to be stored be stored.
+func (t *table) storeAll(now time.Time) {
 	for t.open != nil {
 		for _, c := range t.due() {
 			t.apply(&c, now)
@@ -78,7 +78,7 @@ func TestStatuses(t *testing.T) {
 		}, []string{"db/0/a:1/dc1 LEADER", "db/0/b:1/dc1 SECONDARY_FOLLOWER"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tab := newTable(times{timeout: time.Minute, ttl: time.Hour})
+			tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
 			tab.say(time.Now(), c.rows...)
 			if got := text(tab.query(filter{})); !slices.Equal(got, c.want) {
 				t.Errorf("%q\nwant %q", got, c.want)
@@ -119,7 +119,7 @@ func step(t *rapid.T, tab *table, now *time.Time, storing *[]change) {
 // watchers know just what a query would return.
 func TestStatusesAreTrue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
+		tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute}, Limits{}.orDefault())
 		now := time.Unix(1e9, 0)
 		dc := "dc1"
 		follows := []*follower{newFollower(tab, filter{}), newFollower(tab, filter{dc: &dc})}
@@ -145,9 +145,8 @@ func TestStatusesAreTrue(t *testing.T) {
 	})
 }
 
-// checkLeaders wants at most one leader a vBucket, and one where anybody of the leading
-// history claims to be it, the one of the highest term; and that nobody of another
-// cluster is shown.
+// checkLeaders wants at most one leader a vBucket, and one if any node of the leading
+// history claims to be it, the one of the highest term; and that rows are of one cluster.
 func checkLeaders(t *rapid.T, tab *table) {
 	tab.groups(filter{}, func(g *group) {
 		var led *row
@@ -165,8 +164,8 @@ func checkLeaders(t *rapid.T, tab *table) {
 				}
 				led = r
 			}
-			if r.visible() && g.foreign(r) {
-				t.Fatalf("%v is shown in a vBucket of %v", r.info, g.leading)
+			if id := r.info.GetClusterID(); id != "" && id != g.cluster && !r.silent() {
+				t.Fatalf("%v is a row of cluster %q", r.info, g.cluster)
 			}
 		}
 		if (led != nil) != (claims > 0) {
@@ -204,7 +203,7 @@ func checkPrimaries(t *rapid.T, tab *table, before map[string]*row) {
 		if r.info.GetStatus() == primary {
 			number[at]++
 		}
-		if r.follows() && !r.group.foreign(r) {
+		if r.follows() {
 			followed[at] = true
 			if before[at] == r && r.info.GetStatus() != primary {
 				t.Fatalf("%v was the primary follower, and could have stayed", r.info)
@@ -225,18 +224,14 @@ func checkPrimaries(t *rapid.T, tab *table, before map[string]*row) {
 // leading histories to be stored.
 func checkBooks(t *rapid.T, tab *table) {
 	tab.mu.Lock()
-	tab.settle(time.Unix(2e9, 0))
+	tab.storeAll(time.Unix(2e9, 0))
 	tab.mu.Unlock()
 	queued := 0
-	for _, list := range []bool{false, true} {
-		l := tab.live
-		if list {
-			l = tab.silent
-		}
+	for a, q := range tab.queues {
 		var last time.Time
-		for e := l.Front(); e != nil; e = e.Next() {
+		for e := q.Front(); e != nil; e = e.Next() {
 			r := e.Value.(*row)
-			if r.silent != list || r.queued != e || tab.rows[r.key] != r || r.heard.Before(last) {
+			if r.age != age(a) || r.queued != e || tab.rows[r.key] != r || r.heard.Before(last) {
 				t.Fatalf("row %v is queued wrongly", r.key)
 			}
 			last = r.heard
@@ -245,9 +240,9 @@ func checkBooks(t *rapid.T, tab *table) {
 	}
 	for _, r := range tab.rows {
 		if r.queued == nil {
-			queued++ // is being purged
+			queued++ // is being purged, or heard again
 		}
-		if r.silent && r.visible() {
+		if r.silent() && r.visible() {
 			t.Fatalf("%v is shown and was not heard", r.info)
 		}
 	}
@@ -259,6 +254,56 @@ func checkBooks(t *rapid.T, tab *table) {
 	if queued != len(tab.rows) {
 		t.Fatalf("%d of %d rows are queued", queued, len(tab.rows))
 	}
+	checkCounts(t, tab)
+}
+
+// checkCounts compares what is kept up to date row by row with what the rows say.
+func checkCounts(t *rapid.T, tab *table) {
+	weight := 0
+	for _, d := range tab.databases {
+		ofDatabase, held := 0, 0
+		for _, g := range d.groups {
+			alive, anonymous, claims, follows := 0, 0, 0, 0
+			origins := make(map[origin]int)
+			for _, r := range g.rows {
+				ofDatabase += r.weight
+				origins[originOf(r.info)]++
+				alive += ifTrue(!r.silent())
+				anonymous += ifTrue(r.masters() && r.info.GetClusterID() == "")
+				claims += ifTrue(r.claims())
+				follows += ifTrue(r.follows())
+				if r.claims() != (r.claim >= 0) || r.follows() != (r.follow >= 0) || r.weight != weightOf(r.info) {
+					t.Fatalf("row %+v", r)
+				}
+			}
+			for o, n := range origins {
+				if g.origins[o].rows != n {
+					t.Fatalf("%d rows of %v, want %d", g.origins[o].rows, o, n)
+				}
+			}
+			for _, h := range g.followers {
+				follows -= h.Len()
+			}
+			if len(origins) != len(g.origins) || alive != g.alive || anonymous != g.anonymous || claims != g.claimants || follows != 0 {
+				t.Fatalf("group %+v", g)
+			}
+			held += ifTrue(g.cluster != "")
+		}
+		if d.weight != ofDatabase || d.claims != held {
+			t.Fatalf("database %+v weighs %d", d, ofDatabase)
+		}
+		weight += ofDatabase
+	}
+	if weight != tab.weight {
+		t.Fatalf("the rows weigh %d, and not %d", weight, tab.weight)
+	}
+}
+
+func ifTrue(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // follower is a watcher with what it has been told.
@@ -281,7 +326,10 @@ func (f *follower) check(t *rapid.T, tab *table) {
 	if len(f.w.pending) > 8 {
 		t.Fatalf("%d changes of 8 rows are kept", len(f.w.pending))
 	}
-	rows, gone := tab.fetch(f.w)
+	rows, gone, err := tab.fetch(f.w)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range gone {
 		delete(f.rows, keyOf(r))
 	}

@@ -48,17 +48,20 @@ type Options struct {
 	// HeartbeatTimeout is how long after its last heartbeat a row is no longer
 	// shown; 0 is DefaultHeartbeatTimeout. It is at most StatusTTL.
 	HeartbeatTimeout time.Duration
-	Log              *slog.Logger
+	// Limits bound what nodes may register; parts that are 0 are the defaults.
+	Limits Limits
+	Log    *slog.Logger
 }
 
 // Registry is one node of the registry. Any node may be asked; the owner of the
 // log answers. It serves once Run runs.
 type Registry struct {
 	serverpb.UnimplementedDKVDiscoveryServer
-	store Store
-	pool  *peer.Pool
-	times times
-	log   *slog.Logger
+	store  Store
+	pool   *peer.Pool
+	times  times
+	limits Limits
+	log    *slog.Logger
 
 	// current is the present reign; nil while the registry is not this node's, or
 	// not read yet.
@@ -85,10 +88,11 @@ func New(opts Options) (*Registry, error) {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Registry{
-		store: opts.Store,
-		pool:  opts.Pool,
-		times: times{timeout: opts.HeartbeatTimeout, ttl: opts.StatusTTL},
-		log:   opts.Log,
+		store:  opts.Store,
+		pool:   opts.Pool,
+		times:  times{timeout: opts.HeartbeatTimeout, ttl: opts.StatusTTL},
+		limits: opts.Limits.orDefault(),
+		log:    opts.Log,
 	}, nil
 }
 
@@ -137,7 +141,7 @@ func (r *Registry) reign(ctx context.Context, now tenure, tick <-chan time.Time)
 // rule reads the rows and serves them until ctx ends.
 func (r *Registry) rule(ctx context.Context, now tenure) {
 	for said := ""; ctx.Err() == nil; {
-		g, err := beginReign(ctx, r.store, r.times, r.damaged)
+		g, err := beginReign(ctx, r.store, r.times, r.limits, r.damaged)
 		if err == nil {
 			r.log.Info("this node owns the registry", "term", now.term, "rows", len(g.table.rows))
 			r.current.Store(g)

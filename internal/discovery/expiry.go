@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -12,8 +13,12 @@ const (
 	// time-out, and at least each second.
 	looksPerTimeout = 10
 	maxLookInterval = time.Second
-	// maxPurge bounds what is purged in one look.
+	// maxPurge bounds what is purged in one look, and what is stored again.
 	maxPurge = 4 * maxProposalRows
+	// stepRows and stepTime bound for how long a look keeps others waiting: however
+	// many rows time out together, heartbeats and look-ups come in between.
+	stepRows = 256
+	stepTime = 2 * time.Millisecond
 )
 
 func (t times) lookInterval() time.Duration {
@@ -34,36 +39,146 @@ func (t *table) watchExpiry(ctx context.Context) {
 	}
 }
 
-// expire hides the rows whose heartbeats have timed out, and purges those that have
-// been silent for too long.
+// expire hides the rows whose heartbeats have timed out, purges those that have been
+// silent for too long, and releases the databases of which nothing is heard any more.
 func (t *table) expire(now time.Time) {
+	t.beginLook(now)
+	// Those that have got furthest come first, so that the queues stay in order.
+	for a := threeQuarters; ; a-- {
+		for t.ageSome(a, now) {
+			runtime.Gosched()
+		}
+		if a == live {
+			break
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.looked.IsZero() && now.Sub(t.looked) > t.times.timeout/2 {
-		// It was this process that stood still: the heartbeats are yet to be read.
-		for e := t.live.Front(); e != nil; e = e.Next() {
-			e.Value.(*row).heard = now
+	t.storeAges()
+	t.purge(now)
+	for _, d := range t.databases {
+		t.lookAt(d, now)
+	}
+}
+
+// beginLook finds out whether it was this process that stood still: the heartbeats of
+// that time are yet to be read.
+func (t *table) beginLook(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gap := now.Sub(t.looked)
+	if !t.looked.IsZero() && gap > t.times.timeout/4 {
+		for _, q := range t.queues[:silent] {
+			for e := q.Front(); e != nil; e = e.Next() {
+				r := e.Value.(*row)
+				r.heard = earlier(r.heard.Add(gap), now)
+			}
+		}
+		for _, d := range t.databases {
+			d.held = earlier(d.held.Add(gap), now)
 		}
 	}
 	t.looked = now
-	for e := t.live.Front(); e != nil; e = t.live.Front() {
-		r := e.Value.(*row)
-		if now.Sub(r.heard) < t.times.timeout {
-			break
+}
+
+// ageSome has rows of an age that have been silent for longer go over to a later one.
+// It reports whether there may be more of them.
+func (t *table) ageSome(a age, now time.Time) (more bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	began := time.Now()
+	for n := 1; ; n++ {
+		e := t.queues[a].Front()
+		if e == nil {
+			return false
 		}
-		t.silence(r)
-		t.derive(r.group, nil, now)
-		if r.reported != serverpb.RegionStatus_INACTIVE {
-			t.stage(change{kind: lapsed, key: r.key, info: r.info})
+		r := e.Value.(*row)
+		to := t.times.ageAfter(now.Sub(r.heard))
+		if to <= a {
+			return false
+		}
+		t.grow(r, to, now)
+		if n == stepRows || time.Since(began) > stepTime {
+			return true
 		}
 	}
-	for n := 0; n < maxPurge; n++ {
-		e := t.silent.Front()
-		if e == nil || now.Sub(e.Value.(*row).heard) < t.times.ttl {
+}
+
+// ageAfter is the age of a row that has been silent for so long.
+func (t times) ageAfter(silence time.Duration) age {
+	a := live
+	for a < silent && silence >= t.limit(a) {
+		a++
+	}
+	return a
+}
+
+// grow has a row reach an age.
+func (t *table) grow(r *row, to age, now time.Time) {
+	if to != silent {
+		t.enter(r, to)
+		t.stageAge(r)
+		return
+	}
+	t.hush(r, now)
+	t.stageAge(r)
+}
+
+// hush hides a row.
+func (t *table) hush(r *row, now time.Time) {
+	r.group.update(r, func() { t.enter(r, silent) })
+	t.settle(r.group, now, r.info.GetDcID())
+	t.show(r, false)
+}
+
+// stageAge has the age of a row stored: the next owner of the registry is to know for
+// how long it has been silent, and not to take it for alive if it is not.
+func (t *table) stageAge(r *row) {
+	switch {
+	case r.reported == serverpb.RegionStatus_INACTIVE: // is not shown anyway
+	case !r.silent():
+		t.stage(change{kind: aged, key: r.key, info: withStatus(r.info, r.reported), age: r.age})
+	default:
+		t.stage(change{kind: lapsed, key: r.key, info: r.info})
+	}
+}
+
+// storeAges tries again to store what could not be stored.
+func (t *table) storeAges() {
+	n := 0
+	for r := range t.unstored {
+		delete(t.unstored, r)
+		t.stageAge(r)
+		if n++; n == maxPurge {
 			return
 		}
-		r := t.silent.Remove(e).(*row)
-		r.queued = nil
+	}
+}
+
+// purge removes the rows that have been silent for too long.
+func (t *table) purge(now time.Time) {
+	for range maxPurge {
+		e := t.queues[silent].Front()
+		if e == nil || now.Sub(e.Value.(*row).heard) < t.times.limit(silent) {
+			return
+		}
+		r := e.Value.(*row)
+		t.dequeue(r)
 		t.stage(change{kind: purged, key: r.key, info: r.info})
+	}
+}
+
+// lookAt releases a database if its holder has not been heard for so long that its rows
+// are purged, and forgets who is barred from it no longer.
+func (t *table) lookAt(d *database, now time.Time) {
+	for cluster, until := range d.barred {
+		if !now.Before(until) {
+			delete(d.barred, cluster)
+		}
+	}
+	if d.isHeld() && now.Sub(d.held) >= t.times.ttl {
+		t.vacate(d)
+	} else {
+		t.releaseDatabase(d)
 	}
 }

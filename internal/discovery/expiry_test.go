@@ -1,10 +1,12 @@
 package discovery
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -60,10 +62,12 @@ func TestSilentRowIsPurged(t *testing.T) {
 			t.Errorf("%d keys are stored", got)
 		}
 		g := r.current.Load()
-		if len(g.table.rows) != 0 || len(g.table.databases) != 0 || g.table.live.Len() != 0 || g.table.silent.Len() != 0 {
+		if len(g.table.rows) != 0 || len(g.table.databases) != 0 || g.table.weight != 0 {
 			t.Error("rows are left in memory")
 		}
-		if n := l.proposals.Load(); n != 4 { // both rows, one lapsed, both purged, and then what led
+		// Both rows, one of them three times as it ages, lapsed, both purged, and then
+		// what led.
+		if n := l.proposals.Load(); n != 7 {
 			t.Errorf("%d writes", n)
 		}
 	})
@@ -87,8 +91,17 @@ func TestPurgeIsRepeated(t *testing.T) {
 	})
 }
 
-// TestOwnerChange hands the registry to another node: nobody that lives vanishes,
-// and nobody that does not is back.
+// keep sends rows each second for as long as the time goes.
+func (r *Registry) keep(t *testing.T, d time.Duration, rows ...*serverpb.RegionInfo) {
+	t.Helper()
+	for range d / time.Second {
+		r.send(t, rows...)
+		after(time.Second)
+	}
+}
+
+// TestOwnerChange hands the registry to another node: no node that lives vanishes, and
+// none that does not is shown again.
 func TestOwnerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)
@@ -97,21 +110,18 @@ func TestOwnerChange(t *testing.T) {
 		one, two := newRegistry(t, l, 1, opts), newRegistry(t, l, 2, opts)
 		one.send(t, region("db/0/dead:1/dc1", leader, term(4)))
 		after(30 * time.Second)
-		one.send(t, region("db/0/a:1/dc1", leader, term(5)), region("db/0/b:1/dc1", secondary), region("db/0/c:1/dc1", inactive))
-		after(40 * time.Second) // dead:1 is gone
+		rows := []*serverpb.RegionInfo{region("db/0/a:1/dc1", leader, term(5)), region("db/0/b:1/dc1", secondary), region("db/0/c:1/dc1", inactive)}
+		one.keep(t, 40*time.Second, rows...) // dead:1 is gone
 		live := []string{"db/0/a:1/dc1 LEADER", "db/0/b:1/dc1 PRIMARY_FOLLOWER"}
 		one.wantRows(t, live...)
 
 		l.elect(0)
-		after(50 * time.Second) // longer than the time-out since the last heartbeat
+		after(50 * time.Second) // longer than the time-out, with what comes
 		two.wantRows(t, live...)
 		l.elect(2)
-		after(time.Second)
+		after(20 * time.Second)
 		two.wantRows(t, live...)
-		after(58 * time.Second)
-		two.wantRows(t, live...)
-		two.send(t, region("db/0/a:1/dc1", leader, term(5)))
-		after(5 * time.Second)
+		two.keep(t, 50*time.Second, rows[:1]...)
 		two.wantRows(t, "db/0/a:1/dc1 LEADER")
 		if _, owner := one.Observe(); owner {
 			t.Error("the former owner believes that it still is")
@@ -119,6 +129,63 @@ func TestOwnerChange(t *testing.T) {
 		if o, owner := two.Observe(); !owner || o.Rows[leader] != 1 || o.Rows[inactive] != 3 || o.VBuckets != 1 {
 			t.Errorf("%+v, owner %v", o, owner)
 		}
+	})
+}
+
+// TestSilentRowIsNotShownAnew changes the registry's owner again and again while a node
+// is silent: it is not shown for much longer than if there were one owner.
+func TestSilentRowIsNotShownAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		l.elect(1)
+		r := newRegistry(t, l, 1, Options{HeartbeatTimeout: time.Minute, StatusTTL: 5 * time.Minute})
+		dead, alive := region("db/0/dead:1/dc1", leader), region("db/0/alive:1/dc1", secondary)
+		r.send(t, dead)
+		began, last := time.Now(), time.Time{}
+		for time.Since(began) < 5*time.Minute {
+			r.keep(t, 20*time.Second, alive)
+			if slices.Contains(shown(t, r), "dead:1") {
+				last = time.Now()
+			}
+			l.elect(1) // another reign
+			after(time.Second)
+		}
+		if d := last.Sub(began); d > 100*time.Second {
+			t.Errorf("a dead node was shown for %v", d)
+		}
+		if !slices.Contains(shown(t, r), "alive:1") {
+			t.Error("a live node is not shown")
+		}
+	})
+}
+
+func shown(t *testing.T, r *Registry) (out []string) {
+	t.Helper()
+	rows, err := r.Rows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		out = append(out, row.GetNodeAddress())
+	}
+	return out
+}
+
+// TestTimeOutIsStoredLater has the store fail while a row times out: the next owner
+// does not take its node for alive.
+func TestTimeOutIsStoredLater(t *testing.T) {
+	simulate(t, func(t *testing.T, l *log, r *Registry) {
+		r.send(t, region("db/0/a:1/dc1", leader))
+		l.fail(kv.Errorf(kv.Exhausted, "the disk is full"))
+		after(70 * time.Second)
+		l.fail(nil)
+		after(3 * time.Second)
+		if got := l.stored(t); len(got) != 1 || got[0] != "db/0/a:1/dc1 INACTIVE" {
+			t.Errorf("stored: %q", got)
+		}
+		l.elect(1)
+		after(time.Second)
+		r.wantRows(t)
 	})
 }
 
@@ -144,15 +211,19 @@ func TestSameOwnerAgain(t *testing.T) {
 // TestStall does not blame nodes for a registry that stood still.
 func TestStall(t *testing.T) {
 	now := time.Now()
-	tab := newTable(times{timeout: time.Minute, ttl: 5 * time.Minute})
+	tab := newTable(times{timeout: time.Minute, ttl: 5 * time.Minute}, Limits{}.orDefault())
 	tab.apply(&change{key: keyOf(region("db/0/a:1/dc1", leader)), info: region("db/0/a:1/dc1", leader)}, now)
 	tab.expire(now)
 	tab.expire(now.Add(10 * time.Minute))
 	if got := text(tab.query(filter{})); len(got) != 1 {
+		t.Errorf("rows %q of a registry that stood still", got)
+	}
+	for s := 10; s < 60; s += 10 {
+		tab.expire(now.Add(10*time.Minute + time.Duration(s)*time.Second))
+	}
+	if got := text(tab.query(filter{})); len(got) != 1 {
 		t.Errorf("rows %q", got)
 	}
-	tab.expire(now.Add(10*time.Minute + 29*time.Second))
-	tab.expire(now.Add(10*time.Minute + 58*time.Second))
 	tab.expire(now.Add(11*time.Minute + 2*time.Second))
 	if got := text(tab.query(filter{})); len(got) != 0 {
 		t.Errorf("rows %q", got)

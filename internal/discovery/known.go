@@ -15,14 +15,14 @@ type lastKnown struct {
 	table *table
 }
 
-func (k *lastKnown) rows(ctx context.Context, store Store, t times) (*table, error) {
+func (k *lastKnown) rows(ctx context.Context, store Store, t times, l Limits) (*table, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	index := store.Status().Applied
 	if k.table != nil && k.index == index {
 		return k.table, nil
 	}
-	out := newTable(t)
+	out := newTable(t, l)
 	// Damaged rows are the owner's to tell of.
 	if err := loadRows(ctx, store, kv.Sequential, out, func(error) {}); err != nil {
 		return nil, err

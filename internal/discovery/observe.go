@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -15,6 +16,13 @@ func (r *Registry) Rows(ctx context.Context) ([]*serverpb.RegionInfo, error) {
 	return out.GetRegionInfos(), err
 }
 
+// Summary counts what the registry knows. It may be called on any node, and waits for
+// the owner to answer.
+func (r *Registry) Summary(ctx context.Context) (*serverpb.RegistrySummary, error) {
+	out, err := r.GetClusterInfo(ctx, &serverpb.GetClusterInfoRequest{SummaryOnly: true})
+	return out.GetSummary(), err
+}
+
 // Observation is the registry in numbers.
 type Observation struct {
 	// Rows are all rows that are kept, by what they are shown as. INACTIVE ones
@@ -23,11 +31,16 @@ type Observation struct {
 	// VBuckets are those that have a row; Leaderless have no LEADER among them.
 	VBuckets, Leaderless int
 	// Disputed vBuckets have a node that leads another history than the one that is
-	// shown, of another cluster mostly: two clusters were given the same names.
+	// shown, or one of another cluster that was refused of late: two clusters were
+	// given the same names.
 	Disputed int
-	// UnderReplicated vBuckets have fewer masters that are shown than the cluster
-	// URLs of their rows name members, or none where no row names any.
+	// UnderReplicated vBuckets have fewer masters that keep their heartbeats up than
+	// the cluster URLs of their rows name members, or none if no row names any.
 	UnderReplicated int
+	// Refused are the rows that were refused since this node owns the registry, by
+	// reason: "cluster" for those of another cluster or layout than the one that
+	// holds their database, "limit" for those beyond one.
+	Refused map[string]uint64
 	// Watchers follow the registry.
 	Watchers int
 	// OldestHeartbeat is the age of the oldest heartbeat among the rows that have
@@ -35,7 +48,7 @@ type Observation struct {
 	OldestHeartbeat, MeanHeartbeat time.Duration
 }
 
-// Observe counts. Only the owner of the registry knows: owner tells whether this
+// Observe counts. Only the owner of the registry knows: owner reports whether this
 // node is that.
 func (r *Registry) Observe() (_ Observation, owner bool) {
 	g := r.current.Load()
@@ -45,39 +58,48 @@ func (r *Registry) Observe() (_ Observation, owner bool) {
 	return g.table.observe(time.Now()), true
 }
 
+func (o Observation) summary() *serverpb.RegistrySummary {
+	return &serverpb.RegistrySummary{
+		VBuckets:        uint64(o.VBuckets),
+		Leaderless:      uint64(o.Leaderless),
+		Disputed:        uint64(o.Disputed),
+		UnderReplicated: uint64(o.UnderReplicated),
+	}
+}
+
 func (t *table) observe(now time.Time) Observation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := Observation{Rows: make(map[serverpb.RegionStatus]int), Watchers: len(t.watchers)}
+	out := Observation{Rows: make(map[serverpb.RegionStatus]int), Watchers: t.countWatchers(), Refused: maps.Clone(t.refusals)}
 	var sum time.Duration
-	for e := t.live.Front(); e != nil; e = e.Next() {
-		age := now.Sub(e.Value.(*row).heard)
-		sum += age
-		out.OldestHeartbeat = max(out.OldestHeartbeat, age)
+	n := 0
+	for _, q := range t.queues[:silent] {
+		for e := q.Front(); e != nil; e = e.Next() {
+			age := now.Sub(e.Value.(*row).heard)
+			sum += age
+			out.OldestHeartbeat = max(out.OldestHeartbeat, age)
+			n++
+		}
 	}
-	if n := t.live.Len(); n > 0 {
+	if n > 0 {
 		out.MeanHeartbeat = sum / time.Duration(n)
 	}
 	t.groups(filter{}, func(g *group) {
 		if len(g.rows) > 0 {
 			out.VBuckets++
-			g.observe(&out)
+			g.observe(&out, now, t.times)
 		}
 	})
 	return out
 }
 
-func (g *group) observe(out *Observation) {
-	masters, members, led, disputed := 0, 1, false, false
+func (g *group) observe(out *Observation, now time.Time, t times) {
+	masters, members, led := 0, 1, false
 	for _, r := range g.rows {
 		s := r.info.GetStatus()
 		out.Rows[s]++
-		disputed = disputed || r.claims() && originOf(r.info) != g.leading
-		switch s {
-		case serverpb.RegionStatus_LEADER:
-			led = true
-			masters++
-		case serverpb.RegionStatus_PRIMARY_FOLLOWER, serverpb.RegionStatus_SECONDARY_FOLLOWER:
+		led = led || s == serverpb.RegionStatus_LEADER
+		if masterStatus(s) && !r.late(now) {
 			masters++
 		}
 		if urls := r.info.GetNexusClusterUrl(); urls != "" {
@@ -87,7 +109,11 @@ func (g *group) observe(out *Observation) {
 	if !led {
 		out.Leaderless++
 	}
-	if disputed {
+	others := g.claimants
+	if b := g.origins[g.leading]; b != nil {
+		others -= b.claims.Len()
+	}
+	if others > 0 || now.Sub(g.disputed) < t.timeout {
 		out.Disputed++
 	}
 	if masters < members {

@@ -22,6 +22,14 @@ func unlessEmpty(s *string) *string {
 	return s
 }
 
+// databaseName is the database that the filter is of; empty for all.
+func (f filter) databaseName() string {
+	if f.database == nil {
+		return ""
+	}
+	return *f.database
+}
+
 func admits(want *string, have string) bool { return want == nil || *want == have }
 
 func (f filter) matches(info *serverpb.RegionInfo) bool {
@@ -31,11 +39,13 @@ func (f filter) matches(info *serverpb.RegionInfo) bool {
 // groups calls use with each vBucket that the filter admits.
 func (t *table) groups(f filter, use func(*group)) {
 	if f.database != nil {
-		eachGroup(t.databases[*f.database], f, use)
+		if d := t.databases[*f.database]; d != nil {
+			eachGroup(d.groups, f, use)
+		}
 		return
 	}
-	for _, groups := range t.databases {
-		eachGroup(groups, f, use)
+	for _, d := range t.databases {
+		eachGroup(d.groups, f, use)
 	}
 }
 

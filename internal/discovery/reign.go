@@ -35,9 +35,10 @@ type reign struct {
 }
 
 // beginReign reads all that is stored. Each live row gets the time to be heard from
-// now on: that nobody reported to this node yet says nothing about who is alive.
-func beginReign(ctx context.Context, store Store, t times, damaged func(error)) (*reign, error) {
-	out := newTable(t)
+// now on that it had left: that nobody reported to this node yet says nothing about who
+// is alive.
+func beginReign(ctx context.Context, store Store, t times, l Limits, damaged func(error)) (*reign, error) {
+	out := newTable(t, l)
 	if err := loadRows(ctx, store, kv.Linearizable, out, damaged); err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table,
 	}
 	into.mu.Lock()
 	defer into.mu.Unlock()
-	into.deriveAll(now)
+	into.loaded(now)
 	return nil
 }
 
@@ -87,15 +88,23 @@ func (g *reign) run(ctx context.Context, store Store) {
 }
 
 // update takes the heartbeats of a node, and returns when what they change is
-// stored.
+// stored. Rows that are refused are left out.
 func (g *reign) update(ctx context.Context, u update) error {
-	wait := g.table.heartbeat(time.Now(), u.stamp, u.rows...)
-	if wait == nil {
+	wait, refused := g.table.heartbeat(time.Now(), u.stamp, u.rows...)
+	if err := await(ctx, wait); err != nil {
+		return err
+	}
+	return refused
+}
+
+// await waits until a batch is stored; nil is nothing to wait for.
+func await(ctx context.Context, b *batch) error {
+	if b == nil {
 		return nil
 	}
 	select {
-	case <-wait.done:
-		return wait.err
+	case <-b.done:
+		return b.err
 	case <-ctx.Done():
 		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the row was being stored: %w", context.Cause(ctx)))
 	}

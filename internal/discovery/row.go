@@ -3,6 +3,8 @@ package discovery
 import (
 	"bytes"
 	"cmp"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -63,47 +65,134 @@ func encodeRow(info *serverpb.RegionInfo) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(info)
 }
 
+// Bounds of what a row may hold, in bytes: the registry keeps all rows in memory, and
+// answers a look-up with all rows of a database.
 const (
-	// maxName bounds the parts of a row's key, in bytes.
-	maxName = 512
-	// maxRow bounds the texts of a row, in bytes: the registry holds all of them in
-	// memory.
-	maxRow = 16 << 10
+	// maxName bounds the names of databases, vBuckets, data centres and nodes.
+	maxName = 255
+	// maxAddress is the longest name that DNS has, a colon and a port.
+	maxAddress = 253 + 1 + 5
+	maxID      = 64
+	// maxURLs bounds the Raft addresses of a cluster's members.
+	maxURLs = 2 << 10
+	// maxUnknown bounds the fields of a later release.
+	maxUnknown = 512
+	// maxVBuckets is the greatest number of vBuckets that a database is cut into.
+	maxVBuckets = 1024
 )
+
+// field is a text of a row with its bound.
+type field struct {
+	name, value string
+	max         int
+	// hint says what to send; empty where the part may be left out.
+	hint string
+}
+
+func textsOf(in *serverpb.RegionInfo) [11]field {
+	return [...]field{
+		{"database", in.GetDatabase(), maxName, "the name of the database that the node serves"},
+		{"vBucket", in.GetVBucket(), maxName, "the name of the vBucket, which is \"" + kv.DefaultVBucket + "\" if there is one only"},
+		{"nodeAddress", in.GetNodeAddress(), maxAddress, "the host:port under which others reach the node"},
+		{"dcID", in.GetDcID(), maxName, ""},
+		{"masterHost", in.GetMasterHost(), maxAddress, ""},
+		{"nexusClusterUrl", in.GetNexusClusterUrl(), maxURLs, ""},
+		{"httpAddress", in.GetHttpAddress(), maxAddress, ""},
+		{"nodeName", in.GetNodeName(), maxName, ""},
+		{"nodeID", in.GetNodeID(), maxName, ""},
+		{"clusterID", in.GetClusterID(), maxID, ""},
+		{"historyID", in.GetHistoryID(), maxID, ""},
+	}
+}
 
 // validate says what is wrong with a row that a node sends.
 func validate(in *serverpb.RegionInfo) error {
 	if in == nil {
 		return kv.Errorf(kv.Invalid, "the request has no regionInfo: send one for each vBucket of the node")
 	}
-	for _, part := range [...]struct{ name, value, hint string }{
-		{"database", in.GetDatabase(), "the name of the database that the node serves"},
-		{"vBucket", in.GetVBucket(), "the name of the vBucket, which is \"" + kv.DefaultVBucket + "\" where there is one only"},
-		{"nodeAddress", in.GetNodeAddress(), "the host:port under which others reach the node"},
-	} {
+	for _, part := range textsOf(in) {
 		switch {
-		case part.value == "":
+		case part.value == "" && part.hint != "":
 			return kv.Errorf(kv.Invalid, "regionInfo.%s is empty: send %s", part.name, part.hint)
-		case len(part.value) > maxName:
-			return kv.Errorf(kv.Invalid, "regionInfo.%s has %d bytes, of which at most %d are allowed", part.name, len(part.value), maxName)
-		case strings.IndexByte(part.value, 0) >= 0:
-			return kv.Errorf(kv.Invalid, "regionInfo.%s %q contains a zero byte: send %s", part.name, part.value, part.hint)
+		case len(part.value) > part.max:
+			return kv.Errorf(kv.Invalid, "regionInfo.%s has %d bytes, of which at most %d are allowed", part.name, len(part.value), part.max)
+		case hasControl(part.value):
+			return kv.Errorf(kv.Invalid, "regionInfo.%s %q contains a control character", part.name, part.value)
 		}
+	}
+	if n := len(in.ProtoReflect().GetUnknown()); n > maxUnknown {
+		return kv.Errorf(kv.Invalid, "regionInfo of node %s has %d bytes of unknown fields, of which at most %d are allowed", in.GetNodeAddress(), n, maxUnknown)
 	}
 	if _, known := serverpb.RegionStatus_name[int32(in.GetStatus())]; !known {
 		return kv.Errorf(kv.Invalid, "regionInfo.status %d is not known", in.GetStatus())
 	}
-	if n := textSize(in); n > maxRow {
-		return kv.Errorf(kv.Invalid, "regionInfo of node %s has %d bytes, of which at most %d are allowed", in.GetNodeAddress(), n, maxRow)
-	}
-	return nil
+	return validateLayout(in)
 }
 
-// textSize is about what a row takes: all that has no bound of its own.
+// hasControl reports whether a text contains an ASCII control character.
+func hasControl(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
+// validateLayout says what is wrong with the number of vBuckets, or with the vBucket's
+// name as one of so many.
+func validateLayout(in *serverpb.RegionInfo) error {
+	switch n := in.GetVBuckets(); {
+	case n > maxVBuckets || n&(n-1) != 0:
+		return kv.Errorf(kv.Invalid, "regionInfo.vBuckets is %d: a database is cut into a power of two up to %d", n, maxVBuckets)
+	case !layoutOf(in).has(in.GetVBucket()):
+		return kv.Errorf(kv.Invalid, "regionInfo.vBucket %q is none of %v", in.GetVBucket(), layoutOf(in))
+	default:
+		return nil
+	}
+}
+
+// textSize is about what a row takes, in bytes.
 func textSize(in *serverpb.RegionInfo) int {
-	return len(in.GetDcID()) + len(in.GetNodeAddress()) + len(in.GetDatabase()) + len(in.GetVBucket()) +
-		len(in.GetMasterHost()) + len(in.GetNexusClusterUrl()) + len(in.GetHttpAddress()) + len(in.GetNodeName()) +
-		len(in.GetNodeID()) + len(in.GetClusterID()) + len(in.GetHistoryID()) + len(in.ProtoReflect().GetUnknown())
+	n := len(in.ProtoReflect().GetUnknown())
+	for _, part := range textsOf(in) {
+		n += len(part.value)
+	}
+	return n
+}
+
+// layout is how a database is cut into vBuckets. The zero layout is an unknown one.
+type layout struct {
+	count uint32
+	// only is the name of the vBucket of a database that has only one; those of
+	// several are called by their numbers.
+	only string
+}
+
+// layoutOf is the layout that a row tells of; nodes of earlier releases tell of none.
+func layoutOf(in *serverpb.RegionInfo) layout {
+	if in.GetVBuckets() == 1 {
+		return layout{1, in.GetVBucket()}
+	}
+	return layout{count: in.GetVBuckets()}
+}
+
+func (l layout) known() bool { return l.count > 0 }
+
+// has reports whether a vBucket may be one of the database.
+func (l layout) has(vBucket string) bool {
+	if l.count < 2 {
+		return l.count == 0 || vBucket == l.only
+	}
+	n, err := strconv.ParseUint(vBucket, 10, 32)
+	return err == nil && n < uint64(l.count) && strconv.FormatUint(n, 10) == vBucket
+}
+
+func (l layout) String() string {
+	if l.count == 1 {
+		return fmt.Sprintf("1 vBucket, %q", l.only)
+	}
+	return fmt.Sprintf("%d vBuckets", l.count)
 }
 
 // reportedBy is the status that a node gives itself. Which follower is the primary
@@ -115,14 +204,17 @@ func reportedBy(in *serverpb.RegionInfo) serverpb.RegionStatus {
 	return in.GetStatus()
 }
 
-// withStatus is a copy of a row with another status.
+// withStatus is a row with another status: a copy, unless it has that one.
 func withStatus(info *serverpb.RegionInfo, s serverpb.RegionStatus) *serverpb.RegionInfo {
+	if info.GetStatus() == s {
+		return info
+	}
 	out := proto.CloneOf(info)
 	out.Status = s
 	return out
 }
 
-// sameRow tells whether two rows of one key say the same, their status, change
+// sameRow reports whether two rows of one key say the same, their status, change
 // number and number of slaves apart: the status is compared as it was reported,
 // and the numbers are not worth a write.
 func sameRow(a, b *serverpb.RegionInfo) bool {

@@ -1,9 +1,12 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -29,6 +32,7 @@ func readUpdate(r *serverpb.UpdateStatusRequest) (update, error) {
 		if err := validate(in); err != nil {
 			return update{}, err
 		}
+		in.SilentQuarters = 0 // is for the registry to say
 	}
 	return out, nil
 }
@@ -50,6 +54,36 @@ func (r *Registry) UpdateStatus(ctx context.Context, req *serverpb.UpdateStatusR
 	return &serverpb.Status{}, nil
 }
 
+// ReleaseDatabase implements DKVDiscovery. Its answer names the former holder.
+func (r *Registry) ReleaseDatabase(ctx context.Context, req *serverpb.ReleaseDatabaseRequest) (*serverpb.Status, error) {
+	name := req.GetDatabase()
+	if name == "" || len(name) > maxName {
+		return nil, kv.Errorf(kv.Invalid, "database %.64q has %d bytes: name one of up to %d", name, len(name), maxName)
+	}
+	out := new(serverpb.Status)
+	err := r.atOwner(ctx, updatePatience,
+		func(g *reign) error {
+			wait, from, err := g.table.expel(name, time.Now())
+			if err != nil {
+				return err
+			}
+			if err := await(ctx, wait); err != nil {
+				return err
+			}
+			r.log.Warn("a database was taken from its holder", "database", name, "cluster", from)
+			out.Message = fmt.Sprintf("database %q was taken from cluster %s; the next one to register holds it", name, cmp.Or(from, "(unnamed)"))
+			return nil
+		},
+		func(ctx context.Context, p *peer.Peer) error {
+			out.Reset()
+			return p.Invoke(ctx, serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName, req, out)
+		})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GetClusterInfo implements DKVDiscovery. Where nobody owns the registry it returns
 // the rows as they were last known here.
 func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterInfoRequest) (*serverpb.GetClusterInfoResponse, error) {
@@ -57,7 +91,11 @@ func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterI
 	f := filterOf(req)
 	err := r.atOwner(ctx, readPatience,
 		func(g *reign) error {
-			out.RegionInfos = g.table.query(f)
+			if req.GetSummaryOnly() {
+				out.Summary = g.table.observe(time.Now()).summary()
+			} else {
+				out.RegionInfos = g.table.query(f)
+			}
 			return nil
 		},
 		func(ctx context.Context, p *peer.Peer) error {
@@ -67,10 +105,10 @@ func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterI
 	switch {
 	case err == nil:
 		return out, nil
-	case isForwarded(ctx) || kv.KindOf(err) != kv.Unavailable:
+	case isForwarded(ctx) || kv.KindOf(err) != kv.Unavailable || req.GetSummaryOnly():
 		return nil, err
 	}
-	t, knownErr := r.known.rows(ctx, r.store, r.times)
+	t, knownErr := r.known.rows(ctx, r.store, r.times, r.limits)
 	if knownErr != nil {
 		return nil, errors.Join(err, knownErr)
 	}

@@ -123,10 +123,20 @@ func TestInvalidRows(t *testing.T) {
 		{with(func(r *serverpb.RegionInfo) { r.Database = "" }), "regionInfo.database is empty"},
 		{with(func(r *serverpb.RegionInfo) { r.VBucket = "" }), "regionInfo.vBucket is empty"},
 		{with(func(r *serverpb.RegionInfo) { r.NodeAddress = "" }), "regionInfo.nodeAddress is empty"},
-		{with(func(r *serverpb.RegionInfo) { r.NodeAddress = "a\x00b" }), "zero byte"},
-		{with(func(r *serverpb.RegionInfo) { r.Database = strings.Repeat("d", maxName+1) }), "513 bytes"},
+		{with(func(r *serverpb.RegionInfo) { r.NodeAddress = "a\x00b" }), "control character"},
+		{with(func(r *serverpb.RegionInfo) { r.DcID = "a\nb" }), "control character"},
+		{with(func(r *serverpb.RegionInfo) { r.Database = strings.Repeat("d", maxName+1) }), "256 bytes"},
 		{with(func(r *serverpb.RegionInfo) { r.Status = 9 }), "status 9 is not known"},
-		{with(func(r *serverpb.RegionInfo) { r.NodeName = strings.Repeat("n", maxRow) }), "at most 16384"},
+		{with(func(r *serverpb.RegionInfo) { r.NodeName = strings.Repeat("n", 1<<20) }), "at most 255"},
+		{with(func(r *serverpb.RegionInfo) { r.NodeAddress = strings.Repeat("n", 300) }), "at most 259"},
+		{with(func(r *serverpb.RegionInfo) { r.HistoryID = strings.Repeat("n", 200) }), "at most 64"},
+		{with(func(r *serverpb.RegionInfo) { r.NexusClusterUrl = proto.String(strings.Repeat("n", 4096)) }), "at most 2048"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 7 }), "power of two"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 1 << 31 }), "power of two up to 1024"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 0xffffffff }), "power of two"}, // -1
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "4" }), "none of 4 vBuckets"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "03" }), "none of 4 vBuckets"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "default" }), "none of 4 vBuckets"},
 	} {
 		for _, req := range []*serverpb.UpdateStatusRequest{
 			{RegionInfo: c.row}, {RegionInfo: good, More: []*serverpb.RegionInfo{c.row}},
@@ -237,7 +247,7 @@ func TestManyRows(t *testing.T) {
 	const n = 5 * maxProposalRows
 	rows := make([]*serverpb.RegionInfo, n)
 	for i := range rows {
-		rows[i] = region(fmt.Sprintf("db/%05d/a:1/dc1", i), leader)
+		rows[i] = region(fmt.Sprintf("db%d/%05d/a:1/dc1", i/1000, i), leader)
 	}
 	sites[1].update(t, rows...)
 	if got := l.proposals.Load(); got < 10 || got > 15 {
@@ -249,9 +259,9 @@ func TestManyRows(t *testing.T) {
 	if got := sites[2].info(t, new(serverpb.GetClusterInfoRequest)); len(got) != n {
 		t.Errorf("%d rows", len(got))
 	}
-	big := make([]*serverpb.RegionInfo, 40)
+	big := make([]*serverpb.RegionInfo, 320)
 	for i := range big {
-		big[i] = region(fmt.Sprintf("big/%05d/a:1/dc1", i), leader, func(r *serverpb.RegionInfo) { r.NodeName = strings.Repeat("n", maxRow-100) })
+		big[i] = region(fmt.Sprintf("big/%05d/a:1/dc1", i), slave, func(r *serverpb.RegionInfo) { r.NexusClusterUrl = proto.String(strings.Repeat("n", maxURLs)) })
 	}
 	before := l.proposals.Load()
 	sites[1].update(t, big...)

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -12,11 +11,6 @@ import (
 // and shorter than any time-out, since who was promoted in a dead leader's place has
 // to be seen soon.
 const leaderGrace = 3 * time.Second
-
-// probation is for how long after the first claim to a vBucket a cluster of more nodes
-// may take it over: a registry that is new hears of all nodes within that, and which of
-// them comes first means nothing.
-const probation = 10 * time.Second
 
 // origin is where change numbers come from: a history of a cluster. The zero origin is
 // none.
@@ -29,95 +23,51 @@ func originOf(r *serverpb.RegionInfo) origin {
 	return origin{cluster: r.GetClusterID(), history: r.GetHistoryID(), known: true}
 }
 
-// foreign tells whether a row is of another cluster than the one that the vBucket
-// belongs to: it has data of its own under the same name. Nodes that name no cluster
-// are not told apart.
-func (g *group) foreign(r *row) bool {
-	theirs, ours := r.info.GetClusterID(), g.leading.cluster
-	return theirs != "" && ours != "" && theirs != ours
-}
-
-// succeed replaces the leading history where another one may lead and a node of it
-// claims to. None may for leaderGrace after the leader was last heard, unless it has
-// gone over itself. Then
-//   - a history of the same cluster may if a master of it was one of the leading
-//     history's nodes before: it was restored, or promoted;
-//   - another history of the same cluster may once no master of the leading one was
-//     heard for the time-out, as it may be an older one that is back;
-//   - a history of another cluster may once no node of the leading cluster, slaves
-//     among them, was heard for the time-out: till then its data is there.
+// succeed replaces the leading history if another one may lead and a node of it claims
+// to. None may for leaderGrace after the leader was last heard, unless it has gone over
+// itself. Then a history may if a master of it was one of the leading history's nodes
+// before: it was restored, or promoted. Another one may once no master of the leading
+// history was heard for the time-out, as it may be an older one that is back.
 func (g *group) succeed(now time.Time, t times) {
-	var heirs, claimants []origin
-	clusterLives, historyLives := false, false
-	for _, r := range g.rows {
-		from, lives := originOf(r.info), now.Sub(r.heard) < t.timeout
-		switch {
-		case from == g.leading:
-			historyLives = historyLives || lives && r.reported != serverpb.RegionStatus_ACTIVE_SLAVE
-			if r.claims() && r.heard.After(g.claimed) {
-				g.claimed = r.heard
-			}
-		case r.claims():
-			claimants = append(claimants, from)
-		}
-		clusterLives = clusterLives || lives && from.cluster == g.leading.cluster
-		if from.cluster == g.leading.cluster && r.before == g.leading && r.masters() {
-			heirs = append(heirs, from)
-		}
+	own := g.origins[g.leading]
+	others := g.claimants
+	if own != nil {
+		others -= own.claims.Len()
 	}
-	if !g.leading.known && len(claimants) > 0 {
-		g.leading, g.claimed, g.since = claimants[0], now, now
-	}
-	if now.Sub(g.since) < probation {
-		if more, found := g.outnumbering(claimants); found {
-			g.leading, g.claimed = more, now
+	switch {
+	case others == 0:
+		return
+	case !g.leading.known:
+		if o, found := g.candidate(func(*branch) bool { return true }); found {
+			g.leading, g.claimed = o, now
 		}
-	}
-	if now.Sub(g.claimed) < min(leaderGrace, t.timeout/2) {
+		return
+	case now.Sub(g.claimed) < min(leaderGrace, t.timeout/2):
 		return
 	}
-	claimants = slices.DeleteFunc(claimants, func(o origin) bool {
-		switch {
-		case g.leading.history == "", slices.Contains(heirs, o):
-			return false
-		case o.cluster == g.leading.cluster:
-			return historyLives
-		default:
-			return clusterLives
-		}
-	})
-	if len(claimants) > 0 {
-		g.leading, g.claimed = claimants[0], now
+	next, found := g.candidate(func(b *branch) bool { return b.from[g.leading] > 0 })
+	if lives := own != nil && now.Sub(own.heard) < t.timeout; !found && (!lives || g.leading.history == "") {
+		next, found = g.candidate(func(*branch) bool { return true })
+	}
+	if found {
+		g.leading, g.claimed = next, now
 	}
 }
 
-// masters tells whether a node serves the log of a vBucket itself.
-func (r *row) masters() bool {
-	return r.claims() || r.follows()
-}
-
-// outnumbering finds, among histories of other clusters than the leading one, that of
-// the cluster of which most nodes live, where those are more than the leading one's.
-func (g *group) outnumbering(claimants []origin) (best origin, found bool) {
-	if len(claimants) == 0 {
-		return origin{}, false
-	}
-	nodes := make(map[string]int)
-	for _, r := range g.rows {
-		if !r.silent {
-			nodes[r.info.GetClusterID()]++
+// candidate finds the origin that claims to lead, is not the leading one and matches;
+// of several, that of the least address.
+func (g *group) candidate(matches func(*branch) bool) (best origin, found bool) {
+	var first *row
+	for o, b := range g.origins {
+		r := b.claims.top()
+		if r == nil || o == g.leading || !matches(b) {
+			continue
+		}
+		if first == nil || r.key.node < first.key.node {
+			best, first, found = o, r, true
 		}
 	}
-	if nodes[g.leading.cluster] == 0 {
-		return origin{}, false // they are yet to be stored
-	}
-	best = g.leading
-	for _, o := range claimants {
-		if nodes[o.cluster] > nodes[best.cluster] {
-			best = o
-		}
-	}
-	return best, best != g.leading
+	return best, found
 }
 
 // leave notes, before a row takes the content in, where it comes from.
@@ -159,15 +109,15 @@ func (t *table) stageFirst(in *serverpb.RegionInfo) {
 	}
 }
 
-// stageLeading has the leading history stored where it is another one than before.
+// stageLeading has the leading history stored if it is another one than before.
 func (t *table) stageLeading(g *group) {
 	if g.leading != g.recorded {
 		t.stage(leadingChange(g.place, g.leading))
 	}
 }
 
-// applyLeading notes which leading history is stored. Where another one
-// has taken the lead since, that is yet to be stored.
+// applyLeading notes which leading history is stored. Another one may have taken the
+// lead since; that is yet to be stored.
 func (t *table) applyLeading(c *change, now time.Time) {
 	g := t.groupAt(c.key.place)
 	g.recorded = origin{}
@@ -175,31 +125,25 @@ func (t *table) applyLeading(c *change, now time.Time) {
 		g.recorded = originOf(c.info)
 	}
 	switch {
-	case !g.leading.known && g.recorded.known:
-		g.leading, g.claimed, g.since = g.recorded, now, now
-		t.derive(g, nil, now)
-	case len(g.rows) > 0:
+	case !g.leading.known && g.recorded.known && len(g.rows) > 0:
+		g.leading, g.claimed = g.recorded, now
+		t.settle(g, now)
+	case len(g.rows) > 0 && g.leading.known:
 		t.stageLeading(g)
-	case c.kind == forgotten:
-		t.forget(g)
+	default:
+		t.releaseGroup(g)
 	}
 }
 
-// release forgets a vBucket that has no rows any more, in the store too.
-func (t *table) release(g *group) {
-	if len(g.rows) > 0 {
+// releaseGroup forgets a vBucket that has no rows any more and that no cluster holds,
+// in the store too.
+func (t *table) releaseGroup(g *group) {
+	if len(g.rows) > 0 || g.cluster != "" {
 		return
 	}
-	t.forget(g)
 	if g.recorded.known {
 		t.stage(change{kind: forgotten, key: leadingKey(g.place)})
 	}
-}
-
-func (t *table) forget(g *group) {
-	groups := t.databases[g.database]
-	delete(groups, g.vBucket)
-	if len(groups) == 0 {
-		delete(t.databases, g.database)
-	}
+	delete(g.database.groups, g.vBucket)
+	t.releaseDatabase(g.database)
 }

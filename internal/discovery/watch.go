@@ -28,45 +28,93 @@ type watcher struct {
 	// pending is the newest change of each row, under table.mu; a row that is
 	// INACTIVE is gone.
 	pending map[rowKey]*serverpb.RegionInfo
+	// lost reports whether the watcher was so slow that changes were dropped, under
+	// table.mu: it has to begin again.
+	lost bool
 	// wake tells that there is something pending.
 	wake chan struct{}
 }
+
+const (
+	// maxPending bounds the changes that one watcher has not fetched, and
+	// maxAllPending those of all watchers; beyond it, nobody may have more than
+	// fewPending.
+	maxPending    = 1 << 14
+	maxAllPending = 1 << 20
+	fewPending    = 1 << 8
+)
 
 // watch begins to follow the rows of a filter, from those that are returned on.
 func (t *table) watch(f filter) (*watcher, selection) {
 	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo), wake: make(chan struct{}, 1)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.watchers[w] = struct{}{}
+	of := t.watchers[f.databaseName()]
+	if of == nil {
+		of = make(map[*watcher]struct{})
+		t.watchers[f.databaseName()] = of
+	}
+	of[w] = struct{}{}
 	return w, t.selectRows(f)
 }
 
 func (t *table) unwatch(w *watcher) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.watchers, w)
+	t.pending -= len(w.pending)
+	name := w.filter.databaseName()
+	if delete(t.watchers[name], w); len(t.watchers[name]) == 0 {
+		delete(t.watchers, name)
+	}
+}
+
+func (t *table) countWatchers() (n int) {
+	for _, of := range t.watchers {
+		n += len(of)
+	}
+	return n
 }
 
 // publish tells the watchers of a row's change.
 func (t *table) publish(r *row) {
-	for w := range t.watchers {
-		if !w.filter.matches(r.info) {
-			continue
-		}
-		w.pending[r.key] = r.info
-		select {
-		case w.wake <- struct{}{}:
-		default:
+	for _, name := range [...]string{"", r.key.database} {
+		for w := range t.watchers[name] {
+			if w.filter.matches(r.info) {
+				t.tell(w, r)
+			}
 		}
 	}
 }
 
-// fetch takes what is pending, ordered by key.
-func (t *table) fetch(w *watcher) (rows, gone []*serverpb.RegionInfo) {
+func (t *table) tell(w *watcher, r *row) {
+	if w.lost {
+		return
+	}
+	before := len(w.pending)
+	w.pending[r.key] = r.info
+	t.pending += len(w.pending) - before
+	if n := len(w.pending); n > maxPending || n > fewPending && t.pending > maxAllPending {
+		t.pending -= n
+		w.pending, w.lost = nil, true
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+var errTooSlow = kv.Errorf(kv.Unavailable, "the watch did not keep up with the registry's changes; watch again")
+
+// fetch takes what is pending, ordered by key. Its error is errTooSlow.
+func (t *table) fetch(w *watcher) (rows, gone []*serverpb.RegionInfo, err error) {
 	t.mu.Lock()
-	pending := w.pending
+	pending, lost := w.pending, w.lost
+	t.pending -= len(pending)
 	w.pending = make(map[rowKey]*serverpb.RegionInfo)
 	t.mu.Unlock()
+	if lost {
+		return nil, nil, errTooSlow
+	}
 	for key, info := range pending {
 		if info.GetStatus() != serverpb.RegionStatus_INACTIVE {
 			rows = append(rows, info)
@@ -78,7 +126,7 @@ func (t *table) fetch(w *watcher) (rows, gone []*serverpb.RegionInfo) {
 	}
 	sortRows(rows)
 	sortRows(gone)
-	return rows, gone
+	return rows, gone, nil
 }
 
 func sortRows(rows []*serverpb.RegionInfo) {
@@ -120,7 +168,10 @@ func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.Clus
 var errChangedHands = kv.Errorf(kv.Unavailable, "the registry is changing hands; watch again, at any of its nodes")
 
 func sendChanges(stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange], t *table, w *watcher) error {
-	rows, gone := t.fetch(w)
+	rows, gone, err := t.fetch(w)
+	if err != nil {
+		return err
+	}
 	if err := sendRows(stream, rows); err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func TestWatchSeesRowsTimeOut(t *testing.T) {
 	table := sites[0].current.Load().table
 	now := time.Now()
 	eventually(t, "the row times out", func() bool {
-		now = now.Add(20 * time.Second) // less than what counts as a stall
+		now = now.Add(10 * time.Second) // less than what counts as a stall
 		table.expire(now)
 		return len(table.query(filter{})) == 0
 	})
@@ -159,7 +159,7 @@ func TestWatchInChunks(t *testing.T) {
 	_, sites := newSites(t)
 	rows := make([]*serverpb.RegionInfo, 3000)
 	for i := range rows {
-		rows[i] = region(fmt.Sprintf("db/%05d/a:1/dc1", i), leader, func(r *serverpb.RegionInfo) { r.NodeName = strings.Repeat("n", 1000) })
+		rows[i] = region(fmt.Sprintf("db%d/%05d/a:1/dc1", i/1000, i), leader, func(r *serverpb.RegionInfo) { r.NexusClusterUrl = proto.String(strings.Repeat("n", 1000)) })
 	}
 	sites[0].update(t, rows...)
 	for _, s := range sites[:2] {
@@ -175,14 +175,14 @@ func TestSlowWatch(t *testing.T) {
 	_, sites := newSites(t)
 	w := sites[0].watch(t, new(serverpb.GetClusterInfoRequest))
 	table := sites[0].current.Load().table
-	long := strings.Repeat("n", 8<<10)
+	long := strings.Repeat("n", 2<<10)
 	for i := range 200 {
 		for node := range 20 {
 			table.say(time.Now(), region(fmt.Sprintf("db/0/n%02d:1/dc1", node), slave, func(r *serverpb.RegionInfo) { r.NodeName = fmt.Sprint(i, long) }))
 		}
 	}
 	table.mu.Lock()
-	for known := range table.watchers {
+	for known := range table.watchers[""] {
 		if len(known.pending) > 20 {
 			t.Errorf("%d changes of 20 rows are kept", len(known.pending))
 		}

@@ -5,17 +5,22 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// changeKind tells why a row is written.
+// changeKind is why something is written.
 type changeKind uint8
 
 const (
 	// heard is a row that its node sent.
 	heard changeKind = iota
+	// aged is a row that has been silent for a part of the time-out, or is heard
+	// again after that: the next owner counts on from there.
+	aged
 	// lapsed is a row whose heartbeat timed out: it is stored as INACTIVE, so that
 	// the next owner does not take its node for alive.
 	lapsed
@@ -25,19 +30,23 @@ const (
 	// more.
 	leads
 	forgotten
+	// cutUp is the layout of a database, uncut that none holds any more.
+	cutUp
+	uncut
 )
 
-// change is one row to be written, or what leads a vBucket.
+// change is one row to be written, or what leads a vBucket, or a database's layout.
 type change struct {
 	kind  changeKind
 	key   rowKey
 	info  *serverpb.RegionInfo // as it is sent, or last was
 	stamp uint64
+	age   age
 }
 
 // mutation is what the change does to the store.
 func (c *change) mutation() (kv.Mutation, error) {
-	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged || c.kind == forgotten}
+	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged || c.kind == forgotten || c.kind == uncut}
 	if m.Delete {
 		return m, nil
 	}
@@ -45,9 +54,10 @@ func (c *change) mutation() (kv.Mutation, error) {
 	if c.kind == lapsed {
 		status = serverpb.RegionStatus_INACTIVE
 	}
-	info := c.info
-	if info.GetStatus() != status {
-		info = withStatus(info, status)
+	info := withStatus(c.info, status)
+	if c.kind == aged && c.age != live {
+		info = proto.CloneOf(info)
+		info.SilentQuarters = uint32(c.age)
 	}
 	var err error
 	m.Value, err = encodeRow(info)
@@ -195,15 +205,21 @@ func (t *table) applyAll(changes []change) {
 	}
 }
 
-// giveBack has rows purged later whose purge failed, or gave way to a heartbeat that
-// failed. Nothing else needs that: a node says again what it has to say, and a row
-// that lapsed is not shown.
+// giveBack undoes what was done for changes that could not be stored. A node says again
+// what it has to say; the rest is tried again.
 func (t *table) giveBack(changes []change) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range changes {
-		if r := t.rows[changes[i].key]; r != nil && r.silent && r.queued == nil {
-			r.queued = t.silent.PushFront(r)
+		r := t.rows[changes[i].key]
+		switch kind := changes[i].kind; {
+		case r == nil:
+		case r.fresh && kind == heard:
+			t.remove(r)
+		case (kind == heard || kind == purged) && r.silent() && r.queued == nil && !r.fresh:
+			r.queued = t.queues[silent].PushFront(r)
+		case kind == aged || kind == lapsed:
+			t.unstored[r] = struct{}{}
 		}
 	}
 }

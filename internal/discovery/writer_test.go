@@ -11,7 +11,7 @@ import (
 // TestHeartbeatIsNotUndone has a heartbeat wait to be stored, while its row is due to
 // be purged and a late one arrives.
 func TestHeartbeatIsNotUndone(t *testing.T) {
-	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
+	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute}, Limits{}.orDefault())
 	now := time.Now()
 	row := region("db/0/a:1/dc1", leader, term(1))
 	key := keyOf(row)
@@ -22,7 +22,7 @@ func TestHeartbeatIsNotUndone(t *testing.T) {
 	if c := tab.open.changes[key]; c.kind != lapsed {
 		t.Errorf("staged %+v of a row that timed out", c)
 	}
-	wait := tab.heartbeat(now, 100, region("db/0/a:1/dc1", leader, term(2)))
+	wait, _ := tab.heartbeat(now, 100, region("db/0/a:1/dc1", leader, term(2)))
 	if wait == nil || wait != tab.open {
 		t.Fatal("the heartbeat of a row that timed out is not stored")
 	}
@@ -39,17 +39,17 @@ func TestHeartbeatIsNotUndone(t *testing.T) {
 	}
 	c := b.changes[key]
 	tab.apply(&c, now)
-	if got := tab.query(filter{}); len(got) != 1 || tab.silent.Len() != 0 || tab.live.Len() != 1 {
+	if got := tab.query(filter{}); len(got) != 1 || tab.queues[silent].Len() != 0 || tab.queues[live].Len() != 1 {
 		t.Errorf("rows %q", text(got))
 	}
 }
 
 // TestNothingIsStoredAfterTheReign fails what waits, and what comes later.
 func TestNothingIsStoredAfterTheReign(t *testing.T) {
-	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute})
-	before := tab.heartbeat(time.Now(), 0, region("db/0/a:1/dc1", leader))
+	tab := newTable(times{timeout: time.Minute, ttl: 2 * time.Minute}, Limits{}.orDefault())
+	before, _ := tab.heartbeat(time.Now(), 0, region("db/0/a:1/dc1", leader))
 	tab.endWrites(errReignOver)
-	after := tab.heartbeat(time.Now(), 0, region("db/0/b:1/dc1", leader))
+	after, _ := tab.heartbeat(time.Now(), 0, region("db/0/b:1/dc1", leader))
 	for _, b := range []*batch{before, after} {
 		select {
 		case <-b.done:
@@ -60,7 +60,7 @@ func TestNothingIsStoredAfterTheReign(t *testing.T) {
 			t.Error("still waits")
 		}
 	}
-	if len(tab.rows) != 0 {
+	if tab.rows[keyOf(region("db/0/b:1/dc1", leader))] != nil || len(tab.query(filter{})) != 0 {
 		t.Error("rows were taken")
 	}
 }

@@ -15,6 +15,7 @@ func Audited(method string) bool {
 		serverpb.DKVCluster_Snapshot_FullMethodName,
 		serverpb.DKVReplication_AddReplica_FullMethodName,
 		serverpb.DKVReplication_RemoveReplica_FullMethodName,
+		serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName,
 		serverpb.DKVNode_PauseWrites_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true

@@ -33,11 +33,11 @@ func (c *core) backup(ctx context.Context, dir string) error {
 	if err := backup.Prepare(dir); err != nil {
 		return err
 	}
-	scratch, remove, err := c.scratch(dir, "backup")
+	scratch, err := c.scratch(dir, "backup")
 	if err != nil {
 		return err
 	}
-	defer remove()
+	defer os.RemoveAll(scratch)
 	kind, err := c.link(ctx, scratch)
 	if err != nil {
 		return err
@@ -98,19 +98,13 @@ func (c *core) fits(src, dir string) error {
 	return c.opts.Guard.Fits(need)
 }
 
-// scratch returns the path of a folder for passing use, which does not exist yet,
-// and a function that removes it: beside the data, so that engines can link instead
-// of copy, or beside the backup if there is no data folder.
-func (c *core) scratch(beside, purpose string) (path string, remove func() error, err error) {
+// scratch returns a folder for passing use: beside the data, so that engines
+// can link instead of copy, or beside the backup where there is no data folder.
+func (c *core) scratch(beside, purpose string) (string, error) {
 	if c.opts.Generations != nil {
-		path, err := c.opts.Generations.Scratch(purpose)
-		return path, func() error { return os.RemoveAll(path) }, err
+		return c.opts.Generations.Scratch(purpose)
 	}
-	w, err := backup.NewWorkspace(filepath.Dir(beside))
-	if err != nil {
-		return "", nil, err
-	}
-	return w.Path(purpose), w.Close, nil
+	return backup.Scratch(beside, purpose)
 }
 
 // inspect opens the copy, reads all of it and takes down whose state it is.

@@ -78,6 +78,8 @@ func TestCalls(t *testing.T) {
 			_, err := ClusterInfo(ctx, c, Filter{Database: "d"})
 			return err
 		}, &serverpb.GetClusterInfoRequest{Database: proto.String("d")}, nil},
+		{serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName, func(c grpc.ClientConnInterface) error { return ReleaseDatabase(ctx, c, "d") },
+			&serverpb.ReleaseDatabaseRequest{Database: "d"}, failure},
 	} {
 		t.Run(c.method, func(t *testing.T) {
 			r := &recorded{}

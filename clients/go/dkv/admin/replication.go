@@ -47,6 +47,12 @@ func ClusterInfo(ctx context.Context, conn grpc.ClientConnInterface, f Filter) (
 	return out.GetRegionInfos(), err
 }
 
+// ReleaseDatabase takes a database from the cluster that holds it in a registry, so that
+// another one may register under its name.
+func ReleaseDatabase(ctx context.Context, conn grpc.ClientConnInterface, database string) error {
+	return Check(serverpb.NewDKVDiscoveryClient(conn).ReleaseDatabase(ctx, &serverpb.ReleaseDatabaseRequest{Database: database}))
+}
+
 func unlessEmpty(s string) *string {
 	if s == "" {
 		return nil

@@ -1,0 +1,65 @@
+package discovery
+
+import (
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+// load takes a stored row, as heard of as late as it may have been: its node gets the
+// time to be heard that it had left. info belongs to the table from here on.
+func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
+	key := keyOf(info)
+	switch key {
+	case layoutKey(key.database):
+		d := t.databaseAt(key.database)
+		d.layout = storedLayout(info)
+		d.recorded = d.layout
+		return
+	case leadingKey(key.place):
+		g := t.groupAt(key.place)
+		g.leading, g.claimed = originOf(info), now
+		g.recorded = g.leading
+		g.hold(g.leading.cluster)
+		return
+	}
+	reported := reportedBy(info)
+	info.Status = serverpb.RegionStatus_INACTIVE // nobody has seen it yet
+	a, silence := t.times.silence(info)
+	info.SilentQuarters = 0
+	r := t.insert(info, now)
+	r.fresh = false
+	r.group.update(r, func() {
+		if r.reported = reported; reported == serverpb.RegionStatus_INACTIVE {
+			t.enter(r, silent)
+			return
+		}
+		t.enter(r, a)
+		r.heard = now.Add(-silence)
+	})
+	if !r.slave() {
+		r.group.branch(originOf(r.info)).heard = now
+	}
+}
+
+// loaded settles who holds what, and what rows are shown as, once all are loaded.
+func (t *table) loaded(now time.Time) {
+	for _, d := range t.databases {
+		t.settleClaims(d, now)
+		for _, g := range d.groups {
+			dcs := make(map[string]bool)
+			for _, r := range g.rows {
+				dcs[r.info.GetDcID()] = true
+			}
+			t.settle(g, now)
+			for dc := range dcs {
+				g.choosePrimary(dc)
+			}
+			for _, r := range g.rows {
+				t.show(r, false)
+			}
+			t.releaseGroup(g)
+		}
+		t.releaseDatabase(d)
+	}
+}
