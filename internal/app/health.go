@@ -85,12 +85,25 @@ func (n *node) health(context.Context) ops.Health {
 	for _, v := range n.vBuckets {
 		n.addHealth(&h, v)
 	}
+	if n.announcer != nil {
+		if err := n.announcer.Refusal(); err != nil {
+			h.Status, h.Reasons = worse(h.Status), append(h.Reasons, "the registry refuses this node: "+err.Error())
+		}
+	}
 	if err := n.lagging(); err != nil {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, err.Error())
 	} else if !n.grpc.Serving() {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")
 	}
 	return h
+}
+
+// worse is degraded, unless a node is worse than that.
+func worse(s ops.Status) ops.Status {
+	if s == ops.Unhealthy {
+		return s
+	}
+	return ops.Degraded
 }
 
 // addHealth adds a vBucket to the document.

@@ -2,13 +2,14 @@ package announce
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
@@ -38,6 +39,8 @@ const (
 	maxBackoff = 2 * time.Second
 	// farewellTimeout bounds the last heartbeat.
 	farewellTimeout = time.Second
+	// repeatRefusal is how often it is logged that the registry refuses the rows.
+	repeatRefusal = time.Minute
 	// maxRequest bounds one heartbeat's request, in bytes.
 	maxRequest = 1 << 20
 )
@@ -48,6 +51,9 @@ type Announcer struct {
 	nodes *nodes
 	poke  chan struct{}
 	link  link
+	// refusal is why the registry does not take the node's rows; nil while it does.
+	refusal atomic.Pointer[error]
+	said    time.Time // when that was logged
 }
 
 // NewAnnouncer makes an announcer. Nothing is sent until Run runs.
@@ -80,9 +86,10 @@ func (a *Announcer) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		pause := a.opts.Interval
 		switch err := a.push(ctx, a.opts.Rows(), max(minCallTimeout, 2*a.opts.Interval)); {
-		case err == nil:
+		case err == nil, refused(err):
 			backoff = a.opts.Interval
 			a.link.ok("at", a.nodes.addr())
+			a.noteRefusal(err)
 		case ctx.Err() != nil:
 		default:
 			a.link.failed(err)
@@ -97,9 +104,33 @@ func (a *Announcer) Run(ctx context.Context) error {
 	return nil
 }
 
+// Refusal returns why the registry does not take this node's rows, so that neither
+// clients nor slaves find it: another cluster holds the database, say. It is nil while it
+// takes them, or cannot be asked.
+func (a *Announcer) Refusal() error {
+	if err := a.refusal.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (a *Announcer) noteRefusal(err error) {
+	switch before := a.Refusal(); {
+	case err == nil && before != nil:
+		a.refusal.Store(nil)
+		a.opts.Log.Info("the registry takes this node's rows again")
+	case err != nil:
+		a.refusal.Store(&err)
+		if kv.KindOf(err) != kv.KindOf(before) || time.Since(a.said) >= repeatRefusal {
+			a.said = time.Now()
+			a.opts.Log.Error("the registry refuses this node: neither clients nor slaves find it there", "error", err)
+		}
+	}
+}
+
 // push sends rows in as many requests as it takes.
 func (a *Announcer) push(ctx context.Context, rows []*serverpb.RegionInfo, perNode time.Duration) error {
-	var failed []error
+	var refusal error
 	for _, req := range requests(rows, uint64(time.Now().Unix())) {
 		err := a.nodes.try(ctx, perNode, func(ctx context.Context, p *peer.Peer) error {
 			return p.Invoke(ctx, serverpb.DKVDiscovery_UpdateStatus_FullMethodName, req, new(serverpb.Status))
@@ -107,9 +138,11 @@ func (a *Announcer) push(ctx context.Context, rows []*serverpb.RegionInfo, perNo
 		if err != nil && !refused(err) {
 			return err
 		}
-		failed = append(failed, err) // what is wrong with some rows does not stop the others
+		if refusal == nil {
+			refusal = err // what is wrong with some rows does not stop the others
+		}
 	}
-	return errors.Join(failed...)
+	return refusal
 }
 
 // farewell tells that the node is going away, if the registry wants to hear it.

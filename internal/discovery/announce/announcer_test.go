@@ -123,17 +123,27 @@ func TestFarewellIsBounded(t *testing.T) {
 	}
 }
 
-// TestRefusedRows does not ask other nodes about a row that none will take.
+// TestRefusedRows does not ask other nodes about a row that none will take, and says
+// why until it is taken.
 func TestRefusedRows(t *testing.T) {
-	f := newFakeRegistry()
-	f.fault = kv.Errorf(kv.Invalid, "regionInfo.vBucket is empty")
-	n := serve(t, f)
-	var log testkit.Log
-	_, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("", leader))
-	eventually(t, "it is logged", func() bool { return log.Count("regionInfo.vBucket is empty") == 1 })
-	f.set(func() { f.fault = nil })
-	eventually(t, "it is taken", f.heard(" LEADER"))
-	stop()
+	for _, kind := range []kv.Kind{kv.Invalid, kv.Precondition, kv.Exhausted} {
+		f := newFakeRegistry()
+		f.fault = kv.Errorf(kind, "database \"db\" is held by cluster c")
+		n := serve(t, f)
+		var log testkit.Log
+		a, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("", leader))
+		eventually(t, "it is logged", func() bool { return log.Count("held by cluster c") == 1 })
+		if err := a.Refusal(); kv.KindOf(err) != kind {
+			t.Error(err)
+		}
+		f.set(func() { f.fault = nil })
+		eventually(t, "it is taken", f.heard(" LEADER"))
+		eventually(t, "nothing is refused", func() bool { return a.Refusal() == nil })
+		stop()
+		if log.Count("cannot be reached") != 0 {
+			t.Error("the registry is taken for dead")
+		}
+	}
 }
 
 func TestNoNodes(t *testing.T) {

@@ -83,9 +83,18 @@ func (n *nodes) reach(ctx context.Context) (*peer.Peer, error) {
 
 var errNoNodes = kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
 
-// refused tells whether a node has answered, and would answer so again.
+// refused reports whether a node has answered, and every other one would answer so
+// again.
 func refused(err error) bool {
-	return kv.KindOf(err) == kv.Invalid && peer.Answered(err)
+	if !peer.Answered(err) {
+		return false
+	}
+	switch kv.KindOf(err) {
+	case kv.Invalid, kv.Precondition, kv.Exhausted:
+		return true
+	default:
+		return false
+	}
 }
 
 // jittered spreads a pause, so that nodes do not come all at once.
