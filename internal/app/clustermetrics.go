@@ -12,13 +12,15 @@ import (
 )
 
 // clusterCollector reports what the registry knows of all nodes, read when somebody
-// scrapes /metrics/cluster. Numbers of the registry as a whole come from its owner
-// alone, so that a sum over its nodes counts nothing twice.
+// scrapes /metrics/cluster. What it says of the databases is the same on each node of
+// the registry, so that any of them may be scraped; what it says of the registry itself
+// comes from its owner.
 type clusterCollector struct {
 	node *node
 
 	row, changes, slaves                                       *prometheus.Desc
 	rows, vBuckets, leaderless, disputed, under, watchers, age *prometheus.Desc
+	refused                                                    *prometheus.Desc
 }
 
 // handlers are what only nodes of some roles answer over HTTP.
@@ -46,6 +48,7 @@ func (n *node) clusterMetrics() prometheus.Gatherer {
 		leaderless: desc("dkv_cluster_leaderless_vbuckets", "vBuckets without a live leader."),
 		disputed:   desc("dkv_cluster_disputed_vbuckets", "vBuckets that a node of another cluster or history claims to lead."),
 		under:      desc("dkv_under_replicated_vbuckets", "vBuckets with fewer live masters than their clusters have members."),
+		refused:    desc("dkv_cluster_refused_rows_total", "Heartbeats' rows that were refused, for their cluster or layout, or for a limit.", "reason"),
 		watchers:   desc("dkv_cluster_watchers", "Clients that watch the registry."),
 		age:        desc("dkv_cluster_heartbeat_age_seconds", "The age of the oldest heartbeat of a live node."),
 	})
@@ -54,7 +57,7 @@ func (n *node) clusterMetrics() prometheus.Gatherer {
 
 // Describe implements prometheus.Collector.
 func (c *clusterCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.row, c.changes, c.slaves, c.rows, c.vBuckets, c.leaderless, c.disputed, c.under, c.watchers, c.age} {
+	for _, d := range []*prometheus.Desc{c.row, c.changes, c.slaves, c.rows, c.vBuckets, c.leaderless, c.disputed, c.under, c.watchers, c.age, c.refused} {
 		ch <- d
 	}
 }
@@ -82,6 +85,14 @@ func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 		send(c.slaves, float64(r.GetSlaves()), of...)
 		send(c.row, 1, append(of, r.GetDcID(), r.GetNodeName(), r.GetStatus().String())...)
 	}
+	if all, err := c.node.registry.Summary(ctx); err != nil {
+		ch <- prometheus.NewInvalidMetric(c.under, err)
+	} else {
+		send(c.vBuckets, float64(all.GetVBuckets()))
+		send(c.leaderless, float64(all.GetLeaderless()))
+		send(c.disputed, float64(all.GetDisputed()))
+		send(c.under, float64(all.GetUnderReplicated()))
+	}
 	seen, owner := c.node.registry.Observe()
 	if !owner {
 		return
@@ -89,10 +100,9 @@ func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	for status, n := range seen.Rows {
 		send(c.rows, float64(n), status.String())
 	}
-	send(c.vBuckets, float64(seen.VBuckets))
-	send(c.leaderless, float64(seen.Leaderless))
-	send(c.disputed, float64(seen.Disputed))
-	send(c.under, float64(seen.UnderReplicated))
+	for reason, n := range seen.Refused {
+		ch <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(n), reason)
+	}
 	send(c.watchers, float64(seen.Watchers))
 	send(c.age, seen.OldestHeartbeat.Seconds())
 }
