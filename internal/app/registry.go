@@ -147,6 +147,9 @@ func (n *node) region(v vBucket, urls string) *serverpb.RegionInfo {
 	if urls != "" {
 		row.NexusClusterUrl = &urls
 	}
+	if row.ClusterID == "" && row.Status != serverpb.RegionStatus_ACTIVE_SLAVE {
+		row.Status = serverpb.RegionStatus_INACTIVE // whose it is, its log is yet to say
+	}
 	if f, ok := v.hosted.(*followed); ok {
 		// Not while it tries one after the other: each would be news to write down.
 		if p := f.puller.Status(); p.Phase == slave.Following {
@@ -156,9 +159,14 @@ func (n *node) region(v vBucket, urls string) *serverpb.RegionInfo {
 	return row
 }
 
-// caughtUpWithin is how lately a follower's state must have been the newest for it
-// to count as caught up. Followers ask about once a second.
-const caughtUpWithin = 5 * time.Second
+// caughtUpWithin is how lately a replica's state must have been confirmed to be the
+// newest for it to count as caught up, and for a leader to count as one: one that is cut
+// off does not know that another leads. Replicas ask about once a second, and less often
+// the more there are.
+func (n *node) caughtUpWithin() time.Duration {
+	const missed = 3 // questions
+	return missed * max(time.Second, time.Duration(len(n.vBuckets))*freshEach)
+}
 
 // statusOf is this node's part in a vBucket as it stands now.
 func (n *node) statusOf(v vBucket) serverpb.RegionStatus {
@@ -172,14 +180,25 @@ func (n *node) statusOf(v vBucket) serverpb.RegionStatus {
 		}
 	default:
 		switch s := v.State(); {
-		case s != replica.Serving && s != replica.Restoring:
-		case v.Owner().Self:
+		case s != replica.Serving && s != replica.Restoring, v.Age() > n.caughtUpWithin():
+		case v.Owner().Self && ownsEpoch(v):
 			return serverpb.RegionStatus_LEADER
-		case v.Age() <= caughtUpWithin:
+		default:
 			return serverpb.RegionStatus_SECONDARY_FOLLOWER
 		}
 	}
 	return serverpb.RegionStatus_INACTIVE
+}
+
+// ownsEpoch reports whether a leader has an epoch to serve in: until then it waits for
+// the lease of the one before.
+func ownsEpoch(v vBucket) bool {
+	r, ok := v.hosted.(*replica.Raft)
+	if !ok {
+		return true // a log of one
+	}
+	stats := r.RaftStats()
+	return stats.Epoch != 0 && stats.Term == v.Status().Term
 }
 
 // memberURLs are the Raft addresses of the cluster's members, with commas between;
