@@ -136,11 +136,10 @@ func BenchmarkOverhead(b *testing.B) {
 }
 
 func BenchmarkSession(b *testing.B) {
-	s := newSession()
+	s := newSessions()
 	b.ReportAllocs()
 	for b.Loop() {
 		var id serverpb.RequestID
-		s.begin(&id)
-		s.end(id.Sequence)
+		s.begin(&id).end(id.Sequence)
 	}
 }

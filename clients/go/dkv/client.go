@@ -12,10 +12,10 @@ import (
 // and do not change or keep the slices they are given; those they return are the
 // caller's.
 type Client struct {
-	opts    options
-	target  target
-	pool    *peer.Pool
-	session *session // nil where requests carry no ids
+	opts     options
+	target   target
+	pool     *peer.Pool
+	sessions *sessions // nil where requests carry no ids
 
 	topology atomic.Pointer[topology] // nil until it is known
 	// changed fires when the topology does, and when what keeps it from being
@@ -58,7 +58,7 @@ func Open(ctx context.Context, targets string, opts ...Option) (*Client, error) 
 		c.opts.database = t.database
 	}
 	if !c.opts.plain {
-		c.session = newSession()
+		c.sessions = newSessions()
 	}
 	c.pool, c.limits = c.opts.pool(), newTimeLimits(c.opts.timeout)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -15,7 +15,12 @@
 // as the context allows it and it is safe: reads, mutations of which the server
 // says that they had no effect, and mutations with a request id. Each mutation has
 // one by default, so that an increment whose answer is lost is still applied
-// exactly once. What remains uncertain when time is up is ErrOutcomeUnknown.
+// exactly once: servers remember its result, through changes of the leader, restarts
+// and restores, and answer a repeat with that. Their memory is bounded. If very many
+// clients write they may have forgotten a result before the repeat comes; then they
+// do not apply it again, and say that they cannot tell. What remains uncertain, for
+// that reason or because time is up, is ErrOutcomeUnknown: read what is there before
+// deciding to write again. A new call is a new request to the servers.
 //
 // # Consistency
 //

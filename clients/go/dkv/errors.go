@@ -27,7 +27,8 @@ var (
 	ErrExhausted = errors.New("resource exhausted")
 	// ErrUnavailable: nobody served the request in time.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrOutcomeUnknown: the mutation may have taken effect, or may still.
+	// ErrOutcomeUnknown: the mutation may have taken effect, or may still. Servers
+	// say so too if they have forgotten whether it did.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrTrimmed: the changes that a watch would go on with are not retained any
 	// more, or belong to a keyspace that was replaced: read anew, then watch.
@@ -124,6 +125,8 @@ func kindOf(err error) error {
 		return ErrUnavailable
 	case kv.OutOfRange:
 		return ErrTrimmed
+	case kv.TooLate:
+		return ErrOutcomeUnknown
 	case kv.NotFound:
 		return ErrNotFound
 	case kv.Unimplemented:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -154,6 +155,8 @@ type fakeNode struct {
 	// applied; an error is the answer.
 	before, after func(ctx context.Context, method string) error
 	calls         map[string]int
+	// ids are those of the mutations, in the order in which they came.
+	ids []*serverpb.RequestID
 	// mute makes the node not answer at all.
 	mute chan struct{}
 }
@@ -213,9 +216,19 @@ func (n *fakeNode) count(method string) int {
 	return n.calls[method]
 }
 
+// requests are the ids of the mutations that came.
+func (n *fakeNode) requests() []*serverpb.RequestID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.ids)
+}
+
 func (n *fakeNode) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 	n.mu.Lock()
 	n.calls[info.FullMethod]++
+	if m, ok := req.(interface{ GetRequestId() *serverpb.RequestID }); ok {
+		n.ids = append(n.ids, m.GetRequestId())
+	}
 	before, after, mute := n.before, n.after, n.mute
 	n.mu.Unlock()
 	if mute != nil {

@@ -144,6 +144,61 @@ func TestUnknownStaysUnknown(t *testing.T) {
 	}
 }
 
+// An attempt says that it is a repeat as soon as one before it may have taken
+// effect, and not before: a request that no server has applied is new.
+func TestRepeatsSaySo(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	answers := []error{
+		explained(codes.Unavailable, kv.ReasonNotApplied, "no leader"),
+		explained(codes.Unavailable, kv.ReasonNotOwner, "not me"),
+		explained(codes.Unavailable, kv.ReasonUnknown, "the leader is gone"),
+		explained(codes.Unavailable, kv.ReasonNotApplied, "no leader"),
+	}
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if i := cl.nodes[0].count(putMethod); method == putMethod && i <= len(answers) {
+			return answers[i-1]
+		}
+		return nil
+	}, nil)
+	if _, err := c.Put(within(t, enough), []byte("k"), nil); err != nil {
+		t.Fatal(err)
+	}
+	ids := cl.nodes[0].requests()
+	if len(ids) != len(answers)+1 {
+		t.Fatalf("it was sent %d times", len(ids))
+	}
+	for i, id := range ids {
+		if id.GetSequence() != ids[0].GetSequence() || id.GetClientId() != ids[0].GetClientId() || id.GetRepeat() != (i > 2) {
+			t.Errorf("attempt %d had the id %v", i+1, id)
+		}
+	}
+}
+
+// That servers have forgotten what became of a request does not change with
+// further attempts.
+func TestTooLateIsNotRepeated(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		switch {
+		case method != putMethod:
+			return nil
+		case cl.nodes[0].count(putMethod) == 1:
+			return explained(codes.Unavailable, kv.ReasonUnknown, "the leader is gone")
+		default:
+			return explained(codes.FailedPrecondition, kv.ReasonTooLate, "not remembered any more (outcome unknown)")
+		}
+	}, nil)
+	_, err := c.Put(within(t, enough), []byte("k"), nil)
+	if !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "not remembered any more") {
+		t.Error(err)
+	}
+	if n := cl.nodes[0].count(putMethod); n != 2 {
+		t.Errorf("it was sent %d times", n)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())

@@ -17,8 +17,10 @@ type request struct {
 	mutates bool
 	// sequential lets any replica answer.
 	sequential bool
-	// id is that of a mutation which may be sent twice; nil where there is none.
-	id *serverpb.RequestID
+	// id is that of a mutation which may be sent twice, and session where it is
+	// from; nil where there is none.
+	id      *serverpb.RequestID
+	session *session
 }
 
 // node returns whom to send a request to. avoid has just failed, where it is not
@@ -91,6 +93,9 @@ func (a *attempts) goOn(ctx context.Context, n *node, err error, req, resp any) 
 			return a.gaveUp(ctx, out)
 		}
 		n = a.next(n, err)
+		if a.unknown && a.request.id != nil {
+			a.request.id.Repeat = true
+		}
 		err = n.invoke(ctx, a.request.method, req, resp)
 	}
 	return nil
@@ -124,8 +129,7 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	case out.Kind != ErrUnavailable, isTLS(out, a.count, a.began):
 		return false
 	case a.request.mutates && out.OutcomeUnknown:
-		id := a.request.id
-		return id != nil && a.client.session.repeatable(id.Sequence, a.began)
+		return a.request.id != nil && time.Since(a.began) < repeatWithin
 	default:
 		return true
 	}

@@ -191,9 +191,9 @@ func (c *Client) multiPut(ctx context.Context, pairs []Pair, maySplit bool) (uin
 		}
 		req.PutRequest[i] = &puts[i]
 	}
-	req.RequestId = c.begin(new(serverpb.RequestID))
-	defer c.finish(req.RequestId)
-	to := &request{method: serverpb.DKV_MultiPut_FullMethodName, key: pairs[0].Key, mutates: true, id: req.RequestId}
+	to := &request{method: serverpb.DKV_MultiPut_FullMethodName, key: pairs[0].Key, mutates: true}
+	req.RequestId = c.begin(to, new(serverpb.RequestID))
+	defer to.finish()
 	err := c.call(ctx, to, req, resp)
 	return resp.GetIndex(), err
 }

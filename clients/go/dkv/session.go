@@ -8,69 +8,102 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// session gives mutations their ids, and knows up to which one all are answered,
-// so that servers forget the results.
-type session struct {
-	client uint64
-
-	mu sync.Mutex
-	// next is the sequence of the next request; all up to acked are done.
-	next, acked uint64
-	// done is a ring of bits: bit s%len tells of sequence s, acked < s < next,
-	// whether it is done.
-	done []uint64
-}
-
-// A server forgets results that are too old or too many; a request may be sent
-// again only well before.
 const (
-	// repeatWithin is half of the time for which results are kept.
+	// repeatWithin is for how long after its first attempt a request is sent again:
+	// half of the time for which servers promise to know its result, or that they
+	// may have forgotten it.
 	repeatWithin = 5 * time.Minute
-	// repeatAmong is how many later requests of this client there may be. A
-	// vBucket remembers 2^18 results of all clients.
-	repeatAmong = 1 << 14
+	// window is how many requests of one session are open at most, counted from
+	// the oldest to the newest: half of what servers remember of a client.
+	window = 512
 )
 
-func newSession() *session {
-	s := &session{next: 1, done: make([]uint64, 16)}
-	for s.client == 0 { // 0 is no id
-		s.client = rand.Uint64()
-	}
+// sessions give mutations their ids. One session would do, but that a single
+// request which takes long keeps all later ones of its session from being
+// acknowledged: there are as many as the requests under way need.
+type sessions struct {
+	mu sync.Mutex
+	// all are the sessions; the first gives the next id.
+	all []*session
+}
+
+// session is one client to the servers: it knows up to which of its requests all
+// are answered, so that servers forget the results.
+type session struct {
+	owner  *sessions
+	client uint64
+	// next is the sequence of the next request; all up to acked are done.
+	next, acked uint64
+	// done is a ring of bits: bit s%window tells of sequence s, acked < s < next,
+	// whether it is done.
+	done [window / 64]uint64
+}
+
+func newSessions() *sessions {
+	s := new(sessions)
+	s.add()
 	return s
 }
 
-// begin fills in the id of a new request.
-func (s *session) begin(id *serverpb.RequestID) {
-	s.mu.Lock()
-	if s.next-s.acked >= uint64(len(s.done))*64 {
-		s.grow()
+// add makes a session that gives the next id.
+func (s *sessions) add() *session {
+	n := &session{owner: s, next: 1}
+	for n.client == 0 { // 0 is no id
+		n.client = rand.Uint64()
 	}
-	id.ClientId, id.Sequence, id.Acked = s.client, s.next, s.acked
-	s.next++
-	s.mu.Unlock()
+	s.all = append(s.all, n)
+	s.first(len(s.all) - 1)
+	return n
 }
+
+func (s *sessions) first(i int) { s.all[0], s.all[i] = s.all[i], s.all[0] }
+
+// begin fills in the id of a new request, which is to be ended at the session that
+// is returned.
+func (s *sessions) begin(id *serverpb.RequestID) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.all[0]
+	if n.room() == 0 {
+		n = s.roomiest()
+	}
+	id.ClientId, id.Sequence, id.Acked = n.client, n.next, n.acked
+	n.next++
+	return n
+}
+
+// roomiest returns the session with the fewest open requests, which gives the next
+// ids too.
+func (s *sessions) roomiest() *session {
+	most := 0
+	for i, n := range s.all {
+		if n.room() > s.all[most].room() {
+			most = i
+		}
+	}
+	if s.all[most].room() == 0 {
+		return s.add()
+	}
+	s.first(most)
+	return s.all[0]
+}
+
+// room is how many requests may begin before others end.
+func (s *session) room() int { return window - int(s.next-1-s.acked) }
 
 // end tells that a request will not be sent any more.
 func (s *session) end(sequence uint64) {
-	s.mu.Lock()
+	s.owner.mu.Lock()
+	defer s.owner.mu.Unlock()
 	s.set(sequence)
 	for s.acked+1 < s.next && s.isDone(s.acked+1) {
 		s.acked++
 		s.clear(s.acked)
 	}
-	s.mu.Unlock()
-}
-
-// repeatable tells whether servers certainly still know a request that was first
-// sent at the given time.
-func (s *session) repeatable(sequence uint64, first time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Since(first) < repeatWithin && s.next-sequence < repeatAmong
 }
 
 func (s *session) at(sequence uint64) (word *uint64, bit uint64) {
-	i := sequence % (uint64(len(s.done)) * 64)
+	i := sequence % window
 	return &s.done[i/64], 1 << (i % 64)
 }
 
@@ -87,15 +120,4 @@ func (s *session) clear(sequence uint64) {
 func (s *session) isDone(sequence uint64) bool {
 	w, bit := s.at(sequence)
 	return *w&bit != 0
-}
-
-// grow doubles the ring.
-func (s *session) grow() {
-	larger := session{done: make([]uint64, 2*len(s.done))}
-	for q := s.acked + 1; q < s.next; q++ {
-		if s.isDone(q) {
-			larger.set(q)
-		}
-	}
-	s.done = larger.done
 }

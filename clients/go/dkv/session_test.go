@@ -5,83 +5,106 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
+// began is a request that has begun.
+type began struct {
+	session  *session
+	client   uint64
+	sequence uint64
+}
+
 // Whatever the order in which requests end, all up to acked have, the next one has
-// not, and no sequence comes twice.
-func TestSession(t *testing.T) {
+// not, no id comes twice, and no session has more open than servers remember.
+func TestSessions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSession()
-		var open []uint64
-		last := uint64(0)
+		s := newSessions()
+		var under []began
+		last := make(map[uint64]uint64)
+		most := 0
 		for range rapid.IntRange(1, 3000).Draw(t, "steps") {
-			// Bursts of one kind make the ring grow.
-			if rapid.IntRange(0, 2).Draw(t, "step") > 0 || len(open) == 0 {
+			// Bursts of one kind take several sessions.
+			if rapid.IntRange(0, 2).Draw(t, "step") > 0 || len(under) == 0 {
 				var id serverpb.RequestID
-				s.begin(&id)
-				if id.Sequence != last+1 || id.ClientId == 0 || id.Acked >= id.Sequence {
-					t.Fatalf("id %v after sequence %d", &id, last)
+				session := s.begin(&id)
+				if id.ClientId == 0 || id.Sequence != last[id.ClientId]+1 || id.Acked >= id.Sequence || id.Sequence-id.Acked > window {
+					t.Fatalf("id %v after sequence %d", &id, last[id.ClientId])
 				}
-				want := last
-				if len(open) > 0 {
-					want = slices.Min(open) - 1
+				want := id.Sequence - 1
+				for _, o := range under {
+					if o.client == id.ClientId {
+						want = min(want, o.sequence-1)
+					}
 				}
 				if id.Acked != want {
 					t.Fatalf("acked %d, want %d", id.Acked, want)
 				}
-				last = id.Sequence
-				open = append(open, last)
+				last[id.ClientId] = id.Sequence
+				under = append(under, began{session, id.ClientId, id.Sequence})
+				most = max(most, len(under))
 				continue
 			}
-			i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
-			s.end(open[i])
-			open = slices.Delete(open, i, i+1)
+			i := rapid.IntRange(0, len(under)-1).Draw(t, "which")
+			under[i].session.end(under[i].sequence)
+			under = slices.Delete(under, i, i+1)
 		}
 	})
 }
 
-func TestSessionConcurrently(t *testing.T) {
-	s := newSession()
+// A request that takes long holds up its own session alone, and sessions are used
+// again when there is room.
+func TestSessionsAreFew(t *testing.T) {
+	s := newSessions()
+	var slow [3]serverpb.RequestID
+	clients := make(map[uint64]bool)
+	for i := range slow {
+		held := s.begin(&slow[i])
+		defer held.end(slow[i].Sequence)
+		for range 10 * window {
+			var id serverpb.RequestID
+			s.begin(&id).end(id.Sequence)
+			clients[id.ClientId] = true
+		}
+	}
+	if len(s.all) != len(slow)+1 || len(clients) != len(slow)+1 {
+		t.Errorf("%d sessions, %d of them used, want %d", len(s.all), len(clients), len(slow)+1)
+	}
+	var id serverpb.RequestID
+	if s.begin(&id); id.Acked+1 != id.Sequence {
+		t.Errorf("id %v does not acknowledge what was answered", &id)
+	}
+}
+
+func TestSessionsConcurrently(t *testing.T) {
+	s := newSessions()
 	var g sync.WaitGroup
 	for range 8 {
 		g.Go(func() {
 			for range 1000 {
 				var ids [3]serverpb.RequestID
+				var at [3]*session
 				for i := range ids {
-					s.begin(&ids[i])
+					at[i] = s.begin(&ids[i])
 				}
 				for _, i := range rand.Perm(len(ids)) {
-					s.end(ids[i].Sequence)
+					at[i].end(ids[i].Sequence)
 				}
 			}
 		})
 	}
 	g.Wait()
-	if s.acked != 24_000 || s.next != 24_001 {
-		t.Errorf("acked %d, next %d", s.acked, s.next)
+	sum := uint64(0)
+	for _, n := range s.all {
+		if n.room() != window {
+			t.Errorf("acked %d, next %d", n.acked, n.next)
+		}
+		sum += n.acked
 	}
-}
-
-func TestRepeatable(t *testing.T) {
-	s := newSession()
-	var id, later serverpb.RequestID
-	s.begin(&id)
-	if !s.repeatable(id.Sequence, time.Now()) {
-		t.Error("a new request may not be repeated")
-	}
-	if s.repeatable(id.Sequence, time.Now().Add(-repeatWithin)) {
-		t.Error("servers may have forgotten an old request")
-	}
-	for range repeatAmong {
-		s.begin(&later)
-		s.end(later.Sequence)
-	}
-	if s.repeatable(id.Sequence, time.Now()) || !s.repeatable(later.Sequence, time.Now()) {
-		t.Error("servers may have forgotten a request before many others")
+	if sum != 24_000 {
+		t.Errorf("%d requests, want 24000", sum)
 	}
 }

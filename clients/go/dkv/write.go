@@ -59,19 +59,19 @@ func writeOptionsOf(opts []WriteOption) (o writeOptions) {
 	return o
 }
 
-// begin gives a mutation an id, where the client uses them. finish is to be called
-// with it when the mutation will not be sent any more.
-func (c *Client) begin(id *serverpb.RequestID) *serverpb.RequestID {
-	if c.session == nil {
+// begin gives a mutation an id, if the client uses them. finish is to be called when
+// the mutation will not be sent any more.
+func (c *Client) begin(to *request, id *serverpb.RequestID) *serverpb.RequestID {
+	if c.sessions == nil {
 		return nil
 	}
-	c.session.begin(id)
+	to.id, to.session = id, c.sessions.begin(id)
 	return id
 }
 
-func (c *Client) finish(id *serverpb.RequestID) {
-	if id != nil {
-		c.session.end(id.Sequence)
+func (to *request) finish() {
+	if to.session != nil {
+		to.session.end(to.id.Sequence)
 	}
 }
 
@@ -108,10 +108,10 @@ type (
 func (c *Client) Put(ctx context.Context, key, value []byte, opts ...WriteOption) (index uint64, err error) {
 	p := new(putCall)
 	p.req.Key, p.req.Value, p.req.ExpireTS = key, value, writeOptionsOf(opts).expireTS
-	p.req.RequestId = c.begin(&p.id)
-	p.to = request{method: serverpb.DKV_Put_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	p.to = request{method: serverpb.DKV_Put_FullMethodName, key: key, mutates: true}
+	p.req.RequestId = c.begin(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
-	c.finish(p.req.RequestId)
+	p.to.finish()
 	return p.resp.GetIndex(), err
 }
 
@@ -125,10 +125,10 @@ func (c *Client) PutTTL(ctx context.Context, key, value []byte, ttl time.Duratio
 func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err error) {
 	d := new(deleteCall)
 	d.req.Key = key
-	d.req.RequestId = c.begin(&d.id)
-	d.to = request{method: serverpb.DKV_Delete_FullMethodName, key: key, mutates: true, id: d.req.RequestId}
+	d.to = request{method: serverpb.DKV_Delete_FullMethodName, key: key, mutates: true}
+	d.req.RequestId = c.begin(&d.to, &d.id)
 	err = c.call(ctx, &d.to, &d.req, &d.resp)
-	c.finish(d.req.RequestId)
+	d.to.finish()
 	return d.resp.GetIndex(), err
 }
 
@@ -137,10 +137,10 @@ func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err erro
 func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts ...WriteOption) (updated bool, index uint64, err error) {
 	p := new(casCall)
 	p.req.Key, p.req.OldValue, p.req.NewValue, p.req.ExpireTS = key, old, value, writeOptionsOf(opts).expireTS
-	p.req.RequestId = c.begin(&p.id)
-	p.to = request{method: serverpb.DKV_CompareAndSet_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	p.to = request{method: serverpb.DKV_CompareAndSet_FullMethodName, key: key, mutates: true}
+	p.req.RequestId = c.begin(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
-	c.finish(p.req.RequestId)
+	p.to.finish()
 	return p.resp.GetUpdated(), p.resp.GetIndex(), err
 }
 
@@ -151,9 +151,9 @@ func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts
 func (c *Client) Increment(ctx context.Context, key []byte, delta int64, opts ...WriteOption) (value int64, index uint64, err error) {
 	p := new(incrementCall)
 	p.req.Key, p.req.Delta, p.req.ExpireTS = key, delta, writeOptionsOf(opts).expireTS
-	p.req.RequestId = c.begin(&p.id)
-	p.to = request{method: serverpb.DKV_Increment_FullMethodName, key: key, mutates: true, id: p.req.RequestId}
+	p.to = request{method: serverpb.DKV_Increment_FullMethodName, key: key, mutates: true}
+	p.req.RequestId = c.begin(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
-	c.finish(p.req.RequestId)
+	p.to.finish()
 	return p.resp.GetValue(), p.resp.GetIndex(), err
 }
