@@ -7,11 +7,14 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
 
 /** Makes calls, and makes them again where that is safe, until the time is over. */
 final class Caller {
     /** Another attempt is not worth while in less. */
     private static final long LEAST_ATTEMPT_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
+    /** For how long what may have been applied is repeated: half of the time for which servers can answer that. */
+    private static final long REPEAT_WITHIN_NANOS = TimeUnit.MINUTES.toNanos(5);
 
     private final Connections connections;
     private final CallMetrics metrics;
@@ -23,18 +26,20 @@ final class Caller {
 
     /** What is tried, perhaps several times. */
     interface Attempt<T> {
-        T on(Connection connection, CallOptions options);
+        /** @param repeat whether an earlier attempt may have been applied */
+        T on(Connection connection, CallOptions options, boolean repeat);
     }
 
     /**
      * Calls a remote procedure that has one answer.
      *
-     * @param repeatable whether it may be repeated where nobody knows what became of it
+     * @param repeated what is sent after an attempt that may have been applied; null if nothing is then
      * @throws DKVException where it fails
      */
-    <Q extends MessageLite, R> R call(Rpc<Q, R> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
-        R response = persist(rpc, request, repeatable, route, timeoutNanos,
-                (c, options) -> ClientCalls.blockingUnaryCall(c.calls(), rpc.method(), options, request));
+    <Q extends MessageLite, R> R call(Rpc<Q, R> rpc, Q request, Supplier<Q> repeated, Route route, long timeoutNanos) {
+        R response = persist(rpc, request, repeated != null, route, timeoutNanos,
+                (c, options, repeat) -> ClientCalls.blockingUnaryCall(
+                        c.calls(), rpc.method(), options, repeat ? repeated.get() : request));
         check(rpc, request, rpc.status(response));
         return response;
     }
@@ -92,7 +97,7 @@ final class Caller {
                 } else {
                     SentProbe probe = new SentProbe();
                     try {
-                        T response = attempt.on(connections.get(address), options(probe));
+                        T response = attempt.on(connections.get(address), options(probe), mayBeApplied);
                         metrics.ended(rpc.name(), Status.Code.OK, System.nanoTime() - start);
                         return response;
                     } catch (StatusRuntimeException e) {
@@ -126,7 +131,7 @@ final class Caller {
             if (address != null) {
                 route.failed(address);
             }
-            if (failure.mayBeApplied() && !repeatable) {
+            if (failure.mayBeApplied() && (!repeatable || System.nanoTime() - start > REPEAT_WITHIN_NANOS)) {
                 return false;
             }
             boolean untried = attempts < route.size();

@@ -11,7 +11,10 @@ public final class DKVException extends RuntimeException {
     public enum Outcome {
         /** It had no effect and never will: asking again is safe. Reads are always so. */
         NOT_APPLIED,
-        /** It may have landed, or may land yet. */
+        /**
+         * It may have landed, or may land yet. The client has repeated it as long as that was safe, and servers may
+         * have forgotten what became of it: read what is there before writing again, which is a new write.
+         */
         UNKNOWN
     }
 

@@ -20,7 +20,7 @@ final class EntryStream implements DKVEntryIterator {
      * @param patience how long the next pairs may be awaited, in nanoseconds
      */
     static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long patience) {
-        return caller.persist(Rpc.ITERATE, request, true, route, patience, (connection, options) -> {
+        return caller.persist(Rpc.ITERATE, request, true, route, patience, (connection, options, repeat) -> {
             EntryStream s = new EntryStream(
                     request, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), request));
             s.fill(options.getDeadline().timeRemaining(TimeUnit.NANOSECONDS));

@@ -10,7 +10,11 @@ import javax.net.ssl.SSLException;
 
 /** What one failed attempt tells: its status, what became of the request, and whether another may fare better. */
 final class Failure {
-    /** Of the google.rpc.ErrorInfo in which a server tells what became of a request. */
+    /**
+     * Of the google.rpc.ErrorInfo in which a server tells what became of a request. All other reasons leave it open:
+     * OUTCOME_UNKNOWN, and TOO_LATE, with which a server says that it has forgotten; that is not worth a repeat, and
+     * its status is none that is.
+     */
     private static final String DOMAIN = "dkv";
     private static final String NOT_APPLIED = "NOT_APPLIED";
     private static final String NOT_OWNER = "NOT_OWNER";

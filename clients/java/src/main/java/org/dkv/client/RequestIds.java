@@ -3,54 +3,106 @@ package org.dkv.client;
 import dkv.serverpb.Api;
 import java.security.SecureRandom;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
 
 /**
- * Gives out the ids by which servers recognise a repeated write, and tells them which they may forget: all up to the
- * oldest one under way.
+ * Gives out the ids by which servers recognise a repeated write, and tells them which results they may forget: all up
+ * to the oldest write under way. One client id would do for that, but that a single write which takes long would keep
+ * the results of all later ones; there are as many as the writes under way need.
  */
 final class RequestIds {
-    private final long clientId;
-    private final ArrayDeque<Ticket> underWay = new ArrayDeque<>();
-    private long last;
-    private long acked;
+    /** How many writes of one client id are open at most: half of the results that servers remember of it. */
+    static final int WINDOW = 512;
+
+    private final SecureRandom random = new SecureRandom();
+    /** The first gives the next id. */
+    private final List<Session> sessions = new ArrayList<>();
+
+    /** What has one client id: one client to the servers. */
+    private static final class Session {
+        private final long clientId;
+        /** All that are not known to be done, the oldest first. */
+        private final ArrayDeque<Ticket> open = new ArrayDeque<>();
+        private long last;
+        private long acked;
+
+        private Session(long clientId) {
+            this.clientId = clientId;
+        }
+
+        private int room() {
+            return WINDOW - open.size();
+        }
+    }
 
     /** An id in use. */
     static final class Ticket {
-        private final long sequence;
+        private final Session session;
+        private final Api.RequestID id;
         private boolean done;
-        private Api.RequestID id;
 
-        private Ticket(long sequence) {
-            this.sequence = sequence;
+        private Ticket(Session session) {
+            this.session = session;
+            this.id = Api.RequestID.newBuilder()
+                    .setClientId(session.clientId).setSequence(++session.last).setAcked(session.acked).build();
         }
 
         Api.RequestID id() {
             return id;
         }
+
+        /** Returns the id for an attempt after one that may have been applied. */
+        Api.RequestID repeatedId() {
+            return id.toBuilder().setRepeat(true).build();
+        }
     }
 
     RequestIds() {
-        SecureRandom random = new SecureRandom();
+        add();
+    }
+
+    private void add() {
         long id;
         do {
             id = random.nextLong();
         } while (id == 0);
-        this.clientId = id;
+        sessions.add(0, new Session(id));
     }
 
     /** Begins a write. The caller must end it, whatever becomes of it. */
     synchronized Ticket begin() {
-        Ticket t = new Ticket(++last);
-        t.id = Api.RequestID.newBuilder().setClientId(clientId).setSequence(t.sequence).setAcked(acked).build();
-        underWay.add(t);
+        if (sessions.get(0).room() == 0) {
+            makeRoom();
+        }
+        Session s = sessions.get(0);
+        Ticket t = new Ticket(s);
+        s.open.add(t);
         return t;
+    }
+
+    /** Puts the session with the fewest open writes first, or a new one if all are full. */
+    private void makeRoom() {
+        int most = 0;
+        for (int i = 1; i < sessions.size(); i++) {
+            if (sessions.get(i).room() > sessions.get(most).room()) {
+                most = i;
+            }
+        }
+        if (sessions.get(most).room() == 0) {
+            add();
+        } else {
+            Collections.swap(sessions, 0, most);
+        }
     }
 
     /** Ends a write: it will not be repeated any more. */
     synchronized void end(Ticket t) {
         t.done = true;
-        while (!underWay.isEmpty() && underWay.peek().done) {
-            acked = underWay.poll().sequence;
+        Session s = t.session;
+        while (!s.open.isEmpty() && s.open.peek().done) {
+            s.acked = s.open.poll().id.getSequence();
         }
     }
 }

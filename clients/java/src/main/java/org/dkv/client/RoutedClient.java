@@ -188,11 +188,11 @@ abstract class RoutedClient implements DKVClient {
     private <Q extends MessageLite, R> R write(
             Rpc<Q, R> rpc, Route route, long timeout, Function<Api.RequestID, Q> request) {
         if (ids == null) {
-            return caller.call(rpc, request.apply(null), false, route, timeout);
+            return caller.call(rpc, request.apply(null), null, route, timeout);
         }
         RequestIds.Ticket ticket = ids.begin();
         try {
-            return caller.call(rpc, request.apply(ticket.id()), true, route, timeout);
+            return caller.call(rpc, request.apply(ticket.id()), () -> request.apply(ticket.repeatedId()), route, timeout);
         } finally {
             ids.end(ticket);
         }
@@ -214,7 +214,7 @@ abstract class RoutedClient implements DKVClient {
     private Api.GetResponse get(Api.ReadConsistency consistency, ByteString key, long timeout) {
         Api.GetRequest request = Api.GetRequest.newBuilder().setKey(key).setReadConsistency(consistency).build();
         Route route = consistency == LINEARIZABLE ? toOwner(key) : toReplica(key);
-        return caller.call(Rpc.GET, request, true, route, timeout);
+        return caller.call(Rpc.GET, request, () -> request, route, timeout);
     }
 
     private static Api.ReadConsistency level(Api.ReadConsistency consistency) {
@@ -247,7 +247,7 @@ abstract class RoutedClient implements DKVClient {
     final List<Api.KVPair> multiGetVia(Route route, Api.ReadConsistency consistency, List<ByteString> keys) {
         Api.MultiGetRequest request =
                 Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency).build();
-        return caller.call(Rpc.MULTI_GET, request, true, route, readTimeout).getKeyValuesList();
+        return caller.call(Rpc.MULTI_GET, request, () -> request, route, readTimeout).getKeyValuesList();
     }
 
     @Override

@@ -155,7 +155,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
             if (id == null || id.getClientId() == 0) {
                 return apply.get();
             }
-            Api.RequestID key = id.toBuilder().clearAcked().build();
+            Api.RequestID key = id.toBuilder().clearAcked().clearRepeat().build();
             Message known = answers.get(key);
             if (known == null) {
                 known = apply.get();

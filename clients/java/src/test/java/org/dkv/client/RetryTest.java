@@ -11,6 +11,7 @@ import dkv.serverpb.Api;
 import io.grpc.InsecureServerCredentials;
 import io.grpc.Status;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
@@ -71,9 +72,45 @@ class RetryTest {
             c.compareAndSet("k", null, "v");
             assertTrue(c.compareAndSet("k", "v", "w"));
         }
-        Set<Api.RequestID> ids = node.requests.stream().map(q -> ((Api.CompareAndSetRequest) q).getRequestId())
+        Set<Api.RequestID> ids = node.requests.stream()
+                .map(q -> ((Api.CompareAndSetRequest) q).getRequestId().toBuilder().clearRepeat().build())
                 .collect(Collectors.toCollection(HashSet::new));
         assertEquals(2, ids.size(), "attempts of one write share its id");
+    }
+
+    @Test
+    void repeatsSaySoOnceAnAttemptMayBeApplied() {
+        String[] reasons = {"NOT_APPLIED", "NOT_OWNER", "OUTCOME_UNKNOWN", "NOT_APPLIED"};
+        AtomicInteger seen = new AtomicInteger();
+        node.onRequest((q, apply) -> {
+            int i = seen.getAndIncrement();
+            if (i < reasons.length) {
+                throw FakeNode.error(Status.Code.UNAVAILABLE, reasons[i]);
+            }
+            return apply.get();
+        });
+        try (DKVClient c = client(node.address())) {
+            c.put("k", "v");
+        }
+        assertEquals(
+                List.of(false, false, false, true, true),
+                node.requests.stream().map(q -> ((Api.PutRequest) q).getRequestId().getRepeat())
+                        .collect(Collectors.toList()));
+    }
+
+    @Test
+    void whatServersHaveForgottenIsNotRepeated() {
+        AtomicInteger seen = new AtomicInteger();
+        node.onRequest((q, apply) -> {
+            throw seen.getAndIncrement() == 0 ? FakeNode.error(Status.Code.UNAVAILABLE, "OUTCOME_UNKNOWN")
+                    : FakeNode.error(Status.Code.FAILED_PRECONDITION, "TOO_LATE");
+        });
+        try (DKVClient c = client(node.address())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
+            assertEquals(Status.Code.FAILED_PRECONDITION, e.getGrpcStatus().getCode());
+        }
+        assertEquals(2, node.requests.size());
     }
 
     @Test
