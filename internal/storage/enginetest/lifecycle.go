@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/dkvdb/dkv/internal/storage"
@@ -14,6 +15,7 @@ import (
 func lifecycleChecks() []check {
 	return []check{
 		{"Close", checkClose},
+		{"CloseUnderAReader", checkCloseUnderAReader},
 		{"Reopen", checkReopen},
 		{"SecondOpenIsRefused", checkLocked},
 		{"Checkpoint", checkCheckpoint},
@@ -69,6 +71,51 @@ func checkClose(t T, f Factory) {
 	}
 	_ = e.Stats()
 	v.Close()
+}
+
+// checkCloseUnderAReader closes an engine while a reader is in the middle of a walk.
+func checkCloseUnderAReader(t T, f Factory) {
+	x := open(t, f)
+	const keys = 1000
+	value := strings.Repeat("v", 1<<10) // more than an engine may have read ahead
+	x.write(func(b *storage.Batch) {
+		for i := range keys {
+			b.Put(storage.Data, []byte(fmt.Sprint("k", i)), []byte(value))
+		}
+	})
+	v := x.view()
+	it := v.Iterate(storage.Data, storage.Range{})
+	bulk := x.engine.Iterate(storage.Data, storage.Range{Bulk: true, Reverse: true})
+	for range 10 {
+		if !it.Next() || !bulk.Next() {
+			t.Fatalf("it ends: %v, %v", it.Err(), bulk.Err())
+		}
+	}
+	if err := x.engine.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	for _, it := range []storage.Iterator{it, bulk} {
+		if it.Next() {
+			t.Error("a walk goes on behind Close")
+		}
+		if err := it.Err(); !errors.Is(err, storage.ErrClosed) {
+			t.Errorf("a walk behind Close: %v", err)
+		}
+		it.Close()
+	}
+	v.Close()
+	if f.Durable {
+		x.reopen()
+		it := x.engine.Iterate(storage.Data, storage.Range{})
+		defer it.Close()
+		n := 0
+		for it.Next() {
+			n++
+		}
+		if n != keys || it.Err() != nil {
+			t.Errorf("%d keys after it was opened again: %v", n, it.Err())
+		}
+	}
 }
 
 func checkReopen(t T, f Factory) {
