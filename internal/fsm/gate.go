@@ -48,17 +48,21 @@ func (g *gate) open() bool { return g.inside.Load() >= 0 }
 
 // close turns away new readers and waits for those inside. It may be called
 // again.
-func (g *gate) close() { g.tryClose(nil) }
+func (g *gate) close() { g.tryClose(nil, nil) }
 
 // tryClose is close until giveUp is done; after that it lets readers in again and
-// returns false.
-func (g *gate) tryClose(giveUp <-chan struct{}) bool {
+// returns false. Once no one is let in any more it calls turnOut, if there is one,
+// which may have those inside leave.
+func (g *gate) tryClose(giveUp <-chan struct{}, turnOut func()) bool {
 	g.closer <- struct{}{}
 	defer func() { <-g.closer }()
 	if g.closed {
 		return true
 	}
 	g.inside.Add(-closedMark)
+	if turnOut != nil {
+		turnOut()
+	}
 	// Whoever is turned away counts for a moment; that there is nobody once is
 	// enough, since nobody is let in.
 	for g.inside.Load() != -closedMark {

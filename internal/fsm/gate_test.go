@@ -73,7 +73,7 @@ func TestGateGivesUp(t *testing.T) {
 			return ctx.Done()
 		}
 		begin := time.Now()
-		if g.tryClose(second()) || time.Since(begin) != time.Second {
+		if g.tryClose(second(), nil) || time.Since(begin) != time.Second {
 			t.Fatalf("closed after %v with one inside", time.Since(begin))
 		}
 		if !g.enter() || !g.open() {
@@ -85,10 +85,10 @@ func TestGateGivesUp(t *testing.T) {
 			g.leave()
 		}()
 		begin = time.Now()
-		if !g.tryClose(second()) || time.Since(begin) != time.Second/2 {
+		if !g.tryClose(second(), nil) || time.Since(begin) != time.Second/2 {
 			t.Fatalf("not closed with nobody inside; %v passed", time.Since(begin))
 		}
-		if g.enter() || g.open() || !g.tryClose(nil) {
+		if g.enter() || g.open() || !g.tryClose(nil, nil) {
 			t.Error("a closed gate lets in")
 		}
 	})

@@ -23,14 +23,14 @@ type ContentHash struct {
 func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	h := sha256.New()
 	out := ContentHash{Index: v.Index()}
-	it := v.view.Iterate(storage.Data, storage.Range{Bulk: true})
-	defer it.Close()
+	it := v.walk(storage.Range{Bulk: true})
+	defer it.close()
 	var buf []byte
-	for it.Next() {
-		buf = binary.AppendUvarint(buf, uint64(len(it.Key())))
-		buf = append(buf, it.Key()...)
-		buf = binary.AppendUvarint(buf, uint64(len(it.Value())))
-		buf = append(buf, it.Value()...)
+	for it.next() {
+		buf = binary.AppendUvarint(buf, uint64(len(it.key)))
+		buf = append(buf, it.key...)
+		buf = binary.AppendUvarint(buf, uint64(len(it.value)))
+		buf = append(buf, it.value...)
 		out.Keys++
 		if len(buf) >= snapshotChunk {
 			h.Write(buf)
@@ -42,5 +42,5 @@ func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	}
 	h.Write(buf)
 	h.Sum(out.Sum[:0])
-	return out, v.m.note(it.Err())
+	return out, v.m.note(it.err)
 }

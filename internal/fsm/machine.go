@@ -29,6 +29,7 @@ var ErrClosed = errors.New("state machine is closed")
 type Machine struct {
 	engine storage.Engine
 	gate   gate
+	views  views
 	base   kv.Index
 	bounds requests.Bounds
 
@@ -279,10 +280,20 @@ func (m *Machine) Readable() bool { return m.gate.open() }
 // TryClose is Close, unless reads are still under way when ctx is done: then the
 // machine stays open and the result is false.
 func (m *Machine) TryClose(ctx context.Context) (bool, error) {
-	if !m.gate.tryClose(ctx.Done()) {
+	if !m.gate.tryClose(ctx.Done(), nil) {
 		return false, nil
 	}
 	return true, m.engine.Close()
+}
+
+// TryCloseWithout is TryClose, but does not wait for views to be closed: those that
+// are open are revoked, and returns how many there were. A read of one of them that is
+// under way is waited for; a later one is an ErrRevoked.
+func (m *Machine) TryCloseWithout(ctx context.Context) (closed bool, revoked int, err error) {
+	if !m.gate.tryClose(ctx.Done(), func() { revoked = m.views.revoke() }) {
+		return false, revoked, nil
+	}
+	return true, revoked, m.engine.Close()
 }
 
 // Close waits for the reads under way, refuses new ones and closes the engine.

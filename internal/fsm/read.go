@@ -86,112 +86,6 @@ func parsePair(key, stored []byte, now kv.Clock) (kv.Pair, bool, error) {
 	return kv.Pair{Key: key, Value: value, ExpireTS: expireTS}, true, nil
 }
 
-// View is a pinned state of the machine. It must be closed, and keeps the
-// machine from closing until then.
-type View struct {
-	m      *Machine
-	view   storage.View
-	state  state
-	closed bool
-}
-
-// View pins the present state.
-func (m *Machine) View() (*View, error) {
-	if !m.gate.enter() {
-		return nil, ErrClosed
-	}
-	v := &View{m: m}
-	if err := v.open(); err != nil {
-		v.Close()
-		return nil, err
-	}
-	return v, nil
-}
-
-func (v *View) open() error {
-	var err error
-	if v.view, err = v.m.engine.NewView(); err != nil {
-		return err
-	}
-	v.state, err = readState(v.view)
-	return err
-}
-
-// Close releases the state. It is idempotent, and no other use of the view may
-// run concurrently.
-func (v *View) Close() {
-	if v.closed {
-		return
-	}
-	v.closed = true
-	if v.view != nil {
-		v.view.Close()
-	}
-	v.m.gate.leave()
-}
-
-// Index returns the log index that the view reflects.
-func (v *View) Index() kv.Index { return v.state.applied }
-
-// Clock returns the log's clock at that index.
-func (v *View) Clock() kv.Clock { return v.state.clock }
-
-// Identity returns the ids of the state.
-func (v *View) Identity() Identity { return v.m.Identity() }
-
-// MultiGet returns the pairs of those keys that are there as of now, in the
-// order of keys.
-func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
-	stored, err := v.view.MultiGet(storage.Data, keys)
-	if err != nil {
-		return nil, v.m.note(err)
-	}
-	pairs, err := livePairs(keys, stored, now)
-	return pairs, v.m.note(err)
-}
-
-// Iterate walks the live keys of r as of now. The iterator must be closed before
-// the view is.
-func (v *View) Iterate(r storage.Range, now kv.Clock) *Iterator {
-	return &Iterator{m: v.m, it: v.view.Iterate(storage.Data, r), now: now}
-}
-
-// Iterator walks over live pairs; see storage.Iterator for how it is used. The
-// pair's slices are valid until the next call of Next or Close.
-type Iterator struct {
-	m    *Machine
-	it   storage.Iterator
-	now  kv.Clock
-	pair kv.Pair
-	err  error
-}
-
-// Next moves to the next live pair and tells whether there is one.
-func (i *Iterator) Next() bool {
-	for i.err == nil && i.it.Next() {
-		var live bool
-		i.pair, live, i.err = parsePair(i.it.Key(), i.it.Value(), i.now)
-		if live {
-			return true
-		}
-	}
-	return false
-}
-
-// Pair returns the present pair.
-func (i *Iterator) Pair() kv.Pair { return i.pair }
-
-// Err returns what ended the walk early, if anything did.
-func (i *Iterator) Err() error {
-	if i.err != nil {
-		return i.m.note(i.err)
-	}
-	return i.m.note(i.it.Err())
-}
-
-// Close releases the iterator.
-func (i *Iterator) Close() { i.it.Close() }
-
 // Expiring returns up to limit keys whose expiry now has reached, as the
 // mutations of a command.Expire. It costs nothing where no key expires.
 func (m *Machine) Expiring(now kv.Clock, limit int) ([]kv.Mutation, error) {
@@ -264,16 +158,23 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	floor, err := readFloor(view.view)
+	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity()}
+	err = view.read(func(r storage.Reader) error {
+		floor, err := readFloor(r)
+		if err != nil {
+			return err
+		}
+		if from < floor {
+			return kv.Errorf(kv.OutOfRange,
+				"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
+		}
+		out.Changes, err = changelog.Scan(r, from, limit, maxBytes)
+		return err
+	})
 	if err != nil {
 		return Changes{}, err
 	}
-	if from < floor {
-		return Changes{}, kv.Errorf(kv.OutOfRange,
-			"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
-	}
-	changes, err := changelog.Scan(view.view, from, limit, maxBytes)
-	return Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Changes: changes}, err
+	return out, nil
 }
 
 // ChangelogBytes returns the size of the retained changes.
@@ -327,5 +228,10 @@ func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (kv.Index, e
 		return 0, err
 	}
 	defer v.Close()
-	return changelog.Floor(v.view, ret, floor, v.state.applied, v.state.clock)
+	keep := floor
+	err = v.read(func(r storage.Reader) (err error) {
+		keep, err = changelog.Floor(r, ret, floor, v.state.applied, v.state.clock)
+		return err
+	})
+	return keep, err
 }

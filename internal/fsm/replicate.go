@@ -233,23 +233,31 @@ func (m *Machine) replayPart(part kv.Change) error {
 }
 
 // LastChange returns the newest change that is retained, and whether there is one.
-func (m *Machine) LastChange() (kv.Change, bool, error) {
+func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
 	view, err := m.View()
 	if err != nil {
 		return kv.Change{}, false, err
 	}
 	defer view.Close()
-	it := view.view.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
+	err = view.read(func(r storage.Reader) (err error) {
+		last, found, err = lastChange(r)
+		return err
+	})
+	return last, found, m.note(err)
+}
+
+func lastChange(r storage.Reader) (kv.Change, bool, error) {
+	it := r.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
 	defer it.Close()
 	if !it.Next() {
 		return kv.Change{}, false, it.Err()
 	}
 	if len(it.Key()) != 8 {
-		return kv.Change{}, false, m.note(fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key()))
+		return kv.Change{}, false, fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key())
 	}
-	changes, err := changelog.Scan(view.view, binary.BigEndian.Uint64(it.Key()), 1, math.MaxInt)
+	changes, err := changelog.Scan(r, binary.BigEndian.Uint64(it.Key()), 1, math.MaxInt)
 	if err != nil || len(changes) == 0 {
-		return kv.Change{}, false, m.note(err)
+		return kv.Change{}, false, err
 	}
 	return changes[0], true, nil
 }

@@ -24,6 +24,10 @@ func (v *View) Chunk(from []byte, limit int) (payload, next []byte, err error) {
 
 // appendChunk appends the payload to dst.
 func (v *View) appendChunk(dst, from []byte, limit int) (payload, next []byte, err error) {
+	if err := v.enter(); err != nil {
+		return nil, nil, err
+	}
+	defer v.leave()
 	c := chunk{payload: dst, from: from, limit: limit}
 	first := snapshotSpaces
 	if len(from) > 0 {

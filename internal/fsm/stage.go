@@ -29,8 +29,11 @@ func (m *Machine) Restoring() bool { return m.restoring.Load() }
 
 // Restoring tells whether a restore is under way in the view: what it has staged
 // is part of the state.
-func (v *View) Restoring() (bool, error) {
-	_, found, err := v.view.Get(storage.Meta, keyRestoring)
+func (v *View) Restoring() (found bool, err error) {
+	err = v.read(func(r storage.Reader) (err error) {
+		_, found, err = r.Get(storage.Meta, keyRestoring)
+		return err
+	})
 	return found, v.m.note(err)
 }
 

@@ -32,6 +32,9 @@ type StateOptions struct {
 	Guard *diskspace.Guard
 	// Retention bounds the changelog.
 	Retention changelog.Retention
+	// ViewPatience is how long reads that go on and on may keep a failed state from
+	// being opened again before they are given up; 0 means viewPatience.
+	ViewPatience time.Duration
 	// Version goes into backups.
 	Version string
 	Log     *slog.Logger
@@ -70,6 +73,9 @@ type core struct {
 	changed chan struct{}
 	// heldUp, if there is one, ends long reads; see WhenHeldUp.
 	heldUp func()
+	// heldUpSince is when reads began to keep a failed state from being opened again;
+	// zero while none do. Under swapping.
+	heldUpSince time.Time
 
 	// served is closed when the first request can be served.
 	served   chan struct{}
@@ -83,6 +89,9 @@ type core struct {
 func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, error)) error {
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.ViewPatience == 0 {
+		opts.ViewPatience = viewPatience
 	}
 	c.opts = opts
 	c.swapping = make(chan struct{}, 1)

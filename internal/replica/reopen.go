@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,12 +16,13 @@ const (
 	// reopenPatience is how long new reads are held up for those that are under
 	// way: a stream whose reader has stopped reading may stay open for ever.
 	reopenPatience = 250 * time.Millisecond
+	// viewPatience is how long reads that go on and on may keep storage from being
+	// opened again. They are given up then: no write is taken meanwhile.
+	viewPatience = 10 * time.Second
 	// reopenRoom is what opening an engine writes, beyond what was in its
 	// memory.
 	reopenRoom = 16 << 20
 )
-
-var errStillRead = errors.New("reads that have been under way for long keep storage open; end them, or restart the node")
 
 // whenThereIsSpace calls reopen once the disk, and those of other guards, have room
 // again, until it succeeds or the replica closes.
@@ -80,13 +80,11 @@ func (c *core) reopenState(load func(storage.Engine) (*fsm.Machine, error)) erro
 			return err
 		}
 	}
-	patience, done := context.WithTimeout(context.Background(), reopenPatience)
-	defer done()
-	closed, err := old.TryClose(patience)
+	closed, err := c.closeForReopen(old)
 	if !closed {
 		c.setUnreadable(nil) // wakes whoever was turned away
 		c.endLongReads()
-		return errStillRead
+		return fmt.Errorf("reads that are under way keep storage open; they are given up when that has lasted for %v", c.opts.ViewPatience)
 	}
 	if err != nil {
 		// It failed before; what matters is whether it opens.
@@ -99,6 +97,29 @@ func (c *core) reopenState(load func(storage.Engine) (*fsm.Machine, error)) erro
 	}
 	c.replace(m)
 	return nil
+}
+
+// closeForReopen closes the engine, unless reads are under way. Those that hold it up
+// for too long are given up. The caller holds swapping.
+func (c *core) closeForReopen(old *fsm.Machine) (closed bool, err error) {
+	patience, done := context.WithTimeout(context.Background(), reopenPatience)
+	defer done()
+	if c.heldUpSince.IsZero() {
+		c.heldUpSince = time.Now()
+	}
+	if time.Since(c.heldUpSince) < c.opts.ViewPatience {
+		closed, err = old.TryClose(patience)
+	} else {
+		var revoked int
+		closed, revoked, err = old.TryCloseWithout(patience)
+		if revoked > 0 {
+			c.opts.Log.Warn("reads that have been under way for long were given up, so that storage can be opened again", "vbucket", c.opts.VBucket, "reads", revoked)
+		}
+	}
+	if closed {
+		c.heldUpSince = time.Time{}
+	}
+	return closed, err
 }
 
 // WhenHeldUp has f called, now and then, while reads keep the replica from opening
