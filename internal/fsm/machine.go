@@ -202,8 +202,11 @@ func (m *Machine) Paused() bool { return m.paused.Load() }
 // ExpiredTotal returns how many keys Expire has removed, ever.
 func (m *Machine) ExpiredTotal() uint64 { return m.expired.Load() }
 
-// Requests returns how large the table of requests is. It may be called at any time.
-func (m *Machine) Requests() requests.Stats { return m.requests.Stats() }
+// RequestStats say how large the table of requests is, and what became of them.
+type RequestStats = requests.Stats
+
+// Requests returns them. It may be called at any time.
+func (m *Machine) Requests() RequestStats { return m.requests.Stats() }
 
 // ChangelogFloor returns the least change number that is retained.
 func (m *Machine) ChangelogFloor() kv.Index { return m.floor.Load() }

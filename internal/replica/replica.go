@@ -151,6 +151,9 @@ type Status struct {
 	ChangelogFloor kv.Index
 	ChangelogBytes uint64
 	ExpiredTotal   uint64
-	Engine         string
-	Storage        storage.Stats
+	// Requests are those with an id that the state remembers. What it counts is
+	// since the state was opened.
+	Requests fsm.RequestStats
+	Engine   string
+	Storage  storage.Stats
 }

@@ -101,6 +101,7 @@ func (c *core) status() Status {
 		Identity:       m.Identity(),
 		ChangelogFloor: m.ChangelogFloor(),
 		ExpiredTotal:   m.ExpiredTotal(),
+		Requests:       m.Requests(),
 		Corruption:     m.Corruption(),
 		Engine:         m.EngineKind(),
 		Storage:        m.Stats(),

@@ -282,3 +282,15 @@ func TestOpenFails(t *testing.T) {
 		t.Errorf("error %v, want ErrCorrupt", err)
 	}
 }
+
+func TestStatusShowsRequests(t *testing.T) {
+	r := newRig(t)
+	for client := range uint64(3) {
+		c := put("k", "v")
+		c.Request = kv.RequestID{Client: client + 1, Sequence: 1}
+		r.mustPropose(c)
+	}
+	if got := r.Status().Requests; got.Entries != 3 || got.Sessions != 3 || got.Bytes == 0 || got.TooLate != 0 {
+		t.Errorf("requests %+v", got)
+	}
+}
