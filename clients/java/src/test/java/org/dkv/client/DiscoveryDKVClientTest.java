@@ -29,7 +29,7 @@ class DiscoveryDKVClientTest {
     private DiscoveryDKVClient client;
 
     private DKVClient open() {
-        client = new DiscoveryDKVClient("discovery://" + FakeNode.deadAddress() + "," + host.address(), "db",
+        client = new DiscoveryDKVClient("discovery://" + Addresses.next() + "," + host.address(), "db",
                 options.build());
         return client;
     }

@@ -22,7 +22,6 @@ import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.InetSocketAddress;
-import java.net.ServerSocket;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -53,14 +52,20 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
     }
 
     FakeNode(int port, ServerCredentials credentials, BindableService... others) {
-        this(port, credentials, new TreeMap<>(Bytes::compare), others);
+        this(new InetSocketAddress("127.0.0.1", port), credentials, new TreeMap<>(Bytes::compare), others);
+    }
+
+    /** Makes a node at one of Addresses. */
+    FakeNode(InetSocketAddress address) {
+        this(address, InsecureServerCredentials.create(), new TreeMap<>(Bytes::compare));
     }
 
     private FakeNode(
-            int port, ServerCredentials credentials, TreeMap<ByteString, Api.KVPair> data, BindableService... others) {
+            InetSocketAddress address, ServerCredentials credentials, TreeMap<ByteString, Api.KVPair> data,
+            BindableService... others) {
         this.data = data;
         NettyServerBuilder builder = NettyServerBuilder
-                .forAddress(new InetSocketAddress("127.0.0.1", port), credentials)
+                .forAddress(address, credentials)
                 .maxInboundMessageSize(1 << 20)
                 .addService(this)
                 .intercept(new ServerInterceptor() {
@@ -83,20 +88,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
 
     /** Makes another node with the same keys. */
     FakeNode replica() {
-        return new FakeNode(0, InsecureServerCredentials.create(), data);
-    }
-
-    /** Returns a port that was free a moment ago. */
-    static int freePort() {
-        try (ServerSocket s = new ServerSocket(0)) {
-            return s.getLocalPort();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-    }
-
-    static String deadAddress() {
-        return "127.0.0.1:" + freePort();
+        return new FakeNode(new InetSocketAddress("127.0.0.1", 0), InsecureServerCredentials.create(), data);
     }
 
     String address() {

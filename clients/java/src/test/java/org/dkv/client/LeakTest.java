@@ -29,13 +29,14 @@ class LeakTest {
     @Test
     void nothingOutlivesClose() throws Exception {
         FakeRegistry registry = new FakeRegistry();
+        ConnectionOptions patient = ConnectionOptions.builder().requestTimeout(60_000).build();
         ConnectionOptions hasty = ConnectionOptions.builder().requestTimeout(20).build();
         try (FakeNode node = new FakeNode(0, InsecureServerCredentials.create(), registry)) {
             registry.set(FakeRegistry.row("default", node, Admin.RegionStatus.LEADER));
             for (int i = 0; i < 10; i++) {
-                try (DKVClient simple = new SimpleDKVClient(node.address() + "," + FakeNode.deadAddress(), null);
-                        DKVClient discovery = new DiscoveryDKVClient(node.address(), "db", null);
-                        DKVClient lost = new DiscoveryDKVClient(FakeNode.deadAddress(), "db", hasty)) {
+                try (DKVClient simple = new SimpleDKVClient(node.address() + "," + Addresses.next(), patient);
+                        DKVClient discovery = new DiscoveryDKVClient(node.address(), "db", patient);
+                        DKVClient lost = new DiscoveryDKVClient(Addresses.next(), "db", hasty)) {
                     assertThrows(DKVException.class, () -> lost.delete("k"));
                     simple.put("k", "v");
                     simple.put("l", "v");

@@ -54,7 +54,7 @@ class RealClusterTest {
     }
 
     private static String url() {
-        return "http://" + FakeNode.deadAddress();
+        return "http://" + Addresses.next();
     }
 
     private static String logs() {

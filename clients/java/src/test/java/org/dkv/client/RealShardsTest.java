@@ -54,7 +54,7 @@ class RealShardsTest {
     }
 
     private static String url() {
-        return "http://" + FakeNode.deadAddress();
+        return "http://" + Addresses.next();
     }
 
     private static ServerProcess start(String name, String... flags) throws IOException {

@@ -8,8 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.Message;
 import dkv.serverpb.Api;
-import io.grpc.InsecureServerCredentials;
 import io.grpc.Status;
+import java.net.InetSocketAddress;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -160,7 +160,7 @@ class RetryTest {
     @Test
     void withoutIdsWhatNeverLeftIsRepeated() {
         options.idempotentRetries(false);
-        try (DKVClient c = client(FakeNode.deadAddress(), FakeNode.deadAddress(), node.address())) {
+        try (DKVClient c = client(Addresses.next(), Addresses.next(), node.address())) {
             c.put("k", "v");
         }
         assertEquals(1, node.requests.size());
@@ -179,7 +179,7 @@ class RetryTest {
 
     @Test
     void deadAddressesArePassedBy() {
-        try (DKVClient c = client(FakeNode.deadAddress(), node.address(), FakeNode.deadAddress())) {
+        try (DKVClient c = client(Addresses.next(), node.address(), Addresses.next())) {
             c.put("k", "v");
             assertEquals("v", c.get(LINEARIZABLE, "k"));
         }
@@ -196,11 +196,11 @@ class RetryTest {
 
     @Test
     void waitsForServersThatStartLater() throws Exception {
-        int port = FakeNode.freePort();
-        try (DKVClient c = client("127.0.0.1:" + port)) {
+        InetSocketAddress address = Addresses.nextSocket();
+        try (DKVClient c = client(address.getAddress().getHostAddress() + ":" + address.getPort())) {
             CompletableFuture<Void> put = CompletableFuture.runAsync(() -> c.put("k", "v"));
             assertThrows(java.util.concurrent.TimeoutException.class, () -> put.get(300, TimeUnit.MILLISECONDS));
-            try (FakeNode late = new FakeNode(port, InsecureServerCredentials.create())) {
+            try (FakeNode late = new FakeNode(address)) {
                 put.get(30, TimeUnit.SECONDS);
                 assertEquals(1, late.requests.size());
             }
@@ -210,7 +210,7 @@ class RetryTest {
     @Test
     void nobodyThereIsUnavailableByTheDeadline() {
         options.requestTimeout(700);
-        try (DKVClient c = client(FakeNode.deadAddress())) {
+        try (DKVClient c = client(Addresses.next())) {
             long start = System.nanoTime();
             DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
             long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - start);

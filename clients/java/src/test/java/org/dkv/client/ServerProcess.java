@@ -22,7 +22,7 @@ final class ServerProcess implements AutoCloseable {
     /** Prepares a process; start begins it. */
     ServerProcess(Path folder, String name, String... flags) {
         this.name = name;
-        this.address = FakeNode.deadAddress();
+        this.address = Addresses.next();
         this.log = folder.resolve(name + ".log");
         command.addAll(List.of(
                 BINARY.toString(), "--node-name", name, "--db-folder", folder.resolve(name).toString(),

@@ -29,7 +29,7 @@ class SimpleDKVClientTest {
     @BeforeEach
     void start() {
         node = new FakeNode();
-        client = new SimpleDKVClient(node.address(), null);
+        client = new SimpleDKVClient(node.address(), ConnectionOptions.builder().requestTimeout(20_000).build());
     }
 
     @AfterEach
