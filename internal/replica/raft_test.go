@@ -162,37 +162,26 @@ func TestRaftGrowsAndShrinks(t *testing.T) {
 	for id := uint64(2); id <= 3; id++ {
 		n := c.add(id, true)
 		ctx := context.Background()
-		owner := c.owner()
-		m, err := owner.Membership(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := m.NextID(); got != id {
-			t.Fatalf("the next id is %d, want %d", got, id)
-		}
-		if err := owner.Add(ctx, id, n.addr, m.Version); err != nil {
-			t.Fatal(err)
-		}
+		c.reconfigure("added", func(owner *raftNode, m Membership) error {
+			if got := m.NextID(); got != id {
+				t.Fatalf("the next id is %d, want %d", got, id)
+			}
+			return owner.Add(ctx, id, n.addr, m.Version)
+		})
 		n.start()
 		n.wantAt(index, "k", "v")
-		if m, err = owner.Membership(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := owner.Promote(ctx, id, n.addr, m.Version); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m, err := c.owner().Membership(context.Background())
-	if err != nil || m.Voters() != 3 {
-		t.Fatalf("members %+v, %v", m, err)
+		c.reconfigure("promoted", func(owner *raftNode, m Membership) error { return owner.Promote(ctx, id, n.addr, m.Version) })
 	}
 	gone := c.follower()
-	if err := c.owner().Remove(context.Background(), gone.id, m.Version); err != nil {
-		t.Fatal(err)
-	}
+	c.reconfigure("removed", func(owner *raftNode, m Membership) error {
+		if m.Voters() != 3 {
+			t.Fatalf("members %+v", m)
+		}
+		return owner.Remove(context.Background(), gone.id, m.Version)
+	})
 	gone.PutOut() // as its node does when the others have told it
 	eventually(t, "the removed member says so", func() bool { return gone.State() == Removed })
-	_, _, _, err = gone.Get(context.Background(), []byte("k"), kv.ReadOptions{})
+	_, _, _, err := gone.Get(context.Background(), []byte("k"), kv.ReadOptions{})
 	wantError(t, err, kv.Precondition, kv.NotApplied)
 	c.put("k", "w")
 	c.want("k", "w")

@@ -23,9 +23,7 @@ func TestRaftRestore(t *testing.T) {
 	}
 	expiring := put("e", "x")
 	expiring.Mutations[0].ExpireTS = uint64(time.Now().Add(time.Hour).Unix())
-	if _, err := source.owner().Propose(context.Background(), expiring); err != nil {
-		t.Fatal(err)
-	}
+	source.atOwner("an expiring key", func(owner *raftNode) error { _, err := owner.Propose(context.Background(), expiring); return err })
 	for range 100 {
 		source.put("k0", "w")
 	}
@@ -41,9 +39,7 @@ func TestRaftRestore(t *testing.T) {
 	wantError(t, c.follower().Restore(context.Background(), dir), kv.NotOwner, kv.NotApplied)
 	away := c.follower()
 	away.kill()
-	if err := c.owner().Restore(context.Background(), dir); err != nil {
-		t.Fatal(err)
-	}
+	c.restore(dir)
 	c.want("gone", "")
 	c.want("k0", "w")
 	c.want("k2500", "v")
@@ -161,18 +157,17 @@ func TestRaftRestoreKeepsRequests(t *testing.T) {
 			Mutations: []kv.Mutation{{Key: []byte("n")}},
 		}
 	}
-	first, err := c.owner().Propose(t.Context(), request())
-	if err != nil {
-		t.Fatal(err)
+	send := func() (res command.Result) {
+		t.Helper()
+		c.atOwner("an increment", func(owner *raftNode) (err error) { res, err = owner.Propose(t.Context(), request()); return err })
+		return res
 	}
-	if err := c.owner().Restore(context.Background(), dir); err != nil {
-		t.Fatal(err)
-	}
+	first := send()
+	c.restore(dir)
 	retry := func() {
 		t.Helper()
-		again, err := c.owner().Propose(t.Context(), request())
-		if err != nil || again != first {
-			t.Errorf("a retry came to %+v, %v; the first attempt to %+v", again, err, first)
+		if again := send(); again != first {
+			t.Errorf("a retry came to %+v; the first attempt to %+v", again, first)
 		}
 	}
 	retry()

@@ -282,6 +282,37 @@ func (c *cluster) lead(n *raftNode) {
 	})
 }
 
+// atOwner has the log's owner do something, and the next one again if the log changes
+// hands meanwhile, as it may by itself on a busy machine.
+func (c *cluster) atOwner(what string, do func(owner *raftNode) error) {
+	c.t.Helper()
+	eventually(c.t, what, func() bool {
+		err := do(c.owner())
+		if kind := kv.KindOf(err); err != nil && (kind != kv.NotOwner && kind != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied) {
+			c.t.Fatalf("%s: %v", what, err)
+		}
+		return err == nil
+	})
+}
+
+// reconfigure changes the membership, as it is when change is called.
+func (c *cluster) reconfigure(what string, change func(owner *raftNode, m Membership) error) {
+	c.t.Helper()
+	c.atOwner(what, func(owner *raftNode) error {
+		m, err := owner.Membership(context.Background())
+		if err != nil {
+			return err
+		}
+		return change(owner, m)
+	})
+}
+
+// restore replaces the keyspace with a backup.
+func (c *cluster) restore(dir string) {
+	c.t.Helper()
+	c.atOwner("restored", func(owner *raftNode) error { return owner.Restore(context.Background(), dir) })
+}
+
 // put sets a key wherever the log is owned, trying again while it is not.
 func (c *cluster) put(key, value string) kv.Index {
 	c.t.Helper()
