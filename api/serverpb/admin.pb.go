@@ -1560,7 +1560,8 @@ type RegionInfo struct {
 	NodeName        string                 `protobuf:"bytes,100,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
 	// As in DKVCluster.ListNodes.
 	NodeID string `protobuf:"bytes,101,opt,name=nodeID,proto3" json:"nodeID,omitempty"`
-	// What the change numbers belong to.
+	// What the change numbers belong to. The cluster id is that of the vBucket's
+	// state, and another one for each vBucket.
 	ClusterID string `protobuf:"bytes,102,opt,name=clusterID,proto3" json:"clusterID,omitempty"`
 	HistoryID string `protobuf:"bytes,103,opt,name=historyID,proto3" json:"historyID,omitempty"`
 	// The term in which a leader leads.
@@ -1942,7 +1943,10 @@ type VBucketStatus struct {
 	// The oldest change number that is still retained.
 	FirstChangeNumber uint64 `protobuf:"varint,13,opt,name=firstChangeNumber,proto3" json:"firstChangeNumber,omitempty"`
 	// Why state is failed or writes are refused; empty otherwise.
-	Reason        string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whose state it is: it stays with a database for its whole life, and is that of
+	// RegionInfo. Empty while that is not known yet.
+	ClusterId     string `protobuf:"bytes,100,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2071,6 +2075,13 @@ func (x *VBucketStatus) GetFirstChangeNumber() uint64 {
 func (x *VBucketStatus) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *VBucketStatus) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
 	}
 	return ""
 }
@@ -2353,7 +2364,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06uptime\x18\t \x01(\x04R\x06uptime\x127\n" +
 	"\bvBuckets\x18\n" +
 	" \x03(\v2\x1b.dkv.serverpb.VBucketStatusR\bvBuckets\x12\x1c\n" +
-	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xa7\x03\n" +
+	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xc5\x03\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -2371,7 +2382,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fwritesPaused\x18\v \x01(\bR\fwritesPaused\x12\x1c\n" +
 	"\thistoryId\x18\f \x01(\tR\thistoryId\x12,\n" +
 	"\x11firstChangeNumber\x18\r \x01(\x04R\x11firstChangeNumber\x12\x16\n" +
-	"\x06reason\x18\x0e \x01(\tR\x06reason\".\n" +
+	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x1c\n" +
+	"\tclusterId\x18d \x01(\tR\tclusterId\".\n" +
 	"\x12ContentHashRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\"q\n" +
 	"\x13ContentHashResponse\x12\x14\n" +

@@ -219,7 +219,12 @@ type PutRequest struct {
 	// Epoch seconds; 0 means never. A time that is past leaves the key absent.
 	ExpireTS uint64 `protobuf:"varint,3,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
 	// Not allowed inside a MultiPutRequest, which has its own.
-	RequestId     *RequestID `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	RequestId *RequestID `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	// The xxHash64 of the clusterID of the (first) key's vBucket, as RegionInfo and
+	// VBucketStatus tell it; 0 accepts any. A node of another cluster refuses the
+	// request with FailedPrecondition and the reason OTHER_CLUSTER, which is not
+	// applied.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +285,13 @@ func (x *PutRequest) GetRequestId() *RequestID {
 		return x.RequestId
 	}
 	return nil
+}
+
+func (x *PutRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
 }
 
 type PutResponse struct {
@@ -343,7 +355,9 @@ type MultiPutRequest struct {
 	// Where the keys are in several vBuckets, write those of each at once and
 	// all or none, but not all of the request: otherwise that is
 	// InvalidArgument. The answer to such a request has no index.
-	MaySplit      bool `protobuf:"varint,101,opt,name=maySplit,proto3" json:"maySplit,omitempty"`
+	MaySplit bool `protobuf:"varint,101,opt,name=maySplit,proto3" json:"maySplit,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,10 +413,19 @@ func (x *MultiPutRequest) GetMaySplit() bool {
 	return false
 }
 
+func (x *MultiPutRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
+}
+
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	RequestId     *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Key       []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	RequestId *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +472,13 @@ func (x *DeleteRequest) GetRequestId() *RequestID {
 		return x.RequestId
 	}
 	return nil
+}
+
+func (x *DeleteRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
 }
 
 type DeleteResponse struct {
@@ -511,7 +541,9 @@ type GetRequest struct {
 	// FailedPrecondition.
 	MinIndex uint64 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
 	// Refuse state older than this many milliseconds; 0 accepts any.
-	MaxAge        uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	MaxAge uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -570,6 +602,13 @@ func (x *GetRequest) GetMinIndex() uint64 {
 func (x *GetRequest) GetMaxAge() uint64 {
 	if x != nil {
 		return x.MaxAge
+	}
+	return 0
+}
+
+func (x *GetRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
 	}
 	return 0
 }
@@ -669,8 +708,10 @@ type MultiGetRequest struct {
 	ReadConsistency ReadConsistency        `protobuf:"varint,2,opt,name=readConsistency,proto3,enum=dkv.serverpb.ReadConsistency" json:"readConsistency,omitempty"`
 	// Not allowed where the keys are in several vBuckets, each of which has its
 	// own indexes.
-	MinIndex      uint64 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
-	MaxAge        uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	MinIndex uint64 `protobuf:"varint,101,opt,name=minIndex,proto3" json:"minIndex,omitempty"`
+	MaxAge   uint64 `protobuf:"varint,102,opt,name=maxAge,proto3" json:"maxAge,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +770,13 @@ func (x *MultiGetRequest) GetMinIndex() uint64 {
 func (x *MultiGetRequest) GetMaxAge() uint64 {
 	if x != nil {
 		return x.MaxAge
+	}
+	return 0
+}
+
+func (x *MultiGetRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
 	}
 	return 0
 }
@@ -881,7 +929,9 @@ type IterateRequest struct {
 	// Leave out the values.
 	KeysOnly bool `protobuf:"varint,105,opt,name=keysOnly,proto3" json:"keysOnly,omitempty"`
 	// Fill pairs with many pairs a message instead of key and value with one.
-	Batched       bool `protobuf:"varint,106,opt,name=batched,proto3" json:"batched,omitempty"`
+	Batched bool `protobuf:"varint,106,opt,name=batched,proto3" json:"batched,omitempty"`
+	// As in PutRequest, of the first vBucket.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +1027,13 @@ func (x *IterateRequest) GetBatched() bool {
 		return x.Batched
 	}
 	return false
+}
+
+func (x *IterateRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
 }
 
 type IterateResponse struct {
@@ -1075,12 +1132,14 @@ func (x *IterateResponse) GetExpireTS() uint64 {
 }
 
 type CompareAndSetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	OldValue      []byte                 `protobuf:"bytes,2,opt,name=oldValue,proto3" json:"oldValue,omitempty"`
-	NewValue      []byte                 `protobuf:"bytes,3,opt,name=newValue,proto3" json:"newValue,omitempty"`
-	ExpireTS      uint64                 `protobuf:"varint,4,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
-	RequestId     *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Key       []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	OldValue  []byte                 `protobuf:"bytes,2,opt,name=oldValue,proto3" json:"oldValue,omitempty"`
+	NewValue  []byte                 `protobuf:"bytes,3,opt,name=newValue,proto3" json:"newValue,omitempty"`
+	ExpireTS  uint64                 `protobuf:"varint,4,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
+	RequestId *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1150,6 +1209,13 @@ func (x *CompareAndSetRequest) GetRequestId() *RequestID {
 	return nil
 }
 
+func (x *CompareAndSetRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
+}
+
 type CompareAndSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -1215,8 +1281,10 @@ type IncrementRequest struct {
 	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Delta int64                  `protobuf:"zigzag64,2,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Epoch seconds, for the new value. 0 keeps the expiry that the key has.
-	ExpireTS      uint64     `protobuf:"varint,3,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
-	RequestId     *RequestID `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	ExpireTS  uint64     `protobuf:"varint,3,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
+	RequestId *RequestID `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
+	// As in PutRequest.
+	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1277,6 +1345,13 @@ func (x *IncrementRequest) GetRequestId() *RequestID {
 		return x.RequestId
 	}
 	return nil
+}
+
+func (x *IncrementRequest) GetCluster() uint64 {
+	if x != nil {
+		return x.Cluster
+	}
+	return 0
 }
 
 type IncrementResponse struct {
@@ -1352,46 +1427,51 @@ const file_api_api_proto_rawDesc = "" +
 	"\bclientId\x18\x01 \x01(\x06R\bclientId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05acked\x18\x03 \x01(\x04R\x05acked\x12\x16\n" +
-	"\x06repeat\x18d \x01(\bR\x06repeat\"\x87\x01\n" +
+	"\x06repeat\x18d \x01(\bR\x06repeat\"\xa1\x01\n" +
 	"\n" +
 	"PutRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x1a\n" +
 	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\x125\n" +
-	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"Q\n" +
+	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"Q\n" +
 	"\vPutResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\x9e\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\"\xb8\x01\n" +
 	"\x0fMultiPutRequest\x128\n" +
 	"\n" +
 	"putRequest\x18\x01 \x03(\v2\x18.dkv.serverpb.PutRequestR\n" +
 	"putRequest\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x1a\n" +
-	"\bmaySplit\x18e \x01(\bR\bmaySplit\"X\n" +
+	"\bmaySplit\x18e \x01(\bR\bmaySplit\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"r\n" +
 	"\rDeleteRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x125\n" +
-	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"T\n" +
+	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"T\n" +
 	"\x0eDeleteResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\x9b\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\"\xb5\x01\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12G\n" +
 	"\x0freadConsistency\x18\x02 \x01(\x0e2\x1d.dkv.serverpb.ReadConsistencyR\x0freadConsistency\x12\x1a\n" +
 	"\bminIndex\x18e \x01(\x04R\bminIndex\x12\x16\n" +
-	"\x06maxAge\x18f \x01(\x04R\x06maxAge\"\xab\x01\n" +
+	"\x06maxAge\x18f \x01(\x04R\x06maxAge\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"\xab\x01\n" +
 	"\vGetResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
 	"\x05found\x18d \x01(\bR\x05found\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12\x10\n" +
 	"\x03age\x18f \x01(\x04R\x03age\x12\x1a\n" +
-	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xa2\x01\n" +
+	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xbc\x01\n" +
 	"\x0fMultiGetRequest\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\fR\x04keys\x12G\n" +
 	"\x0freadConsistency\x18\x02 \x01(\x0e2\x1d.dkv.serverpb.ReadConsistencyR\x0freadConsistency\x12\x1a\n" +
 	"\bminIndex\x18e \x01(\x04R\bminIndex\x12\x16\n" +
-	"\x06maxAge\x18f \x01(\x04R\x06maxAge\"\x9c\x01\n" +
+	"\x06maxAge\x18f \x01(\x04R\x06maxAge\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"\x9c\x01\n" +
 	"\x10MultiGetResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x122\n" +
 	"\tkeyValues\x18\x02 \x03(\v2\x14.dkv.serverpb.KVPairR\tkeyValues\x12\x14\n" +
@@ -1400,7 +1480,7 @@ const file_api_api_proto_rawDesc = "" +
 	"\x06KVPair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x1a\n" +
-	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\"\xad\x02\n" +
+	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\"\xc7\x02\n" +
 	"\x0eIterateRequest\x12\x1c\n" +
 	"\tkeyPrefix\x18\x01 \x01(\fR\tkeyPrefix\x12\x1a\n" +
 	"\bstartKey\x18\x02 \x01(\fR\bstartKey\x12G\n" +
@@ -1410,7 +1490,8 @@ const file_api_api_proto_rawDesc = "" +
 	"\x05limit\x18g \x01(\x04R\x05limit\x12\x18\n" +
 	"\areverse\x18h \x01(\bR\areverse\x12\x1a\n" +
 	"\bkeysOnly\x18i \x01(\bR\bkeysOnly\x12\x18\n" +
-	"\abatched\x18j \x01(\bR\abatched\"\xd7\x01\n" +
+	"\abatched\x18j \x01(\bR\abatched\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"\xd7\x01\n" +
 	"\x0fIterateResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
@@ -1418,22 +1499,24 @@ const file_api_api_proto_rawDesc = "" +
 	"\x05pairs\x18d \x03(\v2\x14.dkv.serverpb.KVPairR\x05pairs\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12\x10\n" +
 	"\x03age\x18f \x01(\x04R\x03age\x12\x1a\n" +
-	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xb3\x01\n" +
+	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xcd\x01\n" +
 	"\x14CompareAndSetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
 	"\boldValue\x18\x02 \x01(\fR\boldValue\x12\x1a\n" +
 	"\bnewValue\x18\x03 \x01(\fR\bnewValue\x12\x1a\n" +
 	"\bexpireTS\x18\x04 \x01(\x04R\bexpireTS\x125\n" +
-	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"u\n" +
+	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"u\n" +
 	"\x15CompareAndSetResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x18\n" +
 	"\aupdated\x18\x02 \x01(\bR\aupdated\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\x8d\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\"\xa7\x01\n" +
 	"\x10IncrementRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x12R\x05delta\x12\x1a\n" +
 	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\x125\n" +
-	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\"m\n" +
+	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
+	"\acluster\x18x \x01(\x06R\acluster\"m\n" +
 	"\x11IncrementResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value\x12\x14\n" +

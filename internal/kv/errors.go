@@ -36,6 +36,9 @@ const (
 	// remembered any more. It was not applied this time and is not if it is sent
 	// again, but what became of earlier attempts cannot be told.
 	TooLate
+	// OtherCluster is a request for a cluster that this node is not of. It had no
+	// effect here; ask a node of that cluster.
+	OtherCluster
 )
 
 // Outcome tells what became of a mutation that ended in an error.

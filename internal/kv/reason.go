@@ -14,6 +14,9 @@ const (
 	// ReasonTooLate is that of a TooLate error, whose outcome is unknown and will
 	// not become known.
 	ReasonTooLate = "TOO_LATE"
+	// ReasonOtherCluster is that of an OtherCluster error, which is not applied
+	// either.
+	ReasonOtherCluster = "OTHER_CLUSTER"
 )
 
 // Reason is what an ErrorInfo says of e.
@@ -25,6 +28,8 @@ func (e *Error) Reason() string {
 		return ReasonUnknown
 	case e.Kind == NotOwner:
 		return ReasonNotOwner
+	case e.Kind == OtherCluster:
+		return ReasonOtherCluster
 	default:
 		return ReasonNotApplied
 	}

@@ -15,6 +15,7 @@ func TestReason(t *testing.T) {
 		{Errorf(NotOwner, "x"), ReasonNotOwner},
 		{UnknownOutcome(Unavailable, errors.New("x")), ReasonUnknown},
 		{UnknownOutcome(TooLate, errors.New("x")), ReasonTooLate},
+		{Errorf(OtherCluster, "x"), ReasonOtherCluster},
 		// What may have landed is not to be taken for a redirection.
 		{UnknownOutcome(NotOwner, errors.New("x")), ReasonUnknown},
 	} {

@@ -23,6 +23,9 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	if err := checkStart(r.GetKeyPrefix(), r.GetStartKey()); err != nil {
 		return err
 	}
+	if err := checkCluster(s.keyspace.vBuckets[0], r.GetCluster()); err != nil {
+		return err
+	}
 	vBuckets, err := s.keyspace.asked(stream.Context())
 	if err != nil {
 		return err

@@ -50,6 +50,9 @@ func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResp
 		return nil, err
 	}
 	v := s.keyspace.Of(r.Key)
+	if err := checkCluster(v, r.GetCluster()); err != nil {
+		return nil, err
+	}
 	return atOwner(ctx, s.router, v, putCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
 		res, err := propose(ctx, v, &command.Command{
 			Kind:      command.Write,
@@ -73,6 +76,9 @@ func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.D
 		return nil, err
 	}
 	v := s.keyspace.Of(r.Key)
+	if err := checkCluster(v, r.GetCluster()); err != nil {
+		return nil, err
+	}
 	return atOwner(ctx, s.router, v, deleteCall, r, func(ctx context.Context) (*serverpb.DeleteResponse, error) {
 		res, err := propose(ctx, v, &command.Command{
 			Kind:      command.Write,
@@ -99,6 +105,9 @@ func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest
 		return nil, fmt.Errorf("oldValue: %w", err)
 	}
 	v := s.keyspace.Of(r.Key)
+	if err := checkCluster(v, r.GetCluster()); err != nil {
+		return nil, err
+	}
 	return atOwner(ctx, s.router, v, compareAndSetCall, r, func(ctx context.Context) (*serverpb.CompareAndSetResponse, error) {
 		res, err := propose(ctx, v, &command.Command{
 			Kind:      command.CompareAndSet,
@@ -123,6 +132,9 @@ func (s *KV) Increment(ctx context.Context, r *serverpb.IncrementRequest) (*serv
 		return nil, err
 	}
 	v := s.keyspace.Of(r.Key)
+	if err := checkCluster(v, r.GetCluster()); err != nil {
+		return nil, err
+	}
 	return atOwner(ctx, s.router, v, incrementCall, r, func(ctx context.Context) (*serverpb.IncrementResponse, error) {
 		res, err := propose(ctx, v, &command.Command{
 			Kind:      command.Increment,
@@ -180,6 +192,9 @@ func (s *KV) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResp
 		return nil, err
 	}
 	v := s.keyspace.Of(r.Key)
+	if err := checkCluster(v, r.GetCluster()); err != nil {
+		return nil, err
+	}
 	if opts.Level != kv.Linearizable {
 		return getHere(ctx, v, r.Key, opts)
 	}

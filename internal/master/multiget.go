@@ -28,6 +28,9 @@ func (s *KV) MultiGet(ctx context.Context, r *serverpb.MultiGetRequest) (*server
 			return nil, fmt.Errorf("key %d of %d: %w", i+1, len(keys), err)
 		}
 	}
+	if err := checkCluster(s.keyspace.first(keys), r.GetCluster()); err != nil {
+		return nil, err
+	}
 	v, one := s.home(keys)
 	if !one {
 		return s.multiGetSplit(ctx, keys, r.GetReadConsistency(), opts)

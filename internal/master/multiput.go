@@ -21,6 +21,9 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCluster(s.keyspace.Of(ms[0].Key), r.GetCluster()); err != nil {
+		return nil, err
+	}
 	if r.GetMaySplit() {
 		if parts := s.split(r); len(parts) > 1 {
 			return s.multiPutSplit(ctx, parts, id)

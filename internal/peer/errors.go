@@ -92,6 +92,8 @@ func answer(st *status.Status, reason string) error {
 		out.Outcome = kv.NotApplied
 	case kv.ReasonTooLate:
 		out.Kind = kv.TooLate
+	case kv.ReasonOtherCluster:
+		out.Kind, out.Outcome = kv.OtherCluster, kv.NotApplied
 	}
 	a := &Answer{text: st.Message()}
 	switch st.Code() {

@@ -277,6 +277,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{"not applied", explained(codes.Unavailable, "busy (not applied)", "dkv", kv.ReasonNotApplied), kv.Unavailable, kv.NotApplied, true, "busy (not applied)", nil},
 		{"unknown", explained(codes.Unavailable, "cut off (outcome unknown)", "dkv", kv.ReasonUnknown), kv.Unavailable, kv.Unknown, true, "cut off (outcome unknown)", nil},
+		{"another cluster", explained(codes.FailedPrecondition, "of another cluster (not applied)", "dkv", kv.ReasonOtherCluster), kv.OtherCluster, kv.NotApplied, true, "of another cluster (not applied)", nil},
 		{"too late", explained(codes.FailedPrecondition, "too late (outcome unknown)", "dkv", kv.ReasonTooLate), kv.TooLate, kv.Unknown, true, "too late (outcome unknown)", nil},
 		{"not owner", explained(codes.Unavailable, "not me", "dkv", kv.ReasonNotOwner), kv.NotOwner, kv.NotApplied, true, "not me", nil},
 		{"a reason to come", explained(codes.Unavailable, "x", "dkv", "LATER"), kv.Unavailable, kv.Unknown, true, "x", nil},

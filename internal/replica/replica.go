@@ -37,6 +37,9 @@ type Replica interface {
 	AwaitApplied(ctx context.Context, index kv.Index) error
 	// Slaves returns the list of slaves, by zone and address.
 	Slaves(ctx context.Context) ([]command.Slave, error)
+	// Cluster is the id of the cluster whose state this is, which it keeps for its
+	// whole life; empty while that is not known yet. It is cheap.
+	Cluster() string
 	// Age is for how long the local state may not have been the newest any more; 0
 	// at the log's owner. It is cheap.
 	Age() time.Duration

@@ -88,6 +88,9 @@ func (l *Local) Status() Status {
 	return s
 }
 
+// Cluster implements Replica.
+func (c *core) Cluster() string { return c.machine.Load().Identity().Cluster }
+
 // status is what can be told of a replica whatever keeps its log.
 func (c *core) status() Status {
 	m, st := c.machine.Load(), c.standing.Load()

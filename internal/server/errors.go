@@ -43,7 +43,7 @@ func codeOf(err *kv.Error) codes.Code {
 	switch err.Kind {
 	case kv.Invalid:
 		return codes.InvalidArgument
-	case kv.Precondition, kv.TooLate:
+	case kv.Precondition, kv.TooLate, kv.OtherCluster:
 		return codes.FailedPrecondition
 	case kv.Exhausted:
 		return codes.ResourceExhausted

@@ -32,7 +32,7 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
 		{kv.Errorf(kv.NotOwner, "x"), codes.Unavailable},
 		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
-		{kv.Errorf(kv.TooLate+1, "x"), codes.Internal},
+		{kv.Errorf(kv.OtherCluster+1, "x"), codes.Internal},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 
 		// A caller that has gone, or waited too long, is told just that; but a
@@ -40,6 +40,7 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.Unavailable, "x: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
 		{kv.UnknownOutcome(kv.Unavailable, context.Canceled), codes.Canceled},
 		{kv.Errorf(kv.Precondition, "x: %w", context.DeadlineExceeded), codes.FailedPrecondition},
+		{kv.Errorf(kv.OtherCluster, "x"), codes.FailedPrecondition},
 
 		{errors.New("x"), codes.Internal},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
@@ -69,6 +70,7 @@ func TestToStatusExplains(t *testing.T) {
 		{kv.Errorf(kv.NotOwner, "x"), kv.ReasonNotOwner},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), kv.ReasonUnknown},
 		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), kv.ReasonTooLate},
+		{kv.Errorf(kv.OtherCluster, "x"), kv.ReasonOtherCluster},
 		{fmt.Errorf("around it: %w", kv.UnknownOutcome(kv.NotOwner, errors.New("x"))), kv.ReasonUnknown},
 		{errors.New("x"), ""},
 		{context.Canceled, ""},
