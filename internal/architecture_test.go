@@ -103,8 +103,9 @@ var mayImport = map[string][]string{
 	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
-	"internal/server":    {"internal/kv"},
-	"internal/ops":       {"internal/kv", "internal/version"},
+	"internal/conns":     {},
+	"internal/server":    {"internal/kv", "internal/conns"},
+	"internal/ops":       {"internal/kv", "internal/conns", "internal/version"},
 	"internal/telemetry": {"internal/version"},
 	"internal/config":    {"internal/suggest", "internal/version"},
 }

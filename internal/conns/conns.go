@@ -1,0 +1,256 @@
+// Package conns bounds how many connections a listener has, in all and from one
+// host. Without a bound, whoever opens connections takes every file descriptor
+// of the process, and with them the ability to write: storage has to open files.
+//
+// A connection beyond a bound takes the place of one on which nothing is under
+// way, if there is such a one: those that have never been used come first, then
+// those that have been idle for longest. If all are at work the new one is
+// refused with a few bytes that say why.
+package conns
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// minIdle is how long a connection must have been idle to be displaced: a
+	// client needs some time to make its first call.
+	minIdle = time.Second
+	// searchEvery bounds how often all connections are looked at for an idle one.
+	searchEvery = 5 * time.Millisecond
+	// logEvery bounds how often the log says that connections are refused.
+	logEvery = 10 * time.Second
+)
+
+// Options are what a Listener is made of.
+type Options struct {
+	// Max bounds the connections in all, MaxPerHost those from one address (of
+	// IPv6, from one /64 network, which is what one host is given). 0 is no bound.
+	Max, MaxPerHost int
+	// Key and HostKey name the settings behind the two, for errors and the log.
+	Key, HostKey string
+	// Refusal returns what a connection is sent before it is closed; nil sends
+	// nothing.
+	Refusal func(reason string) []byte
+	// Spare keeps a file descriptor back, so that one connection at a time can be
+	// served when the process has no others left.
+	Spare bool
+	Log   *slog.Logger
+}
+
+// Stats count what became of connections.
+type Stats struct {
+	// Open is how many there are now.
+	Open int
+	// Refused were closed at once, and Displaced to make room for others.
+	Refused, Displaced uint64
+}
+
+// Listener is a net.Listener whose connections, of type *Conn, are bounded.
+type Listener struct {
+	net.Listener
+	opts               Options
+	refused, displaced atomic.Uint64
+	spare              *spare
+
+	mu       sync.Mutex
+	conns    map[*Conn]struct{}
+	hosts    map[netip.Addr]int
+	searched time.Time
+	logged   time.Time
+	quiet    uint64 // refused since then
+}
+
+// Limit bounds the connections of a listener.
+func Limit(l net.Listener, opts Options) *Listener {
+	out := &Listener{Listener: l, opts: opts, conns: make(map[*Conn]struct{}), hosts: make(map[netip.Addr]int)}
+	if opts.Spare {
+		out.spare = newSpare()
+	}
+	return out
+}
+
+// Stats returns the counts.
+func (l *Listener) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{Open: len(l.conns), Refused: l.refused.Load(), Displaced: l.displaced.Load()}
+}
+
+// Accept waits for a connection that there is room for.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		onSpare := false
+		if outOfFiles(err) {
+			c, onSpare, err = l.acceptInNeed(err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if admitted := l.admit(c, onSpare); admitted != nil {
+			return admitted, nil
+		}
+	}
+}
+
+// Close stops listening. Connections stay open.
+func (l *Listener) Close() error {
+	err := l.Listener.Close()
+	l.spare.close()
+	return err
+}
+
+// outOfFiles reports whether the process, or the machine, has no file descriptor
+// left.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// acceptInNeed accepts when there are no file descriptors: with that of an idle
+// connection, or with the one that is kept back.
+func (l *Listener) acceptInNeed(cause error) (_ net.Conn, onSpare bool, _ error) {
+	if l.displace(netip.Addr{}) {
+		c, err := l.Listener.Accept()
+		return c, false, err
+	}
+	if !l.spare.lend() {
+		return nil, false, cause
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		l.spare.takeBack()
+		return nil, false, err
+	}
+	return c, true, nil
+}
+
+// admit makes a connection one of those that are open. It returns nil if there is
+// no room.
+func (l *Listener) admit(c net.Conn, onSpare bool) *Conn {
+	out := &Conn{Conn: c, listener: l, host: hostOf(c.RemoteAddr()), opened: time.Now(), onSpare: onSpare}
+	for {
+		reason, host := l.enter(out)
+		if reason == "" {
+			if onSpare {
+				out.expiry = time.AfterFunc(spareTime, func() { _ = out.Close() })
+			}
+			return out
+		}
+		if !l.displace(host) {
+			l.refuse(out, reason)
+			return nil
+		}
+	}
+}
+
+// enter counts a connection, or returns why there is no room for it, and the host
+// whose connections are in the way; the zero Addr is all of them.
+func (l *Listener) enter(c *Conn) (reason string, host netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.opts.MaxPerHost > 0 && l.hosts[c.host] >= l.opts.MaxPerHost:
+		return fmt.Sprintf("%d connections of %s are open, which is the limit for one host (%s)", l.opts.MaxPerHost, c.host, l.opts.HostKey), c.host
+	case l.opts.Max > 0 && len(l.conns) >= l.opts.Max:
+		return fmt.Sprintf("%d connections are open, which is the limit (%s)", l.opts.Max, l.opts.Key), netip.Addr{}
+	}
+	l.conns[c] = struct{}{}
+	l.hosts[c.host]++
+	return "", host
+}
+
+// displace closes a connection, of a host or of any, that has been idle. It
+// reports whether there was one.
+func (l *Listener) displace(host netip.Addr) bool {
+	now := time.Now()
+	l.mu.Lock()
+	if now.Sub(l.searched) < searchEvery {
+		l.mu.Unlock()
+		return false
+	}
+	l.searched = now
+	var idlest *Conn
+	for c := range l.conns {
+		if (!host.IsValid() || c.host == host) && c.idle(now) && (idlest == nil || c.before(idlest)) {
+			idlest = c
+		}
+	}
+	l.mu.Unlock()
+	if idlest == nil || !idlest.retire() {
+		return false
+	}
+	l.mu.Lock()
+	l.searched = time.Time{} // the next one may be as lucky
+	l.mu.Unlock()
+	l.displaced.Add(1)
+	_ = idlest.Close()
+	return true
+}
+
+// refuse closes a connection that there is no room for.
+func (l *Listener) refuse(c *Conn, reason string) {
+	l.refused.Add(1)
+	l.tell(c, reason)
+	if l.opts.Refusal != nil {
+		// What does not go into the socket's buffer at once is not worth waiting for.
+		_ = c.Conn.SetDeadline(time.Now().Add(time.Millisecond))
+		_, _ = c.Conn.Write(l.opts.Refusal(reason))
+	}
+	_ = c.Conn.Close()
+	if c.onSpare {
+		l.spare.takeBack()
+	}
+}
+
+// tell logs that connections are refused, now and then.
+func (l *Listener) tell(c *Conn, reason string) {
+	l.mu.Lock()
+	l.quiet++
+	n, now := l.quiet, time.Now()
+	if due := now.Sub(l.logged) >= logEvery; due {
+		l.logged, l.quiet = now, 0
+	} else {
+		n = 0
+	}
+	l.mu.Unlock()
+	if n > 0 && l.opts.Log != nil {
+		l.opts.Log.Warn("connections are refused", "reason", reason, "refused", n, "peer", c.RemoteAddr().String(), "listen", l.Addr().String())
+	}
+}
+
+func (l *Listener) left(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, there := l.conns[c]; !there {
+		return
+	}
+	delete(l.conns, c)
+	if l.hosts[c.host]--; l.hosts[c.host] == 0 {
+		delete(l.hosts, c.host)
+	}
+}
+
+// hostOf is the host that an address counts for.
+func hostOf(addr net.Addr) netip.Addr {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		const network = 64
+		if p, err := ip.Prefix(network); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
