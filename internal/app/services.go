@@ -72,17 +72,20 @@ func (n *node) assemble() error {
 			serverpb.RegisterDKVReplicationServer(r, n.replication)
 			serverpb.RegisterDKVBackupRestoreServer(r, n.backup)
 		},
-		MaxMessageSize: int(limits.MessageSize),
-		MaxInFlight:    limits.RequestsInFlight,
-		MaxStreams:     limits.Streams,
-		MaxMemory:      int64(limits.MemoryInFlight),
-		Memory:         sizes.Memory,
-		SlowThreshold:  n.cfg.Log.SlowThreshold,
-		Audited:        master.Audited,
-		DrainTimeout:   n.cfg.Ops.DrainTimeout,
-		Metrics:        n.metrics,
-		Log:            n.log,
-		Audit:          n.audit,
+		MaxConnections:        limits.Connections,
+		MaxConnectionsPerHost: limits.ConnectionsPerHost,
+		MaxMessageSize:        int(limits.MessageSize),
+		MaxInFlight:           limits.RequestsInFlight,
+		MaxStreams:            limits.Streams,
+		MaxMemory:             int64(limits.MemoryInFlight),
+		Memory:                sizes.Memory,
+		StallTimeout:          limits.StreamStall,
+		SlowThreshold:         n.cfg.Log.SlowThreshold,
+		Audited:               master.Audited,
+		DrainTimeout:          n.cfg.Ops.DrainTimeout,
+		Metrics:               n.metrics,
+		Log:                   n.log,
+		Audit:                 n.audit,
 	})
 	n.onClose(func() error { n.grpc.Close(); return nil })
 	return nil

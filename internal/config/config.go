@@ -136,11 +136,21 @@ type Limits struct {
 	// RequestsInFlight is how many requests a node works on at once; more are
 	// refused with ResourceExhausted.
 	RequestsInFlight int
-	// MemoryInFlight bounds the memory of requests that may be as large as a
-	// message, each of which is taken for one of MessageSize.
+	// MemoryInFlight bounds the memory of messages that are on their way: requests
+	// from their first byte until they are done, responses until they have left.
+	// It bounds as well, by itself, what requests such as MultiGet may find. Raise
+	// it if many large requests come at once and memory is there.
 	MemoryInFlight Size
 	// Streams is how many long-lived streams (watch, changes) a node serves.
 	Streams int
+	// StreamStall is after how long a stream is ended whose reader takes nothing.
+	// Raise it for readers that pause in the middle of an iteration: meanwhile a
+	// stream keeps storage from freeing what was overwritten.
+	StreamStall time.Duration
+	// Connections and ConnectionsPerHost bound the gRPC connections, in all and
+	// from one client host; see connectionsFor. Raise them together with the
+	// process's limit of open files.
+	Connections, ConnectionsPerHost int
 }
 
 // Changelog bounds the change records that are kept, by whichever bound is

@@ -36,8 +36,46 @@ func (c *Config) Complete(host Host) error {
 			c.fileSystem = host.FileSystem(c.Storage.DBFolder)
 		}
 	}
+	c.deriveConnections(host)
 	c.deriveRaft()
 	return nil
+}
+
+// deriveConnections leaves file descriptors to storage.
+func (c *Config) deriveConnections(host Host) {
+	l := &c.Limits
+	if l.Connections == 0 {
+		l.Connections = connectionsFor(host.OpenFiles())
+		c.derived("max-connections")
+	}
+	if l.ConnectionsPerHost == 0 {
+		l.ConnectionsPerHost = max(l.Connections*3/4, 1)
+		c.derived("max-connections-per-host")
+	}
+}
+
+// How file descriptors are shared out.
+const (
+	// maxDerivedConnections bounds what is derived: a connection takes some tens
+	// of kilobytes, too.
+	maxDerivedConnections = 4096
+	leastConnections      = 16
+	// ownFiles are for logs, and for connections to other nodes.
+	ownFiles = 64
+)
+
+// EngineFiles is how many file descriptors of a process's limit its storage
+// engines may take.
+func EngineFiles(limit int) int { return limit / 2 }
+
+// HTTPFiles is how many of them the ops HTTP server may take.
+func HTTPFiles(limit int) int { return min(max(limit/16, 8), 256) }
+
+// connectionsFor returns the gRPC connections that a process has file descriptors
+// for.
+func connectionsFor(limit int) int {
+	left := limit - EngineFiles(limit) - HTTPFiles(limit) - ownFiles
+	return min(max(left, leastConnections), maxDerivedConnections)
 }
 
 // derived notes that a key's value was worked out.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -118,7 +119,7 @@ func TestRaftPresets(t *testing.T) {
 func TestCompleteIsIdempotent(t *testing.T) {
 	once := complete(t)
 	twice := complete(t)
-	if err := twice.Complete(Host{Memory: func() Size { return 8 * GiB }}); err != nil {
+	if err := twice.Complete(Host{Memory: func() Size { return 8 * GiB }, OpenFiles: func() int { return 1024 }}); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(once, twice) {
@@ -166,5 +167,26 @@ func TestUsableMemory(t *testing.T) {
 		if got := usableMemory(root); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// Storage keeps what it needs of the file descriptors, whatever connections ask for.
+func TestConnectionsLeaveFilesToStorage(t *testing.T) {
+	for _, limit := range []int{200, 300, 1024, 4096, 20000, 1 << 20, math.MaxInt32} {
+		n := connectionsFor(limit)
+		if n < leastConnections || n > maxDerivedConnections {
+			t.Errorf("limit %d: %d connections", limit, n)
+		}
+		if all := n + EngineFiles(limit) + HTTPFiles(limit); all > limit-ownFiles/2 {
+			t.Errorf("limit %d: %d are given away", limit, all)
+		}
+	}
+	c := load(t, nil)
+	if c.Limits.Connections != 384 || c.Limits.ConnectionsPerHost != 288 || c.Origin("max-connections").Source != Derived {
+		t.Errorf("of 1024 files: %+v", c.Limits)
+	}
+	c = load(t, nil, "--max-connections", "100")
+	if c.Limits.Connections != 100 || c.Limits.ConnectionsPerHost != 75 {
+		t.Errorf("of 100 connections: %+v", c.Limits)
 	}
 }

@@ -14,6 +14,8 @@ func testHost() Host {
 		Name:   func() (string, error) { return "node1", nil },
 		Addrs:  func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.7")} },
 		Memory: func() Size { return 8 * GiB },
+
+		OpenFiles: func() int { return 1024 },
 	}
 }
 

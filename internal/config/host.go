@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,8 @@ type Host struct {
 	// FileSystem returns the size of the file system that a folder is, or would
 	// be, on; 0 is unknown.
 	FileSystem func(folder string) Size
+	// OpenFiles returns how many files and connections this process may have open.
+	OpenFiles func() int
 }
 
 // ThisHost is the machine that the program runs on.
@@ -42,6 +45,7 @@ func ThisHost() Host {
 		Addrs:      interfaceAddrs,
 		Memory:     func() Size { return usableMemory(os.DirFS("/")) },
 		FileSystem: fileSystemSize,
+		OpenFiles:  openFiles,
 	}
 }
 
@@ -61,6 +65,16 @@ func fileSystemSize(folder string) Size {
 		folder = parent
 	}
 	return 0
+}
+
+// openFiles returns the limit of open files; Go has raised it to the hard one when
+// the process began.
+func openFiles() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > maxCount {
+		return maxCount
+	}
+	return int(l.Cur)
 }
 
 // interfaceAddrs returns the global unicast addresses of this machine's

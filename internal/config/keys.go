@@ -107,9 +107,18 @@ func limitKeys() []key {
 			doc:   "requests worked on at once; more are refused"},
 		{name: "max-memory-in-flight", def: "512MiB",
 			field: func(c *Config) value { return sizeValue{&c.Limits.MemoryInFlight, MiB, anySize} },
-			doc:   "memory for requests that may be as large as a message, such as MultiGet; more are refused"},
+			doc:   "memory for messages on their way, and as much for what requests such as MultiGet may find; more are refused"},
 		{name: "max-streams", def: "1024", field: func(c *Config) value { return intValue{&c.Limits.Streams, 1, maxCount} },
 			doc: "long-lived streams served at once; more are refused"},
+		{name: "stream-stall-timeout", def: "1m",
+			field: func(c *Config) value { return durationValue{&c.Limits.StreamStall, shortest} },
+			doc:   "a stream whose reader takes nothing for so long is ended, with a token to resume it by"},
+		{name: "max-connections", derived: "the limit of open files, at most 4096",
+			field: func(c *Config) value { return intValue{&c.Limits.Connections, 1, maxCount} },
+			doc:   "gRPC connections open at once; idle ones make room for new ones, more are refused"},
+		{name: "max-connections-per-host", derived: "three quarters of max-connections",
+			field: func(c *Config) value { return intValue{&c.Limits.ConnectionsPerHost, 1, maxCount} },
+			doc:   "gRPC connections of one client host; raise it if all clients come through one proxy"},
 	}
 }
 

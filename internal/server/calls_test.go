@@ -201,22 +201,23 @@ func TestMemoryIsLimited(t *testing.T) {
 	}
 }
 
-// Whoever watches a node's health takes no client's place.
-func TestHealthWatchesAreNotCounted(t *testing.T) {
+// Watching a node's health takes no client's place.
+func TestHealthWatchesAreCountedApart(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxStreams, o.MaxInFlight = 1, 1 })
-	for range 3 {
-		watch, err := healthpb.NewHealthClient(r.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := watch.Recv(); err != nil {
-			t.Fatal(err)
-		}
+	watch, err := healthpb.NewHealthClient(r.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
 	}
 	if got := r.gauge("dkv_streams"); got != 0 {
 		t.Errorf("%v streams", got)
 	}
-	if err := drainIterate(t, r); status.Code(err) == codes.ResourceExhausted {
+	if got := r.gauge("dkv_health_watches"); got != 1 {
+		t.Errorf("%v watches", got)
+	}
+	if err := drainIterate(t, r); err != nil {
 		t.Error(err)
 	}
 }

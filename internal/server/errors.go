@@ -19,15 +19,26 @@ func toStatus(err error) error {
 	}
 	var known *kv.Error
 	if !errors.As(err, &known) {
-		if _, ok := status.FromError(err); ok {
-			return err
+		if st, ok := status.FromError(err); ok {
+			return shortened(err, st)
 		}
 		if ctx := contextCode(err); ctx != codes.OK {
-			return status.Error(ctx, err.Error())
+			return status.Error(ctx, short(err.Error()))
 		}
-		return status.Error(codes.Internal, err.Error())
+		return status.Error(codes.Internal, short(err.Error()))
 	}
-	return explained(status.New(codeOf(known), err.Error()), known.Reason())
+	return explained(status.New(codeOf(known), short(err.Error())), known.Reason())
+}
+
+// shortened is an error whose text its receiver can take: it travels as a header,
+// and one that is too long costs the client its connection.
+func shortened(err error, st *status.Status) error {
+	if len(st.Message()) <= maxText {
+		return err
+	}
+	p := st.Proto()
+	p.Message = short(p.Message)
+	return status.ErrorProto(p)
 }
 
 // explained adds what became of the request in a form for programs: whoever

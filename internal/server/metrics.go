@@ -1,7 +1,9 @@
 package server
 
 import (
+	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/conns"
 )
 
 // codesKnown is the number of gRPC status codes.
@@ -19,13 +23,16 @@ const codesKnown = int(codes.Unauthenticated) + 1
 // the label strings are put together only when somebody scrapes.
 type method struct {
 	service, name string
+	full          string
 	op            string
 	kind          string
 	streaming     bool
 	endless       bool
 	// following tells that its streams are of nodes that follow this one.
 	following bool
-	audited   bool
+	// repeatable: serving a call twice changes nothing.
+	repeatable bool
+	audited    bool
 	// probe is a health check. It passes the limits: an orchestrator must not
 	// take a busy node for a dead one.
 	probe   bool
@@ -50,14 +57,16 @@ func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 		kind = "client_stream"
 	}
 	return &method{
-		service:   service,
-		name:      m.Name,
-		op:        op,
-		kind:      kind,
-		streaming: m.IsServerStream || m.IsClientStream,
-		endless:   endless(service, m.Name),
-		following: following(m.Name),
-		probe:     service == healthpb.Health_ServiceDesc.ServiceName,
+		service:    service,
+		name:       m.Name,
+		full:       "/" + service + "/" + m.Name,
+		op:         op,
+		kind:       kind,
+		streaming:  m.IsServerStream || m.IsClientStream,
+		endless:    endless(service, m.Name),
+		following:  following(m.Name),
+		repeatable: repeatable(m.Name),
+		probe:      service == healthpb.Health_ServiceDesc.ServiceName,
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:        "dkv_request_duration_seconds",
 			Help:        "How long requests took in the server.",
@@ -82,11 +91,55 @@ var (
 	connectionsDesc = prometheus.NewDesc("dkv_connections", "Open gRPC connections.", nil, nil)
 	inFlightDesc    = prometheus.NewDesc("dkv_requests_in_flight", "Unary requests under way.", nil, nil)
 	streamsDesc     = prometheus.NewDesc("dkv_streams", "Open streams.", nil, nil)
+	watchingDesc    = prometheus.NewDesc("dkv_health_watches", "Open streams that watch the node's health.", nil, nil)
+	waitingDesc     = prometheus.NewDesc("dkv_requests_waiting", "Unary requests that wait for a newer state, or for their connection to take responses.", nil, nil)
+	wireDesc        = prometheus.NewDesc("dkv_memory_in_flight_bytes", "Memory of requests that arrive or are worked on, and of responses until they have left.", nil, nil)
+	hitsDesc        = prometheus.NewDesc("dkv_limit_hits_total",
+		"Requests, streams and connections that were refused or ended by a limit.", []string{"limit"}, nil)
 )
+
+// The limits, as dkv_limit_hits_total names them.
+const (
+	limitConnections = "connections"
+	limitDisplaced   = "idle-connections"
+	limitInFlight    = "requests-in-flight"
+	limitProbes      = "health-checks"
+	limitWaiting     = "requests-waiting"
+	limitMemory      = "memory-in-flight"
+	limitUnwritten   = "responses-of-connection"
+	limitStray       = "ignored-answers"
+	limitReceive     = "receive-timeout"
+	limitStreams     = "streams"
+	limitFollowing   = "streams-of-nodes"
+	limitWatching    = "health-watches"
+	limitStalled     = "stream-stall-timeout"
+)
+
+// limitHits count how often limits were met. They are few, and so are the times.
+type limitHits struct {
+	mu    sync.Mutex
+	count map[string]uint64
+}
+
+// limited counts that a limit was met.
+func (c *calls) limited(limit string) {
+	c.hits.mu.Lock()
+	defer c.hits.mu.Unlock()
+	if c.hits.count == nil {
+		c.hits.count = make(map[string]uint64)
+	}
+	c.hits.count[limit]++
+}
+
+func (h *limitHits) all() map[string]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.count)
+}
 
 // Describe implements prometheus.Collector; the set of metrics is dynamic.
 func (c *calls) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, handledDesc, connectionsDesc, inFlightDesc, streamsDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, handledDesc, connectionsDesc, inFlightDesc, streamsDesc, watchingDesc, waitingDesc, wireDesc, hitsDesc} {
 		ch <- d
 	}
 	for _, m := range c.methods {
@@ -99,11 +152,34 @@ func (c *calls) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
-	gauge(connectionsDesc, c.connections.Load())
 	gauge(inFlightDesc, c.inFlight.Load())
-	gauge(streamsDesc, c.streams.Load()+c.following.Load())
+	gauge(streamsDesc, int64(c.streams.size()+c.following.size()))
+	gauge(watchingDesc, int64(c.watching.size()))
+	gauge(waitingDesc, c.waiting.Load())
+	gauge(wireDesc, c.wire.held.Load())
+	c.collectLimits(ch, gauge)
 	for _, m := range c.methods {
 		m.collect(ch)
+	}
+}
+
+// collectLimits tells of the connections and of the limits that were met.
+func (c *calls) collectLimits(ch chan<- prometheus.Metric, gauge func(*prometheus.Desc, int64)) {
+	hits := c.hits.all()
+	if hits == nil {
+		hits = make(map[string]uint64)
+	}
+	c.mu.Lock()
+	l := c.listener
+	c.mu.Unlock()
+	var s conns.Stats
+	if l != nil {
+		s = l.Stats()
+	}
+	gauge(connectionsDesc, int64(s.Open))
+	hits[limitConnections], hits[limitDisplaced] = s.Refused, s.Displaced
+	for limit, n := range hits {
+		ch <- prometheus.MustNewConstMetric(hitsDesc, prometheus.CounterValue, float64(n), limit)
 	}
 }
 
@@ -126,14 +202,6 @@ func (m *method) collect(ch chan<- prometheus.Metric) {
 	if ours && seen {
 		m.latency.Collect(ch)
 	}
-}
-
-// whose tells in a sentence which streams those of m are counted with.
-func (m *method) whose() string {
-	if m.following {
-		return "of other nodes "
-	}
-	return ""
 }
 
 func (m *method) isOp() bool { return strings.HasPrefix(m.service, "dkv.") }

@@ -36,17 +36,27 @@ type Options struct {
 	Register func(grpc.ServiceRegistrar)
 	// MaxMessageSize bounds a request, in bytes.
 	MaxMessageSize int
-	// MaxInFlight bounds the unary requests under way, MaxStreams the streams: those
-	// that other nodes follow this one by, and apart from them those of clients.
-	// Health checks pass both and count for neither.
+	// MaxConnections bounds the open connections, and MaxConnectionsPerHost those of
+	// one client host; 0 is no bound.
+	MaxConnections, MaxConnectionsPerHost int
+	// MaxInFlight bounds the unary requests under way, from their first byte on, and
+	// MaxStreams the streams: those that other nodes follow this one by, apart from
+	// them those of clients, and apart from both those that watch the health. Health
+	// checks have a bound of their own.
 	MaxInFlight, MaxStreams int
-	// MaxMemory bounds, in bytes, what requests hold at once for which Memory is
-	// not 0; one at a time is always let in. 0 is no bound.
+	// MaxMemory bounds, in bytes, the messages that are on their way: requests from
+	// their first byte until they are done, and responses until they have left. It
+	// bounds as well, by itself, what requests may find for which Memory is not 0.
+	// One at a time is always let in. 0 is no bound.
 	MaxMemory int64
 	// Memory tells how many bytes a call of a method, by its full name, may hold
 	// beyond what every call does. Where as much is taken already, it waits a
 	// little.
 	Memory func(method string, req any) int64
+	// StallTimeout is after how long a stream is ended whose reader takes nothing, and
+	// ReceiveTimeout how long a request may take to arrive, beyond what its size
+	// explains. 0 is a minute and 10 seconds.
+	StallTimeout, ReceiveTimeout time.Duration
 	// SlowThreshold is the duration from which a request is logged; 0 logs
 	// none.
 	SlowThreshold time.Duration
@@ -88,9 +98,25 @@ const (
 	// that have grown to what a request needs; growing a new one's takes a tenth
 	// of a request's time. Requests beyond them get goroutines of their own.
 	streamWorkers = 64
-	// ioBuffer is the size of a connection's buffers: four times gRPC's own, so
-	// that a busy connection takes fewer system calls.
-	ioBuffer = 128 << 10
+	// writeBuffer is four times gRPC's own, so that a busy connection takes fewer
+	// system calls.
+	writeBuffer = 128 << 10
+)
+
+const (
+	// streamsPerConnection bounds the calls that are open on a connection; a client
+	// waits for one to end before it begins another. It is far above what a node
+	// hands on to another one over a connection.
+	streamsPerConnection = 1024
+	// maxHeaders bounds the headers of a call. The largest are those that name each
+	// of 1024 vBuckets.
+	maxHeaders = 80 << 10
+	// handshakeTimeout is how long a connection may take to begin to speak HTTP/2.
+	handshakeTimeout = 10 * time.Second
+	// maxIdle and maxAge are after how long clients are asked to open another
+	// connection: what is under way on this one is finished.
+	maxIdle = 15 * time.Minute
+	maxAge  = 6 * time.Hour
 )
 
 // Listen opens the address for gRPC. The error says what to do.
@@ -118,33 +144,55 @@ func New(opts Options) *Server {
 	if opts.Audit == nil {
 		opts.Audit = opts.Log
 	}
+	if opts.StallTimeout == 0 {
+		opts.StallTimeout = time.Minute
+	}
+	if opts.ReceiveTimeout == 0 {
+		opts.ReceiveTimeout = receiveTime
+	}
 	s := &Server{opts: opts, health: health.NewServer(), drained: make(chan struct{})}
 	s.calls = newCalls(opts, s.drained)
-	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(opts.MaxMessageSize),
-		// What is sent is for the services to bound, and for the receiver: a record
-		// of the change stream has to get through whatever it has come to.
-		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
-			MinTime:             minClientPing,
-			PermitWithoutStream: true,
-		}),
-		grpc.NumStreamWorkers(streamWorkers),
-		grpc.ReadBufferSize(ioBuffer),
-		grpc.WriteBufferSize(ioBuffer),
-		grpc.UnaryInterceptor(s.calls.unary),
-		grpc.StreamInterceptor(s.calls.stream),
-	)
-	opts.Register(s.grpc)
-	healthpb.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	s.grpc = grpc.NewServer(s.calls.grpcOptions()...)
+	watched := registrar{s.grpc, s.calls}
+	opts.Register(watched)
+	healthpb.RegisterHealthServer(watched, s.health)
+	reflection.Register(watched)
 	s.calls.know(s.grpc.GetServiceInfo())
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	}
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	return s
+}
+
+// grpcOptions are those of gRPC's server.
+func (c *calls) grpcOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(c.opts.MaxMessageSize),
+		// What is sent is for the services to bound, and for the receiver: a record
+		// of the change stream has to get through whatever it has come to.
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(streamsPerConnection),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time:              keepaliveInterval,
+			Timeout:           keepaliveTimeout,
+			MaxConnectionIdle: maxIdle,
+			MaxConnectionAge:  maxAge,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             minClientPing,
+			PermitWithoutStream: true,
+		}),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.ReadBufferSize(0), // see conn.Read
+		grpc.WriteBufferSize(writeBuffer),
+		grpc.InTapHandle(c.tap),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.StreamInterceptor(c.stream),
+		grpc.UnknownServiceHandler(noSuchMethod),
+	}
 }
 
 // SetServing tells health checks whether the node serves. Telling the same again
@@ -171,7 +219,12 @@ func (s *Server) Serving() bool { return s.serving.Load() && !s.draining.Load() 
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close() // also where serving fails: workers wait for requests
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(s.calls.count(s.opts.Listener)) }()
+	go func() { served <- s.grpc.Serve(s.calls.listen(s.opts.Listener)) }()
+	watching, stop := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { s.calls.watch(watching) })
+	defer looks.Wait()
+	defer stop()
 	select {
 	case err := <-served:
 		if err == nil {

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/conns"
+)
+
+const (
+	// readBuffer is how much is read at once: four times gRPC's own, so that a busy
+	// connection takes fewer system calls. A connection has a buffer only while
+	// there is something in it.
+	readBuffer = 128 << 10
+	// frameOverhead is about what gRPC keeps for a frame beside its bytes. A message
+	// may come in frames of a byte each.
+	frameOverhead = 64
+	// maxStray is how much may come for calls that have ended before the client is
+	// taken for one that ignores that.
+	maxStray = 32 << 20
+)
+
+var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// conn is a connection of clients or other nodes, with the memory that its calls
+// hold: what has come of requests until they are done, and responses until they
+// have left. gRPC counts neither.
+//
+// It sees the frames of HTTP/2, so that TLS has to be done below it.
+type conn struct {
+	*conns.Conn
+	calls *calls
+	raw   syscall.RawConn // nil for what is no socket
+
+	// Of the goroutine that reads: what was read and not yet taken, the frames
+	// found, and the stream of the headers that came last.
+	buf    *[readBuffer]byte
+	unread []byte
+	// ready is tryRead, with what it found.
+	ready  func(fd uintptr) bool
+	got    int
+	failed error
+	in     frames
+	stream uint32
+	// out is of the goroutine that writes.
+	out frames
+	// writing is since when, in Unix nanoseconds, a Write has been under way; 0 is
+	// none.
+	writing atomic.Int64
+
+	mu sync.Mutex
+	// byStream are the calls whose handlers have not ended.
+	byStream map[uint32]*call
+	closed   bool
+	// received is what requests hold, unwritten what responses hold, and stray what
+	// came for calls that are not there any more, since the last Write has ended.
+	received, unwritten, stray int64
+	// written is what responses have left with since the last look, slow how many
+	// looks in a row found little of that, and still for how long none at all.
+	written int64
+	slow    int
+	still   time.Duration
+	// queue are the responses that wait for room, the first one first.
+	queue []*turn
+}
+
+func newConn(c *conns.Conn, of *calls) *conn {
+	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}}
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		out.raw, _ = s.SyscallConn()
+		out.ready = out.tryRead
+	}
+	return out
+}
+
+// addr is a connection's remote address, by which its calls find it.
+type addr struct {
+	net.Addr
+	conn *conn
+}
+
+// RemoteAddr implements net.Conn.
+func (c *conn) RemoteAddr() net.Addr { return addr{c.Conn.RemoteAddr(), c} }
+
+// Read implements net.Conn. gRPC must not read ahead of what it handles: what was
+// read last tells which stream a call is on.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 && c.buf != nil {
+		readBuffers.Put(c.buf)
+		c.buf = nil
+	}
+	for rest := p[:n]; ; {
+		head, after, found := c.in.next(rest)
+		if !found {
+			return n, nil
+		}
+		switch rest = after; head.kind {
+		case frameHeaders:
+			c.stream = head.stream
+		case frameData:
+			c.data(head)
+		}
+	}
+}
+
+// fill reads from the socket. It takes a buffer only once there is something to
+// read: idle connections hold none.
+func (c *conn) fill() error {
+	if c.raw == nil {
+		c.buf = readBuffers.Get().(*[readBuffer]byte)
+		n, err := c.Conn.Read(c.buf[:])
+		return c.filled(n, err)
+	}
+	err := c.raw.Read(c.ready)
+	switch n, failed := c.got, c.failed; {
+	case err != nil:
+		return c.filled(0, err)
+	case failed != nil:
+		return c.filled(0, &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.Conn.RemoteAddr(), Err: os.NewSyscallError("read", failed)})
+	case n == 0:
+		return c.filled(0, io.EOF)
+	default:
+		return c.filled(n, nil)
+	}
+}
+
+// tryRead reads what there is into a buffer, and reports whether there was
+// something, an error or the end included.
+func (c *conn) tryRead(fd uintptr) bool {
+	if c.buf == nil {
+		c.buf = readBuffers.Get().(*[readBuffer]byte)
+	}
+	for {
+		c.got, c.failed = syscall.Read(int(fd), c.buf[:])
+		switch c.failed {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			readBuffers.Put(c.buf)
+			c.buf = nil
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+func (c *conn) filled(n int, err error) error {
+	if err != nil {
+		if c.buf != nil {
+			readBuffers.Put(c.buf)
+			c.buf = nil
+		}
+		return err
+	}
+	c.unread = c.buf[:n]
+	return nil
+}
+
+// data notes a frame of a request, whose bytes come next.
+func (c *conn) data(f frame) {
+	cost, now := int64(f.length+frameOverhead), time.Now()
+	c.mu.Lock()
+	k := c.byStream[f.stream]
+	switch {
+	case k == nil || k.over || !k.receiving.Load():
+		c.stray += cost
+		flooded := c.stray > maxStray
+		c.mu.Unlock()
+		if flooded {
+			c.calls.cut(c, limitStray, "it goes on sending requests that were answered")
+		}
+		return
+	case k.frames == 0 && f.flags&flagEndStream != 0:
+		c.mu.Unlock() // a small request, all of it: its call counts
+		return
+	}
+	k.frames++
+	k.bytes += cost
+	k.moved = now
+	c.received += cost
+	full := c.received > c.calls.wire.perConn
+	c.mu.Unlock()
+	if c.calls.wire.held.Add(cost) > c.calls.wire.limit || full {
+		c.calls.relieve(k, full)
+	}
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	c.writing.Store(time.Now().UnixNano())
+	n, err := c.Conn.Write(p)
+	c.writing.Store(0)
+	data := 0
+	for rest := p[:n]; ; {
+		head, after, found := c.out.next(rest)
+		if !found {
+			break
+		}
+		if rest = after; head.kind == frameData {
+			data += head.length
+		}
+	}
+	c.mu.Lock()
+	c.stray = 0 // what has ended is known to be by now
+	c.written += int64(data)
+	c.mu.Unlock()
+	return n, err
+}
+
+// Close implements net.Conn. What the connection held is given back.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	held := c.received + c.unwritten
+	c.received, c.unwritten = 0, 0
+	c.grant() // what is made for it now is free at once
+	c.mu.Unlock()
+	if first {
+		c.calls.wire.held.Add(-held)
+		c.calls.forget(c)
+	}
+	return c.Conn.Close()
+}
+
+// blocked is for how long the socket has taken nothing that was written.
+func (c *conn) blocked(now time.Time) time.Duration {
+	since := c.writing.Load()
+	if since == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, since))
+}

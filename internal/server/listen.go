@@ -1,0 +1,53 @@
+package server
+
+import (
+	"bytes"
+	"net"
+
+	"golang.org/x/net/http2"
+
+	"github.com/dkvdb/dkv/internal/conns"
+)
+
+// listener makes the connections of a bounded listener ones that calls knows.
+type listener struct {
+	*conns.Listener
+	calls *calls
+}
+
+// listen bounds the connections of a listener.
+func (c *calls) listen(l net.Listener) net.Listener {
+	bounded := conns.Limit(l, conns.Options{
+		Max:        c.opts.MaxConnections,
+		MaxPerHost: c.opts.MaxConnectionsPerHost,
+		Key:        "max-connections",
+		HostKey:    "max-connections-per-host",
+		Refusal:    goAway,
+		Log:        c.opts.Log,
+	})
+	c.mu.Lock()
+	c.listener = bounded
+	c.mu.Unlock()
+	return listener{bounded, c}
+}
+
+// Accept implements net.Listener.
+func (l listener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(accepted.(*conns.Conn), l.calls)
+	l.calls.begins(c)
+	return c, nil
+}
+
+// goAway is what a client of HTTP/2 is sent whose connection is refused.
+func goAway(reason string) []byte {
+	var out bytes.Buffer
+	framer := http2.NewFramer(&out, nil)
+	// Neither fails when it writes to memory.
+	_ = framer.WriteSettings()
+	_ = framer.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, []byte(reason))
+	return out.Bytes()
+}

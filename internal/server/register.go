@@ -1,0 +1,30 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+)
+
+// registrar registers services so that their unary calls are watched before their
+// messages are read. An interceptor sees them only afterwards.
+type registrar struct {
+	*grpc.Server
+	calls *calls
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	watched := *desc
+	watched.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		watched.Methods[i] = grpc.MethodDesc{
+			MethodName: m.MethodName,
+			Handler:    r.calls.unary("/"+desc.ServiceName+"/"+m.MethodName, m.Handler),
+		}
+	}
+	r.Server.RegisterService(&watched, impl)
+}
+
+// handler is what a grpc.MethodDesc calls.
+type handler = func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error)

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	pb "google.golang.org/protobuf/proto"
+)
+
+// countedFrom is the size from which a response is counted until it has left.
+// Smaller ones are bounded by the number of streams of a connection.
+const countedFrom = 4 << 10
+
+// outgoing is a message that is encoded.
+type outgoing struct{ data mem.BufferSlice }
+
+// codec is protobuf's, and passes on what is encoded already.
+type codec struct{ encoding.CodecV2 }
+
+func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if out, encoded := v.(*outgoing); encoded {
+		data := out.data
+		out.data = nil
+		return data, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+// encode encodes a message of a known size. What was taken of conn for it is given
+// back when the last reference to it is gone.
+func encode(m pb.Message, size int, c *conn) (mem.BufferSlice, error) {
+	pool := mem.DefaultBufferPool()
+	buf := pool.Get(size)
+	if _, err := (pb.MarshalOptions{UseCachedSize: true}).MarshalAppend((*buf)[:0], m); err != nil {
+		pool.Put(buf)
+		c.give(int64(size))
+		return nil, err
+	}
+	return mem.BufferSlice{mem.NewBuffer(buf, newCounted(pool, c, int64(size)))}, nil
+}
+
+// counted is the buffer pool of one buffer, which gives back what was taken for it
+// together with the buffer.
+type counted struct {
+	mem.BufferPool
+	share   *share
+	cleanup runtime.Cleanup
+}
+
+// share is what was taken of a connection for a buffer.
+type share struct {
+	conn *conn
+	n    atomic.Int64
+}
+
+func (s *share) give() {
+	if n := s.n.Swap(0); n > 0 {
+		s.conn.give(n)
+	}
+}
+
+func newCounted(pool mem.BufferPool, c *conn, n int64) *counted {
+	out := &counted{BufferPool: pool, share: &share{conn: c}}
+	out.share.n.Store(n)
+	// gRPC drops some messages of streams that their clients have reset without
+	// saying so.
+	out.cleanup = runtime.AddCleanup(out, (*share).give, out.share)
+	return out
+}
+
+// Put implements mem.BufferPool.
+func (c *counted) Put(buf *[]byte) {
+	c.cleanup.Stop()
+	c.share.give()
+	c.BufferPool.Put(buf)
+}
+
+// countedSize is the size of a response that has to be counted; 0 for others.
+func (k *call) countedSize(resp any) (pb.Message, int64) {
+	m, ok := resp.(pb.Message)
+	if !ok || k.conn == nil {
+		return nil, 0
+	}
+	size := pb.Size(m)
+	if size < countedFrom {
+		return nil, 0
+	}
+	return m, int64(size)
+}
+
+// encoded is a response, for which room is taken, as it is handed to gRPC.
+func (k *call) encoded(m pb.Message, size int64) (*outgoing, error) {
+	data, err := encode(m, int(size), k.conn)
+	if err != nil {
+		return nil, statusOf(codes.Internal, "encoding the response: %v", err)
+	}
+	k.out.data = data
+	return &k.out, nil
+}

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// turn is a response that waits for room.
+type turn struct {
+	n     int64
+	ready chan struct{} // closed when the room is taken
+}
+
+// take reserves room for a response of n bytes, or returns the limit that there is
+// none by.
+func (c *conn) take(n int64) (limit string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) > 0 {
+		return limitUnwritten
+	}
+	return c.fit(n)
+}
+
+// fit is take without regard to who waits. The caller holds mu.
+func (c *conn) fit(n int64) (limit string) {
+	w := c.calls.wire
+	switch {
+	case c.closed: // it goes nowhere, and is free at once
+		return ""
+	case c.unwritten > 0 && c.unwritten+n > w.perConnOut:
+		return limitUnwritten
+	case w.held.Add(n) > w.limit && w.held.Load() > n: // one is always let in
+		w.held.Add(-n)
+		return limitMemory
+	}
+	c.unwritten += n
+	return ""
+}
+
+// give gives back what was taken, when the response has left.
+func (c *conn) give(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.unwritten -= n
+	c.calls.wire.held.Add(-n)
+	c.grant()
+}
+
+// settle makes what was taken for a response what it really is.
+func (c *conn) settle(taken, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.unwritten += n - taken
+	c.calls.wire.held.Add(n - taken)
+	c.grant()
+}
+
+// grant gives those that wait their room, in order, as far as there is any. It
+// returns the limit that the next one waits for. The caller holds mu.
+func (c *conn) grant() (limit string) {
+	for len(c.queue) > 0 {
+		next := c.queue[0]
+		if limit := c.fit(next.n); limit != "" {
+			return limit
+		}
+		close(next.ready)
+		c.queue = c.queue[1:]
+	}
+	c.queue = nil
+	return ""
+}
+
+// crowded reports whether responses wait to leave, or for room to be made, so that
+// there is no use in making another one.
+func (c *conn) crowded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue) > 0 || c.unwritten >= c.calls.wire.perConnOut
+}
+
+// memoryPause is the time between two looks for memory that other connections hold.
+const memoryPause = 50 * time.Millisecond
+
+// await takes room for n bytes once there is some. Its limit, if ctx ends before,
+// is what was waited for.
+func (c *conn) await(ctx context.Context, n int64) (limit string) {
+	t := &turn{n: n, ready: make(chan struct{})}
+	c.mu.Lock()
+	c.queue = append(c.queue, t)
+	limit = c.grant()
+	c.mu.Unlock()
+	tick := time.NewTicker(memoryPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.ready:
+			return ""
+		case <-ctx.Done():
+			return c.leave(t, limit)
+		case <-tick.C:
+		}
+		if limit == limitMemory {
+			c.calls.makeRoom()
+		}
+		c.mu.Lock()
+		limit = c.grant()
+		c.mu.Unlock()
+	}
+}
+
+// leave gives up waiting. It returns limit, or nothing if the room was taken just
+// now.
+func (c *conn) leave(t *turn, limit string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.queue, t)
+	if i < 0 {
+		return ""
+	}
+	c.queue = slices.Delete(c.queue, i, i+1)
+	c.grant()
+	return limit
+}
+
+// awaitRoom takes room for a response of n bytes, in all within half the time that
+// a request may take to arrive. The call has no place in flight meanwhile.
+func (u *unaryCall) awaitRoom(n int64) error {
+	c := u.calls
+	if err := u.Park(); err != nil {
+		return toStatus(err)
+	}
+	defer u.Unpark()
+	if u.patience.IsZero() {
+		u.patience = time.Now().Add(c.opts.ReceiveTimeout / 2)
+	}
+	ctx, cancel := context.WithDeadline(u.call, u.patience)
+	defer cancel()
+	limit := u.conn.await(ctx, n)
+	switch {
+	case limit == "":
+		return nil
+	case u.Err() != nil:
+		return toStatus(u.Err())
+	}
+	c.limited(limit)
+	if limit == limitMemory {
+		return memoryFull(c.wire.limit)
+	}
+	return statusOf(codes.ResourceExhausted,
+		"responses that this connection has not taken come to %d MiB, which is the limit; take them first, or use more connections (not applied)", c.wire.perConnOut>>20)
+}

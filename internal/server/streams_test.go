@@ -1,0 +1,188 @@
+package server
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// pairs makes Iterate send pairs of a kilobyte for as long as they are taken, and
+// tell how to resume. ended has the errors that it returned with.
+func (s *service) pairs() (ended chan error) {
+	ended = make(chan error, 100)
+	s.iterate = func(r *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) (err error) {
+		resp := &serverpb.IterateResponse{Value: bytes.Repeat([]byte("v"), 1<<10)}
+		kv.PlaceOf(stream.Context()).Resumable(func() kv.Resume {
+			return kv.Resume{kv.ResumeStartKey: base64.StdEncoding.EncodeToString(resp.Key)}
+		})
+		if string(r.KeyPrefix) == "short" {
+			return stream.Send(resp)
+		}
+		for i := 0; err == nil; i++ {
+			resp.Key = fmt.Appendf(nil, "%08d", i)
+			err = stream.Send(resp)
+		}
+		ended <- err
+		return err
+	}
+	return ended
+}
+
+// resumeOf is what an error tells of where to resume.
+func resumeOf(t *testing.T, err error) map[string]string {
+	t.Helper()
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == kv.ReasonStalled {
+			return info.GetMetadata()
+		}
+	}
+	t.Fatalf("%v does not tell", err)
+	return nil
+}
+
+// A reader that takes nothing loses its stream, and is told where to resume: at the
+// first pair that it has not got.
+func TestStalledStreamEnds(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.StallTimeout = 100 * time.Millisecond })
+	handler := r.service.pairs()
+	stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-handler; status.Code(err) != codes.Aborted {
+		t.Errorf("the handler's error is %v", err)
+	}
+	eventually(t, "the stream is closed", func() bool { return r.gauge("dkv_streams") == 0 })
+	n := 0
+	for ; err == nil; n++ {
+		_, err = stream.Recv()
+	}
+	wantCode(t, err, codes.Aborted,
+		"nothing of the stream was taken for 100ms (stream-stall-timeout); the details of this error tell where to resume it")
+	want := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%08d", n-1)) // one Recv has failed
+	if got := resumeOf(t, err)[kv.ResumeStartKey]; got != want || n < 10 {
+		t.Errorf("after %d pairs it goes on at %q, want %q", n-1, got, want)
+	}
+	if got := r.hits(limitStalled); got != 1 {
+		t.Errorf("the metric tells of %v", got)
+	}
+}
+
+// A reader that is slow keeps its stream.
+func TestSlowReaderKeepsItsStream(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.StallTimeout = 300 * time.Millisecond })
+	r.service.pairs()
+	stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 { // a second and a half
+		for range 40 {
+			if _, err := stream.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // is what makes it slow
+	}
+}
+
+// With all places for streams taken, one whose reader has stalled makes room.
+func TestStalledStreamMakesRoom(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxStreams = 3 })
+	handler := r.service.pairs()
+	others := make([]grpc.ServerStreamingClient[serverpb.IterateResponse], 3)
+	for i := range others {
+		conn := dial(t, r.opts.Listener.Addr())
+		defer conn.Close()
+		var err error
+		if others[i], err = serverpb.NewDKVClient(conn).Iterate(t.Context(), &serverpb.IterateRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short := func() error {
+		stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{KeyPrefix: []byte("short")})
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	eventually(t, "all are open", func() bool { return r.gauge("dkv_streams") == 3 })
+	if err := short(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("before one has stalled for long: %v", err)
+	}
+	eventually(t, "another one is served", func() bool { return errors.Is(short(), io.EOF) })
+	if err := <-handler; status.Code(err) != codes.Aborted {
+		t.Errorf("the handler's error is %v", err)
+	}
+	if err := short(); !errors.Is(err, io.EOF) {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+// A connection that has most of the streams makes room for another one's, even if
+// all of them are read.
+func TestBusiestConnectionMakesRoom(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxStreams = 10 })
+	a := r.attack(1<<16, true)
+	hold := make(chan struct{})
+	defer close(hold)
+	r.service.iterate = func(req *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		if len(req.KeyPrefix) > 0 {
+			return stream.Send(&serverpb.IterateResponse{})
+		}
+		select {
+		case <-hold:
+		case <-stream.Context().Done():
+		}
+		return stream.Context().Err()
+	}
+	for range 12 {
+		a.call(serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
+	}
+	for range 2 {
+		if end := <-a.ends; end.code != codes.ResourceExhausted {
+			t.Errorf("ended with %+v", end)
+		}
+	}
+	for range 3 {
+		stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{KeyPrefix: []byte("p")})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			t.Errorf("another client: %v", err)
+		}
+	}
+	if end := <-a.ends; end.code != codes.Aborted || !strings.Contains(end.message, "made room for another client") {
+		t.Errorf("ended with %+v", end)
+	}
+}
+
+// A connection whose socket takes nothing at all is closed, and what it held is free.
+func TestUnreadConnectionIsClosed(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.StallTimeout = 200 * time.Millisecond }, limitMemoryTo(64<<20))
+	r.service.large()
+	a := r.attack(1<<30, false)
+	for range 30 {
+		a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+	}
+	eventually(t, "it is closed", func() bool { return r.hits(limitStalled) > 0 })
+	r.drained()
+	r.others()
+	if log := strings.Join(r.log.lines(), ""); !strings.Contains(log, `msg="a connection is closed"`) || !strings.Contains(log, "stream-stall-timeout") {
+		t.Errorf("logged %s", log)
+	}
+}

@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// maxProbes bounds health checks, which have no part in what is in flight: an
+// orchestrator must not take a busy node for a dead one.
+const maxProbes = 1000
+
+// unaryCall is a unary call while its handler runs.
+type unaryCall struct {
+	*call
+	// decode reads the request, which is then req.
+	decode   func(any) error
+	req      any
+	memory   int64 // taken of calls.memory
+	response any
+	// taken is what was taken for a response that is not there yet, and patience
+	// until when room is waited for.
+	taken    int64
+	patience time.Time
+}
+
+// unary wraps the handler of a unary method.
+func (c *calls) unary(full string, h handler) handler {
+	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
+		begin := time.Now()
+		m := c.methods[full]
+		u := &unaryCall{call: c.callFor(ctx), decode: decode}
+		defer func() {
+			if p := recover(); p != nil {
+				resp, err = nil, c.panicked(full, p)
+			}
+			u.done(m)
+			c.finish(ctx, m, begin, u.req, u.response, err)
+		}()
+		if c.opts.SlowThreshold > 0 {
+			ctx, _ = kv.WithTrace(ctx)
+		}
+		if err := u.begin(ctx, m); err != nil {
+			return nil, err
+		}
+		return u.serve(srv, ctx, h)
+	}
+}
+
+// begin takes a place for the call, before anything of its message is read.
+func (u *unaryCall) begin(ctx context.Context, m *method) error {
+	c := u.calls
+	ended := u.enter(ctx, m)
+	switch {
+	case m.probe:
+		if c.probes.Add(1) > maxProbes && !c.makePlace() {
+			c.limited(limitProbes)
+			return statusOf(codes.ResourceExhausted, "%d health checks are under way, which is the limit; retry later", maxProbes)
+		}
+	case c.inFlight.Add(1) > int64(c.opts.MaxInFlight) && !c.makePlace():
+		c.limited(limitInFlight)
+		return statusOf(codes.ResourceExhausted,
+			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
+	}
+	return ended
+}
+
+// done is the other end of begin, and gives back what the call held.
+func (u *unaryCall) done(m *method) {
+	if m.probe {
+		u.calls.probes.Add(-1)
+	} else {
+		u.calls.inFlight.Add(-1)
+	}
+	if u.memory > 0 {
+		u.calls.memory.Release(u.memory)
+	}
+	if u.taken > 0 {
+		u.conn.give(u.taken)
+	}
+	u.leave()
+}
+
+// serve runs the handler and makes its response ready. If there is no room for that
+// the response is dropped and made again when there is, as long as that changes
+// nothing.
+func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) {
+	for {
+		resp, err := h(srv, ctx, u.receive, nil)
+		if err != nil {
+			return nil, u.endedBy(toStatus(err))
+		}
+		m, size := u.countedSize(resp)
+		switch {
+		case size == 0:
+			u.response = resp
+			return resp, nil
+		case u.taken > 0:
+			u.conn.settle(u.taken, size)
+		case u.conn.take(size) != "":
+			if u.method.repeatable {
+				resp, m = nil, nil
+			}
+			if err := u.awaitRoom(size); err != nil {
+				return nil, err
+			}
+			if u.taken = size; u.method.repeatable {
+				continue
+			}
+		}
+		u.taken = 0
+		u.response = m
+		return u.encoded(m, size)
+	}
+}
+
+// receive reads the request into v, where the handler wants it; again if it is
+// served again.
+func (u *unaryCall) receive(v any) error {
+	if u.req != nil {
+		pb.Merge(v.(pb.Message), u.req.(pb.Message))
+		return nil
+	}
+	if err := u.decode(v); err != nil {
+		return u.endedBy(err)
+	}
+	if err := u.arrived(); err != nil {
+		return err
+	}
+	u.req = v
+	if u.method.repeatable && u.conn != nil && u.conn.crowded() {
+		if err := u.awaitRoom(countedFrom); err != nil {
+			return err
+		}
+		u.conn.give(countedFrom) // how much it takes is not known yet
+	}
+	return u.reserve()
+}
+
+// memoryPatience is how long a request waits for memory. It is bounded, since two
+// nodes may wait for each other that way.
+const memoryPatience = time.Second
+
+// reserve takes as much of the memory for requests as this one may find, once it is
+// free.
+func (u *unaryCall) reserve() error {
+	c := u.calls
+	if c.memory == nil {
+		return nil
+	}
+	n := min(c.opts.Memory(u.method.full, u.req), c.opts.MaxMemory)
+	if n <= 0 {
+		return nil
+	}
+	if !c.memory.TryAcquire(n) {
+		ctx, cancel := context.WithTimeout(u.call, memoryPatience)
+		defer cancel()
+		if c.memory.Acquire(ctx, n) != nil {
+			c.limited(limitMemory)
+			return statusOf(codes.ResourceExhausted,
+				"requests that are under way may take all of the %d MiB for them (max-memory-in-flight); retry later, or ask for less at once (not applied)",
+				c.opts.MaxMemory>>20)
+		}
+	}
+	u.memory = n
+	return nil
+}
+
+const (
+	// placesAtOnce is how many requests are given up at once, of which nothing
+	// comes.
+	placesAtOnce = 128
+	// placePause bounds how often they are looked for.
+	placePause = 10 * time.Millisecond
+)
+
+// makePlace ends requests that have been announced and do not come, since others
+// need their places. It reports whether there were any.
+func (c *calls) makePlace() bool {
+	now := time.Now()
+	if now.UnixNano()-c.placed.Load() < int64(placePause) {
+		return false
+	}
+	ended := 0
+	for _, conn := range c.conns() {
+		for _, k := range conn.idlers(now.Add(-stale), placesAtOnce-ended) {
+			if k.endRequest(statusOf(codes.ResourceExhausted,
+				"nothing came of the request for %v, and others need its place (max-requests-in-flight); send it again (not applied)", stale)) {
+				ended++
+				c.limited(limitInFlight)
+			}
+		}
+	}
+	if ended == 0 {
+		c.placed.Store(now.UnixNano())
+	}
+	return ended > 0
+}
+
+// idlers are calls of which nothing has come since a time, at most n of them.
+func (c *conn) idlers(since time.Time, n int) (out []*call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.byStream {
+		if len(out) >= n {
+			break
+		}
+		if k.receiving.Load() && k.moved.Before(since) {
+			out = append(out, k)
+		}
+	}
+	return out
+}

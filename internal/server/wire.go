@@ -1,0 +1,144 @@
+package server
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// wire is the memory of messages that are on their way: requests from their first
+// byte until they are done, and responses until they have left.
+type wire struct {
+	// limit bounds it for all connections, perConn the requests of one and
+	// perConnOut its responses.
+	limit, perConn, perConnOut int64
+	held                       atomic.Int64
+
+	mu       sync.Mutex
+	searched time.Time // without success
+}
+
+// leastOut is what a connection may have of responses, whatever the limit is.
+const leastOut = 64 << 20
+
+func newWire(limit int64, message int) *wire {
+	if limit <= 0 {
+		const unbounded = 1 << 62
+		return &wire{limit: unbounded, perConn: unbounded, perConnOut: leastOut}
+	}
+	return &wire{limit: limit, perConn: limit / 2, perConnOut: max(min(leastOut, limit/4), 2*int64(message))}
+}
+
+const (
+	// stale is after how long without progress a request or a connection may be
+	// given up to make room for others.
+	stale = time.Second
+	// searchPause bounds how often what is stale is looked for.
+	searchPause = 10 * time.Millisecond
+)
+
+// relieve makes room when a frame of a request has gone beyond a limit: it ends the
+// largest of what makes no progress, of the request's connection if that is full,
+// or else the request.
+func (c *calls) relieve(k *call, connFull bool) {
+	if connFull {
+		if !c.endStalest(k.conn.stalest(time.Now())) {
+			c.limited(limitMemory)
+			k.endRequest(statusOf(codes.ResourceExhausted,
+				"requests that this connection sends may take %d MiB at once (half of max-memory-in-flight); send fewer at once, or use more connections (not applied)",
+				c.wire.perConn>>20))
+		}
+		return
+	}
+	if c.makeRoom() {
+		return
+	}
+	c.limited(limitMemory)
+	k.endRequest(memoryFull(c.wire.limit))
+}
+
+// memoryFull is the error of a request that there is no memory for.
+func memoryFull(limit int64) error {
+	return statusOf(codes.ResourceExhausted,
+		"messages that are on their way take all of the %d MiB for them (max-memory-in-flight); retry later, or send less at once (not applied)", limit>>20)
+}
+
+// makeRoom ends what holds most of the memory for messages and makes no progress. It
+// reports whether there was something.
+func (c *calls) makeRoom() bool {
+	now := time.Now()
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	if now.Sub(c.wire.searched) < searchPause {
+		return false
+	}
+	var most holder
+	for _, conn := range c.conns() {
+		if h := conn.stalest(now); h.bytes > most.bytes {
+			most = h
+		}
+		if h := conn.slowest(); h.bytes > most.bytes {
+			most = h
+		}
+	}
+	if !c.endStalest(most) {
+		c.wire.searched = now
+		return false
+	}
+	return true
+}
+
+// holder is what holds memory: the request of a call, or if there is none the
+// responses of a connection.
+type holder struct {
+	bytes int64
+	call  *call
+	conn  *conn
+}
+
+// endStalest ends what holds memory, if anything does.
+func (c *calls) endStalest(h holder) bool {
+	switch {
+	case h.bytes == 0:
+		return false
+	case h.call == nil:
+		c.cut(h.conn, limitMemory, "its client takes no responses, and their memory is needed")
+	default:
+		c.limited(limitMemory)
+		h.call.endRequest(statusOf(codes.ResourceExhausted,
+			"nothing came of the request for %v, and its memory is needed (max-memory-in-flight); send it again (not applied)", stale))
+	}
+	return true
+}
+
+// stalest is the request that holds most of those of which nothing has come lately.
+func (c *conn) stalest(now time.Time) (most holder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.byStream {
+		if k.receiving.Load() && !k.over && k.bytes > most.bytes && now.Sub(k.moved) >= stale {
+			most = holder{bytes: k.bytes, call: k, conn: c}
+		}
+	}
+	return most
+}
+
+// slowest is the connection, if it has been taking its responses slowly.
+func (c *conn) slowest() holder {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slow < slowLooks || c.unwritten == 0 {
+		return holder{}
+	}
+	return holder{bytes: c.unwritten, conn: c}
+}
+
+// statusOf is an error of the server's own, which had no effect.
+func statusOf(code codes.Code, format string, args ...any) error {
+	return explained(status.Newf(code, format, args...), kv.ReasonNotApplied)
+}
