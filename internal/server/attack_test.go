@@ -425,9 +425,11 @@ func TestRefusedRequestsHaveNoEffect(t *testing.T) {
 func TestUnknownMethods(t *testing.T) {
 	r := newRig(t)
 	err := r.conn.Invoke(t.Context(), "/dkv.serverpb.DKV/"+strings.Repeat("x", 4000), &serverpb.GetRequest{}, &serverpb.GetResponse{})
-	if st := status.Convert(err); st.Code() != codes.Unimplemented || len(st.Message()) > 200 || !strings.HasPrefix(st.Message(), "unknown method /dkv.serverpb.DKV/x") {
+	if st := status.Convert(err); st.Code() != codes.Unimplemented || len(st.Message()) > 200 || !strings.HasPrefix(st.Message(), "unknown method x") || !strings.HasSuffix(st.Message(), "x for service dkv.serverpb.DKV") {
 		t.Errorf("error %v", err)
 	}
+	err = r.conn.Invoke(t.Context(), "/nothing.Here/Get", &serverpb.GetRequest{}, &serverpb.GetResponse{})
+	wantCode(t, err, codes.Unimplemented, "unknown service nothing.Here")
 	if got := r.gauge("dkv_streams"); got != 0 {
 		t.Errorf("%v streams", got)
 	}

@@ -23,8 +23,10 @@ type calls struct {
 	opts    Options
 	drained <-chan struct{}
 	methods map[string]*method
-	// unknown counts the calls of methods that there are not.
-	unknown *method
+	// unknown counts the calls of methods that there are not. services are those
+	// that there are.
+	unknown  *method
+	services map[string]bool
 	// memory is what requests may find together; nil is no bound. Messages have
 	// their own, in wire.
 	memory *semaphore.Weighted
@@ -54,6 +56,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		opts:        opts,
 		drained:     drained,
 		methods:     make(map[string]*method),
+		services:    make(map[string]bool),
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),
 		slow:        newSlowLog(opts.Log),
@@ -78,6 +81,7 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 		}
 	}
 	for service, info := range services {
+		c.services[service] = true
 		for _, m := range info.Methods {
 			full := "/" + service + "/" + m.Name
 			out := newMethod(service, m, named[m.Name] > 1)
@@ -146,10 +150,16 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 // errDrained is why a stream's context ends that would not end by itself.
 var errDrained = status.Error(codes.Unavailable, "the node is shutting down")
 
-// noSuchMethod answers the calls of methods that there are not.
-func noSuchMethod(_ any, ss grpc.ServerStream) error {
-	name, _ := grpc.MethodFromServerStream(ss)
-	return status.Errorf(codes.Unimplemented, "unknown method %.128s", name)
+// noSuchMethod answers the calls of methods that there are not, as gRPC would, but
+// repeats no more of their names than a name has.
+func (c *calls) noSuchMethod(_ any, ss grpc.ServerStream) error {
+	full, _ := grpc.MethodFromServerStream(ss)
+	service, method := path.Split(strings.TrimPrefix(full, "/"))
+	service = strings.TrimSuffix(service, "/")
+	if !c.services[service] {
+		return status.Errorf(codes.Unimplemented, "unknown service %.128s", service)
+	}
+	return status.Errorf(codes.Unimplemented, "unknown method %.128s for service %s", method, service)
 }
 
 func (c *calls) panicked(method string, p any) error {

@@ -191,7 +191,7 @@ func (c *calls) grpcOptions() []grpc.ServerOption {
 		grpc.InTapHandle(c.tap),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StreamInterceptor(c.stream),
-		grpc.UnknownServiceHandler(noSuchMethod),
+		grpc.UnknownServiceHandler(c.noSuchMethod),
 	}
 }
 
