@@ -77,6 +77,7 @@ var onlyIn = map[string]string{
 var mayImport = map[string][]string{
 	"internal/kv":                {},
 	"internal/sleep":             {},
+	"internal/clock":             {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {"internal/kv"},
 	"internal/storage/datadir":   {"internal/storage"},
@@ -90,7 +91,7 @@ var mayImport = map[string][]string{
 	"internal/backup":            {"internal/kv", "internal/storage", "internal/storage/datadir"},
 	"internal/replica/lease":     {"internal/kv", "internal/command"},
 	"internal/replica": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/replica/lease"},
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/replica/lease"},
 	"internal/bootstrap": {"internal/storage/datadir", "api/peerpb"},
 	"internal/peer":      {"internal/kv"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",

@@ -1,0 +1,128 @@
+package clock
+
+import (
+	"slices"
+	"time"
+)
+
+// reading is another member's clock.
+type reading struct {
+	// offset is how far its wall clock was ahead of our Elapsed, give or take
+	// uncertain.
+	offset    int64
+	uncertain time.Duration
+	at        time.Duration
+}
+
+// drift is how much two clocks may part by themselves, as a share of the time that
+// passes: what is known of a member that is silent ages.
+const drift = 1e-4
+
+// reached is the least that a member's clock is known to be ahead of our Elapsed.
+func (r *reading) reached(now time.Duration) int64 {
+	return r.offset - int64(r.uncertain) - int64(float64(now-r.at)*drift)
+}
+
+// majority returns what a majority of the voters' clocks have reached, as an offset to
+// Elapsed, if so many are known: the latest time that so many are not behind.
+func (c *Clock) majority(own int64, now time.Duration) (offset int64, known bool) {
+	var reached []int64
+	for _, id := range c.voters {
+		if id == c.self {
+			reached = append(reached, own)
+		} else if r, is := c.heard[id]; is {
+			reached = append(reached, r.reached(now))
+		}
+	}
+	quorum := len(c.voters)/2 + 1
+	if len(c.voters) == 0 || len(reached) < quorum {
+		return 0, false
+	}
+	slices.Sort(reached)
+	return reached[len(reached)-quorum], true
+}
+
+// Vote says which id this node has, 0 for none, and which members vote. What was
+// heard of members that keep does not name is forgotten.
+func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if self != c.self || !slices.Equal(voters, c.voters) {
+		c.self, c.voters = self, slices.Clone(voters)
+		c.limits.Store(nil)
+	}
+	for id := range c.heard {
+		if !keep(id) {
+			delete(c.heard, id)
+		}
+	}
+}
+
+// Hear takes note of a member's wall clock, which it read between two values of
+// Elapsed here.
+func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	half := max(received-sent, 0) / 2
+	c.heard[id] = reading{offset: offset(wall, sent+half), uncertain: half, at: received}
+	c.limits.Store(nil)
+}
+
+// Known reports whether enough clocks are known to tell the time by a majority of
+// them. It is always so for a node that is alone.
+func (c *Clock) Known() bool {
+	_, known := c.Majority()
+	return known
+}
+
+// Majority returns the time that a majority of the voting members' clocks have
+// reached, if it is known of so many. A node that is alone is its own majority.
+func (c *Clock) Majority() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wall, now := c.read()
+	if c.alone() {
+		return wall, true
+	}
+	reached, known := c.majority(offset(wall, now), now)
+	return time.Unix(0, reached+int64(now)), known
+}
+
+// Member is a member's clock as this node sees it.
+type Member struct {
+	ID uint64
+	// Skew is by how much its wall clock is ahead of this node's, give or take
+	// Uncertain.
+	Skew, Uncertain time.Duration
+	// Ahead is by how much it is ahead of a majority's, and Off that this is more
+	// than MaxJump, to either side, for certain.
+	Ahead time.Duration
+	Off   bool
+}
+
+// Members returns the clocks that are known, by id, and this node's among them where
+// it has an id. None is off while a majority's clocks are not known.
+func (c *Clock) Members() []Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wall, now := c.read()
+	own := offset(wall, now)
+	reached, known := c.majority(own, now)
+	var out []Member
+	add := func(id uint64, offset int64, uncertain time.Duration) {
+		m := Member{ID: id, Skew: time.Duration(offset - own), Uncertain: uncertain}
+		if known {
+			m.Ahead = time.Duration(offset - reached)
+			m.Off = m.Ahead.Abs()-uncertain > c.o.MaxJump
+		}
+		out = append(out, m)
+	}
+	if c.self != 0 {
+		add(c.self, own, 0)
+	}
+	for id, r := range c.heard {
+		add(id, r.offset, r.uncertain+time.Duration(float64(now-r.at)*drift))
+	}
+	slices.SortFunc(out, func(a, b Member) int { return int(a.ID) - int(b.ID) })
+	return out
+}
