@@ -65,6 +65,22 @@ func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error
 	return requests.Copy(ctx, m.engine, engine)
 }
 
+// KeepClock makes the log's clock of the state in engine, which no machine has open,
+// the one given. It is not durable yet.
+func KeepClock(engine storage.Engine, clock kv.Clock) error {
+	st, err := readState(engine)
+	if err != nil {
+		return fmt.Errorf("keep the log's clock: %w", err)
+	}
+	st.clock = clock
+	var b storage.Batch
+	b.Put(storage.Meta, keyState, st.append(nil))
+	if err := engine.Write(&b, false); err != nil {
+		return fmt.Errorf("keep the log's clock: %w", err)
+	}
+	return nil
+}
+
 // Continue makes the state in engine, which no machine has open, the start of a
 // new log, with its history, changes and requests: the log's first entry is the
 // next change.

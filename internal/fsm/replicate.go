@@ -20,7 +20,8 @@ var ErrDisorder = errors.New("the changes do not follow the state")
 // among changes had no effect. What the changes do was decided where they come
 // from, so that nothing is here: they are not fenced, paused or checked, and no old
 // value is read but where keys expire. They go into the changelog under the indexes
-// and clocks that they have.
+// and clocks that they have. The log's clock is what the last of them says, also where
+// it was set back; one without mutations says nothing else.
 //
 // The state must have an identity, and the indexes of changes must ascend above
 // Applied and end at upTo at the latest; otherwise the error is ErrDisorder. Other
@@ -49,6 +50,13 @@ func (m *Machine) Replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	return nil
 }
 
+// follow takes over the clock of the log that is replicated, if a change tells it.
+func (s *state) follow(clock kv.Clock) {
+	if clock != 0 {
+		s.clock = clock
+	}
+}
+
 // follows returns an error where changes up to an index cannot come next.
 func (m *Machine) follows(changes []kv.Change, upTo kv.Index) error {
 	if m.Identity().History == "" {
@@ -75,7 +83,7 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	}
 	for i := range changes {
 		c := &changes[i]
-		m.state.clock = max(m.state.clock, c.Clock)
+		m.state.follow(c.Clock)
 		for j := range c.Mutations {
 			tx.replay(&c.Mutations[j])
 		}
@@ -198,7 +206,7 @@ func (m *Machine) replicateLarge(c kv.Change, logged uint64, limit storage.Batch
 	if err := m.engine.Write(&m.scratch.batch, false); err != nil {
 		return err
 	}
-	m.state.clock = max(m.state.clock, c.Clock)
+	m.state.follow(c.Clock)
 	for rest := c.Mutations; len(rest) > 0; {
 		part := kv.Change{Mutations: rest[:1]}
 		bytes, ops := ReplicaCost(&part)

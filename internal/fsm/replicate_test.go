@@ -113,6 +113,34 @@ func TestReplicateIsApply(t *testing.T) {
 	})
 }
 
+// A copy's clock follows the log's, also where that was set back, and also where
+// nothing else is told.
+func TestReplicateFollowsTheClock(t *testing.T) {
+	src := newFixture(t)
+	src.apply(write(put("a", "1")))
+	m := copyOf(t, src.m)
+	ahead, back := start+decade, start+clockOf(9)
+	for _, c := range []kv.Change{
+		{Index: 2, Clock: ahead, Mutations: []kv.Mutation{put("a", "2")}},
+		{Index: 3, Clock: back},
+		{Index: 4, Mutations: []kv.Mutation{put("a", "3")}}, // of a master that does not say
+	} {
+		if err := m.Replicate([]kv.Change{c}, c.Index, false); err != nil {
+			t.Fatal(err)
+		}
+		want := back
+		if c.Index == 2 {
+			want = ahead
+		}
+		if got := m.Clock(); got != want {
+			t.Errorf("at %d the clock is %v, want %v", c.Index, got.Time(), want.Time())
+		}
+	}
+	if c := changesFrom(t, m, 2); len(c.Changes) != 2 {
+		t.Errorf("changes %v", c.Changes)
+	}
+}
+
 func mustApply(t failer, m *Machine, entries []Entry) {
 	t.Helper()
 	if err := m.Apply(entries, make([]command.Result, len(entries)), false); err != nil {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/server/servertest"
@@ -80,7 +81,10 @@ func newRig(t testing.TB, changes ...change) *rig {
 		},
 		OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
 		Log:      log,
-		Now:      func() time.Time { return time.UnixMilli(r.now.Load()) },
+		Clock: clock.New(clock.Options{
+			Wall:    func() time.Time { return time.UnixMilli(r.now.Load()) },
+			Elapsed: func() time.Duration { return time.Duration(r.now.Load()) * time.Millisecond },
+		}),
 	}}
 	limits := limits
 	for _, c := range changes {

@@ -46,7 +46,7 @@ func (c *core) backup(ctx context.Context, dir string) error {
 		Engine:   kind,
 		Database: c.opts.Database,
 		VBucket:  c.opts.VBucket,
-		Created:  c.opts.Now().UTC(),
+		Created:  c.opts.Clock.Wall().UTC(),
 		Version:  c.opts.Version,
 	}
 	if err := c.inspect(ctx, scratch, &info); err != nil {

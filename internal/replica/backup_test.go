@@ -43,7 +43,7 @@ func TestBackup(t *testing.T) {
 	for name, c := range map[string][]change{"disk": {onDisk}, "diskless": nil} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			r := newRig(t, append(c, func(r *rig) { r.opts.Now = func() time.Time { return now } })...)
+			r := newRig(t, append(c, func(r *rig) { r.opts.Clock = wallClock(func() time.Time { return now }) })...)
 			r.mustPut("a", "1")
 			dir := r.mustBackup()
 			m, err := backup.Verify(context.Background(), dir)

@@ -67,11 +67,14 @@ func (c *committer) commit() {
 	clock := l.now(m)
 	c.entries, c.results = c.entries[:0], c.results[:0]
 	for i, p := range c.group {
-		p.cmd.Clock = clock
+		l.stamp(p.cmd, clock)
 		c.entries = append(c.entries, fsm.Entry{Index: m.Applied() + 1 + uint64(i), Command: p.cmd})
 	}
 	c.results = append(c.results, make([]command.Result, len(c.entries))...)
 	err := m.Apply(c.entries, c.results, true)
+	if err == nil {
+		l.heedClock(c.entries, c.results)
+	}
 	clear(c.entries)
 	switch {
 	case errors.Is(err, fsm.ErrUnread) && len(c.group) > 1:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -38,8 +39,8 @@ type StateOptions struct {
 	// Version goes into backups.
 	Version string
 	Log     *slog.Logger
-	// Now is the wall clock; nil means time.Now.
-	Now func() time.Time
+	// Clock tells the time; nil means that of a node alone.
+	Clock *clock.Clock
 }
 
 // core is what all replicas have in common: a state machine that may be replaced
@@ -49,9 +50,7 @@ type core struct {
 	machine  atomic.Pointer[fsm.Machine]
 	progress progress
 	standing atomic.Pointer[standing]
-	// lastClock keeps the clock of reads and proposals from going backwards.
-	lastClock atomic.Uint64
-	ticks     ticks
+	ticks    ticks
 	// propose puts a command into the log; see Replica. It is nil where the log is
 	// another node's.
 	propose func(context.Context, *command.Command) (command.Result, error)
@@ -87,8 +86,8 @@ type core struct {
 
 // init opens the present state with open, which is given an engine's folder.
 func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, error)) error {
-	if opts.Now == nil {
-		opts.Now = time.Now
+	if opts.Clock == nil {
+		opts.Clock = clock.New(clock.Options{Log: opts.Log})
 	}
 	if opts.ViewPatience == 0 {
 		opts.ViewPatience = viewPatience
@@ -106,6 +105,7 @@ func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, 
 		return err
 	}
 	c.machine.Store(m)
+	c.opts.Clock.GoOnFrom(m.Clock().Time())
 	c.progress.advance(m.Applied())
 	c.opts.Guard.Owes(c.owed)
 	return nil
@@ -233,7 +233,9 @@ func (c *core) untilClosing(ctx context.Context) (context.Context, context.Cance
 
 // replace puts m in the place of the present machine.
 func (c *core) replace(m *fsm.Machine) {
-	c.machine.Store(m)
+	if before := c.machine.Swap(m); m.Clock() < before.Clock() {
+		c.opts.Clock.Reset(m.Clock().Time()) // the log's clock was set in between
+	}
 	c.progress.advance(m.Applied())
 	c.setUnreadable(nil)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -112,6 +113,11 @@ func (r *rig) open() {
 		r.t.Fatal("open:", err)
 	}
 	r.Local = l
+}
+
+// wallClock takes whatever a wall clock says for the time.
+func wallClock(wall func() time.Time) *clock.Clock {
+	return clock.New(clock.Options{Wall: wall, MaxJump: 100 * 365 * 24 * time.Hour})
 }
 
 // newRig opens a replica and returns once it runs.

@@ -187,6 +187,11 @@ func (f *Follower) Restore(context.Context, string) error {
 	return f.notHere(" and gets what its master has", "restore on")
 }
 
+// SetClock implements Replica: it refuses. A slave's clock follows its master's.
+func (f *Follower) SetClock(context.Context, time.Time) error {
+	return f.notHere(" and goes by its master's clock", "set that of")
+}
+
 // Status implements Replica.
 func (f *Follower) Status() Status {
 	s := f.status()

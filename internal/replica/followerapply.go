@@ -99,7 +99,12 @@ func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Cha
 	if err := f.opts.Guard.Admit(size, false); err != nil {
 		return kv.Errorf(kv.Exhausted, "%w", err)
 	}
-	if err := f.replicate(m, changes, upTo); err != nil {
+	before := m.Clock()
+	err := f.replicate(m, changes, upTo)
+	if m.Clock() < before {
+		f.opts.Clock.Reset(m.Clock().Time()) // the master's was set
+	}
+	if err != nil {
 		if !slices.ContainsFunc(untouched, func(cause error) bool { return errors.Is(err, cause) }) {
 			f.fail(err)
 		}

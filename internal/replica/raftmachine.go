@@ -136,7 +136,11 @@ func (s *raftMachine) applyBatch(entries []statemachine.Entry, first int) error 
 		results[0] = command.Result{Index: index}
 		return err
 	}
-	return m.Apply(batch, results, false)
+	if err := m.Apply(batch, results, false); err != nil {
+		return err
+	}
+	s.r.heedClock(batch, results)
+	return nil
 }
 
 // grow returns a slice of n elements, in the memory of s where that is enough.

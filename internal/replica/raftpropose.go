@@ -35,7 +35,8 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 			return command.Result{}, ownership(err)
 		}
 		taken := trace.Start()
-		c.Fence, c.Clock = epoch, r.now(r.machine.Load())
+		c.Fence = epoch
+		r.stamp(c, r.now(r.machine.Load()))
 		res, err := r.append(ctx, c, r.raft.Timeout)
 		trace.Wrote(begin, taken)
 		switch {

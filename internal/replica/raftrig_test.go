@@ -97,6 +97,9 @@ func (c *cluster) add(id uint64, join bool) *raftNode {
 	return n
 }
 
+// wall is the node's wall clock.
+func (n *raftNode) wall() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) }
+
 func (n *raftNode) openEngine(dir string) (storage.Engine, error) {
 	if fault := n.openFault.Load(); fault != nil {
 		if err := (*fault)(dir); err != nil {
@@ -174,7 +177,7 @@ func (n *raftNode) open() error {
 			Database: "db", VBucket: "default", Open: n.openEngine, Generations: generations,
 			OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
 			Version:  "v1", Log: slog.New(slog.DiscardHandler),
-			Now: func() time.Time { return time.Now().Add(time.Duration(n.ahead.Load())) },
+			Clock: wallClock(n.wall),
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},

@@ -10,20 +10,10 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// now is the clock that hides expired keys and that goes into the log: the wall
-// clock, but never behind the log's or what it said before, so that what has
-// expired stays so.
+// now is the clock that hides expired keys and that goes into the log: this node's,
+// but never behind the log's. Neither goes back, unless the log's clock is set.
 func (c *core) now(m *fsm.Machine) kv.Clock {
-	now := max(uint64(kv.ClockOf(c.opts.Now())), uint64(m.Clock()))
-	for {
-		last := c.lastClock.Load()
-		if now <= last {
-			return kv.Clock(last)
-		}
-		if c.lastClock.CompareAndSwap(last, now) {
-			return kv.Clock(now)
-		}
-	}
+	return max(kv.ClockOf(c.opts.Clock.Now()), m.Clock())
 }
 
 // with calls f with the present machine, again where the machine was replaced

@@ -52,6 +52,11 @@ type Replica interface {
 	// keep the old state.
 	Restore(ctx context.Context, dir string) error
 
+	// SetClock sets the log's clock to a time (zero: now), also back, at the log's
+	// owner. It is refused if the time is further from what a majority of the members'
+	// clocks say than these may be apart.
+	SetClock(ctx context.Context, to time.Time) error
+
 	// Owner tells who serves mutations and linearizable reads, which are a
 	// kv.NotOwner elsewhere. It is cheap, and may be late.
 	Owner() Owner

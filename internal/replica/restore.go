@@ -187,6 +187,10 @@ func (l *Local) swapIn(engine storage.Engine, place string) error {
 	if err := fsm.KeepSlaves(engine, slaves); err != nil {
 		return err
 	}
+	// A backup brings keys back, and no other time.
+	if err := fsm.KeepClock(engine, old.Clock()); err != nil {
+		return err
+	}
 	if err := engine.Sync(); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ var readings = map[string]func(Replica, string) (bool, error){
 // aheadBy has a rig's wall clock be ahead by so many nanoseconds.
 func aheadBy(ahead *atomic.Int64) change {
 	return func(r *rig) {
-		r.opts.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		r.opts.Clock = wallClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	}
 }
 

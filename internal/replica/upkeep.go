@@ -33,7 +33,7 @@ func (c *core) expireLoop(ctx context.Context) {
 	}
 	every(ctx, expireInterval, func() bool {
 		m := c.machine.Load()
-		if m.Paused() || c.refusal() != nil {
+		if m.Paused() || c.refusal() != nil || c.opts.Clock.Doubtful() {
 			return false
 		}
 		due, err := m.Expiring(c.now(m), expireBatch)

@@ -133,14 +133,14 @@ func (e failingUnsynced) Write(b *storage.Batch, sync bool) error {
 	return e.Engine.Write(b, sync)
 }
 
-// clock is a wall clock that a test sets.
-type clock struct{ now atomic.Int64 }
+// handClock is a wall clock that a test sets.
+type handClock struct{ now atomic.Int64 }
 
-func (c *clock) set(t time.Time) { c.now.Store(t.UnixMilli()) }
-func (c *clock) Now() time.Time  { return time.UnixMilli(c.now.Load()) }
-func (c *clock) option(r *rig)   { r.opts.Now = c.Now }
-func at(seconds int64) time.Time { return time.Unix(1_000_000+seconds, 0) }
-func clockAt(t time.Time) *clock { c := &clock{}; c.set(t); return c }
+func (c *handClock) set(t time.Time) { c.now.Store(t.UnixMilli()) }
+func (c *handClock) Now() time.Time  { return time.UnixMilli(c.now.Load()) }
+func (c *handClock) option(r *rig)   { r.opts.Clock = wallClock(c.Now) }
+func at(seconds int64) time.Time     { return time.Unix(1_000_000+seconds, 0) }
+func clockAt(t time.Time) *handClock { c := &handClock{}; c.set(t); return c }
 func casAbsent(k, v string) *command.Command {
 	c := put(k, v)
 	c.Kind = command.CompareAndSet
