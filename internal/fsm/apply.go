@@ -137,9 +137,11 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 }
 
 // read makes the present values of keys known.
-func (tx *tx) read(keys [][]byte) error {
+func (tx *tx) read(keys [][]byte) error { return tx.readFrom(tx.m.engine, keys) }
+
+func (tx *tx) readFrom(old multiGetter, keys [][]byte) error {
 	m := tx.m
-	stored, err := m.engine.MultiGet(storage.Data, keys)
+	stored, err := old.MultiGet(storage.Data, keys)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (m *Machine) follows(changes []kv.Change, upTo kv.Index) error {
 
 func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error {
 	defer m.scratch.release()
-	tx, err := m.beginReplay(changes)
+	tx, err := m.beginReplay(changes, m.engine)
 	if err != nil {
 		return err
 	}
@@ -95,9 +95,14 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	return tx.write(sync)
 }
 
-// beginReplay begins a batch that applies changes. It reads what they may take out
-// of the expiry index.
-func (m *Machine) beginReplay(changes []kv.Change) (*tx, error) {
+// multiGetter is what a batch reads old values from.
+type multiGetter interface {
+	MultiGet(storage.Space, [][]byte) ([][]byte, error)
+}
+
+// beginReplay begins a batch that applies changes. It reads from old what they may
+// take out of the expiry index.
+func (m *Machine) beginReplay(changes []kv.Change, old multiGetter) (*tx, error) {
 	m.scratch.batch.Reset()
 	tx := &tx{m: m, batch: &m.scratch.batch}
 	if !m.mayReindex(changes) {
@@ -109,7 +114,7 @@ func (m *Machine) beginReplay(changes []kv.Change) (*tx, error) {
 			keys = append(keys, changes[i].Mutations[j].Key)
 		}
 	}
-	if err := tx.read(keys); err != nil {
+	if err := tx.readFrom(old, keys); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnread, m.note(err))
 	}
 	return tx, nil
@@ -117,10 +122,15 @@ func (m *Machine) beginReplay(changes []kv.Change) (*tx, error) {
 
 // write writes the batch together with the state.
 func (tx *tx) write(sync bool) error {
+	tx.putState()
+	return tx.m.engine.Write(tx.batch, sync)
+}
+
+// putState adds the state record.
+func (tx *tx) putState() {
 	m := tx.m
 	m.scratch.state = m.state.append(m.scratch.state[:0])
 	tx.batch.Put(storage.Meta, keyState, m.scratch.state)
-	return m.engine.Write(tx.batch, sync)
 }
 
 // mayReindex tells whether changes may concern the expiry index.
@@ -171,13 +181,15 @@ func ReplicaCost(c *kv.Change) (bytes, ops int) {
 }
 
 // ReplicateLarge is Replicate for one change that is more than the engine writes
-// with one batch, as a change from an engine without limits may be: its record comes
-// first, then its mutations in parts, and the index with the last of them. A crash
-// in between leaves a part, which is no harm, as the change is applied again; but
-// until the last part readers may see some of its mutations without the others. A
-// change whose record alone is too large is a storage.ErrTooLarge, and nothing of it
-// is applied.
+// with one batch, as a change from an engine without limits may be. Its record and
+// its mutations are written in parts that readers, and the next start after a crash,
+// see together or not at all. A change whose record alone is too large is a
+// storage.ErrTooLarge, and nothing of it is applied.
 func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
+	engine, ok := m.engine.(storage.StagedWriter)
+	if !ok {
+		return m.Replicate([]kv.Change{c}, c.Index, false) // an engine without limits
+	}
 	if err := m.failure(); err != nil {
 		return err
 	}
@@ -194,7 +206,7 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
 			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)
 	}
-	if err := m.replicateLarge(c, logged, limit); err != nil {
+	if err := m.replicateLarge(engine, c, logged, limit); err != nil {
 		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
 	}
 	m.publish()
@@ -202,8 +214,12 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 }
 
 // replicateLarge writes the record, which is in the batch, and then the mutations.
-func (m *Machine) replicateLarge(c kv.Change, logged uint64, limit storage.BatchLimit) error {
-	if err := m.engine.Write(&m.scratch.batch, false); err != nil {
+func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logged uint64, limit storage.BatchLimit) error {
+	staged, err := engine.BeginStaged()
+	if err != nil {
+		return err
+	}
+	if err := staged.Write(&m.scratch.batch); err != nil {
 		return err
 	}
 	m.state.follow(c.Clock)
@@ -221,23 +237,29 @@ func (m *Machine) replicateLarge(c kv.Change, logged uint64, limit storage.Batch
 		if len(rest) == 0 {
 			m.state.applied, m.state.logged = c.Index, logged
 		}
-		if err := m.replayPart(part); err != nil {
+		if err := m.replayPart(staged, part, len(rest) == 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *Machine) replayPart(part kv.Change) error {
+// replayPart adds a part of a change to a staged write, and commits that with the
+// last one.
+func (m *Machine) replayPart(staged storage.Staged, part kv.Change, last bool) error {
 	defer m.scratch.release()
-	tx, err := m.beginReplay([]kv.Change{part})
+	tx, err := m.beginReplay([]kv.Change{part}, staged)
 	if err != nil {
 		return err
 	}
 	for i := range part.Mutations {
 		tx.replay(&part.Mutations[i])
 	}
-	return tx.write(false)
+	if !last {
+		return staged.Write(tx.batch)
+	}
+	tx.putState()
+	return staged.Commit(tx.batch)
 }
 
 // LastChange returns the newest change that is retained, and whether there is one.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +76,55 @@ func TestEngines(t *testing.T) {
 			s.has(m)
 			if st := s.Puller.Status(); st.Bootstraps != 1 {
 				t.Errorf("status %+v", st)
+			}
+		})
+	}
+}
+
+// A reader of a slave never sees a part of a MultiPut, even if that is more than the
+// slave's engine writes at once.
+func TestLargeMultiPutIsNeverSeenByHalves(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.name, func(t *testing.T) {
+			r := newRig(t)
+			m := r.master("m1:1")
+			const keys = badger.MaxBatchOps/3 + 1 // beyond what Badger writes at once
+			round := func(n byte) {
+				ms := make([]kv.Mutation, keys)
+				for i := range ms {
+					ms[i] = kv.Mutation{Key: fmt.Appendf(nil, "k%06d", i), Value: []byte{n}}
+				}
+				m.write(ms...)
+			}
+			round(0)
+			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s.has(m)
+			done := make(chan struct{})
+			var reads int
+			var group sync.WaitGroup
+			group.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					pairs, _, err := s.Follower.MultiGet(t.Context(), [][]byte{[]byte("k000000"), fmt.Appendf(nil, "k%06d", keys-1)}, kv.ReadOptions{})
+					if err != nil || len(pairs) != 2 || pairs[0].Value[0] != pairs[1].Value[0] {
+						t.Errorf("a part of a MultiPut: %v, %v", pairs, err)
+						return
+					}
+					reads++
+				}
+			})
+			for n := range byte(2) {
+				round(n + 1)
+			}
+			s.has(m)
+			close(done)
+			group.Wait()
+			if reads == 0 {
+				t.Error("nothing was read meanwhile")
 			}
 		})
 	}

@@ -31,6 +31,7 @@ type Engine struct {
 	failed  error          // why no more writes are accepted
 	parts   map[string]int // part counts of values in parts, by stored key
 	loading *load          // the bulk load that is under way
+	staged  *staged        // the staged write that is under way
 
 	compactMu  sync.Mutex // held by Compact
 	stop       context.CancelFunc
@@ -79,8 +80,12 @@ func (e *Engine) open() (err error) {
 	if e.db, err = openManaged(e.opts.badger()); err != nil {
 		return err
 	}
-	e.db.SetDiscardTs(e.snapshots.publish(e.db.MaxVersion()))
-	return e.countParts()
+	newest, err := e.recoverStaged(e.db.MaxVersion())
+	if err != nil {
+		return err
+	}
+	e.db.SetDiscardTs(e.snapshots.publish(newest))
+	return e.countPartsAt(newest)
 }
 
 // openManaged is Badger's OpenManaged, with its panics as errors.
@@ -97,9 +102,10 @@ func openManaged(opts bdg.Options) (db *bdg.DB, err error) {
 	return db, nil
 }
 
-// countParts finds the values that are in parts.
-func (e *Engine) countParts() error {
-	txn := e.db.NewTransactionAt(e.snapshots.current(), false)
+// countPartsAt finds the values that are in parts at a version.
+func (e *Engine) countPartsAt(version uint64) error {
+	clear(e.parts)
+	txn := e.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	for s := range storage.Space(storage.Spaces) {
 		prefix := []byte{spaceByte(s) | partFlag}

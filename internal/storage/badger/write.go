@@ -23,22 +23,42 @@ func (e *Engine) Write(b *storage.Batch, _ bool) error {
 	if b.Count() == 0 {
 		return nil // all before it is durable
 	}
-	if b.Size() > MaxBatchBytes {
-		return fmt.Errorf("%w: %d bytes, at most %d", storage.ErrTooLarge, b.Size(), MaxBatchBytes)
-	}
-	if err := e.checkRoom(b.Size()); err != nil {
+	base := e.snapshots.current()
+	w, err := e.fill(b, base)
+	if err != nil {
 		return err
 	}
-	base := e.snapshots.current()
-	w := newBatchWriter(e, b, base)
 	defer w.txn.Discard()
-	if err := b.Each(w.apply); err != nil {
-		return fmt.Errorf("badger: write: %w", mapped(err))
-	}
 	if w.ops == 0 {
 		return nil // nothing but range deletes that found nothing
 	}
-	if err := w.txn.CommitAt(base+1, nil); err != nil {
+	if err := e.commit(w, base+1); err != nil {
+		return err
+	}
+	e.db.SetDiscardTs(e.snapshots.publish(base + 1))
+	return nil
+}
+
+// fill makes a transaction of b that goes on from the version base. The caller
+// discards it.
+func (e *Engine) fill(b *storage.Batch, base uint64) (*batchWriter, error) {
+	if b.Size() > MaxBatchBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", storage.ErrTooLarge, b.Size(), MaxBatchBytes)
+	}
+	if err := e.checkRoom(b.Size()); err != nil {
+		return nil, err
+	}
+	w := newBatchWriter(e, b, base)
+	if err := b.Each(w.apply); err != nil {
+		w.txn.Discard()
+		return nil, fmt.Errorf("badger: write: %w", mapped(err))
+	}
+	return w, nil
+}
+
+// commit writes w as a version, which is published by the caller.
+func (e *Engine) commit(w *batchWriter, version uint64) error {
+	if err := w.txn.CommitAt(version, nil); err != nil {
 		err = fmt.Errorf("badger: write: %w", mapped(err))
 		if !errors.Is(err, storage.ErrTooLarge) { // refused before anything is written
 			e.failed = err
@@ -46,7 +66,6 @@ func (e *Engine) Write(b *storage.Batch, _ bool) error {
 		return err
 	}
 	w.settle()
-	e.db.SetDiscardTs(e.snapshots.publish(base + 1))
 	return nil
 }
 
@@ -54,7 +73,10 @@ func (e *Engine) Write(b *storage.Batch, _ bool) error {
 func (e *Engine) Sync() error {
 	e.writeMu.Lock()
 	defer e.writeMu.Unlock()
-	return e.writable()
+	if err := e.writable(); !errors.Is(err, errStaging) { // what is published is durable
+		return err
+	}
+	return nil
 }
 
 // writable tells whether writes are accepted.
@@ -64,6 +86,9 @@ func (e *Engine) writable() error {
 	}
 	if e.loading != nil {
 		return errLoading
+	}
+	if e.staged != nil {
+		return errStaging
 	}
 	if e.failed != nil {
 		return fmt.Errorf("an earlier write failed, the engine has to be opened again: %w", e.failed)
