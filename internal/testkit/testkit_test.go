@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -232,5 +233,30 @@ func TestRefusing(t *testing.T) {
 	if l, err := net.Listen("tcp", addr); err == nil {
 		l.Close()
 		t.Errorf("another server may take %s", addr)
+	}
+}
+
+func TestUnprivileged(t *testing.T) {
+	dir := t.TempDir()
+	open := filepath.Join(dir, "open")
+	if err := os.WriteFile(open, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	closed := filepath.Join(dir, "closed")
+	if err := os.WriteFile(closed, []byte("x"), 0o000); err != nil {
+		t.Fatal(err)
+	}
+	Unprivileged(t, dir, func() {
+		if _, err := os.ReadFile(open); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.ReadFile(closed); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("reading what no one may: %v", err)
+		}
+	})
+	if os.Geteuid() == 0 {
+		if _, err := os.ReadFile(closed); err != nil {
+			t.Errorf("root, afterwards: %v", err)
+		}
 	}
 }
