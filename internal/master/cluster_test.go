@@ -32,6 +32,8 @@ type trial struct {
 	t      testing.TB
 	states []*replica.Local // by vBucket
 	nodes  []*trialNode
+	// drain is how long requests under way may go on when a node is killed.
+	drain time.Duration
 }
 
 // trialNode is a node of a trial with a client of it.
@@ -124,9 +126,12 @@ func hook[F any](at *atomic.Pointer[F], f F) { at.Store(&f) }
 var trialLimits = Limits{Key: 64, Value: 1 << 20, Batch: 1 << 20, Response: 2 << 20}
 
 // newTrial starts nodes, of which the first owns all vBuckets.
-func newTrial(t testing.TB, nodes, vBuckets int) *trial {
+func newTrial(t testing.TB, nodes, vBuckets int, changes ...func(*trial)) *trial {
 	t.Helper()
 	c := &trial{t: t}
+	for _, change := range changes {
+		change(c)
+	}
 	for range vBuckets {
 		c.states = append(c.states, newState(t))
 	}
@@ -183,6 +188,7 @@ func (c *trial) newNode(i int) *trialNode {
 	})
 	n.kill = servertest.Start(c.t, servertest.Options{
 		Listener: l,
+		Drain:    c.drain,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, trialLimits, n.router))
 			serverpb.RegisterDKVNodeServer(s, node)

@@ -279,7 +279,7 @@ func TestStreamEndsWithItsHistory(t *testing.T) {
 // TestStreamsEndWithTheServer: a server that stops does not wait for those who
 // follow it, and sends them on.
 func TestStreamsEndWithTheServer(t *testing.T) {
-	c := newTrial(t, 1, 1)
+	c := newTrial(t, 1, 1, func(c *trial) { c.drain = patience })
 	n := c.nodes[0]
 	s, err := n.replication.StreamChanges(within(t, patience), &serverpb.StreamChangesRequest{})
 	r := newReceived(t, s, err, 0)
