@@ -147,7 +147,7 @@ type RequestID struct {
 	// results may be forgotten.
 	// Less than sequence.
 	Acked uint64 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`
-	// An earlier attempt may have been applied: where the servers do not know the
+	// An earlier attempt may have been applied: if the servers do not know the
 	// client any more, the request must not be taken for new.
 	Repeat        bool `protobuf:"varint,100,opt,name=repeat,proto3" json:"repeat,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -52,7 +52,7 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 
 // KeepRequests makes the requests that are remembered in engine, which no machine
 // has open, those of m, to which nothing is applied meanwhile: a retry of one that
-// was acknowledged before the keyspace was replaced is no new request. Where m
+// was acknowledged before the keyspace was replaced is no new request. If m
 // remembers none, as on a new node, those in engine stay. It is not durable yet.
 func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error {
 	if !m.gate.enter() {

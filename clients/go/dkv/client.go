@@ -15,7 +15,7 @@ type Client struct {
 	opts     options
 	target   target
 	pool     *peer.Pool
-	sessions *sessions // nil where requests carry no ids
+	sessions *sessions // nil if requests carry no ids
 
 	topology atomic.Pointer[topology] // nil until it is known
 	// changed fires when the topology does, and when what keeps it from being

@@ -17,8 +17,8 @@ type request struct {
 	mutates bool
 	// sequential lets any replica answer.
 	sequential bool
-	// id is that of a mutation which may be sent twice, and session where it is
-	// from; nil where there is none.
+	// id is that of a mutation which may be sent twice, and session the one that
+	// gave it; nil if there is none.
 	id      *serverpb.RequestID
 	session *session
 }

@@ -21,12 +21,12 @@ var attacks = map[string]func(i uint64) *command.Command{
 	"many clients":       func(i uint64) *command.Command { return request(1000+i, 1, 0) },
 	"many busy clients":  func(i uint64) *command.Command { return request(1000+i%1000, i/1000+1, 0) },
 	"clients by turns": func(i uint64) *command.Command {
-		return request(1000+i%100_000, i/100_000+1, i/100_000)
+		return request(1000+i%10_000, i/10_000+1, i/10_000)
 	},
 	"random clients": func(i uint64) *command.Command {
 		random := rand.New(rand.NewPCG(1, i))
 		seq := 1 + random.Uint64N(1<<20)
-		return request(1000+random.Uint64N(1<<17), seq, random.Uint64N(seq))
+		return request(1000+random.Uint64N(1<<14), seq, random.Uint64N(seq))
 	},
 }
 
@@ -34,10 +34,12 @@ var attacks = map[string]func(i uint64) *command.Command{
 // table stays within its bounds, and others notice nothing but that their results
 // may be forgotten, which is never taken for a new request. apply counts operations.
 func TestHostileClients(t *testing.T) {
-	const many = 160_000 // more than any bound
+	const many = 25_000 // more than any bound
+	bounds := DefaultBounds()
+	bounds.Bytes, bounds.Sessions = 4<<20, 1<<13
 	for name, attack := range attacks {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, DefaultBounds())
+			r := newRig(t, bounds)
 			r.unchecked = true
 			r.engine = discard{r.engine}
 			honest := uint64(0)
@@ -75,17 +77,17 @@ func TestBusySessionsGoInTime(t *testing.T) {
 	r.unchecked = true
 	r.engine = discard{r.engine}
 	for client := range uint64(100) {
-		for seq := range uint64(900) {
+		for seq := range uint64(300) {
 			r.apply(request(client+1, seq+1, 0))
 		}
 	}
 	most := uint64(0)
-	for client := range uint64(20_000) {
+	for client := range uint64(7000) {
 		r.apply(request(client+1000, 1, 0))
 		most = max(most, r.table.Stats().Sessions)
 	}
 	// Each of them adds one and removes the rest of what it may.
-	if limit := uint64(100 + 100*900/(removals-2) + 1); most > limit {
+	if limit := uint64(100 + 100*300/(removals-2) + 1); most > limit {
 		t.Errorf("there were %d clients at a time, want at most %d", most, limit)
 	}
 	r.sessions(100)

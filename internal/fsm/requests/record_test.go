@@ -195,7 +195,7 @@ func TestCopy(t *testing.T) {
 func TestCopyMuch(t *testing.T) {
 	from, to := newRig(t, DefaultBounds()), newRig(t, DefaultBounds())
 	from.unchecked = true
-	for client := range uint64(20_000) {
+	for client := range uint64(12_000) {
 		from.fresh(request(client+1, 1, 0))
 	}
 	writes := &counting{Engine: to.engine}

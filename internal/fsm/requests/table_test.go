@@ -239,7 +239,7 @@ func TestResultsAreForgottenByAge(t *testing.T) {
 	r.fresh(request(7, 2, 0))
 }
 
-// The oldest results go first, whosever they are.
+// The oldest results go first, whichever client has them.
 func TestTheTableIsBounded(t *testing.T) {
 	bounds := DefaultBounds()
 	bounds.Bytes = 100 * entryBytes(make([]byte, 40))
@@ -336,7 +336,7 @@ func TestReturnedClientRepeats(t *testing.T) {
 	r.fresh(repeated(request(7, 4, 0)))
 }
 
-// Where nobody was forgotten, a repeat of an unknown client is a new request: its
+// While no client was forgotten, a repeat of an unknown client is a new request: its
 // first attempt has not come here.
 func TestRepeatOfWhatNeverCame(t *testing.T) {
 	r := newRig(t, DefaultBounds())
