@@ -150,7 +150,7 @@ func (c *Command) Append(dst []byte) []byte {
 }
 
 // Decode parses one encoded command. The command's slices point into p. The
-// error is ErrMalformed.
+// error is ErrMalformed or ErrNewer.
 func Decode(p []byte) (Command, error) {
 	h, rest, err := decodeHead(p)
 	if err != nil {
@@ -184,16 +184,20 @@ func decodeHead(p []byte) (h head, rest []byte, err error) {
 		rest = p[3:]
 	case version2:
 		h.further, rest = p[3], p[4:]
+	case 0:
+		return h, nil, fmt.Errorf("%w: version 0", ErrMalformed)
 	default:
-		return h, nil, fmt.Errorf("%w: version %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[0])
+		return h, nil, fmt.Errorf("%w (version %d of the encoding is unknown here)", ErrNewer, p[0])
 	}
 	switch {
-	case h.kind < Write || h.kind > SetClock:
-		return h, nil, fmt.Errorf("%w: kind %d is unknown; this node needs a newer dkvsrv", ErrMalformed, p[1])
+	case h.kind == 0:
+		return h, nil, fmt.Errorf("%w: kind 0", ErrMalformed)
+	case !h.kind.known():
+		return h, nil, fmt.Errorf("%w (kind %d is unknown here)", ErrNewer, p[1])
 	case p[0] == version2 && h.further == 0:
 		return h, nil, fmt.Errorf("%w: version 2 without a part that needs it", ErrMalformed)
 	case h.further&^furtherKnown != 0:
-		return h, nil, fmt.Errorf("%w: further flags %#x are unknown; this node needs a newer dkvsrv", ErrMalformed, h.further)
+		return h, nil, fmt.Errorf("%w (further flags %#x are unknown here)", ErrNewer, h.further)
 	}
 	return h, rest, nil
 }
@@ -259,6 +263,11 @@ func (c *Command) check() error {
 	}
 	if c.Kind == SetSlave {
 		if _, err := ParseSlave(c.Expect); err != nil {
+			return err
+		}
+	}
+	if c.Kind == SetFormat {
+		if err := c.checkFormat(); err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,9 @@ const (
 	// the present epoch again under a new id: what its owner proposed by the clock
 	// that there was is fenced.
 	SetClock Kind = 15
+	// SetFormat raises the log's format to Delta; see Format. Every member understands
+	// it by then.
+	SetFormat Kind = 18
 )
 
 // MovesClock reports whether applying a command of the kind moves the log's clock
@@ -68,43 +71,6 @@ func (k Kind) MovesClock() bool { return k >= Write && k <= Expire || k == Tick 
 // Fenced reports whether a command of this kind is its proposer's as the owner of the
 // log, and has no effect in another epoch than Fence.
 func (k Kind) Fenced() bool { return k != BeginEpoch && k != SetMember }
-
-func (k Kind) String() string {
-	switch k {
-	case Write:
-		return "write"
-	case CompareAndSet:
-		return "compare-and-set"
-	case Increment:
-		return "increment"
-	case Expire:
-		return "expire"
-	case SetPaused:
-		return "set-paused"
-	case BeginEpoch:
-		return "begin-epoch"
-	case EndEpoch:
-		return "end-epoch"
-	case SetMember:
-		return "set-member"
-	case BeginRestore:
-		return "begin-restore"
-	case StageRestore:
-		return "stage-restore"
-	case EndRestore:
-		return "end-restore"
-	case AbortRestore:
-		return "abort-restore"
-	case SetSlave:
-		return "set-slave"
-	case Tick:
-		return "tick"
-	case SetClock:
-		return "set-clock"
-	default:
-		return fmt.Sprintf("Kind(%d)", uint8(k))
-	}
-}
 
 // Command is one entry of the log. Which fields count depends on Kind.
 type Command struct {
@@ -119,7 +85,7 @@ type Command struct {
 	// Expect is the value that CompareAndSet wants to find, the id of a restore in
 	// its commands, and the slave of SetSlave.
 	Expect []byte
-	// Delta is what Increment adds.
+	// Delta is what Increment adds, and the format of SetFormat.
 	Delta int64
 	// Flag is the argument of SetPaused and SetSlave.
 	Flag bool

@@ -89,6 +89,9 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	if tx.members != nil {
 		m.members.Store(&tx.members)
 	}
+	if tx.format != 0 {
+		m.format.Store(tx.format)
+	}
 	m.restoring.Store(m.staged.active)
 	m.scratch.effects = tx.effects
 	m.scratch.release()
@@ -103,10 +106,11 @@ type tx struct {
 	batch   *storage.Batch
 	known   map[string]*current
 	effects []kv.Mutation
-	// named and members are what the batch makes of the machine's, where it
+	// named, members and format are what the batch makes of the machine's, where it
 	// changes them.
 	named   *Identity
 	members map[uint64][]byte
+	format  uint32
 }
 
 // current is a key's physical value: what storage.Data holds, expired or not.

@@ -79,6 +79,7 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		command.Tick:          {command.OK},
 		command.SetClock:      {command.OK},
 		command.SetMember:     {command.OK},
+		command.SetFormat:     {command.OK},
 	} {
 		for _, code := range codes {
 			if seen[kind][code] == 0 {

@@ -29,6 +29,8 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.m.state.paused = c.Flag
 	case command.SetMember:
 		tx.setMember(c.Member)
+	case command.SetFormat:
+		tx.setFormat(uint32(c.Delta))
 	case command.SetSlave:
 		tx.setSlave(c)
 	case command.Tick:

@@ -101,7 +101,10 @@ func (g *generator) command() *command.Command {
 // timing makes of c a command that is about nothing but the clock, or may not touch
 // it.
 func (g *generator) timing(c *command.Command) *command.Command {
-	switch g.intn(8) {
+	switch g.intn(9) {
+	case 8:
+		c.Kind, c.Delta = command.SetFormat, int64(1+g.intn(3))
+		c.Clock += decade
 	case 0:
 		c.Kind = command.SetClock
 		c.Clock -= kv.Clock(g.intn(8000))

@@ -22,6 +22,7 @@ import (
 //	           "identity"             -> see Identity
 //	           "floor"                -> least retained change number (8)
 //	           "base"                 -> see Machine.Base (8)
+//	           "format"               -> see Machine.Format (8)
 //	           "member/", id (8)      -> how the replica is reached
 //	           "replica/", slave      -> (empty); see command.Slave
 //	           "request/", "session/", "lost-sessions" -> see package requests
@@ -41,6 +42,7 @@ var (
 	keyIdentity  = []byte("identity")
 	keyFloor     = []byte("floor")
 	keyBase      = []byte("base")
+	keyFormat    = []byte("format")
 	prefixMember = []byte("member/")
 	prefixSlave  = []byte("replica/")
 	keyRestoring = []byte("restoring")

@@ -51,6 +51,7 @@ type Machine struct {
 	expiring atomic.Uint64
 	expired  atomic.Uint64
 	floor    atomic.Uint64
+	format   atomic.Uint32
 	paused   atomic.Bool
 	// restoring tells that mutations are refused because a restore is under way.
 	restoring atomic.Bool
@@ -108,6 +109,9 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	if m.base, err = readIndex(m.engine, keyBase, 0); err != nil {
+		return err
+	}
+	if err := m.loadFormat(); err != nil {
 		return err
 	}
 	if err := m.loadStaged(); err != nil {

@@ -45,7 +45,7 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 		return command.Result{Index: e.Index, Code: command.Fenced}, nil
 	}
 	switch c.Kind {
-	case command.SetMember:
+	case command.SetMember, command.SetFormat:
 		return command.Result{Index: e.Index}, nil
 	case command.SetClock:
 		o.clock = uint64(c.Clock)

@@ -93,7 +93,7 @@ func (m *Machine) Restores(c *command.Command) bool {
 
 // Restored builds, in an empty engine, the state that an EndRestore at a log entry
 // makes of this one: the staged pairs under a new history. Epoch, members, slaves,
-// requests and pause stay, for the log goes on. Nothing of the present state changes. The result is
+// requests, pause and format stay, for the log goes on. Nothing of the present state changes. The result is
 // durable, and its index is above any that either state had.
 func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) error {
 	if !m.gate.enter() {
@@ -119,6 +119,9 @@ func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine) 
 		b.Put(storage.Meta, memberKey(id), record)
 	}
 	putSlaves(&b, slaves)
+	if format := m.Format(); format != command.FirstFormat {
+		putFormat(&b, format)
+	}
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
 	b.Put(storage.Meta, keyIdentity, id.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(applied+1))

@@ -1,0 +1,75 @@
+package command_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func TestFormat(t *testing.T) {
+	id := kv.RequestID{Client: 1, Sequence: 1}
+	repeat := id
+	repeat.Repeat = true
+	for _, c := range []struct {
+		command command.Command
+		want    uint32
+	}{
+		{command.Command{Kind: command.Write}, 1},
+		{command.Command{Kind: command.Write, Request: id}, 1},
+		{command.Command{Kind: command.Write, Request: repeat}, 2},
+		{command.Command{Kind: command.SetSlave}, 1},
+		{command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{}}, 1},
+		{command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Stated: true}}, 2},
+		{command.Command{Kind: command.Tick}, 2},
+		{command.Command{Kind: command.SetClock}, 2},
+		{command.Command{Kind: command.SetFormat, Delta: 1}, 2},
+	} {
+		if got := c.command.Format(); got != c.want {
+			t.Errorf("%v %+v is of format %d, want %d", c.command.Kind, c.command, got, c.want)
+		}
+	}
+	newest := uint32(0)
+	for _, k := range command.Kinds() {
+		newest = max(newest, (&command.Command{Kind: k}).Format())
+	}
+	if newest > command.NewestFormat {
+		t.Errorf("there are kinds of format %d; NewestFormat is %d", newest, command.NewestFormat)
+	}
+}
+
+// What is of format 1 is what the first release wrote: version 1 of the encoding, and
+// no kind above 13.
+func TestFirstFormat(t *testing.T) {
+	for _, g := range golden {
+		first := unhex(t, g.hex)[0] == 1 && g.c.Kind <= 13
+		if (g.c.Format() == command.FirstFormat) != first {
+			t.Errorf("%s is of format %d", g.name, g.c.Format())
+		}
+	}
+}
+
+// What a newer release has written is told from damage.
+func TestNewer(t *testing.T) {
+	for name, bytes := range map[string]string{
+		"kind": "01 20 00 00 00", "version": "03 01 00 00 00", "further flags": "02 01 00 40 00 00",
+	} {
+		_, err := command.Decode(unhex(t, bytes))
+		if !errors.Is(err, command.ErrNewer) || errors.Is(err, command.ErrMalformed) {
+			t.Errorf("a newer %s: %v", name, err)
+		}
+	}
+}
+
+func TestForget(t *testing.T) {
+	encoded := (&command.Command{Kind: command.Tick, Clock: 1}).Append(nil)
+	recall := command.Forget(command.Tick)
+	if _, err := command.Decode(encoded); !errors.Is(err, command.ErrNewer) {
+		t.Errorf("a kind that is not known: %v", err)
+	}
+	recall()
+	if _, err := command.Decode(encoded); err != nil {
+		t.Error(err)
+	}
+}
