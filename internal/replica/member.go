@@ -21,6 +21,9 @@ type Member struct {
 	// itself.
 	Starts uint64 `json:"starts,omitempty"`
 	Start  uint64 `json:"start,omitempty"`
+	// LogFormat is the greatest format of the log that the node's release understands;
+	// 0 in the record of one that knows nothing of formats.
+	LogFormat uint32 `json:"logFormat,omitempty"`
 }
 
 func (m Member) record() []byte {

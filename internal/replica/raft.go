@@ -15,6 +15,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/lease"
@@ -35,6 +36,9 @@ type RaftOptions struct {
 	NonVoting bool
 	// Self is how others reach this node.
 	Self Member
+	// Agreed is the format of the log that all members understood when this replica
+	// became one of them; 0 where that was before there were formats.
+	Agreed uint32
 	// Recorded judges what stands in the log of this replica before Self takes its
 	// place. An error means that the disk is older than the record: the replica
 	// retires with it. Nil has no objections.
@@ -115,11 +119,18 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 		retiring: make(chan struct{}),
 	}
 	r.propose = r.Propose
+	if r.raft.Self.LogFormat == 0 {
+		r.raft.Self.LogFormat = command.NewestFormat
+	}
 	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
 		return nil, err
 	}
 	m := r.machine.Load()
-	if err := h.checkSynced(opts.Shard, m.Applied()-m.Base()); err != nil {
+	err := r.understands(m)
+	if err == nil {
+		err = h.checkSynced(opts.Shard, m.Applied()-m.Base())
+	}
+	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	r.keeper = lease.New(raftGroup{r}, lease.Options{
@@ -171,6 +182,7 @@ func (r *Raft) Run(ctx context.Context) error {
 	wg.Go(func() { r.relieveLoop(loops) })
 	wg.Go(func() { r.spaceLoop(loops) })
 	wg.Go(func() { r.announceLoop(loops) })
+	wg.Go(func() { r.formatLoop(loops) })
 	wg.Go(func() { r.freshLoop(loops) })
 	select {
 	case <-ctx.Done():

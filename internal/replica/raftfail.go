@@ -9,6 +9,7 @@ import (
 
 	"github.com/lni/dragonboat/v4"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -22,7 +23,11 @@ func (r *Raft) fail(err error) {
 		return
 	}
 	r.progress.advance(r.machine.Load().Applied()) // wakes catchUp
-	r.opts.Log.Error("storage failed; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
+	what := "storage failed"
+	if errors.Is(err, command.ErrNewer) {
+		what = "the log is of a newer release"
+	}
+	r.opts.Log.Error(what+"; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
 	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
 	r.later(func() {
 		r.stop()

@@ -75,16 +75,9 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 	if err := s.follows(entries); err != nil {
 		return err
 	}
-	n := len(entries)
-	s.entries, s.commands, s.results = grow(s.entries, n), grow(s.commands, n), grow(s.results, n)
-	for i := range entries {
-		c, err := command.Decode(entries[i].Cmd)
-		if err != nil {
-			return fmt.Errorf("log entry %d: %w", entries[i].Index, err)
-		}
-		s.commands[i] = c
-		s.entries[i] = fsm.Entry{Command: &s.commands[i]}
-	}
+	// What comes before an entry that is not understood is applied: the state is then
+	// where an upgraded node goes on.
+	n, unread := s.decode(entries)
 	// One batch, unless the state is replaced in the middle of it.
 	for begin := 0; begin < n; {
 		end := begin
@@ -99,8 +92,25 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 		}
 		begin = end
 	}
-	s.r.progress.advance(s.r.machine.Load().Applied())
-	return nil
+	m := s.r.machine.Load()
+	s.r.progress.advance(m.Applied())
+	if unread != nil {
+		return unread
+	}
+	return s.r.understands(m)
+}
+
+// decode decodes entries, up to the first that it cannot, and returns how many.
+func (s *raftMachine) decode(entries []statemachine.Entry) (n int, err error) {
+	n = len(entries)
+	s.entries, s.commands, s.results = grow(s.entries, n), grow(s.commands, n), grow(s.results, n)
+	for i := range entries {
+		if s.commands[i], err = command.Decode(entries[i].Cmd); err != nil {
+			return i, fmt.Errorf("log entry %d: %w", entries[i].Index, err)
+		}
+		s.entries[i] = fsm.Entry{Command: &s.commands[i]}
+	}
+	return n, nil
 }
 
 // errPassedOver is why an entry is not applied that comes behind a failure.

@@ -25,6 +25,7 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 	if err := r.admit(c); err != nil {
 		return command.Result{}, err
 	}
+	c = r.lowered(c)
 	trace := kv.TraceOf(ctx)
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
@@ -104,6 +105,9 @@ const maxPooled = 64 << 10
 
 // append puts c into the log and waits until it is applied here.
 func (r *Raft) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
+	if err := r.admitFormat(c); err != nil {
+		return command.Result{}, err
+	}
 	buf := encodings.Get().(*[]byte)
 	*buf = c.Append((*buf)[:0])
 	rs, err := r.submit(ctx, *buf, patience)
@@ -189,6 +193,13 @@ func (g raftGroup) Leader() (term uint64, self bool) {
 func (g raftGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
 	now, previous command.Epoch, accepted bool, err error) {
 	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce, Lease: lease, Stated: true}
+	if g.r.Format() == command.FirstFormat {
+		if lease > command.UnstatedLease {
+			return now, previous, false, fmt.Errorf("the log cannot say that leases last %v before all members are upgraded; lower lease-duration to %v until then",
+				lease, command.UnstatedLease)
+		}
+		begin.Lease, begin.Stated = 0, false
+	}
 	if g.r.machine.Load().Identity().Cluster == "" {
 		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
 	}

@@ -181,6 +181,7 @@ func (n *raftNode) open() error {
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},
+		Agreed:  command.NewestFormat,
 		Timeout: n.c.timeout, SnapshotEvery: n.c.every, Keep: n.c.keep, MaxInMemory: n.c.maxInMemory,
 	}
 	if n.join {

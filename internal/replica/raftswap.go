@@ -34,7 +34,7 @@ func (r *Raft) receive(ctx context.Context, in io.Reader, place string) (*fsm.Ma
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Sync(); err != nil {
+	if err := errors.Join(r.understands(m), m.Sync()); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -30,6 +31,8 @@ func newStanding(s State, err error) *standing {
 	switch {
 	case s == Failed && errors.As(err, &retired):
 		st.refusal = kv.Errorf(kv.Unavailable, "%w", err)
+	case s == Failed && errors.Is(err, command.ErrNewer):
+		st.refusal = kv.Errorf(kv.Unavailable, "this replica has stopped: %w", err)
 	case s == Failed && errors.Is(err, storage.ErrNoSpace):
 		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; free some space, writes resume by themselves", err)
 	case s == Failed:
