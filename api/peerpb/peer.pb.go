@@ -135,7 +135,9 @@ type HelloResponse struct {
 	Urls  []string            `protobuf:"bytes,8,rep,name=urls,proto3" json:"urls,omitempty"`
 	State HelloResponse_State `protobuf:"varint,9,opt,name=state,proto3,enum=dkv.peerpb.HelloResponse_State" json:"state,omitempty"`
 	// Where the node will serve gRPC, host:port.
-	Address       string `protobuf:"bytes,10,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,10,opt,name=address,proto3" json:"address,omitempty"`
+	// The greatest format of the log that the node's release understands; 0 means 1.
+	Format        uint32 `protobuf:"varint,11,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -240,6 +242,13 @@ func (x *HelloResponse) GetAddress() string {
 	return ""
 }
 
+func (x *HelloResponse) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
 type Invitation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -262,7 +271,9 @@ type Invitation struct {
 	NonVoting bool `protobuf:"varint,12,opt,name=nonVoting,proto3" json:"nonVoting,omitempty"`
 	// Where members serve gRPC, as far as the inviter knows, by replica number: the
 	// inviter at least. Whoever starts asks them about its disk.
-	Addresses     map[uint64]string `protobuf:"bytes,13,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Addresses map[uint64]string `protobuf:"bytes,13,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The log's format, which all members understand; 0 means 1.
+	Format        uint32 `protobuf:"varint,14,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -386,6 +397,13 @@ func (x *Invitation) GetAddresses() map[uint64]string {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *Invitation) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
 }
 
 type InviteResponse struct {
@@ -806,7 +824,7 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x0eapi/peer.proto\x12\n" +
 	"dkv.peerpb\"*\n" +
 	"\fHelloRequest\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xda\x02\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xf2\x02\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -818,11 +836,12 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x04urls\x18\b \x03(\tR\x04urls\x125\n" +
 	"\x05state\x18\t \x01(\x0e2\x1f.dkv.peerpb.HelloResponse.StateR\x05state\x12\x18\n" +
 	"\aaddress\x18\n" +
-	" \x01(\tR\aaddress\".\n" +
+	" \x01(\tR\aaddress\x12\x16\n" +
+	"\x06format\x18\v \x01(\rR\x06format\".\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aFORMING\x10\x01\x12\v\n" +
-	"\aJOINING\x10\x02\"\xac\x04\n" +
+	"\aJOINING\x10\x02\"\xc4\x04\n" +
 	"\n" +
 	"Invitation\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
@@ -840,7 +859,8 @@ const file_api_peer_proto_rawDesc = "" +
 	" \x03(\v2#.dkv.peerpb.Invitation.MembersEntryR\amembers\x12\x12\n" +
 	"\x04join\x18\v \x01(\bR\x04join\x12\x1c\n" +
 	"\tnonVoting\x18\f \x01(\bR\tnonVoting\x12C\n" +
-	"\taddresses\x18\r \x03(\v2%.dkv.peerpb.Invitation.AddressesEntryR\taddresses\x1a:\n" +
+	"\taddresses\x18\r \x03(\v2%.dkv.peerpb.Invitation.AddressesEntryR\taddresses\x12\x16\n" +
+	"\x06format\x18\x0e \x01(\rR\x06format\x1a:\n" +
 	"\fMembersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +

@@ -135,6 +135,7 @@ func (n *node) raftState(context.Context) (any, error) {
 		Epoch          uint64 `json:"epoch"`
 		LeaseRemaining string `json:"lease_remaining"`
 		LeaderChanges  uint64 `json:"leader_changes"`
+		LogFormat      uint32 `json:"log_format"`
 	}
 	var out []vBucket
 	for _, v := range n.vBuckets {
@@ -146,6 +147,7 @@ func (n *node) raftState(context.Context) (any, error) {
 		out = append(out, vBucket{
 			Name: v.name, State: string(s.State), Leader: s.Owner.ID, Term: s.Term, Applied: s.Applied,
 			Epoch: stats.Epoch, LeaseRemaining: stats.Remaining.String(), LeaderChanges: stats.LeaderChanges,
+			LogFormat: r.Format(),
 		})
 	}
 	return out, nil

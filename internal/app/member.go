@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/cluster"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -138,6 +139,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			NonVoting:     n.identity.NonVoting,
 			Self:          n.self(),
 			Recorded:      n.recorded,
+			Agreed:        n.identity.LogFormat,
 			Timeout:       n.cfg.Nexus.ReplTimeout,
 			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
@@ -167,6 +169,7 @@ func (n *node) self() replica.Member {
 		UUID:        n.identity.UUID,
 		Starts:      start.Number,
 		Start:       start.ID,
+		LogFormat:   command.NewestFormat,
 	}
 }
 
@@ -186,6 +189,7 @@ func (n *node) terms() bootstrap.Terms {
 		Database:    n.database(),
 		VBuckets:    len(vBucketNames(n.cfg)),
 		Version:     version.String(),
+		Format:      command.NewestFormat,
 	}
 }
 

@@ -84,6 +84,10 @@ func (t Terms) fits(url string, cluster Terms) error {
 	if ok && known && mine != theirs {
 		return fmt.Errorf("%w: %s runs version %s, the cluster %s: install one major version on all nodes", ErrUnfit, url, t.Version, cluster.Version)
 	}
+	if max(t.Format, 1) < cluster.Format {
+		return fmt.Errorf("%w: %s runs version %s, which understands format %d of the log, and the cluster's has format %d: upgrade it",
+			ErrUnfit, url, t.Version, max(t.Format, 1), cluster.Format)
+	}
 	return nil
 }
 
@@ -142,6 +146,7 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 	}
 	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Address: res.GetAddress(), Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
 		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), Version: res.GetVersion(),
+		Format: res.GetFormat(),
 	}}
 	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
 	return h, nil
@@ -161,6 +166,7 @@ func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 			Protocol: protocol, Uuid: inv.UUID, Url: u, ClusterName: inv.Terms.ClusterName, Database: inv.Terms.Database,
 			VBuckets: uint32(inv.Terms.VBuckets), Version: inv.Terms.Version, Deployment: inv.Deployment, Replica: inv.Replica,
 			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting, Addresses: inv.Addresses,
+			Format: inv.Terms.Format,
 		})
 		return err
 	})

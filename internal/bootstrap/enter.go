@@ -118,6 +118,10 @@ func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Iden
 			"what it voted for. If nexus-log-dir was changed, change it back; if the disk was lost, %s",
 			ErrMismatch, s.file.path(), rec.Replica, rec.ClusterName, restoreIt)
 	}
+	if rec.LogFormat > max(s.Terms.Format, 1) {
+		return nil, fmt.Errorf("%w: %s says that the cluster's log has format %d, and this release (%s) understands %d: upgrade this node",
+			ErrMismatch, s.file.path(), rec.LogFormat, s.Terms.Version, s.Terms.Format)
+	}
 	url := s.URL
 	if url == "" {
 		url = rec.URL
@@ -242,7 +246,7 @@ func (s *starter) ownURL(ctx context.Context) (err error) {
 func (s *starter) found(self record) (*Identity, error) {
 	rec := self
 	rec.ClusterName, rec.Database, rec.VBuckets = s.Terms.ClusterName, s.Terms.Database, s.Terms.VBuckets
-	rec.Founder = true
+	rec.Founder, rec.LogFormat = true, s.Terms.Format
 	for rec.Deployment == 0 {
 		rec.Deployment = randomID()
 	}

@@ -20,7 +20,7 @@ import (
 const (
 	// fileName is the identity file's name in its folder.
 	fileName = "raft.json"
-	// fileFormat is the newest format. Format 1 has no starts.
+	// fileFormat is the newest format. Format 1 has neither starts nor a log's format.
 	fileFormat = 2
 	// maxFile bounds what is read: far more than the largest list of members.
 	maxFile = 4 << 20
@@ -46,6 +46,9 @@ type record struct {
 	// Starts and StartIDs are the starts under this identity; see Past.
 	Starts   uint64   `json:"starts,omitempty"`
 	StartIDs []uint64 `json:"startIds,omitempty"`
+	// LogFormat is the format of the log that all members understood when this node
+	// became one.
+	LogFormat uint32 `json:"logFormat,omitempty"`
 	// Retired is why the disk must not be used any more.
 	Retired string `json:"retired,omitempty"`
 	// Checksum is the CRC-32C of the file with this field empty, in hex.
@@ -78,7 +81,7 @@ func (r *record) isMember() bool { return r.Replica != 0 }
 // format is the least that has all that the record holds, so that an earlier release
 // reads what it can.
 func (r *record) format() int {
-	if r.Starts != 0 || len(r.StartIDs) != 0 || r.Retired != "" {
+	if r.Starts != 0 || len(r.StartIDs) != 0 || r.Retired != "" || r.LogFormat != 0 {
 		return 2
 	}
 	return 1
@@ -237,7 +240,7 @@ func (r *record) validate() error {
 		return err
 	}
 	if !r.isMember() {
-		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started || r.Starts != 0 || r.Retired != "" {
+		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started || r.Starts != 0 || r.Retired != "" || r.LogFormat != 0 {
 			return errors.New("there is no replica number, but a membership")
 		}
 		return nil

@@ -24,6 +24,7 @@ func records() map[string]record {
 	joined.Join, joined.NonVoting, joined.Members, joined.Deployment = true, true, nil, 1<<64-1
 	started := memberOf()
 	started.Starts, started.StartIDs = 1000, []uint64{1, 1<<64 - 1}
+	started.LogFormat = 2
 	retired := started
 	retired.Retired = "it is an older copy"
 	return map[string]record{

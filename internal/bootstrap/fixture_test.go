@@ -29,7 +29,7 @@ var testPace = pace{
 	retry: 5 * time.Millisecond, retryMax: 20 * time.Millisecond,
 }
 
-var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3"}
+var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3", Format: 2}
 
 // reserve returns n URLs that no one else uses, in order.
 func reserve(t *testing.T, n int) []string {

@@ -32,6 +32,9 @@ type Identity struct {
 	NonVoting bool
 	// Founder tells that this node invites the other first members.
 	Founder bool
+	// LogFormat is the format of the log that all members understood when this node
+	// became one; 0 in a cluster that is older than formats.
+	LogFormat uint32
 	// Fresh tells that Raft has not been started under this identity.
 	Fresh bool
 
@@ -90,7 +93,7 @@ func (s *starter) identityOf(rec record) *Identity {
 	id := &Identity{
 		UUID: rec.UUID, ClusterName: rec.ClusterName, Database: rec.Database, VBuckets: rec.VBuckets,
 		Deployment: rec.Deployment, Replica: rec.Replica, URL: rec.URL, Join: rec.Join,
-		NonVoting: rec.NonVoting, Founder: rec.Founder, Fresh: !rec.Started,
+		NonVoting: rec.NonVoting, Founder: rec.Founder, LogFormat: rec.LogFormat, Fresh: !rec.Started,
 		Members: make(map[uint64]string, len(rec.Members)),
 		client:  s.client, version: s.Terms.Version, grpc: s.Options.Address, pace: s.pace, log: s.log, file: s.file, rec: rec,
 	}

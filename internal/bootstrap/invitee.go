@@ -52,6 +52,7 @@ func (i *invitee) Hello(context.Context, *peerpb.HelloRequest) (*peerpb.HelloRes
 	return &peerpb.HelloResponse{
 		Protocol: protocol, Uuid: i.self.UUID, Url: i.self.URL, ClusterName: i.terms.ClusterName, Database: i.terms.Database,
 		VBuckets: uint32(i.terms.VBuckets), Version: i.terms.Version, Urls: i.peers, State: i.state, Address: i.address,
+		Format: i.terms.Format,
 	}, nil
 }
 
@@ -62,7 +63,7 @@ func (i *invitee) Invite(_ context.Context, inv *peerpb.Invitation) (*peerpb.Inv
 	}
 	rec := record{
 		UUID: i.self.UUID, URL: i.self.URL, ClusterName: i.terms.ClusterName, Database: i.terms.Database, VBuckets: i.terms.VBuckets,
-		Deployment: inv.GetDeployment(), Replica: inv.GetReplica(), Join: inv.GetJoin(), NonVoting: inv.GetNonVoting(),
+		Deployment: inv.GetDeployment(), Replica: inv.GetReplica(), Join: inv.GetJoin(), NonVoting: inv.GetNonVoting(), LogFormat: inv.GetFormat(),
 		Members: memberRecords(inv.GetMembers()),
 	}
 	i.mu.Lock()
@@ -92,6 +93,7 @@ func (i *invitee) Invite(_ context.Context, inv *peerpb.Invitation) (*peerpb.Inv
 func (i *invitee) check(inv *peerpb.Invitation) error {
 	cluster := Terms{
 		ClusterName: inv.GetClusterName(), Database: inv.GetDatabase(), VBuckets: int(inv.GetVBuckets()), Version: inv.GetVersion(),
+		Format: inv.GetFormat(),
 	}
 	switch {
 	case inv.GetProtocol() != protocol:

@@ -77,6 +77,7 @@ func TestInvitationsDeclined(t *testing.T) {
 			{"database", func(i *Invitation) { i.Terms.Database = "x" }, "database"},
 			{"vbuckets", func(i *Invitation) { i.Terms.VBuckets = 5 }, "vbuckets"},
 			{"version", func(i *Invitation) { i.Terms.Version = "v3.1.0" }, "major version"},
+			{"format", func(i *Invitation) { i.Terms.Format = 3 }, "understands format 2 of the log, and the cluster's has format 3"},
 		} {
 			inv := right
 			c.bend(&inv)
@@ -90,7 +91,9 @@ func TestInvitationsDeclined(t *testing.T) {
 		if err := testClient(t).Invite(t.Context(), urls[1], right); err != nil {
 			t.Error(err)
 		}
-		must(t, waiting)
+		if id := must(t, waiting); id.LogFormat != testTerms.Format {
+			t.Errorf("the log's format is %d", id.LogFormat)
+		}
 		cancel()
 	}
 }

@@ -45,4 +45,7 @@ type Terms struct {
 	// Version is the release of the program. Releases of one major version fit
 	// each other; builds that are no release fit all.
 	Version string
+	// Format is, of a node, the greatest format of the log that its release
+	// understands, and of a cluster the one that its log has; 0 means 1.
+	Format uint32
 }

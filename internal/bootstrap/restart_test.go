@@ -59,6 +59,8 @@ func TestRestart(t *testing.T) {
 		{name: "cluster name", bend: func(_ *record, o *Options) { o.Terms.ClusterName = "c2" }, err: ErrMismatch, want: `nexus-cluster-name "c1", and "c2"`},
 		{name: "database", bend: func(_ *record, o *Options) { o.Terms.Database = "d2" }, err: ErrMismatch, want: `database "db", and "d2"`},
 		{name: "vbuckets", bend: func(_ *record, o *Options) { o.Terms.VBuckets = 8 }, err: ErrMismatch, want: `vbuckets "4", and "8"`},
+		{name: "log's format", bend: func(r *record, _ *Options) { r.LogFormat = 2 }},
+		{name: "older release", bend: func(r *record, _ *Options) { r.LogFormat = 3 }, err: ErrMismatch, want: "upgrade this node"},
 		{name: "log gone", bend: func(_ *record, o *Options) { o.RaftData = no }, err: ErrMismatch, want: "its Raft log is empty"},
 		{name: "log unreadable", bend: func(_ *record, o *Options) { o.RaftData = func() (bool, error) { return false, os.ErrPermission } },
 			err: os.ErrPermission, want: "Raft log"},

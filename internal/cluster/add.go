@@ -119,7 +119,7 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	case !hello.Joining:
 		return kv.Errorf(kv.Precondition, "the node at %s waits to form a cluster of its own; start it with --nexus-join to have it added to this one", url)
 	}
-	if err := hello.Fits(c.terms); err != nil {
+	if err := hello.Fits(c.joinTerms()); err != nil {
 		return asError(err)
 	}
 	n.waits, n.uuid = true, hello.UUID
@@ -211,7 +211,7 @@ func (n *newcomer) already(p replica.Peer) error {
 func (c *Cluster) invite(ctx context.Context, n newcomer) error {
 	err := c.client.Invite(ctx, bootstrap.FormatURL(n.address), bootstrap.Invitation{
 		UUID:       n.uuid,
-		Terms:      c.terms,
+		Terms:      c.joinTerms(),
 		Deployment: c.self.Deployment,
 		Replica:    n.id,
 		Join:       true,

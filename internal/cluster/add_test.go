@@ -230,6 +230,10 @@ func TestAddNodeRefuses(t *testing.T) {
 		{"another major version", func(_ *testing.T, r *rig) string {
 			return r.joiner(func(o *bootstrap.Options) { o.Terms.Version = "v2.0.0" }).URL
 		}, kv.Precondition, []string{"v2.0.0"}},
+		{"an older release", func(_ *testing.T, r *rig) string {
+			r.groups[1].format = 3 // any of the logs
+			return r.joiner(func(o *bootstrap.Options) { o.Terms.Format = 2 }).URL
+		}, kv.Precondition, []string{"understands format 2", "has format 3", "upgrade it"}},
 		{"one that forms its own", func(_ *testing.T, r *rig) string {
 			urls := reserve(r.t, 2)
 			return r.joiner(func(o *bootstrap.Options) { o.Join, o.URL, o.Peers = false, urls[1], urls }).URL

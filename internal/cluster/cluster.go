@@ -39,6 +39,8 @@ type Raft interface {
 	// HearLeader passes on that a member has said that it leads in a term.
 	HearLeader(id, term uint64)
 	PutOut()
+	// Format is the log's, which every member understands.
+	Format() uint32
 	// Retire stops the replica for good.
 	Retire(reason error)
 }
@@ -138,6 +140,16 @@ func (c *Cluster) Run(ctx context.Context) {
 			c.log.Warn("members without their disks are not turned away", "error", err)
 		}
 	})
+}
+
+// joinTerms are what a node must have in common with the cluster to become a member.
+func (c *Cluster) joinTerms() bootstrap.Terms {
+	terms := c.terms
+	terms.Format = 0
+	for _, l := range c.logs {
+		terms.Format = max(terms.Format, l.Format())
+	}
+	return terms
 }
 
 // first is the vBucket whose membership stands for all: nodes are added to it

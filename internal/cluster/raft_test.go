@@ -23,6 +23,7 @@ type group struct {
 	records map[uint64]replica.Member
 	leader  uint64
 	applied kv.Index
+	format  uint32
 	// minority tells that no majority answers.
 	minority bool
 	// steps are the changes that took effect, in order, such as "add 4".
@@ -262,6 +263,12 @@ func (r *fakeRaft) lastHeard() (id, term uint64) {
 	}
 	last := r.heard[len(r.heard)-1]
 	return last[0], last[1]
+}
+
+func (r *fakeRaft) Format() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(r.format, 1)
 }
 
 func (r *fakeRaft) Retire(reason error) { r.set(func() { r.retired = reason }) }

@@ -31,17 +31,8 @@ func (r *Raft) understands(m *fsm.Machine) error {
 // lowered returns c as the log's format has it. What has no meaning there stays as it
 // is, and is refused.
 func (r *Raft) lowered(c *command.Command) *command.Command {
-	if r.Format() > command.FirstFormat {
-		return c
-	}
-	switch {
-	case c.Kind == command.Tick:
-		// To expire nothing moves the clock, too.
-		return &command.Command{Kind: command.Expire}
-	case c.Request.Repeat:
-		lower := *c
-		lower.Request.Repeat = false // releases of that format treat all requests alike
-		return &lower
+	if c.Kind == command.Tick && r.Format() < c.Format() {
+		return &command.Command{Kind: command.Expire} // of no keys, which moves the clock too
 	}
 	return c
 }
@@ -53,6 +44,12 @@ func (r *Raft) admitFormat(c *command.Command) error {
 		return nil
 	}
 	lacking := r.lacking(need, r.Members())
+	if c.Request.Repeat {
+		// A release that does not know of repeats may have forgotten the request, and
+		// would apply it again.
+		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("whether the first attempt was applied cannot be told before all members are upgraded; %s",
+			strings.Join(lacking, ", and ")))
+	}
 	if len(lacking) == 0 {
 		return kv.Errorf(kv.Unavailable, "%v: the members are still agreeing on a newer format of the log; retry", c.Kind)
 	}
