@@ -49,6 +49,9 @@ func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
 // error keeps the replica out of the log.
 func (r *Raft) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) error {
 	ends := readLogEnds(log)
+	if err := ends.check(at); err != nil {
+		return err
+	}
 	// What the log knows to be decided may have been read here before.
 	low := max(at+1, ends.First)
 	if ends.Commit < low {
@@ -68,6 +71,18 @@ func readLogEnds(log dragonboat.ReadonlyLogReader) logEnds {
 	first, last := log.GetRange()
 	state, _ := log.NodeState()
 	return logEnds{First: first, Last: last, Commit: state.Commit, Term: state.Term, Snapshot: first - 1}
+}
+
+// check returns an error if a state at a log entry cannot come from the log: entries
+// are applied when they are durable in the log, and a snapshot is noted there before
+// it is taken in.
+func (e logEnds) check(at uint64) error {
+	if at <= e.Last {
+		return nil
+	}
+	return fmt.Errorf("the Raft log ends at entry %d, but the state in db-folder has applied entry %d: the log (nexus-log-dir) is an older copy, and what this "+
+		"node has voted for and acknowledged since is missing. Put the newest one back; if there is none, remove this node (dkvctl -removeNode), "+
+		"start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)", e.Last, at)
 }
 
 // atLeast notes that states before index are too old to be read here.
