@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -22,8 +24,6 @@ import (
 )
 
 const (
-	// maxInMemory bounds what the slowest follower has yet to get, in bytes.
-	maxInMemory = 32 << 20
 	// snapshotRate bounds what one snapshot is sent with, in bytes a second:
 	// clients share the network with it.
 	snapshotRate = 64 << 20
@@ -65,6 +65,7 @@ func (n *node) openMember(ctx context.Context) error {
 			Heartbeat: uint64(raft.HeartbeatRTT),
 			Lease:     raft.LeaseDuration,
 		},
+		Size:         n.hostSize(),
 		ConfirmReads: !n.cfg.Nexus.LeaseBasedReads,
 		Guard:        n.logGuard,
 		Log:          n.log,
@@ -143,7 +144,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Timeout:       n.cfg.Nexus.ReplTimeout,
 			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
-			MaxInMemory:   maxInMemory,
+			MaxInMemory:   n.hostSize().MaxInMemory(),
 			SnapshotRate:  snapshotRate,
 			FreshEvery:    time.Duration(len(vBucketNames(n.cfg))) * freshEach,
 		})
@@ -155,6 +156,15 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 		rafts = append(rafts, cluster.Log{VBucket: name, Raft: r})
 	}
 	return rafts, nil
+}
+
+// hostSize is what the Raft log may make use of.
+func (n *node) hostSize() replica.HostSize {
+	return replica.HostSize{
+		Cores:    runtime.GOMAXPROCS(0),
+		Memory:   uint64(config.ThisHost().Memory()),
+		VBuckets: len(vBucketNames(n.cfg)),
+	}
 }
 
 // self is how the others reach this node.

@@ -28,6 +28,8 @@ type HostOptions struct {
 	// other.
 	Deployment uint64
 	Timing     Timing
+	// Size is what the log may make use of.
+	Size HostSize
 	// ConfirmReads asks a majority for every linearizable read, instead of
 	// answering under the lease.
 	ConfirmReads bool
@@ -95,21 +97,21 @@ func OpenHost(opts HostOptions) (*Host, error) {
 			return nil, fmt.Errorf("%s in the working directory changes how the Raft log works; remove it or start elsewhere", name)
 		}
 	}
-	layout, err := loadLayout(opts.Dir)
+	layout, err := loadLayout(opts.Dir, opts.Size)
 	if err != nil {
 		return nil, err
 	}
 	logTo(opts.Log)
 	h := &Host{opts: opts}
-	if h.nh, err = dragonboat.NewNodeHost(h.config(layout)); err != nil {
+	c := h.config(layout)
+	opts.Size.tell(opts.Log, &c.Expert)
+	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
 		return nil, fmt.Errorf("raft on %s: %w", opts.Address, err)
 	}
 	return h, nil
 }
 
 func (h *Host) config(layout raftLayout) config.NodeHostConfig {
-	logDB := config.GetTinyMemLogDBConfig()
-	logDB.Shards = layout.LogShards
 	c := config.NodeHostConfig{
 		DeploymentID:        h.opts.Deployment,
 		NodeHostDir:         h.opts.Dir,
@@ -119,11 +121,8 @@ func (h *Host) config(layout raftLayout) config.NodeHostConfig {
 		RaftEventListener:   h,
 		SystemEventListener: hostEvents{h},
 		Expert: config.ExpertConfig{
-			LogDB: logDB,
-			Engine: config.EngineConfig{
-				ExecShards: layout.Workers, CommitShards: layout.Workers, ApplyShards: layout.Workers,
-				SnapshotShards: 4, CloseShards: 4,
-			},
+			LogDB:            h.opts.Size.logDB(layout),
+			Engine:           h.opts.Size.engine(layout),
 			TransportFactory: h.opts.network,
 		},
 	}

@@ -12,28 +12,32 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// raftLayout is what cannot change once a log was written with it.
+// raftLayout is what cannot change once a log was written with it: Dragonboat keeps
+// both numbers beside the log and compares them.
 type raftLayout struct {
 	Format int `json:"format"`
-	// Workers are Dragonboat's step and apply workers, LogShards the databases
-	// that the logs of all replicas are spread over.
+	// Workers are Dragonboat's step workers, which write the log, LogShards the
+	// databases that the logs of all replicas are spread over.
 	Workers   uint64 `json:"workers"`
 	LogShards uint64 `json:"logShards"`
 }
 
 const layoutFile = "layout.json"
 
-// newLayout fits a small host. More workers make a few groups no faster: each of
-// them has one fsync under way at a time, and shares it with all of its groups.
-var newLayout = raftLayout{Format: 1, Workers: 2, LogShards: 2}
+// valid reports whether a worker only ever writes to one database, which Dragonboat
+// insists on.
+func (l *raftLayout) valid() bool {
+	return l.Format == 1 && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
+}
 
-// loadLayout returns the layout of the log in dir, which it chooses where there
-// is none yet.
-func loadLayout(dir string) (raftLayout, error) {
+// loadLayout returns the layout of the log in dir. Where there is none yet it is fit to
+// the host.
+func loadLayout(dir string, size HostSize) (raftLayout, error) {
 	path := filepath.Join(dir, layoutFile)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return newLayout, saveLayout(dir, newLayout)
+		l := size.layout()
+		return l, saveLayout(dir, l)
 	}
 	if err != nil {
 		return raftLayout{}, err
@@ -41,7 +45,7 @@ func loadLayout(dir string) (raftLayout, error) {
 	var l raftLayout
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&l); err != nil || l.Format != 1 || l.Workers == 0 || l.LogShards == 0 {
+	if err := d.Decode(&l); err != nil || !l.valid() {
 		return l, fmt.Errorf("%s does not say how the Raft log is laid out: %q; restore the file, or remove this node and join it anew", path, raw)
 	}
 	return l, nil

@@ -37,6 +37,8 @@ type cluster struct {
 	timeout     time.Duration
 	maxInMemory uint64
 	confirm     bool
+	// size is what the hosts take themselves for.
+	size HostSize
 	// timing is the members', by id, if it is not fastTiming.
 	timing map[uint64]Timing
 	// net connects the nodes; nil leaves that to sockets.
@@ -160,7 +162,7 @@ func (n *raftNode) open() error {
 	generations := n.generations()
 	host := HostOptions{
 		Dir: filepath.Join(n.path, "raft"), Address: n.addr, Deployment: 1, Timing: fastTiming,
-		ConfirmReads: n.c.confirm, Log: slog.New(slog.DiscardHandler),
+		ConfirmReads: n.c.confirm, Size: n.c.size, Log: slog.New(slog.DiscardHandler),
 	}
 	if timing, set := n.c.timing[n.id]; set {
 		host.Timing = timing
