@@ -137,7 +137,9 @@ type HelloResponse struct {
 	// Where the node will serve gRPC, host:port.
 	Address string `protobuf:"bytes,10,opt,name=address,proto3" json:"address,omitempty"`
 	// The greatest format of the log that the node's release understands; 0 means 1.
-	Format        uint32 `protobuf:"varint,11,opt,name=format,proto3" json:"format,omitempty"`
+	Format uint32 `protobuf:"varint,11,opt,name=format,proto3" json:"format,omitempty"`
+	// Its wall clock, in microseconds since the epoch; 0 where it does not tell.
+	WallMicros    int64 `protobuf:"varint,20,opt,name=wallMicros,proto3" json:"wallMicros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -245,6 +247,13 @@ func (x *HelloResponse) GetAddress() string {
 func (x *HelloResponse) GetFormat() uint32 {
 	if x != nil {
 		return x.Format
+	}
+	return 0
+}
+
+func (x *HelloResponse) GetWallMicros() int64 {
+	if x != nil {
+		return x.WallMicros
 	}
 	return 0
 }
@@ -532,6 +541,104 @@ func (*RejectResponse) Descriptor() ([]byte, []int) {
 	return file_api_peer_proto_rawDescGZIP(), []int{5}
 }
 
+type TimeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster and the replica that is asked.
+	Deployment    uint64 `protobuf:"varint,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	To            uint64 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeRequest) Reset() {
+	*x = TimeRequest{}
+	mi := &file_api_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeRequest) ProtoMessage() {}
+
+func (x *TimeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeRequest.ProtoReflect.Descriptor instead.
+func (*TimeRequest) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TimeRequest) GetDeployment() uint64 {
+	if x != nil {
+		return x.Deployment
+	}
+	return 0
+}
+
+func (x *TimeRequest) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type TimeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In microseconds since the epoch.
+	WallMicros    int64 `protobuf:"varint,1,opt,name=wallMicros,proto3" json:"wallMicros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeResponse) Reset() {
+	*x = TimeResponse{}
+	mi := &file_api_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeResponse) ProtoMessage() {}
+
+func (x *TimeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeResponse.ProtoReflect.Descriptor instead.
+func (*TimeResponse) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TimeResponse) GetWallMicros() int64 {
+	if x != nil {
+		return x.WallMicros
+	}
+	return 0
+}
+
 // Start is one start of a node's process on its disk.
 type Start struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -546,7 +653,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_api_peer_proto_msgTypes[6]
+	mi := &file_api_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +665,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[6]
+	mi := &file_api_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +678,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{6}
+	return file_api_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Start) GetUuid() string {
@@ -609,7 +716,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_api_peer_proto_msgTypes[7]
+	mi := &file_api_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +728,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[7]
+	mi := &file_api_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +741,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{7}
+	return file_api_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Past) GetUuid() string {
@@ -675,7 +782,7 @@ type MeetRequest struct {
 
 func (x *MeetRequest) Reset() {
 	*x = MeetRequest{}
-	mi := &file_api_peer_proto_msgTypes[8]
+	mi := &file_api_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +794,7 @@ func (x *MeetRequest) String() string {
 func (*MeetRequest) ProtoMessage() {}
 
 func (x *MeetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[8]
+	mi := &file_api_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +807,7 @@ func (x *MeetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetRequest.ProtoReflect.Descriptor instead.
 func (*MeetRequest) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{8}
+	return file_api_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MeetRequest) GetDeployment() uint64 {
@@ -761,7 +868,7 @@ type MeetResponse struct {
 
 func (x *MeetResponse) Reset() {
 	*x = MeetResponse{}
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +880,7 @@ func (x *MeetResponse) String() string {
 func (*MeetResponse) ProtoMessage() {}
 
 func (x *MeetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +893,7 @@ func (x *MeetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetResponse.ProtoReflect.Descriptor instead.
 func (*MeetResponse) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{9}
+	return file_api_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MeetResponse) GetPast() *Past {
@@ -824,7 +931,7 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x0eapi/peer.proto\x12\n" +
 	"dkv.peerpb\"*\n" +
 	"\fHelloRequest\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xf2\x02\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\x92\x03\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -837,7 +944,10 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x05state\x18\t \x01(\x0e2\x1f.dkv.peerpb.HelloResponse.StateR\x05state\x12\x18\n" +
 	"\aaddress\x18\n" +
 	" \x01(\tR\aaddress\x12\x16\n" +
-	"\x06format\x18\v \x01(\rR\x06format\".\n" +
+	"\x06format\x18\v \x01(\rR\x06format\x12\x1e\n" +
+	"\n" +
+	"wallMicros\x18\x14 \x01(\x03R\n" +
+	"wallMicros\".\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aFORMING\x10\x01\x12\v\n" +
@@ -871,7 +981,16 @@ const file_api_peer_proto_rawDesc = "" +
 	"\tRejection\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
-	"\x0eRejectResponse\"C\n" +
+	"\x0eRejectResponse\"=\n" +
+	"\vTimeRequest\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\x04R\n" +
+	"deployment\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\".\n" +
+	"\fTimeResponse\x12\x1e\n" +
+	"\n" +
+	"wallMicros\x18\x01 \x01(\x03R\n" +
+	"wallMicros\"C\n" +
 	"\x05Start\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x0e\n" +
@@ -900,9 +1019,10 @@ const file_api_peer_proto_rawDesc = "" +
 	"\tBootstrap\x12<\n" +
 	"\x05Hello\x12\x18.dkv.peerpb.HelloRequest\x1a\x19.dkv.peerpb.HelloResponse\x12<\n" +
 	"\x06Invite\x12\x16.dkv.peerpb.Invitation\x1a\x1a.dkv.peerpb.InviteResponse\x12;\n" +
-	"\x06Reject\x12\x15.dkv.peerpb.Rejection\x1a\x1a.dkv.peerpb.RejectResponse2D\n" +
+	"\x06Reject\x12\x15.dkv.peerpb.Rejection\x1a\x1a.dkv.peerpb.RejectResponse2\x7f\n" +
 	"\aMembers\x129\n" +
-	"\x04Meet\x12\x17.dkv.peerpb.MeetRequest\x1a\x18.dkv.peerpb.MeetResponseB!Z\x1fgithub.com/dkvdb/dkv/api/peerpbb\x06proto3"
+	"\x04Meet\x12\x17.dkv.peerpb.MeetRequest\x1a\x18.dkv.peerpb.MeetResponse\x129\n" +
+	"\x04Time\x12\x17.dkv.peerpb.TimeRequest\x1a\x18.dkv.peerpb.TimeResponseB!Z\x1fgithub.com/dkvdb/dkv/api/peerpbb\x06proto3"
 
 var (
 	file_api_peer_proto_rawDescOnce sync.Once
@@ -917,7 +1037,7 @@ func file_api_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_api_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_api_peer_proto_goTypes = []any{
 	(HelloResponse_State)(0), // 0: dkv.peerpb.HelloResponse.State
 	(*HelloRequest)(nil),     // 1: dkv.peerpb.HelloRequest
@@ -926,33 +1046,37 @@ var file_api_peer_proto_goTypes = []any{
 	(*InviteResponse)(nil),   // 4: dkv.peerpb.InviteResponse
 	(*Rejection)(nil),        // 5: dkv.peerpb.Rejection
 	(*RejectResponse)(nil),   // 6: dkv.peerpb.RejectResponse
-	(*Start)(nil),            // 7: dkv.peerpb.Start
-	(*Past)(nil),             // 8: dkv.peerpb.Past
-	(*MeetRequest)(nil),      // 9: dkv.peerpb.MeetRequest
-	(*MeetResponse)(nil),     // 10: dkv.peerpb.MeetResponse
-	nil,                      // 11: dkv.peerpb.Invitation.MembersEntry
-	nil,                      // 12: dkv.peerpb.Invitation.AddressesEntry
-	nil,                      // 13: dkv.peerpb.MeetResponse.AddressesEntry
+	(*TimeRequest)(nil),      // 7: dkv.peerpb.TimeRequest
+	(*TimeResponse)(nil),     // 8: dkv.peerpb.TimeResponse
+	(*Start)(nil),            // 9: dkv.peerpb.Start
+	(*Past)(nil),             // 10: dkv.peerpb.Past
+	(*MeetRequest)(nil),      // 11: dkv.peerpb.MeetRequest
+	(*MeetResponse)(nil),     // 12: dkv.peerpb.MeetResponse
+	nil,                      // 13: dkv.peerpb.Invitation.MembersEntry
+	nil,                      // 14: dkv.peerpb.Invitation.AddressesEntry
+	nil,                      // 15: dkv.peerpb.MeetResponse.AddressesEntry
 }
 var file_api_peer_proto_depIdxs = []int32{
 	0,  // 0: dkv.peerpb.HelloResponse.state:type_name -> dkv.peerpb.HelloResponse.State
-	11, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
-	12, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
-	8,  // 3: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
-	7,  // 4: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
-	8,  // 5: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
-	7,  // 6: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
-	13, // 7: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
+	13, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
+	14, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
+	10, // 3: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
+	9,  // 4: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
+	10, // 5: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
+	9,  // 6: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
+	15, // 7: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
 	1,  // 8: dkv.peerpb.Bootstrap.Hello:input_type -> dkv.peerpb.HelloRequest
 	3,  // 9: dkv.peerpb.Bootstrap.Invite:input_type -> dkv.peerpb.Invitation
 	5,  // 10: dkv.peerpb.Bootstrap.Reject:input_type -> dkv.peerpb.Rejection
-	9,  // 11: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
-	2,  // 12: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
-	4,  // 13: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
-	6,  // 14: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
-	10, // 15: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
+	11, // 11: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
+	7,  // 12: dkv.peerpb.Members.Time:input_type -> dkv.peerpb.TimeRequest
+	2,  // 13: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
+	4,  // 14: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
+	6,  // 15: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
+	12, // 16: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
+	8,  // 17: dkv.peerpb.Members.Time:output_type -> dkv.peerpb.TimeResponse
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -969,7 +1093,7 @@ func file_api_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_peer_proto_rawDesc), len(file_api_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -215,6 +215,7 @@ var Bootstrap_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	Members_Meet_FullMethodName = "/dkv.peerpb.Members/Meet"
+	Members_Time_FullMethodName = "/dkv.peerpb.Members/Time"
 )
 
 // MembersClient is the client API for Members service.
@@ -229,6 +230,8 @@ type MembersClient interface {
 	// notes durably the present start of one that takes part, the one asked before it
 	// answers.
 	Meet(ctx context.Context, in *MeetRequest, opts ...grpc.CallOption) (*MeetResponse, error)
+	// Time returns at once what the member's wall clock says.
+	Time(ctx context.Context, in *TimeRequest, opts ...grpc.CallOption) (*TimeResponse, error)
 }
 
 type membersClient struct {
@@ -249,6 +252,16 @@ func (c *membersClient) Meet(ctx context.Context, in *MeetRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *membersClient) Time(ctx context.Context, in *TimeRequest, opts ...grpc.CallOption) (*TimeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TimeResponse)
+	err := c.cc.Invoke(ctx, Members_Time_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MembersServer is the server API for Members service.
 // All implementations must embed UnimplementedMembersServer
 // for forward compatibility.
@@ -261,6 +274,8 @@ type MembersServer interface {
 	// notes durably the present start of one that takes part, the one asked before it
 	// answers.
 	Meet(context.Context, *MeetRequest) (*MeetResponse, error)
+	// Time returns at once what the member's wall clock says.
+	Time(context.Context, *TimeRequest) (*TimeResponse, error)
 	mustEmbedUnimplementedMembersServer()
 }
 
@@ -273,6 +288,9 @@ type UnimplementedMembersServer struct{}
 
 func (UnimplementedMembersServer) Meet(context.Context, *MeetRequest) (*MeetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Meet not implemented")
+}
+func (UnimplementedMembersServer) Time(context.Context, *TimeRequest) (*TimeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Time not implemented")
 }
 func (UnimplementedMembersServer) mustEmbedUnimplementedMembersServer() {}
 func (UnimplementedMembersServer) testEmbeddedByValue()                 {}
@@ -313,6 +331,24 @@ func _Members_Meet_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Members_Time_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TimeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MembersServer).Time(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Members_Time_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MembersServer).Time(ctx, req.(*TimeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Members_ServiceDesc is the grpc.ServiceDesc for Members service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -323,6 +359,10 @@ var Members_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Meet",
 			Handler:    _Members_Meet_Handler,
+		},
+		{
+			MethodName: "Time",
+			Handler:    _Members_Time_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

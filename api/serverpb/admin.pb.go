@@ -531,6 +531,9 @@ type GetChangesResponse struct {
 	ClusterId string `protobuf:"bytes,101,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
 	// The log's clock here, in milliseconds since the epoch.
 	MasterClock uint64 `protobuf:"varint,102,opt,name=masterClock,proto3" json:"masterClock,omitempty"`
+	// What the node takes for the time, in milliseconds since the epoch; only in
+	// answers to GetChanges.
+	NowMillis uint64 `protobuf:"varint,104,opt,name=nowMillis,proto3" json:"nowMillis,omitempty"`
 	// For how many milliseconds masterChangeNumber may not have been the newest
 	// number of the log any more; 0 at its leader.
 	AgeMillis     uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
@@ -613,6 +616,13 @@ func (x *GetChangesResponse) GetClusterId() string {
 func (x *GetChangesResponse) GetMasterClock() uint64 {
 	if x != nil {
 		return x.MasterClock
+	}
+	return 0
+}
+
+func (x *GetChangesResponse) GetNowMillis() uint64 {
+	if x != nil {
+		return x.NowMillis
 	}
 	return 0
 }
@@ -1946,7 +1956,9 @@ type VBucketStatus struct {
 	Reason string `protobuf:"bytes,14,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Whose state it is: it stays with a database for its whole life, and is that of
 	// RegionInfo. Empty while that is not known yet.
-	ClusterId     string `protobuf:"bytes,100,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	ClusterId string `protobuf:"bytes,100,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	// The log's clock here, in milliseconds since the epoch.
+	ClockMillis   uint64 `protobuf:"varint,101,opt,name=clockMillis,proto3" json:"clockMillis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2086,6 +2098,59 @@ func (x *VBucketStatus) GetClusterId() string {
 	return ""
 }
 
+func (x *VBucketStatus) GetClockMillis() uint64 {
+	if x != nil {
+		return x.ClockMillis
+	}
+	return 0
+}
+
+type SetClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In milliseconds since the epoch; 0 means what a majority of the members' clocks
+	// say.
+	ClockMillis   uint64 `protobuf:"varint,1,opt,name=clockMillis,proto3" json:"clockMillis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetClockRequest) Reset() {
+	*x = SetClockRequest{}
+	mi := &file_api_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetClockRequest) ProtoMessage() {}
+
+func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
+func (*SetClockRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SetClockRequest) GetClockMillis() uint64 {
+	if x != nil {
+		return x.ClockMillis
+	}
+	return 0
+}
+
 type ContentHashRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty means the node's only one.
@@ -2096,7 +2161,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2173,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2186,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2145,7 +2210,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2222,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2235,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2238,7 +2303,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
 	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"\xce\x02\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"\xec\x02\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
@@ -2247,6 +2312,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\thistoryId\x18d \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18e \x01(\tR\tclusterId\x12 \n" +
 	"\vmasterClock\x18f \x01(\x04R\vmasterClock\x12\x1c\n" +
+	"\tnowMillis\x18h \x01(\x04R\tnowMillis\x12\x1c\n" +
 	"\tageMillis\x18g \x01(\x04R\tageMillis\"\xc6\x01\n" +
 	"\fChangeRecord\x12&\n" +
 	"\x0eserialisedForm\x18\x01 \x01(\fR\x0eserialisedForm\x12\"\n" +
@@ -2364,7 +2430,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06uptime\x18\t \x01(\x04R\x06uptime\x127\n" +
 	"\bvBuckets\x18\n" +
 	" \x03(\v2\x1b.dkv.serverpb.VBucketStatusR\bvBuckets\x12\x1c\n" +
-	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xc5\x03\n" +
+	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xe7\x03\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -2383,7 +2449,10 @@ const file_api_admin_proto_rawDesc = "" +
 	"\thistoryId\x18\f \x01(\tR\thistoryId\x12,\n" +
 	"\x11firstChangeNumber\x18\r \x01(\x04R\x11firstChangeNumber\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x1c\n" +
-	"\tclusterId\x18d \x01(\tR\tclusterId\".\n" +
+	"\tclusterId\x18d \x01(\tR\tclusterId\x12 \n" +
+	"\vclockMillis\x18e \x01(\x04R\vclockMillis\"3\n" +
+	"\x0fSetClockRequest\x12 \n" +
+	"\vclockMillis\x18\x01 \x01(\x04R\vclockMillis\".\n" +
 	"\x12ContentHashRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\"q\n" +
 	"\x13ContentHashResponse\x12\x14\n" +
@@ -2426,11 +2495,12 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xa6\x02\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xe7\x02\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
-	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12U\n" +
+	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
+	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -2446,7 +2516,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -2476,24 +2546,25 @@ var file_api_admin_proto_goTypes = []any{
 	(*ClusterInfoChange)(nil),      // 25: dkv.serverpb.ClusterInfoChange
 	(*NodeStatusResponse)(nil),     // 26: dkv.serverpb.NodeStatusResponse
 	(*VBucketStatus)(nil),          // 27: dkv.serverpb.VBucketStatus
-	(*ContentHashRequest)(nil),     // 28: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 29: dkv.serverpb.ContentHashResponse
-	nil,                            // 30: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 31: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 32: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 33: google.protobuf.Empty
+	(*SetClockRequest)(nil),        // 28: dkv.serverpb.SetClockRequest
+	(*ContentHashRequest)(nil),     // 29: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 30: dkv.serverpb.ContentHashResponse
+	nil,                            // 31: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 32: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 33: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 34: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	31, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	32, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	31, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	30, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	32, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	31, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	24, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	24, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	24, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -2502,7 +2573,7 @@ var file_api_admin_proto_depIdxs = []int32{
 	24, // 15: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	24, // 16: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
 	27, // 17: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	32, // 18: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	33, // 18: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
 	2,  // 19: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
 	3,  // 20: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
 	5,  // 21: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
@@ -2514,45 +2585,47 @@ var file_api_admin_proto_depIdxs = []int32{
 	14, // 27: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
 	15, // 28: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
 	16, // 29: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	33, // 30: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	34, // 30: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
 	17, // 31: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	33, // 32: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	33, // 33: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	34, // 32: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	34, // 33: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
 	19, // 34: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
 	20, // 35: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	20, // 36: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	23, // 37: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	33, // 38: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	33, // 39: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	33, // 40: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	33, // 41: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	28, // 42: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 43: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 44: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 45: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 46: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	31, // 47: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	31, // 48: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	12, // 49: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	31, // 50: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	31, // 51: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	31, // 52: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	31, // 53: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	18, // 54: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	31, // 55: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	31, // 56: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	31, // 57: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	31, // 58: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	21, // 59: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	25, // 60: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	31, // 61: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	24, // 62: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	26, // 63: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	31, // 64: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	31, // 65: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	29, // 66: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	43, // [43:67] is the sub-list for method output_type
-	19, // [19:43] is the sub-list for method input_type
+	34, // 38: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	34, // 39: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	34, // 40: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	34, // 41: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	28, // 42: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	29, // 43: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 44: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 45: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 46: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 47: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	32, // 48: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	32, // 49: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	12, // 50: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	32, // 51: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	32, // 52: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	32, // 53: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	32, // 54: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	18, // 55: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	32, // 56: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	32, // 57: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	32, // 58: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	32, // 59: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	21, // 60: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	25, // 61: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	32, // 62: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	24, // 63: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	26, // 64: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	32, // 65: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	32, // 66: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	32, // 67: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	30, // 68: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	44, // [44:69] is the sub-list for method output_type
+	19, // [19:44] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2572,7 +2645,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1196,6 +1196,7 @@ const (
 	DKVNode_GetNodeStatus_FullMethodName  = "/dkv.serverpb.DKVNode/GetNodeStatus"
 	DKVNode_PauseWrites_FullMethodName    = "/dkv.serverpb.DKVNode/PauseWrites"
 	DKVNode_ResumeWrites_FullMethodName   = "/dkv.serverpb.DKVNode/ResumeWrites"
+	DKVNode_SetClock_FullMethodName       = "/dkv.serverpb.DKVNode/SetClock"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1212,6 +1213,9 @@ type DKVNodeClient interface {
 	PauseWrites(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
 	// ResumeWrites ends what PauseWrites began.
 	ResumeWrites(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
+	// SetClock sets the clock of the log of every vBucket, also back. It is refused
+	// where the time is too far from what a majority of the members' clocks say.
+	SetClock(ctx context.Context, in *SetClockRequest, opts ...grpc.CallOption) (*Status, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1255,6 +1259,16 @@ func (c *dKVNodeClient) ResumeWrites(ctx context.Context, in *emptypb.Empty, opt
 	return out, nil
 }
 
+func (c *dKVNodeClient) SetClock(ctx context.Context, in *SetClockRequest, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVNode_SetClock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1278,6 +1292,9 @@ type DKVNodeServer interface {
 	PauseWrites(context.Context, *emptypb.Empty) (*Status, error)
 	// ResumeWrites ends what PauseWrites began.
 	ResumeWrites(context.Context, *emptypb.Empty) (*Status, error)
+	// SetClock sets the clock of the log of every vBucket, also back. It is refused
+	// where the time is too far from what a majority of the members' clocks say.
+	SetClock(context.Context, *SetClockRequest) (*Status, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1299,6 +1316,9 @@ func (UnimplementedDKVNodeServer) PauseWrites(context.Context, *emptypb.Empty) (
 }
 func (UnimplementedDKVNodeServer) ResumeWrites(context.Context, *emptypb.Empty) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeWrites not implemented")
+}
+func (UnimplementedDKVNodeServer) SetClock(context.Context, *SetClockRequest) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetClock not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1378,6 +1398,24 @@ func _DKVNode_ResumeWrites_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_SetClock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetClockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).SetClock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_SetClock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).SetClock(ctx, req.(*SetClockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1414,6 +1452,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeWrites",
 			Handler:    _DKVNode_ResumeWrites_Handler,
+		},
+		{
+			MethodName: "SetClock",
+			Handler:    _DKVNode_SetClock_Handler,
 		},
 		{
 			MethodName: "GetContentHash",

@@ -63,6 +63,7 @@ func (*collector) describe(add adder) {
 	add("dkv_raft_is_leader", "1 where this node leads the vBucket.", gauge, func(s *scrape) float64 { return flag(s.status.IsLeader) })
 	add("dkv_raft_term", "The term of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Term) })
 	add("dkv_raft_commit_index", "The last decided index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
+	add("dkv_log_clock_seconds", "The clock of the vBucket's log, in seconds since 1970.", gauge, func(s *scrape) float64 { return float64(s.status.Clock.UnixMilli()) / 1000 })
 	add("dkv_raft_applied_index", "The last applied index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Applied) })
 	add("dkv_changelog_first_index", "The oldest change that is retained.", gauge, func(s *scrape) float64 { return float64(s.status.ChangelogFloor) })
 	add("dkv_changelog_bytes", "The size of the retained changes.", gauge, func(s *scrape) float64 { return float64(s.status.ChangelogBytes) })

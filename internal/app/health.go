@@ -85,6 +85,7 @@ func (n *node) health(context.Context) ops.Health {
 	for _, v := range n.vBuckets {
 		n.addHealth(&h, v)
 	}
+	n.addClocks(&h)
 	if n.announcer != nil {
 		if err := n.announcer.Refusal(); err != nil {
 			h.Status, h.Reasons = worse(h.Status), append(h.Reasons, "the registry refuses this node: "+err.Error())
@@ -139,6 +140,9 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 		if err := f.puller.Status().Err; err != nil {
 			worsen(ops.Degraded, "changes are not applied at present: "+err.Error())
 		}
+	}
+	if fault := n.logClockFault(&s); fault != "" {
+		worsen(ops.Degraded, fault)
 	}
 	if s.Corruption != nil {
 		worsen(ops.Degraded, s.Corruption.Error()+"; restore a backup")

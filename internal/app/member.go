@@ -89,6 +89,7 @@ func (n *node) openMember(ctx context.Context) error {
 		Logs:     rafts,
 		Pool:     n.pool,
 		Terms:    n.terms(),
+		Clock:    n.clock,
 		Log:      n.log,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/discovery"
@@ -53,6 +54,9 @@ type node struct {
 	cfg  *config.Config
 	log  *slog.Logger
 	info master.NodeInfo
+
+	// clock is what the node takes for the time.
+	clock *clock.Clock
 
 	metrics      *prometheus.Registry
 	grpcListener net.Listener
@@ -107,6 +111,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap fun
 			_ = n.close() // err says what matters
 		}
 	}()
+	n.clock = n.newClock()
 	// The addresses first: whether they are free is known at once.
 	if n.grpcListener, err = server.Listen(cfg.Network.ListenAddr); err != nil {
 		return nil, err

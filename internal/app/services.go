@@ -54,7 +54,7 @@ func (n *node) assemble() error {
 		}
 	}
 	n.joinRegistry()
-	n.metrics.MustRegister(newCollector(n))
+	n.metrics.MustRegister(newCollector(n), newClockCollector(n))
 	n.grpc = server.New(server.Options{
 		Listener: n.grpcListener,
 		Register: func(r grpc.ServiceRegistrar) {

@@ -136,6 +136,7 @@ func (n *node) stateOptions(name string) (replica.StateOptions, error) {
 			MaxBytes: uint64(n.cfg.Changelog.MaxBytes),
 			MaxAge:   n.cfg.Changelog.MaxAge,
 		},
+		Clock:   n.clock,
 		Version: version.String(),
 		Log:     n.log,
 	}

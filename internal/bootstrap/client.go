@@ -57,6 +57,19 @@ type Hello struct {
 	// Joining tells that the node waits to be added to a cluster that is
 	// there.
 	Joining bool
+	// wall is what the node's wall clock said, and then when by the clock here that
+	// was, give or take half of roundTrip; wall is zero where it did not tell.
+	wall, then time.Time
+	roundTrip  time.Duration
+}
+
+// Wall returns what the node's wall clock says by now, give or take uncertain; told is
+// false where it did not tell.
+func (h Hello) Wall() (wall time.Time, uncertain time.Duration, told bool) {
+	if h.wall.IsZero() {
+		return time.Time{}, 0, false
+	}
+	return h.wall.Add(time.Since(h.then)), h.roundTrip / 2, true
 }
 
 // Fits tells whether the node could be a member of a cluster. The error wraps
@@ -133,7 +146,11 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 		return Hello{}, err
 	}
 	var res *peerpb.HelloResponse
+	var begun time.Time
+	var roundTrip time.Duration
 	err = c.call(ctx, u, func(ctx context.Context, b peerpb.BootstrapClient) (err error) {
+		begun = time.Now()
+		defer func() { roundTrip = time.Since(begun) }()
 		res, err = b.Hello(ctx, &peerpb.HelloRequest{Protocol: protocol})
 		return err
 	})
@@ -149,6 +166,9 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 		Format: res.GetFormat(),
 	}}
 	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
+	if micros := res.GetWallMicros(); micros != 0 {
+		h.wall, h.then, h.roundTrip = time.UnixMicro(micros), begun.Add(roundTrip/2), roundTrip
+	}
 	return h, nil
 }
 

@@ -62,6 +62,9 @@ func enter(ctx context.Context, o Options, p pace, write func(string, []byte) er
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.Wall == nil {
+		s.Wall = time.Now
+	}
 	server, client, err := o.TLS.credentials()
 	if err != nil {
 		return nil, err
@@ -178,7 +181,7 @@ func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Ident
 	if err := s.file.store(self); err != nil {
 		return nil, err
 	}
-	i := &invitee{self: self, address: s.Address, terms: s.Terms, peers: s.Peers, state: peerpb.HelloResponse_FORMING, file: s.file, decided: make(chan struct{})}
+	i := &invitee{self: self, address: s.Address, terms: s.Terms, peers: s.Peers, state: peerpb.HelloResponse_FORMING, file: s.file, wall: s.Wall, decided: make(chan struct{})}
 	if s.Join {
 		i.state = peerpb.HelloResponse_JOINING
 	} else {

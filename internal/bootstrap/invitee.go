@@ -38,6 +38,8 @@ type invitee struct {
 	state   peerpb.HelloResponse_State
 	founder bool
 	file    file
+	// wall is the machine's time.
+	wall func() time.Time
 
 	mu       sync.Mutex
 	accepted *record
@@ -52,7 +54,7 @@ func (i *invitee) Hello(context.Context, *peerpb.HelloRequest) (*peerpb.HelloRes
 	return &peerpb.HelloResponse{
 		Protocol: protocol, Uuid: i.self.UUID, Url: i.self.URL, ClusterName: i.terms.ClusterName, Database: i.terms.Database,
 		VBuckets: uint32(i.terms.VBuckets), Version: i.terms.Version, Urls: i.peers, State: i.state, Address: i.address,
-		Format: i.terms.Format,
+		Format: i.terms.Format, WallMicros: i.wall().UnixMicro(),
 	}, nil
 }
 

@@ -104,7 +104,7 @@ func TestInvitationRepeated(t *testing.T) {
 	n := newNode(t, "http://127.0.0.1:9021")
 	i := &invitee{
 		self: record{UUID: newUUID(), URL: n.URL}, terms: testTerms, state: joining,
-		file: file{n.Dir, n.write}, decided: make(chan struct{}),
+		file: file{n.Dir, n.write}, wall: time.Now, decided: make(chan struct{}),
 	}
 	inv := invitationTo(i, 5)
 	for range 2 {
@@ -118,7 +118,7 @@ func TestInvitationRepeated(t *testing.T) {
 	if rec, err := i.end(); err != nil || rec.Replica != 5 || n.stored(t).Replica != 5 {
 		t.Errorf("it is %+v, %v", rec, err)
 	}
-	late := &invitee{self: i.self, terms: testTerms, state: joining, file: i.file, decided: make(chan struct{})}
+	late := &invitee{self: i.self, terms: testTerms, state: joining, file: i.file, wall: time.Now, decided: make(chan struct{})}
 	if rec, err := late.end(); rec != nil || err != nil {
 		t.Error("it was decided by nobody")
 	}

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"log/slog"
+	"time"
 )
 
 // Options is what a node is started with. Enter checks it.
@@ -33,6 +34,8 @@ type Options struct {
 	RaftData func() (bool, error)
 	// StateThere tells that a vBucket's folder holds a state.
 	StateThere bool
+	// Wall returns the machine's time; nil means time.Now.
+	Wall func() time.Time
 	// Log takes what an operator should know; nil means nothing is logged.
 	Log *slog.Logger
 }

@@ -22,6 +22,9 @@ type Options struct {
 	// Member says that the node is one of several that vote, or may become so: until a
 	// majority's clocks are known, its own can only hold the time back.
 	Member bool
+	// Slave says that the node goes by the time of another, its only voter, which is
+	// set when the log's clock is. Its own counts as a member's does.
+	Slave bool
 	// Wall returns the machine's time; nil means time.Now.
 	Wall func() time.Time
 	// Elapsed is the time since some moment that stays the same while the process
@@ -43,8 +46,10 @@ type Clock struct {
 	// self is this node's id, 0 for none; voters are the members that vote.
 	self   uint64
 	voters []uint64
-	// heard are the other members' clocks as they were last read.
+	// heard are the other members' clocks as they were last read, and reset is the
+	// value of Elapsed before which none was.
 	heard map[uint64]reading
+	reset time.Duration
 	logs  logs
 	pace  pace
 }
@@ -61,6 +66,7 @@ func New(o Options) *Clock {
 		begun := time.Now()
 		o.Elapsed = func() time.Duration { return time.Since(begun) }
 	}
+	o.Member = o.Member || o.Slave
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -134,13 +140,18 @@ func (c *Clock) limited() int64 {
 }
 
 // Reset forgets what Now has returned and accepts the wall clock as it is, within
-// what the others' clocks allow: an operator has set a log's clock.
+// what the others' clocks allow: an operator has set a log's clock. What a slave has
+// heard from before is void.
 func (c *Clock) Reset(log time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wall, now := c.read()
 	c.pace = pace{offset: offset(wall, now), at: now}
 	c.logs = logs{nanos: max(log.UnixNano(), earliest.UnixNano()), at: now}
+	if c.o.Slave {
+		c.reset = now
+		clear(c.heard)
+	}
 	c.limits.Store(nil)
 	c.shown.Store(packed(c.shown.Load()>>millisBits+1, 0))
 }

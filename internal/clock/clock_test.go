@@ -173,6 +173,24 @@ func TestNeverBack(t *testing.T) {
 	m.want("reset", -jump)
 }
 
+// A slave goes by its master's time, and forgets what that was before it was set.
+func TestSlave(t *testing.T) {
+	m := newMachine(t, decade, func(o *Options) { o.Slave = true })
+	m.Vote(0, []uint64{1}, everyone)
+	m.GoOnFrom(m.truth().Add(-time.Minute))
+	m.want("before it hears its master", -time.Minute)
+	m.hear(map[uint64]time.Duration{1: time.Hour})
+	m.want("when it does", time.Hour+jump)
+	sent := m.Elapsed()
+	m.pass(time.Millisecond)
+	m.Reset(m.truth())
+	m.want("reset", 0)
+	m.Hear(1, m.truth().Add(time.Hour), sent, m.Elapsed())
+	m.want("after an answer from before", 0)
+	m.hear(map[uint64]time.Duration{1: time.Second})
+	m.want("when it hears its master again", time.Second+jump)
+}
+
 // A node alone follows a leap of its clock at twice the speed of time, and loudly.
 func TestLeapOfANodeAlone(t *testing.T) {
 	for name, alone := range map[string]func(*testing.T) *machine{

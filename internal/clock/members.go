@@ -63,6 +63,9 @@ func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
 func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if sent < c.reset {
+		return
+	}
 	half := max(received-sent, 0) / 2
 	c.heard[id] = reading{offset: offset(wall, sent+half), uncertain: half, at: received}
 	c.limits.Store(nil)

@@ -122,6 +122,9 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	if err := hello.Fits(c.joinTerms()); err != nil {
 		return asError(err)
 	}
+	if err := c.sameTime(ctx, url, &hello); err != nil {
+		return err
+	}
 	n.waits, n.uuid = true, hello.UUID
 	if n.id = present.ID; is {
 		return nil

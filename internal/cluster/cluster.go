@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -60,6 +61,8 @@ type Options struct {
 	Pool *peer.Pool
 	// Terms is what a node must have in common with the cluster.
 	Terms bootstrap.Terms
+	// Clock is what this node takes for the time; nil means one of its own.
+	Clock *clock.Clock
 	Log   *slog.Logger
 }
 
@@ -73,6 +76,7 @@ type Cluster struct {
 	pool   *peer.Pool
 	terms  bootstrap.Terms
 	client *bootstrap.Client
+	clock  *clock.Clock
 	log    *slog.Logger
 
 	// changing holds a token of whoever changes the membership.
@@ -108,10 +112,14 @@ func New(opts Options) (*Cluster, error) {
 		pool:     opts.Pool,
 		terms:    opts.Terms,
 		client:   client,
+		clock:    opts.Clock,
 		log:      opts.Log,
 		changing: make(chan struct{}, 1),
 		patience: stepPatience,
 		suspects: make(map[uint64]bootstrap.Start),
+	}
+	if c.clock == nil {
+		c.clock = clock.New(clock.Options{Member: true, Log: opts.Log})
 	}
 	c.seen.Store(&map[uint64]sighting{})
 	for _, l := range c.logs {
@@ -126,6 +134,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { c.watch(ctx) })
+	wg.Go(func() { c.compareClocks(ctx) })
 	wg.Go(func() { c.balance(ctx) })
 	wg.Go(func() {
 		if err := c.self.InviteRest(ctx, c.standing); err != nil && ctx.Err() == nil {

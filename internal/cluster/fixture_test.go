@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -26,6 +25,7 @@ import (
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -62,6 +62,9 @@ type node struct {
 	id     uint64
 	rafts  []*fakeRaft
 	server *servertest.Server
+	// clock and log are what its Cluster has; starting may set them.
+	clock *clock.Clock
+	log   *slog.Logger
 
 	mu sync.Mutex
 	// lag is how far the node says that it is behind.
@@ -75,9 +78,12 @@ type node struct {
 }
 
 // newRig makes a cluster of n members, of which the first leads all vBuckets.
-func newRig(t *testing.T, n, vBuckets int) *rig {
+func newRig(t *testing.T, n, vBuckets int, changes ...func(*rig)) *rig {
 	t.Helper()
 	r := &rig{t: t, nodes: make(map[uint64]*node), starting: func(*node) {}}
+	for _, change := range changes {
+		change(r)
+	}
 	for i := range vBuckets {
 		r.groups = append(r.groups, newGroup("b"+strconv.Itoa(i)))
 	}
@@ -110,6 +116,7 @@ func (r *rig) identity(dir string, replica uint64, url string) *bootstrap.Identi
 // start runs a member, which says in all vBuckets how it is reached.
 func (r *rig) start(id *bootstrap.Identity) error {
 	n := &node{rig: r, id: id.Replica, asked: func() {}, cluster: fmt.Sprintf("%016x", id.Deployment)}
+	n.log = slog.New(slog.DiscardHandler)
 	r.starting(n)
 	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20})
 	var logs []Log
@@ -119,7 +126,7 @@ func (r *rig) start(id *bootstrap.Identity) error {
 		logs = append(logs, Log{VBucket: g.name, Raft: raft})
 	}
 	var err error
-	n.Cluster, err = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	n.Cluster, err = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Clock: n.clock, Log: n.log})
 	if err != nil {
 		return err
 	}

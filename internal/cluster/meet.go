@@ -10,7 +10,6 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
-	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // confirmTime bounds how long a node that starts waits for what the other members
@@ -123,9 +122,8 @@ func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.
 
 // Meet implements Members.
 func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetResponse, error) {
-	if r.GetDeployment() != c.self.Deployment || r.GetTo() != c.self.Replica {
-		return nil, kv.Errorf(kv.Precondition, "this is replica %d of cluster %016x, not replica %d of %016x",
-			c.self.Replica, c.self.Deployment, r.GetTo(), r.GetDeployment())
+	if err := c.isAsked(r.GetDeployment(), r.GetTo()); err != nil {
+		return nil, err
 	}
 	c.judgeSelf(startsOf(r.GetHeard()), "member "+strconv.FormatUint(r.GetFrom(), 10))
 	heard := c.judge(r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart())

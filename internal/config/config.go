@@ -302,6 +302,11 @@ type Ops struct {
 	Pprof bool
 	// StatsdAddr is a statsd server for metrics, "" for none.
 	StatsdAddr string
+	// MaxClockJump is how far this node's time may be from what a majority of the
+	// members' clocks say, and how large a step of the wall clock a node alone follows
+	// at once. Raise it where clocks are known to be further apart than that, lower it
+	// where keys must not expire so much early or late.
+	MaxClockJump time.Duration
 	// DrainTimeout is how long a stopping node lets running requests finish.
 	DrainTimeout time.Duration
 }

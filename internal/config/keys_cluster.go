@@ -116,6 +116,8 @@ func opsKeys() []key {
 		{name: "statsd-addr", def: "", traits: unbuilt,
 			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
 			doc:   "statsd server to send metrics to; none when empty"},
+		{name: "max-clock-jump", def: "10s", field: func(c *Config) value { return durationValue{&c.Ops.MaxClockJump, shortest} },
+			doc: "how far clocks may be apart: a member further off is not let in, and counts no further; a node alone follows larger steps slowly"},
 		{name: "drain-timeout", def: "8s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },
 			doc: "time that a stopping node gives running requests; less than what stops it waits (10s with Docker)"},
 	}

@@ -74,6 +74,7 @@ func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
 		Reason:            s.ReadOnly,
 		LagChanges:        s.Lag,
 		LagMillis:         uint64(s.Age.Milliseconds()),
+		ClockMillis:       uint64(max(s.Clock.UnixMilli(), 0)),
 		ClusterId:         s.Identity.Cluster,
 	}
 	out.Leader = s.Owner.Address

@@ -16,6 +16,9 @@ func (c *core) now(m *fsm.Machine) kv.Clock {
 	return max(kv.ClockOf(c.opts.Clock.Now()), m.Clock())
 }
 
+// Now implements Replica.
+func (c *core) Now() time.Time { return c.opts.Clock.Now() }
+
 // with calls f with the present machine, again where the machine was replaced
 // in between.
 func (c *core) with(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {

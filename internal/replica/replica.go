@@ -52,6 +52,8 @@ type Replica interface {
 	// keep the old state.
 	Restore(ctx context.Context, dir string) error
 
+	// Now is what this node takes for the time.
+	Now() time.Time
 	// SetClock sets the log's clock to a time (zero: now), also back, at the log's
 	// owner. It is refused if the time is further from what a majority of the members'
 	// clocks say than these may be apart.
@@ -139,6 +141,8 @@ type Status struct {
 	// Commit and Applied are the last indexes that are decided and visible.
 	Commit  kv.Index
 	Applied kv.Index
+	// Clock is the log's.
+	Clock time.Time
 	// Lag is how many changes the state is known to be behind.
 	Lag uint64
 	// Age is how long ago the state was last known to be the newest; 0 where

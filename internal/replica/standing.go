@@ -102,6 +102,7 @@ func (c *core) status() Status {
 		State:          st.state,
 		Commit:         m.Applied(),
 		Applied:        m.Applied(),
+		Clock:          m.Clock().Time(),
 		Paused:         m.Paused(),
 		Err:            st.err,
 		Identity:       m.Identity(),
