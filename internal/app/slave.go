@@ -52,6 +52,7 @@ func (n *node) openSlave(context.Context) error {
 			Mode:         slave.Mode(n.cfg.Replication.Mode),
 			PollInterval: n.cfg.Replication.PollInterval,
 			MaxActiveLag: uint64(n.cfg.Replication.MaxActiveLag),
+			Clock:        n.clock,
 			Log:          n.log,
 		})}})
 	}

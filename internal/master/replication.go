@@ -67,7 +67,9 @@ func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequ
 		return nil, err
 	}
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
-	return changesResponse(&changes, age), nil
+	resp := changesResponse(&changes, age)
+	resp.NowMillis = uint64(max(v.Now().UnixMilli(), 0))
+	return resp, nil
 }
 
 // changesResponse translates a stretch of the change stream. Its messages are made

@@ -128,8 +128,15 @@ func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*s
 	ctx, cancel := context.WithTimeout(ctx, s.patience.length())
 	defer cancel()
 	resp := new(serverpb.GetChangesResponse)
+	var sent time.Duration
+	if s.opts.Clock != nil {
+		sent = s.opts.Clock.Elapsed()
+	}
 	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
 		return nil, err
+	}
+	if ms := resp.GetNowMillis(); ms != 0 && s.opts.Clock != nil {
+		s.opts.Clock.Hear(masterClock, time.UnixMilli(int64(ms)), sent, s.opts.Clock.Elapsed())
 	}
 	return resp, nil
 }

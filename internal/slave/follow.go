@@ -84,7 +84,9 @@ func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 			f.add(more.claim)
 			st.changes = append(st.changes, more.changes...)
 			st.bytes += more.bytes
-			st.upTo = max(st.upTo, more.upTo)
+			if more.upTo > st.upTo {
+				st.upTo, st.clock = more.upTo, more.clock
+			}
 		default:
 			return st
 		}
@@ -94,8 +96,9 @@ func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 
 // write applies a stretch. Where the disk is full it waits until there is room.
 func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
+	changes := st.all()
 	for {
-		err := s.opts.State.Apply(ctx, at, st.changes, st.upTo)
+		err := s.opts.State.Apply(ctx, at, changes, st.upTo)
 		switch {
 		case err == nil:
 			s.status.applied(st.upTo)

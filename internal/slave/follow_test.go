@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -346,4 +348,73 @@ func TestSlowSlave(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 	})
+}
+
+// A slave goes by its master's clock and not by its own, which is years ahead.
+func TestGoesByTheMastersClock(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(time.Hour).Unix())})
+		c := NewClock(clock.Options{Wall: func() time.Time { return time.Now().Add(decade) }})
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *replica.FollowerOptions) { o.Clock, f.Clock = c, c })
+		s.has(m)
+		time.Sleep(2 * time.Second)
+		if !s.sees("session") || !c.Known() || c.Now().Sub(time.Now()) > clock.DefaultMaxJump {
+			t.Errorf("the session is seen: %v; by a clock that says %v", s.sees("session"), c.Now())
+		}
+		time.Sleep(time.Hour)
+		if s.sees("session") {
+			t.Error("it never expires")
+		}
+	})
+}
+
+// Where the master's log is given another time, a slave follows, even if nothing else
+// happens there.
+func TestFollowsTheClockBack(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		var ahead atomic.Int64
+		m := r.master("m1:1", func(o *replica.LocalOptions) {
+			o.Clock = clock.New(clock.Options{MaxJump: 2 * decade, Wall: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+		})
+		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(time.Hour).Unix())})
+		if _, err := m.Propose(t.Context(), &command.Command{Kind: command.SetPaused, Flag: true}); err != nil {
+			t.Fatal(err) // so that nothing is removed
+		}
+		c := NewClock(clock.Options{})
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *replica.FollowerOptions) { o.Clock, f.Clock = c, c })
+		s.has(m)
+		ahead.Store(int64(decade))
+		if _, err := m.Propose(t.Context(), &command.Command{Kind: command.Tick}); err != nil {
+			t.Fatal(err)
+		}
+		s.has(m)
+		time.Sleep(time.Second)
+		if s.sees("session") {
+			t.Fatal("it has not expired")
+		}
+		ahead.Store(0)
+		if err := m.SetClock(t.Context(), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		s.has(m)
+		time.Sleep(time.Second)
+		if !s.sees("session") {
+			t.Errorf("it is still hidden: by the log's clock it is %v", s.Follower.Status().Clock)
+		}
+	})
+}
+
+const decade = 10 * 365 * 24 * time.Hour
+
+// sees reports whether a reader of the copy finds a key.
+func (c *copy) sees(key string) bool {
+	c.rig.t.Helper()
+	_, found, _, err := c.Get(context.Background(), []byte(key), kv.ReadOptions{})
+	if err != nil {
+		c.rig.t.Fatal(err)
+	}
+	return found
 }

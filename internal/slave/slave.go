@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -81,7 +82,21 @@ type Options struct {
 	PollInterval time.Duration
 	// MaxActiveLag is how many changes the copy may be behind and be healthy.
 	MaxActiveLag uint64
-	Log          *slog.Logger
+	// Clock is told the master's time; nil is not.
+	Clock *clock.Clock
+	Log   *slog.Logger
+}
+
+// masterClock is how Clock calls the master, whichever it is.
+const masterClock = 1
+
+// NewClock makes a clock that goes by the master's time as soon as that is known, and
+// by that of the state before.
+func NewClock(o clock.Options) *clock.Clock {
+	o.Slave = true
+	c := clock.New(o)
+	c.Vote(0, []uint64{masterClock}, func(uint64) bool { return true })
+	return c
 }
 
 // Puller keeps the copy of one vBucket up to date.

@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -12,6 +13,8 @@ import (
 type stretch struct {
 	changes []kv.Change
 	upTo    kv.Index
+	// clock is the log's at upTo; 0 where the last change tells it, or nothing does.
+	clock kv.Clock
 	// bytes is the size of keys and values.
 	bytes int
 	// claim is what the master said of the newest state; zero where that says
@@ -29,7 +32,9 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 	out := stretch{upTo: after}
 	if len(records) == 0 {
 		// What has no change up to there had no effect.
-		out.upTo = max(after, resp.GetMasterChangeNumber())
+		if newest := resp.GetMasterChangeNumber(); newest > after {
+			out.upTo, out.clock = newest, kv.Clock(resp.GetMasterClock())
+		}
 		return out, nil
 	}
 	out.changes = make([]kv.Change, len(records))
@@ -53,6 +58,14 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 		mutations = mutations[n:]
 	}
 	return out, nil
+}
+
+// all returns the changes, and the clock at upTo as one that does nothing else.
+func (s *stretch) all() []kv.Change {
+	if s.clock == 0 {
+		return s.changes
+	}
+	return append(slices.Clip(s.changes), kv.Change{Index: s.upTo, Clock: s.clock})
 }
 
 // fill translates a change's transactions, and returns the size of their keys and
