@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/config"
@@ -30,6 +31,7 @@ func (n *node) actions() map[string]ops.Action {
 	actions := map[string]ops.Action{
 		"/admin/pause-writes":  n.pause(true),
 		"/admin/resume-writes": n.pause(false),
+		"/admin/reset-clock":   n.resetClock,
 		"/admin/backup":        n.takeBackup,
 	}
 	if n.cfg.Role == config.RoleMaster {
@@ -174,6 +176,23 @@ func (n *node) pause(paused bool) ops.Action {
 		_, err := n.node.SetPaused(ctx, paused)
 		return nil, err
 	}
+}
+
+func (n *node) resetClock(ctx context.Context, body json.RawMessage) (any, error) {
+	var request struct {
+		Time *time.Time `json:"time"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &request); err != nil {
+			return nil, &ops.Error{Status: 400, Text: `the body must be {"time": "2006-01-02T15:04:05Z"}, or empty for the present time`}
+		}
+	}
+	var to uint64
+	if request.Time != nil {
+		to = uint64(max(request.Time.UnixMilli(), 1))
+	}
+	_, err := n.node.SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: to})
+	return nil, err
 }
 
 func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error) {

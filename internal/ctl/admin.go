@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -44,6 +45,19 @@ func runPauseWrites(ctx context.Context, s *session, _ []string) error {
 
 func runResumeWrites(ctx context.Context, s *session, _ []string) error {
 	return s.changeOK(ctx, admin.ResumeWrites)
+}
+
+func runResetClock(ctx context.Context, s *session, args []string) error {
+	var to time.Time
+	if len(args) > 0 {
+		var err error
+		if to, err = time.Parse(time.RFC3339, args[0]); err != nil {
+			return usagef("-resetClock: %q is no time such as 2006-01-02T15:04:05Z", args[0])
+		}
+	}
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.SetClock(ctx, conn, to)
+	})
 }
 
 func runClusterInfo(ctx context.Context, s *session, args []string) error {

@@ -64,6 +64,7 @@ type fake struct {
 	breakAfter int
 	paths      []string // of backups, restores, nodes
 	paused     bool
+	clocks     []uint64
 }
 
 // startFake runs a fake on a free port until the test ends.
@@ -381,6 +382,13 @@ func (f *fake) PauseWrites(context.Context, *emptypb.Empty) (*serverpb.Status, e
 
 func (f *fake) ResumeWrites(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
 	return f.setPaused(false)
+}
+
+func (f *fake) SetClock(_ context.Context, r *serverpb.SetClockRequest) (*serverpb.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clocks = append(f.clocks, r.GetClockMillis())
+	return &serverpb.Status{}, nil
 }
 
 func (f *fake) GetContentHash(context.Context, *serverpb.ContentHashRequest) (*serverpb.ContentHashResponse, error) {

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,6 +50,19 @@ func TestStatusOfOneNode(t *testing.T) {
 	down := dkvctl(t, closedPort(t), "-status")
 	if down.code != exitFailed || !strings.Contains(down.stdout, "UNREACHABLE") || !strings.HasSuffix(down.stdout, "0 alive, 1 total\n") {
 		t.Errorf("a node that is down is told as %+v", down)
+	}
+}
+
+func TestResetClock(t *testing.T) {
+	f := startFake(t)
+	for _, args := range [][]string{{"-resetClock"}, {"-resetClock", "2026-05-01T12:00:00Z"}} {
+		expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "OK\n"})
+	}
+	if want := []uint64{0, 1_777_636_800_000}; !slices.Equal(f.clocks, want) {
+		t.Errorf("the clock was set to %v, want %v", f.clocks, want)
+	}
+	if got := dkvctl(t, f.addr, "-resetClock", "yesterday"); got.code != exitUsage || !strings.Contains(got.stderr, "2006-01-02T15:04:05Z") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -17,6 +17,7 @@ func Audited(method string) bool {
 		serverpb.DKVReplication_RemoveReplica_FullMethodName,
 		serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName,
 		serverpb.DKVNode_PauseWrites_FullMethodName,
+		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true
 	default:

@@ -207,6 +207,7 @@ func TestAudited(t *testing.T) {
 		"/dkv.serverpb.DKVCluster/AddNode":       true,
 		"/dkv.serverpb.DKVCluster/RemoveNode":    true,
 		"/dkv.serverpb.DKVNode/PauseWrites":      true,
+		"/dkv.serverpb.DKVNode/SetClock":         true,
 		"/dkv.serverpb.DKVNode/ResumeWrites":     true,
 	} {
 		if got := Audited(method); got != want {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -31,13 +32,23 @@ func (n *Node) ResumeWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.St
 // SetPaused refuses or admits mutations in all vBuckets, each at its owner. Where
 // it fails for some of them it says so; it may be repeated.
 func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, error) {
-	all, err := n.keyspace.asked(ctx)
-	if err != nil {
-		return nil, withOutcome(err)
-	}
 	c := resumeCall
 	if paused {
 		c = pauseCall
+	}
+	return n.atOwners(ctx, c, &emptypb.Empty{}, func(ctx context.Context, v VBucket) error {
+		_, err := v.Propose(ctx, &command.Command{Kind: command.SetPaused, Flag: paused})
+		return err
+	})
+}
+
+// atOwners has a request done in all vBuckets, each at its owner: here by do, which
+// may be repeated, elsewhere by asking for the same. Where it fails for some of them
+// the error says so.
+func (n *Node) atOwners(ctx context.Context, c call, request proto.Message, do func(context.Context, VBucket) error) (*serverpb.Status, error) {
+	all, err := n.keyspace.asked(ctx)
+	if err != nil {
+		return nil, withOutcome(err)
 	}
 	until, cancel := beforeDeadline(ctx)
 	defer cancel()
@@ -49,13 +60,13 @@ func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, er
 		}
 		for _, l := range legs {
 			if l.owner.Self {
-				done, err = served(setPaused(until, &left, paused, l))
+				done, err = served(doAll(until, &left, l, do))
 			} else {
 				if !counted {
 					counted = true
 					n.router.count(c)
 				}
-				done, err = c.heard(n.router.ask(until, l, c, &emptypb.Empty{}, &serverpb.Status{}))
+				done, err = c.heard(n.router.ask(until, l, c, request, &serverpb.Status{}))
 			}
 			if err != nil {
 				return done, err
@@ -73,10 +84,10 @@ func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, er
 	return nil, err
 }
 
-// setPaused is a leg on this node; it takes from left what is done.
-func setPaused(ctx context.Context, left *[]VBucket, paused bool, l leg) error {
+// doAll is a leg on this node; it takes from left what is done.
+func doAll(ctx context.Context, left *[]VBucket, l leg, do func(context.Context, VBucket) error) error {
 	for _, v := range l.vBuckets {
-		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetPaused, Flag: paused}); err != nil {
+		if err := do(ctx, v); err != nil {
 			return withOutcome(err)
 		}
 		*left = without(*left, v)

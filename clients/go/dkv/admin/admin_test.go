@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -60,6 +61,10 @@ func TestCalls(t *testing.T) {
 		{serverpb.DKVNode_GetNodeStatus_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := NodeStatus(ctx, c); return err }, &emptypb.Empty{}, nil},
 		{serverpb.DKVNode_PauseWrites_FullMethodName, func(c grpc.ClientConnInterface) error { return PauseWrites(ctx, c) }, &emptypb.Empty{}, failure},
 		{serverpb.DKVNode_ResumeWrites_FullMethodName, func(c grpc.ClientConnInterface) error { return ResumeWrites(ctx, c) }, &emptypb.Empty{}, failure},
+		{serverpb.DKVNode_SetClock_FullMethodName, func(c grpc.ClientConnInterface) error { return SetClock(ctx, c, time.UnixMilli(7000)) },
+			&serverpb.SetClockRequest{ClockMillis: 7000}, failure},
+		{serverpb.DKVNode_SetClock_FullMethodName, func(c grpc.ClientConnInterface) error { return SetClock(ctx, c, time.Time{}) },
+			&serverpb.SetClockRequest{}, failure},
 		{serverpb.DKVNode_GetContentHash_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := ContentHash(ctx, c, "v"); return err },
 			&serverpb.ContentHashRequest{VBucket: "v"}, nil},
 		{serverpb.DKVBackupRestore_Backup_FullMethodName, func(c grpc.ClientConnInterface) error { return Backup(ctx, c, "p") },

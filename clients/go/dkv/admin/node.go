@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -17,6 +18,17 @@ func NodeStatus(ctx context.Context, conn grpc.ClientConnInterface) (*serverpb.N
 // PauseWrites makes a node refuse mutations, also after a restart; reads go on.
 func PauseWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).PauseWrites(ctx, &emptypb.Empty{}))
+}
+
+// SetClock sets the clock of the log of every vBucket, also back; a zero time stands
+// for what a majority of the members' clocks say. It is refused where the time is too
+// far from that.
+func SetClock(ctx context.Context, conn grpc.ClientConnInterface, to time.Time) error {
+	var ms uint64
+	if !to.IsZero() {
+		ms = uint64(max(to.UnixMilli(), 1))
+	}
+	return Check(serverpb.NewDKVNodeClient(conn).SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: ms}))
 }
 
 // ResumeWrites ends what PauseWrites began.
