@@ -21,6 +21,7 @@ const (
 	coup                      // the leader moves on, and the old one is cut off and does not hear of it
 	recampaign                // the leader is elected again
 	laziness                  // a replica applies late
+	wallLeap                  // a wall clock is set, forward or back
 	troubles
 )
 
@@ -31,6 +32,15 @@ type profile struct {
 	// mixed is the chance that the nodes' leases differ in length, and change when they
 	// start again.
 	mixed float64
+	// writes is the chance that a client that writes does so, rather than read; 0 stands
+	// for 0.7.
+	writes float64
+	// retries is the chance that a client sends a request again, elsewhere.
+	retries float64
+	// expiring is the chance that what is written expires, and skew bounds how wrong the
+	// wall clocks are by which it does.
+	expiring float64
+	skew     time.Duration
 	// hurry is the chance that one trouble follows soon on another.
 	hurry   float64
 	weights [troubles]int
@@ -39,6 +49,9 @@ type profile struct {
 	// Chances that a process dawdles: before or behind a view, before a proposal,
 	// behind its result, behind a ReadIndex; and that it does so for long.
 	view, propose, proposed, readIndex, long float64
+	// hint bounds how late a replica says that its leader is another one; 0 stands for
+	// 8 ms.
+	hint time.Duration
 	// lateApply is the chance that a replica applies late.
 	lateApply float64
 }
@@ -46,7 +59,7 @@ type profile struct {
 // climates are what every run of the real thing goes through in turn.
 var climates = [...]profile{
 	{ // temperate
-		lease: 100 * time.Millisecond, keys: 2, mixed: 0.4, hurry: 0.4,
+		lease: 100 * time.Millisecond, keys: 2, mixed: 0.4, hurry: 0.4, retries: 0.2,
 		weights: [troubles]int{25, 8, 15, 20, 10, 8, 4, 5, 5, 10, 2, 3}, drift: DefaultDrift,
 		view: 0.1, propose: 0.01, proposed: 0.03, readIndex: 0.03, long: 0.3, lateApply: 0.05,
 	},
@@ -80,6 +93,21 @@ var climates = [...]profile{
 		weights: [troubles]int{coup: 40, transfer: 30, isolate: 10, recampaign: 5, restart: 10, pauses: 5}, drift: DefaultDrift,
 		view: 0.02, propose: 0.05, proposed: 0.02, readIndex: 0.02, long: 0.5, lateApply: 0.05,
 	},
+	{ // hand-overs that take their time, and others that do not wait for them
+		lease: 200 * time.Millisecond, keys: 1, mixed: 0, hurry: 0.9,
+		weights: [troubles]int{coup: 50, handOver: 50}, drift: DefaultDrift,
+		view: 0.02, propose: 0.02, proposed: 0.5, readIndex: 0.02, long: 0.6, lateApply: 0.05,
+	},
+	{ // wall clocks that are wrong, and keys that expire
+		lease: 100 * time.Millisecond, keys: 2, mixed: 0.1, hurry: 0.5, retries: 0.3, expiring: 0.7, skew: 300 * time.Millisecond, writes: 0.15,
+		weights: [troubles]int{coup: 20, transfer: 20, handOver: 30, restart: 10, pauses: 5, wallLeap: 30}, drift: DefaultDrift,
+		view: 0.05, propose: 0.02, proposed: 0.02, readIndex: 0.02, long: 0.3, lateApply: 0.05,
+	},
+	{ // clients that repeat themselves, at nodes that apply late
+		lease: 80 * time.Millisecond, keys: 1, mixed: 0.1, hurry: 0.1, writes: 0.5, retries: 1, hint: 400 * time.Millisecond,
+		weights: [troubles]int{coup: 60, pauses: 10, laziness: 20}, drift: DefaultDrift,
+		view: 0.01, propose: 0.02, proposed: 0.02, readIndex: 0.02, long: 0.2, lateApply: 0.5,
+	},
 }
 
 const (
@@ -90,9 +118,12 @@ const (
 	slowQuorum
 	restless
 	lopsided
+	handingOver
+	expiring
+	repetitive
 )
 
-var climateNames = [...]string{"temperate", "drifting", "dawdling readers", "dawdling writers", "slow quorum", "restless", "lopsided"}
+var climateNames = [...]string{"temperate", "drifting", "dawdling readers", "dawdling writers", "slow quorum", "restless", "lopsided", "handing over", "expiring", "repetitive"}
 
 // chaos makes things go wrong until ctx ends.
 func (w *world) chaos(ctx context.Context) {
@@ -160,6 +191,9 @@ func (w *world) trouble() {
 		w.after(w.between(0, 3*time.Millisecond), func() { w.partition(i, w.rng.IntN(3), span+w.climate.lease) })
 	case laziness:
 		w.lazy = w.rng.IntN(len(w.nodes))
+	case wallLeap:
+		w.reached.WallJumps++
+		n.offset = w.between(-w.climate.skew, w.climate.skew)
 	case recampaign:
 		if n.raft.role == leader && !n.down {
 			n.raft.campaign()

@@ -3,9 +3,6 @@ package lease
 import (
 	"slices"
 	"time"
-
-	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // This file is a Raft of its own, message by message: elections, log matching,
@@ -14,77 +11,9 @@ import (
 // goes on believing for as long as nobody tells it. Everything in it runs under
 // world.mu.
 
-const simKeys = 2
-
-type simKind int
-
-const (
-	simNoop simKind = iota
-	simBegin
-	simEnd
-	simWrite
-)
-
-// simCommand is what a log entry says.
-type simCommand struct {
-	kind       simKind
-	begin      command.Begin
-	epoch      kv.Index // what an END or a WRITE is fenced by
-	key, value int
-	origin     int // who waits for the result
-	request    uint64
-}
-
 type simEntry struct {
 	term    uint64
 	command simCommand
-}
-
-// simResult is what applying an entry came to.
-type simResult struct {
-	ok            bool
-	now, previous command.Epoch
-}
-
-// simMachine is the replicated state.
-type simMachine struct {
-	applied   int
-	epoch     command.Epoch
-	registers [simKeys]int
-}
-
-// machineRules names what a test may take away from the state machine.
-type machineRules struct {
-	noFence   bool // writes of any epoch are applied
-	noEarlier bool // an epoch knows of its own leases only, not of those before it
-}
-
-func (m *simMachine) apply(c simCommand, without machineRules) simResult {
-	m.applied++
-	r := simResult{ok: true, previous: m.epoch}
-	if c.kind == simBegin {
-		m.epoch, r.ok = m.epoch.Next(&c.begin, kv.Index(m.applied))
-		if without.noEarlier {
-			m.epoch.Earlier = 0
-		}
-		r.now = m.epoch
-		return r
-	}
-	if c.kind == simEnd || c.kind == simWrite {
-		r.ok = c.epoch == m.epoch.ID && !m.epoch.Ended
-		if r.ok {
-			m.epoch.Earlier = 0
-		}
-	}
-	switch {
-	case c.kind == simEnd && r.ok:
-		m.epoch.Ended = true
-	case c.kind == simWrite && (r.ok || without.noFence):
-		r.ok = true
-		m.registers[c.key] = c.value
-	}
-	r.now = m.epoch
-	return r
 }
 
 type simRole int
@@ -204,7 +133,11 @@ func (r *simRaft) follow(term uint64, of int) {
 
 // hint tells Leader of a change, some time later.
 func (r *simRaft) hint() {
-	r.w.onNode(r.id, r.w.between(0, 8*time.Millisecond), r.hintNow)
+	late := r.w.climate.hint
+	if late == 0 {
+		late = 8 * time.Millisecond
+	}
+	r.w.onNode(r.id, r.w.between(0, late), r.hintNow)
 }
 
 // hintNow is what the assumptions about Leader demand at once.
@@ -374,6 +307,9 @@ func (r *simRaft) applyCommitted() {
 		}
 		if e.command.kind == simWrite && !result.ok {
 			r.w.reached.FencedEntries++
+		}
+		if result.repeated {
+			r.w.reached.RepeatedEntries++
 		}
 	}
 	if r.w.chance(0.1) {

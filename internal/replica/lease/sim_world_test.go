@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -11,14 +10,15 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // simOptions says what is different from the real thing.
 type simOptions struct {
 	rules   rules
 	machine machineRules
+	// hideUntold has an owner hide what has expired by its own clock, without a Tick that
+	// says so to the others.
+	hideUntold bool
 	// understated has BEGIN say half of the lease that its proposer takes.
 	understated bool
 	// suspendedClock stands still while its process is paused.
@@ -33,7 +33,7 @@ type reached struct {
 	Runs, Operations, Elections, ForwardedReads, FencedEntries, FencedWrites, UnknownWrites, Writes uint64
 	WaitOuts, Activations, LeaseReads, ConfirmedReads, Fallbacks, VoidViews                         uint64
 	StaleLeaders, HandOvers, Transfers, Pauses, Restarts, Partitions, Jumps                         uint64
-	Reconfigurations, LongerEarlier                                                                 uint64
+	Reconfigurations, LongerEarlier, Retries, RepeatedEntries, HiddenReads, Ticks, WallJumps        uint64
 }
 
 // world is one run: nodes, network, clocks, clients, and what goes wrong.
@@ -77,7 +77,13 @@ type simNode struct {
 	skew time.Duration
 	// length is how long its leases last.
 	length time.Duration
+	// offset is how wrong its wall clock is; shown is the latest that its process has
+	// gone by.
+	offset, shown time.Duration
 }
+
+// wall is what the node takes for the time of day.
+func (n *simNode) wall() time.Duration { return time.Since(n.w.start) + time.Hour + n.offset }
 
 // simulate runs one seed in one of the climates and returns its history and what it reached.
 func simulate(t *testing.T, seed uint64, climate int, o simOptions) ([]porcupine.Operation, reached) {
@@ -104,6 +110,7 @@ func (w *world) run() {
 		edge := math.Sqrt(1 + w.climate.drift)
 		rate := []float64{1 / edge, edge, 1/edge + w.rng.Float64()*(edge-1/edge)}[w.rng.IntN(3)]
 		node := &simNode{w: w, rate: rate, skew: w.between(time.Hour, 2*time.Hour)}
+		node.offset = w.between(-w.climate.skew, w.climate.skew)
 		if !none {
 			node.length = w.drawLength()
 		}
@@ -116,7 +123,11 @@ func (w *world) run() {
 	w.mu.Unlock()
 	for i := range w.nodes {
 		// One that waits for its writes must not keep the others from reading.
-		for _, writes := range []float64{0.7, 0, 0} {
+		some := w.climate.writes
+		if some == 0 {
+			some = 0.7
+		}
+		for _, writes := range []float64{some, 0, 0} {
 			w.tasks.Go(func() { w.client(ctx, i, writes) })
 		}
 	}
@@ -144,7 +155,7 @@ func (w *world) drawLength() time.Duration {
 func (w *world) boot(i int) {
 	n := w.nodes[i]
 	n.life++
-	n.down, n.paused = false, time.Time{}
+	n.down, n.paused, n.shown = false, time.Time{}, 0
 	n.raft.start()
 	ctx, kill := context.WithCancel(context.Background())
 	if w.mixed && n.life > 1 && w.chance(0.5) {
@@ -187,7 +198,7 @@ func (w *world) stop(n *simNode) {
 func (w *world) chance(p float64) bool { return w.rng.Float64() < p }
 
 func (w *world) between(low, high time.Duration) time.Duration {
-	return low + time.Duration(w.rng.Int64N(int64(high-low))) + 1
+	return low + time.Duration(w.rng.Int64N(max(1, int64(high-low)))) + 1
 }
 
 // after runs f under mu, d from now.
@@ -246,135 +257,4 @@ func (w *world) applyDelay(i int) time.Duration {
 func (w *world) tick() int64 {
 	w.ticks++
 	return w.ticks
-}
-
-// port is what a process sees of its replica and of its clock.
-type port struct {
-	w    *world
-	n    *simNode
-	life int
-}
-
-var errSimGone = errors.New("simulation: the process is gone")
-
-// stutter stops the calling goroutine while its process is paused, and now and
-// then for no reason.
-func (p *port) stutter(chance float64) {
-	w := p.w
-	w.mu.Lock()
-	var d time.Duration
-	if w.chance(chance) {
-		if d = w.between(0, 8*time.Millisecond); w.chance(w.climate.long) {
-			d = w.between(0, 2*w.climate.lease)
-		}
-	}
-	w.mu.Unlock()
-	time.Sleep(d)
-	for {
-		w.mu.Lock()
-		left := time.Until(p.n.paused)
-		gone := p.n.life != p.life || p.n.down
-		w.mu.Unlock()
-		if left <= 0 || gone {
-			return
-		}
-		time.Sleep(left)
-	}
-}
-
-func (p *port) Leader() (uint64, bool) {
-	p.stutter(0.003)
-	p.w.mu.Lock()
-	term, self := p.n.raft.hintTerm, p.n.raft.hintSelf && p.n.life == p.life && !p.n.down
-	if self && p.n.raft.role != leader {
-		p.w.reached.StaleLeaders++
-	}
-	p.w.mu.Unlock()
-	p.stutter(0.003)
-	return term, self
-}
-
-func (p *port) propose(ctx context.Context, c simCommand) (simResult, error) {
-	p.stutter(p.w.climate.propose)
-	w := p.w
-	ch := make(chan simResult, 1)
-	w.mu.Lock()
-	if p.n.life != p.life || p.n.down || ctx.Err() != nil {
-		w.mu.Unlock()
-		return simResult{}, errSimGone
-	}
-	w.request++
-	c.origin, c.request = p.n.raft.id, w.request
-	p.n.raft.results[c.request] = ch
-	p.n.raft.propose(c)
-	w.mu.Unlock()
-	select {
-	case r := <-ch:
-		p.stutter(w.climate.proposed)
-		return r, nil
-	case <-ctx.Done():
-		return simResult{}, ctx.Err()
-	}
-}
-
-func (p *port) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
-	now, previous command.Epoch, accepted bool, err error) {
-	if p.w.o.understated {
-		lease /= 2
-	}
-	r, err := p.propose(ctx, simCommand{kind: simBegin,
-		begin: command.Begin{Term: term, Owner: uint64(p.n.raft.id) + 1, Nonce: nonce, Lease: lease, Stated: true}})
-	return r.now, r.previous, r.ok, err
-}
-
-func (p *port) End(ctx context.Context, epoch kv.Index) error {
-	r, err := p.propose(ctx, simCommand{kind: simEnd, epoch: epoch})
-	if err == nil && !r.ok {
-		err = errors.New("simulation: fenced")
-	}
-	return err
-}
-
-func (p *port) ReadIndex(ctx context.Context) error {
-	p.stutter(0.01)
-	w := p.w
-	ch := make(chan struct{})
-	w.mu.Lock()
-	if p.n.life != p.life || p.n.down {
-		w.mu.Unlock()
-		return errSimGone
-	}
-	w.request++
-	p.n.raft.indexed[w.request] = ch
-	p.n.raft.read(p.n.raft.id, w.request)
-	w.mu.Unlock()
-	select {
-	case <-ch:
-		p.stutter(w.climate.readIndex)
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Now is the node's clock.
-func (p *port) Now() time.Duration {
-	p.stutter(0.002)
-	p.w.mu.Lock()
-	now := p.n.skew + time.Duration(float64(time.Since(p.w.start))*p.n.rate)
-	p.w.mu.Unlock()
-	p.stutter(0.01)
-	return now
-}
-
-func (p *port) NewTimer(d time.Duration) (<-chan time.Time, func()) {
-	t := time.NewTimer(time.Duration(float64(d) / p.n.rate))
-	return t.C, func() { t.Stop() }
-}
-
-// view is the local state, which a process that is gone cannot see.
-func (p *port) view(key int) (int, bool) {
-	p.w.mu.Lock()
-	defer p.w.mu.Unlock()
-	return p.n.raft.machine.registers[key], p.n.life == p.life && !p.n.down
 }
