@@ -220,17 +220,16 @@ func getHere(ctx context.Context, v VBucket, key []byte, opts kv.ReadOptions) (*
 	}, nil
 }
 
-// answerMargin is how long before the caller's deadline a wait ends, so that
-// the reason still reaches the caller.
+// answerMargin is the least time before the caller's deadline that a wait ends, so
+// that the reason still reaches the caller.
 const answerMargin = 20 * time.Millisecond
 
 // answerable shortens the deadline of a read that may have to wait.
 func answerable(ctx context.Context, opts kv.ReadOptions) (context.Context, context.CancelFunc) {
-	deadline, limited := ctx.Deadline()
-	if opts.MinIndex == 0 || !limited {
+	if opts.MinIndex == 0 && opts.MaxAge == 0 {
 		return ctx, func() {}
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(answerMargin, time.Until(deadline)/4)))
+	return beforeDeadline(ctx)
 }
 
 func ageMillis(info kv.ReadInfo) uint64 { return uint64(info.Age.Milliseconds()) }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 )
@@ -378,7 +380,7 @@ func TestMinIndexDeadline(t *testing.T) {
 		defer local.Close()
 		s := NewKV(NewKeyspace(VBucket{Name: "default", Replica: local}), limits, nil)
 		for timeout, want := range map[time.Duration]time.Duration{
-			time.Second:           980 * time.Millisecond,
+			time.Second:           950 * time.Millisecond,
 			40 * time.Millisecond: 30 * time.Millisecond,
 		} {
 			for name, call := range map[string]func(context.Context) error{
@@ -405,6 +407,94 @@ func TestMinIndexDeadline(t *testing.T) {
 			}
 		}
 	})
+}
+
+// old is a replica whose state does not become as new as is wanted.
+type old struct{ replica.Replica }
+
+func (o old) await(ctx context.Context, opts kv.ReadOptions) error {
+	if opts.MaxAge == 0 {
+		return nil
+	}
+	<-ctx.Done()
+	return kv.Errorf(kv.Precondition, "the state is too old: %w", ctx.Err())
+}
+
+func (o old) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (kv.Pair, bool, kv.ReadInfo, error) {
+	if err := o.await(ctx, opts); err != nil {
+		return kv.Pair{}, false, kv.ReadInfo{}, err
+	}
+	return o.Replica.Get(ctx, key, opts)
+}
+
+func (o old) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) ([]kv.Pair, kv.ReadInfo, error) {
+	return nil, kv.ReadInfo{}, o.await(ctx, opts)
+}
+
+func (o old) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error) {
+	return nil, kv.ReadInfo{}, o.await(ctx, opts)
+}
+
+// A read that waits for a newer state in vain says so before its caller's deadline,
+// and not that the deadline is over: clients then ask another node.
+func TestMaxAgeDeadline(t *testing.T) {
+	r := newRig(t)
+	r.service.keyspace.vBuckets[0].Replica = old{r.local}
+	for name, call := range map[string]func(context.Context) error{
+		"get": func(ctx context.Context) error {
+			return second(r.Get(ctx, &serverpb.GetRequest{Key: []byte("k"), MaxAge: 1}))
+		},
+		"multi-get": func(ctx context.Context) error {
+			return second(r.MultiGet(ctx, &serverpb.MultiGetRequest{Keys: [][]byte{[]byte("k")}, MaxAge: 1}))
+		},
+		"iterate": func(ctx context.Context) error {
+			s, err := r.Iterate(ctx, &serverpb.IterateRequest{MaxAge: 1})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		wantStatus(t, call(ctx), codes.FailedPrecondition, "the state is too old: context deadline exceeded")
+		if ctx.Err() != nil {
+			t.Errorf("%s: the answer came too late", name)
+		}
+		cancel()
+	}
+}
+
+// Reads that wait for an index leave their places in flight to others.
+func TestReadsThatWaitHoldUpNoOne(t *testing.T) {
+	r := newRig(t)
+	s := servertest.Start(t, servertest.Options{
+		InFlight: 40,
+		Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVServer(s, NewKV(r.service.keyspace, limits, nil)) },
+	})
+	client := serverpb.NewDKVClient(servertest.Connect(t, s.Addr))
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	refused := make(chan error, 100)
+	for range 100 {
+		waiting.Go(func() {
+			_, err := client.Get(ctx, &serverpb.GetRequest{Key: []byte("k"), MinIndex: 1000})
+			refused <- err
+		})
+	}
+	for range 90 { // a quarter of 40 may wait
+		if err := <-refused; status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+	if _, err := client.Put(t.Context(), &serverpb.PutRequest{Key: []byte("k")}); err != nil {
+		t.Errorf("meanwhile: %v", err)
+	}
+	// An index that cannot come is refused at once, however many wait.
+	_, err := client.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k"), MinIndex: math.MaxUint64})
+	wantStatus(t, err, codes.FailedPrecondition,
+		"index 18446744073709551615 is far ahead of what is applied here, 1; ask another node, or read without an index if it is one of another log")
 }
 
 // contextStream is a stream on which nothing is sent.

@@ -41,6 +41,9 @@ func NewCopyRouter(pool *peer.Pool, passes bool) *Router {
 	return &Router{pool: pool, copies: true, passes: passes}
 }
 
+// isCopy reports whether this node only has copies.
+func (r *Router) isCopy() bool { return r != nil && r.copies }
+
 // keeps tells whether a request is answered here, whoever the owner is.
 func (r *Router) keeps(c call) bool { return r != nil && r.copies && (c.mutates || !r.passes) }
 
@@ -259,7 +262,9 @@ func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if !limited {
 		return ctx, func() {}
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(answerMargin, time.Until(deadline)/4)))
+	left := time.Until(deadline)
+	// Who waits for long may be far away.
+	return context.WithDeadline(ctx, deadline.Add(-min(max(answerMargin, left/20), left/4)))
 }
 
 // persist calls attempt, which looks for the owner anew each time, until it is

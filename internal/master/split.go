@@ -41,6 +41,8 @@ func (s *KV) multiGetSplit(ctx context.Context, keys [][]byte, level serverpb.Re
 		return nil, err
 	}
 	if opts.Level != kv.Linearizable {
+		ctx, cancel := answerable(ctx, opts)
+		defer cancel()
 		local := make([]leg, 1)
 		local[0].owner.Self, local[0].vBuckets = true, vBuckets
 		resp, _, err := s.gather(ctx, keys, level, opts, local)

@@ -105,6 +105,11 @@ const (
 // wanting calls wait, which waits for a newer state until its context ends, and has
 // one wanted meanwhile.
 func (f *Follower) wanting(ctx context.Context, wait func(context.Context) error) error {
+	place := kv.PlaceOf(ctx)
+	if err := place.Park(); err != nil {
+		return err
+	}
+	defer place.Unpark()
 	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
 	defer cancel()
 	for pause := firstWant; ; pause = min(2*pause, maxWant) {
@@ -164,6 +169,8 @@ func (f *Follower) awaitAge(ctx context.Context, wanted time.Duration) (time.Dur
 	switch {
 	case errors.Is(err, errQueueClosed):
 		return 0, errClosed
+	case kv.KindOf(err) == kv.Exhausted:
+		return 0, err
 	case err != nil:
 		return 0, kv.Errorf(kv.Precondition, "the state here is %v old, and %v is the most that is wanted: %w",
 			age.Round(time.Millisecond), wanted, err)

@@ -67,6 +67,11 @@ func (r *Raft) fresh(ctx context.Context, wanted time.Duration) (time.Duration, 
 	if age := r.Age(); wanted == 0 || age != neverFresh && age <= wanted {
 		return age, nil
 	}
+	place := kv.PlaceOf(ctx)
+	if err := place.Park(); err != nil {
+		return 0, err
+	}
+	defer place.Unpark()
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	if err := (raftGroup{r}).ReadIndex(ctx); err != nil {

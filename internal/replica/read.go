@@ -80,11 +80,26 @@ func (c *core) Readable() bool {
 // request that waits takes the place of another.
 const maxIndexWait = 10 * time.Second
 
-// awaitIndex waits until index is applied.
+// maxIndexAhead is how far an index may be ahead of the state for a read to wait for
+// it. A node that is further behind does not catch up while a caller waits; what is
+// more likely is an index that was made up, or is of another log.
+const maxIndexAhead = 1 << 20
+
+// awaitIndex waits until index is applied. The request takes no place in flight
+// meanwhile.
 func (c *core) awaitIndex(ctx context.Context, index kv.Index) error {
-	if index <= c.machine.Load().Applied() {
+	applied := c.machine.Load().Applied()
+	if index <= applied {
 		return nil
 	}
+	if index-applied > maxIndexAhead {
+		return kv.Errorf(kv.Precondition, "index %d is far ahead of what is applied here, %d; ask another node, or read without an index if it is one of another log", index, applied)
+	}
+	place := kv.PlaceOf(ctx)
+	if err := place.Park(); err != nil {
+		return err
+	}
+	defer place.Unpark()
 	ctx, cancel := context.WithTimeout(ctx, maxIndexWait)
 	defer cancel()
 	applied, err := c.progress.wait(ctx, c.closing, index)

@@ -3,7 +3,9 @@ package replica
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,6 +116,60 @@ func TestReadWithoutDeadline(t *testing.T) {
 		if waited := time.Since(begin); waited != maxIndexWait {
 			t.Errorf("it waited for %v", waited)
 		}
+	})
+}
+
+// An index that cannot come soon is not waited for.
+func TestReadOfADistantIndexIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.mustPut("k", "1")
+	for _, index := range []kv.Index{2 + maxIndexAhead, math.MaxUint64} {
+		_, _, _, err := r.Get(t.Context(), []byte("k"), kv.ReadOptions{MinIndex: index})
+		wantError(t, err, kv.Precondition, kv.NotApplied)
+		if !strings.Contains(err.Error(), "is far ahead of what is applied here, 1;") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// place counts the requests that have given up their places.
+type place struct {
+	kv.Place
+	parked, most int
+	err          error
+}
+
+func (p *place) Park() error {
+	if p.err != nil {
+		return p.err
+	}
+	p.parked++
+	p.most = max(p.most, p.parked)
+	return nil
+}
+
+func (p *place) Unpark() { p.parked-- }
+
+// A read that waits has no place in flight, and takes it again; where too many wait,
+// it is told so.
+func TestReadThatWaitsLeavesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.mustPut("k", "1")
+		p := &place{}
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), kv.PlaceKey{}, p), time.Second)
+		defer cancel()
+		if _, _, _, err := r.Get(ctx, []byte("k"), kv.ReadOptions{MinIndex: 1}); err != nil || p.most != 0 {
+			t.Errorf("one that need not wait: %v, it gave up %d places", err, p.most)
+		}
+		_, _, _, err := r.Get(ctx, []byte("k"), kv.ReadOptions{MinIndex: 2})
+		wantError(t, err, kv.Precondition, kv.NotApplied)
+		if p.most != 1 || p.parked != 0 {
+			t.Errorf("it gave up %d places, and %d at the end", p.most, p.parked)
+		}
+		p.err = kv.Errorf(kv.Exhausted, "too many")
+		_, _, _, err = r.Get(ctx, []byte("k"), kv.ReadOptions{MinIndex: 2})
+		wantError(t, err, kv.Exhausted, kv.NotApplied)
 	})
 }
 

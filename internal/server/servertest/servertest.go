@@ -3,6 +3,7 @@
 package servertest
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net"
@@ -31,6 +32,11 @@ type Options struct {
 	Register func(grpc.ServiceRegistrar)
 	// Drain is how long requests under way may go on at the end; 0 cuts them off.
 	Drain time.Duration
+	// Stall is after how long a stream is ended whose reader takes nothing; 0 is a
+	// minute.
+	Stall time.Duration
+	// InFlight bounds unary requests; 0 is 10000.
+	InFlight int
 }
 
 // Start serves as a node does: with its limits, error codes and health service.
@@ -43,8 +49,9 @@ func Start(t testing.TB, o Options) *Server {
 		Listener:       o.Listener,
 		Register:       o.Register,
 		MaxMessageSize: 16 << 20,
-		MaxInFlight:    10_000,
+		MaxInFlight:    cmp.Or(o.InFlight, 10_000),
 		MaxStreams:     1000,
+		StallTimeout:   o.Stall,
 		DrainTimeout:   max(o.Drain, time.Millisecond),
 		Log:            slog.New(slog.DiscardHandler),
 	})
