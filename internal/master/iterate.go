@@ -2,6 +2,7 @@ package master
 
 import (
 	"bytes"
+	"encoding/base64"
 
 	"google.golang.org/grpc"
 
@@ -39,6 +40,7 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	}
 	defer walk.Close()
 	if only := walk.remote(); only != nil {
+		resumable(stream, &only.msg)
 		return only.relay(stream)
 	}
 	send := sendSingly
@@ -46,6 +48,18 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 		send = sendBatched
 	}
 	return send(stream, walk.pairs(r.GetReverse()), r, walk.info)
+}
+
+// resumable says where to go on with an iteration that is ended while resp, which
+// has its messages one by one, is being sent: at the first key of that.
+func resumable(stream grpc.ServerStreamingServer[serverpb.IterateResponse], resp *serverpb.IterateResponse) {
+	kv.PlaceOf(stream.Context()).Resumable(func() kv.Resume {
+		key := resp.GetKey()
+		if pairs := resp.GetPairs(); len(pairs) > 0 {
+			key = pairs[0].GetKey()
+		}
+		return kv.Resume{kv.ResumeStartKey: base64.StdEncoding.EncodeToString(key)}
+	})
 }
 
 func iterateRange(r *serverpb.IterateRequest) storage.Range {
@@ -68,6 +82,7 @@ func iterateRange(r *serverpb.IterateRequest) storage.Range {
 
 func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
 	resp := &serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}
+	resumable(stream, resp)
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()
 		resp.Key, resp.Value, resp.ExpireTS = p.Key, p.Value, p.ExpireTS
@@ -83,6 +98,7 @@ func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it 
 
 func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
 	b := pairBatch{resp: serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}}
+	resumable(stream, &b.resp)
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()
 		if r.GetKeysOnly() {

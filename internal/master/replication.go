@@ -18,14 +18,11 @@ type Replication struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
-	// stalled is after how long a snapshot's stream ends whose receiver takes
-	// nothing.
-	stalled time.Duration
 }
 
 // NewReplication makes the service. The router may be nil; see NewKV.
 func NewReplication(k *Keyspace, r *Router) *Replication {
-	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), stalled: snapshotStalled}
+	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots()}
 	for _, v := range k.All() {
 		// Not all replicas have storage that they could open anew.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {

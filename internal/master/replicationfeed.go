@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -48,6 +49,8 @@ type feed struct {
 	// message, which was begun at sent.
 	told kv.Index
 	sent time.Time
+	// resume is the first number that is in no message which gRPC has taken.
+	resume kv.Index
 	// looked is when the log was last looked at.
 	looked time.Time
 }
@@ -58,6 +61,10 @@ func (f *feed) run(ctx context.Context, history string) error {
 		return err
 	}
 	defer f.share.end()
+	f.resume = f.next
+	kv.PlaceOf(ctx).Resumable(func() kv.Resume {
+		return kv.Resume{kv.ResumeChange: strconv.FormatUint(f.resume, 10)}
+	})
 	for ctx.Err() == nil {
 		f.looked = time.Now()
 		age := f.v.Age()
@@ -88,9 +95,12 @@ func (f *feed) tell(c *fsm.Changes, age time.Duration) error {
 	}
 	f.told, f.sent = f.next-1, now
 	f.share.holds(bytesOf(c))
-	err := f.send(c, age)
+	if err := f.send(c, age); err != nil {
+		return err
+	}
+	f.resume = f.next
 	f.share.left()
-	return err
+	return nil
 }
 
 // begin finds out whether the receiver may begin where it wants to.

@@ -2,8 +2,8 @@ package master
 
 import (
 	"context"
+	"encoding/base64"
 	"hash/crc32"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -15,9 +15,6 @@ import (
 const (
 	// snapshotChunkBytes is what a chunk holds, if no single pair is larger.
 	snapshotChunkBytes = 1 << 20
-	// snapshotStalled is after how long a stream ends whose receiver takes nothing:
-	// the state that it keeps pinned holds on to all that was overwritten since.
-	snapshotStalled = time.Minute
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -37,6 +34,9 @@ func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream g
 	share := share{of: &s.transit}
 	defer share.end()
 	position, chunk := r.GetPosition(), snap.about()
+	kv.PlaceOf(stream.Context()).Resumable(func() kv.Resume {
+		return kv.Resume{kv.ResumeSnapshot: snap.id, kv.ResumePosition: base64.StdEncoding.EncodeToString(position)}
+	})
 	for {
 		if chunk.Data, chunk.Position, err = snap.view.Chunk(position, share.take(snapshotChunkBytes)); err != nil {
 			return replica.ReadError(err)
@@ -57,20 +57,17 @@ func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream g
 
 var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because it kept storage from being opened anew; begin a new one")
 
-// sendChunk sends a chunk, and does not wait for a receiver that has stopped reading.
+// sendChunk sends a chunk, unless the snapshot is given up. A receiver that has
+// stopped reading is for the server to end.
 func (s *Replication) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotChunk], snap *snapshot, chunk *serverpb.SnapshotChunk) error {
 	sent := make(chan error, 1)
 	// It ends at the latest with the call, which ends when the handler returns.
 	go func() { sent <- stream.Send(chunk) }()
-	patience := time.NewTimer(s.stalled)
-	defer patience.Stop()
 	select {
 	case err := <-sent:
 		return err
 	case <-snap.evicted:
 		return errEvicted
-	case <-patience.C:
-		return kv.Errorf(kv.Unavailable, "nothing of the snapshot was taken for %v; go on with it when there is room, for a while it is kept", s.stalled)
 	case <-stream.Context().Done():
 		return context.Cause(stream.Context())
 	}

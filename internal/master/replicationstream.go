@@ -48,14 +48,10 @@ func (s *Replication) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.
 	return f.run(stream.Context(), r.GetHistoryId())
 }
 
-// sendChanges sends a stretch. While it waits for the receiver it keeps the encoded
-// message only: what that is made of takes a multiple.
+// sendChanges sends a stretch. The server encodes the message before it waits for
+// the receiver, and what it is made of, which takes a multiple, is not kept here.
 func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
-	var encoded grpc.PreparedMsg
-	err := encoded.Encode(stream, changesResponse(c, age))
-	if err != nil {
-		return err
-	}
+	resp := changesResponse(c, age)
 	c.Changes = nil
-	return stream.SendMsg(&encoded)
+	return stream.SendMsg(resp)
 }

@@ -17,8 +17,10 @@ const (
 	slowRate  = 64 << 10
 	slowLooks = 2
 	// stuckBytes is how much a connection may keep of responses that it does not
-	// take, when nothing else is wrong with it.
+	// take, and stuckTimes for how many times as long as a stream: what is left of a
+	// stream that has stalled is there for its reader to come back to.
 	stuckBytes = 1 << 20
+	stuckTimes = 10
 	// lookEvery is the time between two looks at all calls.
 	lookEvery = time.Second
 )
@@ -51,7 +53,7 @@ func (c *calls) look(now time.Time, every time.Duration) {
 			}
 		}
 		if conn.look(now, every, c.opts.StallTimeout) {
-			c.cut(conn, limitStalled, "its client has taken no responses for "+c.opts.StallTimeout.String()+" (stream-stall-timeout)")
+			c.cut(conn, limitStalled, "its client has taken no responses for long (stream-stall-timeout)")
 		}
 	}
 	for _, set := range []*streamSet{c.streams, c.following, c.watching} {
@@ -111,5 +113,5 @@ func (c *conn) look(now time.Time, every, stalled time.Duration) (stuck bool) {
 		c.still += every
 	}
 	c.written = 0
-	return blocked >= stalled || c.still >= stalled && c.unwritten > stuckBytes
+	return blocked >= stalled || c.still >= stuckTimes*stalled && c.unwritten > stuckBytes
 }
