@@ -10,6 +10,14 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
+// A copy is made beside its place, under a name that has a little more in front, and
+// holds files with names of their own: file systems take names of 255 bytes, and
+// paths of 4096.
+const (
+	maxName = 200
+	maxPath = 3500
+)
+
 // Confine returns the absolute path that a request means by path: relative to
 // root, or absolute inside it. Whoever may ask for a backup must not be able to
 // write, or read, elsewhere on the server, so symbolic links that lead out are
@@ -26,7 +34,13 @@ func Confine(root, path string) (string, error) {
 	if path == "" || rel == "." || !filepath.IsLocal(rel) {
 		return "", outside(root, path)
 	}
+	if len(root)+len(rel) > maxPath {
+		return "", kv.Errorf(kv.Invalid, "path %.64q has %d bytes, and %d are the most below backup-dir; choose a shorter one", path, len(rel), maxPath-len(root))
+	}
 	for _, name := range strings.Split(rel, string(filepath.Separator)) {
+		if len(name) > maxName {
+			return "", kv.Errorf(kv.Invalid, "path %.64q has a name of %d bytes, the limit is %d; choose a shorter one", path, len(name), maxName)
+		}
 		if strings.HasPrefix(name, ".") {
 			return "", kv.Errorf(kv.Invalid, "path %q has a name that begins with a dot; choose another", path)
 		}
@@ -47,7 +61,7 @@ func Confine(root, path string) (string, error) {
 }
 
 func outside(root, path string) error {
-	return kv.Errorf(kv.Invalid, "path %q is not inside backup-dir (%s); give a path relative to it", path, root)
+	return kv.Errorf(kv.Invalid, "path %.256q is not inside backup-dir (%s); give a path relative to it", path, root)
 }
 
 // resolve follows the symbolic links of the part of path that exists.

@@ -62,6 +62,7 @@ func TestConfineRefuses(t *testing.T) {
 		root, root + "/", root + "/..", root + "/../secrets/b9", root + "-of-others/b1", "../backups-of-others/b1",
 		"out", "out/b9", "out/new", "out-rel/b9", "up", "up/secrets", "dangling", "dangling/new",
 		"loop", "loop/x", ".hidden", "a/.partial-b1", "a\x00b", strings.Repeat("n", 5000),
+		strings.Repeat("n", maxName+1), strings.Repeat("d/", 2000) + "x", // for the names beside it, and the files in it
 		"b1/MANIFEST.json/x", // through a file
 	} {
 		got, err := Confine(root, path)

@@ -16,6 +16,7 @@ func Audited(method string) bool {
 		serverpb.DKVReplication_AddReplica_FullMethodName,
 		serverpb.DKVReplication_RemoveReplica_FullMethodName,
 		serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName,
+		serverpb.DKVNode_GetContentHash_FullMethodName,
 		serverpb.DKVNode_PauseWrites_FullMethodName,
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:

@@ -50,7 +50,7 @@ func (k *Keyspace) Named(name string) (VBucket, error) {
 	if name == "" {
 		return VBucket{}, kv.Errorf(kv.Invalid, "this node has %d vBuckets; say which one", len(k.vBuckets))
 	}
-	return VBucket{}, kv.Errorf(kv.NotFound, "this node has no vBucket %q; it has %s", name, k.names())
+	return VBucket{}, kv.Errorf(kv.NotFound, "this node has no vBucket %.64q; it has %s", name, k.names())
 }
 
 // Only returns the single vBucket of a keyspace that is not cut.

@@ -3,8 +3,6 @@ package master
 import (
 	"bytes"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -19,14 +17,11 @@ type Limits struct {
 	Response int
 }
 
-// Memory is how many bytes a call may hold beyond what every call does: what a
-// MultiPut brings, and what a MultiGet or GetChanges may find, the latter both as
-// records and encoded. Put and Get may be large too, but hardly are; they are bounded
-// by their number. Streams bound themselves: see transit.
+// Memory is how many bytes a call may find beyond what every call does: a MultiGet,
+// or a GetChanges, whose changes are there both as records and encoded. What a request
+// brings, and its response, the server counts. Streams bound themselves: see transit.
 func (l Limits) Memory(_ string, req any) int64 {
 	switch r := req.(type) {
-	case *serverpb.MultiPutRequest:
-		return int64(proto.Size(r))
 	case *serverpb.MultiGetRequest:
 		return int64(min(len(r.GetKeys())*l.Value, l.Response))
 	case *serverpb.GetChangesRequest:

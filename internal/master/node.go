@@ -32,11 +32,18 @@ type Node struct {
 	keyspace *Keyspace
 	info     NodeInfo
 	router   *Router
+	// hashing holds an element for the content hash that is being made, and
+	// hashes one for each that is asked for.
+	hashing, hashes chan struct{}
 }
+
+// maxHashes is how many content hashes may be asked for at once, most of which wait:
+// each reads all that there is, and one at a time is enough.
+const maxHashes = 8
 
 // NewNode makes the services. The router may be nil; see NewKV.
 func NewNode(k *Keyspace, info NodeInfo, r *Router) *Node {
-	return &Node{keyspace: k, info: info, router: r}
+	return &Node{keyspace: k, info: info, router: r, hashing: make(chan struct{}, 1), hashes: make(chan struct{}, maxHashes)}
 }
 
 // GetNodeStatus implements DKVNode.
@@ -90,6 +97,11 @@ func (n *Node) GetContentHash(ctx context.Context, r *serverpb.ContentHashReques
 	if err != nil {
 		return nil, err
 	}
+	done, err := n.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	view, _, err := v.View(ctx, kv.ReadOptions{})
 	if err != nil {
 		return nil, err
@@ -107,16 +119,69 @@ func (n *Node) GetContentHash(ctx context.Context, r *serverpb.ContentHashReques
 	}, nil
 }
 
-const noCluster = "this node is standalone and has no cluster to change; start masters with --role master"
+// takeTurn waits until no other content hash is being made. done ends the turn.
+func (n *Node) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case n.hashes <- struct{}{}:
+	default:
+		return nil, kv.Errorf(kv.Exhausted, "%d content hashes are asked for already, which is the limit; retry when they are done", maxHashes)
+	}
+	select {
+	case n.hashing <- struct{}{}:
+		return func() { <-n.hashing; <-n.hashes }, nil
+	case <-ctx.Done():
+		<-n.hashes
+		return nil, kv.Errorf(kv.Unavailable, "another content hash is being made: %w", ctx.Err())
+	}
+}
+
+// noCluster is why a node that has no cluster of its own changes none.
+func (n *Node) noCluster() error {
+	if !n.router.isCopy() {
+		return kv.Errorf(kv.Precondition, "this node is %s and has no cluster to change; start masters with --role master (not applied)", n.standalone())
+	}
+	for _, v := range n.keyspace.All() {
+		if at := v.Owner().Address; at != "" {
+			return kv.Errorf(kv.Precondition, "this node is a slave and changes no cluster; ask the leader at %s (not applied)", at)
+		}
+	}
+	return kv.Errorf(kv.Precondition, "this node is a slave and changes no cluster; ask a master (not applied)")
+}
+
+// standalone is what a node without a cluster is called.
+func (n *Node) standalone() string {
+	if n.info.Role == roleDiscovery {
+		return "a registry of one"
+	}
+	return "standalone"
+}
+
+// roleDiscovery is the role of a node of the registry, in NodeInfo.
+const roleDiscovery = "discovery"
 
 // AddNode implements DKVCluster.
 func (n *Node) AddNode(context.Context, *serverpb.AddNodeRequest) (*serverpb.Status, error) {
-	return nil, kv.Errorf(kv.Precondition, noCluster)
+	return nil, n.noCluster()
 }
 
 // RemoveNode implements DKVCluster.
 func (n *Node) RemoveNode(context.Context, *serverpb.RemoveNodeRequest) (*serverpb.Status, error) {
-	return nil, kv.Errorf(kv.Precondition, noCluster)
+	return nil, n.noCluster()
+}
+
+// TransferLeader implements DKVCluster.
+func (n *Node) TransferLeader(context.Context, *serverpb.TransferLeaderRequest) (*serverpb.Status, error) {
+	return nil, n.noCluster()
+}
+
+// StepDown implements DKVCluster.
+func (n *Node) StepDown(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+	return nil, n.noCluster()
+}
+
+// Snapshot implements DKVCluster.
+func (n *Node) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+	return nil, n.noCluster()
 }
 
 // StandaloneID is the node id of a standalone node.

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/server/servertest"
 )
 
 func TestPauseAndResume(t *testing.T) {
@@ -107,11 +111,85 @@ func TestMembership(t *testing.T) {
 	if n := nodes.GetNodes()[1]; n.GetNodeUrl() != "http://10.0.0.1:8080" || n.GetNodeId() != 1 || n.GetStatus() != modelspb.NodeInfo_LEADER {
 		t.Errorf("%v", n)
 	}
-	const want = "this node is standalone and has no cluster to change; start masters with --role master"
-	_, err = r.cluster.AddNode(t.Context(), &serverpb.AddNodeRequest{NodeUrl: "http://127.0.0.1:9021"})
-	wantStatus(t, err, codes.FailedPrecondition, want)
-	_, err = r.cluster.RemoveNode(t.Context(), &serverpb.RemoveNodeRequest{NodeUrl: "http://127.0.0.1:9021"})
-	wantStatus(t, err, codes.FailedPrecondition, want)
+	for _, err := range changesOf(t.Context(), r.cluster) {
+		wantStatus(t, err, codes.FailedPrecondition, "this node is standalone and has no cluster to change; start masters with --role master (not applied)")
+	}
+}
+
+// changesOf are the errors of all changes of a cluster.
+func changesOf(ctx context.Context, c serverpb.DKVClusterClient) []error {
+	const url = "http://127.0.0.1:9021"
+	return []error{
+		second(c.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: url})),
+		second(c.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: url})),
+		second(c.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: url})),
+		second(c.StepDown(ctx, &emptypb.Empty{})),
+		second(c.Snapshot(ctx, &emptypb.Empty{})),
+	}
+}
+
+// followed is a copy that knows, or does not know, who leads.
+type followed struct {
+	replica.Replica
+	leader string
+}
+
+func (f followed) Owner() replica.Owner { return replica.Owner{Address: f.leader} }
+
+// A slave sends to its leader, and does not speak of itself as standalone.
+func TestSlaveChangesNoCluster(t *testing.T) {
+	for leader, want := range map[string]string{
+		"":              "this node is a slave and changes no cluster; ask a master (not applied)",
+		"10.0.0.7:8080": "this node is a slave and changes no cluster; ask the leader at 10.0.0.7:8080 (not applied)",
+	} {
+		node := NewNode(NewKeyspace(VBucket{Name: "v", Replica: followed{leader: leader}}), info, NewCopyRouter(nil, true))
+		s := servertest.Start(t, servertest.Options{Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVClusterServer(s, node) }})
+		for _, err := range changesOf(t.Context(), serverpb.NewDKVClusterClient(servertest.Connect(t, s.Addr))) {
+			wantStatus(t, err, codes.FailedPrecondition, want)
+		}
+	}
+}
+
+// slowView is a replica whose views take until a gate is opened.
+type slowView struct {
+	replica.Replica
+	begun chan struct{}
+	gate  chan struct{}
+}
+
+func (s slowView) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error) {
+	s.begun <- struct{}{}
+	<-s.gate
+	return s.Replica.View(ctx, opts)
+}
+
+// Content hashes read everything: one is made at a time, and few may wait.
+func TestContentHashesAreBounded(t *testing.T) {
+	r := newRig(t)
+	slow := slowView{r.local, make(chan struct{}, 100), make(chan struct{})}
+	r.service.keyspace.vBuckets[0].Replica = slow
+	errs := make(chan error, 100)
+	for range 3 * maxHashes {
+		go func() { errs <- second(r.node.GetContentHash(r.t.Context(), &serverpb.ContentHashRequest{})) }()
+	}
+	<-slow.begun
+	for range 2 * maxHashes {
+		wantStatus(t, <-errs, codes.ResourceExhausted, "8 content hashes are asked for already, which is the limit; retry when they are done")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := r.node.GetContentHash(ctx, &serverpb.ContentHashRequest{}); err == nil {
+		t.Error("one more was made")
+	}
+	if n := len(slow.begun); n != 0 {
+		t.Errorf("%d are made beside the first", n)
+	}
+	close(slow.gate)
+	for range maxHashes {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func (r *rig) backup(path string) {
@@ -206,6 +284,7 @@ func TestAudited(t *testing.T) {
 		"/dkv.serverpb.DKVBackupRestore/Restore": true,
 		"/dkv.serverpb.DKVCluster/AddNode":       true,
 		"/dkv.serverpb.DKVCluster/RemoveNode":    true,
+		"/dkv.serverpb.DKVNode/GetContentHash":   true, // it reads everything
 		"/dkv.serverpb.DKVNode/PauseWrites":      true,
 		"/dkv.serverpb.DKVNode/SetClock":         true,
 		"/dkv.serverpb.DKVNode/ResumeWrites":     true,
