@@ -2,8 +2,10 @@ package dkv
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/peer"
 )
@@ -115,11 +117,20 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-woken:
+		case <-time.After(mostGap):
+			c.learner.poke() // somebody waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
-			return errorf(ErrUnavailable, "not all vBuckets have a leader: %w", context.Cause(ctx))
+			return c.notReady(context.Cause(ctx))
 		}
 	}
+}
+
+func (c *Client) notReady(cause error) error {
+	if foreign := c.learner.stranger(); foreign != nil {
+		cause = fmt.Errorf("%w; %w", cause, foreign)
+	}
+	return errorf(ErrUnavailable, "not all vBuckets have a leader: %w", cause)
 }
 
 // anyReachable waits for a connection to one of the nodes.
@@ -204,6 +215,8 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 		}
 		select {
 		case <-woken:
+		case <-time.After(mostGap):
+			c.learner.poke() // somebody waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
 			return nil, c.learner.unknown(context.Cause(ctx))

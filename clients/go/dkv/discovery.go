@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -75,9 +77,10 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) (heard bool, err e
 		} else if err != nil {
 			return heard, toError(err, n.addr, false)
 		}
-		rows.apply(change)
+		rows.apply(change, l.client.opts.database)
 		heard = heard || change.GetComplete()
-		if heard { // what is not there before that may come yet
+		signOfLife := !change.GetComplete() && len(change.GetRows()) == 0 && len(change.GetGone()) == 0
+		if heard && !signOfLife { // what is not there before that may come yet
 			l.tookRegistry(rows)
 		}
 	}
@@ -95,7 +98,7 @@ func (l *learner) pollRegistry(ctx context.Context, n *node) (heard bool, err er
 		}
 		heard = true
 		rows := make(registryRows)
-		rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()})
+		rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}, l.client.opts.database)
 		l.tookRegistry(rows)
 		if !sleepOr(ctx, jitter(registryPoll), nil) {
 			return heard, context.Cause(ctx)
@@ -103,13 +106,60 @@ func (l *learner) pollRegistry(ctx context.Context, n *node) (heard bool, err er
 	}
 }
 
+// tookRegistry takes the rows of a registry as they are now.
 func (l *learner) tookRegistry(rows registryRows) {
+	all, err := l.candidates(rows)
 	l.mu.Lock()
-	l.registry = nil
+	l.registry = err
 	l.mu.Unlock()
-	l.members(rows.members())
-	l.poke()
+	if err != nil {
+		l.client.changed.fire()
+		return
+	}
+	l.members(all)
+	l.pokeLater()
 }
+
+// candidates are the nodes that the rows tell of, of one database and of the cluster
+// that the client is bound to. A node that lags or closes is none: its row says INACTIVE,
+// or is not there.
+func (l *learner) candidates(rows registryRows) ([]candidate, error) {
+	if names := rows.databases(); len(names) > 1 {
+		return nil, errorf(ErrInvalid, "the registry has several databases, such as %q and %q: name one (WithDatabase)", names[0], names[1])
+	}
+	usual := rows.usual()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := make(map[string]candidate)
+	for key, r := range rows {
+		if r.GetStatus() == serverpb.RegionStatus_INACTIVE {
+			continue
+		}
+		id, known := r.GetClusterID(), l.binding.ids[key.vBucket]
+		if known == "" {
+			known = usual[key.vBucket]
+		}
+		if id != "" && known != "" && id != known {
+			l.met(errorf(ErrOtherCluster, "the registry tells of node %s of cluster %s; this client is bound to cluster %s"+acceptOther,
+				key.address, id, l.binding.name()))
+			continue
+		}
+		c := candidate{addr: key.address, dc: key.dc, slave: r.GetStatus() == serverpb.RegionStatus_ACTIVE_SLAVE}
+		if r.GetStatus() != serverpb.RegionStatus_LEADER {
+			c.rank = rankUnknown
+		}
+		if before, there := found[c.addr]; !there || c.rank < before.rank {
+			found[c.addr] = c
+		}
+	}
+	return slices.Collect(maps.Values(found)), nil
+}
+
+// maxRows bounds the rows that a client remembers of a registry, maxName their texts.
+const (
+	maxRows = 1 << 16
+	maxName = 512
+)
 
 // registryRows are the rows of a registry that are alive.
 type registryRows map[registryKey]*serverpb.RegionInfo
@@ -120,22 +170,49 @@ func keyOfRow(r *serverpb.RegionInfo) registryKey {
 	return registryKey{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
 }
 
-func (rows registryRows) apply(c *serverpb.ClusterInfoChange) {
-	for _, r := range c.GetRows() {
-		rows[keyOfRow(r)] = r
-	}
+// apply takes a change. Rows that nothing can be done with are left out: anything may
+// have been registered.
+func (rows registryRows) apply(c *serverpb.ClusterInfoChange, database string) {
 	for _, r := range c.GetGone() {
 		delete(rows, keyOfRow(r))
 	}
+	for _, r := range c.GetRows() {
+		key := keyOfRow(r)
+		usable := dialable(key.address) && len(key.dc) <= maxName && len(key.vBucket) <= maxName && len(key.database) <= maxName && len(r.GetClusterID()) <= maxName
+		if _, there := rows[key]; usable && (there || len(rows) < maxRows) && (database == "" || key.database == database) {
+			rows[key] = &serverpb.RegionInfo{Status: r.GetStatus(), ClusterID: r.GetClusterID(), Term: r.GetTerm()}
+		}
+	}
 }
 
-// members returns the data centres of the nodes by their addresses. A node that
-// lags or closes is no member: its row says INACTIVE, or is not there.
-func (rows registryRows) members() map[string]string {
-	out := make(map[string]string)
+// databases are the first two that the rows are of.
+func (rows registryRows) databases() (names []string) {
+	for key := range rows {
+		if !slices.Contains(names, key.database) {
+			if names = append(names, key.database); len(names) == 2 {
+				break
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// usual is the cluster of most nodes of each vBucket: a registry of an earlier release
+// may tell of nodes of several.
+func (rows registryRows) usual() map[string]string {
+	type claim struct{ vBucket, cluster string }
+	counts := make(map[claim]int)
 	for key, r := range rows {
-		if r.GetStatus() != serverpb.RegionStatus_INACTIVE {
-			out[key.address] = key.dc
+		if id := r.GetClusterID(); id != "" && r.GetStatus() != serverpb.RegionStatus_INACTIVE {
+			counts[claim{key.vBucket, id}]++
+		}
+	}
+	out := make(map[string]string)
+	for c, n := range counts {
+		best := counts[claim{c.vBucket, out[c.vBucket]}]
+		if n > best || n == best && c.cluster < out[c.vBucket] {
+			out[c.vBucket] = c.cluster
 		}
 	}
 	return out

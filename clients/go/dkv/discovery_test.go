@@ -168,18 +168,27 @@ func TestNoRegistry(t *testing.T) {
 // A row of a node that lags is none of a replica.
 func TestRegistryRows(t *testing.T) {
 	rows := make(registryRows)
+	l := newLearner(&Client{})
+	members := func() map[string]string {
+		t.Helper()
+		out := make(map[string]string)
+		for _, c := range must[[]candidate](t)(l.candidates(rows)) {
+			out[c.addr] = c.dc
+		}
+		return out
+	}
 	row := func(addr, vBucket string, s serverpb.RegionStatus) *serverpb.RegionInfo {
-		return &serverpb.RegionInfo{DcID: "dc", NodeAddress: addr, VBucket: vBucket, Status: s}
+		return &serverpb.RegionInfo{DcID: "dc", NodeAddress: addr + ":1", VBucket: vBucket, Status: s}
 	}
 	rows.apply(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{
 		row("a", "0", serverpb.RegionStatus_LEADER), row("a", "1", serverpb.RegionStatus_LEADER),
-		row("b", "0", serverpb.RegionStatus_INACTIVE), row("c", "0", serverpb.RegionStatus_ACTIVE_SLAVE)}})
-	if got := rows.members(); len(got) != 2 || got["a"] != "dc" || got["c"] != "dc" {
+		row("b", "0", serverpb.RegionStatus_INACTIVE), row("c", "0", serverpb.RegionStatus_ACTIVE_SLAVE)}}, "")
+	if got := members(); len(got) != 2 || got["a:1"] != "dc" || got["c:1"] != "dc" {
 		t.Errorf("%v", got)
 	}
 	rows.apply(&serverpb.ClusterInfoChange{Gone: []*serverpb.RegionInfo{row("a", "0", 0), row("c", "0", 0)},
-		Rows: []*serverpb.RegionInfo{row("b", "0", serverpb.RegionStatus_LEADER)}})
-	if got := rows.members(); len(got) != 2 || got["a"] != "dc" || got["b"] != "dc" {
+		Rows: []*serverpb.RegionInfo{row("b", "0", serverpb.RegionStatus_LEADER)}}, "")
+	if got := members(); len(got) != 2 || got["a:1"] != "dc" || got["b:1"] != "dc" {
 		t.Errorf("%v", got)
 	}
 }

@@ -38,6 +38,10 @@ var (
 	// ErrTLS: one side speaks TLS and the other does not, or a certificate is
 	// not accepted. It is ErrUnavailable too.
 	ErrTLS = errors.New("TLS does not match")
+	// ErrOtherCluster: the node is of another cluster than the one that the client is
+	// bound to, or the database is cut otherwise there. Nothing was done; see
+	// Client.Cluster.
+	ErrOtherCluster = errors.New("another cluster")
 	// ErrUnimplemented: the node never serves this request.
 	ErrUnimplemented = errors.New("unimplemented")
 	// ErrClosed: the client is closed.
@@ -129,6 +133,8 @@ func kindOf(err error) error {
 		return ErrOutcomeUnknown
 	case kv.NotFound:
 		return ErrNotFound
+	case kv.OtherCluster:
+		return ErrOtherCluster
 	case kv.Unimplemented:
 		return ErrUnimplemented
 	default:
@@ -138,5 +144,5 @@ func kindOf(err error) error {
 
 // lasting tells whether trying again by itself cannot be expected to help.
 func lasting(err error) bool {
-	return errors.Is(err, ErrTLS) || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrPrecondition)
+	return errors.Is(err, ErrTLS) || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOtherCluster)
 }

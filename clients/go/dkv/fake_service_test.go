@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,6 +26,24 @@ func explained(code codes.Code, reason, format string, args ...any) error {
 		panic(err)
 	}
 	return st.Err()
+}
+
+// idOf is the id of a vBucket's state.
+func (c *cluster) idOf(b *fakeBucket) string {
+	if c.id == "" {
+		return "" // a node of an earlier release
+	}
+	return c.id + "-" + b.name
+}
+
+// checkCluster refuses a request for another cluster.
+func (c *cluster) checkCluster(tag uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if tag == 0 || slices.ContainsFunc(c.vBuckets, func(b *fakeBucket) bool { return xxhash.Sum64String(c.idOf(b)) == tag }) {
+		return nil
+	}
+	return explained(codes.FailedPrecondition, kv.ReasonOtherCluster, "this node is of cluster %s", c.id)
 }
 
 // apply makes a change as the leader, once for each request id.
@@ -151,6 +170,9 @@ func (n *fakeNode) MultiGet(_ context.Context, r *serverpb.MultiGetRequest) (*se
 }
 
 func (n *fakeNode) Iterate(r *serverpb.IterateRequest, s grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+	if err := n.cluster.checkCluster(r.Cluster); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	before := n.before
 	n.mu.Unlock()
@@ -197,7 +219,7 @@ func (n *fakeNode) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.Nod
 		out.Role = roleSlave
 	}
 	for _, b := range c.vBuckets {
-		v := &serverpb.VBucketStatus{VBucket: b.name, State: "serving", Term: b.term, AppliedIndex: b.index(), HistoryId: c.history, IsLeader: b.leader == n}
+		v := &serverpb.VBucketStatus{VBucket: b.name, State: "serving", Term: b.term, AppliedIndex: b.index(), HistoryId: c.history, IsLeader: b.leader == n, ClusterId: c.idOf(b)}
 		if b.leader != nil {
 			v.Leader = b.leader.addr
 		}

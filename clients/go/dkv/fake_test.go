@@ -32,6 +32,7 @@ type cluster struct {
 	vBuckets []*fakeBucket
 	nodes    []*fakeNode
 	history  string
+	id       string        // with the vBucket's name, that of its state
 	changed  chan struct{} // is closed, and replaced, with each change
 	replicas []*serverpb.Replica
 }
@@ -52,7 +53,7 @@ type requestKey struct{ client, sequence uint64 }
 // newCluster makes a cluster of nodes, of which the first leads, that is cut into
 // a number of vBuckets.
 func newCluster(t testing.TB, nodes, vBuckets int) *cluster {
-	c := &cluster{t: t, history: "h1", changed: make(chan struct{})}
+	c := &cluster{t: t, history: "h1", id: "c1", changed: make(chan struct{})}
 	for range nodes {
 		c.nodes = append(c.nodes, startNode(t, c, ""))
 	}
@@ -231,6 +232,11 @@ func (n *fakeNode) intercept(ctx context.Context, req any, info *grpc.UnaryServe
 	}
 	before, after, mute := n.before, n.after, n.mute
 	n.mu.Unlock()
+	if m, ok := req.(interface{ GetCluster() uint64 }); ok {
+		if err := n.cluster.checkCluster(m.GetCluster()); err != nil {
+			return nil, err
+		}
+	}
 	if mute != nil {
 		select {
 		case <-mute:

@@ -49,6 +49,7 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 		}
 	}
 	began := time.Now()
+	stamp(req, t.vBuckets[t.of(r.key)].cluster)
 	n := r.node(t, nil)
 	err := n.invoke(ctx, r.method, req, resp)
 	if err == nil {
@@ -61,12 +62,38 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 	return a.goOn(ctx, n, err, req, resp)
 }
 
+// stamp has a request be for a cluster, which it stays for in all attempts: nodes of
+// another one refuse it.
+func stamp(req any, cluster uint64) {
+	switch r := req.(type) {
+	case *serverpb.PutRequest:
+		r.Cluster = cluster
+	case *serverpb.GetRequest:
+		r.Cluster = cluster
+	case *serverpb.MultiPutRequest:
+		r.Cluster = cluster
+	case *serverpb.MultiGetRequest:
+		r.Cluster = cluster
+	case *serverpb.DeleteRequest:
+		r.Cluster = cluster
+	case *serverpb.CompareAndSetRequest:
+		r.Cluster = cluster
+	case *serverpb.IncrementRequest:
+		r.Cluster = cluster
+	case *serverpb.IterateRequest:
+		r.Cluster = cluster
+	}
+}
+
 const (
 	// The pauses between two attempts, each with jitter: a hand-over of a leader
 	// takes some tens of milliseconds, an election seconds.
 	firstPause = time.Millisecond
 	lastPause  = 200 * time.Millisecond
 )
+
+// otherClusterWait bounds the attempts of a call that finds nodes of another cluster.
+const otherClusterWait = time.Second
 
 func nextPause(d time.Duration) time.Duration { return min(2*d, lastPause) }
 
@@ -126,6 +153,9 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	case a.request.sequential && stale(err):
 		// The leader's state is never too old; it is asked once.
 		return a.count == 1 && !a.client.leads(n, a.request.key)
+	case out.Kind == ErrOtherCluster:
+		// Another node may be of ours; one that leads is found within that.
+		return time.Since(a.began) < otherClusterWait
 	case out.Kind != ErrUnavailable, isTLS(out, a.count, a.began):
 		return false
 	case a.request.mutates && out.OutcomeUnknown:
@@ -150,6 +180,9 @@ func (a *attempts) gaveUp(ctx context.Context, out *Error) error {
 	if a.unknown && !out.OutcomeUnknown {
 		out.OutcomeUnknown = true
 		out.Err = fmt.Errorf("%w; an earlier attempt may have taken effect (%s)", out.Err, kv.Unknown)
+	}
+	if foreign := a.client.learner.stranger(); foreign != nil && out.Kind == ErrUnavailable {
+		out.Err = fmt.Errorf("%w; %w", out.Err, foreign)
 	}
 	if cause := context.Cause(ctx); out.Kind == ErrUnavailable && cause != nil && !errors.Is(out.Err, cause) {
 		out.Err = fmt.Errorf("%w: %w", cause, out.Err)

@@ -69,6 +69,7 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 	if _, err := c.awaitTopology(ctx); err != nil {
 		return err
 	}
+	stamp(req, c.topology.Load().vBuckets[0].cluster)
 	a := attempts{client: c, request: &request{method: serverpb.DKV_Iterate_FullMethodName, key: req.GetKeyPrefix(), sequential: sequential}, began: time.Now()}
 	n := a.walker(nil, nil)
 	for pause := firstPause; ; pause = nextPause(pause) {

@@ -11,21 +11,34 @@ import (
 	"time"
 )
 
-// learner keeps the topology up to date: it asks each node that it knows of what
-// the node serves, again and again, and puts the answers together. Each node is
-// asked by a goroutine of its own, so that one that hangs delays nobody.
+// learner keeps the topology up to date: it asks nodes of those that it knows of what
+// they serve, again and again, and puts the answers together. Each node is asked by a
+// goroutine of its own, so that one that hangs delays no other.
 type learner struct {
 	client *Client
-	// wake makes all nodes be asked now.
-	wake signal
+	// wake makes all nodes be asked now, hire others be asked in the place of some.
+	wake, hire signal
 
 	mu     sync.Mutex
 	probes map[string]*probe // by address
-	dcs    map[string]string // by address, as members and registries tell it
+	// known are the nodes to choose from, by address, as members and registries tell
+	// of them, resting those that could not be reached.
+	known           map[string]candidate
+	resting         map[string]rest
+	masters, slaves crew
+	binding         *binding
+	// foreign is the error of the node of another cluster that was met last, and when
+	// that was; nil for none.
+	foreign   error
+	foreignAt time.Time
 	// listed is when the members were last asked for.
 	listed time.Time
 	// registry is the last error of the registries; nil after an answer.
 	registry error
+	// poked is when a registry's news last made the nodes be asked, pokeDue whether
+	// they are to be asked again then.
+	poked   time.Time
+	pokeDue bool
 }
 
 // probe is what is known of one node.
@@ -34,8 +47,11 @@ type probe struct {
 	cancel context.CancelFunc
 	report *report // the last answer; nil where there is none
 	err    error   // of the last attempt
-	// silent counts attempts in a row that ended without any answer.
-	silent int
+	// silent counts attempts in a row that ended without any answer, failed those
+	// that did not succeed.
+	silent, failed int
+	slave          bool
+	answered       bool // at least once
 }
 
 const (
@@ -43,21 +59,33 @@ const (
 	refresh = 5 * time.Second
 	// probeTime is how long a node may take to answer.
 	probeTime = time.Second
-	// unsettled is how often nodes are asked while a leader is missing, and how
-	// often at most where requests fail.
-	unsettled = 50 * time.Millisecond
-	// maxSilence is how often a node that fails is asked.
+	// unsettled is how soon nodes are asked again when a leader is missing; the pause
+	// doubles up to maxSilence, as it does for a node that fails.
+	unsettled  = 50 * time.Millisecond
 	maxSilence = 2 * time.Second
+	// While requests fail, or wait, nodes are asked at least leastGap apart; that
+	// doubles up to mostGap.
+	leastGap = 25 * time.Millisecond
+	mostGap  = 200 * time.Millisecond
 	// maxSilent is how many questions in a row a node may leave open before the
 	// calls that wait for it are cut off.
 	maxSilent = 2
 )
 
 func newLearner(c *Client) *learner {
-	return &learner{client: c, probes: make(map[string]*probe), dcs: make(map[string]string)}
+	return &learner{
+		client:  c,
+		probes:  make(map[string]*probe),
+		known:   make(map[string]candidate),
+		resting: make(map[string]rest),
+		masters: crew{most: maxMasters},
+		slaves:  crew{most: maxSlaves},
+		binding: newBinding(c.opts.cluster),
+	}
 }
 
 func (l *learner) begin() {
+	l.client.tasks.Go(func() { l.recruit(l.client.ctx) })
 	if l.client.target.discovery {
 		l.client.tasks.Go(l.followRegistry)
 		return
@@ -65,12 +93,12 @@ func (l *learner) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, addr := range l.client.target.addrs {
-		l.add(addr)
+		l.add(addr, false)
 	}
 }
 
 // add begins to ask the node at an address. The caller holds l.mu.
-func (l *learner) add(addr string) *probe {
+func (l *learner) add(addr string, slave bool) *probe {
 	if p := l.probes[addr]; p != nil || l.client.ctx.Err() != nil {
 		return p
 	}
@@ -79,7 +107,7 @@ func (l *learner) add(addr string) *probe {
 		return nil // closed
 	}
 	ctx, cancel := context.WithCancel(l.client.ctx)
-	p := &probe{node: n, cancel: cancel}
+	p := &probe{node: n, cancel: cancel, slave: slave}
 	l.probes[addr] = p
 	l.client.tasks.Go(func() { l.watch(ctx, p) })
 	return p
@@ -87,7 +115,7 @@ func (l *learner) add(addr string) *probe {
 
 // watch asks one node until ctx ends.
 func (l *learner) watch(ctx context.Context, p *probe) {
-	pause := unsettled
+	pause, gap := unsettled, leastGap
 	var tls suspicion
 	for {
 		woken := l.wake.wait() // what fires during the question counts
@@ -96,20 +124,17 @@ func (l *learner) watch(ctx context.Context, p *probe) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.take(p, r, err)
+		err = l.take(p, r, err)
 		if err == nil && r.master() {
 			l.listFrom(ctx, p.node)
 		}
 		wait := refresh
-		switch {
-		case err != nil:
-			wait, pause = pause, min(2*pause, maxSilence)
-		case !l.settled():
-			wait, pause = unsettled, unsettled
-		default:
-			pause = unsettled
+		if err != nil || !l.settled() {
+			wait, pause, gap = pause, min(2*pause, maxSilence), min(2*gap, mostGap)
+		} else {
+			pause, gap = unsettled, max(gap/4, leastGap)
 		}
-		if !sleepOr(ctx, jitter(wait), woken) || !sleepOr(ctx, jitter(unsettled/2), nil) {
+		if !sleepOr(ctx, jitter(wait), woken) || !sleepOr(ctx, jitter(gap), nil) {
 			return
 		}
 	}
@@ -122,17 +147,52 @@ func (l *learner) poke() {
 	}
 }
 
+// newsGap is the least time between two times at which a registry's news make the nodes
+// be asked: many rows may change.
+const newsGap = 250 * time.Millisecond
+
+// pokeLater makes the nodes be asked, soon: a registry has news.
+func (l *learner) pokeLater() {
+	l.mu.Lock()
+	l.pokeDue = true
+	l.mu.Unlock()
+	l.hire.fire()
+}
+
+// pokeIfDue makes the nodes be asked if it is time to. It returns how long it is till
+// then. The caller holds l.mu.
+func (l *learner) pokeIfDue(now time.Time) time.Duration {
+	if !l.pokeDue {
+		return lastRest
+	}
+	if wait := newsGap - now.Sub(l.poked); wait > 0 {
+		return wait
+	}
+	l.poked, l.pokeDue = now, false
+	l.wake.fire()
+	return lastRest
+}
+
 func (l *learner) settled() bool {
 	t := l.client.topology.Load()
 	return t != nil && t.led()
 }
 
-// take notes the result of a question.
-func (l *learner) take(p *probe, r *report, err error) {
+// take notes the result of a question. It returns why the node is not used; nil if it
+// is.
+func (l *learner) take(p *probe, r *report, err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.probes[p.node.addr] != p {
-		return // it is not a member any more
+		return err // it is not a member any more
+	}
+	if err == nil {
+		if err = l.binding.check(r); err != nil {
+			r = nil
+			l.met(err)
+		} else if l.binding.bind(r) {
+			l.client.opts.log.Info("bound to a cluster", "cluster", l.binding.name(), "address", p.node.addr)
+		}
 	}
 	if (p.err == nil) != (err == nil) {
 		l.logChange(p, err)
@@ -150,6 +210,8 @@ func (l *learner) take(p *probe, r *report, err error) {
 		p.silent = 0
 		l.client.renew(p.node)
 	}
+	l.settle(p, err)
+	return err
 }
 
 // needed tells whether a node has to be waited for, however long it is silent: it
@@ -160,8 +222,27 @@ func (l *learner) needed(n *node) bool {
 	return t == nil || !t.led() || slices.ContainsFunc(t.vBuckets, func(v vBucket) bool { return v.leader == n })
 }
 
+// stranger returns the error of a node of another cluster, if one answers and no node
+// of ours leads.
+func (l *learner) stranger() error {
+	if l == nil || l.settled() {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.foreignAt) > lives {
+		return nil
+	}
+	return l.foreign
+}
+
+// met notes a node of another cluster.
+func (l *learner) met(err error) { l.foreign, l.foreignAt = err, time.Now() }
+
 func (l *learner) logChange(p *probe, err error) {
-	if err != nil {
+	if errors.Is(err, ErrOtherCluster) {
+		l.client.opts.log.Error("node of another cluster", "address", p.node.addr, "error", err)
+	} else if err != nil {
 		l.client.opts.log.Warn("node does not answer", "address", p.node.addr, "error", err)
 	} else {
 		l.client.opts.log.Info("node answers again", "address", p.node.addr)
@@ -172,8 +253,8 @@ func (l *learner) logChange(p *probe, err error) {
 func (l *learner) hear(r *report) {
 	for i := range r.parts {
 		addr := r.parts[i].leader
-		if addr != "" && addr != r.address && !l.isKnown(addr) && l.usable(addr) {
-			l.add(addr)
+		if addr != "" && addr != r.address && !l.isKnown(addr) && l.usable(addr) && l.asked(false) < maxMasters {
+			l.add(addr, false)
 		}
 	}
 }
@@ -192,32 +273,23 @@ func (l *learner) usable(addr string) bool {
 	return dialable(addr) && l.client.opts.mayDial(addr)
 }
 
-// members tells which nodes there are, in the data centres they are in.
-func (l *learner) members(dcs map[string]string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.dcs = dcs
-	for addr := range dcs {
-		if !l.isKnown(addr) && l.usable(addr) {
-			l.add(addr)
-		}
-	}
-	l.forget()
-	l.rebuild()
-}
-
 // forget lets go of the nodes that are no members (any more), are not in the target
 // and are not told of as leaders. The caller holds l.mu.
 func (l *learner) forget() {
-	if len(l.dcs) == 0 {
+	if len(l.known) == 0 {
 		return // the members are not known
 	}
 	var gone []*probe
 	for addr, p := range l.probes {
-		if _, member := l.dcs[addr]; !member && !l.isSeed(addr) && !l.toldToLead(p) {
+		if _, member := l.known[addr]; !member && !l.isSeed(addr) && !l.toldToLead(p) {
 			gone = append(gone, p)
 		}
 	}
+	l.drop(gone...)
+}
+
+// drop has nodes not be asked any more, and closes their connections.
+func (l *learner) drop(gone ...*probe) {
 	for _, p := range gone {
 		p.cancel()
 		delete(l.probes, p.node.addr)
@@ -262,19 +334,24 @@ func (l *learner) rebuild() {
 			continue
 		}
 		r := *p.report
-		if dc, known := l.dcs[r.address]; known {
-			r.dc = dc
-		} else if dc, known := l.dcs[addr]; known {
-			r.dc = dc
+		if c, known := l.known[r.address]; known {
+			r.dc = c.dc
+		} else if c, known := l.known[addr]; known {
+			r.dc = c.dc
 		}
 		reports = append(reports, &r)
 	}
-	t := build(reports, c.opts.dc, func(addr string) *node {
+	t := build(reports, l.binding.names, c.opts.dc, func(addr string) *node {
 		if p := l.probes[addr]; p != nil {
 			return p.node
 		}
 		return nil
 	})
+	if t != nil {
+		for i := range t.vBuckets {
+			t.vBuckets[i].cluster = l.binding.tag(t.vBuckets[i].name)
+		}
+	}
 	if old := c.topology.Load(); t == nil || old != nil && old.equal(t) {
 		if old == nil {
 			c.changed.fire() // the reason why it is not known may be new
@@ -291,7 +368,7 @@ func (l *learner) rebuild() {
 func (l *learner) lasting() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.registry != nil && lasting(l.registry) && len(l.probes) == 0 {
+	if l.registry != nil && (lasting(l.registry) || errors.Is(l.registry, ErrInvalid)) && len(l.probes) == 0 {
 		return l.registry
 	}
 	var last error
@@ -317,9 +394,17 @@ func (l *learner) unknown(cause error) error {
 			texts = append(texts, p.err.Error())
 		}
 	}
+	if l.foreign != nil {
+		texts = append(texts, l.foreign.Error())
+	}
 	slices.Sort(texts)
+	texts = slices.Compact(texts)
 	if len(texts) == 0 {
 		texts = append(texts, "no answer yet")
+	}
+	const most = 5
+	if len(texts) > most {
+		texts = append(texts[:most], "...")
 	}
 	return errorf(ErrUnavailable, "nobody of %s tells who serves the database: %w; %s",
 		strings.Join(l.client.target.addrs, ","), cause, strings.Join(texts, "; "))

@@ -32,6 +32,7 @@ type options struct {
 	authority   string
 	database    string
 	dc          string
+	cluster     string
 	connections int
 	keepalive   *keepalive.ClientParameters
 	dial        func(context.Context, string) (net.Conn, error)
@@ -82,6 +83,11 @@ func WithAuthority(name string) Option { return func(o *options) { o.authority =
 
 // WithDatabase makes the client refuse nodes of another database.
 func WithDatabase(name string) Option { return func(o *options) { o.database = name } }
+
+// WithCluster binds the client to the cluster with an id from the start, where it would
+// be bound to the first one that it meets: that of the whole as dkvctl -status tells it,
+// or of any of its vBuckets.
+func WithCluster(id string) Option { return func(o *options) { o.cluster = id } }
 
 // WithDC tells in which data centre the client is: sequential reads go to the
 // replicas there, as long as one of them lives.

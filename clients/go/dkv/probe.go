@@ -48,6 +48,8 @@ func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
 		identity: s.GetClusterId() + "/" + s.GetNodeId() + "/" + s.GetAddress(),
 		address:  n.addr,
 		slave:    s.GetRole() == roleSlave,
+
+		deployment: s.GetClusterId(),
 	}
 	if dialable(s.GetAddress()) {
 		r.address = s.GetAddress()
@@ -62,6 +64,7 @@ func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
 		r.parts = append(r.parts, part{
 			name:    v.GetVBucket(),
 			history: v.GetHistoryId(),
+			cluster: v.GetClusterId(),
 			serving: v.GetState() == "serving",
 			leads:   v.GetIsLeader() && !r.slave,
 			term:    v.GetTerm(),
@@ -98,10 +101,10 @@ func (l *learner) list(ctx context.Context, n *node) {
 	if err := n.invoke(ctx, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, &nodes); err != nil {
 		return // the next one may know
 	}
-	dcs := make(map[string]string)
+	var all []candidate
 	for _, m := range nodes.GetNodes() {
 		if addr := m.GetAddress(); addr != "" {
-			dcs[addr] = m.GetDcID()
+			all = append(all, candidate{addr: addr, dc: m.GetDcID()})
 		}
 	}
 	var slaves serverpb.GetReplicasResponse
@@ -110,9 +113,16 @@ func (l *learner) list(ctx context.Context, n *node) {
 		return
 	}
 	for _, s := range slaves.GetReplicas() {
-		dcs[net.JoinHostPort(s.GetHostname(), strconv.FormatUint(uint64(s.GetPort()), 10))] = s.GetZone()
+		c := candidate{addr: net.JoinHostPort(s.GetHostname(), strconv.FormatUint(uint64(s.GetPort()), 10)), dc: s.GetZone(), slave: true, rank: rankSilent}
+		switch since := s.GetSinceMillis(); {
+		case since == 0:
+			c.rank = rankUnknown
+		case since < uint64(lives.Milliseconds()):
+			c.rank = rankLive
+		}
+		all = append(all, c)
 	}
-	l.members(dcs)
+	l.members(all)
 }
 
 // claimList tells whether the members are to be asked for now.

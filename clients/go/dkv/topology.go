@@ -21,6 +21,9 @@ type topology struct {
 type vBucket struct {
 	name    string
 	history string
+	// cluster is what requests carry, so that another cluster refuses them; 0 if
+	// it is not known.
+	cluster uint64
 	// leader is nil where it is not known.
 	leader *node
 	// replicas are those that answer sequential reads, near of them, the first
@@ -111,30 +114,38 @@ type report struct {
 	address string
 	dc      string
 	slave   bool
-	parts   []part
+	// deployment is what the node calls its cluster; empty if it does not say.
+	deployment string
+	parts      []part
 }
 
 // part is a node's share in a vBucket.
 type part struct {
-	name, history string
-	serving       bool
-	leads         bool
-	term          uint64
+	name, history, cluster string
+	serving                bool
+	leads                  bool
+	term                   uint64
 	// leader is the address that the node takes for the leader's.
 	leader string
 }
 
-// build puts together what nodes told. reach returns the node at an address, nil
-// where it may not be used. It returns nil where the reports do not suffice.
-func build(reports []*report, dc string, reach func(addr string) *node) *topology {
+// build puts together what nodes told. names are the vBuckets, as far as they are known
+// for good; reach returns the node at an address, nil if it may not be used. It returns
+// nil if the reports do not suffice.
+func build(reports []*report, names []string, dc string, reach func(addr string) *node) *topology {
 	reports = distinct(reports)
-	layout := layoutOf(reports)
-	if layout == nil {
+	told := layoutOf(reports)
+	if told == nil {
 		return nil
 	}
-	t := &topology{vBuckets: make([]vBucket, len(layout))}
-	for i := range layout {
-		t.vBuckets[i] = buildVBucket(layout[i].name, reports, dc, reach)
+	if names == nil {
+		for i := range told {
+			names = append(names, told[i].name)
+		}
+	}
+	t := &topology{vBuckets: make([]vBucket, len(names))}
+	for i := range names {
+		t.vBuckets[i] = buildVBucket(names[i], reports, dc, reach)
 	}
 	t.masters, t.near = inOrder(reports, dc, func(r *report) bool { return !r.slave })
 	return t
@@ -246,7 +257,7 @@ func inOrder(reports []*report, dc string, match func(*report) bool) (nodes []*n
 func (t *topology) equal(o *topology) bool {
 	return t.near == o.near && slices.Equal(t.masters, o.masters) && slices.EqualFunc(t.vBuckets, o.vBuckets,
 		func(a, b vBucket) bool {
-			return a.name == b.name && a.history == b.history && a.leader == b.leader && a.near == b.near &&
+			return a.name == b.name && a.history == b.history && a.cluster == b.cluster && a.leader == b.leader && a.near == b.near &&
 				slices.Equal(a.replicas, b.replicas)
 		})
 }

@@ -55,7 +55,7 @@ func TestBuild(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for range 2 { // whatever the order of the reports
-				got := build(c.reports, "here", reach)
+				got := build(c.reports, nil, "here", reach)
 				if l := got.leaders(); !slices.Equal(l, c.leaders) {
 					t.Errorf("leaders %v", l)
 				}
@@ -69,7 +69,7 @@ func TestBuild(t *testing.T) {
 			}
 		})
 	}
-	if build([]*report{told("a", "", false)}, "", reach) != nil {
+	if build([]*report{told("a", "", false)}, nil, "", reach) != nil {
 		t.Error("a topology of nothing")
 	}
 }
@@ -79,23 +79,23 @@ func TestDistinct(t *testing.T) {
 	own, alias := told("a", "", false, leads("x", 1)), told("alias", "", false, leads("x", 1))
 	alias.identity, alias.address = own.identity, own.address
 	for _, reports := range [][]*report{{own, alias}, {alias, own}} {
-		if got := build(reports, "", nil); !slices.Equal(names(got.masters), []string{"a"}) {
+		if got := build(reports, nil, "", nil); !slices.Equal(names(got.masters), []string{"a"}) {
 			t.Errorf("masters %v", names(got.masters))
 		}
 	}
-	if got := build([]*report{alias}, "", nil); got.leaders()[0] != "alias" {
+	if got := build([]*report{alias}, nil, "", nil); got.leaders()[0] != "alias" {
 		t.Error("an alias is better than nothing")
 	}
 }
 
 func TestTopologyEqual(t *testing.T) {
 	a, b := told("a", "", false, leads("x", 1)), told("b", "", false, serves("x", "a"))
-	one := build([]*report{a, b}, "", nil)
-	if !one.equal(build([]*report{b, a}, "", nil)) {
+	one := build([]*report{a, b}, nil, "", nil)
+	if !one.equal(build([]*report{b, a}, nil, "", nil)) {
 		t.Error("the order of reports makes a difference")
 	}
 	a.parts[0].leads, b.parts[0].leads = false, true
-	if one.equal(build([]*report{a, b}, "", nil)) {
+	if one.equal(build([]*report{a, b}, nil, "", nil)) {
 		t.Error("another leader makes no difference")
 	}
 }
