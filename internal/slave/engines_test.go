@@ -3,8 +3,6 @@ package slave
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // engine is a kind of engine for a slave.
@@ -150,7 +149,7 @@ func TestKilledInSnapshot(t *testing.T) {
 			if err := s.Follower.Close(); err != nil {
 				t.Fatal(err)
 			}
-			killed = killedInReplace(r, e, clone(t, killed), other)
+			killed = killedInReplace(r, e, testkit.Image(t, killed), other)
 			s = r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
 			if id, at := s.Position(); id != m.Replica.Status().Identity || at != m.Replica.Status().Applied {
 				t.Errorf("found again: %v at %d", id, at)
@@ -178,22 +177,12 @@ func killedInReplace(r *rig, e engine, folder string, by *node) string {
 		})
 	}()
 	<-half
-	out := clone(t, folder)
+	out := testkit.Image(t, folder)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err == nil {
 		t.Fatal("the state was replaced")
-	}
-	return out
-}
-
-// clone copies a folder whose lock is still held.
-func clone(t *testing.T, folder string) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "db")
-	if err := os.CopyFS(out, os.DirFS(folder)); err != nil {
-		t.Fatal(err)
 	}
 	return out
 }

@@ -3,21 +3,16 @@ package badger
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // frozen copies the folder of an engine on disk as a crash would leave it now.
 func frozen(t *testing.T, live string) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "db")
-	if err := os.CopyFS(dir, os.DirFS(live)); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return testkit.Image(t, live)
 }
 
 func put(t *testing.T, e *Engine, pairs ...string) {
