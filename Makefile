@@ -12,9 +12,9 @@ BASE_IMAGE ?= debian:12
 # the cgo packages are compiled once.
 WITH_CGO := scripts/cgo-env.sh
 
-# All that is tested with the race detector: what shares memory and needs no cgo,
-# which would have to be compiled a second time.
-RACE := ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm ./internal/replica/... ./internal/bootstrap ./internal/cluster ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/ctl/... ./clients/go/...
+# All that is tested with the race detector, once: what shares memory and needs no
+# cgo, which would have to be compiled a second time. The rest is tested without.
+RACE := ./internal/testkit ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/bootstrap ./internal/cluster ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master ./internal/ctl/... ./clients/go/...
 
 # Quiet, and small beside the nodes that the Java tests start.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
@@ -48,7 +48,7 @@ test: export TEST_SKIPPED_FAULTS = $(SKIPPED_FAULTS)
 test: build test-deps ## install what tests need, and run all tests
 	@mkdir -p build && rm -f $(SKIPPED_FAULTS)
 	$(WITH_CGO) $(GO) vet ./...
-	$(WITH_CGO) $(GO) test ./...
+	$(WITH_CGO) $(GO) test $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 	$(MAVEN) -f clients/java package
 	@if [ -s $(SKIPPED_FAULTS) ]; then echo 'Faults that this host could not inject:'; sort -u $(SKIPPED_FAULTS); fi
