@@ -161,7 +161,7 @@ func (m MemberClock) Fault() string {
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day {
-		return fmt.Sprintf("%d days", d/day)
+		return fmt.Sprintf("%d days", d.Round(day)/day)
 	}
 	return d.Round(time.Second).String()
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -32,6 +33,8 @@ type cluster struct {
 	members map[uint64]string
 	// every and keep are the snapshots' settings.
 	every, keep uint64
+	// clockOf makes the nodes' clocks; nil has them take their wall clocks' word.
+	clockOf func(*raftNode) *clock.Clock
 	// timeout bounds a proposal, maxInMemory what a command may be, and what may be
 	// on its way.
 	timeout     time.Duration
@@ -97,6 +100,14 @@ func (c *cluster) add(id uint64, join bool) *raftNode {
 	n := &raftNode{c: c, id: id, join: join, addr: testkit.Address(c.t), path: filepath.Join(c.dir, fmt.Sprint("n", id))}
 	c.nodes = append(c.nodes, n)
 	return n
+}
+
+// timeSource is what the node takes for the time.
+func (n *raftNode) timeSource() *clock.Clock {
+	if n.c.clockOf != nil {
+		return n.c.clockOf(n)
+	}
+	return wallClock(n.wall)
 }
 
 // wall is the node's wall clock.
@@ -179,7 +190,7 @@ func (n *raftNode) open() error {
 			Database: "db", VBucket: "default", Open: n.openEngine, Generations: generations,
 			OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },
 			Version:  "v1", Log: slog.New(slog.DiscardHandler),
-			Clock: wallClock(n.wall),
+			Clock: n.timeSource(),
 		},
 		Shard: 1, Replica: n.id, Members: n.c.members, NonVoting: n.join,
 		Self:    Member{Name: fmt.Sprint("n", n.id), Address: fmt.Sprint("grpc-", n.id), RaftAddress: n.addr},

@@ -42,6 +42,46 @@ func TestMemberWithAWrongClockExpiresNothing(t *testing.T) {
 	}
 }
 
+// An owner whose clock is ten years ahead moves the log's clock no further than the
+// others allow, before it has heard of them as after.
+func TestOwnerWithAWrongClockExpiresNothing(t *testing.T) {
+	var clocks []*clock.Clock
+	c := newCluster(t, 3, func(c *cluster) {
+		c.clockOf = func(n *raftNode) *clock.Clock {
+			n.ahead.Store(int64(decade))
+			clocks = append(clocks, clock.New(clock.Options{Member: true, Wall: n.wall}))
+			return clocks[len(clocks)-1]
+		}
+	})
+	bounded := func(when string) {
+		t.Helper()
+		if ahead := c.owner().machine.Load().Clock().Time().Sub(time.Now()); ahead > clock.DefaultMaxJump {
+			t.Errorf("%s the log's clock is %v ahead", when, ahead)
+		}
+	}
+	write := func(key string) {
+		t.Helper()
+		eventually(t, "a put is acknowledged", func() bool {
+			_, err := c.owner().Propose(t.Context(), putUntil(key, "alive", time.Now().Add(time.Hour)))
+			return err == nil
+		})
+		c.want(key, "alive")
+	}
+	write("first")
+	bounded("before the others' clocks are known")
+	for i, k := range clocks {
+		k.Vote(uint64(i+1), []uint64{1, 2, 3}, func(uint64) bool { return true })
+		for id := range uint64(3) {
+			if at := k.Elapsed(); id != uint64(i) {
+				k.Hear(id+1, time.Now(), at, at)
+			}
+		}
+	}
+	write("second")
+	c.want("first", "alive")
+	bounded("when they are known")
+}
+
 // A log's clock that ran ahead is set back, whatever was under way by it: what is still
 // there is seen again, at the owner and at the others, at both levels.
 func TestSetClockBack(t *testing.T) {
