@@ -109,6 +109,7 @@ var golden = []struct {
 		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
 	}},
 	{"tick", "01 0e 10 ac02 07 00", command.Command{Kind: command.Tick, Clock: 300, Fence: 7}},
+	{"seal restore", "01 11 12 05 02 69 64 07 00", command.Command{Kind: command.SealRestore, Clock: 5, Expect: []byte("id"), Fence: 7}},
 	{"set format", "01 12 14 05 04 07 00", command.Command{Kind: command.SetFormat, Clock: 5, Delta: 2, Fence: 7}},
 	{"set clock", "01 0f 10 ac02 07 00", command.Command{Kind: command.SetClock, Clock: 300, Fence: 7}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
@@ -334,7 +335,7 @@ func drawCommand(t *rapid.T) command.Command {
 		c.Delta, most = rapid.Int64Range(1, 1000).Draw(t, "format"), 0
 	case command.SetClock:
 		c.Clock, most = max(c.Clock, 1), 0
-	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore, command.Tick:
+	case command.SetPaused, command.EndEpoch, command.BeginRestore, command.AbortRestore, command.SealRestore, command.Tick:
 		most = 0
 	}
 	for range rapid.IntRange(least, most).Draw(t, "mutations") {

@@ -58,6 +58,9 @@ const (
 	// the present epoch again under a new id: what its owner proposed by the clock
 	// that there was is fenced.
 	SetClock Kind = 15
+	// SealRestore says that all of a restore is staged. Every member builds the
+	// state that EndRestore makes the present one from there on.
+	SealRestore Kind = 17
 	// SetFormat raises the log's format to Delta; see Format. Every member understands
 	// it by then.
 	SetFormat Kind = 18

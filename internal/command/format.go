@@ -44,6 +44,7 @@ var kinds = [...]struct {
 	SetSlave:      {"set-slave", 1},
 	Tick:          {"tick", 2},
 	SetClock:      {"set-clock", 2},
+	SealRestore:   {"seal-restore", 2},
 	SetFormat:     {"set-format", 2},
 }
 

@@ -44,6 +44,8 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.beginRestore(c.Expect)
 	case command.StageRestore:
 		tx.stage(c, res)
+	case command.SealRestore:
+		tx.seal(c, res)
 	case command.AbortRestore:
 		if tx.m.staged.is(c.Expect) {
 			tx.dropStaged()

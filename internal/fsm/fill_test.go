@@ -127,7 +127,7 @@ func TestRestoredUsesBulkLoad(t *testing.T) {
 	end := endRestore(3, 7)
 	end.Fence, end.Clock = owner.Index, x.clock
 	restore := func(ctx context.Context, target storage.Engine) error {
-		return x.m.Restored(ctx, Entry{Index: x.m.Applied() + 1, Command: &end}, target)
+		return x.restored(ctx, Entry{Index: x.m.Applied() + 1, Command: &end}, target)
 	}
 	bulk, plain := openBulky(t), openMemory(t)
 	for _, target := range []storage.Engine{bulk, plain} {

@@ -54,7 +54,7 @@ func TestFormatOutlastsARestore(t *testing.T) {
 	x.one(command.OK, beginRestore)
 	end := endRestore(0, 1)
 	target := openMemory(t)
-	if err := x.m.Restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: &end}, target); err != nil {
+	if err := x.restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: &end}, target); err != nil {
 		t.Fatal(err)
 	}
 	x.engine = target

@@ -23,7 +23,7 @@ type ContentHash struct {
 func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	h := sha256.New()
 	out := ContentHash{Index: v.Index()}
-	it := v.walk(storage.Range{Bulk: true})
+	it := v.walk(storage.Data, storage.Range{Bulk: true})
 	defer it.close()
 	var buf []byte
 	for it.next() {

@@ -64,7 +64,7 @@ func TestRestoresLeaveTheSlaves(t *testing.T) {
 	x.one(command.OK, beginRestore)
 	x.one(command.OK, stageOf(put("a", "new")))
 	target := openMemory(t)
-	if err := x.m.Restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: new(endRestore(1, 1))}, target); err != nil {
+	if err := x.restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: new(endRestore(1, 1))}, target); err != nil {
 		t.Fatal(err)
 	}
 	wantSlaves(t, newMachine(t, target), want)

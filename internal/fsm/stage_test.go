@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -19,6 +20,7 @@ func endRestore(pairs uint64, index kv.Index) command.Command {
 
 var (
 	beginRestore = command.Command{Kind: command.BeginRestore, Expect: []byte("id")}
+	sealRestore  = command.Command{Kind: command.SealRestore, Expect: []byte("id")}
 	abortRestore = command.Command{Kind: command.AbortRestore, Expect: []byte("id")}
 )
 
@@ -32,6 +34,21 @@ func (x *fixture) stagedKeys() int {
 		n++
 	}
 	return n
+}
+
+// restored builds what an EndRestore comes to.
+func (x *fixture) restored(ctx context.Context, e Entry, target storage.Engine) error {
+	x.Helper()
+	v, err := x.m.View()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	staged, err := v.Unstage(ctx, target)
+	if err != nil {
+		return err
+	}
+	return x.m.Restored(ctx, e, target, staged)
 }
 
 // While pairs are staged nothing of them is seen, and mutations are refused.
@@ -72,6 +89,57 @@ func TestStaging(t *testing.T) {
 		t.Errorf("after the end: restoring %v, %d staged", x.m.Restoring(), x.stagedKeys())
 	}
 	x.one(command.NotStaged, endRestore(0, 1))
+}
+
+// What is sealed stays as it is until the restore ends.
+func TestSealedRestore(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, write(put("a", "old")))
+	x.one(command.NotStaged, sealRestore)
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("a", "new")))
+	if _, sealed := x.m.Sealed(); sealed {
+		t.Error("it is sealed before it is")
+	}
+	other := sealRestore
+	other.Expect = []byte("earlier")
+	x.one(command.NotStaged, other)
+	x.one(command.OK, sealRestore)
+	x.one(command.OK, sealRestore)
+	x.one(command.NotStaged, stageOf(put("b", "late")))
+	x.restart()
+	if id, sealed := x.m.Sealed(); !sealed || string(id) != "id" || x.stagedKeys() != 1 {
+		t.Errorf("after a restart: %q sealed %v, %d staged", id, sealed, x.stagedKeys())
+	}
+	x.one(command.NotStaged, stageOf(put("b", "late")))
+	x.one(command.Restoring, write(put("a", "refused")))
+	e := endRestore(1, 1)
+	if !x.m.Restores(&e) {
+		t.Error("it does not end")
+	}
+	target := openMemory(t)
+	if err := x.restored(t.Context(), Entry{Index: x.m.Applied() + 1, Command: &e}, target); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine(t, target)
+	if _, sealed := m.Sealed(); sealed || m.Restoring() {
+		t.Error("the restored state is one in the middle of a restore")
+	}
+	x.one(command.OK, abortRestore)
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("b", "2")))
+}
+
+// What was built must be what was staged.
+func TestRestoredCountsPairs(t *testing.T) {
+	x := newFixture(t)
+	x.one(command.OK, beginRestore)
+	x.one(command.OK, stageOf(put("a", "new")))
+	e := endRestore(1, 1)
+	err := x.m.Restored(t.Context(), Entry{Index: x.m.Applied() + 1, Command: &e}, openMemory(t), Unstaged{})
+	if !errors.Is(err, storage.ErrCorrupt) {
+		t.Error(err)
+	}
 }
 
 // A clock that is set gives the epoch another id, so a restore could not go on, nor be
@@ -132,7 +200,7 @@ func TestRestored(t *testing.T) {
 			}
 			at := x.m.Applied() + 1
 			target := openMemory(t)
-			if err := x.m.Restored(context.Background(), Entry{Index: at, Command: &e}, target); err != nil {
+			if err := x.restored(context.Background(), Entry{Index: at, Command: &e}, target); err != nil {
 				t.Fatal(err)
 			}
 			x.expect("gone", []byte("v")) // the present state is left alone

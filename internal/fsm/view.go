@@ -174,16 +174,16 @@ func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 // Iterate walks the live keys of r as of now. The iterator must be closed before
 // the view is.
 func (v *View) Iterate(r storage.Range, now kv.Clock) *Iterator {
-	return &Iterator{it: v.walk(r), now: now}
+	return &Iterator{it: v.walk(storage.Data, r), now: now}
 }
 
-// walk walks over the Data of a range.
-func (v *View) walk(r storage.Range) viewIterator {
+// walk walks over a range of a space.
+func (v *View) walk(s storage.Space, r storage.Range) viewIterator {
 	if err := v.enter(); err != nil {
 		return viewIterator{v: v, err: err}
 	}
 	defer v.leave()
-	return viewIterator{v: v, it: v.view.Iterate(storage.Data, r)}
+	return viewIterator{v: v, it: v.view.Iterate(s, r)}
 }
 
 // viewIterator walks over stored pairs, which it copies: the engine's memory may go

@@ -69,6 +69,8 @@ type Raft struct {
 	clock   lease.Clock
 	// applier is what the log is applied by; nil while nothing is to be applied.
 	applier atomic.Pointer[raftMachine]
+	// build is the state that a restore will end with, while one is under way.
+	build atomic.Pointer[restoreBuild]
 	// floor is the least index of a state that may be read: an older one was read
 	// here before.
 	floor atomic.Uint64

@@ -23,6 +23,9 @@ func (r *Raft) fail(err error) {
 		return
 	}
 	r.progress.advance(r.machine.Load().Applied()) // wakes catchUp
+	if b := r.build.Load(); b != nil {
+		b.cancel() // the rest needs the room
+	}
 	what := "storage failed"
 	if errors.Is(err, command.ErrNewer) {
 		what = "the log is of a newer release"
@@ -61,6 +64,7 @@ func (r *Raft) rejoin() error {
 
 // reopenFailed opens the state of a failed replica again, and reports whether it did.
 func (r *Raft) reopenFailed() (bool, error) {
+	r.dropBuild() // it reads the state that is about to be closed
 	r.swapping <- struct{}{}
 	defer func() { <-r.swapping }()
 	if r.State() != Failed || r.retired.Load() != nil {

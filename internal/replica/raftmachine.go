@@ -53,7 +53,9 @@ func (s *raftMachine) at() uint64 {
 func (s *raftMachine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
 	if err := s.apply(entries); err != nil {
 		s.retire()
-		s.r.fail(err)
+		if !s.r.cutShort(err) {
+			s.r.fail(err)
+		}
 		for i := range entries {
 			entries[i].Result = statemachine.Result{Value: storageFailed << resultIndexBits}
 		}
@@ -93,6 +95,7 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 		begin = end
 	}
 	m := s.r.machine.Load()
+	s.r.followStaging(m)
 	s.r.progress.advance(m.Applied())
 	if unread != nil {
 		return unread

@@ -36,6 +36,7 @@ func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
 		err = s.r.beforeItTakesPart(s.log, at)
 	}
 	if err == nil {
+		s.r.followStaging(s.r.machine.Load())
 		return at, nil
 	}
 	s.refused.Store(&err)

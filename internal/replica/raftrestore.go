@@ -93,6 +93,9 @@ func (r *Raft) stageAll(ctx context.Context, view *fsm.View) error {
 		end.Pairs, err = r.stage(ctx, epoch, id, view)
 	}
 	if err == nil {
+		err = r.seal(ctx, epoch, id)
+	}
+	if err == nil {
 		// From here on the outcome is what the log says.
 		err = r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
 		if err != nil {
@@ -147,6 +150,20 @@ func (r *Raft) tryAbort(epoch kv.Index, id []byte) error {
 	return err
 }
 
+// seal has every member begin to build the state that the restore ends with, and waits
+// until it is built here: the end of the restore holds up each member's log as long as
+// its own is not. A log of members that do not all understand it does without.
+func (r *Raft) seal(ctx context.Context, epoch kv.Index, id []byte) error {
+	c := &command.Command{Kind: command.SealRestore, Expect: id}
+	if r.Format() < c.Format() {
+		return nil
+	}
+	if err := r.step(ctx, epoch, c); err != nil {
+		return err
+	}
+	return r.awaitBuild(ctx, id)
+}
+
 // stage sends all pairs, and counts them. What has expired by now is not worth a
 // place.
 func (r *Raft) stage(ctx context.Context, epoch kv.Index, id []byte, view *fsm.View) (pairs uint64, err error) {
@@ -180,8 +197,8 @@ func (r *Raft) stage(ctx context.Context, epoch kv.Index, id []byte, view *fsm.V
 	return pairs, nil
 }
 
-// restoreStep is how long one command of a restore may take: the last one builds
-// the new state.
+// restoreStep is how long one command of a restore may take: the last one may have to
+// build the new state.
 const restoreStep = 10 * time.Minute
 
 // busyPause is how long a restore waits for members that are behind.
