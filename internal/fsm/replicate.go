@@ -186,26 +186,26 @@ func ReplicaCost(c *kv.Change) (bytes, ops int) {
 // see together or not at all. A change whose record alone is too large is a
 // storage.ErrTooLarge, and nothing of it is applied.
 func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
-	engine, ok := m.engine.(storage.StagedWriter)
-	if !ok {
-		return m.Replicate([]kv.Change{c}, c.Index, false) // an engine without limits
-	}
 	if err := m.failure(); err != nil {
 		return err
 	}
 	if err := m.follows([]kv.Change{c}, c.Index); err != nil {
 		return err
 	}
-	if !m.gate.enter() {
-		return ErrClosed
-	}
-	defer m.gate.leave()
 	m.scratch.batch.Reset()
 	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
 	if size := m.scratch.batch.Size(); !limit.Allows(size, 1) {
 		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
 			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)
 	}
+	engine, ok := m.engine.(storage.StagedWriter)
+	if !ok {
+		return m.Replicate([]kv.Change{c}, c.Index, false) // an engine that has no limits of its own
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
 	if err := m.replicateLarge(engine, c, logged, limit); err != nil {
 		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
 	}
