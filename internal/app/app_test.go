@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,7 +47,7 @@ func TestMainServesUntilToldToStop(t *testing.T) {
 			}()
 			http := log.waitFor(t, regexp.MustCompile(`http=(\S+)`))
 			for _, path := range []string{"/health/quick", "/health", "/readyz", "/livez", "/metrics", "/admin/cluster/status"} {
-				expectOK(t, "http://"+http+path)
+				get(t, "http://"+http+path)
 			}
 			cancel()
 			if c := <-code; c != exitOK {
@@ -54,7 +57,8 @@ func TestMainServesUntilToldToStop(t *testing.T) {
 	}
 }
 
-func expectOK(t *testing.T, url string) {
+// get returns what a path answers, which must be OK.
+func get(t *testing.T, url string) string {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
@@ -62,10 +66,12 @@ func expectOK(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("%s: %s", url, resp.Status)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s, %v", url, resp.Status, err)
 	}
+	return string(body)
 }
 
 // watchedLog is a log that a test can wait on.
@@ -174,6 +180,53 @@ func TestReachable(t *testing.T) {
 	} {
 		if got := reachable(addr(c.bound), c.advertised); got != c.want {
 			t.Errorf("%s, advertised as %s, is reached at %s, not %s", c.bound, c.advertised, got, c.want)
+		}
+	}
+}
+
+// serve runs a node in this process until the test ends, and returns where it
+// serves.
+func serve(t *testing.T, args ...string) (grpc, http string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := newWatchedLog()
+	done := make(chan struct{})
+	args = append([]string{"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0",
+		"--db-folder", filepath.Join(t.TempDir(), "db")}, args...)
+	go func() {
+		defer close(done)
+		if code := Main(ctx, Process{Args: args, Stdout: log, Stderr: log}); code != exitOK {
+			t.Errorf("%q: exit code %d; the log:\n%s", args, code, log)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	http = log.waitFor(t, regexp.MustCompile(`http=(\S+)`))
+	return log.waitFor(t, regexp.MustCompile(`grpc=(\S+)`)), http
+}
+
+// The metrics of every role keep to Prometheus' conventions: a counter ends in
+// _total, each family has a help text, units are base units.
+func TestMetricsAreConventional(t *testing.T) {
+	master, masterHTTP := serve(t, "--role", "master", "--nexus-node-url", "http://"+testkit.Address(t), "--disable-discovery-client")
+	_, standaloneHTTP := serve(t)
+	_, slaveHTTP := serve(t, "--role", "slave", "--repl-master-addr", master, "--disable-discovery-client")
+	_, registryHTTP := serve(t, "--role", "discovery")
+	for name, url := range map[string]string{
+		"master": masterHTTP + "/metrics", "standalone": standaloneHTTP + "/metrics", "slave": slaveHTTP + "/metrics",
+		"registry": registryHTTP + "/metrics", "cluster": registryHTTP + "/metrics/cluster",
+	} {
+		text := get(t, "http://"+url)
+		problems, err := promlint.New(strings.NewReader(text)).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			if strings.HasPrefix(p.Metric, "dkv_") {
+				t.Errorf("%s: %s: %s", name, p.Metric, p.Text)
+			}
+		}
+		if raft := strings.Contains(text, "\ndkv_raft_"); raft != (name == "master") {
+			t.Errorf("%s has metrics of Raft: %t", name, raft)
 		}
 	}
 }

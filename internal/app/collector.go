@@ -9,13 +9,17 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// collector reports a node's vBuckets as metrics, read when somebody scrapes.
+// collector reports a node's vBuckets as metrics, read at each scrape.
 type collector struct {
 	node    *node
 	metrics []metric
-	peer    *prometheus.Desc
-	reads   *prometheus.Desc
-	under   *prometheus.Desc
+	// shared are figures of what all vBuckets of the node share. Each is one series
+	// of its own, so that a sum over vBuckets counts nothing twice.
+	shared     []metric
+	compaction *prometheus.Desc
+	peer       *prometheus.Desc
+	reads      *prometheus.Desc
+	under      *prometheus.Desc
 }
 
 // metric is one figure of a scrape.
@@ -37,7 +41,9 @@ type scrape struct {
 func newCollector(n *node) *collector {
 	constant := prometheus.Labels{"database": n.info.Database}
 	c := &collector{
-		node:  n,
+		node: n,
+		compaction: prometheus.NewDesc("dkv_storage_compaction_duration_seconds",
+			"Time spent compacting, and over how many compactions; zero where the engine does not tell.", []string{"vbucket"}, constant),
 		peer:  prometheus.NewDesc("dkv_raft_peer_healthy", "1 where another member has answered lately.", []string{"peer"}, constant),
 		reads: prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, constant),
 	}
@@ -46,6 +52,9 @@ func newCollector(n *node) *collector {
 		c.metrics = append(c.metrics, metric{desc: prometheus.NewDesc(name, help, []string{"vbucket"}, constant), kind: kind, value: value})
 	}
 	c.describe(add)
+	describeShared(func(name, help string, kind prometheus.ValueType, value func(*scrape) float64) {
+		c.shared = append(c.shared, metric{desc: prometheus.NewDesc(name, help, nil, constant), kind: kind, value: value})
+	})
 	switch {
 	case n.cluster != nil:
 		c.describeRaft(add)
@@ -60,11 +69,8 @@ type adder func(name, help string, kind prometheus.ValueType, value func(*scrape
 const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 
 func (*collector) describe(add adder) {
-	add("dkv_raft_is_leader", "1 where this node leads the vBucket.", gauge, func(s *scrape) float64 { return flag(s.status.IsLeader) })
-	add("dkv_raft_term", "The term of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Term) })
-	add("dkv_raft_commit_index", "The last decided index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
+	add("dkv_applied_index", "The last applied index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Applied) })
 	add("dkv_log_clock_seconds", "The clock of the vBucket's log, in seconds since 1970.", gauge, func(s *scrape) float64 { return float64(s.status.Clock.UnixMilli()) / 1000 })
-	add("dkv_raft_applied_index", "The last applied index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Applied) })
 	add("dkv_changelog_first_index", "The oldest change that is retained.", gauge, func(s *scrape) float64 { return float64(s.status.ChangelogFloor) })
 	add("dkv_changelog_bytes", "The size of the retained changes.", gauge, func(s *scrape) float64 { return float64(s.status.ChangelogBytes) })
 	add("dkv_expired_keys_total", "Keys that expiry has removed.", counter, func(s *scrape) float64 { return float64(s.status.ExpiredTotal) })
@@ -77,18 +83,25 @@ func (*collector) describe(add adder) {
 	add("dkv_writes_refused", "1 while mutations are refused.", gauge, func(s *scrape) float64 { return flag(s.status.ReadOnly != "") })
 	add("dkv_storage_corrupt", "1 once a read has met damaged data.", gauge, func(s *scrape) float64 { return flag(s.status.Corruption != nil) })
 	add("dkv_storage_memtable_bytes", "Memory of writes not yet in sorted files.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.MemtableBytes) })
-	add("dkv_storage_cache_bytes", "Memory of cached blocks.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.CacheBytes) })
 	add("dkv_storage_sst_files", "Sorted files.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.SSTFiles) })
 	add("dkv_storage_disk_bytes", "Size of the live files.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.DiskBytes) })
 	add("dkv_storage_keys_estimate", "Estimated number of keys.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.EstimatedKeys) })
-	add("dkv_storage_compaction_duration_seconds", "Time spent compacting.", counter, func(s *scrape) float64 { return s.status.Storage.CompactionTime.Seconds() })
 	add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.PendingCompactionBytes) })
 	add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", gauge, func(s *scrape) float64 { return float64(s.slaves) })
+}
+
+func describeShared(add adder) {
+	add("dkv_storage_cache_bytes", "Memory of cached blocks.", gauge, func(s *scrape) float64 { return float64(s.status.Storage.CacheBytes) })
 	add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", gauge, func(s *scrape) float64 { return float64(s.usage.Free) })
+	add("dkv_disk_total_bytes", "Size of the file system of db-folder.", gauge, func(s *scrape) float64 { return float64(s.usage.Total) })
 	add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", gauge, func(s *scrape) float64 { return float64(s.usage.Reserve) })
 }
 
 func (*collector) describeRaft(add adder) {
+	add("dkv_raft_is_leader", "1 where this node leads the vBucket.", gauge, func(s *scrape) float64 { return flag(s.status.IsLeader) })
+	add("dkv_raft_term", "The term of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Term) })
+	add("dkv_raft_commit_index", "The last decided index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
+	add("dkv_raft_applied_index", "The last applied index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Applied) })
 	add("dkv_raft_leader_changes_total", "How often another member was seen to lead.", counter, func(s *scrape) float64 { return float64(s.raft.LeaderChanges) })
 	add("dkv_lease_remaining_seconds", "How long this node may answer reads by itself.", gauge, func(s *scrape) float64 { return s.raft.Remaining.Seconds() })
 	add("dkv_lease_wait_outs_total", "Takeovers that had to wait for earlier leases.", counter, func(s *scrape) float64 { return float64(s.raft.WaitOuts) })
@@ -96,7 +109,7 @@ func (*collector) describeRaft(add adder) {
 	add("dkv_lease_activations_total", "Epochs in which this node owned the log.", counter, func(s *scrape) float64 { return float64(s.raft.Activations) })
 	add("dkv_raft_snapshots_sent_total", "States sent to members that were far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsSent) })
 	add("dkv_raft_snapshots_received_total", "States received for being far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsReceived) })
-	add("dkv_replication_bytes_total", "Bytes of states sent to other members.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotBytes) })
+	add("dkv_raft_snapshot_sent_bytes_total", "Bytes of states sent to other members.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotBytes) })
 	addLag(add)
 }
 
@@ -123,9 +136,10 @@ func flag(b bool) float64 {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range c.metrics {
+	for _, m := range append(c.metrics, c.shared...) {
 		ch <- m.desc
 	}
+	ch <- c.compaction
 	if c.node.cluster != nil {
 		ch <- c.peer
 		ch <- c.reads
@@ -136,6 +150,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	usage := c.node.guard.Usage()
+	shared := &scrape{usage: usage}
 	for _, v := range c.node.vBuckets {
 		s := &scrape{status: v.Status(), usage: usage, slaves: c.node.replication.Followers(v.name)}
 		switch r := v.hosted.(type) {
@@ -149,6 +164,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		for _, m := range c.metrics {
 			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), v.name)
 		}
+		st := &s.status.Storage
+		ch <- prometheus.MustNewConstSummary(c.compaction, st.Compactions, st.CompactionTime.Seconds(), nil, v.name)
+		// Each engine tells of the whole cache.
+		shared.status.Storage.CacheBytes = max(shared.status.Storage.CacheBytes, st.CacheBytes)
+	}
+	for _, m := range c.shared {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(shared))
 	}
 	if c.node.cluster == nil {
 		return

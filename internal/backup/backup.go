@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -71,13 +70,6 @@ func (m *Manifest) Bytes() uint64 {
 // DataDir returns the engine directory of the backup at dir.
 func DataDir(dir string) string { return filepath.Join(dir, dataFolder) }
 
-// Scratch returns the path of a folder for passing use beside the backup at
-// dir. No backup can have that name, see Confine; what stands there is removed.
-func Scratch(dir, purpose string) (string, error) {
-	path := filepath.Join(filepath.Dir(dir), "."+purpose+"-"+filepath.Base(dir))
-	return path, os.RemoveAll(path)
-}
-
 // Prepare makes the folder that a new backup at dir will stand in, and fails
 // with a kv.Precondition where something is at dir already, or dir is inside
 // another backup: a file more would make that one unsound.
@@ -98,52 +90,22 @@ func Prepare(dir string) error {
 	return nil
 }
 
-// Sweep removes what copies that were being made when their process ended have
-// left below root. Nobody may be making one there.
-func Sweep(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case !d.IsDir() || path == root:
-			return nil
-		case leftover(d.Name()):
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
-			return filepath.SkipDir
-		case d.Name() == dataFolder: // of a backup
-			if _, err := os.Lstat(filepath.Join(filepath.Dir(path), manifestFile)); err == nil {
-				return filepath.SkipDir
-			}
-		}
-		return nil
-	})
-}
-
-// leftover tells the names that Scratch gives.
-func leftover(name string) bool {
-	for _, purpose := range []string{"partial", "backup", "restore"} {
-		if strings.HasPrefix(name, "."+purpose+"-") {
-			return true
-		}
-	}
-	return false
-}
-
 // Create copies the engine directory src into a new backup at dir, which must
 // not exist. A crash or an error leaves no backup at dir.
 func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 	if err := Prepare(dir); err != nil {
 		return Manifest{}, err
 	}
-	partial, err := Scratch(dir, "partial")
+	parent := filepath.Dir(dir)
+	if err := Sweep(parent); err != nil {
+		return Manifest{}, fmt.Errorf("backup: remove what an earlier one left: %w", err)
+	}
+	w, err := NewWorkspace(parent)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("backup: %w", err)
 	}
-	defer os.RemoveAll(partial) // nothing is left of it after the rename
+	defer w.Close() // after a crash the next one sweeps it
+	partial := w.Path("backup")
 	m := Manifest{Format: format, Info: info}
 	if err := m.fill(ctx, partial, src); err != nil {
 		return Manifest{}, fmt.Errorf("backup: %w", err)
@@ -151,7 +113,7 @@ func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 	if err := os.Rename(partial, dir); err != nil {
 		return Manifest{}, fmt.Errorf("backup: %w", err)
 	}
-	return m, datadir.SyncDir(filepath.Dir(dir))
+	return m, datadir.SyncDir(parent)
 }
 
 func (m *Manifest) fill(ctx context.Context, dir, src string) error {

@@ -102,13 +102,23 @@ func TestCreateRefusesWhatIsThere(t *testing.T) {
 	}
 }
 
-func TestCreateAfterCrash(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "b1")
-	partial, err := Scratch(dir, "partial")
+// abandon leaves a workspace as a process does that ends.
+func abandon(t *testing.T, parent string) string {
+	t.Helper()
+	w, err := NewWorkspace(parent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(partial, "data", "stale"), "left by a crash")
+	write(t, w.Path("data/stale"), "left by a crash")
+	if err := w.lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w.path
+}
+
+func TestCreateAfterCrash(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b1")
+	abandon(t, filepath.Dir(dir))
 	if _, err := Create(context.Background(), dir, engineDir(t), info); err != nil {
 		t.Fatal(err)
 	}
@@ -336,29 +346,43 @@ func TestNoBackupInsideABackup(t *testing.T) {
 	}
 }
 
-// What a killed process has left goes; what a user put there does not.
-func TestSweep(t *testing.T) {
+// What a process that ended has left goes; what others use, what a user put there
+// and what is deeper down does not.
+func TestSweepRemovesAbandonedWorkspacesOnly(t *testing.T) {
 	root := t.TempDir()
-	for _, name := range []string{".partial-b/data", "a/.backup-b", "a/.restore-c/data", "a/.partially", "b/data/.partial-x", ".other"} {
+	gone := abandon(t, root)
+	var stay []string
+	for _, name := range []string{".partial-b/data", ".backup-b", ".restore-c/data", "a/" + workspacePrefix + "deep", workspacePrefix + "unmarked/data", workspacePrefix + "foreign"} {
 		if err := os.MkdirAll(filepath.Join(root, name), 0o750); err != nil {
 			t.Fatal(err)
 		}
+		stay = append(stay, filepath.Join(root, name))
 	}
-	if err := os.WriteFile(filepath.Join(root, "b", manifestFile), nil, 0o640); err != nil {
+	write(t, filepath.Join(root, workspacePrefix+"foreign", ownerFile), "someone else's notes")
+	write(t, filepath.Join(root, "a", workspacePrefix+"deep", ownerFile), ownerMarker)
+	write(t, filepath.Join(root, workspacePrefix+"file"), ownerMarker)
+	elsewhere := t.TempDir()
+	write(t, filepath.Join(elsewhere, ownerFile), ownerMarker)
+	if err := os.Symlink(elsewhere, filepath.Join(root, workspacePrefix+"link")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, ".partial-file"), nil, 0o640); err != nil {
+	used, err := NewWorkspace(root)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Sweep(root); err != nil {
-		t.Fatal(err)
+	defer used.Close()
+	stay = append(stay, filepath.Join(root, workspacePrefix+"file"), filepath.Join(elsewhere, ownerFile), used.Path(ownerFile))
+	for range 2 { // a second process's sweep
+		if err := Sweep(root); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for name, want := range map[string]bool{
-		".partial-b": false, "a/.backup-b": false, "a/.restore-c": false,
-		"a/.partially": true, "b/data/.partial-x": true, ".other": true, ".partial-file": true,
-	} {
-		if _, err := os.Lstat(filepath.Join(root, name)); (err == nil) != want {
-			t.Errorf("%s: there is %v, want %v", name, err == nil, want)
+	if _, err := os.Lstat(gone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the abandoned workspace stays: %v", err)
+	}
+	for _, path := range stay {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("it removed %s: %v", path, err)
 		}
 	}
 	if err := Sweep(filepath.Join(root, "none")); err != nil {

@@ -106,16 +106,33 @@ func overlap(a, b string) bool {
 
 func (c *Config) validateFolders() error {
 	s := &c.Storage
-	if inside, err := filepath.Rel(s.BackupDir, s.DBFolder); err == nil && filepath.IsLocal(inside) {
+	backups, data := realPath(s.BackupDir), realPath(s.DBFolder)
+	if inside, err := filepath.Rel(backups, data); err == nil && filepath.IsLocal(inside) {
 		return c.wrong("backup-dir",
 			"%q contains db-folder %q, so that a backup would land among live data: name a folder of its own", s.BackupDir, s.DBFolder)
 	}
-	below, err := filepath.Rel(s.DBFolder, s.BackupDir)
+	below, err := filepath.Rel(data, backups)
 	if first, _, _ := strings.Cut(filepath.ToSlash(below), "/"); err == nil && strings.HasPrefix(first, "vbucket-") {
 		return c.wrong("backup-dir",
 			"%q is where a vBucket's data is: name a folder of its own", s.BackupDir)
 	}
 	return nil
+}
+
+// realPath is a path as it can be compared with another: absolute, and without
+// symbolic links as far as it exists.
+func realPath(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		path = full
+	}
+	for at, rest := path, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if at == filepath.Dir(at) {
+			return path
+		}
+	}
 }
 
 func (c *Config) validateLimits() error {

@@ -31,6 +31,8 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--listen-addr 127.0.0.1:9000 --http-listen-addr 127.0.0.1:9000", "--http-listen-addr: 127.0.0.1:9000 overlaps listen-addr 127.0.0.1:9000"},
 		{"--listen-addr :9000 --http-listen-addr 127.0.0.1:9000", "--http-listen-addr: 127.0.0.1:9000 overlaps listen-addr :9000"},
 		{"--db-folder d --backup-dir d", `--backup-dir: "d" contains db-folder "d"`},
+		{"--db-folder d/n1 --backup-dir /", `--backup-dir: "/" contains db-folder "d/n1"`},
+		{"--db-folder /var/lib/x/n1 --backup-dir /var", `--backup-dir: "/var" contains db-folder`},
 		{"--db-folder d/n1 --backup-dir ./d", `--backup-dir: "./d" contains db-folder "d/n1"`},
 		{"--db-folder d --backup-dir d/vbucket-default/b", `--backup-dir: "d/vbucket-default/b" is where a vBucket's data is`},
 		{"--db-engine badger --db-engine-ini o.ini", "--db-engine-ini: raw engine options are RocksDB's, and db-engine is badger"},

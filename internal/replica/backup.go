@@ -33,11 +33,11 @@ func (c *core) backup(ctx context.Context, dir string) error {
 	if err := backup.Prepare(dir); err != nil {
 		return err
 	}
-	scratch, err := c.scratch(dir, "backup")
+	scratch, remove, err := c.scratch(dir, "backup")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer remove()
 	kind, err := c.link(ctx, scratch)
 	if err != nil {
 		return err
@@ -98,13 +98,19 @@ func (c *core) fits(src, dir string) error {
 	return c.opts.Guard.Fits(need)
 }
 
-// scratch returns a folder for passing use: beside the data, so that engines
-// can link instead of copy, or beside the backup where there is no data folder.
-func (c *core) scratch(beside, purpose string) (string, error) {
+// scratch returns the path of a folder for passing use, which does not exist yet,
+// and a function that removes it: beside the data, so that engines can link instead
+// of copy, or beside the backup if there is no data folder.
+func (c *core) scratch(beside, purpose string) (path string, remove func() error, err error) {
 	if c.opts.Generations != nil {
-		return c.opts.Generations.Scratch(purpose)
+		path, err := c.opts.Generations.Scratch(purpose)
+		return path, func() error { return os.RemoveAll(path) }, err
 	}
-	return backup.Scratch(beside, purpose)
+	w, err := backup.NewWorkspace(filepath.Dir(beside))
+	if err != nil {
+		return "", nil, err
+	}
+	return w.Path(purpose), w.Close, nil
 }
 
 // inspect opens the copy, reads all of it and takes down whose state it is.

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/backup"
@@ -46,11 +45,11 @@ func (r *Raft) Restore(ctx context.Context, dir string) error {
 
 // openBackup opens a copy of the backup at dir for reading.
 func (r *Raft) openBackup(ctx context.Context, dir, kind string) (*fsm.View, func(), error) {
-	scratch, err := r.scratch(dir, "restore")
+	scratch, remove, err := r.scratch(dir, "restore")
 	if err != nil {
 		return nil, nil, err
 	}
-	fail := func(err error) (*fsm.View, func(), error) { return nil, nil, errors.Join(err, os.RemoveAll(scratch)) }
+	fail := func(err error) (*fsm.View, func(), error) { return nil, nil, errors.Join(err, remove()) }
 	if err := backup.Extract(ctx, dir, scratch); err != nil {
 		return fail(err)
 	}
@@ -68,7 +67,7 @@ func (r *Raft) openBackup(ctx context.Context, dir, kind string) (*fsm.View, fun
 	}
 	return view, func() {
 		view.Close()
-		if err := errors.Join(m.Close(), os.RemoveAll(scratch)); err != nil {
+		if err := errors.Join(m.Close(), remove()); err != nil {
 			r.opts.Log.Warn("the copy of a backup stays", "folder", scratch, "error", err)
 		}
 	}, nil

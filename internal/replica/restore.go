@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/dkvdb/dkv/internal/backup"
@@ -130,11 +129,11 @@ func (l *Local) build(ctx context.Context, dir, place, kind string) (storage.Eng
 
 // importInto streams the backup's state, of whatever engine, into engine.
 func (l *Local) importInto(ctx context.Context, engine storage.Engine, dir, kind string) error {
-	scratch, err := l.scratch(dir, "restore")
+	scratch, remove, err := l.scratch(dir, "restore")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
+	defer remove()
 	if err := backup.Extract(ctx, dir, scratch); err != nil {
 		return err
 	}

@@ -176,6 +176,8 @@ type Stats struct {
 	PendingCompactionBytes uint64
 	// CompactionTime is the total time spent compacting since open.
 	CompactionTime time.Duration
+	// Compactions is how many there were in that time.
+	Compactions uint64
 	// EstimatedKeys estimates the number of keys in Data.
 	EstimatedKeys uint64
 }

@@ -374,6 +374,8 @@ void dkv_stats(dkv_db* db, dkv_statistics* out) {
     if (db->db->GetMapProperty(cf, P::kCFStats, &compaction)) {
       out->compaction_seconds +=
           std::strtod(compaction["compaction.Sum.CompSec"].c_str(), nullptr);
+      out->compactions +=
+          std::strtod(compaction["compaction.Sum.CompCount"].c_str(), nullptr);
     }
   }
 }

@@ -72,6 +72,7 @@ typedef struct {
   uint64_t sst_bytes;
   uint64_t pending_compaction_bytes;
   double compaction_seconds;
+  double compactions;
   uint64_t estimated_keys;
 } dkv_statistics;
 

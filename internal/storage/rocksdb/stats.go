@@ -26,6 +26,7 @@ func (e *Engine) Stats() storage.Stats {
 		DiskBytes:              uint64(s.sst_bytes) + logBytes(e.dir),
 		PendingCompactionBytes: uint64(s.pending_compaction_bytes),
 		CompactionTime:         time.Duration(float64(s.compaction_seconds) * float64(time.Second)),
+		Compactions:            uint64(s.compactions),
 		EstimatedKeys:          uint64(s.estimated_keys),
 	}
 }

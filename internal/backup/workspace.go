@@ -1,0 +1,99 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Workspace is a folder for passing use beside a backup. A process that ends leaves
+// it behind, and Sweep removes it: nothing but a folder with this prefix, our marker
+// in it and no process that holds the marker's lock is ever taken for one.
+type Workspace struct {
+	path string
+	lock *os.File
+}
+
+const (
+	workspacePrefix = ".dkv-workspace-"
+	ownerFile       = "OWNER"
+	ownerMarker     = "a workspace of dkvsrv, removed when no process holds the lock of this file\n"
+)
+
+// NewWorkspace makes a workspace in the folder parent, which exists.
+func NewWorkspace(parent string) (*Workspace, error) {
+	path, err := os.MkdirTemp(parent, workspacePrefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(path, ownerFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(path))
+	}
+	w := &Workspace{path: path, lock: lock}
+	// The marker comes behind the lock: whoever reads it finds it locked.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), w.Close())
+	}
+	if _, err := lock.WriteString(ownerMarker); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// Path returns the path of a file or folder in the workspace.
+func (w *Workspace) Path(name string) string { return filepath.Join(w.path, name) }
+
+// Close removes the workspace and all that is in it.
+func (w *Workspace) Close() error {
+	return errors.Join(os.RemoveAll(w.path), w.lock.Close())
+}
+
+// Sweep removes the workspaces directly in the folder parent that processes which
+// have ended left there. What other processes use, and all that is not a
+// workspace, stays.
+func Sweep(parent string) error {
+	entries, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var failed []error
+	for _, e := range entries { // those that were read before an error
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), workspacePrefix) {
+			continue
+		}
+		if err := sweep(filepath.Join(parent, e.Name())); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// sweep removes the folder at path if it is a workspace that no process uses.
+func sweep(path string) error {
+	lock, err := os.OpenFile(filepath.Join(path, ownerFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
+			return nil // not marked: another process's that has just begun, or not ours
+		}
+		return err
+	}
+	defer lock.Close()
+	marker, err := io.ReadAll(io.LimitReader(lock, int64(len(ownerMarker))+1))
+	if err != nil || string(marker) != ownerMarker {
+		return err
+	}
+	switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil
+	case err != nil:
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return os.RemoveAll(path)
+}
