@@ -35,6 +35,9 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 		if err != nil {
 			return command.Result{}, ownership(err)
 		}
+		if err := r.awaitTime(ctx); err != nil {
+			return command.Result{}, err
+		}
 		taken := trace.Start()
 		c.Fence = epoch
 		r.stamp(c, r.now(r.machine.Load()))
@@ -54,6 +57,35 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 		}
 		return res, nil
 	}
+}
+
+const (
+	// timePatience is how long the first mutation of a new log waits for the members'
+	// clocks, and timePoll how often it looks.
+	timePatience = 3 * time.Second
+	timePoll     = 10 * time.Millisecond
+)
+
+// awaitTime waits, before the first mutation of a new log, until a majority's clocks
+// tell the time, within bounds. There is no log's clock to go on from, and what is
+// stamped without one would be years old: too old for the changelog to keep.
+func (r *Raft) awaitTime(ctx context.Context) error {
+	if r.machine.Load().Clock() != 0 || r.opts.Clock.Known() {
+		return nil
+	}
+	patience := time.After(timePatience)
+	for !r.opts.Clock.Known() {
+		select {
+		case <-time.After(timePoll):
+		case <-patience:
+			return nil // the others' clocks are not to be had: the log needs none to go on
+		case <-r.closing:
+			return errClosed
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "a new log waits for the members' clocks: %w; retry", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // admit refuses what cannot be written now.
