@@ -125,11 +125,14 @@ final class Caller {
 
         /** Prepares another attempt, if there is sense in one. */
         private boolean again(Failure failure, String address) {
-            if (!failure.transientFailure() || connections.isClosed()) {
+            if (!failure.transientFailure() && !failure.otherCluster() || connections.isClosed()) {
                 return false;
             }
             if (address != null) {
                 route.failed(address);
+            }
+            if (failure.otherCluster() && attempts >= route.size()) {
+                return false; // no node is of the right one
             }
             if (failure.mayBeApplied() && (!repeatable || System.nanoTime() - start > REPEAT_WITHIN_NANOS)) {
                 return false;

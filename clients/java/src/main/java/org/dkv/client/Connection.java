@@ -19,6 +19,8 @@ final class Connection {
     /** How long a connection in use may be silent before it is probed, and the probe's answer may take. */
     private static final long KEEPALIVE_SECONDS = 10;
     private static final long KEEPALIVE_TIMEOUT_SECONDS = 5;
+    /** What a stream may receive beyond what is read of it, in bytes; on long ways it grows by itself. */
+    private static final int INITIAL_WINDOW = 64 << 10;
     /** More than any server sends. */
     private static final int MAX_MESSAGE = 256 << 20;
 
@@ -39,6 +41,7 @@ final class Connection {
                 .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
                 .maxInboundMessageSize(MAX_MESSAGE)
+                .initialFlowControlWindow(INITIAL_WINDOW)
                 .disableRetry(); // Caller decides what may be repeated
         if (authority != null) {
             builder.overrideAuthority(authority);

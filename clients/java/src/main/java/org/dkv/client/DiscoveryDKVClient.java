@@ -4,6 +4,7 @@ import static dkv.serverpb.Api.ReadConsistency.LINEARIZABLE;
 
 import com.google.protobuf.ByteString;
 import dkv.serverpb.Api;
+import io.grpc.Status;
 import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -54,6 +55,18 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return registries;
     }
 
+    @Override
+    long clusterOf(ByteString key) {
+        Topology now = watch.topology();
+        return now == Topology.EMPTY ? 0 : now.tag(now.vBucket(key));
+    }
+
+    @Override
+    long clusterOfFirst() {
+        List<String> all = watch.topology().vBuckets();
+        return all.isEmpty() ? 0 : watch.topology().tag(all.get(0));
+    }
+
     /** Follows the topology from one attempt to the next. */
     private abstract class Live implements Route {
         private Topology seen;
@@ -65,7 +78,13 @@ public final class DiscoveryDKVClient extends RoutedClient {
             Topology now = watch.topology();
             if (now != seen) {
                 seen = now;
-                way = new Candidates(addresses(now), connections());
+                List<String> addresses = addresses(now);
+                if (addresses.isEmpty() && watch.stranger() != null) {
+                    throw DKVException.of(
+                            Status.FAILED_PRECONDITION.withDescription(watch.stranger()), "GetClusterInfo",
+                            "find the nodes of the database");
+                }
+                way = new Candidates(addresses, connections());
             }
             return way;
         }
@@ -101,7 +120,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return new Live() {
             @Override
             List<String> addresses(Topology now) {
-                return now.replicas(List.of(now.vBucket(key)));
+                return now.replicas(List.of(now.vBucket(key)), connections()::failing);
             }
         };
     }
@@ -135,7 +154,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
             @Override
             List<String> addresses(Topology now) {
                 Collection<String> in = vBuckets(now, keys);
-                return atOne(now, in, now.replicas(in));
+                return atOne(now, in, now.replicas(in, connections()::failing));
             }
         };
         return multiGetVia(route, consistency, keys);
@@ -147,7 +166,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
             @Override
             List<String> addresses(Topology now) {
                 Collection<String> all = now.vBuckets();
-                return atOne(now, all, now.replicas(all));
+                return atOne(now, all, now.replicas(all, connections()::failing));
             }
         }, request);
     }

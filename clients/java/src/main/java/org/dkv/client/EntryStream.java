@@ -2,12 +2,18 @@ package org.dkv.client;
 
 import dkv.serverpb.Api;
 import io.grpc.StatusRuntimeException;
+import java.lang.ref.Cleaner;
 import java.util.ArrayDeque;
 import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
 
-/** The pairs that one node streams. */
+/**
+ * The pairs that one node streams. One that is neither walked to its end nor closed is ended once nothing refers to it
+ * any more.
+ */
 final class EntryStream implements DKVEntryIterator {
+    private static final Cleaner FORGOTTEN = Cleaner.create();
+
     private final Api.IterateRequest request;
     private final long patience;
     private final ServerStream<Api.IterateRequest, Api.IterateResponse> stream;
@@ -33,6 +39,7 @@ final class EntryStream implements DKVEntryIterator {
         this.request = request;
         this.patience = patience;
         this.stream = stream;
+        FORGOTTEN.register(this, stream::close); // the stream does not refer to this
     }
 
     /** Waits until there is a pair or the end, at most so many nanoseconds for a message. */

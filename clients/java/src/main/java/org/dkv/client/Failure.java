@@ -6,6 +6,7 @@ import com.google.rpc.ErrorInfo;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
+import java.util.Set;
 import javax.net.ssl.SSLException;
 
 /** What one failed attempt tells: its status, what became of the request, and whether another may fare better. */
@@ -18,13 +19,18 @@ final class Failure {
     private static final String DOMAIN = "dkv";
     private static final String NOT_APPLIED = "NOT_APPLIED";
     private static final String NOT_OWNER = "NOT_OWNER";
+    /** The node is of another cluster than the client: another node may be of the right one. */
+    private static final String OTHER_CLUSTER = "OTHER_CLUSTER";
+    private static final Set<String> WITHOUT_EFFECT = Set.of(NOT_APPLIED, NOT_OWNER, OTHER_CLUSTER);
 
     private final Status status;
     private final boolean mayBeApplied;
+    private final boolean otherCluster;
 
-    private Failure(Status status, boolean mayBeApplied) {
+    private Failure(Status status, boolean mayBeApplied, boolean otherCluster) {
         this.status = status;
         this.mayBeApplied = mayBeApplied;
+        this.otherCluster = otherCluster;
     }
 
     /**
@@ -34,30 +40,33 @@ final class Failure {
      * @param sent whether it may have left this process
      */
     static Failure of(StatusRuntimeException e, boolean mutates, boolean sent) {
-        return new Failure(explained(e.getStatus()), mutates && sent && !saysNotApplied(e));
+        String reason = reason(e);
+        return new Failure(
+                explained(e.getStatus()), mutates && sent && !WITHOUT_EFFECT.contains(reason),
+                reason.equals(OTHER_CLUSTER));
     }
 
     static Failure before(Status status) {
-        return new Failure(status, false);
+        return new Failure(status, false, false);
     }
 
-    private static boolean saysNotApplied(StatusRuntimeException e) {
+    /** Returns what a server says that became of the request; empty if it does not. */
+    private static String reason(StatusRuntimeException e) {
         com.google.rpc.Status full = StatusProto.fromThrowable(e);
         if (full == null) {
-            return false;
+            return "";
         }
         for (Any detail : full.getDetailsList()) {
             if (detail.is(ErrorInfo.class)) {
                 try {
                     ErrorInfo info = detail.unpack(ErrorInfo.class);
-                    return DOMAIN.equals(info.getDomain())
-                            && (NOT_APPLIED.equals(info.getReason()) || NOT_OWNER.equals(info.getReason()));
+                    return DOMAIN.equals(info.getDomain()) ? info.getReason() : "";
                 } catch (InvalidProtocolBufferException broken) {
-                    return false;
+                    return "";
                 }
             }
         }
-        return false;
+        return "";
     }
 
     /** Adds what the cause knows, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */
@@ -103,6 +112,11 @@ final class Failure {
     boolean transientFailure() {
         Status.Code code = status.getCode();
         return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
+    }
+
+    /** Tells whether the node is of another cluster than the client. */
+    boolean otherCluster() {
+        return otherCluster;
     }
 
     /** Tells whether the node was reached but the two could not agree on TLS, which time will not mend. */

@@ -1,6 +1,7 @@
 package org.dkv.client;
 
 import com.google.protobuf.ByteString;
+import java.nio.charset.StandardCharsets;
 import net.openhft.hashing.LongHashFunction;
 
 /** Maps keys to parts of a keyspace as servers do: (xxHash64(key) &amp; 0xFFFF) mod parts, with seed 0. */
@@ -12,6 +13,11 @@ final class KeyHash {
 
     static int part(byte[] key, int parts) {
         return (int) (XX.hashBytes(key) & SLOTS) % parts;
+    }
+
+    /** Returns what requests for a cluster carry. */
+    static long cluster(String id) {
+        return XX.hashBytes(id.getBytes(StandardCharsets.UTF_8));
     }
 
     static int part(ByteString key, int parts) {

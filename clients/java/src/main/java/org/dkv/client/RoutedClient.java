@@ -29,6 +29,16 @@ abstract class RoutedClient implements DKVClient {
     /** Returns the way to the nodes that own a key, which take its writes and linearizable reads. */
     abstract Route toOwner(ByteString key);
 
+    /** Returns what requests for a key carry, so that nodes of another cluster refuse them; 0 accepts any. */
+    long clusterOf(ByteString key) {
+        return 0;
+    }
+
+    /** As {@link #clusterOf} for the first vBucket. */
+    long clusterOfFirst() {
+        return 0;
+    }
+
     /** Returns the way to the nodes that a key may be read from with the consistency SEQUENTIAL. */
     abstract Route toReplica(ByteString key);
 
@@ -70,7 +80,7 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void put(ByteString key, ByteString value, long expiryTS) {
-        Api.PutRequest.Builder request = putRequest(key, value, expiryTS);
+        Api.PutRequest.Builder request = putRequest(key, value, expiryTS).setCluster(clusterOf(key));
         write(Rpc.PUT, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -109,6 +119,7 @@ abstract class RoutedClient implements DKVClient {
             request.addPutRequest(put);
             keys.add(put.getKey());
         }
+        request.setCluster(clusterOf(keys.get(0)));
         write(Rpc.MULTI_PUT, toOwnerOfAll(keys), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -123,7 +134,7 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void delete(ByteString key) {
-        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key);
+        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key).setCluster(clusterOf(key));
         write(Rpc.DELETE, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -151,7 +162,8 @@ abstract class RoutedClient implements DKVClient {
 
     private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
         Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
-                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiry(expiryTS));
+                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiry(expiryTS))
+                .setCluster(clusterOf(key));
         return write(Rpc.COMPARE_AND_SET, toOwner(key), timeout,
                 id -> (id == null ? request : request.setRequestId(id)).build()).getUpdated();
     }
@@ -212,7 +224,8 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private Api.GetResponse get(Api.ReadConsistency consistency, ByteString key, long timeout) {
-        Api.GetRequest request = Api.GetRequest.newBuilder().setKey(key).setReadConsistency(consistency).build();
+        Api.GetRequest request = Api.GetRequest.newBuilder()
+                .setKey(key).setReadConsistency(consistency).setCluster(clusterOf(key)).build();
         Route route = consistency == LINEARIZABLE ? toOwner(key) : toReplica(key);
         return caller.call(Rpc.GET, request, () -> request, route, timeout);
     }
@@ -246,7 +259,8 @@ abstract class RoutedClient implements DKVClient {
     /** Reads several keys by one call. */
     final List<Api.KVPair> multiGetVia(Route route, Api.ReadConsistency consistency, List<ByteString> keys) {
         Api.MultiGetRequest request =
-                Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency).build();
+                Api.MultiGetRequest.newBuilder().addAllKeys(keys).setReadConsistency(consistency)
+                        .setCluster(keys.isEmpty() ? 0 : clusterOf(keys.get(0))).build();
         return caller.call(Rpc.MULTI_GET, request, () -> request, route, readTimeout).getKeyValuesList();
     }
 
@@ -276,7 +290,7 @@ abstract class RoutedClient implements DKVClient {
                     "startKey " + Bytes.quote(startKey) + " does not begin with keyPrefix " + Bytes.quote(keyPrefix));
         }
         return iterate(Api.IterateRequest.newBuilder()
-                .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).build());
+                .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).setCluster(clusterOfFirst()).build());
     }
 
     /** Walks the keys of one node. It is begun at another one as long as the first has sent nothing. */

@@ -11,11 +11,14 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
-/** A call with many answers, read by one thread. No more than one message is asked for before the last one is read. */
+/**
+ * A call with many answers, read by one thread; any may close it. A message is asked for when it is wanted, and none
+ * before.
+ */
 final class ServerStream<Q, R> implements AutoCloseable {
     private final BlockingQueue<Event<R>> events = new LinkedBlockingQueue<>();
     private final ClientCall<Q, R> call;
-    private Status end;
+    private volatile Status end;
 
     /** A message or, where that is null, the end. */
     private static final class Event<R> {
@@ -43,7 +46,6 @@ final class ServerStream<Q, R> implements AutoCloseable {
         }, new Metadata());
         call.sendMessage(request);
         call.halfClose();
-        call.request(1);
     }
 
     /**
@@ -54,9 +56,9 @@ final class ServerStream<Q, R> implements AutoCloseable {
      */
     R read(long timeoutNanos) {
         if (end == null) {
+            call.request(1);
             Event<R> event = await(timeoutNanos);
             if (event.message != null) {
-                call.request(1);
                 return event.message;
             }
             end = event.end;

@@ -13,13 +13,18 @@ import java.util.Map;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.function.Predicate;
 
 /** Who serves the vBuckets of one database, at one moment. */
 final class Topology {
     static final Topology EMPTY = new Topology(List.of(), null);
+    /** How many slaves a read tries before it asks masters: lists of slaves may be long, and many of them be dead. */
+    private static final int MAX_SLAVES = 2;
 
     private final int parts;
     private final String dcId;
+    /** What requests for a vBucket carry, so that nodes of another cluster refuse them. */
+    private final Map<String, Long> tags = new HashMap<>();
     /** By vBucket. */
     private final Map<String, List<Admin.RegionInfo>> rows = new HashMap<>();
     private final Map<String, List<String>> owners = new ConcurrentHashMap<>();
@@ -30,10 +35,19 @@ final class Topology {
      * @param dcId the data centre whose nodes are preferred; null means none
      */
     Topology(Collection<Admin.RegionInfo> all, String dcId) {
+        this(all, all.stream().mapToInt(Admin.RegionInfo::getVBuckets).max().orElse(0), Map.of(), dcId);
+    }
+
+    /** Makes a topology of the rows that a binding admits. */
+    static Topology of(Collection<Admin.RegionInfo> all, Binding binding, String dcId) {
+        List<Admin.RegionInfo> rows = binding.admit(all);
+        return new Topology(rows, binding.layout().parts(), binding.clusters(), dcId);
+    }
+
+    private Topology(Collection<Admin.RegionInfo> all, int announced, Map<String, String> clusters, String dcId) {
         this.dcId = dcId;
-        int announced = 0;
+        clusters.forEach((vBucket, id) -> tags.put(vBucket, KeyHash.cluster(id)));
         for (Admin.RegionInfo row : all) {
-            announced = Math.max(announced, row.getVBuckets());
             if (row.getStatus() != Admin.RegionStatus.INACTIVE) {
                 rows.computeIfAbsent(row.getVBucket(), name -> new ArrayList<>()).add(row);
             }
@@ -71,6 +85,11 @@ final class Topology {
         return Integer.toString(KeyHash.part(key, parts));
     }
 
+    /** Returns what a request for a vBucket carries, so that another cluster refuses it; 0 accepts any. */
+    long tag(String vBucket) {
+        return tags.getOrDefault(vBucket, 0L);
+    }
+
     /** Returns all vBuckets. */
     List<String> vBuckets() {
         if (parts == 1) {
@@ -93,9 +112,26 @@ final class Topology {
         return ranked(vBuckets, Topology::ownerRank);
     }
 
-    /** Returns who serves sequential reads of all of these vBuckets: the nearest first, slaves before masters. */
+    /**
+     * Returns who serves sequential reads of all of these vBuckets: the nearest first, slaves before masters. Of many
+     * slaves that are equally good some come first, and the rest behind the masters.
+     */
+    List<String> replicas(Collection<String> vBuckets, Predicate<String> failing) {
+        List<String> all = ranked(vBuckets, this::replicaRank);
+        List<String> masters = ranked(vBuckets, Topology::ownerRank);
+        List<String> out = new ArrayList<>(all.size());
+        List<String> rest = new ArrayList<>();
+        int slaves = 0;
+        for (String address : all) {
+            boolean late = !masters.contains(address) && (failing.test(address) || ++slaves > MAX_SLAVES);
+            (late ? rest : out).add(address);
+        }
+        out.addAll(rest);
+        return out;
+    }
+
     List<String> replicas(Collection<String> vBuckets) {
-        return ranked(vBuckets, this::replicaRank);
+        return replicas(vBuckets, address -> false);
     }
 
     private interface Rank {

@@ -6,17 +6,24 @@ import io.grpc.CallOptions;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
+import java.util.Collection;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.Logger;
+import java.util.stream.Collectors;
 
 /**
- * Keeps up with the registry in a thread of its own. While no registry answers, what was last known stays.
+ * Keeps up with the registry in a thread of its own. While no registry answers, what was last known stays. Whatever goes
+ * wrong with one registry, the thread goes on with the next.
  *
  * <p>A registry that cannot be watched is asked every second.
  */
 final class TopologyWatch implements AutoCloseable {
+    private static final Logger LOG = Logger.getLogger(TopologyWatch.class.getName());
     private static final long POLL_MILLIS = 1000;
     private static final long POLL_TIMEOUT_MILLIS = 5000;
     /** A stream is silent while nothing changes; that the registry lives, keep-alive finds out. */
@@ -26,22 +33,52 @@ final class TopologyWatch implements AutoCloseable {
     private final Ring registries;
     private final Admin.GetClusterInfoRequest request;
     private final String dcId;
+    private final Binding binding;
+    /** Registries of which that was logged. */
+    private final Set<String> unusable = new HashSet<>();
     private final Thread thread;
     private volatile Topology topology = Topology.EMPTY;
 
     TopologyWatch(Connections connections, List<String> registries, String database, String dcId) {
         this.connections = connections;
-        this.registries = new Ring(registries);
+        this.registries = new Ring(usable(registries));
         this.request = Admin.GetClusterInfoRequest.newBuilder().setDatabase(database).build();
         this.dcId = dcId;
+        this.binding = new Binding(database);
         this.thread = new Thread(this::run, "dkv-topology-watch");
         thread.setDaemon(true);
         thread.start();
     }
 
+    /** Returns the addresses that may be such; the others are logged. */
+    private static List<String> usable(List<String> registries) {
+        List<String> out = registries.stream().filter(HostPort::mayBeTarget).collect(Collectors.toList());
+        if (out.isEmpty()) {
+            throw new IllegalArgumentException("none of the registries " + registries + " is host:port");
+        }
+        if (out.size() < registries.size()) {
+            LOG.warning("of the registries " + registries + " only " + out + " can be asked; the others are not host:port");
+        }
+        return out;
+    }
+
     /** Returns what is known; nothing at first. */
     Topology topology() {
         return topology;
+    }
+
+    /** Returns what was found out about another cluster than the client's; null for nothing. */
+    String stranger() {
+        return binding.stranger();
+    }
+
+    private void take(Collection<Admin.RegionInfo> rows) {
+        String before = binding.stranger();
+        topology = Topology.of(rows, binding, dcId);
+        String met = binding.stranger();
+        if (met != null && !met.equals(before)) {
+            LOG.warning(met);
+        }
     }
 
     private void run() {
@@ -55,8 +92,14 @@ final class TopologyWatch implements AutoCloseable {
                 }
             } catch (StatusRuntimeException e) {
                 registries.failed(address);
-            } catch (IllegalStateException e) {
-                return; // closed
+            } catch (RuntimeException e) {
+                if (connections.isClosed()) {
+                    return;
+                }
+                if (unusable.add(address)) {
+                    LOG.warning("registry " + address + " cannot be asked: " + e);
+                }
+                registries.failed(address);
             }
             if (!sleep(TimeUnit.NANOSECONDS.toMillis(backoff.next()))) {
                 return;
@@ -80,11 +123,13 @@ final class TopologyWatch implements AutoCloseable {
         try (ServerStream<Admin.GetClusterInfoRequest, Admin.ClusterInfoChange> changes = new ServerStream<>(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getWatchClusterInfoMethod(), request)) {
             Admin.ClusterInfoChange change;
-            while ((change = changes.read(FOREVER_NANOS)) != null) {
+            long patience = TimeUnit.MILLISECONDS.toNanos(POLL_TIMEOUT_MILLIS); // to begin with
+            while ((change = changes.read(patience)) != null) {
+                patience = FOREVER_NANOS;
                 rows.apply(change);
                 begun |= change.getComplete();
-                if (begun) { // until then it is not known what is missing
-                    topology = rows.topology(dcId);
+                if (begun && !isSignOfLife(change)) { // until then it is not known what is missing
+                    take(rows.all());
                 }
             }
         } catch (StatusRuntimeException e) {
@@ -99,13 +144,17 @@ final class TopologyWatch implements AutoCloseable {
         return begun;
     }
 
+    private static boolean isSignOfLife(Admin.ClusterInfoChange change) {
+        return !change.getComplete() && change.getRowsCount() == 0 && change.getGoneCount() == 0;
+    }
+
     /** Asks a registry again and again until it fails. */
     private void poll(String address) {
         do {
             Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
                     connections.get(address).calls(), DKVDiscoveryGrpc.getGetClusterInfoMethod(),
                     CallOptions.DEFAULT.withDeadlineAfter(POLL_TIMEOUT_MILLIS, TimeUnit.MILLISECONDS), request);
-            topology = new Topology(all.getRegionInfosList(), dcId);
+            take(all.getRegionInfosList());
         } while (sleep(POLL_MILLIS) && !connections.isClosed());
     }
 
@@ -122,19 +171,25 @@ final class TopologyWatch implements AutoCloseable {
 
     /** The rows of one stream so far. */
     private static final class Rows {
+        /** More than any database has; what comes beyond is left out. */
+        private static final int MAX_ROWS = 1 << 16;
         private final Map<List<String>, Admin.RegionInfo> byKey = new HashMap<>();
 
         void apply(Admin.ClusterInfoChange change) {
             change.getGoneList().forEach(row -> byKey.remove(key(row)));
-            change.getRowsList().forEach(row -> byKey.put(key(row), row));
+            for (Admin.RegionInfo row : change.getRowsList()) {
+                if (byKey.size() < MAX_ROWS || byKey.containsKey(key(row))) {
+                    byKey.put(key(row), row);
+                }
+            }
         }
 
         private static List<String> key(Admin.RegionInfo row) {
             return List.of(row.getVBucket(), row.getNodeAddress());
         }
 
-        Topology topology(String dcId) {
-            return new Topology(byKey.values(), dcId);
+        Collection<Admin.RegionInfo> all() {
+            return byKey.values();
         }
     }
 }

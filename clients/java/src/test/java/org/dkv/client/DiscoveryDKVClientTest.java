@@ -176,6 +176,132 @@ class DiscoveryDKVClientTest {
         assertEquals(3, a.requests.size());
     }
 
+    private static Admin.RegionInfo of(String cluster, FakeNode n, Admin.RegionStatus status) {
+        return row(n, status).toBuilder().setClusterID(cluster).setVBuckets(1).build();
+    }
+
+    @Test
+    void someRegistryHasToBeAnAddress() {
+        IllegalArgumentException e = assertThrows(
+                IllegalArgumentException.class, () -> new DiscoveryDKVClient("bad host:1,nowhere", "db", null));
+        assertTrue(e.getMessage().contains("bad host:1"), e.getMessage());
+    }
+
+    @Test
+    void aMalformedRegistryAddressDoesNotEndTheWatch() throws Exception {
+        registry.set(row(a, LEADER));
+        for (String bad : new String[] {"bad host:1", "host:99999", "::::", "%zz:1", "unix:", "dns:///", "host:port"}) {
+            try (DKVClient client = new DiscoveryDKVClient(bad + "," + host.address(), "db", options.build())) {
+                client.put("k", bad);
+                assertEquals(bad, client.get(LINEARIZABLE, "k"));
+                registry.set(row(a, PRIMARY_FOLLOWER), row(b, LEADER));
+                Eventually.holds("a write at the new leader after " + bad, () -> {
+                    b.requests.clear();
+                    client.put("k", "2");
+                    return !b.requests.isEmpty();
+                });
+                registry.set(row(a, LEADER), row(b, PRIMARY_FOLLOWER));
+            }
+        }
+    }
+
+    @Test
+    void oneRowOfAnotherLayoutBreaksNothing() {
+        registry.set(
+                of("ours", a, LEADER), of("ours", b, PRIMARY_FOLLOWER),
+                FakeRegistry.row("6", c, LEADER).toBuilder().setVBuckets(7).build());
+        DKVClient client = open();
+        for (int i = 0; i < 20; i++) {
+            client.put("k" + i, "v");
+            assertEquals("v", client.get(LINEARIZABLE, "k" + i));
+        }
+        registry.set(FakeRegistry.row("1", c, LEADER).toBuilder().setVBuckets(7).setTerm(99).build());
+        for (int i = 0; i < 20; i++) {
+            client.put("k" + i, "w");
+        }
+        client.iterate("").next();
+        assertEquals(0, c.requests.size());
+    }
+
+    @Test
+    void staysWithItsCluster() throws Exception {
+        FakeNode other = new FakeNode();
+        try {
+            a.ofCluster("ours");
+            other.ofCluster("theirs");
+            registry.set(of("ours", a, LEADER));
+            DKVClient client = open();
+            client.put("k", "v");
+            registry.set(of("theirs", other, LEADER).toBuilder().setTerm(99).build());
+            for (int i = 0; i < 20; i++) {
+                client.put("k" + i, "v");
+            }
+            registry.remove(of("ours", a, LEADER));
+            Eventually.holds("the own cluster is missed", () -> {
+                try {
+                    client.put("k", "v");
+                    return false;
+                } catch (DKVException e) {
+                    assertEquals(Status.Code.FAILED_PRECONDITION, e.getGrpcStatus().getCode());
+                    assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+                    assertTrue(e.getMessage().contains("cluster theirs"), e.getMessage());
+                    assertTrue(e.getMessage().contains("cluster ours"), e.getMessage());
+                    return true;
+                }
+            });
+            assertThrows(DKVException.class, () -> client.get(SEQUENTIAL, "k"));
+            assertThrows(DKVException.class, () -> client.iterate(""));
+            assertEquals(0, other.requests.size());
+            // Who wants the other one opens another client.
+            try (DKVClient next = new DiscoveryDKVClient(host.address(), "db", options.build())) {
+                next.put("k", "v");
+            }
+            assertEquals(1, other.requests.size());
+        } finally {
+            other.close();
+        }
+    }
+
+    @Test
+    void anotherClusterAtAKnownAddressRefuses() {
+        registry.set(of("ours", a, LEADER));
+        a.ofCluster("theirs"); // the registry does not know yet
+        DKVClient client = open();
+        for (Runnable call : new Runnable[] {
+            () -> client.put("k", "v"), () -> client.put(new KV.Strings("k", "v")), () -> client.delete("k"),
+            () -> client.get(SEQUENTIAL, "k"), () -> client.get(LINEARIZABLE, "k"),
+            () -> client.multiGet(SEQUENTIAL, new String[] {"k"}), () -> client.compareAndSet("k", "", "v"),
+            () -> client.incrementAndGet("k".getBytes()), () -> client.iterate("").hasNext()}) {
+            callsWaitForTheRegistry(client);
+            DKVException e = assertThrows(DKVException.class, call::run);
+            assertEquals(Status.Code.FAILED_PRECONDITION, e.getGrpcStatus().getCode());
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+        }
+        assertEquals(0, a.applied());
+    }
+
+    /** A call that is made before anything is known is for any cluster. */
+    private void callsWaitForTheRegistry(DKVClient client) {
+        try {
+            Eventually.holds("the cluster is known", () -> ((DiscoveryDKVClient) client).clusterOfFirst() != 0);
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    @Test
+    void deadSlavesAreNotTriedOneAfterTheOther() {
+        registry.set(row(a, LEADER));
+        for (int i = 0; i < 500; i++) {
+            registry.set(row(a, ACTIVE_SLAVE).toBuilder().setNodeAddress("127.0.0.2:" + (1 + i)).build());
+        }
+        DKVClient client = open();
+        client.put("k", "v");
+        for (int i = 0; i < 20; i++) {
+            assertEquals("v", client.get(SEQUENTIAL, "k"));
+        }
+    }
+
     @Test
     void needsRegistriesAndADatabase() {
         assertThrows(IllegalArgumentException.class, () -> new DiscoveryDKVClient("discovery://", "db", null));

@@ -46,6 +46,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
     private final Server server;
     private volatile Fault fault = (request, apply) -> apply.get();
     private volatile boolean batched = true;
+    private volatile String cluster;
 
     FakeNode() {
         this(0, InsecureServerCredentials.create());
@@ -103,6 +104,25 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
         this.fault = fault;
     }
 
+    /** Refuses requests that are for another cluster. */
+    void ofCluster(String id) {
+        cluster = id;
+    }
+
+    /** Returns how many keys there are. */
+    int applied() {
+        synchronized (data) {
+            return data.size();
+        }
+    }
+
+    private void checkCluster(Message request) {
+        Object tag = request.getField(request.getDescriptorForType().findFieldByName("cluster"));
+        if (cluster != null && (Long) tag != 0 && (Long) tag != KeyHash.cluster(cluster)) {
+            throw error(Status.Code.FAILED_PRECONDITION, "OTHER_CLUSTER");
+        }
+    }
+
     /** Streams one pair a message, as servers do that know no batches. */
     void speakOldProtocol() {
         batched = false;
@@ -134,6 +154,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
             Message request, Api.RequestID id, StreamObserver<R> out, Supplier<R> apply) {
         requests.add(request);
         try {
+            checkCluster(request);
             Message r = fault.handle(request, () -> once(id, apply));
             out.onNext((R) r);
             out.onCompleted();
@@ -240,6 +261,7 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
                     .filter(p -> p.getKey().startsWith(q.getKeyPrefix())).forEach(pairs::add);
         }
         try {
+            checkCluster(q);
             fault.handle(q, () -> q);
             if (batched && q.getBatched()) {
                 for (int i = 0; i < pairs.size(); i += 3) {

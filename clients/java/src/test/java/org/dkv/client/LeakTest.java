@@ -2,12 +2,23 @@ package org.dkv.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.ByteString;
 import dkv.serverpb.Admin;
 import dkv.serverpb.Api;
+import dkv.serverpb.DKVGrpc;
 import io.grpc.InsecureServerCredentials;
+import io.grpc.Server;
+import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
+import io.grpc.netty.shaded.io.netty.util.internal.PlatformDependent;
+import io.grpc.stub.ServerCallStreamObserver;
+import io.grpc.stub.StreamObserver;
+import java.net.InetSocketAddress;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Collectors;
 import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
@@ -24,6 +35,47 @@ class LeakTest {
         return Thread.getAllStackTraces().keySet().stream().map(Thread::getName)
                 .filter(name -> name.startsWith("grpc-") || name.startsWith("dkv-"))
                 .collect(Collectors.toCollection(TreeSet::new));
+    }
+
+    /** Streams large messages without an end, and counts the streams that clients have not ended. */
+    private static final class Endless extends DKVGrpc.DKVImplBase {
+        final AtomicInteger open = new AtomicInteger();
+
+        @Override
+        public void iterate(Api.IterateRequest q, StreamObserver<Api.IterateResponse> out) {
+            ServerCallStreamObserver<Api.IterateResponse> to = (ServerCallStreamObserver<Api.IterateResponse>) out;
+            Api.IterateResponse large = Api.IterateResponse.newBuilder()
+                    .addPairs(Api.KVPair.newBuilder().setKey(ByteString.copyFromUtf8("k"))
+                            .setValue(ByteString.copyFrom(new byte[1 << 20]))).build();
+            open.incrementAndGet();
+            to.setOnCancelHandler(open::decrementAndGet);
+            to.setOnReadyHandler(() -> {
+                while (to.isReady()) {
+                    to.onNext(large);
+                }
+            });
+        }
+    }
+
+    @Test
+    void iterationsThatAreForgottenEnd() throws Exception {
+        Endless endless = new Endless();
+        Server server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
+                .addService(endless).directExecutor().build().start();
+        try (DKVClient client = new SimpleDKVClient("127.0.0.1:" + server.getPort(), null)) {
+            final int iterations = 50;
+            for (int i = 0; i < iterations; i++) {
+                client.iterate("").next(); // neither walked to its end nor closed
+            }
+            long used = PlatformDependent.usedDirectMemory();
+            assertTrue(used < 64 << 20, "direct memory: " + used);
+            Eventually.holds("forgotten iterations end", () -> {
+                System.gc();
+                return endless.open.get() <= 1;
+            }, () -> endless.open.get() + " are open");
+        } finally {
+            server.shutdownNow().awaitTermination(20, TimeUnit.SECONDS);
+        }
     }
 
     @Test

@@ -1,0 +1,46 @@
+package org.dkv.client;
+
+import java.util.List;
+
+/** Judges addresses that others tell of. */
+final class HostPort {
+    private static final int MAX_LENGTH = 259;
+    private static final List<String> SCHEMES = List.of("dns:", "ipv4:", "ipv6:", "unix:", "xds:");
+
+    private HostPort() {}
+
+    /** Tells whether a text is {@code host:port}, where host is a name, an IPv4 address or an IPv6 one in brackets. */
+    static boolean valid(String address) {
+        int colon = address.lastIndexOf(':');
+        if (colon < 1 || address.length() > MAX_LENGTH || !validPort(address.substring(colon + 1))) {
+            return false;
+        }
+        String host = address.substring(0, colon);
+        if (host.startsWith("[") && host.endsWith("]")) {
+            return host.length() > 2 && host.substring(1, host.length() - 1).chars().allMatch(HostPort::inIPv6)
+                    && !host.equals("[::]");
+        }
+        return host.chars().allMatch(HostPort::inName) && !host.equals("0.0.0.0");
+    }
+
+    /** Tells whether a text may be an address that an application names: {@code host:port}, or a target of gRPC's. */
+    static boolean mayBeTarget(String address) {
+        return valid(address) || SCHEMES.stream().anyMatch(address::startsWith);
+    }
+
+    private static boolean validPort(String port) {
+        if (port.isEmpty() || port.length() > 5 || !port.chars().allMatch(c -> c >= '0' && c <= '9')) {
+            return false;
+        }
+        int number = Integer.parseInt(port);
+        return number >= 1 && number <= 65535;
+    }
+
+    private static boolean inName(int c) {
+        return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_';
+    }
+
+    private static boolean inIPv6(int c) {
+        return c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c >= '0' && c <= '9' || c == ':' || c == '.' || c == '%';
+    }
+}
