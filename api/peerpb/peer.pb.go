@@ -702,6 +702,61 @@ func (x *Start) GetId() uint64 {
 	return 0
 }
 
+// Reached is how far a disk is known to have come.
+type Reached struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The start under which it last was heard of.
+	Start *Start `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// The greatest index that was applied there, by vBucket, in hash order.
+	Applied       []uint64 `protobuf:"varint,2,rep,packed,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reached) Reset() {
+	*x = Reached{}
+	mi := &file_api_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reached) ProtoMessage() {}
+
+func (x *Reached) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reached.ProtoReflect.Descriptor instead.
+func (*Reached) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Reached) GetStart() *Start {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *Reached) GetApplied() []uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
 // Past are the starts that a disk knows of.
 type Past struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -716,7 +771,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +783,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +796,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{9}
+	return file_api_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Past) GetUuid() string {
@@ -775,14 +830,20 @@ type MeetRequest struct {
 	Past  *Past    `protobuf:"bytes,4,opt,name=past,proto3" json:"past,omitempty"`
 	Heard []*Start `protobuf:"bytes,5,rep,name=heard,proto3" json:"heard,omitempty"`
 	// The asker takes part in the logs under its present start.
-	TakesPart     bool `protobuf:"varint,6,opt,name=takesPart,proto3" json:"takesPart,omitempty"`
+	TakesPart bool `protobuf:"varint,6,opt,name=takesPart,proto3" json:"takesPart,omitempty"`
+	// What the asker has applied, by vBucket, and what it has heard that the one asked
+	// had.
+	Applied []uint64 `protobuf:"varint,7,rep,packed,name=applied,proto3" json:"applied,omitempty"`
+	Reached *Reached `protobuf:"bytes,8,opt,name=reached,proto3" json:"reached,omitempty"`
+	// Where the asker serves gRPC.
+	Address       string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MeetRequest) Reset() {
 	*x = MeetRequest{}
-	mi := &file_api_peer_proto_msgTypes[10]
+	mi := &file_api_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +855,7 @@ func (x *MeetRequest) String() string {
 func (*MeetRequest) ProtoMessage() {}
 
 func (x *MeetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[10]
+	mi := &file_api_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +868,7 @@ func (x *MeetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetRequest.ProtoReflect.Descriptor instead.
 func (*MeetRequest) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{10}
+	return file_api_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MeetRequest) GetDeployment() uint64 {
@@ -852,6 +913,27 @@ func (x *MeetRequest) GetTakesPart() bool {
 	return false
 }
 
+func (x *MeetRequest) GetApplied() []uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *MeetRequest) GetReached() *Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
+func (x *MeetRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 type MeetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Those of the one asked, and those that it has heard of the asker, the present one
@@ -861,14 +943,18 @@ type MeetResponse struct {
 	// The gRPC addresses of the members that the one asked knows of, by replica.
 	Addresses map[uint64]string `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The one asked takes part in the logs under its present start.
-	TakesPart     bool `protobuf:"varint,4,opt,name=takesPart,proto3" json:"takesPart,omitempty"`
+	TakesPart bool `protobuf:"varint,4,opt,name=takesPart,proto3" json:"takesPart,omitempty"`
+	// What the one asked has applied, by vBucket, and what it has heard that the asker
+	// had.
+	Applied       []uint64 `protobuf:"varint,5,rep,packed,name=applied,proto3" json:"applied,omitempty"`
+	Reached       *Reached `protobuf:"bytes,6,opt,name=reached,proto3" json:"reached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MeetResponse) Reset() {
 	*x = MeetResponse{}
-	mi := &file_api_peer_proto_msgTypes[11]
+	mi := &file_api_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +966,7 @@ func (x *MeetResponse) String() string {
 func (*MeetResponse) ProtoMessage() {}
 
 func (x *MeetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[11]
+	mi := &file_api_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +979,7 @@ func (x *MeetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetResponse.ProtoReflect.Descriptor instead.
 func (*MeetResponse) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{11}
+	return file_api_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MeetResponse) GetPast() *Past {
@@ -922,6 +1008,20 @@ func (x *MeetResponse) GetTakesPart() bool {
 		return x.TakesPart
 	}
 	return false
+}
+
+func (x *MeetResponse) GetApplied() []uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *MeetResponse) GetReached() *Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
 }
 
 var File_api_peer_proto protoreflect.FileDescriptor
@@ -994,11 +1094,14 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x05Start\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x0e\n" +
-	"\x02id\x18\x03 \x01(\x06R\x02id\"D\n" +
+	"\x02id\x18\x03 \x01(\x06R\x02id\"L\n" +
+	"\aReached\x12'\n" +
+	"\x05start\x18\x01 \x01(\v2\x11.dkv.peerpb.StartR\x05start\x12\x18\n" +
+	"\aapplied\x18\x02 \x03(\x04R\aapplied\"D\n" +
 	"\x04Past\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x10\n" +
-	"\x03ids\x18\x03 \x03(\x06R\x03ids\"\xbe\x01\n" +
+	"\x03ids\x18\x03 \x03(\x06R\x03ids\"\xa1\x02\n" +
 	"\vMeetRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\x04R\n" +
@@ -1007,12 +1110,17 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12$\n" +
 	"\x04past\x18\x04 \x01(\v2\x10.dkv.peerpb.PastR\x04past\x12'\n" +
 	"\x05heard\x18\x05 \x03(\v2\x11.dkv.peerpb.StartR\x05heard\x12\x1c\n" +
-	"\ttakesPart\x18\x06 \x01(\bR\ttakesPart\"\x80\x02\n" +
+	"\ttakesPart\x18\x06 \x01(\bR\ttakesPart\x12\x18\n" +
+	"\aapplied\x18\a \x03(\x04R\aapplied\x12-\n" +
+	"\areached\x18\b \x01(\v2\x13.dkv.peerpb.ReachedR\areached\x12\x18\n" +
+	"\aaddress\x18\t \x01(\tR\aaddress\"\xc9\x02\n" +
 	"\fMeetResponse\x12$\n" +
 	"\x04past\x18\x01 \x01(\v2\x10.dkv.peerpb.PastR\x04past\x12'\n" +
 	"\x05heard\x18\x02 \x03(\v2\x11.dkv.peerpb.StartR\x05heard\x12E\n" +
 	"\taddresses\x18\x03 \x03(\v2'.dkv.peerpb.MeetResponse.AddressesEntryR\taddresses\x12\x1c\n" +
-	"\ttakesPart\x18\x04 \x01(\bR\ttakesPart\x1a<\n" +
+	"\ttakesPart\x18\x04 \x01(\bR\ttakesPart\x12\x18\n" +
+	"\aapplied\x18\x05 \x03(\x04R\aapplied\x12-\n" +
+	"\areached\x18\x06 \x01(\v2\x13.dkv.peerpb.ReachedR\areached\x1a<\n" +
 	"\x0eAddressesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc4\x01\n" +
@@ -1037,7 +1145,7 @@ func file_api_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_api_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_api_peer_proto_goTypes = []any{
 	(HelloResponse_State)(0), // 0: dkv.peerpb.HelloResponse.State
 	(*HelloRequest)(nil),     // 1: dkv.peerpb.HelloRequest
@@ -1049,37 +1157,41 @@ var file_api_peer_proto_goTypes = []any{
 	(*TimeRequest)(nil),      // 7: dkv.peerpb.TimeRequest
 	(*TimeResponse)(nil),     // 8: dkv.peerpb.TimeResponse
 	(*Start)(nil),            // 9: dkv.peerpb.Start
-	(*Past)(nil),             // 10: dkv.peerpb.Past
-	(*MeetRequest)(nil),      // 11: dkv.peerpb.MeetRequest
-	(*MeetResponse)(nil),     // 12: dkv.peerpb.MeetResponse
-	nil,                      // 13: dkv.peerpb.Invitation.MembersEntry
-	nil,                      // 14: dkv.peerpb.Invitation.AddressesEntry
-	nil,                      // 15: dkv.peerpb.MeetResponse.AddressesEntry
+	(*Reached)(nil),          // 10: dkv.peerpb.Reached
+	(*Past)(nil),             // 11: dkv.peerpb.Past
+	(*MeetRequest)(nil),      // 12: dkv.peerpb.MeetRequest
+	(*MeetResponse)(nil),     // 13: dkv.peerpb.MeetResponse
+	nil,                      // 14: dkv.peerpb.Invitation.MembersEntry
+	nil,                      // 15: dkv.peerpb.Invitation.AddressesEntry
+	nil,                      // 16: dkv.peerpb.MeetResponse.AddressesEntry
 }
 var file_api_peer_proto_depIdxs = []int32{
 	0,  // 0: dkv.peerpb.HelloResponse.state:type_name -> dkv.peerpb.HelloResponse.State
-	13, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
-	14, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
-	10, // 3: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
-	9,  // 4: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
-	10, // 5: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
-	9,  // 6: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
-	15, // 7: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
-	1,  // 8: dkv.peerpb.Bootstrap.Hello:input_type -> dkv.peerpb.HelloRequest
-	3,  // 9: dkv.peerpb.Bootstrap.Invite:input_type -> dkv.peerpb.Invitation
-	5,  // 10: dkv.peerpb.Bootstrap.Reject:input_type -> dkv.peerpb.Rejection
-	11, // 11: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
-	7,  // 12: dkv.peerpb.Members.Time:input_type -> dkv.peerpb.TimeRequest
-	2,  // 13: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
-	4,  // 14: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
-	6,  // 15: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
-	12, // 16: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
-	8,  // 17: dkv.peerpb.Members.Time:output_type -> dkv.peerpb.TimeResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
+	15, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
+	9,  // 3: dkv.peerpb.Reached.start:type_name -> dkv.peerpb.Start
+	11, // 4: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
+	9,  // 5: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
+	10, // 6: dkv.peerpb.MeetRequest.reached:type_name -> dkv.peerpb.Reached
+	11, // 7: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
+	9,  // 8: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
+	16, // 9: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
+	10, // 10: dkv.peerpb.MeetResponse.reached:type_name -> dkv.peerpb.Reached
+	1,  // 11: dkv.peerpb.Bootstrap.Hello:input_type -> dkv.peerpb.HelloRequest
+	3,  // 12: dkv.peerpb.Bootstrap.Invite:input_type -> dkv.peerpb.Invitation
+	5,  // 13: dkv.peerpb.Bootstrap.Reject:input_type -> dkv.peerpb.Rejection
+	12, // 14: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
+	7,  // 15: dkv.peerpb.Members.Time:input_type -> dkv.peerpb.TimeRequest
+	2,  // 16: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
+	4,  // 17: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
+	6,  // 18: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
+	13, // 19: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
+	8,  // 20: dkv.peerpb.Members.Time:output_type -> dkv.peerpb.TimeResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_api_peer_proto_init() }
@@ -1093,7 +1205,7 @@ func file_api_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_peer_proto_rawDesc), len(file_api_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -140,6 +140,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Members:       n.identity.InitialMembers(),
 			NonVoting:     n.identity.NonVoting,
 			Self:          n.self(),
+			TakePart:      func() { n.cluster.TakePart(context.Background()) },
 			Recorded:      n.recorded,
 			Agreed:        n.identity.LogFormat,
 			Timeout:       n.cfg.Nexus.ReplTimeout,

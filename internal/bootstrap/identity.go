@@ -55,6 +55,9 @@ type Identity struct {
 // Address is the host:port of URL, as the Raft library takes it.
 func (id *Identity) Address() string { return hostPort(id.URL) }
 
+// GRPC is where this node serves gRPC, host:port.
+func (id *Identity) GRPC() string { return id.grpc }
+
 // InitialMembers are Members by host:port, as the Raft library takes them.
 func (id *Identity) InitialMembers() map[uint64]string {
 	out := make(map[uint64]string, len(id.Members))

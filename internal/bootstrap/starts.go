@@ -84,10 +84,16 @@ func (id *Identity) OlderCopy(heard Start, by string) error {
 		return fmt.Errorf("%w: %s knows replica %d with disk %s, and this one is %s; remove the node (dkvctl -removeNode %s), start it on an empty "+
 			"data folder with --nexus-join and add it again (dkvctl -addNode %s)", ErrOlderCopy, by, id.Replica, heard.UUID, past.UUID, id.URL, id.URL)
 	}
-	return fmt.Errorf("%w: %s has heard of start %d of this node, which the folder knows nothing of (this is start %d of it): "+
-		"it is an older copy, and what the node voted for and acknowledged since the copy was taken is missing here, and writes would be lost. Put the newest data folder back; "+
-		"if there is none, remove the node (dkvctl -removeNode %s), start it on an empty data folder with --nexus-join and add it again "+
-		"(dkvctl -addNode %s)", ErrOlderCopy, by, heard.Number, past.Number, id.URL, id.URL)
+	return id.OlderDisk(fmt.Errorf("%s has heard of start %d of this node, which the folder knows nothing of (this is start %d of it)",
+		by, heard.Number, past.Number))
+}
+
+// OlderDisk returns the error of a disk that is an older copy, as a reason shows. It
+// wraps ErrOlderCopy.
+func (id *Identity) OlderDisk(reason error) error {
+	return fmt.Errorf("%w: %w: it is an older copy, and what the node voted for and acknowledged since the copy was taken is missing here, and writes "+
+		"would be lost. Put the newest data folder back; if there is none, remove the node (dkvctl -removeNode %s), start it on an empty data folder "+
+		"with --nexus-join and add it again (dkvctl -addNode %s)", ErrOlderCopy, reason, id.URL, id.URL)
 }
 
 // Retire writes down that this disk must not take part in the cluster any more, and

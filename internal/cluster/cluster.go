@@ -44,6 +44,9 @@ type Raft interface {
 	Format() uint32
 	// Retire stops the replica for good.
 	Retire(reason error)
+	// Reached passes on that the replica had applied an index before it was started.
+	// The error says that its disk knows nothing of that.
+	Reached(index kv.Index) error
 }
 
 // Log is a vBucket's replica with its name.
@@ -86,14 +89,21 @@ type Cluster struct {
 	// patience bounds the attempts at one step of a change.
 	patience time.Duration
 
-	// takesPart is set when this node has compared its starts with the others'.
+	// confirmed is how many members answered Confirm; takesPart is set by TakePart.
+	confirmed atomic.Int32
 	takesPart atomic.Bool
+	takeOnce  sync.Once
+	// called is closed when another member has asked this one.
+	called   chan struct{}
+	callOnce sync.Once
 	// retired is why this node must not take part any more; nil while it may.
 	retired atomic.Pointer[error]
 	// judging guards what is noted of other members' starts. suspects are the starts
 	// of members whose disks are older copies.
 	judging  sync.Mutex
 	suspects map[uint64]bootstrap.Start
+	// reached is how far the members have come, as they have said themselves.
+	reached map[uint64]reached
 
 	mu sync.Mutex
 	// known is the membership as it was last told by a majority.
@@ -116,7 +126,9 @@ func New(opts Options) (*Cluster, error) {
 		log:      opts.Log,
 		changing: make(chan struct{}, 1),
 		patience: stepPatience,
+		called:   make(chan struct{}),
 		suspects: make(map[uint64]bootstrap.Start),
+		reached:  make(map[uint64]reached),
 	}
 	if c.clock == nil {
 		c.clock = clock.New(clock.Options{Member: true, Log: opts.Log})

@@ -67,6 +67,8 @@ type node struct {
 	log   *slog.Logger
 
 	mu sync.Mutex
+	// end is where the node's logs ended when it was started; 0 is far enough.
+	end kv.Index
 	// lag is how far the node says that it is behind.
 	lag kv.Index
 	// asked is called for each question about its status.
@@ -92,7 +94,7 @@ func newRig(t *testing.T, n, vBuckets int, changes ...func(*rig)) *rig {
 		for _, g := range r.groups {
 			g.peers[id], g.leader = replica.Peer{ID: id, Address: address, Voting: true}, 1
 		}
-		if err := r.start(r.identity(t.TempDir(), id, url)); err != nil {
+		if err := r.start(r.identity(bootstrap.Options{Dir: t.TempDir(), URL: url}, id)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,9 +105,10 @@ func newRig(t *testing.T, n, vBuckets int, changes ...func(*rig)) *rig {
 }
 
 // identity starts a disk, which becomes that of a replica of the rig.
-func (r *rig) identity(dir string, replica uint64, url string) *bootstrap.Identity {
+func (r *rig) identity(o bootstrap.Options, replica uint64) *bootstrap.Identity {
 	r.t.Helper()
-	id, err := bootstrap.Enter(r.t.Context(), bootstrap.Options{Dir: dir, URL: url, Terms: terms})
+	o.Terms = terms
+	id, err := bootstrap.Enter(r.t.Context(), o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -121,7 +124,7 @@ func (r *rig) start(id *bootstrap.Identity) error {
 	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20})
 	var logs []Log
 	for _, g := range r.groups {
-		raft := &fakeRaft{group: g, self: id.Replica}
+		raft := &fakeRaft{group: g, self: id.Replica, end: n.end}
 		n.rafts = append(n.rafts, raft)
 		logs = append(logs, Log{VBucket: g.name, Raft: raft})
 	}

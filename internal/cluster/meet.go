@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // confirmTime bounds how long a node that starts waits for what the other members
@@ -25,22 +26,56 @@ func (c *Cluster) Confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
 	r := c.visitAll(ctx)
+	if c.knowsNobody() {
+		c.awaitCall(ctx)
+	}
 	if err := c.retired.Load(); err != nil {
 		return *err
 	}
 	if n := len(r.asked); n > 0 && len(r.met) == 0 {
 		c.log.Info("no other member answers yet; whether this disk is the newest one of the node is asked again as soon as they do", "members", n)
 	}
-	// Only now do the others note this start. Had they done so at once, one of them
-	// might take the newest disk, which knows nothing of it, for an older copy.
-	c.takesPart.Store(true)
-	if len(r.met) > 0 {
-		c.visitAll(ctx)
-	}
-	if err := c.retired.Load(); err != nil {
-		return *err
-	}
+	c.confirmed.Store(int32(len(r.met)))
 	return nil
+}
+
+// TakePart tells the members that answered Confirm, once, that this node takes part in
+// the logs under its present start, which they note. It comes when all that can show
+// that the disk is an older copy has been looked at, and before any vote: had they noted
+// a start that is refused, one of them might take the newest disk, which knows nothing
+// of it, for an older copy.
+func (c *Cluster) TakePart(ctx context.Context) {
+	c.takeOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, confirmTime)
+		defer cancel()
+		c.takesPart.Store(true)
+		if c.confirmed.Load() > 0 {
+			c.visitAll(ctx)
+		}
+	})
+}
+
+// knowsNobody reports whether this node was started before and still knows of no other
+// member where it serves: its data folder is from its first moments, or a copy from
+// then, that all the others may know better than.
+func (c *Cluster) knowsNobody() bool {
+	if c.self.Past().Number <= 1 || len(c.self.Members) == 1 {
+		return false
+	}
+	for id, m := range c.records() {
+		if id != c.self.Replica && m.Address != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitCall waits until another member has asked this one: they do each second.
+func (c *Cluster) awaitCall(ctx context.Context) {
+	select {
+	case <-c.called:
+	case <-ctx.Done():
+	}
 }
 
 // round is one question to all members, those among them that only others know of.
@@ -82,17 +117,17 @@ func (c *Cluster) greet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
 	c.visitAll(ctx)
-	if err := c.self.SetAddresses(c.addresses()); err != nil {
-		c.log.Debug("the members' addresses cannot be noted", "error", err)
-	}
+	c.noteAddresses()
 }
 
 // visitAll meets all members, and looks at what the log says of this one.
 func (c *Cluster) visitAll(ctx context.Context) *round {
 	c.judgeSelf(c.heard()[c.self.Replica], "the log")
 	r := &round{c: c, asked: make(map[string]bool), met: make(map[uint64]bool)}
-	for id, address := range c.addresses() {
-		r.visit(ctx, id, address)
+	for _, known := range []map[uint64]string{c.addresses(), c.noted()} {
+		for id, address := range known {
+			r.visit(ctx, id, address)
+		}
 	}
 	r.calls.Wait()
 	for id, address := range c.otherAddresses() {
@@ -110,13 +145,15 @@ func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.
 	err := c.ask(ctx, address, peerpb.Members_Meet_FullMethodName, &peerpb.MeetRequest{
 		Deployment: c.self.Deployment, From: c.self.Replica, To: id, TakesPart: c.takesPart.Load(),
 		Past: pastMessage(c.self.Past()), Heard: startMessages(c.heard()[id]),
+		Applied: c.applied(), Reached: c.reachedBy(id), Address: c.self.GRPC(),
 	}, resp)
 	if err != nil {
 		return nil, err
 	}
 	by := "member " + strconv.FormatUint(id, 10) + " at " + address
 	c.judgeSelf(startsOf(resp.GetHeard()), by)
-	c.judge(id, pastOf(resp.GetPast()), resp.GetTakesPart())
+	c.judgeReached(resp.GetReached(), by)
+	c.judge(claim{id: id, past: pastOf(resp.GetPast()), takesPart: resp.GetTakesPart(), applied: resp.GetApplied()})
 	return resp, nil
 }
 
@@ -125,26 +162,38 @@ func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetRe
 	if err := c.isAsked(r.GetDeployment(), r.GetTo()); err != nil {
 		return nil, err
 	}
-	c.judgeSelf(startsOf(r.GetHeard()), "member "+strconv.FormatUint(r.GetFrom(), 10))
-	heard := c.judge(r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart())
+	by := "member " + strconv.FormatUint(r.GetFrom(), 10)
+	c.judgeSelf(startsOf(r.GetHeard()), by)
+	c.judgeReached(r.GetReached(), by)
+	defer c.callOnce.Do(func() { close(c.called) })
+	before := c.reachedBy(r.GetFrom())
+	heard := c.judge(claim{r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart(), r.GetApplied(), r.GetAddress()})
 	return &peerpb.MeetResponse{
 		Past: pastMessage(c.self.Past()), Heard: startMessages(heard), TakesPart: c.takesPart.Load() && c.retired.Load() == nil,
-		Addresses: c.addresses(),
+		Addresses: c.addresses(), Applied: c.applied(), Reached: before,
 	}, nil
 }
 
 // addresses are where the members serve gRPC, as far as is known here: those that the
-// state tells, and those of others that were noted before. The latter are all that a
-// copy of the data folder from the node's first moments knows.
+// state tells, and those of others that were noted. The latter are all that a copy of
+// the data folder from the node's first moments knows.
 func (c *Cluster) addresses() map[uint64]string {
-	out := c.self.Addresses()
-	if out == nil {
-		out = make(map[uint64]string)
-	}
+	out := c.noted()
 	for id, member := range c.records() {
 		if member.Address != "" {
 			out[id] = member.Address
 		}
+	}
+	return out
+}
+
+// noted are the addresses of members that were noted: where they last spoke from, and
+// what was known before. That a member serves elsewhere since it was started again may
+// not stand in the log yet.
+func (c *Cluster) noted() map[uint64]string {
+	out := c.self.Addresses()
+	if out == nil {
+		out = make(map[uint64]string)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,6 +201,21 @@ func (c *Cluster) addresses() map[uint64]string {
 		delete(out, id)
 	}
 	return out
+}
+
+// noteAddresses notes the addresses of members of which none was noted.
+func (c *Cluster) noteAddresses() {
+	c.judging.Lock()
+	defer c.judging.Unlock()
+	next := c.noted()
+	for id, address := range c.addresses() {
+		if next[id] == "" {
+			next[id] = address
+		}
+	}
+	if err := c.self.SetAddresses(next); err != nil {
+		c.log.Debug("the members' addresses cannot be noted", "error", err)
+	}
 }
 
 // otherAddresses are where members may serve gRPC that do not answer where they did:
@@ -193,24 +257,41 @@ func (c *Cluster) heard() map[uint64][]bootstrap.Start {
 	return out
 }
 
+// claim is what a member says of itself.
+type claim struct {
+	id        uint64
+	past      bootstrap.Past
+	takesPart bool
+	applied   []kv.Index
+	// address is where it serves gRPC; empty if it was asked, and may serve elsewhere too.
+	address string
+}
+
 // judge looks whether a member knows of all of its starts that this node has heard
-// of, which it returns. If it does and takes part, its present one is noted; if it
-// does not, it is told so with the answer, or the next question.
-func (c *Cluster) judge(id uint64, past bootstrap.Past, takesPart bool) (heard []bootstrap.Start) {
+// of, which it returns. If it does and takes part, what it says is noted; if it does
+// not, it is told so with the answer, or the next question.
+func (c *Cluster) judge(m claim) (heard []bootstrap.Start) {
 	c.judging.Lock() // two copies may say something at the same moment
 	defer c.judging.Unlock()
-	heard = c.heard()[id]
+	heard = c.heard()[m.id]
 	for _, s := range heard {
-		if !past.Holds(s) {
-			c.suspect(id, past.Last(), s)
+		if !m.past.Holds(s) {
+			c.suspect(m.id, m.past.Last(), s)
 			return heard
 		}
 	}
-	if !takesPart || past.Number == 0 {
+	if !m.takesPart || m.past.Number == 0 {
 		return heard
 	}
-	if err := c.self.Hear(id, past.Last()); err != nil {
-		c.log.Warn("a member's start cannot be noted", "member", id, "error", err)
+	c.hearReached(m.id, m.past.Last(), m.applied)
+	err := c.self.Hear(m.id, m.past.Last())
+	if err == nil && m.address != "" {
+		addresses := c.noted()
+		addresses[m.id] = m.address
+		err = c.self.SetAddresses(addresses)
+	}
+	if err != nil {
+		c.log.Warn("what a member says of itself cannot be noted", "member", m.id, "error", err)
 	}
 	return heard
 }

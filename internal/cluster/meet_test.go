@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // disk is the data folder of a member that is started again and again.
@@ -20,6 +21,7 @@ type disk struct {
 	dir     string
 	replica uint64
 	url     string
+	grpc    string
 }
 
 func (r *rig) disk(replica uint64) *disk {
@@ -39,17 +41,21 @@ func (d *disk) copied() *disk {
 // enter starts the process on the disk; it has asked nobody yet.
 func (d *disk) enter() *node {
 	d.r.t.Helper()
-	if err := d.r.start(d.r.identity(d.dir, d.replica, d.url)); err != nil {
+	if err := d.r.start(d.r.identity(bootstrap.Options{Dir: d.dir, URL: d.url, Address: d.grpc}, d.replica)); err != nil {
 		d.r.t.Fatal(err)
 	}
 	return d.r.node(d.replica)
 }
 
-// confirm starts the process on the disk and has it ask the others.
+// confirm starts the process on the disk, has it ask the others, and take part.
 func (d *disk) confirm() (*node, error) {
 	d.r.t.Helper()
 	n := d.enter()
-	return n, n.Confirm(within(d.r.t, long))
+	err := n.Confirm(within(d.r.t, long))
+	if err == nil {
+		n.TakePart(within(d.r.t, long))
+	}
+	return n, err
 }
 
 // mustConfirm does so for a disk that is the newest.
@@ -317,5 +323,66 @@ func TestConfirmTriesTheHostOfTheRaftAddress(t *testing.T) {
 	})
 	if err := n.Confirm(within(t, long)); !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Fatalf("confirmed: %v", err)
+	}
+}
+
+// A copy that was taken while the node ran knows of its last start. The members that
+// have run on remember how far it was.
+func TestACopyOfARunningNodeIsRefused(t *testing.T) {
+	r, disks := trio(t)
+	running := r.node(2)
+	copied := disks[2].copied()
+	for _, g := range r.groups {
+		g.set(func() { g.applied = 500 })
+	}
+	running.greet(within(t, long))
+	r.stop(2)
+
+	r.starting = func(n *node) { n.end = 499 }
+	n, err := copied.confirm()
+	if !errors.Is(err, bootstrap.ErrOlderCopy) {
+		t.Fatalf("confirmed: %v", err)
+	}
+	n.expectOlder(t, "has heard more of vBucket b0", "Put the newest data folder back")
+	r.stop(2)
+	r.starting = func(n *node) { n.end = 500 }
+	disks[2].mustConfirm()
+}
+
+// A copy from the first moments of a node knows whom to ask at most of those that have
+// invited it. The others call it, and it waits for that.
+func TestACopyThatKnowsNobodyIsCalled(t *testing.T) {
+	r, disks := trio(t)
+	r.stop(2)
+	older := disks[2].copied()
+	disks[2].mustConfirm()
+	r.stop(2)
+	third := r.node(3)
+	r.stop(1)
+	n := older.enter()
+	for _, raft := range n.rafts {
+		raft.blind = map[uint64]bool{1: true, 2: true, 3: true}
+	}
+	confirmed := make(chan error, 1)
+	go func() { confirmed <- n.Confirm(within(t, long)) }()
+	third.greet(within(t, long))
+	if err := <-confirmed; !errors.Is(err, bootstrap.ErrOlderCopy) {
+		t.Errorf("confirmed: %v", err)
+	}
+}
+
+// Where a member serves since its last start may not stand in the log yet. Whom it has
+// told so asks it there.
+func TestAMemberIsMetWhereItLastSpokeFrom(t *testing.T) {
+	r, disks := trio(t)
+	r.stop(2)
+	disks[2].grpc = testkit.Address(t)
+	disks[2].mustConfirm()
+	if got := r.node(3).self.Addresses()[2]; got != disks[2].grpc {
+		t.Errorf("member 3 has noted the address %q, not %q", got, disks[2].grpc)
+	}
+	r.node(3).greet(within(t, long))
+	if got := r.node(3).self.Addresses()[2]; got != disks[2].grpc {
+		t.Errorf("what stands in the log has taken its place: %q", got)
 	}
 }

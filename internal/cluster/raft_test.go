@@ -127,6 +127,8 @@ type fakeRaft struct {
 	self uint64
 	// out is how often the replica was told that it is no member.
 	out int
+	// end is where the replica's own log ended when it was started; 0 is far enough.
+	end kv.Index
 	// blind are the members whose records are not here yet.
 	blind map[uint64]bool
 	// retired is what the replica was retired for.
@@ -269,6 +271,15 @@ func (r *fakeRaft) Format() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return max(r.format, 1)
+}
+
+func (r *fakeRaft) Reached(index kv.Index) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end != 0 && index > r.end {
+		return fmt.Errorf("index %d had been applied, and the log ends at %d", index, r.end)
+	}
+	return nil
 }
 
 func (r *fakeRaft) Retire(reason error) { r.set(func() { r.retired = reason }) }

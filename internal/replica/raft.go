@@ -39,6 +39,9 @@ type RaftOptions struct {
 	// Agreed is the format of the log that all members understood when this replica
 	// became one of them; 0 where that was before there were formats.
 	Agreed uint32
+	// TakePart, if there is one, is called when nothing keeps the replica out of the log
+	// and before it takes any step: no vote is given before it returns.
+	TakePart func()
 	// Recorded judges what stands in the log of this replica before Self takes its
 	// place. An error means that the disk is older than the record: the replica
 	// retires with it. Nil has no objections.
@@ -82,6 +85,7 @@ type Raft struct {
 	up atomic.Pointer[func(id uint64) bool]
 	// changes counts how often the leader was another one.
 	changes atomic.Uint64
+	reach   reach
 	// retired is why the replica was retired; nil while it was not. retiring is closed
 	// then.
 	retired  atomic.Pointer[error]

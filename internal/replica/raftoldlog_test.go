@@ -37,6 +37,9 @@ func (n *raftNode) wantRefused(words ...string) {
 	if err := n.open(); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.Reached(n.reached); err != nil {
+		t.Error(err)
+	}
 	err := n.Run(testkit.Within(t, patience)) // one that is let in runs on
 	for _, w := range words {
 		if err == nil || !strings.Contains(err.Error(), w) {
@@ -153,4 +156,35 @@ func TestLogEndsBehindTheState(t *testing.T) {
 			t.Errorf("%+v under a state at %d: %v", c.ends, c.at, err)
 		}
 	}
+}
+
+// A copy that was taken while the node ran knows of its last start, and its state fits
+// its log. That it is old shows by what the node said that it had applied.
+func TestRaftRefusesALogThatEndsBeforeWhatWasApplied(t *testing.T) {
+	c := newCluster(t, 1, func(c *cluster) { c.every, c.keep = 1<<40, 1 })
+	n := c.owner()
+	n.write(20)
+	n.kill()
+	older := filepath.Join(c.dir, "older")
+	if err := os.CopyFS(older, os.DirFS(n.path)); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.write(10)
+	applied := n.Status().Applied
+	n.kill()
+	n.start()
+	testkit.Eventually(t, "the log is opened", func() bool { return n.State() == Serving })
+	if err := n.Reached(applied); err != nil {
+		t.Errorf("the newest disk: %v", err)
+	}
+	if err := n.Reached(applied + 1000); err == nil || !strings.Contains(err.Error(), "older copy") {
+		t.Errorf("a disk that was further: %v", err)
+	}
+	n.kill()
+	if err := errors.Join(os.RemoveAll(n.path), os.CopyFS(n.path, os.DirFS(older))); err != nil {
+		t.Fatal(err)
+	}
+	n.reached = applied
+	n.wantRefused(fmt.Sprint("index ", applied, " was applied here before this start"), "older copy", "-removeNode")
 }

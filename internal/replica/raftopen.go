@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/statemachine"
@@ -37,6 +38,9 @@ func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
 	}
 	if err == nil {
 		s.r.followStaging(s.r.machine.Load())
+		if s.r.raft.TakePart != nil {
+			s.r.raft.TakePart()
+		}
 		return at, nil
 	}
 	s.refused.Store(&err)
@@ -51,6 +55,9 @@ func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
 func (r *Raft) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) error {
 	ends := readLogEnds(log)
 	if err := ends.check(at); err != nil {
+		return err
+	}
+	if err := r.reach.open(r.machine.Load().Base() + kv.Index(ends.Last)); err != nil {
 		return err
 	}
 	// What the log knows to be decided may have been read here before.
@@ -81,9 +88,45 @@ func (e logEnds) check(at uint64) error {
 	if at <= e.Last {
 		return nil
 	}
-	return fmt.Errorf("the Raft log ends at entry %d, but the state in db-folder has applied entry %d: the log (nexus-log-dir) is an older copy, and what this "+
-		"node has voted for and acknowledged since is missing. Put the newest one back; if there is none, remove this node (dkvctl -removeNode), "+
-		"start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)", e.Last, at)
+	return fmt.Errorf("the Raft log ends at entry %d, but the state in db-folder has applied entry %d: the log (nexus-log-dir) is an older copy, and %s", e.Last, at, olderLog)
+}
+
+// olderLog is what an older copy of the log means, and what to do about it.
+const olderLog = "what this node has voted for and acknowledged since is missing. Put the newest one back; if there is none, remove this node " +
+	"(dkvctl -removeNode), start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)"
+
+// reach compares the end of the log with what other members have heard that the replica
+// had applied before it was started.
+type reach struct {
+	mu     sync.Mutex
+	opened bool
+	// end is where the log ended when it was opened, least what it must hold.
+	end, least kv.Index
+}
+
+// open notes where the log ends.
+func (r *reach) open(end kv.Index) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opened, r.end = true, end
+	return r.check()
+}
+
+func (r *reach) check() error {
+	if !r.opened || r.end >= r.least {
+		return nil
+	}
+	return fmt.Errorf("index %d was applied here before this start, but the Raft log ends at index %d: it is an older copy, and %s", r.least, r.end, olderLog)
+}
+
+// Reached notes that this replica had applied an index before it was started, as another
+// member has heard. An error means that its log does not hold that: the disk is an older
+// copy. Before the log is opened there is no error; the replica then does not start.
+func (r *Raft) Reached(index kv.Index) error {
+	r.reach.mu.Lock()
+	defer r.reach.mu.Unlock()
+	r.reach.least = max(r.reach.least, index)
+	return r.reach.check()
 }
 
 // atLeast notes that states before index are too old to be read here.

@@ -69,6 +69,8 @@ type raftNode struct {
 	gate atomic.Pointer[chan struct{}]
 	// gated is how many writes wait at the gate.
 	gated atomic.Int64
+	// reached is what others have heard that the node had applied.
+	reached kv.Index
 	// openFault returns what opening the engine of a folder fails with.
 	openFault atomic.Pointer[func(dir string) error]
 }
