@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,11 @@ func TestProgressLetsOthersWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		closing := make(chan struct{})
+		waiting := func() []*waiter {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return slices.Clone(p.waiting)
+		}
 		errs := make(chan error, 3)
 		wait := func(ctx context.Context, index kv.Index) {
 			_, err := p.wait(ctx, closing, index)
@@ -60,13 +66,13 @@ func TestProgressLetsOthersWait(t *testing.T) {
 		go wait(t.Context(), 11)
 		go wait(t.Context(), 12)
 		synctest.Wait()
-		first := p.waiting[0]
+		first := waiting()[0]
 		for i := range kv.Index(9) {
 			p.advance(i + 1)
 		}
 		synctest.Wait()
-		if len(p.waiting) != 3 || p.waiting[0] != first {
-			t.Fatalf("%d wait", len(p.waiting))
+		if left := waiting(); len(left) != 3 || left[0] != first {
+			t.Fatalf("%d wait", len(left))
 		}
 		if err := <-errs; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the deadline: %v", err)
@@ -79,8 +85,8 @@ func TestProgressLetsOthersWait(t *testing.T) {
 		if err := <-errs; !errors.Is(err, errQueueClosed) {
 			t.Errorf("the end: %v", err)
 		}
-		if len(p.waiting) != 0 {
-			t.Errorf("%d are left", len(p.waiting))
+		if left := waiting(); len(left) != 0 {
+			t.Errorf("%d are left", len(left))
 		}
 	})
 }
