@@ -76,7 +76,7 @@ func (n *node) addClocks(h *ops.Health) {
 	}
 }
 
-// clockCollector reports the clocks, read when somebody scrapes.
+// clockCollector reports the clocks, read at each scrape.
 type clockCollector struct {
 	node         *node
 	skew, damped *prometheus.Desc

@@ -37,7 +37,7 @@ func NewWorkspace(parent string) (*Workspace, error) {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
 	w := &Workspace{path: path, lock: lock}
-	// The marker comes behind the lock: whoever reads it finds it locked.
+	// The marker comes behind the lock: a process that reads it finds it locked.
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), w.Close())
 	}

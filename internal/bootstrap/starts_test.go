@@ -98,7 +98,7 @@ func TestCopiesDoNotKnowOfEachOthersStarts(t *testing.T) {
 	}
 }
 
-// A disk that was found to be an older copy stays refused, also when nobody can say
+// A disk that was found to be an older copy stays refused, also when no member can say
 // so any more.
 func TestARetiredDiskStaysRefused(t *testing.T) {
 	n := newNode(t, urlA)

@@ -38,7 +38,7 @@ func (d *disk) copied() *disk {
 	return c
 }
 
-// enter starts the process on the disk; it has asked nobody yet.
+// enter starts the process on the disk; it has asked no member yet.
 func (d *disk) enter() *node {
 	d.r.t.Helper()
 	if err := d.r.start(d.r.identity(bootstrap.Options{Dir: d.dir, URL: d.url, Address: d.grpc}, d.replica)); err != nil {
@@ -119,7 +119,7 @@ func TestConfirmOfANewestDisk(t *testing.T) {
 }
 
 // A member that was put back from an older copy is refused by any one that has heard
-// of a later start, at each attempt, and when nobody answers any more; the newest
+// of a later start, at each attempt, and when no member answers any more; the newest
 // disk is let in again.
 func TestConfirmRefusesAnOlderCopy(t *testing.T) {
 	r, disks := trio(t)
@@ -207,7 +207,7 @@ func TestOfTwoCopiesTheOneThatWasUsedLastStays(t *testing.T) {
 	older := disks[2].copied()
 	disks[2].mustConfirm()
 	r.stop(1, 2, 3)
-	if _, err := older.confirm(); err != nil { // nobody is there to know
+	if _, err := older.confirm(); err != nil { // no member is there to know
 		t.Fatal(err)
 	}
 	r.stop(2)

@@ -11,7 +11,7 @@ import (
 // A copy of a disk that was taken while its node ran knows of the node's last start,
 // so starts do not tell that it is old. What the node has applied does: entries are
 // durable in its log before that. The members remember that of each other for as long
-// as they run, and whoever starts is asked for no less.
+// as they run, and a member that starts is asked for no less.
 
 // reached is what a member has said that it had applied, by vBucket, and the start under
 // which it last did.

@@ -1,5 +1,5 @@
 // Package conns bounds how many connections a listener has, in all and from one
-// host. Without a bound, whoever opens connections takes every file descriptor
+// host. Without a bound, one client that opens connections takes every file descriptor
 // of the process, and with them the ability to write: storage has to open files.
 //
 // A connection beyond a bound takes the place of one on which nothing is under

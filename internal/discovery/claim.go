@@ -222,7 +222,7 @@ func (t *table) applyLayout(c *change) {
 	t.releaseDatabase(d)
 }
 
-// vacate has nobody hold a database any more.
+// vacate leaves a database without a holder.
 func (t *table) vacate(d *database) {
 	d.layout = layout{}
 	if d.recorded.known() {

@@ -24,7 +24,7 @@ func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
 		return
 	}
 	reported := reportedBy(info)
-	info.Status = serverpb.RegionStatus_INACTIVE // nobody has seen it yet
+	info.Status = serverpb.RegionStatus_INACTIVE // this owner has not seen it yet
 	a, silence := t.times.silence(info)
 	info.SilentQuarters = 0
 	r := t.insert(info, now)

@@ -37,7 +37,7 @@ type watcher struct {
 
 const (
 	// maxPending bounds the changes that one watcher has not fetched, and
-	// maxAllPending those of all watchers; beyond it, nobody may have more than
+	// maxAllPending those of all watchers; beyond it, no watcher may have more than
 	// fewPending.
 	maxPending    = 1 << 14
 	maxAllPending = 1 << 20

@@ -15,7 +15,7 @@ type progress struct {
 	mu      sync.Mutex
 	applied kv.Index
 	waiting waiters
-	// grown is closed, and made anew, at each advance; nil while no one watches.
+	// grown is closed, and replaced, at each advance; nil while no one watches.
 	grown chan struct{}
 }
 

@@ -69,7 +69,7 @@ const retireTimeout = 2 * time.Second
 
 // Retire ends the replica's part in the log, for a reason that a restart does not
 // mend: its disk is not the one that the other members have dealt with. When it
-// returns, the replica acknowledges nothing and votes for nobody any more. Reads of
+// returns, the replica acknowledges nothing and votes for no one any more. Reads of
 // what it has go on, but for those that need the log.
 func (r *Raft) Retire(reason error) {
 	err := error(&retiredError{fmt.Errorf("this replica has stopped: %w", reason)})

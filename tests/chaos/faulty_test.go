@@ -83,7 +83,7 @@ func (e splitEngine) Write(b *storage.Batch, sync bool) error {
 	return e.Engine.Write(&records, sync)
 }
 
-// localClockEngine has whoever reads it judge by its own clock whether a key has
+// localClockEngine has its reader judge by its own clock whether a key has
 // expired, as a state machine would that does not ask the log's.
 type localClockEngine struct {
 	storage.Engine
@@ -98,7 +98,7 @@ func newLocalClockEngine(e storage.Engine) storage.Engine {
 	return localClockEngine{e, skew}
 }
 
-// expired tells whether a key, whose name says when it expires, has done so here.
+// expired reports whether a key, whose name says when it expires, has done so here.
 func (e localClockEngine) expired(key []byte) bool {
 	rest, is := bytes.CutPrefix(key, []byte(expiringKeys))
 	at, _, _ := bytes.Cut(rest, []byte("-"))

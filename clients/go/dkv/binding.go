@@ -8,7 +8,7 @@ import (
 )
 
 // binding is the cluster that a client is bound to: the first one that it met. Nodes of
-// another one are not used, whoever tells of them: a registry, or an address where
+// another one are not used, whatever names them: a registry, or an address where
 // another cluster is now.
 type binding struct {
 	// wanted is the id that one has to have; empty accepts any.

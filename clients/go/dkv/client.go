@@ -118,7 +118,7 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		select {
 		case <-woken:
 		case <-time.After(mostGap):
-			c.learner.poke() // somebody waits
+			c.learner.poke() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
 			return c.notReady(context.Cause(ctx))
@@ -216,7 +216,7 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 		select {
 		case <-woken:
 		case <-time.After(mostGap):
-			c.learner.poke() // somebody waits
+			c.learner.poke() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
 			return nil, c.learner.unknown(context.Cause(ctx))
