@@ -118,16 +118,11 @@ func must(t *testing.T, c <-chan result) *Identity {
 	return id
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
-}
-
 // waits returns the Hello of the node that waits at url, once it does.
 func waits(t *testing.T, url string) Hello {
 	t.Helper()
 	var h Hello
-	eventually(t, url+" waits", func() bool {
+	testkit.Eventually(t, url+" waits", func() bool {
 		var err error
 		h, err = testClient(t).Probe(t.Context(), url)
 		return err == nil

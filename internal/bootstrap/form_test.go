@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // lead starts the founder and goes on inviting; done tells how that ended.
@@ -254,7 +256,7 @@ func TestFoundersFileCannotBeWritten(t *testing.T) {
 	member := newNode(t, urls[1], urls...)
 	waiting := member.start(t.Context())
 	done := rest(t.Context(), id, nil)
-	eventually(t, "it is tried again", func() bool { return failed.Load() > 3 })
+	testkit.Eventually(t, "it is tried again", func() bool { return failed.Load() > 3 })
 	if rec := member.stored(t); rec.isMember() {
 		t.Errorf("the member accepted %+v", rec)
 	}
@@ -285,7 +287,7 @@ func TestMembersFileCannotBeWritten(t *testing.T) {
 	full.Store(true)
 	founder := newNode(t, urls[0], urls...)
 	_, done := lead(t, t.Context(), founder)
-	eventually(t, "the founder says why", func() bool { return founder.text.Has("its identity cannot be written") })
+	testkit.Eventually(t, "the founder says why", func() bool { return founder.text.Has("its identity cannot be written") })
 	if m := founder.stored(t).Members[1]; m.State != invited {
 		t.Errorf("the founder knows %+v", m)
 	}
@@ -310,7 +312,7 @@ func TestSameReasonIsLoggedOnce(t *testing.T) {
 	})
 	ctx, cancel := cancelled(t)
 	done := rest(ctx, id, nil)
-	eventually(t, "it goes on asking", func() bool { return conns.Load() > 5 })
+	testkit.Eventually(t, "it goes on asking", func() bool { return conns.Load() > 5 })
 	cancel()
 	<-done
 	if n := founder.text.Count("cannot be invited"); n != 1 {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestJoin(t *testing.T) {
@@ -21,7 +23,7 @@ func TestJoin(t *testing.T) {
 			if !h.Joining || h.Fits(testTerms) != nil {
 				t.Fatalf("it waits as %+v", h)
 			}
-			eventually(t, "it says how to add it", func() bool { return n.text.Count("dkvctl -addNode "+urls[3]) > 1 })
+			testkit.Eventually(t, "it says how to add it", func() bool { return n.text.Count("dkvctl -addNode "+urls[3]) > 1 })
 			inv := Invitation{UUID: h.UUID, Terms: testTerms, Deployment: 77, Replica: 9, Join: true, NonVoting: nonVoting}
 			if err := testClient(t).Invite(t.Context(), urls[3], inv); err != nil {
 				t.Fatal(err)

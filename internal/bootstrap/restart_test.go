@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 const (
@@ -252,9 +253,9 @@ func TestFounderHints(t *testing.T) {
 	ctx, cancel := cancelled(t)
 	n := newNode(t, urls[1], urls...)
 	waiting := n.start(ctx)
-	eventually(t, "it says that the founder is down", func() bool { return n.text.Has("it does not answer: is it started?") })
+	testkit.Eventually(t, "it says that the founder is down", func() bool { return n.text.Has("it does not answer: is it started?") })
 	stop := serve(t, urls[0], likeRaft)
-	eventually(t, "it says that the founder runs", func() bool { return n.text.Has("it runs already") })
+	testkit.Eventually(t, "it says that the founder runs", func() bool { return n.text.Has("it runs already") })
 	stop()
 	cancel()
 	<-waiting

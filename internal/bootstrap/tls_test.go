@@ -92,7 +92,7 @@ func TestFormWithTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it waits", func() bool { _, err := friend.Probe(t.Context(), urls[1]); return err == nil })
+	testkit.Eventually(t, "it waits", func() bool { _, err := friend.Probe(t.Context(), urls[1]); return err == nil })
 
 	stranger, err := NewClient(newAuthority(t).guard(t))
 	if err != nil {

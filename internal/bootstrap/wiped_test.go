@@ -173,7 +173,7 @@ func TestForwardedPort(t *testing.T) {
 	founder := newNode(t, urls[0], urls...)
 	founder.pace.patience = time.Hour
 	founding := founder.start(t.Context())
-	eventually(t, "the founder says what it waits for", func() bool { return founder.text.Has("not founding a cluster yet") })
+	testkit.Eventually(t, "the founder says what it waits for", func() bool { return founder.text.Has("not founding a cluster yet") })
 	hangUp()
 	id := must(t, founding)
 	done := rest(t.Context(), id, nil)
@@ -210,7 +210,7 @@ func TestIncompatible(t *testing.T) {
 			if _, err := get(t, waiting); !errors.Is(err, ErrRejected) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("it got %v", err)
 			}
-			eventually(t, "the founder logs it", func() bool { return founder.text.Has("cannot be invited") })
+			testkit.Eventually(t, "the founder logs it", func() bool { return founder.text.Has("cannot be invited") })
 			// Started again as it should be, it is let in.
 			right := newNode(t, urls[1], urls...)
 			right.Dir = wrong.Dir
@@ -231,7 +231,7 @@ func TestFirstMemberStartedToJoin(t *testing.T) {
 	waits(t, urls[1])
 	founder := newNode(t, urls[0], urls...)
 	_, done := lead(t, t.Context(), founder)
-	eventually(t, "the founder says what to do", func() bool { return founder.text.Has("waits with --nexus-join") })
+	testkit.Eventually(t, "the founder says what to do", func() bool { return founder.text.Has("waits with --nexus-join") })
 	cancel()
 	if _, err := get(t, waiting); !errors.Is(err, context.Canceled) {
 		t.Errorf("it got %v", err)

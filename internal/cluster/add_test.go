@@ -15,7 +15,7 @@ import (
 )
 
 func (r *rig) add(at uint64, url string) error {
-	_, err := r.node(at).AddNode(within(r.t, long), &serverpb.AddNodeRequest{NodeUrl: url})
+	_, err := r.node(at).AddNode(testkit.Within(r.t, long), &serverpb.AddNodeRequest{NodeUrl: url})
 	return err
 }
 
@@ -312,7 +312,7 @@ func TestAddNodeOutOfTime(t *testing.T) {
 	address := w.URL[len("http://"):]
 	r.groups[0].peers[2], r.groups[1].peers[2] = replica.Peer{ID: 2, Address: address}, replica.Peer{ID: 2, Address: address}
 	w.stop()
-	_, err := r.node(1).AddNode(within(t, 300*time.Millisecond), &serverpb.AddNodeRequest{NodeUrl: w.URL})
+	_, err := r.node(1).AddNode(testkit.Within(t, 300*time.Millisecond), &serverpb.AddNodeRequest{NodeUrl: w.URL})
 	expectError(t, err, kv.Unavailable, "has not caught up yet", "add it again")
 	r.expectVoters(1)
 	r.enter(w)
@@ -327,7 +327,7 @@ func TestAddNodeOutOfTime(t *testing.T) {
 func TestChangesAreMadeOneByOne(t *testing.T) {
 	r := newRig(t, 3, 1)
 	r.node(1).changing <- struct{}{}
-	_, err := r.node(1).AddNode(within(t, 20*time.Millisecond), &serverpb.AddNodeRequest{NodeUrl: "http://127.0.0.1:1"})
+	_, err := r.node(1).AddNode(testkit.Within(t, 20*time.Millisecond), &serverpb.AddNodeRequest{NodeUrl: "http://127.0.0.1:1"})
 	expectError(t, err, kv.Unavailable, "another change")
 	<-r.node(1).changing
 }

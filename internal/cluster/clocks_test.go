@@ -41,7 +41,7 @@ func TestMembersCompareTheirClocks(t *testing.T) {
 	}
 	for id := range uint64(3) {
 		n := r.node(id + 1)
-		eventually(t, "it knows all clocks", func() bool { return len(n.Clocks()) == 3 && n.Cluster.clock.Known() })
+		testkit.Eventually(t, "it knows all clocks", func() bool { return len(n.Clocks()) == 3 && n.Cluster.clock.Known() })
 		for _, m := range n.Clocks() {
 			if fault := m.Fault(); m.Off != (m.ID == 3) || m.Off != strings.Contains(fault, "3650 days ahead") || m.Self != (m.ID == n.id) {
 				t.Errorf("at %d, member %d is %+v: %q", n.id, m.ID, m, fault)
@@ -54,7 +54,7 @@ func TestMembersCompareTheirClocks(t *testing.T) {
 		if n.id == 3 {
 			want = "THIS NODE'S CLOCK IS OFF"
 		}
-		eventually(t, "it says so", func() bool { return logs[n.id].Count(want) == 1 })
+		testkit.Eventually(t, "it says so", func() bool { return logs[n.id].Count(want) == 1 })
 		if logs[n.id].Has("member=1") || logs[n.id].Has("member=2") {
 			t.Errorf("%d says: %s", n.id, logs[n.id])
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -288,7 +287,7 @@ func (r *rig) enter(w *waiting) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	eventually(r.t, "the node waits on its port", func() bool {
+	testkit.Eventually(r.t, "the node waits on its port", func() bool {
 		select {
 		case <-w.done:
 			return true
@@ -315,17 +314,6 @@ func (w *waiting) reservation(t *testing.T) replica.Member {
 
 // stop ends the waiting.
 func (w *waiting) stop() { w.cancel(); <-w.done }
-
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, happened)
-}
-
-// within is a context that ends when a call hangs.
-func within(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	return testkit.Within(t, d)
-}
 
 // expectOutcome fails unless an error says, to programs and to people, what became
 // of the change.

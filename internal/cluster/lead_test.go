@@ -11,10 +11,11 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func (r *rig) transfer(at uint64, url, vBucket string) error {
-	_, err := r.node(at).TransferLeader(within(r.t, long), &serverpb.TransferLeaderRequest{NodeUrl: url, VBucket: vBucket})
+	_, err := r.node(at).TransferLeader(testkit.Within(r.t, long), &serverpb.TransferLeaderRequest{NodeUrl: url, VBucket: vBucket})
 	return err
 }
 
@@ -66,7 +67,7 @@ func TestTransferLeaderRefuses(t *testing.T) {
 	expectError(t, r.transfer(1, "", "b9"), kv.NotFound, `"b9"`)
 	inVain := func(words ...string) {
 		t.Helper()
-		_, err := r.node(1).TransferLeader(within(t, 3*retryPause), &serverpb.TransferLeaderRequest{VBucket: "b1"})
+		_, err := r.node(1).TransferLeader(testkit.Within(t, 3*retryPause), &serverpb.TransferLeaderRequest{VBucket: "b1"})
 		expectError(t, err, kv.Unavailable, words...)
 	}
 	r.groups[1].set(func() { r.groups[1].leader = 0 })
@@ -105,51 +106,51 @@ func TestTransferLeaderIsHandedOnOnce(t *testing.T) {
 
 func TestLead(t *testing.T) {
 	r := newRig(t, 3, 2)
-	if err := r.node(3).Lead(within(t, long), "b1"); err != nil {
+	if err := r.node(3).Lead(testkit.Within(t, long), "b1"); err != nil {
 		t.Fatal(err)
 	}
 	r.expectOwners(1, 3)
-	if err := r.node(3).Lead(within(t, long), "b1"); err != nil {
+	if err := r.node(3).Lead(testkit.Within(t, long), "b1"); err != nil {
 		t.Errorf("one that leads already: %v", err)
 	}
-	expectError(t, r.node(3).Lead(within(t, long), "b9"), kv.NotFound, `"b9"`)
+	expectError(t, r.node(3).Lead(testkit.Within(t, long), "b9"), kv.NotFound, `"b9"`)
 	// An election is waited out.
 	r.groups[0].set(func() { r.groups[0].leader = 0 })
 	elected := time.AfterFunc(2*retryPause, func() { r.groups[0].set(func() { r.groups[0].leader = 2 }) })
 	defer elected.Stop()
-	if err := r.node(3).Lead(within(t, long), "b0"); err != nil {
+	if err := r.node(3).Lead(testkit.Within(t, long), "b0"); err != nil {
 		t.Fatal(err)
 	}
 	r.expectOwners(3, 3)
 	// One without end is not.
 	r.groups[0].set(func() { r.groups[0].leader = 0 })
-	expectError(t, r.node(3).Lead(within(t, 3*retryPause), "b0"), kv.Unavailable, "nobody leads")
+	expectError(t, r.node(3).Lead(testkit.Within(t, 3*retryPause), "b0"), kv.Unavailable, "nobody leads")
 }
 
 func TestStepDown(t *testing.T) {
 	r := newRig(t, 3, 3)
 	r.groups[1].leader = 2
-	if _, err := r.node(1).StepDown(within(t, long), &emptypb.Empty{}); err != nil {
+	if _, err := r.node(1).StepDown(testkit.Within(t, long), &emptypb.Empty{}); err != nil {
 		t.Fatal(err)
 	}
 	r.expectOwners(2, 2, 2)
 	r.expect(1)
-	_, err := r.node(1).StepDown(within(t, long), &emptypb.Empty{})
+	_, err := r.node(1).StepDown(testkit.Within(t, long), &emptypb.Empty{})
 	expectError(t, err, kv.Precondition, "leads nothing", "-status")
 	alone := newRig(t, 1, 1)
-	_, err = alone.node(1).StepDown(within(t, long), &emptypb.Empty{})
+	_, err = alone.node(1).StepDown(testkit.Within(t, long), &emptypb.Empty{})
 	expectError(t, err, kv.Precondition, "b0", "take over")
 }
 
 func TestSnapshot(t *testing.T) {
 	r := newRig(t, 1, 2)
-	if _, err := r.node(1).Snapshot(within(t, long), &emptypb.Empty{}); err != nil {
+	if _, err := r.node(1).Snapshot(testkit.Within(t, long), &emptypb.Empty{}); err != nil {
 		t.Fatal(err)
 	}
 	r.expect(0, "snapshot")
 	r.expect(1, "snapshot")
 	r.groups[1].before = func(string) error { return errCut }
-	_, err := r.node(1).Snapshot(within(t, long), &emptypb.Empty{})
+	_, err := r.node(1).Snapshot(testkit.Within(t, long), &emptypb.Empty{})
 	expectError(t, err, kv.Internal, "b1", errCut.Error())
 }
 

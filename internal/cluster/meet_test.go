@@ -51,9 +51,9 @@ func (d *disk) enter() *node {
 func (d *disk) confirm() (*node, error) {
 	d.r.t.Helper()
 	n := d.enter()
-	err := n.Confirm(within(d.r.t, long))
+	err := n.Confirm(testkit.Within(d.r.t, long))
 	if err == nil {
-		n.TakePart(within(d.r.t, long))
+		n.TakePart(testkit.Within(d.r.t, long))
 	}
 	return n, err
 }
@@ -189,8 +189,8 @@ func TestAnOlderCopyIsRefusedWhenAllStart(t *testing.T) {
 	r.stop(1, 2, 3)
 	n, third := older.enter(), disks[3].enter()
 	results := make(chan error)
-	go func() { results <- third.Confirm(within(t, long)) }()
-	err := n.Confirm(within(t, long))
+	go func() { results <- third.Confirm(testkit.Within(t, long)) }()
+	err := n.Confirm(testkit.Within(t, long))
 	if !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Errorf("confirmed: %v", err)
 	}
@@ -243,7 +243,7 @@ func TestTheLogTellsAnOlderCopy(t *testing.T) {
 			if starting {
 				tell()
 			}
-			if err := n.Confirm(within(t, long)); errors.Is(err, bootstrap.ErrOlderCopy) != starting {
+			if err := n.Confirm(testkit.Within(t, long)); errors.Is(err, bootstrap.ErrOlderCopy) != starting {
 				t.Fatalf("confirmed: %v", err)
 			}
 			tell()
@@ -265,7 +265,7 @@ func TestConfirmAsksMembersThatOnlyOthersKnow(t *testing.T) {
 	for _, raft := range n.rafts {
 		raft.blind = map[uint64]bool{3: true}
 	}
-	if err := n.Confirm(within(t, long)); !errors.Is(err, bootstrap.ErrOlderCopy) {
+	if err := n.Confirm(testkit.Within(t, long)); !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Fatalf("confirmed: %v", err)
 	}
 	n.expectOlder(t, "member 3 at ")
@@ -321,7 +321,7 @@ func TestConfirmTriesTheHostOfTheRaftAddress(t *testing.T) {
 		m.RaftAddress, m.Address = net.JoinHostPort(host, "1"), net.JoinHostPort("127.0.0.2", port)
 		g.records[3] = m
 	})
-	if err := n.Confirm(within(t, long)); !errors.Is(err, bootstrap.ErrOlderCopy) {
+	if err := n.Confirm(testkit.Within(t, long)); !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Fatalf("confirmed: %v", err)
 	}
 }
@@ -335,7 +335,7 @@ func TestACopyOfARunningNodeIsRefused(t *testing.T) {
 	for _, g := range r.groups {
 		g.set(func() { g.applied = 500 })
 	}
-	running.greet(within(t, long))
+	running.greet(testkit.Within(t, long))
 	r.stop(2)
 
 	r.starting = func(n *node) { n.end = 499 }
@@ -364,8 +364,8 @@ func TestACopyThatKnowsNobodyIsCalled(t *testing.T) {
 		raft.blind = map[uint64]bool{1: true, 2: true, 3: true}
 	}
 	confirmed := make(chan error, 1)
-	go func() { confirmed <- n.Confirm(within(t, long)) }()
-	third.greet(within(t, long))
+	go func() { confirmed <- n.Confirm(testkit.Within(t, long)) }()
+	third.greet(testkit.Within(t, long))
 	if err := <-confirmed; !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Errorf("confirmed: %v", err)
 	}
@@ -381,7 +381,7 @@ func TestAMemberIsMetWhereItLastSpokeFrom(t *testing.T) {
 	if got := r.node(3).self.Addresses()[2]; got != disks[2].grpc {
 		t.Errorf("member 3 has noted the address %q, not %q", got, disks[2].grpc)
 	}
-	r.node(3).greet(within(t, long))
+	r.node(3).greet(testkit.Within(t, long))
 	if got := r.node(3).self.Addresses()[2]; got != disks[2].grpc {
 		t.Errorf("what stands in the log has taken its place: %q", got)
 	}

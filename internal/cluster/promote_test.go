@@ -8,10 +8,11 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func (r *rig) addNonVoting(at uint64, url string) error {
-	_, err := r.node(at).AddNode(within(r.t, long), &serverpb.AddNodeRequest{NodeUrl: url, NonVoting: true})
+	_, err := r.node(at).AddNode(testkit.Within(r.t, long), &serverpb.AddNodeRequest{NodeUrl: url, NonVoting: true})
 	return err
 }
 

@@ -8,10 +8,11 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func (r *rig) remove(at uint64, url string, force bool) error {
-	_, err := r.node(at).RemoveNode(within(r.t, long), &serverpb.RemoveNodeRequest{NodeUrl: url, Force: force})
+	_, err := r.node(at).RemoveNode(testkit.Within(r.t, long), &serverpb.RemoveNodeRequest{NodeUrl: url, Force: force})
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // Each error says whether the change may have been made, in part or whole.
@@ -26,11 +27,11 @@ func TestOutcomes(t *testing.T) {
 	remove := func(r *rig) error { return r.remove(1, r.url(3), false) }
 	move := func(r *rig) error { return r.transfer(1, r.url(2), "") }
 	stepDown := func(r *rig) error {
-		_, err := r.node(1).StepDown(within(r.t, long), &emptypb.Empty{})
+		_, err := r.node(1).StepDown(testkit.Within(r.t, long), &emptypb.Empty{})
 		return err
 	}
 	snapshot := func(r *rig) error {
-		_, err := r.node(1).Snapshot(within(r.t, long), &emptypb.Empty{})
+		_, err := r.node(1).Snapshot(testkit.Within(r.t, long), &emptypb.Empty{})
 		return err
 	}
 	for _, c := range []struct {

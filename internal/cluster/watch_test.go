@@ -16,11 +16,12 @@ import (
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func (r *rig) list(at uint64) *serverpb.ListNodesResponse {
 	r.t.Helper()
-	out, err := r.node(at).ListNodes(within(r.t, long), &emptypb.Empty{})
+	out, err := r.node(at).ListNodes(testkit.Within(r.t, long), &emptypb.Empty{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestPeers(t *testing.T) {
 	r := newRig(t, 3, 1)
 	n := r.node(2)
 	r.stop(3)
-	n.reach(within(t, long))
+	n.reach(testkit.Within(t, long))
 	if _, err := n.membership(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop(3)
-	n.reach(within(t, long))
+	n.reach(testkit.Within(t, long))
 	if got, want := n.silent(), []bootstrap.Known{{Replica: 3, URL: r.url(3)}}; !slices.Equal(got, want) {
 		t.Errorf("%v, not %v", got, want)
 	}
@@ -195,7 +196,7 @@ func TestAskWhetherRemoved(t *testing.T) {
 	} {
 		r := newRig(t, 3, 2)
 		c.setUp(r)
-		r.node(3).askWhetherRemoved(within(t, long))
+		r.node(3).askWhetherRemoved(testkit.Within(t, long))
 		for _, raft := range r.node(3).rafts {
 			if got := raft.putOut() > 0; got != c.out {
 				t.Errorf("%s: put out of %s: %v", c.name, raft.name, got)
@@ -228,12 +229,12 @@ func TestFit(t *testing.T) {
 	r.node(2).say(func(n *node) { n.lag = closeBehind })
 	r.node(3).say(func(n *node) { n.lag = closeBehind + 1 })
 	r.node(4).say(func(n *node) { n.refusal = kv.Errorf(kv.Unavailable, "still opening") })
-	n.reach(within(t, long))
+	n.reach(testkit.Within(t, long))
 	expect("of all", 0, 2)
 	expect("where another one leads", 1, 2, 3, 4)
 	r.node(3).say(func(n *node) { n.lag = 0 })
 	r.stop(2)
-	n.reach(within(t, long))
+	n.reach(testkit.Within(t, long))
 	expect("when one is down and one has caught up", 0, 3)
 	if !n.answers(4) || n.answers(2) {
 		t.Errorf("4, which refuses, answers: %v; 2, which is down: %v", n.answers(4), n.answers(2))
@@ -260,7 +261,7 @@ func TestRunIsPutOutWithALeaderInMind(t *testing.T) {
 	n.run(t)
 	r.groups[0].set(func() { delete(r.groups[0].peers, 3) })
 	n.rafts[0].cut.Store(true)
-	eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 })
+	testkit.Eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 })
 }
 
 // A running Cluster keeps what is known of the members true, and puts its replicas
@@ -279,14 +280,14 @@ func TestRun(t *testing.T) {
 			return slices.Equal(got, want)
 		}
 	}
-	eventually(t, "all answer", healthy(true, true))
+	testkit.Eventually(t, "all answer", healthy(true, true))
 	r.stop(2)
-	eventually(t, "one does not", healthy(true, false))
+	testkit.Eventually(t, "one does not", healthy(true, false))
 	// From here on the node itself hears of no leader, as one that is cut off.
 	g := r.groups[0]
 	g.set(func() { delete(g.peers, 3) })
 	n.rafts[0].deaf.Store(true)
-	eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 && n.rafts[1].putOut() > 0 })
+	testkit.Eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 && n.rafts[1].putOut() > 0 })
 	stop()
 }
 
@@ -305,13 +306,13 @@ func TestRunPassesOnWhoLeads(t *testing.T) {
 			return id == want && term == ledTerm
 		}
 	}
-	eventually(t, "the leaders are known", func() bool { return heard(0, 1)() && heard(1, 2)() })
+	testkit.Eventually(t, "the leaders are known", func() bool { return heard(0, 1)() && heard(1, 2)() })
 	r.node(1).say(func(n *node) { n.cluster = "another" })
 	r.groups[0].set(func() { r.groups[0].leader = 2 })
-	eventually(t, "the next leader is known", heard(0, 2))
+	testkit.Eventually(t, "the next leader is known", heard(0, 2))
 	r.groups[0].set(func() { r.groups[0].leader = 1 })
 	r.groups[1].set(func() { r.groups[1].leader = 1 })
-	n.reach(within(t, long))
+	n.reach(testkit.Within(t, long))
 	if id, _ := n.rafts[0].lastHeard(); id != 2 {
 		t.Errorf("a node of another cluster is taken for leader %d", id)
 	}
@@ -337,7 +338,7 @@ func TestRunTurnsAwayLostDisks(t *testing.T) {
 func TestRunInvites(t *testing.T) {
 	t.Parallel()
 	urls := reserve(t, 2)
-	founder, err := bootstrap.Enter(within(t, long), bootstrap.Options{Dir: t.TempDir(), URL: urls[0], Peers: urls, Terms: terms})
+	founder, err := bootstrap.Enter(testkit.Within(t, long), bootstrap.Options{Dir: t.TempDir(), URL: urls[0], Peers: urls, Terms: terms})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/discovery/announce"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestAnnouncedNodes has nodes announce themselves to a real registry and follow it,
@@ -34,15 +35,15 @@ func TestAnnouncedNodes(t *testing.T) {
 				return []*serverpb.RegionInfo{region(fmt.Sprintf("db/0/n%d:1/dc1", i), status, term(uint64(1+n)))}
 			},
 		})
-		stops[i] = background(t, announcers[i].Run)
+		stops[i] = testkit.Run(t, announcers[i].Run)
 	}
 	d := announce.OpenDirectory(announce.DirectoryOptions{Addresses: addrs, Pool: pool})
-	background(t, d.Run)
+	testkit.Run(t, d.Run)
 	// until waits for nodes, the first of which leads. Which follower is the primary
 	// one depends on who came first.
 	until := func(want ...string) {
 		t.Helper()
-		eventually(t, fmt.Sprint(want), func() bool {
+		testkit.Eventually(t, fmt.Sprint(want), func() bool {
 			var led, others []string
 			primaries := 0
 			for _, r := range d.Rows() {

@@ -61,17 +61,13 @@ func newLog(t testing.TB) *log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, local.Run)
+	testkit.Run(t, local.Run)
 	t.Cleanup(func() {
 		if err := local.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return &log{local: local, addrs: make(map[int]string)}
-}
-
-func background(t testing.TB, run func(context.Context) error) (stop func()) {
-	return testkit.Run(t, run)
 }
 
 // elect makes a node the owner; 0 is nobody.
@@ -139,7 +135,7 @@ func newRegistry(t testing.TB, l *log, node int, opts Options) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, r.Run)
+	testkit.Run(t, r.Run)
 	return r
 }
 
@@ -285,9 +281,4 @@ func (l *log) keys(t testing.TB) (n int) {
 		n++
 	}
 	return n
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // watching is a client's watch.
@@ -106,7 +107,7 @@ func TestWatchSeesRowsTimeOut(t *testing.T) {
 	w.until("db/0/a:1/dc1 LEADER")
 	table := sites[0].current.Load().table
 	now := time.Now()
-	eventually(t, "the row times out", func() bool {
+	testkit.Eventually(t, "the row times out", func() bool {
 		now = now.Add(10 * time.Second) // less than what counts as a stall
 		table.expire(now)
 		return len(table.query(filter{})) == 0
@@ -137,7 +138,7 @@ func TestWatchEndsWithItsOwner(t *testing.T) {
 	l, sites := newSites(t)
 	sites[0].update(t, region("db/0/a:1/dc1", leader))
 	watches := []*watching{sites[0].watch(t, new(serverpb.GetClusterInfoRequest)), sites[2].watch(t, new(serverpb.GetClusterInfoRequest))}
-	eventually(t, "both are counted", func() bool { o, _ := sites[0].Observe(); return o.Watchers == 2 })
+	testkit.Eventually(t, "both are counted", func() bool { o, _ := sites[0].Observe(); return o.Watchers == 2 })
 	l.elect(2)
 	for i, w := range watches {
 		for {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // The clocks of all vBuckets are set, each at its owner, or none.
@@ -18,7 +19,7 @@ func TestSetClockReachesOwners(t *testing.T) {
 	}
 	far := uint64(time.Now().Add(time.Hour).UnixMilli())
 	for _, ms := range []uint64{1, far, 1 << 63, ^uint64(0)} {
-		if _, err := c.nodes[2].ops.SetClock(within(t, patience), &serverpb.SetClockRequest{ClockMillis: ms}); err == nil {
+		if _, err := c.nodes[2].ops.SetClock(testkit.Within(t, patience), &serverpb.SetClockRequest{ClockMillis: ms}); err == nil {
 			t.Errorf("the clock was set to %d", ms)
 		} else {
 			if status.Code(err) != codes.InvalidArgument {
@@ -31,7 +32,7 @@ func TestSetClockReachesOwners(t *testing.T) {
 			t.Errorf("after a refusal the clock of %s is %v", s.Status().VBucket, clock)
 		}
 	}
-	if _, err := c.nodes[2].ops.SetClock(within(t, patience), &serverpb.SetClockRequest{}); err != nil {
+	if _, err := c.nodes[2].ops.SetClock(testkit.Within(t, patience), &serverpb.SetClockRequest{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range c.states {

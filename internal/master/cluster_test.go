@@ -157,7 +157,7 @@ func newState(t testing.TB) *replica.Local {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, local.Run)
+	testkit.Run(t, local.Run)
 	t.Cleanup(func() {
 		if err := local.Close(); err != nil {
 			t.Error(err)
@@ -165,8 +165,6 @@ func newState(t testing.TB) *replica.Local {
 	})
 	return local
 }
-
-func run(t testing.TB, f func(context.Context) error) (stop func()) { return testkit.Run(t, f) }
 
 func (c *trial) newNode(i int) *trialNode {
 	n := &trialNode{pool: peer.NewPool(peer.Options{MaxMessageSize: 4 << 20})}
@@ -208,8 +206,6 @@ func (c *trial) own(vBucket, node int) {
 	}
 }
 
-func within(t testing.TB, d time.Duration) context.Context { return testkit.Within(t, d) }
-
 // patience is a deadline that is not expected to be met.
 const patience = testkit.Patience
 
@@ -233,7 +229,7 @@ func linearizable(key string) *serverpb.GetRequest {
 
 func mustPut(t testing.TB, n serverpb.DKVClient, key, value string) *serverpb.PutResponse {
 	t.Helper()
-	resp, err := n.Put(within(t, patience), putOf(key, value))
+	resp, err := n.Put(testkit.Within(t, patience), putOf(key, value))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +238,7 @@ func mustPut(t testing.TB, n serverpb.DKVClient, key, value string) *serverpb.Pu
 
 func mustGet(t testing.TB, n serverpb.DKVClient, key, want string) {
 	t.Helper()
-	resp, err := n.Get(within(t, patience), linearizable(key))
+	resp, err := n.Get(testkit.Within(t, patience), linearizable(key))
 	if err != nil || string(resp.GetValue()) != want {
 		t.Errorf("%s: %q, %v; want %q", key, resp.GetValue(), err, want)
 	}

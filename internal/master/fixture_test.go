@@ -26,6 +26,7 @@ import (
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +100,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 			t.Error(err)
 		}
 	})
-	run(t, r.local.Run)
+	testkit.Run(t, r.local.Run)
 	keyspace := NewKeyspace(VBucket{Name: "default", Replica: r.local})
 	r.service = NewReplication(keyspace, nil)
 	t.Cleanup(r.service.Close)

@@ -75,8 +75,8 @@ func TestForwardAnswersAlike(t *testing.T) {
 	}
 	direct, hop := newTrial(t, 2, 1), newTrial(t, 2, 1)
 	for i, ask := range asks {
-		want, wantErr := ask(within(t, patience), direct.nodes[0])
-		got, gotErr := ask(within(t, patience), hop.nodes[1])
+		want, wantErr := ask(testkit.Within(t, patience), direct.nodes[0])
+		got, gotErr := ask(testkit.Within(t, patience), hop.nodes[1])
 		if wantErr == nil && (gotErr != nil || !proto.Equal(got, want)) {
 			t.Errorf("ask %d: %v, %v; the owner says %v", i, got, gotErr, want)
 		}
@@ -98,7 +98,7 @@ func TestSequentialReadsStay(t *testing.T) {
 	c.nodes[0].kill()
 	for _, owner := range []int{0, nobody} {
 		c.own(0, owner)
-		got, err := c.nodes[1].Get(within(t, patience), &serverpb.GetRequest{Key: []byte("a")})
+		got, err := c.nodes[1].Get(testkit.Within(t, patience), &serverpb.GetRequest{Key: []byte("a")})
 		if err != nil || string(got.GetValue()) != "1" {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -187,7 +187,7 @@ func TestForwardedOnce(t *testing.T) {
 		t.Run(ask.name, func(t *testing.T) {
 			timely(t, func() error {
 				begin := time.Now()
-				err := ask.do(within(t, limit))
+				err := ask.do(testkit.Within(t, limit))
 				took := time.Since(begin)
 				if got := status.Convert(err); got.Code() != codes.Unavailable || got.Message() != ask.text || reason(err) != kv.ReasonNotApplied || took >= limit || took < limit/2 {
 					return fmt.Errorf("after %v of %v: %w, reason %q", took, limit, err, reason(err))
@@ -204,7 +204,7 @@ func TestForwardedOnce(t *testing.T) {
 // TestForwardedIsTurnedAway asks as another node does.
 func TestForwardedIsTurnedAway(t *testing.T) {
 	c := newTrial(t, 2, 2)
-	ctx := metadata.AppendToOutgoingContext(within(t, patience), forwardedMark, "1")
+	ctx := metadata.AppendToOutgoingContext(testkit.Within(t, patience), forwardedMark, "1")
 	n := c.nodes[1] // which owns nothing
 	_, err := n.Put(ctx, putOf("a", "1"))
 	if v := c.vBucketOf("a"); status.Convert(err).Message() != "this node does not own vBucket "+v+"; ask its owner (not applied)" {
@@ -254,7 +254,7 @@ func TestForwardDeadline(t *testing.T) {
 	} {
 		timely(t, func() error {
 			begin := time.Now()
-			err := ask.do(within(t, limit))
+			err := ask.do(testkit.Within(t, limit))
 			took := time.Since(begin)
 			stated := strings.HasSuffix(status.Convert(err).Message(), "(outcome unknown)") == (ask.want == kv.ReasonUnknown)
 			if status.Code(err) != codes.DeadlineExceeded || reason(err) != ask.want || !stated || took > limit || took < limit-50*time.Millisecond {
@@ -336,7 +336,7 @@ func TestOwnerDies(t *testing.T) {
 				return kv.UnknownOutcome(kv.Unavailable, ctx.Err())
 			})
 			done := make(chan error)
-			go func() { done <- ask.do(within(t, patience), c.nodes[1]) }()
+			go func() { done <- ask.do(testkit.Within(t, patience), c.nodes[1]) }()
 			<-reached
 			// The next owner is known only after the first has gone.
 			c.nodes[0].kill()
@@ -397,7 +397,7 @@ func TestOwnerOutOfReach(t *testing.T) {
 		c.own(0, owner)
 		timely(t, func() error {
 			begin := time.Now()
-			_, err := c.nodes[1].Put(within(t, limit), putOf("a", "1"))
+			_, err := c.nodes[1].Put(testkit.Within(t, limit), putOf("a", "1"))
 			took := time.Since(begin)
 			if status.Code(err) != codes.Unavailable || reason(err) != kv.ReasonNotApplied || took > limit ||
 				!strings.HasSuffix(status.Convert(err).Message(), "retry later (not applied)") {
@@ -417,7 +417,7 @@ func TestForwardOversized(t *testing.T) {
 		mustPut(t, c.nodes[1], k, big[:len(big)-1])
 		keys = append(keys, []byte(k))
 	}
-	_, err := c.nodes[1].MultiGet(within(t, patience), &serverpb.MultiGetRequest{Keys: keys, ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	_, err := c.nodes[1].MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: keys, ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 	wantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 2097152 bytes, the limit of a response (max-message-size); ask for fewer keys")
 	// One such value goes both ways.
 	mustGet(t, c.nodes[1], "a", big[:len(big)-1])

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // paused lists which vBuckets are.
@@ -30,12 +31,12 @@ func TestPauseReachesOwners(t *testing.T) {
 	for v := range 5 {
 		c.own(v, v%3)
 	}
-	if _, err := c.nodes[2].ops.PauseWrites(within(t, patience), nil); err != nil || c.paused() != "PPPPP" {
+	if _, err := c.nodes[2].ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "PPPPP" {
 		t.Errorf("%s, %v", c.paused(), err)
 	}
-	_, err := c.nodes[1].Put(within(t, patience), putOf("a", "1"))
+	_, err := c.nodes[1].Put(testkit.Within(t, patience), putOf("a", "1"))
 	wantStatus(t, err, codes.FailedPrecondition, "writes are paused; dkvctl -resumeWrites ends the pause (not applied)")
-	if _, err := c.nodes[0].ops.ResumeWrites(within(t, patience), nil); err != nil || c.paused() != "-----" {
+	if _, err := c.nodes[0].ops.ResumeWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "-----" {
 		t.Errorf("%s, %v", c.paused(), err)
 	}
 	mustPut(t, c.nodes[1], "a", "1")
@@ -51,7 +52,7 @@ func TestPauseFollowsOwner(t *testing.T) {
 		c.own(3, 2)
 		return kv.Errorf(kv.NotOwner, "handed over")
 	})
-	if _, err := c.nodes[0].ops.PauseWrites(within(t, patience), nil); err != nil || c.paused() != "PPPP" {
+	if _, err := c.nodes[0].ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "PPPP" {
 		t.Errorf("%s, %v", c.paused(), err)
 	}
 }
@@ -64,7 +65,7 @@ func TestPauseIsPartlyDone(t *testing.T) {
 	hook(&c.nodes[1].replicas[2].onServe, func(context.Context) error {
 		return kv.UnknownOutcome(kv.Internal, errors.New("the disk is gone"))
 	})
-	_, err := c.nodes[0].ops.PauseWrites(within(t, patience), nil)
+	_, err := c.nodes[0].ops.PauseWrites(testkit.Within(t, patience), nil)
 	text := status.Convert(err).Message()
 	if status.Code(err) != codes.Internal || reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || c.paused() != "PP-" {
 		t.Errorf("%s, %v, reason %q", c.paused(), err, reason(err))

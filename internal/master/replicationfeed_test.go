@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // bubble is a vBucket in a synctest bubble, and a feed of it.
@@ -265,9 +266,9 @@ func TestAgeIsOfWhatWasRead(t *testing.T) {
 		t.Errorf("an answer says %d ms, %v", resp.GetAgeMillis(), err)
 	}
 	for name, open := range map[string]func() *received{
-		"stream": func() *received { return r.stream(within(t, patience), &serverpb.StreamChangesRequest{}) },
+		"stream": func() *received { return r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{}) },
 		"watch": func() *received {
-			return r.watch(within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
+			return r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
 		},
 	} {
 		copied.age.Store(int64(age))

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func slave(zone, host string, port uint32) *serverpb.Replica {
@@ -21,7 +22,7 @@ func slave(zone, host string, port uint32) *serverpb.Replica {
 // wantReplicas checks the list, as zone/host:port.
 func wantReplicas(t *testing.T, c serverpb.DKVReplicationClient, zone string, want ...string) {
 	t.Helper()
-	resp, err := c.GetReplicas(within(t, patience), &serverpb.GetReplicasRequest{Zone: zone})
+	resp, err := c.GetReplicas(testkit.Within(t, patience), &serverpb.GetReplicasRequest{Zone: zone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,16 +112,16 @@ func TestReplicaListRefuses(t *testing.T) {
 func TestReplicaListOfACluster(t *testing.T) {
 	c := newTrial(t, 3, 2)
 	c.own(0, 2)
-	if _, err := c.nodes[0].replication.AddReplica(within(t, patience), slave("z", "a", 1)); err != nil {
+	if _, err := c.nodes[0].replication.AddReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.nodes[2].replication.AddReplica(within(t, patience), slave("z", "b", 1)); err != nil {
+	if _, err := c.nodes[2].replication.AddReplica(testkit.Within(t, patience), slave("z", "b", 1)); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range c.nodes {
 		wantReplicas(t, n.replication, "", "z/a:1", "z/b:1")
 	}
-	if _, err := c.nodes[1].replication.RemoveReplica(within(t, patience), slave("z", "a", 1)); err != nil {
+	if _, err := c.nodes[1].replication.RemoveReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
 		t.Fatal(err)
 	}
 	wantReplicas(t, c.nodes[0].replication, "", "z/b:1")
@@ -131,7 +132,7 @@ func TestReplicaListOfACluster(t *testing.T) {
 	}
 	c.own(0, nobody)
 	timely(t, func() error { // the answer has to arrive before the deadline
-		_, err := c.nodes[0].replication.AddReplica(within(t, time.Second), slave("z", "c", 1))
+		_, err := c.nodes[0].replication.AddReplica(testkit.Within(t, time.Second), slave("z", "c", 1))
 		if reason(err) != kv.ReasonNotApplied {
 			return fmt.Errorf("without an owner: %w", err)
 		}
@@ -161,7 +162,7 @@ func TestFollowers(t *testing.T) {
 	poll(1, nil)
 	poll(1, slave("z", "", 1))         // does not say who it is
 	poll(2, slave("z", "unlisted", 1)) // counts all the same
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 2, Replica: slave("z", "streams", 1)})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 2, Replica: slave("z", "streams", 1)})
 	s.until(r.local.Status().Applied)
 	s.next() // by now the one before is noted
 	resp, err := r.replication.GetReplicas(t.Context(), &serverpb.GetReplicasRequest{})

@@ -25,6 +25,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // transfer is a snapshot on its way.
@@ -174,7 +175,7 @@ func TestStreamSnapshot(t *testing.T) {
 	if x.chunks < 10 {
 		t.Errorf("only %d chunks", x.chunks)
 	}
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: x.about.GetChangeNumber() + 1, HistoryId: x.about.GetHistoryId()})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: x.about.GetChangeNumber() + 1, HistoryId: x.about.GetHistoryId()})
 	if s.until(want.Index + 2); s.keys["later"] != "1" || s.keys["k00"] != "another" || len(s.keys) != 2 {
 		t.Errorf("the changes behind it are of %d keys", len(s.keys))
 	}
@@ -268,7 +269,7 @@ func TestSnapshotAcrossARestore(t *testing.T) {
 	if got := x.hash(); got != want {
 		t.Errorf("%+v came, want %+v", got, want)
 	}
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: x.about.GetChangeNumber() + 1, HistoryId: x.about.GetHistoryId()})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: x.about.GetChangeNumber() + 1, HistoryId: x.about.GetHistoryId()})
 	if err := s.fails(); status.Code(err) != codes.FailedPrecondition {
 		t.Error(err)
 	}
@@ -362,7 +363,7 @@ func (s *snapshots) kept() int {
 // open begins a snapshot and takes its first chunk.
 func (x *transfer) open(c serverpb.DKVReplicationClient) grpc.ServerStreamingClient[serverpb.SnapshotChunk] {
 	x.t.Helper()
-	s, err := c.StreamSnapshot(within(x.t, time.Minute), x.at)
+	s, err := c.StreamSnapshot(testkit.Within(x.t, time.Minute), x.at)
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -395,7 +396,7 @@ func TestStalledSnapshotEnds(t *testing.T) {
 	conn, ended := r.impatient()
 	s := x.open(serverpb.NewDKVReplicationClient(conn))
 	<-ended
-	eventually(t, "the stream has ended", func() bool { return r.service.snapshots.kept() == 1 })
+	testkit.Eventually(t, "the stream has ended", func() bool { return r.service.snapshots.kept() == 1 })
 	err := x.drain(s)
 	if resume := resumeOf(t, err); resume[kv.ResumeSnapshot] != x.at.GetSnapshotId() || x.at.GetSnapshotId() == "" ||
 		resume[kv.ResumePosition] != base64.StdEncoding.EncodeToString(x.at.GetPosition()) {
@@ -418,7 +419,7 @@ func TestEvictedSnapshots(t *testing.T) {
 	if err := kept.receive(r.replication, 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one is kept", func() bool { return r.service.snapshots.kept() == 1 })
+	testkit.Eventually(t, "one is kept", func() bool { return r.service.snapshots.kept() == 1 })
 	other := &pin{}
 	elsewhere, err := r.service.snapshots.begin("other", other, 0)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // received is a stream of changes as its receiver sees it. It holds the stream to
@@ -123,7 +124,7 @@ func (r *received) fails() error {
 func TestStreamChanges(t *testing.T) {
 	r := newRig(t)
 	history, cluster := r.local.Status().Identity.History, r.local.Status().Identity.Cluster
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{HistoryId: history})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{HistoryId: history})
 	first := s.next() // at once, that the receiver knows where it is
 	want := &serverpb.GetChangesResponse{Status: ok(), HistoryId: history, ClusterId: cluster}
 	if !proto.Equal(first, want) {
@@ -163,7 +164,7 @@ func TestStreamChanges(t *testing.T) {
 	}
 	// Those that begin somewhere else.
 	for from := range kv.Index(7) {
-		s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: from})
+		s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: from})
 		if s.until(5); len(s.counts) != 0 && from > 2 || s.counts["a"] != max(0, 3-max(int(from), 1)) {
 			t.Errorf("from %d: %v", from, s.counts)
 		}
@@ -186,19 +187,19 @@ func TestStreamChangesRefuses(t *testing.T) {
 		{&serverpb.StreamChangesRequest{FromChangeNumber: 9, HistoryId: "other"}, codes.FailedPrecondition, other},
 		{&serverpb.StreamChangesRequest{VBucket: "other"}, codes.NotFound, `this node has no vBucket "other"; it has [default]`},
 	} {
-		wantStatus(t, r.stream(within(t, patience), c.req).fails(), c.code, c.text)
+		wantStatus(t, r.stream(testkit.Within(t, patience), c.req).fails(), c.code, c.text)
 		watch := &serverpb.WatchChangesRequest{FromChangeNumber: c.req.FromChangeNumber, VBucket: c.req.VBucket, HistoryId: c.req.HistoryId}
-		wantStatus(t, r.watch(within(t, patience), watch).fails(), c.code, c.text)
+		wantStatus(t, r.watch(testkit.Within(t, patience), watch).fails(), c.code, c.text)
 	}
 	r.backup("b1")
 	r.restore("b1")
 	for _, from := range []kv.Index{0, 1, 2} {
-		s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: from})
+		s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: from})
 		wantStatus(t, s.fails(), codes.OutOfRange,
 			fmt.Sprintf("change %d is no longer retained: the oldest is 3; start over from a snapshot", max(from, 1)))
 	}
 	now := r.local.Status().Identity.History
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 1, HistoryId: history})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 1, HistoryId: history})
 	wantStatus(t, s.fails(), codes.FailedPrecondition, fmt.Sprintf(
 		"the change number belongs to history %s, and the history here is %s; ask another node, or start over from a snapshot", history, now))
 }
@@ -208,7 +209,7 @@ func TestStreamChangesRefuses(t *testing.T) {
 func TestStreamUnderWrites(t *testing.T) {
 	r := newRig(t)
 	const writers, each = 4, 400
-	ctx := within(t, 30*time.Second)
+	ctx := testkit.Within(t, 30*time.Second)
 	var writing, reading sync.WaitGroup
 	for w := range writers {
 		writing.Go(func() {
@@ -264,8 +265,8 @@ func TestStreamEndsWithItsHistory(t *testing.T) {
 	r := newRig(t)
 	index := r.put("a", "1")
 	r.backup("b1")
-	s := r.stream(within(t, patience), &serverpb.StreamChangesRequest{})
-	w := r.watch(within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
+	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{})
+	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
 	s.until(index)
 	w.until(index)
 	before := r.local.Status().Identity.History
@@ -281,7 +282,7 @@ func TestStreamEndsWithItsHistory(t *testing.T) {
 func TestStreamsEndWithTheServer(t *testing.T) {
 	c := newTrial(t, 1, 1, func(c *trial) { c.drain = patience })
 	n := c.nodes[0]
-	s, err := n.replication.StreamChanges(within(t, patience), &serverpb.StreamChangesRequest{})
+	s, err := n.replication.StreamChanges(testkit.Within(t, patience), &serverpb.StreamChangesRequest{})
 	r := newReceived(t, s, err, 0)
 	r.next()
 	n.kill()
@@ -315,7 +316,7 @@ func TestSlowReceiver(t *testing.T) {
 	for range n {
 		last = r.put("a", strings.Repeat("v", value))
 	}
-	s := r.stream(within(t, 30*time.Second), &serverpb.StreamChangesRequest{})
+	s := r.stream(testkit.Within(t, 30*time.Second), &serverpb.StreamChangesRequest{})
 	s.next()
 	for i := range 300 { // and others are served meanwhile
 		r.put("b", fmt.Sprint(i))

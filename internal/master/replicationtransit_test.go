@@ -19,11 +19,6 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, f)
-}
-
 // TestShare counts a message until the one behind it has left, and nothing twice.
 func TestShare(t *testing.T) {
 	var all transit
@@ -80,12 +75,12 @@ func TestStreamsAreSmallWhereMuchIsTaken(t *testing.T) {
 	if size := largest(); size > stretchBytes || size < stretchBytes/2 {
 		t.Errorf("messages have up to %d bytes", size)
 	}
-	eventually(t, "all is given back", func() bool { return r.service.transit.taken.Load() == 0 })
+	testkit.Eventually(t, "all is given back", func() bool { return r.service.transit.taken.Load() == 0 })
 	r.service.transit.taken.Store(transitBytes)
 	if size := largest(); size > tightBytes {
 		t.Errorf("where there is no room, messages have up to %d bytes", size)
 	}
-	eventually(t, "all is given back", func() bool { return r.service.transit.taken.Load() == transitBytes })
+	testkit.Eventually(t, "all is given back", func() bool { return r.service.transit.taken.Load() == transitBytes })
 }
 
 // watched tells when what was read of a changelog is garbage.
@@ -131,10 +126,10 @@ func TestStalledStreamHoldsNoRecords(t *testing.T) {
 	for range n {
 		r.put("a", strings.Repeat("v", value))
 	}
-	s := r.stream(within(t, time.Minute), &serverpb.StreamChangesRequest{})
+	s := r.stream(testkit.Within(t, time.Minute), &serverpb.StreamChangesRequest{})
 	s.next()
 	// More than what is on the line: the next message waits.
-	eventually(t, "the records are let go", func() bool {
+	testkit.Eventually(t, "the records are let go", func() bool {
 		held, bytes := reads.held()
 		return held == 0 && bytes > 2*stretchBytes
 	})

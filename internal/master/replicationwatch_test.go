@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestWatchChanges: a watcher gets the changes of its keys only, and those of others
@@ -32,13 +33,13 @@ func TestWatchChanges(t *testing.T) {
 		"":     "map[a/2:2 a/3:3 b/1:4 b/2:2] map[a/1:2 a/2:1 a/3:1 b/1:2 b/2:1] 5",
 		"none": "map[] map[] 0",
 	} {
-		w := r.watch(within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte(prefix), FromChangeNumber: 1})
+		w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte(prefix), FromChangeNumber: 1})
 		w.until(last)
 		if got := fmt.Sprint(w.keys, w.counts, w.last); got != want {
 			t.Errorf("%q: %s, want %s", prefix, got, want)
 		}
 	}
-	w := r.watch(within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte("b/"), FromChangeNumber: mixed.GetIndex()})
+	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte("b/"), FromChangeNumber: mixed.GetIndex()})
 	if w.until(last); w.counts["b/1"] != 1 || w.counts["b/2"] != 1 {
 		t.Errorf("from %d: %v", mixed.GetIndex(), w.counts)
 	}
@@ -48,7 +49,7 @@ func TestWatchChanges(t *testing.T) {
 func TestWatchFromNext(t *testing.T) {
 	r := newRig(t)
 	before := r.put("a", "before")
-	w := r.watch(within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte("a")})
+	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte("a")})
 	if m := w.next(); m.GetMasterChangeNumber() != before || len(m.GetChanges()) != 0 {
 		t.Errorf("the first message is %v", m)
 	}
@@ -63,7 +64,7 @@ func TestWatchFromNext(t *testing.T) {
 // misses nothing and has nothing twice, even where its keys were quiet for long.
 func TestWatchGoesOn(t *testing.T) {
 	r := newRig(t)
-	ctx := within(t, 30*time.Second)
+	ctx := testkit.Within(t, 30*time.Second)
 	seen, from, want := 0, kv.Index(1), 0
 	for round := range 12 {
 		for i := range 40 {
@@ -96,6 +97,6 @@ func TestWatchOfWhatIsGone(t *testing.T) {
 	r.put("a", "1")
 	r.backup("b1")
 	r.restore("b1")
-	w := r.watch(within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
+	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
 	wantStatus(t, w.fails(), codes.OutOfRange, "change 1 is no longer retained: the oldest is 3; start over from a snapshot")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestMultiGetAcross compares with a map: pairs come in the order of the request,
@@ -42,7 +43,7 @@ func TestMultiGetAcross(t *testing.T) {
 				want = append(want, string(key)+"="+value)
 			}
 		}
-		resp, err := c.nodes[rnd.IntN(3)].MultiGet(within(t, patience), req)
+		resp, err := c.nodes[rnd.IntN(3)].MultiGet(testkit.Within(t, patience), req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func TestMultiGetAcross(t *testing.T) {
 
 func TestMultiGetAcrossRefuses(t *testing.T) {
 	c := newTrial(t, 2, 2)
-	_, err := c.nodes[1].MultiGet(within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), MinIndex: 1})
+	_, err := c.nodes[1].MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), MinIndex: 1})
 	wantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 2; leave it out, or use LINEARIZABLE")
 
 	// Each owner's pairs fit in a response, those of both do not.
@@ -73,7 +74,7 @@ func TestMultiGetAcrossRefuses(t *testing.T) {
 		req.Keys = append(req.Keys, key)
 	}
 	for _, n := range c.nodes {
-		_, err = n.MultiGet(within(t, patience), req)
+		_, err = n.MultiGet(testkit.Within(t, patience), req)
 		wantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 2097152 bytes, the limit of a response (max-message-size); ask for fewer keys")
 	}
 }
@@ -91,7 +92,7 @@ func TestMultiGetRetriesOwner(t *testing.T) {
 	})
 	for i, n := range []*trialNode{c.nodes[0], c.nodes[2], c.nodes[1]} {
 		c.own(1, 1)
-		resp, err := n.MultiGet(within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		resp, err := n.MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil || len(resp.GetKeyValues()) != 20 {
 			t.Errorf("node %d: %d pairs, %v", i, len(resp.GetKeyValues()), err)
 		}

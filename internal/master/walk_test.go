@@ -19,6 +19,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // listed is a sorted source for tests.
@@ -145,7 +146,7 @@ func TestIterateAcross(t *testing.T) {
 			req.StartKey = fmt.Appendf(bytes.Clone(req.KeyPrefix), "b%d", rnd.IntN(10))
 		}
 		node := rnd.IntN(3)
-		got, err := iterated(within(t, patience), c.nodes[node], req)
+		got, err := iterated(testkit.Within(t, patience), c.nodes[node], req)
 		if want := modelled(model, req); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("round %d, node %d, %v: %v\n%d pairs, want %d\n%.300q\n%.300q", round, node, req, err, len(got), len(want), got, want)
 		}
@@ -207,7 +208,7 @@ func modelled(model map[string]string, req *serverpb.IterateRequest) (out []stri
 
 func TestIterateAcrossRefusesIndex(t *testing.T) {
 	c := newTrial(t, 2, 3)
-	_, err := iterated(within(t, patience), c.nodes[1], &serverpb.IterateRequest{MinIndex: 1})
+	_, err := iterated(testkit.Within(t, patience), c.nodes[1], &serverpb.IterateRequest{MinIndex: 1})
 	wantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 3; leave it out, or use LINEARIZABLE")
 }
 
@@ -220,7 +221,7 @@ func TestIterateIsOneSnapshotElsewhere(t *testing.T) {
 		for _, key := range keysOf(n) {
 			mustPut(t, c.nodes[0], string(key), value)
 		}
-		s, err := c.nodes[1].Iterate(within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		s, err := c.nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +255,7 @@ func TestIterateOwnerDies(t *testing.T) {
 		for _, key := range keysOf(200) {
 			mustPut(t, c.nodes[0], string(key), strings.Repeat("v", 60_000)) // far beyond what is under way
 		}
-		s, err := c.nodes[1].Iterate(within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		s, err := c.nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +323,7 @@ func TestIterateRetriesBeforeFirstMessage(t *testing.T) {
 		c.own(1, 2)
 		return kv.Errorf(kv.NotOwner, "handed over")
 	})
-	got, err := iterated(within(t, patience), c.nodes[0], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	got, err := iterated(testkit.Within(t, patience), c.nodes[0], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 	if err != nil || len(got) != 30 || tries != 1 {
 		t.Errorf("%d pairs after %d tries, %v", len(got), tries, err)
 	}
@@ -338,7 +339,7 @@ func TestIterateSilentElsewhere(t *testing.T) {
 	const limit = 250 * time.Millisecond
 	timely(t, func() error {
 		begin := time.Now()
-		_, err := iterated(within(t, limit), c.nodes[1], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		_, err := iterated(testkit.Within(t, limit), c.nodes[1], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		// Without a reason it is the client's own error: the node's came too late.
 		if took := time.Since(begin); took > limit || status.Code(err) != codes.DeadlineExceeded || reason(err) != kv.ReasonNotApplied {
 			return fmt.Errorf("after %v: %w, reason %q", took, err, reason(err))

@@ -111,11 +111,6 @@ func answers(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, erro
 	return &serverpb.GetResponse{Value: []byte("v")}, nil
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
-}
-
 func TestInvoke(t *testing.T) {
 	s := serve(t, &site{get: answers})
 	pool := newPool(t, Options{})
@@ -155,12 +150,12 @@ func TestGrowsWhenBusy(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		eventually(t, "the call arrives", func() bool { return under.Load() == int64(i+1) })
+		testkit.Eventually(t, "the call arrives", func() bool { return under.Load() == int64(i+1) })
 		if i < callsPerConnection && s.conns.Load() != 1 {
 			t.Fatalf("%d connections for %d calls", s.conns.Load(), i+1)
 		}
 	}
-	eventually(t, "both connections stand", func() bool { return s.conns.Load() == 2 })
+	testkit.Eventually(t, "both connections stand", func() bool { return s.conns.Load() == 2 })
 	conns := *p.conns.Load()
 	if len(conns) != 2 || conns[0].calls.Load()+conns[1].calls.Load() != calls || conns[1].calls.Load() < callsPerConnection {
 		t.Errorf("%d connections, %d and %d calls", len(conns), conns[0].calls.Load(), conns[1].calls.Load())
@@ -182,7 +177,7 @@ func TestRetain(t *testing.T) {
 	}
 	old := peerAt(t, pool, goes.addr)
 	pool.Retain(stays.addr, "never:1")
-	eventually(t, "the connection is closed", func() bool { return goes.conns.Load() == 0 })
+	testkit.Eventually(t, "the connection is closed", func() bool { return goes.conns.Load() == 0 })
 	if _, err := get(t.Context(), old); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
 		t.Errorf("%v, %v", err, kv.OutcomeOf(err))
 	}
@@ -204,7 +199,7 @@ func TestRetain(t *testing.T) {
 	if _, err := pool.Peer(stays.addr); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	eventually(t, "all are closed", func() bool { return stays.conns.Load()+goes.conns.Load() == 0 })
+	testkit.Eventually(t, "all are closed", func() bool { return stays.conns.Load()+goes.conns.Load() == 0 })
 }
 
 // token is a credential for each call.
@@ -236,7 +231,7 @@ func TestPeerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.grpc.Stop()
-	eventually(t, "its end is seen", func() bool { return !p.Ready() })
+	testkit.Eventually(t, "its end is seen", func() bool { return !p.Ready() })
 	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +240,7 @@ func TestPeerRestarts(t *testing.T) {
 	serverpb.RegisterDKVServer(again, s)
 	servertest.Serve(t, again, l)
 	begin := time.Now()
-	eventually(t, "it answers", func() bool {
+	testkit.Eventually(t, "it answers", func() bool {
 		if err := p.Await(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -423,7 +418,7 @@ func TestStream(t *testing.T) {
 				t.Errorf("at the peer: %v", err)
 			}
 		}
-		eventually(t, "the call is no longer counted", func() bool { return (*p.conns.Load())[0].calls.Load() == 0 })
+		testkit.Eventually(t, "the call is no longer counted", func() bool { return (*p.conns.Load())[0].calls.Load() == 0 })
 	}
 }
 

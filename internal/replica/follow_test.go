@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // awaits waits for an index in the background.
@@ -135,16 +136,16 @@ func TestFollowRaft(t *testing.T) {
 			t.Errorf("slaves %v, %v", slaves, err)
 		}
 	}
-	eventually(t, "the owner has met a majority", func() bool { return c.owner().Age() < patience })
+	testkit.Eventually(t, "the owner has met a majority", func() bool { return c.owner().Age() < patience })
 	follower := c.follower()
-	eventually(t, "a follower that has met the owner", func() bool { age := follower.Age(); return age > 0 && age < patience })
+	testkit.Eventually(t, "a follower that has met the owner", func() bool { age := follower.Age(); return age > 0 && age < patience })
 	for _, n := range c.nodes { // nobody is left to ask
 		if n != follower {
 			n.kill()
 		}
 	}
 	before := follower.Age()
-	eventually(t, "an age that grows", func() bool { return follower.Age() > max(before, 50*time.Millisecond) })
+	testkit.Eventually(t, "an age that grows", func() bool { return follower.Age() > max(before, 50*time.Millisecond) })
 }
 
 // Looking at the age of the owner's state is neither a read by lease nor a reason to
@@ -155,14 +156,14 @@ func TestAgeIsNoRead(t *testing.T) {
 	c.want("k", "v")
 	o := c.owner()
 	before := o.RaftStats()
-	eventually(t, "the lease lapses while the age is asked for", func() bool {
+	testkit.Eventually(t, "the lease lapses while the age is asked for", func() bool {
 		if age := o.Age(); age > 2*freshInterval {
 			t.Errorf("the owner's state is %v old", age)
 		}
 		return o.RaftStats().Remaining == 0
 	})
 	asked := o.keeper.Confirmed()
-	eventually(t, "a later confirmation, without a lease", func() bool {
+	testkit.Eventually(t, "a later confirmation, without a lease", func() bool {
 		age := o.Age()
 		return age > 0 && o.clock.Now()-age > asked && !o.keeper.Held()
 	})

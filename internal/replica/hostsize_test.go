@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestHostSizes(t *testing.T) {
@@ -115,7 +116,7 @@ func (n *raftNode) addVBucket(shard uint64) *Raft {
 		}
 		<-ran
 	})
-	eventually(t, "it owns its log", func() bool { _, err := r.Propose(t.Context(), put("k", "v")); return err == nil })
+	testkit.Eventually(t, "it owns its log", func() bool { _, err := r.Propose(t.Context(), put("k", "v")); return err == nil })
 	return r
 }
 
@@ -136,7 +137,7 @@ func TestStalledVBucketHoldsUpNoOther(t *testing.T) {
 		_, err := n.Propose(t.Context(), put("k", "w"))
 		stalled <- err
 	}()
-	eventually(t, "its engine stands still", func() bool { return n.gated.Load() > 0 })
+	testkit.Eventually(t, "its engine stands still", func() bool { return n.gated.Load() > 0 })
 	for _, r := range others {
 		begun := time.Now()
 		if _, err := r.Propose(t.Context(), put("k", "w")); err != nil {

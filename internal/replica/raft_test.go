@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestRaftReplicates(t *testing.T) {
@@ -33,7 +34,7 @@ func TestRaftReplicates(t *testing.T) {
 	wantError(t, err, kv.NotOwner, kv.NotApplied)
 	_, _, _, err = f.Get(context.Background(), []byte("a"), kv.ReadOptions{Level: kv.Linearizable})
 	wantError(t, err, kv.NotOwner, kv.NotApplied)
-	eventually(t, "the owner's address", func() bool {
+	testkit.Eventually(t, "the owner's address", func() bool {
 		return f.Owner().Address == fmt.Sprint("grpc-", c.owner().id)
 	})
 }
@@ -97,7 +98,7 @@ func TestRaftTransfer(t *testing.T) {
 	if err := owner.TransferLeader(context.Background(), target.id); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the target owns the log", func() bool { return target.keeper.Stats().Epoch != 0 })
+	testkit.Eventually(t, "the target owns the log", func() bool { return target.keeper.Stats().Epoch != 0 })
 	t.Logf("a transfer took %v", time.Since(begun))
 	if n := target.keeper.Stats().WaitOuts; n != 0 {
 		t.Errorf("after a hand-over %d leases were waited out", n)
@@ -135,7 +136,7 @@ func TestRaftCatchesUpBySnapshot(t *testing.T) {
 	}
 	defer view.Close()
 	away.wantAt(index, "k299", "v")
-	eventually(t, "a snapshot is counted", func() bool { return away.RaftStats().SnapshotsReceived > 0 })
+	testkit.Eventually(t, "a snapshot is counted", func() bool { return away.RaftStats().SnapshotsReceived > 0 })
 	if got := keys(t, view); len(got) > 2 {
 		t.Errorf("a view from before has %d keys", len(got))
 	}
@@ -180,7 +181,7 @@ func TestRaftGrowsAndShrinks(t *testing.T) {
 		return owner.Remove(context.Background(), gone.id, m.Version)
 	})
 	gone.PutOut() // as its node does when the others have told it
-	eventually(t, "the removed member says so", func() bool { return gone.State() == Removed })
+	testkit.Eventually(t, "the removed member says so", func() bool { return gone.State() == Removed })
 	_, _, _, err := gone.Get(context.Background(), []byte("k"), kv.ReadOptions{})
 	wantError(t, err, kv.Precondition, kv.NotApplied)
 	c.put("k", "w")
@@ -197,7 +198,7 @@ func TestRaftStorageFailure(t *testing.T) {
 	if err := bad.Snapshot(context.Background()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
 	}
-	eventually(t, "the replica has failed", func() bool { return bad.State() == Failed })
+	testkit.Eventually(t, "the replica has failed", func() bool { return bad.State() == Failed })
 	// Here only what is read as it is.
 	_, err := bad.Propose(context.Background(), put("k", "x"))
 	wantError(t, err, kv.Unavailable, kv.NotApplied)
@@ -220,10 +221,10 @@ func TestRaftComesBackFromAFullDisk(t *testing.T) {
 	if err := full.Snapshot(context.Background()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
 	}
-	eventually(t, "the replica has failed", func() bool { return full.State() == Failed })
+	testkit.Eventually(t, "the replica has failed", func() bool { return full.State() == Failed })
 	index = c.put("k", "w")
 	full.fault.Store(nil)
-	eventually(t, "the replica is back", func() bool { return full.State() == Serving })
+	testkit.Eventually(t, "the replica is back", func() bool { return full.State() == Serving })
 	full.wantAt(index, "k", "w")
 	// And it counts: with it alone there is a majority.
 	for _, n := range c.nodes {
@@ -305,7 +306,7 @@ func TestRaftGoesOnFromAStandaloneState(t *testing.T) {
 	joined.wantAt(index, "old0", "v")
 	joined.wantAt(index, "new", "v")
 	// The members still announce themselves: both are the same when that has ended.
-	eventually(t, "both are at one index", func() bool { return joined.Status().Applied == first.Status().Applied })
+	testkit.Eventually(t, "both are at one index", func() bool { return joined.Status().Applied == first.Status().Applied })
 	if got, want := joined.Status().Identity, first.Status().Identity; got != want {
 		t.Errorf("joined as %+v, the first is %+v", got, want)
 	}

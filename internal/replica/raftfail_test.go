@@ -15,6 +15,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 var errTestFull = fmt.Errorf("write: %w", storage.ErrNoSpace)
@@ -147,10 +148,10 @@ func TestRaftComesBackFromAFullDiskInASnapshot(t *testing.T) {
 	}
 	away.openFault.Store(&full)
 	away.start()
-	eventually(t, "the replica has failed", func() bool { return away.State() == Failed })
-	eventually(t, "it has failed again, coming back", func() bool { return attempts.Load() > 1 })
+	testkit.Eventually(t, "the replica has failed", func() bool { return away.State() == Failed })
+	testkit.Eventually(t, "it has failed again, coming back", func() bool { return attempts.Load() > 1 })
 	away.openFault.Store(nil)
-	eventually(t, "the replica is back", func() bool { return away.State() == Serving })
+	testkit.Eventually(t, "the replica is back", func() bool { return away.State() == Serving })
 	away.wantAt(index, "k299", "v")
 }
 
@@ -170,7 +171,7 @@ func TestRaftClosesWhileItIsStarting(t *testing.T) {
 	}
 	away.openFault.Store(&broken)
 	away.start()
-	eventually(t, "the replica has failed", func() bool { return away.State() == Failed })
+	testkit.Eventually(t, "the replica has failed", func() bool { return away.State() == Failed })
 	away.kill()
 
 	// Its log begins with that snapshot now.
@@ -213,7 +214,7 @@ func TestRaftLogIsNotCutWhereTheStateIsNotSynced(t *testing.T) {
 		t.Fatal("the log is not cut at all")
 	}
 	log := n.applier.Load().log
-	eventually(t, "the log is cut", func() bool { first, _ := log.GetRange(); return first > 1 })
+	testkit.Eventually(t, "the log is cut", func() bool { first, _ := log.GetRange(); return first > 1 })
 	before, _ := log.GetRange()
 	c.put("k", "v")
 	broken := errTestBroken

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // A deposed owner that has applied its successor's entry before the successor
@@ -24,7 +25,7 @@ func TestDeposedOwnerAcknowledgesNoRetry(t *testing.T) {
 	if err := deposed.TransferLeader(ctx, next.id); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the successor owns the log", func() bool {
+	testkit.Eventually(t, "the successor owns the log", func() bool {
 		return next.keeper.Stats().Epoch != 0 && next.Owner().Self
 	})
 	request := func() *command.Command {
@@ -42,7 +43,7 @@ func TestDeposedOwnerAcknowledgesNoRetry(t *testing.T) {
 		}
 		answered <- res
 	}()
-	eventually(t, "the deposed owner has applied the entry", func() bool {
+	testkit.Eventually(t, "the deposed owner has applied the entry", func() bool {
 		return deposed.machine.Load().Applied() > applied
 	})
 	retry := request()

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // A restart that has lost what was not synced serves nothing older than what was read
@@ -20,7 +21,7 @@ func TestRaftServesNothingBeforeItHasReplayed(t *testing.T) {
 	n.kill() // as a power loss: the engine has synced nothing
 	release := n.holdWrites()
 	n.start()
-	eventually(t, "the log gives it entries to apply", func() bool { return n.floor.Load() != 0 && n.gated.Load() > 0 })
+	testkit.Eventually(t, "the log gives it entries to apply", func() bool { return n.floor.Load() != 0 && n.gated.Load() > 0 })
 	if n.floor.Load() != last {
 		t.Errorf("it would serve from index %d on, and had served %d", n.floor.Load(), last)
 	}
@@ -48,7 +49,7 @@ func TestRaftClosesWhileItReplays(t *testing.T) {
 	n.kill()
 	release := n.holdWrites()
 	n.start()
-	eventually(t, "it replays", func() bool { return n.gated.Load() > 0 })
+	testkit.Eventually(t, "it replays", func() bool { return n.gated.Load() > 0 })
 	n.stop()
 	release()
 	<-n.ran

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // outOfSpace fills a member's disk until its replica has stopped for it.
@@ -18,7 +19,7 @@ func (n *raftNode) outOfSpace() {
 	if err := n.Snapshot(context.Background()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
 	}
-	eventually(t, "the replica has failed", func() bool { return n.State() == Failed })
+	testkit.Eventually(t, "the replica has failed", func() bool { return n.State() == Failed })
 }
 
 // TestFailedReplicaSendsToTheOwner: a replica that has stopped for its disk does not
@@ -27,7 +28,7 @@ func TestFailedReplicaSendsToTheOwner(t *testing.T) {
 	c := newCluster(t, 3)
 	index := c.put("k", "v")
 	owner, full := c.owner(), c.follower()
-	eventually(t, "all members are known", func() bool { return len(full.Members()) == 3 })
+	testkit.Eventually(t, "all members are known", func() bool { return len(full.Members()) == 3 })
 	full.wantAt(index, "k", "v")
 	full.outOfSpace()
 	want := Owner{ID: owner.id, Address: fmt.Sprint("grpc-", owner.id)}
@@ -37,7 +38,7 @@ func TestFailedReplicaSendsToTheOwner(t *testing.T) {
 
 	// The owner fails too: who comes next it can only be told.
 	full.fault.Store(nil)
-	eventually(t, "the replica is back", func() bool { return full.State() == Serving })
+	testkit.Eventually(t, "the replica is back", func() bool { return full.State() == Serving })
 	was := owner.Status().Term
 	owner.outOfSpace()
 	if got := owner.Owner(); got.Self || got.ID == owner.id {
@@ -45,7 +46,7 @@ func TestFailedReplicaSendsToTheOwner(t *testing.T) {
 	}
 	others := slices.DeleteFunc(slices.Clone(c.nodes), func(n *raftNode) bool { return n == owner })
 	var next *raftNode
-	eventually(t, "another one leads", func() bool {
+	testkit.Eventually(t, "another one leads", func() bool {
 		for _, n := range others {
 			if s := n.Status(); s.IsLeader && s.Term > was {
 				next = n
@@ -60,7 +61,7 @@ func TestFailedReplicaSendsToTheOwner(t *testing.T) {
 		t.Errorf("it sends to %+v and says %+v, want %+v", got, status.Owner, want)
 	}
 	owner.fault.Store(nil)
-	eventually(t, "the former owner is back", func() bool { return owner.State() == Serving })
+	testkit.Eventually(t, "the former owner is back", func() bool { return owner.State() == Serving })
 }
 
 // TestFailedReplicaAlone has nobody to send to, and says itself what is wrong.

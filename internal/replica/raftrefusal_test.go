@@ -123,12 +123,12 @@ func TestRaftForgetsALeaderThatIsGone(t *testing.T) {
 	}
 	n.start()
 	n.wantAt(index, "k", "v")
-	eventually(t, "the leader is told", func() bool { return n.Status().Owner.ID == owner.id })
+	testkit.Eventually(t, "the leader is told", func() bool { return n.Status().Owner.ID == owner.id })
 	owner.kill()
-	eventually(t, "nobody is told to lead", func() bool {
+	testkit.Eventually(t, "nobody is told to lead", func() bool {
 		s := n.Status()
 		return s.Owner == (Owner{}) && strings.Contains(s.ReadOnly, "no leader is known")
 	})
 	owner.start()
-	eventually(t, "the leader is told again", func() bool { return n.Status().Owner.ID == owner.id })
+	testkit.Eventually(t, "the leader is told again", func() bool { return n.Status().Owner.ID == owner.id })
 }

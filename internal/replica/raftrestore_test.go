@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // A backup of one cluster, restored into another and in place, replaces the
@@ -123,7 +124,7 @@ func TestRaftRestoreIsAbortedInTheEnd(t *testing.T) {
 		t.Fatal("a command was applied though writes are held up")
 	}
 	// What waits to be applied fills the log's memory.
-	eventually(t, "the log takes nothing", func() bool {
+	testkit.Eventually(t, "the log takes nothing", func() bool {
 		w := put("filler", strings.Repeat("x", 100<<10))
 		w.Fence = epoch
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -133,8 +134,8 @@ func TestRaftRestoreIsAbortedInTheEnd(t *testing.T) {
 	})
 	n.abort(epoch, []byte("id"))
 	release()
-	eventually(t, "the restore has begun", func() bool { return n.machine.Load().Applied() > before })
-	eventually(t, "mutations are taken again", func() bool { return !n.machine.Load().Restoring() })
+	testkit.Eventually(t, "the restore has begun", func() bool { return n.machine.Load().Applied() > before })
+	testkit.Eventually(t, "mutations are taken again", func() bool { return !n.machine.Load().Restoring() })
 	if got := n.machine.Load().Epoch().ID; got != epoch {
 		t.Fatalf("the epoch is %d and was %d: that has ended the restore", got, epoch)
 	}

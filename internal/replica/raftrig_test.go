@@ -252,16 +252,11 @@ func (n *raftNode) kill() {
 // patience bounds what must happen; it passes only in a test that fails.
 const patience = testkit.Patience
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, f)
-}
-
 // owner waits until a member owns the log.
 func (c *cluster) owner() *raftNode {
 	c.t.Helper()
 	var owner *raftNode
-	eventually(c.t, "an owner", func() bool {
+	testkit.Eventually(c.t, "an owner", func() bool {
 		for _, n := range c.nodes {
 			if n.Raft != nil && n.State() == Serving && n.keeper.Stats().Epoch != 0 && n.Owner().Self {
 				owner = n
@@ -288,7 +283,7 @@ func (c *cluster) follower() *raftNode {
 // lead makes a member the owner.
 func (c *cluster) lead(n *raftNode) {
 	c.t.Helper()
-	eventually(c.t, fmt.Sprintf("member %d owns the log", n.id), func() bool {
+	testkit.Eventually(c.t, fmt.Sprintf("member %d owns the log", n.id), func() bool {
 		if n.keeper.Stats().Epoch != 0 && n.Owner().Self {
 			return true
 		}
@@ -305,7 +300,7 @@ func (c *cluster) lead(n *raftNode) {
 // hands meanwhile, as it may by itself on a busy machine.
 func (c *cluster) atOwner(what string, do func(owner *raftNode) error) {
 	c.t.Helper()
-	eventually(c.t, what, func() bool {
+	testkit.Eventually(c.t, what, func() bool {
 		err := do(c.owner())
 		if kind := kv.KindOf(err); err != nil && (kind != kv.NotOwner && kind != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied) {
 			c.t.Fatalf("%s: %v", what, err)
@@ -342,7 +337,7 @@ func (c *cluster) put(key, value string) kv.Index {
 			c.t.Log("the last put:", err)
 		}
 	}()
-	eventually(c.t, "a put is acknowledged", func() bool {
+	testkit.Eventually(c.t, "a put is acknowledged", func() bool {
 		res, err = c.owner().Propose(context.Background(), put(key, value))
 		return err == nil && res.Code == command.OK
 	})
@@ -359,7 +354,7 @@ func (c *cluster) want(key, value string) {
 			c.t.Log("the last get:", err)
 		}
 	}()
-	eventually(c.t, "a linearizable read is answered", func() bool {
+	testkit.Eventually(c.t, "a linearizable read is answered", func() bool {
 		pair, _, _, err = c.owner().Get(context.Background(), []byte(key), kv.ReadOptions{Level: kv.Linearizable})
 		return err == nil
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // slowTiming is that of a member that was configured for longer distances: it goes on
@@ -53,10 +54,10 @@ func TestLongerLeasesAreWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := slow.readOn("k")
-	eventually(t, "it reads by lease", func() bool { return slow.RaftStats().LeaseReads > 0 })
+	testkit.Eventually(t, "it reads by lease", func() bool { return slow.RaftStats().LeaseReads > 0 })
 	c.net.isolate(slow.addr, true)
 	var next *raftNode
-	eventually(t, "the others have a leader", func() bool {
+	testkit.Eventually(t, "the others have a leader", func() bool {
 		for _, n := range c.nodes[1:] {
 			if id, term := n.leads(); id == n.id && term > slow.keeper.Stats().Term {
 				next = n
@@ -65,14 +66,14 @@ func TestLongerLeasesAreWaitedFor(t *testing.T) {
 		return next != nil
 	})
 	elected := time.Now()
-	eventually(t, "a write is acknowledged by the next owner", func() bool {
+	testkit.Eventually(t, "a write is acknowledged by the next owner", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		_, err := next.Propose(ctx, put("k", "new"))
 		return err == nil
 	})
 	acknowledged := time.Now()
-	eventually(t, "the lease has ended", func() bool { return !slow.keeper.Held() })
+	testkit.Eventually(t, "the lease has ended", func() bool { return !slow.keeper.Held() })
 	late, stale := 0, 0
 	for _, r := range stop() {
 		if r.begun.After(elected) {

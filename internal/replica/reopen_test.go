@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestLongReadsAreAskedToEnd: whoever reads for long is told when that keeps storage
@@ -119,9 +120,9 @@ func TestRaftComesBackUnderAStalledRead(t *testing.T) {
 	if err := full.Snapshot(t.Context()); err == nil {
 		t.Error("a snapshot of a state that cannot be synced")
 	}
-	eventually(t, "the replica has failed", func() bool { return full.State() == Failed })
+	testkit.Eventually(t, "the replica has failed", func() bool { return full.State() == Failed })
 	full.fault.Store(nil)
-	eventually(t, "the replica is back", func() bool { return full.State() == Serving })
+	testkit.Eventually(t, "the replica is back", func() bool { return full.State() == Serving })
 	index = c.put("k", "w")
 	full.wantAt(index, "k", "w")
 	if _, err := view.MultiGet([][]byte{[]byte("k")}); err == nil {

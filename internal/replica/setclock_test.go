@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 const decade = 10 * 365 * 24 * time.Hour
@@ -31,7 +32,7 @@ func TestMemberWithAWrongClockExpiresNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start()
-	eventually(t, "it has announced itself", func() bool { return len(owner.Members()) == 2 })
+	testkit.Eventually(t, "it has announced itself", func() bool { return len(owner.Members()) == 2 })
 	if _, err := owner.Propose(t.Context(), putUntil("later", "alive", time.Now().Add(24*time.Hour))); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestOwnerWithAWrongClockExpiresNothing(t *testing.T) {
 	}
 	write := func(key string) {
 		t.Helper()
-		eventually(t, "a put is acknowledged", func() bool {
+		testkit.Eventually(t, "a put is acknowledged", func() bool {
 			_, err := c.owner().Propose(t.Context(), putUntil(key, "alive", time.Now().Add(time.Hour)))
 			return err == nil
 		})

@@ -17,17 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
-
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in 20 seconds: %s", what)
-		}
-	}
-}
 
 // others checks that the clients of other connections are served meanwhile.
 func (r *rig) others() {
@@ -80,7 +71,7 @@ func (r *rig) peak() (most func() int64) {
 // drained waits until nothing is held any more.
 func (r *rig) drained() {
 	r.t.Helper()
-	eventually(r.t, "messages hold no memory", func() bool { return r.calls.wire.held.Load() == 0 })
+	testkit.Eventually(r.t, "messages hold no memory", func() bool { return r.calls.wire.held.Load() == 0 })
 }
 
 func limitMemoryTo(bytes int64) func(*Options) { return func(o *Options) { o.MaxMemory = bytes } }
@@ -121,7 +112,7 @@ func TestStalledRequestsMakeRoom(t *testing.T) {
 		a := r.attack(1<<16, true)
 		all = append(all, a)
 		a.announce(serverpb.DKV_Get_FullMethodName, 1<<20, make([]byte, 1<<20-(64<<10)), 16<<10)
-		eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > (i+1)*900<<10 })
+		testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > (i+1)*900<<10 })
 	}
 	// Not before those that stall are stale. Nothing else tells when that is.
 	time.Sleep(stale)
@@ -162,7 +153,7 @@ func TestStrayDataCostsTheConnection(t *testing.T) {
 	a.write(func() error { return a.framer.WriteWindowUpdate(0, 1<<30) })
 	s, _ := a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	a.write(func() error { return a.framer.WriteWindowUpdate(s, 1<<30) })
-	eventually(t, "the socket is full", func() bool {
+	testkit.Eventually(t, "the socket is full", func() bool {
 		for _, c := range r.calls.conns() {
 			if c.blocked(time.Now()) > 100*time.Millisecond {
 				return true
@@ -173,7 +164,7 @@ func TestStrayDataCostsTheConnection(t *testing.T) {
 	for ok := true; ok; {
 		_, ok = a.announce(serverpb.DKV_Put_FullMethodName, 8<<20, make([]byte, 8<<20-1), 16<<10)
 	}
-	eventually(t, "the limit was met", func() bool { return r.hits(limitStray) == 1 })
+	testkit.Eventually(t, "the limit was met", func() bool { return r.hits(limitStray) == 1 })
 	r.service.get = nil
 	r.others()
 	r.drained()
@@ -203,7 +194,7 @@ func TestUntakenResponsesAreBounded(t *testing.T) {
 	for range 100 {
 		a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	}
-	eventually(t, "others wait for room", func() bool { return r.calls.waiting.Load() > 80 })
+	testkit.Eventually(t, "others wait for room", func() bool { return r.calls.waiting.Load() > 80 })
 	r.others()
 	if got := r.gauge("dkv_requests_in_flight"); got != 0 {
 		t.Errorf("%v places in flight are taken", got)
@@ -281,7 +272,7 @@ func TestUntakenResponsesMakeRoom(t *testing.T) {
 			a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 		}
 	}
-	eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > 6<<20 })
+	testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > 6<<20 })
 	for range 8 {
 		if resp, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil || len(resp.GetValue()) != 1<<20 {
 			t.Errorf("another client: %v", err)
@@ -336,7 +327,7 @@ func TestAnnouncedCallsMakeRoom(t *testing.T) {
 	for range 20 {
 		a.begin(serverpb.DKV_Get_FullMethodName)
 	}
-	eventually(t, "all places are taken", func() bool { return r.calls.inFlight.Load() == 20 })
+	testkit.Eventually(t, "all places are taken", func() bool { return r.calls.inFlight.Load() == 20 })
 	// Not before the calls are stale. Nothing else tells when that is.
 	time.Sleep(stale)
 	r.others()
@@ -352,7 +343,7 @@ func TestCallsOfAConnectionAreBounded(t *testing.T) {
 	for range 2 * streamsPerConnection {
 		a.call(healthpb.Health_Watch_FullMethodName, &healthpb.HealthCheckRequest{})
 	}
-	eventually(t, "watches are open", func() bool { return r.gauge("dkv_health_watches") == streamsPerConnection })
+	testkit.Eventually(t, "watches are open", func() bool { return r.gauge("dkv_health_watches") == streamsPerConnection })
 	r.others()
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // What a client sends is not repeated to it or in the log, however long it is: an
@@ -63,7 +64,7 @@ func TestSlowLinesAreLimited(t *testing.T) {
 	if n := len(r.log.lines()); n > most || n < linesAtOnce {
 		t.Errorf("%d lines, want at most %d", n, most)
 	}
-	eventually(t, "a line says how many were left out", func() bool {
+	testkit.Eventually(t, "a line says how many were left out", func() bool {
 		_, _ = r.Get(t.Context(), &serverpb.GetRequest{})
 		return strings.Contains(strings.Join(r.log.lines(), ""), " omitted=")
 	})

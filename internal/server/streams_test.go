@@ -17,6 +17,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // pairs makes Iterate send pairs of a kilobyte for as long as they are taken, and
@@ -65,7 +66,7 @@ func TestStalledStreamEnds(t *testing.T) {
 	if err := <-handler; status.Code(err) != codes.Aborted {
 		t.Errorf("the handler's error is %v", err)
 	}
-	eventually(t, "the stream is closed", func() bool { return r.gauge("dkv_streams") == 0 })
+	testkit.Eventually(t, "the stream is closed", func() bool { return r.gauge("dkv_streams") == 0 })
 	n := 0
 	for ; err == nil; n++ {
 		_, err = stream.Recv()
@@ -119,11 +120,11 @@ func TestStalledStreamMakesRoom(t *testing.T) {
 		}
 		return err
 	}
-	eventually(t, "all are open", func() bool { return r.gauge("dkv_streams") == 3 })
+	testkit.Eventually(t, "all are open", func() bool { return r.gauge("dkv_streams") == 3 })
 	if err := short(); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("before one has stalled for long: %v", err)
 	}
-	eventually(t, "another one is served", func() bool { return errors.Is(short(), io.EOF) })
+	testkit.Eventually(t, "another one is served", func() bool { return errors.Is(short(), io.EOF) })
 	if err := <-handler; status.Code(err) != codes.Aborted {
 		t.Errorf("the handler's error is %v", err)
 	}
@@ -179,7 +180,7 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 	for range 30 {
 		a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	}
-	eventually(t, "it is closed", func() bool { return r.hits(limitStalled) > 0 })
+	testkit.Eventually(t, "it is closed", func() bool { return r.hits(limitStalled) > 0 })
 	r.drained()
 	r.others()
 	if log := strings.Join(r.log.lines(), ""); !strings.Contains(log, `msg="a connection is closed"`) || !strings.Contains(log, "stream-stall-timeout") {

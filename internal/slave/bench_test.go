@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // BenchmarkLag puts ten thousand keys a second, and measures how long each takes to
@@ -25,7 +26,7 @@ func BenchmarkLag(b *testing.B) {
 				when time.Time
 			}
 			marks := make(chan mark, 1<<20)
-			stop := r.background(func(ctx context.Context) error {
+			stop := testkit.Run(r.t, func(ctx context.Context) error {
 				defer close(marks)
 				t := time.NewTicker(tick)
 				defer t.Stop()

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestSnapshotIsGoneOnWith breaks the connection again and again: the snapshot goes on
@@ -45,7 +46,7 @@ func TestMasterDiesInSnapshot(t *testing.T) {
 		twin := r.twin("m2:1", m)
 		twin.cutAfter(2_500_000)
 		s := r.slave(Fixed("m2:1", "m1:1"), mode)
-		r.until("a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
+		testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
 		if err := s.Healthy(); err == nil {
 			t.Error("it is healthy in the middle of a bootstrap")
 		}
@@ -66,7 +67,7 @@ func TestSlaveDiesInSnapshot(t *testing.T) {
 		m.fill("k", 3000, 2000)
 		m.cutAfter(2_500_000)
 		s := r.slave(Fixed("m1:1"), mode)
-		r.until("a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
+		testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
 		s.stop()
 		m.cutAfter(0)
 		if s.Follower.Readable() {
@@ -264,7 +265,7 @@ func TestTrimmedWhileExcluded(t *testing.T) {
 		for range 5 {
 			s.chooser.failed("m1:1", 0)
 		}
-		r.background(s.Puller.Run)
+		testkit.Run(r.t, s.Puller.Run)
 		s.has(m)
 		if st := s.Puller.Status(); st.Bootstraps != 0 || st.Master != "m1:1" {
 			t.Errorf("status %+v", st)
@@ -314,7 +315,7 @@ func TestLogGoesBack(t *testing.T) {
 		s.has(m)
 		m.kill()
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), old.row(follower)}, true)
-		r.background(func(ctx context.Context) error { // it is sure to have all that there is
+		testkit.Run(r.t, func(ctx context.Context) error { // it is sure to have all that there is
 			for sleep.For(ctx, 100*time.Millisecond) {
 				old.Replica.(*replica.Follower).Fresh(time.Now())
 			}
@@ -323,7 +324,7 @@ func TestLogGoesBack(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.equals(m) // the other one may come back
 		rows.Set([]*serverpb.RegionInfo{old.row(follower)}, true)
-		r.until("the slave gives way", func() bool { return s.Puller.Status().Bootstraps == 2 })
+		testkit.Eventually(r.t, "the slave gives way", func() bool { return s.Puller.Status().Bootstraps == 2 })
 		s.equals(old)
 	})
 }

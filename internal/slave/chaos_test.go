@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestAnythingGoes has masters die, hang, lag and come back at random, under writes
@@ -87,7 +88,7 @@ type readWatch struct {
 func watchReads(s *copy) *readWatch {
 	_, at := s.Position()
 	w := &readWatch{s: s, from: at + 1}
-	w.end = s.rig.background(w.run)
+	w.end = testkit.Run(s.rig.t, w.run)
 	return w
 }
 

@@ -111,7 +111,7 @@ func (r *rig) master(addr string, change ...func(*replica.LocalOptions)) *node {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.background(l.Run)
+	testkit.Run(r.t, l.Run)
 	r.t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			r.t.Error("close:", err)
@@ -153,7 +153,7 @@ func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.background(f.Run)
+	testkit.Run(r.t, f.Run)
 	<-f.Served()
 	r.t.Cleanup(func() {
 		if err := f.Close(); err != nil {
@@ -162,8 +162,6 @@ func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
 	})
 	return f
 }
-
-func (r *rig) background(run func(context.Context) error) (stop func()) { return testkit.Run(r.t, run) }
 
 func loadFrom(src replica.Replica) func(context.Context, storage.Engine) error {
 	return func(ctx context.Context, engine storage.Engine) error {
@@ -396,7 +394,7 @@ func (c *copy) pull(opts Options) *copy {
 	r := c.rig
 	c.opts = opts
 	c.Puller = New(opts)
-	c.stop = r.background(c.Puller.Run)
+	c.stop = testkit.Run(r.t, c.Puller.Run)
 	return c
 }
 
@@ -404,17 +402,11 @@ func streaming(o *Options, _ *replica.FollowerOptions) { o.Mode = Stream }
 
 func polling(o *Options, _ *replica.FollowerOptions) { o.Mode = Poll }
 
-// until waits for a condition.
-func (r *rig) until(what string, condition func() bool) {
-	r.t.Helper()
-	testkit.Eventually(r.t, what, condition)
-}
-
 // has waits until the slave has all that a node has.
 func (c *copy) has(n *node) {
 	c.rig.t.Helper()
 	want := n.Replica.Status().Applied
-	c.rig.until(fmt.Sprintf("the slave is at %d", want), func() bool {
+	testkit.Eventually(c.rig.t, fmt.Sprintf("the slave is at %d", want), func() bool {
 		id, at := c.Position()
 		return at >= want && id == n.Replica.Status().Identity
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // modes runs a test once for each way to get changes, in a bubble of time.
@@ -149,7 +150,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		busy.Slaves = 10
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), busy}, true)
 		m.kill()
-		r.until("another one is followed", func() bool { st := s.Puller.Status(); return st.Phase == Following && st.Master != "m1:1" })
+		testkit.Eventually(r.t, "another one is followed", func() bool { st := s.Puller.Status(); return st.Phase == Following && st.Master != "m1:1" })
 		if at := s.Puller.Status().Master; at != "m3:1" {
 			t.Errorf("it follows %s, which was gone a moment ago", at)
 		}

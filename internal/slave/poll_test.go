@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // goBack gives a twin an earlier state of the same history and other changes behind
@@ -74,13 +75,13 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 					t.Errorf("%q, %v", p.Value, err)
 				}
 				// It is all that there is, after a while.
-				r.background(func(ctx context.Context) error {
+				testkit.Run(r.t, func(ctx context.Context) error {
 					for sleep.For(ctx, 100*time.Millisecond) {
 						twin.Replica.(*replica.Follower).Fresh(time.Now())
 					}
 					return nil
 				})
-				r.until("the slave has what the master has", func() bool { return s.Puller.Status().Bootstraps == 2 })
+				testkit.Eventually(r.t, "the slave has what the master has", func() bool { return s.Puller.Status().Bootstraps == 2 })
 				s.equals(twin)
 			})
 		})

@@ -35,7 +35,6 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // The programs that nodes run.
@@ -107,11 +106,6 @@ func rounds(n int) func(yield func(int) bool) {
 func median(times []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[len(sorted)/2]
-}
-
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, happened)
 }
 
 // lasting is a fault's length.

@@ -305,7 +305,7 @@ func leaderOf(nodes []*node) *node {
 	t := nodes[0].c.t
 	t.Helper()
 	var leader *node
-	eventually(t, "a node leads", func() bool {
+	testkit.Eventually(t, "a node leads", func() bool {
 		leader = nil
 		term := uint64(0)
 		for _, n := range nodes {
@@ -362,7 +362,7 @@ func (c *cluster) checkReplicas() (found []string) {
 	c.t.Helper()
 	nodes := slices.Concat(c.nodes, c.slaves)
 	var hashes []*serverpb.ContentHashResponse
-	eventually(c.t, "all nodes stand at one index", func() bool {
+	testkit.Eventually(c.t, "all nodes stand at one index", func() bool {
 		hashes = hashes[:0]
 		for _, n := range nodes {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 const (
@@ -90,7 +91,7 @@ func (l *load) end() {
 func (l *load) await(n int) {
 	l.t.Helper()
 	target := l.acks.Load() + int64(n)
-	eventually(l.t, fmt.Sprintf("%d more writes are acknowledged", n), func() bool { return l.acks.Load() >= target })
+	testkit.Eventually(l.t, fmt.Sprintf("%d more writes are acknowledged", n), func() bool { return l.acks.Load() >= target })
 }
 
 func (l *load) acked() {

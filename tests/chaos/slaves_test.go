@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // switchOver is how long a slave may take to follow another master after the death
@@ -97,12 +98,12 @@ func TestKillMastersOfSlaves(t *testing.T) {
 		slave := c.slaves[i%len(c.slaves)]
 		l.await(20 + rng.IntN(200))
 		var master *node
-		eventually(t, "the slave has a master", func() bool { master = c.master(slave); return master != nil })
+		testkit.Eventually(t, "the slave has a master", func() bool { master = c.master(slave); return master != nil })
 		leads := c.leader() == master
 		killed := time.Now()
 		master.kill()
 		var next *node
-		eventually(t, "the slave follows another master", func() bool { next = c.master(slave); return next != nil && next != master })
+		testkit.Eventually(t, "the slave follows another master", func() bool { next = c.master(slave); return next != nil && next != master })
 		took = append(took, time.Since(killed))
 		t.Logf("node %d, which the slave %d followed (leading: %v), killed: it follows node %d after %v",
 			master.number, slave.number, leads, next.number, took[len(took)-1].Round(time.Millisecond))
@@ -136,7 +137,7 @@ func TestKillRegistryLeader(t *testing.T) {
 		return out, err
 	}
 	for _, r := range c.registry {
-		eventually(t, "all nodes are registered", func() bool {
+		testkit.Eventually(t, "all nodes are registered", func() bool {
 			out, err := missing(r)
 			return err == nil && len(out) == 0
 		})
@@ -256,7 +257,7 @@ func (w *changeWatcher) end() []*serverpb.ChangeRecord {
 	w.node.c.t.Helper()
 	all := changes(w.node, w.node.standing().GetFirstChangeNumber())
 	last := all[len(all)-1].GetChangeNumber()
-	eventually(w.node.c.t, "the watcher has seen the last change", func() bool {
+	testkit.Eventually(w.node.c.t, "the watcher has seen the last change", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.seen) > 0 && w.seen[len(w.seen)-1].GetChangeNumber() >= last

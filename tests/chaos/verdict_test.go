@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // checkLimit bounds the search for an order.
@@ -69,7 +70,7 @@ func (l *load) readKeys() {
 	l.t.Helper()
 	for i, k := range l.keys.used() {
 		node := l.c.nodes[i%len(l.c.nodes)].kv()
-		eventually(l.t, "key "+k.name+" is read", func() bool {
+		testkit.Eventually(l.t, "key "+k.name+" is read", func() bool {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			call := l.history.now()

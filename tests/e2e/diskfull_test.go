@@ -44,8 +44,8 @@ func TestDiskFull(t *testing.T) {
 			if err := fill(ballast); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "writes are refused", func() bool { return put("more", 64<<10) != nil })
-			eventually(t, "the refusal says that the disk is full", func() bool {
+			testkit.Eventually(t, "writes are refused", func() bool { return put("more", 64<<10) != nil })
+			testkit.Eventually(t, "the refusal says that the disk is full", func() bool {
 				err := put("more", 64<<10)
 				return status.Code(err) == codes.ResourceExhausted
 			})
@@ -56,7 +56,7 @@ func TestDiskFull(t *testing.T) {
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "writes are taken again", func() bool { return put("after", 1000) == nil })
+			testkit.Eventually(t, "writes are taken again", func() bool { return put("after", 1000) == nil })
 			resp, err = client.Get(ctx, &serverpb.GetRequest{Key: []byte("first")})
 			if err != nil || len(resp.Value) != 1000 {
 				t.Fatalf("a read afterwards: %d bytes, %v", len(resp.GetValue()), err)

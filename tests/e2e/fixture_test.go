@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // fixture is a node that a Go test starts, kills and starts again on one folder.
@@ -74,9 +73,4 @@ func cleanEnviron() []string {
 		}
 	}
 	return env
-}
-
-func eventually(t *testing.T, what string, happened func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, happened)
 }

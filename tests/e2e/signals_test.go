@@ -15,6 +15,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // TestDrain stops a node in the middle of an iteration and with a health watch
@@ -110,10 +111,10 @@ func TestReload(t *testing.T) {
 	}
 	write("log-level: warn\nmax-value-size: 1KiB\n")
 	reload()
-	eventually(t, "the key that has to wait is named", logged("key=max-value-size"))
+	testkit.Eventually(t, "the key that has to wait is named", logged("key=max-value-size"))
 	write("log-level: nonsense\n")
 	reload()
-	eventually(t, "the bad file is refused", logged("the old one stays"))
+	testkit.Eventually(t, "the bad file is refused", logged("the old one stays"))
 	if _, err := f.client().Put(context.Background(), &serverpb.PutRequest{Key: []byte("k")}); err != nil {
 		t.Errorf("the node does not serve after a bad reload: %v", err)
 	}

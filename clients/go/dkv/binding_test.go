@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // stranger is another cluster of the same database's name.
@@ -63,10 +64,10 @@ func TestStaysWithItsCluster(t *testing.T) {
 			}
 			r.tell(append(other.rows(), cl.rows()...)...)
 			for i := range 20 {
-				must[uint64](t)(c.Put(within(t, enough), fmt.Append(nil, i), nil))
+				must[uint64](t)(c.Put(testkit.Within(t, enough), fmt.Append(nil, i), nil))
 			}
 			r.tell(other.rows()...)
-			eventually(t, "the other cluster is noticed", func() bool {
+			testkit.Eventually(t, "the other cluster is noticed", func() bool {
 				c.learner.mu.Lock()
 				defer c.learner.mu.Unlock()
 				return c.learner.foreign != nil
@@ -84,7 +85,7 @@ func TestStaysWithItsCluster(t *testing.T) {
 				t.Errorf("written to another cluster: %q", got)
 			}
 			// Who wants the other one opens another client.
-			must[uint64](t)(ready(t, "discovery://"+r.addr+"/db").Put(within(t, enough), []byte("found"), nil))
+			must[uint64](t)(ready(t, "discovery://"+r.addr+"/db").Put(testkit.Within(t, enough), []byte("found"), nil))
 			if got := other.pairs(); len(got) != 1 || c.Cluster() != id {
 				t.Errorf("%q, bound to %s", got, c.Cluster())
 			}
@@ -97,11 +98,11 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	addr := cl.nodes[0].addr
 	c := ready(t, addr)
-	must[uint64](t)(c.Put(within(t, enough), []byte("a"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("a"), nil))
 	cl.nodes[0].stop()
 	other := &cluster{t: t, history: "h2", id: "other", changed: make(chan struct{})}
 	var n *fakeNode
-	eventually(t, "the address is free again", func() bool {
+	testkit.Eventually(t, "the address is free again", func() bool {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return false
@@ -111,7 +112,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	})
 	n = startNode(t, other, addr)
 	other.nodes, other.vBuckets = []*fakeNode{n}, newBuckets(n, 1)
-	eventually(t, "the other cluster is noticed", func() bool {
+	testkit.Eventually(t, "the other cluster is noticed", func() bool {
 		c.learner.poke()
 		c.learner.mu.Lock()
 		defer c.learner.mu.Unlock()
@@ -134,7 +135,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 		},
 	} {
 		calls.Go(func() {
-			err := call(within(t, enough))
+			err := call(testkit.Within(t, enough))
 			if !errors.Is(err, ErrOtherCluster) || errors.Is(err, ErrOutcomeUnknown) {
 				t.Error(err)
 			}
@@ -150,12 +151,12 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 func TestWithCluster(t *testing.T) {
 	cl, other := newCluster(t, 1, 1), stranger(t, 1, 1)
 	c := ready(t, other.addrs()+","+cl.addrs(), WithCluster("c1-default"))
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	if len(other.pairs()) != 0 {
 		t.Error("written to another cluster")
 	}
 	wrong := open(t, other.addrs(), WithCluster("c1-default"))
-	if _, err := wrong.Put(within(t, enough), []byte("k"), nil); !errors.Is(err, ErrOtherCluster) {
+	if _, err := wrong.Put(testkit.Within(t, enough), []byte("k"), nil); !errors.Is(err, ErrOtherCluster) {
 		t.Error(err)
 	}
 }
@@ -168,14 +169,14 @@ func TestNodesThatNameNoCluster(t *testing.T) {
 	r := startRegistry(t, "127.0.0.1:0")
 	r.tell(old.rows()...)
 	c := ready(t, "discovery://"+r.addr+"/db")
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	r.tell(append(cut.rows(), old.rows()...)...)
-	eventually(t, "the other layout is noticed", func() bool {
+	testkit.Eventually(t, "the other layout is noticed", func() bool {
 		c.learner.mu.Lock()
 		defer c.learner.mu.Unlock()
 		return c.learner.foreign != nil
 	})
-	must[uint64](t)(c.Put(within(t, enough), []byte("l"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("l"), nil))
 	if len(old.pairs()) != 2 || len(cut.pairs()) != 0 {
 		t.Errorf("%q, %q", old.pairs(), cut.pairs())
 	}

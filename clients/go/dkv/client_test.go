@@ -31,7 +31,7 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 func testKeys(t *testing.T, c *Client) {
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	key := []byte("k\x00\xff")
 	if _, err := c.Get(ctx, key); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("a key that was never put: %v", err)
@@ -69,7 +69,7 @@ func testKeys(t *testing.T, c *Client) {
 
 func TestExpiry(t *testing.T) {
 	c := open(t, newCluster(t, 1, 1).addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	at := time.Unix(4_000_000_000, 1)
 	must[uint64](t)(c.Put(ctx, []byte("a"), nil, ExpireAt(at)))
 	if got := must[Value](t)(c.Get(ctx, []byte("a"))); !got.Expires.Equal(time.Unix(4_000_000_001, 0)) {
@@ -120,7 +120,7 @@ func TestParseTarget(t *testing.T) {
 func TestOpenBeforeServers(t *testing.T) {
 	addr := testkit.Address(t)
 	c := open(t, addr)
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	ready := make(chan error, 1)
 	go func() { ready <- c.WaitReady(ctx) }()
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
@@ -151,7 +151,7 @@ func TestOpenBeforeServers(t *testing.T) {
 func TestClosed(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := open(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	if err := c.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestClosed(t *testing.T) {
 		under <- err
 	}()
 	const method = "/dkv.serverpb.DKV/Put"
-	eventually(t, "the put arrives", func() bool { return cl.nodes[0].count(method) == 1 })
+	testkit.Eventually(t, "the put arrives", func() bool { return cl.nodes[0].count(method) == 1 })
 	for range 2 {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)

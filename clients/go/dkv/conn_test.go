@@ -8,12 +8,13 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestConn(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	for _, n := range cl.nodes {
 		got, err := serverpb.NewDKVNodeClient(c.Conn(n.addr)).GetNodeStatus(ctx, &emptypb.Empty{})
 		if err != nil || got.GetAddress() != n.addr {

@@ -103,7 +103,7 @@ func TestDiscovery(t *testing.T) {
 		c := ready(t, "discovery://"+testkit.Address(t)+","+r.addr+"/db")
 		replicas := func(want ...*fakeNode) {
 			t.Helper()
-			eventually(t, "the registered nodes are used", func() bool {
+			testkit.Eventually(t, "the registered nodes are used", func() bool {
 				top := c.topology.Load()
 				if top == nil || len(top.vBuckets[0].replicas) != len(want) {
 					return false
@@ -124,15 +124,15 @@ func TestDiscovery(t *testing.T) {
 		if asked != "db" {
 			t.Errorf("asked for database %q", asked)
 		}
-		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 		cl.lead(cl.nodes[1])
 		r.set(cl.nodes[1:]...)
 		replicas(cl.nodes[1:]...)
-		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 		// Without the registry the client goes on with what it knows.
 		r.stop()
 		cl.lead(cl.nodes[2])
-		must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 		// And with it, when it is back.
 		again := startRegistry(t, r.addr)
 		again.set(cl.nodes[2])
@@ -154,7 +154,7 @@ func TestNoRegistry(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error, 1)
 	go func() { failed <- c.WaitReady(ctx) }()
-	eventually(t, "the registry is missed", func() bool {
+	testkit.Eventually(t, "the registry is missed", func() bool {
 		c.learner.mu.Lock()
 		defer c.learner.mu.Unlock()
 		return c.learner.registry != nil

@@ -273,14 +273,6 @@ func open(t testing.TB, target string, opts ...Option) *Client {
 	return c
 }
 
-// within is a context of a test that waits long enough.
-func within(t testing.TB, d time.Duration) context.Context { return testkit.Within(t, d) }
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
-}
-
 // pairs is the state of all vBuckets.
 func (c *cluster) pairs() map[string]string {
 	c.mu.Lock()

@@ -30,7 +30,7 @@ const (
 func ready(t testing.TB, target string, opts ...Option) *Client {
 	t.Helper()
 	c := open(t, target, opts...)
-	if err := c.WaitReady(within(t, enough)); err != nil {
+	if err := c.WaitReady(testkit.Within(t, enough)); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -39,7 +39,7 @@ func ready(t testing.TB, target string, opts ...Option) *Client {
 func TestLeaderChange(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	for i := range 6 {
 		must[uint64](t)(c.Put(ctx, []byte{1}, fmt.Append(nil, i)))
 		if got := must[Value](t)(c.Get(ctx, []byte{1})); string(got.Bytes) != fmt.Sprint(i) {
@@ -55,10 +55,10 @@ func TestNoLeaderForAWhile(t *testing.T) {
 	cl.lead(nil)
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.Put(within(t, enough), []byte{1}, nil)
+		_, err := c.Put(testkit.Within(t, enough), []byte{1}, nil)
 		done <- err
 	}()
-	eventually(t, "the put is refused", func() bool { return cl.nodes[0].count(putMethod) > 0 })
+	testkit.Eventually(t, "the put is refused", func() bool { return cl.nodes[0].count(putMethod) > 0 })
 	cl.lead(cl.nodes[2])
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestKillLeaderDuringBurst(t *testing.T) {
 	const workers, each = 8, 50
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	var lost atomic.Int64
 	cl.nodes[0].fail(nil, func(_ context.Context, method string) error {
 		if method == incrementMethod && lost.Add(1)%3 == 0 { // applied, and the answer gets lost
@@ -113,7 +113,7 @@ func TestLostAnswerWithoutID(t *testing.T) {
 		}
 		return nil
 	})
-	_, _, err := c.Increment(within(t, enough), []byte("n"), 1)
+	_, _, err := c.Increment(testkit.Within(t, enough), []byte("n"), 1)
 	if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "outcome unknown") {
 		t.Error(err)
 	}
@@ -138,7 +138,7 @@ func TestUnknownStaysUnknown(t *testing.T) {
 			return explained(codes.FailedPrecondition, kv.ReasonNotApplied, "writes are paused")
 		}
 	}, nil)
-	_, err := c.Put(within(t, enough), []byte("k"), nil)
+	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 	if !errors.Is(err, ErrPrecondition) || !errors.Is(err, ErrOutcomeUnknown) {
 		t.Error(err)
 	}
@@ -161,7 +161,7 @@ func TestRepeatsSaySo(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	if _, err := c.Put(within(t, enough), []byte("k"), nil); err != nil {
+	if _, err := c.Put(testkit.Within(t, enough), []byte("k"), nil); err != nil {
 		t.Fatal(err)
 	}
 	ids := cl.nodes[0].requests()
@@ -190,7 +190,7 @@ func TestTooLateIsNotRepeated(t *testing.T) {
 			return explained(codes.FailedPrecondition, kv.ReasonTooLate, "not remembered any more (outcome unknown)")
 		}
 	}, nil)
-	_, err := c.Put(within(t, enough), []byte("k"), nil)
+	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 	if !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "not remembered any more") {
 		t.Error(err)
 	}
@@ -223,7 +223,7 @@ func TestErrors(t *testing.T) {
 			return nil
 		}, nil)
 		sent := cl.nodes[0].count(putMethod)
-		_, err := c.Put(within(t, enough), []byte("k"), nil)
+		_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 		var e *Error
 		if !errors.As(err, &e) || e.Kind != one.kind || e.OutcomeUnknown || e.Address != cl.nodes[0].addr {
 			t.Errorf("%v: %+v, %v", one.answer, e, err)
@@ -238,7 +238,7 @@ func TestErrors(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	if _, err := c.Put(within(t, enough), []byte("k"), nil); !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrUnavailable) {
+	if _, err := c.Put(testkit.Within(t, enough), []byte("k"), nil); !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 }
@@ -247,17 +247,17 @@ func TestOversized(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
 	for _, size := range []int{2 << 20, 5 << 20} { // beyond the service's limit, and beyond gRPC's
-		_, err := c.Put(within(t, enough), []byte("k"), bytes.Repeat([]byte("x"), size))
+		_, err := c.Put(testkit.Within(t, enough), []byte("k"), bytes.Repeat([]byte("x"), size))
 		if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrOutcomeUnknown) {
 			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), make([]byte, 1<<20)))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), make([]byte, 1<<20)))
 	small := ready(t, cl.addrs(), WithMaxMessageSize(1<<10))
-	if _, err := small.Get(within(t, enough), []byte("k")); !errors.Is(err, ErrInvalid) {
+	if _, err := small.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrInvalid) {
 		t.Error("an answer beyond the limit:", err)
 	}
-	if _, err := c.Put(within(t, enough), nil, nil); !errors.Is(err, ErrInvalid) {
+	if _, err := c.Put(testkit.Within(t, enough), nil, nil); !errors.Is(err, ErrInvalid) {
 		t.Error("an empty key:", err)
 	}
 }
@@ -267,8 +267,8 @@ func TestDeadAddressInList(t *testing.T) {
 	for _, target := range []string{testkit.Address(t) + "," + cl.addrs(), cl.addrs() + "," + testkit.Address(t)} {
 		for _, opts := range [][]Option{nil, {WithFixedAddresses()}} {
 			c := ready(t, target, opts...)
-			must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
-			must[Value](t)(c.Get(within(t, enough), []byte("k"), Sequential))
+			must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
+			must[Value](t)(c.Get(testkit.Within(t, enough), []byte("k"), Sequential))
 		}
 	}
 }
@@ -278,20 +278,20 @@ func TestDeadline(t *testing.T) {
 	c := ready(t, cl.addrs())
 	cl.nodes[0].hang()
 	for _, level := range []Level{Linearizable, Sequential} {
-		ctx := within(t, 30*time.Millisecond)
+		ctx := testkit.Within(t, 30*time.Millisecond)
 		_, err := c.Get(ctx, []byte("k"), level)
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) {
 			t.Error(err)
 		}
 	}
-	_, err := c.Put(within(t, 30*time.Millisecond), []byte("k"), nil)
+	_, err := c.Put(testkit.Within(t, 30*time.Millisecond), []byte("k"), nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrOutcomeUnknown) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := cl.nodes[0].count(getMethod)
 	go func() {
-		eventually(t, "the get arrives", func() bool { return cl.nodes[0].count(getMethod) > sent })
+		testkit.Eventually(t, "the get arrives", func() bool { return cl.nodes[0].count(getMethod) > sent })
 		cancel()
 	}()
 	if _, err := c.Get(ctx, []byte("k")); !errors.Is(err, context.Canceled) {
@@ -325,8 +325,8 @@ func TestSlowReplica(t *testing.T) {
 	c := ready(t, cl.addrs())
 	allReplicas(t, c, 3)
 	cl.nodes[2].hang()
-	ctx := within(t, enough)
-	eventually(t, "the slow node is left out", func() bool { return len(c.topology.Load().vBuckets[0].replicas) == 2 })
+	ctx := testkit.Within(t, enough)
+	testkit.Eventually(t, "the slow node is left out", func() bool { return len(c.topology.Load().vBuckets[0].replicas) == 2 })
 	for range 20 {
 		if _, err := c.Get(ctx, []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
@@ -342,7 +342,7 @@ func TestHungLeader(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
 	allReplicas(t, c, 3)
-	ctx := within(t, 2*enough)
+	ctx := testkit.Within(t, 2*enough)
 	cl.nodes[0].hang()
 	done := make(chan error, 2)
 	go func() {
@@ -353,7 +353,7 @@ func TestHungLeader(t *testing.T) {
 		_, err := c.Get(ctx, []byte("k"))
 		done <- err
 	}()
-	eventually(t, "both wait", func() bool { return cl.nodes[0].count(incrementMethod)+cl.nodes[0].count(getMethod) == 2 })
+	testkit.Eventually(t, "both wait", func() bool { return cl.nodes[0].count(incrementMethod)+cl.nodes[0].count(getMethod) == 2 })
 	cl.lead(cl.nodes[1])
 	for range 2 {
 		if err := <-done; err != nil && !errors.Is(err, ErrNotFound) {
@@ -367,7 +367,7 @@ func TestHungLeader(t *testing.T) {
 
 func allReplicas(t *testing.T, c *Client, n int) {
 	t.Helper()
-	eventually(t, "all replicas are known", func() bool {
+	testkit.Eventually(t, "all replicas are known", func() bool {
 		c.learner.poke()
 		t := c.topology.Load()
 		return t != nil && len(t.vBuckets[0].replicas) == n

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // dials is how a client reaches addresses: those that begin with "dead" do not answer.
@@ -74,7 +75,7 @@ func TestDeadSlavesOfAMaster(t *testing.T) {
 	cl.mu.Unlock()
 	var d dials
 	c := ready(t, cl.addrs(), WithDialer(d.dial))
-	eventually(t, "the slave that lives is found", func() bool {
+	testkit.Eventually(t, "the slave that lives is found", func() bool {
 		return slices.Contains(names(c.topology.Load().vBuckets[0].replicas), slave.addr)
 	})
 	d.wantLittle(t)
@@ -96,11 +97,11 @@ func TestDeadNodesOfARegistry(t *testing.T) {
 			r.mu.Unlock()
 			var d dials
 			c := ready(t, "discovery://"+r.addr+"/db", WithDialer(d.dial))
-			must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+			must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 			d.wantLittle(t)
 			// Leaders are followed all the same.
 			cl.lead(cl.nodes[2])
-			must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+			must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 		})
 	}
 }
@@ -121,7 +122,7 @@ func TestRowsThatAreNone(t *testing.T) {
 	r.mu.Unlock()
 	var d dials
 	c := ready(t, "discovery://"+r.addr+"/db", WithDialer(d.dial))
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), []byte("v")))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), []byte("v")))
 	if got := cl.pairs()["k"]; got != "v" {
 		t.Errorf("%q", got)
 	}
@@ -143,7 +144,7 @@ func TestIdleWithoutLeader(t *testing.T) {
 		return n
 	}
 	c.learner.poke()
-	eventually(t, "the leader is missed", func() bool { return !c.learner.settled() })
+	testkit.Eventually(t, "the leader is missed", func() bool { return !c.learner.settled() })
 	<-time.After(3 * time.Second)
 	before := asked()
 	const window = 4 * time.Second
@@ -155,7 +156,7 @@ func TestIdleWithoutLeader(t *testing.T) {
 	}
 	cl.lead(cl.nodes[1])
 	began := time.Now()
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("the next leader was found after %v", d)
 	}

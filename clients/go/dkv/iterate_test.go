@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 const iterateMethod = serverpb.DKV_Iterate_FullMethodName
@@ -32,7 +33,7 @@ func walked(ctx context.Context, c *Client, r Range, opts ...ReadOption) (string
 func TestIterate(t *testing.T) {
 	for _, vBuckets := range []int{1, 3} {
 		c := ready(t, newCluster(t, 3, vBuckets).addrs())
-		ctx := within(t, enough)
+		ctx := testkit.Within(t, enough)
 		for _, key := range []string{"b", "a1", "a2", "a3", "c"} {
 			must[uint64](t)(c.Put(ctx, []byte(key), []byte("v")))
 		}
@@ -66,7 +67,7 @@ func TestIterate(t *testing.T) {
 func TestIterateAgain(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	var n atomic.Int64
 	for _, node := range cl.nodes {
 		node.fail(func(_ context.Context, method string) error {
@@ -76,7 +77,7 @@ func TestIterateAgain(t *testing.T) {
 			return nil
 		}, nil)
 	}
-	if got, err := walked(within(t, enough), c, Range{}); got != "k" || err != nil || n.Load() != 3 {
+	if got, err := walked(testkit.Within(t, enough), c, Range{}); got != "k" || err != nil || n.Load() != 3 {
 		t.Errorf("%q, %v after %d requests", got, err, n.Load())
 	}
 }
@@ -85,7 +86,7 @@ func TestIterateAgain(t *testing.T) {
 func TestIterateBreaks(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	for i := range 2000 { // more than a connection takes at once
 		if err := c.MultiPutSplit(ctx, Pair{Key: fmt.Append(nil, i), Value: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -122,7 +123,7 @@ func TestIterateStalls(t *testing.T) {
 		t.Error(err)
 	}
 	patient := ready(t, cl.addrs(), WithTimeout(enough))
-	if _, err := walked(within(t, 20*time.Millisecond), patient, Range{}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := walked(testkit.Within(t, 20*time.Millisecond), patient, Range{}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -136,7 +137,7 @@ func TestIterateRefused(t *testing.T) {
 		}
 		return nil
 	}, nil)
-	if _, err := walked(within(t, enough), c, Range{}); !errors.Is(err, ErrInvalid) {
+	if _, err := walked(testkit.Within(t, enough), c, Range{}); !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func keysOf(names ...string) [][]byte {
@@ -28,7 +29,7 @@ func TestMultiGet(t *testing.T) {
 	for _, vBuckets := range []int{1, 5} {
 		cl := newCluster(t, 2, vBuckets)
 		c := ready(t, cl.addrs())
-		ctx := within(t, enough)
+		ctx := testkit.Within(t, enough)
 		held := make(map[string]string)
 		for i := range 20 {
 			held[fmt.Sprint(i)] = fmt.Sprint("v", i)
@@ -62,10 +63,10 @@ func TestMultiGet(t *testing.T) {
 func TestMultiGetIndex(t *testing.T) {
 	c := ready(t, newCluster(t, 1, 4).addrs())
 	keys := keysOf("a", "b", "c", "d", "e", "f")
-	if _, err := c.MultiGet(within(t, enough), keys, Sequential, MinIndex(1)); !errors.Is(err, ErrInvalid) {
+	if _, err := c.MultiGet(testkit.Within(t, enough), keys, Sequential, MinIndex(1)); !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
-	if _, err := c.MultiGet(within(t, enough), keys[:1], Sequential, MinIndex(1)); err != nil {
+	if _, err := c.MultiGet(testkit.Within(t, enough), keys[:1], Sequential, MinIndex(1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -73,7 +74,7 @@ func TestMultiGetIndex(t *testing.T) {
 func TestMultiPut(t *testing.T) {
 	cl := newCluster(t, 2, 4)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	var pairs []Pair
 	want := make(map[string]string)
 	for i := range 12 {
@@ -105,7 +106,7 @@ func second[T any](_ T, err error) error { return err }
 func TestMultiPutSplitFails(t *testing.T) {
 	cl := newCluster(t, 2, 2)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	var pairs []Pair
 	for i := range 12 {
 		pairs = append(pairs, Pair{Key: fmt.Append(nil, i)})

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestAuthority(t *testing.T) {
@@ -34,7 +36,7 @@ func TestDialer(t *testing.T) {
 		}
 		return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	}))
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	if dialled.Load() == 0 {
 		t.Error("the dialer was not used")
 	}
@@ -51,7 +53,7 @@ func TestTokenSourceFails(t *testing.T) {
 		return "t", nil
 	}))
 	fails.Store(true)
-	_, err := c.Put(within(t, enough), []byte("k"), nil)
+	_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
 	if !errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrOutcomeUnknown) || cl.nodes[0].count(putMethod) != 0 {
 		t.Error(err)
 	}

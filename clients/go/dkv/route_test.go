@@ -32,7 +32,7 @@ func (c *cluster) sent(method string) []int {
 func TestRouteToLeaders(t *testing.T) {
 	cl := newCluster(t, 3, 6)
 	c := ready(t, cl.nodes[2].addr) // the others are found
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	for i := range 60 {
 		key := []byte(fmt.Sprint(i))
 		must[uint64](t)(c.Put(ctx, key, key))
@@ -64,14 +64,14 @@ func TestRouteToOwnDC(t *testing.T) {
 	cl.mu.Lock()
 	cl.nodes = append(cl.nodes, slave)
 	cl.mu.Unlock()
-	eventually(t, "the replicas there are known", func() bool {
+	testkit.Eventually(t, "the replicas there are known", func() bool {
 		c.learner.poke()
 		return c.topology.Load().vBuckets[0].near == 3
 	})
 	read := func() []int {
 		cl.sent(getMethod)
 		for range 100 {
-			if _, err := c.Get(within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
+			if _, err := c.Get(testkit.Within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
 				t.Fatal(err)
 			}
 		}
@@ -87,7 +87,7 @@ func TestRouteToOwnDC(t *testing.T) {
 		t.Errorf("requests to the only node that lives: %v", got)
 	}
 	// A slave does not write.
-	if _, err := c.Put(within(t, enough), []byte("k"), nil); err != nil {
+	if _, err := c.Put(testkit.Within(t, enough), []byte("k"), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -98,14 +98,14 @@ func TestOnlySlaves(t *testing.T) {
 	cl.nodes[0].slave = true
 	cl.lead(nil)
 	c := open(t, cl.addrs())
-	if _, err := c.Get(within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
+	if _, err := c.Get(testkit.Within(t, enough), []byte("k"), Sequential); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	_, err := c.Put(within(t, 100*time.Millisecond), []byte("k"), nil)
+	_, err := c.Put(testkit.Within(t, 100*time.Millisecond), []byte("k"), nil)
 	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) {
 		t.Error(err)
 	}
-	if err := c.WaitReady(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.WaitReady(testkit.Within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -115,7 +115,7 @@ func TestLeaderThroughSlave(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	cl.nodes[1].slave = true
 	c := ready(t, cl.nodes[1].addr)
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	if got := cl.sent(putMethod); got[0] != 1 || got[1] != 0 {
 		t.Errorf("puts: %v", got)
 	}
@@ -127,7 +127,7 @@ func TestTooOld(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	cl.nodes[0].dc, cl.nodes[1].dc = "far", "here"
 	c := ready(t, cl.addrs(), WithDC("here"))
-	eventually(t, "the near node is known", func() bool {
+	testkit.Eventually(t, "the near node is known", func() bool {
 		c.learner.poke()
 		return c.topology.Load().vBuckets[0].near == 1
 	})
@@ -138,7 +138,7 @@ func TestTooOld(t *testing.T) {
 		return nil
 	}
 	cl.nodes[1].fail(old, nil)
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
 	must[Value](t)(c.Get(ctx, []byte("k"), Sequential, MaxAge(time.Second)))
 	cl.nodes[0].fail(old, nil)
@@ -155,7 +155,7 @@ func TestDatabase(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	ready(t, cl.addrs(), WithDatabase("db"))
 	c := open(t, cl.addrs(), WithDatabase("other"))
-	if err := c.WaitReady(within(t, enough)); !errors.Is(err, ErrPrecondition) {
+	if err := c.WaitReady(testkit.Within(t, enough)); !errors.Is(err, ErrPrecondition) {
 		t.Error(err)
 	}
 }
@@ -164,7 +164,7 @@ func TestDatabase(t *testing.T) {
 func TestFixedAddresses(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs(), WithFixedAddresses())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
 	cl.lead(cl.nodes[1])
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil)) // the other one is tried
@@ -172,7 +172,7 @@ func TestFixedAddresses(t *testing.T) {
 		t.Errorf("was asked %d times", n)
 	}
 	nobody := open(t, testkit.Address(t), WithFixedAddresses())
-	if err := nobody.WaitReady(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
+	if err := nobody.WaitReady(testkit.Within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 }
@@ -187,7 +187,7 @@ func TestServerOfTheOriginalKind(t *testing.T) {
 		return nil
 	}, nil)
 	c := ready(t, cl.addrs())
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), []byte("v")))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), []byte("v")))
 }
 
 // Members that have left are forgotten.
@@ -202,5 +202,5 @@ func TestMemberGone(t *testing.T) {
 	c.learner.listed = time.Time{}
 	c.learner.mu.Unlock()
 	allReplicas(t, c, 2)
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 }

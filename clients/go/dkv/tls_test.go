@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // certificate makes one for 127.0.0.1, and the pool of who trusts it.
@@ -52,7 +54,7 @@ func TestTLS(t *testing.T) {
 	plain := newCluster(t, 1, 1)
 
 	c := ready(t, secure.addr, WithTLS(&tls.Config{RootCAs: pool}))
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 
 	for name, c := range map[string]*Client{
 		"a client without TLS":        open(t, secure.addr),
@@ -61,7 +63,7 @@ func TestTLS(t *testing.T) {
 		"another name":                open(t, secure.addr, WithTLS(&tls.Config{RootCAs: pool, ServerName: "example.org"})),
 		"fixed addresses":             open(t, secure.addr, WithFixedAddresses()),
 	} {
-		if _, err := c.Get(within(t, enough), []byte("k")); !errors.Is(err, ErrTLS) || errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrTLS) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -76,9 +78,9 @@ func TestToken(t *testing.T) {
 		return nil
 	}, nil)
 	c := ready(t, cl.addrs(), WithToken("secret"))
-	must[uint64](t)(c.Put(within(t, enough), []byte("k"), nil))
+	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	for _, opts := range [][]Option{nil, {WithToken("other")}} {
-		if err := open(t, cl.addrs(), opts...).WaitReady(within(t, enough)); !errors.Is(err, ErrUnauthenticated) {
+		if err := open(t, cl.addrs(), opts...).WaitReady(testkit.Within(t, enough)); !errors.Is(err, ErrUnauthenticated) {
 			t.Error(err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // watched pulls the changes of a watch one by one.
@@ -55,7 +57,7 @@ func (w *watched) fails(target error) {
 func TestWatch(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	put := func(keys ...string) {
 		t.Helper()
 		var pairs []Pair
@@ -99,7 +101,7 @@ func TestWatchGoesOn(t *testing.T) {
 	const writes = 300
 	cl := newCluster(t, 3, 2)
 	c := ready(t, cl.addrs())
-	ctx := within(t, 2*enough)
+	ctx := testkit.Within(t, 2*enough)
 	cursor := must[Cursor](t)(c.Position(ctx))
 	done := make(chan error, 1)
 	go func() {
@@ -146,7 +148,7 @@ func TestWatchGoesOn(t *testing.T) {
 func TestWatchTrimmed(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	for range 5 {
 		must[uint64](t)(c.Put(ctx, []byte("k"), nil))
 	}
@@ -162,7 +164,7 @@ func TestWatchTrimmed(t *testing.T) {
 func TestWatchReplaced(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	cursor := must[Cursor](t)(c.Position(ctx))
 	w := watch(t, ctx, c, "", cursor)
 	must[uint64](t)(c.Put(ctx, []byte("k"), nil))
@@ -184,7 +186,7 @@ func TestWatchReplaced(t *testing.T) {
 func TestWatchAhead(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	w := watch(t, ctx, c, "", Cursor{"default": {Index: 1, History: "h1"}})
 	for i := range 3 {
 		must[uint64](t)(c.Put(ctx, fmt.Append(nil, "k", i), nil))
@@ -207,7 +209,7 @@ func TestCursorIsStored(t *testing.T) {
 func TestWatchFromNow(t *testing.T) {
 	cl := newCluster(t, 1, 2)
 	c := ready(t, cl.addrs())
-	ctx := within(t, enough)
+	ctx := testkit.Within(t, enough)
 	must[uint64](t)(c.Put(ctx, []byte("old"), nil))
 	stop, done := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -248,10 +250,10 @@ func TestPositionWaits(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs())
 	cl.lead(nil)
-	if _, err := c.Position(within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Position(testkit.Within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	w := watch(t, within(t, enough), c, "", nil)
+	w := watch(t, testkit.Within(t, enough), c, "", nil)
 	go func() {
 		cl.lead(cl.nodes[1])
 		for { // until the watch has

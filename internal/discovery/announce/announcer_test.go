@@ -27,7 +27,7 @@ func announce(t *testing.T, opts Options, rows ...*serverpb.RegionInfo) (a *Anno
 		opts.Pool = newPool(t)
 	}
 	a = NewAnnouncer(opts)
-	stop = background(t, a.Run)
+	stop = testkit.Run(t, a.Run)
 	return a, func(rows ...*serverpb.RegionInfo) { now.Store(&rows) }, stop
 }
 
@@ -36,7 +36,7 @@ func TestAnnounce(t *testing.T) {
 	n := serve(t, f)
 	_, _, stop := announce(t, Options{Addresses: []string{n.addr}, Interval: 10 * time.Millisecond},
 		region("0", leader), region("1", slave))
-	eventually(t, "several heartbeats", func() bool { return len(f.heartbeats()) >= 10 })
+	testkit.Eventually(t, "several heartbeats", func() bool { return len(f.heartbeats()) >= 10 })
 	stop()
 	got := f.heartbeats()
 	for i := 0; i < len(got)-2; i += 2 {
@@ -59,12 +59,12 @@ func TestPoke(t *testing.T) {
 	f := newFakeRegistry()
 	n := serve(t, f)
 	a, set, _ := announce(t, Options{Addresses: []string{n.addr}, Interval: time.Hour}, region("0", slave))
-	eventually(t, "the first heartbeat", f.heard("0 ACTIVE_SLAVE"))
+	testkit.Eventually(t, "the first heartbeat", f.heard("0 ACTIVE_SLAVE"))
 	set(region("0", leader))
 	for range 5 {
 		a.Poke() // never waits
 	}
-	eventually(t, "the next", f.heard("0 LEADER"))
+	testkit.Eventually(t, "the next", f.heard("0 LEADER"))
 }
 
 // TestDyingNodes has one node of the registry after the other die and come back.
@@ -74,22 +74,22 @@ func TestDyingNodes(t *testing.T) {
 	addrs := []string{nodes[0].addr, nodes[1].addr, nodes[2].addr}
 	var log testkit.Log
 	_, set, stop := announce(t, Options{Addresses: addrs, Interval: 10 * time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("start", slave))
-	eventually(t, "the first heartbeat", f.heard("start ACTIVE_SLAVE"))
+	testkit.Eventually(t, "the first heartbeat", f.heard("start ACTIVE_SLAVE"))
 	for i, n := range nodes {
 		n.stop()
 		name := fmt.Sprint("without-", i)
 		set(region(name, slave))
-		eventually(t, name, f.heard(name+" ACTIVE_SLAVE"))
+		testkit.Eventually(t, name, f.heard(name+" ACTIVE_SLAVE"))
 		n.restart(t)
 	}
 	for _, n := range nodes {
 		n.stop()
 	}
 	set(region("back", slave))
-	eventually(t, "the loss is logged", func() bool { return log.Count("cannot be reached") > 0 })
+	testkit.Eventually(t, "the loss is logged", func() bool { return log.Count("cannot be reached") > 0 })
 	nodes[1].restart(t)
-	eventually(t, "back", f.heard("back ACTIVE_SLAVE"))
-	eventually(t, "each return is logged", func() bool { return log.Count("level=WARN") == log.Count("told again") })
+	testkit.Eventually(t, "back", f.heard("back ACTIVE_SLAVE"))
+	testkit.Eventually(t, "each return is logged", func() bool { return log.Count("level=WARN") == log.Count("told again") })
 	stop()
 	if log.Count("level=WARN") > 4 { // all were away, at most once for each restart
 		t.Errorf("log:\n%s", log.String())
@@ -112,7 +112,7 @@ func TestFarewellIsBounded(t *testing.T) {
 		}
 		return []*serverpb.RegionInfo{region("0", leader)}
 	}})
-	stop := background(t, a.Run)
+	stop := testkit.Run(t, a.Run)
 	<-began
 	done := make(chan struct{})
 	go func() { stop(); close(done) }()
@@ -132,13 +132,13 @@ func TestRefusedRows(t *testing.T) {
 		n := serve(t, f)
 		var log testkit.Log
 		a, _, stop := announce(t, Options{Addresses: []string{n.addr, "127.0.0.1:1"}, Interval: time.Millisecond, Log: log.Logger(slog.LevelInfo)}, region("", leader))
-		eventually(t, "it is logged", func() bool { return log.Count("held by cluster c") == 1 })
+		testkit.Eventually(t, "it is logged", func() bool { return log.Count("held by cluster c") == 1 })
 		if err := a.Refusal(); kv.KindOf(err) != kind {
 			t.Error(err)
 		}
 		f.set(func() { f.fault = nil })
-		eventually(t, "it is taken", f.heard(" LEADER"))
-		eventually(t, "nothing is refused", func() bool { return a.Refusal() == nil })
+		testkit.Eventually(t, "it is taken", f.heard(" LEADER"))
+		testkit.Eventually(t, "nothing is refused", func() bool { return a.Refusal() == nil })
 		stop()
 		if log.Count("cannot be reached") != 0 {
 			t.Error("the registry is taken for dead")
@@ -149,7 +149,7 @@ func TestRefusedRows(t *testing.T) {
 func TestNoNodes(t *testing.T) {
 	var log testkit.Log
 	_, _, stop := announce(t, Options{Log: log.Logger(slog.LevelInfo)}, region("0", leader))
-	eventually(t, "it is logged", func() bool { return log.Count("discovery-service-addr") == 1 })
+	testkit.Eventually(t, "it is logged", func() bool { return log.Count("discovery-service-addr") == 1 })
 	stop()
 }
 

@@ -37,7 +37,7 @@ func newDirectory(t *testing.T, opts DirectoryOptions) (d *Directory, stop func(
 		opts.Pool = newPool(t)
 	}
 	d = OpenDirectory(opts)
-	return d, background(t, d.Run)
+	return d, testkit.Run(t, d.Run)
 }
 
 func TestDirectory(t *testing.T) {
@@ -71,14 +71,14 @@ func TestDirectoryReconnects(t *testing.T) {
 	for _, n := range nodes {
 		n.stop()
 	}
-	eventually(t, "the loss shows", func() bool { return !d.Live() })
-	eventually(t, "the loss is logged", func() bool { return log.Count("level=WARN") == 1 })
+	testkit.Eventually(t, "the loss shows", func() bool { return !d.Live() })
+	testkit.Eventually(t, "the loss is logged", func() bool { return log.Count("level=WARN") == 1 })
 	d.until(t, "1 ACTIVE_SLAVE")
 	f.set(func() { f.rows = []*serverpb.RegionInfo{region("2", leader)} })
 	nodes[1].restart(t)
 	d.until(t, "2 LEADER")
-	eventually(t, "it is live again", d.Live)
-	eventually(t, "the return is logged", func() bool { return log.Count("followed again") == 1 })
+	testkit.Eventually(t, "it is live again", d.Live)
+	testkit.Eventually(t, "the return is logged", func() bool { return log.Count("followed again") == 1 })
 }
 
 // TestOldRegistry polls what cannot be watched.
@@ -92,7 +92,7 @@ func TestOldRegistry(t *testing.T) {
 	moved := region("0", leader)
 	moved.ChangeNumber = 7
 	f.set(func() { f.rows = []*serverpb.RegionInfo{moved} })
-	eventually(t, "the number arrives", func() bool { rows := d.Rows(); return len(rows) == 1 && rows[0].Info.GetChangeNumber() == 7 })
+	testkit.Eventually(t, "the number arrives", func() bool { rows := d.Rows(); return len(rows) == 1 && rows[0].Info.GetChangeNumber() == 7 })
 	select {
 	case <-changed:
 		t.Error("a change number alone counts as a change")
@@ -105,7 +105,7 @@ func TestOldRegistry(t *testing.T) {
 	}
 	// A registry that was renewed is watched, sooner or later.
 	f.set(func() { f.unwatched, f.rows = false, []*serverpb.RegionInfo{region("1", slave)} })
-	eventually(t, "a watch", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.watches) == 1 })
+	testkit.Eventually(t, "a watch", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.watches) == 1 })
 	d.until(t, "1 ACTIVE_SLAVE")
 }
 
@@ -121,7 +121,7 @@ func TestRegistryWithoutOwner(t *testing.T) {
 		t.Error("is live")
 	}
 	f.set(func() { f.ownerless = false })
-	eventually(t, "it is live", d.Live)
+	testkit.Eventually(t, "it is live", d.Live)
 }
 
 func TestCache(t *testing.T) {
@@ -221,7 +221,7 @@ func TestCacheThatCannotBeWritten(t *testing.T) {
 		Addresses: []string{n.addr}, CachePath: filepath.Join(t.TempDir(), "missing", "registry"), Log: log.Logger(slog.LevelInfo),
 	})
 	d.until(t, "0 LEADER")
-	eventually(t, "it is logged", func() bool { return log.Count("cannot be kept on disk") == 1 })
+	testkit.Eventually(t, "it is logged", func() bool { return log.Count("cannot be kept on disk") == 1 })
 	f.push(&serverpb.ClusterInfoChange{Rows: []*serverpb.RegionInfo{region("1", slave)}})
 	d.until(t, "0 LEADER", "1 ACTIVE_SLAVE")
 	stop() // writes once more

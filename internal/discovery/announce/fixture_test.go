@@ -168,10 +168,6 @@ func (n *fakeNode) start(t *testing.T, l net.Listener) {
 	n.addr, n.stop = s.Addr, s.Stop
 }
 
-func background(t *testing.T, run func(context.Context) error) (stop func()) {
-	return testkit.Run(t, run)
-}
-
 func newPool(t *testing.T) *peer.Pool {
 	p := peer.NewPool(peer.Options{MaxMessageSize: 16 << 20})
 	t.Cleanup(func() { p.Close() })
@@ -199,9 +195,4 @@ func text(rows []Row) []string {
 		out = append(out, fmt.Sprintf("%s %v%s", r.Info.GetVBucket(), r.Info.GetStatus(), star))
 	}
 	return out
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // fakeGroup answers at once, or as it is told.
@@ -138,13 +139,6 @@ func (k *Keeper) mustEpoch(t *testing.T, want kv.Index) {
 	}
 }
 
-// within is a context that ends in the bubble's time.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func TestFirstEpochServesAtOnce(t *testing.T) {
 	keep(t, &fakeGroup{term: 1, self: true}, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		k.mustEpoch(t, 1)
@@ -189,7 +183,7 @@ func TestWaitOut(t *testing.T) {
 			func(ctx context.Context) error { _, err := k.Epoch(ctx); return err },
 			func(ctx context.Context) error { _, err := k.Confirm(ctx); return err },
 		} {
-			if err := call(within(t, length/4)); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.NotApplied {
+			if err := call(testkit.Within(t, length/4)); !errors.Is(err, context.DeadlineExceeded) || kv.OutcomeOf(err) != kv.NotApplied {
 				t.Errorf("during the wait-out: %v", err)
 			}
 		}
@@ -309,7 +303,7 @@ func TestWaitersAreRedirected(t *testing.T) {
 				g := &fakeGroup{term: 5, self: true, epoch: command.Epoch{ID: 3, Term: 4, Owner: 2, Nonce: 1}, index: 3, beginHangs: c.hangs, beginErr: c.err}
 				keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 					answer := make(chan error, 1)
-					go func() { answer <- call(within(t, 5*time.Second), k) }()
+					go func() { answer <- call(testkit.Within(t, 5*time.Second), k) }()
 					time.Sleep(length / 4)
 					g.set(func() { g.term, g.self = 7, false })
 					lost := time.Now()
@@ -477,7 +471,7 @@ func TestConfirmGivesUpAlone(t *testing.T) {
 	g := &fakeGroup{term: 1, self: true}
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		g.set(func() { g.hold = make(chan struct{}) })
-		if _, err := k.Confirm(within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := k.Confirm(testkit.Within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Confirm says %v", err)
 		}
 		close(g.hold)
@@ -535,7 +529,7 @@ func TestBeginIsRepeated(t *testing.T) {
 func TestBeginRefused(t *testing.T) {
 	g := &fakeGroup{term: 1, self: true, epoch: command.Epoch{ID: 5, Term: 4, Owner: 2}}
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		if _, err := k.Epoch(within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := k.Epoch(testkit.Within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Epoch says %v", err)
 		}
 	})
@@ -556,7 +550,7 @@ func TestHandOver(t *testing.T) {
 			if l.Valid() {
 				t.Error("the lease is valid during a hand-over")
 			}
-			if _, err := k.Epoch(within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := k.Epoch(testkit.Within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Epoch says %v during a hand-over", err)
 			}
 			if g.begins != 1 {
