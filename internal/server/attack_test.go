@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
 )
 
 // others checks that the clients of other connections are served meanwhile.
@@ -83,12 +85,12 @@ func TestStalledRequestsAreBounded(t *testing.T) {
 	peak := r.peak()
 	a := r.attack(1<<16, true)
 	for range 30 {
-		if _, ok := a.announce(serverpb.DKV_Get_FullMethodName, 1<<20, make([]byte, 1<<20-100), 16<<10); !ok {
+		if _, ok := a.Announce(serverpb.DKV_Get_FullMethodName, 1<<20, make([]byte, 1<<20-100), 16<<10); !ok {
 			t.Fatal("the connection was closed")
 		}
 	}
-	refused := <-a.ends
-	if refused.code != codes.ResourceExhausted || !strings.Contains(refused.message, "max-memory-in-flight") {
+	refused := <-a.Ends
+	if refused.Code != codes.ResourceExhausted || !strings.Contains(refused.Message, "max-memory-in-flight") {
 		t.Errorf("ended with %+v", refused)
 	}
 	r.others()
@@ -98,7 +100,7 @@ func TestStalledRequestsAreBounded(t *testing.T) {
 	if r.hits(limitMemory) == 0 {
 		t.Error("the metric does not tell")
 	}
-	a.conn.Close()
+	a.Close()
 	r.drained()
 }
 
@@ -107,11 +109,11 @@ func TestStalledRequestsAreBounded(t *testing.T) {
 func TestStalledRequestsMakeRoom(t *testing.T) {
 	r := newRig(t, limitMemoryTo(4<<20))
 	peak := r.peak()
-	var all []*raw
+	var all []*rawgrpc.Client
 	for i := range int64(4) {
 		a := r.attack(1<<16, true)
 		all = append(all, a)
-		a.announce(serverpb.DKV_Get_FullMethodName, 1<<20, make([]byte, 1<<20-(64<<10)), 16<<10)
+		a.Announce(serverpb.DKV_Get_FullMethodName, 1<<20, make([]byte, 1<<20-(64<<10)), 16<<10)
 		testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > (i+1)*900<<10 })
 	}
 	// Not before those that stall are stale. Nothing else tells when that is.
@@ -125,7 +127,7 @@ func TestStalledRequestsMakeRoom(t *testing.T) {
 		t.Errorf("%d MiB were held", most>>20)
 	}
 	for _, a := range all {
-		a.conn.Close()
+		a.Close()
 	}
 	r.drained()
 }
@@ -134,12 +136,12 @@ func TestStalledRequestsMakeRoom(t *testing.T) {
 func TestTinyFramesAreCounted(t *testing.T) {
 	r := newRig(t, limitMemoryTo(2<<20))
 	a := r.attack(1<<16, true)
-	a.announce(serverpb.DKV_Get_FullMethodName, 60<<10, make([]byte, 50<<10), 1)
-	if refused := <-a.ends; refused.code != codes.ResourceExhausted {
+	a.Announce(serverpb.DKV_Get_FullMethodName, 60<<10, make([]byte, 50<<10), 1)
+	if refused := <-a.Ends; refused.Code != codes.ResourceExhausted {
 		t.Errorf("ended with %+v", refused)
 	}
 	r.others()
-	a.conn.Close()
+	a.Close()
 	r.drained()
 }
 
@@ -150,9 +152,9 @@ func TestStrayDataCostsTheConnection(t *testing.T) {
 	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
 		return &serverpb.GetResponse{Value: make([]byte, 8<<20)}, nil
 	}
-	a.write(func() error { return a.framer.WriteWindowUpdate(0, 1<<30) })
-	s, _ := a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
-	a.write(func() error { return a.framer.WriteWindowUpdate(s, 1<<30) })
+	a.Write(func(w *http2.Framer) error { return w.WriteWindowUpdate(0, 1<<30) })
+	s, _ := a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+	a.Write(func(w *http2.Framer) error { return w.WriteWindowUpdate(s, 1<<30) })
 	testkit.Eventually(t, "the socket is full", func() bool {
 		for _, c := range r.calls.conns() {
 			if c.blocked(time.Now()) > 100*time.Millisecond {
@@ -162,7 +164,7 @@ func TestStrayDataCostsTheConnection(t *testing.T) {
 		return false
 	})
 	for ok := true; ok; {
-		_, ok = a.announce(serverpb.DKV_Put_FullMethodName, 8<<20, make([]byte, 8<<20-1), 16<<10)
+		_, ok = a.Announce(serverpb.DKV_Put_FullMethodName, 8<<20, make([]byte, 8<<20-1), 16<<10)
 	}
 	testkit.Eventually(t, "the limit was met", func() bool { return r.hits(limitStray) == 1 })
 	r.service.get = nil
@@ -192,7 +194,7 @@ func TestUntakenResponsesAreBounded(t *testing.T) {
 	peak := r.peak()
 	a := r.attack(0, true)
 	for range 100 {
-		a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+		a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	}
 	testkit.Eventually(t, "others wait for room", func() bool { return r.calls.waiting.Load() > 80 })
 	r.others()
@@ -202,11 +204,11 @@ func TestUntakenResponsesAreBounded(t *testing.T) {
 	if most, n := peak(), served.Load(); most > 5<<20 || n > 20 {
 		t.Errorf("%d MiB were held, and %d responses made", most>>20, n)
 	}
-	refused := <-a.ends
-	if refused.code != codes.ResourceExhausted || !strings.Contains(refused.message, "which is the limit") {
+	refused := <-a.Ends
+	if refused.Code != codes.ResourceExhausted || !strings.Contains(refused.Message, "which is the limit") {
 		t.Errorf("ended with %+v", refused)
 	}
-	a.conn.Close()
+	a.Close()
 	r.drained()
 }
 
@@ -218,20 +220,20 @@ func TestResponsesOfResetCallsAreCounted(t *testing.T) {
 	a := r.attack(1<<30, false)
 	for range 60 {
 		before := served.Load()
-		s, ok := a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+		s, ok := a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 		if !ok {
 			break
 		}
 		for wait := time.Now().Add(20 * time.Millisecond); served.Load() == before && time.Now().Before(wait); {
 			time.Sleep(100 * time.Microsecond)
 		}
-		a.reset(s)
+		a.Reset(s)
 	}
 	r.others()
 	if most := peak(); most > 12<<20 {
 		t.Errorf("%d MiB were held", most>>20)
 	}
-	a.conn.Close()
+	a.Close()
 	r.drained()
 }
 
@@ -264,12 +266,12 @@ func TestManyLargeResponsesAreServed(t *testing.T) {
 func TestUntakenResponsesMakeRoom(t *testing.T) {
 	r := newRig(t, limitMemoryTo(8<<20), func(o *Options) { o.MaxInFlight = 1000 })
 	r.service.large()
-	var all []*raw
+	var all []*rawgrpc.Client
 	for range 8 {
 		a := r.attack(0, true)
 		all = append(all, a)
 		for range 2 {
-			a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+			a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 		}
 	}
 	testkit.Eventually(t, "memory is taken", func() bool { return r.calls.wire.held.Load() > 6<<20 })
@@ -279,7 +281,7 @@ func TestUntakenResponsesMakeRoom(t *testing.T) {
 		}
 	}
 	for _, a := range all {
-		a.conn.Close()
+		a.Close()
 	}
 	r.drained()
 }
@@ -290,8 +292,8 @@ func TestAnnouncedCallsEnd(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.ReceiveTimeout = 50 * time.Millisecond })
 	a := r.attack(1<<16, true)
 	for _, method := range []string{serverpb.DKV_Get_FullMethodName, serverpb.DKV_Iterate_FullMethodName, healthpb.Health_Check_FullMethodName} {
-		a.begin(method)
-		if end := <-a.ends; end.code != codes.DeadlineExceeded || !strings.Contains(end.message, "did not arrive within 50ms") {
+		a.Begin(method)
+		if end := <-a.Ends; end.Code != codes.DeadlineExceeded || !strings.Contains(end.Message, "did not arrive within 50ms") {
 			t.Errorf("%s ended with %+v", method, end)
 		}
 	}
@@ -307,16 +309,16 @@ func TestAnnouncedCallsEnd(t *testing.T) {
 func TestDrippingRequestsEnd(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.ReceiveTimeout = 50 * time.Millisecond })
 	a := r.attack(1<<16, true)
-	s, _ := a.announce(serverpb.DKV_Get_FullMethodName, 1<<16, nil, 1)
+	s, _ := a.Announce(serverpb.DKV_Get_FullMethodName, 1<<16, nil, 1)
 	for {
 		select {
-		case end := <-a.ends:
-			if end.code != codes.DeadlineExceeded {
+		case end := <-a.Ends:
+			if end.Code != codes.DeadlineExceeded {
 				t.Errorf("ended with %+v", end)
 			}
 			return
 		case <-time.After(5 * time.Millisecond):
-			a.data(s, []byte{0}, false, 1)
+			a.Data(s, []byte{0}, false, 1)
 		}
 	}
 }
@@ -325,13 +327,13 @@ func TestAnnouncedCallsMakeRoom(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxInFlight = 20 })
 	a := r.attack(1<<16, true)
 	for range 20 {
-		a.begin(serverpb.DKV_Get_FullMethodName)
+		a.Begin(serverpb.DKV_Get_FullMethodName)
 	}
 	testkit.Eventually(t, "all places are taken", func() bool { return r.calls.inFlight.Load() == 20 })
 	// Not before the calls are stale. Nothing else tells when that is.
 	time.Sleep(stale)
 	r.others()
-	if end := <-a.ends; end.code != codes.ResourceExhausted || !strings.Contains(end.message, "others need its place") {
+	if end := <-a.Ends; end.Code != codes.ResourceExhausted || !strings.Contains(end.Message, "others need its place") {
 		t.Errorf("ended with %+v", end)
 	}
 }
@@ -341,7 +343,7 @@ func TestCallsOfAConnectionAreBounded(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxInFlight, o.MaxStreams = 5000, 5000 })
 	a := r.attack(1<<16, true)
 	for range 2 * streamsPerConnection {
-		a.call(healthpb.Health_Watch_FullMethodName, &healthpb.HealthCheckRequest{})
+		a.Call(healthpb.Health_Watch_FullMethodName, &healthpb.HealthCheckRequest{})
 	}
 	testkit.Eventually(t, "watches are open", func() bool { return r.gauge("dkv_health_watches") == streamsPerConnection })
 	r.others()
@@ -352,10 +354,10 @@ func TestHealthWatchesAreBounded(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxStreams = 10 })
 	a := r.attack(1<<16, true)
 	for range 20 {
-		a.call(healthpb.Health_Watch_FullMethodName, &healthpb.HealthCheckRequest{})
+		a.Call(healthpb.Health_Watch_FullMethodName, &healthpb.HealthCheckRequest{})
 	}
 	for range 10 {
-		if end := <-a.ends; end.code != codes.ResourceExhausted {
+		if end := <-a.Ends; end.Code != codes.ResourceExhausted {
 			t.Errorf("ended with %+v", end)
 		}
 	}
@@ -374,7 +376,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	r := newRig(t)
 	a := r.attack(1<<16, true)
 	for range 20 {
-		a.begin(serverpb.DKV_Get_FullMethodName, hpack.HeaderField{Name: "x", Value: strings.Repeat("y", 1<<20)})
+		a.Begin(serverpb.DKV_Get_FullMethodName, hpack.HeaderField{Name: "x", Value: strings.Repeat("y", 1<<20)})
 	}
 	r.others()
 	if got := r.gauge("dkv_requests_in_flight"); got != 0 {
@@ -392,17 +394,17 @@ func TestRefusedRequestsHaveNoEffect(t *testing.T) {
 		return &serverpb.GetResponse{}, nil
 	}
 	a := r.attack(1<<16, true)
-	body := message(t, &serverpb.GetRequest{Key: []byte("0000")})
+	body := rawgrpc.Message(&serverpb.GetRequest{Key: []byte("0000")})
 	ok := 0
 	for i := range 300 {
-		s, _ := a.begin(serverpb.DKV_Get_FullMethodName)
-		a.data(s, body[:5], false, 5)
+		s, _ := a.Begin(serverpb.DKV_Get_FullMethodName)
+		a.Data(s, body[:5], false, 5)
 		time.Sleep(time.Duration(i%12) * time.Millisecond / 2)
 		key := []byte{byte('a' + i/26%26), byte('a' + i%26), byte('0' + i/100), byte('0' + i%10)}
-		a.data(s, append(bytes.Clone(body[5:len(body)-4]), key...), true, 100)
-		end := <-a.ends
+		a.Data(s, append(bytes.Clone(body[5:len(body)-4]), key...), true, 100)
+		end := <-a.Ends
 		_, was := served.Load(string(key))
-		if was != (end.code == codes.OK) {
+		if was != (end.Code == codes.OK) {
 			t.Fatalf("served: %v, and the client was told %+v", was, end)
 		}
 		if was {

@@ -151,10 +151,10 @@ func TestBusiestConnectionMakesRoom(t *testing.T) {
 		return stream.Context().Err()
 	}
 	for range 12 {
-		a.call(serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
+		a.Call(serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
 	}
 	for range 2 {
-		if end := <-a.ends; end.code != codes.ResourceExhausted {
+		if end := <-a.Ends; end.Code != codes.ResourceExhausted {
 			t.Errorf("ended with %+v", end)
 		}
 	}
@@ -167,7 +167,7 @@ func TestBusiestConnectionMakesRoom(t *testing.T) {
 			t.Errorf("another client: %v", err)
 		}
 	}
-	if end := <-a.ends; end.code != codes.Aborted || !strings.Contains(end.message, "made room for another client") {
+	if end := <-a.Ends; end.Code != codes.Aborted || !strings.Contains(end.Message, "made room for another client") {
 		t.Errorf("ended with %+v", end)
 	}
 }
@@ -178,7 +178,7 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 	r.service.large()
 	a := r.attack(1<<30, false)
 	for range 30 {
-		a.call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+		a.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
 	}
 	testkit.Eventually(t, "it is closed", func() bool { return r.hits(limitStalled) > 0 })
 	r.drained()

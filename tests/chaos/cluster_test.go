@@ -24,6 +24,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/testkit/process"
 )
 
 // lease is the default of lease-duration.
@@ -45,19 +46,19 @@ type cluster struct {
 
 // node is a member. Its addresses and folder outlive its process.
 type node struct {
-	c        *cluster
-	number   int      // from 1
-	role     []string // what it is told to be; nil is a member
-	program  string   // that it runs
-	env      []string // besides the process's own
-	disk     *disk    // that its data is on; nil is the host's
-	place    *place
-	ip       string
-	url      string // of Raft
-	addr     string // of gRPC
-	conn     *grpc.ClientConn
-	*process        // nil while it is down
-	http     string // as the process said last
+	c                *cluster
+	number           int      // from 1
+	role             []string // what it is told to be; nil is a member
+	program          string   // that it runs
+	env              []string // besides the process's own
+	disk             *disk    // that its data is on; nil is the host's
+	place            *place
+	ip               string
+	url              string // of Raft
+	addr             string // of gRPC
+	conn             *grpc.ClientConn
+	*process.Process        // nil while it is down
+	http             string // as the process said last
 }
 
 // newCluster starts n masters.
@@ -229,7 +230,10 @@ func (n *node) launch() {
 		}
 		args = append(args, "--discovery-service.client.discovery-service-addr", strings.Join(addrs, ","))
 	}
-	n.process, err = startProcess(n.place, n.program, n.logPath(), n.c.dir, n.env, args)
+	n.Process, err = process.Start(process.Options{
+		Program: n.program, Args: args, Env: append(process.Environ(), n.env...),
+		Dir: n.c.dir, Log: n.logPath(), In: n.place.do,
+	})
 	if err != nil {
 		n.c.t.Fatalf("node %d: %v", n.number, err)
 	}
@@ -243,10 +247,11 @@ func (n *node) await() {
 
 // tryAwait waits until the node serves, or has failed to start.
 func (n *node) tryAwait() error {
-	var err error
-	if n.http, err = n.process.await(); err != nil {
+	at, err := n.Process.Await()
+	if err != nil {
 		return err
 	}
+	n.http = at.HTTP
 	n.conn.ResetConnectBackoff()
 	n.conn.Connect()
 	return nil
@@ -254,24 +259,24 @@ func (n *node) tryAwait() error {
 
 // kill ends the process at once, also one that stands still.
 func (n *node) kill() {
-	if n.process != nil {
-		n.process.end(syscall.SIGKILL)
-		n.process = nil
+	if n.Process != nil {
+		n.Process.End(syscall.SIGKILL)
+		n.Process = nil
 	}
 }
 
 // stop ends the process as an operator does.
 func (n *node) stop() {
 	n.c.t.Helper()
-	if code := n.process.end(syscall.SIGTERM); code != 0 {
+	if code := n.Process.End(syscall.SIGTERM); code != 0 {
 		n.c.t.Errorf("node %d, told to stop, exited with %d", n.number, code)
 	}
-	n.process = nil
+	n.Process = nil
 }
 
 // pause makes the process stand still, resume lets it go on.
-func (n *node) pause()  { n.must(n.process.signal(syscall.SIGSTOP)) }
-func (n *node) resume() { n.must(n.process.signal(syscall.SIGCONT)) }
+func (n *node) pause()  { n.must(n.Process.Signal(syscall.SIGSTOP)) }
+func (n *node) resume() { n.must(n.Process.Signal(syscall.SIGCONT)) }
 
 func (n *node) must(err error) {
 	n.c.t.Helper()
@@ -309,7 +314,7 @@ func leaderOf(nodes []*node) *node {
 		leader = nil
 		term := uint64(0)
 		for _, n := range nodes {
-			if n.process == nil {
+			if n.Process == nil {
 				continue
 			}
 			if s := n.standing(); s.GetIsLeader() && s.GetTerm() > term {

@@ -118,7 +118,7 @@ func TestSplitBatchIsFound(t *testing.T) {
 	if err := os.WriteFile(crash, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	faulty.process.ended.Wait()
+	faulty.Wait()
 	if err := os.Remove(crash); err != nil {
 		t.Fatal(err)
 	}

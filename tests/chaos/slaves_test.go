@@ -149,7 +149,7 @@ func TestKillRegistryLeader(t *testing.T) {
 		until := time.Now().Add(4 * time.Second)
 		for restarted := false; time.Now().Before(until); {
 			for _, r := range c.registry {
-				if r.process == nil {
+				if r.Process == nil {
 					continue
 				}
 				switch out, err := missing(r); {

@@ -109,11 +109,9 @@ func cmdEnds(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no server %s", args[0])
 	}
 	delete(serversOf(ts).running, args[0])
-	stuck := time.AfterFunc(patience, n.kill)
+	stuck := time.AfterFunc(patience, n.Kill)
 	defer stuck.Stop()
-	n.drained.Wait()
-	_ = n.cmd.Wait()
-	if code := n.cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[1] {
+	if code := n.Wait(); strconv.Itoa(code) != args[1] {
 		ts.Fatalf("%s exited with %d, not %s; its log:\n%s", args[0], code, args[1], ts.ReadFile(args[0]+".log"))
 	}
 }

@@ -29,7 +29,7 @@ func newServers() *servers {
 
 func (s *servers) killAll() {
 	for _, n := range s.running {
-		n.kill()
+		n.Kill()
 	}
 }
 
@@ -62,7 +62,7 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[1])
 	}
-	if code := n.signal(sig); strconv.Itoa(code) != args[2] {
+	if code := n.End(sig); strconv.Itoa(code) != args[2] {
 		ts.Fatalf("%s exited with %d, not %s; its log:\n%s", args[0], code, args[2], ts.ReadFile(args[0]+".log"))
 	}
 }
@@ -71,7 +71,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: run CODE PROGRAM ARGS...")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(ts, args[1]), args[2:]...)
 	cmd.Dir, cmd.Env = ts.MkAbs("."), environ(ts)
@@ -79,7 +79,7 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		ts.Fatalf("%s has not ended after %v:\n%s%s", args[1], startTimeout, out.String(), errOut.String())
+		ts.Fatalf("%s has not ended after %v:\n%s%s", args[1], commandTimeout, out.String(), errOut.String())
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

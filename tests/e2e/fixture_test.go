@@ -4,13 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit/process"
 )
 
 // fixture is a node that a Go test starts, kills and starts again on one folder.
@@ -48,7 +48,7 @@ func (f *fixture) start() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if f.node, err = start(path, f.logPath(), f.dir, cleanEnviron(), f.args); err != nil {
+	if f.node, err = start(path, f.logPath(), f.dir, process.Environ(), f.args); err != nil {
 		f.t.Fatal(err)
 	}
 	f.conn, err = grpc.NewClient("passthrough:///"+f.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -58,19 +58,8 @@ func (f *fixture) start() {
 }
 
 func (f *fixture) kill() {
-	f.node.kill()
+	f.node.Kill()
 	_ = f.conn.Close()
 }
 
 func (f *fixture) client() serverpb.DKVClient { return serverpb.NewDKVClient(f.conn) }
-
-// cleanEnviron is the environment without what would configure a node.
-func cleanEnviron() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "DKV") {
-			env = append(env, v)
-		}
-	}
-	return env
-}

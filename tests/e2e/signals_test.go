@@ -49,7 +49,7 @@ func TestDrain(t *testing.T) {
 	expectHealth(t, watch, healthpb.HealthCheckResponse_SERVING)
 
 	code := make(chan int, 1)
-	go func() { code <- f.signal(syscall.SIGTERM) }()
+	go func() { code <- f.End(syscall.SIGTERM) }()
 	expectHealth(t, watch, healthpb.HealthCheckResponse_NOT_SERVING)
 	if _, err := watch.Recv(); err == nil {
 		t.Error("the health watch goes on")
@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 	}
 	reload := func() {
 		t.Helper()
-		if err := f.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		if err := f.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 	}

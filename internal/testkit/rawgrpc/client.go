@@ -1,0 +1,232 @@
+// Package rawgrpc is a client of gRPC that keeps to no rules of HTTP/2 but those that
+// a test wants: it sends parts of messages, takes no responses, and forges frames.
+package rawgrpc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+)
+
+// Client is one connection.
+type Client struct {
+	conn net.Conn
+	// Ends has the gRPC status of each call, by stream, as they end, as long as it has
+	// room; Gone is closed when the server has closed the connection. Both stay silent
+	// if nothing is read.
+	Ends chan Ended
+	Gone chan struct{}
+	// windows has the streams that more may be sent on.
+	windows chan uint32
+	reads   bool
+
+	mu      sync.Mutex // of what follows
+	framer  *http2.Framer
+	headers bytes.Buffer
+	hpack   *hpack.Encoder
+	last    uint32
+}
+
+// Ended is how a call has ended.
+type Ended struct {
+	Stream  uint32
+	Code    codes.Code
+	Message string
+}
+
+// New begins to speak HTTP/2 on a connection. Responses may come as far as window
+// says; unless reads is set, not even the socket is read. Close it, and wait for Gone
+// if it reads.
+func New(conn net.Conn, window uint32, reads bool) (*Client, error) {
+	c := &Client{
+		conn: conn, framer: http2.NewFramer(conn, conn), Ends: make(chan Ended, 1<<12), Gone: make(chan struct{}),
+		windows: make(chan uint32, 1<<12), reads: reads,
+	}
+	c.hpack = hpack.NewEncoder(&c.headers)
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		return nil, err
+	}
+	if err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
+		return nil, err
+	}
+	if window > 1<<16 {
+		if err := c.framer.WriteWindowUpdate(0, window); err != nil {
+			return nil, err
+		}
+	}
+	if reads {
+		go c.read()
+	}
+	return c, nil
+}
+
+// Close closes the connection, without a word.
+func (c *Client) Close() { _ = c.conn.Close() }
+
+// read answers what has to be answered and notes how calls end.
+func (c *Client) read() {
+	defer close(c.Gone)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	for {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				c.Write(func(w *http2.Framer) error { return w.WriteSettingsAck() })
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				c.Write(func(w *http2.Framer) error { return w.WritePing(true, f.Data) })
+			}
+		case *http2.WindowUpdateFrame:
+			select {
+			case c.windows <- f.StreamID:
+			default:
+			}
+		case *http2.MetaHeadersFrame:
+			if f.StreamEnded() {
+				select {
+				case c.Ends <- statusIn(f):
+				default:
+				}
+			}
+		}
+	}
+}
+
+func statusIn(f *http2.MetaHeadersFrame) Ended {
+	out := Ended{Stream: f.StreamID, Code: codes.Unknown}
+	for _, h := range f.Fields {
+		switch h.Name {
+		case "grpc-status":
+			var code codes.Code
+			if err := code.UnmarshalJSON([]byte(h.Value)); err == nil {
+				out.Code = code
+			}
+		case "grpc-message":
+			out.Message = h.Value
+		}
+	}
+	return out
+}
+
+// Write writes frames and reports whether the connection took them; one that the
+// server has closed takes none.
+func (c *Client) Write(f func(*http2.Framer) error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return f(c.framer) == nil
+}
+
+// Begin sends the headers of a call.
+func (c *Client) Begin(method string, more ...hpack.HeaderField) (stream uint32, ok bool) {
+	ok = c.Write(func(*http2.Framer) error {
+		c.last = max(c.last+2, 1) | 1
+		stream = c.last
+		c.headers.Reset()
+		fields := append([]hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"},
+			{Name: ":path", Value: method}, {Name: ":authority", Value: "x"}, {Name: "content-type", Value: "application/grpc"}}, more...)
+		for _, f := range fields {
+			if err := c.hpack.WriteField(f); err != nil {
+				return err
+			}
+		}
+		return c.writeHeaders(stream)
+	})
+	return stream, ok
+}
+
+func (c *Client) writeHeaders(stream uint32) error {
+	const most = 16 << 10
+	block := c.headers.Bytes()
+	n := min(len(block), most)
+	err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block[:n], EndHeaders: n == len(block)})
+	for block = block[n:]; err == nil && len(block) > 0; block = block[n:] {
+		n = min(len(block), most)
+		err = c.framer.WriteContinuation(stream, n == len(block), block[:n])
+	}
+	return err
+}
+
+// Data sends bytes of a call's message, in frames of a size.
+func (c *Client) Data(stream uint32, p []byte, end bool, frame int) bool {
+	return c.Write(func(w *http2.Framer) error {
+		for {
+			n := min(len(p), frame)
+			if err := w.WriteData(stream, end && n == len(p), p[:n]); err != nil {
+				return err
+			}
+			if p = p[n:]; len(p) == 0 {
+				return nil
+			}
+		}
+	})
+}
+
+// Call sends a whole request.
+func (c *Client) Call(method string, m proto.Message) (stream uint32, ok bool) {
+	if stream, ok = c.Begin(method); ok {
+		ok = c.Data(stream, Message(m), true, 16<<10)
+	}
+	return stream, ok
+}
+
+// Announce begins a call whose message has size bytes, and sends the first of them.
+func (c *Client) Announce(method string, size int, sent []byte, frame int) (stream uint32, ok bool) {
+	if stream, ok = c.Begin(method); !ok {
+		return stream, false
+	}
+	head := make([]byte, 5)
+	binary.BigEndian.PutUint32(head[1:], uint32(size))
+	if !c.Data(stream, head, false, len(head)) {
+		return stream, false
+	}
+	if len(sent) >= 1<<16 && c.reads {
+		c.awaitWindow(stream)
+	}
+	return stream, c.Data(stream, sent, false, frame)
+}
+
+// awaitWindow waits until the server lets more come on a stream, or for as long as
+// it takes to see that it does not.
+func (c *Client) awaitWindow(stream uint32) {
+	patience := time.After(50 * time.Millisecond)
+	for {
+		select {
+		case s := <-c.windows:
+			if s == stream {
+				return
+			}
+		case <-c.Gone:
+			return
+		case <-patience:
+			return
+		}
+	}
+}
+
+// Reset gives a call up.
+func (c *Client) Reset(stream uint32) bool {
+	return c.Write(func(w *http2.Framer) error { return w.WriteRSTStream(stream, http2.ErrCodeCancel) })
+}
+
+// Message is a message as gRPC frames it.
+func Message(m proto.Message) []byte {
+	encoded, err := proto.Marshal(m)
+	if err != nil {
+		panic(err) // of a message that a test has written
+	}
+	out := make([]byte, 5, 5+len(encoded))
+	binary.BigEndian.PutUint32(out[1:], uint32(len(encoded)))
+	return append(out, encoded...)
+}
