@@ -285,3 +285,17 @@ func TestRaftRefusesASnapshotOfANewerFormat(t *testing.T) {
 	n.start()
 	n.wantAt(index, "k99", "v")
 }
+
+// A log whose format cannot state a lease has an owner all the same: its leases are no
+// longer than the next owner will wait.
+func TestRaftLeasesAreShortWhereTheLogCannotStateThem(t *testing.T) {
+	long := fastTiming
+	long.Lease = 2 * command.UnstatedLease
+	c := newCluster(t, 1, of(map[uint64]uint32{1: command.FirstFormat}), func(c *cluster) { c.timing = map[uint64]Timing{1: long} })
+	c.put("k", "v")
+	owner := c.owner()
+	testkit.Eventually(t, "a lease", func() bool { c.want("k", "v"); return owner.keeper.Held() })
+	if left := owner.keeper.Stats().Remaining; left > command.UnstatedLease {
+		t.Errorf("a lease of %v runs, and the next owner would wait for %v", left, command.UnstatedLease)
+	}
+}

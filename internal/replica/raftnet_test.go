@@ -11,61 +11,71 @@ import (
 )
 
 // network carries what the hosts of a test say to each other, without sockets, so that
-// single messages can be lost or looked at.
+// single messages can be lost, forged or looked at.
 type network struct {
 	mu    sync.Mutex
 	hosts map[string]*networkEnd
 	// alone are the addresses that are cut off.
 	alone map[string]bool
-	// pass, if there is one, reports whether a message is delivered.
-	pass func(from, to string, m *raftpb.Message) bool
+	// sent, if there is one, is shown each message before it is lost or delivered.
+	sent func(from, to string, m *raftpb.Message)
 }
 
 func newNetwork() *network {
 	return &network{hosts: make(map[string]*networkEnd), alone: make(map[string]bool)}
 }
 
-// isolate cuts a node off from all others, or connects it again.
+// isolate has everything lost that a node sends or is sent, or ends that.
 func (w *network) isolate(address string, cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.alone[address] = cut
 }
 
-// filter has pass decide about each message; nil delivers all.
-func (w *network) filter(pass func(from, to string, m *raftpb.Message) bool) {
+// watch shows each message to sent from now on.
+func (w *network) watch(sent func(from, to string, m *raftpb.Message)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pass = pass
+	w.sent = sent
+}
+
+// deliver hands a node a message, whoever is cut off.
+func (w *network) deliver(address string, m raftpb.Message) {
+	w.mu.Lock()
+	end := w.hosts[address]
+	w.mu.Unlock()
+	if end != nil {
+		end.messages(raftpb.MessageBatch{Requests: []raftpb.Message{m}, DeploymentId: end.deployment, BinVer: raftio.TransportBinVersion})
+	}
 }
 
 // Create implements config.TransportFactory.
 func (w *network) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
-	return &networkEnd{net: w, address: c.RaftAddress, messages: messages, chunks: chunks}
+	return &networkEnd{net: w, address: c.RaftAddress, deployment: c.GetDeploymentID(), messages: messages, chunks: chunks}
 }
 
 // Validate implements config.TransportFactory.
 func (w *network) Validate(address string) bool { return config.IsValidAddress(address) }
 
-var errCut = errors.New("the test's network does not connect them")
+var errNoHost = errors.New("no host has the address in the test's network")
 
-// to returns the other end, if there is a way.
-func (w *network) to(from, address string) (*networkEnd, error) {
+// to returns the other end, and whether it can be reached at present.
+func (w *network) to(from, address string) (end *networkEnd, reached bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	end := w.hosts[address]
-	if end == nil || w.alone[from] || w.alone[address] {
-		return nil, errCut
+	if end = w.hosts[address]; end == nil {
+		return nil, false, errNoHost
 	}
-	return end, nil
+	return end, !w.alone[from] && !w.alone[address], nil
 }
 
 // networkEnd is one host's.
 type networkEnd struct {
-	net      *network
-	address  string
-	messages raftio.MessageHandler
-	chunks   raftio.ChunkHandler
+	net        *network
+	address    string
+	deployment uint64
+	messages   raftio.MessageHandler
+	chunks     raftio.ChunkHandler
 }
 
 func (e *networkEnd) Name() string { return "test network" }
@@ -81,12 +91,12 @@ func (e *networkEnd) plug(end *networkEnd) {
 }
 
 func (e *networkEnd) GetConnection(_ context.Context, to string) (raftio.IConnection, error) {
-	_, err := e.net.to(e.address, to)
+	_, _, err := e.net.to(e.address, to)
 	return networkLine{e, to}, err
 }
 
 func (e *networkEnd) GetSnapshotConnection(_ context.Context, to string) (raftio.ISnapshotConnection, error) {
-	_, err := e.net.to(e.address, to)
+	_, _, err := e.net.to(e.address, to)
 	return networkLine{e, to}, err
 }
 
@@ -99,7 +109,7 @@ type networkLine struct {
 func (l networkLine) Close() {}
 
 func (l networkLine) SendMessageBatch(sent raftpb.MessageBatch) error {
-	other, err := l.from.net.to(l.from.address, l.to)
+	other, reached, err := l.from.net.to(l.from.address, l.to)
 	if err != nil {
 		return err
 	}
@@ -113,25 +123,23 @@ func (l networkLine) SendMessageBatch(sent raftpb.MessageBatch) error {
 		return err
 	}
 	l.from.net.mu.Lock()
-	pass := l.from.net.pass
+	show := l.from.net.sent
 	l.from.net.mu.Unlock()
-	if pass != nil {
-		kept := batch.Requests[:0]
-		for i := range batch.Requests {
-			if pass(l.from.address, l.to, &batch.Requests[i]) {
-				kept = append(kept, batch.Requests[i])
-			}
+	for i := range batch.Requests {
+		if show != nil {
+			show(l.from.address, l.to, &batch.Requests[i])
 		}
-		batch.Requests = kept
 	}
-	other.messages(batch)
+	if reached {
+		other.messages(batch)
+	}
 	return nil
 }
 
 func (l networkLine) SendChunk(sent raftpb.Chunk) error {
-	other, err := l.from.net.to(l.from.address, l.to)
-	if err != nil {
-		return err
+	other, reached, err := l.from.net.to(l.from.address, l.to)
+	if err != nil || !reached {
+		return errors.Join(err, errNoHost)
 	}
 	raw, err := sent.Marshal()
 	if err != nil {
@@ -142,7 +150,7 @@ func (l networkLine) SendChunk(sent raftpb.Chunk) error {
 		return err
 	}
 	if !other.chunks(chunk) {
-		return errCut
+		return errNoHost
 	}
 	return nil
 }

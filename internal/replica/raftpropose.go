@@ -226,10 +226,7 @@ func (g raftGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Dur
 	now, previous command.Epoch, accepted bool, err error) {
 	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce, Lease: lease, Stated: true}
 	if g.r.Format() == command.FirstFormat {
-		if lease > command.UnstatedLease {
-			return now, previous, false, fmt.Errorf("the log cannot say that leases last %v before all members are upgraded; lower lease-duration to %v until then",
-				lease, command.UnstatedLease)
-		}
+		// It counts as command.UnstatedLease, and the keeper takes no longer ones.
 		begin.Lease, begin.Stated = 0, false
 	}
 	if g.r.machine.Load().Identity().Cluster == "" {
