@@ -53,7 +53,9 @@ type DKVReplicationClient interface {
 	// WatchChanges sends the changes of the keys that begin with a prefix, in
 	// order, none left out and none twice. OutOfRange as in StreamChanges.
 	WatchChanges(ctx context.Context, in *WatchChangesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetChangesResponse], error)
-	// AddReplica lists a slave for good, until RemoveReplica.
+	// AddReplica lists a slave until RemoveReplica, or until it is not heard of for
+	// five minutes: it renews itself with the same call, or by asking a master for
+	// changes. Up to 1024 slaves are listed.
 	AddReplica(ctx context.Context, in *Replica, opts ...grpc.CallOption) (*Status, error)
 	RemoveReplica(ctx context.Context, in *Replica, opts ...grpc.CallOption) (*Status, error)
 	GetReplicas(ctx context.Context, in *GetReplicasRequest, opts ...grpc.CallOption) (*GetReplicasResponse, error)
@@ -185,7 +187,9 @@ type DKVReplicationServer interface {
 	// WatchChanges sends the changes of the keys that begin with a prefix, in
 	// order, none left out and none twice. OutOfRange as in StreamChanges.
 	WatchChanges(*WatchChangesRequest, grpc.ServerStreamingServer[GetChangesResponse]) error
-	// AddReplica lists a slave for good, until RemoveReplica.
+	// AddReplica lists a slave until RemoveReplica, or until it is not heard of for
+	// five minutes: it renews itself with the same call, or by asking a master for
+	// changes. Up to 1024 slaves are listed.
 	AddReplica(context.Context, *Replica) (*Status, error)
 	RemoveReplica(context.Context, *Replica) (*Status, error)
 	GetReplicas(context.Context, *GetReplicasRequest) (*GetReplicasResponse, error)

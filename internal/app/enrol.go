@@ -7,11 +7,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master"
 )
 
 const (
 	// enrolPoll is how often a slave looks whether it has to enrol.
 	enrolPoll = time.Second
+	// renewal is how often it says that it is still there.
+	renewal = master.SlaveRenewal
 	// enrolCall bounds one attempt.
 	enrolCall = 3 * time.Second
 	// leaveCall bounds the attempt to be struck off the list; who stops does not
@@ -19,9 +22,9 @@ const (
 	leaveCall = time.Second
 )
 
-// enrol has this slave listed by the cluster that it follows, until ctx ends; then
-// it is struck off. The list is for operators and old clients: nothing here depends
-// on it.
+// enrol keeps this slave on the list of the cluster that it follows, until ctx ends; then
+// it is struck off. Masters forget slaves that they do not hear of. The list is for
+// operators, and for clients that know no registry: nothing here depends on it.
 func (n *node) enrol(ctx context.Context) {
 	self, err := n.asReplica()
 	if err != nil {
@@ -30,13 +33,14 @@ func (n *node) enrol(ctx context.Context) {
 	t := time.NewTicker(enrolPoll)
 	defer t.Stop()
 	listed := "" // the cluster that has listed this slave
+	var renewed time.Time
 	for {
 		f := n.vBuckets[0].hosted.(*followed)
 		id, _ := f.Position()
 		master := f.puller.Status().Master
-		if id.Cluster != listed && master != "" {
+		if (id.Cluster != listed || time.Since(renewed) >= renewal) && master != "" {
 			if err := n.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName, self); err == nil {
-				listed = id.Cluster
+				listed, renewed = id.Cluster, time.Now()
 			} else {
 				n.log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
 			}

@@ -231,8 +231,11 @@ func (n *node) serve(ctx, below context.Context) error {
 	if n.registry != nil {
 		g.Go(func() error { return n.registry.Run(replicas) })
 	}
-	if n.cfg.Role == config.RoleSlave {
+	switch n.cfg.Role {
+	case config.RoleSlave:
 		g.Go(func() error { n.enrol(gctx); return nil })
+	case config.RoleMaster, config.RoleNone:
+		g.Go(func() error { n.replication.KeepSlaves(gctx, n.clock.Doubtful, n.log); return nil })
 	}
 	if n.announcer != nil {
 		g.Go(func() error { return n.announcer.Run(gctx) })

@@ -24,7 +24,7 @@ import (
 //	           "base"                 -> see Machine.Base (8)
 //	           "format"               -> see Machine.Format (8)
 //	           "member/", id (8)      -> how the replica is reached
-//	           "replica/", slave      -> (empty); see command.Slave
+//	           "replica/", slave      -> when it was renewed (8), or empty; see ListedSlave
 //	           "request/", "session/", "lost-sessions" -> see package requests
 //	           "restoring"            -> number of pairs staged (8)
 //	           "staged/", key         -> header, value

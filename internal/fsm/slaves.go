@@ -1,38 +1,47 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // The list of slaves is the cluster's and not the keyspace's: a restore, from
 // wherever, leaves it as it is.
 
+// ListedSlave is an entry of the list.
+type ListedSlave struct {
+	command.Slave
+	// Renewed is the log's clock when the slave was last put on the list; 0 if a
+	// release did that which did not keep it.
+	Renewed kv.Clock
+}
+
 func (tx *tx) setSlave(c *command.Command) {
 	key := append([]byte(nil), prefixSlave...)
 	key = append(key, c.Expect...)
 	if c.Flag {
-		tx.batch.Put(storage.Meta, key)
+		// A log without writes has a clock that stands still: the command's counts.
+		putSlave(tx.batch, key, max(tx.m.state.clock, c.Clock))
 		return
 	}
 	tx.batch.Delete(storage.Meta, key)
 }
 
 // Slaves returns the list of slaves, by zone and address.
-func (m *Machine) Slaves() ([]command.Slave, error) {
+func (m *Machine) Slaves() ([]ListedSlave, error) {
 	if !m.gate.enter() {
 		return nil, ErrClosed
 	}
 	defer m.gate.leave()
-	r := storage.Prefix(prefixSlave)
-	r.KeysOnly = true
-	it := m.engine.Iterate(storage.Meta, r)
+	it := m.engine.Iterate(storage.Meta, storage.Prefix(prefixSlave))
 	defer it.Close()
-	var out []command.Slave
+	var out []ListedSlave
 	for it.Next() {
-		s, err := command.ParseSlave(it.Key()[len(prefixSlave):])
+		s, err := parseSlave(it.Key()[len(prefixSlave):], it.Value())
 		if err != nil {
 			return nil, m.note(fmt.Errorf("%w: %w", storage.ErrCorrupt, err))
 		}
@@ -41,9 +50,22 @@ func (m *Machine) Slaves() ([]command.Slave, error) {
 	return out, m.note(it.Err())
 }
 
+func parseSlave(slave, renewed []byte) (ListedSlave, error) {
+	s, err := command.ParseSlave(slave)
+	switch {
+	case err != nil:
+		return ListedSlave{}, err
+	case len(renewed) == 0:
+		return ListedSlave{Slave: s}, nil
+	case len(renewed) != 8:
+		return ListedSlave{}, fmt.Errorf("slave %s has a time of %d bytes", s.Address, len(renewed))
+	}
+	return ListedSlave{Slave: s, Renewed: kv.Clock(binary.BigEndian.Uint64(renewed))}, nil
+}
+
 // KeepSlaves makes the list of slaves in engine, which no machine has open, the
 // one given. It is not durable yet.
-func KeepSlaves(engine storage.Engine, slaves []command.Slave) error {
+func KeepSlaves(engine storage.Engine, slaves []ListedSlave) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixSlave)); err != nil {
 		return fmt.Errorf("drop the list of slaves: %w", err)
 	}
@@ -55,8 +77,16 @@ func KeepSlaves(engine storage.Engine, slaves []command.Slave) error {
 	return nil
 }
 
-func putSlaves(b *storage.Batch, slaves []command.Slave) {
+func putSlaves(b *storage.Batch, slaves []ListedSlave) {
 	for _, s := range slaves {
-		b.Put(storage.Meta, s.Append(append([]byte(nil), prefixSlave...)))
+		putSlave(b, s.Append(append([]byte(nil), prefixSlave...)), s.Renewed)
 	}
+}
+
+func putSlave(b *storage.Batch, key []byte, renewed kv.Clock) {
+	if renewed == 0 {
+		b.Put(storage.Meta, key)
+		return
+	}
+	b.Put(storage.Meta, key, binary.BigEndian.AppendUint64(nil, uint64(renewed)))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -16,7 +17,11 @@ func setSlave(zone, address string, keep bool) command.Command {
 
 func wantSlaves(t *testing.T, m *Machine, want ...command.Slave) {
 	t.Helper()
-	got, err := m.Slaves()
+	listed, err := m.Slaves()
+	got := make([]command.Slave, len(listed))
+	for i := range listed {
+		got[i] = listed[i].Slave
+	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("slaves %v, %v; want %v", got, err, want)
 	}
@@ -71,12 +76,49 @@ func TestRestoresLeaveTheSlaves(t *testing.T) {
 
 	other := newFixture(t) // as it comes from a backup
 	other.apply(setSlave("old", "gone:1", true), write(put("a", "1")))
-	if err := KeepSlaves(other.engine, []command.Slave{want}); err != nil {
+	listed, err := x.m.Slaves()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := KeepSlaves(other.engine, listed); err != nil {
 		t.Fatal(err)
 	}
 	other.restart()
 	wantSlaves(t, other.m, want)
 	other.expect("a", []byte("1"))
+}
+
+// What of the list is old can be told by the log's clock: each entry knows when it was
+// put there last, on all replicas, through restarts and snapshots, also if no write has
+// moved the clock since.
+func TestSlavesKnowWhenTheyWereRenewed(t *testing.T) {
+	x := newFixture(t)
+	at := func(clock kv.Clock, c command.Command) command.Command {
+		c.Clock = clock
+		return c
+	}
+	x.apply(at(1000, setSlave("z", "a:1", true)), at(2000, setSlave("z", "b:1", true)), at(3000, setSlave("z", "a:1", true)))
+	want := []ListedSlave{{command.Slave{Zone: "z", Address: "a:1"}, 3000}, {command.Slave{Zone: "z", Address: "b:1"}, 2000}}
+	check := func(m *Machine) {
+		t.Helper()
+		if got, err := m.Slaves(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v, %v; want %v", got, err, want)
+		}
+	}
+	check(x.m)
+	x.restart()
+	check(x.m)
+	var b bytes.Buffer
+	writeSnapshot(t, x.m, &b)
+	check(newMachine(t, readSnapshot(t, b.Bytes())))
+
+	var old storage.Batch // as a release wrote it that kept no times
+	old.Put(storage.Meta, []byte("replica/z\x00a:1"))
+	if err := x.engine.Write(&old, false); err != nil {
+		t.Fatal(err)
+	}
+	want[0].Renewed = 0
+	check(x.m)
 }
 
 func TestCorruptSlave(t *testing.T) {

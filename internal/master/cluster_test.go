@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -34,6 +35,21 @@ type trial struct {
 	nodes  []*trialNode
 	// drain is how long requests under way may go on when a node is killed.
 	drain time.Duration
+	// slept is how far its clocks are ahead of the real one, in seconds.
+	slept atomic.Int64
+}
+
+// sleep moves all clocks.
+func (c *trial) sleep(seconds int64) { c.slept.Add(seconds) }
+
+// clock returns what the nodes take for the time.
+func (c *trial) clock() *clock.Clock {
+	begun := time.Now()
+	slept := func() time.Duration { return time.Duration(c.slept.Load()) * time.Second }
+	return clock.New(clock.Options{
+		Wall:    func() time.Time { return time.Now().Add(slept()) },
+		Elapsed: func() time.Duration { return time.Since(begun) + slept() },
+	})
 }
 
 // trialNode is a node of a trial with a client of it.
@@ -41,6 +57,7 @@ type trialNode struct {
 	serverpb.DKVClient
 	ops         serverpb.DKVNodeClient
 	replication serverpb.DKVReplicationClient
+	service     *Replication // behind replication
 	addr        string
 	replicas    []*ownedReplica
 	router      *Router
@@ -133,7 +150,7 @@ func newTrial(t testing.TB, nodes, vBuckets int, changes ...func(*trial)) *trial
 		change(c)
 	}
 	for range vBuckets {
-		c.states = append(c.states, newState(t))
+		c.states = append(c.states, newState(t, c.clock()))
 	}
 	for i := range nodes {
 		c.nodes = append(c.nodes, c.newNode(i))
@@ -151,9 +168,11 @@ func localOptions() replica.LocalOptions {
 	}}
 }
 
-func newState(t testing.TB) *replica.Local {
+func newState(t testing.TB, clock *clock.Clock) *replica.Local {
 	t.Helper()
-	local, err := replica.OpenLocal(localOptions())
+	opts := localOptions()
+	opts.Clock = clock
+	local, err := replica.OpenLocal(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,10 +198,10 @@ func (c *trial) newNode(i int) *trialNode {
 	l := testkit.Listen(c.t)
 	n.addr = l.Addr().String()
 	node := NewNode(keyspace, NodeInfo{Address: n.addr}, n.router)
-	replication := NewReplication(keyspace, n.router)
+	n.service = NewReplication(keyspace, n.router)
 	c.t.Cleanup(func() {
 		n.pool.Close()
-		replication.Close()
+		n.service.Close()
 	})
 	n.kill = servertest.Start(c.t, servertest.Options{
 		Listener: l,
@@ -190,7 +209,7 @@ func (c *trial) newNode(i int) *trialNode {
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, NewKV(keyspace, trialLimits, n.router))
 			serverpb.RegisterDKVNodeServer(s, node)
-			serverpb.RegisterDKVReplicationServer(s, replication)
+			serverpb.RegisterDKVReplicationServer(s, n.service)
 		},
 	}).Stop
 	conn := servertest.Connect(c.t, n.addr)

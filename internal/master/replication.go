@@ -18,11 +18,14 @@ type Replication struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
+	// listing holds a token of the call that changes the list of slaves: each decides
+	// by what the list is.
+	listing chan struct{}
 }
 
 // NewReplication makes the service. The router may be nil; see NewKV.
 func NewReplication(k *Keyspace, r *Router) *Replication {
-	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots()}
+	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1)}
 	for _, v := range k.All() {
 		// Not all replicas have storage that they could open anew.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {

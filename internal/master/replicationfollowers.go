@@ -91,6 +91,19 @@ func (f *followers) at(slave command.Slave, vBucket string) (applied kv.Index, s
 	return s.applied, since, true
 }
 
+// lively returns the slaves that have asked this node lately.
+func (f *followers) lively() map[command.Slave]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[command.Slave]bool)
+	for key, s := range f.seen {
+		if time.Since(s.at) <= followerLively {
+			out[key.slave] = true
+		}
+	}
+	return out
+}
+
 // count counts the slaves of a vBucket that have been heard of lately.
 func (f *followers) count(vBucket string) int {
 	f.mu.Lock()

@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,18 +11,21 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// maxSlaves bounds the list of slaves, which every snapshot carries.
-const maxSlaves = 4096
+// maxSlaves bounds the list of slaves, which every snapshot carries and every Go
+// client may ask for.
+const maxSlaves = 1024
 
 var (
 	addReplicaCall    = call{method: serverpb.DKVReplication_AddReplica_FullMethodName, mutates: true}
 	removeReplicaCall = call{method: serverpb.DKVReplication_RemoveReplica_FullMethodName, mutates: true}
 )
 
-// AddReplica implements DKVReplication. Adding what is on the list succeeds.
+// AddReplica implements DKVReplication. Adding what is on the list succeeds, and renews
+// it: see SlaveExpiry.
 func (s *Replication) AddReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
 	return s.setSlave(ctx, addReplicaCall, r, true)
 }
@@ -40,33 +44,59 @@ func (s *Replication) setSlave(ctx context.Context, c call, r *serverpb.Replica,
 	}
 	v := s.keyspace.All()[0]
 	return atOwner(ctx, s.router, v, c, r, func(ctx context.Context) (*serverpb.Status, error) {
+		unlock, err := s.lockList(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 		if keep {
-			if err := roomFor(ctx, v, slave); err != nil {
+			switch done, err := s.listed(ctx, v, slave); {
+			case err != nil:
 				return nil, err
+			case done:
+				return ok(), nil
 			}
 		}
-		_, err := v.Propose(ctx, &command.Command{Kind: command.SetSlave, Expect: slave.Append(nil), Flag: keep})
-		if err != nil {
+		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetSlave, Expect: slave.Append(nil), Flag: keep}); err != nil {
 			return nil, withOutcome(err)
 		}
 		return ok(), nil
 	})
 }
 
-// roomFor refuses a slave that would make the list too long.
-func roomFor(ctx context.Context, v VBucket, slave command.Slave) error {
+// lockList makes the caller the only one that changes the list here, until it calls
+// unlock.
+func (s *Replication) lockList(ctx context.Context) (unlock func(), err error) {
+	select {
+	case s.listing <- struct{}{}:
+		return func() { <-s.listing }, nil
+	case <-ctx.Done():
+		return nil, withOutcome(kv.Errorf(kv.Unavailable, "other changes of the list of slaves are under way: %w; retry", ctx.Err()))
+	}
+}
+
+// listed reports whether a slave is on the list and was renewed so lately that this is
+// not worth an entry of the log. A slave that would make the list too long is refused.
+func (s *Replication) listed(ctx context.Context, v VBucket, slave command.Slave) (bool, error) {
 	slaves, err := v.Slaves(ctx)
 	if err != nil {
-		return withOutcome(err)
+		return false, withOutcome(err)
 	}
-	if len(slaves) >= maxSlaves && !slices.Contains(slaves, slave) {
-		return withOutcome(kv.Errorf(kv.Exhausted, "%d slaves are on the list, which is the limit; remove those that are gone", len(slaves)))
+	i := slices.IndexFunc(slaves, func(l fsm.ListedSlave) bool { return l.Slave == slave })
+	switch {
+	case i >= 0:
+		age := ageOf(v, slaves[i])
+		return age != unknownAge && age < slaveRenewed, nil
+	case len(slaves) >= maxSlaves:
+		return false, withOutcome(kv.Errorf(kv.Exhausted,
+			"%d slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for %v is taken off", len(slaves), SlaveExpiry))
+	default:
+		return false, nil
 	}
-	return nil
 }
 
 // GetReplicas implements DKVReplication. The positions are those that slaves have
-// told this node.
+// told this node. Who is to be taken off the list is not shown any more.
 func (s *Replication) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRequest) (*serverpb.GetReplicasResponse, error) {
 	v := s.keyspace.All()[0]
 	slaves, err := v.Slaves(ctx)
@@ -75,11 +105,11 @@ func (s *Replication) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRe
 	}
 	resp := &serverpb.GetReplicasResponse{}
 	for _, slave := range slaves {
-		if r.GetZone() != "" && slave.Zone != r.GetZone() {
+		if r.GetZone() != "" && slave.Zone != r.GetZone() || expired(v, slave) {
 			continue
 		}
-		out := replicaOf(slave)
-		if applied, since, known := s.followers.at(slave, v.Name); known {
+		out := replicaOf(slave.Slave)
+		if applied, since, known := s.followers.at(slave.Slave, v.Name); known {
 			out.ChangeNumber, out.SinceMillis = applied, max(uint64(since.Milliseconds()), 1)
 		}
 		resp.Replicas = append(resp.Replicas, out)
@@ -104,15 +134,32 @@ func slaveOf(r *serverpb.Replica) (command.Slave, error) {
 		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname is empty; say where the slave serves")
 	case len(host) > maxHostname || strings.ContainsFunc(host, noHostname):
 		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname %.64q is neither a name nor an address", host)
+	case isNowhere(host):
+		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname %.64q is not the address of one host; say where clients reach the slave", host)
 	case port == 0 || port > maxPort:
 		return command.Slave{}, kv.Errorf(kv.Invalid, "port %d is none; ports go from 1 to %d", port, maxPort)
 	}
 	return command.Slave{Zone: r.GetZone(), Address: net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}, nil
 }
 
-// noHostname tells whether a character can be neither in a name nor in an address.
+// noHostname reports whether a character can be neither in a name nor in an address.
 func noHostname(r rune) bool {
-	return unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune("[]/@?#", r)
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		return false
+	default:
+		return !strings.ContainsRune(".-_:%", r) // with those of IPv6 addresses and their zones
+	}
+}
+
+// isNowhere reports whether host is an address that no host can be dialled at, such as
+// the unspecified one.
+func isNowhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return strings.ContainsAny(host, ":%") // only addresses have these
+	}
+	return ip.IsUnspecified() || ip.IsMulticast()
 }
 
 // replicaOf is the reverse of slaveOf.

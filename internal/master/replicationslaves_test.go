@@ -74,6 +74,11 @@ func TestReplicaListRefuses(t *testing.T) {
 		{slave("z", "http://a", 1), `hostname "http://a" is neither a name nor an address`},
 		{slave("z", "a\x00", 1), `hostname "a\x00" is neither a name nor an address`},
 		{slave("z", long, 1), fmt.Sprintf("hostname %.64q is neither a name nor an address", long)},
+		{slave("z", "a;b", 1), `hostname "a;b" is neither a name nor an address`},
+		{slave("z", "0.0.0.0", 1), `hostname "0.0.0.0" is not the address of one host; say where clients reach the slave`},
+		{slave("z", "::", 1), `hostname "::" is not the address of one host; say where clients reach the slave`},
+		{slave("z", "a:b", 1), `hostname "a:b" is not the address of one host; say where clients reach the slave`},
+		{slave("z", "224.0.0.1", 1), `hostname "224.0.0.1" is not the address of one host; say where clients reach the slave`},
 		{slave("z", "a", 0), "port 0 is none; ports go from 1 to 65535"},
 		{slave("z", "a", 65536), "port 65536 is none; ports go from 1 to 65535"},
 		{slave("z\x00", "a", 1), `zone "z\x00" is no name; use up to 255 bytes without control characters`},
@@ -95,7 +100,7 @@ func TestReplicaListRefuses(t *testing.T) {
 		}
 	}
 	_, err := r.replication.AddReplica(t.Context(), slave("z", "more", 1))
-	wantStatus(t, err, codes.ResourceExhausted, "4096 slaves are on the list, which is the limit; remove those that are gone (not applied)")
+	wantStatus(t, err, codes.ResourceExhausted, "1024 slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for 5m0s is taken off (not applied)")
 	if _, err := r.replication.AddReplica(t.Context(), slave("z", "h7", 1)); err != nil {
 		t.Error("one that is on the list:", err)
 	}

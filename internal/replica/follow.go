@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -22,7 +21,7 @@ func (c *core) AwaitApplied(ctx context.Context, index kv.Index) error {
 }
 
 // Slaves implements Replica.
-func (c *core) Slaves(ctx context.Context) (out []command.Slave, err error) {
+func (c *core) Slaves(ctx context.Context) (out []fsm.ListedSlave, err error) {
 	_, err = c.with(ctx, func(m *fsm.Machine) (err error) {
 		out, err = m.Slaves()
 		return err

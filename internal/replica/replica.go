@@ -36,7 +36,7 @@ type Replica interface {
 	// the context's where that ends first.
 	AwaitApplied(ctx context.Context, index kv.Index) error
 	// Slaves returns the list of slaves, by zone and address.
-	Slaves(ctx context.Context) ([]command.Slave, error)
+	Slaves(ctx context.Context) ([]fsm.ListedSlave, error)
 	// Cluster is the id of the cluster whose state this is, which it keeps for its
 	// whole life; empty while that is not known yet. It is cheap.
 	Cluster() string

@@ -17,7 +17,8 @@ func Changes(ctx context.Context, conn grpc.ClientConnInterface, vBucket string,
 	return out, Check(out.GetStatus(), err)
 }
 
-// AddReplica lists a slave for good, until RemoveReplica.
+// AddReplica lists a slave until RemoveReplica, or until it is not heard of for five
+// minutes: it renews itself with the same call, or by asking a master for changes.
 func AddReplica(ctx context.Context, conn grpc.ClientConnInterface, zone, host string, port uint16) error {
 	return Check(serverpb.NewDKVReplicationClient(conn).AddReplica(ctx, replica(zone, host, port)))
 }

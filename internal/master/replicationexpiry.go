@@ -1,0 +1,132 @@
+package master
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+)
+
+// A slave stays on the list for as long as it is heard of: it says every minute that it
+// is there, and each master renews those that ask it for changes. What was listed by
+// hand and does neither goes as well. Ages are by the log's clock, so that neither a
+// restart nor another owner makes an entry young.
+
+const (
+	// SlaveExpiry is how long a slave stays on the list without being heard of.
+	SlaveExpiry = 5 * time.Minute
+	// SlaveRenewal is how often a slave says that it is there.
+	SlaveRenewal = time.Minute
+	// slaveRenewed is how old an entry may be before it is worth a new one in the log.
+	slaveRenewed = SlaveRenewal / 2
+	// slavesInterval is the time between two looks at the list, slavesAtOnce how many
+	// entries each of them changes at the most.
+	slavesInterval = 5 * time.Second
+	slavesAtOnce   = 64
+)
+
+// KeepSlaves keeps the list of slaves to those that are heard of, until ctx ends.
+// doubtful reports whether this node's clock is not to be relied on.
+func (s *Replication) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
+	t := time.NewTicker(slavesInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if doubtful() {
+			continue
+		}
+		if err := s.keepSlaves(ctx, log); err != nil && ctx.Err() == nil {
+			log.Debug("the list of slaves is not kept at present", "error", err)
+		}
+	}
+}
+
+// keepSlaves looks at the list once.
+func (s *Replication) keepSlaves(ctx context.Context, log *slog.Logger) error {
+	v := s.keyspace.All()[0]
+	slaves, err := v.Slaves(ctx)
+	if err != nil {
+		return err
+	}
+	changes, heard := 0, s.followers.lively()
+	for _, slave := range slaves {
+		if changes == slavesAtOnce {
+			return nil
+		}
+		change := s.changeOf(v, slave, heard[slave.Slave])
+		if change == nil {
+			continue
+		}
+		changes++
+		if err := change(ctx, log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeOf returns what is to be done about an entry, of a slave that this node has heard
+// of lately or not; nil for nothing.
+func (s *Replication) changeOf(v VBucket, slave fsm.ListedSlave, heard bool) func(context.Context, *slog.Logger) error {
+	owner := v.Owner().Self
+	switch age := ageOf(v, slave); {
+	case age > slaveRenewed && heard, age == unknownAge && owner:
+		return func(ctx context.Context, _ *slog.Logger) error {
+			ctx, cancel := context.WithTimeout(ctx, slavesInterval)
+			defer cancel()
+			_, err := s.AddReplica(ctx, replicaOf(slave.Slave))
+			return err
+		}
+	case expired(v, slave) && owner:
+		return func(ctx context.Context, log *slog.Logger) error { return s.expireSlave(ctx, v, slave, log) }
+	default:
+		return nil
+	}
+}
+
+// expireSlave takes an entry off the list, unless it was renewed meanwhile: entries are
+// renewed here, at the log's owner, and after a change of owners this is fenced.
+func (s *Replication) expireSlave(ctx context.Context, v VBucket, slave fsm.ListedSlave, log *slog.Logger) error {
+	unlock, err := s.lockList(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	slaves, err := v.Slaves(ctx)
+	if err != nil {
+		return err
+	}
+	for _, now := range slaves {
+		if now != slave {
+			continue
+		}
+		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetSlave, Expect: slave.Append(nil)}); err != nil {
+			return err
+		}
+		log.Info("a slave was not heard of and is not on the list any more", "slave", slave.Address, "zone", slave.Zone, "after", SlaveExpiry)
+	}
+	return nil
+}
+
+// unknownAge is the age of an entry whose time does not tell it: a release put it there
+// that kept no times, or the log's clock was set back since.
+const unknownAge = time.Duration(-1)
+
+// ageOf is how long ago an entry was renewed.
+func ageOf(v VBucket, slave fsm.ListedSlave) time.Duration {
+	age := v.Now().Sub(slave.Renewed.Time())
+	if slave.Renewed == 0 || age < -SlaveRenewal {
+		return unknownAge
+	}
+	return max(age, 0)
+}
+
+// expired reports whether an entry is to be taken off the list. One of unknown age is
+// renewed first.
+func expired(v VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }

@@ -1,0 +1,160 @@
+package master
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// keep has a service look at its list of slaves once.
+func keep(t *testing.T, s *Replication) {
+	t.Helper()
+	if err := s.keepSlaves(testkit.Within(t, testkit.Patience), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSlavesThatAreNotHeardOfLeaveTheList: who asks for changes or says that it is there
+// stays on the list, and no one else does.
+func TestSlavesThatAreNotHeardOfLeaveTheList(t *testing.T) {
+	r := newRig(t)
+	for _, host := range []string{"gone", "polls", "says-so"} {
+		if _, err := r.replication.AddReplica(t.Context(), slave("z", host, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := r.local.Status().Applied
+	for range 7 {
+		r.sleep(60)
+		if _, err := r.replication.AddReplica(t.Context(), slave("z", "says-so", 1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
+			t.Fatal(err)
+		}
+		keep(t, r.service)
+	}
+	wantReplicas(t, r.replication, "", "z/polls:1", "z/says-so:1")
+	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 2 {
+		t.Errorf("the state still has %v, %v", slaves, err)
+	}
+	if now := r.local.Status().Applied; now > last+15 {
+		t.Errorf("%d log entries in 7 minutes", now-last)
+	}
+}
+
+// TestSlavesThatExpireAreNotShown: clients that ask before the owner has taken them off
+// the list are not sent there.
+func TestSlavesThatExpireAreNotShown(t *testing.T) {
+	r := newRig(t)
+	if _, err := r.replication.AddReplica(t.Context(), slave("z", "gone", 1)); err != nil {
+		t.Fatal(err)
+	}
+	wantReplicas(t, r.replication, "", "z/gone:1")
+	r.sleep(int64(SlaveExpiry/time.Second) + 1)
+	wantReplicas(t, r.replication, "")
+}
+
+// TestRenewalsCostTheLogLittle: a slave that says all the time that it is there does not
+// fill the log with that.
+func TestRenewalsCostTheLogLittle(t *testing.T) {
+	r := newRig(t)
+	add := func() {
+		t.Helper()
+		if _, err := r.replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add()
+	before := r.local.Status().Applied
+	for range 100 {
+		add()
+	}
+	if now := r.local.Status().Applied; now != before {
+		t.Errorf("%d log entries", now-before)
+	}
+	r.sleep(int64(SlaveRenewal / time.Second))
+	if add(); r.local.Status().Applied != before+1 {
+		t.Error("it was not renewed")
+	}
+}
+
+// TestAFullListEmptiesInSteps: a list that was filled with slaves that do not exist has
+// room again, and no look at it proposes more than a few changes.
+func TestAFullListEmptiesInSteps(t *testing.T) {
+	r := newRig(t)
+	for i := range maxSlaves {
+		s := command.Slave{Zone: "z", Address: fmt.Sprintf("h%d:1", i)}
+		if _, err := r.local.Propose(t.Context(), &command.Command{Kind: command.SetSlave, Expect: s.Append(nil), Flag: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.sleep(int64(SlaveExpiry/time.Second) + 1)
+	for range maxSlaves / slavesAtOnce {
+		before := r.local.Status().Applied
+		keep(t, r.service)
+		if n := r.local.Status().Applied - before; n > slavesAtOnce {
+			t.Errorf("%d changes at once", n)
+		}
+	}
+	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
+		t.Errorf("%d are left, %v", len(slaves), err)
+	}
+}
+
+// TestEntriesOfUnknownAgeAreRenewedFirst: those of the time after a clock that was ahead
+// was set back leave the list, though not at once.
+func TestEntriesOfUnknownAgeAreRenewedFirst(t *testing.T) {
+	r := newRig(t)
+	r.sleep(-3600)
+	if err := r.local.SetClock(t.Context(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	r.sleep(3600)
+	if _, err := r.replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.sleep(-3600)
+	if err := r.local.SetClock(t.Context(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	keep(t, r.service)
+	wantReplicas(t, r.replication, "", "z/a:1")
+	r.sleep(int64(SlaveExpiry/time.Second) + 1)
+	keep(t, r.service)
+	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
+		t.Errorf("%v, %v", slaves, err)
+	}
+}
+
+// TestTheOwnerTakesSlavesOffTheList: any master renews those that ask it, and only the
+// owner of the log takes those off that no one hears of.
+func TestTheOwnerTakesSlavesOffTheList(t *testing.T) {
+	c := newTrial(t, 3, 1)
+	for _, host := range []string{"gone", "polls"} {
+		if _, err := c.nodes[0].replication.AddReplica(testkit.Within(t, testkit.Patience), slave("z", host, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.sleep(int64(SlaveExpiry/time.Second) - 1)
+	if _, err := c.nodes[2].replication.GetChanges(testkit.Within(t, testkit.Patience), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	keep(t, c.nodes[2].service)
+	c.sleep(2)
+	keep(t, c.nodes[2].service)
+	slaves, err := c.nodes[0].replicas[0].Slaves(t.Context())
+	if err != nil || len(slaves) != 2 {
+		t.Fatalf("a node that does not own the log changed the list: %v, %v", slaves, err)
+	}
+	keep(t, c.nodes[0].service)
+	wantReplicas(t, c.nodes[1].replication, "", "z/polls:1")
+	if slaves, err = c.nodes[0].replicas[0].Slaves(t.Context()); err != nil || len(slaves) != 1 {
+		t.Errorf("%v, %v", slaves, err)
+	}
+}
