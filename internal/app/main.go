@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
+	"time"
 
+	"github.com/dkvdb/dkv/internal/app/signals"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
@@ -70,43 +73,79 @@ func Main(ctx context.Context, p Process) int {
 	return exitOK
 }
 
+// startGrace is how long a start that is told to stop may take to do so by itself.
+const startGrace = 500 * time.Millisecond
+
+// run runs a node until ctx ends. A start that ctx ends may be inside an engine, which
+// replays its log and hears of nothing meanwhile: it is left where it is. A process that
+// ends there loses no more than one that is killed, which is nothing.
 func run(ctx context.Context, inv *config.Invocation, p Process) error {
-	cfg := inv.Config
 	level := new(slog.LevelVar)
-	level.Set(cfg.LogLevel())
+	level.Set(inv.Config.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{
 		Writer: p.Stderr,
-		JSON:   cfg.Log.Format == config.LogJSON,
+		JSON:   inv.Config.Log.Format == config.LogJSON,
 		Level:  level,
-		Node:   cfg.Node.Name,
+		Node:   inv.Config.Node.Name,
 	})
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	ended, opened := make(chan error, 1), make(chan struct{})
+	go func() { ended <- runNode(ctx, inv, p, level, log, sync.OnceFunc(func() { close(opened) })) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-opened:
+		return <-ended
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-opened:
+		return <-ended
+	case <-time.After(startGrace):
+		log.Info("stopped while it was starting")
+		return nil
+	}
+}
 
+// runNode runs a node and calls opened when all of it is open.
+func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog.LevelVar, log *slog.Logger, opened func()) error {
+	cfg := inv.Config
 	defer tuneCollector(cfg)()
 	n, err := newNode(ctx, cfg, log, p.WrapEngine)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err // one line, which a log would only bury
 	}
-	logStart(log, cfg)
-	reload := func(ctx context.Context) error {
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-hangups:
-				reloadLog(inv, level, log)
-			}
-		}
+	if n.onOpened = opened; n.opened.Load() {
+		opened()
 	}
-	err = n.run(ctx, reload)
+	logStart(log, cfg)
+	if ctx.Err() == nil {
+		err = n.run(ctx, func(ctx context.Context) error { return heedSignals(ctx, inv, level, log) })
+	}
 	// What was acknowledged is durable by now; that not all could be closed
 	// cleanly is still worth an exit code.
 	if err = errors.Join(err, n.close()); err == nil {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// heedSignals does what signals ask a running node for, until ctx ends.
+func heedSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals.Hangups():
+			reloadLog(inv, level, log)
+		case s := <-signals.Unused():
+			log.Warn("this signal means nothing to dkvsrv: SIGHUP reloads the configuration, SIGTERM stops it", "signal", s.String())
+		}
+	}
 }
 
 // logStart says what the user should know about the configuration.

@@ -94,9 +94,10 @@ type node struct {
 	// rows are a slave's masters, where the registry tells of them.
 	rows *slave.Rows
 
-	// opened tells that all of the above is there.
-	opened  atomic.Bool
-	closers []func() error
+	// opened tells that all of the above is there, and onOpened is called then.
+	opened   atomic.Bool
+	onOpened func()
+	closers  []func() error
 }
 
 // newNode takes hold of addresses and folders, and of the state as well where the
@@ -202,6 +203,7 @@ func (n *node) run(ctx context.Context, reload func(context.Context) error) erro
 				}
 				return err
 			}
+			n.onOpened()
 		}
 		return n.serve(gctx, below)
 	})
