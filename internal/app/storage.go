@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -69,7 +68,7 @@ var contents = map[config.Role]datadir.Contents{
 func (n *node) openFolder(wrap func(storage.Engine) storage.Engine) error {
 	cfg := &n.cfg.Storage
 	var err error
-	if n.engines, err = newEngines(cfg, n.log, wrap); err != nil {
+	if n.engines, err = newEngines(cfg, len(vBucketNames(n.cfg)), n.log, wrap); err != nil {
 		return err
 	}
 	n.onClose(func() error { n.engines.close(); return nil })
@@ -183,8 +182,10 @@ func advice(err error) string {
 		return ""
 	case errors.Is(err, storage.ErrCorrupt):
 		return "; restore a backup into an empty db-folder"
-	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+	case storage.Shortage(err) == storage.ErrNoSpace:
 		return "; make room on the file system of db-folder and start again"
+	case storage.Shortage(err) != nil:
+		return "; " + storage.Remedy(err) + ", and start again"
 	}
 	return ""
 }

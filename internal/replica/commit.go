@@ -129,7 +129,7 @@ func kindOf(err error) kv.Kind {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, fsm.ErrClosed), errors.Is(err, storage.ErrClosed):
 		return kv.Unavailable
-	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case storage.Shortage(err) != nil:
 		return kv.Exhausted
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
 		return kv.Corrupt

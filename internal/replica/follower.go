@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -124,8 +123,7 @@ func (f *Follower) fail(err error) {
 		return // it has failed before
 	}
 	f.opts.Log.Error("storage failed; nothing more is applied, reads go on", "vbucket", f.opts.VBucket, "error", err)
-	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
-	if full && f.opts.Generations != nil {
+	if storage.Shortage(err) != nil && f.opts.Generations != nil {
 		f.later(func() { f.whenThereIsSpace(f.reopen) })
 	}
 }

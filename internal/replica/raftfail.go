@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -16,7 +15,7 @@ import (
 )
 
 // fail takes the replica out of the log after a storage error: nothing can be
-// acknowledged here on top of it, and the others go on. A full disk is waited out;
+// acknowledged here on top of it, and the others go on. A shortage is waited out;
 // everything else needs an operator.
 func (r *Raft) fail(err error) {
 	if !r.become(Failed, err, Starting, Serving, Restoring) {
@@ -31,10 +30,10 @@ func (r *Raft) fail(err error) {
 		what = "the log is of a newer release"
 	}
 	r.opts.Log.Error(what+"; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
-	full := errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC)
+	short := storage.Shortage(err) != nil
 	r.later(func() {
 		r.stop()
-		if full {
+		if short {
 			r.whenThereIsSpace(r.rejoin, r.host.opts.Guard)
 		}
 	})
@@ -86,7 +85,11 @@ func (r *Raft) fullAgain(err error) error {
 	if errors.Is(err, dragonboat.ErrShardAlreadyExist) {
 		err = errors.New("it has not quite stopped yet")
 	}
-	return fmt.Errorf("%w: the replica was stopped for that, and does not start: %w", storage.ErrNoSpace, err)
+	short := storage.Shortage(err)
+	if short == nil {
+		short = storage.ErrNoSpace
+	}
+	return fmt.Errorf("%w: the replica was stopped for that, and does not start: %w", short, err)
 }
 
 const (

@@ -20,12 +20,14 @@ const (
 	// opened again. They are given up then: no write is taken meanwhile.
 	viewPatience = 10 * time.Second
 	// reopenRoom is what opening an engine writes, beyond what was in its
-	// memory.
-	reopenRoom = 16 << 20
+	// memory, and reopenFiles about how many files it opens, beyond those that it
+	// had open.
+	reopenRoom  = 16 << 20
+	reopenFiles = 16
 )
 
 // whenThereIsSpace calls reopen once the disk, and those of other guards, have room
-// again, until it succeeds or the replica closes.
+// again, and files can be opened, until it succeeds or the replica closes.
 func (c *core) whenThereIsSpace(reopen func() error, also ...*diskspace.Guard) {
 	t := time.NewTicker(reopenInterval)
 	defer t.Stop()
@@ -36,7 +38,7 @@ func (c *core) whenThereIsSpace(reopen func() error, also ...*diskspace.Guard) {
 			return
 		case <-t.C:
 		}
-		if c.opts.Guard.Low() || slices.ContainsFunc(also, (*diskspace.Guard).Low) {
+		if c.opts.Guard.Low() || slices.ContainsFunc(also, (*diskspace.Guard).Low) || !diskspace.FilesLeft(reopenFiles) {
 			continue
 		}
 		err := reopen()

@@ -56,7 +56,7 @@ func (l *Local) Restore(ctx context.Context, dir string) error {
 func (l *Local) beginRestore() (back func(), err error) {
 	before := l.standing.Load()
 	from := Serving
-	if before.state == Failed && !errors.Is(before.err, storage.ErrNoSpace) {
+	if before.state == Failed && storage.Shortage(before.err) == nil {
 		from = Failed
 	}
 	if l.become(Restoring, nil, from) {

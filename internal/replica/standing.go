@@ -33,8 +33,8 @@ func newStanding(s State, err error) *standing {
 		st.refusal = kv.Errorf(kv.Unavailable, "%w", err)
 	case s == Failed && errors.Is(err, command.ErrNewer):
 		st.refusal = kv.Errorf(kv.Unavailable, "this replica has stopped: %w", err)
-	case s == Failed && errors.Is(err, storage.ErrNoSpace):
-		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; free some space, writes resume by themselves", err)
+	case s == Failed && storage.Shortage(err) != nil:
+		st.refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; %s, writes resume by themselves", err, storage.Remedy(err))
 	case s == Failed:
 		st.refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart, or restore a backup", err)
 	case s == Restoring:
@@ -70,14 +70,14 @@ func (c *core) refusal() error { return c.standing.Load().refusal }
 func (c *core) State() State { return c.standing.Load().state }
 
 // fail stops mutations after a storage error: nothing may be acknowledged on
-// top of a write whose fate is open. A full disk is waited out; everything else
-// needs an operator. Only what Run waits for may call it.
+// top of a write whose fate is open. A shortage is waited out; everything else needs
+// an operator. Only what Run waits for may call it.
 func (l *Local) fail(err error) {
 	if !l.become(Failed, err, Starting, Serving, Restoring) {
 		return // it has failed before
 	}
 	l.opts.Log.Error("storage failed; mutations are refused", "vbucket", l.opts.VBucket, "error", err)
-	if errors.Is(err, storage.ErrNoSpace) && l.opts.Generations != nil {
+	if storage.Shortage(err) != nil && l.opts.Generations != nil {
 		l.later(func() { l.whenThereIsSpace(l.reopen) })
 	}
 }

@@ -108,11 +108,11 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 			return context.Cause(ctx)
 		case errors.Is(err, fsm.ErrDisorder):
 			return err
-		case !errors.Is(err, storage.ErrNoSpace):
+		case storage.Shortage(err) == nil:
 			return localError{err}
 		}
 		s.status.failing(localError{err})
-		s.report("the disk is full; waiting for room", err)
+		s.report("storage can take no changes for now; waiting until it can", err)
 		if _, now := s.opts.State.Position(); now != at {
 			return localError{err} // a part of it is there
 		}

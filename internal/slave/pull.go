@@ -107,7 +107,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 	case errors.As(err, &local):
 		p.report("cannot apply what the master has", err)
 		p.status.failing(err)
-		if errors.Is(err, storage.ErrNoSpace) {
+		if storage.Shortage(err) != nil {
 			sleep.For(ctx, spacePause)
 			break
 		}

@@ -1,6 +1,10 @@
 package storage
 
-import "errors"
+import (
+	"errors"
+	"strings"
+	"syscall"
+)
 
 // Engines wrap these, so that callers can tell the cases apart with errors.Is.
 var (
@@ -10,8 +14,11 @@ var (
 	// ErrCorrupt means that stored data failed its checksum or cannot be
 	// parsed. It is never served.
 	ErrCorrupt = errors.New("stored data is corrupt")
-	// ErrNoSpace means that the file system is full.
+	// ErrNoSpace means that the file system is full, or the user's quota of it.
 	ErrNoSpace = errors.New("no space left on device")
+	// ErrNoFiles means that the process, or the machine, has as many files open as
+	// it may.
+	ErrNoFiles = errors.New("too many open files")
 	// ErrTooLarge means that a batch exceeds what the engine can write
 	// atomically; nothing was written.
 	ErrTooLarge = errors.New("batch is too large for the storage engine")
@@ -27,3 +34,50 @@ var (
 	// ErrBadOptions is returned by Open for options that cannot be used.
 	ErrBadOptions = errors.New("bad storage options")
 )
+
+// shortages are the errors of the operating system for what runs out and comes back
+// by itself.
+var shortages = []struct {
+	errno syscall.Errno
+	is    error
+}{
+	{syscall.ENOSPC, ErrNoSpace},
+	{syscall.EDQUOT, ErrNoSpace},
+	{syscall.EMFILE, ErrNoFiles},
+	{syscall.ENFILE, ErrNoFiles},
+}
+
+// Shortage returns what has run out by an error, ErrNoSpace or ErrNoFiles; nil if it
+// is about something else. An operation that failed for that may succeed later,
+// without anything being repaired.
+func Shortage(err error) error {
+	for _, s := range shortages {
+		if errors.Is(err, s.is) || errors.Is(err, s.errno) {
+			return s.is
+		}
+	}
+	return nil
+}
+
+// ShortageIn is Shortage for engines that pass on the text of an error of the
+// operating system, and not the error.
+func ShortageIn(text string) error {
+	for _, s := range shortages {
+		if strings.Contains(text, s.is.Error()) || strings.Contains(strings.ToLower(text), strings.ToLower(s.errno.Error())) {
+			return s.is
+		}
+	}
+	return nil
+}
+
+// Remedy is what to do about a shortage, after which an operation goes on by itself.
+func Remedy(err error) string {
+	switch Shortage(err) {
+	case ErrNoSpace:
+		return "free some space"
+	case ErrNoFiles:
+		return "raise the limit of open files (ulimit -n, LimitNOFILE), or close connections"
+	default:
+		return ""
+	}
+}

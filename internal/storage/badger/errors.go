@@ -3,8 +3,6 @@ package badger
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"syscall"
 
 	bdg "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/y"
@@ -24,20 +22,13 @@ func mapped(err error) error {
 		return fmt.Errorf("%w: %w", storage.ErrTooLarge, err)
 	case errors.Is(err, y.ErrChecksumMismatch):
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
-	case isNoSpace(err):
-		return fmt.Errorf("%w: %w", storage.ErrNoSpace, err)
-	default:
-		return err
 	}
-}
-
-// isNoSpace also looks at the text, because Badger formats some errors of the
-// system with %v instead of wrapping them.
-func isNoSpace(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
-		if errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error()) {
-			return true
+	// The text, too, because Badger formats some errors of the system with %v
+	// instead of wrapping them.
+	for _, short := range []error{storage.Shortage(err), storage.ShortageIn(err.Error())} {
+		if short != nil {
+			return fmt.Errorf("%w: %w", short, err)
 		}
 	}
-	return false
+	return err
 }

@@ -6,6 +6,7 @@ package diskspace
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -183,6 +184,18 @@ func (g *Guard) Path() string {
 // Low tells whether writes are refused at present.
 func (g *Guard) Low() bool {
 	return g != nil && g.budget.Load() <= 0
+}
+
+// FilesLeft reports whether the process can open n files more.
+func FilesLeft(n int) bool {
+	for range n {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			return storage.Shortage(err) != storage.ErrNoFiles
+		}
+		defer f.Close() // when all of them are open
+	}
+	return true
 }
 
 // Usage is the state of a file system, in bytes. Free and Total may belong to

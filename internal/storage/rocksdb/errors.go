@@ -32,9 +32,11 @@ func statusError(code C.int, message *C.char) error {
 		return fmt.Errorf("rocksdb: %w: %s", storage.ErrNotEmpty, text)
 	case C.DKV_UNORDERED:
 		return fmt.Errorf("rocksdb: %w: %s", storage.ErrUnordered, text)
-	default:
-		return fmt.Errorf("rocksdb: %s", text)
 	}
+	if short := storage.ShortageIn(text); short != nil {
+		return fmt.Errorf("rocksdb: %w: %s", short, text)
+	}
+	return fmt.Errorf("rocksdb: %s", text)
 }
 
 // statusTextError classifies an error of the binding, which passes on RocksDB's
@@ -53,7 +55,9 @@ func statusTextError(err error) error {
 		return fmt.Errorf("%w: stop that process, or give another folder", storage.ErrLocked)
 	case has("Invalid argument: "), has("Not implemented: "):
 		return fmt.Errorf("%w: %s", storage.ErrBadOptions, text)
-	default:
-		return err
 	}
+	if short := storage.ShortageIn(text); short != nil {
+		return fmt.Errorf("%w: %w", short, err)
+	}
+	return err
 }
