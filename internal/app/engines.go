@@ -16,12 +16,15 @@ type engines struct {
 	log *slog.Logger
 	// memory is what all RocksDB engines of the process share.
 	memory *rocksdb.Memory
+	// files is how many files each of them may have open.
+	files int
 	// wrap is Process.WrapEngine.
 	wrap func(storage.Engine) storage.Engine
 }
 
-func newEngines(cfg *config.Storage, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*engines, error) {
-	e := &engines{cfg: cfg, log: log, wrap: wrap}
+// newEngines shares what a process has out to so many engines.
+func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*engines, error) {
+	e := &engines{cfg: cfg, log: log, files: filesEach(config.EngineFiles(config.OpenFiles()), count), wrap: wrap}
 	if cfg.Engine != config.RocksDB {
 		return e, nil
 	}
@@ -48,9 +51,25 @@ func (e *engines) openRaw(dir string) (storage.Engine, error) {
 	return rocksdb.Open(rocksdb.Options{
 		Dir:    dir,
 		Memory: e.memory,
+
+		MaxOpenFiles: e.files,
+
 		INI:    e.cfg.EngineINI,
 		Logger: e.log,
 	})
+}
+
+const (
+	// otherFiles is about how many files an engine has open beside its tables:
+	// logs, a lock, and what a compaction writes.
+	otherFiles = 24
+	// leastTables is how many tables an engine must be able to have open.
+	leastTables = 64
+)
+
+// filesEach is how many files each of so many engines may keep open for its tables.
+func filesEach(all, engines int) int {
+	return min(max(all/engines-otherFiles, leastTables), rocksdb.DefaultMaxOpenFiles)
 }
 
 // batchLimit is what the configured engine writes atomically.

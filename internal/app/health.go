@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica"
 )
@@ -31,7 +32,9 @@ func (n *node) opsOptions() ops.Options {
 		Handlers: n.handlers(),
 		Vars:     map[string]func() any{"dkv": func() any { return n.health(context.Background()) }},
 		Pprof:    n.cfg.Ops.Pprof,
-		StatusOf: httpStatus,
+		// Health is asked for when all else is used up.
+		MaxConnections: config.HTTPFiles(config.OpenFiles()),
+		StatusOf:       httpStatus,
 	}
 }
 

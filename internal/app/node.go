@@ -145,6 +145,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap fun
 		return nil, err
 	}
 	n.onClose(n.http.Close)
+	n.metrics.MustRegister(n.http)
 	if !cfg.InRaft() {
 		return n, n.open(ctx)
 	}

@@ -45,7 +45,7 @@ func ThisHost() Host {
 		Addrs:      interfaceAddrs,
 		Memory:     func() Size { return usableMemory(os.DirFS("/")) },
 		FileSystem: fileSystemSize,
-		OpenFiles:  openFiles,
+		OpenFiles:  OpenFiles,
 	}
 }
 
@@ -67,9 +67,9 @@ func fileSystemSize(folder string) Size {
 	return 0
 }
 
-// openFiles returns the limit of open files; Go has raised it to the hard one when
-// the process began.
-func openFiles() int {
+// OpenFiles returns how many files and connections this process may have open; Go has
+// raised the limit to the hard one when the process began.
+func OpenFiles() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > maxCount {
 		return maxCount

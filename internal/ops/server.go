@@ -19,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dkvdb/dkv/internal/conns"
 )
 
 // Time-outs of the server. There is none on reading a request's body as a
@@ -54,6 +56,9 @@ type Options struct {
 	Handlers map[string]http.Handler
 	// Vars are shown in /debug/vars, by name.
 	Vars map[string]func() any
+	// MaxConnections bounds the open connections; 0 is no bound. Idle ones make room
+	// for new ones.
+	MaxConnections int
 	// Pprof serves profiles below /debug/pprof/.
 	Pprof bool
 	// StatusOf gives the HTTP status of an error of a View or Action that is
@@ -64,7 +69,7 @@ type Options struct {
 // Server is the HTTP server.
 type Server struct {
 	options     Options
-	listener    net.Listener
+	listener    *conns.Listener
 	mux         *http.ServeMux
 	http        *http.Server
 	crossOrigin *http.CrossOriginProtection
@@ -88,7 +93,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 	}
 	s := &Server{
 		options:     o,
-		listener:    ln,
+		listener:    limit(ln, &o),
 		mux:         http.NewServeMux(),
 		crossOrigin: http.NewCrossOriginProtection(),
 		streams:     make(chan struct{}, maxStreams),
@@ -103,6 +108,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		WriteTimeout:      writeTimeout, // who needs longer extends its own: see setWriteDeadline
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         atWork,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	return s, nil
@@ -172,7 +178,7 @@ func (s *Server) register() (err error) {
 		"/health":         s.health,
 		"/livez":          s.checks("livez", s.options.Live),
 		"/readyz":         s.checks("readyz", s.options.Ready),
-		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})),
+		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})),
 		"/metrics/json":   s.metricsJSON,
 		"/metrics/stream": s.metricsStream,
 		"/debug/vars":     s.vars,

@@ -1,0 +1,70 @@
+package ops
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/conns"
+)
+
+// maxScrapes bounds the scrapes under way: each gathers every metric.
+const maxScrapes = 8
+
+// limit bounds the connections of a listener. One is served even if the process has
+// no file descriptor left: that is when operators ask how it is.
+func limit(l net.Listener, o *Options) *conns.Listener {
+	return conns.Limit(l, conns.Options{
+		Max:     o.MaxConnections,
+		Key:     "a share of the limit of open files",
+		Refusal: unavailable,
+		Spare:   true,
+		Log:     o.Logger,
+	})
+}
+
+// unavailable is what a connection is answered with that there is no room for.
+func unavailable(reason string) []byte {
+	body, _ := json.Marshal(map[string]string{"error": reason}) // a map of strings always encodes
+	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		len(body), body)
+}
+
+// atWork keeps connections from making room for others while a request is under way
+// on them.
+func atWork(c net.Conn, state http.ConnState) {
+	counted, ok := c.(*conns.Conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		counted.Begin()
+	case http.StateIdle:
+		counted.End()
+	}
+}
+
+var (
+	connectionsDesc = prometheus.NewDesc("dkv_http_connections", "Open HTTP connections.", nil, nil)
+	refusedDesc     = prometheus.NewDesc("dkv_http_connections_refused_total", "HTTP connections that there was no room for.", nil, nil)
+	displacedDesc   = prometheus.NewDesc("dkv_http_connections_displaced_total", "Idle HTTP connections that were closed to make room for others.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *Server) Describe(ch chan<- *prometheus.Desc) {
+	ch <- connectionsDesc
+	ch <- refusedDesc
+	ch <- displacedDesc
+}
+
+// Collect implements prometheus.Collector.
+func (s *Server) Collect(ch chan<- prometheus.Metric) {
+	stats := s.listener.Stats()
+	ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(stats.Open))
+	ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(stats.Refused))
+	ch <- prometheus.MustNewConstMetric(displacedDesc, prometheus.CounterValue, float64(stats.Displaced))
+}
