@@ -94,6 +94,12 @@ func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 	return st
 }
 
+// waiting is what the log says of changes that storage cannot take for now.
+var waiting = map[error]string{
+	storage.ErrNoSpace: "the disk is full; waiting for room",
+	storage.ErrNoFiles: "no more files can be opened; waiting until they can",
+}
+
 // write applies a stretch. Where the disk is full it waits until there is room.
 func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 	changes := st.all()
@@ -112,7 +118,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 			return localError{err}
 		}
 		s.status.failing(localError{err})
-		s.report("storage can take no changes for now; waiting until it can", err)
+		s.report(waiting[storage.Shortage(err)], err)
 		if _, now := s.opts.State.Position(); now != at {
 			return localError{err} // a part of it is there
 		}

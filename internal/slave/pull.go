@@ -140,7 +140,7 @@ func (p *Puller) report(what string, err error, more ...any) {
 	if err != nil {
 		more = append(more, "error", err)
 	}
-	if err != nil && !errors.Is(err, storage.ErrNoSpace) { // which tells how much is left just now
+	if err != nil && storage.Shortage(err) == nil { // which tells how much is left just now
 		text += err.Error()
 	}
 	p.reporting.Lock()

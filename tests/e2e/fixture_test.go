@@ -30,21 +30,27 @@ func newFixture(t *testing.T, dir string, args ...string) *fixture {
 		"--db-folder", filepath.Join(dir, "db"),
 	}, args...)}
 	f.start()
-	t.Cleanup(func() {
-		f.kill()
-		if t.Failed() {
-			log, _ := os.ReadFile(f.logPath())
-			t.Logf("the node's log:\n%s", log)
-		}
-	})
+	t.Cleanup(f.end)
 	return f
+}
+
+// end kills the node, and shows its log if the test has failed.
+func (f *fixture) end() {
+	f.kill()
+	if f.t.Failed() {
+		log, _ := os.ReadFile(f.logPath())
+		f.t.Logf("the node's log:\n%s", log)
+	}
 }
 
 func (f *fixture) logPath() string { return filepath.Join(f.dir, "dkvsrv.log") }
 
-func (f *fixture) start() {
+func (f *fixture) start() { f.startAs("dkvsrv") }
+
+// startAs runs a program that is, or becomes, dkvsrv.
+func (f *fixture) startAs(program string) {
 	f.t.Helper()
-	path, err := exec.LookPath("dkvsrv")
+	path, err := exec.LookPath(program)
 	if err != nil {
 		f.t.Fatal(err)
 	}

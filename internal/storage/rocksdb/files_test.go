@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // limitFiles lets the process open no more files until it is undone.
@@ -18,7 +19,7 @@ func limitFiles(t *testing.T) (undo func()) {
 	}
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skipf("the files that are open cannot be counted: %v", err)
+		testkit.SkipFault(t, "no file descriptors", err)
 	}
 	now := before
 	now.Cur = uint64(len(open)) - 1 // of which one was for counting
