@@ -236,21 +236,33 @@ func (n *node) nodeURL() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	address := net.JoinHostPort(host, defaultRaftPort)
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if l, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil {
-			n.log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", address, "raft", l.Addr().String())
-		}
-	}
+	l, err := listenRaft(host)
 	if err != nil {
 		return "", fmt.Errorf("%w; set --nexus-node-url to an address of this host that the other masters reach", err)
 	}
-	return bootstrap.FormatURL(l.Addr().String()), l.Close()
+	address := l.Addr().String()
+	if _, port, _ := net.SplitHostPort(address); port != strconv.Itoa(defaultRaftPort) {
+		n.log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", defaultRaftPort, "raft", address)
+	}
+	return bootstrap.FormatURL(address), l.Close()
 }
 
-// defaultRaftPort is where a master listens that was told nothing about Raft.
-const defaultRaftPort = "9020"
+const (
+	// defaultRaftPort is where a master listens that was told nothing about Raft.
+	defaultRaftPort = 9020
+	// otherRaftPorts are tried after it. A master keeps its port for good, so it must
+	// not be one that the system gives to whatever connects while the master is down.
+	otherRaftPorts, lastRaftPort = 9120, 9219
+)
+
+// listenRaft listens on the first port of a host that is free for Raft.
+func listenRaft(host string) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(defaultRaftPort)))
+	for port := otherRaftPorts; port <= lastRaftPort && errors.Is(err, syscall.EADDRINUSE); port++ {
+		l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	return l, err
+}
 
 func ownAddrs() []netip.Addr {
 	var out []netip.Addr

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app"
 	"github.com/dkvdb/dkv/internal/ctl"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -50,8 +51,14 @@ func TestMain(m *testing.M) {
 //	logged NAME PATTERN       wait until the node's log has a match
 //	ports NAME...             set each $NAME to an address that no other test uses, in ascending order
 //	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
+//
+// $HOST is a loopback address that no other test process uses.
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := testkit.Host()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +72,7 @@ func TestScripts(t *testing.T) {
 					kept = append(kept, v)
 				}
 			}
-			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"))
+			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"), "HOST="+host)
 			s := newServers()
 			env.Defer(s.killAll)
 			env.Values[serversKey{}] = s
