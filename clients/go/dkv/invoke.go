@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -63,27 +66,20 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 }
 
 // stamp has a request be for a cluster, which it stays for in all attempts: nodes of
-// another one refuse it.
+// another one refuse it. Each request of service DKV has the field for it; those of
+// other services, which Conn makes, are for no cluster.
 func stamp(req any, cluster uint64) {
-	switch r := req.(type) {
-	case *serverpb.PutRequest:
-		r.Cluster = cluster
-	case *serverpb.GetRequest:
-		r.Cluster = cluster
-	case *serverpb.MultiPutRequest:
-		r.Cluster = cluster
-	case *serverpb.MultiGetRequest:
-		r.Cluster = cluster
-	case *serverpb.DeleteRequest:
-		r.Cluster = cluster
-	case *serverpb.CompareAndSetRequest:
-		r.Cluster = cluster
-	case *serverpb.IncrementRequest:
-		r.Cluster = cluster
-	case *serverpb.IterateRequest:
-		r.Cluster = cluster
+	message, is := req.(proto.Message)
+	if !is {
+		return
+	}
+	m := message.ProtoReflect()
+	if f := m.Descriptor().Fields().ByName(clusterField); f != nil && f.Kind() == protoreflect.Fixed64Kind {
+		m.Set(f, protoreflect.ValueOfUint64(cluster))
 	}
 }
+
+const clusterField = "cluster"
 
 const (
 	// The pauses between two attempts, each with jitter: a hand-over of a leader
