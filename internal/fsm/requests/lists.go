@@ -21,8 +21,9 @@ type entry struct {
 	bytes int
 
 	session *session
-	// before and after are the neighbours by log index, next is the client's own.
-	before, after, next *entry
+	// Its neighbours are those by log index, next is the client's own.
+	neighbours[entry]
+	next *entry
 }
 
 // session is what is known of one client.
@@ -45,8 +46,8 @@ type session struct {
 	first, last  *entry
 	count, bytes int
 
-	// before and after are the neighbours by last use.
-	before, after *session
+	// Its neighbours are those by last use.
+	neighbours[session]
 	// changed is whether it is to be stored, and derived whether it follows from
 	// its entries: it was never stored, for they are from before there were
 	// sessions.
@@ -81,56 +82,44 @@ func (s *session) pop() {
 	s.bytes -= e.bytes
 }
 
-// entryList is a list of entries by log index.
-type entryList struct{ first, last *entry }
+// neighbours is what a list keeps in each of its elements, so that neither adding nor
+// removing one allocates or searches.
+type neighbours[T any] struct{ before, after *T }
 
-func (l *entryList) append(e *entry) {
-	e.before, e.after = l.last, nil
+func (n *neighbours[T]) links() *neighbours[T] { return n }
+
+// listed is a *T that has neighbours in a list.
+type listed[T any] interface {
+	*T
+	links() *neighbours[T]
+}
+
+// list is a list of elements that are in no other one. The zero value is empty.
+type list[T any, P listed[T]] struct{ first, last *T }
+
+// append adds e, which is in no list, at the end.
+func (l *list[T, P]) append(e *T) {
+	*P(e).links() = neighbours[T]{before: l.last}
 	if l.last == nil {
 		l.first = e
 	} else {
-		l.last.after = e
+		P(l.last).links().after = e
 	}
 	l.last = e
 }
 
-func (l *entryList) remove(e *entry) {
-	if e.before == nil {
-		l.first = e.after
+// remove removes e, which is in the list.
+func (l *list[T, P]) remove(e *T) {
+	at := P(e).links()
+	if at.before == nil {
+		l.first = at.after
 	} else {
-		e.before.after = e.after
+		P(at.before).links().after = at.after
 	}
-	if e.after == nil {
-		l.last = e.before
+	if at.after == nil {
+		l.last = at.before
 	} else {
-		e.after.before = e.before
+		P(at.after).links().before = at.before
 	}
-	e.before, e.after = nil, nil
-}
-
-// sessionList is a list of sessions by last use.
-type sessionList struct{ first, last *session }
-
-func (l *sessionList) append(s *session) {
-	s.before, s.after = l.last, nil
-	if l.last == nil {
-		l.first = s
-	} else {
-		l.last.after = s
-	}
-	l.last = s
-}
-
-func (l *sessionList) remove(s *session) {
-	if s.before == nil {
-		l.first = s.after
-	} else {
-		s.before.after = s.after
-	}
-	if s.after == nil {
-		l.last = s.before
-	} else {
-		s.after.before = s.before
-	}
-	s.before, s.after = nil, nil
+	*at = neighbours[T]{}
 }

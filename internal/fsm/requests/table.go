@@ -63,8 +63,8 @@ type Table struct {
 	entries  map[name]*entry
 	// order has all entries by log index, and clients all sessions by their last
 	// new request, the longest ago first.
-	order   entryList
-	clients sessionList
+	order   list[entry, *entry]
+	clients list[session, *session]
 	// bytes is what the entries take.
 	bytes int
 	// lost is the greatest clock of the last use of a client that is not known any
