@@ -140,7 +140,9 @@ type GetChangesRequest struct {
 	VBucket string `protobuf:"bytes,100,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	// Who asks, where it is a slave that applies what it gets: what it asks from
 	// tells how far it is.
-	Replica       *Replica `protobuf:"bytes,101,opt,name=replica,proto3" json:"replica,omitempty"`
+	Replica *Replica `protobuf:"bytes,101,opt,name=replica,proto3" json:"replica,omitempty"`
+	// The history of the copy that asks; empty where there is none. See replacesHistory.
+	HistoryId     string `protobuf:"bytes,102,opt,name=historyId,proto3" json:"historyId,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,6 +203,13 @@ func (x *GetChangesRequest) GetReplica() *Replica {
 		return x.Replica
 	}
 	return nil
+}
+
+func (x *GetChangesRequest) GetHistoryId() string {
+	if x != nil {
+		return x.HistoryId
+	}
+	return ""
 }
 
 type StreamChangesRequest struct {
@@ -534,6 +543,8 @@ type GetChangesResponse struct {
 	// What the node takes for the time, in milliseconds since the epoch; only in
 	// answers to GetChanges.
 	NowMillis uint64 `protobuf:"varint,104,opt,name=nowMillis,proto3" json:"nowMillis,omitempty"`
+	// Whether the history here has taken the place of the request's, by a restore.
+	ReplacesHistory bool `protobuf:"varint,105,opt,name=replacesHistory,proto3" json:"replacesHistory,omitempty"`
 	// For how many milliseconds masterChangeNumber may not have been the newest
 	// number of the log any more; 0 at its leader.
 	AgeMillis     uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
@@ -625,6 +636,13 @@ func (x *GetChangesResponse) GetNowMillis() uint64 {
 		return x.NowMillis
 	}
 	return 0
+}
+
+func (x *GetChangesResponse) GetReplacesHistory() bool {
+	if x != nil {
+		return x.ReplacesHistory
+	}
+	return false
 }
 
 func (x *GetChangesResponse) GetAgeMillis() uint64 {
@@ -2105,6 +2123,165 @@ func (x *VBucketStatus) GetClockMillis() uint64 {
 	return 0
 }
 
+type ResyncRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which vBucket; empty means each that follows no master, or with force all.
+	VBucket string `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// Whether a copy that follows a master is rebuilt, too, from a master of its cluster.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncRequest) Reset() {
+	*x = ResyncRequest{}
+	mi := &file_api_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncRequest) ProtoMessage() {}
+
+func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
+func (*ResyncRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ResyncRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *ResyncRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ResyncResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	Orders        []*ResyncOrder         `protobuf:"bytes,2,rep,name=orders,proto3" json:"orders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncResponse) Reset() {
+	*x = ResyncResponse{}
+	mi := &file_api_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncResponse) ProtoMessage() {}
+
+func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
+func (*ResyncResponse) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ResyncResponse) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetOrders() []*ResyncOrder {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// ResyncOrder is what becomes of one copy.
+type ResyncOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VBucket       string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	What          string                 `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncOrder) Reset() {
+	*x = ResyncOrder{}
+	mi := &file_api_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncOrder) ProtoMessage() {}
+
+func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
+func (*ResyncOrder) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResyncOrder) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *ResyncOrder) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
 type SetClockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In milliseconds since the epoch; 0 means what a majority of the members' clocks
@@ -2116,7 +2293,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2305,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2318,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -2161,7 +2338,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2350,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2363,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2210,7 +2387,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2399,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2412,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2270,12 +2447,13 @@ var File_api_admin_proto protoreflect.FileDescriptor
 
 const file_api_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xba\x01\n" +
+	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xd8\x01\n" +
 	"\x11GetChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12.\n" +
 	"\x12maxNumberOfChanges\x18\x02 \x01(\rR\x12maxNumberOfChanges\x12\x18\n" +
 	"\avBucket\x18d \x01(\tR\avBucket\x12/\n" +
-	"\areplica\x18e \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\xab\x01\n" +
+	"\areplica\x18e \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\x1c\n" +
+	"\thistoryId\x18f \x01(\tR\thistoryId\"\xab\x01\n" +
 	"\x14StreamChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
 	"\avBucket\x18\x02 \x01(\tR\avBucket\x12\x1c\n" +
@@ -2303,7 +2481,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
 	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"\xec\x02\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"\x96\x03\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
@@ -2312,7 +2490,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\thistoryId\x18d \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18e \x01(\tR\tclusterId\x12 \n" +
 	"\vmasterClock\x18f \x01(\x04R\vmasterClock\x12\x1c\n" +
-	"\tnowMillis\x18h \x01(\x04R\tnowMillis\x12\x1c\n" +
+	"\tnowMillis\x18h \x01(\x04R\tnowMillis\x12(\n" +
+	"\x0freplacesHistory\x18i \x01(\bR\x0freplacesHistory\x12\x1c\n" +
 	"\tageMillis\x18g \x01(\x04R\tageMillis\"\xc6\x01\n" +
 	"\fChangeRecord\x12&\n" +
 	"\x0eserialisedForm\x18\x01 \x01(\fR\x0eserialisedForm\x12\"\n" +
@@ -2450,7 +2629,16 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11firstChangeNumber\x18\r \x01(\x04R\x11firstChangeNumber\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x1c\n" +
 	"\tclusterId\x18d \x01(\tR\tclusterId\x12 \n" +
-	"\vclockMillis\x18e \x01(\x04R\vclockMillis\"3\n" +
+	"\vclockMillis\x18e \x01(\x04R\vclockMillis\"?\n" +
+	"\rResyncRequest\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"q\n" +
+	"\x0eResyncResponse\x12,\n" +
+	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x121\n" +
+	"\x06orders\x18\x02 \x03(\v2\x19.dkv.serverpb.ResyncOrderR\x06orders\";\n" +
+	"\vResyncOrder\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\"3\n" +
 	"\x0fSetClockRequest\x12 \n" +
 	"\vclockMillis\x18\x01 \x01(\x04R\vclockMillis\".\n" +
 	"\x12ContentHashRequest\x12\x18\n" +
@@ -2495,12 +2683,13 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xe7\x02\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xac\x03\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
 	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
-	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
+	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
+	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -2516,7 +2705,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -2546,25 +2735,28 @@ var file_api_admin_proto_goTypes = []any{
 	(*ClusterInfoChange)(nil),      // 25: dkv.serverpb.ClusterInfoChange
 	(*NodeStatusResponse)(nil),     // 26: dkv.serverpb.NodeStatusResponse
 	(*VBucketStatus)(nil),          // 27: dkv.serverpb.VBucketStatus
-	(*SetClockRequest)(nil),        // 28: dkv.serverpb.SetClockRequest
-	(*ContentHashRequest)(nil),     // 29: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 30: dkv.serverpb.ContentHashResponse
-	nil,                            // 31: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 32: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 33: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 34: google.protobuf.Empty
+	(*ResyncRequest)(nil),          // 28: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 29: dkv.serverpb.ResyncResponse
+	(*ResyncOrder)(nil),            // 30: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 31: dkv.serverpb.SetClockRequest
+	(*ContentHashRequest)(nil),     // 32: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 33: dkv.serverpb.ContentHashResponse
+	nil,                            // 34: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 35: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 36: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 37: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	32, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	35, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	32, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	31, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	35, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	34, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	24, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	24, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	24, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -2573,62 +2765,66 @@ var file_api_admin_proto_depIdxs = []int32{
 	24, // 15: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	24, // 16: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
 	27, // 17: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	33, // 18: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	2,  // 19: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	3,  // 20: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	5,  // 21: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	4,  // 22: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	10, // 23: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	10, // 24: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	11, // 25: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	13, // 26: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	14, // 27: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	15, // 28: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	16, // 29: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	34, // 30: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	17, // 31: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	34, // 32: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	34, // 33: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	19, // 34: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	20, // 35: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	20, // 36: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	23, // 37: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	34, // 38: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	34, // 39: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	34, // 40: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	34, // 41: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	28, // 42: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	29, // 43: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 44: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 45: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 46: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 47: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	32, // 48: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	32, // 49: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	12, // 50: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	32, // 51: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	32, // 52: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	32, // 53: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	32, // 54: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	18, // 55: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	32, // 56: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	32, // 57: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	32, // 58: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	32, // 59: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	21, // 60: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	25, // 61: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	32, // 62: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	24, // 63: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	26, // 64: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	32, // 65: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	32, // 66: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	32, // 67: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	30, // 68: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	44, // [44:69] is the sub-list for method output_type
-	19, // [19:44] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	35, // 18: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	30, // 19: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	36, // 20: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	2,  // 21: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	3,  // 22: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	5,  // 23: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	4,  // 24: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	10, // 25: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	10, // 26: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	11, // 27: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	13, // 28: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	14, // 29: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	15, // 30: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	16, // 31: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	37, // 32: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	17, // 33: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	37, // 34: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	37, // 35: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	19, // 36: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	20, // 37: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	20, // 38: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	23, // 39: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	37, // 40: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	37, // 41: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	37, // 42: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	37, // 43: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	31, // 44: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	28, // 45: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	32, // 46: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 47: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 48: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 49: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 50: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	35, // 51: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	35, // 52: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	12, // 53: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	35, // 54: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	35, // 55: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	35, // 56: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	35, // 57: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	18, // 58: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	35, // 59: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	35, // 60: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	35, // 61: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	35, // 62: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	21, // 63: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	25, // 64: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	35, // 65: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	24, // 66: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	26, // 67: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	35, // 68: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	35, // 69: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	35, // 70: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	29, // 71: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	33, // 72: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	47, // [47:73] is the sub-list for method output_type
+	21, // [21:47] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -2645,7 +2841,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1201,6 +1201,7 @@ const (
 	DKVNode_PauseWrites_FullMethodName    = "/dkv.serverpb.DKVNode/PauseWrites"
 	DKVNode_ResumeWrites_FullMethodName   = "/dkv.serverpb.DKVNode/ResumeWrites"
 	DKVNode_SetClock_FullMethodName       = "/dkv.serverpb.DKVNode/SetClock"
+	DKVNode_Resync_FullMethodName         = "/dkv.serverpb.DKVNode/Resync"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1220,6 +1221,10 @@ type DKVNodeClient interface {
 	// SetClock sets the clock of the log of every vBucket, also back. It is refused
 	// where the time is too far from what a majority of the members' clocks say.
 	SetClock(ctx context.Context, in *SetClockRequest, opts ...grpc.CallOption) (*Status, error)
+	// Resync orders a slave to give up its copy of a vBucket for a master's state, which
+	// it does by itself only for a state that is known to have taken the copy's place.
+	// It returns when the order is durable; the copy stays until the new one is whole.
+	Resync(ctx context.Context, in *ResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1273,6 +1278,16 @@ func (c *dKVNodeClient) SetClock(ctx context.Context, in *SetClockRequest, opts 
 	return out, nil
 }
 
+func (c *dKVNodeClient) Resync(ctx context.Context, in *ResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResyncResponse)
+	err := c.cc.Invoke(ctx, DKVNode_Resync_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1299,6 +1314,10 @@ type DKVNodeServer interface {
 	// SetClock sets the clock of the log of every vBucket, also back. It is refused
 	// where the time is too far from what a majority of the members' clocks say.
 	SetClock(context.Context, *SetClockRequest) (*Status, error)
+	// Resync orders a slave to give up its copy of a vBucket for a master's state, which
+	// it does by itself only for a state that is known to have taken the copy's place.
+	// It returns when the order is durable; the copy stays until the new one is whole.
+	Resync(context.Context, *ResyncRequest) (*ResyncResponse, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1323,6 +1342,9 @@ func (UnimplementedDKVNodeServer) ResumeWrites(context.Context, *emptypb.Empty) 
 }
 func (UnimplementedDKVNodeServer) SetClock(context.Context, *SetClockRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetClock not implemented")
+}
+func (UnimplementedDKVNodeServer) Resync(context.Context, *ResyncRequest) (*ResyncResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resync not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1420,6 +1442,24 @@ func _DKVNode_SetClock_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_Resync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResyncRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).Resync(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_Resync_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).Resync(ctx, req.(*ResyncRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1460,6 +1500,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetClock",
 			Handler:    _DKVNode_SetClock_Handler,
+		},
+		{
+			MethodName: "Resync",
+			Handler:    _DKVNode_Resync_Handler,
 		},
 		{
 			MethodName: "GetContentHash",

@@ -34,6 +34,9 @@ func (n *node) actions() map[string]ops.Action {
 		"/admin/reset-clock":   n.resetClock,
 		"/admin/backup":        n.takeBackup,
 	}
+	if n.cfg.Role == config.RoleSlave {
+		actions["/admin/resync"] = n.resync
+	}
 	if n.cfg.Role == config.RoleMaster {
 		actions["/admin/cluster/add"] = n.changeNode(func(ctx context.Context, r nodeRequest) error {
 			_, err := n.cluster.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: r.URL, NonVoting: r.NonVoting})
@@ -193,6 +196,31 @@ func (n *node) resetClock(ctx context.Context, body json.RawMessage) (any, error
 	}
 	_, err := n.node.SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: to})
 	return nil, err
+}
+
+func (n *node) resync(ctx context.Context, body json.RawMessage) (any, error) {
+	var request struct {
+		VBucket string `json:"vbucket"`
+		Force   bool   `json:"force"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &request); err != nil {
+			return nil, &ops.Error{Status: 400, Text: `the body must be {"vbucket": "NAME", "force": false}, or empty for all that wait for it`}
+		}
+	}
+	resp, err := n.node.Resync(ctx, &serverpb.ResyncRequest{VBucket: request.VBucket, Force: request.Force})
+	if err != nil {
+		return nil, err
+	}
+	type order struct {
+		VBucket string `json:"vbucket"`
+		What    string `json:"what"`
+	}
+	var orders []order
+	for _, o := range resp.GetOrders() {
+		orders = append(orders, order{o.GetVBucket(), o.GetWhat()})
+	}
+	return map[string]any{"status": "ok", "orders": orders}, nil
 }
 
 func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error) {

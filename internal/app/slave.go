@@ -99,6 +99,14 @@ func (f *followed) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Resync implements master.Resyncer.
+func (f *followed) Resync(ctx context.Context, force bool) (string, error) {
+	return f.puller.Resync(ctx, force)
+}
+
+// Kept implements master.Resyncer.
+func (f *followed) Kept() bool { return f.puller.Status().Kept != "" }
+
 // Status implements replica.Replica.
 func (f *followed) Status() replica.Status {
 	s, p := f.Follower.Status(), f.puller.Status()

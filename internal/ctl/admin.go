@@ -60,6 +60,27 @@ func runResetClock(ctx context.Context, s *session, args []string) error {
 	})
 }
 
+func runResync(ctx context.Context, s *session, _ []string) error {
+	var orders []*serverpb.ResyncOrder
+	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		orders, err = admin.Resync(ctx, conn, s.vBucket, s.force)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = writeTable(s.out, orders, func(o *serverpb.ResyncOrder) []string {
+		return []string{"vBucket " + o.GetVBucket() + ": " + o.GetWhat()}
+	}, func(out *object, o *serverpb.ResyncOrder) {
+		out.str("vBucket", o.GetVBucket())
+		out.str("what", o.GetWhat())
+	})
+	if err != nil {
+		return err
+	}
+	return s.out.ok(0)
+}
+
 func runClusterInfo(ctx context.Context, s *session, args []string) error {
 	var filter admin.Filter
 	for i, field := range []*string{&filter.DC, &filter.Database, &filter.VBucket} {

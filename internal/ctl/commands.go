@@ -128,6 +128,8 @@ func nodeCommands() []*command {
 		{name: "resumeWrites", group: groupNodes, max: 0, run: runResumeWrites, summary: "accept writes again"},
 		{name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1, run: runResetClock,
 			summary: "set the clock that keys expire by, also back, to TIME (2006-01-02T15:04:05Z) or to what a majority's clocks say"},
+		{name: "resync", group: groupNodes, max: 0, run: runResync,
+			summary: "give up the slave's copy for the state of the master that its health names; the copy stays until that is whole"},
 		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runBackup,
 			summary: "copy the database into a new folder below the server's backup-dir"},
 		{name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runRestore,

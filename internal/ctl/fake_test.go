@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -65,6 +66,7 @@ type fake struct {
 	paths      []string // of backups, restores, nodes
 	paused     bool
 	clocks     []uint64
+	resyncs    []string
 }
 
 // startFake runs a fake on a free port until the test ends.
@@ -389,6 +391,13 @@ func (f *fake) SetClock(_ context.Context, r *serverpb.SetClockRequest) (*server
 	defer f.mu.Unlock()
 	f.clocks = append(f.clocks, r.GetClockMillis())
 	return &serverpb.Status{}, nil
+}
+
+func (f *fake) Resync(_ context.Context, r *serverpb.ResyncRequest) (*serverpb.ResyncResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resyncs = append(f.resyncs, fmt.Sprint(r.GetVBucket(), " ", r.GetForce()))
+	return &serverpb.ResyncResponse{Orders: []*serverpb.ResyncOrder{{VBucket: "v1", What: "it goes"}}}, nil
 }
 
 func (f *fake) GetContentHash(context.Context, *serverpb.ContentHashRequest) (*serverpb.ContentHashResponse, error) {

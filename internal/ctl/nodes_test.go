@@ -66,6 +66,16 @@ func TestResetClock(t *testing.T) {
 	}
 }
 
+func TestResync(t *testing.T) {
+	f := startFake(t)
+	for _, args := range [][]string{{"-resync"}, {"-resync", "-vBucket", "v1", "-force"}} {
+		expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "vBucket v1: it goes\nOK\n"})
+	}
+	if want := []string{" false", "v1 true"}; !slices.Equal(f.resyncs, want) {
+		t.Errorf("%q were ordered, want %q", f.resyncs, want)
+	}
+}
+
 func TestStatusNeedsAMajority(t *testing.T) {
 	tests := []struct {
 		name    string

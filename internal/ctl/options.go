@@ -133,12 +133,13 @@ func dataOptions() []*option {
 			summary: "begin at this change number; 0 or 1 is the oldest retained one (default: new changes only)", set: unsigned(func(o *options) *uint64 { return &o.from })},
 		{name: "poll", value: "DURATION", commands: []string{"watch"}, summary: "how often to ask for new changes (default 200ms)",
 			set: positive(func(o *options) *time.Duration { return &o.poll })},
-		{name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader"}, summary: "only this vBucket",
+		{name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "resync"}, summary: "only this vBucket",
 			set: text(func(o *options) *string { return &o.vBucket })},
 		{name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *options) *bool { return &o.nonVoting })},
-		{name: "force", commands: []string{"removeNode"}, summary: "remove it even where the members that are left and up are no majority",
-			set: boolean(func(o *options) *bool { return &o.force })},
+		{name: "force", commands: []string{"removeNode", "resync"},
+			summary: "remove it even if the members that are left and up are no majority; rebuild a copy that is well, too",
+			set:     boolean(func(o *options) *bool { return &o.force })},
 	}
 }
 

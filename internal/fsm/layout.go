@@ -20,6 +20,7 @@ import (
 //	changelog  index (8)              -> see package changelog
 //	meta       "state"                -> see state
 //	           "identity"             -> see Identity
+//	           "lineage"              -> the histories before this one; see readLineage
 //	           "floor"                -> least retained change number (8)
 //	           "base"                 -> see Machine.Base (8)
 //	           "format"               -> see Machine.Format (8)
@@ -40,6 +41,7 @@ const (
 var (
 	keyState     = []byte("state")
 	keyIdentity  = []byte("identity")
+	keyLineage   = []byte("lineage")
 	keyFloor     = []byte("floor")
 	keyBase      = []byte("base")
 	keyFormat    = []byte("format")

@@ -32,6 +32,8 @@ type Machine struct {
 	views  views
 	base   kv.Index
 	bounds requests.Bounds
+	// lineage is the histories before the present one, the oldest first.
+	lineage []string
 
 	// Owned by the applying goroutine.
 	state    state
@@ -97,6 +99,9 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	m.identity.Store(&identity)
+	if m.lineage, err = readLineage(m.engine); err != nil {
+		return err
+	}
 	if m.state, err = readState(m.engine); err != nil {
 		return err
 	}

@@ -114,6 +114,18 @@ func (m *Machine) Expiring(now kv.Clock, limit int) ([]kv.Mutation, error) {
 	return due, it.Err()
 }
 
+// HasKeys reports whether there is any key, be it an expired one.
+func (m *Machine) HasKeys() (bool, error) {
+	if !m.gate.enter() {
+		return false, ErrClosed
+	}
+	defer m.gate.leave()
+	it := m.engine.Iterate(storage.Data, storage.Range{KeysOnly: true})
+	defer it.Close()
+	some := it.Next()
+	return some, m.note(it.Err())
+}
+
 // Due reports whether a key's expiry, which the log's clock has not reached, has been
 // reached by now. It costs nothing where no key expires.
 func (m *Machine) Due(now kv.Clock) (bool, error) {
@@ -145,6 +157,8 @@ type Changes struct {
 	// Clock is the log's clock at Newest.
 	Clock kv.Clock
 	Identity
+	// Former are the histories whose place the present one has taken, the oldest first.
+	Former  []string
 	Changes []kv.Change
 }
 
@@ -158,7 +172,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity()}
+	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Former: m.lineage}
 	err = view.read(func(r storage.Reader) error {
 		floor, err := readFloor(r)
 		if err != nil {

@@ -32,7 +32,7 @@ func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
 // Rebase makes the state in engine, which no machine has open, the start of a
 // new history of the given cluster: no old change number is valid in it, its index
 // is at least the given one, and mutations are refused or not as paused says. Its
-// log is a new one. The requests that the state remembers stay so, unless
+// log is a new one, and it has no lineage before KeepLineage. The requests that the state remembers stay so, unless
 // KeepRequests puts others in their place.
 func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
 	st, err := readState(engine)
@@ -45,6 +45,7 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	st.applied = max(st.applied, index)
 	st.logged, st.paused = 0, paused
 	var b storage.Batch
+	b.Delete(storage.Meta, keyLineage)
 	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
 	return beginLog(engine, &b, st)

@@ -210,6 +210,7 @@ func (m *Machine) restoredMeta(ctx context.Context, e Entry, target storage.Engi
 	}
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
 	b.Put(storage.Meta, keyIdentity, id.append(nil))
+	putLineage(b, m.successorLineage())
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
 	b.Put(storage.Meta, keyState, st.append(nil))
 	// The same log entries have higher indexes from here on, where the restored

@@ -216,6 +216,9 @@ func TestRestored(t *testing.T) {
 			if got := m.Identity(); got.Cluster != x.m.Identity().Cluster || got.History != "new" {
 				t.Errorf("identity %+v", got)
 			}
+			if !m.Succeeds(x.m.Identity().History) || m.Succeeds("new") || m.Succeeds("") {
+				t.Errorf("lineage %q", m.lineage)
+			}
 			if m.Epoch() != x.m.Epoch() || string(m.Members()[1]) != "there" || m.Restoring() {
 				t.Errorf("epoch %+v, members %v, restoring %v", m.Epoch(), m.Members(), m.Restoring())
 			}

@@ -19,6 +19,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_GetContentHash_FullMethodName,
 		serverpb.DKVNode_PauseWrites_FullMethodName,
 		serverpb.DKVNode_SetClock_FullMethodName,
+		serverpb.DKVNode_Resync_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true
 	default:

@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -68,6 +69,7 @@ func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequ
 	}
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
 	resp := changesResponse(&changes, age)
+	resp.ReplacesHistory = r.GetHistoryId() != "" && slices.Contains(changes.Former, r.GetHistoryId())
 	resp.NowMillis = uint64(max(v.Now().UnixMilli(), 0))
 	return resp, nil
 }

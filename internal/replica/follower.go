@@ -40,6 +40,9 @@ type Follower struct {
 	// least is the index that reads wait for: an earlier state, as it may be opened
 	// after a failure, would take back what was read.
 	least atomic.Uint64
+	// order is the cluster for whose state an operator has given up the present one; nil
+	// where that is not so.
+	order atomic.Pointer[string]
 }
 
 // OpenFollower opens the replica's present state, which may be none yet. Nothing
@@ -48,6 +51,9 @@ func OpenFollower(opts FollowerOptions) (*Follower, error) {
 	f := &Follower{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}
 	if err := f.init(opts.StateOptions, fsm.NewReplica); err != nil {
 		return nil, err
+	}
+	if err := f.loadOrder(); err != nil {
+		return nil, errors.Join(err, f.machine.Load().Close())
 	}
 	if f.empty() {
 		f.setUnreadable(errNoState)

@@ -17,7 +17,7 @@ var (
 	// have been opened anew at an earlier index. Nothing was applied.
 	ErrMoved = errors.New("the changes do not go on from the state")
 	// ErrOlder means that a new state is older than the one that it was to
-	// replace, in the same history.
+	// replace, by their indexes.
 	ErrOlder = errors.New("the new state is older than the present one")
 )
 
@@ -132,9 +132,9 @@ func (f *Follower) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index)
 
 // Replace makes the state that load fills an empty engine with the present one. The
 // present one is read and kept until the new one is whole and durable: a crash at
-// any point leaves one of the two. load's context also ends when the replica closes. A new state that is older, in the same history,
-// than the present one is turned away with ErrOlder, so that reads do not go
-// backwards; unless back says that the log itself has.
+// any point leaves one of the two. load's context also ends when the replica closes. A new state that has a lesser index than the
+// present one is turned away with ErrOlder, whatever history it is of; unless back says
+// that this was ordered.
 func (f *Follower) Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error {
 	if !f.begin() {
 		return errClosed
@@ -187,7 +187,11 @@ func (f *Follower) substitute(ctx context.Context, back bool, load func(context.
 		f.fresh.forget()
 		f.least.Store(0)
 	}
-	return f.takeOver(next)
+	if err := f.takeOver(next); err != nil {
+		return err
+	}
+	f.order.Store(nil) // it concerned the former state
+	return nil
 }
 
 // load builds a state in place.
@@ -211,8 +215,8 @@ func (f *Follower) load(ctx context.Context, place string, fill func(context.Con
 
 // succeeds returns ErrOlder where next must not take the present state's place.
 func (f *Follower) succeeds(next successor, back bool) error {
-	id, at := f.Position()
-	if back || id != next.Identity() || next.Applied() >= at {
+	_, at := f.Position()
+	if back || next.Applied() >= at {
 		return nil
 	}
 	return fmt.Errorf("%w: it is at change %d, and here is %d", ErrOlder, next.Applied(), at)

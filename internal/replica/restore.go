@@ -179,6 +179,9 @@ func (l *Local) swapIn(engine storage.Engine, place string) error {
 	if err := old.KeepRequests(context.Background(), engine); err != nil {
 		return err
 	}
+	if err := old.KeepLineage(engine); err != nil {
+		return err
+	}
 	slaves, err := old.Slaves()
 	if err != nil {
 		return err

@@ -12,15 +12,15 @@ import (
 
 // attach finds out whether the state can follow on from the master: by asking for the
 // last change that was applied here, which the master must have too, the same.
-func (s *session) attach(ctx context.Context) (verdict, error) {
+func (s *session) attach(ctx context.Context) (finding, error) {
 	id, at := s.opts.State.Position()
 	if id.History == "" {
-		return nothing, nil
+		return finding{verdict: nothing}, nil
 	}
 	s.history = id.History
 	last, known, err := s.opts.State.LastChange(ctx)
 	if err != nil {
-		return fit, localError{err}
+		return finding{}, localError{err}
 	}
 	from := at + 1
 	if known && last.Index <= at {
@@ -29,37 +29,40 @@ func (s *session) attach(ctx context.Context) (verdict, error) {
 	begun := time.Now()
 	a, err := s.look(ctx, from, at)
 	if err != nil {
-		return fit, err
+		return finding{}, err
 	}
-	newest := a.resp.GetMasterChangeNumber()
-	v := descent(a.resp, id, at)
+	f := finding{
+		verdict: s.descent(a.resp, id, at),
+		id:      fsm.Identity{Cluster: a.resp.GetClusterId(), History: a.resp.GetHistoryId()},
+		newest:  a.resp.GetMasterChangeNumber(),
+	}
 	switch {
-	case v != fit:
-		return v, nil
+	case f.verdict != fit:
+	case f.newest < at && s.wentBack(begun, a.resp):
+		f.verdict = regressed
+	case f.newest < at:
+		f.verdict = behind
 	case !a.retained:
-		return trimmed, nil
-	case newest < at && s.wentBack(begun, a.resp):
-		return regressed, nil
-	case newest < at:
-		return behind, nil
+		f.verdict = trimmed
 	case a.from <= at && !s.last.holds(a.resp, at):
-		return diverged, nil
+		f.verdict = diverged
 	}
-	s.status.heard(newest, at, 0)
-	return fit, nil
+	return f, nil
 }
 
-// descent tells how a master's log is related to the state here; fit where it is of
+// descent is how a master's log is related to the state here; fit where it is of
 // the same history.
-func descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
+func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
 	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
 	switch {
 	case own && resp.GetHistoryId() == "":
 		return behind // it has no state of its own yet
 	case own && resp.GetHistoryId() == id.History:
 		return fit
-	case own && resp.GetMasterChangeNumber() >= at:
+	case own && resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
 		return renewed
+	case own && s.opts.State.Succeeds(resp.GetHistoryId()):
+		return behind // it has not got to the restore that the state is of
 	case own:
 		return rewritten
 	default:
@@ -71,7 +74,7 @@ func descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) ve
 type answer struct {
 	resp *serverpb.GetChangesResponse
 	from kv.Index
-	// retained tells whether it has them.
+	// retained reports whether it has them.
 	retained bool
 }
 
@@ -113,14 +116,14 @@ const maxAge = 365 * 24 * time.Hour
 // peek asks for the change at a number and the next one. The master does not take it
 // for where the state is.
 func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChangesResponse, error) {
-	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket})
+	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket, HistoryId: s.history})
 }
 
 // getChanges asks the master for the changes behind a number, which tells it how far
 // the state is; most is 0 for as many as it likes to send.
 func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{
-		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, Replica: s.opts.Self,
+		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, HistoryId: s.history, Replica: s.opts.Self,
 	})
 }
 

@@ -19,8 +19,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // snapshot is one that is being loaded.
 type snapshot struct {
 	*session
-	// back tells that it may be older than the state that there is.
-	back     bool
+	grant    grant
 	loader   *fsm.Loader
 	id       string
 	position []byte
@@ -29,15 +28,15 @@ type snapshot struct {
 	whole    bool
 }
 
-// bootstrap builds the state from a snapshot of the master's. What there is stays
-// until the new state is whole.
-func (s *session) bootstrap(ctx context.Context, back bool) error {
+// bootstrap builds the state from a snapshot of the master's that g admits. What there is
+// stays until the new state is whole.
+func (s *session) bootstrap(ctx context.Context, g grant) error {
 	s.status.bootstrapping(s.source.Address)
 	begun := time.Now()
 	s.log.Info("bootstrapping from a snapshot", "master", s.source.Address)
-	snap := &snapshot{session: s, back: back, reported: begun}
+	snap := &snapshot{session: s, grant: g, reported: begun}
 	var failure error // of the way or the master
-	err := s.opts.State.Replace(ctx, back, func(ctx context.Context, engine storage.Engine) error {
+	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, engine storage.Engine) error {
 		snap.loader = fsm.NewLoader(engine)
 		failure = snap.load(ctx)
 		return failure
@@ -217,12 +216,12 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 // meet takes down what the first chunk says of the whole, and whether that is of any
 // use here.
 func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
-	id, at := s.opts.State.Position()
-	switch {
-	case chunk.GetSnapshotId() == "" || chunk.GetHistoryId() == "":
+	if chunk.GetSnapshotId() == "" || chunk.GetHistoryId() == "" {
 		return kv.Errorf(kv.Unavailable, "the master has no state to begin with yet")
-	case !s.back && chunk.GetHistoryId() == id.History && chunk.GetChangeNumber() < at:
-		return kv.Errorf(kv.Precondition, "the master's snapshot is at change %d, and here is %d already", chunk.GetChangeNumber(), at)
+	}
+	_, at := s.opts.State.Position()
+	if err := s.grant.check(chunk, at); err != nil {
+		return err
 	}
 	if err := s.opts.State.Fits(chunk.GetSize()); err != nil {
 		return localError{fmt.Errorf("a snapshot of about %d MiB has no room: %w", chunk.GetSize()>>20, err)}

@@ -39,16 +39,17 @@ var engines = []engine{
 
 // on has a slave keep its state in an engine, below folder where it has a disk.
 func (e engine) on(t testing.TB, folder string) func(*Options, *replica.FollowerOptions) {
+	dir, err := datadir.Open(folder, datadir.Identity{Engine: e.name, Database: "db", VBuckets: 1, Holds: datadir.Copy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	// Called once for each time that a slave is started there.
 	return func(_ *Options, o *replica.FollowerOptions) {
 		o.Open, o.BatchLimit = e.open, e.limit
 		if !e.onDisk {
 			return
 		}
-		dir, err := datadir.Open(folder, datadir.Identity{Engine: e.name, Database: "db", VBuckets: 1, Holds: datadir.Copy})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { dir.Close() })
 		if o.Generations, err = dir.VBucket("default"); err != nil {
 			t.Fatal(err)
 		}

@@ -45,6 +45,7 @@ func (s *session) follow(ctx context.Context) error {
 		run(func() error { return s.poll(ctx, at, in) })
 	}
 	run(func() error { return s.watchSources(ctx) })
+	run(func() error { return s.watchOrders(ctx) })
 	run(func() error { return s.watchLeader(ctx) })
 	return s.apply(ctx, at, in, claims)
 }
@@ -134,6 +135,20 @@ func (s *session) received(resp *serverpb.GetChangesResponse, bytes int) {
 	s.status.heard(resp.GetMasterChangeNumber(), at, bytes)
 	if bytes > 0 {
 		s.served.Store(true)
+	}
+}
+
+// watchOrders ends when an operator has given up the copy.
+func (s *session) watchOrders(ctx context.Context) error {
+	for {
+		select {
+		case <-s.ordered:
+			if _, is := s.opts.State.Ordered(); is {
+				return errOrdered
+			}
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

@@ -74,13 +74,15 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 				if err != nil || string(p.Value) != "2" {
 					t.Errorf("%q, %v", p.Value, err)
 				}
-				// It is all that there is, after a while.
+				// Even if that is all that there is, only an operator gives up what is here.
 				testkit.Run(r.t, func(ctx context.Context) error {
 					for sleep.For(ctx, 100*time.Millisecond) {
 						twin.Replica.(*replica.Follower).Fresh(time.Now())
 					}
 					return nil
 				})
+				time.Sleep(time.Minute)
+				s.resync()
 				testkit.Eventually(r.t, "the slave has what the master has", func() bool { return s.Puller.Status().Bootstraps == 2 })
 				s.equals(twin)
 			})

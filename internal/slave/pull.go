@@ -19,6 +19,8 @@ var (
 	errSilent = errors.New("it was silent for too long")
 	// errGone means that discovery does not name the master any more.
 	errGone = errors.New("it is not among the live masters any more")
+	// errOrdered means that an operator has given up the copy.
+	errOrdered = errors.New("the copy is rebuilt as ordered")
 )
 
 // localError is an error of this node's, for which no master is to blame.
@@ -56,23 +58,28 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		return err
 	}
 	if todo.bootstrap {
-		return s.bootstrap(ctx, todo.back)
+		return s.bootstrap(ctx, todo.grant)
 	}
-	v, err := s.attach(ctx)
+	found, err := s.attach(ctx)
+	_, ordered := p.opts.State.Ordered()
 	switch {
 	case err != nil:
 		return err
-	case v == nothing:
-		return s.bootstrap(ctx, false)
-	case v != fit:
-		p.search.found(s.source.Address, v)
-		p.report("this master cannot be followed: "+v.String(), nil, "master", s.source.Address)
+	case found.verdict == nothing:
+		return s.bootstrap(ctx, grant{any: true})
+	case ordered && (found.verdict == fit || found.verdict == trimmed || found.verdict == renewed):
+		p.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
+		return s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, back: true})
+	case found.verdict != fit:
+		p.search.found(s.source.Address, found)
+		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)
 		return nil
 	}
 	p.search.reset()
+	_, at := p.opts.State.Position()
+	p.status.heard(found.newest, at, 0)
 	p.recovered()
 	if p.status.following(s.source.Address) {
-		_, at := p.opts.State.Position()
 		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", p.opts.Mode)
 	}
 	err = s.follow(ctx)
@@ -101,6 +108,8 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 	served := p.status.served()
 	switch {
 	case err == nil:
+	case errors.Is(err, errOrdered):
+		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.Is(err, errGone):
 		p.chooser.failed(src.Address, served) // it may be back in a moment, and gone again
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
@@ -115,6 +124,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 	case kv.KindOf(err) == kv.Precondition || kv.KindOf(err) == kv.OutOfRange:
 		// The numbers have lost their meaning; the next look at it tells why.
 		p.report("the master has ended the stream of changes", err, "master", src.Address)
+		p.search.again()
 		sleep.For(ctx, p.pause.next())
 	default:
 		if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
@@ -136,7 +146,11 @@ const (
 
 // report logs what is wrong, once per cause and not once per attempt.
 func (p *Puller) report(what string, err error, more ...any) {
-	text := what + fmt.Sprint(more...)
+	p.reportAs(what+fmt.Sprint(more...), what, err, more...)
+}
+
+// reportAs is report of a cause that is the same whenever text is.
+func (p *Puller) reportAs(text, what string, err error, more ...any) {
 	if err != nil {
 		more = append(more, "error", err)
 	}

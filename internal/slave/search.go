@@ -1,10 +1,12 @@
 package slave
 
 import (
+	"context"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // verdict is why a state cannot follow on from a source.
@@ -25,11 +27,11 @@ const (
 	// diverged means that the source has another change than the state had under
 	// the same number.
 	diverged
-	// renewed means that the state's cluster has gone on under a new history, as
-	// after a restore, whose numbers begin above those of the one before.
+	// renewed means that a restore has put a new history in the place of the state's,
+	// and that the source has got as far.
 	renewed
-	// rewritten means that the state's cluster has another history, which has not
-	// got as far as the state.
+	// rewritten means that the state's cluster has another history, which is not known
+	// to have taken the place of the state's, or has not got as far.
 	rewritten
 	// foreign means that the source is of another cluster.
 	foreign
@@ -38,32 +40,40 @@ const (
 func (v verdict) String() string {
 	switch v {
 	case fit:
-		return "it can be followed"
+		return "can be followed"
 	case nothing:
-		return "there is no state here yet"
+		return "begins the copy"
 	case trimmed:
-		return "it does not retain the changes from here on"
+		return "does not retain the changes from here on"
 	case behind:
-		return "it is behind this node"
+		return "is behind this node"
 	case regressed:
-		return "its log has gone back behind this node"
+		return "has lost changes that are here"
 	case diverged:
-		return "its changes are others than those that were applied here"
+		return "has other changes under the same numbers"
 	case renewed:
-		return "the cluster has begun a new history"
+		return "has a restored state in the place of this history"
 	case rewritten:
-		return "the cluster has another history, which is behind this node"
+		return "has another history that is not known to replace this one, or is behind it"
 	case foreign:
-		return "it belongs to another cluster"
+		return "belongs to another cluster"
 	default:
 		return "unknown"
 	}
 }
 
+// finding is what became of asking a source that cannot be followed.
+type finding struct {
+	verdict verdict
+	// id and newest are what the source has.
+	id     fsm.Identity
+	newest kv.Index
+}
+
 // search is what is known of sources that cannot be followed.
 type search struct {
-	// verdicts are those of the present round, by address.
-	verdicts map[string]verdict
+	// findings are those of the present round, by address.
+	findings map[string]finding
 	// asked tells that in this round those are tried too that were passed over.
 	asked  bool
 	rounds int
@@ -72,40 +82,40 @@ type search struct {
 }
 
 const (
-	// A state gives way to another one only when nobody has had its own for some
-	// rounds and some time: a node that shows a wrong one, or lags, for a moment
-	// must not cost a bootstrap.
+	// A state gives way, or is said to be kept, only when no source has had its own for
+	// some rounds and some time: a node that shows a wrong one, or lags, for a moment
+	// must not cost a bootstrap, or an alert.
 	giveUpRounds = 3
 	giveUpAfter  = 10 * time.Second
 	// roundPause is how long a source that is behind has to draw level.
 	roundPause = 250 * time.Millisecond
 )
 
-func (s *search) found(address string, v verdict) {
-	if s.verdicts == nil {
-		s.verdicts = make(map[string]verdict)
+func (s *search) found(address string, f finding) {
+	if s.findings == nil {
+		s.findings = make(map[string]finding)
 	}
 	if s.since.IsZero() {
 		s.since = time.Now()
 	}
-	s.verdicts[address] = v
+	s.findings[address] = f
 }
 
 // again begins another round.
-func (s *search) again() { s.verdicts, s.asked = nil, false }
+func (s *search) again() { s.findings, s.asked = nil, false }
 
 // reset forgets all: a source can be followed.
 func (s *search) reset() { *s = search{} }
 
-// due tells whether a state may give way that has found nobody to follow.
+// due reports whether the search for a source to follow has taken its time.
 func (s *search) due() bool { return s.rounds >= giveUpRounds && time.Since(s.since) >= giveUpAfter }
 
 // undecided returns the first source that may still have what the state goes on with:
 // one that has not answered, or is of its history. Empty is none.
 func (s *search) undecided(sources []Source, id fsm.Identity) string {
 	for _, src := range sources {
-		switch v, judged := s.verdicts[src.Address]; {
-		case judged && v != behind && v != trimmed:
+		switch f, judged := s.findings[src.Address]; {
+		case judged && f.verdict != behind && f.verdict != trimmed:
 		case !judged && src.foreignTo(id):
 		default:
 			return src.Address
@@ -117,13 +127,13 @@ func (s *search) undecided(sources []Source, id fsm.Identity) string {
 // plan is what to do next.
 type plan struct {
 	source Source
-	// bootstrap tells to begin with a snapshot; back, that it may be older than
-	// the state that there is.
-	bootstrap, back bool
+	// bootstrap tells to begin with a snapshot, which grant has to admit.
+	bootstrap bool
+	grant     grant
 }
 
 // next chooses what to do; false is to wait.
-func (p *Puller) next() (plan, bool) {
+func (p *Puller) next(ctx context.Context) (plan, bool) {
 	if leader := p.named(); leader != "" {
 		p.opts.State.SetLeader(leader)
 	}
@@ -133,7 +143,7 @@ func (p *Puller) next() (plan, bool) {
 	ordered := p.chooser.order(candidates, id)
 	all := true
 	for _, s := range ordered {
-		_, judged := p.search.verdicts[s.Address]
+		_, judged := p.search.findings[s.Address]
 		if !judged && !p.chooser.passedOver(s.Address) {
 			return plan{source: s}, true
 		}
@@ -143,9 +153,9 @@ func (p *Puller) next() (plan, bool) {
 	case len(ordered) == 0:
 		p.report("no master is known; waiting for one", nil)
 		return plan{}, false
-	case len(p.search.verdicts) > 0 && (all || p.search.asked):
-		return p.judge(ordered, id)
-	default: // there is nobody else
+	case len(p.search.findings) > 0 && (all || p.search.asked):
+		return p.judge(ctx, ordered)
+	default: // there is no other one
 		p.chooser.forgive()
 		p.search.asked = true
 		return plan{}, false
@@ -154,54 +164,54 @@ func (p *Puller) next() (plan, bool) {
 
 // judge decides what becomes of a state that can follow on from none of the sources,
 // all of which were asked.
-func (p *Puller) judge(ordered []Source, id fsm.Identity) (plan, bool) {
-	if s, ok := p.judged(ordered, func(_ Source, v verdict) bool { return v == trimmed }); ok {
+func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
+	id, at := p.opts.State.Position()
+	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == trimmed }); ok {
 		p.log.Info("no master retains the changes that come next here; starting over from a snapshot", "master", s.Address)
-		return plan{source: s, bootstrap: true}, true
+		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: id.History}}, true
 	}
 	p.search.rounds++
-	if s, ok := p.successor(ordered, id); ok {
-		_, at := p.opts.State.Position()
-		p.log.Warn("the state here can follow on from no master and gives way to a snapshot; it is kept until that is whole",
-			"master", s.Address, "reason", p.search.verdicts[s.Address].String(), "index", at, "history", id.History)
-		return plan{source: s, bootstrap: true, back: true}, true
+	if next, ok := p.successor(ctx, ordered, id); ok {
+		f := p.search.findings[next.source.Address]
+		p.log.Warn("the copy here gives way to a snapshot, and is kept until that is whole",
+			"master", next.source.Address, "reason", "the master "+f.verdict.String(), "copy", name(id, at), "theirs", name(f.id, f.newest))
+		return next, true
 	}
+	p.keep(ordered, id, at)
 	p.search.again()
 	p.pause.atLeast(roundPause)
 	return plan{}, false
 }
 
-// successor returns the source to whose state the present one gives way. A new history
-// of the cluster's is taken over at once where its leader has it, or where all who were
-// chosen have answered. Everything else takes its time, and that nobody be left who may
-// have what comes next here. Another cluster's state is taken over only from a source
-// that an operator has named: discovery may tell of anybody who uses the same names.
-func (p *Puller) successor(ordered []Source, id fsm.Identity) (Source, bool) {
+// successor returns how the present state gives way to another one: by an order, or to a
+// restore of its own cluster, or because there is nothing in it. A restored state is taken
+// over at once where the leader has it, or where all who were chosen have answered; else
+// that takes its time.
+func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identity) (plan, bool) {
+	if next, ok := p.carryOut(ordered, id); ok {
+		return next, true
+	}
 	undecided, due := p.search.undecided(ordered, id), p.search.due()
-	if s, ok := p.judged(ordered, func(s Source, v verdict) bool {
-		return v == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.Chosen && undecided == "")
+	if s, ok := p.judged(ordered, func(s Source, f finding) bool {
+		return f.verdict == renewed && (due || s.Status == serverpb.RegionStatus_LEADER || s.Chosen && undecided == "")
 	}); ok {
-		return s, true
+		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
 	}
-	switch {
-	case !due:
-	case undecided != "":
-		p.report("no master can be followed; what is here is kept, since one of them may still have what comes next", nil, "master", undecided)
-	default:
-		s, ok := p.judged(ordered, func(s Source, v verdict) bool { return v != foreign || s.Chosen })
-		if !ok {
-			p.report("all masters that are known belong to another cluster; what is here is kept; "+
-				"to follow one of them name it in repl-master-addr, or empty the data folder", nil)
-		}
-		return s, ok
+	if !due || undecided != "" {
+		return plan{}, false
 	}
-	return Source{}, false
+	// An error is that of storage, which says so elsewhere.
+	if nothing, err := p.opts.State.Keyless(ctx); err != nil || !nothing {
+		return plan{}, false
+	}
+	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" })
+	return plan{source: s, bootstrap: true, grant: grant{any: true}}, ok
 }
 
-// judged returns the best source of a verdict that is not passed over.
-func (p *Puller) judged(ordered []Source, is func(Source, verdict) bool) (Source, bool) {
+// judged returns the best source of a finding that is not passed over.
+func (p *Puller) judged(ordered []Source, is func(Source, finding) bool) (Source, bool) {
 	for _, s := range ordered {
-		if v, judged := p.search.verdicts[s.Address]; judged && is(s, v) && !p.chooser.passedOver(s.Address) {
+		if f, judged := p.search.findings[s.Address]; judged && is(s, f) && !p.chooser.passedOver(s.Address) {
 			return s, true
 		}
 	}

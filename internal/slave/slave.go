@@ -26,9 +26,17 @@ type State interface {
 	LastChange(ctx context.Context) (kv.Change, bool, error)
 	// Apply brings the state from index after, where it must be, to index upTo.
 	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error
-	// Replace makes the state that load fills an empty engine with the present one.
-	// With back it may be older than the present one.
+	// Replace makes the state that load fills an empty engine with the present one,
+	// which stays until that is whole. With back its index may be less than the present.
 	Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error
+	// Succeeds reports whether the state's history has taken the place of another one.
+	Succeeds(history string) bool
+	// Keyless reports whether there is no key in the state.
+	Keyless(ctx context.Context) (bool, error)
+	// Order notes, durably, that the state was given up for that of a cluster; Ordered
+	// returns that until another state has taken its place.
+	Order(ctx context.Context, cluster string) error
+	Ordered() (cluster string, ordered bool)
 	// Fits returns an error that wraps storage.ErrNoSpace where there is no room
 	// for so many bytes.
 	Fits(bytes uint64) error
@@ -114,6 +122,8 @@ type Puller struct {
 	// reporting.
 	reporting sync.Mutex
 	reported  map[string]bool
+	// ordered holds a token when an order was given that is not carried out yet.
+	ordered chan struct{}
 }
 
 // New makes a puller. It does nothing until Run.
@@ -135,6 +145,7 @@ func New(opts Options) *Puller {
 		log:     opts.Log.With("vbucket", opts.VBucket),
 		chooser: newChooser(opts.DC, selfOf(opts.Self)),
 		status:  newTracker(),
+		ordered: make(chan struct{}, 1),
 	}
 }
 
@@ -142,7 +153,7 @@ func New(opts Options) *Puller {
 func (p *Puller) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := p.opts.Sources.Changed()
-		next, ok := p.next()
+		next, ok := p.next(ctx)
 		if !ok {
 			p.await(ctx, changed, p.pause.next())
 			continue
@@ -163,6 +174,7 @@ func (p *Puller) await(ctx context.Context, changed <-chan struct{}, d time.Dura
 	select {
 	case <-t.C:
 	case <-changed:
+	case <-p.ordered:
 	case <-ctx.Done():
 	}
 }

@@ -47,6 +47,9 @@ type Status struct {
 	Snapshot Progress
 	// Err is why the copy makes no progress; nil where it does.
 	Err error
+	// Kept is why the copy stays as it is although masters answer, and what an operator
+	// may do; empty where that is not so.
+	Kept string
 }
 
 // Progress is that of a bootstrap.
@@ -74,6 +77,8 @@ type tracker struct {
 	// since is when the present phase began, appliedAt when the last change was
 	// applied, or the start.
 	since, appliedAt time.Time
+	// kept is nil where the copy is not; see Puller.keep.
+	kept *kept
 }
 
 func newTracker() tracker {
@@ -90,7 +95,7 @@ func (t *tracker) search(master string) {
 func (t *tracker) following(master string) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.s.Phase, t.s.Master, t.since = Following, master, time.Now()
+	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
 	if !t.local {
 		t.s.Err = nil
 	}
@@ -118,6 +123,7 @@ func (t *tracker) bootstrapped() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.s.Bootstraps++
+	t.kept = nil
 	t.s.Newest = 0
 	t.clear(time.Time{})
 }
@@ -132,6 +138,20 @@ func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	if t.stuck.IsZero() && t.s.Newest > applied {
 		t.stuck = t.contact
 	}
+}
+
+// keep notes why the copy is kept.
+func (t *tracker) keep(k *kept) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = k
+}
+
+// keeping is why the copy is kept; nil where it is not.
+func (t *tracker) keeping() *kept {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kept
 }
 
 // newest is the greatest number that a master was heard to have.
@@ -218,6 +238,9 @@ func (p *Puller) Status() Status {
 	if s.Phase == Bootstrapping {
 		s.Snapshot.Since = time.Since(t.loading)
 	}
+	if t.kept != nil {
+		s.Kept = t.kept.reason
+	}
 	return s
 }
 
@@ -237,6 +260,8 @@ func (p *Puller) Healthy() error {
 	switch limit := quietIntervals * p.opts.PollInterval; {
 	case failure != nil:
 		return fmt.Errorf("vBucket %s can apply nothing more: %w", p.opts.VBucket, failure)
+	case s.Kept != "":
+		return errors.New(s.Kept)
 	case s.Phase == Bootstrapping:
 		return fmt.Errorf("vBucket %s is bootstrapping from %s: %d MiB of about %d", p.opts.VBucket, s.Master, s.Snapshot.Bytes>>20, s.Snapshot.Size>>20)
 	case id.History == "":

@@ -71,6 +71,8 @@ func TestCalls(t *testing.T) {
 			&serverpb.BackupRequest{BackupPath: "p"}, failure},
 		{serverpb.DKVBackupRestore_Restore_FullMethodName, func(c grpc.ClientConnInterface) error { return Restore(ctx, c, "p") },
 			&serverpb.RestoreRequest{RestorePath: "p"}, failure},
+		{serverpb.DKVNode_Resync_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Resync(ctx, c, "v", true); return err },
+			&serverpb.ResyncRequest{VBucket: "v", Force: true}, &serverpb.ResyncResponse{Status: failure}},
 		{serverpb.DKVReplication_GetChanges_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Changes(ctx, c, "v", 7, 9); return err },
 			&serverpb.GetChangesRequest{VBucket: "v", FromChangeNumber: 7, MaxNumberOfChanges: 9}, &serverpb.GetChangesResponse{Status: failure}},
 		{serverpb.DKVReplication_AddReplica_FullMethodName, func(c grpc.ClientConnInterface) error { return AddReplica(ctx, c, "z", "h", 80) },

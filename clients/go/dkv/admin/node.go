@@ -31,6 +31,14 @@ func SetClock(ctx context.Context, conn grpc.ClientConnInterface, to time.Time) 
 	return Check(serverpb.NewDKVNodeClient(conn).SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: ms}))
 }
 
+// Resync orders a slave to give up its copy of a vBucket (empty: of each that waits for
+// this order, or with force of all) for a master's state. The copy stays until the new one
+// is whole.
+func Resync(ctx context.Context, conn grpc.ClientConnInterface, vBucket string, force bool) ([]*serverpb.ResyncOrder, error) {
+	resp, err := serverpb.NewDKVNodeClient(conn).Resync(ctx, &serverpb.ResyncRequest{VBucket: vBucket, Force: force})
+	return resp.GetOrders(), Check(resp.GetStatus(), err)
+}
+
 // ResumeWrites ends what PauseWrites began.
 func ResumeWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{}))

@@ -1,0 +1,54 @@
+package fsm
+
+import (
+	"bytes"
+	"testing"
+)
+
+// A state knows the histories whose place its own has taken, over restarts, snapshots and
+// restores; the oldest are forgotten, and those of a backup are none of them.
+func TestLineage(t *testing.T) {
+	x := newFixture(t)
+	var former []string
+	for range maxLineage + 2 {
+		former = append(former, x.m.Identity().History)
+		backup := newFixture(t)
+		stranger := backup.m.Identity().History
+		if err := backup.m.KeepLineage(backup.engine); err != nil {
+			t.Fatal(err)
+		}
+		if err := Rebase(backup.engine, x.m.Identity().Cluster, x.m.Applied()+1, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.m.KeepLineage(backup.engine); err != nil {
+			t.Fatal(err)
+		}
+		backup.restart()
+		if x = backup; x.m.Succeeds(stranger) {
+			t.Fatal("the history of a backup is taken for a former one")
+		}
+	}
+	var whole bytes.Buffer
+	view, err := x.m.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	if err := view.WriteSnapshot(t.Context(), &whole); err != nil {
+		t.Fatal(err)
+	}
+	copied := openMemory(t)
+	if err := ReadSnapshot(t.Context(), &whole, copied); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*Machine{x.m, newMachine(t, copied)} {
+		for i, h := range former {
+			if got, want := m.Succeeds(h), i >= 2; got != want {
+				t.Errorf("it succeeds history %d of %d: %v", i, len(former), got)
+			}
+		}
+		if m.Succeeds(m.Identity().History) || len(m.lineage) != maxLineage {
+			t.Errorf("%d histories before its own", len(m.lineage))
+		}
+	}
+}

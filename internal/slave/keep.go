@@ -1,0 +1,109 @@
+package slave
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// kept is a copy that can follow no master, and does not give way to one by itself.
+type kept struct {
+	// reason is a sentence for operators.
+	reason string
+	// cluster is whose state an order would have the copy give way to.
+	cluster string
+}
+
+// keep says why the copy stays as it is although masters answer: what is here may be
+// nowhere else.
+func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
+	undecided := p.search.undecided(ordered, id)
+	due := p.search.due()
+	if undecided != "" && !due {
+		return // that one may answer, or draw level, in a moment
+	}
+	src, found := p.search.contrary(ordered)
+	if src.Address == "" {
+		return
+	}
+	k := kept{cluster: found.id.Cluster}
+	k.reason = fmt.Sprintf("vBucket %s keeps its copy (%s), read-only: master %s (%s) %s",
+		p.opts.VBucket, name(id, at), src.Address, name(found.id, found.newest), found.verdict)
+	if undecided != "" && undecided != src.Address {
+		k.reason += fmt.Sprintf(", and %s may still have what comes next here", undecided)
+	}
+	resync := fmt.Sprintf("dkvctl -a %s -resync", selfOf(p.opts.Self))
+	_, is := p.opts.State.Ordered()
+	switch {
+	case is:
+		k.reason += "; the order to give it up waits for a master of the cluster that it was given for"
+	case found.verdict == behind:
+		k.reason += ", and is waited for; if what it lacks is lost for good, give the copy up for its state: " + resync
+	default:
+		k.reason += "; to give the copy up for that master's state: " + resync
+	}
+	// Once for all that the master writes meanwhile.
+	p.reportAs("kept"+undecided+src.Address+found.verdict.String()+found.id.Cluster+found.id.History, k.reason, nil)
+	p.status.keep(&k)
+}
+
+// contrary returns the best source that answered and cannot be followed, one that is only
+// behind last.
+func (s *search) contrary(ordered []Source) (Source, finding) {
+	var behindOne Source
+	for _, src := range ordered {
+		switch f, judged := s.findings[src.Address]; {
+		case !judged || f.verdict == trimmed || f.id.History == "":
+		case f.verdict != behind:
+			return src, f
+		case behindOne.Address == "":
+			behindOne = src
+		}
+	}
+	return behindOne, s.findings[behindOne.Address]
+}
+
+// Resync has the copy give way to the state that the reason for which it is kept names.
+// A copy that is not kept is rebuilt, from a master of its own cluster, only with force.
+// The order stands, also across restarts, until it was carried out. It returns what
+// becomes of the copy.
+func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
+	id, at := p.opts.State.Position()
+	k := p.status.keeping()
+	switch {
+	case id.History == "":
+		return "", kv.Errorf(kv.Precondition, "vBucket %s has no copy yet, and takes the first state that a master offers (not applied)", p.opts.VBucket)
+	case k == nil && !force:
+		s := p.Status()
+		return "", kv.Errorf(kv.Precondition, "vBucket %s is %s %s and keeps no copy that a master contradicts; "+
+			"-force rebuilds it all the same, from a master of its cluster (not applied)", p.opts.VBucket, s.Phase, s.Master)
+	case k == nil:
+		k = &kept{cluster: id.Cluster}
+	}
+	if err := p.opts.State.Order(ctx, k.cluster); err != nil {
+		return "", err
+	}
+	p.log.Warn("ordered to give up the copy", "copy", name(id, at), "for_cluster", k.cluster)
+	select {
+	case p.ordered <- struct{}{}:
+	default:
+	}
+	return fmt.Sprintf("the copy (%s) gives way to a state of cluster %s, and stays until that is whole", name(id, at), k.cluster), nil
+}
+
+// carryOut returns the plan by which an order is carried out, after all masters were asked.
+func (p *Puller) carryOut(ordered []Source, id fsm.Identity) (plan, bool) {
+	cluster, is := p.opts.State.Ordered()
+	if !is {
+		return plan{}, false
+	}
+	s, ok := p.judged(ordered, func(_ Source, f finding) bool {
+		return f.id.History != "" && (f.id.Cluster == cluster || f.id.Cluster == id.Cluster)
+	})
+	if !ok {
+		return plan{}, false
+	}
+	return plan{source: s, bootstrap: true, grant: grant{cluster: p.search.findings[s.Address].id.Cluster, back: true}}, true
+}
