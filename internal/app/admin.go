@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -74,59 +71,6 @@ func (n *node) whenOpen(view ops.View) ops.View {
 		}
 		return view(ctx)
 	}
-}
-
-// member is a member of the cluster in /admin/cluster/status.
-type member struct {
-	ID      string  `json:"id"`
-	Name    string  `json:"name,omitempty"`
-	Address string  `json:"address"`
-	URL     string  `json:"url,omitempty"`
-	State   string  `json:"state"`
-	Voting  bool    `json:"voting"`
-	Healthy bool    `json:"healthy"`
-	Applied *uint64 `json:"applied_index,omitempty"`
-}
-
-// clusterStatus answers /admin/cluster/status: a standalone node is a cluster of
-// itself. How far the others are they tell themselves.
-func (n *node) clusterStatus(ctx context.Context) (any, error) {
-	list, err := n.membership().ListNodes(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	type vBucket struct {
-		Name    string   `json:"vbucket"`
-		Leader  string   `json:"leader"`
-		Term    uint64   `json:"term"`
-		Members []member `json:"members"`
-	}
-	out := struct {
-		Cluster  string    `json:"cluster_id"`
-		VBuckets []vBucket `json:"vbuckets"`
-	}{Cluster: n.info.Cluster}
-	for _, v := range n.vBuckets {
-		s := v.Status()
-		part := vBucket{Name: v.name, Leader: n.leaderOf(&s), Term: s.Term}
-		for _, id := range sortedIDs(list) {
-			info := list.Nodes[id]
-			m := member{
-				ID:      strconv.FormatUint(id, 10),
-				Name:    info.GetNodeName(),
-				Address: info.GetAddress(),
-				URL:     info.GetNodeUrl(),
-				State:   info.GetStatus().String(),
-				Voting:  !info.GetNonVoting(),
-				Healthy: info.GetStatus().Number() <= 2, // leader, candidate or follower
-			}
-			if m.ID == n.info.ID {
-				m.State, m.Healthy, m.Applied = string(s.State), s.State == replica.Serving, &s.Applied
-			}
-			part.Members = append(part.Members, m)
-		}
-		out.VBuckets = append(out.VBuckets, part)
-	}
-	return out, nil
 }
 
 // raftState answers /admin/raft/state: what this node knows of its logs.
@@ -263,8 +207,4 @@ func (n *node) transferLeadership(ctx context.Context, body json.RawMessage) (an
 	}
 	_, err := n.cluster.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: request.Target})
 	return nil, err
-}
-
-func sortedIDs(list *serverpb.ListNodesResponse) []uint64 {
-	return slices.Sorted(maps.Keys(list.GetNodes()))
 }

@@ -1,8 +1,11 @@
 package app
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/slave"
@@ -47,7 +50,7 @@ func newCollector(n *node) *collector {
 		peer:  prometheus.NewDesc("dkv_raft_peer_healthy", "1 where another member has answered lately.", []string{"peer"}, constant),
 		reads: prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, constant),
 	}
-	c.under = prometheus.NewDesc("dkv_under_replicated_vbuckets", "vBuckets that this node leads and that have fewer live masters than their clusters have members.", nil, constant)
+	c.under = prometheus.NewDesc("dkv_under_replicated_vbuckets", "vBuckets that this node leads, or knows no leader of, and that have fewer live masters than their clusters have members.", nil, constant)
 	add := func(name, help string, kind prometheus.ValueType, value func(*scrape) float64) {
 		c.metrics = append(c.metrics, metric{desc: prometheus.NewDesc(name, help, []string{"vbucket"}, constant), kind: kind, value: value})
 	}
@@ -177,16 +180,24 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	// A forwarded read may be about several vBuckets.
 	ch <- prometheus.MustNewConstMetric(c.reads, counter, float64(c.node.router.Forwards().Reads), "", "forward")
-	missing := false
 	for _, p := range c.node.cluster.Peers() {
 		ch <- prometheus.MustNewConstMetric(c.peer, gauge, flag(p.Healthy), p.Name())
-		missing = missing || p.Voting && !p.Healthy
+	}
+	ch <- prometheus.MustNewConstMetric(c.under, gauge, float64(c.node.underReplicated()))
+}
+
+// underReplicated counts the vBuckets that this node answers for and that lack a voting
+// member. Those without a leader count on every member that is left: that so many are
+// gone is no reason to tell of none.
+func (n *node) underReplicated() int {
+	if n.isRemoved() || !slices.ContainsFunc(n.cluster.Missing(), func(p cluster.Peer) bool { return p.Voting }) {
+		return 0
 	}
 	under := 0
-	for _, v := range c.node.vBuckets {
-		if missing && v.Owner().Self {
+	for _, v := range n.vBuckets {
+		if owner := v.Status().Owner; owner.Self || owner.ID == 0 {
 			under++
 		}
 	}
-	ch <- prometheus.MustNewConstMetric(c.under, gauge, float64(under))
+	return under
 }

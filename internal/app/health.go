@@ -89,6 +89,7 @@ func (n *node) health(context.Context) ops.Health {
 		n.addHealth(&h, v)
 	}
 	n.addClocks(&h)
+	n.addMissing(&h)
 	if n.announcer != nil {
 		if err := n.announcer.Refusal(); err != nil {
 			h.Status, h.Reasons = worse(h.Status), append(h.Reasons, "the registry refuses this node: "+err.Error())
@@ -100,6 +101,18 @@ func (n *node) health(context.Context) ops.Health {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")
 	}
 	return h
+}
+
+// addMissing names the members of the cluster that do not answer: it goes on without
+// them, and not without a majority.
+func (n *node) addMissing(h *ops.Health) {
+	if n.cluster == nil || n.isRemoved() {
+		return
+	}
+	for _, p := range n.cluster.Missing() {
+		h.Status = worse(h.Status)
+		h.Reasons = append(h.Reasons, fmt.Sprintf("%s does not answer: start it, or remove it if it is gone for good (dkvctl -removeNode %s)", p, p.URL()))
+	}
 }
 
 // worse is degraded, unless a node is worse than that.
@@ -135,6 +148,10 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 			h.Reasons = append(h.Reasons, reason)
 		}
 	}
+	if s.State == replica.Removed {
+		worsen(ops.Unhealthy, n.removal())
+		return
+	}
 	f, slave := v.hosted.(*followed)
 	switch {
 	case !slave && s.ReadOnly != "":
@@ -163,12 +180,17 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 // modeNames is how the document calls what keeps a log.
 var modeNames = map[replica.Mode]string{replica.ModeLocal: "standalone", replica.ModeRaft: "raft", replica.ModeStream: "slave"}
 
-// leaderOf is the address of the node that takes writes; empty while unknown.
+// leaderOf is the address of the node that takes writes; empty while unknown, and on a
+// node that was removed, which answers for itself and leads nothing.
 func (n *node) leaderOf(s *replica.Status) string {
-	if s.Owner.Self {
+	switch {
+	case s.State == replica.Removed:
+		return ""
+	case s.Owner.Self:
 		return n.info.Address
+	default:
+		return s.Owner.Address
 	}
-	return s.Owner.Address
 }
 
 // peers are the other members of the cluster.

@@ -142,6 +142,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Self:          n.self(),
 			TakePart:      func() { n.cluster.TakePart(context.Background()) },
 			Recorded:      n.recorded,
+			WhenRemoved:   n.noteRemoval,
 			Agreed:        n.identity.LogFormat,
 			Timeout:       n.cfg.Nexus.ReplTimeout,
 			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
@@ -209,6 +210,7 @@ func (n *node) bootstrapOptions(url string) bootstrap.Options {
 	nexus := &n.cfg.Nexus
 	return bootstrap.Options{
 		Dir:        n.dir.Path(),
+		Folders:    n.memberFolders(),
 		URL:        url,
 		Address:    n.info.Address,
 		Peers:      nexus.ClusterURLs,

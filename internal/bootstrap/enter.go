@@ -116,6 +116,9 @@ func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Iden
 	if rec.Retired != "" {
 		return nil, fmt.Errorf("%w: as was found at an earlier start: %s", ErrOlderCopy, strings.TrimPrefix(rec.Retired, ErrOlderCopy.Error()+": "))
 	}
+	if !rec.Removed.IsZero() {
+		return nil, s.removedError(rec)
+	}
 	if rec.Started && !raftData {
 		return nil, fmt.Errorf("%w: %s says that this node is replica %d of %s, but the folder of its Raft log is empty: it would forget "+
 			"what it voted for. If nexus-log-dir was changed, change it back; if the disk was lost, %s",
@@ -153,6 +156,18 @@ func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Iden
 		s.log.Debug("nexus-join has no effect: this node is a member already", "replica", rec.Replica)
 	}
 	return s.identityOf(rec), nil
+}
+
+// removedError says why a disk that its cluster has removed is of no use, whether the
+// node is to join or not, and what to do about it.
+func (s *starter) removedError(rec record) error {
+	folders := s.Folders
+	if folders == "" {
+		folders = s.Dir
+	}
+	return fmt.Errorf("%w: %s says that replica %d of %s noticed it at %s. What is there will never be brought up to date, and a removed replica "+
+		"does not come back under its number. To let the node join again, move %s away, start it with --nexus-join, and at a member run dkvctl -addNode %s",
+		ErrRemoved, s.file.path(), rec.Replica, rec.ClusterName, rec.Removed.Format(time.RFC3339), folders, rec.URL)
 }
 
 // first is a start without a membership. uuid is empty where the disk has none.

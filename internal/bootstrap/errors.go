@@ -26,6 +26,8 @@ var (
 	// ErrOlderCopy means that the disk lacks what its node has done since a copy was
 	// taken of it, or that it is another node's.
 	ErrOlderCopy = errors.New("this data folder is not the newest one of its node")
+	// ErrRemoved means that the disk is that of a node which its cluster has removed.
+	ErrRemoved = errors.New("this node was removed from its cluster")
 	// ErrCorrupt means that the identity file cannot be read.
 	ErrCorrupt = errors.New("identity file damaged")
 	// ErrPortTaken means that another process listens on the Raft port.

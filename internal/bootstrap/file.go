@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
@@ -20,8 +21,9 @@ import (
 const (
 	// fileName is the identity file's name in its folder.
 	fileName = "raft.json"
-	// fileFormat is the newest format. Format 1 has neither starts nor a log's format.
-	fileFormat = 2
+	// fileFormat is the newest format. Format 1 has neither starts nor a log's format,
+	// and format 2 does not say that the node was removed.
+	fileFormat = 3
 	// maxFile bounds what is read: far more than the largest list of members.
 	maxFile = 4 << 20
 )
@@ -51,6 +53,8 @@ type record struct {
 	LogFormat uint32 `json:"logFormat,omitempty"`
 	// Retired is why the disk must not be used any more.
 	Retired string `json:"retired,omitempty"`
+	// Removed is when the node noticed that its cluster had removed it.
+	Removed time.Time `json:"removed,omitzero"`
 	// Checksum is the CRC-32C of the file with this field empty, in hex.
 	Checksum string `json:"checksum"`
 }
@@ -81,6 +85,9 @@ func (r *record) isMember() bool { return r.Replica != 0 }
 // format is the least that has all that the record holds, so that an earlier release
 // reads what it can.
 func (r *record) format() int {
+	if !r.Removed.IsZero() {
+		return 3
+	}
 	if r.Starts != 0 || len(r.StartIDs) != 0 || r.Retired != "" || r.LogFormat != 0 {
 		return 2
 	}
@@ -240,7 +247,7 @@ func (r *record) validate() error {
 		return err
 	}
 	if !r.isMember() {
-		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started || r.Starts != 0 || r.Retired != "" || r.LogFormat != 0 {
+		if r.Deployment != 0 || len(r.Members) != 0 || r.Join || r.NonVoting || r.Founder || r.Started || r.Starts != 0 || r.Retired != "" || r.LogFormat != 0 || !r.Removed.IsZero() {
 			return errors.New("there is no replica number, but a membership")
 		}
 		return nil

@@ -184,7 +184,7 @@ func TestImpossibleRecords(t *testing.T) {
 }
 
 func TestNewerFormat(t *testing.T) {
-	_, err := decode([]byte(`{"format": 3, "novel": {"field": 1}, "uuid": 7}`))
+	_, err := decode([]byte(`{"format": 4, "novel": {"field": 1}, "uuid": 7}`))
 	if !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "run the version that wrote it") {
 		t.Errorf("%v", err)
 	}

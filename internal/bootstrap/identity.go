@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // Identity is what a node is in its cluster. Its fields do not change. Methods
@@ -77,6 +78,24 @@ func (id *Identity) MarkStarted() error {
 		return nil
 	}
 	return id.change(func(r *record) { r.Started = true })
+}
+
+// NoteRemoved writes down that the cluster has removed the node: Enter refuses this disk
+// from then on. The first time counts.
+func (id *Identity) NoteRemoved(at time.Time) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if !id.rec.Removed.IsZero() {
+		return nil
+	}
+	return id.change(func(r *record) { r.Removed = at.UTC().Truncate(time.Second) })
+}
+
+// RemovedAt is when the node noticed that it was removed; zero if it was not.
+func (id *Identity) RemovedAt() time.Time {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.rec.Removed
 }
 
 // change writes the record with a change durably. An error leaves the record in

@@ -9,6 +9,9 @@ import (
 type Options struct {
 	// Dir is the folder of the identity file. It is made when missing.
 	Dir string
+	// Folders says where all of the node's data is, for an operator who has to move it
+	// away; empty means that it is in Dir.
+	Folders string
 	// URL is the node's own Raft address; empty where Host is to pick it from
 	// Peers.
 	URL string

@@ -29,6 +29,21 @@ func memberOf() record {
 	}
 }
 
+var someday = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// That a node was removed is noted once, and survives the process.
+func TestNoteRemoved(t *testing.T) {
+	id := &Identity{file: file{t.TempDir(), datadir.WriteFile}, rec: memberOf()}
+	for _, at := range []time.Time{someday, someday.Add(time.Hour)} {
+		if err := id.NoteRemoved(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rec, there, err := id.file.load(); err != nil || !there || !rec.Removed.Equal(someday) || !id.RemovedAt().Equal(someday) {
+		t.Errorf("%v, %v, %v; %v", rec.Removed, there, err, id.RemovedAt())
+	}
+}
+
 func TestRestart(t *testing.T) {
 	list := []string{urlC, urlA, urlB}
 	for _, c := range []struct {
@@ -56,6 +71,10 @@ func TestRestart(t *testing.T) {
 		{name: "joined once, address left out", bend: func(r *record, o *Options) {
 			r.Join, r.Members, o.URL, o.Peers = true, nil, "", []string{urlA, "http://192.0.2.1:1"}
 		}},
+		{name: "removed", bend: func(r *record, o *Options) { r.Removed, o.Folders = someday, "its folders /a and /b" },
+			err: ErrRemoved, want: "replica 2 of c1 noticed it at 2026-05-01T12:00:00Z"},
+		{name: "removed, and to join", bend: func(r *record, o *Options) { r.Removed, o.Folders, o.Join = someday, "its folders /a and /b", true },
+			err: ErrRemoved, want: "move its folders /a and /b away, start it with --nexus-join, and at a member run dkvctl -addNode " + urlB},
 		{name: "address", bend: func(_ *record, o *Options) { o.URL = urlC }, err: ErrMismatch, want: "dkvctl -removeNode " + urlB},
 		{name: "cluster name", bend: func(_ *record, o *Options) { o.Terms.ClusterName = "c2" }, err: ErrMismatch, want: `nexus-cluster-name "c1", and "c2"`},
 		{name: "database", bend: func(_ *record, o *Options) { o.Terms.Database = "d2" }, err: ErrMismatch, want: `database "db", and "d2"`},

@@ -86,6 +86,8 @@ type Cluster struct {
 	changing chan struct{}
 	// seen are the members that have answered lately, by replica id.
 	seen atomic.Pointer[map[uint64]sighting]
+	// looked reports whether the members were looked at since the start.
+	looked atomic.Bool
 	// patience bounds the attempts at one step of a change.
 	patience time.Duration
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -60,6 +59,8 @@ type sighting struct {
 	// behind are the vBuckets led by this node in which the member lacked much, or
 	// did not say how far it is.
 	behind map[string]bool
+	// status is what it said; nil if it only had an error to tell.
+	status *serverpb.NodeStatusResponse
 }
 
 // closeBehind is how many changes a member may lack and still take a vBucket over
@@ -93,6 +94,7 @@ func (c *Cluster) reach(ctx context.Context) {
 	}
 	wg.Wait()
 	c.seen.Store(&seen)
+	c.looked.Store(true)
 	c.pool.Retain(addresses...)
 }
 
@@ -116,6 +118,7 @@ func (c *Cluster) look(ctx context.Context, id uint64, address string, led map[s
 		return sighting{}, false
 	}
 	if c.ours(status) {
+		s.status = status
 		for _, l := range c.logs {
 			if v := vBucketIn(status, l.VBucket); v.GetIsLeader() {
 				l.HearLeader(id, v.GetTerm())
@@ -195,26 +198,6 @@ func (c *Cluster) ours(status *serverpb.NodeStatusResponse) bool {
 	return status.GetClusterId() == fmt.Sprintf("%016x", c.self.Deployment)
 }
 
-// Peer is another member as this node sees it.
-type Peer struct {
-	ID      uint64
-	Address string
-	Voting  bool
-	// Healthy tells that it has answered within the last seconds.
-	Healthy bool
-}
-
-// Peers lists the other members.
-func (c *Cluster) Peers() []Peer {
-	var out []Peer
-	for _, p := range c.lastKnown().Peers {
-		if p.ID != c.self.Replica {
-			out = append(out, Peer{ID: p.ID, Address: p.Address, Voting: p.Voting, Healthy: c.answers(p.ID)})
-		}
-	}
-	return out
-}
-
 // standing tells what is known of a first member.
 func (c *Cluster) standing(id uint64) bootstrap.Standing {
 	known := c.lastKnown()
@@ -287,9 +270,6 @@ func nodeInfo(p replica.Peer, leader uint64, up bool) *modelspb.NodeInfo {
 	}
 	return info
 }
-
-// Name is how a member is called in metrics.
-func (p Peer) Name() string { return strconv.FormatUint(p.ID, 10) }
 
 // URLs are the Raft addresses of all members, as far as is known, by replica id.
 func (c *Cluster) URLs() []string {

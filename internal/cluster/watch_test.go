@@ -120,20 +120,30 @@ func TestPeers(t *testing.T) {
 	}
 	g := r.groups[0]
 	want := []Peer{
-		{ID: 1, Address: g.peers[1].Address, Voting: true, Healthy: true},
-		{ID: 3, Address: g.peers[3].Address, Voting: true},
+		{ID: 1, Node: "n1", Address: g.peers[1].Address, Voting: true, Healthy: true},
+		{ID: 3, Node: "n3", Address: g.peers[3].Address, Voting: true},
 	}
-	if got := n.Peers(); !reflect.DeepEqual(got, want) {
+	got := n.Peers()
+	if got[0].Status.GetNodeId() != "1" || got[0].StatusIn("b0") == nil || got[1].StatusIn("b0") != nil {
+		t.Errorf("the members said %v and %v", got[0].Status, got[1].Status)
+	}
+	if got[0].Status = nil; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, not %+v", got, want)
+	}
+	if missing := n.Missing(); !reflect.DeepEqual(missing, want[1:]) {
+		t.Errorf("%+v are missing", missing)
 	}
 	if got := n.Peers()[1].Name(); got != "3" {
 		t.Errorf("member 3 is called %q", got)
 	}
 	// What the local state tells will do until a majority is asked.
 	n = r.node(1)
-	want = []Peer{{ID: 2, Address: g.peers[2].Address, Voting: true}, {ID: 3, Address: g.peers[3].Address, Voting: true}}
+	want = []Peer{{ID: 2, Node: "n2", Address: g.peers[2].Address, Voting: true}, {ID: 3, Node: "n3", Address: g.peers[3].Address, Voting: true}}
 	if got := n.Peers(); !reflect.DeepEqual(got, want) {
 		t.Errorf("before a majority was asked: %+v, not %+v", got, want)
+	}
+	if missing := n.Missing(); missing != nil {
+		t.Errorf("%+v are missing before anyone was looked for", missing)
 	}
 }
 

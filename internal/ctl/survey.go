@@ -37,7 +37,7 @@ func (v *survey) take(ctx context.Context) error {
 		list, err := v.members(ctx, c.addrs)
 		switch {
 		case err == nil:
-			v.addCluster(ctx, c.cluster, list)
+			v.addCluster(ctx, c.electors, list)
 		case c.masters || !hasNoMembers(err):
 			unknown = fmt.Errorf("the members of the cluster are not known: %w", err)
 		}
@@ -47,9 +47,24 @@ func (v *survey) take(ctx context.Context) error {
 	return unknown
 }
 
+// electors are who its members are members of: a cluster, which may be that of a
+// registry. A node that stands alone tells no id of its cluster.
+type electors struct {
+	cluster  string
+	registry bool
+}
+
+// role is that of all members.
+func (e electors) role() string {
+	if e.registry {
+		return roleDiscovery
+	}
+	return "master"
+}
+
 // respondents are the addresses of -a at which nodes of one cluster answered.
 type respondents struct {
-	cluster string
+	electors
 	addrs   []string
 	masters bool // one of them is a master, which has members, itself at least
 }
@@ -64,9 +79,10 @@ func (v *survey) answered() []respondents {
 		if !r.mayBeMember() {
 			continue
 		}
-		i := slices.IndexFunc(groups, func(g respondents) bool { return g.cluster == r.Cluster })
+		of := electors{r.Cluster, r.Role == roleDiscovery}
+		i := slices.IndexFunc(groups, func(g respondents) bool { return g.electors == of })
 		if i < 0 {
-			i, groups = len(groups), append(groups, respondents{cluster: r.Cluster})
+			i, groups = len(groups), append(groups, respondents{electors: of})
 		}
 		groups[i].addrs = append(groups[i].addrs, r.Address)
 		groups[i].masters = groups[i].masters || r.Role == "master"
@@ -89,19 +105,19 @@ func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.Li
 }
 
 // addCluster adds a row for each member of a cluster.
-func (v *survey) addCluster(ctx context.Context, cluster string, list *serverpb.ListNodesResponse) {
+func (v *survey) addCluster(ctx context.Context, of electors, list *serverpb.ListNodesResponse) {
 	members := sortedMembers(list)
 	rows := make([]*nodeRow, len(members))
 	for i, m := range members {
-		rows[i] = v.takeNamed(ctx, cluster, m)
+		rows[i] = v.takeNamed(ctx, of, m)
 	}
-	v.askMembers(ctx, cluster, members, rows)
+	v.askMembers(ctx, of, members, rows)
 	var count electorate
 	for i, m := range members {
 		if rows[i] == nil {
 			rows[i] = v.asSeen(m)
 		}
-		rows[i].describe(m)
+		rows[i].describe(of, m)
 		v.rows = append(v.rows, *rows[i])
 		if m.GetNonVoting() {
 			continue
@@ -117,10 +133,10 @@ func (v *survey) addCluster(ctx context.Context, cluster string, list *serverpb.
 // takeNamed takes the row of a member out of those of the nodes of -a: the one
 // with its id, or one that tells no id at its address. It returns nil where
 // there is none.
-func (v *survey) takeNamed(ctx context.Context, cluster string, m *modelspb.NodeInfo) *nodeRow {
+func (v *survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInfo) *nodeRow {
 	var row *nodeRow
 	v.named = slices.DeleteFunc(v.named, func(r nodeRow) bool {
-		if !r.isMember(cluster, m) {
+		if !r.isMember(of, m) {
 			return false
 		}
 		if row == nil {
@@ -149,7 +165,7 @@ func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
 
 // askMembers fills in the rows of the members that -a does not name and whose
 // addresses are known.
-func (v *survey) askMembers(ctx context.Context, cluster string, members []*modelspb.NodeInfo, rows []*nodeRow) {
+func (v *survey) askMembers(ctx context.Context, of electors, members []*modelspb.NodeInfo, rows []*nodeRow) {
 	var addrs []string
 	var at []int
 	for i, m := range members {
@@ -159,7 +175,7 @@ func (v *survey) askMembers(ctx context.Context, cluster string, members []*mode
 	}
 	answers := eachAddress(v.session, addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
 	for k, r := range answers {
-		if i := at[k]; r.ID != "" && !r.isMember(cluster, members[i]) {
+		if i := at[k]; r.ID != "" && !r.isMember(of, members[i]) {
 			rows[i] = &nodeRow{Address: r.Address, Health: unreachable, Reason: "at its address answers node " + r.ID + " " + r.Name}
 		} else {
 			rows[i] = &r
@@ -195,22 +211,23 @@ func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
 }
 
 // describe adds what the cluster knows of a member.
-func (r *nodeRow) describe(m *modelspb.NodeInfo) {
+func (r *nodeRow) describe(of electors, m *modelspb.NodeInfo) {
 	r.ID = strconv.FormatUint(m.GetNodeId(), 10)
 	r.URL, r.NonVoting = m.GetNodeUrl(), m.GetNonVoting()
-	r.Name, r.Role = orElse(r.Name, m.GetNodeName()), orElse(r.Role, "master")
+	r.Name, r.Role = orElse(r.Name, m.GetNodeName()), orElse(r.Role, of.role())
 }
 
-// mayBeMember tells whether a node answered, and with a role that has members.
-func (r *nodeRow) mayBeMember() bool {
-	return r.ID != "" && r.Role != "slave" && r.Role != "discovery"
-}
+// roleDiscovery is the role of a registry's nodes, which have members as masters do.
+const roleDiscovery = "discovery"
 
-// isMember tells whether the node that answered is a member of a cluster. A
-// node that does not tell its cluster is known by its id alone.
-func (r *nodeRow) isMember(cluster string, m *modelspb.NodeInfo) bool {
-	return r.mayBeMember() && r.ID == strconv.FormatUint(m.GetNodeId(), 10) &&
-		(r.Cluster == cluster || r.Cluster == "" || cluster == "")
+// mayBeMember reports whether a node answered, and with a role that has members.
+func (r *nodeRow) mayBeMember() bool { return r.ID != "" && r.Role != "slave" }
+
+// isMember reports whether the node that answered is a member. A node that does not
+// tell its cluster is known by its id and role alone.
+func (r *nodeRow) isMember(of electors, m *modelspb.NodeInfo) bool {
+	return r.mayBeMember() && of.registry == (r.Role == roleDiscovery) && r.ID == strconv.FormatUint(m.GetNodeId(), 10) &&
+		(r.Cluster == of.cluster || r.Cluster == "" || of.cluster == "")
 }
 
 func (r *nodeRow) leads() int {

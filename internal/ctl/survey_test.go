@@ -74,6 +74,27 @@ func TestStatusAsksEveryMember(t *testing.T) {
 	expectStatus(t, fakes, fakes[2].addr+","+fakes[0].addr+","+fakes[2].addr, 0, want)
 }
 
+// The nodes of a registry are members of each other as masters are: one address is
+// enough to list them all, dead ones too, and a cluster beside them is another one.
+func TestStatusOfARegistry(t *testing.T) {
+	fakes := startMasters(t, 3)
+	for _, f := range fakes {
+		f.role, f.cluster = "discovery", "r1"
+	}
+	down(t, fakes[0], 2)
+	want := "1  n1  discovery  ALIVE  leader=self  term=1  commit=2  applied=2  lag=0/0ms\n" +
+		"2  DOWN  discovery  UNREACHABLE  http://10.0.0.1:9022  dial tcp DOWN: connect: connection refused\n" +
+		"3  n3  discovery  ALIVE  leader=n1  term=1  commit=2  applied=2  lag=0/0ms\n"
+	expectStatus(t, fakes, fakes[0].addr, 0, want+"2 alive, 3 total\n")
+
+	alone := startFake(t) // with the id of a member, and no cluster
+	alone.put("k", "v")
+	got := dkvctl(t, alone.addr+","+fakes[2].addr, "-status")
+	if text := strings.ReplaceAll(golden(got.stdout, fakes), alone.addr, "alone"); got.code != 0 || !strings.HasSuffix(text, "3 alive, 4 total\n") || strings.Count(text, "discovery") != 3 {
+		t.Errorf("code %d,\n%s", got.code, text)
+	}
+}
+
 func TestStatusOfMembersThatAreDown(t *testing.T) {
 	fakes := startMasters(t, 3)
 	down(t, fakes[0], 2)

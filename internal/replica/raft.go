@@ -46,6 +46,8 @@ type RaftOptions struct {
 	// place. An error means that the disk is older than the record: the replica
 	// retires with it. Nil has no objections.
 	Recorded func(Member) error
+	// WhenRemoved, if there is one, is called when the replica is Removed.
+	WhenRemoved func()
 	// Timeout bounds a proposal whose caller sets no deadline.
 	Timeout time.Duration
 	// SnapshotEvery is after how many entries the log is cut, and Keep how many
@@ -196,6 +198,9 @@ func (r *Raft) Run(ctx context.Context) error {
 	case <-r.removed:
 		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and nobody is served from it")
 		r.become(Removed, nil, Starting, Serving, Failed)
+		if r.raft.WhenRemoved != nil {
+			r.raft.WhenRemoved()
+		}
 		select {
 		case <-ctx.Done():
 		case <-r.closing:

@@ -1,0 +1,223 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// process is a node that runs in this process.
+type process struct {
+	t      *testing.T
+	args   []string
+	url    string // where it speaks Raft
+	folder string
+	log    *watchedLog
+	cancel context.CancelFunc
+	code   chan int
+}
+
+// start runs a node until it is stopped, at the latest when the test ends.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db")}
+	p.args = append([]string{"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0", "--db-folder", p.folder}, args...)
+	p.begin()
+	t.Cleanup(func() { p.stop() })
+	return p
+}
+
+// begin starts the node, again if it was stopped.
+func (p *process) begin(args ...string) {
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(context.Background())
+	log, code := newWatchedLog(), make(chan int, 1)
+	p.log, p.code = log, code
+	all := append(append([]string{}, p.args...), args...)
+	go func() { code <- Main(ctx, Process{Args: all, Stdout: log, Stderr: log}) }()
+}
+
+// stop stops the node and returns its exit code; nothing happens to one that was stopped.
+func (p *process) stop() int {
+	p.cancel()
+	code := <-p.code
+	p.code <- code
+	return code
+}
+
+var (
+	httpAt = regexp.MustCompile(`msg=serving.* http=(\S+)`)
+	grpcAt = regexp.MustCompile(`msg=serving.* grpc=(\S+)`)
+)
+
+func (p *process) http() string { return p.log.waitFor(p.t, httpAt) }
+func (p *process) grpc() string { return p.log.waitFor(p.t, grpcAt) }
+
+// connect returns a connection to the node's services.
+func connect(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// masters starts a cluster.
+func masters(t *testing.T, n int) []*process {
+	t.Helper()
+	urls := make([]string, n)
+	for i := range urls {
+		urls[i] = "http://" + testkit.Address(t)
+	}
+	out := make([]*process, n)
+	for i := range out {
+		out[i] = start(t, "--role", "master", "--disable-discovery-client", "--node-name", fmt.Sprint("n", i+1),
+			"--nexus-node-url", urls[i], "--nexus-cluster-url", strings.Join(urls, ","))
+		out[i].url = urls[i]
+	}
+	for _, p := range out {
+		p.http()
+	}
+	return out
+}
+
+// ask returns what a path of a node's HTTP server answers, whatever its status.
+func ask(t *testing.T, address, path string) string {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://" + address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// health is what a test looks at of GET /health.
+type health struct {
+	Status   string
+	Reasons  []string
+	VBuckets []struct {
+		Leader   string
+		IsLeader bool `json:"is_leader"`
+		State    string
+	}
+}
+
+func healthOf(t *testing.T, address string) (h health) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(ask(t, address, "/health")), &h); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// TestADeadMemberShows: with a member that does not answer, the others are degraded and
+// say who it is and what to do, count what lacks it at once, with a leader or without,
+// and their status tells the leader and how far each member is.
+func TestADeadMemberShows(t *testing.T) {
+	nodes := masters(t, 3)
+	conn := connect(t, nodes[0].grpc())
+	if _, err := serverpb.NewDKVClient(conn).Put(testkit.Within(t, testkit.Patience), &serverpb.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range nodes {
+		testkit.Eventually(t, "all are healthy", func() bool { return healthOf(t, p.http()).Status == "healthy" })
+	}
+	status := func(p *process) (s clusterStatus) {
+		if err := json.Unmarshal([]byte(ask(t, p.http(), "/admin/cluster/status")), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	testkit.Eventually(t, "each node knows the leader and how far all are", func() bool {
+		for _, p := range nodes {
+			s := status(p)
+			if s.Leader == "" || s.LeaderID == "" || len(s.VBuckets) != 1 {
+				return false
+			}
+			for _, m := range s.VBuckets[0].Members {
+				if leads := m.State == "LEADER"; !m.Healthy || m.Applied == nil || *m.Applied == 0 || m.Commit == nil || leads != (m.ID == s.LeaderID) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+
+	nodes[2].stop()
+	under := func(p *process) bool {
+		return strings.Contains(ask(t, p.http(), "/metrics"), "\ndkv_under_replicated_vbuckets{database=\"default\"} 1\n")
+	}
+	want := fmt.Sprintf("member 3 (n3) at %s does not answer: start it, or remove it if it is gone for good (dkvctl -removeNode %s)", nodes[2].url, nodes[2].url)
+	for _, p := range nodes[:2] {
+		testkit.Eventually(t, "it is degraded, and says why", func() bool {
+			h := healthOf(t, p.http())
+			return h.Status == "degraded" && len(h.Reasons) == 1 && h.Reasons[0] == want
+		})
+		s := status(p)
+		if m := s.VBuckets[0].Members[2]; m.Healthy || m.State != "OFFLINE" || m.Applied != nil {
+			t.Errorf("the dead member is shown as %+v", m)
+		}
+	}
+	testkit.Eventually(t, "the leader counts the vBucket", func() bool { return under(nodes[0]) != under(nodes[1]) })
+	nodes[1].stop()
+	testkit.Eventually(t, "the one that is left counts it, though no one leads", func() bool { return under(nodes[0]) })
+}
+
+// TestARemovedNodeSaysSo: it names no leader, says when it was removed and what to do,
+// and refuses to start again from the same folder.
+func TestARemovedNodeSaysSo(t *testing.T) {
+	nodes := masters(t, 3)
+	gone := nodes[2]
+	at := gone.http()
+	members := serverpb.NewDKVClusterClient(connect(t, nodes[0].grpc()))
+	testkit.Eventually(t, "it is removed", func() bool { // the members have to have met
+		_, err := members.RemoveNode(testkit.Within(t, testkit.Patience), &serverpb.RemoveNodeRequest{NodeUrl: gone.url})
+		return err == nil
+	})
+	say := regexp.MustCompile(`^this node was removed from its cluster \(noticed at 20[0-9TZ:-]+\) and serves nothing any more\. To let it come back: ` +
+		`stop it, move its folder ` + regexp.QuoteMeta(gone.folder) + ` away, start it with --nexus-join, and at a member run dkvctl -addNode ` + regexp.QuoteMeta(gone.url) + `$`)
+	testkit.Eventually(t, "it says that it was removed", func() bool {
+		h := healthOf(t, at)
+		return h.Status == "unhealthy" && len(h.Reasons) > 0 && say.MatchString(h.Reasons[0])
+	})
+	if v := healthOf(t, at).VBuckets[0]; v.Leader != "" || v.IsLeader || v.State != "removed" {
+		t.Errorf("it is shown as %+v", v)
+	}
+	testkit.Eventually(t, "the others are well without it", func() bool { return healthOf(t, nodes[0].http()).Status == "healthy" })
+	gone.stop()
+	for _, args := range [][]string{nil, {"--nexus-join"}} {
+		gone.begin(args...)
+		if code := <-gone.code; code != exitError {
+			t.Errorf("%q: exit code %d", args, code)
+		}
+		gone.code <- exitError
+		text := gone.log.String()
+		for _, want := range []string{"was removed from its cluster", "replica 3", "move its folder " + gone.folder + " away", "--nexus-join", "dkvctl -addNode " + gone.url} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q: no %q in the log:\n%s", args, want, text)
+			}
+		}
+	}
+}
