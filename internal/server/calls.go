@@ -30,9 +30,11 @@ type calls struct {
 	// memory is what requests may find together; nil is no bound. Messages have
 	// their own, in wire.
 	memory *semaphore.Weighted
-	wire   *wire
-	slow   *slowLog
-	hits   limitHits
+	// decoded is what requests take beside their bytes on the wire, if that is much.
+	decoded *semaphore.Weighted
+	wire    *wire
+	slow    *slowLog
+	hits    limitHits
 
 	inFlight, probes atomic.Int64
 	// waiting are requests that have given their place in flight to others.
@@ -66,6 +68,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		watching:    newStreamSet("that watch the health ", limitWatching, opts.MaxStreams),
 		connections: make(map[*conn]struct{}),
 	}
+	c.decoded = semaphore.NewWeighted(max(opts.MaxMemory/2, 1))
 	if opts.MaxMemory > 0 && opts.Memory != nil {
 		c.memory = semaphore.NewWeighted(opts.MaxMemory)
 	}

@@ -33,6 +33,14 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if in, unary := v.(*incoming); unary {
+		return in.decode(data)
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
 // encode encodes a message of a known size. What was taken of conn for it is given
 // back when the last reference to it is gone.
 func encode(m pb.Message, size int, c *conn) (mem.BufferSlice, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/protobuf/proto"
@@ -22,6 +23,7 @@ type unaryCall struct {
 	decode   func(any) error
 	req      any
 	memory   int64 // taken of calls.memory
+	expanded int64 // taken of calls.decoded
 	response any
 	// taken is what was taken for a response that is not there yet, and patience
 	// until when room is waited for.
@@ -80,6 +82,9 @@ func (u *unaryCall) done(m *method) {
 	if u.memory > 0 {
 		u.calls.memory.Release(u.memory)
 	}
+	if u.expanded > 0 {
+		u.calls.decoded.Release(u.expanded)
+	}
 	if u.taken > 0 {
 		u.conn.give(u.taken)
 	}
@@ -126,8 +131,12 @@ func (u *unaryCall) receive(v any) error {
 		pb.Merge(v.(pb.Message), u.req.(pb.Message))
 		return nil
 	}
-	if err := u.decode(v); err != nil {
+	in := incoming{message: v.(pb.Message), call: u}
+	if err := u.decode(&in); err != nil {
 		return u.endedBy(err)
+	}
+	if in.refused != nil {
+		return in.refused
 	}
 	if err := u.arrived(); err != nil {
 		return err
@@ -157,17 +166,23 @@ func (u *unaryCall) reserve() error {
 	if n <= 0 {
 		return nil
 	}
-	if !c.memory.TryAcquire(n) {
+	return u.acquire(c.memory, n, &u.memory)
+}
+
+// acquire takes n bytes of one kind of memory for the call, and notes that in taken.
+func (u *unaryCall) acquire(of *semaphore.Weighted, n int64, taken *int64) error {
+	c := u.calls
+	if !of.TryAcquire(n) {
 		ctx, cancel := context.WithTimeout(u.call, memoryPatience)
 		defer cancel()
-		if c.memory.Acquire(ctx, n) != nil {
+		if of.Acquire(ctx, n) != nil {
 			c.limited(limitMemory)
 			return statusOf(codes.ResourceExhausted,
 				"requests that are under way may take all of the %d MiB for them (max-memory-in-flight); retry later, or ask for less at once (not applied)",
 				c.opts.MaxMemory>>20)
 		}
 	}
-	u.memory = n
+	*taken = n
 	return nil
 }
 

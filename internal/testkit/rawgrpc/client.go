@@ -192,25 +192,25 @@ func (c *Client) Announce(method string, size int, sent []byte, frame int) (stre
 		return stream, false
 	}
 	if len(sent) >= 1<<16 && c.reads {
-		c.awaitWindow(stream)
+		c.AwaitWindow(stream)
 	}
 	return stream, c.Data(stream, sent, false, frame)
 }
 
-// awaitWindow waits until the server lets more come on a stream, or for as long as
-// it takes to see that it does not.
-func (c *Client) awaitWindow(stream uint32) {
+// AwaitWindow waits until the server lets more come on a stream, or for as long as it
+// takes to see that it does not. It reports whether the connection is there still.
+func (c *Client) AwaitWindow(stream uint32) bool {
 	patience := time.After(50 * time.Millisecond)
 	for {
 		select {
 		case s := <-c.windows:
 			if s == stream {
-				return
+				return true
 			}
 		case <-c.Gone:
-			return
+			return false
 		case <-patience:
-			return
+			return true
 		}
 	}
 }

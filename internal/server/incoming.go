@@ -1,0 +1,82 @@
+package server
+
+import (
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	pb "google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// incoming is a request that gRPC is to decode, for a call that takes memory for what
+// becomes of it. On the wire an empty element of a list has two bytes; decoded, one
+// that is a message has more than a hundred. So the memory for messages, which counts
+// bytes on the wire, does not bound that.
+type incoming struct {
+	message pb.Message
+	call    *unaryCall
+	refused error // why it was not decoded
+}
+
+const (
+	// messageElement and bytesElement are about what an element of a list takes beside
+	// its bytes, with what handlers make of it.
+	messageElement, bytesElement = 256, 64
+	// expandedFrom is what a request may come to beside its bytes without being
+	// counted. It is bounded by the number of requests in flight.
+	expandedFrom = 16 << 10
+)
+
+// decode reads the message, once there is memory for it. That there is none is no
+// error here: gRPC would end the call with one of its own.
+func (in *incoming) decode(data mem.BufferSlice) error {
+	wire := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer wire.Free()
+	raw := wire.ReadOnlyData()
+	if n := expansion(in.message.ProtoReflect().Descriptor(), raw); n > expandedFrom {
+		if in.refused = in.call.expand(n); in.refused != nil {
+			return nil
+		}
+	}
+	return pb.Unmarshal(raw, in.message)
+}
+
+// expand takes n bytes for the decoded request, beside those that it has on the wire.
+func (u *unaryCall) expand(n int64) error {
+	c := u.calls
+	if c.opts.MaxMemory <= 0 {
+		return nil
+	}
+	if most := c.opts.MaxMemory / 2; n > most {
+		c.limited(limitMemory)
+		return statusOf(codes.InvalidArgument,
+			"the elements of the request would take %d MiB of memory, the limit is %d MiB (half of max-memory-in-flight); split it (not applied)", n>>20, most>>20)
+	}
+	return u.acquire(c.decoded, n, &u.expanded)
+}
+
+// expansion is about how much a message takes when it is decoded, beside its bytes.
+// Only its own lists count: none of our messages has lists of messages below.
+func expansion(of protoreflect.MessageDescriptor, raw []byte) (n int64) {
+	fields := of.Fields()
+	for len(raw) > 0 {
+		number, kind, tag := protowire.ConsumeTag(raw)
+		if tag < 0 {
+			return n // decoding will say what is wrong
+		}
+		value := protowire.ConsumeFieldValue(number, kind, raw[tag:])
+		if value < 0 {
+			return n
+		}
+		raw = raw[tag+value:]
+		field := fields.ByNumber(number)
+		switch {
+		case field == nil || kind != protowire.BytesType || field.Cardinality() != protoreflect.Repeated:
+		case field.Message() != nil:
+			n += messageElement
+		case field.Kind() == protoreflect.BytesKind || field.Kind() == protoreflect.StringKind:
+			n += bytesElement
+		}
+	}
+	return n
+}

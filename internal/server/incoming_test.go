@@ -1,0 +1,80 @@
+package server
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+)
+
+func emptyPuts(n int) *serverpb.MultiPutRequest {
+	out := &serverpb.MultiPutRequest{}
+	for range n {
+		out.PutRequest = append(out.PutRequest, &serverpb.PutRequest{})
+	}
+	return out
+}
+
+// A request whose elements are empty takes a hundred times as much memory as it has
+// bytes, and is refused before it is decoded if that is too much.
+func TestElementsOfRequestsAreCounted(t *testing.T) {
+	r := newRig(t, limitMemoryTo(16<<20))
+	_, err := r.MultiPut(t.Context(), emptyPuts(100_000)) // 200 kB
+	if st := status.Convert(err); st.Code() != codes.InvalidArgument || !strings.Contains(st.Message(), "would take 24 MiB of memory, the limit is 8 MiB") {
+		t.Errorf("too many: %v", err)
+	}
+	if r.hits(limitMemory) != 1 {
+		t.Error("the metric does not tell")
+	}
+	if _, err := r.MultiPut(t.Context(), emptyPuts(30_000)); status.Code(err) != codes.Unimplemented {
+		t.Errorf("as many as there is room for: %v", err)
+	}
+	// What others hold is waited for, a little.
+	const all = 8 << 20
+	if !r.calls.decoded.TryAcquire(all) {
+		t.Fatal("not all is given back")
+	}
+	_, err = r.MultiPut(t.Context(), emptyPuts(1000))
+	if st := status.Convert(err); st.Code() != codes.ResourceExhausted || !strings.Contains(st.Message(), "max-memory-in-flight") {
+		t.Errorf("while others hold it: %v", err)
+	}
+	r.others()
+	r.calls.decoded.Release(all)
+	if _, err := r.MultiPut(t.Context(), emptyPuts(1000)); status.Code(err) != codes.Unimplemented {
+		t.Errorf("afterwards: %v", err)
+	}
+	if !r.calls.decoded.TryAcquire(all) {
+		t.Error("not all is given back in the end")
+	}
+}
+
+func TestExpansion(t *testing.T) {
+	encoded := func(m pb.Message) []byte {
+		t.Helper()
+		raw, err := pb.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	for name, c := range map[string]struct {
+		message pb.Message
+		raw     []byte
+		want    int64
+	}{
+		"messages":  {&serverpb.MultiPutRequest{}, encoded(emptyPuts(7)), 7 * messageElement},
+		"bytes":     {&serverpb.MultiGetRequest{}, encoded(&serverpb.MultiGetRequest{Keys: [][]byte{nil, {1}, {2}}, MinIndex: 3}), 3 * bytesElement},
+		"no list":   {&serverpb.PutRequest{}, encoded(&serverpb.PutRequest{Key: []byte("k"), RequestId: &serverpb.RequestID{ClientId: 1}}), 0},
+		"unknown":   {&serverpb.PutRequest{}, bytes.Repeat([]byte{0xf2, 0x7f, 0}, 10), 0},
+		"malformed": {&serverpb.MultiPutRequest{}, append(encoded(emptyPuts(2)), 0x0a, 0xff), 2 * messageElement},
+	} {
+		if got := expansion(c.message.ProtoReflect().Descriptor(), c.raw); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
