@@ -80,6 +80,7 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	m.requests.Flush(tx.batch)
 	m.scratch.state = m.state.append(m.scratch.state[:0])
 	tx.batch.Put(storage.Meta, keyState, m.scratch.state)
+	m.reaching.Store(m.state.applied)
 	if err := m.engine.Write(tx.batch, sync); err != nil {
 		return err
 	}

@@ -44,6 +44,10 @@ type Machine struct {
 	// broken is the storage error after which nothing may be written.
 	broken atomic.Pointer[error]
 
+	// reaching is the last index of the batch that is being written: from when it is
+	// stored until applied is the same, readers may find the batch or not.
+	reaching atomic.Uint64
+
 	// Mirrors for readers.
 	identity atomic.Pointer[Identity]
 	epoch    atomic.Pointer[command.Epoch]
@@ -188,6 +192,7 @@ func (m *Machine) publish() {
 		epoch := m.state.epoch
 		m.epoch.Store(&epoch)
 	}
+	m.reaching.Store(m.state.applied)
 	m.applied.Store(m.state.applied)
 }
 
@@ -196,6 +201,11 @@ func (m *Machine) Identity() Identity { return *m.identity.Load() }
 
 // Applied returns the index of the last entry applied.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }
+
+// StandsAt reports whether all that was read of the machine since Applied returned
+// index is of the state at that index. It is not, for certain, while a batch is being
+// written; a View is always of one state.
+func (m *Machine) StandsAt(index kv.Index) bool { return m.reaching.Load() == index }
 
 // Base is where the state's present log begins: its first entry has index
 // Base+1, whatever number the log itself gives it. It is 0 but for a state that

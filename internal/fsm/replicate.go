@@ -123,6 +123,7 @@ func (m *Machine) beginReplay(changes []kv.Change, old multiGetter) (*tx, error)
 // write writes the batch together with the state.
 func (tx *tx) write(sync bool) error {
 	tx.putState()
+	tx.m.reaching.Store(tx.m.state.applied)
 	return tx.m.engine.Write(tx.batch, sync)
 }
 
@@ -259,6 +260,7 @@ func (m *Machine) replayPart(staged storage.Staged, part kv.Change, last bool) e
 		return staged.Write(tx.batch)
 	}
 	tx.putState()
+	m.reaching.Store(m.state.applied)
 	return staged.Commit(tx.batch)
 }
 

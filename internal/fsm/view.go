@@ -157,6 +157,18 @@ func (v *View) Clock() kv.Clock { return v.state.clock }
 // Identity returns the ids of the state.
 func (v *View) Identity() Identity { return v.m.Identity() }
 
+// Get is Machine.Get of the view's state.
+func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err error) {
+	err = v.read(func(r storage.Reader) error {
+		stored, there, err := r.Get(storage.Data, key)
+		if err == nil && there {
+			pair, found, err = parsePair(key, stored, now)
+		}
+		return err
+	})
+	return pair, found, v.m.note(err)
+}
+
 // MultiGet returns the pairs of those keys that are there as of now, in the
 // order of keys.
 func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {

@@ -180,19 +180,27 @@ func (f *Follower) awaitAge(ctx context.Context, wanted time.Duration) (time.Dur
 
 // Get implements Replica.
 func (f *Follower) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = f.get(m, key, opts.Level)
+		pair, found, at, err = f.get(m, key, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pair, found, info, err
 }
 
 // MultiGet implements Replica.
 func (f *Follower) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = f.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = f.multiGet(m, keys, opts.Level)
+		pairs, at, err = f.multiGet(m, keys, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pairs, info, err
 }
 

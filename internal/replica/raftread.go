@@ -120,19 +120,27 @@ func (r *Raft) freshLoop(ctx context.Context) {
 
 // Get implements Replica.
 func (r *Raft) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = r.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = r.get(m, key, opts.Level)
+		pair, found, at, err = r.get(m, key, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pair, found, info, err
 }
 
 // MultiGet implements Replica.
 func (r *Raft) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = r.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = r.multiGet(m, keys, opts.Level)
+		pairs, at, err = r.multiGet(m, keys, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pairs, info, err
 }
 

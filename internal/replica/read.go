@@ -12,8 +12,36 @@ import (
 
 // now is the clock that hides expired keys and that goes into the log: this node's,
 // but never behind the log's. Neither goes back, unless the log's clock is set.
-func (c *core) now(m *fsm.Machine) kv.Clock {
-	return max(kv.ClockOf(c.opts.Clock.Now()), m.Clock())
+func (c *core) now(s clocked) kv.Clock {
+	return max(kv.ClockOf(c.opts.Clock.Now()), s.Clock())
+}
+
+// clocked is a state with the log's clock at it: the present one, or a view.
+type clocked interface{ Clock() kv.Clock }
+
+// lookup is a state to look keys up in.
+type lookup interface {
+	clocked
+	Get(key []byte, now kv.Clock) (kv.Pair, bool, error)
+	MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error)
+}
+
+// exactly calls look with the present state and returns its index. While a batch is
+// being written the engine may show it already or not yet: look is called again then,
+// with a view, which costs more and is of one index for certain. An index that is too
+// low would let the next read, which waits for it on another replica, go back; one that
+// is too high would have those who follow the changes from there miss some.
+func exactly(m *fsm.Machine, look func(lookup) error) (kv.Index, error) {
+	at := m.Applied()
+	if err := look(m); err != nil || m.StandsAt(at) {
+		return at, err
+	}
+	v, err := m.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	return v.Index(), look(v)
 }
 
 // Now implements Replica.
@@ -136,19 +164,27 @@ func (l *Local) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machi
 
 // Get implements Replica.
 func (l *Local) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pair, found, err = l.get(m, key, opts.Level)
+		pair, found, at, err = l.get(m, key, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pair, found, info, err
 }
 
 // MultiGet implements Replica.
 func (l *Local) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) (pairs []kv.Pair, info kv.ReadInfo, err error) {
+	var at kv.Index
 	info, err = l.read(ctx, opts, func(m *fsm.Machine) (err error) {
-		pairs, err = l.multiGet(m, keys, opts.Level)
+		pairs, at, err = l.multiGet(m, keys, opts.Level)
 		return err
 	})
+	if err == nil {
+		info.Index = at
+	}
 	return pairs, info, err
 }
 

@@ -18,30 +18,41 @@ import (
 // errDue is the error of an attempt at a linearizable read that has met such a pair.
 var errDue error = kv.Errorf(kv.Unavailable, "the log's clock is behind the expiry of a key")
 
-// get returns the pair at key as a read of a level sees it.
-func (c *core) get(m *fsm.Machine, key []byte, level kv.ReadLevel) (kv.Pair, bool, error) {
-	if level != kv.Linearizable {
-		return m.Get(key, c.now(m))
-	}
-	p, found, err := m.Get(key, m.Clock())
-	if found && c.due(m, p.ExpireTS) {
-		return kv.Pair{}, false, errDue
-	}
-	return p, found, err
+// get returns the pair at key as a read of a level sees it, and the index of the state
+// that it is in.
+func (c *core) get(m *fsm.Machine, key []byte, level kv.ReadLevel) (p kv.Pair, found bool, at kv.Index, err error) {
+	at, err = exactly(m, func(s lookup) (err error) {
+		if level != kv.Linearizable {
+			p, found, err = s.Get(key, c.now(s))
+			return err
+		}
+		p, found, err = s.Get(key, s.Clock())
+		if found && c.due(s, p.ExpireTS) {
+			p, found = kv.Pair{}, false
+			return errDue
+		}
+		return err
+	})
+	return p, found, at, err
 }
 
 // multiGet is get of several keys.
-func (c *core) multiGet(m *fsm.Machine, keys [][]byte, level kv.ReadLevel) ([]kv.Pair, error) {
-	if level != kv.Linearizable {
-		return m.MultiGet(keys, c.now(m))
-	}
-	pairs, err := m.MultiGet(keys, m.Clock())
-	for i := range pairs {
-		if c.due(m, pairs[i].ExpireTS) {
-			return nil, errDue
+func (c *core) multiGet(m *fsm.Machine, keys [][]byte, level kv.ReadLevel) (pairs []kv.Pair, at kv.Index, err error) {
+	at, err = exactly(m, func(s lookup) (err error) {
+		if level != kv.Linearizable {
+			pairs, err = s.MultiGet(keys, c.now(s))
+			return err
 		}
-	}
-	return pairs, err
+		pairs, err = s.MultiGet(keys, s.Clock())
+		for i := range pairs {
+			if c.due(s, pairs[i].ExpireTS) {
+				pairs = nil
+				return errDue
+			}
+		}
+		return err
+	})
+	return pairs, at, err
 }
 
 // pin pins the present state, to be read as a read of a level sees it.
@@ -66,8 +77,8 @@ func (c *core) pin(m *fsm.Machine, level kv.ReadLevel) (pinned, error) {
 
 // due reports whether a pair with an expiry, which has not expired by the log's
 // clock, has by this node's. No clock is read for one that never expires.
-func (c *core) due(m *fsm.Machine, expireTS uint64) bool {
-	return expireTS != 0 && c.now(m).Expired(expireTS)
+func (c *core) due(s clocked, expireTS uint64) bool {
+	return expireTS != 0 && c.now(s).Expired(expireTS)
 }
 
 // settled is the outcome of a read that has met no pair whose expiry is open,
