@@ -56,7 +56,7 @@ func (n *node) actions() map[string]ops.Action {
 	for path, action := range actions {
 		actions[path] = func(ctx context.Context, body json.RawMessage) (any, error) {
 			if !n.opened.Load() {
-				return nil, kv.Errorf(kv.Unavailable, "%w", errOpening)
+				return nil, kv.Errorf(kv.Unavailable, "%w", n.opening())
 			}
 			return action(ctx, body)
 		}
@@ -67,7 +67,7 @@ func (n *node) actions() map[string]ops.Action {
 func (n *node) whenOpen(view ops.View) ops.View {
 	return func(ctx context.Context) (any, error) {
 		if !n.opened.Load() {
-			return nil, kv.Errorf(kv.Unavailable, "%w", errOpening)
+			return nil, kv.Errorf(kv.Unavailable, "%w", n.opening())
 		}
 		return view(ctx)
 	}

@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -24,6 +27,8 @@ type process struct {
 	t      *testing.T
 	args   []string
 	url    string // where it speaks Raft
+	listen string // where it serves gRPC
+	ops    string // and HTTP
 	folder string
 	log    *watchedLog
 	cancel context.CancelFunc
@@ -33,8 +38,8 @@ type process struct {
 // start runs a node until it is stopped, at the latest when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db")}
-	p.args = append([]string{"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0", "--db-folder", p.folder}, args...)
+	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
+	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
 	p.begin()
 	t.Cleanup(func() { p.stop() })
 	return p
@@ -219,5 +224,41 @@ func TestARemovedNodeSaysSo(t *testing.T) {
 				t.Errorf("%q: no %q in the log:\n%s", args, want, text)
 			}
 		}
+	}
+}
+
+// TestANodeThatWaitsSaysForWhat: a node that is to be added answers at once, over gRPC
+// and over HTTP, what has to be done; once it is added it serves at the same address.
+func TestANodeThatWaitsSaysForWhat(t *testing.T) {
+	member := masters(t, 1)[0]
+	url := "http://" + testkit.Address(t)
+	p := start(t, "--role", "master", "--disable-discovery-client", "--nexus-node-url", url, "--nexus-join")
+	p.log.waitFor(t, regexp.MustCompile("(waiting to be added)"))
+	want := "this node waits to be added to a cluster; on any of its members run: dkvctl -addNode " + url
+	conn := connect(t, p.listen)
+	kv := serverpb.NewDKVClient(conn)
+	testkit.Eventually(t, "it answers what it waits for", func() bool {
+		_, err := kv.Get(testkit.Within(t, testkit.Patience), &serverpb.GetRequest{Key: []byte("k")})
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), want+" (not applied)")
+	})
+	if _, err := serverpb.NewDKVNodeClient(conn).GetNodeStatus(testkit.Within(t, testkit.Patience), nil); !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("asked for its status it says %v", err)
+	}
+	check, err := healthpb.NewHealthClient(conn).Check(testkit.Within(t, testkit.Patience), &healthpb.HealthCheckRequest{})
+	if err != nil || check.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("asked for its health it says %v, %v", check, err)
+	}
+	if h := healthOf(t, p.ops); h.Status != "unhealthy" || len(h.Reasons) != 1 || h.Reasons[0] != want {
+		t.Errorf("its health is %+v", h)
+	}
+	members := serverpb.NewDKVClusterClient(connect(t, member.grpc()))
+	if _, err := members.AddNode(testkit.Within(t, testkit.Patience), &serverpb.AddNodeRequest{NodeUrl: url}); err != nil {
+		t.Fatal(err)
+	}
+	if at := p.grpc(); at != p.listen {
+		t.Errorf("it serves at %s", at)
+	}
+	if _, err := kv.Get(testkit.Within(t, testkit.Patience), &serverpb.GetRequest{Key: []byte("k")}, grpc.WaitForReady(true)); err != nil {
+		t.Error(err)
 	}
 }

@@ -38,11 +38,9 @@ func (n *node) opsOptions() ops.Options {
 	}
 }
 
-var errOpening = errors.New("the node is starting, or waits for the other members of its cluster")
-
 func (n *node) probeGRPC(context.Context) error {
 	if !n.opened.Load() {
-		return errOpening
+		return n.opening()
 	}
 	if err := n.lagging(); err != nil {
 		return err
@@ -55,7 +53,7 @@ func (n *node) probeGRPC(context.Context) error {
 
 func (n *node) probeStorage(context.Context) error {
 	if !n.opened.Load() {
-		return errOpening
+		return n.opening()
 	}
 	for _, v := range n.vBuckets {
 		if v.Readable() {
@@ -81,7 +79,7 @@ func (n *node) health(context.Context) ops.Health {
 		Disk:          ops.Disk{FreeBytes: usage.Free, TotalBytes: usage.Total, ReserveBytes: usage.Reserve},
 	}
 	if !n.opened.Load() {
-		h.Status, h.Reasons = ops.Unhealthy, []string{errOpening.Error()}
+		h.Status, h.Reasons = ops.Unhealthy, []string{n.opening().Error()}
 		return h
 	}
 	h.NodeID = n.info.ID

@@ -42,7 +42,8 @@ func (n *node) openMember(ctx context.Context) error {
 	if err := n.checkURLs(url); err != nil {
 		return err
 	}
-	if n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions(url)); err != nil {
+	n.identity, err = bootstrap.Enter(ctx, n.bootstrapOptions(url))
+	if err = errors.Join(err, n.waited()); err != nil {
 		return err
 	}
 	n.info.ID, n.info.Cluster = strconv.FormatUint(n.identity.Replica, 10), fmt.Sprintf("%016x", n.identity.Deployment)
@@ -219,6 +220,7 @@ func (n *node) bootstrapOptions(url string) bootstrap.Options {
 		Host:       bootstrap.Host{Addrs: ownAddrs(), Lookup: lookup},
 		RaftData:   func() (bool, error) { return replica.HasLog(nexus.LogDir) },
 		StateThere: n.dir.Claimed(),
+		Waits:      n.waits,
 		Log:        n.log,
 	}
 }

@@ -63,6 +63,9 @@ type node struct {
 	http         *ops.Server
 	audit        *slog.Logger
 
+	// waiting is what the node tells before it is opened.
+	waiting waiting
+
 	dir     *datadir.Dir // nil where the node is diskless
 	engines *engines
 	guard   *diskspace.Guard

@@ -12,15 +12,19 @@ import (
 // sayWaiting logs for whom a node waits, until ctx ends.
 func (s *starter) sayWaiting(ctx context.Context) {
 	every := s.pace.waiting
-	if s.Join {
+	if !s.Join {
+		s.waits("for an invitation by the cluster's founder " + s.Peers[0])
+	} else {
 		every = s.pace.joining
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		if s.Join {
+			s.waits("to be added to a cluster; on any of its members run: dkvctl -addNode " + s.URL)
 			s.log.Info("waiting to be added to a cluster; on any of its members: dkvctl -addNode "+s.URL, "url", s.URL)
 		} else if hint := s.aboutFounder(ctx); ctx.Err() == nil {
+			s.waits("for an invitation by the cluster's founder " + s.Peers[0] + ": " + hint)
 			s.log.Info("waiting for an invitation by the cluster's founder "+s.Peers[0], "founder", s.Peers[0], "url", s.URL, "hint", hint)
 		}
 		select {
@@ -28,6 +32,13 @@ func (s *starter) sayWaiting(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+	}
+}
+
+// waits tells for what the node waits.
+func (s *starter) waits(what string) {
+	if s.Waits != nil {
+		s.Waits("this node waits " + what)
 	}
 }
 
@@ -70,6 +81,7 @@ func (s *starter) look(ctx context.Context, i *invitee) error {
 		}
 		if !slices.Equal(running, said) {
 			said = running
+			s.waits("before it founds a cluster: " + listed(running) + " of nexus-cluster-url runs already, or its port is forwarded to nothing")
 			s.log.Warn("not founding a cluster yet: another node of the list runs already, or its port is forwarded to nothing",
 				"running", listed(running))
 		}

@@ -39,6 +39,9 @@ type Options struct {
 	StateThere bool
 	// Wall returns the machine's time; nil means time.Now.
 	Wall func() time.Time
+	// Waits, if there is one, is told what the node waits for, a sentence, when it begins
+	// to and when that changes; not any more when Enter has returned.
+	Waits func(what string)
 	// Log takes what an operator should know; nil means nothing is logged.
 	Log *slog.Logger
 }

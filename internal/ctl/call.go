@@ -64,6 +64,7 @@ type requestError struct {
 	addr    string
 	code    codes.Code
 	outcome kv.Outcome // of a mutation
+	waiting bool       // the node waits to become a member of a cluster
 	text    string
 }
 
@@ -83,6 +84,7 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	}
 	outcome, said := saidOutcome(st)
 	re := &requestError{addr: addr, code: st.Code(), outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
+	re.waiting = hasReason(st, kv.ReasonWaiting)
 	switch st.Code() {
 	case codes.Unimplemented:
 		re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
@@ -121,6 +123,16 @@ func saidOutcome(st *status.Status) (outcome kv.Outcome, said bool) {
 		return kv.Unknown, true
 	}
 	return kv.Unknown, false
+}
+
+// hasReason reports whether a server's error gives this reason, perhaps among others.
+func hasReason(st *status.Status, reason string) bool {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == reason {
+			return true
+		}
+	}
+	return false
 }
 
 // mayTryNext tells whether another address may be asked after err.

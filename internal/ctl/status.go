@@ -15,10 +15,12 @@ import (
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 )
 
-// What a row says of a node that serves, and of one that does not answer.
+// What a row says of a node that serves, of one that does not answer, and of one that
+// cannot serve yet.
 const (
 	alive       = "ALIVE"
 	unreachable = "UNREACHABLE"
+	waiting     = "WAITING" // to become a member of a cluster
 )
 
 // nodeRow is what -status tells of one node.
@@ -75,9 +77,18 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	if st := res.GetStatus(); st != healthpb.HealthCheckResponse_SERVING {
-		return fmt.Errorf("%s does not serve: %s; -status says why", strings.Join(s.addrs, ","), st)
+		return fmt.Errorf("%s does not serve: %s%s", strings.Join(s.addrs, ","), st, s.whyNot(ctx))
 	}
 	return s.out.ok(0)
+}
+
+// whyNot is the reason that a node which does not serve has for that, with what to put
+// before it.
+func (s *session) whyNot(ctx context.Context) string {
+	if row := s.nodeStatus(ctx, strings.Join(s.addrs, ",")); row.Reason != "" {
+		return "; " + row.Reason
+	}
+	return "; -status says more"
 }
 
 // eachAddress runs ask for every address at the same time, each through a
@@ -114,6 +125,8 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 		return rowOf(addr, res)
 	case errors.As(err, &down):
 		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.reason)}
+	case errors.As(err, &re) && re.waiting:
+		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.text)}
 	case errors.As(err, &re) && re.code == codes.Unimplemented:
 		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but tells no status"}
 	default:

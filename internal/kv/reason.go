@@ -11,6 +11,9 @@ const (
 	ReasonUnknown = "OUTCOME_UNKNOWN"
 	// ReasonNotOwner is that of a NotOwner error, which is not applied either.
 	ReasonNotOwner = "NOT_OWNER"
+	// ReasonWaiting stands beside NotApplied in what a node answers that waits to
+	// become a member of a cluster: it serves nothing yet.
+	ReasonWaiting = "NODE_WAITING"
 	// ReasonTooLate is that of a TooLate error, whose outcome is unknown and will
 	// not become known.
 	ReasonTooLate = "TOO_LATE"

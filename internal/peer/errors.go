@@ -47,6 +47,10 @@ func (f *failure) GRPCStatus() *status.Status { return f.st }
 // request may have left.
 func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	st := status.Convert(err)
+	if hasReason(st, kv.ReasonWaiting) {
+		// No answer of a node that is there: it may be one that has lost its disk.
+		return kv.Errorf(kv.Unavailable, "node %s: %s", p.addr, st.Message())
+	}
 	if reason, ok := reasonOf(st); ok {
 		return answer(st, reason)
 	}
@@ -104,6 +108,16 @@ func answer(st *status.Status, reason string) error {
 	}
 	out.Err = a
 	return out
+}
+
+// hasReason reports whether one of the reasons that a status gives is this.
+func hasReason(st *status.Status, reason string) bool {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == reason {
+			return true
+		}
+	}
+	return false
 }
 
 func reasonOf(st *status.Status) (string, bool) {

@@ -60,9 +60,13 @@ func cmdMaster(ts *testscript.TestScript, neg bool, args []string) {
 	if ts.Getenv(name+"_raft") == "" {
 		cmdPorts(ts, false, []string{name + "_raft"})
 	}
+	listen := "127.0.0.1:0"
+	if given := ts.Getenv(name + "_grpc"); given != "" {
+		listen = given // for a script that talks to the node before it serves
+	}
 	flags := []string{
 		"--config", ts.Getenv("CONFIG"), "--role", "master", "--node-name", name, "--db-folder", ts.MkAbs(name),
-		"--listen-addr", "127.0.0.1:0", "--http-listen-addr", "127.0.0.1:0", "--disable-discovery-client=true",
+		"--listen-addr", listen, "--http-listen-addr", "127.0.0.1:0", "--disable-discovery-client=true",
 		"--nexus-node-url", "http://" + ts.Getenv(name+"_raft"),
 	}
 	if !slices.Contains(args, "--nexus-cluster-url") {

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// StandInOptions are what a StandIn is made of; what they share with Options means the
+// same.
+type StandInOptions struct {
+	Listener                              net.Listener
+	MaxConnections, MaxConnectionsPerHost int
+	// Why says why nothing is served, in a sentence.
+	Why func() string
+}
+
+// StandIn answers in the place of the server of a node that waits for others and cannot
+// serve yet: each call at once, with why. Health checks hear that it does not serve.
+type StandIn struct {
+	grpc   *grpc.Server
+	lent   *lent
+	served chan error
+}
+
+// standInStreams bounds the calls on a connection; none takes long.
+const standInStreams = 64
+
+// BeginStandIn begins to answer at a listener, which stays open.
+func BeginStandIn(o StandInOptions) (*StandIn, error) {
+	l, ok := o.Listener.(deadlineListener)
+	if !ok {
+		return nil, fmt.Errorf("a listener of type %T cannot be lent", o.Listener)
+	}
+	s := &StandIn{lent: &lent{deadlineListener: l}, served: make(chan error, 1)}
+	s.grpc = grpc.NewServer(
+		grpc.MaxConcurrentStreams(standInStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return notYet(o.Why()) }),
+	)
+	checks := health.NewServer()
+	checks.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(s.grpc, checks)
+	bounded := conns.Limit(s.lent, conns.Options{
+		Max: o.MaxConnections, MaxPerHost: o.MaxConnectionsPerHost, Key: "max-connections", HostKey: "max-connections-per-host", Refusal: goAway,
+	})
+	go func() { s.served <- s.grpc.Serve(bounded) }()
+	return s, nil
+}
+
+// notYet is the error of every call. Nothing has come of it, and another node may serve
+// it.
+func notYet(why string) error {
+	st, err := status.New(codes.Unavailable, short(why)+" (not applied)").WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied},
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonWaiting})
+	if err != nil {
+		return status.Error(codes.Unavailable, why)
+	}
+	return st.Err()
+}
+
+// End closes the connections and gives the listener back.
+func (s *StandIn) End() error {
+	s.grpc.Stop()
+	if err := <-s.served; err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("answering in the place of the gRPC server: %w", err)
+	}
+	return s.lent.SetDeadline(time.Time{})
+}
+
+// deadlineListener is a listener whose Accept can be ended without closing it.
+type deadlineListener interface {
+	net.Listener
+	SetDeadline(time.Time) error
+}
+
+// lent is a listener that its borrower cannot close, but only stop accepting at.
+type lent struct {
+	deadlineListener
+	given atomic.Bool // back
+}
+
+// Accept implements net.Listener.
+func (l *lent) Accept() (net.Conn, error) {
+	c, err := l.deadlineListener.Accept()
+	if err != nil && l.given.Load() {
+		return nil, net.ErrClosed
+	}
+	return c, err
+}
+
+// Close implements net.Listener.
+func (l *lent) Close() error {
+	l.given.Store(true)
+	return l.SetDeadline(time.Unix(1, 0))
+}
