@@ -38,7 +38,8 @@ func (n *node) enrol(ctx context.Context) {
 		f := n.vBuckets[0].hosted.(*followed)
 		id, _ := f.Position()
 		master := f.puller.Status().Master
-		if (id.Cluster != listed || time.Since(renewed) >= renewal) && master != "" {
+		due := id.Cluster != listed || time.Since(renewed) >= renewal
+		if due && master != "" && id.Cluster != "" { // a state that names the list
 			if err := n.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName, self); err == nil {
 				listed, renewed = id.Cluster, time.Now()
 			} else {

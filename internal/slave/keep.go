@@ -44,6 +44,9 @@ func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
 	default:
 		k.reason += "; to give the copy up for that master's state: " + resync
 	}
+	if led := *p.leader.Load(); p.search.findings[led].verdict == foreign {
+		p.lead("") // what led is another cluster's by now
+	}
 	// Once for all that the master writes meanwhile.
 	p.reportAs("kept"+undecided+src.Address+found.verdict.String()+found.id.Cluster+found.id.History, k.reason, nil)
 	p.status.keep(&k)

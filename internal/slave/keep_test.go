@@ -60,6 +60,9 @@ func TestMasterComesBackEmpty(t *testing.T) {
 		empty := r.wiped(m)
 		time.Sleep(2 * time.Second)
 		s.keeps(m, "m1:1", "belongs to another cluster;")
+		if at := s.Owner().Address; at != "" {
+			t.Errorf("writes and linearizable reads are sent to %s, which is another cluster's", at)
+		}
 		time.Sleep(time.Hour)
 		s.keeps(m, "m1:1", "belongs to another cluster;")
 		empty.fill("k", 2000, 10) // neither does that it has more now

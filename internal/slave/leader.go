@@ -19,6 +19,12 @@ func (p *Puller) named() string {
 	return leaderOf(p.opts.Sources.Candidates(p.opts.VBucket), id)
 }
 
+// lead says who leads; empty while that is unknown.
+func (p *Puller) lead(address string) {
+	p.leader.Store(&address)
+	p.opts.State.SetLeader(address)
+}
+
 // leaderInterval is how often a master is asked who leads.
 const leaderInterval = time.Second
 
@@ -33,7 +39,7 @@ func (s *session) watchLeader(ctx context.Context) error {
 		changed := s.opts.Sources.Changed()
 		named := s.named()
 		if named != last && named != "" {
-			s.opts.State.SetLeader(named)
+			s.lead(named)
 		}
 		if last = named; !s.askLeader(ctx, named) {
 			return nil
@@ -67,7 +73,7 @@ func (s *session) askLeader(ctx context.Context, named string) bool {
 		if leader := v.GetLeader(); leader != "" {
 			named = leader
 		}
-		s.opts.State.SetLeader(named)
+		s.lead(named)
 	}
 	return ctx.Err() == nil
 }

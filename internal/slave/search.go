@@ -135,7 +135,7 @@ type plan struct {
 // next chooses what to do; false is to wait.
 func (p *Puller) next(ctx context.Context) (plan, bool) {
 	if leader := p.named(); leader != "" {
-		p.opts.State.SetLeader(leader)
+		p.lead(leader)
 	}
 	candidates := p.opts.Sources.Candidates(p.opts.VBucket)
 	id, _ := p.opts.State.Position()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -122,6 +123,8 @@ type Puller struct {
 	// reporting.
 	reporting sync.Mutex
 	reported  map[string]bool
+	// leader is who leads as far as is known; empty where that is not.
+	leader atomic.Pointer[string]
 	// ordered holds a token when an order was given that is not carried out yet.
 	ordered chan struct{}
 }
@@ -140,13 +143,15 @@ func New(opts Options) *Puller {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Puller{
+	p := &Puller{
 		opts:    opts,
 		log:     opts.Log.With("vbucket", opts.VBucket),
 		chooser: newChooser(opts.DC, selfOf(opts.Self)),
 		status:  newTracker(),
 		ordered: make(chan struct{}, 1),
 	}
+	p.leader.Store(new(string))
+	return p
 }
 
 // Run follows one master after another until ctx ends. It is called once.
