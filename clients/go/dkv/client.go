@@ -117,7 +117,7 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-woken:
-		case <-time.After(mostGap):
+		case <-time.After(slowPause):
 			c.learner.poke() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
@@ -215,7 +215,7 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 		}
 		select {
 		case <-woken:
-		case <-time.After(mostGap):
+		case <-time.After(slowPause):
 			c.learner.poke() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():

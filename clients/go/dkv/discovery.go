@@ -15,6 +15,10 @@ import (
 // itself.
 const registryPoll = time.Second
 
+// steady is how long a registry has to be heard for the next one to be asked at once.
+// What ends sooner again and again is asked ever more seldom, whatever it told.
+const steady = 5 * time.Second
+
 // followRegistry keeps to one registry after the other as long as the client is
 // open. While there is none the nodes that are known stay.
 func (l *learner) followRegistry() {
@@ -26,11 +30,12 @@ func (l *learner) followRegistry() {
 		if err != nil {
 			return // closed
 		}
-		heard, err := l.watchRegistry(ctx, n)
+		began := time.Now()
+		err = l.watchRegistry(ctx, n)
 		if isUnimplemented(err) {
-			heard, err = l.pollRegistry(ctx, n)
+			err = l.pollRegistry(ctx, n)
 		}
-		if heard {
+		if time.Since(began) >= steady {
 			pause = unsettled
 		}
 		l.lostRegistry(err)
@@ -60,22 +65,21 @@ func (l *learner) registryRequest() *serverpb.GetClusterInfoRequest {
 	return req
 }
 
-// watchRegistry takes what a registry tells until that ends. heard tells whether it
-// told anything.
-func (l *learner) watchRegistry(ctx context.Context, n *node) (heard bool, err error) {
+// watchRegistry takes what a registry tells until that ends.
+func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := n.stream(ctx, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, l.registryRequest())
 	if err != nil {
-		return false, toError(err, n.addr, false)
+		return toError(err, n.addr, false)
 	}
-	rows := make(registryRows)
+	rows, heard := make(registryRows), false
 	for {
 		change := new(serverpb.ClusterInfoChange)
 		if err := s.Recv(change); errors.Is(err, io.EOF) {
-			return heard, errorf(ErrUnavailable, "registry %s ended the stream", n.addr)
+			return errorf(ErrUnavailable, "registry %s ended the stream", n.addr)
 		} else if err != nil {
-			return heard, toError(err, n.addr, false)
+			return toError(err, n.addr, false)
 		}
 		rows.apply(change, l.client.opts.database)
 		heard = heard || change.GetComplete()
@@ -87,21 +91,20 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) (heard bool, err e
 }
 
 // pollRegistry asks a registry until that fails.
-func (l *learner) pollRegistry(ctx context.Context, n *node) (heard bool, err error) {
+func (l *learner) pollRegistry(ctx context.Context, n *node) error {
 	for {
 		var resp serverpb.GetClusterInfoResponse
 		limited, cancel := context.WithTimeout(ctx, probeTime)
 		err := n.invoke(limited, serverpb.DKVDiscovery_GetClusterInfo_FullMethodName, l.registryRequest(), &resp)
 		cancel()
 		if err != nil {
-			return heard, toError(err, n.addr, false)
+			return toError(err, n.addr, false)
 		}
-		heard = true
 		rows := make(registryRows)
 		rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}, l.client.opts.database)
 		l.tookRegistry(rows)
 		if !sleepOr(ctx, jitter(registryPoll), nil) {
-			return heard, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -116,8 +119,9 @@ func (l *learner) tookRegistry(rows registryRows) {
 		l.client.changed.fire()
 		return
 	}
-	l.members(all)
-	l.pokeLater()
+	if l.members(all) { // a registry that is polled tells the same again and again
+		l.pokeLater()
+	}
 }
 
 // candidates are the nodes that the rows tell of, of one database and of the cluster

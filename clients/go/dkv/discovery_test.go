@@ -21,12 +21,14 @@ type registry struct {
 	serverpb.UnimplementedDKVDiscoveryServer
 	addr  string
 	polls bool // it has no WatchClusterInfo
+	ends  bool // its streams end when they have told all
 	stop  func()
 
 	mu      sync.Mutex
 	rows    []*serverpb.RegionInfo
 	changed chan struct{}
 	asked   string // the database of the last request
+	watches int    // how many streams there were
 }
 
 func startRegistry(t *testing.T, addr string) *registry {
@@ -74,6 +76,7 @@ func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.Se
 	}
 	r.mu.Lock()
 	r.asked = q.GetDatabase()
+	r.watches++
 	r.mu.Unlock()
 	var gone []*serverpb.RegionInfo
 	for {
@@ -84,6 +87,9 @@ func (r *registry) WatchClusterInfo(q *serverpb.GetClusterInfoRequest, s grpc.Se
 		}
 		if err := s.Send(&serverpb.ClusterInfoChange{Rows: rows[len(rows)/2:], Complete: true}); err != nil {
 			return err
+		}
+		if r.ends {
+			return nil
 		}
 		gone = rows
 		select {

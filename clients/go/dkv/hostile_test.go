@@ -162,35 +162,6 @@ func TestIdleWithoutLeader(t *testing.T) {
 	}
 }
 
-// TestBusyWithoutLeader has many calls wait for a leader: the questions of the client do
-// not grow with them.
-func TestBusyWithoutLeader(t *testing.T) {
-	cl := newCluster(t, 3, 1)
-	c := ready(t, cl.addrs())
-	cl.lead(nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	var calls sync.WaitGroup
-	for range 100 {
-		calls.Go(func() {
-			_, err := c.Put(ctx, []byte("k"), nil)
-			if err == nil {
-				t.Error("a put succeeded without a leader")
-			}
-		})
-	}
-	<-time.After(time.Second)
-	before := cl.nodes[0].count(serverpb.DKVNode_GetNodeStatus_FullMethodName)
-	const window = 2 * time.Second
-	<-time.After(window)
-	rate := float64(cl.nodes[0].count(serverpb.DKVNode_GetNodeStatus_FullMethodName)-before) / window.Seconds()
-	cancel()
-	calls.Wait()
-	t.Logf("%.1f questions a second", rate)
-	if rate > 8 {
-		t.Errorf("%.1f questions a second to a node", rate)
-	}
-}
-
 // replicaAt is a slave at an address that has just asked for changes.
 func replicaAt(t *testing.T, addr string) *serverpb.Replica {
 	t.Helper()

@@ -83,15 +83,24 @@ const clusterField = "cluster"
 
 const (
 	// The pauses between two attempts, each with jitter: a hand-over of a leader
-	// takes some tens of milliseconds, an election seconds.
+	// takes some tens of milliseconds, an election seconds. They double up to
+	// slowPause, and grow by a quarter up to lastPause, which they reach in about five
+	// seconds: what has no leader for that long is not helped by many questions.
 	firstPause = time.Millisecond
-	lastPause  = 200 * time.Millisecond
+	slowPause  = 200 * time.Millisecond
+	lastPause  = time.Second
 )
 
 // otherClusterWait bounds the attempts of a call that finds nodes of another cluster.
 const otherClusterWait = time.Second
 
-func nextPause(d time.Duration) time.Duration { return min(2*d, lastPause) }
+// nextPause is the pause after one of d.
+func nextPause(d time.Duration) time.Duration {
+	if d < slowPause {
+		return min(2*d, slowPause)
+	}
+	return min(d+d/4, lastPause)
+}
 
 // attempts is a call that has failed at least once.
 type attempts struct {

@@ -63,10 +63,11 @@ const (
 	// doubles up to maxSilence, as it does for a node that fails.
 	unsettled  = 50 * time.Millisecond
 	maxSilence = 2 * time.Second
-	// While requests fail, or wait, nodes are asked at least leastGap apart; that
-	// doubles up to mostGap.
+	// While requests fail, or wait, a node is asked at least leastGap after the last
+	// time; that grows like the pauses of calls. It begins again after calm without a
+	// question.
 	leastGap = 25 * time.Millisecond
-	mostGap  = 200 * time.Millisecond
+	calm     = 2 * time.Second
 	// maxSilent is how many questions in a row a node may leave open before the
 	// calls that wait for it are cut off.
 	maxSilent = 2
@@ -119,6 +120,7 @@ func (l *learner) watch(ctx context.Context, p *probe) {
 	var tls suspicion
 	for {
 		woken := l.wake.wait() // what fires during the question counts
+		asked := time.Now()
 		r, err := l.ask(ctx, p.node)
 		tls.add(err)
 		if ctx.Err() != nil {
@@ -130,11 +132,17 @@ func (l *learner) watch(ctx context.Context, p *probe) {
 		}
 		wait := refresh
 		if err != nil || !l.settled() {
-			wait, pause, gap = pause, min(2*pause, maxSilence), min(2*gap, mostGap)
+			wait, pause = pause, min(2*pause, maxSilence)
 		} else {
-			pause, gap = unsettled, max(gap/4, leastGap)
+			pause = unsettled
 		}
-		if !sleepOr(ctx, jitter(wait), woken) || !sleepOr(ctx, jitter(gap), nil) {
+		if !sleepOr(ctx, jitter(wait), woken) {
+			return
+		}
+		if gap = nextPause(gap); time.Since(asked) >= calm {
+			gap = leastGap
+		}
+		if !sleepOr(ctx, max(jitter(gap)-time.Since(asked), jitter(leastGap)), nil) {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -64,10 +65,12 @@ func (l *learner) crewOf(slave bool) *crew {
 	return &l.masters
 }
 
-// members tells which nodes there are.
-func (l *learner) members(all []candidate) {
+// members takes a list of which nodes there are, and reports whether it differs from the
+// last one.
+func (l *learner) members(all []candidate) (news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := maps.Clone(l.known)
 	clear(l.known)
 	for _, c := range all {
 		if len(l.known) < maxKnown && l.usable(c.addr) {
@@ -82,6 +85,7 @@ func (l *learner) members(all []candidate) {
 	l.forget()
 	l.choose(time.Now())
 	l.rebuild()
+	return !maps.Equal(before, l.known)
 }
 
 // choose begins to ask as many nodes as there are places for. The caller holds l.mu.
