@@ -198,9 +198,10 @@ func TestUntakenResponsesAreBounded(t *testing.T) {
 	}
 	testkit.Eventually(t, "others wait for room", func() bool { return r.calls.waiting.Load() > 80 })
 	r.others()
-	if got := r.gauge("dkv_requests_in_flight"); got != 0 {
-		t.Errorf("%v places in flight are taken", got)
-	}
+	// Theirs are given back a moment after their answers have come.
+	testkit.Eventually(t, "those that wait take no places in flight", func() bool {
+		return r.gauge("dkv_requests_in_flight") == 0 && r.calls.waiting.Load() > 80
+	})
 	if most, n := peak(), served.Load(); most > 5<<20 || n > 20 {
 		t.Errorf("%d MiB were held, and %d responses made", most>>20, n)
 	}
