@@ -1,5 +1,7 @@
 package org.dkv.client;
 
+import java.net.URI;
+import java.net.URISyntaxException;
 import java.util.List;
 
 /** Judges addresses that others tell of. */
@@ -15,12 +17,24 @@ final class HostPort {
         if (colon < 1 || address.length() > MAX_LENGTH || !validPort(address.substring(colon + 1))) {
             return false;
         }
+        if (!dialable(address)) {
+            return false;
+        }
         String host = address.substring(0, colon);
         if (host.startsWith("[") && host.endsWith("]")) {
             return host.length() > 2 && host.substring(1, host.length() - 1).chars().allMatch(HostPort::inIPv6)
                     && !host.equals("[::]");
         }
         return host.chars().allMatch(HostPort::inName) && !host.equals("0.0.0.0");
+    }
+
+    /** Tells whether gRPC connects to an address at all, which it does if it is what a URI may begin with. */
+    private static boolean dialable(String address) {
+        try {
+            return new URI("//" + address).getHost() != null;
+        } catch (URISyntaxException e) {
+            return false;
+        }
     }
 
     /** Tells whether a text may be an address that an application names: {@code host:port}, or a target of gRPC's. */

@@ -26,6 +26,11 @@ final class TopologyWatch implements AutoCloseable {
     private static final Logger LOG = Logger.getLogger(TopologyWatch.class.getName());
     private static final long POLL_MILLIS = 1000;
     private static final long POLL_TIMEOUT_MILLIS = 5000;
+    /**
+     * How long a registry has to be heard for the next one to be asked at once. What ends sooner again and again is asked
+     * ever more seldom, whatever it told.
+     */
+    private static final long STEADY_NANOS = TimeUnit.SECONDS.toNanos(5);
     /** A stream is silent while nothing changes; that the registry lives, keep-alive finds out. */
     private static final long FOREVER_NANOS = TimeUnit.DAYS.toNanos(365);
 
@@ -82,14 +87,13 @@ final class TopologyWatch implements AutoCloseable {
     }
 
     private void run() {
-        Backoff backoff = new Backoff();
+        Backoff backoff = Backoff.ofRegistries();
         while (!connections.isClosed()) {
             String address = registries.next();
+            long began = System.nanoTime();
             try {
                 connections.get(address).hurry();
-                if (watch(address)) {
-                    backoff = new Backoff();
-                }
+                watch(address);
             } catch (StatusRuntimeException e) {
                 registries.failed(address);
             } catch (RuntimeException e) {
@@ -100,6 +104,9 @@ final class TopologyWatch implements AutoCloseable {
                     LOG.warning("registry " + address + " cannot be asked: " + e);
                 }
                 registries.failed(address);
+            }
+            if (System.nanoTime() - began >= STEADY_NANOS) {
+                backoff = Backoff.ofRegistries();
             }
             if (!sleep(TimeUnit.NANOSECONDS.toMillis(backoff.next()))) {
                 return;
@@ -116,8 +123,8 @@ final class TopologyWatch implements AutoCloseable {
         }
     }
 
-    /** Follows one registry until the stream ends; tells whether it had begun. */
-    private boolean watch(String address) {
+    /** Follows one registry until the stream ends. */
+    private void watch(String address) {
         Rows rows = new Rows();
         boolean begun = false;
         try (ServerStream<Admin.GetClusterInfoRequest, Admin.ClusterInfoChange> changes = new ServerStream<>(
@@ -141,7 +148,6 @@ final class TopologyWatch implements AutoCloseable {
             }
             registries.failed(address);
         }
-        return begun;
     }
 
     private static boolean isSignOfLife(Admin.ClusterInfoChange change) {

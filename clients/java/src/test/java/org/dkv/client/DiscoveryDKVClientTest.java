@@ -106,6 +106,38 @@ class DiscoveryDKVClientTest {
         });
     }
 
+    /** Anything may have been registered: what cannot be dialled must not keep a call from the nodes that can. */
+    @Test
+    void rowsWithAddressesThatAreNoneAreNotUsed() {
+        String[] none = {
+            "", "nowhere", ":80", "0.0.0.0:80", "h:0", "h:99999", "a b:80", "[::1", "%zz:80", "http://h:80", "h:80/x", "dns:h:80",
+            "[%]:80", "[::%]:80", "[:]:80", "[....]:80", "a..b:80", "..:80", "-:80", "_:80", "[fe80::1%1]:80", "1.2.3.4.5:80",
+            "h:80,i:80", "h\n:80", "\u0000:80", "x".repeat(300) + ":80",
+        };
+        for (String address : none) {
+            registry.set(row(a, LEADER).toBuilder().setNodeAddress(address).setTerm(9).build());
+        }
+        registry.set(row(a, LEADER));
+        DKVClient client = open();
+        for (int i = 0; i < 20; i++) {
+            client.put("k" + i, "v");
+            assertEquals("v", client.get(SEQUENTIAL, "k" + i));
+        }
+    }
+
+    /** Whether it has work or not, a client asks a registry whose streams end ever more seldom. */
+    @Test
+    void registriesWhoseStreamsEndAreNotFlooded() throws Exception {
+        registry.endsStreams();
+        registry.set(row(a, LEADER));
+        open().put("k", "v");
+        int before = registry.streams();
+        Thread.sleep(3000); // a rate is measured
+        int streams = registry.streams() - before;
+        assertTrue(streams <= 12, streams + " streams within 3 s");
+        client.put("k", "w");
+    }
+
     @Test
     void callsWaitForTheTopology() throws Exception {
         DKVClient client = open();

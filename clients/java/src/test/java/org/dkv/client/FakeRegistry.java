@@ -15,6 +15,8 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
     private final Map<String, Admin.RegionInfo> rows = new LinkedHashMap<>();
     private final Set<StreamObserver<Admin.ClusterInfoChange>> watchers = new LinkedHashSet<>();
     private boolean watchable = true;
+    private boolean ends;
+    private int streams;
 
     static Admin.RegionInfo row(String vBucket, FakeNode node, Admin.RegionStatus status) {
         return Admin.RegionInfo.newBuilder().setDatabase("db").setDcID("dc").setVBucket(vBucket)
@@ -27,6 +29,16 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
 
     synchronized void notWatchable() {
         watchable = false;
+    }
+
+    /** Has streams end when they have told all. */
+    synchronized void endsStreams() {
+        ends = true;
+    }
+
+    /** Returns how many streams there were. */
+    synchronized int streams() {
+        return streams;
     }
 
     synchronized void set(Admin.RegionInfo... changed) {
@@ -48,6 +60,7 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
     @Override
     public synchronized void watchClusterInfo(
             Admin.GetClusterInfoRequest q, StreamObserver<Admin.ClusterInfoChange> out) {
+        streams++;
         if (!watchable) {
             out.onError(Status.UNIMPLEMENTED.asRuntimeException());
             return;
@@ -64,6 +77,10 @@ final class FakeRegistry extends DKVDiscoveryGrpc.DKVDiscoveryImplBase {
         // One row a message: nothing may be believed missing before the last.
         rows.values().forEach(row -> out.onNext(Admin.ClusterInfoChange.newBuilder().addRows(row).build()));
         out.onNext(Admin.ClusterInfoChange.newBuilder().setComplete(true).build());
+        if (ends) {
+            out.onCompleted();
+            return;
+        }
         watchers.add(out);
     }
 
