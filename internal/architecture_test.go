@@ -78,6 +78,7 @@ var mayImport = map[string][]string{
 	"internal/kv":                {},
 	"internal/sleep":             {},
 	"internal/clock":             {},
+	"internal/timing":            {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {"internal/kv"},
 	"internal/storage/datadir":   {"internal/storage"},
@@ -91,12 +92,12 @@ var mayImport = map[string][]string{
 	"internal/backup":            {"internal/kv", "internal/storage", "internal/storage/datadir"},
 	"internal/replica/lease":     {"internal/kv", "internal/command"},
 	"internal/replica": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/replica/lease"},
-	"internal/bootstrap": {"internal/storage/datadir", "api/peerpb"},
+		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/timing", "internal/replica/lease"},
+	"internal/bootstrap": {"internal/storage/datadir", "internal/timing", "api/peerpb"},
 	"internal/peer":      {"internal/kv"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
-		"internal/backup", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb", "api/modelspb"},
-	"internal/cluster": {"internal/kv", "internal/clock", "internal/replica", "internal/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
+		"internal/backup", "internal/replica", "internal/peer", "internal/sleep", "internal/timing", "api/serverpb", "api/modelspb"},
+	"internal/cluster": {"internal/kv", "internal/clock", "internal/timing", "internal/replica", "internal/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/clock", "internal/command", "internal/storage", "internal/storage/datadir",
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
@@ -110,7 +111,7 @@ var mayImport = map[string][]string{
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},
-	"internal/config":      {"internal/suggest", "internal/version"},
+	"internal/config":      {"internal/suggest", "internal/timing", "internal/version"},
 }
 
 // root are the packages that only main packages may import.

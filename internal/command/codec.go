@@ -266,6 +266,9 @@ func (c *Command) check() error {
 			return err
 		}
 	}
+	if c.Kind == SetTiming && (len(c.Expect) == 0 || len(c.Expect) > maxTiming || c.Delta < 0) {
+		return fmt.Errorf("%w: %v of %d bytes, over index %d", ErrMalformed, c.Kind, len(c.Expect), c.Delta)
+	}
 	if c.Kind == SetFormat {
 		if err := c.checkFormat(); err != nil {
 			return err
@@ -279,6 +282,9 @@ func (c *Command) check() error {
 	}
 	return nil
 }
+
+// maxTiming bounds the record of SetTiming.
+const maxTiming = 1024
 
 // AppendMutations appends the encoding of ms, as it stands in commands and in
 // change records.

@@ -111,6 +111,7 @@ var golden = []struct {
 	{"tick", "01 0e 10 ac02 07 00", command.Command{Kind: command.Tick, Clock: 300, Fence: 7}},
 	{"seal restore", "01 11 12 05 02 69 64 07 00", command.Command{Kind: command.SealRestore, Clock: 5, Expect: []byte("id"), Fence: 7}},
 	{"set format", "01 12 14 05 04 07 00", command.Command{Kind: command.SetFormat, Clock: 5, Delta: 2, Fence: 7}},
+	{"set timing", "01 10 16 05 04 610a6200 0e 07 00", command.Command{Kind: command.SetTiming, Clock: 5, Expect: []byte("a\nb\x00"), Delta: 7, Fence: 7}},
 	{"set clock", "01 0f 10 ac02 07 00", command.Command{Kind: command.SetClock, Clock: 300, Fence: 7}},
 	{"forget member", "01 08 40 01 03 00 00", command.Command{
 		Kind: command.SetMember, Clock: 1, Member: &command.Member{ID: 3, Record: []byte{}},
@@ -331,6 +332,9 @@ func drawCommand(t *rapid.T) command.Command {
 	case command.SetSlave:
 		most = 0
 		c.Expect = drawSlave(t).Append(nil)
+	case command.SetTiming:
+		c.Expect, most = bytes(1).Draw(t, "timing"), 0
+		c.Delta = rapid.Int64Min(0).Draw(t, "changed")
 	case command.SetFormat:
 		c.Delta, most = rapid.Int64Range(1, 1000).Draw(t, "format"), 0
 	case command.SetClock:

@@ -58,6 +58,9 @@ const (
 	// the present epoch again under a new id: what its owner proposed by the clock
 	// that there was is fenced.
 	SetClock Kind = 15
+	// SetTiming sets the timing that the cluster's members agree on to Expect, if the
+	// setting was last changed at index Delta; 0 if there was none.
+	SetTiming Kind = 16
 	// SealRestore says that all of a restore is staged. Every member builds the
 	// state that EndRestore makes the present one from there on.
 	SealRestore Kind = 17
@@ -86,9 +89,9 @@ type Command struct {
 	// Mutations are the keys concerned, in order.
 	Mutations []kv.Mutation
 	// Expect is the value that CompareAndSet wants to find, the id of a restore in
-	// its commands, and the slave of SetSlave.
+	// its commands, the slave of SetSlave, and the record of SetTiming.
 	Expect []byte
-	// Delta is what Increment adds, and the format of SetFormat.
+	// Delta is what Increment adds, the format of SetFormat, and the index of SetTiming.
 	Delta int64
 	// Flag is the argument of SetPaused and SetSlave.
 	Flag bool
@@ -153,7 +156,8 @@ type Code uint8
 const (
 	// OK means that the command did what it says.
 	OK Code = 0
-	// NotUpdated means that CompareAndSet found another value.
+	// NotUpdated means that CompareAndSet found another value, or SetTiming another
+	// setting.
 	NotUpdated Code = 1
 	// NotACounter means that Increment found a value that is not 8 bytes long.
 	NotACounter Code = 2

@@ -20,8 +20,9 @@ const (
 	// FirstFormat is what releases wrote that knew nothing of formats.
 	FirstFormat uint32 = 1
 	// NewestFormat is the greatest that this release understands. Format 2 has the
-	// second version of the encoding, and the kinds that kinds says.
-	NewestFormat uint32 = 2
+	// second version of the encoding, and the kinds that kinds says; format 3 has
+	// SetTiming.
+	NewestFormat uint32 = 3
 )
 
 // kinds are all kinds, with the format that each came with.
@@ -44,6 +45,7 @@ var kinds = [...]struct {
 	SetSlave:      {"set-slave", 1},
 	Tick:          {"tick", 2},
 	SetClock:      {"set-clock", 2},
+	SetTiming:     {"set-timing", 3},
 	SealRestore:   {"seal-restore", 2},
 	SetFormat:     {"set-format", 2},
 }

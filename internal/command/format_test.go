@@ -25,6 +25,7 @@ func TestFormat(t *testing.T) {
 		{command.Command{Kind: command.Tick}, 2},
 		{command.Command{Kind: command.SetClock}, 2},
 		{command.Command{Kind: command.SetFormat, Delta: 1}, 2},
+		{command.Command{Kind: command.SetTiming}, 3},
 	} {
 		if got := c.command.Format(); got != c.want {
 			t.Errorf("%v %+v is of format %d, want %d", c.command.Kind, c.command, got, c.want)

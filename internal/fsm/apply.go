@@ -93,6 +93,9 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	if tx.format != 0 {
 		m.format.Store(tx.format)
 	}
+	if tx.timing != nil {
+		m.timing.Store(tx.timing)
+	}
 	m.restoring.Store(m.staged.active)
 	m.scratch.effects = tx.effects
 	m.scratch.release()
@@ -107,11 +110,12 @@ type tx struct {
 	batch   *storage.Batch
 	known   map[string]*current
 	effects []kv.Mutation
-	// named, members and format are what the batch makes of the machine's, where it
+	// named, members, format and timing are what the batch makes of the machine's, where it
 	// changes them.
 	named   *Identity
 	members map[uint64][]byte
 	format  uint32
+	timing  *timing
 }
 
 // current is a key's physical value: what storage.Data holds, expired or not.

@@ -33,6 +33,10 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 		bytes += mutationCost(&c.Mutations[i])
 		ops += mutationOps
 	}
+	if c.Kind == command.SetTiming {
+		bytes += mutationOverhead + len(c.Expect)
+		ops++
+	}
 	if !c.Request.IsZero() {
 		bytes += requests.MaxBytes
 		ops += requests.MaxOps

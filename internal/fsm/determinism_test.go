@@ -80,6 +80,7 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		command.SetClock:      {command.OK},
 		command.SetMember:     {command.OK},
 		command.SetFormat:     {command.OK},
+		command.SetTiming:     {command.OK, command.NotUpdated},
 	} {
 		for _, code := range codes {
 			if seen[kind][code] == 0 {

@@ -31,6 +31,8 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.setMember(c.Member)
 	case command.SetFormat:
 		tx.setFormat(uint32(c.Delta))
+	case command.SetTiming:
+		tx.setTiming(c, res)
 	case command.SetSlave:
 		tx.setSlave(c)
 	case command.Tick:

@@ -101,7 +101,10 @@ func (g *generator) command() *command.Command {
 // timing makes of c a command that is about nothing but the clock, or may not touch
 // it.
 func (g *generator) timing(c *command.Command) *command.Command {
-	switch g.intn(9) {
+	switch g.intn(10) {
+	case 9:
+		c.Kind, c.Expect, c.Delta = command.SetTiming, []byte("timing"), int64(g.intn(2))
+		c.Clock += decade
 	case 8:
 		c.Kind, c.Delta = command.SetFormat, int64(1+g.intn(3))
 		c.Clock += decade

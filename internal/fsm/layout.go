@@ -24,6 +24,7 @@ import (
 //	           "floor"                -> least retained change number (8)
 //	           "base"                 -> see Machine.Base (8)
 //	           "format"               -> see Machine.Format (8)
+//	           "timing"               -> index of its last change (8), record; see Machine.Timing
 //	           "member/", id (8)      -> how the replica is reached
 //	           "replica/", slave      -> when it was renewed (8), or empty; see ListedSlave
 //	           "request/", "session/", "lost-sessions" -> see package requests
@@ -45,6 +46,7 @@ var (
 	keyFloor     = []byte("floor")
 	keyBase      = []byte("base")
 	keyFormat    = []byte("format")
+	keyTiming    = []byte("timing")
 	prefixMember = []byte("member/")
 	prefixSlave  = []byte("replica/")
 	keyRestoring = []byte("restoring")

@@ -58,6 +58,7 @@ type Machine struct {
 	expired  atomic.Uint64
 	floor    atomic.Uint64
 	format   atomic.Uint32
+	timing   atomic.Pointer[timing]
 	paused   atomic.Bool
 	// restoring tells that mutations are refused because a restore is under way.
 	restoring atomic.Bool
@@ -121,6 +122,9 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	if err := m.loadFormat(); err != nil {
+		return err
+	}
+	if err := m.loadTiming(); err != nil {
 		return err
 	}
 	if err := m.loadStaged(); err != nil {

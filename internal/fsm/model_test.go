@@ -21,6 +21,7 @@ type model struct {
 	keys     map[string]modelValue
 	clock    uint64 // milliseconds
 	paused   bool
+	timing   uint64 // index of the last SetTiming
 	requests modelRequests
 }
 
@@ -45,6 +46,12 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 		return command.Result{Index: e.Index, Code: command.Fenced}, nil
 	}
 	switch c.Kind {
+	case command.SetTiming:
+		if uint64(c.Delta) != o.timing {
+			return command.Result{Index: e.Index, Code: command.NotUpdated}, nil
+		}
+		o.timing = e.Index
+		return command.Result{Index: e.Index}, nil
 	case command.SetMember, command.SetFormat:
 		return command.Result{Index: e.Index}, nil
 	case command.SetClock:

@@ -94,7 +94,7 @@ func Continue(engine storage.Engine) error {
 }
 
 // beginLog writes b and st as the base of a log in which terms start over, and
-// with them epochs, replica ids and formats.
+// with them epochs, replica ids, formats and timing.
 func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
@@ -105,6 +105,7 @@ func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	st.epoch = command.Epoch{}
 	b.Delete(storage.Meta, keyRestoring)
 	b.Delete(storage.Meta, keyFormat)
+	b.Delete(storage.Meta, keyTiming)
 	b.Put(storage.Meta, keyState, st.append(nil))
 	b.Put(storage.Meta, keyBase, changelog.Key(st.applied))
 	if err := engine.Write(b, true); err != nil {

@@ -163,7 +163,7 @@ func (v *View) unstageExpiry(ctx context.Context, target storage.Engine) error {
 
 // Restored completes, in an engine that holds what Unstage has put there and nothing
 // else, the state that an EndRestore at a log entry makes of this one: the staged pairs
-// under a new history. Epoch, members, slaves, requests, pause and format stay, for the
+// under a new history. Epoch, members, slaves, requests, pause, format and timing stay, for the
 // log goes on. Nothing of the present state changes. The result is durable, and its index
 // is above any that either state had.
 func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine, staged Unstaged) error {
@@ -208,6 +208,7 @@ func (m *Machine) restoredMeta(ctx context.Context, e Entry, target storage.Engi
 	if format := m.Format(); format != command.FirstFormat {
 		putFormat(b, format)
 	}
+	putTiming(b, m.timing.Load())
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
 	b.Put(storage.Meta, keyIdentity, id.append(nil))
 	putLineage(b, m.successorLineage())

@@ -15,6 +15,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // HostOptions are what a Host is made of.
@@ -47,19 +48,8 @@ type HostOptions struct {
 // HostTLS names the PEM files by which hosts prove to each other who they are.
 type HostTLS struct{ CAFile, CertFile, KeyFile string }
 
-// Timing says how fast a cluster notices that a leader is gone. It must be the
-// same on all members.
-type Timing struct {
-	// RTT is the unit of the two others: above the network's round trip.
-	RTT time.Duration
-	// Election is after how many RTTs without a leader one is elected, Heartbeat
-	// after how many a leader says that it is there.
-	Election, Heartbeat uint64
-	// Lease is how long a leader may answer reads after a majority has last
-	// confirmed it, and how long a new one waits before it serves. It is below
-	// the election's time.
-	Lease time.Duration
-}
+// Timing says how fast a cluster notices that a leader is gone.
+type Timing = timing.Timing
 
 // leaseLength is how long this member's leases last.
 func (o *HostOptions) leaseLength() time.Duration {

@@ -3,6 +3,8 @@ package replica
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // Member is how a replica's node is reached and what it is called. It stands in
@@ -24,6 +26,9 @@ type Member struct {
 	// LogFormat is the greatest format of the log that the node's release understands;
 	// 0 in the record of one that knows nothing of formats.
 	LogFormat uint32 `json:"logFormat,omitempty"`
+	// Timing is what the node's process runs with; zero in the record of a release that
+	// does not tell.
+	Timing timing.Timing `json:"timing,omitzero"`
 }
 
 func (m Member) record() []byte {

@@ -59,6 +59,9 @@ type RaftOptions struct {
 	// FreshEvery is how often a follower finds out whether its state is the
 	// newest; less than a second means a second.
 	FreshEvery time.Duration
+	// KeepsTiming has the log keep the timing that the cluster's members agree on: one of
+	// a cluster's logs does.
+	KeepsTiming bool
 	// SnapshotRate bounds, in bytes a second, what a snapshot is sent with; 0 is
 	// no bound.
 	SnapshotRate uint64
@@ -130,6 +133,7 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 	if r.raft.Self.LogFormat == 0 {
 		r.raft.Self.LogFormat = command.NewestFormat
 	}
+	r.raft.Self.Timing = h.opts.Timing
 	if err := r.init(opts.StateOptions, fsm.NewReplica); err != nil {
 		return nil, err
 	}
@@ -191,6 +195,9 @@ func (r *Raft) Run(ctx context.Context) error {
 	wg.Go(func() { r.spaceLoop(loops) })
 	wg.Go(func() { r.announceLoop(loops) })
 	wg.Go(func() { r.formatLoop(loops) })
+	if r.raft.KeepsTiming {
+		wg.Go(func() { r.timingLoop(loops) })
+	}
 	wg.Go(func() { r.freshLoop(loops) })
 	select {
 	case <-ctx.Done():
