@@ -90,7 +90,9 @@ type NodeInfo struct {
 	NodeName    string `protobuf:"bytes,102,opt,name=nodeName,proto3" json:"nodeName,omitempty"`
 	DcID        string `protobuf:"bytes,103,opt,name=dcID,proto3" json:"dcID,omitempty"`
 	// A member without a vote: it follows, and is not counted for a majority.
-	NonVoting     bool `protobuf:"varint,104,opt,name=nonVoting,proto3" json:"nonVoting,omitempty"`
+	NonVoting bool `protobuf:"varint,104,opt,name=nonVoting,proto3" json:"nonVoting,omitempty"`
+	// The timing that the node's process runs with; empty while unknown.
+	Timing        string `protobuf:"bytes,105,opt,name=timing,proto3" json:"timing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,11 +183,18 @@ func (x *NodeInfo) GetNonVoting() bool {
 	return false
 }
 
+func (x *NodeInfo) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
 var File_api_models_proto protoreflect.FileDescriptor
 
 const file_api_models_proto_rawDesc = "" +
 	"\n" +
-	"\x10api/models.proto\x12\x06models\"\xcc\x02\n" +
+	"\x10api/models.proto\x12\x06models\"\xe4\x02\n" +
 	"\bNodeInfo\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x16\n" +
 	"\x06nodeId\x18\x02 \x01(\x04R\x06nodeId\x123\n" +
@@ -194,7 +203,8 @@ const file_api_models_proto_rawDesc = "" +
 	"\vhttpAddress\x18e \x01(\tR\vhttpAddress\x12\x1a\n" +
 	"\bnodeName\x18f \x01(\tR\bnodeName\x12\x12\n" +
 	"\x04dcID\x18g \x01(\tR\x04dcID\x12\x1c\n" +
-	"\tnonVoting\x18h \x01(\bR\tnonVoting\"O\n" +
+	"\tnonVoting\x18h \x01(\bR\tnonVoting\x12\x16\n" +
+	"\x06timing\x18i \x01(\tR\x06timing\"O\n" +
 	"\n" +
 	"NodeStatus\x12\n" +
 	"\n" +

@@ -139,7 +139,10 @@ type HelloResponse struct {
 	// The greatest format of the log that the node's release understands; 0 means 1.
 	Format uint32 `protobuf:"varint,11,opt,name=format,proto3" json:"format,omitempty"`
 	// Its wall clock, in microseconds since the epoch; 0 where it does not tell.
-	WallMicros    int64 `protobuf:"varint,20,opt,name=wallMicros,proto3" json:"wallMicros,omitempty"`
+	WallMicros int64 `protobuf:"varint,20,opt,name=wallMicros,proto3" json:"wallMicros,omitempty"`
+	// The timing that it is configured with: raft-rtt=50ms,raft-election-rtt=20,... Empty
+	// where it does not tell, here and below.
+	Timing        string `protobuf:"bytes,21,opt,name=timing,proto3" json:"timing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +261,13 @@ func (x *HelloResponse) GetWallMicros() int64 {
 	return 0
 }
 
+func (x *HelloResponse) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
 type Invitation struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
@@ -282,7 +292,9 @@ type Invitation struct {
 	// inviter at least. Whoever starts asks them about its disk.
 	Addresses map[uint64]string `protobuf:"bytes,13,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The log's format, which all members understand; 0 means 1.
-	Format        uint32 `protobuf:"varint,14,opt,name=format,proto3" json:"format,omitempty"`
+	Format uint32 `protobuf:"varint,14,opt,name=format,proto3" json:"format,omitempty"`
+	// The timings that a member may run with; none where the inviter does not tell.
+	Timings       []string `protobuf:"bytes,15,rep,name=timings,proto3" json:"timings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +425,13 @@ func (x *Invitation) GetFormat() uint32 {
 		return x.Format
 	}
 	return 0
+}
+
+func (x *Invitation) GetTimings() []string {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
 }
 
 type InviteResponse struct {
@@ -946,8 +965,13 @@ type MeetResponse struct {
 	TakesPart bool `protobuf:"varint,4,opt,name=takesPart,proto3" json:"takesPart,omitempty"`
 	// What the one asked has applied, by vBucket, and what it has heard that the asker
 	// had.
-	Applied       []uint64 `protobuf:"varint,5,rep,packed,name=applied,proto3" json:"applied,omitempty"`
-	Reached       *Reached `protobuf:"bytes,6,opt,name=reached,proto3" json:"reached,omitempty"`
+	Applied []uint64 `protobuf:"varint,5,rep,packed,name=applied,proto3" json:"applied,omitempty"`
+	Reached *Reached `protobuf:"bytes,6,opt,name=reached,proto3" json:"reached,omitempty"`
+	// What the log of the one asked has recorded as the members' timing, and the index of
+	// its last change; empty and 0 where it has not, or is not known to be the newest.
+	Timing        string `protobuf:"bytes,7,opt,name=timing,proto3" json:"timing,omitempty"`
+	NextTiming    string `protobuf:"bytes,8,opt,name=nextTiming,proto3" json:"nextTiming,omitempty"`
+	TimingChanged uint64 `protobuf:"varint,9,opt,name=timingChanged,proto3" json:"timingChanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1024,6 +1048,27 @@ func (x *MeetResponse) GetReached() *Reached {
 	return nil
 }
 
+func (x *MeetResponse) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
+func (x *MeetResponse) GetNextTiming() string {
+	if x != nil {
+		return x.NextTiming
+	}
+	return ""
+}
+
+func (x *MeetResponse) GetTimingChanged() uint64 {
+	if x != nil {
+		return x.TimingChanged
+	}
+	return 0
+}
+
 var File_api_peer_proto protoreflect.FileDescriptor
 
 const file_api_peer_proto_rawDesc = "" +
@@ -1031,7 +1076,7 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x0eapi/peer.proto\x12\n" +
 	"dkv.peerpb\"*\n" +
 	"\fHelloRequest\x12\x1a\n" +
-	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\x92\x03\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\"\xaa\x03\n" +
 	"\rHelloResponse\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -1047,11 +1092,12 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x06format\x18\v \x01(\rR\x06format\x12\x1e\n" +
 	"\n" +
 	"wallMicros\x18\x14 \x01(\x03R\n" +
-	"wallMicros\".\n" +
+	"wallMicros\x12\x16\n" +
+	"\x06timing\x18\x15 \x01(\tR\x06timing\".\n" +
 	"\x05State\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aFORMING\x10\x01\x12\v\n" +
-	"\aJOINING\x10\x02\"\xc4\x04\n" +
+	"\aJOINING\x10\x02\"\xde\x04\n" +
 	"\n" +
 	"Invitation\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
@@ -1070,7 +1116,8 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x04join\x18\v \x01(\bR\x04join\x12\x1c\n" +
 	"\tnonVoting\x18\f \x01(\bR\tnonVoting\x12C\n" +
 	"\taddresses\x18\r \x03(\v2%.dkv.peerpb.Invitation.AddressesEntryR\taddresses\x12\x16\n" +
-	"\x06format\x18\x0e \x01(\rR\x06format\x1a:\n" +
+	"\x06format\x18\x0e \x01(\rR\x06format\x12\x18\n" +
+	"\atimings\x18\x0f \x03(\tR\atimings\x1a:\n" +
 	"\fMembersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -1113,14 +1160,19 @@ const file_api_peer_proto_rawDesc = "" +
 	"\ttakesPart\x18\x06 \x01(\bR\ttakesPart\x12\x18\n" +
 	"\aapplied\x18\a \x03(\x04R\aapplied\x12-\n" +
 	"\areached\x18\b \x01(\v2\x13.dkv.peerpb.ReachedR\areached\x12\x18\n" +
-	"\aaddress\x18\t \x01(\tR\aaddress\"\xc9\x02\n" +
+	"\aaddress\x18\t \x01(\tR\aaddress\"\xa7\x03\n" +
 	"\fMeetResponse\x12$\n" +
 	"\x04past\x18\x01 \x01(\v2\x10.dkv.peerpb.PastR\x04past\x12'\n" +
 	"\x05heard\x18\x02 \x03(\v2\x11.dkv.peerpb.StartR\x05heard\x12E\n" +
 	"\taddresses\x18\x03 \x03(\v2'.dkv.peerpb.MeetResponse.AddressesEntryR\taddresses\x12\x1c\n" +
 	"\ttakesPart\x18\x04 \x01(\bR\ttakesPart\x12\x18\n" +
 	"\aapplied\x18\x05 \x03(\x04R\aapplied\x12-\n" +
-	"\areached\x18\x06 \x01(\v2\x13.dkv.peerpb.ReachedR\areached\x1a<\n" +
+	"\areached\x18\x06 \x01(\v2\x13.dkv.peerpb.ReachedR\areached\x12\x16\n" +
+	"\x06timing\x18\a \x01(\tR\x06timing\x12\x1e\n" +
+	"\n" +
+	"nextTiming\x18\b \x01(\tR\n" +
+	"nextTiming\x12$\n" +
+	"\rtimingChanged\x18\t \x01(\x04R\rtimingChanged\x1a<\n" +
 	"\x0eAddressesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x04R\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc4\x01\n" +

@@ -1836,9 +1836,15 @@ type NodeStatusResponse struct {
 	Address     string `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"`
 	HttpAddress string `protobuf:"bytes,8,opt,name=httpAddress,proto3" json:"httpAddress,omitempty"`
 	// Seconds since the process started.
-	Uptime        uint64           `protobuf:"varint,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
-	VBuckets      []*VBucketStatus `protobuf:"bytes,10,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
-	ClusterId     string           `protobuf:"bytes,11,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	Uptime    uint64           `protobuf:"varint,9,opt,name=uptime,proto3" json:"uptime,omitempty"`
+	VBuckets  []*VBucketStatus `protobuf:"bytes,10,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	ClusterId string           `protobuf:"bytes,11,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
+	// The timing that the node's process runs with, and those that the cluster's log has
+	// recorded, each as in SetTimingRequest; empty where there is none. nextTiming is there
+	// while the timing is being changed.
+	Timing        string `protobuf:"bytes,100,opt,name=timing,proto3" json:"timing,omitempty"`
+	ClusterTiming string `protobuf:"bytes,101,opt,name=clusterTiming,proto3" json:"clusterTiming,omitempty"`
+	NextTiming    string `protobuf:"bytes,102,opt,name=nextTiming,proto3" json:"nextTiming,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1946,6 +1952,27 @@ func (x *NodeStatusResponse) GetVBuckets() []*VBucketStatus {
 func (x *NodeStatusResponse) GetClusterId() string {
 	if x != nil {
 		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *NodeStatusResponse) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
+func (x *NodeStatusResponse) GetClusterTiming() string {
+	if x != nil {
+		return x.ClusterTiming
+	}
+	return ""
+}
+
+func (x *NodeStatusResponse) GetNextTiming() string {
+	if x != nil {
+		return x.NextTiming
 	}
 	return ""
 }
@@ -2328,6 +2355,52 @@ func (x *SetClockRequest) GetClockMillis() uint64 {
 	return 0
 }
 
+type SetTimingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// lan, wan, or raft-rtt=50ms,raft-election-rtt=20,raft-heartbeat-rtt=2,lease-duration=400ms;
+	// lan,lease-duration=300ms changes single values of a profile.
+	Timing        string `protobuf:"bytes,1,opt,name=timing,proto3" json:"timing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTimingRequest) Reset() {
+	*x = SetTimingRequest{}
+	mi := &file_api_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTimingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTimingRequest) ProtoMessage() {}
+
+func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
+func (*SetTimingRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SetTimingRequest) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
 type ContentHashRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty means the node's only one.
@@ -2338,7 +2411,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2423,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2436,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2387,7 +2460,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2472,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2485,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2596,7 +2669,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xd5\x02\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xb3\x03\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -2609,7 +2682,12 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06uptime\x18\t \x01(\x04R\x06uptime\x127\n" +
 	"\bvBuckets\x18\n" +
 	" \x03(\v2\x1b.dkv.serverpb.VBucketStatusR\bvBuckets\x12\x1c\n" +
-	"\tclusterId\x18\v \x01(\tR\tclusterId\"\xe7\x03\n" +
+	"\tclusterId\x18\v \x01(\tR\tclusterId\x12\x16\n" +
+	"\x06timing\x18d \x01(\tR\x06timing\x12$\n" +
+	"\rclusterTiming\x18e \x01(\tR\rclusterTiming\x12\x1e\n" +
+	"\n" +
+	"nextTiming\x18f \x01(\tR\n" +
+	"nextTiming\"\xe7\x03\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -2640,7 +2718,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\"3\n" +
 	"\x0fSetClockRequest\x12 \n" +
-	"\vclockMillis\x18\x01 \x01(\x04R\vclockMillis\".\n" +
+	"\vclockMillis\x18\x01 \x01(\x04R\vclockMillis\"*\n" +
+	"\x10SetTimingRequest\x12\x16\n" +
+	"\x06timing\x18\x01 \x01(\tR\x06timing\".\n" +
 	"\x12ContentHashRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\"q\n" +
 	"\x13ContentHashResponse\x12\x14\n" +
@@ -2683,13 +2763,14 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xac\x03\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xef\x03\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
 	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
 	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
-	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12U\n" +
+	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12A\n" +
+	"\tSetTiming\x12\x1e.dkv.serverpb.SetTimingRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -2705,7 +2786,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -2739,24 +2820,25 @@ var file_api_admin_proto_goTypes = []any{
 	(*ResyncResponse)(nil),         // 29: dkv.serverpb.ResyncResponse
 	(*ResyncOrder)(nil),            // 30: dkv.serverpb.ResyncOrder
 	(*SetClockRequest)(nil),        // 31: dkv.serverpb.SetClockRequest
-	(*ContentHashRequest)(nil),     // 32: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 33: dkv.serverpb.ContentHashResponse
-	nil,                            // 34: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 35: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 36: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 37: google.protobuf.Empty
+	(*SetTimingRequest)(nil),       // 32: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 33: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 34: dkv.serverpb.ContentHashResponse
+	nil,                            // 35: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 36: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 37: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 38: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	35, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	36, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	35, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	34, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	36, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	35, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	24, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	24, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	24, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -2765,9 +2847,9 @@ var file_api_admin_proto_depIdxs = []int32{
 	24, // 15: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	24, // 16: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
 	27, // 17: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	35, // 18: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	36, // 18: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
 	30, // 19: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	36, // 20: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	37, // 20: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
 	2,  // 21: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
 	3,  // 22: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
 	5,  // 23: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
@@ -2779,49 +2861,51 @@ var file_api_admin_proto_depIdxs = []int32{
 	14, // 29: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
 	15, // 30: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
 	16, // 31: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	37, // 32: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	38, // 32: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
 	17, // 33: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	37, // 34: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	37, // 35: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	38, // 34: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	38, // 35: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
 	19, // 36: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
 	20, // 37: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	20, // 38: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	23, // 39: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	37, // 40: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	37, // 41: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	37, // 42: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	37, // 43: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	38, // 40: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	38, // 41: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	38, // 42: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	38, // 43: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
 	31, // 44: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
 	28, // 45: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	32, // 46: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 47: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 48: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 49: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 50: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	35, // 51: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	35, // 52: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	12, // 53: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	35, // 54: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	35, // 55: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	35, // 56: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	35, // 57: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	18, // 58: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	35, // 59: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	35, // 60: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	35, // 61: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	35, // 62: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	21, // 63: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	25, // 64: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	35, // 65: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	24, // 66: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	26, // 67: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	35, // 68: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	35, // 69: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	35, // 70: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	29, // 71: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	33, // 72: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	47, // [47:73] is the sub-list for method output_type
-	21, // [21:47] is the sub-list for method input_type
+	32, // 46: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	33, // 47: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 48: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 49: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 50: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 51: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	36, // 52: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	36, // 53: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	12, // 54: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	36, // 55: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	36, // 56: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	36, // 57: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	36, // 58: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	18, // 59: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	36, // 60: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	36, // 61: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	36, // 62: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	36, // 63: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	21, // 64: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	25, // 65: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	36, // 66: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	24, // 67: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	26, // 68: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	36, // 69: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	36, // 70: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	36, // 71: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	29, // 72: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	36, // 73: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	34, // 74: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	48, // [48:75] is the sub-list for method output_type
+	21, // [21:48] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -2841,7 +2925,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1202,6 +1202,7 @@ const (
 	DKVNode_ResumeWrites_FullMethodName   = "/dkv.serverpb.DKVNode/ResumeWrites"
 	DKVNode_SetClock_FullMethodName       = "/dkv.serverpb.DKVNode/SetClock"
 	DKVNode_Resync_FullMethodName         = "/dkv.serverpb.DKVNode/Resync"
+	DKVNode_SetTiming_FullMethodName      = "/dkv.serverpb.DKVNode/SetTiming"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1225,6 +1226,9 @@ type DKVNodeClient interface {
 	// it does by itself only for a state that is known to have taken the copy's place.
 	// It returns when the order is durable; the copy stays until the new one is whole.
 	Resync(ctx context.Context, in *ResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error)
+	// SetTiming has the members of the cluster change to another timing: from now on each
+	// may be restarted with it. The present one takes a change back that no member has made.
+	SetTiming(ctx context.Context, in *SetTimingRequest, opts ...grpc.CallOption) (*Status, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1288,6 +1292,16 @@ func (c *dKVNodeClient) Resync(ctx context.Context, in *ResyncRequest, opts ...g
 	return out, nil
 }
 
+func (c *dKVNodeClient) SetTiming(ctx context.Context, in *SetTimingRequest, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVNode_SetTiming_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1318,6 +1332,9 @@ type DKVNodeServer interface {
 	// it does by itself only for a state that is known to have taken the copy's place.
 	// It returns when the order is durable; the copy stays until the new one is whole.
 	Resync(context.Context, *ResyncRequest) (*ResyncResponse, error)
+	// SetTiming has the members of the cluster change to another timing: from now on each
+	// may be restarted with it. The present one takes a change back that no member has made.
+	SetTiming(context.Context, *SetTimingRequest) (*Status, error)
 	// GetContentHash hashes the keyspace as it is at one log index. Equal hashes
 	// at equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1345,6 +1362,9 @@ func (UnimplementedDKVNodeServer) SetClock(context.Context, *SetClockRequest) (*
 }
 func (UnimplementedDKVNodeServer) Resync(context.Context, *ResyncRequest) (*ResyncResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resync not implemented")
+}
+func (UnimplementedDKVNodeServer) SetTiming(context.Context, *SetTimingRequest) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetTiming not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1460,6 +1480,24 @@ func _DKVNode_Resync_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_SetTiming_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetTimingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).SetTiming(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_SetTiming_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).SetTiming(ctx, req.(*SetTimingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1504,6 +1542,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resync",
 			Handler:    _DKVNode_Resync_Handler,
+		},
+		{
+			MethodName: "SetTiming",
+			Handler:    _DKVNode_SetTiming_Handler,
 		},
 		{
 			MethodName: "GetContentHash",

@@ -88,6 +88,11 @@ func (n *node) health(context.Context) ops.Health {
 	}
 	n.addClocks(&h)
 	n.addMissing(&h)
+	if n.cluster != nil {
+		if fault := n.cluster.TimingFault(); fault != "" {
+			h.Status, h.Reasons = worse(h.Status), append(h.Reasons, fault)
+		}
+	}
 	if n.announcer != nil {
 		if err := n.announcer.Refusal(); err != nil {
 			h.Status, h.Reasons = worse(h.Status), append(h.Reasons, "the registry refuses this node: "+err.Error())

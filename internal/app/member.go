@@ -20,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/timing"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
@@ -46,6 +47,7 @@ func (n *node) openMember(ctx context.Context) error {
 	if err = errors.Join(err, n.waited()); err != nil {
 		return err
 	}
+	n.info.Timing = n.timing().Text()
 	n.info.ID, n.info.Cluster = strconv.FormatUint(n.identity.Replica, 10), fmt.Sprintf("%016x", n.identity.Deployment)
 	if n.identity.Fresh && n.dir.Claimed() && len(n.identity.Members) == 1 {
 		if err := n.continueInRaft(); err != nil {
@@ -55,17 +57,11 @@ func (n *node) openMember(ctx context.Context) error {
 	if err := n.guardLog(); err != nil {
 		return err
 	}
-	raft := &n.cfg.Raft
 	n.host, err = replica.OpenHost(replica.HostOptions{
-		Dir:        n.cfg.Nexus.LogDir,
-		Address:    n.identity.Address(),
-		Deployment: n.identity.Deployment,
-		Timing: replica.Timing{
-			RTT:       raft.RTT,
-			Election:  uint64(raft.ElectionRTT),
-			Heartbeat: uint64(raft.HeartbeatRTT),
-			Lease:     raft.LeaseDuration,
-		},
+		Dir:          n.cfg.Nexus.LogDir,
+		Address:      n.identity.Address(),
+		Deployment:   n.identity.Deployment,
+		Timing:       n.timing(),
 		Size:         n.hostSize(),
 		ConfirmReads: !n.cfg.Nexus.LeaseBasedReads,
 		Guard:        n.logGuard,
@@ -150,6 +146,7 @@ func (n *node) openRafts() ([]cluster.Log, error) {
 			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
 			MaxInMemory:   n.hostSize().MaxInMemory(),
 			SnapshotRate:  snapshotRate,
+			KeepsTiming:   i == 0,
 			FreshEvery:    time.Duration(len(vBucketNames(n.cfg))) * freshEach,
 		})
 		if err != nil {
@@ -204,6 +201,15 @@ func (n *node) terms() bootstrap.Terms {
 		VBuckets:    len(vBucketNames(n.cfg)),
 		Version:     version.String(),
 		Format:      command.NewestFormat,
+		Timing:      timing.Setting{Current: n.timing()},
+	}
+}
+
+// timing is what the node is configured with.
+func (n *node) timing() timing.Timing {
+	raft := &n.cfg.Raft
+	return timing.Timing{
+		RTT: raft.RTT, Election: uint64(raft.ElectionRTT), Heartbeat: uint64(raft.HeartbeatRTT), Lease: raft.LeaseDuration,
 	}
 }
 

@@ -229,7 +229,7 @@ func (n *node) serve(ctx, below context.Context) error {
 			g.Go(func() error { return err })
 			return g.Wait()
 		}
-		g.Go(func() error { n.cluster.Run(gctx); return nil })
+		g.Go(func() error { return n.cluster.Run(gctx) })
 	}
 	for _, v := range n.vBuckets {
 		g.Go(func() error { return v.Run(replicas) })

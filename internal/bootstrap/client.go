@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 const (
@@ -101,6 +102,9 @@ func (t Terms) fits(url string, cluster Terms) error {
 		return fmt.Errorf("%w: %s runs version %s, which understands format %d of the log, and the cluster's has format %d: upgrade it",
 			ErrUnfit, url, t.Version, max(t.Format, 1), cluster.Format)
 	}
+	if err := cluster.Timing.Fits(url, t.Timing.Current); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnfit, err)
+	}
 	return nil
 }
 
@@ -163,7 +167,7 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 	}
 	h := Hello{UUID: res.GetUuid(), URL: res.GetUrl(), Asked: u, Address: res.GetAddress(), Joining: res.GetState() == peerpb.HelloResponse_JOINING, Terms: Terms{
 		ClusterName: res.GetClusterName(), Database: res.GetDatabase(), VBuckets: int(res.GetVBuckets()), Version: res.GetVersion(),
-		Format: res.GetFormat(),
+		Format: res.GetFormat(), Timing: settingOf([]string{res.GetTiming()}),
 	}}
 	h.Peers = slices.Sorted(slices.Values(res.GetUrls()))
 	if micros := res.GetWallMicros(); micros != 0 {
@@ -186,10 +190,31 @@ func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 			Protocol: protocol, Uuid: inv.UUID, Url: u, ClusterName: inv.Terms.ClusterName, Database: inv.Terms.Database,
 			VBuckets: uint32(inv.Terms.VBuckets), Version: inv.Terms.Version, Deployment: inv.Deployment, Replica: inv.Replica,
 			Members: inv.Members, Join: inv.Join, NonVoting: inv.NonVoting, Addresses: inv.Addresses,
-			Format: inv.Terms.Format,
+			Format: inv.Terms.Format, Timings: timingTexts(inv.Terms.Timing),
 		})
 		return err
 	})
+}
+
+// timingTexts is a setting as messages have it.
+func timingTexts(s timing.Setting) []string {
+	var out []string
+	for _, t := range s.Allowed() {
+		out = append(out, t.Text())
+	}
+	return out
+}
+
+// settingOf is what timingTexts made the texts of. What is not understood here counts
+// as not told.
+func settingOf(texts []string) timing.Setting {
+	var s timing.Setting
+	for i, t := range []*timing.Timing{&s.Current, &s.Next} {
+		if i < len(texts) && t.UnmarshalText([]byte(texts[i])) != nil {
+			return timing.Setting{}
+		}
+	}
+	return s
 }
 
 // Refuse tells the node that waits at url to be one of the first members of a

@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +30,7 @@ var testPace = pace{
 	retry: 5 * time.Millisecond, retryMax: 20 * time.Millisecond,
 }
 
-var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3", Format: 2}
+var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3", Format: 2, Timing: timing.Setting{Current: timing.LAN}}
 
 // reserve returns n URLs that no one else uses, in order.
 func reserve(t *testing.T, n int) []string {

@@ -274,5 +274,5 @@ func (f *founding) bind(h Hello) error {
 
 // terms are those of the cluster.
 func (id *Identity) terms() Terms {
-	return Terms{ClusterName: id.ClusterName, Database: id.Database, VBuckets: id.VBuckets, Version: id.version, Format: id.LogFormat}
+	return Terms{ClusterName: id.ClusterName, Database: id.Database, VBuckets: id.VBuckets, Version: id.version, Format: id.LogFormat, Timing: id.timing}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 func TestJoin(t *testing.T) {
@@ -79,6 +80,7 @@ func TestInvitationsDeclined(t *testing.T) {
 			{"database", func(i *Invitation) { i.Terms.Database = "x" }, "database"},
 			{"vbuckets", func(i *Invitation) { i.Terms.VBuckets = 5 }, "vbuckets"},
 			{"version", func(i *Invitation) { i.Terms.Version = "v3.1.0" }, "major version"},
+			{"timing", func(i *Invitation) { i.Terms.Timing.Current = timing.WAN }, "raft-rtt is 50ms, not 100ms"},
 			{"format", func(i *Invitation) { i.Terms.Format = 3 }, "understands format 2 of the log, and the cluster's has format 3"},
 		} {
 			inv := right

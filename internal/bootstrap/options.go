@@ -3,6 +3,8 @@ package bootstrap
 import (
 	"log/slog"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // Options is what a node is started with. Enter checks it.
@@ -57,4 +59,7 @@ type Terms struct {
 	// Format is, of a node, the greatest format of the log that its release
 	// understands, and of a cluster the one that its log has; 0 means 1.
 	Format uint32
+	// Timing is, of a node, what it is configured with, as the current one, and of a
+	// cluster what its members may run with; zero where that is not known.
+	Timing timing.Setting
 }

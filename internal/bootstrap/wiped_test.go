@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // formed is a cluster of two, formed.
@@ -193,6 +194,7 @@ func TestIncompatible(t *testing.T) {
 		{"database", func(o *Options, _ string) { o.Terms.Database = "db2" }, `database "db2"`},
 		{"vbuckets", func(o *Options, _ string) { o.Terms.VBuckets = 8 }, `vbuckets "8", the cluster has "4"`},
 		{"version", func(o *Options, _ string) { o.Terms.Version = "v2.0.0" }, "version v2.0.0, the cluster v1.2.3"},
+		{"another timing", func(o *Options, _ string) { o.Terms.Timing.Current = timing.WAN }, "has another timing than the cluster: raft-rtt is 100ms, not 50ms"},
 		{"older format", func(o *Options, _ string) { o.Terms.Format = 0 }, "understands format 1 of the log, and the cluster's has format 2: upgrade it"},
 		{"longer list", func(o *Options, _ string) { o.Peers = append(o.Peers, "http://zzz:1") }, "start all nodes with one list"},
 		{"other list", func(o *Options, less string) { o.Peers[0] = less }, "start all nodes with one list"},

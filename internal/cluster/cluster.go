@@ -20,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // Raft is what the package needs of a vBucket's replica; replica.Raft is one.
@@ -44,6 +45,8 @@ type Raft interface {
 	Format() uint32
 	// Retire stops the replica for good.
 	Retire(reason error)
+	// TimingSetting is what the log has recorded as the members' timing.
+	TimingSetting() timing.Setting
 	// Reached passes on that the replica had applied an index before it was started.
 	// The error says that its disk knows nothing of that.
 	Reached(index kv.Index) error
@@ -107,6 +110,9 @@ type Cluster struct {
 	// reached is how far the members have come, as they have said themselves.
 	reached map[uint64]reached
 
+	// timing is the newest setting of the members' timing that others have told of.
+	timing atomic.Pointer[timing.Setting]
+
 	mu sync.Mutex
 	// known is the membership as it was last told by a majority.
 	known replica.Membership
@@ -136,6 +142,7 @@ func New(opts Options) (*Cluster, error) {
 		c.clock = clock.New(clock.Options{Member: true, Log: opts.Log})
 	}
 	c.seen.Store(&map[uint64]sighting{})
+	c.timing.Store(&timing.Setting{})
 	for _, l := range c.logs {
 		l.Prefer(func(id uint64) bool { return c.fit(l.VBucket, id) })
 	}
@@ -143,11 +150,27 @@ func New(opts Options) (*Cluster, error) {
 }
 
 // Run watches the members, invites the first of them, and spreads leaders, until
-// ctx ends. Confirm comes before.
-func (c *Cluster) Run(ctx context.Context) {
+// ctx ends or the node is found to be configured with another timing than the cluster:
+// that is the error. Confirm comes before.
+func (c *Cluster) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.run(ctx, stop)
+	if err := context.Cause(ctx); errors.Is(err, ErrTiming) {
+		return err
+	}
+	return nil
+}
+
+// run is Run, which stop ends with an error.
+func (c *Cluster) run(ctx context.Context, stop func(error)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { c.watch(ctx) })
+	wg.Go(func() {
+		if err := c.watch(ctx); err != nil {
+			stop(err)
+		}
+	})
 	wg.Go(func() { c.compareClocks(ctx) })
 	wg.Go(func() { c.balance(ctx) })
 	wg.Go(func() {
@@ -169,6 +192,9 @@ func (c *Cluster) Run(ctx context.Context) {
 func (c *Cluster) joinTerms() bootstrap.Terms {
 	terms := c.terms
 	terms.Format = 0
+	if s := c.first().TimingSetting(); s.Known() {
+		terms.Timing = s
+	}
 	for _, l := range c.logs {
 		terms.Format = max(terms.Format, l.Format())
 	}

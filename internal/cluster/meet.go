@@ -21,7 +21,7 @@ const confirmTime = 2 * time.Second
 // other, before this node takes part in the log. All members that are known are
 // asked at once, and those that do not answer are left out: of two members the one
 // that starts later asks the other, before there is anything between them. The error
-// wraps bootstrap.ErrOlderCopy; the node must not go on then.
+// wraps bootstrap.ErrOlderCopy or ErrTiming; the node must not go on then.
 func (c *Cluster) Confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -34,6 +34,9 @@ func (c *Cluster) Confirm(ctx context.Context) error {
 	}
 	if n := len(r.asked); n > 0 && len(r.met) == 0 {
 		c.log.Info("no other member answers yet; whether this disk is the newest one of the node is asked again as soon as they do", "members", n)
+	}
+	if err := c.judgeTiming(false); err != nil {
+		return err
 	}
 	c.confirmed.Store(int32(len(r.met)))
 	return nil
@@ -153,6 +156,7 @@ func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.
 	by := "member " + strconv.FormatUint(id, 10) + " at " + address
 	c.judgeSelf(startsOf(resp.GetHeard()), by)
 	c.judgeReached(resp.GetReached(), by)
+	c.hearTiming(resp)
 	c.judge(claim{id: id, past: pastOf(resp.GetPast()), takesPart: resp.GetTakesPart(), applied: resp.GetApplied()})
 	return resp, nil
 }
@@ -168,10 +172,12 @@ func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetRe
 	defer c.callOnce.Do(func() { close(c.called) })
 	before := c.reachedBy(r.GetFrom())
 	heard := c.judge(claim{r.GetFrom(), pastOf(r.GetPast()), r.GetTakesPart(), r.GetApplied(), r.GetAddress()})
-	return &peerpb.MeetResponse{
+	resp := &peerpb.MeetResponse{
 		Past: pastMessage(c.self.Past()), Heard: startMessages(heard), TakesPart: c.takesPart.Load() && c.retired.Load() == nil,
 		Addresses: c.addresses(), Applied: c.applied(), Reached: before,
-	}, nil
+	}
+	c.tellTiming(resp)
+	return resp, nil
 }
 
 // addresses are where the members serve gRPC, as far as is known here: those that the

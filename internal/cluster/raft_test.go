@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // group is a vBucket's log as a majority has it. All fakeRafts over it see the
@@ -24,6 +25,8 @@ type group struct {
 	leader  uint64
 	applied kv.Index
 	format  uint32
+	// setting is the members' timing that the log has recorded.
+	setting timing.Setting
 	// minority tells that no majority answers.
 	minority bool
 	// steps are the changes that took effect, in order, such as "add 4".
@@ -125,6 +128,8 @@ var errRejected = kv.Errorf(kv.Unavailable, "rejected: look again")
 type fakeRaft struct {
 	*group
 	self uint64
+	// behind is what this replica has of the setting, if it has not all.
+	behind *timing.Setting
 	// out is how often the replica was told that it is no member.
 	out int
 	// end is where the replica's own log ended when it was started; 0 is far enough.
@@ -158,7 +163,7 @@ func (r *fakeRaft) Owner() replica.Owner {
 func (r *fakeRaft) Status() replica.Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return replica.Status{VBucket: r.name, Applied: r.applied}
+	return replica.Status{VBucket: r.name, Applied: r.applied, State: replica.Serving}
 }
 
 func (r *fakeRaft) Members() map[uint64]replica.Member {
@@ -271,6 +276,15 @@ func (r *fakeRaft) Format() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return max(r.format, 1)
+}
+
+func (r *fakeRaft) TimingSetting() timing.Setting {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.behind != nil {
+		return *r.behind
+	}
+	return r.setting
 }
 
 func (r *fakeRaft) Reached(index kv.Index) error {

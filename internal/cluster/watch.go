@@ -29,8 +29,9 @@ const (
 	orphanAfter = 3 * time.Second
 )
 
-// watch keeps what is known of the members true.
-func (c *Cluster) watch(ctx context.Context) {
+// watch keeps what is known of the members true, until ctx ends. The error is that of
+// judgeTiming.
+func (c *Cluster) watch(ctx context.Context) error {
 	led := time.Now()
 	c.reach(ctx)
 	for sleep.For(ctx, watchInterval) {
@@ -44,6 +45,9 @@ func (c *Cluster) watch(ctx context.Context) {
 		greeting.Go(func() { c.greet(ctx) })
 		c.reach(ctx)
 		greeting.Wait()
+		if err := c.judgeTiming(err == nil || c.standsAlone()); err != nil {
+			return err
+		}
 		// Who leads is not enough: a replica without a vote never forgets.
 		if err == nil && c.first().Owner().ID != 0 {
 			led = time.Now()
@@ -52,6 +56,7 @@ func (c *Cluster) watch(ctx context.Context) {
 			c.askWhetherRemoved(ctx)
 		}
 	}
+	return nil
 }
 
 // sighting is what a member said of itself when it last answered.
@@ -258,6 +263,7 @@ func nodeInfo(p replica.Peer, leader uint64, up bool) *modelspb.NodeInfo {
 		NodeName:    p.Member.Name,
 		DcID:        p.Member.DC,
 		NonVoting:   !p.Voting,
+		Timing:      p.Member.Timing.Text(),
 	}
 	switch {
 	case p.ID == leader:

@@ -140,19 +140,19 @@ func cacheFor(memory Size) Size {
 func (c *Config) deriveRaft() {
 	r, preset := &c.Raft, presetOf(c.Raft.Profile)
 	if r.RTT == 0 {
-		r.RTT = preset.rtt
+		r.RTT = preset.RTT
 		c.derived("raft-rtt")
 	}
 	if r.ElectionRTT == 0 {
-		r.ElectionRTT = preset.electionRTT
+		r.ElectionRTT = int(preset.Election)
 		c.derived("raft-election-rtt")
 	}
 	if r.HeartbeatRTT == 0 {
-		r.HeartbeatRTT = preset.heartbeatRTT
+		r.HeartbeatRTT = int(preset.Heartbeat)
 		c.derived("raft-heartbeat-rtt")
 	}
 	if r.LeaseDuration == 0 {
-		r.LeaseDuration = preset.lease
+		r.LeaseDuration = preset.Lease
 		c.derived("lease-duration")
 	}
 }

@@ -1,6 +1,6 @@
 package config
 
-import "time"
+import "github.com/dkvdb/dkv/internal/timing"
 
 func nexusKeys() []key {
 	members := []Role{RoleMaster, RoleDiscovery}
@@ -56,7 +56,7 @@ func raftKeys() []key {
 	return []key{
 		{name: "raft-profile", def: "lan", roles: members,
 			field: func(c *Config) value { return enum(&c.Raft.Profile, RaftLAN, RaftWAN) },
-			doc:   "preset of the times below, for members in one building or in several regions"},
+			doc:   "preset of the times below, for members in one building or in several regions; the same on all members: dkvctl -setTiming changes it"},
 		{name: "raft-rtt", derived: preset, roles: members,
 			field: func(c *Config) value { return durationValue{&c.Raft.RTT, shortest} },
 			doc:   "unit of the next two keys, about a round trip between members; lan 50ms, wan 100ms"},
@@ -68,7 +68,7 @@ func raftKeys() []key {
 			doc:   "round trips between two heartbeats of a leader; lan 2, wan 5"},
 		{name: "lease-duration", derived: preset, roles: members,
 			field: func(c *Config) value { return durationValue{&c.Raft.LeaseDuration, shortest} },
-			doc:   "time a confirmed leader answers reads alone, and a new one waits out; lan 400ms, wan 2s"},
+			doc:   "time a confirmed leader answers reads alone; a new one waits out the longer of its own and the one before; lan 400ms, wan 2s"},
 	}
 }
 
@@ -123,17 +123,10 @@ func opsKeys() []key {
 	}
 }
 
-// raftPreset holds what a profile stands for.
-type raftPreset struct {
-	rtt                       time.Duration
-	electionRTT, heartbeatRTT int
-	lease                     time.Duration
-}
-
 // presetOf returns the preset of a profile; an unknown one is the LAN.
-func presetOf(p RaftProfile) raftPreset {
+func presetOf(p RaftProfile) timing.Timing {
 	if p == RaftWAN {
-		return raftPreset{100 * time.Millisecond, 50, 5, 2 * time.Second}
+		return timing.WAN
 	}
-	return raftPreset{50 * time.Millisecond, 20, 2, 400 * time.Millisecond}
+	return timing.LAN
 }

@@ -5,7 +5,8 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
-	"time"
+
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // Validate checks every value by itself and all of them together, after
@@ -165,9 +166,6 @@ func (c *Config) validateDiscovery() error {
 	return nil
 }
 
-// longestLease is what an owner's epoch can state with room to spare.
-const longestLease = time.Hour
-
 func (c *Config) validateRaft() error {
 	r := &c.Raft
 	switch {
@@ -179,9 +177,9 @@ func (c *Config) validateRaft() error {
 		return c.wrong("nexus-repl-timeout",
 			"%s is shorter than twice raft-rtt %s, so that every proposal would time out: raise it",
 			formatDuration(c.Nexus.ReplTimeout), formatDuration(r.RTT))
-	case r.LeaseDuration > longestLease:
+	case r.LeaseDuration > timing.LongestLease:
 		return c.wrong("lease-duration", "%s is longer than the %s that the log can state: lower it",
-			formatDuration(r.LeaseDuration), formatDuration(longestLease))
+			formatDuration(r.LeaseDuration), formatDuration(timing.LongestLease))
 	case r.LeaseDuration >= r.ElectionTimeout():
 		return c.wrong("lease-duration",
 			"%s is not below the time of an election, %s (raft-rtt times raft-election-rtt): a new leader would wait longer for old leases than it took to elect it; lower it",

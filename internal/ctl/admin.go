@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // adminCall is a request of package admin that answers with nothing but success.
@@ -79,6 +80,16 @@ func runResync(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	return s.out.ok(0)
+}
+
+func runSetTiming(ctx context.Context, s *session, args []string) error {
+	to, err := timing.Parse(args[0])
+	if err != nil {
+		return usagef("-setTiming: %v", err)
+	}
+	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.SetTiming(ctx, conn, to.Text())
+	})
 }
 
 func runClusterInfo(ctx context.Context, s *session, args []string) error {

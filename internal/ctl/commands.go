@@ -101,7 +101,7 @@ func clusterCommands() []*command {
 		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout, run: runRemoveNode,
 			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
 		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes,
-			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote"},
+			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote (-v: and timing)"},
 		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
 		{name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1, run: runReleaseDatabase,
@@ -112,6 +112,8 @@ func clusterCommands() []*command {
 			summary: "make the node of -a hand over all that it leads"},
 		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout, run: runSnapshot,
 			summary: "make the state of the node of -a durable now, and cut its log"},
+		{name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1, run: runSetTiming,
+			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the present one takes that back"},
 		{name: "promote", group: groupCluster, max: -1, hidden: true, run: unsupported("promote"), summary: "make a slave the master"},
 	}
 }
@@ -119,7 +121,7 @@ func clusterCommands() []*command {
 func nodeCommands() []*command {
 	return []*command{
 		{name: "status", group: groupNodes, max: 0, run: runStatus,
-			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive"},
+			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
 		{name: "health", group: groupNodes, max: 0, run: runHealth,
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
 		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,

@@ -51,6 +51,7 @@ type fake struct {
 	role    string
 	cluster string
 	lag     uint64
+	timing  [3]string                   // the node's, the cluster's, and the next one
 	leader  string                      // the address of the leader
 	members *serverpb.ListNodesResponse // nil: a standalone node
 	seen    []string                    // methods, in order
@@ -365,10 +366,11 @@ func (f *fake) ReleaseDatabase(_ context.Context, r *serverpb.ReleaseDatabaseReq
 func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster, VBuckets: []*serverpb.VBucketStatus{{
-		VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag,
-		HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,
-	}}}, nil
+	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster,
+		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2], VBuckets: []*serverpb.VBucketStatus{{
+			VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag,
+			HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,
+		}}}, nil
 }
 
 func (f *fake) setPaused(paused bool) (*serverpb.Status, error) {
@@ -398,6 +400,10 @@ func (f *fake) Resync(_ context.Context, r *serverpb.ResyncRequest) (*serverpb.R
 	defer f.mu.Unlock()
 	f.resyncs = append(f.resyncs, fmt.Sprint(r.GetVBucket(), " ", r.GetForce()))
 	return &serverpb.ResyncResponse{Orders: []*serverpb.ResyncOrder{{VBucket: "v1", What: "it goes"}}}, nil
+}
+
+func (f *fake) SetTiming(_ context.Context, r *serverpb.SetTimingRequest) (*serverpb.Status, error) {
+	return f.path("timing " + r.GetTiming())
 }
 
 func (f *fake) GetContentHash(context.Context, *serverpb.ContentHashRequest) (*serverpb.ContentHashResponse, error) {

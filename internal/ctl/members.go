@@ -93,7 +93,7 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	members := sortedMembers(res)
-	return writeTable(s.out, members, memberColumns(members), func(o *object, n *modelspb.NodeInfo) {
+	return writeTable(s.out, members, memberColumns(members, s.verbose), func(o *object, n *modelspb.NodeInfo) {
 		o.uint("id", n.GetNodeId())
 		o.str("url", n.GetNodeUrl())
 		o.str("status", n.GetStatus().String())
@@ -104,12 +104,13 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 		if n.GetNonVoting() {
 			o.bool("nonVoting", true)
 		}
+		o.strIfAny("timing", n.GetTiming())
 	})
 }
 
 // memberColumns makes the rows of a table. What no member tells is left out;
 // what some do not is a dash.
-func memberColumns(members []*modelspb.NodeInfo) func(*modelspb.NodeInfo) []string {
+func memberColumns(members []*modelspb.NodeInfo, verbose bool) func(*modelspb.NodeInfo) []string {
 	addresses := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetAddress() != "" })
 	names := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetNodeName() != "" })
 	return func(n *modelspb.NodeInfo) []string {
@@ -122,6 +123,9 @@ func memberColumns(members []*modelspb.NodeInfo) func(*modelspb.NodeInfo) []stri
 		}
 		if n.GetNonVoting() {
 			cells = append(cells, noVote)
+		}
+		if verbose && n.GetTiming() != "" {
+			cells = append(cells, "timing="+timingName(n.GetTiming()))
 		}
 		return cells
 	}

@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 func members(states ...modelspb.NodeInfo_NodeStatus) *serverpb.ListNodesResponse {
@@ -73,6 +75,33 @@ func TestResync(t *testing.T) {
 	}
 	if want := []string{" false", "v1 true"}; !slices.Equal(f.resyncs, want) {
 		t.Errorf("%q were ordered, want %q", f.resyncs, want)
+	}
+}
+
+// -v says which timing nodes run with, by the names of profiles where it has one.
+func TestStatusTellsTiming(t *testing.T) {
+	f := startFake(t)
+	other := timing.LAN
+	other.Lease = 300 * time.Millisecond
+	for want, texts := range map[string][3]string{
+		"":                            {},
+		"  timing=lan  cluster=-\n":   {timing.LAN.Text()},
+		"  timing=lan  cluster=lan\n": {timing.LAN.Text(), timing.LAN.Text()},
+		"  timing=wan  cluster=lan  changing to wan\n":      {timing.WAN.Text(), timing.LAN.Text(), timing.WAN.Text()},
+		"  timing=" + other.Text() + "  cluster=of-later\n": {other.Text(), "of-later"},
+	} {
+		f.mu.Lock()
+		f.timing = texts
+		f.mu.Unlock()
+		if got := dkvctl(t, f.addr, "-status", "-v"); got.code != exitOK || !strings.Contains(got.stdout, want) {
+			t.Errorf("told %q, want %q", got.stdout, want)
+		}
+		if got := dkvctl(t, f.addr, "-status"); strings.Contains(got.stdout, "timing") {
+			t.Errorf("told %q without being asked", got.stdout)
+		}
+	}
+	if got := dkvctl(t, f.addr, "-setTiming", "mars"); got.code != exitUsage || !strings.Contains(got.stderr, "neither lan or wan") {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -39,7 +39,7 @@ type options struct {
 	from                      uint64
 	poll                      time.Duration
 	vBucket                   string
-	force, nonVoting          bool
+	force, nonVoting, verbose bool
 	bench                     bench.Config
 	preload                   *bool // nil leaves it to the operation
 	connections, rounds       int
@@ -137,6 +137,8 @@ func dataOptions() []*option {
 			set: text(func(o *options) *string { return &o.vBucket })},
 		{name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *options) *bool { return &o.nonVoting })},
+		{name: "v", commands: []string{"status", "listNodes"}, summary: "tell more: the Raft timing of each node, and of the cluster",
+			set: boolean(func(o *options) *bool { return &o.verbose })},
 		{name: "force", commands: []string{"removeNode", "resync"},
 			summary: "remove it even if the members that are left and up are no majority; rebuild a copy that is well, too",
 			set:     boolean(func(o *options) *bool { return &o.force })},

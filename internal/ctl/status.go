@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // What a row says of a node that serves, of one that does not answer, and of one that
@@ -35,7 +36,10 @@ type nodeRow struct {
 	Cluster   string       `json:"clusterId,omitempty"`
 	Version   string       `json:"version,omitempty"`
 	VBuckets  []vBucketRow `json:"vBuckets,omitempty"`
-	Reason    string       `json:"reason,omitempty"` // why it is not ALIVE
+	Timing    string       `json:"timing,omitempty"`        // that its process runs with
+	Recorded  string       `json:"clusterTiming,omitempty"` // what its log has recorded
+	Next      string       `json:"nextTiming,omitempty"`    // and what that is being changed to
+	Reason    string       `json:"reason,omitempty"`        // why it is not ALIVE
 }
 
 type vBucketRow struct {
@@ -136,7 +140,8 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
-		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion()}
+		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
+		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -160,11 +165,39 @@ func (s *session) printStatus(rows []nodeRow) error {
 	cells := make([][]string, len(rows))
 	for i, r := range rows {
 		cells[i] = r.columns()
+		if s.verbose {
+			cells[i] = append(cells[i], r.timing()...)
+		}
 	}
 	if err := writeColumns(s.out.w, cells); err != nil {
 		return err
 	}
 	return s.out.line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
+}
+
+// timing are the cells of a verbose row: what the node runs with, and what the cluster
+// has recorded.
+func (r nodeRow) timing() []string {
+	if r.Timing == "" {
+		return nil
+	}
+	cells := []string{"timing=" + timingName(r.Timing)}
+	switch {
+	case r.Recorded == "":
+		return append(cells, "cluster=-")
+	case r.Next != "":
+		return append(cells, "cluster="+timingName(r.Recorded), "changing to "+timingName(r.Next))
+	}
+	return append(cells, "cluster="+timingName(r.Recorded))
+}
+
+// timingName is a timing in short, where it has a name.
+func timingName(text string) string {
+	t, err := timing.Parse(text)
+	if err != nil {
+		return text // of a newer release
+	}
+	return t.String()
 }
 
 // columns is a row as text. Indexes are those of the only vBucket, or sums

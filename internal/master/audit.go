@@ -20,6 +20,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_PauseWrites_FullMethodName,
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
+		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true
 	default:

@@ -21,6 +21,8 @@ type NodeInfo struct {
 	DC, Database         string
 	Address, HTTPAddress string
 	Started              time.Time
+	// Timing is what the process runs with in Raft; empty for none.
+	Timing string
 }
 
 // Node serves what concerns the node as a whole: its status, pausing writes,
@@ -60,6 +62,7 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		HttpAddress: n.info.HTTPAddress,
 		Uptime:      uint64(time.Since(n.info.Started).Seconds()),
 	}
+	n.addTiming(resp)
 	for _, v := range n.keyspace.All() {
 		resp.VBuckets = append(resp.VBuckets, n.vBucketStatus(v.Status()))
 	}

@@ -32,8 +32,8 @@ var (
 // presets are what the values of raft-profile stand for.
 var presets = map[string]Timing{"lan": LAN, "wan": WAN}
 
-// LongestLease is the longest lease that the log can state.
-const LongestLease = 24 * time.Hour
+// LongestLease is what an owner's epoch can state with room to spare.
+const LongestLease = time.Hour
 
 // IsZero reports whether t is not known.
 func (t Timing) IsZero() bool { return t == Timing{} }

@@ -39,6 +39,12 @@ func Resync(ctx context.Context, conn grpc.ClientConnInterface, vBucket string, 
 	return resp.GetOrders(), Check(resp.GetStatus(), err)
 }
 
+// SetTiming has the members of a cluster change to another timing, such as lan or wan;
+// see SetTimingRequest. Each may be restarted with it from then on.
+func SetTiming(ctx context.Context, conn grpc.ClientConnInterface, timing string) error {
+	return Check(serverpb.NewDKVNodeClient(conn).SetTiming(ctx, &serverpb.SetTimingRequest{Timing: timing}))
+}
+
 // ResumeWrites ends what PauseWrites began.
 func ResumeWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{}))
