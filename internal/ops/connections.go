@@ -14,15 +14,18 @@ import (
 // maxScrapes bounds the scrapes under way: each gathers every metric.
 const maxScrapes = 8
 
-// limit bounds the connections of a listener. One is served even if the process has
-// no file descriptor left: that is when operators ask how it is.
+// limit bounds the connections of a listener, and those of a host, which leave room for
+// the health checks of others. One is served even if the process has no file descriptor
+// left: that is when operators ask how it is.
 func limit(l net.Listener, o *Options) *conns.Listener {
 	return conns.Limit(l, conns.Options{
-		Max:     o.MaxConnections,
-		Key:     "a share of the limit of open files",
-		Refusal: unavailable,
-		Spare:   true,
-		Log:     o.Logger,
+		Max:        o.MaxConnections,
+		MaxPerHost: (o.MaxConnections*3 + 3) / 4,
+		Key:        "a share of the limit of open files",
+		HostKey:    "three quarters of a share of the limit of open files",
+		Refusal:    unavailable,
+		Spare:      true,
+		Log:        o.Logger,
 	})
 }
 

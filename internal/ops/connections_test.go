@@ -76,6 +76,27 @@ func TestIdleConnectionsDoNotHideTheHealth(t *testing.T) {
 	}
 }
 
+// A host whose connections keep coming back leaves room for the checks of another one.
+func TestOneHostDoesNotHideTheHealth(t *testing.T) {
+	o := options()
+	o.MaxConnections = 8
+	r := run(t, o)
+	addr := r.Addr().String()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for range 20 {
+		c, err := from.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for range 2 {
+		if status := ask(t, addr); status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+	}
+}
+
 // A connection that there is no room for is told why.
 func TestRefusedConnectionIsAnswered(t *testing.T) {
 	o := options()
