@@ -372,6 +372,31 @@ func TestHealthWatchesAreBounded(t *testing.T) {
 	r.others()
 }
 
+// A client that begins calls only to give them up loses its connection; one whose
+// calls are given up at their deadlines, now and then all of them, does not.
+func TestFloodOfResetsCostsTheConnection(t *testing.T) {
+	r := newRig(t)
+	calm := r.attack(1<<16, true)
+	for range streamsPerConnection {
+		s, _ := calm.Begin(serverpb.DKV_Get_FullMethodName)
+		calm.Reset(s)
+	}
+	s, _ := calm.Call(serverpb.DKV_Get_FullMethodName, &serverpb.GetRequest{})
+	for {
+		end := <-calm.Ends
+		if end.Stream == s {
+			break // is served still
+		}
+	}
+	flood := r.attack(1<<16, true)
+	for ok := true; ok; {
+		s, _ := flood.Begin(serverpb.DKV_Get_FullMethodName)
+		ok = flood.Reset(s)
+	}
+	testkit.Eventually(t, "the limit was met", func() bool { return r.hits(limitResets) == 1 })
+	r.others()
+}
+
 // Headers are bounded, also those that are compressed.
 func TestHeadersAreBounded(t *testing.T) {
 	r := newRig(t)

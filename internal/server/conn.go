@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -23,6 +25,9 @@ const (
 	// maxStray is how much may come for calls that have ended before the client is
 	// taken for one that ignores that.
 	maxStray = 32 << 20
+	// resetsAtOnce is how many calls of a connection may be given up at once, which is
+	// twice as many as it may have open, and resetsPerSecond how many in the long run.
+	resetsAtOnce, resetsPerSecond = 2 * streamsPerConnection, 1000
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
@@ -47,6 +52,9 @@ type conn struct {
 	failed error
 	in     frames
 	stream uint32
+	// resets are the calls that the client may give up yet; flooded: it gave up more.
+	resets  *rate.Limiter
+	flooded bool
 	// out is of the goroutine that writes.
 	out frames
 	// writing is since when, in Unix nanoseconds, a Write has been under way; 0 is
@@ -70,7 +78,7 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}}
+	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: rate.NewLimiter(resetsPerSecond, resetsAtOnce)}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		out.raw, _ = s.SyscallConn()
 		out.ready = out.tryRead
@@ -110,6 +118,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.stream = head.stream
 		case frameData:
 			c.data(head)
+		case frameReset:
+			c.reset()
 		}
 	}
 }
@@ -194,6 +204,16 @@ func (c *conn) data(f frame) {
 	c.mu.Unlock()
 	if c.calls.wire.held.Add(cost) > c.calls.wire.limit || full {
 		c.calls.relieve(k, full)
+	}
+}
+
+// reset notes that the client has given a call up. Calls that are begun only to be
+// given up cost it a few bytes and no response, and are bounded by nothing else: the
+// place of one is free at once, though its handler has to notice first.
+func (c *conn) reset() {
+	if !c.flooded && !c.resets.Allow() {
+		c.flooded = true // what was read already may hold more of them
+		c.calls.cut(c, limitResets, "it gives up too many of its calls; use longer deadlines, or more connections")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 const (
 	frameData    = 0x0
 	frameHeaders = 0x1
+	frameReset   = 0x3
 
 	flagEndStream = 0x1
 

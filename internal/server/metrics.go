@@ -108,6 +108,7 @@ const (
 	limitMemory      = "memory-in-flight"
 	limitUnwritten   = "responses-of-connection"
 	limitStray       = "ignored-answers"
+	limitResets      = "calls-given-up"
 	limitReceive     = "receive-timeout"
 	limitStreams     = "streams"
 	limitFollowing   = "streams-of-nodes"
