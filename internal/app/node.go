@@ -57,6 +57,7 @@ type node struct {
 
 	// clock is what the node takes for the time.
 	clock *clock.Clock
+	reads *replica.Reads
 
 	metrics      *prometheus.Registry
 	grpcListener net.Listener
@@ -116,6 +117,7 @@ func newNode(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap fun
 		}
 	}()
 	n.clock = n.newClock()
+	n.reads = replica.NewReads()
 	// The addresses first: whether they are free is known at once.
 	if n.grpcListener, err = server.Listen(cfg.Network.ListenAddr); err != nil {
 		return nil, err

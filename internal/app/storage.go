@@ -136,6 +136,7 @@ func (n *node) stateOptions(name string) (replica.StateOptions, error) {
 			MaxAge:   n.cfg.Changelog.MaxAge,
 		},
 		Clock:   n.clock,
+		Reads:   n.reads,
 		Version: version.String(),
 		Log:     n.log,
 	}

@@ -41,6 +41,9 @@ type StateOptions struct {
 	Log     *slog.Logger
 	// Clock tells the time; nil means that of a node alone.
 	Clock *clock.Clock
+	// Reads bounds the reads of all replicas of the process; nil makes a bound of this
+	// one's own.
+	Reads *Reads
 }
 
 // core is what all replicas have in common: a state machine that may be replaced
@@ -88,6 +91,9 @@ type core struct {
 func (c *core) init(opts StateOptions, load func(storage.Engine) (*fsm.Machine, error)) error {
 	if opts.Clock == nil {
 		opts.Clock = clock.New(clock.Options{Log: opts.Log})
+	}
+	if opts.Reads == nil {
+		opts.Reads = NewReads()
 	}
 	if opts.ViewPatience == 0 {
 		opts.ViewPatience = viewPatience

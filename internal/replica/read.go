@@ -54,8 +54,11 @@ func (c *core) with(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInf
 	defer trace.Read(trace.Start())
 	for {
 		m := c.machine.Load()
-		info := kv.ReadInfo{Index: m.Applied()}
-		err := f(m)
+		var info kv.ReadInfo
+		err := c.opts.Reads.do(ctx, func() error {
+			info.Index = m.Applied()
+			return f(m)
+		})
 		if err == nil {
 			return info, nil
 		}
