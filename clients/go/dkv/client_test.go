@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -27,6 +28,19 @@ func must[T any](t testing.TB) func(T, error) T {
 			t.Fatal(err)
 		}
 		return v
+	}
+}
+
+// Expiry times come from any client and may be any number of seconds. What is not for
+// ages must not look past because a time.Time cannot hold it.
+func TestExpiryBeyondWhatTimeHolds(t *testing.T) {
+	now := time.Now()
+	for _, ts := range []uint64{1 << 40, math.MaxInt64 - 1<<36, math.MaxInt64 - 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
+		if at := expiry(ts); !at.After(now) {
+			t.Errorf("a key that expires at second %d expires at %v", ts, at)
+		} else if again := expiry(expireTS(at)); !again.Equal(at) {
+			t.Errorf("%v, sent and read again, is %v", at, again)
+		}
 	}
 }
 

@@ -49,8 +49,12 @@ func expiry(ts uint64) time.Time {
 	if ts == 0 {
 		return time.Time{}
 	}
-	return time.Unix(int64(min(ts, math.MaxInt64)), 0)
+	return time.Unix(int64(min(ts, latest)), 0)
 }
+
+// latest is the last second since 1970 that a time.Time holds, which counts from the
+// year 1: a later one would come before all others.
+const latest = math.MaxInt64 - 62135596800
 
 func writeOptionsOf(opts []WriteOption) (o writeOptions) {
 	for _, opt := range opts {
