@@ -30,6 +30,10 @@ type raftMachine struct {
 	entries  []fsm.Entry
 	commands []command.Command
 	results  []command.Result
+	// state is what the log is applied to. It is not the replica's any more once the
+	// replica has failed and opened its state again for another raftMachine: what is
+	// still applied for this one must not get there.
+	state atomic.Pointer[fsm.Machine]
 	// refused is why the replica takes no part in the log; nil where it does.
 	refused atomic.Pointer[error]
 }
@@ -38,12 +42,20 @@ type raftMachine struct {
 // it is false it stays so.
 func (s *raftMachine) live() bool { return s.r.applier.Load() == s && s.r.State() != Failed }
 
-// retire ends that s is live.
-func (s *raftMachine) retire() { s.r.applier.CompareAndSwap(s, nil) }
+// retire ends that s is live, and reports whether it was s that the log was applied by.
+func (s *raftMachine) retire() bool { return s.r.applier.CompareAndSwap(s, nil) }
+
+// fail retires s and takes the replica out of the log, unless s has gone before: then
+// the replica may be back.
+func (s *raftMachine) fail(err error) {
+	if s.retire() {
+		s.r.fail(err)
+	}
+}
 
 // at is the last entry of the log that the state reflects.
 func (s *raftMachine) at() uint64 {
-	m := s.r.machine.Load()
+	m := s.state.Load()
 	return m.Applied() - m.Base()
 }
 
@@ -52,9 +64,10 @@ func (s *raftMachine) at() uint64 {
 // an earlier state, whole, from which the log goes on.
 func (s *raftMachine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
 	if err := s.apply(entries); err != nil {
-		s.retire()
-		if !s.r.cutShort(err) {
-			s.r.fail(err)
+		if s.r.cutShort(err) {
+			s.retire()
+		} else {
+			s.fail(err)
 		}
 		for i := range entries {
 			entries[i].Result = statemachine.Result{Value: storageFailed << resultIndexBits}
@@ -94,7 +107,7 @@ func (s *raftMachine) apply(entries []statemachine.Entry) error {
 		}
 		begin = end
 	}
-	m := s.r.machine.Load()
+	m := s.state.Load()
 	s.r.followStaging(m)
 	s.r.progress.advance(m.Applied())
 	if unread != nil {
@@ -139,15 +152,19 @@ func (s *raftMachine) follows(entries []statemachine.Entry) error {
 
 // applyBatch applies entries, whose commands begin at first, as one engine batch.
 func (s *raftMachine) applyBatch(entries []statemachine.Entry, first int) error {
-	m := s.r.machine.Load()
+	m := s.state.Load()
 	batch, results := s.entries[first:first+len(entries)], s.results[first:first+len(entries)]
 	for i := range entries {
 		batch[i].Index = m.Base() + entries[i].Index
 	}
 	if m.Restores(batch[0].Command) {
-		index, err := s.r.restored(batch[0])
-		results[0] = command.Result{Index: index}
-		return err
+		restored, err := s.r.restored(batch[0], m)
+		if err != nil {
+			return err
+		}
+		s.state.Store(restored)
+		results[0] = command.Result{Index: restored.Applied()}
+		return nil
 	}
 	if err := m.Apply(batch, results, false); err != nil {
 		return err
@@ -188,13 +205,12 @@ func (s *raftMachine) sync() error {
 		return err
 	}
 	synced := s.at()
-	err := s.r.machine.Load().Sync()
+	err := s.state.Load().Sync()
 	if err == nil {
 		err = s.r.host.noteSynced(s.r.raft.Shard, synced)
 	}
 	if err != nil {
-		s.retire()
-		s.r.fail(err)
+		s.fail(err)
 	}
 	return err
 }
@@ -208,8 +224,7 @@ func (s *raftMachine) whole() error {
 	checked, err := s.gaps.check(s.log)
 	switch {
 	case err != nil:
-		s.retire()
-		s.r.fail(err)
+		s.fail(err)
 	case !checked:
 		return errUnchecked
 	}

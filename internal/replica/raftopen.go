@@ -32,12 +32,13 @@ func (s *raftMachine) Open(done <-chan struct{}) (uint64, error) {
 		s.log, err = nh.GetLogReader(s.r.raft.Shard)
 		return err
 	})
+	s.state.Store(s.r.machine.Load())
 	at := s.at()
 	if err == nil {
 		err = s.r.beforeItTakesPart(s.log, at)
 	}
 	if err == nil {
-		s.r.followStaging(s.r.machine.Load())
+		s.r.followStaging(s.state.Load())
 		if s.r.raft.TakePart != nil {
 			s.r.raft.TakePart()
 		}

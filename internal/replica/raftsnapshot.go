@@ -24,7 +24,7 @@ func (s *raftMachine) PrepareSnapshot() (any, error) {
 	}
 	dir, err := s.r.snapshotDir()
 	if err == nil {
-		err = s.r.machine.Load().Checkpoint(dir)
+		err = s.state.Load().Checkpoint(dir)
 	}
 	if err != nil {
 		s.r.opts.Log.Error("cannot prepare a snapshot for a follower", "error", err)
@@ -68,17 +68,20 @@ func (s *raftMachine) SaveSnapshot(prepared any, w io.Writer, done <-chan struct
 func (s *raftMachine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) error {
 	ctx, cancel := untilDone(done)
 	defer cancel()
-	if err := s.r.recover(ctx, in); err != nil {
+	m, err := s.r.recover(ctx, in, s.state.Load())
+	switch {
+	case err == nil:
+		s.state.Store(m)
+		return nil
+	case ctx.Err() != nil:
 		s.retire()
-		if ctx.Err() == nil {
-			s.r.fail(fmt.Errorf("receive a snapshot: %w", err))
-			// Dragonboat takes the error for a stop, and would go on with the
-			// entries behind the snapshot.
-			<-done
-		}
-		return statemachine.ErrSnapshotStopped
+	default:
+		s.fail(fmt.Errorf("receive a snapshot: %w", err))
+		// Dragonboat takes the error for a stop, and would go on with the
+		// entries behind the snapshot.
+		<-done
 	}
-	return nil
+	return statemachine.ErrSnapshotStopped
 }
 
 // untilDone returns a context that ends when done is closed.

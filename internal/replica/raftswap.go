@@ -6,24 +6,37 @@ import (
 	"io"
 
 	"github.com/dkvdb/dkv/internal/fsm"
-	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// recover replaces the state by the snapshot in, which a member sent.
-func (r *Raft) recover(ctx context.Context, in io.Reader) error {
-	was := r.machine.Load().Applied()
+// recover replaces the state, old, by the snapshot in, which a member sent, and returns
+// the new one.
+func (r *Raft) recover(ctx context.Context, in io.Reader, old *fsm.Machine) (m *fsm.Machine, err error) {
 	r.dropBuild() // it is built where the snapshot goes
-	err := r.exchange(ctx, func(place string) (*fsm.Machine, error) { return r.receive(ctx, in, place) })
+	err = r.exchange(ctx, func(place string) (_ *fsm.Machine, err error) {
+		if err := r.isPresent(old); err != nil {
+			return nil, err
+		}
+		m, err = r.receive(ctx, in, place)
+		return m, err
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m := r.machine.Load()
 	if err := r.host.noteSynced(r.raft.Shard, m.Applied()-m.Base()); err != nil {
-		return err
+		return nil, err
 	}
 	r.followStaging(m)
 	r.stats.snapshotsReceived.Add(1)
-	r.opts.Log.Info("caught up by a snapshot", "vbucket", r.opts.VBucket, "index", m.Applied(), "was", was)
+	r.opts.Log.Info("caught up by a snapshot", "vbucket", r.opts.VBucket, "index", m.Applied(), "was", old.Applied())
+	return m, nil
+}
+
+// isPresent returns an error if a state is not the replica's any more: it has failed, and
+// has opened its state again since. The caller holds swapping.
+func (r *Raft) isPresent(m *fsm.Machine) error {
+	if r.machine.Load() != m {
+		return errPassedOver
+	}
 	return nil
 }
 
@@ -42,41 +55,48 @@ func (r *Raft) receive(ctx context.Context, in io.Reader, place string) (*fsm.Ma
 	return m, nil
 }
 
-// restored makes what a restore has staged the present state. Nothing is applied
-// meanwhile, but most of it was built before. It returns the index of the new state.
-func (r *Raft) restored(e fsm.Entry) (kv.Index, error) {
+// restored makes what a restore has staged in old the present state, and returns that.
+// Nothing is applied meanwhile, but most of it was built before.
+func (r *Raft) restored(e fsm.Entry, old *fsm.Machine) (*fsm.Machine, error) {
 	ctx, cancel := r.untilClosing(context.Background())
 	defer cancel()
-	err := r.exchangeBuilt(ctx, e, r.machine.Load())
+	m, err := r.exchangeBuilt(ctx, e, old)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	m := r.machine.Load()
 	r.opts.Log.Info("the keyspace was restored", "vbucket", r.opts.VBucket, "index", m.Applied(), "history", m.Identity().History)
-	return m.Applied(), nil
+	return m, nil
 }
 
-func (r *Raft) exchangeBuilt(ctx context.Context, e fsm.Entry, old *fsm.Machine) error {
+func (r *Raft) exchangeBuilt(ctx context.Context, e fsm.Entry, old *fsm.Machine) (m *fsm.Machine, err error) {
 	b := r.takeBuild(e.Command.Expect)
 	if b == nil {
-		return r.exchange(ctx, func(place string) (*fsm.Machine, error) {
+		err = r.exchange(ctx, func(place string) (_ *fsm.Machine, err error) {
+			if err := r.isPresent(old); err != nil {
+				return nil, err
+			}
 			b := &restoreBuild{place: place}
 			if err := b.build(ctx, r, old); err != nil {
 				return nil, errors.Join(err, b.discard())
 			}
-			return b.finish(ctx, r, old, e)
+			m, err = b.finish(ctx, r, old, e)
+			return m, err
 		})
+		return m, err
 	}
 	r.swapping <- struct{}{}
 	defer func() { <-r.swapping }()
+	err = r.isPresent(old)
 	if r.State() == Closed {
-		return errors.Join(errClosed, b.discard())
+		err = errClosed
 	}
-	m, err := b.finish(ctx, r, old, e)
 	if err != nil {
-		return errors.Join(err, removeAll(b.place))
+		return nil, errors.Join(err, b.discard())
 	}
-	return r.takeOver(successor{Machine: m, place: b.place})
+	if m, err = b.finish(ctx, r, old, e); err != nil {
+		return nil, errors.Join(err, removeAll(b.place))
+	}
+	return m, r.takeOver(successor{Machine: m, place: b.place})
 }
 
 // cutShort reports whether err only says that the replica is being closed.
