@@ -243,6 +243,18 @@ func (m *Machine) Stats() storage.Stats {
 	return m.engine.Stats()
 }
 
+// MemtableBytes is that of Stats. It is cheap enough to be asked for all the time.
+func (m *Machine) MemtableBytes() uint64 {
+	if !m.gate.enter() {
+		return 0
+	}
+	defer m.gate.leave()
+	if e, ok := m.engine.(storage.MemtableSizer); ok {
+		return e.MemtableBytes()
+	}
+	return m.engine.Stats().MemtableBytes
+}
+
 // EngineKind names the engine underneath.
 func (m *Machine) EngineKind() string { return m.engine.Kind() }
 

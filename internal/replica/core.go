@@ -138,8 +138,11 @@ func (c *core) openAt(dir string, load func(storage.Engine) (*fsm.Machine, error
 	return m, nil
 }
 
+// Applied is that of Status. It is cheap enough to be asked for all the time.
+func (c *core) Applied() kv.Index { return c.machine.Load().Applied() }
+
 // owed is what the engine has yet to write by itself: the memtables.
-func (c *core) owed() uint64 { return c.machine.Load().Stats().MemtableBytes }
+func (c *core) owed() uint64 { return c.machine.Load().MemtableBytes() }
 
 // start tells whether Run may go on.
 func (c *core) start() bool {

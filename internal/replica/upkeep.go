@@ -91,9 +91,12 @@ const (
 // removed then, and what was held back for them may be used.
 func (c *core) relieveLoop(ctx context.Context) {
 	every(ctx, relieveInterval, func() bool {
+		if !c.opts.Guard.Low() || c.refusal() != nil {
+			return false
+		}
 		owed, disk := c.owed(), c.opts.Guard.Usage()
 		// Half of the reserve is for this.
-		if !c.opts.Guard.Low() || owed < relieveFrom || c.refusal() != nil || disk.Free < owed+disk.Reserve/2 {
+		if owed < relieveFrom || disk.Free < owed+disk.Reserve/2 {
 			return false
 		}
 		if err := c.machine.Load().Flush(); err != nil && !errors.Is(err, fsm.ErrClosed) {

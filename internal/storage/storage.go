@@ -181,3 +181,9 @@ type Stats struct {
 	// EstimatedKeys estimates the number of keys in Data.
 	EstimatedKeys uint64
 }
+
+// MemtableSizer is an Engine that knows Stats.MemtableBytes without gathering the
+// other figures, so that it can be asked several times a second.
+type MemtableSizer interface {
+	MemtableBytes() uint64
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,10 +30,11 @@ type Guard struct {
 	path      string
 	reserveOf func(total uint64) uint64
 	probe     func(path string) (free, total uint64, err error)
-	// minimum is what the engine itself wants free, and owes how much it will
-	// still write without being asked.
+	// minimum is what the engine itself wants free.
 	minimum atomic.Uint64
-	owes    atomic.Pointer[func() uint64]
+	mu      sync.Mutex
+	// owes are how much each engine will still write without being asked.
+	owes []func() uint64
 
 	free    atomic.Uint64
 	total   atomic.Uint64
@@ -76,18 +78,18 @@ func (g *Guard) AtLeast(bytes uint64) {
 }
 
 // Owes makes the guard count what one more engine will still write of what it
-// has taken already: memtables, and merging them into files. It is called while
-// the engines are being opened, not by two at once.
+// has taken already: memtables, and merging them into files. It counts from now on;
+// the others are not asked again before the next look: there may be a thousand.
 func (g *Guard) Owes(bytes func() uint64) {
 	if g == nil {
 		return
 	}
-	if others := g.owes.Load(); others != nil {
-		one := bytes
-		bytes = func() uint64 { return (*others)() + one() }
-	}
-	g.owes.Store(&bytes)
-	_ = g.look()
+	g.mu.Lock()
+	g.owes = append(g.owes, bytes)
+	g.mu.Unlock()
+	one := bytes()
+	g.owed.Add(one)
+	g.budget.Add(-int64(one) / amplification)
 }
 
 // look refreshes the budget. Where the file system does not answer, the old
@@ -98,9 +100,12 @@ func (g *Guard) look() error {
 		return err
 	}
 	reserve := max(g.reserveOf(total), g.minimum.Load()) // a file system may have been made larger
+	g.mu.Lock()
+	owes := g.owes // which only grows
+	g.mu.Unlock()
 	owed := uint64(0)
-	if owes := g.owes.Load(); owes != nil {
-		owed = (*owes)()
+	for _, bytes := range owes {
+		owed += bytes()
 	}
 	g.free.Store(free)
 	g.total.Store(total)

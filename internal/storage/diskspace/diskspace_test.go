@@ -136,6 +136,25 @@ func TestBudgetCountsWhatIsOwed(t *testing.T) {
 	}
 }
 
+// A node opens a thousand engines: each is asked once for that, not once for every other.
+func TestEngineThatOpensAsksNoOther(t *testing.T) {
+	g := guardOf(t, &disk{free: 200 * mib, total: 1000 * mib})
+	const engines = 100
+	asked := 0
+	for range engines {
+		g.Owes(func() uint64 { asked++; return mib })
+	}
+	if asked != engines {
+		t.Errorf("%d engines were asked %d times", engines, asked)
+	}
+	if owed := g.owed.Load(); owed != engines*mib {
+		t.Errorf("%d bytes are owed, not %d", owed, engines*mib)
+	}
+	if !g.Low() {
+		t.Error("what is owed was not taken off the budget")
+	}
+}
+
 // Below what the engine needs nothing is written, deletes neither.
 func TestEngineMinimum(t *testing.T) {
 	d := &disk{free: 400 * mib, total: 1000 * mib}

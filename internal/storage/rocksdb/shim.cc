@@ -346,6 +346,16 @@ dkv_status dkv_compact(dkv_db* db) {
   return Result(Status::OK());
 }
 
+uint64_t dkv_memtable_bytes(dkv_db* db) {
+  uint64_t total = 0, v = 0;
+  for (ColumnFamilyHandle* cf : db->cfs) {
+    if (db->db->GetIntProperty(cf, rocksdb::DB::Properties::kCurSizeAllMemTables, &v)) {
+      total += v;
+    }
+  }
+  return total;
+}
+
 void dkv_stats(dkv_db* db, dkv_statistics* out) {
   *out = dkv_statistics{};
   using P = rocksdb::DB::Properties;
@@ -356,7 +366,7 @@ void dkv_stats(dkv_db* db, dkv_statistics* out) {
     }
     return total;
   };
-  out->memtable_bytes = sum(P::kCurSizeAllMemTables);
+  out->memtable_bytes = dkv_memtable_bytes(db);
   out->sst_bytes = sum(P::kTotalSstFilesSize);
   out->pending_compaction_bytes = sum(P::kEstimatePendingCompactionBytes);
   db->db->GetIntProperty(db->cfs[0], P::kBlockCacheUsage, &out->cache_bytes);

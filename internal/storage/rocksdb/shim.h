@@ -77,6 +77,8 @@ typedef struct {
 } dkv_statistics;
 
 void dkv_stats(dkv_db* db, dkv_statistics* out);
+// dkv_memtable_bytes is memtable_bytes alone, at a fraction of the cost.
+uint64_t dkv_memtable_bytes(dkv_db* db);
 
 // ---- reading --------------------------------------------------------------
 

@@ -31,6 +31,14 @@ func (e *Engine) Stats() storage.Stats {
 	}
 }
 
+// MemtableBytes implements storage.MemtableSizer.
+func (e *Engine) MemtableBytes() uint64 {
+	if e.closed.Load() {
+		return 0
+	}
+	return uint64(C.dkv_memtable_bytes(e.native))
+}
+
 // logBytes is the size of the write-ahead log. Files that vanish meanwhile
 // count nothing.
 func logBytes(dir string) uint64 {
