@@ -74,7 +74,7 @@ func (n *node) openMember(ctx context.Context) error {
 	if err := n.identity.MarkStarted(); err != nil {
 		return err
 	}
-	rafts, err := n.openRafts()
+	rafts, err := n.openRafts(ctx)
 	if err != nil {
 		return err
 	}
@@ -123,40 +123,44 @@ func (n *node) guardLog() error {
 	return err
 }
 
-func (n *node) openRafts() ([]cluster.Log, error) {
-	var rafts []cluster.Log
-	for i, name := range vBucketNames(n.cfg) {
-		state, err := n.stateOptions(name)
-		if err != nil {
-			return nil, err
-		}
-		r, err := n.host.OpenRaft(replica.RaftOptions{
-			StateOptions:  state,
-			Shard:         uint64(i) + 1,
-			Replica:       n.identity.Replica,
-			Members:       n.identity.InitialMembers(),
-			NonVoting:     n.identity.NonVoting,
-			Self:          n.self(),
-			TakePart:      func() { n.cluster.TakePart(context.Background()) },
-			Recorded:      n.recorded,
-			WhenRemoved:   n.noteRemoval,
-			Agreed:        n.identity.LogFormat,
-			Timeout:       n.cfg.Nexus.ReplTimeout,
-			SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
-			Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
-			MaxInMemory:   n.hostSize().MaxInMemory(),
-			SnapshotRate:  snapshotRate,
-			KeepsTiming:   i == 0,
-			FreshEvery:    time.Duration(len(vBucketNames(n.cfg))) * freshEach,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("open storage: %w%s", err, advice(err))
-		}
-		n.onClose(r.Close)
-		n.vBuckets = append(n.vBuckets, vBucket{name, r})
-		rafts = append(rafts, cluster.Log{VBucket: name, Raft: r})
+// openRafts opens the replicas of all vBuckets. None takes part in its log yet.
+func (n *node) openRafts(ctx context.Context) ([]cluster.Log, error) {
+	opened, err := openEach(ctx, n, n.openRaft)
+	if err != nil {
+		return nil, err
 	}
-	return rafts, nil
+	logs := make([]cluster.Log, len(opened))
+	for i, name := range vBucketNames(n.cfg) {
+		n.vBuckets = append(n.vBuckets, vBucket{name, opened[i]})
+		logs[i] = cluster.Log{VBucket: name, Raft: opened[i]}
+	}
+	return logs, nil
+}
+
+func (n *node) openRaft(i int, name string) (*replica.Raft, error) {
+	state, err := n.stateOptions(name)
+	if err != nil {
+		return nil, err
+	}
+	return n.host.OpenRaft(replica.RaftOptions{
+		StateOptions:  state,
+		Shard:         uint64(i) + 1,
+		Replica:       n.identity.Replica,
+		Members:       n.identity.InitialMembers(),
+		NonVoting:     n.identity.NonVoting,
+		Self:          n.self(),
+		TakePart:      func() { n.cluster.TakePart(context.Background()) },
+		Recorded:      n.recorded,
+		WhenRemoved:   n.noteRemoval,
+		Agreed:        n.identity.LogFormat,
+		Timeout:       n.cfg.Nexus.ReplTimeout,
+		SnapshotEvery: uint64(n.cfg.Nexus.SnapshotCount),
+		Keep:          uint64(n.cfg.Nexus.SnapshotCatchupEntries),
+		MaxInMemory:   n.hostSize().MaxInMemory(),
+		SnapshotRate:  snapshotRate,
+		KeepsTiming:   i == 0,
+		FreshEvery:    time.Duration(len(vBucketNames(n.cfg))) * freshEach,
+	})
 }
 
 // hostSize is what the Raft log may make use of.

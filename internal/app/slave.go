@@ -17,7 +17,7 @@ import (
 )
 
 // openSlave opens the copies that this node keeps of other nodes' vBuckets.
-func (n *node) openSlave(context.Context) error {
+func (n *node) openSlave(ctx context.Context) error {
 	n.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.cfg.Limits.MessageSize)})
 	n.onClose(n.pool.Close)
 	reject := n.cfg.Replication.SlaveLinearizable == config.LinearizableReject
@@ -28,20 +28,22 @@ func (n *node) openSlave(context.Context) error {
 	}
 	n.info.ID = net.JoinHostPort(self.Hostname, strconv.Itoa(int(self.Port)))
 	sources := n.sources()
-	for _, name := range vBucketNames(n.cfg) {
+	followers, err := openEach(ctx, n, func(_ int, name string) (*replica.Follower, error) {
 		state, err := n.stateOptions(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		follower, err := replica.OpenFollower(replica.FollowerOptions{
+		return replica.OpenFollower(replica.FollowerOptions{
 			StateOptions: state,
 			BatchLimit:   n.engines.batchLimit(),
 			Reject:       reject,
 		})
-		if err != nil {
-			return fmt.Errorf("open storage: %w%s", err, advice(err))
-		}
-		n.onClose(follower.Close)
+	})
+	if err != nil {
+		return err
+	}
+	for i, name := range vBucketNames(n.cfg) {
+		follower := followers[i]
 		n.vBuckets = append(n.vBuckets, vBucket{name, &followed{Follower: follower, puller: slave.New(slave.Options{
 			VBucket:      name,
 			DC:           n.info.DC,
