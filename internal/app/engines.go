@@ -29,7 +29,7 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 		return e, nil
 	}
 	var err error
-	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize))
+	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize), count)
 	return e, err
 }
 

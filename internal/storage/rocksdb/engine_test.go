@@ -191,7 +191,7 @@ func TestValuesOfMultiGetDoNotOverlap(t *testing.T) {
 }
 
 func TestSharedMemory(t *testing.T) {
-	m, err := NewMemory(8<<20, 1<<20)
+	m, err := NewMemory(8<<20, 1<<20, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +225,36 @@ func TestSharedMemory(t *testing.T) {
 	}
 	if m.CacheBytes() == 0 {
 		t.Error("the shared cache holds nothing after a read from a file")
+	}
+}
+
+// Engines that hold next to nothing leave the write buffers to those that are written to.
+func TestManyIdleEnginesLeaveTheBudgetAlone(t *testing.T) {
+	const engines = 40
+	m, err := NewMemory(8<<20, 32<<20, engines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	dir := t.TempDir()
+	var last *Engine
+	for i := range engines {
+		e, err := Open(Options{Dir: filepath.Join(dir, fmt.Sprint(i)), Memory: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		write(t, e, false, "k", string(make([]byte, 4<<10))) // the first bytes take no block
+		last = e
+	}
+	for i := range 100 {
+		write(t, last, false, fmt.Sprint(i), "v")
+	}
+	if used := m.WriteBufferBytes(); used > 4<<20 {
+		t.Errorf("%d engines with a few kilobytes each use %d bytes of a budget of 32 MiB", engines, used)
+	}
+	if s := last.Stats(); s.SSTFiles != 0 {
+		t.Errorf("%d files after a hundred small writes", s.SSTFiles)
 	}
 }
 

@@ -17,12 +17,21 @@ type Memory struct {
 	cache            *grocksdb.Cache
 	budget           *C.dkv_write_budget
 	writeBufferBytes int64
+	// arenaBlock is by how much a memtable grows at a time. A block counts against the
+	// budget as a whole: those of many engines that hold next to nothing would use it up.
+	arenaBlock int64
 }
 
+const (
+	// budgetBlocks is of how many blocks each memtable's share of the budget is.
+	budgetBlocks                 = 8
+	minArenaBlock, maxArenaBlock = 4 << 10, 1 << 20
+)
+
 // NewMemory makes a block cache of cacheBytes and a write buffer budget of
-// writeBufferBytes. The cache takes memory only as it fills. The error wraps
-// storage.ErrBadOptions.
-func NewMemory(cacheBytes, writeBufferBytes int64) (*Memory, error) {
+// writeBufferBytes, to be shared by so many engines. The cache takes memory only as it
+// fills. The error wraps storage.ErrBadOptions.
+func NewMemory(cacheBytes, writeBufferBytes int64, engines int) (*Memory, error) {
 	o := Options{Dir: ".", BlockCacheBytes: cacheBytes, WriteBufferBytes: writeBufferBytes}
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -34,6 +43,7 @@ func NewMemory(cacheBytes, writeBufferBytes int64) (*Memory, error) {
 		cache:            grocksdb.NewLRUCache(uint64(cacheBytes)),
 		budget:           C.dkv_write_budget_new(C.size_t(writeBufferBytes)),
 		writeBufferBytes: writeBufferBytes,
+		arenaBlock:       min(max(writeBufferBytes/int64(max(engines, 1)*storage.Spaces*budgetBlocks), minArenaBlock), maxArenaBlock),
 	}, nil
 }
 

@@ -31,7 +31,7 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{dir: o.Dir, memory: o.Memory, pins: map[pin]struct{}{}}
 	e.reader.engine = e
 	if e.memory == nil {
-		m, err := NewMemory(o.BlockCacheBytes, o.WriteBufferBytes)
+		m, err := NewMemory(o.BlockCacheBytes, o.WriteBufferBytes, 1)
 		if err != nil {
 			return nil, err
 		}

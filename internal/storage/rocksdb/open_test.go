@@ -227,7 +227,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	for _, sizes := range [][2]int64{{0, 1 << 20}, {1 << 20, 0}, {-1, 1 << 20}, {1 << 20, 5}} {
-		if _, err := NewMemory(sizes[0], sizes[1]); !errors.Is(err, storage.ErrBadOptions) {
+		if _, err := NewMemory(sizes[0], sizes[1], 1); !errors.Is(err, storage.ErrBadOptions) {
 			t.Errorf("NewMemory(%d, %d): %v", sizes[0], sizes[1], err)
 		}
 	}

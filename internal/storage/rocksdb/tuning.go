@@ -93,7 +93,9 @@ func databaseOptions(o Options, m *Memory) *grocksdb.Options {
 // block of such a file before compression.
 func spaceOptions(writeBuffer int64, block int, m *Memory) *grocksdb.Options {
 	cf := grocksdb.NewDefaultOptions()
-	cf.SetWriteBufferSize(uint64(max(writeBuffer, 256<<10)))
+	writeBuffer = max(writeBuffer, 256<<10)
+	cf.SetWriteBufferSize(uint64(writeBuffer))
+	cf.SetArenaBlockSize(uint64(min(m.arenaBlock, writeBuffer/8)))
 	cf.SetMaxWriteBufferNumber(4)
 	cf.SetLevelCompactionDynamicLevelBytes(true)
 	cf.SetCompression(grocksdb.LZ4Compression)
