@@ -38,6 +38,8 @@ type Raft interface {
 	// lead.
 	Prefer(fit func(id uint64) bool)
 	Snapshot(ctx context.Context) error
+	// Applied is that of Status, at little cost.
+	Applied() kv.Index
 	// HearLeader passes on that a member has said that it leads in a term.
 	HearLeader(id, term uint64)
 	PutOut()

@@ -83,7 +83,7 @@ func (c *Cluster) trySettle(ctx context.Context, ch *change, l Log, n newcomer) 
 func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpRound)
 	defer cancel()
-	behind := &behindError{goal: l.Status().Applied}
+	behind := &behindError{goal: l.Applied()}
 	answered := false
 	for {
 		applied, err := c.appliedAt(ctx, l, id)

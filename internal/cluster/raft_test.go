@@ -166,6 +166,8 @@ func (r *fakeRaft) Status() replica.Status {
 	return replica.Status{VBucket: r.name, Applied: r.applied, State: replica.Serving}
 }
 
+func (r *fakeRaft) Applied() kv.Index { return r.Status().Applied }
+
 func (r *fakeRaft) Members() map[uint64]replica.Member {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -24,7 +24,7 @@ type reached struct {
 func (c *Cluster) applied() []kv.Index {
 	out := make([]kv.Index, len(c.logs))
 	for i, l := range c.logs {
-		out[i] = l.Status().Applied
+		out[i] = l.Applied()
 	}
 	return out
 }

@@ -108,7 +108,7 @@ func (c *Cluster) led() map[string]kv.Index {
 	out := make(map[string]kv.Index)
 	for _, l := range c.logs {
 		if l.Owner().ID == c.self.Replica {
-			out[l.VBucket] = l.Status().Applied
+			out[l.VBucket] = l.Applied()
 		}
 	}
 	return out
