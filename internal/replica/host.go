@@ -95,6 +95,7 @@ func OpenHost(opts HostOptions) (*Host, error) {
 	h := &Host{opts: opts}
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
+	opts.Size.shortenQueues()
 	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
 		return nil, fmt.Errorf("raft on %s: %w", opts.Address, err)
 	}
