@@ -3,6 +3,7 @@ package dkv
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -98,8 +99,19 @@ func unexplained(err error) codes.Code {
 	return codes.OK
 }
 
-// refused tells whether err means that no service has seen the request.
+// cutOff reports whether err is that of a stream which the other side has reset, whatever
+// it had received by then. gRPC translates HTTP/2's reason into a code that services use
+// as well; that it was a reset is only in the text.
+func cutOff(err error) bool {
+	st, ok := status.FromError(err)
+	return ok && strings.Contains(st.Message(), "stream terminated by RST_STREAM")
+}
+
+// refused reports whether err means that no service has seen the request.
 func refused(err error) bool {
+	if cutOff(err) {
+		return false
+	}
 	switch unexplained(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted:
 		return true
@@ -109,10 +121,12 @@ func refused(err error) bool {
 }
 
 func kindOf(err error) error {
-	switch unexplained(err) {
-	case codes.Unauthenticated, codes.PermissionDenied:
+	switch code := unexplained(err); {
+	case cutOff(err):
+		return ErrUnavailable
+	case code == codes.Unauthenticated, code == codes.PermissionDenied:
 		return ErrUnauthenticated
-	case codes.ResourceExhausted: // gRPC's own: a message beyond its limit
+	case code == codes.ResourceExhausted: // gRPC's own: a message beyond its limit
 		return ErrInvalid
 	}
 	if errors.Is(err, peer.ErrClosed) {
