@@ -21,11 +21,21 @@ type LogOptions struct {
 	Node string
 }
 
+// readable has durations written with their unit, as text has them: "12.3ms". JSON would
+// have them as bare nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
+}
+
 // NewLogger returns a logger; it is safe for concurrent use.
 func NewLogger(o LogOptions) *slog.Logger {
 	options := &slog.HandlerOptions{Level: o.Level}
 	var handler slog.Handler
 	if o.JSON {
+		options.ReplaceAttr = readable
 		handler = slog.NewJSONHandler(o.Writer, options)
 	} else {
 		handler = slog.NewTextHandler(o.Writer, options)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/version"
 )
@@ -40,6 +41,23 @@ func TestJSONLog(t *testing.T) {
 	}
 	if record["time"] == nil {
 		t.Error("no time")
+	}
+}
+
+// Durations are written the same in both forms of the log, with their unit.
+func TestDurationsHaveUnits(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		var out bytes.Buffer
+		NewLogger(LogOptions{Writer: &out, JSON: asJSON}).With("every", time.Minute).WithGroup("spent").Warn("slow", "took", 12345*time.Microsecond)
+		want := []string{"every=1m0s", "spent.took=12.345ms"}
+		if asJSON {
+			want = []string{`"every":"1m0s"`, `"spent":{"took":"12.345ms"}`}
+		}
+		for _, w := range want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("no %s in %s", w, out.String())
+			}
+		}
 	}
 }
 
