@@ -128,6 +128,7 @@ func (n *node) stateOptions(name string) (replica.StateOptions, error) {
 	opts := replica.StateOptions{
 		Database: n.database(),
 		VBucket:  name,
+		VBuckets: len(vBucketNames(n.cfg)),
 		Open:     n.engines.open,
 		OpenKind: n.engines.openKind,
 		Guard:    n.guard,

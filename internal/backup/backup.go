@@ -25,7 +25,9 @@ import (
 const (
 	manifestFile = "MANIFEST.json"
 	dataFolder   = "data"
-	format       = 1
+	// format is the newest that this release reads. Format 1 does not say of how many
+	// vBuckets the backup is.
+	format = 2
 )
 
 // Info says what a backup is a copy of.
@@ -34,6 +36,8 @@ type Info struct {
 	Engine   string `json:"engine"`
 	Database string `json:"database"`
 	VBucket  string `json:"vbucket"`
+	// VBuckets is how many vBuckets the database is cut into.
+	VBuckets int    `json:"vbuckets,omitempty"`
 	Cluster  string `json:"cluster_id"`
 	History  string `json:"history_id"`
 	// Index is the log index that the copy reflects.
@@ -41,6 +45,14 @@ type Info struct {
 	Created time.Time `json:"created"`
 	// Version is the dkvsrv that made it.
 	Version string `json:"version"`
+}
+
+// format is the least that has all that the backup says of itself.
+func (i *Info) format() int {
+	if i.VBuckets == 0 {
+		return 1
+	}
+	return 2
 }
 
 // Manifest is the content of MANIFEST.json.
@@ -77,7 +89,7 @@ func Prepare(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("backup: %w", err)
+		return pathError(dir, err)
 	}
 	for above := filepath.Dir(dir); above != filepath.Dir(above); above = filepath.Dir(above) {
 		if _, err := os.Lstat(filepath.Join(above, manifestFile)); err == nil {
@@ -85,7 +97,7 @@ func Prepare(dir string) error {
 		}
 	}
 	if err := datadir.MkdirAll(filepath.Dir(dir)); err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return pathError(dir, err)
 	}
 	return nil
 }
@@ -102,11 +114,11 @@ func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 	}
 	w, err := NewWorkspace(parent)
 	if err != nil {
-		return Manifest{}, fmt.Errorf("backup: %w", err)
+		return Manifest{}, pathError(dir, err)
 	}
 	defer w.Close() // after a crash the next one sweeps it
 	partial := w.Path("backup")
-	m := Manifest{Format: format, Info: info}
+	m := Manifest{Format: info.format(), Info: info}
 	if err := m.fill(ctx, partial, src); err != nil {
 		return Manifest{}, fmt.Errorf("backup: %w", err)
 	}
@@ -143,15 +155,15 @@ func readManifest(dir string) (Manifest, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, manifestFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return m, kv.Errorf(kv.NotFound, "there is no backup at %s (no %s)", dir, manifestFile)
+		return m, noBackup(dir)
 	case err != nil:
-		return m, fmt.Errorf("backup: %w", err)
+		return m, pathError(dir, err)
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return m, kv.Errorf(kv.Corrupt, "backup %s: the manifest is damaged: %w", dir, err)
 	}
-	if m.Format != format {
-		return m, kv.Errorf(kv.Precondition, "backup %s has format %d; this dkvsrv reads format %d", dir, m.Format, format)
+	if m.Format < 1 || m.Format > format {
+		return m, kv.Errorf(kv.Precondition, "backup %s has format %d; this dkvsrv reads formats up to %d: use the release that wrote it, or a newer one", dir, m.Format, format)
 	}
 	return m, nil
 }

@@ -27,7 +27,7 @@ var content = map[string]string{
 }
 
 var info = Info{
-	Engine: "rocksdb", Database: "db", VBucket: "default", Cluster: "c1", History: "h1", Index: 42,
+	Engine: "rocksdb", Database: "db", VBucket: "default", VBuckets: 1, Cluster: "c1", History: "h1", Index: 42,
 	Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Version: "v1.2.3",
 }
 
@@ -58,7 +58,7 @@ func TestCreateVerifyExtract(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"000007.sst", "CURRENT", "empty", "sub/deep/file"}
-	if got := fileNames(m); !slices.Equal(got, want) || m.Info != info || m.Format != 1 {
+	if got := fileNames(m); !slices.Equal(got, want) || m.Info != info || m.Format != 2 {
 		t.Errorf("manifest %+v", m)
 	}
 	if got := m.Bytes(); got != 700_000+16+0+1 {
@@ -191,8 +191,8 @@ func TestDamage(t *testing.T) {
 			kv.NotFound, "there is no backup at DIR (no MANIFEST.json)"},
 		"manifest cut short": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, manifestFile), `{"format":1,`) },
 			kv.Corrupt, "backup DIR: the manifest is damaged: unexpected end of JSON input"},
-		"newer format": {func(t *testing.T, dir string) { edit(t, dir, func(m *Manifest) { m.Format = 2 }) },
-			kv.Precondition, "backup DIR has format 2; this dkvsrv reads format 1"},
+		"newer format": {func(t *testing.T, dir string) { edit(t, dir, func(m *Manifest) { m.Format = 3 }) },
+			kv.Precondition, "backup DIR has format 3; this dkvsrv reads formats up to 2: use the release that wrote it, or a newer one"},
 		"flipped bit": {func(t *testing.T, dir string) {
 			flip(t, filepath.Join(DataDir(dir), "000007.sst"))
 		}, kv.Corrupt, "backup DIR: stored data is corrupt: 000007.sst fails its checksum"},

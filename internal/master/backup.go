@@ -55,24 +55,52 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 }
 
 // Restore implements DKVBackupRestore. Of several vBuckets each is replaced for
-// itself; the error of one says which, and asking again goes through all of them.
+// itself, once all of them are known to be there and to be what they are to replace; the
+// error of one says which, and asking again goes through all of them.
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
+	if err == nil {
+		err = s.check(dir)
+	}
 	if err != nil {
 		return nil, withOutcome(err)
 	}
-	if v, err := s.keyspace.Only(); err == nil {
-		if err := s.restore(ctx, v, dir); err != nil {
-			return nil, withOutcome(err)
-		}
-		return ok(), nil
-	}
 	for _, v := range s.keyspace.All() {
-		if err := s.restore(ctx, v, filepath.Join(dir, v.Name)); err != nil {
-			return nil, withOutcome(fmt.Errorf("vBucket %s: %w", v.Name, err))
+		if err := s.restore(ctx, v, s.folderOf(v, dir)); err != nil {
+			return nil, withOutcome(s.about(v, err))
 		}
 	}
 	return ok(), nil
+}
+
+// folderOf is the folder of a vBucket in a backup of this node.
+func (s *Backup) folderOf(v VBucket, dir string) string {
+	if len(s.keyspace.All()) == 1 {
+		return dir
+	}
+	return filepath.Join(dir, v.Name)
+}
+
+// about names the vBucket of an error, where there are several.
+func (s *Backup) about(v VBucket, err error) error {
+	if len(s.keyspace.All()) == 1 {
+		return err
+	}
+	return fmt.Errorf("vBucket %s: %w", v.Name, err)
+}
+
+// check refuses a backup of other vBuckets than those here before any is replaced.
+func (s *Backup) check(dir string) error {
+	all := s.keyspace.All()
+	if len(all) > 1 && backup.IsOne(dir) {
+		return kv.Errorf(kv.Precondition, "%s is the backup of one vBucket, and the database here has %d: restore the folder that holds those of all of them; nothing was changed", dir, len(all))
+	}
+	for _, v := range all {
+		if err := backup.Check(s.folderOf(v, dir), backup.Layout{VBucket: v.Name, VBuckets: len(all)}); err != nil {
+			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
+		}
+	}
+	return nil
 }
 
 func (s *Backup) restore(ctx context.Context, v VBucket, dir string) error {

@@ -46,6 +46,7 @@ func (c *core) backup(ctx context.Context, dir string) error {
 		Engine:   kind,
 		Database: c.opts.Database,
 		VBucket:  c.opts.VBucket,
+		VBuckets: c.opts.VBuckets,
 		Created:  c.opts.Clock.Wall().UTC(),
 		Version:  c.opts.Version,
 	}

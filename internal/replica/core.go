@@ -23,6 +23,8 @@ import (
 type StateOptions struct {
 	// Database and VBucket name it, in backups and errors.
 	Database, VBucket string
+	// VBuckets is how many vBuckets the database is cut into, for backups.
+	VBuckets int
 	// Open opens the engine in a directory, which is empty for a diskless one.
 	Open func(dir string) (storage.Engine, error)
 	// OpenKind opens an engine directory of the named kind, for backups.

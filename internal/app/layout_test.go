@@ -1,0 +1,86 @@
+package app
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// TestRestoresAreOfTheSameVBuckets: a backup of some of a database's keys replaces none
+// of a node that holds others, wherever it is restored to.
+func TestRestoresAreOfTheSameVBuckets(t *testing.T) {
+	dir := t.TempDir()
+	four := start(t, "--role", "master", "--disable-discovery-client", "--nexus-node-url", "http://"+testkit.Address(t), "--vbuckets", "4", "--backup-dir", dir)
+	one := start(t, "--backup-dir", dir)
+	const keys = 40
+	put := func(p *process, value string) {
+		t.Helper()
+		kv := serverpb.NewDKVClient(connect(t, p.grpc()))
+		for i := range keys {
+			if _, err := kv.Put(testkit.Within(t, testkit.Patience), &serverpb.PutRequest{Key: fmt.Append(nil, i), Value: []byte(value)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantAll := func(p *process, value string) {
+		t.Helper()
+		kv := serverpb.NewDKVClient(connect(t, p.grpc()))
+		for i := range keys {
+			got, err := kv.Get(testkit.Within(t, testkit.Patience), &serverpb.GetRequest{Key: fmt.Append(nil, i)})
+			if err != nil || string(got.GetValue()) != value {
+				t.Fatalf("key %d: %v, %v; want %s", i, got, err, value)
+			}
+		}
+	}
+	restore := func(p *process, path string) error {
+		_, err := serverpb.NewDKVBackupRestoreClient(connect(t, p.grpc())).Restore(testkit.Within(t, testkit.Patience), &serverpb.RestoreRequest{RestorePath: path})
+		return err
+	}
+	backup := func(p *process, path string) {
+		t.Helper()
+		if _, err := serverpb.NewDKVBackupRestoreClient(connect(t, p.grpc())).Backup(testkit.Within(t, testkit.Patience), &serverpb.BackupRequest{BackupPath: path}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(p *process, path, want string) {
+		t.Helper()
+		if err := restore(p, path); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing was changed") {
+			t.Errorf("%s: %v; want %q", path, err, want)
+		}
+	}
+	put(four, "old")
+	put(one, "own")
+	backup(four, "all")
+	backup(one, "whole")
+	put(four, "new")
+
+	refused(one, "all/3", "is vBucket 3 of 4 of database default, and the database here has 1")
+	refused(one, "all", "holds backups of 4 vBuckets")
+	wantAll(one, "own")
+	refused(four, "all/3", "is the backup of one vBucket, and the database here has 4")
+	refused(four, "whole", "is the backup of one vBucket, and the database here has 4")
+	swap := func(a, b string) {
+		t.Helper()
+		for _, move := range [][2]string{{a, "aside"}, {b, a}, {"aside", b}} {
+			if err := os.Rename(filepath.Join(dir, "all", move[0]), filepath.Join(dir, "all", move[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	swap("2", "3")
+	refused(four, "all", "is vBucket 3 of 4 and cannot be vBucket 2, which has other keys")
+	wantAll(four, "new")
+	swap("2", "3")
+	if err := restore(four, "all"); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(four, "old")
+}
