@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -15,12 +14,11 @@ import (
 
 // views are the questions that operators ask over HTTP.
 func (n *node) views() map[string]ops.View {
-	views := map[string]ops.View{"/admin/cluster/status": n.whenOpen(n.clusterStatus)}
-	if n.cfg.Role == config.RoleMaster {
-		views["/admin/raft/state"] = n.whenOpen(n.raftState)
-		views["/admin/replication/lag"] = n.whenOpen(n.replicationLag)
+	return map[string]ops.View{
+		"/admin/cluster/status":  n.whenOpen(n.clusterStatus),
+		"/admin/raft/state":      n.whenOpen(n.raftState),
+		"/admin/replication/lag": n.whenOpen(n.replicationLag),
 	}
-	return views
 }
 
 // actions are what operators do over HTTP; the gRPC services do the same.
@@ -30,28 +28,26 @@ func (n *node) actions() map[string]ops.Action {
 		"/admin/resume-writes": n.pause(false),
 		"/admin/reset-clock":   n.resetClock,
 		"/admin/backup":        n.takeBackup,
+		"/admin/cluster/add": n.changeNode(func(ctx context.Context, r nodeRequest) error {
+			_, err := n.membership().AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: r.URL, NonVoting: r.NonVoting})
+			return err
+		}),
+		"/admin/cluster/remove": n.changeNode(func(ctx context.Context, r nodeRequest) error {
+			_, err := n.membership().RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: r.URL, Force: r.Force})
+			return err
+		}),
+		"/admin/cluster/transfer-leadership": n.transferLeadership,
+		"/admin/raft/step-down": func(ctx context.Context, _ json.RawMessage) (any, error) {
+			_, err := n.membership().StepDown(ctx, nil)
+			return nil, err
+		},
+		"/admin/raft/snapshot": func(ctx context.Context, _ json.RawMessage) (any, error) {
+			_, err := n.membership().Snapshot(ctx, nil)
+			return nil, err
+		},
 	}
 	if n.cfg.Role == config.RoleSlave {
 		actions["/admin/resync"] = n.resync
-	}
-	if n.cfg.Role == config.RoleMaster {
-		actions["/admin/cluster/add"] = n.changeNode(func(ctx context.Context, r nodeRequest) error {
-			_, err := n.cluster.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: r.URL, NonVoting: r.NonVoting})
-			return err
-		})
-		actions["/admin/cluster/remove"] = n.changeNode(func(ctx context.Context, r nodeRequest) error {
-			_, err := n.cluster.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: r.URL, Force: r.Force})
-			return err
-		})
-		actions["/admin/cluster/transfer-leadership"] = n.transferLeadership
-		actions["/admin/raft/step-down"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
-			_, err := n.cluster.StepDown(ctx, nil)
-			return nil, err
-		}
-		actions["/admin/raft/snapshot"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
-			_, err := n.cluster.Snapshot(ctx, nil)
-			return nil, err
-		}
 	}
 	for path, action := range actions {
 		actions[path] = func(ctx context.Context, body json.RawMessage) (any, error) {
@@ -90,7 +86,7 @@ func (n *node) raftState(context.Context) (any, error) {
 	for _, v := range n.vBuckets {
 		r, ok := v.hosted.(*replica.Raft)
 		if !ok {
-			return nil, fmt.Errorf("vBucket %s has no Raft log", v.name)
+			return nil, kv.Errorf(kv.Unimplemented, "this node is %s and has no Raft log; ask a master", n.role())
 		}
 		s, stats := r.Status(), r.RaftStats()
 		out = append(out, vBucket{
@@ -174,6 +170,9 @@ func (n *node) takeBackup(ctx context.Context, body json.RawMessage) (any, error
 	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
 		return nil, &ops.Error{Status: 400, Text: `the body must be {"path": "NAME"}, a path below backup-dir`}
 	}
+	if why := n.notHere(serverpb.DKVBackupRestore_ServiceDesc.ServiceName); why != "" {
+		return nil, kv.Errorf(kv.Unimplemented, "%s", why)
+	}
 	_, err := n.backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
 	return nil, err
 }
@@ -205,6 +204,6 @@ func (n *node) transferLeadership(ctx context.Context, body json.RawMessage) (an
 			return nil, &ops.Error{Status: 400, Text: `the body must be {"target": "http://HOST:PORT"}, a member's Raft address, or empty`}
 		}
 	}
-	_, err := n.cluster.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: request.Target})
+	_, err := n.membership().TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: request.Target})
 	return nil, err
 }

@@ -82,6 +82,7 @@ func (n *node) assemble() error {
 		StallTimeout:          limits.StreamStall,
 		SlowThreshold:         n.cfg.Log.SlowThreshold,
 		Audited:               master.Audited,
+		NotHere:               n.notHere,
 		DrainTimeout:          n.cfg.Ops.DrainTimeout,
 		Metrics:               n.metrics,
 		Log:                   n.log,
@@ -89,6 +90,40 @@ func (n *node) assemble() error {
 	})
 	n.onClose(func() error { n.grpc.Close(); return nil })
 	return nil
+}
+
+// notHere says who serves what this node's role does not.
+func (n *node) notHere(service string) string {
+	isRegistry := n.cfg.Role == config.RoleDiscovery
+	switch service {
+	case serverpb.DKVDiscovery_ServiceDesc.ServiceName:
+		if !isRegistry {
+			return "this node is " + n.role() + " and keeps no registry; ask a node of --role discovery"
+		}
+	case serverpb.DKV_ServiceDesc.ServiceName, serverpb.DKVReplication_ServiceDesc.ServiceName, serverpb.DKVBackupRestore_ServiceDesc.ServiceName:
+		if isRegistry {
+			return "this node is " + n.role() + " and keeps no keys; ask a master or a slave (dkvctl -clusterInfo lists those that it knows)"
+		}
+	case peerpb.Members_ServiceDesc.ServiceName:
+		if n.cluster == nil {
+			return "this node is " + n.role() + " and no member of a cluster; ask a master"
+		}
+	}
+	return ""
+}
+
+// role is what this node is called in a sentence.
+func (n *node) role() string {
+	switch n.cfg.Role {
+	case config.RoleMaster:
+		return "a master"
+	case config.RoleSlave:
+		return "a slave"
+	case config.RoleDiscovery:
+		return "a node of the registry"
+	default:
+		return "standalone"
+	}
 }
 
 // membership serves what concerns the members of the cluster; a node that is

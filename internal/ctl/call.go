@@ -87,7 +87,9 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	re.waiting = hasReason(st, kv.ReasonWaiting)
 	switch st.Code() {
 	case codes.Unimplemented:
-		re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
+		if !said {
+			re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
+		}
 		return re
 	case codes.DeadlineExceeded:
 		if !said {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // calls watches over every call: it limits, times, counts and logs them and
@@ -160,6 +161,11 @@ func (c *calls) noSuchMethod(_ any, ss grpc.ServerStream) error {
 	service, method := path.Split(strings.TrimPrefix(full, "/"))
 	service = strings.TrimSuffix(service, "/")
 	if !c.services[service] {
+		if c.opts.NotHere != nil {
+			if why := c.opts.NotHere(service); why != "" {
+				return toStatus(kv.Errorf(kv.Unimplemented, "%.64s: %s (not applied)", method, why))
+			}
+		}
 		return status.Errorf(codes.Unimplemented, "unknown service %.128s", service)
 	}
 	return status.Errorf(codes.Unimplemented, "unknown method %.128s for service %s", method, service)

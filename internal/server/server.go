@@ -63,6 +63,9 @@ type Options struct {
 	// Audited tells by its full method whether a call is administrative and
 	// has to be logged, whatever it comes to.
 	Audited func(method string) bool
+	// NotHere says why a service of this program is not served by this node and who
+	// serves it; empty for what is no such service. Nil knows none.
+	NotHere func(service string) string
 	// DrainTimeout is how long requests under way may take at shutdown.
 	DrainTimeout time.Duration
 	Metrics      prometheus.Registerer
