@@ -155,6 +155,9 @@ func (n *node) addHealth(h *ops.Health, v vBucket) {
 		worsen(ops.Unhealthy, n.removal())
 		return
 	}
+	if s.Behind != nil {
+		worsen(ops.Degraded, s.Behind.Error())
+	}
 	f, slave := v.hosted.(*followed)
 	switch {
 	case !slave && s.ReadOnly != "":

@@ -37,20 +37,9 @@ const (
 // writeFiles streams the regular files of dir, which nobody changes meanwhile,
 // at most as fast as limit says; nil is no limit.
 func writeFiles(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) error {
-	entries, err := os.ReadDir(dir)
+	entries, total, err := regularFiles(dir)
 	if err != nil {
 		return err
-	}
-	var total uint64
-	for _, e := range entries {
-		fi, err := e.Info()
-		if err != nil {
-			return err
-		}
-		if !fi.Mode().IsRegular() {
-			return fmt.Errorf("%s is no regular file", filepath.Join(dir, e.Name()))
-		}
-		total += uint64(fi.Size())
 	}
 	s := fileWriter{ctx: ctx, w: bufio.NewWriterSize(w, streamBuffer), limit: limit, buf: make([]byte, streamBuffer)}
 	s.write(streamMagic[:])
@@ -65,6 +54,25 @@ func writeFiles(ctx context.Context, w io.Writer, dir string, limit *rate.Limite
 		return s.err
 	}
 	return s.w.Flush()
+}
+
+// regularFiles returns the files of dir, which has nothing else in it, and their size.
+func regularFiles(dir string) (entries []os.DirEntry, total uint64, err error) {
+	entries, err = os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			return nil, 0, err
+		}
+		if !fi.Mode().IsRegular() {
+			return nil, 0, fmt.Errorf("%s is no regular file", filepath.Join(dir, e.Name()))
+		}
+		total += uint64(fi.Size())
+	}
+	return entries, total, nil
 }
 
 type fileWriter struct {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 
+	"github.com/dkvdb/dkv/internal/replica/transport"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -37,16 +39,15 @@ type HostOptions struct {
 	// Guard watches the file system of Dir, where it is not that of the states;
 	// nil does not.
 	Guard *diskspace.Guard
-	// TLS secures what hosts say to each other; nil leaves it in the clear.
-	TLS *HostTLS
-	Log *slog.Logger
+	// ServerTLS and ClientTLS secure what hosts say to each other; nil leaves it in the
+	// clear.
+	ServerTLS func() (*tls.Config, error)
+	ClientTLS func(target string) (*tls.Config, error)
+	Log       *slog.Logger
 
 	// network takes the place of the sockets in tests.
 	network config.TransportFactory
 }
-
-// HostTLS names the PEM files by which hosts prove to each other who they are.
-type HostTLS struct{ CAFile, CertFile, KeyFile string }
 
 // Timing says how fast a cluster notices that a leader is gone.
 type Timing = timing.Timing
@@ -71,6 +72,7 @@ type Host struct {
 	// calls are those that wait, which Close waits for.
 	calls sync.WaitGroup
 	rafts sync.Map // shard -> *Raft
+	room  hostRoom
 }
 
 // errHostClosed is the error of a call that comes after Close.
@@ -103,6 +105,10 @@ func OpenHost(opts HostOptions) (*Host, error) {
 }
 
 func (h *Host) config(layout raftLayout) config.NodeHostConfig {
+	network := h.opts.network
+	if network == nil {
+		network = transport.New(h.transportOptions())
+	}
 	c := config.NodeHostConfig{
 		DeploymentID:        h.opts.Deployment,
 		NodeHostDir:         h.opts.Dir,
@@ -114,13 +120,20 @@ func (h *Host) config(layout raftLayout) config.NodeHostConfig {
 		Expert: config.ExpertConfig{
 			LogDB:            h.opts.Size.logDB(layout),
 			Engine:           h.opts.Size.engine(layout),
-			TransportFactory: h.opts.network,
+			TransportFactory: network,
 		},
 	}
-	if tls := h.opts.TLS; tls != nil {
-		c.MutualTLS, c.CAFile, c.CertFile, c.KeyFile = true, tls.CAFile, tls.CertFile, tls.KeyFile
-	}
 	return c
+}
+
+func (h *Host) transportOptions() transport.Options {
+	return transport.Options{
+		Snapshots: receiver{h},
+		Size:      h.snapshotSize,
+		ServerTLS: h.opts.ServerTLS,
+		ClientTLS: h.opts.ClientTLS,
+		Log:       h.opts.Log,
+	}
 }
 
 // use calls f with the NodeHost, unless it is closed. f must not wait.

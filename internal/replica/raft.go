@@ -91,6 +91,12 @@ type Raft struct {
 	// changes counts how often the leader was another one.
 	changes atomic.Uint64
 	reach   reach
+	// behind is why the replica cannot catch up, awaited the room that it needs before
+	// it can go on.
+	behind  behind
+	awaited awaited
+	// sending is the size of the snapshot that was prepared last.
+	sending atomic.Uint64
 	// retired is why the replica was retired; nil while it was not. retiring is closed
 	// then.
 	retired  atomic.Pointer[error]

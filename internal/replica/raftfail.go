@@ -42,6 +42,9 @@ func (r *Raft) fail(err error) {
 // rejoin opens the state again and takes part in the log again, which brings what
 // was missed.
 func (r *Raft) rejoin() error {
+	if err := r.awaited.there(); err != nil {
+		return err
+	}
 	if again, err := r.reopenFailed(); err != nil || !again {
 		return err
 	}

@@ -229,8 +229,9 @@ func TestRaftStopsWhereTheFormatRises(t *testing.T) {
 	formats := map[uint64]uint32{1: 2, 2: 2, 3: 1}
 	c := newCluster(t, 3, of(formats))
 	c.announced(3)
-	c.raise(2)
 	n := c.nodes[2]
+	c.lead(c.nodes[0]) // one that understands it, so that the change can be acknowledged
+	c.raise(2)
 	for range 2 {
 		testkit.Eventually(t, "the replica has stopped", func() bool { return n.State() == Failed })
 		if err := n.Status().Err; !errors.Is(err, command.ErrNewer) {

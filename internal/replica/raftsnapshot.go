@@ -14,30 +14,51 @@ import (
 // raftSnapshot is a state that is being streamed to a follower.
 type raftSnapshot struct {
 	dir string
+	// failed says that there is none.
+	failed bool
 }
 
 // PrepareSnapshot implements statemachine.IOnDiskStateMachine. Nothing is applied
 // meanwhile, so it only links files.
+//
+// It returns no error: Dragonboat would then leave the stream to the follower open for
+// ever, and the follower would not be sent another one. SaveSnapshot ends the stream.
 func (s *raftMachine) PrepareSnapshot() (any, error) {
 	if s.whole() != nil {
-		return nil, statemachine.ErrSnapshotAborted
+		return &raftSnapshot{failed: true}, nil
 	}
+	var size uint64
 	dir, err := s.r.snapshotDir()
 	if err == nil {
 		err = s.state.Load().Checkpoint(dir)
 	}
+	if err == nil {
+		_, size, err = regularFiles(dir)
+	}
 	if err != nil {
 		s.r.opts.Log.Error("cannot prepare a snapshot for a follower", "error", err)
-		return nil, statemachine.ErrSnapshotAborted
+		return &raftSnapshot{dir: dir, failed: true}, nil
 	}
+	s.r.sending.Store(size)
 	return &raftSnapshot{dir: dir}, nil
+}
+
+// snapshotSize estimates the size of the snapshot that is about to be sent of a shard.
+func (h *Host) snapshotSize(shard uint64) uint64 {
+	r, ok := h.rafts.Load(shard)
+	if !ok {
+		return 0
+	}
+	return r.(*Raft).sending.Load()
 }
 
 // SaveSnapshot implements statemachine.IOnDiskStateMachine.
 func (s *raftMachine) SaveSnapshot(prepared any, w io.Writer, done <-chan struct{}) error {
 	snapshot := prepared.(*raftSnapshot)
-	defer os.RemoveAll(snapshot.dir)
-	if !s.live() {
+	if snapshot.dir != "" {
+		defer os.RemoveAll(snapshot.dir)
+	}
+	if snapshot.failed || !s.live() {
 		return statemachine.ErrSnapshotAborted
 	}
 	ctx, cancel := untilDone(done)

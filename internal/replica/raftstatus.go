@@ -18,6 +18,7 @@ func (r *Raft) Status() Status {
 	id, term := r.leads()
 	s.Term = term
 	s.Owner = r.Owner()
+	s.Behind = r.Behind()
 	s.IsLeader = id == r.raft.Replica && s.State == Serving
 	interval := max(r.raft.FreshEvery, freshInterval)
 	now := r.clock.Now()

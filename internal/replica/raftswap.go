@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -11,6 +12,7 @@ import (
 // recover replaces the state, old, by the snapshot in, which a member sent, and returns
 // the new one.
 func (r *Raft) recover(ctx context.Context, in io.Reader, old *fsm.Machine) (m *fsm.Machine, err error) {
+	defer r.host.room.takenUp(r)
 	r.dropBuild() // it is built where the snapshot goes
 	err = r.exchange(ctx, func(place string) (_ *fsm.Machine, err error) {
 		if err := r.isPresent(old); err != nil {
@@ -40,9 +42,18 @@ func (r *Raft) isPresent(m *fsm.Machine) error {
 	return nil
 }
 
+// fits returns an error if there is no room for a state of so many bytes. A replica that
+// fails for that does not come back before there is.
+func (r *Raft) fits(bytes uint64) error {
+	if err := r.awaited.fits(r.opts.Guard, bytes); err != nil {
+		return fmt.Errorf("the state that a snapshot brings does not fit: %w", err)
+	}
+	return nil
+}
+
 // receive builds a state machine in place of what in holds.
 func (r *Raft) receive(ctx context.Context, in io.Reader, place string) (*fsm.Machine, error) {
-	if err := readFiles(ctx, in, place, r.opts.Guard.Fits); err != nil {
+	if err := readFiles(ctx, in, place, r.fits); err != nil {
 		return nil, err
 	}
 	m, err := r.openAt(place, fsm.NewReplica)

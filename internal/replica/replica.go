@@ -155,6 +155,9 @@ type Status struct {
 	ReadOnly string
 	// Err is what failed, where State is Failed.
 	Err error
+	// Behind is why the replica cannot catch up with the log at present; nil where it
+	// can, as far as is known.
+	Behind error
 	// Unreadable is why nothing can be read at present; nil where it can.
 	Unreadable error
 	// Corruption is the first damage that a read has met; nil for none.

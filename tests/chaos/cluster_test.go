@@ -51,6 +51,7 @@ type node struct {
 	role             []string // what it is told to be; nil is a member
 	program          string   // that it runs
 	env              []string // besides the process's own
+	flags            []string // besides those of all
 	disk             *disk    // that its data is on; nil is the host's
 	place            *place
 	ip               string
@@ -220,6 +221,7 @@ func (n *node) launch() {
 		args = append(args, "--role", "master",
 			"--nexus-cluster-name", "chaos", "--nexus-node-url", n.url, "--nexus-cluster-url", strings.Join(n.c.urls, ","))
 	}
+	args = append(args, n.flags...)
 	switch {
 	case n.c.registry == nil:
 		args = append(args, "--disable-discovery-client")

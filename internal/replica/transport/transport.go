@@ -1,0 +1,291 @@
+// Package transport carries what the Raft groups of a cluster say to each other, in
+// place of Dragonboat's own sockets; see DESIGN.md.
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/raftpb"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/dkvdb/dkv/internal/conns"
+)
+
+// Options are what a transport is made of. Of its functions each may be nil.
+type Options struct {
+	// Snapshots decides about snapshots that other nodes offer; nil takes all.
+	Snapshots Receiver
+	// Size estimates, in bytes, the snapshot that this node is about to send of a shard.
+	Size func(shard uint64) uint64
+	// Seen is called with each message that is sent or has come. It must not wait, nor
+	// keep the message.
+	Seen func(m *raftpb.Message)
+	// ServerTLS and ClientTLS return what secures connections; nil leaves them in the
+	// clear.
+	ServerTLS func() (*tls.Config, error)
+	ClientTLS func(target string) (*tls.Config, error)
+	Log       *slog.Logger
+	limits    limits
+}
+
+// limits are what tests make shorter.
+type limits struct {
+	// connections bounds those that others have made, perHost those of one address.
+	connections, perHost int
+	// preface is how long a connection may take to say what it is, idle how long it
+	// may be silent then. A sender closes one that it has not used for a minute.
+	preface, idle time.Duration
+	// step is how long a peer may take for each step of a frame.
+	step time.Duration
+	// room is how long an offered snapshot waits for room. It ends well before answer,
+	// which is how long the sender waits.
+	room, answer time.Duration
+}
+
+var defaultLimits = limits{
+	connections: 512,
+	perHost:     128,
+	preface:     5 * time.Second,
+	idle:        90 * time.Second,
+	step:        10 * time.Second,
+	room:        15 * time.Second,
+	answer:      2 * time.Minute,
+}
+
+// largeFrames bounds, in bytes, the frames in memory that are larger than keepBuffer.
+const largeFrames = 256 << 20
+
+// Factory makes transports for Dragonboat.
+type Factory struct{ opts Options }
+
+// New returns a factory.
+func New(opts Options) *Factory {
+	if opts.limits == (limits{}) {
+		opts.limits = defaultLimits
+	}
+	if opts.Snapshots == nil {
+		opts.Snapshots = takeAll{}
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Factory{opts}
+}
+
+// Create implements config.TransportFactory.
+func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &transport{
+		opts: f.opts, address: c.GetListenAddress(), deployment: c.GetDeploymentID(),
+		messages: messages, chunks: chunks,
+		ctx: ctx, cancel: cancel, open: make(map[net.Conn]struct{}), large: semaphore.NewWeighted(largeFrames),
+	}
+}
+
+// Validate implements config.TransportFactory.
+func (f *Factory) Validate(address string) bool { return config.IsValidAddress(address) }
+
+// transport implements raftio.ITransport.
+type transport struct {
+	opts       Options
+	address    string
+	deployment uint64
+	messages   raftio.MessageHandler
+	chunks     raftio.ChunkHandler
+
+	// ctx ends when the transport is closed.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	listener net.Listener
+	running  sync.WaitGroup
+	large    *semaphore.Weighted
+	strange  sometimes
+
+	mu sync.Mutex
+	// open are the connections that others have made.
+	open map[net.Conn]struct{}
+}
+
+// Name implements raftio.ITransport.
+func (t *transport) Name() string { return "dkv" }
+
+// Start implements raftio.ITransport: it listens.
+func (t *transport) Start() error {
+	l, err := net.Listen("tcp", t.address)
+	if err != nil {
+		return err
+	}
+	limited := conns.Limit(l, conns.Options{
+		Max: t.opts.limits.connections, MaxPerHost: t.opts.limits.perHost,
+		Key: "of the Raft port", HostKey: "of the Raft port",
+		Refusal: func(string) []byte { return encodeAnswer(tooMany) },
+		Log:     t.opts.Log,
+	})
+	if t.listener = limited; t.opts.ServerTLS != nil {
+		c, err := t.opts.ServerTLS()
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		t.listener = securedBy(limited, c)
+	}
+	t.running.Go(t.accept)
+	return nil
+}
+
+// Close implements raftio.ITransport. When it returns no handler is called any more.
+func (t *transport) Close() error {
+	t.mu.Lock()
+	t.cancel()
+	for c := range t.open {
+		_ = c.Close() // what it serves ends
+	}
+	t.mu.Unlock()
+	var err error
+	if t.listener != nil {
+		err = t.listener.Close()
+	}
+	t.running.Wait()
+	return err
+}
+
+// acceptAgain is how long to wait when no connection can be accepted, mostly for want of
+// file descriptors.
+const acceptAgain = 100 * time.Millisecond
+
+func (t *transport) accept() {
+	for {
+		c, err := t.listener.Accept()
+		switch {
+		case t.ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
+			}
+			return
+		case err != nil:
+			if n := t.strange.now(); n > 0 {
+				t.opts.Log.Warn("the Raft port does not accept connections", "error", err, "times", n)
+			}
+			select {
+			case <-time.After(acceptAgain):
+			case <-t.ctx.Done():
+			}
+		case t.opened(c):
+			t.running.Go(func() {
+				defer t.ended(c)
+				t.serve(c)
+			})
+		}
+	}
+}
+
+// opened notes a connection, unless the transport is closed.
+func (t *transport) opened(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil {
+		_ = c.Close()
+		return false
+	}
+	t.open[c] = struct{}{}
+	return true
+}
+
+func (t *transport) ended(c net.Conn) {
+	_ = c.Close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, c)
+}
+
+const (
+	dialTimeout = 5 * time.Second
+	keepAlive   = 10 * time.Second
+)
+
+// dial connects to another node. The connection closes when ctx ends, which ends what
+// waits on it.
+func (t *transport) dial(ctx context.Context, target string, p purpose) (*outgoing, error) {
+	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	d := net.Dialer{KeepAlive: keepAlive}
+	conn, err := d.DialContext(limited, "tcp", target)
+	if err != nil {
+		return nil, err
+	}
+	out := &outgoing{Conn: conn}
+	out.forget = context.AfterFunc(ctx, func() { _ = conn.Close() })
+	if t.opts.ClientTLS != nil {
+		c, err := t.opts.ClientTLS(target)
+		if err != nil {
+			out.Close()
+			return nil, err
+		}
+		out.Conn = tls.Client(conn, c)
+	}
+	if err := introduce(out.Conn, preface{version, p, t.deployment}, dialTimeout); err != nil {
+		out.Close()
+		return nil, fmt.Errorf("node at %s: %w", target, err)
+	}
+	return out, nil
+}
+
+// outgoing is a connection that this node has made.
+type outgoing struct {
+	net.Conn
+	forget func() bool
+}
+
+// Close closes the connection. What was written still goes out.
+func (o *outgoing) Close() {
+	o.forget()
+	_ = o.Conn.Close()
+}
+
+// sometimes bounds how often something is logged.
+type sometimes struct {
+	mu    sync.Mutex
+	last  time.Time
+	quiet int
+}
+
+// logEvery is how often it is at the most.
+const logEvery = 10 * time.Second
+
+// now returns how often it was called since it last did not return 0.
+func (s *sometimes) now() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quiet++
+	if time.Since(s.last) < logEvery {
+		return 0
+	}
+	n := s.quiet
+	s.last, s.quiet = time.Now(), 0
+	return n
+}
+
+// securedBy is l with its connections secured. Handshakes are left to those who serve
+// the connections.
+func securedBy(l net.Listener, c *tls.Config) net.Listener { return secured{l, c} }
+
+type secured struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (s secured) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tls.Server(c, s.config), nil
+}
