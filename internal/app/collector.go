@@ -103,7 +103,7 @@ func describeShared(add adder) {
 func (*collector) describeRaft(add adder) {
 	add("dkv_raft_is_leader", "1 where this node leads the vBucket.", gauge, func(s *scrape) float64 { return flag(s.status.IsLeader) })
 	add("dkv_raft_term", "The term of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Term) })
-	add("dkv_raft_commit_index", "The last decided index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
+	add("dkv_raft_commit_index", "The last index of the vBucket's log that this node knows to be decided.", gauge, func(s *scrape) float64 { return float64(s.status.Commit) })
 	add("dkv_raft_applied_index", "The last applied index of the vBucket's log.", gauge, func(s *scrape) float64 { return float64(s.status.Applied) })
 	add("dkv_raft_leader_changes_total", "How often another member was seen to lead.", counter, func(s *scrape) float64 { return float64(s.raft.LeaderChanges) })
 	add("dkv_lease_remaining_seconds", "How long this node may answer reads by itself.", gauge, func(s *scrape) float64 { return s.raft.Remaining.Seconds() })
@@ -113,6 +113,7 @@ func (*collector) describeRaft(add adder) {
 	add("dkv_raft_snapshots_sent_total", "States sent to members that were far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsSent) })
 	add("dkv_raft_snapshots_received_total", "States received for being far behind.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotsReceived) })
 	add("dkv_raft_snapshot_sent_bytes_total", "Bytes of states sent to other members.", counter, func(s *scrape) float64 { return float64(s.raft.SnapshotBytes) })
+	add("dkv_raft_lag_entries", "Entries of the vBucket's log that are decided and not applied here.", gauge, func(s *scrape) float64 { return float64(s.status.Lag) })
 	addLag(add)
 }
 

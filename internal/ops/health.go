@@ -43,12 +43,14 @@ type VBucket struct {
 	State    string `json:"state"`
 	IsLeader bool   `json:"is_leader"`
 	// Leader is the address of the node that takes writes, "" if unknown.
-	Leader       string `json:"leader"`
-	Term         uint64 `json:"term"`
+	Leader string `json:"leader"`
+	Term   uint64 `json:"term"`
+	// CommitIndex is the last index that is known to be decided, which is as old as
+	// LagSeconds says.
 	CommitIndex  uint64 `json:"commit_index"`
 	AppliedIndex uint64 `json:"applied_index"`
-	// LagChanges and LagSeconds are how far the vBucket is behind its source;
-	// both are 0 where it owns the log.
+	// LagChanges is how many changes (on masters: entries of the log) are known and not
+	// applied, LagSeconds how long ago the state was last known to be the newest.
 	LagChanges uint64  `json:"lag_changes"`
 	LagSeconds float64 `json:"lag_seconds"`
 	Peers      []Peer  `json:"peers"`

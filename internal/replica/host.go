@@ -130,6 +130,7 @@ func (h *Host) transportOptions() transport.Options {
 	return transport.Options{
 		Snapshots: receiver{h},
 		Size:      h.snapshotSize,
+		Seen:      h.seen,
 		ServerTLS: h.opts.ServerTLS,
 		ClientTLS: h.opts.ClientTLS,
 		Log:       h.opts.Log,

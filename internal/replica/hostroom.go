@@ -54,6 +54,7 @@ func (v receiver) Admit(ctx context.Context, s transport.Snapshot) (transport.Ad
 	if s.Replica != r.raft.Replica {
 		return nil, fmt.Errorf("replica %d of this vBucket is here, not %d", r.raft.Replica, s.Replica)
 	}
+	r.decided.heard(s.Index)
 	look := time.NewTicker(roomInterval)
 	defer look.Stop()
 	for {

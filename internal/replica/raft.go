@@ -91,6 +91,9 @@ type Raft struct {
 	// changes counts how often the leader was another one.
 	changes atomic.Uint64
 	reach   reach
+	decided decided
+	// opened is when, by the monotonic clock, the replica was opened.
+	opened time.Duration
 	// behind is why the replica cannot catch up, awaited the room that it needs before
 	// it can go on.
 	behind  behind
@@ -136,6 +139,7 @@ func (h *Host) OpenRaft(opts RaftOptions) (*Raft, error) {
 		retiring: make(chan struct{}),
 	}
 	r.propose = r.Propose
+	r.opened = r.clock.Now()
 	if r.raft.Self.LogFormat == 0 {
 		r.raft.Self.LogFormat = command.NewestFormat
 	}

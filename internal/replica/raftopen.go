@@ -61,6 +61,7 @@ func (r *Raft) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) er
 	if err := r.reach.open(r.machine.Load().Base() + kv.Index(ends.Last)); err != nil {
 		return err
 	}
+	r.decided.heard(ends.Commit)
 	// What the log knows to be decided may have been read here before.
 	low := max(at+1, ends.First)
 	if ends.Commit < low {

@@ -22,12 +22,15 @@ func (r *Raft) Status() Status {
 	s.IsLeader = id == r.raft.Replica && s.State == Serving
 	interval := max(r.raft.FreshEvery, freshInterval)
 	now := r.clock.Now()
-	if newest := r.newest.Load(); !s.IsLeader && newest != 0 {
+	if !r.keeper.Held() {
+		newest := max(time.Duration(r.newest.Load()), r.keeper.Confirmed(), r.opened)
 		// Between two confirmations there is nothing to tell.
-		if age := now - time.Duration(newest); age > 2*interval {
+		if age := now - newest; age > 2*interval {
 			s.Age = age
 		}
 	}
+	s.Commit = max(r.commit(r.machine.Load()), s.Applied)
+	s.Lag = s.Commit - s.Applied
 	if !s.Owner.Self && now-time.Duration(r.heard.Load()) > lostAfter*interval {
 		id, s.Owner = 0, Owner{}
 	}

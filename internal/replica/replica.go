@@ -138,15 +138,16 @@ type Status struct {
 	Term     uint64
 	// Owner is who serves mutations and linearizable reads.
 	Owner Owner
-	// Commit and Applied are the last indexes that are decided and visible.
+	// Commit is the last index that is known here to be decided, Applied the last that
+	// is visible. What Commit was known at, Age says.
 	Commit  kv.Index
 	Applied kv.Index
 	// Clock is the log's.
 	Clock time.Time
-	// Lag is how many changes the state is known to be behind.
+	// Lag is how many entries of the log, or changes, the state is known to be behind.
 	Lag uint64
-	// Age is how long ago the state was last known to be the newest; 0 where
-	// the log is this node's.
+	// Age is how long ago the state was last known to be the newest; 0 while that is
+	// certain, as under a lease, or was so within the last seconds.
 	Age time.Duration
 	// Paused tells that an operator has stopped mutations.
 	Paused bool
