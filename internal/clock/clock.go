@@ -10,8 +10,13 @@ import (
 	"time"
 )
 
-// DefaultMaxJump is the MaxJump of Options that have none.
-const DefaultMaxJump = 10 * time.Second
+const (
+	// DefaultMaxJump is the MaxJump of Options that have none.
+	DefaultMaxJump = 10 * time.Second
+	// mostJump is what a greater one counts as, so that sums with the time, which are in
+	// nanoseconds since 1970, stay in range.
+	mostJump = 100 * 365 * 24 * time.Hour
+)
 
 // Options are what a Clock is made of.
 type Options struct {
@@ -59,6 +64,7 @@ func New(o Options) *Clock {
 	if o.MaxJump <= 0 {
 		o.MaxJump = DefaultMaxJump
 	}
+	o.MaxJump = min(o.MaxJump, mostJump)
 	if o.Wall == nil {
 		o.Wall = time.Now
 	}

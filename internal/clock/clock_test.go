@@ -3,6 +3,7 @@ package clock
 import (
 	"bytes"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,21 @@ func TestMajority(t *testing.T) {
 				t.Errorf("an hour without a word of the others later it is off by %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// However far apart clocks may be, the time is the wall clock's within that.
+func TestEveryJumpAllowed(t *testing.T) {
+	for _, jump := range []time.Duration{200 * 365 * 24 * time.Hour, math.MaxInt64} {
+		for name, voters := range map[string][]uint64{"a member": {1, 2, 3}, "alone": {1}} {
+			m := newMachine(t, 0, func(o *Options) { o.Member, o.MaxJump = true, jump })
+			m.GoOnFrom(m.truth())
+			m.Vote(1, voters, everyone)
+			m.hear(map[uint64]time.Duration{2: 0, 3: 0})
+			m.want(name+" with right clocks", 0)
+			m.set(decade)
+			m.want(name+" a decade ahead", decade)
+		}
 	}
 }
 
