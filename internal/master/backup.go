@@ -60,17 +60,29 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
-		err = s.check(dir)
+		err = s.check(ctx, dir)
 	}
 	if err != nil {
 		return nil, withOutcome(err)
 	}
-	for _, v := range s.keyspace.All() {
+	all := s.keyspace.All()
+	for i, v := range all {
 		if err := s.restore(ctx, v, s.folderOf(v, dir)); err != nil {
-			return nil, withOutcome(s.about(v, err))
+			return nil, withOutcome(partlyRestored(s.about(v, err), i, len(all)))
 		}
 	}
 	return ok(), nil
+}
+
+// partlyRestored is the error of a restore after some vBuckets were replaced. It is not to
+// be taken for one of a restore without effect, and sent again as such: these take writes
+// by now.
+func partlyRestored(err error, done, all int) error {
+	if done == 0 {
+		return err
+	}
+	return kv.UnknownOutcome(kv.KindOf(err), fmt.Errorf(
+		"%d of %d vBuckets are restored, and asking again restores them once more, without what was written since: %w", done, all, err))
 }
 
 // folderOf is the folder of a vBucket in a backup of this node.
@@ -89,8 +101,9 @@ func (s *Backup) about(v VBucket, err error) error {
 	return fmt.Errorf("vBucket %s: %w", v.Name, err)
 }
 
-// check refuses a backup of other vBuckets than those here before any is replaced.
-func (s *Backup) check(dir string) error {
+// check refuses a backup of other vBuckets than those here, and in a cluster one that is
+// damaged, before any vBucket is replaced or its leader moved.
+func (s *Backup) check(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {
 		return kv.Errorf(kv.Precondition, "%s is the backup of one vBucket, and the database here has %d: restore the folder that holds those of all of them; nothing was changed", dir, len(all))
@@ -100,14 +113,19 @@ func (s *Backup) check(dir string) error {
 			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
 		}
 	}
+	if s.lead == nil {
+		return nil // one vBucket, which verifies it itself
+	}
+	for _, v := range all {
+		if _, err := backup.Verify(ctx, s.folderOf(v, dir)); err != nil {
+			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
+		}
+	}
 	return nil
 }
 
 func (s *Backup) restore(ctx context.Context, v VBucket, dir string) error {
 	if s.lead != nil {
-		if _, err := backup.Verify(ctx, dir); err != nil { // before anything is moved for it
-			return err
-		}
 		if err := s.lead(ctx, v.Name); err != nil {
 			return fmt.Errorf("the node that has the backup must lead to restore it: %w", err)
 		}
