@@ -17,6 +17,7 @@ func (n *node) opsOptions() ops.Options {
 	return ops.Options{
 		Logger:   n.log,
 		Audit:    n.audit,
+		Admit:    n.admitAdmin,
 		Gatherer: n.metrics,
 		Serving:  n.serving,
 		Health:   n.health,

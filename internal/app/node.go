@@ -64,6 +64,8 @@ type node struct {
 	http         *ops.Server
 	audit        *slog.Logger
 
+	// memberHosts are the hosts of the members, whose administrative calls are taken.
+	memberHosts hosts
 	// waiting is what the node tells before it is opened.
 	waiting waiting
 
@@ -326,6 +328,9 @@ func (n *node) serving() bool { return n.readable() && n.grpc.Serving() }
 
 // warnOfExposure says which addresses other hosts reach without authentication.
 func (n *node) warnOfExposure() {
+	if n.cfg.Network.AllowInsecure {
+		n.log.Warn("allow-insecure is set: administrative calls of every host that reaches this node are taken without authentication")
+	}
 	const all = "NO AUTHENTICATION: every host that reaches this address can %s; listen on a loopback address or keep the network closed"
 	for _, l := range []struct {
 		key, can string

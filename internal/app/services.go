@@ -82,6 +82,8 @@ func (n *node) assemble() error {
 		StallTimeout:          limits.StreamStall,
 		SlowThreshold:         n.cfg.Log.SlowThreshold,
 		Audited:               master.Audited,
+		Administrative:        master.Administrative,
+		Admit:                 n.admitAdmin,
 		NotHere:               n.notHere,
 		DrainTimeout:          n.cfg.Ops.DrainTimeout,
 		Metrics:               n.metrics,

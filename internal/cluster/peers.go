@@ -66,3 +66,16 @@ func (c *Cluster) Missing() []Peer {
 
 // StatusIn is what the member said of a vBucket; nil for nothing.
 func (p Peer) StatusIn(vBucket string) *serverpb.VBucketStatus { return vBucketIn(p.Status, vBucket) }
+
+// Addresses are where the members serve and speak Raft, host:port, this node among them.
+func (c *Cluster) Addresses() []string {
+	var out []string
+	for _, p := range c.lastKnown().Peers {
+		for _, address := range []string{p.Address, p.Member.Address, p.Member.RaftAddress} {
+			if address != "" {
+				out = append(out, address)
+			}
+		}
+	}
+	return out
+}

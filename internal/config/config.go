@@ -79,6 +79,9 @@ type Network struct {
 	// HTTPListenAddr is where the ops HTTP server listens. Set explicitly, a
 	// taken port is an error; as a default it gives way to a free port.
 	HTTPListenAddr string
+	// AllowInsecure takes administrative calls of any host, while there is no
+	// authentication: set it only where a network keeps others out.
+	AllowInsecure bool
 }
 
 // Storage says where and how data is kept.

@@ -59,6 +59,8 @@ func networkKeys() []key {
 		{name: "http-listen-addr", def: "0.0.0.0:8081", traits: clashes,
 			field: func(c *Config) value { return addrValue{p: &c.Network.HTTPListenAddr, listen: true} },
 			doc:   "HTTP address for health, metrics and administration; a taken port is an error when it is set here"},
+		{name: "allow-insecure", def: "false", field: func(c *Config) value { return boolValue{&c.Network.AllowInsecure} },
+			doc: "take administrative calls of other hosts than this one and the cluster's members, without authentication"},
 	}
 }
 

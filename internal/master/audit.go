@@ -2,6 +2,20 @@ package master
 
 import "github.com/dkvdb/dkv/api/serverpb"
 
+// Administrative reports whether a gRPC method, by its full name, is for operators and
+// the cluster's own nodes: it changes how the cluster is made up or led, or all of its
+// keys at once. Slaves on other hosts list themselves, and any client may read.
+func Administrative(method string) bool {
+	switch method {
+	case serverpb.DKVReplication_AddReplica_FullMethodName,
+		serverpb.DKVReplication_RemoveReplica_FullMethodName,
+		serverpb.DKVNode_GetContentHash_FullMethodName:
+		return false
+	default:
+		return Audited(method)
+	}
+}
+
 // Audited tells whether a gRPC method, by its full name, is an administrative
 // call that has to be logged whatever it comes to.
 func Audited(method string) bool {

@@ -80,13 +80,14 @@ func view(v View) handler {
 	}
 }
 
-// admit lets in only who is on this machine, and of what is on this machine
-// neither a proxy that speaks for others nor a browser that a foreign page
+// admit lets in only who comes from where administrative calls are taken, and of what
+// is there neither a proxy that speaks for others nor a browser that a foreign page
 // steers. Without authentication, the connection itself is all there is to go
 // by: no header grants anything, they only refuse.
 func (s *Server) admit(r *http.Request) error {
-	if !loopbackHost(r.RemoteAddr) {
-		return forbidden("administrative calls are taken from this machine only: run the call on the node itself, against 127.0.0.1")
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // what has no address is not let in
+	if err := s.options.Admit(from.Addr().Unmap()); err != nil {
+		return forbidden(err.Error())
 	}
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
 		if r.Header.Get(name) != "" {
@@ -97,10 +98,27 @@ func (s *Server) admit(r *http.Request) error {
 		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
 	}
 	// A foreign name that resolves to loopback makes its page look like ours.
-	if !loopbackHost(r.Host) {
-		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, not to " + r.Host)
+	if !loopbackHost(r.Host) && (from.Addr().Unmap().IsLoopback() || !isAddress(r.Host)) {
+		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, and from other hosts to the node's IP address, not to " + r.Host)
 	}
 	return nil
+}
+
+// isAddress reports whether host, with or without a port, is an IP address.
+func isAddress(host string) bool {
+	if _, err := netip.ParseAddrPort(host); err == nil {
+		return true
+	}
+	_, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+	return err == nil
+}
+
+// thisMachineOnly is what Admit is where Options say nothing.
+func thisMachineOnly(from netip.Addr) error {
+	if from.IsLoopback() {
+		return nil
+	}
+	return errors.New("administrative calls are taken from this machine only: run the call on the node itself, against 127.0.0.1")
 }
 
 func forbidden(text string) error { return &Error{Status: http.StatusForbidden, Text: text} }

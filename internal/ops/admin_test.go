@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -73,6 +74,37 @@ func TestActionsAreForThisMachineOnly(t *testing.T) {
 				t.Errorf("text %q does not say %q", text, tt.text)
 			}
 		})
+	}
+}
+
+// Hosts that are admitted beside this machine may call the node by its address, and by
+// no name, which could be anyone's.
+func TestActionsOfOtherHostsThatAreAdmitted(t *testing.T) {
+	calls := 0
+	o := options()
+	o.Admit = func(from netip.Addr) error {
+		if from == netip.MustParseAddr("192.0.2.1") {
+			return nil
+		}
+		return errors.New("not you")
+	}
+	o.Actions = map[string]Action{"/admin/pause-writes": func(context.Context, json.RawMessage) (any, error) { calls++; return nil, nil }}
+	s := newServer(t, o)
+	from := func(addr, host string) func(*http.Request) {
+		return func(r *http.Request) { r.RemoteAddr, r.Host = addr, host }
+	}
+	if r := call(s, "POST", "/admin/pause-writes", "", from("192.0.2.1:1", "192.0.2.7:8081")); r.Code != http.StatusOK || calls != 1 {
+		t.Errorf("%d %s", r.Code, r.Body)
+	}
+	for _, c := range []struct{ addr, host, text string }{
+		{"192.0.2.2:1", "192.0.2.7:8081", "not you"},
+		{"127.0.0.1:1", "127.0.0.1:8081", "not you"},
+		{"192.0.2.1:1", "evil.example:8081", "addressed to"},
+	} {
+		r := call(s, "POST", "/admin/pause-writes", "", from(c.addr, c.host))
+		if text := errorText(t, r); r.Code != http.StatusForbidden || calls != 1 || !strings.Contains(text, c.text) {
+			t.Errorf("%+v: %d %s", c, r.Code, text)
+		}
 	}
 }
 

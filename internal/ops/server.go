@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,9 @@ const (
 // Options are what the server shows and does. Functions are called from many
 // goroutines at once.
 type Options struct {
+	// Admit says why an administrative call from an address is not taken; nil takes
+	// those of this machine only.
+	Admit func(from netip.Addr) error
 	// Logger takes what the server logs, and Audit a line for each
 	// administrative call; nil means Logger.
 	Logger, Audit *slog.Logger
@@ -90,6 +94,9 @@ func New(ln net.Listener, o Options) (*Server, error) {
 	}
 	if o.Audit == nil {
 		o.Audit = o.Logger
+	}
+	if o.Admit == nil {
+		o.Admit = thisMachineOnly
 	}
 	s := &Server{
 		options:     o,

@@ -90,6 +90,7 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 			full := "/" + service + "/" + m.Name
 			out := newMethod(service, m, named[m.Name] > 1)
 			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
+			out.admin = c.opts.Administrative != nil && c.opts.Administrative(full)
 			c.methods[full] = out
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -293,6 +294,36 @@ func TestAuditLog(t *testing.T) {
 		`level=INFO msg=audit op=PauseWrites peer=ADDR request="" code=FailedPrecondition error="not now"`,
 	})
 	wantLines(t, r.log, nil)
+}
+
+// TestAdministrativeCallsAreOfThoseWhoAreAdmitted: the others are refused by where they
+// come from, before anything is done, and leave a line in the audit log; other calls are
+// not asked where they come from.
+func TestAdministrativeCallsAreOfThoseWhoAreAdmitted(t *testing.T) {
+	var admits error
+	r := newRig(t, func(o *Options) {
+		o.Administrative = func(m string) bool { return m == serverpb.DKVNode_PauseWrites_FullMethodName }
+		o.Admit = func(from netip.Addr) error {
+			if !from.IsLoopback() {
+				t.Errorf("the call comes from %v", from)
+			}
+			return admits
+		}
+	})
+	admits = errors.New("ask on the node itself")
+	node := serverpb.NewDKVNodeClient(r.conn)
+	_, err := node.PauseWrites(t.Context(), &emptypb.Empty{})
+	wantCode(t, err, codes.PermissionDenied, "PauseWrites: ask on the node itself (not applied)")
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+		t.Error(err)
+	}
+	admits = nil
+	_, err = node.PauseWrites(t.Context(), &emptypb.Empty{})
+	wantCode(t, err, codes.FailedPrecondition, "not now")
+	wantLines(t, r.audit, []string{
+		`level=INFO msg=audit op=PauseWrites peer=ADDR request=<nil> code=PermissionDenied error="PauseWrites: ask on the node itself (not applied)"`,
+		`level=INFO msg=audit op=PauseWrites peer=ADDR request="" code=FailedPrecondition error="not now"`,
+	})
 }
 
 // TestAuditLogFallsBack: without a log of its own the audit goes to the common

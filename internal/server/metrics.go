@@ -33,6 +33,8 @@ type method struct {
 	// repeatable: serving a call twice changes nothing.
 	repeatable bool
 	audited    bool
+	// admin: only those whom Options.Admit lets in may call it.
+	admin bool
 	// probe is a health check. It passes the limits: an orchestrator must not
 	// take a busy node for a dead one.
 	probe   bool

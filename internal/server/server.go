@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,11 @@ type Options struct {
 	// Audited tells by its full method whether a call is administrative and
 	// has to be logged, whatever it comes to.
 	Audited func(method string) bool
+	// Administrative reports by its full name whether a method is only for those whom
+	// Admit lets in, by where their connection comes from; the error of Admit says who
+	// that is. Nil is none.
+	Administrative func(method string) bool
+	Admit          func(from netip.Addr) error
 	// NotHere says why a service of this program is not served by this node and who
 	// serves it; empty for what is no such service. Nil knows none.
 	NotHere func(service string) string

@@ -58,6 +58,11 @@ func (c *calls) unary(full string, h handler) handler {
 func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	c := u.calls
 	ended := u.enter(ctx, m)
+	if m.admin {
+		if err := c.admit(ctx, m); err != nil {
+			ended = err
+		}
+	}
 	switch {
 	case m.probe:
 		if c.probes.Add(1) > maxProbes && !c.makePlace() {

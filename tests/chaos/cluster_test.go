@@ -213,6 +213,7 @@ func (n *node) launch() {
 		"--node-name", fmt.Sprintf("node%d", n.number),
 		"--db-folder", n.folder(),
 		"--listen-addr", n.addr, "--http-listen-addr", net.JoinHostPort(n.ip, "0"),
+		"--allow-insecure", // leaders are moved from another address of the test's network
 		"--log-level", *level, "--write-buffer-size", "4MiB", "--block-cache-size", "16MiB",
 	}
 	if n.role != nil {
