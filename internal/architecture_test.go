@@ -11,8 +11,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -289,5 +291,44 @@ func TestWallClockIsFound(t *testing.T) {
 		if got := len(wallClock(f)); got != want {
 			t.Errorf("%d uses found in %s", got, src)
 		}
+	}
+}
+
+// backticked are the words between backticks.
+var backticked = regexp.MustCompile("`([^`]+)`")
+
+// named returns the packages that the table of a document names: by their paths in a
+// row's first column, or by the rest of the path anywhere in the row.
+func named(document string) map[string]bool {
+	out := make(map[string]bool)
+	for row := range strings.Lines(document) {
+		columns := strings.Split(row, "|")
+		if len(columns) < 3 {
+			continue
+		}
+		for _, room := range backticked.FindAllStringSubmatch(columns[1], -1) {
+			out[room[1]] = true
+			for _, word := range backticked.FindAllStringSubmatch(columns[2], -1) {
+				out[room[1]+"/"+word[1]] = true
+			}
+		}
+	}
+	return out
+}
+
+// TestEveryPackageIsOnTheMap keeps docs/ARCHITECTURE.md complete.
+func TestEveryPackageIsOnTheMap(t *testing.T) {
+	document, err := os.ReadFile("../docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := named(string(document))
+	for _, p := range list(t) {
+		if path := p.own(); !known[path] && path != "internal" && !within(path, "cmd") {
+			t.Errorf("docs/ARCHITECTURE.md does not say what %s is", path)
+		}
+	}
+	if named("| `internal/a` | `b` | \n")["internal/a/c"] || !named("| `internal/a`, `x` | has `b` |\n")["internal/a/b"] {
+		t.Error("the table is not read as it is written")
 	}
 }
