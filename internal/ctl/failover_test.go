@@ -123,9 +123,9 @@ func TestRequestThatHangs(t *testing.T) {
 		f := startFake(t)
 		release := make(chan struct{})
 		f.fail = func(string) error { <-release; return nil }
-		got := dkvctl(t, f.addr, append(tt.args, "-timeout", "100ms")...)
+		got := dkvctl(t, f.addr, append(tt.args, "-timeout", "1s")...)
 		close(release)
-		expect(t, got, outcome{code: 1, stderr: f.addr + " did not answer within 100ms"})
+		expect(t, got, outcome{code: 1, stderr: f.addr + " did not answer within 1s"})
 		if strings.Contains(got.stderr, "outcome unknown") != tt.unsure {
 			t.Errorf("%v ends with %q", tt.args, got.stderr)
 		}
