@@ -6,6 +6,7 @@ import com.google.rpc.ErrorInfo;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
+import java.io.IOException;
 import java.util.Set;
 import javax.net.ssl.SSLException;
 
@@ -42,7 +43,7 @@ final class Failure {
     static Failure of(StatusRuntimeException e, boolean mutates, boolean sent) {
         String reason = reason(e);
         return new Failure(
-                explained(e.getStatus()), mutates && sent && !WITHOUT_EFFECT.contains(reason),
+                explained(asBroken(e.getStatus())), mutates && sent && !WITHOUT_EFFECT.contains(reason),
                 reason.equals(OTHER_CLUSTER));
     }
 
@@ -67,6 +68,21 @@ final class Failure {
             }
         }
         return "";
+    }
+
+    /**
+     * Returns UNAVAILABLE for a connection that broke, which gRPC calls UNKNOWN if it does so just as a request is written.
+     * What a server calls UNKNOWN has no cause here.
+     */
+    private static Status asBroken(Status status) {
+        if (status.getCode() == Status.Code.UNKNOWN) {
+            for (Throwable t = status.getCause(); t != null; t = t.getCause()) {
+                if (t instanceof IOException) {
+                    return Status.UNAVAILABLE.withDescription(status.getDescription()).withCause(status.getCause());
+                }
+            }
+        }
+        return status;
     }
 
     /** Adds what the cause knows, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */

@@ -10,6 +10,7 @@ import com.google.protobuf.Message;
 import dkv.serverpb.Api;
 import io.grpc.Status;
 import java.net.InetSocketAddress;
+import java.nio.channels.ClosedChannelException;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -63,6 +64,17 @@ class RetryTest {
             assertFalse(c.iterate("").hasNext());
         }
         assertEquals(5, node.requests.size());
+    }
+
+    /** gRPC has no better name for a connection that breaks while a request is written. */
+    @Test
+    void aConnectionThatBrokeIsUnavailable() {
+        Status closed = Status.UNKNOWN.withDescription("channel closed");
+        Failure broken = Failure.of(closed.withCause(new ClosedChannelException()).asRuntimeException(), true, true);
+        assertTrue(broken.transientFailure());
+        assertTrue(broken.mayBeApplied());
+        assertEquals(Status.Code.UNAVAILABLE, broken.status().getCode());
+        assertFalse(Failure.of(closed.asRuntimeException(), true, true).transientFailure(), "a server says so");
     }
 
     @Test
