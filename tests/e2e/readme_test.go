@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -48,5 +49,23 @@ func TestReadmeGo(t *testing.T) {
 func TestReadmeJava(t *testing.T) {
 	if shown(t, "README.md", "java") != shown(t, "clients/java/README.md", "java") {
 		t.Error("README.md and clients/java/README.md show different programs")
+	}
+}
+
+// TestReadmeJavaCoordinates keeps the dependency that documents show that of the Java
+// client's own pom.xml.
+func TestReadmeJavaCoordinates(t *testing.T) {
+	pom, err := os.ReadFile("../../clients/java/pom.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range []string{"README.md", "clients/java/README.md"} {
+		dependency := shown(t, document, "xml")
+		for _, tag := range []string{"groupId", "artifactId", "version"} {
+			own := regexp.MustCompile("<" + tag + ">.*</" + tag + ">").Find(pom) // the first is the project's
+			if own == nil || !strings.Contains(dependency, string(own)) {
+				t.Errorf("%s does not show %s", document, own)
+			}
+		}
 	}
 }
