@@ -17,9 +17,9 @@ const (
 	renewal = master.SlaveRenewal
 	// enrolCall bounds one attempt.
 	enrolCall = 3 * time.Second
-	// leaveCall bounds the attempt to be struck off the list; who stops does not
-	// wait for long.
-	leaveCall = time.Second
+	// leaveCall bounds the attempt to be struck off the list: a stop does not wait for
+	// long, but a busy master should hear of it.
+	leaveCall = 3 * time.Second
 )
 
 // enrol keeps this slave on the list of the cluster that it follows, until ctx ends; then
