@@ -15,12 +15,16 @@ type streamSet struct {
 	whose, limit string // for errors and metrics
 	max          int
 
-	mu   sync.Mutex
-	open map[*call]struct{}
+	mu     sync.Mutex
+	byConn map[*conn]map[*call]struct{} // none is empty
+	n      int                          // in all
+	// looked is when all streams were last looked at for one that has stalled, in
+	// vain.
+	looked time.Time
 }
 
 func newStreamSet(whose, limit string, most int) *streamSet {
-	return &streamSet{whose: whose, limit: limit, max: most, open: make(map[*call]struct{})}
+	return &streamSet{whose: whose, limit: limit, max: most, byConn: make(map[*conn]map[*call]struct{})}
 }
 
 // add makes a stream one of the set. If the set is full it returns the stream that
@@ -28,75 +32,105 @@ func newStreamSet(whose, limit string, most int) *streamSet {
 func (s *streamSet) add(k *call, now time.Time) (instead *call, added bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= s.max {
+	if s.n >= s.max {
 		if instead = s.dispensable(k, now); instead == nil {
 			return nil, false
 		}
-		delete(s.open, instead)
+		s.drop(instead)
 	}
-	s.open[k] = struct{}{}
+	if s.byConn[k.conn] == nil {
+		s.byConn[k.conn] = make(map[*call]struct{})
+	}
+	s.byConn[k.conn][k] = struct{}{}
+	s.n++
 	return instead, true
 }
 
 func (s *streamSet) remove(k *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, k)
+	s.drop(k)
+}
+
+// drop is remove for those who hold mu. A stream may have been dropped before.
+func (s *streamSet) drop(k *call) {
+	of := s.byConn[k.conn]
+	if _, open := of[k]; !open {
+		return
+	}
+	s.n--
+	if delete(of, k); len(of) == 0 {
+		delete(s.byConn, k.conn)
+	}
 }
 
 func (s *streamSet) size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open)
+	return s.n
 }
 
 // all returns the open streams.
 func (s *streamSet) all() []*call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*call, 0, len(s.open))
-	for k := range s.open {
-		out = append(out, k)
+	out := make([]*call, 0, s.n)
+	for _, of := range s.byConn {
+		for k := range of {
+			out = append(out, k)
+		}
 	}
 	return out
 }
 
-// hesitation is how long a stream's reader must have taken nothing for the stream
-// to make room for another one.
-const hesitation = 2 * time.Second
+const (
+	// hesitation is how long a stream's reader must have taken nothing for the stream
+	// to make room for another one.
+	hesitation = 2 * time.Second
+	// lookPause bounds how often all streams are looked at for such a one: whoever
+	// floods a full set must not have that done for each of its calls.
+	lookPause = 20 * time.Millisecond
+)
 
 // dispensable is the stream that another one takes the place of: the one whose
 // reader has stalled for longest, or else the last one of the connection that has
 // most, unless it has hardly more than the connection of the new one.
 func (s *streamSet) dispensable(next *call, now time.Time) *call {
-	var slowest *call
-	longest := hesitation
-	perConn := make(map[*conn]int)
-	for k := range s.open {
-		perConn[k.conn]++
-		if d := k.stalled(now); d >= longest {
-			slowest, longest = k, d
+	if now.Sub(s.looked) >= lookPause {
+		if slowest := s.slowest(now); slowest != nil {
+			return slowest
+		}
+		s.looked = now
+	}
+	var most map[*call]struct{}
+	for _, of := range s.byConn {
+		if len(of) > len(most) {
+			most = of
 		}
 	}
-	if slowest != nil {
-		return slowest
-	}
-	var busiest *conn
-	for c, n := range perConn {
-		if n > perConn[busiest] {
-			busiest = c
-		}
-	}
-	if busiest == nil || perConn[busiest] < perConn[next.conn]+2 {
+	if len(most) < len(s.byConn[next.conn])+2 {
 		return nil
 	}
 	var last *call
-	for k := range s.open {
-		if k.conn == busiest && (last == nil || k.begun.After(last.begun)) {
+	for k := range most {
+		if last == nil || k.begun.After(last.begun) {
 			last = k
 		}
 	}
 	return last
+}
+
+// slowest is the stream whose reader has stalled for longest; nil if none has.
+func (s *streamSet) slowest(now time.Time) (slowest *call) {
+	longest := hesitation
+	for _, of := range s.byConn {
+		for k := range of {
+			if d := k.stalled(now); d >= longest {
+				slowest, longest = k, d
+			}
+		}
+	}
+	return slowest
 }
 
 // open counts a stream; its error is that of one beyond the limit.

@@ -187,3 +187,36 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 		t.Errorf("logged %s", log)
 	}
 }
+
+// Whoever floods a full set has it searched for stalled streams now and then, not with
+// each call; a client that has none still gets a place at once.
+func TestFullSetIsSearchedNowAndThen(t *testing.T) {
+	busy, other := new(conn), new(conn)
+	begun := time.Now()
+	s := newStreamSet("", limitStreams, 3)
+	var open []*call
+	for range 3 {
+		k := &call{conn: busy, begun: begun}
+		open = append(open, k)
+		if _, added := s.add(k, begun); !added {
+			t.Fatal("there is room")
+		}
+	}
+	flood := func(after time.Duration) (*call, bool) { return s.add(&call{conn: busy}, begun.Add(after)) }
+	if _, added := flood(0); added {
+		t.Fatal("a place was made of nothing")
+	}
+	open[1].sending = begun.Add(-time.Minute)
+	if _, added := flood(lookPause / 2); added {
+		t.Error("all streams were looked at again at once")
+	}
+	if instead, added := s.add(&call{conn: other}, begun.Add(lookPause/2)); !added || instead == nil {
+		t.Error("another client has no place")
+	}
+	if _, open := s.byConn[busy][open[1]]; !open {
+		return // it was the one that made room
+	}
+	if instead, added := flood(lookPause); !added || instead != open[1] {
+		t.Error("the stalled stream makes no room")
+	}
+}
