@@ -41,6 +41,8 @@ type calls struct {
 	// waiting are requests that have given their place in flight to others.
 	waiting    atomic.Int64
 	maxWaiting int64
+	// streamsWaiting is what messages of streams hold that wait for room.
+	streamsWaiting atomic.Int64
 	// placed is when a place in flight was last looked for in vain, in Unix
 	// nanoseconds.
 	placed atomic.Int64

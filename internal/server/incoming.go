@@ -30,7 +30,7 @@ const (
 // decode reads the message, once there is memory for it. That there is none is no
 // error here: gRPC would end the call with one of its own.
 func (in *incoming) decode(data mem.BufferSlice) error {
-	wire := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
 	raw := wire.ReadOnlyData()
 	if n := expansion(in.message.ProtoReflect().Descriptor(), raw); n > expandedFrom {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -197,6 +198,7 @@ func (c *calls) grpcOptions() []grpc.ServerOption {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ReadBufferSize(0), // see conn.Read
 		grpc.WriteBufferSize(writeBuffer),
+		experimental.BufferPool(buffers),
 		grpc.InTapHandle(c.tap),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StreamInterceptor(c.stream),

@@ -199,22 +199,50 @@ func (s guardedStream) SendMsg(m any) error {
 	return err
 }
 
-// send encodes a message and waits for room, so that what the message was made of
-// can go while it waits for the reader.
+// sources is how much a stream holds of what a message was made of, in its sizes: an
+// iterator has the last pair and the next one, and the pairs of a message are copies.
+// Streams that follow something bound theirs themselves.
+const sources = 2
+
+// send encodes a message once there is room for it and for what it was made of.
 func (s guardedStream) send(m any) error {
 	k := s.call
 	msg, size := k.countedSize(m)
 	if size == 0 {
 		return s.ServerStream.SendMsg(m)
 	}
-	if k.conn.take(size) != "" && k.conn.await(s.ctx, size) != "" {
-		return context.Cause(s.ctx)
+	var beside int64
+	if !k.method.endless {
+		beside = sources * size
 	}
+	if k.conn.take(size+beside) != "" {
+		if err := s.await(size + beside); err != nil {
+			return err
+		}
+	}
+	defer k.conn.give(beside)
 	out, err := k.encoded(msg, size)
 	if err != nil {
 		return err
 	}
 	return s.ServerStream.SendMsg(out)
+}
+
+// await waits until there is room for n bytes. What waits is there already, and so is
+// bounded, too: a stream beyond that is ended, to be resumed.
+func (s guardedStream) await(n int64) error {
+	c, k := s.call.calls, s.call
+	defer c.streamsWaiting.Add(-n)
+	if waiting := c.streamsWaiting.Add(n); waiting > c.wire.limit && waiting > n {
+		c.limited(limitMemory)
+		k.endStream(status.Errorf(codes.Aborted,
+			"the messages of streams that wait for their readers take all of the %d MiB for them (max-memory-in-flight); the details of this error tell where to resume this one", c.wire.limit>>20))
+		return context.Canceled // the stream has ended with that
+	}
+	if k.conn.await(s.ctx, n) != "" {
+		return context.Cause(s.ctx)
+	}
+	return nil
 }
 
 // endlessStream is a stream whose context ends, with errDrained as its cause, and

@@ -220,3 +220,36 @@ func TestFullSetIsSearchedNowAndThen(t *testing.T) {
 		t.Error("the stalled stream makes no room")
 	}
 }
+
+// Streams whose readers take nothing hold messages, and what those were made of, up to
+// the limit, and those that wait for room as much; the others are ended, to be resumed.
+func TestMessagesOfStalledStreamsAreBounded(t *testing.T) {
+	const limit, size = 16 << 20, 1 << 20
+	r := newRig(t, limitMemoryTo(limit))
+	value := make([]byte, size)
+	r.service.iterate = func(req *serverpb.IterateRequest, s grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		if len(req.GetKeyPrefix()) == 0 {
+			return s.Send(&serverpb.IterateResponse{}) // another client's
+		}
+		for {
+			if err := s.Send(&serverpb.IterateResponse{Value: value}); err != nil {
+				return err
+			}
+		}
+	}
+	a := r.attack(0, true)
+	for range 80 {
+		a.Call(serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{KeyPrefix: []byte("x")})
+	}
+	end := <-a.Ends
+	if end.Code != codes.Aborted || !strings.Contains(end.Message, "where to resume") {
+		t.Errorf("ended with %+v", end)
+	}
+	r.others()
+	if waiting := r.calls.streamsWaiting.Load(); waiting > limit+(sources+1)*size {
+		t.Errorf("%d MiB wait", waiting>>20)
+	}
+	a.Close()
+	r.drained()
+	testkit.Eventually(t, "nothing waits", func() bool { return r.calls.streamsWaiting.Load() == 0 })
+}
