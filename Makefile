@@ -19,7 +19,7 @@ RACE := ./internal/testkit ./internal/clock ./internal/conns ./internal/storage/
 # Quiet, and small beside the nodes that the Java tests start.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
 
-.PHONY: help deps test-deps build run cluster test race lint proto bench docker clean
+.PHONY: help deps test-deps build run cluster test hostile race lint proto bench docker clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -52,6 +52,13 @@ test: build test-deps ## install what tests need, and run all tests
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 	$(MAVEN) -f clients/java package
 	@if [ -s $(SKIPPED_FAULTS) ]; then echo 'Faults that this host could not inject:'; sort -u $(SKIPPED_FAULTS); fi
+
+# make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad' for an hour of mixed load.
+HOSTILE ?= -hostile.all -run TestBattery
+
+hostile: ## run every attack of tests/hostile against every kind of node (an hour); the table is build/hostile.md
+	@mkdir -p build && rm -f build/hostile.md
+	$(WITH_CGO) $(GO) test ./tests/hostile -v -timeout 4h -hostile.table $(CURDIR)/build/hostile.md $(HOSTILE); code=$$?; cat build/hostile.md; exit $$code
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'gofmt -w the files above' >&2; exit 1; }

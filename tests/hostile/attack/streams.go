@@ -1,0 +1,90 @@
+package attack
+
+import (
+	"context"
+	"math/rand/v2"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit/rawgrpc"
+)
+
+var streams = []Attack{
+	{"health-watches", every, stalled(4000, healthpb.Health_Watch_FullMethodName, func() proto.Message { return &healthpb.HealthCheckRequest{} })},
+	{"stalled-iterates", data, stalled(1000, serverpb.DKV_Iterate_FullMethodName, func() proto.Message {
+		return &serverpb.IterateRequest{Batched: rand.IntN(2) == 0}
+	})},
+	{"stalled-watches", data, stalled(1000, serverpb.DKVReplication_WatchChanges_FullMethodName, func() proto.Message {
+		return &serverpb.WatchChangesRequest{FromChangeNumber: 1}
+	})},
+	{"stalled-change-streams", data, stalled(1000, serverpb.DKVReplication_StreamChanges_FullMethodName, func() proto.Message {
+		return &serverpb.StreamChangesRequest{FromChangeNumber: 1, Replica: someReplica()}
+	})},
+	{"stalled-snapshots", data, stalled(1000, serverpb.DKVReplication_StreamSnapshot_FullMethodName, func() proto.Message {
+		return &serverpb.StreamSnapshotRequest{Replica: someReplica()}
+	})},
+	{"stalled-registry-watches", []Kind{Registry}, stalled(1000, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, func() proto.Message {
+		return &serverpb.GetClusterInfoRequest{}
+	})},
+	{"snapshot-churn", []Kind{RocksDB, Masters}, churned(serverpb.DKVReplication_StreamSnapshot_FullMethodName, func() proto.Message {
+		return &serverpb.StreamSnapshotRequest{SnapshotId: junkText(rand.IntN(20)), Position: junk(rand.IntN(20)), Replica: someReplica()}
+	})},
+	{"watch-churn", data, churned(serverpb.DKVReplication_WatchChanges_FullMethodName, func() proto.Message {
+		return &serverpb.WatchChangesRequest{FromChangeNumber: 1, KeyPrefix: []byte("no such prefix")}
+	})},
+	{"iterate-churn", data, churned(serverpb.DKV_Iterate_FullMethodName, func() proto.Message {
+		return &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency(rand.IntN(2)), KeysOnly: true, Reverse: rand.IntN(2) == 0}
+	})},
+	{"reflection", wire, stalled(1000, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", func() proto.Message {
+		return &serverpb.GetRequest{} // empty, as every message may be
+	})},
+}
+
+// someReplica is a slave that there is not.
+func someReplica() *serverpb.Replica {
+	return &serverpb.Replica{Zone: junkText(20), Hostname: string(junkName()), Port: 1 + rand.Uint32N(60_000)}
+}
+
+func junkName() []byte {
+	out := make([]byte, 12)
+	for i := range out {
+		out[i] = 'a' + byte(rand.IntN(26))
+	}
+	return out
+}
+
+// stalled begins streams of which it takes nothing, some on each of a few connections.
+func stalled(each int, method string, request func() proto.Message) func(context.Context, *Enemy) {
+	return func(ctx context.Context, e *Enemy) {
+		e.often(ctx, 16, func(ctx context.Context, _ int) bool {
+			c := e.raw(ctx, 0, true)
+			if c == nil {
+				return false
+			}
+			defer c.Close()
+			for range each {
+				if e.pace.Wait(ctx) != nil {
+					break
+				}
+				if _, ok := c.Call(method, request()); !ok {
+					break
+				}
+			}
+			e.drained(ctx, c)
+			return false
+		})
+	}
+}
+
+// churned begins streams and gives each of them up at once.
+func churned(method string, request func() proto.Message) func(context.Context, *Enemy) {
+	return flood(func(_ *Enemy, c *rawgrpc.Client) bool {
+		s, ok := c.Call(method, request())
+		if rand.IntN(4) == 0 {
+			c.AwaitWindow(s) // for a moment
+		}
+		return ok && c.Reset(s)
+	})
+}

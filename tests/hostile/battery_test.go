@@ -1,0 +1,189 @@
+package hostile
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/tests/hostile/attack"
+)
+
+// What an attack may do. The bounds leave room for a busy machine, on which the
+// attacker takes the processor from the node; they are far below what each of these
+// attacks did to a node without limits.
+const (
+	// slowest is what the 99th percentile of honest operations may take at any rate,
+	// and slower how many times what it took before.
+	slowest, slower = 3 * time.Second, 10
+	// failures is the part of honest operations that may fail, and newcomersServed that
+	// of new clients that have to be served.
+	failures, newcomersServed = 0.01, 0.7
+	// room is what a node may take beside what its keys say and what it took before: a
+	// collector lets the heap grow before it collects, and a thousand stalled streams
+	// have a message each that is not counted yet.
+	room = 768 << 20
+	// What may stay behind, once the node has had time to clean up.
+	memoryLeft, filesLeft, goroutinesLeft = 200 << 20, 60, 150
+	recovery                              = time.Minute
+	// logPerSecond is what nodes may log, in bytes: a line for each administrative call,
+	// and little else.
+	logPerSecond = 512 << 10
+)
+
+// brief are the attacks that tell most, and on what.
+var brief = map[attack.Kind][]string{
+	attack.RocksDB: {
+		"idle-connections", "rapid-reset", "many-empty-puts", "unread-small-window", "stalled-puts", "far-indexes",
+		"falling-acknowledgements", "stalled-iterates", "header-only-calls",
+	},
+	attack.Registry: {"many-rows-of-a-vbucket"},
+}
+
+// TestBattery runs attacks against each kind of target that they fit. Without
+// -hostile.all those are a few, each for a moment.
+func TestBattery(t *testing.T) {
+	for _, kind := range []attack.Kind{attack.RocksDB, attack.Badger, attack.Masters, attack.Slave, attack.Registry} {
+		var attacks []attack.Attack
+		for _, a := range attack.All() {
+			if *all && slices.Contains(a.Against, kind) || !*all && slices.Contains(brief[kind], a.Name) {
+				attacks = append(attacks, a)
+			}
+		}
+		if len(attacks) > 0 {
+			t.Run(strings.ReplaceAll(string(kind), " ", "-"), func(t *testing.T) { run(t, kind, attacks) })
+		}
+	}
+}
+
+// run runs attacks against one target, one after the other.
+func run(t *testing.T, kind attack.Kind, attacks []attack.Attack) {
+	quiet, long := 700*time.Millisecond, 1500*time.Millisecond
+	if *all {
+		quiet, long = 2*time.Second, *lasting
+	}
+	f := newField(t, kind)
+	h := behave(f)
+	settle(quiet)
+	for _, a := range attacks {
+		t.Run(a.Name, func(t *testing.T) {
+			f.t = t
+			o := &outcome{attack: a.Name, kind: kind}
+			defer o.report(t)
+			o.suffer(t, f, h, a, quiet, long)
+		})
+	}
+	f.t = t
+	for _, n := range f.nodes {
+		raw, err := os.ReadFile(n.log)
+		if err != nil || bytes.Contains(raw, []byte("panic")) {
+			t.Errorf("%s's log has a panic, or none at all: %v", n.name, err)
+		}
+	}
+}
+
+// settle lets time pass, which is what windows of measurement are made of.
+func settle(d time.Duration) { <-time.After(d) }
+
+// outcome is what an attack has done to its target.
+type outcome struct {
+	attack                string
+	kind                  attack.Kind
+	before, during, after *felt
+	rss                   [3]int64 // of the largest node: before, at the most, afterwards
+	recovered             time.Duration
+	answers               string
+	wrong                 []string
+}
+
+func (o *outcome) judge(ok bool, format string, args ...any) {
+	if !ok {
+		o.wrong = append(o.wrong, fmt.Sprintf(format, args...))
+	}
+}
+
+// suffer measures before, during and after an attack.
+func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, quiet, long time.Duration) {
+	was := make(map[*node]vitals)
+	for _, n := range f.nodes {
+		was[n] = n.vitals()
+		o.rss[0] = max(o.rss[0], was[n].rss)
+	}
+	h.window()
+	settle(quiet)
+	o.before = h.window()
+	logged, most := f.logged(), sampled(t, f.nodes)
+	enemy := begin(t, a, f.target)
+	settle(long)
+	o.during = h.window()
+	o.answers = enemy.end()
+	logs := float64(f.logged()-logged) / long.Seconds()
+	begun := time.Now()
+	var left string
+	if !testkit.Soon(func() bool { left = o.remains(f, was); return left == "" }) {
+		o.judge(false, "after %v there is left: %s", recovery, left)
+	}
+	o.recovered = time.Since(begun)
+	o.rss[1] = most()
+	o.judgeDuring(logs)
+	h.window()
+	settle(quiet)
+	o.after = h.window()
+	o.judge(o.after.failed == 0 && p(o.after.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "honest clients after it: %v", o.after)
+}
+
+// judgeDuring holds what was noticed while the attack went on against the bounds.
+func (o *outcome) judgeDuring(logged float64) {
+	w := o.during
+	o.judge(len(w.took) > 0 && float64(w.failed) <= 1+failures*float64(len(w.took)), "%d of %d operations failed: %v", w.failed, len(w.took), w.errors)
+	o.judge(p(w.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "operations took %v, before it %v", p(w.took, .99), p(o.before.took, .99))
+	o.judge(p(w.newcomers, newcomersServed) < honestTimeout, "newcomers are not served: %v", w)
+	o.judge(o.rss[1] <= o.rss[0]+2*inFlight+room, "memory rose from %d to %d MiB", o.rss[0]>>20, o.rss[1]>>20)
+	o.judge(logged <= logPerSecond, "%.0f bytes a second were logged", logged)
+}
+
+// remains says what a node still has of an attack; empty if that is nothing.
+func (o *outcome) remains(f *field, was map[*node]vitals) string {
+	var left []string
+	o.rss[2] = 0
+	for _, n := range f.nodes {
+		now, before := n.vitals(), was[n]
+		o.rss[2] = max(o.rss[2], now.rss)
+		if now.rss > before.rss+memoryLeft || now.fds > before.fds+filesLeft || now.goroutines > before.goroutines+goroutinesLeft || now.goroutines < 0 {
+			left = append(left, fmt.Sprintf("%s has %v, and had %v", n.name, now, before))
+		}
+	}
+	return strings.Join(left, "; ")
+}
+
+// report logs the outcome, adds it to the table, and fails the test if something is
+// wrong.
+func (o *outcome) report(t *testing.T) {
+	if o.after == nil {
+		return // it did not come to an end
+	}
+	verdict := "ok"
+	if len(o.wrong) > 0 {
+		verdict = strings.Join(o.wrong, "; ")
+		t.Error(verdict)
+	}
+	line := fmt.Sprintf("| %s | %s | %v / %v / %v | %d / %d / %d | %v | %d | %s |\n", o.attack, o.kind,
+		p(o.before.took, .99), p(o.during.took, .99), p(o.after.took, .99), o.rss[0]>>20, o.rss[1]>>20, o.rss[2]>>20,
+		o.recovered.Round(100*time.Millisecond), o.during.failed, verdict)
+	t.Logf("%sbefore: %v\nduring: %v\nafter: %v\nattacker: %s", line, o.before, o.during, o.after, o.answers)
+	if *table == "" {
+		return
+	}
+	out, err := os.OpenFile(*table, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := out.WriteString(line); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,156 @@
+// Package hostile attacks nodes, and looks at what other clients notice of it and what
+// stays behind.
+//
+// Nodes and attackers are processes of their own: the test binary starts itself again
+// under their names. While an attack goes on, an honest client writes and reads, and a
+// new one connects now and then. Afterwards the node's memory, descriptors and
+// goroutines have to come back to what they were.
+//
+// The battery takes half an hour, the brief form of it, in which a few attacks go on
+// for a moment each, is what go test runs otherwise:
+//
+//	go test ./tests/hostile -run TestBattery -v -hostile.all -timeout 2h
+//	go test ./tests/hostile -run TestBattery/slave/tiny-ages -v -hostile.all
+//
+// With -hostile.hour an hour of mixed load is run besides, in which minutes with and
+// without attacks take turns, so that the noise of the machine is in both.
+package hostile
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/dkvdb/dkv/internal/app"
+	"github.com/dkvdb/dkv/tests/hostile/attack"
+)
+
+var (
+	all     = flag.Bool("hostile.all", false, "run every attack against all that it fits, for -hostile.for each")
+	lasting = flag.Duration("hostile.for", 8*time.Second, "how long an attack goes on, with -hostile.all")
+	hour    = flag.Duration("hostile.hour", 0, "how long TestMixedLoad goes on; 0 leaves it out")
+	table   = flag.String("hostile.table", "", "a file to write the table of results to")
+)
+
+// The programs.
+const (
+	dkvsrv   = "dkvsrv"
+	attacker = "attacker"
+)
+
+// openFiles is the limit of open files that nodes run under, which is low; they have
+// to leave enough to storage. It is told to them by the environment.
+const openFiles, openFilesKey = 512, "HOSTILE_OPEN_FILES"
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		dkvsrv: func() {
+			var n uint64
+			if _, err := fmt.Sscan(os.Getenv(openFilesKey), &n); err == nil {
+				limit := unix.Rlimit{Cur: n, Max: n}
+				if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
+			}
+			os.Exit(app.Main(context.Background(), app.Process{
+				Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+			}))
+		},
+		attacker: func() { os.Exit(attackUntilTold(os.Args[1], os.Args[2])) },
+	})
+}
+
+// attackUntilTold runs an attack against a target, which is JSON, until standard input
+// ends, and prints what it got for answers.
+func attackUntilTold(name, target string) int {
+	var t attack.Target
+	a, err := attack.Named(name)
+	if err == nil {
+		err = json.Unmarshal([]byte(target), &t)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	// On a machine of its own, it would not take the node's processor.
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 10); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := attack.NewEnemy(t)
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx, e) }()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	fmt.Println(e.Answers())
+	cancel()
+	select {
+	case <-done:
+		return 0
+	case <-time.After(5 * time.Second): // what it does may not end by itself
+		return 0
+	}
+}
+
+// attacking is an attack that goes on.
+type attacking struct {
+	t    testing.TB
+	name string
+	cmd  *exec.Cmd
+	tell io.WriteCloser
+	said *bufio.Reader
+	stop sync.Once
+}
+
+// begin starts an attack.
+func begin(t testing.TB, a attack.Attack, on attack.Target) *attacking {
+	t.Helper()
+	target, err := json.Marshal(on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(attacker, a.Name, string(target))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out := &attacking{t: t, name: a.Name, cmd: cmd}
+	if out.tell, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.said = bufio.NewReader(stdout)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.end() })
+	return out
+}
+
+// end stops the attack: its connections go without a word. It returns what the
+// attacker got for answers.
+func (a *attacking) end() (answers string) {
+	a.stop.Do(func() {
+		_ = a.tell.Close()
+		stuck := time.AfterFunc(20*time.Second, func() { _ = a.cmd.Process.Kill() })
+		defer stuck.Stop()
+		answers, _ = a.said.ReadString('\n')
+		_ = a.cmd.Process.Kill()
+		_ = a.cmd.Wait()
+	})
+	return strings.TrimSpace(answers)
+}

@@ -1,0 +1,142 @@
+package hostile
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/tests/hostile/attack"
+)
+
+const (
+	// minute is how long a window of the mixed load lasts, and moment that of the brief
+	// form.
+	minute, moment = time.Minute, 2 * time.Second
+	// together is how many attacks go on at once, and pace how many actions a second
+	// each of them does: a flood without bounds shows how fast the machine is, which
+	// the battery does.
+	together, pace = 2, 200
+)
+
+// TestMixedLoad has honest clients use three masters and a slave for -hostile.hour,
+// and in every other minute attacks besides. What the honest ones notice then is
+// compared with the minutes between, which have the same noise; and nothing may grow.
+// Without the flag it is one moment of each, of which only the failures are judged.
+func TestMixedLoad(t *testing.T) {
+	window := minute
+	if *hour == 0 {
+		window = moment
+	}
+	f := newField(t, attack.Masters)
+	slave := f.slave()
+	f.reads = append(f.reads, slave)
+	f.aim(slave)
+	f.target.Pace = pace
+	var attacks []attack.Attack
+	for _, a := range attack.All() {
+		if slices.Contains(a.Against, attack.Masters) {
+			attacks = append(attacks, a)
+		}
+	}
+	h := behave(f)
+	settle(window / 6)
+	h.window()
+	m := &mixed{t: t, f: f, h: h}
+	m.note("start", nil, "")
+	for end := time.Now().Add(*hour); m.quiet == nil || time.Now().Before(end); {
+		settle(window)
+		m.quiet = append(m.quiet, m.note("honest", h.window(), ""))
+		var names []string
+		var enemies []*attacking
+		for range together {
+			a := attacks[m.next%len(attacks)]
+			m.next++
+			names, enemies = append(names, a.Name), append(enemies, begin(t, a, f.target))
+		}
+		settle(window)
+		felt := h.window()
+		for _, e := range enemies {
+			e.end()
+		}
+		m.loud = append(m.loud, m.note("mixed", felt, strings.Join(names, ", ")))
+		settle(window / 12) // until what the attackers left is gone
+		h.window()
+	}
+	m.judge()
+}
+
+// mixed is what has been noticed so far.
+type mixed struct {
+	t           testing.TB
+	f           *field
+	h           *honest
+	next        int // attack
+	quiet, loud []*felt
+	vitals      [][]vitals // by minute, of each node
+}
+
+// note adds a line to the table.
+func (m *mixed) note(what string, w *felt, attacks string) *felt {
+	now := make([]vitals, len(m.f.nodes))
+	var nodes []string
+	for i, n := range m.f.nodes {
+		now[i] = n.vitals()
+		nodes = append(nodes, fmt.Sprintf("%d/%d/%d", now[i].rss>>20, now[i].fds, now[i].goroutines))
+	}
+	m.vitals = append(m.vitals, now)
+	line := fmt.Sprintf("| %s | %s | - | - | - | - |", time.Now().UTC().Format("15:04:05"), what)
+	if w != nil {
+		line = fmt.Sprintf("| %s | %s | %v | %v | %d of %d | %v |", time.Now().UTC().Format("15:04:05"), what,
+			p(w.took, .5), p(w.took, .99), w.failed, len(w.took), p(w.newcomers, .99))
+	}
+	line += fmt.Sprintf(" %s | %s |\n", strings.Join(nodes, " "), attacks)
+	m.t.Log(line)
+	if w != nil && w.failed > 0 {
+		m.t.Logf("failed: %v", w.errors)
+	}
+	if *table != "" {
+		out, err := os.OpenFile(*table, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		defer out.Close()
+		if _, err := out.WriteString(line); err != nil {
+			m.t.Error(err)
+		}
+	}
+	return w
+}
+
+// judge compares the minutes with attacks with those without, and the end with the
+// beginning.
+func (m *mixed) judge() {
+	typical := func(of []*felt, q float64) time.Duration {
+		var all []time.Duration
+		for _, w := range of {
+			all = append(all, p(w.took, q))
+		}
+		return p(all, .5)
+	}
+	alone, beside := typical(m.quiet, .99), typical(m.loud, .99)
+	m.t.Logf("the median of the minutes: p50 %v, beside attacks %v; p99 %v, beside attacks %v", typical(m.quiet, .5), typical(m.loud, .5), alone, beside)
+	if *hour > 0 && beside > 2*alone {
+		m.t.Errorf("honest operations take %v beside attacks, and %v without: more than twice as long", beside, alone)
+	}
+	for _, w := range append(m.quiet, m.loud...) {
+		if float64(w.failed) > 1+failures*float64(len(w.took)) {
+			m.t.Errorf("honest operations failed: %v", w)
+		}
+	}
+	// What was there after the first minutes is what the nodes need.
+	begun, ended := m.vitals[min(4, len(m.vitals)-1)], m.vitals[len(m.vitals)-1]
+	for i, n := range m.f.nodes {
+		was, is := begun[i], ended[i]
+		m.t.Logf("%s: %v at the start, %v early, %v at the end", n.name, m.vitals[0][i], was, is)
+		if is.rss > was.rss+memoryLeft || is.fds > was.fds+filesLeft || is.goroutines > was.goroutines+goroutinesLeft {
+			m.t.Errorf("%s has %v in the end, and had %v", n.name, is, was)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package hostile
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"context"
+)
+
+// vitals are what a process takes.
+type vitals struct {
+	rss        int64 // bytes
+	fds        int
+	goroutines int // -1 if the node did not say
+}
+
+func (v vitals) String() string {
+	return fmt.Sprintf("%d MiB, %d descriptors, %d goroutines", v.rss>>20, v.fds, v.goroutines)
+}
+
+// resident is the memory of the node's process, and files how many it has open. Both
+// are asked of the kernel, which always answers.
+func (n *node) resident() int64 {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", n.PID()))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
+			kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+func (n *node) files() int {
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.PID()))
+	if err != nil {
+		return 0
+	}
+	return len(all)
+}
+
+// vitals asks for all of them.
+func (n *node) vitals() vitals {
+	return vitals{rss: n.resident(), fds: n.files(), goroutines: n.goroutines()}
+}
+
+// goroutines asks the node itself.
+func (n *node) goroutines() int {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }}
+	client := http.Client{Timeout: 5 * time.Second, Transport: transport}
+	resp, err := client.Get("http://" + n.http + "/metrics")
+	if err != nil {
+		return -1
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if rest, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			n, _ := strconv.ParseFloat(rest, 64)
+			return int(n)
+		}
+	}
+	return -1
+}
+
+// sampled watches the memory of nodes until it is asked for the most of any of them.
+func sampled(t testing.TB, nodes []*node) (most func() int64) {
+	stop, top := make(chan struct{}), make(chan int64, 1)
+	end := sync.OnceFunc(func() { close(stop) })
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		var seen int64
+		for {
+			select {
+			case <-tick.C:
+				for _, n := range nodes {
+					seen = max(seen, n.resident())
+				}
+			case <-stop:
+				top <- seen
+				return
+			}
+		}
+	}()
+	t.Cleanup(end)
+	return func() int64 { end(); return <-top }
+}
