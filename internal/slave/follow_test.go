@@ -120,7 +120,9 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		twin := r.twin("m2:1", m)
 		rows := NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
-		s := r.slave(rows, mode)
+		// Polls are close together, so that the end of a master is noticed well within the
+		// second for which one that was gone is passed over.
+		s := r.slave(rows, mode, func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = 100 * time.Millisecond })
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
