@@ -127,6 +127,8 @@ func (*collector) describeSlave(add adder) {
 	add("dkv_replication_bytes_total", "Bytes of changes and snapshots received.", counter, func(s *scrape) float64 { return float64(s.pulled.Bytes) })
 	add("dkv_replication_contact_seconds", "How long ago a master was heard of.", gauge, func(s *scrape) float64 { return s.pulled.Contact.Seconds() })
 	add("dkv_slave_master_switches_total", "How often another master was followed than before.", counter, func(s *scrape) float64 { return float64(s.pulled.Switches) })
+	add("dkv_slave_master_moves_total", "How often a master was left for a better one.", counter, func(s *scrape) float64 { return float64(s.pulled.Moves) })
+	add("dkv_slave_copy_kept", "1 while masters answer that the copy cannot follow and does not give way to without an order.", gauge, func(s *scrape) float64 { return flag(s.pulled.Kept != "") })
 	add("dkv_slave_bootstraps_total", "Snapshots that replaced the state.", counter, func(s *scrape) float64 { return float64(s.pulled.Bootstraps) })
 	add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 where none is under way.", gauge, func(s *scrape) float64 { return float64(s.pulled.Snapshot.Bytes) })
 }

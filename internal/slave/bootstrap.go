@@ -33,7 +33,9 @@ type snapshot struct {
 func (s *session) bootstrap(ctx context.Context, g grant) error {
 	s.status.bootstrapping(s.source.Address)
 	begun := time.Now()
-	s.log.Info("bootstrapping from a snapshot", "master", s.source.Address)
+	if s.first("bootstrap" + s.source.Address) { // not again at each attempt
+		s.log.Info("bootstrapping from a snapshot", "master", s.source.Address)
+	}
 	snap := &snapshot{session: s, grant: g, reported: begun}
 	var failure error // of the way or the master
 	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, engine storage.Engine) error {
@@ -50,6 +52,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 		return localError{fmt.Errorf("bootstrap: %w", err)}
 	}
 	s.status.bootstrapped()
+	s.recovered()
 	s.search.reset()
 	_, at := s.opts.State.Position()
 	took := time.Since(begun)
@@ -219,7 +222,7 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	if chunk.GetSnapshotId() == "" || chunk.GetHistoryId() == "" {
 		return kv.Errorf(kv.Unavailable, "the master has no state to begin with yet")
 	}
-	_, at := s.opts.State.Position()
+	id, at := s.opts.State.Position()
 	if err := s.grant.check(chunk, at); err != nil {
 		return err
 	}
@@ -228,6 +231,9 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	}
 	s.id = chunk.GetSnapshotId()
 	s.progress.Size, s.progress.Index = chunk.GetSize(), chunk.GetChangeNumber()
+	if id.History == "" || id.History == chunk.GetHistoryId() {
+		s.status.heard(chunk.GetChangeNumber(), at, 0)
+	}
 	return nil
 }
 

@@ -46,6 +46,7 @@ func (s *session) follow(ctx context.Context) error {
 	}
 	run(func() error { return s.watchSources(ctx) })
 	run(func() error { return s.watchOrders(ctx) })
+	run(func() error { return s.watchBetter(ctx) })
 	run(func() error { return s.watchLeader(ctx) })
 	return s.apply(ctx, at, in, claims)
 }

@@ -172,6 +172,9 @@ func TestAllMastersDown(t *testing.T) {
 		if err := s.Healthy(); err == nil {
 			t.Error("it is healthy without data")
 		}
+		if n := strings.Count(r.logs.String(), "bootstrapping from a snapshot"); n > 1 {
+			t.Errorf("that it bootstraps was logged %d times, and nothing has changed", n)
+		}
 		m.revive()
 		begun := time.Now()
 		s.has(m)

@@ -60,7 +60,12 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	if todo.bootstrap {
 		return s.bootstrap(ctx, todo.grant)
 	}
-	found, err := s.attach(ctx)
+	attach := s.attach
+	if p.moving == s.source.Address {
+		attach = s.attachLevel
+	}
+	p.moving = ""
+	found, err := attach(ctx)
 	_, ordered := p.opts.State.Ordered()
 	switch {
 	case err != nil:
@@ -105,9 +110,14 @@ func (s *session) connect(ctx context.Context) error {
 // left draws the conclusions from the end of a session.
 func (p *Puller) left(ctx context.Context, src Source, err error) {
 	var local localError
+	var better betterMaster
 	served := p.status.served()
 	switch {
 	case err == nil:
+	case errors.As(err, &better):
+		p.moving = better.address
+		p.status.moved()
+		p.log.Info("moving to a better master", "from", src.Address, "to", better.address, "reason", better.why)
 	case errors.Is(err, errOrdered):
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.Is(err, errGone):
@@ -157,16 +167,21 @@ func (p *Puller) reportAs(text, what string, err error, more ...any) {
 	if err != nil && storage.Shortage(err) == nil { // which tells how much is left just now
 		text += err.Error()
 	}
+	if p.first(text) {
+		p.log.Warn(what, more...)
+	}
+}
+
+// first reports whether a cause is news, and not only another attempt.
+func (p *Puller) first(cause string) bool {
 	p.reporting.Lock()
-	logged := p.reported[text]
+	defer p.reporting.Unlock()
+	logged := p.reported[cause]
 	if len(p.reported) >= maxReported || p.reported == nil {
 		p.reported = make(map[string]bool)
 	}
-	p.reported[text] = true
-	p.reporting.Unlock()
-	if !logged {
-		p.log.Warn(what, more...)
-	}
+	p.reported[cause] = true
+	return !logged
 }
 
 // maxReported is how many causes are kept in mind.

@@ -125,6 +125,8 @@ type Puller struct {
 	reported  map[string]bool
 	// leader is who leads as far as is known; empty where that is not.
 	leader atomic.Pointer[string]
+	// moving is the master that was found to be better than the one before.
+	moving string
 	// ordered holds a token when an order was given that is not carried out yet.
 	ordered chan struct{}
 }

@@ -38,8 +38,9 @@ type Status struct {
 	Contact time.Duration
 	// Met tells whether a master was heard of since the start.
 	Met bool
-	// Switches counts the changes of master, Bootstraps the snapshots applied.
-	Switches, Bootstraps uint64
+	// Switches counts the changes of master, Moves those that were made since another one
+	// was better, Bootstraps the snapshots applied.
+	Switches, Moves, Bootstraps uint64
 	// Bytes is how much was received, in keys and values of changes and in
 	// snapshots.
 	Bytes uint64
@@ -152,6 +153,13 @@ func (t *tracker) keeping() *kept {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.kept
+}
+
+// moved notes that the master is left for a better one.
+func (t *tracker) moved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Moves++
 }
 
 // newest is the greatest number that a master was heard to have.

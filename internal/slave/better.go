@@ -1,0 +1,124 @@
+package slave
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/sleep"
+)
+
+// betterMaster ends a session, since there has been a better master for a while.
+type betterMaster struct {
+	address string
+	// why is what is better about it.
+	why string
+}
+
+func (b betterMaster) Error() string { return fmt.Sprintf("master %s is better: %s", b.address, b.why) }
+
+const (
+	// A move costs a pause of some milliseconds, so a better master has to be there for
+	// betterFor first, and up to betterJitter longer, which each slave draws for itself:
+	// not all of them move at once to where one is missing.
+	betterFor    = 10 * time.Second
+	betterJitter = 20 * time.Second
+	betterLook   = time.Second
+	// fewerSlaves is by how many slaves an equal master has to have less: with one, the
+	// two would take turns.
+	fewerSlaves = 2
+)
+
+// watchBetter ends when there has been a better master for a while, one that this slave
+// can go on from. Without news of which masters there are nothing is better.
+func (s *session) watchBetter(ctx context.Context) error {
+	t := time.NewTicker(betterLook)
+	defer t.Stop()
+	hold := betterFor + rand.N(betterJitter)
+	var since time.Time
+	reason := ""
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil
+		}
+		best, why := s.better()
+		switch {
+		case why == "":
+			reason = ""
+		case why != reason: // or other numbers of slaves: one that has moved is seen first
+			since, reason = time.Now(), why
+		case time.Since(since) < hold:
+		case s.fits(ctx, best):
+			return betterMaster{best.Address, why}
+		default:
+			s.chooser.failed(best.Address, 0)
+		}
+	}
+}
+
+// better returns the best master, and what is better about it than about the present one;
+// nothing where it is not better.
+func (s *session) better() (Source, string) {
+	if !s.opts.Sources.Live() {
+		return Source{}, ""
+	}
+	candidates := s.opts.Sources.Candidates(s.opts.VBucket)
+	present, there := sourceOf(candidates, s.source.Address)
+	if !there {
+		return Source{}, "" // watchSources decides
+	}
+	id, _ := s.opts.State.Position()
+	for _, best := range s.chooser.order(candidates, id) {
+		if s.chooser.passedOver(best.Address) {
+			continue
+		}
+		was, is := s.chooser.class(present, id), s.chooser.class(best, id)
+		switch {
+		case is < was && best.DC == s.chooser.dc && present.DC != s.chooser.dc:
+			return best, "it is in this data centre"
+		case is < was:
+			return best, "it is a follower, and the present one leads"
+		case is == was && best.Order < present.Order:
+			return best, "it is named before the present one"
+		case is == was && best.Order == present.Order && best.Slaves+fewerSlaves <= present.Slaves:
+			return best, fmt.Sprintf("it has %d slaves, and the present one %d", best.Slaves, present.Slaves)
+		}
+		break
+	}
+	return Source{}, ""
+}
+
+const (
+	// levelPatience is how long a master may take to draw level that this slave moves to:
+	// a follower is always some milliseconds behind the leader.
+	levelPatience = 500 * time.Millisecond
+	levelPause    = 20 * time.Millisecond
+)
+
+// fits reports whether the copy can go on from another master, while the present one is
+// followed.
+func (s *session) fits(ctx context.Context, other Source) bool {
+	pr, err := s.opts.Pool.Peer(other.Address)
+	if err != nil {
+		return false
+	}
+	look := &session{Puller: s.Puller, source: other, peer: pr}
+	if look.connect(ctx) != nil {
+		return false
+	}
+	found, err := look.attachLevel(ctx)
+	return err == nil && found.verdict == fit
+}
+
+// attachLevel is attach to a master that may take a moment to draw level.
+func (s *session) attachLevel(ctx context.Context) (finding, error) {
+	for until := time.Now().Add(levelPatience); ; {
+		found, err := s.attach(ctx)
+		if err != nil || found.verdict != behind || time.Now().After(until) || !sleep.For(ctx, levelPause) {
+			return found, err
+		}
+	}
+}

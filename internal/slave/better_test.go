@@ -1,0 +1,167 @@
+package slave
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// moves waits until the slave has moved to a master, and checks that it took its time,
+// lost nothing, and said so.
+func (c *copy) moves(to, why string, within time.Duration) {
+	c.rig.t.Helper()
+	begun := time.Now()
+	before := c.Puller.Status()
+	for c.Puller.Status().Master != to || c.Puller.Status().Phase != Following {
+		if time.Since(begun) > within {
+			c.rig.t.Fatalf("it has not moved to %s after %v: status %+v", to, within, c.Puller.Status())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if took := time.Since(begun); took < betterFor {
+		c.rig.t.Errorf("it moved after %v", took)
+	}
+	st := c.Puller.Status()
+	if st.Moves != before.Moves+1 || st.Switches != before.Switches+1 || st.Bootstraps != before.Bootstraps {
+		c.rig.t.Errorf("status %+v", st)
+	}
+	if line := fmt.Sprintf("moving to a better master\" vbucket=default from=%s to=%s reason=%q", before.Master, to, why); !strings.Contains(c.rig.logs.String(), line) {
+		c.rig.t.Errorf("the log does not say %s", line)
+	}
+}
+
+const longest = betterFor + betterJitter + 3*betterLook
+
+// TestMovesToABetterMaster has followers come up after the slave has begun with the
+// leader, in another data centre first.
+func TestMovesToABetterMaster(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		far := m.row(leader)
+		far.DcID = "dc2"
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{far}, true)
+		s := r.slave(rows, mode)
+		s.has(m)
+		twin := r.twin("m2:1", m)
+		remote := twin.row(primary)
+		remote.DcID = "dc2"
+		rows.Set([]*serverpb.RegionInfo{far, remote}, true)
+		s.moves("m2:1", "it is a follower, and the present one leads", longest)
+		m.put("a", "2")
+		twin.sync(m)
+		s.has(m)
+		near := r.twin("m3:1", m)
+		rows.Set([]*serverpb.RegionInfo{far, remote, near.row(follower)}, true)
+		s.moves("m3:1", "it is in this data centre", longest)
+		m.put("a", "3")
+		near.sync(m)
+		s.has(m)
+		// What it follows begins to lead, and another one follows it.
+		rows.Set([]*serverpb.RegionInfo{near.row(leader), remote}, true)
+		time.Sleep(5 * time.Minute)
+		if at := s.Puller.Status().Master; at != "m3:1" {
+			t.Errorf("it has moved to %s: a leader here is better than a follower elsewhere", at)
+		}
+	})
+}
+
+// TestStaysWhereItIs has what looks better not be: for a moment, behind, out of reach,
+// no better by one slave, or as discovery knew it once.
+func TestStaysWhereItIs(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		late := r.twin("late:1", m)
+		m.put("a", "2")
+		twin := r.twin("m2:1", m)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+		s := r.slave(rows, mode)
+		s.has(m)
+		stays := func(what string, live bool, others ...*serverpb.RegionInfo) {
+			t.Helper()
+			rows.Set(append(others, m.row(leader)), live)
+			time.Sleep(5 * time.Minute)
+			if st := s.Puller.Status(); st.Master != "m1:1" || st.Moves != 0 || st.Switches != 0 {
+				t.Errorf("%s: status %+v", what, st)
+			}
+		}
+		for range 20 {
+			rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
+			time.Sleep(betterFor / 2)
+			rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+			time.Sleep(betterFor / 2)
+		}
+		stays("one that comes and goes", true)
+		stays("one that is behind", true, late.row(primary))
+		stays("one that is only remembered", false, twin.row(primary))
+		twin.kill()
+		stays("one out of reach", true, twin.row(primary))
+		stray := r.master("stray:1")
+		stray.fill("k", 1000, 10)
+		stays("one of another cluster", true, stray.row(primary))
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSharesMasters has slaves that all follow one of two equal masters spread, and stay
+// spread.
+func TestSharesMasters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.put("a", "1")
+		a, b := r.twin("a:1", m), r.twin("b:1", m)
+		rows := NewRows("db")
+		rows.Set([]*serverpb.RegionInfo{a.row(primary)}, true)
+		var slaves []*copy
+		for i := range 6 {
+			slaves = append(slaves, r.slave(rows, func(o *Options, _ *replica.FollowerOptions) {
+				o.Self = &serverpb.Replica{Zone: "dc1", Hostname: fmt.Sprint("slave", i), Port: 1}
+			}))
+		}
+		counts := func() (at map[string]uint32, moves uint64) {
+			at = make(map[string]uint32)
+			for _, s := range slaves {
+				st := s.Puller.Status()
+				at[st.Master]++
+				moves += st.Moves
+			}
+			return at, moves
+		}
+		testkit.Eventually(t, "all follow the only one", func() bool { at, _ := counts(); return at["a:1"] == 6 })
+		// A row is a second old, and a slave that has left counts for a while.
+		var left [10]uint32
+		var settled uint64
+		for i := range 600 {
+			at, moves := counts()
+			if i == 300 {
+				settled = moves
+			}
+			rowA, rowB := a.row(primary), b.row(primary)
+			left[i%len(left)] = at["a:1"]
+			for _, n := range left {
+				rowA.Slaves = max(rowA.Slaves, n)
+			}
+			rowB.Slaves = at["b:1"]
+			rows.Set([]*serverpb.RegionInfo{rowA, rowB}, true)
+			time.Sleep(time.Second)
+		}
+		at, moves := counts()
+		if at["a:1"] < 2 || at["b:1"] < 2 || moves > 6 || moves != settled {
+			t.Errorf("after ten minutes they are at %v, with %d moves, %d of them in the first half", at, moves, settled)
+		}
+	})
+}
