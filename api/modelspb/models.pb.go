@@ -32,16 +32,19 @@ const (
 	NodeInfo_FOLLOWER  NodeInfo_NodeStatus = 2
 	NodeInfo_OFFLINE   NodeInfo_NodeStatus = 3
 	NodeInfo_UNKNOWN   NodeInfo_NodeStatus = 4
+	// A slave, which is no member: it keeps a copy of what the members have.
+	NodeInfo_SLAVE NodeInfo_NodeStatus = 100
 )
 
 // Enum value maps for NodeInfo_NodeStatus.
 var (
 	NodeInfo_NodeStatus_name = map[int32]string{
-		0: "LEADER",
-		1: "CANDIDATE",
-		2: "FOLLOWER",
-		3: "OFFLINE",
-		4: "UNKNOWN",
+		0:   "LEADER",
+		1:   "CANDIDATE",
+		2:   "FOLLOWER",
+		3:   "OFFLINE",
+		4:   "UNKNOWN",
+		100: "SLAVE",
 	}
 	NodeInfo_NodeStatus_value = map[string]int32{
 		"LEADER":    0,
@@ -49,6 +52,7 @@ var (
 		"FOLLOWER":  2,
 		"OFFLINE":   3,
 		"UNKNOWN":   4,
+		"SLAVE":     100,
 	}
 )
 
@@ -194,7 +198,7 @@ var File_api_models_proto protoreflect.FileDescriptor
 
 const file_api_models_proto_rawDesc = "" +
 	"\n" +
-	"\x10api/models.proto\x12\x06models\"\xe4\x02\n" +
+	"\x10api/models.proto\x12\x06models\"\xef\x02\n" +
 	"\bNodeInfo\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x16\n" +
 	"\x06nodeId\x18\x02 \x01(\x04R\x06nodeId\x123\n" +
@@ -204,7 +208,7 @@ const file_api_models_proto_rawDesc = "" +
 	"\bnodeName\x18f \x01(\tR\bnodeName\x12\x12\n" +
 	"\x04dcID\x18g \x01(\tR\x04dcID\x12\x1c\n" +
 	"\tnonVoting\x18h \x01(\bR\tnonVoting\x12\x16\n" +
-	"\x06timing\x18i \x01(\tR\x06timing\"O\n" +
+	"\x06timing\x18i \x01(\tR\x06timing\"Z\n" +
 	"\n" +
 	"NodeStatus\x12\n" +
 	"\n" +
@@ -212,7 +216,8 @@ const file_api_models_proto_rawDesc = "" +
 	"\tCANDIDATE\x10\x01\x12\f\n" +
 	"\bFOLLOWER\x10\x02\x12\v\n" +
 	"\aOFFLINE\x10\x03\x12\v\n" +
-	"\aUNKNOWN\x10\x04B#Z!github.com/dkvdb/dkv/api/modelspbb\x06proto3"
+	"\aUNKNOWN\x10\x04\x12\t\n" +
+	"\x05SLAVE\x10dB#Z!github.com/dkvdb/dkv/api/modelspbb\x06proto3"
 
 var (
 	file_api_models_proto_rawDescOnce sync.Once

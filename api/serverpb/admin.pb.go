@@ -546,7 +546,7 @@ type GetChangesResponse struct {
 	// Whether the history here has taken the place of the request's, by a restore.
 	ReplacesHistory bool `protobuf:"varint,105,opt,name=replacesHistory,proto3" json:"replacesHistory,omitempty"`
 	// For how many milliseconds masterChangeNumber may not have been the newest
-	// number of the log any more; 0 at its leader.
+	// number of the log any more; 0 while its leader holds a lease.
 	AgeMillis     uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1990,7 +1990,8 @@ type VBucketStatus struct {
 	Term         uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	CommitIndex  uint64 `protobuf:"varint,7,opt,name=commitIndex,proto3" json:"commitIndex,omitempty"`
 	AppliedIndex uint64 `protobuf:"varint,8,opt,name=appliedIndex,proto3" json:"appliedIndex,omitempty"`
-	// Changes and milliseconds behind the leader.
+	// How many changes it is known to be behind, and for how many milliseconds it may not
+	// have been the newest state any more (24 h: it was not since the start).
 	LagChanges   uint64 `protobuf:"varint,9,opt,name=lagChanges,proto3" json:"lagChanges,omitempty"`
 	LagMillis    uint64 `protobuf:"varint,10,opt,name=lagMillis,proto3" json:"lagMillis,omitempty"`
 	WritesPaused bool   `protobuf:"varint,11,opt,name=writesPaused,proto3" json:"writesPaused,omitempty"`
@@ -2003,7 +2004,9 @@ type VBucketStatus struct {
 	// RegionInfo. Empty while that is not known yet.
 	ClusterId string `protobuf:"bytes,100,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
 	// The log's clock here, in milliseconds since the epoch.
-	ClockMillis   uint64 `protobuf:"varint,101,opt,name=clockMillis,proto3" json:"clockMillis,omitempty"`
+	ClockMillis uint64 `protobuf:"varint,101,opt,name=clockMillis,proto3" json:"clockMillis,omitempty"`
+	// Why a slave should not be read from; empty where it may. It is what its health says.
+	Unhealthy     string `protobuf:"bytes,110,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2148,6 +2151,13 @@ func (x *VBucketStatus) GetClockMillis() uint64 {
 		return x.ClockMillis
 	}
 	return 0
+}
+
+func (x *VBucketStatus) GetUnhealthy() string {
+	if x != nil {
+		return x.Unhealthy
+	}
+	return ""
 }
 
 type ResyncRequest struct {
@@ -2687,7 +2697,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rclusterTiming\x18e \x01(\tR\rclusterTiming\x12\x1e\n" +
 	"\n" +
 	"nextTiming\x18f \x01(\tR\n" +
-	"nextTiming\"\xe7\x03\n" +
+	"nextTiming\"\x85\x04\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -2707,7 +2717,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11firstChangeNumber\x18\r \x01(\x04R\x11firstChangeNumber\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x1c\n" +
 	"\tclusterId\x18d \x01(\tR\tclusterId\x12 \n" +
-	"\vclockMillis\x18e \x01(\x04R\vclockMillis\"?\n" +
+	"\vclockMillis\x18e \x01(\x04R\vclockMillis\x12\x1c\n" +
+	"\tunhealthy\x18n \x01(\tR\tunhealthy\"?\n" +
 	"\rResyncRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"q\n" +

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -59,10 +60,13 @@ func (n *node) clusterStatus(ctx context.Context) (any, error) {
 	out := clusterStatus{Cluster: n.info.Cluster}
 	for _, v := range n.vBuckets {
 		s := v.Status()
+		out.Cluster = cmp.Or(out.Cluster, s.Identity.Cluster)
 		part := clusterVBucket{Name: v.name, Leader: n.leaderOf(&s), LeaderID: n.leaderID(&s), Term: s.Term}
 		for _, id := range slices.Sorted(maps.Keys(list.GetNodes())) {
 			m := memberOf(list.Nodes[id])
-			if m.ID == n.info.ID {
+			if _, copied := v.hosted.(*followed); copied {
+				m.tellCopy(&s)
+			} else if m.ID == n.info.ID {
 				m.tellSelf(&s)
 			} else if id != 0 {
 				m.tell(peers[id].StatusIn(v.name))
@@ -117,6 +121,15 @@ func (m *member) tell(s *serverpb.VBucketStatus) {
 func (m *member) tellSelf(s *replica.Status) {
 	m.Commit, m.Applied = &s.Commit, &s.Applied
 	m.judge(string(s.State), s.IsLeader)
+}
+
+// tellCopy adds what a slave has to say: it is no member, and leads nothing.
+func (m *member) tellCopy(s *replica.Status) {
+	m.Commit, m.Applied = nil, &s.Applied
+	m.Healthy = s.State == replica.Serving && s.Stale == nil
+	if s.State != replica.Serving {
+		m.State = string(s.State)
+	}
 }
 
 // judge sets what a member does from what it says. A state in which it does not serve is

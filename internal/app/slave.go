@@ -112,7 +112,7 @@ func (f *followed) Kept() bool { return f.puller.Status().Kept != "" }
 // Status implements replica.Replica.
 func (f *followed) Status() replica.Status {
 	s, p := f.Follower.Status(), f.puller.Status()
-	s.Lag, s.Age = p.LagChanges, p.Age
+	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, f.puller.Healthy()
 	return s
 }
 

@@ -20,6 +20,7 @@ import (
 // cannot serve yet.
 const (
 	alive       = "ALIVE"
+	unhealthy   = "UNHEALTHY"
 	unreachable = "UNREACHABLE"
 	waiting     = "WAITING" // to become a member of a cluster
 )
@@ -146,8 +147,12 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
 			LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused()})
-		if v.GetState() != "serving" && row.Health == alive {
-			row.Health, row.Reason = strings.ToUpper(orDash(v.GetState())), v.GetReason()
+		switch {
+		case row.Health != alive:
+		case v.GetState() != "serving":
+			row.Health, row.Reason = strings.ToUpper(orDash(v.GetState())), orElse(v.GetUnhealthy(), v.GetReason())
+		case v.GetUnhealthy() != "":
+			row.Health, row.Reason = unhealthy, v.GetUnhealthy()
 		}
 	}
 	return row

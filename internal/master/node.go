@@ -87,6 +87,9 @@ func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
 		ClockMillis:       uint64(max(s.Clock.UnixMilli(), 0)),
 		ClusterId:         s.Identity.Cluster,
 	}
+	if s.Stale != nil {
+		out.Unhealthy = s.Stale.Error()
+	}
 	out.Leader = s.Owner.Address
 	if s.IsLeader {
 		out.Leader = n.info.Address
@@ -190,9 +193,16 @@ func (n *Node) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, erro
 // StandaloneID is the node id of a standalone node.
 const StandaloneID = "1"
 
-// ListNodes implements DKVCluster: a standalone node is a cluster of itself.
+// ListNodes implements DKVCluster: a standalone node is a cluster of itself. A slave is no
+// member of any, and lists itself as what it is.
 func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	const id = 1
+	if n.router.isCopy() {
+		return &serverpb.ListNodesResponse{Status: ok(), Nodes: map[uint64]*modelspb.NodeInfo{
+			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_SLAVE, NonVoting: true,
+				Address: n.info.Address, HttpAddress: n.info.HTTPAddress, NodeName: n.info.Name, DcID: n.info.DC},
+		}}, nil
+	}
 	return &serverpb.ListNodesResponse{
 		Status: ok(),
 		Leader: id,

@@ -144,8 +144,13 @@ func TestSlaveChangesNoCluster(t *testing.T) {
 	} {
 		node := NewNode(NewKeyspace(VBucket{Name: "v", Replica: followed{leader: leader}}), info, NewCopyRouter(nil, true))
 		s := servertest.Start(t, servertest.Options{Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVClusterServer(s, node) }})
-		for _, err := range changesOf(t.Context(), serverpb.NewDKVClusterClient(servertest.Connect(t, s.Addr))) {
+		c := serverpb.NewDKVClusterClient(servertest.Connect(t, s.Addr))
+		for _, err := range changesOf(t.Context(), c) {
 			wantStatus(t, err, codes.FailedPrecondition, want)
+		}
+		nodes, err := c.ListNodes(t.Context(), &emptypb.Empty{})
+		if n := nodes.GetNodes()[1]; err != nil || nodes.GetLeader() != 0 || n.GetStatus() != modelspb.NodeInfo_SLAVE || !n.GetNonVoting() || n.GetAddress() != info.Address {
+			t.Errorf("it lists %v, %v", nodes, err)
 		}
 	}
 }

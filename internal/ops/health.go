@@ -49,8 +49,9 @@ type VBucket struct {
 	// LagSeconds says.
 	CommitIndex  uint64 `json:"commit_index"`
 	AppliedIndex uint64 `json:"applied_index"`
-	// LagChanges is how many changes (on masters: entries of the log) are known and not
-	// applied, LagSeconds how long ago the state was last known to be the newest.
+	// LagChanges is by how many changes (on masters: entries of the log) the vBucket is
+	// known to be behind. LagSeconds is its age: for how long it may not have been the
+	// newest state any more; on a slave 86400 if it was not since the start.
 	LagChanges uint64  `json:"lag_changes"`
 	LagSeconds float64 `json:"lag_seconds"`
 	Peers      []Peer  `json:"peers"`

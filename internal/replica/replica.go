@@ -40,8 +40,8 @@ type Replica interface {
 	// Cluster is the id of the cluster whose state this is, which it keeps for its
 	// whole life; empty while that is not known yet. It is cheap.
 	Cluster() string
-	// Age is for how long the local state may not have been the newest any more; 0
-	// at the log's owner. It is cheap.
+	// Age is for how long the local state may not have been the newest any more; 0 while
+	// the log's owner holds a lease, and in a log of one. It is cheap.
 	Age() time.Duration
 
 	// Backup writes a backup into the folder dir, which must not exist; its
@@ -144,11 +144,15 @@ type Status struct {
 	Applied kv.Index
 	// Clock is the log's.
 	Clock time.Time
-	// Lag is how many entries of the log, or changes, the state is known to be behind.
+	// Lag is how many entries of the log, or changes, the state is known to be behind: by
+	// the greatest number that was heard of, so that there may be more.
 	Lag uint64
 	// Age is how long ago the state was last known to be the newest; 0 while that is
-	// certain, as under a lease, or was so within the last seconds.
+	// certain, as under a lease, or was so within the last seconds at a master; 24 h for a
+	// copy for which it has not been since the start.
 	Age time.Duration
+	// Stale is why a copy should not be read from; nil where it may.
+	Stale error
 	// Paused tells that an operator has stopped mutations.
 	Paused bool
 	// ReadOnly says why mutations are refused at present, for any reason;
