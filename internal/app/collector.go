@@ -118,12 +118,12 @@ func (*collector) describeRaft(add adder) {
 }
 
 func addLag(add adder) {
-	add("dkv_replication_lag_seconds", "How long ago the state was last known to be the newest.", gauge, func(s *scrape) float64 { return s.status.Age.Seconds() })
+	add("dkv_replication_lag_seconds", "For how long the state may not have been the newest any more; 86400 if it was not since the start.", gauge, func(s *scrape) float64 { return s.status.Age.Seconds() })
 }
 
 func (*collector) describeSlave(add adder) {
 	addLag(add)
-	add("dkv_replication_lag_changes", "Changes that a master has and this node has not.", gauge, func(s *scrape) float64 { return float64(s.pulled.LagChanges) })
+	add("dkv_replication_lag_changes", "By how many changes the copy is known to be behind.", gauge, func(s *scrape) float64 { return float64(s.pulled.LagChanges) })
 	add("dkv_replication_bytes_total", "Bytes of changes and snapshots received.", counter, func(s *scrape) float64 { return float64(s.pulled.Bytes) })
 	add("dkv_replication_contact_seconds", "How long ago a master was heard of.", gauge, func(s *scrape) float64 { return s.pulled.Contact.Seconds() })
 	add("dkv_slave_master_switches_total", "How often another master was followed than before.", counter, func(s *scrape) float64 { return float64(s.pulled.Switches) })

@@ -30,6 +30,7 @@ func (c *Config) Complete(host Host) error {
 		c.Storage.BlockCacheSize = cacheFor(host.Memory())
 		c.derived("block-cache-size")
 	}
+	c.deriveChangelog()
 	if c.Storage.DiskReserve == 0 {
 		c.derived("disk-reserve") // of each file system that is written to: see ReserveOf
 		if host.FileSystem != nil {
@@ -39,6 +40,24 @@ func (c *Config) Complete(host Host) error {
 	c.deriveConnections(host)
 	c.deriveRaft()
 	return nil
+}
+
+// Derived bounds of the change log.
+const (
+	changelogOnDisk   = GiB
+	changelogInMemory = 64 * MiB
+)
+
+// deriveChangelog keeps less history where that takes memory. An explicit 0 bounds nothing.
+func (c *Config) deriveChangelog() {
+	if c.Changelog.MaxBytes != 0 || c.IsSet("changelog-max-bytes") {
+		return
+	}
+	c.Changelog.MaxBytes = changelogOnDisk
+	if c.Storage.Diskless {
+		c.Changelog.MaxBytes = changelogInMemory
+	}
+	c.derived("changelog-max-bytes")
 }
 
 // deriveConnections leaves file descriptors to storage.

@@ -190,3 +190,25 @@ func TestConnectionsLeaveFilesToStorage(t *testing.T) {
 		t.Errorf("of 100 connections: %+v", c.Limits)
 	}
 }
+
+// History takes memory on a diskless node, which keeps less of it.
+func TestChangelogOfADisklessNode(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want Size
+	}{
+		{nil, GiB},
+		{[]string{"--diskless", "--db-engine", "badger"}, 64 * MiB},
+		{[]string{"--config", shippedFile, "--diskless", "--db-engine", "badger"}, 64 * MiB},
+		{[]string{"--diskless", "--db-engine", "badger", "--changelog-max-bytes", "2GiB"}, 2 * GiB},
+		{[]string{"--diskless", "--db-engine", "badger", "--changelog-max-bytes", "0"}, 0},
+	} {
+		inv, err := LoadOn(testHost(), tt.args, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := inv.Config.Changelog.MaxBytes; got != tt.want {
+			t.Errorf("%q: %v, want %v", tt.args, got, tt.want)
+		}
+	}
+}

@@ -126,7 +126,7 @@ func limitKeys() []key {
 
 func changelogKeys() []key {
 	return []key{
-		{name: "changelog-max-bytes", def: "1GiB",
+		{name: "changelog-max-bytes", derived: "1GiB, or 64MiB of memory if diskless",
 			field: func(c *Config) value { return sizeValue{&c.Changelog.MaxBytes, 0, anySize} },
 			doc:   "size of the history kept for slaves and watchers; 0 is no bound"},
 		{name: "changelog-max-age", def: "24h", field: func(c *Config) value { return durationValue{&c.Changelog.MaxAge, 0} },
