@@ -17,8 +17,11 @@ import (
 
 func TestExpiredKeysLeaveTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		// Keys expire at whole seconds. Expired ones are looked for between these, so that
+		// both do not happen at once.
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + expireInterval/2)))
 		r := newRig(t)
-		end := time.Now().Add(10 * time.Second)
+		end := time.Now().Truncate(time.Second).Add(10 * time.Second)
 		const n = expireBatch + 10 // more than one command
 		for i := range n {
 			r.mustPropose(putUntil(fmt.Sprint("k", i), "v", end))
