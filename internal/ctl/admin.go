@@ -73,7 +73,7 @@ func runResync(ctx context.Context, s *session, _ []string) error {
 	err = writeTable(s.out, orders, func(o *serverpb.ResyncOrder) []string {
 		return []string{"vBucket " + o.GetVBucket() + ": " + o.GetWhat()}
 	}, func(out *object, o *serverpb.ResyncOrder) {
-		out.str("vBucket", o.GetVBucket())
+		out.str("vbucket", o.GetVBucket())
 		out.str("what", o.GetWhat())
 	})
 	if err != nil {
@@ -111,14 +111,14 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 		return []string{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress(), r.GetStatus().String(),
 			"master=" + orDash(r.GetMasterHost()), "http=" + orDash(r.GetHttpAddress()), "nexus=" + orDash(r.GetNexusClusterUrl())}
 	}, func(o *object, r *serverpb.RegionInfo) {
-		o.str("dcID", r.GetDcID())
+		o.str("dc_id", r.GetDcID())
 		o.str("database", r.GetDatabase())
-		o.str("vBucket", r.GetVBucket())
-		o.str("nodeAddress", r.GetNodeAddress())
+		o.str("vbucket", r.GetVBucket())
+		o.str("node_address", r.GetNodeAddress())
 		o.str("status", r.GetStatus().String())
-		o.str("masterHost", r.GetMasterHost())
-		o.str("httpAddress", r.GetHttpAddress())
-		o.str("nexusClusterUrl", r.GetNexusClusterUrl())
+		o.str("master_host", r.GetMasterHost())
+		o.str("http_address", r.GetHttpAddress())
+		o.str("nexus_cluster_url", r.GetNexusClusterUrl())
 	})
 }
 

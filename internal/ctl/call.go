@@ -64,7 +64,7 @@ type requestError struct {
 	addr    string
 	code    codes.Code
 	outcome kv.Outcome // of a mutation
-	waiting bool       // the node waits to become a member of a cluster
+	waiting string     // what the node waits for to become a member of a cluster; empty for nothing
 	text    string
 }
 
@@ -84,7 +84,9 @@ func explain(err error, addr string, timeout time.Duration, e effect) error {
 	}
 	outcome, said := saidOutcome(st)
 	re := &requestError{addr: addr, code: st.Code(), outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
-	re.waiting = hasReason(st, kv.ReasonWaiting)
+	if hasReason(st, kv.ReasonWaiting) {
+		re.waiting = strings.TrimSuffix(st.Message(), " ("+kv.NotApplied.String()+")")
+	}
 	switch st.Code() {
 	case codes.Unimplemented:
 		if !said {

@@ -43,8 +43,9 @@ Exit codes: 0 success, 1 failure (also -verify that found a difference, -status 
 4 -cas of a key that holds another value.
 Environment, for what the command line leaves out: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
 DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE.
-With -o json each result is one JSON document on a line. Keys and values are strings where they are
-valid UTF-8; otherwise the member is named keyBase64 or valueBase64.
+With -o json each result is one JSON document on a line, with names written as in /health
+(applied_index). Keys and values are strings if they are valid UTF-8; otherwise the member is named
+key_base64 or value_base64.
 
 Examples:
   dkvctl -a 127.0.0.1:8080 -set foo bar
@@ -184,6 +185,6 @@ func runVersion(_ context.Context, s *session, _ []string) error {
 	return s.out.document(func(o *object) {
 		o.str("version", info.Version)
 		o.str("revision", info.Revision)
-		o.str("goVersion", info.GoVersion)
+		o.str("go_version", info.GoVersion)
 	})
 }

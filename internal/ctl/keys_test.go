@@ -70,9 +70,9 @@ func TestSessionAsJSON(t *testing.T) {
 	}{
 		{[]string{"-set", "foo", "b\"r"}, outcome{stdout: `{"status":"OK","index":1}` + "\n"}},
 		{[]string{"-set", "raw\xff", "\x00\xfe"}, outcome{stdout: `{"status":"OK","index":2}` + "\n"}},
-		{[]string{"-get", "foo"}, outcome{stdout: `{"key":"foo","found":true,"value":"b\"r","index":2,"ageMillis":0}` + "\n"}},
-		{[]string{"-get", "none"}, outcome{code: 3, stdout: `{"key":"none","found":false,"index":2,"ageMillis":0}` + "\n", stderr: "key not found\n"}},
-		{[]string{"-iter", "*"}, outcome{stdout: `{"key":"foo","value":"b\"r"}` + "\n" + `{"keyBase64":"cmF3/w==","valueBase64":"AP4="}` + "\n"}},
+		{[]string{"-get", "foo"}, outcome{stdout: `{"key":"foo","found":true,"value":"b\"r","index":2,"age_millis":0}` + "\n"}},
+		{[]string{"-get", "none"}, outcome{code: 3, stdout: `{"key":"none","found":false,"index":2,"age_millis":0}` + "\n", stderr: "key not found\n"}},
+		{[]string{"-iter", "*"}, outcome{stdout: `{"key":"foo","value":"b\"r"}` + "\n" + `{"key_base64":"cmF3/w==","value_base64":"AP4="}` + "\n"}},
 		{[]string{"-mget", "foo"}, outcome{stdout: `{"key":"foo","value":"b\"r"}` + "\n"}},
 		{[]string{"-keys", "f"}, outcome{stdout: `{"key":"foo"}` + "\n"}},
 		{[]string{"-cas", "foo", "x", "y"}, outcome{code: exitMismatch, stdout: `{"updated":false,"index":2}` + "\n", stderr: "not updated"}},

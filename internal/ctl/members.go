@@ -98,11 +98,11 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 		o.str("url", n.GetNodeUrl())
 		o.str("status", n.GetStatus().String())
 		o.strIfAny("address", n.GetAddress())
-		o.strIfAny("httpAddress", n.GetHttpAddress())
-		o.strIfAny("nodeName", n.GetNodeName())
-		o.strIfAny("dcID", n.GetDcID())
+		o.strIfAny("http_address", n.GetHttpAddress())
+		o.strIfAny("node_name", n.GetNodeName())
+		o.strIfAny("dc_id", n.GetDcID())
 		if n.GetNonVoting() {
-			o.bool("nonVoting", true)
+			o.bool("non_voting", true)
 		}
 		o.strIfAny("timing", n.GetTiming())
 	})

@@ -115,10 +115,10 @@ func TestListNodesTellsWhatIsKnown(t *testing.T) {
 		"3  http://h:9023  FOLLOWER  -       -       no vote\n" +
 		"4  http://h:9024  FOLLOWER  h:9084  east-4  no vote\n"})
 	expect(t, dkvctl(t, f.addr, "-listNodes", "-o", "json"), outcome{stdout: "" +
-		`{"id":1,"url":"http://h:9021","status":"LEADER","address":"h:9081","httpAddress":"h:8081","nodeName":"east-1","dcID":"east"}` + "\n" +
+		`{"id":1,"url":"http://h:9021","status":"LEADER","address":"h:9081","http_address":"h:8081","node_name":"east-1","dc_id":"east"}` + "\n" +
 		`{"id":2,"url":"http://h:9022","status":"FOLLOWER"}` + "\n" +
-		`{"id":3,"url":"http://h:9023","status":"FOLLOWER","nonVoting":true}` + "\n" +
-		`{"id":4,"url":"http://h:9024","status":"FOLLOWER","address":"h:9084","nodeName":"east-4","nonVoting":true}` + "\n"})
+		`{"id":3,"url":"http://h:9023","status":"FOLLOWER","non_voting":true}` + "\n" +
+		`{"id":4,"url":"http://h:9024","status":"FOLLOWER","address":"h:9084","node_name":"east-4","non_voting":true}` + "\n"})
 }
 
 // joiner is a fake that adds a node in as many steps as ListNodes is called,

@@ -117,14 +117,14 @@ func (o *object) bool(name string, value bool) {
 }
 
 // bytes adds a key or value: as a string where it is valid UTF-8, otherwise
-// with "Base64" behind its name.
+// with "_base64" behind its name.
 func (o *object) bytes(name string, value []byte) {
 	if utf8.Valid(value) {
 		o.name(name)
 		o.buf = appendJSONString(o.buf, value)
 		return
 	}
-	o.name(name + "Base64")
+	o.name(name + "_base64")
 	o.buf = append(o.buf, '"')
 	o.buf = base64.StdEncoding.AppendEncode(o.buf, value)
 	o.buf = append(o.buf, '"')
@@ -139,7 +139,7 @@ func (o *object) pair(key, value []byte, expireTS uint64) {
 // expiry adds when a key expires, in epoch seconds, where it does.
 func (o *object) expiry(expireTS uint64) {
 	if expireTS != 0 {
-		o.uint("expireTS", expireTS)
+		o.uint("expire_ts", expireTS)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -26,8 +27,10 @@ func FuzzJSONBytes(f *testing.F) {
 			t.Fatalf("%q takes %d lines", value, n)
 		}
 		var got struct {
-			Key, KeyBase64, ValueBase64 *string
-			ExpireTS                    uint64
+			Key         *string
+			KeyBase64   *string `json:"key_base64"`
+			ValueBase64 *string `json:"value_base64"`
+			ExpireTS    uint64  `json:"expire_ts"`
 		}
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 			t.Fatalf("%q is no JSON: %v", out.String(), err)
@@ -81,3 +84,28 @@ func BenchmarkPrintPair(b *testing.B) {
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// The names in JSON are written as those of /health: small letters and underscores.
+func TestJSONNamesHaveOneStyle(t *testing.T) {
+	fakes := startMasters(t, 3)
+	f := fakes[0]
+	f.put("b\xff", "v\xff")
+	name := regexp.MustCompile(`"([A-Za-z0-9_]+)":`)
+	seen := make(map[string]bool)
+	for _, args := range [][]string{
+		{"-status"}, {"-listNodes"}, {"-clusterInfo"}, {"-verify"}, {"-get", "k"}, {"-iter", "*"}, {"-mget", "k"}, {"-version"},
+		append([]string{"-bench", "get"}, strings.Fields(quick)...),
+	} {
+		got := dkvctl(t, f.addr, append(args, "-o", "json")...)
+		for _, m := range name.FindAllStringSubmatch(got.stdout, -1) {
+			if seen[m[1]] = true; strings.ToLower(m[1]) != m[1] {
+				t.Errorf("%q has %q", args, m[1])
+			}
+		}
+	}
+	for _, want := range []string{"applied_index", "node_name", "vbucket", "history_id", "key_base64", "p99_micros", "go_version", "age_millis"} {
+		if !seen[want] {
+			t.Errorf("%s was not seen", want)
+		}
+	}
+}

@@ -50,7 +50,7 @@ func getDocument(o *object, key []byte, found bool, res *serverpb.GetResponse) {
 		o.expiry(res.GetExpireTS())
 	}
 	o.uint("index", res.GetIndex())
-	o.uint("ageMillis", res.GetAge())
+	o.uint("age_millis", res.GetAge())
 }
 
 func runMultiGet(ctx context.Context, s *session, args []string) error {

@@ -33,27 +33,27 @@ type nodeRow struct {
 	URL       string       `json:"url,omitempty"` // where it speaks Raft; members only
 	Role      string       `json:"role"`
 	Health    string       `json:"health"` // ALIVE, or what else
-	NonVoting bool         `json:"nonVoting,omitempty"`
-	Cluster   string       `json:"clusterId,omitempty"`
+	NonVoting bool         `json:"non_voting,omitempty"`
+	Cluster   string       `json:"cluster_id,omitempty"`
 	Version   string       `json:"version,omitempty"`
-	VBuckets  []vBucketRow `json:"vBuckets,omitempty"`
-	Timing    string       `json:"timing,omitempty"`        // that its process runs with
-	Recorded  string       `json:"clusterTiming,omitempty"` // what its log has recorded
-	Next      string       `json:"nextTiming,omitempty"`    // and what that is being changed to
-	Reason    string       `json:"reason,omitempty"`        // why it is not ALIVE
+	VBuckets  []vBucketRow `json:"vbuckets,omitempty"`
+	Timing    string       `json:"timing,omitempty"`         // that its process runs with
+	Recorded  string       `json:"cluster_timing,omitempty"` // what its log has recorded
+	Next      string       `json:"next_timing,omitempty"`    // and what that is being changed to
+	Reason    string       `json:"reason,omitempty"`         // why it is not ALIVE
 }
 
 type vBucketRow struct {
-	Name         string `json:"vBucket"`
+	Name         string `json:"vbucket"`
 	State        string `json:"state"`
-	IsLeader     bool   `json:"isLeader"`
+	IsLeader     bool   `json:"is_leader"`
 	Leader       string `json:"leader"`
 	Term         uint64 `json:"term"`
-	CommitIndex  uint64 `json:"commitIndex"`
-	AppliedIndex uint64 `json:"appliedIndex"`
-	LagChanges   uint64 `json:"lagChanges"`
-	LagMillis    uint64 `json:"lagMillis"`
-	WritesPaused bool   `json:"writesPaused"`
+	CommitIndex  uint64 `json:"commit_index"`
+	AppliedIndex uint64 `json:"applied_index"`
+	LagChanges   uint64 `json:"lag_changes"`
+	LagMillis    uint64 `json:"lag_millis"`
+	WritesPaused bool   `json:"writes_paused"`
 }
 
 // runStatus asks every address at once, and then the members that no address
@@ -130,8 +130,8 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 		return rowOf(addr, res)
 	case errors.As(err, &down):
 		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.reason)}
-	case errors.As(err, &re) && re.waiting:
-		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.text)}
+	case errors.As(err, &re) && re.waiting != "":
+		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.waiting)}
 	case errors.As(err, &re) && re.code == codes.Unimplemented:
 		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but tells no status"}
 	default:

@@ -33,17 +33,17 @@ const (
 
 // content is what a node says of its keyspace.
 type content struct {
-	VBucket string `json:"vBucket"`
+	VBucket string `json:"vbucket"`
 	Address string `json:"address"`
 	Index   uint64 `json:"index"`
 	Keys    uint64 `json:"keys"`
 	Hash    string `json:"hash"`
-	History string `json:"historyId"`
+	History string `json:"history_id"`
 }
 
 // verdict is the result of -verify for one vBucket.
 type verdict struct {
-	VBucket string    `json:"vBucket"`
+	VBucket string    `json:"vbucket"`
 	Verdict string    `json:"verdict"` // equal, different or not comparable
 	Differs []string  `json:"differs,omitempty"`
 	Behind  []string  `json:"behind,omitempty"` // those that did not move, where not comparable

@@ -38,7 +38,7 @@ func TestWatchFromTheBeginning(t *testing.T) {
 		{[]string{"watch", "a*", "-from", "2", "-limit", "3"}, "3 put a2 => p\n4 del a1\n5 put a3 => \xff\n"},
 		{[]string{"-watch", "-from", "3", "-limit", "1", "-vBucket", "default"}, "3 put a2 => p\n"},
 		{[]string{"-watch", "-from", "4", "-limit", "2", "-o", "json"},
-			`{"index":4,"clock":4000,"type":"del","key":"a1"}` + "\n" + `{"index":5,"clock":5000,"type":"put","key":"a3","valueBase64":"/w=="}` + "\n"},
+			`{"index":4,"clock":4000,"type":"del","key":"a1"}` + "\n" + `{"index":5,"clock":5000,"type":"put","key":"a3","value_base64":"/w=="}` + "\n"},
 	}
 	for _, tt := range tests {
 		expect(t, dkvctl(t, f.addr, tt.args...), outcome{stdout: tt.want})

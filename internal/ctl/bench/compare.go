@@ -12,16 +12,16 @@ type Comparison struct {
 	Reference Series `json:"reference"`
 	Target    Series `json:"target"`
 	// Ratios are the target's median divided by the reference's.
-	ThroughputRatio float64 `json:"throughputRatio"`
-	P50Ratio        float64 `json:"p50Ratio"`
-	P99Ratio        float64 `json:"p99Ratio"`
+	ThroughputRatio float64 `json:"throughput_ratio"`
+	P50Ratio        float64 `json:"p50_ratio"`
+	P99Ratio        float64 `json:"p99_ratio"`
 }
 
 // Series is several runs against one target.
 type Series struct {
 	Throughput Spread    `json:"throughput"` // operations a second
-	P50        Spread    `json:"p50Micros"`
-	P99        Spread    `json:"p99Micros"`
+	P50        Spread    `json:"p50_micros"`
+	P99        Spread    `json:"p99_micros"`
 	Runs       []*Result `json:"runs"`
 }
 

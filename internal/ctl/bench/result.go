@@ -19,8 +19,8 @@ type Result struct {
 	Rate        float64 `json:"rate,omitempty"`
 	Workers     int     `json:"workers"`
 	Connections int     `json:"connections"`
-	KeySize     int     `json:"keySize"`
-	ValueSize   int     `json:"valueSize"`
+	KeySize     int     `json:"key_size"`
+	ValueSize   int     `json:"value_size"`
 	Keys        uint64  `json:"keys"` // 0: a fresh key each time
 	Zipf        float64 `json:"zipf,omitempty"`
 	Read        string  `json:"read,omitempty"` // sequential or linearizable
@@ -44,7 +44,7 @@ type Result struct {
 	Latency Latency `json:"latency"`
 	Classes []Class `json:"classes,omitempty"`
 	// BeginDelay tells how late operations of an open loop began.
-	BeginDelay *Latency `json:"beginDelay,omitempty"`
+	BeginDelay *Latency `json:"begin_delay,omitempty"`
 }
 
 // ErrorCount is how often a run met an error.
@@ -63,14 +63,14 @@ type Class struct {
 
 // Latency summarises a histogram, in microseconds.
 type Latency struct {
-	Min  float64 `json:"minMicros"`
-	Mean float64 `json:"meanMicros"`
-	P50  float64 `json:"p50Micros"`
-	P90  float64 `json:"p90Micros"`
-	P95  float64 `json:"p95Micros"`
-	P99  float64 `json:"p99Micros"`
-	P999 float64 `json:"p999Micros"`
-	Max  float64 `json:"maxMicros"`
+	Min  float64 `json:"min_micros"`
+	Mean float64 `json:"mean_micros"`
+	P50  float64 `json:"p50_micros"`
+	P90  float64 `json:"p90_micros"`
+	P95  float64 `json:"p95_micros"`
+	P99  float64 `json:"p99_micros"`
+	P999 float64 `json:"p999_micros"`
+	Max  float64 `json:"max_micros"`
 }
 
 func summarize(h *hdrhistogram.Histogram) Latency {
