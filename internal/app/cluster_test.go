@@ -205,7 +205,7 @@ func TestARemovedNodeSaysSo(t *testing.T) {
 		`stop it, move its folder ` + regexp.QuoteMeta(gone.folder) + ` away, start it with --nexus-join, and at a member run dkvctl -addNode ` + regexp.QuoteMeta(gone.url) + `$`)
 	testkit.Eventually(t, "it says that it was removed", func() bool {
 		h := healthOf(t, at)
-		return h.Status == "unhealthy" && len(h.Reasons) > 0 && say.MatchString(h.Reasons[0])
+		return h.Status == "unhealthy" && len(h.Reasons) == 1 && say.MatchString(h.Reasons[0])
 	})
 	if v := healthOf(t, at).VBuckets[0]; v.Leader != "" || v.IsLeader || v.State != "removed" {
 		t.Errorf("it is shown as %+v", v)

@@ -101,7 +101,7 @@ func (n *node) health(context.Context) ops.Health {
 	}
 	if err := n.lagging(); err != nil {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, err.Error())
-	} else if !n.grpc.Serving() {
+	} else if !n.grpc.Serving() && !n.isRemoved() {
 		h.Status, h.Reasons = ops.Unhealthy, append(h.Reasons, "gRPC is starting or draining")
 	}
 	return h

@@ -165,7 +165,7 @@ func (s *starter) removedError(rec record) error {
 	if folders == "" {
 		folders = s.Dir
 	}
-	return fmt.Errorf("%w: %s says that replica %d of %s noticed it at %s. What is there will never be brought up to date, and a removed replica "+
+	return fmt.Errorf("%w: %s says that replica %d of cluster %q noticed it at %s. What is there will never be brought up to date, and a removed replica "+
 		"does not come back under its number. To let the node join again, move %s away, start it with --nexus-join, and at a member run dkvctl -addNode %s",
 		ErrRemoved, s.file.path(), rec.Replica, rec.ClusterName, rec.Removed.Format(time.RFC3339), folders, rec.URL)
 }

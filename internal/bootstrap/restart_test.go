@@ -72,7 +72,7 @@ func TestRestart(t *testing.T) {
 			r.Join, r.Members, o.URL, o.Peers = true, nil, "", []string{urlA, "http://192.0.2.1:1"}
 		}},
 		{name: "removed", bend: func(r *record, o *Options) { r.Removed, o.Folders = someday, "its folders /a and /b" },
-			err: ErrRemoved, want: "replica 2 of c1 noticed it at 2026-05-01T12:00:00Z"},
+			err: ErrRemoved, want: `replica 2 of cluster "c1" noticed it at 2026-05-01T12:00:00Z`},
 		{name: "removed, and to join", bend: func(r *record, o *Options) { r.Removed, o.Folders, o.Join = someday, "its folders /a and /b", true },
 			err: ErrRemoved, want: "move its folders /a and /b away, start it with --nexus-join, and at a member run dkvctl -addNode " + urlB},
 		{name: "address", bend: func(_ *record, o *Options) { o.URL = urlC }, err: ErrMismatch, want: "dkvctl -removeNode " + urlB},
