@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"log/slog"
 
 	"github.com/dkvdb/dkv/internal/config"
@@ -18,14 +19,20 @@ type engines struct {
 	memory *rocksdb.Memory
 	// files is how many files each of them may have open.
 	files int
+	// count is how many engines share what the process has.
+	count int
 	// wrap is Process.WrapEngine.
 	wrap func(storage.Engine) storage.Engine
 }
 
 // newEngines shares what a process has out to so many engines.
 func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*engines, error) {
-	e := &engines{cfg: cfg, log: log, files: filesEach(config.EngineFiles(config.OpenFiles()), count), wrap: wrap}
+	e := &engines{cfg: cfg, log: log, count: count, files: filesEach(config.EngineFiles(config.OpenFiles()), count), wrap: wrap}
 	if cfg.Engine != config.RocksDB {
+		if each := badgerShare(cfg, count); count > 1 {
+			log.Info("badger engines share memory", "engines", count, "block-cache-bytes-each", each.BlockCacheBytes,
+				"memtable-bytes-each", each.MemtableBytes, "heap-bytes-at-most", int64(count)*each.HeapBytes())
+		}
 		return e, nil
 	}
 	var err error
@@ -110,7 +117,33 @@ const (
 )
 
 func (e *engines) badger(dir string) badger.Options {
-	return badger.Options{Dir: dir, BlockCacheBytes: int64(e.cfg.BlockCacheSize), Logger: e.log}
+	opts := badgerShare(e.cfg, e.count)
+	opts.Dir, opts.Logger = dir, e.log
+	return opts
+}
+
+// badgerShare is the memory of each of so many Badger engines. Badger has none that
+// engines could share, so each gets its part of what one would have, down to the least
+// that it works with.
+func badgerShare(cfg *config.Storage, engines int) badger.Options {
+	return badger.Options{
+		BlockCacheBytes: max(int64(cfg.BlockCacheSize)/int64(engines), leastCache),
+		MemtableBytes:   max(badger.DefaultMemtableBytes/int64(engines), badger.MinMemtableBytes),
+	}
+}
+
+// checkBadgerFits refuses more Badger engines than there is memory for; 0 is unknown.
+func checkBadgerFits(cfg *config.Config, memory int64) error {
+	count := len(vBucketNames(cfg))
+	if cfg.Storage.Engine != config.Badger || count == 1 || memory == 0 {
+		return nil
+	}
+	need := int64(count) * badgerShare(&cfg.Storage, count).HeapBytes()
+	if need <= memory {
+		return nil
+	}
+	return fmt.Errorf("vbuckets: %d Badger engines may take %d MiB of memory for caches and memory tables, and this process has %d MiB: use --db-engine rocksdb, lower block-cache-size, or give it more memory",
+		count, need>>20, memory>>20)
 }
 
 // close releases what the engines shared. They must be closed before.

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 
 	"github.com/dkvdb/dkv/internal/config"
-	"github.com/dkvdb/dkv/internal/storage/badger"
 )
 
 const (
@@ -46,7 +45,8 @@ func heapLimit(cfg *config.Config) int64 {
 	}
 	limit := int64(heapFloor+workingHeap) + int64(cfg.Limits.MemoryInFlight)
 	if cfg.Storage.Engine == config.Badger {
-		limit += badger.Options{BlockCacheBytes: int64(cfg.Storage.BlockCacheSize)}.HeapBytes()
+		engines := len(vBucketNames(cfg))
+		limit += int64(engines) * badgerShare(&cfg.Storage, engines).HeapBytes()
 	}
 	return limit
 }

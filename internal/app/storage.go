@@ -34,6 +34,9 @@ func checkStart(cfg *config.Config) error {
 			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
 		}
 	}
+	if err := checkBadgerFits(cfg, int64(config.ThisHost().Memory())); err != nil {
+		return err
+	}
 	if fi, err := os.Stat(cfg.Storage.BackupDir); err == nil && !fi.IsDir() {
 		return fmt.Errorf("backup-dir: %s is a file; name a folder, which need not exist yet", cfg.Storage.BackupDir)
 	}

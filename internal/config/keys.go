@@ -80,7 +80,7 @@ func storageKeys() []key {
 			doc: "file of raw engine options, which win over the keys here; none when empty"},
 		{name: "block-cache-size", derived: "a quarter of memory, at most 3GiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.BlockCacheSize, 0, anySize} },
-			doc:   "memory for data blocks, shared by all vBuckets; 0 disables the cache"},
+			doc:   "memory for data blocks, shared by all vBuckets (badger: in equal parts); 0 disables the cache"},
 		{name: "write-buffer-size", def: "64MiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.WriteBufferSize, MiB, 64 * GiB} },
 			doc:   "memory for writes not yet flushed, shared by all vBuckets; more means fewer, larger flushes"},

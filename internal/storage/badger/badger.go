@@ -76,6 +76,9 @@ func (e *Engine) open() (err error) {
 		if err := verifyDir(e.opts.Dir); err != nil {
 			return err
 		}
+		if err := e.settleMemtables(); err != nil {
+			return err
+		}
 	}
 	if e.db, err = openManaged(e.opts.badger()); err != nil {
 		return err

@@ -41,6 +41,29 @@ func open(opts badger.Options) (storage.Engine, error) {
 	return e, nil
 }
 
+// small is onDisk with the smallest memory tables, with which large batches are written
+// in several steps.
+func small() enginetest.Factory {
+	f := onDisk()
+	f.Open = func(dir string) (storage.Engine, error) {
+		return open(badger.Options{Dir: dir, MemtableBytes: badger.MinMemtableBytes, ReserveBytes: -1})
+	}
+	return f
+}
+
+// smallDiskless is diskless with them.
+func smallDiskless() enginetest.Factory {
+	f := diskless()
+	f.Open = func(string) (storage.Engine, error) {
+		return open(badger.Options{Diskless: true, MemtableBytes: badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
+	}
+	return f
+}
+
+func TestSmallDiskless(t *testing.T)       { enginetest.Run(t, smallDiskless()) }
+func TestSmallMemtables(t *testing.T)      { enginetest.Run(t, small()) }
+func TestSmallMemtablesCrash(t *testing.T) { enginetest.RunCrash(t, small()) }
+
 func TestOnDisk(t *testing.T)   { enginetest.Run(t, onDisk()) }
 func TestDiskless(t *testing.T) { enginetest.Run(t, diskless()) }
 func TestCrash(t *testing.T)    { enginetest.RunCrash(t, onDisk()) }

@@ -49,5 +49,6 @@
 //
 // A batch holds at most MaxBatchBytes and MaxBatchOps; a range delete counts
 // once for each key that it finds, since Badger has none and each key is
-// deleted by itself.
+// deleted by itself. Memory tables bound what a transaction of Badger's holds; a
+// batch that is more goes into several, as a staged write does: see staged.go.
 package badger

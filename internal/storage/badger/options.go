@@ -28,12 +28,13 @@ const (
 )
 
 const (
-	// memtableBytes is the size of a memory table. Badger takes 15 % of it for
-	// the largest transaction, in bytes and, at 96 bytes each, in entries: 80
-	// MiB make 12 MiB and 131 072. A log is replayed into one memory table, so
-	// the size must never be less than that which the log was written with:
-	// hence no option.
-	memtableBytes = 80 << 20
+	// DefaultMemtableBytes is the default of Options.MemtableBytes, and what logs were
+	// written with of which nothing is recorded. Badger takes 15 % of it for the largest
+	// transaction: 80 MiB make 12 MiB, which is any batch in one piece.
+	DefaultMemtableBytes = 80 << 20
+	// MinMemtableBytes is the least of Options.MemtableBytes: it makes transactions
+	// that a part of a value fits into.
+	MinMemtableBytes = 8 << 20
 	// valueThreshold is where Badger would move a value to its value log. It
 	// is the greatest that Badger accepts; maxInline keeps values below it.
 	valueThreshold = 1 << 20
@@ -54,6 +55,10 @@ type Options struct {
 	Diskless bool
 	// BlockCacheBytes bounds the cache of uncompressed blocks.
 	BlockCacheBytes int64
+	// MemtableBytes is the size of a memory table, of which there are two at most. A
+	// process with many engines makes it less, and pays with more and smaller tables on
+	// disk, and with batches that are written in several steps.
+	MemtableBytes int64
 	// ReserveBytes is how much of the file system has to stay free: with less,
 	// writes get storage.ErrNoSpace. Badger writes through memory maps, for
 	// which a full disk is a fatal signal instead of an error, so there must
@@ -78,6 +83,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("%w: no folder is given", storage.ErrBadOptions)
 	case o.BlockCacheBytes < 0:
 		return fmt.Errorf("%w: block cache of %d bytes", storage.ErrBadOptions, o.BlockCacheBytes)
+	case o.MemtableBytes != 0 && o.MemtableBytes < MinMemtableBytes:
+		return fmt.Errorf("%w: memory tables of %d bytes: give at least %d", storage.ErrBadOptions, o.MemtableBytes, MinMemtableBytes)
 	}
 	return nil
 }
@@ -85,6 +92,9 @@ func (o Options) Validate() error {
 func (o Options) withDefaults() Options {
 	if o.BlockCacheBytes == 0 {
 		o.BlockCacheBytes = DefaultBlockCacheBytes
+	}
+	if o.MemtableBytes == 0 {
+		o.MemtableBytes = DefaultMemtableBytes
 	}
 	if o.ReserveBytes == 0 {
 		o.ReserveBytes = DefaultReserveBytes
@@ -102,8 +112,17 @@ func (o Options) withDefaults() Options {
 // used: its block cache and two memory tables, one being filled and one being
 // flushed. Tables that are being built come on top.
 func (o Options) HeapBytes() int64 {
-	// Badger makes a memory table's arena larger by the largest batch.
-	return o.withDefaults().BlockCacheBytes + 2*memtableBytes*13/10
+	o = o.withDefaults()
+	// Badger makes a memory table's arena larger by the largest transaction.
+	return o.BlockCacheBytes + 2*o.MemtableBytes*13/10
+}
+
+// txnLimits are what a transaction holds at most, with room for the marker of a write in
+// several steps and for what Badger adds.
+func (o Options) txnLimits() (bytes, ops int) {
+	const nodeBytes = 96 // of a skip list's node, at its highest
+	largest := int(o.MemtableBytes) * 15 / 100
+	return largest - 64<<10, largest/nodeBytes - 64
 }
 
 // badger translates the options.
@@ -114,7 +133,7 @@ func (o Options) badger() bdg.Options {
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // one writer at a time
 		WithNumVersionsToKeep(1).
-		WithMemTableSize(memtableBytes).
+		WithMemTableSize(o.MemtableBytes).
 		WithNumMemtables(1). // waiting to be flushed, beside the active one
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogBytes).

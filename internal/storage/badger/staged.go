@@ -14,7 +14,8 @@ import (
 // none but the last, so that readers stay at the version before all of them. The
 // first batch also writes a marker, which names that version, and the last one
 // deletes it: where a crash left the marker, Open takes back whatever is newer.
-// Badger keeps the old versions meanwhile, since the discard timestamp stays.
+// Badger keeps the old versions meanwhile, since the discard timestamp stays. A batch
+// that is more than one transaction holds is written in the same way.
 
 // markerKey is before every key of ours: see keys.go.
 var markerKey = []byte{0}
@@ -30,6 +31,8 @@ type staged struct {
 	// base is the version before it, last that of its newest batch.
 	base, last uint64
 	over       bool
+	// broken is why a batch was not taken in. The write can only be abandoned then.
+	broken error
 }
 
 // errStaging is a fault of the caller's.
@@ -70,25 +73,16 @@ func (s *staged) write(b *storage.Batch, final bool) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	w, err := e.fill(b, s.last)
-	if err != nil {
-		return err
+	w := newBatchWriter(e, b, s.base, s.last)
+	defer w.discard()
+	err := w.fill(b)
+	if err == nil {
+		err = w.commit(final)
 	}
-	defer w.txn.Discard()
-	switch {
-	case final && s.last > s.base:
-		err = w.txn.Delete(markerKey)
-	case !final && s.last == s.base:
-		err = w.txn.Set(markerKey, binary.BigEndian.AppendUint64(nil, s.base))
+	if s.last = w.version; err != nil {
+		s.broken = err // a part of the batch may be there
 	}
-	if err != nil {
-		return fmt.Errorf("badger: write: %w", mapped(err))
-	}
-	if err := e.commit(w, s.last+1); err != nil {
-		return err
-	}
-	s.last++
-	return nil
+	return err
 }
 
 // writable reports why nothing more is taken.
@@ -101,6 +95,8 @@ func (s *staged) writable() error {
 		return errors.New("badger: the staged write is over")
 	case e.failed != nil:
 		return fmt.Errorf("an earlier write failed, the engine has to be opened again: %w", e.failed)
+	case s.broken != nil:
+		return fmt.Errorf("badger: the staged write can only be abandoned: %w", s.broken)
 	}
 	return nil
 }
@@ -227,7 +223,7 @@ func (w *rollback) restore(then *bdg.Txn, key []byte) error {
 	if err != nil {
 		return fmt.Errorf("badger: take back: %w", mapped(err))
 	}
-	if w.ops < rollbackOps && w.bytes < MaxBatchBytes/2 {
+	if maxBytes, maxOps := w.engine.opts.txnLimits(); w.ops < min(rollbackOps, maxOps/2) && w.bytes < maxBytes/2 {
 		return nil
 	}
 	return w.flush()

@@ -3,6 +3,8 @@ package badger
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/storage"
@@ -160,4 +162,112 @@ func TestStagedWriteIsAbandoned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// smallTables opens an engine whose transactions hold a fraction of the largest batch.
+func smallTables(t *testing.T, dir string) *Engine {
+	t.Helper()
+	return openWith(t, dir, MinMemtableBytes)
+}
+
+// largeBatch is a batch of several transactions of small memory tables.
+func largeBatch(value string) *storage.Batch {
+	b := new(storage.Batch)
+	for i := range 9 {
+		b.Put(storage.Data, fmt.Appendf(nil, "%d", i), []byte(strings.Repeat(value, 1<<20)))
+	}
+	return b
+}
+
+// A batch that is more than a transaction holds is seen as a whole or not at all: by
+// readers meanwhile, after a crash at any of its steps, and after one that fails.
+func TestLargeBatchIsAtomic(t *testing.T) {
+	live := t.TempDir()
+	e := smallTables(t, live)
+	if err := e.Write(largeBatch("a"), true); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.snapshots.current(); got < 2 {
+		t.Fatalf("the batch went into %d transaction", got)
+	}
+	before := e.snapshots.current()
+
+	w := newBatchWriter(e, largeBatch("b"), before, before)
+	if err := w.fill(largeBatch("b")); err != nil { // and no more: a crash before the last step
+		t.Fatal(err)
+	}
+	if w.version == before {
+		t.Fatal("nothing was written before the last step")
+	}
+	wantAll(t, e, "a")
+	crashed := smallTables(t, frozen(t, live))
+	wantAll(t, crashed, "a")
+	if err := crashed.Write(largeBatch("c"), true); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, crashed, "c")
+
+	if err := w.takeBack(); err != nil {
+		t.Fatal(err)
+	}
+	w.discard()
+	wantAll(t, e, "a")
+	if err := e.Write(largeBatch("d"), true); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, e, "d")
+	var all storage.Batch
+	all.DeleteRange(storage.Data, []byte("0"), []byte("9~"))
+	if err := e.Write(&all, true); err != nil {
+		t.Fatal(err)
+	}
+	expectPairs(t, e, "")
+	wantAll(t, smallTables(t, frozen(t, live)), "")
+}
+
+// wantAll wants all values of a largeBatch to be of one kind; "" is none.
+func wantAll(t *testing.T, r storage.Reader, value string) {
+	t.Helper()
+	for i := range 9 {
+		got, found, err := r.Get(storage.Data, fmt.Appendf(nil, "%d", i))
+		if err != nil || found != (value != "") || string(got) != strings.Repeat(value, len(got)) || found && len(got) != 1<<20 {
+			t.Fatalf("key %d: %d bytes that begin with %.1q, found %v, %v; want %q", i, len(got), got, found, err, value)
+		}
+	}
+}
+
+// A log of large memory tables is replayed after a crash by an engine with small ones,
+// and the other way round.
+func TestMemtablesChangeSize(t *testing.T) {
+	live := t.TempDir()
+	large := openWith(t, live, DefaultMemtableBytes)
+	for range 3 { // more than a small memory table takes
+		if err := large.Write(largeBatch("a"), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crash := frozen(t, live)
+	if logs, _ := filepath.Glob(filepath.Join(crash, "*.mem")); len(logs) == 0 {
+		t.Fatal("there is no log to replay")
+	}
+	less := openWith(t, crash, MinMemtableBytes)
+	wantAll(t, less, "a")
+	if err := less.Write(largeBatch("b"), true); err != nil {
+		t.Fatal(err)
+	}
+	again := frozen(t, crash)
+	if size, err := loggedMemtable(again); err != nil || size != MinMemtableBytes {
+		t.Errorf("logs of memory tables of %d bytes, %v", size, err)
+	}
+	wantAll(t, openWith(t, again, DefaultMemtableBytes), "b")
+}
+
+func openWith(t *testing.T, dir string, memtable int64) *Engine {
+	t.Helper()
+	e, err := Open(Options{Dir: dir, MemtableBytes: memtable, ReserveBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
 }

@@ -19,9 +19,9 @@ type memtable struct {
 // node of average height, the version and the value's header.
 const entryOverhead = 56
 
-func (m *memtable) add(entries, size, data int) {
+func (m *memtable) add(entries, size, data int, full int64) {
 	m.data.Add(int64(data))
-	if m.bytes.Add(int64(size+entries*entryOverhead)) >= memtableBytes {
+	if m.bytes.Add(int64(size+entries*entryOverhead)) >= full {
 		// About now Badger starts a new one.
 		m.bytes.Store(0)
 		m.data.Store(0)

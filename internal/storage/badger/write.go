@@ -2,6 +2,7 @@ package badger
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -24,48 +25,18 @@ func (e *Engine) Write(b *storage.Batch, _ bool) error {
 		return nil // all before it is durable
 	}
 	base := e.snapshots.current()
-	w, err := e.fill(b, base)
-	if err != nil {
-		return err
+	w := newBatchWriter(e, b, base, base)
+	defer w.discard()
+	if err := w.fill(b); err != nil {
+		return errors.Join(err, w.takeBack())
 	}
-	defer w.txn.Discard()
 	if w.ops == 0 {
 		return nil // nothing but range deletes that found nothing
 	}
-	if err := e.commit(w, base+1); err != nil {
-		return err
+	if err := w.commit(true); err != nil {
+		return errors.Join(err, w.takeBack())
 	}
-	e.db.SetDiscardTs(e.snapshots.publish(base + 1))
-	return nil
-}
-
-// fill makes a transaction of b that goes on from the version base. The caller
-// discards it.
-func (e *Engine) fill(b *storage.Batch, base uint64) (*batchWriter, error) {
-	if b.Size() > MaxBatchBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", storage.ErrTooLarge, b.Size(), MaxBatchBytes)
-	}
-	if err := e.checkRoom(b.Size()); err != nil {
-		return nil, err
-	}
-	w := newBatchWriter(e, b, base)
-	if err := b.Each(w.apply); err != nil {
-		w.txn.Discard()
-		return nil, fmt.Errorf("badger: write: %w", mapped(err))
-	}
-	return w, nil
-}
-
-// commit writes w as a version, which is published by the caller.
-func (e *Engine) commit(w *batchWriter, version uint64) error {
-	if err := w.txn.CommitAt(version, nil); err != nil {
-		err = fmt.Errorf("badger: write: %w", mapped(err))
-		if !errors.Is(err, storage.ErrTooLarge) { // refused before anything is written
-			e.failed = err
-		}
-		return err
-	}
-	w.settle()
+	e.db.SetDiscardTs(e.snapshots.publish(w.version))
 	return nil
 }
 
@@ -96,27 +67,125 @@ func (e *Engine) writable() error {
 	return nil
 }
 
-// batchWriter turns a batch into a transaction of Badger's.
+// batchWriter turns a batch into a transaction of Badger's, or into several if it is
+// more than one holds: all but the last are then versions that are not published, as
+// those of a staged write are.
 type batchWriter struct {
-	engine  *Engine
-	txn     *bdg.Txn
-	keys    []byte      // room for the stored keys, which have to last until the commit
-	entries []bdg.Entry // room for the puts, likewise
-	ops     int
-	bytes   int // of the values
+	engine *Engine
+	txn    *bdg.Txn
+	// base is the published version, version the newest one that is written.
+	base, version uint64
+	// marked means that a marker names base.
+	marked           bool
+	maxBytes, maxOps int // of a transaction
+	txnBytes, txnOps int
+	keys             []byte      // room for the stored keys, which have to last until the commit
+	entries          []bdg.Entry // room for the puts, likewise
+	ops              int
+	bytes            int // of the values
 	// parts holds the part counts that change with the batch, by stored key.
 	parts map[string]int
 	// data is the number of keys of Data put less those deleted.
 	data int
 }
 
-func newBatchWriter(e *Engine, b *storage.Batch, base uint64) *batchWriter {
-	return &batchWriter{
+// newBatchWriter goes on from a version, which is not published if it is above base. The
+// caller discards it.
+func newBatchWriter(e *Engine, b *storage.Batch, base, version uint64) *batchWriter {
+	w := &batchWriter{
 		engine:  e,
-		txn:     e.db.NewTransactionAt(base, true),
+		txn:     e.db.NewTransactionAt(version, true),
+		base:    base,
+		version: version,
+		marked:  version > base,
 		keys:    make([]byte, 0, b.Size()+b.Count()),
 		entries: make([]bdg.Entry, b.Count()),
 	}
+	w.maxBytes, w.maxOps = e.opts.txnLimits()
+	return w
+}
+
+// fill takes in a batch.
+func (w *batchWriter) fill(b *storage.Batch) error {
+	if b.Size() > MaxBatchBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d", storage.ErrTooLarge, b.Size(), MaxBatchBytes)
+	}
+	if err := w.engine.checkRoom(b.Size()); err != nil {
+		return err
+	}
+	if err := b.Each(w.apply); err != nil {
+		return fmt.Errorf("badger: write: %w", mapped(err))
+	}
+	return nil
+}
+
+// commit writes what is left as one more version. The final one, which is published by the
+// caller, has no marker any more.
+func (w *batchWriter) commit(final bool) error {
+	if err := w.write(!final); err != nil {
+		return fmt.Errorf("badger: write: %w", mapped(err))
+	}
+	w.settle()
+	return nil
+}
+
+// write commits the transaction as the next version, with a marker or without.
+func (w *batchWriter) write(mark bool) error {
+	var err error
+	switch {
+	case mark && !w.marked:
+		err = w.txn.Set(markerKey, binary.BigEndian.AppendUint64(nil, w.base))
+	case !mark && w.marked:
+		err = w.txn.Delete(markerKey)
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.txn.CommitAt(w.version+1, nil); err != nil {
+		if !errors.Is(mapped(err), storage.ErrTooLarge) { // which is refused before it is written
+			w.engine.failed = fmt.Errorf("badger: write: %w", mapped(err))
+		}
+		return err
+	}
+	w.version++
+	w.marked = mark
+	return nil
+}
+
+// admit makes room for an operation, in another transaction if this one is full.
+func (w *batchWriter) admit(size int) error {
+	const entryBytes = 32 // what Badger counts beside a key and its value, at most
+	size += entryBytes
+	if w.ops++; w.ops > MaxBatchOps {
+		return fmt.Errorf("%w: more than %d keys", storage.ErrTooLarge, MaxBatchOps)
+	}
+	if w.txnOps > 0 && (w.txnOps >= w.maxOps || w.txnBytes+size > w.maxBytes) {
+		if err := w.write(true); err != nil {
+			return err
+		}
+		w.txn.Discard()
+		w.txn, w.txnOps, w.txnBytes = w.engine.db.NewTransactionAt(w.version, true), 0, 0
+	}
+	w.txnOps, w.txnBytes = w.txnOps+1, w.txnBytes+size
+	return nil
+}
+
+// discard lets go of what was not written.
+func (w *batchWriter) discard() { w.txn.Discard() }
+
+// takeBack undoes the versions of a batch that was given up after some of them.
+func (w *batchWriter) takeBack() error {
+	e := w.engine
+	if w.version == w.base || e.failed != nil {
+		return nil // nothing was written, or Open will see to it
+	}
+	newest, err := e.takeBack(w.base, w.version)
+	if err != nil {
+		e.failed = err
+		return err
+	}
+	e.db.SetDiscardTs(e.snapshots.publish(newest))
+	return nil
 }
 
 // apply is given each mutation in order. Badger keeps the last one of a key.
@@ -144,13 +213,6 @@ func (w *batchWriter) partKey(stored []byte, part int) []byte {
 	return w.keys[at:len(w.keys):len(w.keys)]
 }
 
-func (w *batchWriter) count() error {
-	if w.ops++; w.ops > MaxBatchOps {
-		return fmt.Errorf("%w: more than %d keys", storage.ErrTooLarge, MaxBatchOps)
-	}
-	return nil
-}
-
 func (w *batchWriter) put(op storage.Op) error {
 	stored := w.key(op.Space, op.Key)
 	if op.Space == storage.Data {
@@ -173,7 +235,7 @@ func (w *batchWriter) put(op storage.Op) error {
 }
 
 func (w *batchWriter) set(stored, value []byte, meta byte) error {
-	if err := w.count(); err != nil {
+	if err := w.admit(len(stored) + len(value)); err != nil {
 		return err
 	}
 	if len(w.entries) == 0 {
@@ -197,7 +259,7 @@ func (w *batchWriter) delete(stored []byte) error {
 }
 
 func (w *batchWriter) remove(stored []byte) error {
-	if err := w.count(); err != nil {
+	if err := w.admit(len(stored)); err != nil {
 		return err
 	}
 	return w.txn.Delete(stored)
@@ -209,6 +271,21 @@ func (w *batchWriter) deleteRange(op storage.Op) error {
 	if bytes.Compare(op.Key, op.Value) >= 0 {
 		return nil
 	}
+	found, err := w.keysIn(op)
+	if err != nil {
+		return err
+	}
+	for _, stored := range found {
+		if err := w.delete(stored); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keysIn returns the stored keys of a range. They are all read before any is deleted:
+// that may begin another transaction, which ends this one's iterators.
+func (w *batchWriter) keysIn(op storage.Op) (found [][]byte, err error) {
 	sp := spanOf(op.Space, storage.Range{Start: op.Key, End: op.Value})
 	it := walk(w.txn, sp, false)
 	defer it.Close()
@@ -217,13 +294,12 @@ func (w *batchWriter) deleteRange(op storage.Op) error {
 		if bytes.Compare(stored, sp.end) >= 0 {
 			break
 		}
-		// The iterator has made its copy of what the transaction had pending,
-		// so the transaction may change meanwhile.
-		if err := w.delete(w.key(op.Space, stored[1:])); err != nil {
-			return err
+		if w.ops+len(found) >= MaxBatchOps {
+			return nil, fmt.Errorf("%w: more than %d keys", storage.ErrTooLarge, MaxBatchOps)
 		}
+		found = append(found, w.key(op.Space, stored[1:]))
 	}
-	return nil
+	return found, nil
 }
 
 // dropParts deletes the parts from number keep on of the value that stored
@@ -261,5 +337,5 @@ func (w *batchWriter) settle() {
 			w.engine.parts[stored] = n
 		}
 	}
-	w.engine.memtable.add(w.ops, len(w.keys)+w.bytes, w.data)
+	w.engine.memtable.add(w.ops, len(w.keys)+w.bytes, w.data, w.engine.opts.MemtableBytes)
 }
