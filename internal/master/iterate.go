@@ -110,7 +110,11 @@ func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it
 			}
 			b.reset()
 		}
-		b.add(p)
+		if pairSize(p) <= batchBytes {
+			b.add(p)
+		} else if err := b.sendAlone(stream, p); err != nil {
+			return err
+		}
 	}
 	if err := it.Err(); err != nil {
 		return replica.ReadError(err)
@@ -124,7 +128,9 @@ func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it
 // pairBatch is one message of many pairs, of batchBytes at most; a pair beyond
 // that travels alone, so that no message is larger than it would be in an
 // iteration that is not batched. Unlike with single pairs, the
-// iterator moves on before the message is sent: the bytes are copied into buf.
+// iterator moves on before the message is sent: the bytes are copied into buf. Those of
+// a pair that travels alone are not, and a stream whose reader stalls does not hold
+// them twice.
 type pairBatch struct {
 	resp serverpb.IterateResponse
 	buf  []byte
@@ -151,6 +157,13 @@ func (b *pairBatch) copy(p []byte) []byte {
 	// Growing moves buf, but leaves what earlier pairs point to as it is.
 	b.buf = append(b.buf, p...)
 	return b.buf[from:len(b.buf):len(b.buf)]
+}
+
+// sendAlone sends a large pair while the batch is empty and the iterator stands on it.
+func (b *pairBatch) sendAlone(stream grpc.ServerStreamingServer[serverpb.IterateResponse], p kv.Pair) error {
+	b.resp.Pairs = append(b.resp.Pairs, &serverpb.KVPair{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS})
+	defer b.reset()
+	return stream.Send(&b.resp)
 }
 
 func (b *pairBatch) reset() {

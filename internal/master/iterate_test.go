@@ -1,14 +1,17 @@
 package master
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
@@ -172,5 +175,44 @@ func TestBatches(t *testing.T) {
 	}
 	if pairs != 1002 || len(ms) > 10 {
 		t.Errorf("%d pairs in %d messages", pairs, len(ms))
+	}
+}
+
+// given are pairs that are given.
+type given struct {
+	pairs []kv.Pair
+	at    int
+}
+
+func (g *given) Next() bool    { g.at++; return g.at <= len(g.pairs) }
+func (g *given) Pair() kv.Pair { return g.pairs[g.at-1] }
+func (g *given) Err() error    { return nil }
+
+// sent is a stream that notes where the values of its messages lie.
+type sent struct {
+	grpc.ServerStreamingServer[serverpb.IterateResponse]
+	values [][]byte
+}
+
+func (s *sent) Context() context.Context { return context.Background() }
+
+func (s *sent) Send(m *serverpb.IterateResponse) error {
+	for _, p := range m.GetPairs() {
+		s.values = append(s.values, p.GetValue())
+	}
+	return nil
+}
+
+// A large pair is sent from where the iterator has it: a stream that stalls holds it
+// once.
+func TestLargePairsAreNotCopied(t *testing.T) {
+	large, small := make([]byte, 2*batchBytes), make([]byte, 10)
+	all := &given{pairs: []kv.Pair{{Key: []byte("a"), Value: small}, {Key: []byte("b"), Value: large}, {Key: []byte("c"), Value: small}}}
+	stream := &sent{}
+	if err := sendBatched(stream, all, &serverpb.IterateRequest{}, kv.ReadInfo{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(stream.values) != 3 || &stream.values[1][0] != &large[0] || &stream.values[0][0] == &small[0] {
+		t.Errorf("%d values, or a large one was copied, or a small one was not", len(stream.values))
 	}
 }
