@@ -27,8 +27,8 @@ const (
 	expandedFrom = 16 << 10
 )
 
-// decode reads the message, once there is memory for it. That there is none is no
-// error here: gRPC would end the call with one of its own.
+// decode reads the message, once there is memory for it. That there is none, or that it
+// is no message, is no error here: gRPC would end the call with Internal.
 func (in *incoming) decode(data mem.BufferSlice) error {
 	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
@@ -38,7 +38,10 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 			return nil
 		}
 	}
-	return pb.Unmarshal(raw, in.message)
+	if err := pb.Unmarshal(raw, in.message); err != nil {
+		in.refused = statusOf(codes.InvalidArgument, "the request is no %s that can be decoded: %v (not applied)", in.message.ProtoReflect().Descriptor().Name(), err)
+	}
+	return nil
 }
 
 // expand takes n bytes for the decoded request, beside those that it has on the wire.

@@ -78,3 +78,34 @@ func TestExpansion(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be decoded is the client's mistake, and not the server's. Of an
+// administrative call it is no audited one: nothing was asked for.
+func TestUndecodableRequests(t *testing.T) {
+	r := newRig(t)
+	a := r.attack(1<<16, true)
+	for _, method := range []string{serverpb.DKV_Put_FullMethodName, serverpb.DKVNode_PauseWrites_FullMethodName} {
+		for range 2 * linesAtOnce {
+			s, _ := a.Begin(method)
+			a.Data(s, []byte{0, 0, 0, 0, 2, 0x0a, 0xff}, true, 100)
+			if end := <-a.Ends; end.Code != codes.InvalidArgument || !strings.Contains(end.Message, "that can be decoded") {
+				t.Fatalf("%s ended with %+v", method, end)
+			}
+		}
+	}
+	if n := len(r.audit.lines()); n != 0 {
+		t.Errorf("%d lines in the audit log", n)
+	}
+	told := 0
+	for _, line := range r.log.lines() {
+		if strings.Contains(line, "administrative call without a request") {
+			told++
+		}
+		if strings.Contains(line, "level=ERROR") {
+			t.Errorf("logged as an error of the server: %s", line)
+		}
+	}
+	if told == 0 || told > linesAtOnce+20 {
+		t.Errorf("the log tells of %d calls", told)
+	}
+}

@@ -28,7 +28,12 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 	if code == codes.Internal || code == codes.DataLoss {
 		c.slow.log(slog.LevelError, "request failed", "op", m.op, "code", code.String(), "key", keyPrefix(req), "error", errText(err))
 	}
-	if m.audited {
+	switch {
+	case !m.audited:
+	case req == nil && !m.streaming && code != codes.PermissionDenied && code != codes.Unauthenticated:
+		// Nothing was asked for, which takes a client nothing.
+		c.slow.warn("administrative call without a request", "op", m.op, "peer", peerOf(ctx), "code", code.String(), "error", errText(err))
+	default:
 		c.opts.Audit.Info("audit", "op", m.op, "peer", peerOf(ctx), "request", brief(req), "code", code.String(), "error", errText(err))
 	}
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
