@@ -150,7 +150,7 @@ func (c *Command) Fingerprint() uint64 {
 }
 
 // Code is the outcome of an applied command. Everything but OK means that the
-// command changed nothing; after TooLate an earlier attempt may have.
+// command changed nothing; after TooLate and StaleRequest an earlier attempt may have.
 type Code uint8
 
 const (

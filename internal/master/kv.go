@@ -167,7 +167,10 @@ func propose(ctx context.Context, v VBucket, c *command.Command) (command.Result
 	case command.RequestMismatch:
 		err = kv.Errorf(kv.Invalid, "request %d of client %x was another one before; an id is for retries of the same request", c.Request.Sequence, c.Request.Client)
 	case command.StaleRequest:
-		err = kv.Errorf(kv.Precondition, "request %d of client %x was acknowledged already; use a new sequence", c.Request.Sequence, c.Request.Client)
+		// It has an earlier attempt behind it, by the client's own word.
+		err = kv.UnknownOutcome(kv.Precondition, fmt.Errorf(
+			"request %d of client %x was acknowledged already, so that its result is forgotten; this attempt was not applied, and what became of the first the client has been told; use a new sequence for another request",
+			c.Request.Sequence, c.Request.Client))
 	case command.TooLate:
 		err = kv.UnknownOutcome(kv.TooLate, fmt.Errorf(
 			"request %d of client %x is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence",

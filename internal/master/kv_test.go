@@ -217,7 +217,13 @@ func TestRetry(t *testing.T) {
 		t.Errorf("%v, %v", resp, err)
 	}
 	_, err := inc(1, 0) // a late duplicate
-	wantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged already; use a new sequence (not applied)")
+	// The first attempt was applied: an error that said otherwise would have it sent again
+	// as a new request.
+	wantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged already, so that its result is forgotten; "+
+		"this attempt was not applied, and what became of the first the client has been told; use a new sequence for another request (outcome unknown)")
+	if reason(err) != kv.ReasonUnknown {
+		t.Errorf("the error's reason is %s", reason(err))
+	}
 	cas := func() *serverpb.CompareAndSetResponse {
 		resp, err := r.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{
 			Key: []byte("c"), NewValue: []byte("v"), RequestId: &serverpb.RequestID{ClientId: 7, Sequence: 3},
