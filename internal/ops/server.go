@@ -98,6 +98,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 	if o.Admit == nil {
 		o.Admit = thisMachineOnly
 	}
+	o.Gatherer = &shared{from: o.Gatherer}
 	s := &Server{
 		options:     o,
 		listener:    limit(ln, &o),

@@ -1,0 +1,61 @@
+package ops
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// gatherPause is the least time between two looks at all metrics: those who ask
+// again and again must not take the processor from requests.
+const gatherPause = 50 * time.Millisecond
+
+// shared gathers once for all who ask at the same time. What it returns is never
+// older than the question.
+type shared struct {
+	from prometheus.Gatherer
+
+	turn  sync.Mutex // of who gathers
+	ended time.Time  // the last time, under turn
+
+	mu   sync.Mutex
+	next *gathering // which has not begun; nil if no one waits
+}
+
+// gathering is one look at all metrics.
+type gathering struct {
+	done     chan struct{}
+	families []*dto.MetricFamily
+	err      error
+}
+
+// Gather implements prometheus.Gatherer. The result is not to be changed.
+func (s *shared) Gather() ([]*dto.MetricFamily, error) {
+	s.mu.Lock()
+	g, first := s.next, s.next == nil
+	if first {
+		g = &gathering{done: make(chan struct{})}
+		s.next = g
+	}
+	s.mu.Unlock()
+	if first {
+		s.run(g)
+	}
+	<-g.done
+	return g.families, g.err
+}
+
+// run gathers when it may.
+func (s *shared) run(g *gathering) {
+	defer close(g.done)
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	time.Sleep(gatherPause - time.Since(s.ended))
+	s.mu.Lock()
+	s.next = nil // who asks from now on gets the next one
+	s.mu.Unlock()
+	defer func() { s.ended = time.Now() }()
+	g.families, g.err = s.from.Gather()
+}
