@@ -16,14 +16,24 @@ import (
 // Answer is an error that a peer answered with, as opposed to one of the way to
 // it. Its text is the peer's, which says the outcome where that matters.
 type Answer struct {
-	text  string
-	cause error
+	text   string
+	cause  error
+	resume kv.Resume
 }
 
 func (a *Answer) Error() string { return a.text }
 
 // Unwrap is what the peer's status code says of a context; nil otherwise.
 func (a *Answer) Unwrap() error { return a.cause }
+
+// ResumeOf returns where to resume the stream that ended with err; nil if it does not say.
+func ResumeOf(err error) kv.Resume {
+	var a *Answer
+	if errors.As(err, &a) {
+		return a.resume
+	}
+	return nil
+}
 
 // Answered tells whether err is a peer's own.
 func Answered(err error) bool {
@@ -99,7 +109,7 @@ func answer(st *status.Status, reason string) error {
 	case kv.ReasonOtherCluster:
 		out.Kind, out.Outcome = kv.OtherCluster, kv.NotApplied
 	}
-	a := &Answer{text: st.Message()}
+	a := &Answer{text: st.Message(), resume: resumeOf(st)}
 	switch st.Code() {
 	case codes.DeadlineExceeded:
 		a.cause = context.DeadlineExceeded
@@ -118,6 +128,16 @@ func hasReason(st *status.Status, reason string) bool {
 		}
 	}
 	return false
+}
+
+// resumeOf is what a status says of where to resume a stream that was ended for stalling.
+func resumeOf(st *status.Status) kv.Resume {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == kv.ReasonStalled {
+			return info.GetMetadata()
+		}
+	}
+	return nil
 }
 
 func reasonOf(st *status.Status) (string, bool) {

@@ -3,6 +3,7 @@ package dkv
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -22,6 +23,16 @@ import (
 // explained is an error as a node's server says it.
 func explained(code codes.Code, reason, format string, args ...any) error {
 	st, err := status.New(code, fmt.Sprintf(format, args...)).WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason})
+	if err != nil {
+		panic(err)
+	}
+	return st.Err()
+}
+
+// stalled is the error of a stream that a node's server has ended since nothing was taken.
+func stalled(at kv.Resume) error {
+	st, err := status.New(codes.Aborted, "nothing of the stream was taken").WithDetails(
+		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonStalled, Metadata: at})
 	if err != nil {
 		panic(err)
 	}
@@ -174,7 +185,7 @@ func (n *fakeNode) Iterate(r *serverpb.IterateRequest, s grpc.ServerStreamingSer
 		return err
 	}
 	n.mu.Lock()
-	before := n.before
+	before, stallAt := n.before, n.stallAt
 	n.mu.Unlock()
 	if before != nil {
 		if err := before(s.Context(), serverpb.DKV_Iterate_FullMethodName); err != nil {
@@ -198,6 +209,9 @@ func (n *fakeNode) Iterate(r *serverpb.IterateRequest, s grpc.ServerStreamingSer
 	for i, p := range pairs {
 		if r.Limit > 0 && uint64(i) == r.Limit {
 			return nil
+		}
+		if stallAt != "" && string(p.Key) == stallAt {
+			return stalled(kv.Resume{kv.ResumeStartKey: base64.StdEncoding.EncodeToString(p.Key)})
 		}
 		resp := &serverpb.IterateResponse{Pairs: []*serverpb.KVPair{p}}
 		if i%2 == 1 { // as a server that knows no batches

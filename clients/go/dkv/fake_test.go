@@ -155,7 +155,9 @@ type fakeNode struct {
 	// before is called with each request of the DKV service, after those that it
 	// applied; an error is the answer.
 	before, after func(ctx context.Context, method string) error
-	calls         map[string]int
+	// stallAt is the key before which an iteration is ended as one that has stalled.
+	stallAt string
+	calls   map[string]int
 	// ids are those of the mutations, in the order in which they came.
 	ids []*serverpb.RequestID
 	// mute makes the node not answer at all.

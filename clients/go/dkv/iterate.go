@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
@@ -33,7 +35,8 @@ type Range struct {
 // The walk lasts as long as it makes progress: the client's time limit holds for
 // each message, and the context for all. An error is the last that comes, with an
 // empty pair; a walk that broke off in the middle is not resumed, since it would go
-// on in another state. Leaving the loop ends the request.
+// on in another state. Of one that the server ended since the loop took nothing for
+// long, Error.ResumeKey says where another one may go on. Leaving the loop ends the request.
 func (c *Client) Iterate(ctx context.Context, r Range, opts ...ReadOption) iter.Seq2[Pair, error] {
 	o := readOptionsOf(opts)
 	req := &serverpb.IterateRequest{
@@ -139,10 +142,21 @@ func (c *Client) walk(s *peer.Stream, resp *serverpb.IterateResponse, n *node, l
 		case err != nil:
 			out := toError(err, n.name(), false)
 			out.Err = fmt.Errorf("the iteration broke off, its result is incomplete: %w", out.Err)
+			out.ResumeKey = resumeKey(err)
 			return out
 		}
 	}
 	return nil
+}
+
+// resumeKey is where the error of a stream says that an iteration may go on; nil where it
+// does not.
+func resumeKey(err error) []byte {
+	key, err := base64.StdEncoding.DecodeString(peer.ResumeOf(err)[kv.ResumeStartKey])
+	if err != nil || len(key) == 0 {
+		return nil
+	}
+	return key
 }
 
 // yieldPairs hands out the pairs of a message, batched or, from a server that

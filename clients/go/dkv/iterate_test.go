@@ -104,6 +104,51 @@ func TestIterateBreaks(t *testing.T) {
 	}
 }
 
+// An iteration that the server has ended since its reader took nothing says where another
+// one goes on: together they bring each key once.
+func TestIterateSaysWhereToResume(t *testing.T) {
+	cl := newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	ctx := testkit.Within(t, enough)
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		must[uint64](t)(c.Put(ctx, []byte(key), nil))
+	}
+	stall := func(at string) {
+		cl.nodes[0].mu.Lock()
+		defer cl.nodes[0].mu.Unlock()
+		cl.nodes[0].stallAt = at
+	}
+	for _, reverse := range []bool{false, true} {
+		stall("c")
+		got, err := walked(ctx, c, Range{Reverse: reverse})
+		var e *Error
+		if !errors.As(err, &e) || !errors.Is(err, ErrUnavailable) || string(e.ResumeKey) != "c" {
+			t.Fatalf("%q, %+v", got, err)
+		}
+		stall("")
+		if reverse {
+			continue // the fake knows no start in reverse
+		}
+		rest, err := walked(ctx, c, Range{Start: e.ResumeKey})
+		if all := got + " " + rest; err != nil || all != "a b c d e" {
+			t.Errorf("%q, %v", all, err)
+		}
+	}
+	// What breaks off in another way tells of no key.
+	cl.nodes[0].fail(func(_ context.Context, method string) error {
+		if method == iterateMethod {
+			return stalled(kv.Resume{kv.ResumeStartKey: "%"})
+		}
+		return nil
+	}, nil)
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	var e *Error
+	if _, err := walked(short, c, Range{}); !errors.As(err, &e) || e.ResumeKey != nil {
+		t.Errorf("%+v", err)
+	}
+}
+
 func TestIterateStalls(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs(), WithTimeout(50*time.Millisecond))

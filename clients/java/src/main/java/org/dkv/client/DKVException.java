@@ -24,6 +24,7 @@ public final class DKVException extends RuntimeException {
     private final String rpcName;
     private final String request;
     private final Outcome outcome;
+    private byte[] resumeKey;
 
     DKVException(
             Status grpcStatus, Api.Status status, String rpcName, String request, Object[] params, Outcome outcome,
@@ -79,6 +80,20 @@ public final class DKVException extends RuntimeException {
     /** Returns what the remote procedure was called with: its consistency if it has one, and its keys. */
     public Object[] getParams() {
         return params == null ? new Object[0] : params.clone();
+    }
+
+    /**
+     * Returns the first key that an iteration has not brought, if the server has ended it since nothing was taken for
+     * too long (stream-stall-timeout); else null. All keys before it were brought. Another iteration that begins with
+     * it goes on from there, in the state that there is by then.
+     */
+    public byte[] getResumeKey() {
+        return resumeKey == null ? null : resumeKey.clone();
+    }
+
+    DKVException resumableAt(byte[] key) {
+        resumeKey = key;
+        return this;
     }
 
     /** Returns what became of the request. */

@@ -64,7 +64,8 @@ final class EntryStream implements DKVEntryIterator {
         } catch (StatusRuntimeException e) {
             throw new DKVException(
                     e.getStatus(), DKVException.mirror(e.getStatus()), Rpc.ITERATE.name(),
-                    Rpc.ITERATE.describe(request), Rpc.ITERATE.params(request), DKVException.Outcome.NOT_APPLIED, e);
+                    Rpc.ITERATE.describe(request), Rpc.ITERATE.params(request), DKVException.Outcome.NOT_APPLIED, e)
+                    .resumableAt(Failure.resumeKey(e));
         }
         return !entries.isEmpty();
     }

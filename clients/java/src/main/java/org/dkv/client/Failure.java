@@ -7,6 +7,7 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import java.io.IOException;
+import java.util.Base64;
 import java.util.Set;
 import javax.net.ssl.SSLException;
 
@@ -22,6 +23,9 @@ final class Failure {
     private static final String NOT_OWNER = "NOT_OWNER";
     /** The node is of another cluster than the client: another node may be of the right one. */
     private static final String OTHER_CLUSTER = "OTHER_CLUSTER";
+    /** Of a stream that the server has ended since its reader took nothing, and where to go on with an iteration. */
+    private static final String STALLED = "STREAM_STALLED";
+    private static final String RESUME_KEY = "startKey";
     private static final Set<String> WITHOUT_EFFECT = Set.of(NOT_APPLIED, NOT_OWNER, OTHER_CLUSTER);
 
     private final Status status;
@@ -53,21 +57,43 @@ final class Failure {
 
     /** Returns what a server says that became of the request; empty if it does not. */
     private static String reason(StatusRuntimeException e) {
+        return explanation(e).getReason();
+    }
+
+    /**
+     * Returns the first key that an iteration has not brought, if the server has ended it since nothing was taken for
+     * too long and says so; else null.
+     */
+    static byte[] resumeKey(StatusRuntimeException e) {
+        ErrorInfo info = explanation(e);
+        if (!info.getReason().equals(STALLED)) {
+            return null;
+        }
+        try {
+            byte[] key = Base64.getDecoder().decode(info.getMetadataOrDefault(RESUME_KEY, ""));
+            return key.length == 0 ? null : key;
+        } catch (IllegalArgumentException broken) {
+            return null;
+        }
+    }
+
+    /** Returns how a server explains an error; empty if it does not. */
+    private static ErrorInfo explanation(StatusRuntimeException e) {
         com.google.rpc.Status full = StatusProto.fromThrowable(e);
         if (full == null) {
-            return "";
+            return ErrorInfo.getDefaultInstance();
         }
         for (Any detail : full.getDetailsList()) {
             if (detail.is(ErrorInfo.class)) {
                 try {
                     ErrorInfo info = detail.unpack(ErrorInfo.class);
-                    return DOMAIN.equals(info.getDomain()) ? info.getReason() : "";
+                    return DOMAIN.equals(info.getDomain()) ? info : ErrorInfo.getDefaultInstance();
                 } catch (InvalidProtocolBufferException broken) {
-                    return "";
+                    return ErrorInfo.getDefaultInstance();
                 }
             }
         }
-        return "";
+        return ErrorInfo.getDefaultInstance();
     }
 
     /**

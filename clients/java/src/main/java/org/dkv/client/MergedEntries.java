@@ -25,16 +25,20 @@ final class MergedEntries implements DKVEntryIterator {
     /** Adds an iteration, before the first use. It is closed with this one. */
     void add(DKVEntryIterator source) {
         sources.add(source);
-        advance(source);
+        advance(source, null);
     }
 
-    private void advance(DKVEntryIterator source) {
+    /** Takes the next pair of a source; pending is the one that is handed out then, if there is one. */
+    private void advance(DKVEntryIterator source, DKVEntry pending) {
         try {
             if (source.hasNext()) {
                 heads.add(new Head(source));
             }
         } catch (DKVException e) {
             close(); // the rest would have gaps
+            if (e.getResumeKey() != null) { // of one source; others have not come as far
+                e.resumableAt(pending == null ? null : pending.key().toByteArray());
+            }
             throw e;
         }
     }
@@ -50,7 +54,7 @@ final class MergedEntries implements DKVEntryIterator {
         if (least == null) {
             throw new NoSuchElementException("the iteration has no more keys");
         }
-        advance(least.source);
+        advance(least.source, least.entry);
         return least.entry;
     }
 

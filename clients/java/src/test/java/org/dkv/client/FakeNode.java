@@ -252,6 +252,17 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
         });
     }
 
+    /** The key before which iterations are ended as if nothing of them had been taken; null for none. */
+    volatile String stallAt;
+
+    private static StatusRuntimeException stalled(ByteString at) {
+        com.google.rpc.ErrorInfo info = com.google.rpc.ErrorInfo.newBuilder().setDomain("dkv").setReason("STREAM_STALLED")
+                .putMetadata("startKey", java.util.Base64.getEncoder().encodeToString(at.toByteArray())).build();
+        return io.grpc.protobuf.StatusProto.toStatusRuntimeException(com.google.rpc.Status.newBuilder()
+                .setCode(io.grpc.Status.Code.ABORTED.value()).setMessage("nothing of the stream was taken")
+                .addDetails(com.google.protobuf.Any.pack(info)).build());
+    }
+
     @Override
     public void iterate(Api.IterateRequest q, StreamObserver<Api.IterateResponse> out) {
         requests.add(q);
@@ -263,6 +274,12 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
         try {
             checkCluster(q);
             fault.handle(q, () -> q);
+            for (int i = 0; i < pairs.size() && stallAt != null; i++) {
+                if (pairs.get(i).getKey().toStringUtf8().equals(stallAt)) {
+                    throw stalled(pairs.get(i).getKey());
+                }
+                out.onNext(Api.IterateResponse.newBuilder().setStatus(ok()).addPairs(pairs.get(i)).build());
+            }
             if (batched && q.getBatched()) {
                 for (int i = 0; i < pairs.size(); i += 3) {
                     out.onNext(Api.IterateResponse.newBuilder().setStatus(ok())

@@ -5,6 +5,7 @@ import static dkv.serverpb.Api.ReadConsistency.SEQUENTIAL;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -187,6 +188,21 @@ class SimpleDKVClientTest {
         node.speakOldProtocol();
         putLetters();
         assertEquals(List.of("b1=B1", "b2=B2", "b3=B3"), walk(client.iterate("b1", "b")));
+    }
+
+    @Test
+    void stalledIterationsSayWhereToResume() {
+        putLetters();
+        node.stallAt = "b2";
+        List<String> found = new ArrayList<>();
+        DKVEntryIterator it = client.iterate("");
+        DKVException e = assertThrows(DKVException.class, () -> it.forEachRemaining(p -> found.add(p.getKeyAsString())));
+        assertEquals("b2", new String(e.getResumeKey(), StandardCharsets.UTF_8));
+        node.stallAt = null;
+        client.iterate(e.getResumeKey()).forEachRemaining(p -> found.add(p.getKeyAsString()));
+        assertEquals(List.of("a", "b0", "b1", "b2", "b3", "c", "d"), found);
+        node.close();
+        assertNull(assertThrows(DKVException.class, () -> client.iterate("").hasNext()).getResumeKey());
     }
 
     @Test
