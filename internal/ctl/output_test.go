@@ -89,7 +89,9 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func TestJSONNamesHaveOneStyle(t *testing.T) {
 	fakes := startMasters(t, 3)
 	f := fakes[0]
-	f.put("b\xff", "v\xff")
+	for _, f := range fakes {
+		f.put("b\xff", "v\xff")
+	}
 	name := regexp.MustCompile(`"([A-Za-z0-9_]+)":`)
 	seen := make(map[string]bool)
 	for _, args := range [][]string{
