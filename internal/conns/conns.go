@@ -201,8 +201,9 @@ func (l *Listener) refuse(c *Conn, reason string) {
 	l.refused.Add(1)
 	l.tell(c, reason)
 	if l.opts.Refusal != nil {
-		// What does not go into the socket's buffer at once is not worth waiting for.
-		_ = c.Conn.SetDeadline(time.Now().Add(time.Millisecond))
+		// It goes into the socket's buffer, which is empty, at once; the deadline, which
+		// counts from before the goroutine may be held up, is for what cannot be.
+		_ = c.Conn.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Conn.Write(l.opts.Refusal(reason))
 	}
 	_ = c.Conn.Close()
