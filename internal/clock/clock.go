@@ -55,8 +55,11 @@ type Clock struct {
 	// value of Elapsed before which none was.
 	heard map[uint64]reading
 	reset time.Duration
-	logs  logs
-	pace  pace
+	// learnt is closed and removed when more clocks may be known. The first who waits
+	// makes it.
+	learnt chan struct{}
+	logs   logs
+	pace   pace
 }
 
 // New makes the clock of a node that is alone, or has not heard of the others yet.

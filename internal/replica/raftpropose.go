@@ -59,24 +59,27 @@ func (r *Raft) Propose(ctx context.Context, c *command.Command) (command.Result,
 	}
 }
 
-const (
-	// timePatience is how long the first mutation of a new log waits for the members'
-	// clocks, and timePoll how often it looks.
-	timePatience = 3 * time.Second
-	timePoll     = 10 * time.Millisecond
-)
+// timePatience is how long the first mutation of a new log waits for the members' clocks.
+const timePatience = 3 * time.Second
 
 // awaitTime waits, before the first mutation of a new log, until a majority's clocks
 // tell the time, within bounds. There is no log's clock to go on from, and what is
 // stamped without one would be years old: too old for the changelog to keep.
 func (r *Raft) awaitTime(ctx context.Context) error {
-	if r.machine.Load().Clock() != 0 || r.opts.Clock.Known() {
+	if r.machine.Load().Clock() != 0 {
 		return nil
 	}
-	patience := time.After(timePatience)
-	for !r.opts.Clock.Known() {
+	var patience <-chan time.Time
+	for {
+		known, changed := r.opts.Clock.Await()
+		if known {
+			return nil
+		}
+		if patience == nil {
+			patience = time.After(timePatience)
+		}
 		select {
-		case <-time.After(timePoll):
+		case <-changed:
 		case <-patience:
 			return nil // the others' clocks are not to be had: the log needs none to go on
 		case <-r.closing:
@@ -85,7 +88,6 @@ func (r *Raft) awaitTime(ctx context.Context) error {
 			return kv.Errorf(kv.Unavailable, "a new log waits for the members' clocks: %w; retry", ctx.Err())
 		}
 	}
-	return nil
 }
 
 // admit refuses what cannot be written now.
