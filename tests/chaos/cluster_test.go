@@ -49,6 +49,7 @@ type node struct {
 	c                *cluster
 	number           int      // from 1
 	role             []string // what it is told to be; nil is a member
+	args             []string // more than others are given
 	program          string   // that it runs
 	env              []string // besides the process's own
 	flags            []string // besides those of all
@@ -233,6 +234,7 @@ func (n *node) launch() {
 		}
 		args = append(args, "--discovery-service.client.discovery-service-addr", strings.Join(addrs, ","))
 	}
+	args = append(args, n.args...)
 	n.Process, err = process.Start(process.Options{
 		Program: n.program, Args: args, Env: append(process.Environ(), n.env...),
 		Dir: n.c.dir, Log: n.logPath(), In: n.place.do,
