@@ -282,7 +282,7 @@ func TestCorruptRecords(t *testing.T) {
 		"short key":        {[]byte("1234567"), good},
 		"long key":         {[]byte("123456789"), good},
 		"no value":         {changelog.Key(5), nil},
-		"unknown version":  {changelog.Key(5), append([]byte{2}, good[1:]...)},
+		"no format":        {changelog.Key(5), append([]byte{0}, good[1:]...)},
 		"no clock":         {changelog.Key(5), good[:1]},
 		"clock cut short":  {changelog.Key(5), good[:2]},
 		"no total":         {changelog.Key(5), good[:3]},
@@ -348,4 +348,14 @@ func TestClosedEngine(t *testing.T) {
 	check()
 	_, err = changelog.Floor(l.engine, changelog.Retention{MaxBytes: 1}, 1, 1, 0)
 	check()
+}
+
+// A record of a newer release is no damage: it says which release reads it.
+func TestNewerRecord(t *testing.T) {
+	l := newLog(t)
+	l.put(changelog.Key(5), []byte("\x02whatever a newer release writes"))
+	_, err := changelog.Scan(l.engine, 0, 0, 1<<20)
+	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "has format 2, and this release reads up to 1") {
+		t.Errorf("error %v", err)
+	}
 }

@@ -70,7 +70,7 @@ func (c *core) trimLoop(ctx context.Context, fail func(error)) {
 			return more
 		case errors.Is(err, fsm.ErrClosed) || m != c.machine.Load():
 			return false // it is being replaced
-		case errors.Is(err, storage.ErrCorrupt):
+		case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrNewer):
 			c.opts.Log.Warn("cannot trim the changelog", "vbucket", c.opts.VBucket, "error", err)
 			return false
 		default:

@@ -14,6 +14,8 @@ var (
 	// ErrCorrupt means that stored data failed its checksum or cannot be
 	// parsed. It is never served.
 	ErrCorrupt = errors.New("stored data is corrupt")
+	// ErrNewer means that stored data is of a format that this release does not know.
+	ErrNewer = errors.New("stored data was written by a newer release")
 	// ErrNoSpace means that the file system is full, or the user's quota of it.
 	ErrNoSpace = errors.New("no space left on device")
 	// ErrNoFiles means that the process, or the machine, has as many files open as
