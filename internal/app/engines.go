@@ -82,7 +82,7 @@ func filesEach(all, engines int) int {
 // batchLimit is what the configured engine writes atomically.
 func (e *engines) batchLimit() storage.BatchLimit {
 	if e.cfg.Engine == config.Badger {
-		return storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}
+		return storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps, Key: config.MaxBadgerKey}
 	}
 	return storage.BatchLimit{}
 }

@@ -136,8 +136,16 @@ func realPath(path string) string {
 	}
 }
 
+// MaxBadgerKey is the longest key that nodes with Badger take: its own limit is 65 000
+// bytes, of which an expiry and other prefixes need some.
+const MaxBadgerKey = 63 << 10
+
 func (c *Config) validateLimits() error {
 	l := &c.Limits
+	if c.Storage.Engine == Badger && l.KeySize > MaxBadgerKey {
+		return c.wrong("max-key-size", "%v is more than db-engine badger holds, which is %v: lower it, or use --db-engine rocksdb",
+			l.KeySize, Size(MaxBadgerKey))
+	}
 	if l.KeySize+l.ValueSize > l.BatchSize {
 		return c.wrong("max-batch-size",
 			"%v cannot hold one pair of max-key-size %v and max-value-size %v: raise it, or lower those",

@@ -37,6 +37,7 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--db-folder d --backup-dir d/vbucket-default/b", `--backup-dir: "d/vbucket-default/b" is where a vBucket's data is`},
 		{"--db-engine badger --db-engine-ini o.ini", "--db-engine-ini: raw engine options are RocksDB's, and db-engine is badger"},
 		{"--max-memory-in-flight 8MiB", "--max-memory-in-flight: 8MiB is less than one message of max-message-size 16MiB"},
+		{"--db-engine badger --max-key-size 64KiB", "--max-key-size: 64KiB is more than db-engine badger holds, which is 63KiB: lower it, or use --db-engine rocksdb"},
 		{"--max-value-size 8MiB", "max-batch-size: 8MiB cannot hold one pair of max-key-size 1KiB and max-value-size 8MiB"},
 		{"--max-batch-size 16MiB", "max-message-size: 16MiB leaves no room around max-batch-size 16MiB"},
 		{"--discovery-service.server.status-ttl 30s", "discovery-service.server.heartbeat-timeout: 1m is longer than status-ttl 30s"},

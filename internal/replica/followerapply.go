@@ -96,6 +96,9 @@ func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Cha
 	if at := m.Applied(); at != after {
 		return fmt.Errorf("%w: they begin behind %d, and it is at %d", ErrMoved, after, at)
 	}
+	if err := f.holds(m, changes); err != nil {
+		return kv.Errorf(kv.Precondition, "%w", err)
+	}
 	if err := f.opts.Guard.Admit(size, false); err != nil {
 		return kv.Errorf(kv.Exhausted, "%w", err)
 	}
@@ -111,6 +114,20 @@ func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Cha
 		return kv.Errorf(kindOf(err), "apply changes: %w", err)
 	}
 	f.progress.advance(m.Applied())
+	return nil
+}
+
+// holds returns an error for a key that the engine cannot hold, as one from a master with
+// another engine may be. Nothing is applied then, and nothing has failed: reads go on.
+func (f *Follower) holds(m *fsm.Machine, changes []kv.Change) error {
+	for i := range changes {
+		for j := range changes[i].Mutations {
+			if err := f.limit.CheckKey(changes[i].Mutations[j].Key); err != nil {
+				return fmt.Errorf("change %d cannot be kept in %s: %w; start this node with --db-engine rocksdb on an empty db-folder, or delete such keys on the master and empty the db-folder",
+					changes[i].Index, m.EngineKind(), err)
+			}
+		}
+	}
 	return nil
 }
 

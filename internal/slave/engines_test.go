@@ -1,8 +1,10 @@
 package slave
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -235,4 +237,25 @@ func BenchmarkCatchUp(b *testing.B) {
 			})
 		}
 	}
+}
+
+// A key that the slave's engine cannot hold is named. The slave stays where it is, is read,
+// and goes on in an engine that can.
+func TestKeyBeyondTheEngineIsNamed(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.fill("k", 10, 100)
+	e := engines[1]
+	e.limit.Key = 1000
+	s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+	s.has(m)
+	m.write(kv.Mutation{Key: bytes.Repeat([]byte("L"), 1001), Value: []byte("v")})
+	testkit.Eventually(t, "the key is named", func() bool {
+		err := s.Puller.Status().Err
+		return err != nil && strings.Contains(err.Error(), `begins with "LLLL`) && strings.Contains(err.Error(), "--db-engine rocksdb")
+	})
+	if state := s.State(); state != replica.Serving {
+		t.Errorf("the slave is %v", state)
+	}
+	r.slave(Fixed("m1:1"), streaming, engines[0].on(t, t.TempDir())).has(m)
 }

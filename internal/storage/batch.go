@@ -102,6 +102,17 @@ type BatchLimit struct {
 	// Bytes bounds Batch.Size, Ops bounds Batch.Count, where a range delete
 	// counts every key that it finds.
 	Bytes, Ops int
+	// Key bounds the keys of Data, in bytes.
+	Key int
+}
+
+// CheckKey returns an ErrTooLarge that names a key which is beyond the limit.
+func (l BatchLimit) CheckKey(key []byte) error {
+	if l.Key == 0 || len(key) <= l.Key {
+		return nil
+	}
+	const shown = 32
+	return fmt.Errorf("%w: the key that begins with %.*q has %d bytes, and this engine holds keys of %d at most", ErrTooLarge, shown, key, len(key), l.Key)
 }
 
 // Allows tells whether a batch of that size is within the limit.

@@ -184,6 +184,9 @@ var errPartsUnordered = errors.New("parts are not in order")
 // stream hands over the pairs of a batch.
 func (l *load) stream(b *storage.Batch) error {
 	return b.Each(func(op storage.Op) error {
+		if err := keyLimit.CheckKey(op.Key); err != nil {
+			return err // which Badger's tables would take in, and cut short
+		}
 		l.scratch = appendKey(l.scratch[:0], op.Space, op.Key)
 		n := partsOf(len(op.Value))
 		if n == 0 {

@@ -1,6 +1,7 @@
 package badger_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -211,4 +212,26 @@ func TestLimits(t *testing.T) {
 			write(storage.ErrTooLarge)
 		})
 	}
+}
+
+// A key that is too long is refused by name, and nothing has failed.
+func TestLongKey(t *testing.T) {
+	e := mustOpen(t, badger.Options{Dir: t.TempDir()})
+	long := bytes.Repeat([]byte("K"), badger.MaxKeyBytes+1)
+	var b storage.Batch
+	b.Put(storage.Data, long, []byte("v"))
+	err := e.Write(&b, true)
+	if !errors.Is(err, storage.ErrTooLarge) || !strings.Contains(err.Error(), "begins with \"KKKK") || len(err.Error()) > 300 {
+		t.Errorf("error %v", err)
+	}
+	l := beginLoad(t, e)
+	if err := l.Add(&b); !errors.Is(err, storage.ErrTooLarge) {
+		t.Errorf("a load: %v", err)
+	}
+	e = mustOpen(t, badger.Options{Dir: t.TempDir()})
+	if err := e.Write(&b, true); !errors.Is(err, storage.ErrTooLarge) {
+		t.Errorf("error %v", err)
+	}
+	put(t, e, string(long[1:]), []byte("v"))
+	wantValue(t, e, string(long[1:]), []byte("v"))
 }

@@ -25,6 +25,11 @@ const (
 	// MaxBatchOps is how many puts and deletes a batch may come to, counting
 	// every key that a range delete finds.
 	MaxBatchOps = 120_000
+	// MaxKeyBytes is the longest key of any space; a longer one gets
+	// storage.ErrTooLarge. Badger's own limit is for keys as they are stored.
+	MaxKeyBytes = 65_000 - storedExtra
+	// storedExtra is by how much a stored key is longer, that of a part.
+	storedExtra = 5
 )
 
 const (

@@ -188,8 +188,16 @@ func (w *batchWriter) takeBack() error {
 	return nil
 }
 
+// keyLimit is checked before Badger would refuse a key, with its bytes in the error.
+var keyLimit = storage.BatchLimit{Key: MaxKeyBytes}
+
 // apply is given each mutation in order. Badger keeps the last one of a key.
 func (w *batchWriter) apply(op storage.Op) error {
+	if op.Kind != storage.OpDeleteRange {
+		if err := keyLimit.CheckKey(op.Key); err != nil {
+			return err
+		}
+	}
 	switch op.Kind {
 	case storage.OpPut:
 		return w.put(op)
