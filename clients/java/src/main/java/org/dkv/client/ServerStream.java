@@ -18,16 +18,19 @@ import java.util.concurrent.TimeUnit;
 final class ServerStream<Q, R> implements AutoCloseable {
     private final BlockingQueue<Event<R>> events = new LinkedBlockingQueue<>();
     private final ClientCall<Q, R> call;
-    private volatile Status end;
+    private volatile Event<R> end;
 
     /** A message or, where that is null, the end. */
     private static final class Event<R> {
         private final R message;
         private final Status end;
+        /** What came with the end: the server may explain it there. */
+        private final Metadata trailers;
 
-        Event(R message, Status end) {
+        Event(R message, Status end, Metadata trailers) {
             this.message = message;
             this.end = end;
+            this.trailers = trailers;
         }
     }
 
@@ -36,12 +39,12 @@ final class ServerStream<Q, R> implements AutoCloseable {
         call.start(new ClientCall.Listener<R>() {
             @Override
             public void onMessage(R message) {
-                events.add(new Event<>(message, null));
+                events.add(new Event<>(message, null, null));
             }
 
             @Override
             public void onClose(Status status, Metadata trailers) {
-                events.add(new Event<>(null, status));
+                events.add(new Event<>(null, status, trailers));
             }
         }, new Metadata());
         call.sendMessage(request);
@@ -61,12 +64,12 @@ final class ServerStream<Q, R> implements AutoCloseable {
             if (event.message != null) {
                 return event.message;
             }
-            end = event.end;
+            end = event;
         }
-        if (end.isOk()) {
+        if (end.end.isOk()) {
             return null;
         }
-        throw end.asRuntimeException();
+        throw end.end.asRuntimeException(end.trailers);
     }
 
     private Event<R> await(long nanos) {
@@ -83,14 +86,14 @@ final class ServerStream<Q, R> implements AutoCloseable {
             why = Status.CANCELLED.withDescription("the thread was interrupted");
         }
         call.cancel(why.getDescription(), null);
-        return new Event<>(null, why);
+        return new Event<>(null, why, null);
     }
 
     /** Ends the stream; nothing can be read any more. */
     @Override
     public void close() {
         if (end == null) {
-            end = Status.OK;
+            end = new Event<>(null, Status.OK, null);
             call.cancel("the reader closed the stream", null);
         }
     }
