@@ -146,7 +146,7 @@ abstract class RoutedClient implements DKVClient {
     @Override
     public final boolean compareAndSet(byte[] key, byte[] expect, byte[] update, long expiryTS) {
         return compareAndSet(
-                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiryTS, writeTimeout);
+                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiry(expiryTS), writeTimeout);
     }
 
     @Override
@@ -157,12 +157,13 @@ abstract class RoutedClient implements DKVClient {
     @Override
     public final boolean compareAndSet(String key, String expect, String update, long expiryTS) {
         return compareAndSet(
-                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiryTS, writeTimeout);
+                Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiry(expiryTS), writeTimeout);
     }
 
+    /** An expiry that was read may be negative here: times are unsigned on the wire. */
     private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
         Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
-                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiry(expiryTS))
+                .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiryTS)
                 .setCluster(clusterOf(key));
         return write(Rpc.COMPARE_AND_SET, toOwner(key), timeout,
                 id -> (id == null ? request : request.setRequestId(id)).build()).getUpdated();

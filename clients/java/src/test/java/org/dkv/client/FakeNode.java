@@ -185,11 +185,11 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
     private Api.KVPair find(ByteString key) {
         Api.KVPair pair = data.get(key);
         boolean expired = pair != null && pair.getExpireTS() != 0
-                && pair.getExpireTS() <= System.currentTimeMillis() / 1000;
+                && Long.compareUnsigned(pair.getExpireTS(), System.currentTimeMillis() / 1000) <= 0;
         return expired ? null : pair;
     }
 
-    private void set(ByteString key, ByteString value, long expireTS) {
+    void set(ByteString key, ByteString value, long expireTS) {
         data.put(key, Api.KVPair.newBuilder().setKey(key).setValue(value).setExpireTS(expireTS).build());
     }
 

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.ByteString;
 import dkv.serverpb.Api;
 import io.grpc.Status;
 import java.nio.charset.StandardCharsets;
@@ -146,6 +147,15 @@ class SimpleDKVClientTest {
         assertEquals(4_000_000_000L, client.multiGet(LINEARIZABLE, new byte[][] {key})[0].getExpiryTS());
         client.decrementAndGet(key, 4_000_000_001L);
         assertEquals(4_000_000_001L, client.multiGet(LINEARIZABLE, new byte[][] {key})[0].getExpiryTS());
+    }
+
+    /** Times are unsigned on the wire; other clients may have written one beyond Long.MAX_VALUE. */
+    @Test
+    void countersKeepAnExpiryThatIsNegativeHere() {
+        byte[] key = utf8("counter");
+        node.set(ByteString.copyFrom(key), ByteString.copyFrom(new byte[] {0, 0, 0, 0, 0, 0, 0, 1}), -2);
+        assertEquals(2, client.incrementAndGet(key));
+        assertEquals(-2, client.multiGet(LINEARIZABLE, new byte[][] {key})[0].getExpiryTS());
     }
 
     @Test
