@@ -62,7 +62,8 @@ class LeakTest {
         Endless endless = new Endless();
         Server server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                 .addService(endless).directExecutor().build().start();
-        try (DKVClient client = new SimpleDKVClient("127.0.0.1:" + server.getPort(), null)) {
+        ConnectionOptions patient = ConnectionOptions.builder().requestTimeout(60_000).build();
+        try (DKVClient client = new SimpleDKVClient("127.0.0.1:" + server.getPort(), patient)) {
             final int iterations = 50;
             for (int i = 0; i < iterations; i++) {
                 client.iterate("").next(); // neither walked to its end nor closed
