@@ -65,8 +65,12 @@ func (f *followerRig) again() {
 }
 
 // loadFrom fills an engine with the state of a replica.
-func loadFrom(src Replica) func(context.Context, storage.Engine) error {
-	return func(ctx context.Context, engine storage.Engine) error {
+func loadFrom(src Replica) Load {
+	return func(ctx context.Context, open func() (storage.Engine, error)) error {
+		engine, err := open()
+		if err != nil {
+			return err
+		}
 		view, _, err := src.View(ctx, kv.ReadOptions{})
 		if err != nil {
 			return err

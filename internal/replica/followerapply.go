@@ -147,12 +147,17 @@ func (f *Follower) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index)
 	return m.Replicate(nil, upTo, false)
 }
 
+// Load fills the empty engine that open opens. It calls open once, when it has something to
+// fill it with: an engine costs much more than an attempt that comes to nothing. The engine
+// is not its own to close.
+type Load = func(ctx context.Context, open func() (storage.Engine, error)) error
+
 // Replace makes the state that load fills an empty engine with the present one. The
 // present one is read and kept until the new one is whole and durable: a crash at
 // any point leaves one of the two. load's context also ends when the replica closes. A new state that has a lesser index than the
 // present one is turned away with ErrOlder, whatever history it is of; unless back says
 // that this was ordered.
-func (f *Follower) Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error {
+func (f *Follower) Replace(ctx context.Context, back bool, load Load) error {
 	if !f.begin() {
 		return errClosed
 	}
@@ -186,7 +191,7 @@ func (f *Follower) begin() bool {
 	return !f.closed
 }
 
-func (f *Follower) substitute(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error {
+func (f *Follower) substitute(ctx context.Context, back bool, load Load) error {
 	next, err := f.aside(func(place string) (*fsm.Machine, error) { return f.load(ctx, place, load) })
 	if err != nil {
 		return err
@@ -211,13 +216,22 @@ func (f *Follower) substitute(ctx context.Context, back bool, load func(context.
 	return nil
 }
 
-// load builds a state in place.
-func (f *Follower) load(ctx context.Context, place string, fill func(context.Context, storage.Engine) error) (*fsm.Machine, error) {
-	engine, err := f.opts.Open(place)
-	if err != nil {
+// load builds a state in place, where nothing is until fill opens the engine.
+func (f *Follower) load(ctx context.Context, place string, fill Load) (*fsm.Machine, error) {
+	var engine storage.Engine
+	err := fill(ctx, func() (storage.Engine, error) {
+		opened, err := f.opts.Open(place)
+		if err == nil {
+			engine = opened
+		}
+		return opened, err
+	})
+	switch {
+	case engine == nil && err == nil:
+		return nil, fmt.Errorf("%w: nothing was loaded", fsm.ErrBadSnapshot)
+	case engine == nil:
 		return nil, err
-	}
-	if err := fill(ctx, engine); err != nil {
+	case err != nil:
 		return nil, errors.Join(err, engine.Close())
 	}
 	m, err := fsm.NewReplica(engine)

@@ -23,12 +23,12 @@ func TestFollowerReplaceWhileReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer view.Close()
-	err = f.Replace(t.Context(), false, func(ctx context.Context, e storage.Engine) error {
+	err = f.Replace(t.Context(), false, func(ctx context.Context, open func() (storage.Engine, error)) error {
 		f.wantValue("a", "src")
 		if s := f.Follower.Status(); s.State != Bootstrapping || s.Unreadable != nil {
 			t.Errorf("status %+v", s)
 		}
-		return loadFrom(other)(ctx, e)
+		return loadFrom(other)(ctx, open)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,10 @@ func TestFollowerReplaceFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFollowerRig(t, change)
 			cut := errors.New("cut")
-			fails := func(context.Context, storage.Engine) error { return cut }
+			fails := func(_ context.Context, open func() (storage.Engine, error)) error {
+				_, err := open()
+				return errors.Join(cut, err)
+			}
 			if err := f.Replace(t.Context(), false, fails); !errors.Is(err, cut) {
 				t.Error(err)
 			}
@@ -64,11 +67,18 @@ func TestFollowerReplaceFails(t *testing.T) {
 				t.Errorf("state %s", s)
 			}
 			// A part of a state is none.
-			part := func(ctx context.Context, e storage.Engine) error {
-				return loadFrom(src)(ctx, halfEngine{e})
+			part := func(ctx context.Context, open func() (storage.Engine, error)) error {
+				return loadFrom(src)(ctx, func() (storage.Engine, error) {
+					e, err := open()
+					return halfEngine{e}, err
+				})
 			}
 			if err := f.Replace(t.Context(), false, part); err == nil {
 				t.Error("a state without an identity was taken")
+			}
+			none := func(context.Context, func() (storage.Engine, error)) error { return nil }
+			if err := f.Replace(t.Context(), false, none); !errors.Is(err, fsm.ErrBadSnapshot) {
+				t.Error("a state of nothing was taken:", err)
 			}
 			f.wantValue("a", "1")
 		})
@@ -130,8 +140,8 @@ func TestFollowerCrashInReplace(t *testing.T) {
 	src.mustPut("a", "1")
 	f := newFollowerRig(t, onDisk)
 	f.mustReplace(src)
-	err := f.Replace(t.Context(), false, func(ctx context.Context, e storage.Engine) error {
-		if err := loadFrom(other)(ctx, e); err != nil {
+	err := f.Replace(t.Context(), false, func(ctx context.Context, open func() (storage.Engine, error)) error {
+		if err := loadFrom(other)(ctx, open); err != nil {
 			return err
 		}
 		// As the process finds its folder that was killed here.
@@ -160,7 +170,7 @@ func TestFollowerCloseEndsReplace(t *testing.T) {
 	f := newFollowerRig(t)
 	begun, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- f.Replace(context.Background(), false, func(ctx context.Context, _ storage.Engine) error {
+		done <- f.Replace(context.Background(), false, func(ctx context.Context, _ func() (storage.Engine, error)) error {
 			close(begun)
 			<-ctx.Done()
 			return ctx.Err()

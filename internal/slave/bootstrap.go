@@ -19,7 +19,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // snapshot is one that is being loaded.
 type snapshot struct {
 	*session
-	grant    grant
+	grant grant
+	// open opens the engine of the state to come, which loader fills; there is neither
+	// before the first chunk.
+	open     func() (storage.Engine, error)
 	loader   *fsm.Loader
 	id       string
 	position []byte
@@ -38,8 +41,8 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	}
 	snap := &snapshot{session: s, grant: g, reported: begun}
 	var failure error // of the way or the master
-	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, engine storage.Engine) error {
-		snap.loader = fsm.NewLoader(engine)
+	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, open func() (storage.Engine, error)) error {
+		snap.open = open
 		failure = snap.load(ctx)
 		return failure
 	})
@@ -202,6 +205,9 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	if err := s.room(uint64(len(chunk.GetData()))); err != nil {
 		return err
 	}
+	if err := s.begin(); err != nil {
+		return err
+	}
 	switch err := s.loader.Add(chunk.GetData()); {
 	case errors.Is(err, fsm.ErrBadSnapshot):
 		return err
@@ -213,6 +219,20 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	s.progress.Bytes += uint64(len(chunk.GetData()))
 	s.status.loaded(s.progress, len(chunk.GetData()))
 	s.tell()
+	return nil
+}
+
+// begin opens the engine to load into, unless it has. A master that cannot be reached, or
+// has nothing that is of use here, costs none.
+func (s *snapshot) begin() error {
+	if s.loader != nil {
+		return nil
+	}
+	engine, err := s.open()
+	if err != nil {
+		return localError{fmt.Errorf("bootstrap: %w", err)}
+	}
+	s.loader = fsm.NewLoader(engine)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package slave
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -408,4 +409,51 @@ func TestSnapshotWaitsForRoom(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 	})
+}
+
+// A master that has nothing to give costs no engine: a slave opens one for the state to come
+// once the first chunk of its snapshot is there, however often it has tried before.
+func TestNoEngineBeforeTheFirstChunk(t *testing.T) {
+	for name, away := range map[string]func(m *node) (back func()){
+		"refuses connections": func(m *node) func() { m.kill(); return m.revive },
+		"does not answer":     func(m *node) func() { return m.hang() },
+		"has no state yet": func(m *node) func() {
+			empty := m.rig.serve(m.addr, m.rig.follower(replica.FollowerOptions{StateOptions: m.rig.options()}))
+			return func() {
+				m.rig.mu.Lock()
+				m.rig.nodes[m.addr] = m
+				m.rig.mu.Unlock()
+				empty.kill()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				m := r.master("m1:1")
+				m.fill("k", 10, 100)
+				back := away(m)
+				var opened atomic.Int64
+				s := r.slave(Fixed("m1:1"), func(_ *Options, f *replica.FollowerOptions) {
+					open := f.Open
+					f.Open = func(place string) (storage.Engine, error) {
+						opened.Add(1)
+						return open(place)
+					}
+				})
+				time.Sleep(2 * time.Minute)
+				if err := s.Puller.Status().Err; err == nil {
+					t.Error("nothing was tried")
+				}
+				if n := opened.Load(); n != 1 { // its own, as it was started
+					t.Errorf("%d engines were opened for a state that did not come", n-1)
+				}
+				back()
+				s.has(m)
+				if n := opened.Load(); n != 2 {
+					t.Errorf("%d engines were opened for one bootstrap", n-1)
+				}
+			})
+		})
+	}
 }

@@ -175,8 +175,11 @@ func killedInReplace(r *rig, e engine, folder string, by *node) string {
 	f := r.follower(opts)
 	half, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- f.Replace(context.Background(), true, func(ctx context.Context, into storage.Engine) error {
-			return loadFrom(by)(ctx, &haltedEngine{Engine: into, halted: half, until: ctx.Done()})
+		done <- f.Replace(context.Background(), true, func(ctx context.Context, open func() (storage.Engine, error)) error {
+			return loadFrom(by)(ctx, func() (storage.Engine, error) {
+				into, err := open()
+				return &haltedEngine{Engine: into, halted: half, until: ctx.Done()}, err
+			})
 		})
 	}()
 	<-half

@@ -163,8 +163,12 @@ func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
 	return f
 }
 
-func loadFrom(src replica.Replica) func(context.Context, storage.Engine) error {
-	return func(ctx context.Context, engine storage.Engine) error {
+func loadFrom(src replica.Replica) replica.Load {
+	return func(ctx context.Context, open func() (storage.Engine, error)) error {
+		engine, err := open()
+		if err != nil {
+			return err
+		}
 		view, _, err := src.View(ctx, kv.ReadOptions{})
 		if err != nil {
 			return err

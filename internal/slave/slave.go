@@ -29,7 +29,8 @@ type State interface {
 	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error
 	// Replace makes the state that load fills an empty engine with the present one,
 	// which stays until that is whole. With back its index may be less than the present.
-	Replace(ctx context.Context, back bool, load func(context.Context, storage.Engine) error) error
+	// load calls open once, when it has something to fill the engine with.
+	Replace(ctx context.Context, back bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
 	// Succeeds reports whether the state's history has taken the place of another one.
 	Succeeds(history string) bool
 	// Keyless reports whether there is no key in the state.
