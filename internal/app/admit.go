@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,11 +65,16 @@ func (n *node) memberAddresses() []string {
 	return n.cluster.Addresses()
 }
 
-// hosts knows the addresses of a list of hosts, as it was some seconds ago at the most.
+// hosts knows the addresses of a list of hosts, as they were some seconds ago at the most.
 type hosts struct {
-	mu    sync.Mutex
-	known map[netip.Addr]bool
-	asked time.Time
+	// lookup finds the addresses of a host; nil asks the system.
+	lookup func(context.Context, string) ([]netip.Addr, error)
+
+	mu sync.Mutex
+	// known are the addresses of each host of listed.
+	known  map[string][]netip.Addr
+	listed []string
+	asked  time.Time
 }
 
 const (
@@ -78,34 +85,63 @@ const (
 	hostsLookup = time.Second
 )
 
-// has reports whether an address is one of the hosts'.
+// has reports whether an address is one of the hosts'. A list that is another than before
+// is looked up at once: a member that was just added hands calls on.
 func (h *hosts) has(from netip.Addr, list func() []string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.known == nil || time.Since(h.asked) > hostsKept {
-		h.known, h.asked = hostAddresses(list()), time.Now()
+	if listed := hostsOf(list()); !slices.Equal(listed, h.listed) || time.Since(h.asked) > hostsKept {
+		h.known = h.look(listed)
+		h.listed, h.asked = listed, time.Now()
 	}
-	return h.known[from]
+	for _, addresses := range h.known {
+		if slices.Contains(addresses, from) {
+			return true
+		}
+	}
+	return false
 }
 
-// hostAddresses are the addresses of the hosts of a list of host:port. Names that cannot
-// be looked up have none.
-func hostAddresses(list []string) map[netip.Addr]bool {
+// hostsOf are the hosts of a list of host:port, in order and each once.
+func hostsOf(list []string) []string {
+	var out []string
+	for _, address := range list {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			out = append(out, host)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// look returns the addresses of hosts. They are looked up side by side: a name server that
+// does not answer for one must not keep the others from being known. What cannot be
+// told at present is what it was; a name that is not there any more has no address.
+func (h *hosts) look(listed []string) map[string][]netip.Addr {
 	ctx, cancel := context.WithTimeout(context.Background(), hostsLookup)
 	defer cancel()
-	out := make(map[netip.Addr]bool)
-	for _, address := range list {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			continue
-		}
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		if err != nil {
-			continue
-		}
-		for _, ip := range ips {
-			out[ip.Unmap()] = true
-		}
+	find := h.lookup
+	if find == nil {
+		find = lookup
+	}
+	found := make([][]netip.Addr, len(listed))
+	var wg sync.WaitGroup
+	for i, host := range listed {
+		wg.Go(func() {
+			addresses, err := find(ctx, host)
+			var missing *net.DNSError
+			if err != nil && !(errors.As(err, &missing) && missing.IsNotFound) {
+				addresses = h.known[host]
+			}
+			for _, a := range addresses {
+				found[i] = append(found[i], a.Unmap())
+			}
+		})
+	}
+	wg.Wait()
+	out := make(map[string][]netip.Addr, len(listed))
+	for i, host := range listed {
+		out[host] = found[i]
 	}
 	return out
 }
