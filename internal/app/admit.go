@@ -28,11 +28,15 @@ func (n *node) admitAdmin(from netip.Addr) error {
 		"run it on the node itself (dkvctl -a %s), or set allow-insecure: true there if only hosts that you trust reach it", from, n.localAddress())
 }
 
-// isOwn reports whether an address is the one that this node listens on, if that is a
-// single one: a program on this machine that calls it comes from there.
+// isOwn reports whether an address is this machine's, as that of a program on it is which
+// calls the node where others reach it.
 func (n *node) isOwn(from netip.Addr) bool {
 	for _, l := range n.listening() {
-		if at, err := netip.ParseAddrPort(l.String()); err == nil && !at.Addr().IsUnspecified() && at.Addr().Unmap() == from {
+		at, err := netip.ParseAddrPort(l.String())
+		if err != nil {
+			continue
+		}
+		if at.Addr().Unmap() == from || at.Addr().IsUnspecified() && slices.Contains(ownAddrs(), from) {
 			return true
 		}
 	}

@@ -46,6 +46,33 @@ func TestAdministrativeCallsAreOfThisMachineAndTheMembers(t *testing.T) {
 	}
 }
 
+// TestOwnAddressIsThisMachine: a node that listens everywhere takes administrative calls
+// that were made on its machine to any of the machine's addresses.
+func TestOwnAddressIsThisMachine(t *testing.T) {
+	n := &node{cfg: new(config.Config), grpcListener: everywhere{}}
+	own := 0
+	for _, a := range ownAddrs() {
+		if a.IsLoopback() || a.Is6() && !a.IsGlobalUnicast() {
+			continue
+		}
+		own++
+		if err := n.admitAdmin(a); err != nil {
+			t.Errorf("%v: %v", a, err)
+		}
+	}
+	if own == 0 {
+		t.Log("this machine has no address but loopback")
+	}
+	if n.admitAdmin(netip.MustParseAddr("192.0.2.1")) == nil {
+		t.Error("another host is let in")
+	}
+}
+
+// everywhere is a listener at all addresses, as far as its own address says.
+type everywhere struct{ net.Listener }
+
+func (everywhere) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6unspecified, Port: 9090} }
+
 // TestHostAddresses: hosts are known by address and by name, and those that cannot be looked up
 // are none.
 func TestHostAddresses(t *testing.T) {
