@@ -24,7 +24,7 @@ const deployment = 7
 // quick are the limits of most tests.
 var quick = limits{
 	connections: 64, perHost: 64,
-	preface: testkit.Patience, idle: testkit.Patience, step: testkit.Patience,
+	preface: testkit.Patience, idle: testkit.Patience, step: testkit.Patience, unheard: testkit.Patience,
 	room: testkit.Patience, answer: testkit.Patience,
 }
 

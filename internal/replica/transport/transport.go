@@ -46,6 +46,9 @@ type limits struct {
 	preface, idle time.Duration
 	// step is how long a peer may take for each step of a frame.
 	step time.Duration
+	// unheard is after how long without a sign from the peer's host, of what was sent
+	// to it, a connection is given up.
+	unheard time.Duration
 	// room is how long an offered snapshot waits for room. It ends well before answer,
 	// which is how long the sender waits.
 	room, answer time.Duration
@@ -57,6 +60,7 @@ var defaultLimits = limits{
 	preface:     5 * time.Second,
 	idle:        90 * time.Second,
 	step:        10 * time.Second,
+	unheard:     5 * time.Second,
 	room:        15 * time.Second,
 	answer:      2 * time.Minute,
 }
@@ -216,7 +220,7 @@ const (
 func (t *transport) dial(ctx context.Context, target string, p purpose) (*outgoing, error) {
 	limited, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	d := net.Dialer{KeepAlive: keepAlive}
+	d := net.Dialer{KeepAlive: keepAlive, Control: giveUp(t.opts.limits.unheard)}
 	conn, err := d.DialContext(limited, "tcp", target)
 	if err != nil {
 		return nil, err
