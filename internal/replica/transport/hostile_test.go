@@ -70,6 +70,27 @@ func TestBrokenFramesAreRefused(t *testing.T) {
 	}
 }
 
+// Dragonboat panics for a member that speaks from another address than it has.
+func TestMessagesThatDragonboatPanicsForEndTheConnection(t *testing.T) {
+	n := start(t, func(n *node, _ *Options) {
+		n.onBatch = func(b raftpb.MessageBatch) {
+			if b.Requests[0].LogIndex == 1 {
+				panic("inconsistent target")
+			}
+		}
+	})
+	c := n.entered(forMessages)
+	if _, err := c.Write(frameOf(t, batchFrame, marshal(t, batch(1, 10)))); err != nil {
+		t.Fatal(err)
+	}
+	wantClosed(t, c)
+	testkit.Eventually(t, "the log says why", func() bool { return n.log.Has("10.0.0.1:1") && n.log.Has("inconsistent target") })
+	if err := start(t).connect(t.Context(), n.addr).SendMessageBatch(batch(2, 10)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the node serves on", func() bool { return len(n.received()) == 1 })
+}
+
 // Who announces a large message takes no more memory than it sends.
 func TestAnnouncedMessagesTakeNoMemory(t *testing.T) {
 	n := start(t)

@@ -121,6 +121,18 @@ func (t *transport) takeBatch(f *frames) error {
 			t.opts.Seen(&batch.Requests[i])
 		}
 	}
+	return t.hand(batch)
+}
+
+// hand gives messages to Dragonboat. It panics for the address of a sender that is none, or
+// another one than it knows that member by, which would take down all vBuckets of the
+// process for what came over the network. It holds no lock then.
+func (t *transport) hand(batch raftpb.MessageBatch) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("messages from %q are not taken: %v", batch.SourceAddress, cause)
+		}
+	}()
 	t.messages(batch)
 	return nil
 }
