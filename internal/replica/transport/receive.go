@@ -157,7 +157,8 @@ func (in *incoming) hand(chunk raftpb.Chunk) (err error) {
 
 // end tells who has to know that no more chunks come. What has come of a snapshot that is
 // not whole takes up room until Dragonboat is given an end of it that does not fit: by
-// itself it would keep it for a quarter of an hour.
+// itself it would keep it for a quarter of an hour. The true end is empty, so that an empty
+// one would complete what lacks no more than that, though the sender was told otherwise.
 func (in *incoming) end(cause error) {
 	defer in.admission.Done(cause == nil)
 	if cause == nil || in.chunks == 0 || in.last.IsLastChunk() {
@@ -166,6 +167,7 @@ func (in *incoming) end(cause error) {
 	chunk := in.last
 	chunk.ChunkId, chunk.FileChunkId = in.chunks, in.chunks
 	chunk.ChunkCount, chunk.FileChunkCount = raftpb.LastChunkCount, raftpb.LastChunkCount
-	chunk.ChunkSize = 0
+	chunk.Data = make([]byte, 16)
+	chunk.ChunkSize = uint64(len(chunk.Data))
 	_ = in.hand(chunk)
 }
