@@ -68,8 +68,7 @@ func decode(key, value []byte) (record, error) {
 	case len(value) == 0 || value[0] == 0:
 		return bad("no format")
 	case value[0] > recordVersion:
-		return record{}, fmt.Errorf("%w: change record %x has format %d, and this release reads up to %d; use the release that wrote this folder, or a newer one",
-			storage.ErrNewer, key, value[0], recordVersion)
+		return record{}, storage.Newer(fmt.Sprintf("change record %x", key), uint64(value[0]), recordVersion)
 	}
 	p := value[1:]
 	clock, n := binary.Uvarint(p)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
@@ -153,8 +154,11 @@ func bit(b bool) byte {
 func decodeState(p []byte) (state, error) {
 	var s state
 	bad := fmt.Errorf("%w: state record", storage.ErrCorrupt)
-	if len(p) == 0 || p[0] != stateVersion1 && p[0] != stateVersion2 {
+	switch {
+	case len(p) == 0 || p[0] == 0:
 		return s, bad
+	case p[0] > stateVersion2:
+		return s, storage.Newer("the state record", uint64(p[0]), stateVersion2)
 	}
 	version, p := p[0], p[1:]
 	clock := uint64(0)
@@ -215,12 +219,18 @@ type Identity struct {
 	History string
 }
 
+// identityFormat is the format of the identity record, in its first line.
+const identityFormat = 1
+
 func (id Identity) append(dst []byte) []byte {
-	return fmt.Appendf(dst, "1\n%s\n%s\n", id.Cluster, id.History)
+	return fmt.Appendf(dst, "%d\n%s\n%s\n", identityFormat, id.Cluster, id.History)
 }
 
 func decodeIdentity(p []byte) (Identity, error) {
 	f := bytes.Split(p, []byte("\n"))
+	if format, err := strconv.ParseUint(string(f[0]), 10, 32); err == nil && len(f) > 1 && format > identityFormat {
+		return Identity{}, storage.Newer("the identity record", format, identityFormat)
+	}
 	if len(f) != 4 || string(f[0]) != "1" || (len(f[1]) == 0) != (len(f[2]) == 0) || len(f[3]) != 0 {
 		return Identity{}, fmt.Errorf("%w: identity record", storage.ErrCorrupt)
 	}

@@ -112,7 +112,7 @@ func TestStateRecord(t *testing.T) {
 		}
 	})
 	for _, bad := range []string{
-		"\x03" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 21),
+		"\x00" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 21),
 		"\x02" + strings.Repeat("\x00", 18) + strings.Repeat("\xff", 9) + "\x01\x00",
 		"\x02" + strings.Repeat("\x00", 18), "\x01" + strings.Repeat("\x00", 19),
 		"\x01\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 12), "\x01\x00\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 11),
@@ -146,7 +146,7 @@ func TestIdentityRecord(t *testing.T) {
 	if err != nil || got != id {
 		t.Fatalf("decoded %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "1", "2\na\nb\n", "1\n\nb\n", "1\na\n\n", "1\na\nb", "1\na\nb\nc"} {
+	for _, bad := range []string{"", "1", "0\na\nb\n", "1\n\nb\n", "1\na\n\n", "1\na\nb", "1\na\nb\nc"} {
 		if _, err := decodeIdentity([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -162,10 +162,10 @@ func TestNewRefusesCorruption(t *testing.T) {
 		{"no identity", func(b *storage.Batch) { b.Delete(storage.Meta, keyIdentity) }},
 		{"bad identity", func(b *storage.Batch) { b.Put(storage.Meta, keyIdentity, []byte("?")) }},
 		{"no state", func(b *storage.Batch) { b.Delete(storage.Meta, keyState) }},
-		{"bad state", func(b *storage.Batch) { b.Put(storage.Meta, keyState, []byte{9}) }},
+		{"bad state", func(b *storage.Batch) { b.Put(storage.Meta, keyState, []byte{1}) }},
 		{"bad floor", func(b *storage.Batch) { b.Put(storage.Meta, keyFloor, []byte{9}) }},
-		{"bad request", func(b *storage.Batch) { b.Put(storage.Meta, []byte("request/12345678"), []byte{9}) }},
-		{"bad session", func(b *storage.Batch) { b.Put(storage.Meta, []byte("session/12345678"), []byte{9}) }},
+		{"bad request", func(b *storage.Batch) { b.Put(storage.Meta, []byte("request/12345678"), []byte{1}) }},
+		{"bad session", func(b *storage.Batch) { b.Put(storage.Meta, []byte("session/12345678"), []byte{1}) }},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 //
 // A payload is records: space (1 byte), then key and value with their varint
 // lengths in front.
+// The last byte of the magic is the stream's format, a digit.
 var snapshotMagic = [8]byte{'D', 'K', 'V', 's', 'n', 'a', 'p', '1'}
 
 const (
@@ -111,8 +112,11 @@ func (s *chunkWriter) chunk(length, check uint32) error {
 func ReadSnapshot(ctx context.Context, r io.Reader, engine storage.Engine) error {
 	br := bufio.NewReaderSize(r, snapshotChunk)
 	var magic [8]byte
-	if _, err := io.ReadFull(br, magic[:]); err != nil || magic != snapshotMagic {
+	if _, err := io.ReadFull(br, magic[:]); err != nil {
 		return fmt.Errorf("%w: it does not begin as a snapshot does", ErrBadSnapshot)
+	}
+	if err := CheckMagic("the snapshot", magic, snapshotMagic); err != nil {
+		return err
 	}
 	load := NewLoader(engine)
 	var payload []byte
@@ -131,6 +135,21 @@ func ReadSnapshot(ctx context.Context, r io.Reader, engine storage.Engine) error
 		if err := load.Add(payload); err != nil {
 			return fmt.Errorf("chunk %d: %w", chunks, err)
 		}
+	}
+}
+
+// CheckMagic compares the 8 bytes that a stream begins with to those that are known here. The
+// last one is the format, a digit: a greater one is a storage.ErrNewer that names what it is,
+// everything else an ErrBadSnapshot.
+func CheckMagic(what string, got, known [8]byte) error {
+	const last = len(known) - 1
+	switch format := got[last]; {
+	case got == known:
+		return nil
+	case [last]byte(got[:last]) == [last]byte(known[:last]) && format > known[last] && format <= '9':
+		return storage.Newer(what, uint64(format-'0'), uint64(known[last]-'0'))
+	default:
+		return fmt.Errorf("%w: it begins with %q, not with %q", ErrBadSnapshot, got, known)
 	}
 }
 

@@ -106,7 +106,8 @@ func checkRefused(t *testing.T, what string, raw []byte) {
 	t.Helper()
 	e := openMemory(t)
 	err := ReadSnapshot(context.Background(), bytes.NewReader(raw), e)
-	if !errors.Is(err, ErrBadSnapshot) {
+	// A digit that was flipped may name a newer format.
+	if !errors.Is(err, ErrBadSnapshot) && !(errors.Is(err, storage.ErrNewer) && raw[7] != snapshotMagic[7]) {
 		t.Fatalf("%s: %v", what, err)
 	}
 	// What there is of it must not pass for a state.

@@ -24,7 +24,7 @@ import (
 //	file*    length of the name (2), name, size (8), content, CRC-32C of it (4)
 //	end      a name of length 0
 //
-// Sizes come first, so that the receiver knows whether it has room.
+// The last byte of the magic is the format, a digit. Sizes come first, so that the receiver knows whether it has room.
 var streamMagic = [8]byte{'D', 'K', 'V', 'f', 'i', 'l', 'e', '1'}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -137,8 +137,8 @@ func readFiles(ctx context.Context, r io.Reader, dir string, fits func(uint64) e
 	if _, err := io.ReadFull(br, head[:]); err != nil {
 		return bad("it has no header: %w", err)
 	}
-	if [8]byte(head[:8]) != streamMagic {
-		return bad("it begins with %x", head[:8])
+	if err := fsm.CheckMagic("the Raft snapshot", [8]byte(head[:8]), streamMagic); err != nil {
+		return err
 	}
 	if err := fits(binary.BigEndian.Uint64(head[8:])); err != nil {
 		return err

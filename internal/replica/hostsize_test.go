@@ -1,13 +1,17 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -66,7 +70,7 @@ func TestRaftGoesOnAfterTheHostHasGrown(t *testing.T) {
 
 func TestBadLayouts(t *testing.T) {
 	for _, raw := range []string{
-		"", "{}", `{"format":2,"workers":2,"logShards":2}`, `{"format":1,"workers":3,"logShards":2}`,
+		"", "{}", `{"format":0,"workers":2,"logShards":2}`, `{"format":1,"workers":3,"logShards":2}`,
 		`{"format":1,"workers":128,"logShards":2}`, `{"format":1,"workers":2,"logShards":0}`, `{"format":1,"workers":2,"logShards":2,"more":1}`,
 	} {
 		dir := t.TempDir()
@@ -151,6 +155,28 @@ func TestStalledVBucketHoldsUpNoOther(t *testing.T) {
 	}
 	release()
 	if err := <-stalled; err != nil {
+		t.Error(err)
+	}
+}
+
+// A log that a newer release laid out is no damage, whatever else its file says.
+func TestNewerLayout(t *testing.T) {
+	for _, raw := range []string{`{"format":2,"workers":2,"logShards":2}`, `{"format":2,"shards":[1,2]}`} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, layoutFile), []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := loadLayout(dir, HostSize{})
+		if !errors.Is(err, storage.ErrNewer) || !strings.Contains(err.Error(), layoutFile+" has format 2, and this release reads up to 1") {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}
+
+func TestNewerRaftSnapshot(t *testing.T) {
+	place := filepath.Join(t.TempDir(), "place")
+	err := readFiles(t.Context(), strings.NewReader("DKVfile2what a newer release writes"), place, func(uint64) error { return nil })
+	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, fsm.ErrBadSnapshot) || !strings.Contains(err.Error(), "has format 2, and this release reads up to 1") {
 		t.Error(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
@@ -24,10 +25,13 @@ type raftLayout struct {
 
 const layoutFile = "layout.json"
 
+// raftLayoutFormat is the newest format of the file that this release reads.
+const raftLayoutFormat = 1
+
 // valid reports whether a worker only ever writes to one database, which Dragonboat
 // insists on.
 func (l *raftLayout) valid() bool {
-	return l.Format == 1 && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
+	return l.Format == raftLayoutFormat && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
 }
 
 // loadLayout returns the layout of the log in dir. Where there is none yet it is fit to
@@ -41,6 +45,11 @@ func loadLayout(dir string, size HostSize) (raftLayout, error) {
 	}
 	if err != nil {
 		return raftLayout{}, err
+	}
+	// What a newer release wrote may have fields that are unknown here.
+	var newer struct{ Format uint64 }
+	if err := json.Unmarshal(raw, &newer); err == nil && newer.Format > raftLayoutFormat {
+		return raftLayout{}, storage.Newer("the Raft log by "+path, newer.Format, raftLayoutFormat)
 	}
 	var l raftLayout
 	d := json.NewDecoder(bytes.NewReader(raw))

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 )
@@ -36,6 +37,13 @@ var (
 	// ErrBadOptions is returned by Open for options that cannot be used.
 	ErrBadOptions = errors.New("bad storage options")
 )
+
+// Newer is the ErrNewer of something that has a format above known, the newest that this
+// release reads. It says what to do about it, as damage would call for something else.
+func Newer(what string, format, known uint64) error {
+	return fmt.Errorf("%w: %s has format %d, and this release reads up to %d; use the release that wrote it, or a newer one",
+		ErrNewer, what, format, known)
+}
 
 // shortages are the errors of the operating system for what runs out and comes back
 // by itself.

@@ -57,6 +57,9 @@ func (e *entry) append(dst []byte) []byte {
 
 func decodeEntry(p []byte) (*entry, error) {
 	bad := fmt.Errorf("%w: request record", storage.ErrCorrupt)
+	if len(p) > 0 && p[0] > entryVersion {
+		return nil, storage.Newer("a request record", uint64(p[0]), entryVersion)
+	}
 	if len(p) < 9 || p[0] != entryVersion {
 		return nil, bad
 	}
@@ -91,6 +94,9 @@ func (s *session) append(dst []byte) []byte {
 }
 
 func decodeSession(key, p []byte) (*session, error) {
+	if len(p) > 0 && p[0] > sessionVersion {
+		return nil, storage.Newer(fmt.Sprintf("session record of %x", key), uint64(p[0]), sessionVersion)
+	}
 	if len(key) != len(prefixSession)+8 || len(p) != sessionLen || p[0] != sessionVersion {
 		return nil, fmt.Errorf("%w: session record of %x", storage.ErrCorrupt, key)
 	}

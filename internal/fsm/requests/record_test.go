@@ -56,18 +56,18 @@ func TestBadRecords(t *testing.T) {
 		_, err := decodeSession(key, s[:n])
 		check(fmt.Sprintf("a client cut to %d bytes", n), err)
 	}
-	for _, bad := range [][]byte{append([]byte{2}, e[1:]...), append(bytes.Clone(e), 0)} {
+	for _, bad := range [][]byte{append([]byte{0}, e[1:]...), append(bytes.Clone(e), 0)} {
 		_, err := decodeEntry(bad)
 		check(fmt.Sprintf("result %x", bad), err)
 	}
-	for _, bad := range [][]byte{append([]byte{2}, s[1:]...), append(bytes.Clone(s), 0)} {
+	for _, bad := range [][]byte{append([]byte{0}, s[1:]...), append(bytes.Clone(s), 0)} {
 		_, err := decodeSession(key, bad)
 		check(fmt.Sprintf("client %x", bad), err)
 	}
 	_, err := decodeSession(key[:12], s)
 	check("a short key", err)
 	for _, record := range []struct{ key, value []byte }{
-		{appendSessionKey(nil, 1), []byte("x")}, {appendEntryKey(nil, 1), []byte("x")}, {keyLost, []byte("x")},
+		{appendSessionKey(nil, 1), []byte("\x01x")}, {appendEntryKey(nil, 1), []byte("\x01x")}, {keyLost, []byte("\x01x")},
 	} {
 		r := newRig(t, DefaultBounds())
 		var b storage.Batch
@@ -85,12 +85,12 @@ func FuzzRecords(f *testing.F) {
 	f.Add((&entry{name: name{1, 2}, result: command.Result{Index: 3}}).append(nil))
 	f.Add((&session{acked: 1}).append(nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if _, err := decodeEntry(p); err != nil && !errors.Is(err, storage.ErrCorrupt) {
-			t.Errorf("error is no ErrCorrupt: %v", err)
+		if _, err := decodeEntry(p); err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNewer) {
+			t.Errorf("error is neither ErrCorrupt nor ErrNewer: %v", err)
 		}
 		switch s, err := decodeSession(appendSessionKey(nil, 1), p); {
-		case err != nil && !errors.Is(err, storage.ErrCorrupt):
-			t.Errorf("error is no ErrCorrupt: %v", err)
+		case err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNewer):
+			t.Errorf("error is neither ErrCorrupt nor ErrNewer: %v", err)
 		case err == nil && !bytes.Equal(s.append(nil), p):
 			t.Errorf("%x decodes to %+v", p, s)
 		}
