@@ -20,6 +20,24 @@ import (
 // markerKey is before every key of ours: see keys.go.
 var markerKey = []byte{0}
 
+// A marker is the version, 8 bytes big endian, in the first format, which has no number. One
+// of a later format is longer, and its first byte is the number.
+const (
+	markerFormat = 1
+	markerSize   = 8
+)
+
+func decodeMarker(v []byte) (base uint64, err error) {
+	switch {
+	case len(v) == markerSize:
+		return binary.BigEndian.Uint64(v), nil
+	case len(v) > markerSize && v[0] > markerFormat:
+		return 0, storage.Newer("the marker of a staged write", uint64(v[0]), markerFormat)
+	default:
+		return 0, fmt.Errorf("%w: the marker of a staged write has %d bytes", storage.ErrCorrupt, len(v))
+	}
+}
+
 // rollbackOps is how many keys are taken back in one transaction.
 const rollbackOps = 10_000
 
@@ -143,12 +161,9 @@ func (e *Engine) recoverStaged(newest uint64) (uint64, error) {
 		return newest, mapped(err)
 	}
 	var base uint64
-	err = item.Value(func(v []byte) error {
-		if len(v) != 8 {
-			return fmt.Errorf("%w: the marker of a staged write has %d bytes", storage.ErrCorrupt, len(v))
-		}
-		base = binary.BigEndian.Uint64(v)
-		return nil
+	err = item.Value(func(v []byte) (err error) {
+		base, err = decodeMarker(v)
+		return err
 	})
 	if err == nil && base > newest {
 		err = fmt.Errorf("%w: the marker of a staged write names version %d, behind %d", storage.ErrCorrupt, base, newest)

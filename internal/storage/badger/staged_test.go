@@ -2,6 +2,7 @@ package badger
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -270,4 +271,36 @@ func openWith(t *testing.T, dir string, memtable int64) *Engine {
 	}
 	t.Cleanup(func() { e.Close() })
 	return e
+}
+
+// A marker of a newer release is no damage, and what it is about is left as it is.
+func TestNewerStagedMarker(t *testing.T) {
+	for marker, want := range map[string]error{
+		"\x02what a newer release writes": storage.ErrNewer,
+		"\x01not of a later format":       storage.ErrCorrupt,
+		"\x02short":                       storage.ErrCorrupt,
+	} {
+		dir := t.TempDir()
+		e := smallTables(t, dir)
+		put(t, e, "a", "1")
+		w := &rollback{engine: e, version: e.snapshots.current()}
+		if err := w.txnFor(len(marker)).Set(markerKey, []byte(marker)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			_, err := Open(e.opts)
+			if !errors.Is(err, want) {
+				t.Errorf("%q: %v", marker, err)
+			}
+			if want == storage.ErrNewer && !strings.Contains(fmt.Sprint(err), "has format 2, and this release reads up to 1") {
+				t.Error(err)
+			}
+		}
+	}
 }
