@@ -48,12 +48,15 @@ cluster: build ## run three discovery nodes, three masters and two slaves here u
 # they fail, unless internal/testkit allows them to be skipped.
 SKIPPED_FAULTS := $(CURDIR)/build/skipped-faults
 
+# A package may take several times as long as here on a host that is busy.
+PATIENCE := -timeout 30m
+
 test: export TEST_SKIPPED_FAULTS = $(SKIPPED_FAULTS)
 test: build test-deps ## install what tests need, and run all tests
 	@mkdir -p build && rm -f $(SKIPPED_FAULTS)
 	$(WITH_CGO) $(GO) vet ./...
-	$(WITH_CGO) $(GO) test $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
-	CGO_ENABLED=1 $(GO) test -race -skip '$(MUTANTS)' $(RACE)
+	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
+	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
 	$(GO) test -run '$(MUTANTS)' ./internal/replica/lease
 	$(MAVEN) -f clients/java package
 	@if [ -s $(SKIPPED_FAULTS) ]; then echo 'Faults that this host could not inject:'; sort -u $(SKIPPED_FAULTS); fi

@@ -79,8 +79,8 @@ func TestTimingOfAStateThatIsBehind(t *testing.T) {
 	}
 }
 
-// A member that runs with a timing which is none of the cluster's stops, whoever tells it:
-// one that came up alone has not been told before.
+// A member that runs with a timing which is none of the cluster's stops, whichever member
+// tells it: one that came up alone has not been told before.
 func TestRunEndsWithAnotherTiming(t *testing.T) {
 	r, disks := trio(t)
 	r.stop(2)

@@ -97,7 +97,7 @@ func TestTLS(t *testing.T) {
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots})))
 	f.put("k", "v")
 	_, otherFile, _ := certificate(t, "other.test")
-	mutual := []string{"-get", "k", "-timeout", "2s", "-cert", certFile, "-key", keyFile}
+	mutual := []string{"-get", "k", "-timeout", "10s", "-cert", certFile, "-key", keyFile}
 
 	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile)...), outcome{stdout: "v\n"})
 	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile, "-authority", "dkv.test")...), outcome{stdout: "v\n"})

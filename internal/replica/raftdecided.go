@@ -13,7 +13,7 @@ import (
 
 // decided is how far the log is known here to be decided. Dragonboat does not say, but the
 // messages between members do: a leader tells its followers with every message. What was
-// decided once stays so, whoever said it.
+// decided once stays so, whichever member said it.
 type decided struct {
 	entry atomic.Uint64
 

@@ -219,8 +219,8 @@ func (k *call) beginSend() error {
 	return k.ended
 }
 
-// endSend says that gRPC has taken the message. Whoever ends the call has read by
-// then where it stood.
+// endSend says that gRPC has taken the message. What ends the call has read by then
+// where it stood: before the message, which may reach the client all the same.
 func (k *call) endSend() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

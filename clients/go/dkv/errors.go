@@ -58,10 +58,11 @@ type Error struct {
 	OutcomeUnknown bool
 	// Address is that of the node that the error is about, where it is about one.
 	Address string
-	// ResumeKey, where there is one, is the first key that an iteration has not brought
-	// which the server ended since nothing was taken for too long (stream-stall-timeout):
-	// everything before it was. Another one with it as Range.Start goes on from there, in
-	// the state that there is by then.
+	// ResumeKey, if there is one, says where an iteration may go on that the server ended
+	// since nothing was taken for too long (stream-stall-timeout): everything before it
+	// was brought, and perhaps some pairs from it on, those of the last message. Another
+	// iteration with it as Range.Start goes on from there, in the state that there is by
+	// then.
 	ResumeKey []byte
 	// Err says what was wrong.
 	Err error

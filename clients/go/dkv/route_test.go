@@ -171,8 +171,8 @@ func TestFixedAddresses(t *testing.T) {
 	if n := cl.nodes[0].count(serverpb.DKVNode_GetNodeStatus_FullMethodName); n != 0 {
 		t.Errorf("was asked %d times", n)
 	}
-	nobody := open(t, testkit.Address(t), WithFixedAddresses())
-	if err := nobody.WaitReady(testkit.Within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
+	unreached := open(t, testkit.Address(t), WithFixedAddresses())
+	if err := unreached.WaitReady(testkit.Within(t, 50*time.Millisecond)); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 }

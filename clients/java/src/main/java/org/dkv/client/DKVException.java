@@ -83,9 +83,9 @@ public final class DKVException extends RuntimeException {
     }
 
     /**
-     * Returns the first key that an iteration has not brought, if the server has ended it since nothing was taken for
-     * too long (stream-stall-timeout); else null. All keys before it were brought. Another iteration that begins with
-     * it goes on from there, in the state that there is by then.
+     * Returns where an iteration may go on that the server has ended since nothing was taken for too long
+     * (stream-stall-timeout); else null. All keys before it were brought, and perhaps some from it on, those of the last
+     * message. Another iteration that begins with it goes on from there, in the state that there is by then.
      */
     public byte[] getResumeKey() {
         return resumeKey == null ? null : resumeKey.clone();

@@ -28,7 +28,7 @@ final class HostPort {
         return host.chars().allMatch(HostPort::inName) && !host.equals("0.0.0.0");
     }
 
-    /** Tells whether gRPC connects to an address at all, which it does if it is what a URI may begin with. */
+    /** Reports whether gRPC connects to an address at all, which it does if it is what a URI may begin with. */
     private static boolean dialable(String address) {
         try {
             return new URI("//" + address).getHost() != null;
