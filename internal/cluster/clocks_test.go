@@ -47,7 +47,7 @@ func TestMembersCompareTheirClocks(t *testing.T) {
 				t.Errorf("at %d, member %d is %+v: %q", n.id, m.ID, m, fault)
 			}
 		}
-		if off := n.Cluster.clock.Now().Sub(time.Now()); off > clock.DefaultMaxJump || n.id == 3 && off < clock.DefaultMaxJump-time.Second {
+		if off := time.Until(n.Cluster.clock.Now()); off > clock.DefaultMaxJump || n.id == 3 && off < clock.DefaultMaxJump-time.Second {
 			t.Errorf("at %d the time is off by %v", n.id, off)
 		}
 		want := "the clock of a member is off"

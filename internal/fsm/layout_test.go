@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -13,13 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-func checkHex(t *testing.T, got []byte, want string) {
-	t.Helper()
-	if h := hex.EncodeToString(got); h != want {
-		t.Fatalf("encoded as\n%s, want\n%s", h, want)
-	}
-}
 
 // What stands on disk must be read for ever: these bytes must not change.
 func TestLayout(t *testing.T) {

@@ -366,7 +366,7 @@ func TestGoesByTheMastersClock(t *testing.T) {
 		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *replica.FollowerOptions) { o.Clock, f.Clock = c, c })
 		s.has(m)
 		time.Sleep(2 * time.Second)
-		if !s.sees("session") || !c.Known() || c.Now().Sub(time.Now()) > clock.DefaultMaxJump {
+		if !s.sees("session") || !c.Known() || time.Until(c.Now()) > clock.DefaultMaxJump {
 			t.Errorf("the session is seen: %v; by a clock that says %v", s.sees("session"), c.Now())
 		}
 		time.Sleep(time.Hour)
