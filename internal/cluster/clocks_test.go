@@ -61,7 +61,7 @@ func TestMembersCompareTheirClocks(t *testing.T) {
 	}
 }
 
-// Whoever has taken over a member's address is not asked the time.
+// A node that has taken over a member's address is not asked the time.
 func TestTimeIsAskedOfTheMember(t *testing.T) {
 	r := newRig(t, 2, 1)
 	r.groups[0].set(func() {

@@ -39,7 +39,7 @@ func (w *network) watch(sent func(from, to string, m *raftpb.Message)) {
 	w.sent = sent
 }
 
-// deliver hands a node a message, whoever is cut off.
+// deliver hands a node a message, whether or not it is cut off.
 func (w *network) deliver(address string, m raftpb.Message) {
 	w.mu.Lock()
 	end := w.hosts[address]

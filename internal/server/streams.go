@@ -87,7 +87,7 @@ const (
 	// hesitation is how long a stream's reader must have taken nothing for the stream
 	// to make room for another one.
 	hesitation = 2 * time.Second
-	// lookPause bounds how often all streams are looked at for such a one: whoever
+	// lookPause bounds how often all streams are looked at for such a one: a client that
 	// floods a full set must not have that done for each of its calls.
 	lookPause = 20 * time.Millisecond
 )

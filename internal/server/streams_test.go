@@ -188,7 +188,7 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 	}
 }
 
-// Whoever floods a full set has it searched for stalled streams now and then, not with
+// A flood on a full set has it searched for stalled streams now and then, not with
 // each call; a client that has none still gets a place at once.
 func TestFullSetIsSearchedNowAndThen(t *testing.T) {
 	busy, other := new(conn), new(conn)

@@ -21,7 +21,7 @@ const (
 	honestValue = 512
 	// honestClients do so many operations a second each.
 	honestClients, honestRate = 4, 50
-	// newcomerPause is the time between two clients that connect anew.
+	// newcomerPause is the time between two clients that connect for the first time.
 	newcomerPause = 250 * time.Millisecond
 	honestTimeout = 5 * time.Second
 )
@@ -141,7 +141,7 @@ func found(got *serverpb.GetResponse, err error) error {
 	return err
 }
 
-// come connects anew, again and again.
+// come connects again and again, each time as another client.
 func (h *honest) come(ctx context.Context) {
 	tick := time.NewTicker(newcomerPause)
 	defer tick.Stop()

@@ -80,7 +80,7 @@ func (t *transport) greet(c net.Conn) (preface, error) {
 	answer := accepted
 	switch {
 	case p.version != version:
-		answer, err = otherVersion, fmt.Errorf("it speaks version %d of the Raft transport and this node version %d; upgrade the older one", p.version, version)
+		answer, err = otherVersion, otherVersion.of(p.version)
 	case p.deployment != t.deployment:
 		answer, err = otherDeployment, fmt.Errorf("it belongs to another cluster (%016x, this one is %016x)", p.deployment, t.deployment)
 	case p.purpose != forMessages && p.purpose != forSnapshot:
