@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/bootstrap"
 	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/sleep"
 )

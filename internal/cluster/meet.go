@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 

@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 )
 
 // Peer is another member as this node sees it.

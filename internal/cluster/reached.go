@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/bootstrap"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
