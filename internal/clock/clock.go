@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 const (
@@ -55,11 +57,11 @@ type Clock struct {
 	// value of Elapsed before which none was.
 	heard map[uint64]reading
 	reset time.Duration
-	// learnt is closed and removed when more clocks may be known. The first who waits
-	// makes it.
-	learnt chan struct{}
-	logs   logs
-	pace   pace
+	logs  logs
+	pace  pace
+
+	// learnt is raised when more clocks may be known.
+	learnt signal.Signal
 }
 
 // New makes the clock of a node that is alone, or has not heard of the others yet.

@@ -42,23 +42,10 @@ func (c *Clock) majority(own int64, now time.Duration) (offset int64, known bool
 	return reached[len(reached)-quorum], true
 }
 
-// Await is Known, and returns what is closed when it is worth asking again.
+// Await returns what Known does, and a channel that is closed when Known may have changed.
 func (c *Clock) Await() (known bool, changed <-chan struct{}) {
-	c.mu.Lock()
-	if c.learnt == nil {
-		c.learnt = make(chan struct{})
-	}
-	changed = c.learnt
-	c.mu.Unlock()
+	changed = c.learnt.Changed()
 	return c.Known(), changed
-}
-
-// wake has those who wait for clocks look again. mu is held.
-func (c *Clock) wake() {
-	if c.learnt != nil {
-		close(c.learnt)
-		c.learnt = nil
-	}
 }
 
 // Vote says which id this node has, 0 for none, and which members vote. What was
@@ -75,7 +62,7 @@ func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
 			delete(c.heard, id)
 		}
 	}
-	c.wake()
+	c.learnt.Raise()
 }
 
 // Hear takes note of a member's wall clock, which it read between two values of
@@ -89,7 +76,7 @@ func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
 	half := max(received-sent, 0) / 2
 	c.heard[id] = reading{offset: offset(wall, sent+half), uncertain: half, at: received}
 	c.limits.Store(nil)
-	c.wake()
+	c.learnt.Raise()
 }
 
 // Known reports whether enough clocks are known to tell the time by a majority of

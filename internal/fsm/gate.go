@@ -3,6 +3,8 @@ package fsm
 import (
 	"math"
 	"sync/atomic"
+
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // gate lets readers in until it is closed, and lets the closer wait until all
@@ -11,18 +13,16 @@ import (
 type gate struct {
 	// inside counts the readers; a closed gate has closedMark less.
 	inside atomic.Int64
-	// left holds a token when the last reader may have left a closed gate.
-	left chan struct{}
-	// closer holds a token of whoever closes; closed is set under it.
+	// left is raised when the last reader may have left a closed gate.
+	left signal.Signal
+	// closer holds a token while a goroutine closes the gate; closed is set under it.
 	closer chan struct{}
 	closed bool
 }
 
 const closedMark = math.MaxInt64 / 2
 
-func (g *gate) init() {
-	g.left, g.closer = make(chan struct{}, 1), make(chan struct{}, 1)
-}
+func (g *gate) init() { g.closer = make(chan struct{}, 1) }
 
 // enter tells whether the caller is let in; it then must leave.
 func (g *gate) enter() bool {
@@ -34,12 +34,8 @@ func (g *gate) enter() bool {
 }
 
 func (g *gate) leave() {
-	if g.inside.Add(-1) != -closedMark {
-		return
-	}
-	select {
-	case g.left <- struct{}{}:
-	default:
+	if g.inside.Add(-1) == -closedMark {
+		g.left.Raise()
 	}
 }
 
@@ -63,11 +59,15 @@ func (g *gate) tryClose(giveUp <-chan struct{}, turnOut func()) bool {
 	if turnOut != nil {
 		turnOut()
 	}
-	// Whoever is turned away counts for a moment; that there is nobody once is
-	// enough, since nobody is let in.
-	for g.inside.Load() != -closedMark {
+	// A reader that is turned away counts for a moment. That the gate is empty once is
+	// enough, since it lets no reader in.
+	for {
+		left := g.left.Changed()
+		if g.inside.Load() == -closedMark {
+			break
+		}
 		select {
-		case <-g.left:
+		case <-left:
 		case <-giveUp:
 			g.inside.Add(closedMark)
 			return false

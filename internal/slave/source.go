@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Source is a node that serves the changes of a vBucket.
@@ -74,12 +75,14 @@ type Rows struct {
 	mu       sync.Mutex
 	byBucket map[string][]Source
 	live     bool
-	changed  chan struct{}
+
+	// changed is raised when byBucket or live have changed.
+	changed signal.Signal
 }
 
 // NewRows returns sources for a database, of which there are none before Set.
 func NewRows(database string) *Rows {
-	return &Rows{database: database, changed: make(chan struct{})}
+	return &Rows{database: database}
 }
 
 // Set says which nodes there are: at present where live is set, else when the registry
@@ -106,8 +109,7 @@ func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 		return // most news is of other nodes
 	}
 	r.byBucket, r.live = next, live
-	close(r.changed)
-	r.changed = make(chan struct{})
+	r.changed.Raise()
 }
 
 func serves(s serverpb.RegionStatus) bool {
@@ -134,11 +136,7 @@ func (r *Rows) Live() bool {
 }
 
 // Changed implements Sources.
-func (r *Rows) Changed() <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.changed
-}
+func (r *Rows) Changed() <-chan struct{} { return r.changed.Changed() }
 
 // leaderOf returns the address of the leader of a history among sources; empty where
 // it is not among them. What another history's leader takes and answers is of no use

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // DirectoryOptions are what a Directory is made of.
@@ -50,9 +51,9 @@ type Directory struct {
 	// rows are in the order of compare. They are shared with who asked for them: a
 	// change makes a new slice.
 	rows []Row
-	// changed is closed, and made anew, when the rows change.
-	changed chan struct{}
-	live    bool
+	live bool
+	// changed is raised when rows or live have changed.
+	changed signal.Signal
 }
 
 // OpenDirectory makes a directory with the rows that an earlier run has left. A cache
@@ -68,11 +69,10 @@ func OpenDirectory(opts DirectoryOptions) *Directory {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Directory{
-		opts:    opts,
-		nodes:   newNodes(opts.Pool, opts.Addresses),
-		link:    link{log: opts.Log, lost: "the registry cannot be asked; its last known rows count until it can", back: "the registry is followed again"},
-		cache:   &cache{path: opts.CachePath},
-		changed: make(chan struct{}),
+		opts:  opts,
+		nodes: newNodes(opts.Pool, opts.Addresses),
+		link:  link{log: opts.Log, lost: "the registry cannot be asked; its last known rows count until it can", back: "the registry is followed again"},
+		cache: &cache{path: opts.CachePath},
 	}
 	found, err := d.cache.load()
 	if err != nil {
@@ -105,11 +105,7 @@ func (d *Directory) Rows() []Row {
 
 // Changed returns a channel that is closed at the next change of what Rows or Live
 // returns. To miss nothing, take it before them.
-func (d *Directory) Changed() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.changed
-}
+func (d *Directory) Changed() <-chan struct{} { return d.changed.Changed() }
 
 // Live tells whether the rows are those of the registry now, as opposed to the last
 // known ones.
@@ -121,8 +117,7 @@ func (d *Directory) Live() bool {
 
 // announceChange tells who waits for a change.
 func (d *Directory) announceChange() {
-	close(d.changed)
-	d.changed = make(chan struct{})
+	d.changed.Raise()
 	d.cache.dirty()
 }
 
