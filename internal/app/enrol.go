@@ -65,12 +65,5 @@ func (n *node) enrol(ctx context.Context) {
 func (n *node) tellMaster(ctx context.Context, limit time.Duration, master, method string, self *serverpb.Replica) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	p, err := n.pool.Peer(master)
-	if err != nil {
-		return err
-	}
-	if err := p.Await(ctx); err != nil {
-		return err
-	}
-	return p.Invoke(ctx, method, proto.CloneOf(self), new(serverpb.Status))
+	return n.pool.Call(ctx, master, method, proto.CloneOf(self), new(serverpb.Status))
 }

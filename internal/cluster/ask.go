@@ -30,7 +30,7 @@ func (c *Cluster) statusOf(ctx context.Context, id uint64) (*serverpb.NodeStatus
 // statusAt asks the node at an address how it is.
 func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeStatusResponse, error) {
 	out := new(serverpb.NodeStatusResponse)
-	if err := c.ask(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, out); err != nil {
+	if err := c.pool.Call(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, out); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -72,16 +72,4 @@ func (c *Cluster) answering(ctx context.Context, peers []replica.Peer) map[uint6
 	}
 	asking.Wait()
 	return up
-}
-
-// ask calls another member, as soon as it can be reached.
-func (c *Cluster) ask(ctx context.Context, address, method string, req, resp any) error {
-	p, err := c.pool.Peer(address)
-	if err != nil {
-		return err
-	}
-	if err := p.Await(ctx); err != nil {
-		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", address, err)
-	}
-	return p.Invoke(ctx, method, req, resp)
 }

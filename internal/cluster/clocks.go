@@ -99,11 +99,8 @@ func (c *Cluster) countVotes(ctx context.Context) {
 
 // hearClock reads the wall clock of the member at an address.
 func (c *Cluster) hearClock(ctx context.Context, id uint64, address string) error {
-	p, err := c.pool.Peer(address)
+	p, err := c.pool.Reach(ctx, address) // not part of the time that the answer takes
 	if err != nil {
-		return err
-	}
-	if err := p.Await(ctx); err != nil { // whose time is not that of an answer
 		return err
 	}
 	resp := new(peerpb.TimeResponse)

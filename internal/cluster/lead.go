@@ -83,7 +83,7 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 		}
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, hopMark, "1")
-	return c.ask(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+	return c.pool.Call(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
 }
 
 // unsure marks the error of a hand-over that may have been begun, and may still come

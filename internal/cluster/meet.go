@@ -145,7 +145,7 @@ func (c *Cluster) visitAll(ctx context.Context) *round {
 // meet compares starts with the member at an address.
 func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.MeetResponse, error) {
 	resp := new(peerpb.MeetResponse)
-	err := c.ask(ctx, address, peerpb.Members_Meet_FullMethodName, &peerpb.MeetRequest{
+	err := c.pool.Call(ctx, address, peerpb.Members_Meet_FullMethodName, &peerpb.MeetRequest{
 		Deployment: c.self.Deployment, From: c.self.Replica, To: id, TakesPart: c.takesPart.Load(),
 		Past: pastMessage(c.self.Past()), Heard: startMessages(c.heard()[id]),
 		Applied: c.applied(), Reached: c.reachedBy(id), Address: c.self.GRPC(),

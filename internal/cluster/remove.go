@@ -66,7 +66,7 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	up := c.answering(ctx, members.Peers)
 	for _, p := range members.Peers {
 		if p.ID != c.self.Replica && p.Voting && up[p.ID] {
-			return c.ask(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
+			return c.pool.Call(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
 		}
 	}
 	return kv.Errorf(kv.Unavailable, "no other member answers that could remove this one: bring one up first")

@@ -188,7 +188,7 @@ func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 		return false
 	}
 	list := new(serverpb.ListNodesResponse)
-	err = c.ask(ctx, address, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, list)
+	err = c.pool.Call(ctx, address, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, list)
 	// A leader is only told of by a majority; a list without one may be old.
 	if err != nil || list.GetLeader() == 0 {
 		return false

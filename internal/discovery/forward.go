@@ -78,17 +78,13 @@ func (r *Registry) attempt(ctx context.Context, limit time.Time, here func(*reig
 
 // ask makes a call of the owner for as long as it is that.
 func (r *Registry) ask(ctx context.Context, limit time.Time, addr string, call func(context.Context, *peer.Peer) error) error {
-	p, err := r.pool.Peer(addr)
-	if err != nil {
-		return kv.Errorf(kv.Unavailable, "node %s: %w", addr, err)
-	}
 	ctx, stop := r.whileOwner(ctx, addr)
 	defer stop()
 	reach, cancel := context.WithDeadline(ctx, limit)
-	err = p.Await(reach)
+	p, err := r.pool.Reach(reach, addr)
 	cancel()
 	if err != nil {
-		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", addr, err)
+		return err
 	}
 	return call(metadata.AppendToOutgoingContext(ctx, forwardedMark, "1"), p)
 }

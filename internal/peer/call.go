@@ -11,11 +11,58 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/peer"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Await waits until a connection stands or has failed, so that the call which
-// follows does not wait to be sent. It returns ctx's error where that ends first.
-// Where a connection stands it costs next to nothing.
+// Call makes a unary call of the node at an address, host:port: it waits for a
+// connection, as Reach does, and sends the request once. ctx bounds both. Errors
+// are those of Reach and of Peer.Invoke.
+func (p *Pool) Call(ctx context.Context, addr, method string, req, resp any) error {
+	reached, err := p.Reach(ctx, addr)
+	if err != nil {
+		return err
+	}
+	return reached.Invoke(ctx, method, req, resp)
+}
+
+// Stream opens a stream of responses to one request to the node at an address, as
+// Call makes a call of it. The caller cancels ctx when it is done with the stream.
+// Errors are those of Reach and of Peer.Stream.
+func (p *Pool) Stream(ctx context.Context, addr, method string, req any) (*Stream, error) {
+	reached, err := p.Reach(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return reached.Stream(ctx, method, req)
+}
+
+// Reach returns the connections to an address, host:port, after Peer.Reach: for
+// callers that wait for a connection for less long than for the answer, or that must
+// know when the request was sent.
+func (p *Pool) Reach(ctx context.Context, addr string) (*Peer, error) {
+	found, err := p.Peer(addr)
+	if err != nil {
+		return nil, kv.Errorf(kv.Unavailable, "node %s: %w", addr, err)
+	}
+	if err := found.Reach(ctx); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Reach waits until a connection stands or has failed, so that the call which
+// follows is sent at once or fails at once. If ctx ends first, its error is of kind
+// Unavailable and outcome NotApplied, and wraps ctx's. It costs next to nothing if a
+// connection stands.
+func (p *Peer) Reach(ctx context.Context) error {
+	if err := p.Await(ctx); err != nil {
+		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", p.addr, err)
+	}
+	return nil
+}
+
+// Await is Reach whose error is ctx's.
 func (p *Peer) Await(ctx context.Context) error {
 	c := p.pick()
 	for {
@@ -33,16 +80,16 @@ func (p *Peer) Await(ctx context.Context) error {
 	}
 }
 
-// Ready tells whether a connection stands.
+// Ready reports whether a connection stands.
 func (p *Peer) Ready() bool { return p.pick().GetState() == connectivity.Ready }
 
-// replication is the service of the change stream. A change is one message however
-// large it is, and it may have got into a log under greater limits than there are
-// now, there or here: turned away, it would stand in the way of all that follow. So
-// there what a message may hold is for the sender to bound.
+// replication is the service of the change stream. A change is one message, however
+// large it is, and it may have been committed under larger limits than those of
+// today: if it were rejected here, none that follow could be received. The sender
+// bounds these messages.
 const replication = "/dkv.serverpb.DKVReplication/"
 
-// receiving are the options of a call for what it may receive.
+// receiving returns the call options that bound what a method's responses may hold.
 func receiving(method string) []grpc.CallOption {
 	if strings.HasPrefix(method, replication) {
 		return []grpc.CallOption{grpc.MaxCallRecvMsgSize(math.MaxInt32)}
@@ -50,9 +97,9 @@ func receiving(method string) []grpc.CallOption {
 	return nil
 }
 
-// Invoke makes a unary call. Its error is a kv.Error whose outcome tells whether
-// the request may have taken effect: a connection that could not be used is
-// NotApplied, one that broke is Unknown.
+// Invoke makes a unary call. Its error is a kv.Error whose outcome says whether
+// the request may have taken effect: NotApplied if the connection could not be used,
+// Unknown if it broke.
 func (p *Peer) Invoke(ctx context.Context, method string, req, resp any) error {
 	c := p.pick()
 	c.calls.Add(1)
@@ -78,11 +125,11 @@ func (p *Peer) Stream(ctx context.Context, method string, req any) (*Stream, err
 	c.calls.Add(1)
 	done := sync.OnceFunc(func() { c.calls.Add(-1) })
 	s, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, method,
-		append(receiving(method), grpc.OnFinish(func(error) { done() }))...) // also where there is no stream
+		append(receiving(method), grpc.OnFinish(func(error) { done() }))...) // called even if NewStream fails
 	if err != nil {
 		return nil, p.toError(ctx, err, false)
 	}
-	if err := s.SendMsg(req); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv tells why
+	if err := s.SendMsg(req); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv returns the reason
 		return nil, p.toError(ctx, err, true)
 	}
 	if err := s.CloseSend(); err != nil {

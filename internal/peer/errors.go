@@ -13,8 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Answer is an error that a peer answered with, as opposed to one of the way to
-// it. Its text is the peer's, which says the outcome where that matters.
+// Answer is an error that a peer answered with, as opposed to an error of the
+// connection to it. Its text is the peer's and names the outcome if that matters.
 type Answer struct {
 	text   string
 	cause  error
@@ -23,7 +23,7 @@ type Answer struct {
 
 func (a *Answer) Error() string { return a.text }
 
-// Unwrap is what the peer's status code says of a context; nil otherwise.
+// Unwrap returns the context error that the peer's status code stands for, or nil.
 func (a *Answer) Unwrap() error { return a.cause }
 
 // ResumeOf returns where to resume the stream that ended with err; nil if it does not say.
@@ -35,14 +35,14 @@ func ResumeOf(err error) kv.Resume {
 	return nil
 }
 
-// Answered tells whether err is a peer's own.
+// Answered reports whether err is what a peer answered.
 func Answered(err error) bool {
 	var a *Answer
 	return errors.As(err, &a)
 }
 
-// failure is an error of the way to a peer, or one that the peer did not explain,
-// with the status that tells of it.
+// failure is an error of the connection to a peer, or one that the peer gave no
+// reason for, with its gRPC status.
 type failure struct {
 	text string
 	st   *status.Status
@@ -50,15 +50,15 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-// GRPCStatus is for status.FromError.
+// GRPCStatus lets status.FromError find the status.
 func (f *failure) GRPCStatus() *status.Status { return f.st }
 
-// toError turns the error of a call into a kv.Error. sent tells whether the
-// request may have left.
+// toError turns the error of a call into a kv.Error. sent says whether the request
+// may have been sent.
 func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	st := status.Convert(err)
 	if hasReason(st, kv.ReasonWaiting) {
-		// No answer of a node that is there: it may be one that has lost its disk.
+		// Not an answer of a member: the node may have lost its disk.
 		return kv.Errorf(kv.Unavailable, "node %s: %s", p.addr, st.Message())
 	}
 	if reason, ok := reasonOf(st); ok {
@@ -76,9 +76,8 @@ func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	}
 }
 
-// ended is why the caller of a call does not wait any longer; nil if it does. A
-// deadline counts as soon as it is due: the peer may be told by its clock before
-// the timer here has run.
+// ended returns why a call's context has ended, or nil. A deadline counts as soon
+// as it is due: the peer may report it before the timer here has fired.
 func ended(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -96,7 +95,7 @@ func outcome(kind kv.Kind, sent bool, err error) error {
 	return kv.Errorf(kind, "%w", err)
 }
 
-// answer is an error that a peer explained.
+// answer returns the error of a peer that gave a reason.
 func answer(st *status.Status, reason string) error {
 	out := &kv.Error{Kind: kindOf(st.Code()), Outcome: kv.Unknown}
 	switch reason {
@@ -120,7 +119,7 @@ func answer(st *status.Status, reason string) error {
 	return out
 }
 
-// hasReason reports whether one of the reasons that a status gives is this.
+// hasReason reports whether reason is among those that a status gives.
 func hasReason(st *status.Status, reason string) bool {
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == reason {
@@ -130,7 +129,8 @@ func hasReason(st *status.Status, reason string) bool {
 	return false
 }
 
-// resumeOf is what a status says of where to resume a stream that was ended for stalling.
+// resumeOf returns where to resume a stream that was ended for stalling; nil if the
+// status does not say.
 func resumeOf(st *status.Status) kv.Resume {
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == kv.ErrorDomain && info.GetReason() == kv.ReasonStalled {
@@ -149,7 +149,7 @@ func reasonOf(st *status.Status) (string, bool) {
 	return "", false
 }
 
-// kindOf is the kind that a server maps to a code.
+// kindOf returns the kind that a server maps to a code.
 func kindOf(code codes.Code) kv.Kind {
 	switch code {
 	case codes.InvalidArgument:

@@ -1,6 +1,9 @@
-// Package peer is a node's connections to the other nodes of its cluster: a pool
-// of gRPC connections by address, calls that know whether their request has left,
-// and the errors of peers in the terms of package kv.
+// Package peer calls other nodes: a pool of gRPC connections by address, calls
+// whose errors say whether the request may have taken effect, and peers' errors in
+// the terms of package kv.
+//
+// Pool.Call and Pool.Stream are enough for most callers. Pool.Reach and the methods
+// of Peer are for those that treat the wait for a connection apart from the call.
 package peer
 
 import (
@@ -19,32 +22,32 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// Options are what a Pool is made of.
+// Options configure a Pool.
 type Options struct {
 	// Credentials secure the connections; nil leaves them in the clear.
 	Credentials credentials.TransportCredentials
-	// PerRPC goes with each call, for example a token; nil is nothing.
+	// PerRPC is sent with each call, for example a token; nil sends nothing.
 	PerRPC credentials.PerRPCCredentials
 	// MaxMessageSize bounds a message as that of the servers does, in bytes; a
 	// response may be a little larger, for what goes around its pairs. Changes are
 	// not bound by it: see replication.
 	MaxMessageSize int
 	// MaxConnections is how many connections one address may have: a further
-	// one is opened where each has callsPerConnection calls under way. 0 is
+	// one is opened when each has callsPerConnection calls under way. 0 is
 	// DefaultConnections.
 	MaxConnections int
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// Extra come after all that this package sets, and win.
+	// Extra are applied last and override what this package sets.
 	Extra []grpc.DialOption
 }
 
 const (
-	// DefaultConnections is enough for a node to hand all of its load on: more
+	// DefaultConnections is enough for a node to forward all of its load: more
 	// connections spread it over more goroutines, but fill each packet less.
 	DefaultConnections = 4
-	// callsPerConnection is from how many calls under way a connection is taken
-	// for busy. Up to there, calls gain from sharing its packets.
+	// callsPerConnection is the number of calls under way from which a connection
+	// counts as busy. Up to there, calls gain from sharing its packets.
 	callsPerConnection = 64
 )
 
@@ -54,14 +57,14 @@ const (
 	// unacknowledged.
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 3 * time.Second
-	// A peer that restarts is to be found again soon; refused connections cost
-	// little.
+	// Short pauses, so that a peer that restarts is soon found again; refused
+	// connections cost little.
 	dialBackoff    = 50 * time.Millisecond
 	maxDialBackoff = time.Second
 	dialTimeout    = 2 * time.Second
-	// idleTimeout closes connections that nobody uses.
+	// idleTimeout closes connections that are not used.
 	idleTimeout = 5 * time.Minute
-	// ioBuffer is that of the servers.
+	// ioBuffer is as large as the servers'.
 	ioBuffer = 128 << 10
 	// overhead is what a response may have beyond MaxMessageSize.
 	overhead = 64 << 10
@@ -81,7 +84,7 @@ type Pool struct {
 	closed bool
 }
 
-// NewPool makes a pool without connections.
+// NewPool returns a pool without connections.
 func NewPool(opts Options) *Pool {
 	if opts.Credentials == nil {
 		opts.Credentials = insecure.NewCredentials()
@@ -107,7 +110,7 @@ func dialOptions(opts Options) []grpc.DialOption {
 		// Only the caller knows what may be sent twice.
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
-		// The way between members does not depend on the environment.
+		// A proxy in the environment is not meant for traffic between nodes.
 		grpc.WithNoProxy(),
 	}
 	if opts.PerRPC != nil {
@@ -119,8 +122,8 @@ func dialOptions(opts Options) []grpc.DialOption {
 	return append(out, opts.Extra...)
 }
 
-// Peer returns the connections to an address, host:port. It does not wait for
-// any of them to stand.
+// Peer returns the connections to an address, host:port, without waiting for one
+// to stand. Its error is ErrClosed, or that of an address that cannot be one.
 func (p *Pool) Peer(addr string) (*Peer, error) {
 	p.mu.RLock()
 	found, closed := p.peers[addr], p.closed
@@ -149,8 +152,8 @@ func (p *Pool) Peer(addr string) (*Peer, error) {
 	return out, nil
 }
 
-// Retain closes the connections to all addresses but these: those of the members
-// that a cluster has. Calls under way to the others end in an error.
+// Retain closes the connections to all addresses but these: the current members'.
+// Calls under way to other addresses fail.
 func (p *Pool) Retain(addrs ...string) {
 	keep := make(map[string]bool, len(addrs))
 	for _, a := range addrs {
@@ -185,7 +188,7 @@ func (p *Pool) drop(gone func(addr string) bool, closed bool) {
 type Peer struct {
 	addr string
 	pool *Pool
-	// conns are never less than one; the slice is replaced, not changed.
+	// conns has at least one element; the slice is replaced, never changed.
 	conns atomic.Pointer[[]*conn]
 
 	mu     sync.Mutex // while conns is replaced
@@ -202,8 +205,8 @@ type conn struct {
 func (p *Peer) Addr() string { return p.addr }
 
 func (p *Peer) dial() (*conn, error) {
-	// passthrough leaves names to the dialer, which looks them up for each
-	// connection anew.
+	// passthrough leaves names to the dialer, which looks them up again for each
+	// connection.
 	cc, err := grpc.NewClient("passthrough:///"+p.addr, p.pool.options...)
 	if err != nil {
 		return nil, err
@@ -212,7 +215,7 @@ func (p *Peer) dial() (*conn, error) {
 }
 
 // pick returns the connection for a call: the first that stands and is not busy,
-// so that few calls share few connections.
+// so that few calls use few connections.
 func (p *Peer) pick() *conn {
 	conns := *p.conns.Load()
 	least := conns[0]
@@ -234,10 +237,10 @@ func (p *Peer) pick() *conn {
 	return least
 }
 
-// grow adds a connection to those that there are; calls use it once it stands.
+// grow adds a connection; calls use it once it stands.
 func (p *Peer) grow(have int) {
 	if !p.mu.TryLock() {
-		return // somebody else is at it
+		return // another call is adding one
 	}
 	defer p.mu.Unlock()
 	conns := *p.conns.Load()
@@ -246,7 +249,7 @@ func (p *Peer) grow(have int) {
 	}
 	c, err := p.dial()
 	if err != nil {
-		return // the first one's error is the one to tell
+		return // the first connection reports the error
 	}
 	c.Connect()
 	grown := append(append(make([]*conn, 0, have+1), conns...), c)
@@ -258,6 +261,6 @@ func (p *Peer) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, c := range *p.conns.Load() {
-		_ = c.Close() // fails only where it is closed already
+		_ = c.Close() // fails only if it is closed already
 	}
 }

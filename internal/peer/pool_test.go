@@ -116,7 +116,7 @@ func TestInvoke(t *testing.T) {
 	pool := newPool(t, Options{})
 	p := peerAt(t, pool, s.addr)
 	if p.Addr() != s.addr || p.Ready() || s.conns.Load() != 0 {
-		t.Error("connected before anybody asked for it")
+		t.Error("connected before the first call")
 	}
 	if err := p.Await(t.Context()); err != nil || !p.Ready() {
 		t.Errorf("%v, ready: %v", err, p.Ready())
@@ -360,8 +360,9 @@ func TestOutcomeOfConnections(t *testing.T) {
 	}
 }
 
-// TestAwaitEnds with its context while a connection hangs.
-func TestAwaitEnds(t *testing.T) {
+// TestReachEnds holds that the wait for a connection ends with its context, and that
+// the request which would have followed was not sent.
+func TestReachEnds(t *testing.T) {
 	pool := newPool(t, Options{Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 		if addr != "far:1" {
 			t.Errorf("dials %s", addr)
@@ -374,6 +375,47 @@ func TestAwaitEnds(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
 	if err := peerAt(t, pool, "far:1").Await(ctx); !errors.Is(err, cause) {
 		t.Error(err)
+	}
+	_, reachErr := pool.Reach(ctx, "far:1")
+	callErr := pool.Call(ctx, "far:1", getMethod, &serverpb.GetRequest{}, &serverpb.GetResponse{})
+	_, streamErr := pool.Stream(ctx, "far:1", serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
+	for _, err := range []error{reachErr, callErr, streamErr} {
+		if !errors.Is(err, cause) || kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied ||
+			err.Error() != "node far:1 cannot be reached: cause" {
+			t.Errorf("%v: kind %d, %v", err, kv.KindOf(err), kv.OutcomeOf(err))
+		}
+	}
+}
+
+// TestPoolCalls makes a call and a stream by address alone.
+func TestPoolCalls(t *testing.T) {
+	s := serve(t, &site{get: answers, iterate: func(stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		return stream.Send(&serverpb.IterateResponse{Index: 7})
+	}})
+	pool := newPool(t, Options{})
+	resp := new(serverpb.GetResponse)
+	if err := pool.Call(t.Context(), s.addr, getMethod, &serverpb.GetRequest{}, resp); err != nil || string(resp.GetValue()) != "v" {
+		t.Errorf("%v, %v", resp, err)
+	}
+	stream, err := pool.Stream(t.Context(), s.addr, serverpb.DKV_Iterate_FullMethodName, &serverpb.IterateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m serverpb.IterateResponse
+	if err := stream.Recv(&m); err != nil || m.GetIndex() != 7 {
+		t.Errorf("%v, %v", &m, err)
+	}
+	if err := stream.Recv(&m); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	if got := s.conns.Load(); got != 1 {
+		t.Errorf("%d connections", got)
+	}
+	if err := pool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pool.Call(t.Context(), s.addr, getMethod, &serverpb.GetRequest{}, resp); !errors.Is(err, ErrClosed) || kv.OutcomeOf(err) != kv.NotApplied {
+		t.Errorf("after Close: %v", err)
 	}
 }
 

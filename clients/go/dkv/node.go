@@ -88,13 +88,11 @@ func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream
 func (n *node) connect(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	if err := n.peer.Load().Await(limited); err != nil {
-		if ctx.Err() == nil {
-			n.down.Store(now())
-		}
-		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", n.addr, err)
+	err := n.peer.Load().Reach(limited)
+	if err != nil && ctx.Err() == nil {
+		n.down.Store(now())
 	}
-	return nil
+	return err
 }
 
 // note remembers whether the node was reached.

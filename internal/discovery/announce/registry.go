@@ -70,15 +70,7 @@ func (n *nodes) reach(ctx context.Context) (*peer.Peer, error) {
 	if len(n.addrs) == 0 {
 		return nil, errNoNodes
 	}
-	addr := n.addr()
-	p, err := n.pool.Peer(addr)
-	if err != nil {
-		return nil, kv.Errorf(kv.Unavailable, "node %s: %w", addr, err)
-	}
-	if err := p.Await(ctx); err != nil {
-		return nil, kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", addr, err)
-	}
-	return p, nil
+	return n.pool.Reach(ctx, n.addr())
 }
 
 var errNoNodes = kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
