@@ -7,18 +7,18 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// binding is the cluster that a client is bound to: the first one that it met. Nodes of
-// another one are not used, whatever names them: a registry, or an address where
-// another cluster is now.
+// binding is the cluster that a client is bound to: the first one that answered. Nodes of
+// another cluster are not used, even if a registry lists them or they now have the
+// address of a former node.
 type binding struct {
-	// wanted is the id that one has to have; empty accepts any.
+	// wanted is the id that the cluster must have; empty accepts any.
 	wanted string
-	// names are the vBuckets in hash order, as the first master told them; nil
+	// names are the vBuckets in hash order, as the first master reported them; nil
 	// before that.
 	names []string
-	// ids are those of the vBuckets' states, as far as they were told.
+	// ids are those of the vBuckets' states, as far as they were reported.
 	ids map[string]string
-	// deployment is what the masters call the whole; empty while none told.
+	// deployment is the cluster's id as masters report it; empty until one does.
 	deployment string
 }
 
@@ -30,34 +30,34 @@ func newBinding(wanted string) *binding {
 func (b *binding) check(r *report) error {
 	if !r.known() {
 		if b.names != nil {
-			return b.other(r, "does not say of which cluster it is")
+			return b.other(r, "does not say which cluster it belongs to")
 		}
 		return nil
 	}
 	if b.wanted != "" && r.deployment != b.wanted && !slices.ContainsFunc(r.parts, func(p part) bool { return p.cluster == b.wanted }) {
-		return b.other(r, "is of cluster "+r.clusterName())
+		return b.other(r, "belongs to cluster "+r.clusterName())
 	}
 	if !b.fits(r) {
 		return b.other(r, fmt.Sprintf("has vBuckets %.200q, and not %.200q", r.names(), b.names))
 	}
-	told := false // the ids of its vBuckets
+	compared := false // the id of a vBucket
 	for i := range r.parts {
 		have, want := r.parts[i].cluster, b.ids[r.parts[i].name]
 		if have == "" || want == "" {
 			continue
 		}
-		if told = true; have != want {
-			return b.other(r, "is of cluster "+r.clusterName())
+		if compared = true; have != want {
+			return b.other(r, "belongs to cluster "+r.clusterName())
 		}
 	}
-	if !told && r.deployment != "" && b.deployment != "" && r.deployment != b.deployment {
-		return b.other(r, "is of cluster "+r.clusterName())
+	if !compared && r.deployment != "" && b.deployment != "" && r.deployment != b.deployment {
+		return b.other(r, "belongs to cluster "+r.clusterName())
 	}
 	return nil
 }
 
 // fits reports whether a node's vBuckets are those of the cluster; a slave may have
-// some of them only.
+// only some of them.
 func (b *binding) fits(r *report) bool {
 	switch {
 	case b.names == nil:
@@ -69,15 +69,15 @@ func (b *binding) fits(r *report) bool {
 	}
 }
 
-// acceptOther is what to do for whom the other cluster is the right one.
-const acceptOther = "; open a new client to use the other one"
+// openAnother is what the user can do if the other cluster is the right one.
+const openAnother = "; open a new client to use the other one"
 
 func (b *binding) other(r *report, why string) error {
-	return errorf(ErrOtherCluster, "node %s %s; this client is bound to cluster %s"+acceptOther, r.node.addr, why, b.name())
+	return errorf(ErrOtherCluster, "node %s %s; this client is bound to cluster %s"+openAnother, r.node.addr, why, b.name())
 }
 
-// bind takes what a node told that passed the check, and reports whether it was the
-// first.
+// bind adds what a node that passed the check reports, and returns whether it was the
+// first such node.
 func (b *binding) bind(r *report) (first bool) {
 	if !r.known() {
 		return false
@@ -97,7 +97,7 @@ func (b *binding) bind(r *report) (first bool) {
 	return first
 }
 
-// name is that of the cluster: the id of its first vBucket.
+// name returns the cluster's name: the id of its first vBucket whose id is known.
 func (b *binding) name() string {
 	for _, name := range b.names {
 		if id := b.ids[name]; id != "" {
@@ -113,8 +113,8 @@ func (b *binding) name() string {
 	return b.wanted
 }
 
-// tag is what requests for a vBucket carry, so that nodes of another cluster refuse
-// them; 0 while the id is not known.
+// tag returns the hash that requests for a vBucket carry, so that nodes of another
+// cluster reject them; 0 while the id is not known.
 func (b *binding) tag(vBucket string) uint64 {
 	if id := b.ids[vBucket]; id != "" {
 		return xxhash.Sum64String(id)
@@ -122,8 +122,8 @@ func (b *binding) tag(vBucket string) uint64 {
 	return 0
 }
 
-// known reports whether the node told of which cluster it is, as far as nodes can: those
-// of earlier releases have names only, and some others not even that.
+// known reports whether the node says which cluster it belongs to. Nodes of earlier
+// releases have vBucket names only, and the oldest not even those.
 func (r *report) known() bool { return len(r.parts) > 0 && r.parts[0].name != "" }
 
 func (r *report) names() []string {
@@ -144,9 +144,9 @@ func (r *report) clusterName() string {
 }
 
 // Cluster returns the id of the cluster that the client is bound to, which is that of
-// its first vBucket; empty while it has met none. A client stays bound to the first
-// cluster that it meets: nodes of another one are not used, and requests are refused
-// there with ErrOtherCluster.
+// its first vBucket; empty before a node has answered. A client stays bound to the first
+// cluster that answers: nodes of another one are not used, and reject its requests with
+// ErrOtherCluster.
 func (c *Client) Cluster() string {
 	if c.learner == nil {
 		return ""

@@ -14,8 +14,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// stranger is another cluster of the same database's name.
-func stranger(t *testing.T, nodes, vBuckets int) *cluster {
+// otherCluster makes another cluster with the same database's name.
+func otherCluster(t *testing.T, nodes, vBuckets int) *cluster {
 	t.Helper()
 	cl := newCluster(t, nodes, vBuckets)
 	cl.id, cl.history = "other", "h2"
@@ -37,8 +37,8 @@ func (c *cluster) rows() (out []*serverpb.RegionInfo) {
 	return out
 }
 
-// tell has a registry tell of these rows only.
-func (r *registry) tell(rows ...*serverpb.RegionInfo) {
+// setRows makes a registry list these rows only.
+func (r *registry) setRows(rows ...*serverpb.RegionInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rows = rows
@@ -46,31 +46,31 @@ func (r *registry) tell(rows ...*serverpb.RegionInfo) {
 	r.changed = make(chan struct{})
 }
 
-// TestStaysWithItsCluster has a registry tell of another cluster beside that of the
-// client, and then of that alone: nothing is written there, and errors say why.
+// TestStaysWithItsCluster lets a registry list another cluster beside that of the
+// client, and then that alone: nothing is written there, and errors say why.
 func TestStaysWithItsCluster(t *testing.T) {
 	for _, vBuckets := range []int{1, 4} {
 		t.Run(fmt.Sprint(vBuckets, " vBuckets"), func(t *testing.T) {
-			cl, other := newCluster(t, 2, 1), stranger(t, 3, vBuckets)
+			cl, other := newCluster(t, 2, 1), otherCluster(t, 3, vBuckets)
 			for _, b := range other.vBuckets {
 				b.term = 99
 			}
 			r := startRegistry(t, "127.0.0.1:0")
-			r.tell(cl.rows()...)
+			r.setRows(cl.rows()...)
 			c := ready(t, "discovery://"+r.addr+"/db")
 			id := c.Cluster()
 			if id != "c1-default" {
 				t.Errorf("bound to %q", id)
 			}
-			r.tell(append(other.rows(), cl.rows()...)...)
+			r.setRows(append(other.rows(), cl.rows()...)...)
 			for i := range 20 {
 				must[uint64](t)(c.Put(testkit.Within(t, enough), fmt.Append(nil, i), nil))
 			}
-			r.tell(other.rows()...)
+			r.setRows(other.rows()...)
 			testkit.Eventually(t, "the other cluster is noticed", func() bool {
 				c.learner.mu.Lock()
 				defer c.learner.mu.Unlock()
-				return c.learner.foreign != nil
+				return c.learner.otherErr != nil
 			})
 			for _, n := range cl.nodes {
 				n.stop()
@@ -84,7 +84,7 @@ func TestStaysWithItsCluster(t *testing.T) {
 			if got := other.pairs(); len(got) != 0 {
 				t.Errorf("written to another cluster: %q", got)
 			}
-			// Who wants the other one opens another client.
+			// A new client uses the other cluster.
 			must[uint64](t)(ready(t, "discovery://"+r.addr+"/db").Put(testkit.Within(t, enough), []byte("found"), nil))
 			if got := other.pairs(); len(got) != 1 || c.Cluster() != id {
 				t.Errorf("%q, bound to %s", got, c.Cluster())
@@ -113,10 +113,10 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	n = startNode(t, other, addr)
 	other.nodes, other.vBuckets = []*fakeNode{n}, newBuckets(n, 1)
 	testkit.Eventually(t, "the other cluster is noticed", func() bool {
-		c.learner.poke()
+		c.learner.probeSoon()
 		c.learner.mu.Lock()
 		defer c.learner.mu.Unlock()
-		return c.learner.foreign != nil
+		return c.learner.otherErr != nil
 	})
 	var calls sync.WaitGroup
 	for _, call := range []func(context.Context) error{
@@ -147,9 +147,9 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	}
 }
 
-// TestWithCluster binds a client before it has met anybody.
+// TestWithCluster binds a client before any node has answered.
 func TestWithCluster(t *testing.T) {
-	cl, other := newCluster(t, 1, 1), stranger(t, 1, 1)
+	cl, other := newCluster(t, 1, 1), otherCluster(t, 1, 1)
 	c := ready(t, other.addrs()+","+cl.addrs(), WithCluster("c1-default"))
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 	if len(other.pairs()) != 0 {
@@ -167,14 +167,14 @@ func TestNodesThatNameNoCluster(t *testing.T) {
 	old, cut := newCluster(t, 2, 1), newCluster(t, 1, 4)
 	old.id, cut.id = "", ""
 	r := startRegistry(t, "127.0.0.1:0")
-	r.tell(old.rows()...)
+	r.setRows(old.rows()...)
 	c := ready(t, "discovery://"+r.addr+"/db")
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
-	r.tell(append(cut.rows(), old.rows()...)...)
+	r.setRows(append(cut.rows(), old.rows()...)...)
 	testkit.Eventually(t, "the other layout is noticed", func() bool {
 		c.learner.mu.Lock()
 		defer c.learner.mu.Unlock()
-		return c.learner.foreign != nil
+		return c.learner.otherErr != nil
 	})
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("l"), nil))
 	if len(old.pairs()) != 2 || len(cut.pairs()) != 0 {

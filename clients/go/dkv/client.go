@@ -10,9 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
-// Client is a connection to a database. Its methods are safe for concurrent use,
-// and do not change or keep the slices they are given; those they return are the
-// caller's.
+// Client is a connection to a database. Its methods are safe for concurrent use.
+// They neither change nor keep the slices that they are given, and the caller owns
+// those that they return.
 type Client struct {
 	opts     options
 	target   target
@@ -20,8 +20,7 @@ type Client struct {
 	sessions *sessions // nil if requests carry no ids
 
 	topology atomic.Pointer[topology] // nil until it is known
-	// changed fires when the topology does, and when what keeps it from being
-	// known does.
+	// changed fires when the topology changes, or the reason why it is not known.
 	changed signal
 	learner *learner
 	limits  *timeLimits
@@ -35,15 +34,15 @@ type Client struct {
 	tasks  sync.WaitGroup
 }
 
-// Open makes a client of the nodes at "host:port,host:port", or of those that
-// registries tell of: "discovery://host:port,host:port/database". Any of the
-// addresses may be dead, as long as one is not.
+// Open returns a client of the nodes at "host:port,host:port", or of those that
+// registries list: "discovery://host:port,host:port/database". One live address
+// suffices.
 //
-// It does not wait for them: a client may be opened before its servers start, and
-// its requests then wait for as long as they may take. WaitReady waits. The
-// context gives its values to what goes on in the background; its end ends nothing.
+// Open does not wait for the nodes: a client may be opened before its servers start,
+// and its requests then wait within their time limits. Use WaitReady to wait. The
+// context's values are passed to the background tasks; cancelling it has no effect.
 //
-// Its error is ErrInvalid, where the target or an option cannot be.
+// Its error is ErrInvalid if the target or an option is not valid.
 func Open(ctx context.Context, targets string, opts ...Option) (*Client, error) {
 	t, err := parseTarget(targets)
 	if err != nil {
@@ -59,21 +58,21 @@ func Open(ctx context.Context, targets string, opts ...Option) (*Client, error) 
 	if c.opts.database == "" {
 		c.opts.database = t.database
 	}
-	if !c.opts.plain {
+	if !c.opts.withoutIDs {
 		c.sessions = newSessions()
 	}
 	c.pool, c.limits = c.opts.pool(), newTimeLimits(c.opts.timeout)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if c.opts.fixed {
-		return c, c.fix()
+		return c, c.useFixed()
 	}
 	c.learner = newLearner(c)
-	c.learner.begin()
+	c.learner.start()
 	return c, nil
 }
 
-// fix makes a topology of nothing but the target's addresses.
-func (c *Client) fix() error {
+// useFixed sets a topology that consists of the target's addresses alone.
+func (c *Client) useFixed() error {
 	t := &topology{vBuckets: make([]vBucket, 1)}
 	for _, addr := range c.target.addrs {
 		n, err := c.node(addr)
@@ -87,9 +86,9 @@ func (c *Client) fix() error {
 	return nil
 }
 
-// Close ends all connections and everything that goes on in the background, and
-// waits for it. Requests under way end in ErrClosed, as do later ones. It is
-// idempotent; its error is always nil.
+// Close ends all connections and background tasks, and waits for them. Requests in
+// progress fail with ErrClosed, as do later ones. It may be called more than once;
+// its error is always nil.
 func (c *Client) Close() error {
 	c.closed.Store(true)
 	c.cancel()
@@ -99,12 +98,12 @@ func (c *Client) Close() error {
 	return err
 }
 
-// WaitReady waits until the client knows who serves the database, and all of its
-// vBuckets have leaders that can be reached. It fails at once where waiting cannot
-// help, for example with ErrTLS or ErrUnauthenticated, and else when ctx ends.
+// WaitReady waits until the client knows which nodes serve the database, and all of
+// its vBuckets have leaders that can be reached. It fails at once if waiting cannot
+// help, for example with ErrTLS or ErrUnauthenticated, and otherwise when ctx ends.
 func (c *Client) WaitReady(ctx context.Context) error {
 	for {
-		woken := c.changed.wait()
+		changed := c.changed.wait()
 		t, err := c.awaitTopology(ctx)
 		if err != nil {
 			return err
@@ -112,13 +111,13 @@ func (c *Client) WaitReady(ctx context.Context) error {
 		if c.opts.fixed {
 			return c.anyReachable(ctx, t)
 		}
-		if t.led() {
+		if t.allLed() {
 			return nil
 		}
 		select {
-		case <-woken:
+		case <-changed:
 		case <-time.After(slowPause):
-			c.learner.poke() // a call waits
+			c.learner.probeSoon() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
 			return c.notReady(context.Cause(ctx))
@@ -127,8 +126,8 @@ func (c *Client) WaitReady(ctx context.Context) error {
 }
 
 func (c *Client) notReady(cause error) error {
-	if foreign := c.learner.stranger(); foreign != nil {
-		cause = fmt.Errorf("%w; %w", cause, foreign)
+	if other := c.learner.otherCluster(); other != nil {
+		cause = fmt.Errorf("%w; %w", cause, other)
 	}
 	return errorf(ErrUnavailable, "not all vBuckets have a leader: %w", cause)
 }
@@ -164,9 +163,9 @@ func (c *Client) node(addr string) (*node, error) {
 	return n, nil
 }
 
-// renew cuts the connections to a node, and with them the calls under way to it,
-// and makes new ones.
-func (c *Client) renew(n *node) {
+// reconnect cuts the connections to a node, and with them the calls in progress, and
+// opens new ones.
+func (c *Client) reconnect(n *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.nodes[n.addr] != n {
@@ -184,7 +183,7 @@ func (c *Client) renew(n *node) {
 	}
 }
 
-// retain forgets all nodes but those at these addresses.
+// retain drops all nodes except those at these addresses, with their connections.
 func (c *Client) retain(addrs []string) {
 	keep := make(map[string]bool, len(addrs))
 	for _, a := range addrs {
@@ -200,26 +199,26 @@ func (c *Client) retain(addrs []string) {
 	c.pool.Retain(addrs...)
 }
 
-// awaitTopology returns the topology once it is known.
+// awaitTopology waits until the topology is known, and returns it.
 func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 	for {
-		woken := c.changed.wait()
+		changed := c.changed.wait()
 		if c.closed.Load() {
 			return nil, errClosed()
 		}
 		if t := c.topology.Load(); t != nil {
 			return t, nil
 		}
-		if err := c.learner.lasting(); err != nil {
+		if err := c.learner.permanent(); err != nil {
 			return nil, err
 		}
 		select {
-		case <-woken:
+		case <-changed:
 		case <-time.After(slowPause):
-			c.learner.poke() // a call waits
+			c.learner.probeSoon() // a call waits
 		case <-c.ctx.Done():
 		case <-ctx.Done():
-			return nil, c.learner.unknown(context.Cause(ctx))
+			return nil, c.learner.unknownTopology(context.Cause(ctx))
 		}
 	}
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
-// Conn gives the services of the node at an address, host:port, to the clients that
-// are generated from the service definitions, and to package admin. An empty
-// address stands for whoever is best asked: a leader where one is known, and
-// another node where that one cannot be reached or says that nothing was done.
+// Conn returns a connection to the node at an address, host:port, for the clients that
+// are generated from the service definitions and for package admin. With an empty
+// address, each call goes to a leader if one is known, and to another node if that one
+// cannot be reached or answers that nothing was done.
 //
-// It uses the connections of the client and ends with it. Errors are of type
-// *Error. Call options are ignored, and streams are those of responses only.
+// It uses the connections of the client and ends with it. Errors are of type *Error.
+// Call options are ignored, and only server streams are supported.
 func (c *Client) Conn(addr string) grpc.ClientConnInterface { return conn{c, addr} }
 
 type conn struct {
@@ -27,8 +27,8 @@ type conn struct {
 	addr   string
 }
 
-// Invoke implements grpc.ClientConnInterface. What the method does is not known, so
-// that a request is repeated only where the error says that it had no effect.
+// Invoke implements grpc.ClientConnInterface. Since it does not know what the method
+// does, it repeats a request only if the error says that it had no effect.
 func (c conn) Invoke(ctx context.Context, method string, req, resp any, _ ...grpc.CallOption) error {
 	if c.addr == "" {
 		return c.client.call(ctx, &request{method: method, mutates: true}, req, resp)

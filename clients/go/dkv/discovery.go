@@ -11,19 +11,20 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// registryPoll is how often a registry is asked that cannot tell of changes by
-// itself.
+// registryPoll is the time between two requests to a registry that cannot stream its
+// changes.
 const registryPoll = time.Second
 
-// steady is how long a registry has to be heard for the next one to be asked at once.
-// What ends sooner again and again is asked ever more seldom, whatever it told.
-const steady = 5 * time.Second
+// stableAfter is how long a registry must have answered for the next one to be asked
+// without a growing pause. A registry whose streams end sooner is asked less and less
+// often, whatever it answered.
+const stableAfter = 5 * time.Second
 
-// followRegistry keeps to one registry after the other as long as the client is
-// open. While there is none the nodes that are known stay.
+// followRegistry follows one registry, and the next one when that fails, as long as the
+// client is open. The known nodes stay while no registry answers.
 func (l *learner) followRegistry() {
 	ctx := l.client.ctx
-	pause := unsettled
+	pause := firstProbePause
 	for i := 0; ctx.Err() == nil; i++ {
 		addrs := l.client.target.addrs
 		n, err := l.client.node(addrs[i%len(addrs)])
@@ -35,24 +36,24 @@ func (l *learner) followRegistry() {
 		if isUnimplemented(err) {
 			err = l.pollRegistry(ctx, n)
 		}
-		if time.Since(began) >= steady {
-			pause = unsettled
+		if time.Since(began) >= stableAfter {
+			pause = firstProbePause
 		}
-		l.lostRegistry(err)
+		l.registryFailed(err)
 		if !sleepOr(ctx, jitter(pause), nil) {
 			return
 		}
-		pause = min(2*pause, maxSilence)
+		pause = min(2*pause, maxProbePause)
 	}
 }
 
-func (l *learner) lostRegistry(err error) {
+func (l *learner) registryFailed(err error) {
 	l.mu.Lock()
 	first := l.registry == nil
 	l.registry = err
 	l.mu.Unlock()
 	if first && l.client.ctx.Err() == nil {
-		l.client.opts.log.Warn("registry is lost", "error", err)
+		l.client.opts.log.Warn("registry does not answer", "error", err)
 	}
 	l.client.changed.fire()
 }
@@ -65,7 +66,7 @@ func (l *learner) registryRequest() *serverpb.GetClusterInfoRequest {
 	return req
 }
 
-// watchRegistry takes what a registry tells until that ends.
+// watchRegistry follows a registry's stream of changes until it ends.
 func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -73,7 +74,7 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 	if err != nil {
 		return toError(err, n.addr, false)
 	}
-	rows, heard := make(registryRows), false
+	rows, complete := make(registryRows), false
 	for {
 		change := new(serverpb.ClusterInfoChange)
 		if err := s.Recv(change); errors.Is(err, io.EOF) {
@@ -82,15 +83,15 @@ func (l *learner) watchRegistry(ctx context.Context, n *node) error {
 			return toError(err, n.addr, false)
 		}
 		rows.apply(change, l.client.opts.database)
-		heard = heard || change.GetComplete()
-		signOfLife := !change.GetComplete() && len(change.GetRows()) == 0 && len(change.GetGone()) == 0
-		if heard && !signOfLife { // what is not there before that may come yet
-			l.tookRegistry(rows)
+		complete = complete || change.GetComplete()
+		keepalive := !change.GetComplete() && len(change.GetRows()) == 0 && len(change.GetGone()) == 0
+		if complete && !keepalive { // before that, a missing row may still come
+			l.registryAnswered(rows)
 		}
 	}
 }
 
-// pollRegistry asks a registry until that fails.
+// pollRegistry asks a registry for its rows again and again until that fails.
 func (l *learner) pollRegistry(ctx context.Context, n *node) error {
 	for {
 		var resp serverpb.GetClusterInfoResponse
@@ -102,15 +103,15 @@ func (l *learner) pollRegistry(ctx context.Context, n *node) error {
 		}
 		rows := make(registryRows)
 		rows.apply(&serverpb.ClusterInfoChange{Rows: resp.GetRegionInfos()}, l.client.opts.database)
-		l.tookRegistry(rows)
+		l.registryAnswered(rows)
 		if !sleepOr(ctx, jitter(registryPoll), nil) {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// tookRegistry takes the rows of a registry as they are now.
-func (l *learner) tookRegistry(rows registryRows) {
+// registryAnswered replaces the known nodes with those of a registry's current rows.
+func (l *learner) registryAnswered(rows registryRows) {
 	all, err := l.candidates(rows)
 	l.mu.Lock()
 	l.registry = err
@@ -119,19 +120,19 @@ func (l *learner) tookRegistry(rows registryRows) {
 		l.client.changed.fire()
 		return
 	}
-	if l.members(all) { // a registry that is polled tells the same again and again
-		l.pokeLater()
+	if l.setMembers(all) { // a registry that is polled mostly repeats itself
+		l.probeAfterNews()
 	}
 }
 
-// candidates are the nodes that the rows tell of, of one database and of the cluster
-// that the client is bound to. A node that lags or closes is none: its row says INACTIVE,
-// or is not there.
+// candidates returns the nodes in the rows, which must be of one database, that belong to
+// the cluster that the client is bound to. Nodes that lag or stop are left out: their row
+// says INACTIVE, or is missing.
 func (l *learner) candidates(rows registryRows) ([]candidate, error) {
 	if names := rows.databases(); len(names) > 1 {
 		return nil, errorf(ErrInvalid, "the registry has several databases, such as %q and %q: name one (WithDatabase)", names[0], names[1])
 	}
-	usual := rows.usual()
+	majority := rows.majorities()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	found := make(map[string]candidate)
@@ -141,10 +142,10 @@ func (l *learner) candidates(rows registryRows) ([]candidate, error) {
 		}
 		id, known := r.GetClusterID(), l.binding.ids[key.vBucket]
 		if known == "" {
-			known = usual[key.vBucket]
+			known = majority[key.vBucket]
 		}
 		if id != "" && known != "" && id != known {
-			l.met(errorf(ErrOtherCluster, "the registry tells of node %s of cluster %s; this client is bound to cluster %s"+acceptOther,
+			l.noteOtherCluster(errorf(ErrOtherCluster, "the registry lists node %s of cluster %s; this client is bound to cluster %s"+openAnother,
 				key.address, id, l.binding.name()))
 			continue
 		}
@@ -159,13 +160,14 @@ func (l *learner) candidates(rows registryRows) ([]candidate, error) {
 	return slices.Collect(maps.Values(found)), nil
 }
 
-// maxRows bounds the rows that a client remembers of a registry, maxName their texts.
+// maxRows bounds the rows that a client keeps of a registry, and maxName the length of
+// the names in them.
 const (
 	maxRows = 1 << 16
 	maxName = 512
 )
 
-// registryRows are the rows of a registry that are alive.
+// registryRows are the current rows of a registry.
 type registryRows map[registryKey]*serverpb.RegionInfo
 
 type registryKey struct{ dc, database, vBucket, address string }
@@ -174,8 +176,8 @@ func keyOfRow(r *serverpb.RegionInfo) registryKey {
 	return registryKey{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress()}
 }
 
-// apply takes a change. Rows that nothing can be done with are left out: anything may
-// have been registered.
+// apply applies a change. Rows that cannot be used are left out: a registry may hold
+// anything.
 func (rows registryRows) apply(c *serverpb.ClusterInfoChange, database string) {
 	for _, r := range c.GetGone() {
 		delete(rows, keyOfRow(r))
@@ -189,7 +191,7 @@ func (rows registryRows) apply(c *serverpb.ClusterInfoChange, database string) {
 	}
 }
 
-// databases are the first two that the rows are of.
+// databases returns up to two different databases of the rows, sorted.
 func (rows registryRows) databases() (names []string) {
 	for key := range rows {
 		if !slices.Contains(names, key.database) {
@@ -202,9 +204,9 @@ func (rows registryRows) databases() (names []string) {
 	return names
 }
 
-// usual is the cluster of most nodes of each vBucket: a registry of an earlier release
-// may tell of nodes of several.
-func (rows registryRows) usual() map[string]string {
+// majorities returns, for each vBucket, the cluster that most nodes belong to: a registry
+// of an earlier release may list nodes of several clusters.
+func (rows registryRows) majorities() map[string]string {
 	type claim struct{ vBucket, cluster string }
 	counts := make(map[claim]int)
 	for key, r := range rows {

@@ -135,7 +135,7 @@ func TestDiscovery(t *testing.T) {
 		r.set(cl.nodes[1:]...)
 		replicas(cl.nodes[1:]...)
 		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
-		// Without the registry the client goes on with what it knows.
+		// Without the registry the client keeps what it knows.
 		r.stop()
 		cl.lead(cl.nodes[2])
 		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))

@@ -12,36 +12,35 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
-// What an error means, for errors.Is. An error may be several of these: a put
-// that was cut off is ErrUnavailable and ErrOutcomeUnknown. Where the caller's
-// context ended, errors.Is finds context.DeadlineExceeded or context.Canceled too.
+// What an error means, for errors.Is. An error may be several of these: a put whose
+// connection broke is ErrUnavailable and ErrOutcomeUnknown. If the caller's context
+// ended, errors.Is finds context.DeadlineExceeded or context.Canceled too.
 var (
-	// ErrNotFound: the key, or whatever a request names, does not exist.
+	// ErrNotFound: the key, or another thing that a request names, does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrInvalid: the request can never succeed as it stands.
 	ErrInvalid = errors.New("invalid request")
 	// ErrPrecondition: the state of the database or the node forbids the
 	// request, for example writes that are paused, or data that is too old.
 	ErrPrecondition = errors.New("precondition failed")
-	// ErrExhausted: a limit of the server is reached; it is not tried again by
-	// itself.
+	// ErrExhausted: a limit of the server is reached. The client does not retry.
 	ErrExhausted = errors.New("resource exhausted")
-	// ErrUnavailable: nobody served the request in time.
+	// ErrUnavailable: no node served the request in time.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrOutcomeUnknown: the mutation may have taken effect, or may still. Servers
-	// say so too if they have forgotten whether it did.
+	// ErrOutcomeUnknown: the mutation may have taken effect, or may still do so.
+	// Servers also return it if they no longer remember whether it did.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
-	// ErrTrimmed: the changes that a watch would go on with are not retained any
-	// more, or belong to a keyspace that was replaced: read anew, then watch.
+	// ErrTrimmed: the changes that a watch would resume from are not retained any
+	// more, or belong to a keyspace that was replaced. Read the keys again, then
+	// watch from there.
 	ErrTrimmed = errors.New("changes are not retained")
 	// ErrUnauthenticated: the server does not accept the token, or demands one.
 	ErrUnauthenticated = errors.New("unauthenticated")
 	// ErrTLS: one side speaks TLS and the other does not, or a certificate is
 	// not accepted. It is ErrUnavailable too.
 	ErrTLS = errors.New("TLS does not match")
-	// ErrOtherCluster: the node is of another cluster than the one that the client is
-	// bound to, or the database is cut otherwise there. Nothing was done; see
-	// Client.Cluster.
+	// ErrOtherCluster: the node belongs to another cluster than the one that the client
+	// is bound to, or has other vBuckets. Nothing was done; see Client.Cluster.
 	ErrOtherCluster = errors.New("another cluster")
 	// ErrUnimplemented: the node never serves this request.
 	ErrUnimplemented = errors.New("unimplemented")
@@ -53,16 +52,15 @@ var (
 type Error struct {
 	// Kind is one of the errors of this package; nil is a fault of the server.
 	Kind error
-	// OutcomeUnknown tells, of a mutation, that it may have taken effect. Where
-	// it is false the mutation had no effect and never will.
+	// OutcomeUnknown reports, for a mutation, that it may have taken effect. If it is
+	// false, the mutation had no effect and never will.
 	OutcomeUnknown bool
-	// Address is that of the node that the error is about, where it is about one.
+	// Address is that of the node that the error is about; empty if it is about none.
 	Address string
-	// ResumeKey, if there is one, says where an iteration may go on that the server ended
-	// since nothing was taken for too long (stream-stall-timeout): everything before it
-	// was brought, and perhaps some pairs from it on, those of the last message. Another
-	// iteration with it as Range.Start goes on from there, in the state that there is by
-	// then.
+	// ResumeKey is where to resume an iteration that the server ended because the caller
+	// read nothing for too long (stream-stall-timeout); nil otherwise. Every pair before
+	// this key was returned, and perhaps some from it on, those of the last message. An
+	// iteration with this key as Range.Start reads the rest, from the state at that time.
 	ResumeKey []byte
 	// Err says what was wrong.
 	Err error
@@ -83,42 +81,42 @@ func errorf(kind error, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
-// toError translates the error of a call of the node at addr.
+// toError converts the error of a call to the node at addr.
 func toError(err error, addr string, mutates bool) *Error {
 	out := &Error{Kind: kindOf(err), Address: addr, Err: err}
-	out.OutcomeUnknown = mutates && kv.OutcomeOf(err) == kv.Unknown && !refused(err)
+	out.OutcomeUnknown = mutates && kv.OutcomeOf(err) == kv.Unknown && !neverServed(err)
 	if errors.Is(err, peer.ErrClosed) {
 		out.OutcomeUnknown = false
 	}
-	if out.OutcomeUnknown && !peer.Answered(err) { // an answer says so itself
+	if out.OutcomeUnknown && !peer.Answered(err) { // a server's answer says it itself
 		out.Err = fmt.Errorf("%w (%s)", err, kv.Unknown)
 	}
 	return out
 }
 
-// unexplained is the code of an error that does not come from the service at the
-// other end: gRPC's own, there or here, or that of something in between.
-func unexplained(err error) codes.Code {
+// transportCode returns the code of an error that does not come from the service at the
+// other end, but from gRPC on either side or from a proxy in between; OK for others.
+func transportCode(err error) codes.Code {
 	if st, ok := status.FromError(err); ok {
 		return st.Code()
 	}
 	return codes.OK
 }
 
-// cutOff reports whether err is that of a stream which the other side has reset, whatever
-// it had received by then. gRPC translates HTTP/2's reason into a code that services use
-// as well; that it was a reset is only in the text.
-func cutOff(err error) bool {
+// wasReset reports whether err is that of a stream which the other side has reset, when it
+// may or may not have received the request. gRPC converts HTTP/2's reason to a code that
+// services use as well, so that only the text shows the reset.
+func wasReset(err error) bool {
 	st, ok := status.FromError(err)
 	return ok && strings.Contains(st.Message(), "stream terminated by RST_STREAM")
 }
 
-// refused reports whether err means that no service has seen the request.
-func refused(err error) bool {
-	if cutOff(err) {
+// neverServed reports whether err means that no service has seen the request.
+func neverServed(err error) bool {
+	if wasReset(err) {
 		return false
 	}
-	switch unexplained(err) {
+	switch transportCode(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented, codes.ResourceExhausted:
 		return true
 	default:
@@ -127,8 +125,8 @@ func refused(err error) bool {
 }
 
 func kindOf(err error) error {
-	switch code := unexplained(err); {
-	case cutOff(err):
+	switch code := transportCode(err); {
+	case wasReset(err):
 		return ErrUnavailable
 	case code == codes.Unauthenticated, code == codes.PermissionDenied:
 		return ErrUnauthenticated
@@ -162,7 +160,10 @@ func kindOf(err error) error {
 	}
 }
 
-// lasting tells whether trying again by itself cannot be expected to help.
-func lasting(err error) bool {
+// permanent reports whether another attempt cannot be expected to help.
+func permanent(err error) bool {
 	return errors.Is(err, ErrTLS) || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOtherCluster)
 }
+
+// isUnimplemented reports whether the other end does not know the method.
+func isUnimplemented(err error) bool { return errors.Is(err, ErrUnimplemented) }

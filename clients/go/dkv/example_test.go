@@ -116,7 +116,7 @@ func ExampleClient_Watch() {
 	}
 	for change, err := range c.Watch(ctx, []byte("config/"), cursor) {
 		if err != nil {
-			log.Fatal(err) // dkv.ErrTrimmed: read everything anew, then watch again
+			log.Fatal(err) // dkv.ErrTrimmed: read all keys again, then watch
 		}
 		for _, m := range change.Mutations {
 			fmt.Printf("%s = %s\n", m.Key, m.Value)

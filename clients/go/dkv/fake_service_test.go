@@ -20,7 +20,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// explained is an error as a node's server says it.
+// explained is an error as a server returns it, with its reason.
 func explained(code codes.Code, reason, format string, args ...any) error {
 	st, err := status.New(code, fmt.Sprintf(format, args...)).WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason})
 	if err != nil {
@@ -29,7 +29,7 @@ func explained(code codes.Code, reason, format string, args ...any) error {
 	return st.Err()
 }
 
-// stalled is the error of a stream that a node's server has ended since nothing was taken.
+// stalled is the error of a stream that a node's server has ended because its reader read nothing.
 func stalled(at kv.Resume) error {
 	st, err := status.New(codes.Aborted, "nothing of the stream was taken").WithDetails(
 		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonStalled, Metadata: at})
@@ -142,7 +142,7 @@ func (n *fakeNode) Increment(_ context.Context, r *serverpb.IncrementRequest) (*
 	})
 }
 
-// mayRead tells whether the node answers a read at this level.
+// mayRead reports whether the node answers a read at this level.
 func (n *fakeNode) mayRead(b *fakeBucket, level serverpb.ReadConsistency) error {
 	if level == serverpb.ReadConsistency_LINEARIZABLE && b.leader != n {
 		return explained(codes.Unavailable, kv.ReasonNotOwner, "this node does not own vBucket %s", b.name)

@@ -88,7 +88,7 @@ func (c *cluster) addrs() string {
 	return string(out)
 }
 
-// lead makes another node lead all vBuckets; nil is nobody.
+// lead makes another node lead all vBuckets; nil means none.
 func (c *cluster) lead(n *fakeNode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

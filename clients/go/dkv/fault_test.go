@@ -336,8 +336,8 @@ func TestSlowReplica(t *testing.T) {
 	allReplicas(t, c, 3)
 }
 
-// What waits for a node that hangs goes on at another one, once the cluster has
-// given the node up.
+// Calls that wait for a node that hangs go to another one once the cluster has
+// replaced it.
 func TestHungLeader(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
@@ -368,7 +368,7 @@ func TestHungLeader(t *testing.T) {
 func allReplicas(t *testing.T, c *Client, n int) {
 	t.Helper()
 	testkit.Eventually(t, "all replicas are known", func() bool {
-		c.learner.poke()
+		c.learner.probeSoon()
 		t := c.topology.Load()
 		return t != nil && len(t.vBuckets[0].replicas) == n
 	})

@@ -143,8 +143,8 @@ func TestIdleWithoutLeader(t *testing.T) {
 		}
 		return n
 	}
-	c.learner.poke()
-	testkit.Eventually(t, "the leader is missed", func() bool { return !c.learner.settled() })
+	c.learner.probeSoon()
+	testkit.Eventually(t, "the leader is missed", func() bool { return !c.learner.leadersKnown() })
 	<-time.After(3 * time.Second)
 	before := asked()
 	const window = 4 * time.Second

@@ -18,16 +18,15 @@ type request struct {
 	method  string
 	key     []byte // where it goes
 	mutates bool
-	// sequential lets any replica answer.
+	// sequential allows any replica to answer.
 	sequential bool
-	// id is that of a mutation which may be sent twice, and session the one that
-	// gave it; nil if there is none.
+	// id is that of a mutation, which may then be sent twice, and session the one that
+	// assigned it; nil if there is none.
 	id      *serverpb.RequestID
 	session *session
 }
 
-// node returns whom to send a request to. avoid has just failed, where it is not
-// nil.
+// node returns the node to send a request to. avoid has just failed, unless it is nil.
 func (r *request) node(t *topology, avoid *node) *node {
 	v := t.of(r.key)
 	if r.sequential {
@@ -57,17 +56,17 @@ func (c *Client) call(ctx context.Context, r *request, req, resp any) error {
 	err := n.invoke(ctx, r.method, req, resp)
 	if err == nil {
 		if r.sequential {
-			n.took(time.Since(began))
+			n.observe(time.Since(began))
 		}
 		return nil
 	}
 	a := attempts{client: c, request: r, began: began}
-	return a.goOn(ctx, n, err, req, resp)
+	return a.retry(ctx, n, err, req, resp)
 }
 
-// stamp has a request be for a cluster, which it stays for in all attempts: nodes of
-// another one refuse it. Each request of service DKV has the field for it; those of
-// other services, which Conn makes, are for no cluster.
+// stamp marks a request, in all its attempts, as one for this cluster: nodes of another
+// one reject it. Requests of service DKV have a field for the mark; those of other
+// services, which Conn sends, go unmarked.
 func stamp(req any, cluster uint64) {
 	message, is := req.(proto.Message)
 	if !is {
@@ -81,26 +80,8 @@ func stamp(req any, cluster uint64) {
 
 const clusterField = "cluster"
 
-const (
-	// The pauses between two attempts, each with jitter: a hand-over of a leader
-	// takes some tens of milliseconds, an election seconds. They double up to
-	// slowPause, and grow by a quarter up to lastPause, which they reach in about five
-	// seconds: what has no leader for that long is not helped by many questions.
-	firstPause = time.Millisecond
-	slowPause  = 200 * time.Millisecond
-	lastPause  = time.Second
-)
-
 // otherClusterWait bounds the attempts of a call that finds nodes of another cluster.
 const otherClusterWait = time.Second
-
-// nextPause is the pause after one of d.
-func nextPause(d time.Duration) time.Duration {
-	if d < slowPause {
-		return min(2*d, slowPause)
-	}
-	return min(d+d/4, lastPause)
-}
 
 // attempts is a call that has failed at least once.
 type attempts struct {
@@ -108,21 +89,21 @@ type attempts struct {
 	request *request
 	began   time.Time
 	count   int
-	// unknown tells that one of the attempts may have taken effect, or may still.
+	// unknown reports that one of the attempts may have taken effect, or may still.
 	unknown bool
 }
 
-// goOn makes further attempts after one at n that ended in err.
-func (a *attempts) goOn(ctx context.Context, n *node, err error, req, resp any) error {
+// retry makes further attempts after one at n that failed with err.
+func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any) error {
 	for pause := firstPause; err != nil; pause = nextPause(pause) {
 		a.count++
-		out := a.explain(n, err)
+		out := a.note(n, err)
 		if !a.mayRepeat(out, err, n) {
-			return a.gaveUp(ctx, out)
+			return a.finalError(ctx, out)
 		}
-		a.client.learner.poke()
+		a.client.learner.probeSoon()
 		if a.client.sleep(ctx, jitter(pause)) != nil {
-			return a.gaveUp(ctx, out)
+			return a.finalError(ctx, out)
 		}
 		n = a.next(n, err)
 		if a.unknown && a.request.id != nil {
@@ -133,7 +114,7 @@ func (a *attempts) goOn(ctx context.Context, n *node, err error, req, resp any) 
 	return nil
 }
 
-// next is the node for the attempt after one at n.
+// next returns the node for the attempt after one at n that failed with err.
 func (a *attempts) next(n *node, err error) *node {
 	t := a.client.topology.Load()
 	if stale(err) {
@@ -142,13 +123,13 @@ func (a *attempts) next(n *node, err error) *node {
 	return a.request.node(t, n)
 }
 
-func (a *attempts) explain(n *node, err error) *Error {
+func (a *attempts) note(n *node, err error) *Error {
 	out := toError(err, n.name(), a.request.mutates)
 	a.unknown = a.unknown || out.OutcomeUnknown
 	return out
 }
 
-// stale tells whether a read was refused since the replica's state is too old.
+// stale reports whether a read was rejected because the replica's state is too old.
 func stale(err error) bool { return kv.KindOf(err) == kv.Precondition }
 
 func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
@@ -159,9 +140,9 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 		// The leader's state is never too old; it is asked once.
 		return a.count == 1 && !a.client.leads(n, a.request.key)
 	case out.Kind == ErrOtherCluster:
-		// Another node may be of ours; one that leads is found within that.
+		// Another node may belong to our cluster; its leader is found within that time.
 		return time.Since(a.began) < otherClusterWait
-	case out.Kind != ErrUnavailable, isTLS(out, a.count, a.began):
+	case out.Kind != ErrUnavailable, markTLS(out, a.count, a.began):
 		return false
 	case a.request.mutates && out.OutcomeUnknown:
 		return a.request.id != nil && time.Since(a.began) < repeatWithin
@@ -175,8 +156,8 @@ func (c *Client) leads(n *node, key []byte) bool {
 	return t.vBuckets[t.of(key)].leader == n
 }
 
-// gaveUp is the error of a call that is not tried again.
-func (a *attempts) gaveUp(ctx context.Context, out *Error) error {
+// finalError returns the error of a call that is not retried.
+func (a *attempts) finalError(ctx context.Context, out *Error) error {
 	if a.client.closed.Load() {
 		closed := errClosed()
 		closed.OutcomeUnknown = a.unknown
@@ -186,8 +167,8 @@ func (a *attempts) gaveUp(ctx context.Context, out *Error) error {
 		out.OutcomeUnknown = true
 		out.Err = fmt.Errorf("%w; an earlier attempt may have taken effect (%s)", out.Err, kv.Unknown)
 	}
-	if foreign := a.client.learner.stranger(); foreign != nil && out.Kind == ErrUnavailable {
-		out.Err = fmt.Errorf("%w; %w", out.Err, foreign)
+	if other := a.client.learner.otherCluster(); other != nil && out.Kind == ErrUnavailable {
+		out.Err = fmt.Errorf("%w; %w", out.Err, other)
 	}
 	if cause := context.Cause(ctx); out.Kind == ErrUnavailable && cause != nil && !errors.Is(out.Err, cause) {
 		out.Err = fmt.Errorf("%w: %w", cause, out.Err)
@@ -196,26 +177,4 @@ func (a *attempts) gaveUp(ctx context.Context, out *Error) error {
 		out.Err = fmt.Errorf("%w, after %d attempts in %s", out.Err, a.count, time.Since(a.began).Round(time.Millisecond))
 	}
 	return out
-}
-
-// sleep waits, and less where the topology changes. Its error is that of a context
-// that ended, also where it would during the wait.
-func (c *Client) sleep(ctx context.Context, d time.Duration) error {
-	if deadline, limited := ctx.Deadline(); limited && time.Until(deadline) <= d {
-		<-ctx.Done()
-		return context.Cause(ctx)
-	}
-	woken := c.changed.wait()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-woken:
-		return nil
-	case <-c.ctx.Done():
-		return ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

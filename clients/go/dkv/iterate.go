@@ -14,29 +14,38 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
-// Range says what an iteration walks over.
+// Range is the set of keys of an iteration, and what to return of them.
 type Range struct {
-	// Prefix is that of all keys; empty means every key.
+	// Prefix selects the keys that begin with it; empty selects every key.
 	Prefix []byte
-	// Start is the first key, inclusive; it begins with Prefix. In reverse the
-	// walk goes downwards from it.
+	// Start is the first key to return, inclusive; empty starts at the first key, or
+	// with Reverse at the last. It must begin with Prefix.
 	Start []byte
 	// Limit is the most pairs to return; 0 means all.
 	Limit uint64
-	// Reverse walks from the greatest key to the least.
+	// Reverse iterates in descending order, from Start downwards.
 	Reverse bool
 	// KeysOnly leaves out the values.
 	KeysOnly bool
 }
 
-// Iterate walks over keys in byte order; those of a vBucket are of one state. It
-// is linearizable unless an option says otherwise.
+// Iterate returns an iterator over the pairs of a range, in byte order of their keys:
 //
-// The walk lasts as long as it makes progress: the client's time limit holds for
-// each message, and the context for all. An error is the last that comes, with an
-// empty pair; a walk that broke off in the middle is not resumed, since it would go
-// on in another state. Of one that the server ended since the loop took nothing for
-// long, Error.ResumeKey says where another one may go on. Leaving the loop ends the request.
+//	for pair, err := range c.Iterate(ctx, dkv.Range{Prefix: []byte("user/")}) {
+//		if err != nil {
+//			return err // the pairs so far are not all
+//		}
+//		...
+//	}
+//
+// The pairs of one vBucket come from one state of it. The iteration is linearizable
+// unless an option says otherwise. The client's time limit bounds the wait for each
+// message, not the whole iteration, and the context bounds all of it.
+//
+// After an error, which comes with an empty pair, the iteration ends. It is not resumed
+// by itself, since the rest would come from another state. If the server ended it because
+// the loop read nothing for too long, Error.ResumeKey is where to start another one.
+// Leaving the loop ends the request.
 func (c *Client) Iterate(ctx context.Context, r Range, opts ...ReadOption) iter.Seq2[Pair, error] {
 	o := readOptionsOf(opts)
 	req := &serverpb.IterateRequest{
@@ -57,10 +66,11 @@ func (c *Client) Iterate(ctx context.Context, r Range, opts ...ReadOption) iter.
 	}
 }
 
-// errStalled ends a stream that brings nothing for too long.
+// errStalled ends a stream that has delivered nothing for too long.
 var errStalled = errors.New("no message within the time limit")
 
-// iterate returns nil where the consumer has left.
+// iterate sends the request, again if it fails before the first message, and delivers the
+// pairs. It returns nil at the end, or when the consumer has left the loop.
 func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequential bool, yield func(Pair, error) bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -74,28 +84,28 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 	}
 	stamp(req, c.topology.Load().vBuckets[0].cluster)
 	a := attempts{client: c, request: &request{method: serverpb.DKV_Iterate_FullMethodName, key: req.GetKeyPrefix(), sequential: sequential}, began: time.Now()}
-	n := a.walker(nil, nil)
+	n := a.iterationNode(nil, nil)
 	for pause := firstPause; ; pause = nextPause(pause) {
-		s, first, err := openWalk(ctx, n, req)
+		s, first, err := openIteration(ctx, n, req)
 		if err == nil {
-			return c.walk(s, first, n, limit, yield)
+			return c.deliver(s, first, n, limit, yield)
 		}
 		a.count++
-		out := a.explain(n, err)
+		out := a.note(n, err)
 		if !a.mayRepeat(out, err, n) {
-			return a.gaveUp(ctx, out)
+			return a.finalError(ctx, out)
 		}
-		c.learner.poke()
+		c.learner.probeSoon()
 		if c.sleep(ctx, jitter(pause)) != nil {
-			return a.gaveUp(ctx, out)
+			return a.finalError(ctx, out)
 		}
-		n = a.walker(n, err)
+		n = a.iterationNode(n, err)
 	}
 }
 
-// walker is the node for an iteration: where there are several vBuckets, a master,
-// which holds them all.
-func (a *attempts) walker(avoid *node, err error) *node {
+// iterationNode returns the node for an iteration: if there are several vBuckets, a
+// master, which holds all of them.
+func (a *attempts) iterationNode(avoid *node, err error) *node {
 	t := a.client.topology.Load()
 	if len(t.vBuckets) > 1 {
 		if n := cheapest(t.masters, t.near, avoid); n != nil {
@@ -108,9 +118,9 @@ func (a *attempts) walker(avoid *node, err error) *node {
 	return a.request.node(t, avoid)
 }
 
-// openWalk starts an iteration and waits for its first message, which is nil at
-// the end of an empty one: what fails before is safe to try again.
-func openWalk(ctx context.Context, n *node, req *serverpb.IterateRequest) (*peer.Stream, *serverpb.IterateResponse, error) {
+// openIteration starts an iteration and waits for its first message, which is nil if
+// there are no pairs. Until then a failure may be retried.
+func openIteration(ctx context.Context, n *node, req *serverpb.IterateRequest) (*peer.Stream, *serverpb.IterateResponse, error) {
 	s, err := n.stream(ctx, serverpb.DKV_Iterate_FullMethodName, req)
 	if err != nil {
 		return nil, nil, err
@@ -125,10 +135,10 @@ func openWalk(ctx context.Context, n *node, req *serverpb.IterateRequest) (*peer
 	return s, first, nil
 }
 
-// walk hands out what a stream brings.
-func (c *Client) walk(s *peer.Stream, resp *serverpb.IterateResponse, n *node, limit *time.Timer, yield func(Pair, error) bool) error {
+// deliver yields the pairs of a stream, whose first message is resp, until its end.
+func (c *Client) deliver(s *peer.Stream, resp *serverpb.IterateResponse, n *node, limit *time.Timer, yield func(Pair, error) bool) error {
 	for resp != nil {
-		limit.Stop() // the consumer takes its time
+		limit.Stop() // the consumer may take any time
 		if !yieldPairs(resp, yield) {
 			return nil
 		}
@@ -149,8 +159,8 @@ func (c *Client) walk(s *peer.Stream, resp *serverpb.IterateResponse, n *node, l
 	return nil
 }
 
-// resumeKey is where the error of a stream says that an iteration may go on; nil where it
-// does not.
+// resumeKey returns the key from which the error of a stream says that an iteration may
+// be resumed; nil if it says none.
 func resumeKey(err error) []byte {
 	key, err := base64.StdEncoding.DecodeString(peer.ResumeOf(err)[kv.ResumeStartKey])
 	if err != nil || len(key) == 0 {
@@ -159,8 +169,8 @@ func resumeKey(err error) []byte {
 	return key
 }
 
-// yieldPairs hands out the pairs of a message, batched or, from a server that
-// knows no batches, a single one. It tells whether the consumer wants more.
+// yieldPairs yields the pairs of a message: a batch, or a single pair from a server that
+// does not know batches. It reports whether the consumer wants more.
 func yieldPairs(resp *serverpb.IterateResponse, yield func(Pair, error) bool) bool {
 	if len(resp.GetKey()) > 0 && !yield(Pair{resp.GetKey(), resp.GetValue(), expiry(resp.GetExpireTS())}, nil) {
 		return false

@@ -63,7 +63,7 @@ func TestIterate(t *testing.T) {
 	}
 }
 
-// What fails before the first pair is tried again, elsewhere.
+// A failure before the first pair is retried at another node.
 func TestIterateAgain(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())
@@ -82,7 +82,7 @@ func TestIterateAgain(t *testing.T) {
 	}
 }
 
-// A walk that breaks off says so: what came before is not all.
+// The error of an iteration that breaks says that the pairs before it are not all.
 func TestIterateBreaks(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -104,8 +104,8 @@ func TestIterateBreaks(t *testing.T) {
 	}
 }
 
-// An iteration that the server has ended since its reader took nothing says where another
-// one goes on: together they bring each key once.
+// The error of an iteration that the server ended because its reader was too slow says
+// where to resume: both iterations together return each key once.
 func TestIterateSaysWhereToResume(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -134,7 +134,7 @@ func TestIterateSaysWhereToResume(t *testing.T) {
 			t.Errorf("%q, %v", all, err)
 		}
 	}
-	// What breaks off in another way tells of no key.
+	// The error of an iteration that broke in another way has no such key.
 	cl.nodes[0].fail(func(_ context.Context, method string) error {
 		if method == iterateMethod {
 			return stalled(kv.Resume{kv.ResumeStartKey: "%"})

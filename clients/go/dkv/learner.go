@@ -3,90 +3,87 @@ package dkv
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
 
-// learner keeps the topology up to date: it asks nodes of those that it knows of what
-// they serve, again and again, and puts the answers together. Each node is asked by a
-// goroutine of its own, so that one that hangs delays no other.
+// learner keeps the topology up to date. It probes the nodes that it knows, that is, asks
+// each for its status again and again, and builds the topology from the answers. Each node
+// has a goroutine of its own, so that one that hangs does not delay the others.
 type learner struct {
 	client *Client
-	// wake makes all nodes be asked now, hire others be asked in the place of some.
-	wake, hire signal
+	// probeNow makes all nodes be probed at once; chooseNow makes free places be filled.
+	probeNow, chooseNow signal
 
 	mu     sync.Mutex
 	probes map[string]*probe // by address
-	// known are the nodes to choose from, by address, as members and registries tell
-	// of them, resting those that could not be reached.
+	// known are the nodes to choose from, by address, as listed by members and registries.
+	// Those in backoffs could not be reached lately and are not tried for a while.
 	known           map[string]candidate
-	resting         map[string]rest
-	masters, slaves crew
+	backoffs        map[string]backoff
+	masters, slaves places
 	binding         *binding
-	// foreign is the error of the node of another cluster that was met last, and when
-	// that was; nil for none.
-	foreign   error
-	foreignAt time.Time
+	// otherErr is the error of the last node that belonged to another cluster, and otherAt
+	// when it was found; nil if there was none.
+	otherErr error
+	otherAt  time.Time
 	// listed is when the members were last asked for.
 	listed time.Time
 	// registry is the last error of the registries; nil after an answer.
 	registry error
-	// poked is when a registry's news last made the nodes be asked, pokeDue whether
-	// they are to be asked again then.
-	poked   time.Time
-	pokeDue bool
+	// newsProbed is when a registry's news last made the nodes be probed, and newsPending
+	// whether later news still have to.
+	newsProbed  time.Time
+	newsPending bool
 }
 
 // probe is what is known of one node.
 type probe struct {
 	node   *node
 	cancel context.CancelFunc
-	report *report // the last answer; nil where there is none
+	report *report // the last answer; nil if there is none
 	err    error   // of the last attempt
-	// silent counts attempts in a row that ended without any answer, failed those
-	// that did not succeed.
-	silent, failed int
-	slave          bool
-	answered       bool // at least once
+	// timeouts counts consecutive attempts that got no answer in time, failed all
+	// consecutive attempts that did not succeed.
+	timeouts, failed int
+	slave            bool
+	answered         bool // at least once
 }
 
 const (
-	// refresh is how often a node is asked while nothing fails.
+	// refresh is the time between two probes of a node while nothing fails.
 	refresh = 5 * time.Second
 	// probeTime is how long a node may take to answer.
 	probeTime = time.Second
-	// unsettled is how soon nodes are asked again when a leader is missing; the pause
-	// doubles up to maxSilence, as it does for a node that fails.
-	unsettled  = 50 * time.Millisecond
-	maxSilence = 2 * time.Second
-	// While requests fail, or wait, a node is asked at least leastGap after the last
-	// time; that grows like the pauses of calls. It begins again after calm without a
-	// question.
-	leastGap = 25 * time.Millisecond
-	calm     = 2 * time.Second
-	// maxSilent is how many questions in a row a node may leave open before the
+	// firstProbePause is the time to the next probe when a leader is missing or the node
+	// fails; it doubles up to maxProbePause.
+	firstProbePause = 50 * time.Millisecond
+	maxProbePause   = 2 * time.Second
+	// minGap is the least time between two probes of a node while calls fail or wait. The
+	// gap grows like the pauses of calls, and starts again at minGap after calm without a
+	// probe.
+	minGap = 25 * time.Millisecond
+	calm   = 2 * time.Second
+	// maxTimeouts is how many consecutive probes a node may leave unanswered before the
 	// calls that wait for it are cut off.
-	maxSilent = 2
+	maxTimeouts = 2
 )
 
 func newLearner(c *Client) *learner {
 	return &learner{
-		client:  c,
-		probes:  make(map[string]*probe),
-		known:   make(map[string]candidate),
-		resting: make(map[string]rest),
-		masters: crew{most: maxMasters},
-		slaves:  crew{most: maxSlaves},
-		binding: newBinding(c.opts.cluster),
+		client:   c,
+		probes:   make(map[string]*probe),
+		known:    make(map[string]candidate),
+		backoffs: make(map[string]backoff),
+		masters:  places{max: maxMasters},
+		slaves:   places{max: maxSlaves},
+		binding:  newBinding(c.opts.cluster),
 	}
 }
 
-func (l *learner) begin() {
-	l.client.tasks.Go(func() { l.recruit(l.client.ctx) })
+func (l *learner) start() {
+	l.client.tasks.Go(func() { l.keepChoosing(l.client.ctx) })
 	if l.client.target.discovery {
 		l.client.tasks.Go(l.followRegistry)
 		return
@@ -98,7 +95,7 @@ func (l *learner) begin() {
 	}
 }
 
-// add begins to ask the node at an address. The caller holds l.mu.
+// add starts to probe the node at an address. The caller holds l.mu.
 func (l *learner) add(addr string, slave bool) *probe {
 	if p := l.probes[addr]; p != nil || l.client.ctx.Err() != nil {
 		return p
@@ -110,85 +107,85 @@ func (l *learner) add(addr string, slave bool) *probe {
 	ctx, cancel := context.WithCancel(l.client.ctx)
 	p := &probe{node: n, cancel: cancel, slave: slave}
 	l.probes[addr] = p
-	l.client.tasks.Go(func() { l.watch(ctx, p) })
+	l.client.tasks.Go(func() { l.probeLoop(ctx, p) })
 	return p
 }
 
-// watch asks one node until ctx ends.
-func (l *learner) watch(ctx context.Context, p *probe) {
-	pause, gap := unsettled, leastGap
+// probeLoop probes one node until ctx ends.
+func (l *learner) probeLoop(ctx context.Context, p *probe) {
+	pause, gap := firstProbePause, minGap
 	var tls suspicion
 	for {
-		woken := l.wake.wait() // what fires during the question counts
+		probeNow := l.probeNow.wait() // taken first: a signal during the probe counts
 		asked := time.Now()
 		r, err := l.ask(ctx, p.node)
 		tls.add(err)
 		if ctx.Err() != nil {
 			return
 		}
-		err = l.take(p, r, err)
+		err = l.record(p, r, err)
 		if err == nil && r.master() {
 			l.listFrom(ctx, p.node)
 		}
 		wait := refresh
-		if err != nil || !l.settled() {
-			wait, pause = pause, min(2*pause, maxSilence)
+		if err != nil || !l.leadersKnown() {
+			wait, pause = pause, min(2*pause, maxProbePause)
 		} else {
-			pause = unsettled
+			pause = firstProbePause
 		}
-		if !sleepOr(ctx, jitter(wait), woken) {
+		if !sleepOr(ctx, jitter(wait), probeNow) {
 			return
 		}
 		if gap = nextPause(gap); time.Since(asked) >= calm {
-			gap = leastGap
+			gap = minGap
 		}
-		if !sleepOr(ctx, max(jitter(gap)-time.Since(asked), jitter(leastGap)), nil) {
+		if !sleepOr(ctx, max(jitter(gap)-time.Since(asked), jitter(minGap)), nil) {
 			return
 		}
 	}
 }
 
-// poke makes the nodes be asked soon, since a request has failed.
-func (l *learner) poke() {
+// probeSoon makes the nodes be probed, since a request has failed or waits.
+func (l *learner) probeSoon() {
 	if l != nil {
-		l.wake.fire()
+		l.probeNow.fire()
 	}
 }
 
-// newsGap is the least time between two times at which a registry's news make the nodes
-// be asked: many rows may change.
-const newsGap = 250 * time.Millisecond
+// minNewsGap is the least time between two rounds of probes that a registry's news cause:
+// many rows may change within a short time.
+const minNewsGap = 250 * time.Millisecond
 
-// pokeLater makes the nodes be asked, soon: a registry has news.
-func (l *learner) pokeLater() {
+// probeAfterNews makes the nodes be probed within minNewsGap, since a registry has news.
+func (l *learner) probeAfterNews() {
 	l.mu.Lock()
-	l.pokeDue = true
+	l.newsPending = true
 	l.mu.Unlock()
-	l.hire.fire()
+	l.chooseNow.fire()
 }
 
-// pokeIfDue makes the nodes be asked if it is time to. It returns how long it is till
-// then. The caller holds l.mu.
-func (l *learner) pokeIfDue(now time.Time) time.Duration {
-	if !l.pokeDue {
-		return lastRest
+// probeIfDue makes the nodes be probed if a registry's news are due, and returns the time
+// until they are. The caller holds l.mu.
+func (l *learner) probeIfDue(now time.Time) time.Duration {
+	if !l.newsPending {
+		return maxBackoff
 	}
-	if wait := newsGap - now.Sub(l.poked); wait > 0 {
+	if wait := minNewsGap - now.Sub(l.newsProbed); wait > 0 {
 		return wait
 	}
-	l.poked, l.pokeDue = now, false
-	l.wake.fire()
-	return lastRest
+	l.newsProbed, l.newsPending = now, false
+	l.probeNow.fire()
+	return maxBackoff
 }
 
-func (l *learner) settled() bool {
+// leadersKnown reports whether all leaders are known and reachable.
+func (l *learner) leadersKnown() bool {
 	t := l.client.topology.Load()
-	return t != nil && t.led()
+	return t != nil && t.allLed()
 }
 
-// take notes the result of a question. It returns why the node is not used; nil if it
-// is.
-func (l *learner) take(p *probe, r *report, err error) error {
+// record stores the result of a probe. It returns why the node is not used; nil if it is.
+func (l *learner) record(p *probe, r *report, err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.probes[p.node.addr] != p {
@@ -197,7 +194,7 @@ func (l *learner) take(p *probe, r *report, err error) error {
 	if err == nil {
 		if err = l.binding.check(r); err != nil {
 			r = nil
-			l.met(err)
+			l.noteOtherCluster(err)
 		} else if l.binding.bind(r) {
 			l.client.opts.log.Info("bound to a cluster", "cluster", l.binding.name(), "address", p.node.addr)
 		}
@@ -207,45 +204,28 @@ func (l *learner) take(p *probe, r *report, err error) error {
 	}
 	p.report, p.err = r, err
 	if err == nil {
-		l.hear(r)
+		l.addLeaders(r)
 	}
-	l.forget()
+	l.dropFormer()
 	l.rebuild()
-	if p.silent++; !errors.Is(err, context.DeadlineExceeded) {
-		p.silent = 0
+	if p.timeouts++; !errors.Is(err, context.DeadlineExceeded) {
+		p.timeouts = 0
 	}
-	if p.silent >= maxSilent && !l.needed(p.node) {
-		p.silent = 0
-		l.client.renew(p.node)
+	if p.timeouts >= maxTimeouts && !l.mustWaitFor(p.node) {
+		p.timeouts = 0
+		l.client.reconnect(p.node)
 	}
-	l.settle(p, err)
+	l.replaceFailed(p, err)
 	return err
 }
 
-// needed tells whether a node has to be waited for, however long it is silent: it
-// leads as far as is known, and may just be slow. What waits for another one is
-// better sent elsewhere.
-func (l *learner) needed(n *node) bool {
+// mustWaitFor reports whether calls have to wait for a node however long it does not
+// answer: it leads as far as is known, and may just be slow. Calls that wait for any other
+// node are better sent elsewhere.
+func (l *learner) mustWaitFor(n *node) bool {
 	t := l.client.topology.Load()
-	return t == nil || !t.led() || slices.ContainsFunc(t.vBuckets, func(v vBucket) bool { return v.leader == n })
+	return t == nil || !t.allLed() || slices.ContainsFunc(t.vBuckets, func(v vBucket) bool { return v.leader == n })
 }
-
-// stranger returns the error of a node of another cluster, if one answers and no node
-// of ours leads.
-func (l *learner) stranger() error {
-	if l == nil || l.settled() {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Since(l.foreignAt) > lives {
-		return nil
-	}
-	return l.foreign
-}
-
-// met notes a node of another cluster.
-func (l *learner) met(err error) { l.foreign, l.foreignAt = err, time.Now() }
 
 func (l *learner) logChange(p *probe, err error) {
 	if errors.Is(err, ErrOtherCluster) {
@@ -257,99 +237,11 @@ func (l *learner) logChange(p *probe, err error) {
 	}
 }
 
-// hear begins to ask the leaders that a node tells of. The caller holds l.mu.
-func (l *learner) hear(r *report) {
-	for i := range r.parts {
-		addr := r.parts[i].leader
-		if addr != "" && addr != r.address && !l.isKnown(addr) && l.usable(addr) && l.asked(false) < maxMasters {
-			l.add(addr, false)
-		}
-	}
-}
-
-// isKnown tells whether a node that answers has this address.
-func (l *learner) isKnown(addr string) bool {
-	for _, p := range l.probes {
-		if p.report != nil && p.report.address == addr {
-			return true
-		}
-	}
-	return false
-}
-
-func (l *learner) usable(addr string) bool {
-	return dialable(addr) && l.client.opts.mayDial(addr)
-}
-
-// forget lets go of the nodes that are no members (any more), are not in the target
-// and are not told of as leaders. The caller holds l.mu.
-func (l *learner) forget() {
-	if len(l.known) == 0 {
-		return // the members are not known
-	}
-	var gone []*probe
-	for addr, p := range l.probes {
-		if _, member := l.known[addr]; !member && !l.isSeed(addr) && !l.toldToLead(p) {
-			gone = append(gone, p)
-		}
-	}
-	l.drop(gone...)
-}
-
-// drop has nodes not be asked any more, and closes their connections.
-func (l *learner) drop(gone ...*probe) {
-	for _, p := range gone {
-		p.cancel()
-		delete(l.probes, p.node.addr)
-	}
-	if len(gone) > 0 {
-		l.client.retain(l.addresses())
-	}
-}
-
-// toldToLead tells whether another node takes this one for a leader.
-func (l *learner) toldToLead(of *probe) bool {
-	for _, p := range l.probes {
-		if p == of || p.report == nil || p.err != nil {
-			continue
-		}
-		for i := range p.report.parts {
-			if p.report.parts[i].leader == of.node.addr {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (l *learner) isSeed(addr string) bool { return slices.Contains(l.client.target.addrs, addr) }
-
-func (l *learner) addresses() []string {
-	out := slices.Clone(l.client.target.addrs)
-	for addr := range l.probes {
-		out = append(out, addr)
-	}
-	return out
-}
-
-// rebuild makes the topology of the reports. Where nobody answers the last one
-// stays. The caller holds l.mu.
+// rebuild builds the topology from the reports. If no node answers, the last one stays.
+// The caller holds l.mu.
 func (l *learner) rebuild() {
 	c := l.client
-	reports := make([]*report, 0, len(l.probes))
-	for addr, p := range l.probes {
-		if p.report == nil || p.err != nil {
-			continue
-		}
-		r := *p.report
-		if c, known := l.known[r.address]; known {
-			r.dc = c.dc
-		} else if c, known := l.known[addr]; known {
-			r.dc = c.dc
-		}
-		reports = append(reports, &r)
-	}
-	t := build(reports, l.binding.names, c.opts.dc, func(addr string) *node {
+	t := build(l.reports(), l.binding.names, c.opts.dc, func(addr string) *node {
 		if p := l.probes[addr]; p != nil {
 			return p.node
 		}
@@ -371,75 +263,21 @@ func (l *learner) rebuild() {
 	c.opts.log.Debug("topology", "leaders", t.leaders())
 }
 
-// lasting is the error that keeps the topology from being known, where time will
-// not mend it: every address has the same sort of it.
-func (l *learner) lasting() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.registry != nil && (lasting(l.registry) || errors.Is(l.registry, ErrInvalid)) && len(l.probes) == 0 {
-		return l.registry
-	}
-	var last error
-	for _, p := range l.probes {
-		if p.err == nil || !lasting(p.err) {
-			return nil
+// reports returns the last answers of the nodes that answer, with their data centres. The
+// caller holds l.mu.
+func (l *learner) reports() []*report {
+	out := make([]*report, 0, len(l.probes))
+	for addr, p := range l.probes {
+		if p.report == nil || p.err != nil {
+			continue
 		}
-		last = p.err
-	}
-	return last
-}
-
-// unknown is the error of who waited for the topology in vain.
-func (l *learner) unknown(cause error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var texts []string
-	if l.registry != nil {
-		texts = append(texts, l.registry.Error())
-	}
-	for _, p := range l.probes {
-		if p.err != nil {
-			texts = append(texts, p.err.Error())
+		r := *p.report
+		if c, known := l.known[r.address]; known {
+			r.dc = c.dc
+		} else if c, known := l.known[addr]; known {
+			r.dc = c.dc
 		}
+		out = append(out, &r)
 	}
-	if l.foreign != nil {
-		texts = append(texts, l.foreign.Error())
-	}
-	slices.Sort(texts)
-	texts = slices.Compact(texts)
-	if len(texts) == 0 {
-		texts = append(texts, "no answer yet")
-	}
-	const most = 5
-	if len(texts) > most {
-		texts = append(texts[:most], "...")
-	}
-	return errorf(ErrUnavailable, "nobody of %s tells who serves the database: %w; %s",
-		strings.Join(l.client.target.addrs, ","), cause, strings.Join(texts, "; "))
+	return out
 }
-
-// wrongDatabase is the error of a node that serves something else.
-func wrongDatabase(addr, got, want string) error {
-	return &Error{Kind: ErrPrecondition, Address: addr, Err: fmt.Errorf("node %s serves database %q, not %q", addr, got, want)}
-}
-
-// jitter spreads what several do at the same time: d, give or take a quarter.
-func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2+1) }
-
-// sleepOr waits for d, or less where woken is closed, and tells whether ctx is
-// alive then.
-func sleepOr(ctx context.Context, d time.Duration, woken <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-woken:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// isUnimplemented tells whether the other end does not know the method.
-func isUnimplemented(err error) bool { return errors.Is(err, ErrUnimplemented) }

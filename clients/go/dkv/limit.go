@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// timeLimits makes contexts for calls that bring no deadline. A context with a
-// timer costs seven allocations; calls that begin at about the same time share
-// one, and so live a little longer than they have to.
+// timeLimits makes contexts for calls without a deadline. A context with a timer costs
+// seven allocations; calls that begin at about the same time share one, and so may run
+// a little longer than the timeout.
 type timeLimits struct {
 	timeout time.Duration
 	root    context.Context
 	end     context.CancelFunc
 	current atomic.Pointer[sharedLimit]
-	mu      sync.Mutex // while current is replaced
+	mu      sync.Mutex // held while current is replaced
 }
 
 // sharedLimit is a context for the calls that begin before it is too old.
 type sharedLimit struct {
 	context.Context
 	until time.Time
-	// cancel is not called: calls that others made may still live. The deadline,
-	// or the root's end, does the same.
+	// cancel is not called: other calls may still use the context. The deadline, or
+	// the root's end, releases it.
 	cancel context.CancelFunc
 }
 
-// limitShare is for how long calls share a context, at most: that much later than
-// they should they may end.
+// limitShare is the longest time for which new calls share a context, and so how much
+// later than the timeout a call may end.
 const limitShare = 20 * time.Millisecond
 
 func newTimeLimits(timeout time.Duration) *timeLimits {
@@ -37,8 +37,8 @@ func newTimeLimits(timeout time.Duration) *timeLimits {
 	return l
 }
 
-// get returns a context that ends after the timeout. It needs no cancel: it does so
-// by itself, or when all end.
+// get returns a context that ends after the timeout. The caller need not cancel it: its
+// deadline, or the end of the client, does.
 func (l *timeLimits) get() context.Context {
 	now := time.Now()
 	if s := l.current.Load(); s != nil && now.Before(s.until) {
@@ -56,10 +56,10 @@ func (l *timeLimits) get() context.Context {
 	return s
 }
 
-// noCancel is that of a context which ends by itself.
+// noCancel is the cancel function of a context that needs none.
 func noCancel() {}
 
-// bounded gives ctx the client's time limit, where it has none.
+// bounded returns ctx with the client's time limit, unless it has a deadline.
 func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, limited := ctx.Deadline(); limited {
 		return ctx, noCancel

@@ -10,13 +10,13 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// group is the positions of the keys of one vBucket.
+// group holds the positions of the keys of one vBucket.
 type group struct {
 	vBucket int
 	at      []int
 }
 
-// grouped sorts n keys by vBucket.
+// grouped groups n keys by vBucket.
 func (t *topology) grouped(n int, key func(i int) []byte) []group {
 	var out []group
 	where := make([]int, len(t.vBuckets)) // in out, plus one
@@ -50,8 +50,8 @@ func (c *Client) ready(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, cancel, t, nil
 }
 
-// MultiGet reads several keys at the same time, those of a vBucket from one state.
-// It returns the pairs of those that exist, in the order of keys.
+// MultiGet reads several keys, those of each vBucket from one state of it. It returns
+// the pairs of those that exist, in the order of keys.
 func (c *Client) MultiGet(ctx context.Context, keys [][]byte, opts ...ReadOption) ([]Pair, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -64,7 +64,7 @@ func (c *Client) MultiGet(ctx context.Context, keys [][]byte, opts ...ReadOption
 	defer cancel()
 	groups := t.grouped(len(keys), func(i int) []byte { return keys[i] })
 	if len(groups) > 1 && o.minIndex != 0 {
-		return nil, errorf(ErrInvalid, "the keys are in %d vBuckets, each of which has its own indexes: leave out MinIndex, or ask for each alone", len(groups))
+		return nil, errorf(ErrInvalid, "the keys are in %d vBuckets, each with its own indexes: leave out MinIndex, or read the keys of each vBucket in a call of their own", len(groups))
 	}
 	if len(groups) == 1 {
 		found, err := c.multiGet(ctx, keys, o)
@@ -89,7 +89,8 @@ func (c *Client) MultiGet(ctx context.Context, keys [][]byte, opts ...ReadOption
 	return pairsOf(slots), nil
 }
 
-// place puts the pairs that were found for keys, in their order, where they belong.
+// place puts the pairs that were found for keys, which are in the keys' order, into the
+// slots of these keys.
 func place(slots []*serverpb.KVPair, at []int, keys [][]byte, found []*serverpb.KVPair) {
 	for i, key := range keys {
 		if len(found) > 0 && bytes.Equal(found[0].GetKey(), key) {
@@ -117,8 +118,8 @@ func (c *Client) multiGet(ctx context.Context, keys [][]byte, o readOptions) ([]
 	return resp.GetKeyValues(), err
 }
 
-// MultiPut sets several keys, all or none, and returns the log index of that. They
-// have to be in one vBucket; else it is ErrInvalid.
+// MultiPut sets several keys atomically and returns the log index of the write. The keys
+// must be in one vBucket; otherwise it fails with ErrInvalid.
 func (c *Client) MultiPut(ctx context.Context, pairs ...Pair) (index uint64, err error) {
 	if len(pairs) == 0 {
 		return 0, errorf(ErrInvalid, "there are no pairs to put")
@@ -126,9 +127,9 @@ func (c *Client) MultiPut(ctx context.Context, pairs ...Pair) (index uint64, err
 	return c.multiPut(ctx, pairs, false)
 }
 
-// MultiPutSplit is MultiPut of keys that may be in several vBuckets: those of each
-// are written at once, all or none, but not all of them together. Where some
-// could not be written the error is ErrOutcomeUnknown, unless none was.
+// MultiPutSplit is MultiPut for keys that may be in several vBuckets. The keys of each
+// vBucket are written atomically, but not all of them together. If some could not be
+// written, the error is ErrOutcomeUnknown, unless certainly none was.
 func (c *Client) MultiPutSplit(ctx context.Context, pairs ...Pair) error {
 	if len(pairs) == 0 {
 		return errorf(ErrInvalid, "there are no pairs to put")
@@ -157,7 +158,7 @@ func (c *Client) MultiPutSplit(ctx context.Context, pairs ...Pair) error {
 	return splitError(errs)
 }
 
-// splitError is the error of a request of which parts may have failed.
+// splitError returns the error of a request of which some parts failed.
 func splitError(errs []error) error {
 	var first *Error
 	failed, unknown := 0, false
@@ -179,8 +180,8 @@ func splitError(errs []error) error {
 	return &out
 }
 
-// multiPut writes to one vBucket. Where the keys are in several after all, which a
-// client of fixed addresses cannot know, the server splits or refuses it.
+// multiPut writes to one vBucket. If the keys are in several after all, which a client
+// of fixed addresses cannot know, the server splits the request or rejects it.
 func (c *Client) multiPut(ctx context.Context, pairs []Pair, maySplit bool) (uint64, error) {
 	req, resp := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, len(pairs)), MaySplit: maySplit}, new(serverpb.PutResponse)
 	puts := make([]serverpb.PutRequest, len(pairs)) // one allocation for all
@@ -192,7 +193,7 @@ func (c *Client) multiPut(ctx context.Context, pairs []Pair, maySplit bool) (uin
 		req.PutRequest[i] = &puts[i]
 	}
 	to := &request{method: serverpb.DKV_MultiPut_FullMethodName, key: pairs[0].Key, mutates: true}
-	req.RequestId = c.begin(to, new(serverpb.RequestID))
+	req.RequestId = c.assignID(to, new(serverpb.RequestID))
 	defer to.finish()
 	err := c.call(ctx, to, req, resp)
 	return resp.GetIndex(), err

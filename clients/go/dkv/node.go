@@ -10,40 +10,39 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 )
 
-// node is one address with its connections and what calls have found out about it.
+// node is one address with its connections and the experience of earlier calls.
 type node struct {
 	addr string
 	peer atomic.Pointer[peer.Peer]
-	// calls are those under way.
+	// calls counts the calls in progress.
 	calls atomic.Int64
-	// latency is the moving average of how long answers take, in nanoseconds; 0
-	// is not known.
+	// latency is the moving average of response times, in nanoseconds; 0 means
+	// unknown.
 	latency atomic.Int64
-	// down is when the node could not be reached, since start; 0 is never, or not
-	// since.
+	// down is the time of the last failure to reach the node, in nanoseconds since
+	// start; 0 after a success.
 	down atomic.Int64
 }
 
 const (
-	// shunned is for how long a node that could not be reached is passed over
-	// where there are others.
-	shunned = time.Second
-	// connectTime bounds waiting for a connection where another node may do
-	// better.
+	// avoidFor is how long a node that could not be reached is passed over if there
+	// are others.
+	avoidFor = time.Second
+	// connectTime bounds the wait for a connection: another node may answer sooner.
 	connectTime = time.Second
 )
 
-// start makes small monotonic time stamps.
+// start is the origin of the time stamps that now returns.
 var start = time.Now()
 
 func now() int64 { return int64(time.Since(start)) }
 
 func (n *node) reachable() bool {
 	down := n.down.Load()
-	return down == 0 || now()-down > int64(shunned)
+	return down == 0 || now()-down > int64(avoidFor)
 }
 
-// name is the node's address; that of nobody is empty.
+// name returns the node's address; that of a nil node is empty.
 func (n *node) name() string {
 	if n == nil {
 		return ""
@@ -51,14 +50,14 @@ func (n *node) name() string {
 	return n.addr
 }
 
-// errNobody is the error of a request for which no node is known; a nil node has
-// it.
-var errNobody = kv.Errorf(kv.Unavailable, "no node is known that serves the request")
+// errNoNode is the error of a request for which no node is known; calls of a nil node
+// return it.
+var errNoNode = kv.Errorf(kv.Unavailable, "no node is known that serves the request")
 
-// invoke makes a call, which it only sends where there is a connection.
+// invoke makes a call. It sends the request only over an open connection.
 func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 	if n == nil {
-		return errNobody
+		return errNoNode
 	}
 	p := n.peer.Load()
 	if !p.Ready() {
@@ -75,7 +74,7 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 // stream opens a stream of responses.
 func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream, error) {
 	if n == nil {
-		return nil, errNobody
+		return nil, errNoNode
 	}
 	if err := n.connect(ctx); err != nil {
 		return nil, err
@@ -84,7 +83,7 @@ func (n *node) stream(ctx context.Context, method string, req any) (*peer.Stream
 	return s, n.note(err)
 }
 
-// connect waits until a connection stands or has failed. Its error is a kv.Error.
+// connect waits until a connection is open or has failed. Its error is a kv.Error.
 func (n *node) connect(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
@@ -95,7 +94,7 @@ func (n *node) connect(ctx context.Context) error {
 	return err
 }
 
-// note remembers whether the node was reached.
+// note records whether the node was reached, and returns err.
 func (n *node) note(err error) error {
 	switch {
 	case err == nil:
@@ -109,8 +108,8 @@ func (n *node) note(err error) error {
 	return err
 }
 
-// took adds an answer to the moving average.
-func (n *node) took(d time.Duration) {
+// observe adds a response time to the moving average.
+func (n *node) observe(d time.Duration) {
 	const weight = 8
 	old := n.latency.Load()
 	if old == 0 {
@@ -120,7 +119,7 @@ func (n *node) took(d time.Duration) {
 	n.latency.Store(max(1, old+(int64(d)-old)/weight))
 }
 
-// cost is how long an answer may be expected to take, for comparison.
+// cost returns the expected response time under the present load, for comparison.
 func (n *node) cost() int64 {
 	const least = int64(20 * time.Microsecond) // differences below it are noise
 	return (n.latency.Load() + least) * (1 + n.calls.Load())

@@ -18,8 +18,8 @@ import (
 const (
 	// DefaultTimeout bounds a call whose context has no deadline.
 	DefaultTimeout = 5 * time.Second
-	// DefaultConnections is how many connections one node may get; a further one
-	// is opened only where the others are busy.
+	// DefaultConnections is the most connections to one node; another one is opened
+	// only when the others are busy.
 	DefaultConnections = peer.DefaultConnections
 	// DefaultMaxMessageSize bounds a response, in bytes.
 	DefaultMaxMessageSize = 64 << 20
@@ -38,7 +38,7 @@ type options struct {
 	dial        func(context.Context, string) (net.Conn, error)
 	maxMessage  int
 	timeout     time.Duration
-	plain       bool // no request ids
+	withoutIDs  bool // no request ids
 	fixed       bool
 	log         *slog.Logger
 }
@@ -52,57 +52,56 @@ func defaultOptions() options {
 	}
 }
 
-// Option changes what Open does by default.
+// Option changes a default of Open.
 type Option func(*options)
 
-// WithTLS makes all connections speak TLS. The configuration is not changed; it
-// is used for every node, so that it names a server only where all have that name
-// in their certificates.
+// WithTLS makes all connections use TLS. The configuration is not changed. It is used
+// for every node: set ServerName only if all certificates contain that name.
 func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = config } }
 
-// WithToken sends a bearer token with each request. It is an error to do so over
-// connections without TLS, unless they stay on this machine or the other option
-// allows it: see WithInsecureToken.
+// WithToken sends a bearer token with each request. Without TLS that is an error,
+// unless the connections stay on this machine or WithInsecureToken allows it.
 func WithToken(token string) Option {
 	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
 }
 
 // WithTokenSource is WithToken for a token that changes: source is called for each
-// request, at the same time from several goroutines.
+// request, concurrently by several goroutines.
 func WithTokenSource(source func(context.Context) (string, error)) Option {
 	return func(o *options) { o.token = source }
 }
 
-// WithInsecureToken lets a token travel over connections without TLS: whoever sees
-// the packets sees the token.
+// WithInsecureToken allows a token to be sent over connections without TLS, where
+// anyone who can read the packets can read the token.
 func WithInsecureToken() Option { return func(o *options) { o.plainToken = true } }
 
 // WithAuthority sets the :authority of requests, by which a proxy routes, and with
-// TLS the name that certificates must have.
+// TLS the name that certificates must contain.
 func WithAuthority(name string) Option { return func(o *options) { o.authority = name } }
 
-// WithDatabase makes the client refuse nodes of another database.
+// WithDatabase makes the client reject nodes of another database.
 func WithDatabase(name string) Option { return func(o *options) { o.database = name } }
 
-// WithCluster binds the client to the cluster with an id from the start, where it would
-// be bound to the first one that it meets: that of the whole as dkvctl -status tells it,
-// or of any of its vBuckets.
+// WithCluster binds the client to the cluster with this id from the start, instead of
+// to the first one that answers. The id is that of the cluster as dkvctl -status shows
+// it, or that of any of its vBuckets.
 func WithCluster(id string) Option { return func(o *options) { o.cluster = id } }
 
-// WithDC tells in which data centre the client is: sequential reads go to the
-// replicas there, as long as one of them lives.
+// WithDC sets the data centre of the client: sequential reads go to the replicas
+// there as long as one of them is alive.
 func WithDC(id string) Option { return func(o *options) { o.dc = id } }
 
 // WithConnections bounds the connections to one node.
 func WithConnections(most int) Option { return func(o *options) { o.connections = most } }
 
-// WithKeepalive changes how soon a silent connection is probed, at least 10 s, and
-// how long the probe may take; 10 s and 3 s by default.
+// WithKeepalive sets the time after which an idle connection is probed, at least
+// 10 s, and how long the probe may take; 10 s and 3 s by default.
 func WithKeepalive(after, timeout time.Duration) Option {
 	return func(o *options) { o.keepalive = &keepalive.ClientParameters{Time: after, Timeout: timeout} }
 }
 
-// WithDialer opens connections to addresses, host:port, in another way than TCP.
+// WithDialer sets the function that opens a connection to an address, host:port, in
+// place of a TCP dial.
 func WithDialer(dial func(ctx context.Context, addr string) (net.Conn, error)) Option {
 	return func(o *options) { o.dial = dial }
 }
@@ -114,16 +113,16 @@ func WithMaxMessageSize(bytes int) Option { return func(o *options) { o.maxMessa
 func WithTimeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
 
 // WithoutIdempotency sends mutations without request ids. Servers then keep no
-// results for them, and a mutation whose answer was lost ends in ErrOutcomeUnknown
-// instead of being tried again.
-func WithoutIdempotency() Option { return func(o *options) { o.plain = true } }
+// results for them, and a mutation whose answer is lost fails with ErrOutcomeUnknown
+// instead of being retried.
+func WithoutIdempotency() Option { return func(o *options) { o.withoutIDs = true } }
 
-// WithFixedAddresses sends requests to the addresses of the target only, in turn
-// where one fails, and leaves it to them to reach the leaders: for proxies, and
-// where the addresses that nodes know of each other cannot be reached.
+// WithFixedAddresses sends requests to the addresses of the target only, to the next
+// one when one fails, and leaves it to those nodes to reach the leaders. Use it with
+// proxies, or if the addresses that nodes advertise cannot be reached.
 func WithFixedAddresses() Option { return func(o *options) { o.fixed = true } }
 
-// WithLogger logs what happens to nodes and leaders; nothing is logged by default.
+// WithLogger logs changes of nodes and leaders; nothing is logged by default.
 func WithLogger(log *slog.Logger) Option { return func(o *options) { o.log = log } }
 
 func (o *options) check(t target) error {
@@ -164,8 +163,8 @@ func loopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// mayDial tells whether a node that the client was told of may be connected to:
-// others do not decide where a token goes in the clear.
+// mayDial reports whether the client may connect to an address that it learned from
+// others: those must not decide where a token is sent unencrypted.
 func (o *options) mayDial(addr string) bool {
 	return o.token == nil || o.tls != nil || o.plainToken || loopback(addr)
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// The roles of nodes, as they tell them.
+// Roles, as nodes report them.
 const (
 	roleSlave     = "slave"
 	roleDiscovery = "discovery"
 )
 
-// ask lets a node tell what it serves.
+// ask asks a node for its status: what it serves, and who leads.
 func (l *learner) ask(ctx context.Context, n *node) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -25,20 +25,21 @@ func (l *learner) ask(ctx context.Context, n *node) (*report, error) {
 	var resp serverpb.NodeStatusResponse
 	if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
 		out := toError(err, n.addr, false)
-		if isUnimplemented(out) { // not one of ours, or something in between
-			return lone(n), nil
+		if isUnimplemented(out) { // another implementation, or a proxy
+			return soleReport(n), nil
 		}
 		return nil, out
 	}
-	n.took(time.Since(began))
+	n.observe(time.Since(began))
 	if want := l.client.opts.database; want != "" && resp.GetDatabase() != "" && resp.GetDatabase() != want {
 		return nil, wrongDatabase(n.addr, resp.GetDatabase(), want)
 	}
 	return reportOf(n, &resp), nil
 }
 
-// lone is the report of a node that cannot tell: it serves everything.
-func lone(n *node) *report {
+// soleReport is the report of a node that has no status to give: it is taken to serve
+// everything.
+func soleReport(n *node) *report {
 	return &report{node: n, identity: n.addr, address: n.addr, parts: []part{{serving: true, leads: true}}}
 }
 
@@ -58,7 +59,7 @@ func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
 		r.identity = n.addr
 	}
 	if s.GetRole() == roleDiscovery {
-		return r // it serves no keys
+		return r // registries serve no keys
 	}
 	for _, v := range s.GetVBuckets() {
 		r.parts = append(r.parts, part{
@@ -74,22 +75,22 @@ func reportOf(n *node, s *serverpb.NodeStatusResponse) *report {
 	return r
 }
 
-// master tells whether the node knows the members of its cluster.
+// master reports whether the node knows the members of its cluster.
 func (r *report) master() bool { return !r.slave && len(r.parts) > 0 && r.parts[0].name != "" }
 
 const (
-	// listEvery is how often the members are asked for: they change seldom, and
-	// an unknown leader is heard of from its followers.
+	// listEvery is the time between two requests for the members: they change seldom,
+	// and a new leader is learned from its followers.
 	listEvery = 15 * time.Second
-	// listTime is how long the answer may take: a member that sees no majority
-	// waits for one.
+	// listTime is how long the answer may take: a member without a majority waits for
+	// one.
 	listTime = 3 * time.Second
 )
 
-// listFrom asks a master for the other nodes, in the background, where that was
-// not done of late and no registry tells.
+// listFrom asks a master for the other nodes, in the background, unless that was done
+// within listEvery or a registry lists them.
 func (l *learner) listFrom(ctx context.Context, n *node) {
-	if !l.client.target.discovery && l.claimList() {
+	if !l.client.target.discovery && l.claimListing() {
 		l.client.tasks.Go(func() { l.list(ctx, n) })
 	}
 }
@@ -99,7 +100,7 @@ func (l *learner) list(ctx context.Context, n *node) {
 	defer cancel()
 	var nodes serverpb.ListNodesResponse
 	if err := n.invoke(ctx, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, &nodes); err != nil {
-		return // the next one may know
+		return // the next master may answer
 	}
 	var all []candidate
 	for _, m := range nodes.GetNodes() {
@@ -117,16 +118,17 @@ func (l *learner) list(ctx context.Context, n *node) {
 		switch since := s.GetSinceMillis(); {
 		case since == 0:
 			c.rank = rankUnknown
-		case since < uint64(lives.Milliseconds()):
+		case since < uint64(recentlySeen.Milliseconds()):
 			c.rank = rankLive
 		}
 		all = append(all, c)
 	}
-	l.members(all)
+	l.setMembers(all)
 }
 
-// claimList tells whether the members are to be asked for now.
-func (l *learner) claimList() bool {
+// claimListing reports whether the members are due to be asked for, and if so takes note
+// that they were.
+func (l *learner) claimListing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.listed) < listEvery {

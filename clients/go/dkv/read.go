@@ -19,7 +19,7 @@ const (
 	Sequential
 )
 
-// ReadOption changes what a read does by default.
+// ReadOption changes a default of a read: Level, MinIndex or MaxAge.
 type ReadOption interface {
 	applyRead(readOptions) readOptions
 }
@@ -32,14 +32,14 @@ type readOptions struct {
 
 func (l Level) applyRead(o readOptions) readOptions { o.level = l; return o }
 
-// MinIndex makes a sequential read wait until the replica has applied this index,
-// which a write of the same key, or of its vBucket, has returned.
+// MinIndex makes a sequential read wait until the replica has applied this index, which
+// an earlier write of the same key, or of the same vBucket, has returned.
 type MinIndex uint64
 
 func (i MinIndex) applyRead(o readOptions) readOptions { o.minIndex = uint64(i); return o }
 
-// MaxAge makes a sequential read refuse a state of which it is not known that it
-// was the newest so long ago, in whole milliseconds, one at least.
+// MaxAge bounds how stale the state of a sequential read may be: the replica must have
+// been up to date within this time, in whole milliseconds, at least one.
 type MaxAge time.Duration
 
 func (a MaxAge) applyRead(o readOptions) readOptions { o.maxAge = time.Duration(a); return o }
@@ -58,7 +58,7 @@ func (o readOptions) consistency() serverpb.ReadConsistency {
 	return serverpb.ReadConsistency_LINEARIZABLE
 }
 
-// maxAgeMillis is as the wire wants it: 0 accepts any age.
+// maxAgeMillis returns the age as the protocol has it: 0 accepts any age.
 func (o readOptions) maxAgeMillis() uint64 {
 	if o.maxAge <= 0 {
 		return 0
@@ -73,8 +73,8 @@ type Value struct {
 	Expires time.Time
 	// Index is the log index that the answer reflects.
 	Index uint64
-	// Age is how long ago the answering state is known to have been the newest;
-	// 0 at the leader.
+	// Age bounds how stale the answer is: so long ago, the replica is known to have
+	// been up to date. It is 0 at the leader.
 	Age time.Duration
 }
 
@@ -92,8 +92,8 @@ type getCall struct {
 	to   request
 }
 
-// Get reads a key. Its error is ErrNotFound where the key does not exist or has
-// expired; Value.Index and Age are then set all the same.
+// Get reads a key. Its error is ErrNotFound if the key does not exist or has expired;
+// Value.Index and Value.Age are set even then.
 func (c *Client) Get(ctx context.Context, key []byte, opts ...ReadOption) (Value, error) {
 	o := readOptionsOf(opts)
 	g := new(getCall)
@@ -108,7 +108,7 @@ func (c *Client) Get(ctx context.Context, key []byte, opts ...ReadOption) (Value
 		Index:   g.resp.GetIndex(),
 		Age:     time.Duration(g.resp.GetAge()) * time.Millisecond,
 	}
-	// A server of the original kind never says found: a value shows it.
+	// The first servers do not set found; a value shows that the key exists.
 	if !g.resp.GetFound() && len(out.Bytes) == 0 {
 		return out, &Error{Kind: ErrNotFound, Err: errMissing}
 	}

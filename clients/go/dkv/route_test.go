@@ -65,7 +65,7 @@ func TestRouteToOwnDC(t *testing.T) {
 	cl.nodes = append(cl.nodes, slave)
 	cl.mu.Unlock()
 	testkit.Eventually(t, "the replicas there are known", func() bool {
-		c.learner.poke()
+		c.learner.probeSoon()
 		return c.topology.Load().vBuckets[0].near == 3
 	})
 	read := func() []int {
@@ -92,7 +92,7 @@ func TestRouteToOwnDC(t *testing.T) {
 	}
 }
 
-// With nothing but slaves, sequential reads go on and writes wait.
+// With only slaves, sequential reads continue and writes wait.
 func TestOnlySlaves(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	cl.nodes[0].slave = true
@@ -110,7 +110,7 @@ func TestOnlySlaves(t *testing.T) {
 	}
 }
 
-// A slave that the client was opened with tells who leads.
+// A slave that the client was opened with names the leader.
 func TestLeaderThroughSlave(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	cl.nodes[1].slave = true
@@ -128,7 +128,7 @@ func TestTooOld(t *testing.T) {
 	cl.nodes[0].dc, cl.nodes[1].dc = "far", "here"
 	c := ready(t, cl.addrs(), WithDC("here"))
 	testkit.Eventually(t, "the near node is known", func() bool {
-		c.learner.poke()
+		c.learner.probeSoon()
 		return c.topology.Load().vBuckets[0].near == 1
 	})
 	old := func(_ context.Context, method string) error {
@@ -160,7 +160,7 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
-// What goes through a proxy is not asked who leads.
+// A proxy is not asked which node leads.
 func TestFixedAddresses(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs(), WithFixedAddresses())

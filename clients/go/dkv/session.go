@@ -9,33 +9,32 @@ import (
 )
 
 const (
-	// repeatWithin is for how long after its first attempt a request is sent again:
-	// half of the time for which servers promise to know its result, or that they
-	// may have forgotten it.
+	// repeatWithin is how long after its first attempt a request may be repeated: half
+	// of the time for which servers know its result, or know that they have dropped it.
 	repeatWithin = 5 * time.Minute
-	// window is how many requests of one session are open at most, counted from
-	// the oldest to the newest: half of what servers remember of a client.
+	// window bounds the open requests of one session, counted from the oldest to the
+	// newest: half of the results that servers keep of a client.
 	window = 512
 )
 
-// sessions give mutations their ids. One session would do, but that a single
-// request which takes long keeps all later ones of its session from being
-// acknowledged: there are as many as the requests under way need.
+// sessions assign ids to mutations. A single slow request keeps all later ones of its
+// session from being acknowledged to the servers, so there are as many sessions as the
+// requests in progress need.
 type sessions struct {
 	mu sync.Mutex
-	// all are the sessions; the first gives the next id.
+	// all are the sessions; the first one assigns the next id.
 	all []*session
 }
 
-// session is one client to the servers: it knows up to which of its requests all
-// are answered, so that servers forget the results.
+// session is what servers take for one client. It tracks up to which sequence all of its
+// requests are answered, so that servers can drop their results.
 type session struct {
 	owner  *sessions
 	client uint64
 	// next is the sequence of the next request; all up to acked are done.
 	next, acked uint64
-	// done is a ring of bits: bit s%window tells of sequence s, acked < s < next,
-	// whether it is done.
+	// done is a ring of bits: bit s%window is set if sequence s is done, for
+	// acked < s < next.
 	done [window / 64]uint64
 }
 
@@ -45,36 +44,36 @@ func newSessions() *sessions {
 	return s
 }
 
-// add makes a session that gives the next id.
+// add makes a session, which assigns the next id.
 func (s *sessions) add() *session {
 	n := &session{owner: s, next: 1}
-	for n.client == 0 { // 0 is no id
+	for n.client == 0 { // 0 means no id
 		n.client = rand.Uint64()
 	}
 	s.all = append(s.all, n)
-	s.first(len(s.all) - 1)
+	s.moveToFront(len(s.all) - 1)
 	return n
 }
 
-func (s *sessions) first(i int) { s.all[0], s.all[i] = s.all[i], s.all[0] }
+func (s *sessions) moveToFront(i int) { s.all[0], s.all[i] = s.all[i], s.all[0] }
 
-// begin fills in the id of a new request, which is to be ended at the session that
-// is returned.
+// begin fills in the id of a new request and returns its session, whose end must be called
+// for it.
 func (s *sessions) begin(id *serverpb.RequestID) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.all[0]
 	if n.room() == 0 {
-		n = s.roomiest()
+		n = s.mostRoom()
 	}
 	id.ClientId, id.Sequence, id.Acked = n.client, n.next, n.acked
 	n.next++
 	return n
 }
 
-// roomiest returns the session with the fewest open requests, which gives the next
+// mostRoom returns the session with the fewest open requests, and makes it assign the next
 // ids too.
-func (s *sessions) roomiest() *session {
+func (s *sessions) mostRoom() *session {
 	most := 0
 	for i, n := range s.all {
 		if n.room() > s.all[most].room() {
@@ -84,14 +83,14 @@ func (s *sessions) roomiest() *session {
 	if s.all[most].room() == 0 {
 		return s.add()
 	}
-	s.first(most)
+	s.moveToFront(most)
 	return s.all[0]
 }
 
-// room is how many requests may begin before others end.
+// room returns how many requests may begin before others end.
 func (s *session) room() int { return window - int(s.next-1-s.acked) }
 
-// end tells that a request will not be sent any more.
+// end marks a request as one that will not be sent again.
 func (s *session) end(sequence uint64) {
 	s.owner.mu.Lock()
 	defer s.owner.mu.Unlock()

@@ -75,7 +75,7 @@ func TestBusyWithoutLeader(t *testing.T) {
 }
 
 // TestBusyWithALeaderThatRefuses has calls fail at a node that leads by what it says:
-// to ask it who leads, again and again, does not help.
+// asking it for the leader again and again does not help.
 func TestBusyWithALeaderThatRefuses(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 3, 1)

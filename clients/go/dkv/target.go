@@ -9,11 +9,10 @@ import (
 // discoveryScheme begins a target that names registries instead of nodes.
 const discoveryScheme = "discovery://"
 
-// target is where a client begins.
+// target is the addresses that a client starts from.
 type target struct {
 	addrs []string
-	// discovery tells that the addresses are those of registries, of the nodes of
-	// a database.
+	// discovery reports that the addresses are those of registries instead of nodes.
 	discovery bool
 	database  string
 }
@@ -25,7 +24,7 @@ func parseTarget(s string) (target, error) {
 	if is {
 		list, out.database, _ = strings.Cut(list, "/")
 		if strings.Contains(out.database, "/") {
-			return out, errorf(ErrInvalid, "target %q: the database's name ends the target", s)
+			return out, errorf(ErrInvalid, "target %q: nothing may follow the database's name", s)
 		}
 	} else if strings.Contains(s, "://") {
 		return out, errorf(ErrInvalid, "target %q: write HOST:PORT,... or %sHOST:PORT,.../DATABASE", s, discoveryScheme)
@@ -58,8 +57,8 @@ func checkAddress(addr string) error {
 	return nil
 }
 
-// dialable tells whether an address that a node tells of itself can be used from
-// elsewhere: one that listens everywhere may only know that.
+// dialable reports whether an address that a node advertises can be used from another
+// host: a node that listens on all interfaces may know no other address than 0.0.0.0.
 func dialable(addr string) bool {
 	if checkAddress(addr) != nil {
 		return false

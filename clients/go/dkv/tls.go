@@ -9,13 +9,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The texts in which gRPC tells that a connection broke while it was secured, or at
-// the first bytes, where a server that wants TLS closes that of a client without;
-// it has no other sign.
+// The texts by which gRPC reports that a connection broke during the TLS handshake, or at
+// the first bytes, when a server that requires TLS closes the connection of a client
+// without it. There is no other sign.
 var tlsTexts = [...]string{"authentication handshake failed", "error reading server preface"}
 
-// suspectTLS tells whether err is of a connection whose sides may not agree about
-// TLS. A server that stops at that moment leaves the same.
+// suspectTLS reports whether err may mean that the two sides do not agree about TLS. A
+// server that stops at that moment causes the same error.
 func suspectTLS(err error) bool {
 	st, ok := status.FromError(err)
 	if !ok {
@@ -29,15 +29,15 @@ func suspectTLS(err error) bool {
 	return false
 }
 
-// A suspicion that comes up so often, and for so long, is taken for a fact.
+// A suspicion is taken for a fact after this many failures in a row over this time.
 const (
 	tlsProofs = 5
 	tlsTime   = 500 * time.Millisecond
 )
 
-// isTLS turns err into ErrTLS, and tells that it did, where the attempts that began
-// at a time have failed so often that TLS must be the reason.
-func isTLS(err *Error, attempts int, began time.Time) bool {
+// markTLS makes err an ErrTLS, and reports whether it did, if the attempts since began have
+// failed so often that TLS must be the reason.
+func markTLS(err *Error, attempts int, began time.Time) bool {
 	if !suspectTLS(err) || attempts < tlsProofs || time.Since(began) < tlsTime {
 		return false
 	}
@@ -46,14 +46,14 @@ func isTLS(err *Error, attempts int, began time.Time) bool {
 	return true
 }
 
-// suspicion counts failures of one node in a row.
+// suspicion counts consecutive failures of one node that may be due to TLS.
 type suspicion struct {
 	count int
 	since time.Time
 }
 
-// add takes note of the result of an attempt, and turns it into ErrTLS when it is
-// time.
+// add counts the result of an attempt, and makes err an ErrTLS when the suspicion is
+// proved.
 func (s *suspicion) add(err error) {
 	var e *Error
 	if !errors.As(err, &e) || !suspectTLS(err) {
@@ -63,5 +63,5 @@ func (s *suspicion) add(err error) {
 	if s.count++; s.count == 1 {
 		s.since = time.Now()
 	}
-	isTLS(e, s.count, s.since)
+	markTLS(e, s.count, s.since)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// certificate makes one for 127.0.0.1, and the pool of who trusts it.
+// certificate makes one for 127.0.0.1, and a pool that trusts it.
 func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -57,11 +57,11 @@ func TestTLS(t *testing.T) {
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 
 	for name, c := range map[string]*Client{
-		"a client without TLS":        open(t, secure.addr),
-		"a server without TLS":        open(t, plain.addrs(), WithTLS(&tls.Config{RootCAs: pool})),
-		"a certificate of a stranger": open(t, secure.addr, WithTLS(&tls.Config{})),
-		"another name":                open(t, secure.addr, WithTLS(&tls.Config{RootCAs: pool, ServerName: "example.org"})),
-		"fixed addresses":             open(t, secure.addr, WithFixedAddresses()),
+		"a client without TLS":                  open(t, secure.addr),
+		"a server without TLS":                  open(t, plain.addrs(), WithTLS(&tls.Config{RootCAs: pool})),
+		"a certificate of an unknown authority": open(t, secure.addr, WithTLS(&tls.Config{})),
+		"another name":                          open(t, secure.addr, WithTLS(&tls.Config{RootCAs: pool, ServerName: "example.org"})),
+		"fixed addresses":                       open(t, secure.addr, WithFixedAddresses()),
 	} {
 		if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrTLS) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)

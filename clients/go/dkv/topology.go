@@ -1,19 +1,20 @@
 package dkv
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// topology is who serves what, as of one moment. It does not change.
+// topology says which nodes lead and which serve each vBucket. It is immutable; a change
+// replaces it.
 type topology struct {
 	// vBuckets are in hash order, one at least.
 	vBuckets []vBucket
-	// masters hold all vBuckets and hand on what they do not lead; own DC first.
+	// masters hold all vBuckets and forward what they do not lead; those in the client's
+	// data centre come first.
 	masters []*node
-	// near are how many of the masters are in the client's DC.
+	// near is how many of the masters are in the client's data centre.
 	near int
 }
 
@@ -21,13 +22,13 @@ type topology struct {
 type vBucket struct {
 	name    string
 	history string
-	// cluster is what requests carry, so that another cluster refuses them; 0 if
-	// it is not known.
+	// cluster is the mark that requests carry, so that another cluster rejects them; 0
+	// if it is not known.
 	cluster uint64
-	// leader is nil where it is not known.
+	// leader is nil if it is not known.
 	leader *node
-	// replicas are those that answer sequential reads, near of them, the first
-	// ones, in the client's DC.
+	// replicas answer sequential reads; the first ones, near of them, are in the
+	// client's data centre.
 	replicas []*node
 	near     int
 }
@@ -40,8 +41,8 @@ func (t *topology) of(key []byte) int {
 	return int((xxhash.Sum64(key) & 0xFFFF) % uint64(len(t.vBuckets)))
 }
 
-// led tells whether all leaders are known and can be reached.
-func (t *topology) led() bool {
+// allLed reports whether all leaders are known and can be reached.
+func (t *topology) allLed() bool {
 	for i := range t.vBuckets {
 		if l := t.vBuckets[i].leader; l == nil || !l.reachable() {
 			return false
@@ -50,8 +51,8 @@ func (t *topology) led() bool {
 	return true
 }
 
-// forWrite returns the node for a mutation or a linearizable read: the leader, or
-// a master that will find it. avoid, where it is not nil, has just failed.
+// forWrite returns the node for a mutation or a linearizable read: the leader, or a master
+// that will forward to it. avoid has just failed, unless it is nil.
 func (t *topology) forWrite(v int, avoid *node) *node {
 	if l := t.vBuckets[v].leader; l != nil && l != avoid && l.reachable() {
 		return l
@@ -62,8 +63,8 @@ func (t *topology) forWrite(v int, avoid *node) *node {
 	return t.vBuckets[v].leader
 }
 
-// forRead returns the node for a sequential read: the replica from which the
-// answer is expected first, in the own DC where there is one.
+// forRead returns the node for a sequential read: the replica that is expected to answer
+// first, in the client's data centre if there is one.
 func (t *topology) forRead(v int, avoid *node) *node {
 	b := &t.vBuckets[v]
 	if len(b.replicas) == 1 && b.replicas[0] != avoid {
@@ -75,9 +76,9 @@ func (t *topology) forRead(v int, avoid *node) *node {
 	return t.forWrite(v, avoid)
 }
 
-// cheapest returns the node of the least cost among the first near, or among the
-// rest; one that is to be avoided or cannot be reached only where there is no
-// other. It returns nil where there are none.
+// cheapest returns the node of the least cost among the first near ones, or else among the
+// rest. It returns one that is to be avoided or cannot be reached only if there is no
+// other, and nil if there are no nodes.
 func cheapest(nodes []*node, near int, avoid *node) *node {
 	for _, tier := range [...][]*node{nodes[:near], nodes[near:]} {
 		var best *node
@@ -105,155 +106,7 @@ func cheapest(nodes []*node, near int, avoid *node) *node {
 	return nil
 }
 
-// report is what one node told of itself.
-type report struct {
-	node *node
-	// identity tells nodes apart that are reached under several addresses.
-	identity string
-	// address is the one that the node tells of itself.
-	address string
-	dc      string
-	slave   bool
-	// deployment is what the node calls its cluster; empty if it does not say.
-	deployment string
-	parts      []part
-}
-
-// part is a node's share in a vBucket.
-type part struct {
-	name, history, cluster string
-	serving                bool
-	leads                  bool
-	term                   uint64
-	// leader is the address that the node takes for the leader's.
-	leader string
-}
-
-// build puts together what nodes told. names are the vBuckets, as far as they are known
-// for good; reach returns the node at an address, nil if it may not be used. It returns
-// nil if the reports do not suffice.
-func build(reports []*report, names []string, dc string, reach func(addr string) *node) *topology {
-	reports = distinct(reports)
-	told := layoutOf(reports)
-	if told == nil {
-		return nil
-	}
-	if names == nil {
-		for i := range told {
-			names = append(names, told[i].name)
-		}
-	}
-	t := &topology{vBuckets: make([]vBucket, len(names))}
-	for i := range names {
-		t.vBuckets[i] = buildVBucket(names[i], reports, dc, reach)
-	}
-	t.masters, t.near = inOrder(reports, dc, func(r *report) bool { return !r.slave })
-	return t
-}
-
-// distinct leaves one report of each node: the one under the address that the node
-// itself tells, where there is one.
-func distinct(reports []*report) []*report {
-	byIdentity := make(map[string]*report, len(reports))
-	for _, r := range reports {
-		if old := byIdentity[r.identity]; old == nil || old.node.addr != old.address && (r.node.addr == r.address || r.node.addr < old.node.addr) {
-			byIdentity[r.identity] = r
-		}
-	}
-	out := make([]*report, 0, len(byIdentity))
-	for _, r := range byIdentity {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b *report) int { return cmp.Compare(a.node.addr, b.node.addr) })
-	return out
-}
-
-// layoutOf returns the vBuckets in hash order, as a master tells them; what slaves
-// tell counts where no master does.
-func layoutOf(reports []*report) []part {
-	var best *report
-	for _, r := range reports {
-		if len(r.parts) == 0 {
-			continue
-		}
-		if best == nil || best.slave && !r.slave || best.slave == r.slave && len(r.parts) > len(best.parts) {
-			best = r
-		}
-	}
-	if best == nil {
-		return nil
-	}
-	return best.parts
-}
-
-func (r *report) part(name string) *part {
-	for i := range r.parts {
-		if r.parts[i].name == name {
-			return &r.parts[i]
-		}
-	}
-	return nil
-}
-
-func buildVBucket(name string, reports []*report, dc string, reach func(addr string) *node) vBucket {
-	out := vBucket{name: name}
-	var lead *part
-	for _, r := range reports {
-		// Of two that lead, the one of the greater term does.
-		if p := r.part(name); p != nil && p.leads && (lead == nil || p.term > lead.term) {
-			lead, out.leader, out.history = p, r.node, p.history
-		}
-	}
-	if lead == nil {
-		out.leader, out.history = hearsay(name, reports, reach)
-	}
-	out.replicas, out.near = inOrder(reports, dc, func(r *report) bool {
-		p := r.part(name)
-		return p != nil && p.serving
-	})
-	return out
-}
-
-// hearsay is the leader according to those that follow it, where it did not tell
-// anything itself.
-func hearsay(name string, reports []*report, reach func(addr string) *node) (*node, string) {
-	var newest *part
-	for _, r := range reports {
-		if p := r.part(name); p != nil && p.leader != "" && (newest == nil || p.term > newest.term) {
-			newest = p
-		}
-	}
-	if newest == nil {
-		return nil, ""
-	}
-	for _, r := range reports {
-		if r.address == newest.leader {
-			return r.node, newest.history
-		}
-	}
-	if !dialable(newest.leader) {
-		return nil, newest.history
-	}
-	return reach(newest.leader), newest.history
-}
-
-// inOrder returns the nodes of the reports that match, those of the DC first, and
-// how many those are.
-func inOrder(reports []*report, dc string, match func(*report) bool) (nodes []*node, near int) {
-	var far []*node
-	for _, r := range reports {
-		switch {
-		case !match(r):
-		case dc != "" && r.dc == dc:
-			nodes = append(nodes, r.node)
-		default:
-			far = append(far, r.node)
-		}
-	}
-	return append(nodes, far...), len(nodes)
-}
-
-// equal tells whether two topologies say the same.
+// equal reports whether two topologies are the same.
 func (t *topology) equal(o *topology) bool {
 	return t.near == o.near && slices.Equal(t.masters, o.masters) && slices.EqualFunc(t.vBuckets, o.vBuckets,
 		func(a, b vBucket) bool {
@@ -262,7 +115,7 @@ func (t *topology) equal(o *topology) bool {
 		})
 }
 
-// leaders are their addresses, in hash order; empty where they are not known.
+// leaders returns the leaders' addresses in hash order; empty for one that is not known.
 func (t *topology) leaders() []string {
 	out := make([]string, len(t.vBuckets))
 	for i := range t.vBuckets {

@@ -43,12 +43,12 @@ func TestBuild(t *testing.T) {
 			[]string{"a", "b"}, []string{"a", "b"}, 0, []string{"a", "b"}},
 		{"two leaders", []*report{told("a", "", false, leads("x", 3)), told("b", "", false, leads("x", 4))},
 			[]string{"b"}, []string{"a", "b"}, 0, []string{"a", "b"}},
-		{"hearsay of a node that answers", []*report{told("a", "", false, serves("x", "")), told("b", "", true, serves("x", "a"))},
+		{"leader named by followers of a node that answers", []*report{told("a", "", false, serves("x", "")), told("b", "", true, serves("x", "a"))},
 			[]string{"a"}, []string{"a", "b"}, 0, []string{"a"}},
-		{"hearsay of another", []*report{told("b", "", true, serves("x", "c:1"))}, []string{"c:1"}, []string{"b"}, 0, nil},
-		{"the newest hearsay", []*report{told("b", "", true, part{name: "x", leader: "c:1", term: 1}), told("d", "", true, part{name: "x", leader: "e:1", term: 2})},
+		{"leader named by followers of another", []*report{told("b", "", true, serves("x", "c:1"))}, []string{"c:1"}, []string{"b"}, 0, nil},
+		{"the newest leaderByFollowers", []*report{told("b", "", true, part{name: "x", leader: "c:1", term: 1}), told("d", "", true, part{name: "x", leader: "e:1", term: 2})},
 			[]string{"e:1"}, nil, 0, nil},
-		{"hearsay of an address for nobody", []*report{told("b", "", true, serves("x", "0.0.0.0:80"))}, []string{""}, []string{"b"}, 0, nil},
+		{"followers name an unusable address", []*report{told("b", "", true, serves("x", "0.0.0.0:80"))}, []string{""}, []string{"b"}, 0, nil},
 		{"not serving", []*report{told("a", "", false, part{name: "x", leads: true})}, []string{"a"}, nil, 0, []string{"a"}},
 		{"a slave of one of several", []*report{told("a", "", true, serves("1", "")), told("b", "", false, leads("0", 1), leads("1", 1))},
 			[]string{"b", "b"}, []string{"b"}, 0, []string{"b"}},
@@ -123,7 +123,7 @@ func TestCheapest(t *testing.T) {
 	if pick() != "a" {
 		t.Error("the first of equals is to be taken")
 	}
-	a.took(1 << 20)
+	a.observe(1 << 20)
 	if pick() != "b" {
 		t.Error("the slower one was taken")
 	}

@@ -15,48 +15,48 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// Change is what one write changed, of the keys that are watched.
+// Change is the effect of one write on the keys that are watched.
 type Change struct {
-	// VBucket and Index are where the write stands; indexes ascend within a
-	// vBucket and cannot be compared across vBuckets.
+	// VBucket and Index are the position of the write; indexes ascend within a vBucket
+	// and cannot be compared across vBuckets.
 	VBucket string
 	Index   uint64
-	// History is what Index belongs to.
+	// History identifies the log that Index belongs to; a restore starts a new one.
 	History string
 	// Time is that of the write, by the leader's clock.
 	Time time.Time
-	// Mutations are in the order in which they took effect, one at least.
+	// Mutations are in the order in which they took effect, at least one.
 	Mutations []Mutation
 }
 
 // Mutation is the change of one key.
 type Mutation struct {
 	Key []byte
-	// Deleted tells that the key is gone, by whatever means; Value and Expires
-	// are then empty.
+	// Deleted reports that the key was deleted or has expired; Value and Expires are
+	// then empty.
 	Deleted bool
 	Value   []byte
 	// Expires is when the key expires; the zero time means never.
 	Expires time.Time
 }
 
-// Position is how far a watch has come in a vBucket.
+// Position is how far a watch has got in a vBucket.
 type Position struct {
 	// Index is that of the last write that was seen; 0 is before the first one.
 	Index uint64 `json:"index"`
-	// History is what the index belongs to; empty means any.
+	// History identifies the log that Index belongs to; empty means any.
 	History string `json:"history,omitempty"`
 }
 
-// Cursor is how far a watch has come, by vBucket. It may be stored, as JSON for
-// example, and gone on with.
+// Cursor is how far a watch has got, by vBucket. It may be stored, as JSON for example,
+// and passed to a later watch.
 type Cursor map[string]Position
 
-// Advance moves the cursor behind a change.
+// Advance moves the cursor past a change.
 func (c Cursor) Advance(ch Change) { c[ch.VBucket] = Position{Index: ch.Index, History: ch.History} }
 
-// Position returns the cursor behind everything that is written by now: a watch
-// from there brings each write that begins after Position has returned.
+// Position returns the cursor after all present writes: a watch from there returns each
+// write that begins after Position has returned.
 func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	ctx, cancel, t, err := c.ready(ctx)
 	if err != nil {
@@ -70,20 +70,20 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 			return out, nil
 		}
 		if err == nil {
-			err = errorf(ErrUnavailable, "vBucket %s has no leader that is known", missing)
+			err = errorf(ErrUnavailable, "no leader of vBucket %s is known", missing)
 		}
 		if out := (*Error)(nil); errors.As(err, &out) && out.Kind != ErrUnavailable {
 			return nil, err
 		}
-		c.learner.poke()
+		c.learner.probeSoon()
 		if cause := c.sleep(ctx, jitter(pause)); cause != nil {
 			return nil, errorf(ErrUnavailable, "%w: %w", cause, err)
 		}
 	}
 }
 
-// positions adds the positions that the leaders tell to out, and returns the name
-// of a vBucket of which none does.
+// positions adds the positions that the leaders report to out, and returns the name of a
+// vBucket whose leader did not, if there is one.
 func (c *Client) positions(ctx context.Context, out Cursor) (missing string, err error) {
 	t := c.topology.Load()
 	asked := make(map[*node]bool)
@@ -111,23 +111,32 @@ func (c *Client) positions(ctx context.Context, out Cursor) (missing string, err
 	return "", nil
 }
 
-// Watch follows the changes of the keys with a prefix, from a cursor on; from nil,
-// or in vBuckets that the cursor does not name, it begins with the first write
-// after the loop was entered. Within a vBucket changes come in order, none left
-// out and none twice, also across lost connections and other leaders: the watch
-// goes on by itself for as long as ctx lives.
+// Watch returns an iterator over the changes of the keys with a prefix, after a cursor:
 //
-// An error is the last that comes: ErrTrimmed where the changes to go on with are
-// not retained any more or belong to a keyspace that was replaced, ErrClosed, that
-// of the context, or one that trying again does not mend. Leaving the loop ends the
-// watch. The cursor is not changed: see Cursor.Advance.
+//	for change, err := range c.Watch(ctx, []byte("user/"), cursor) {
+//		if err != nil {
+//			return err
+//		}
+//		... // apply the change
+//		cursor.Advance(change)
+//	}
+//
+// With a nil cursor, and in vBuckets that the cursor does not name, it starts with the
+// first write after the loop was entered. Within a vBucket changes come in order, each
+// exactly once, across lost connections and changes of the leader too. The watch runs
+// until ctx ends, and waits for changes in between.
+//
+// After an error the watch ends. The error is ErrTrimmed if the changes after the cursor
+// are not retained any more or belong to a keyspace that was replaced, ErrClosed, that of
+// the context, or another one that a retry does not help. Leaving the loop ends the watch.
+// Watch does not change the cursor: see Cursor.Advance.
 func (c *Client) Watch(ctx context.Context, prefix []byte, from Cursor) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		w := &watcher{client: c, prefix: prefix, changes: make(chan Change), failed: make(chan error, 1)}
 		defer w.tasks.Wait()
 		defer cancel()
-		if err := w.begin(ctx, from); err != nil {
+		if err := w.start(ctx, from); err != nil {
 			yield(Change{}, err)
 			return
 		}
@@ -154,14 +163,14 @@ type watcher struct {
 	failed  chan error // of the first that fails
 }
 
-func (w *watcher) begin(ctx context.Context, from Cursor) error {
+func (w *watcher) start(ctx context.Context, from Cursor) error {
 	t, err := w.client.awaitTopology(ctx)
 	if err != nil {
 		return err
 	}
 	start := maps.Clone(from)
 	for i := range t.vBuckets {
-		if _, told := from[t.vBuckets[i].name]; told {
+		if _, given := from[t.vBuckets[i].name]; given {
 			continue
 		}
 		current, err := w.client.position(ctx)
@@ -178,14 +187,14 @@ func (w *watcher) begin(ctx context.Context, from Cursor) error {
 			err := f.follow(ctx)
 			select {
 			case w.failed <- err:
-			default: // another one was first
+			default: // another vBucket failed first
 			}
 		})
 	}
 	return nil
 }
 
-// position is Position for as long as ctx lives.
+// position calls Position until it succeeds, fails for good, or ctx ends.
 func (c *Client) position(ctx context.Context) (Cursor, error) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, c.opts.timeout)
@@ -205,12 +214,12 @@ type follower struct {
 	at      Position
 }
 
-// watchSilence is after how long without a message a stream counts as broken:
+// watchSilence is how long a stream may bring no message before it counts as broken:
 // servers send one each half second.
 const watchSilence = 10 * time.Second
 
-// follow goes on with one stream after the other until one ends in an error that
-// another try does not mend.
+// follow opens one stream after the other until one fails with an error that a retry does
+// not help.
 func (f *follower) follow(ctx context.Context) error {
 	c := f.client
 	var n *node
@@ -227,22 +236,22 @@ func (f *follower) follow(ctx context.Context) error {
 		if c.closed.Load() {
 			return errClosed()
 		}
-		if !f.mayGoOn(err) {
+		if !f.mayRetry(err) {
 			return f.explain(err)
 		}
 		if f.at != before {
 			pause = firstPause
 		}
 		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
-		c.learner.poke()
-		_ = c.sleep(ctx, jitter(pause)) // how it ended is looked at above
+		c.learner.probeSoon()
+		_ = c.sleep(ctx, jitter(pause)) // the loop checks ctx and the client again
 	}
 }
 
-// mayGoOn tells whether another stream may do better. A node may refuse since it
-// is behind the one before, or since it has another history; only the latter, where
-// it is the leader's, is the end.
-func (f *follower) mayGoOn(err error) bool {
+// mayRetry reports whether another stream may succeed. A node may reject a stream because
+// it is behind the node before, or because it has another history. Only the latter ends
+// the watch, and only if it is the leader's history.
+func (f *follower) mayRetry(err error) bool {
 	if errors.Is(err, ErrUnavailable) {
 		return true
 	}
@@ -259,7 +268,7 @@ func (f *follower) explain(err error) error {
 	return err
 }
 
-// stream hands on what one node sends. Its error is never nil.
+// stream delivers what one node sends until its stream ends. Its error is never nil.
 func (f *follower) stream(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -278,16 +287,16 @@ func (f *follower) stream(ctx context.Context, n *node) error {
 		} else if err != nil {
 			return toError(n.note(err), n.addr, false)
 		}
-		silence.Stop() // the consumer takes its time
-		if err := f.take(ctx, resp); err != nil {
+		silence.Stop() // the consumer may take any time
+		if err := f.deliver(ctx, resp); err != nil {
 			return err
 		}
 		silence.Reset(watchSilence)
 	}
 }
 
-// take hands on the changes of a message and moves the position.
-func (f *follower) take(ctx context.Context, resp *serverpb.GetChangesResponse) error {
+// deliver delivers the changes of a message and moves the position.
+func (f *follower) deliver(ctx context.Context, resp *serverpb.GetChangesResponse) error {
 	if got := resp.GetHistoryId(); f.at.History != "" && got != f.at.History {
 		return errorf(ErrTrimmed, "the keyspace was replaced: it has history %s now, not %s", got, f.at.History)
 	} else if f.at.History == "" {
@@ -295,7 +304,7 @@ func (f *follower) take(ctx context.Context, resp *serverpb.GetChangesResponse) 
 	}
 	for _, rec := range resp.GetChanges() {
 		if rec.GetChangeNumber() <= f.at.Index {
-			continue // was seen before the connection broke
+			continue // delivered before the connection broke
 		}
 		select {
 		case f.changes <- f.change(rec):
@@ -306,7 +315,7 @@ func (f *follower) take(ctx context.Context, resp *serverpb.GetChangesResponse) 
 			return errClosed()
 		}
 	}
-	// A message without changes says that there are none up to its number.
+	// A message without changes means that there are none up to its number.
 	if len(resp.GetChanges()) == 0 {
 		f.at.Index = max(f.at.Index, resp.GetMasterChangeNumber())
 	}

@@ -96,7 +96,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// Whatever is cut, and whoever leads: each change comes once and in order.
+// Whatever connection breaks and whichever node leads, each change comes once and in order.
 func TestWatchGoesOn(t *testing.T) {
 	const writes = 300
 	cl := newCluster(t, 3, 2)
@@ -245,7 +245,7 @@ func TestWatchFromNow(t *testing.T) {
 	}
 }
 
-// Where nobody leads there is no position, until somebody does.
+// Without a leader there is no position; the call waits for one.
 func TestPositionWaits(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	c := ready(t, cl.addrs())

@@ -8,7 +8,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// WriteOption changes what a mutation does by default.
+// WriteOption changes a default of a mutation: ExpireAt or TTL.
 type WriteOption interface {
 	applyWrite(writeOptions) writeOptions
 }
@@ -17,8 +17,8 @@ type writeOptions struct {
 	expireTS uint64 // epoch seconds; 0 means never
 }
 
-// ExpireAt makes the key expire at a time, rounded up to seconds. A time that is
-// past leaves the key absent.
+// ExpireAt makes the key expire at a time, rounded up to seconds. If that time has
+// passed, the key is absent after the write.
 type ExpireAt time.Time
 
 func (e ExpireAt) applyWrite(o writeOptions) writeOptions {
@@ -26,8 +26,8 @@ func (e ExpireAt) applyWrite(o writeOptions) writeOptions {
 	return o
 }
 
-// TTL makes the key expire after a time, which is counted by this machine's clock
-// and rounded up to seconds, so that the key lives at least that long.
+// TTL makes the key expire after a time, counted from now by this machine's clock and
+// rounded up to seconds, so that the key lives at least that long.
 type TTL time.Duration
 
 func (t TTL) applyWrite(o writeOptions) writeOptions {
@@ -41,7 +41,7 @@ func expireTS(t time.Time) uint64 {
 	if t.Nanosecond() > 0 && s < math.MaxInt64 {
 		s++
 	}
-	return uint64(max(1, s)) // 0 would be never
+	return uint64(max(1, s)) // 0 means never
 }
 
 // expiry converts epoch seconds to a time.
@@ -52,8 +52,8 @@ func expiry(ts uint64) time.Time {
 	return time.Unix(int64(min(ts, latest)), 0)
 }
 
-// latest is the last second since 1970 that a time.Time holds, which counts from the
-// year 1: a later one would come before all others.
+// latest is the last second since 1970 that a time.Time can hold, which counts from the
+// year 1: a later one would overflow and sort before all others.
 const latest = math.MaxInt64 - 62135596800
 
 func writeOptionsOf(opts []WriteOption) (o writeOptions) {
@@ -63,9 +63,9 @@ func writeOptionsOf(opts []WriteOption) (o writeOptions) {
 	return o
 }
 
-// begin gives a mutation an id, if the client uses them. finish is to be called when
-// the mutation will not be sent any more.
-func (c *Client) begin(to *request, id *serverpb.RequestID) *serverpb.RequestID {
+// assignID gives a mutation an id, if the client uses them. finish must be called when the
+// mutation will not be sent again.
+func (c *Client) assignID(to *request, id *serverpb.RequestID) *serverpb.RequestID {
 	if c.sessions == nil {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (to *request) finish() {
 	}
 }
 
-// Each of these is all the memory of one call, allocated at once.
+// Each of these holds everything that one call needs, in one allocation.
 type (
 	putCall struct {
 		req  serverpb.PutRequest
@@ -113,7 +113,7 @@ func (c *Client) Put(ctx context.Context, key, value []byte, opts ...WriteOption
 	p := new(putCall)
 	p.req.Key, p.req.Value, p.req.ExpireTS = key, value, writeOptionsOf(opts).expireTS
 	p.to = request{method: serverpb.DKV_Put_FullMethodName, key: key, mutates: true}
-	p.req.RequestId = c.begin(&p.to, &p.id)
+	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
 	return p.resp.GetIndex(), err
@@ -124,39 +124,39 @@ func (c *Client) PutTTL(ctx context.Context, key, value []byte, ttl time.Duratio
 	return c.Put(ctx, key, value, TTL(ttl))
 }
 
-// Delete removes a key and returns the log index of that. Removing a key that is
-// not there is no error.
+// Delete removes a key and returns the log index of the write. Deleting a key that does
+// not exist is not an error.
 func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err error) {
 	d := new(deleteCall)
 	d.req.Key = key
 	d.to = request{method: serverpb.DKV_Delete_FullMethodName, key: key, mutates: true}
-	d.req.RequestId = c.begin(&d.to, &d.id)
+	d.req.RequestId = c.assignID(&d.to, &d.id)
 	err = c.call(ctx, &d.to, &d.req, &d.resp)
 	d.to.finish()
 	return d.resp.GetIndex(), err
 }
 
-// CompareAndSet sets a key to a new value if it holds the old one, and tells
-// whether it did. An empty old value stands for a key that is absent or empty.
+// CompareAndSet sets a key to a new value if it holds the old one, and reports whether
+// it did. An empty old value matches a key that is absent or empty.
 func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts ...WriteOption) (updated bool, index uint64, err error) {
 	p := new(casCall)
 	p.req.Key, p.req.OldValue, p.req.NewValue, p.req.ExpireTS = key, old, value, writeOptionsOf(opts).expireTS
 	p.to = request{method: serverpb.DKV_CompareAndSet_FullMethodName, key: key, mutates: true}
-	p.req.RequestId = c.begin(&p.to, &p.id)
+	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
 	return p.resp.GetUpdated(), p.resp.GetIndex(), err
 }
 
-// Increment adds delta to a counter and returns its value after that. A counter is
-// 8 bytes, two's complement, big endian; a key that is absent or empty counts as
-// 0, and one that holds anything else is ErrPrecondition, as is a sum that would
-// leave the range of int64. Without an option the key keeps its expiry.
+// Increment adds delta to a counter and returns the new value. A counter is 8 bytes,
+// two's complement, big endian; a key that is absent or empty counts as 0. Any other
+// value fails with ErrPrecondition, as does a sum outside the range of int64. Without an
+// option the key keeps its expiry.
 func (c *Client) Increment(ctx context.Context, key []byte, delta int64, opts ...WriteOption) (value int64, index uint64, err error) {
 	p := new(incrementCall)
 	p.req.Key, p.req.Delta, p.req.ExpireTS = key, delta, writeOptionsOf(opts).expireTS
 	p.to = request{method: serverpb.DKV_Increment_FullMethodName, key: key, mutates: true}
-	p.req.RequestId = c.begin(&p.to, &p.id)
+	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
 	return p.resp.GetValue(), p.resp.GetIndex(), err

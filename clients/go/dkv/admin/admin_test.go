@@ -33,19 +33,19 @@ func (r *recorded) Invoke(_ context.Context, method string, req, resp any, _ ...
 }
 
 func (r *recorded) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, errors.New("no call streams")
+	return nil, errors.New("calls do not stream")
 }
 
 var errRefused = errors.New("refused")
 
-// Each call sends what it is given, and tells a failure however that is said.
+// Each call sends its arguments, and returns a failure however it is reported.
 func TestCalls(t *testing.T) {
 	ctx := t.Context()
 	for _, c := range []struct {
 		method string
 		call   func(grpc.ClientConnInterface) error
 		want   proto.Message
-		// failed is a response that tells of a failure; nil where it cannot.
+		// failed is a response that reports a failure; nil if it cannot.
 		failed proto.Message
 	}{
 		{serverpb.DKVCluster_AddNode_FullMethodName, func(c grpc.ClientConnInterface) error { return AddNode(ctx, c, "u", true) },

@@ -10,19 +10,20 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// NodeStatus reports a node and each of its vBuckets.
+// NodeStatus returns the status of a node and of each of its vBuckets.
 func NodeStatus(ctx context.Context, conn grpc.ClientConnInterface) (*serverpb.NodeStatusResponse, error) {
 	return serverpb.NewDKVNodeClient(conn).GetNodeStatus(ctx, &emptypb.Empty{})
 }
 
-// PauseWrites makes a node refuse mutations, also after a restart; reads go on.
+// PauseWrites makes a node reject mutations until ResumeWrites, through restarts too.
+// Reads continue.
 func PauseWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).PauseWrites(ctx, &emptypb.Empty{}))
 }
 
-// SetClock sets the clock of the log of every vBucket, also back; a zero time stands
-// for what a majority of the members' clocks say. It is refused where the time is too
-// far from that.
+// SetClock sets the clock of every vBucket's log, forward or back. A zero time means the
+// time that a majority of the members' clocks agree on; a time too far from that is
+// rejected.
 func SetClock(ctx context.Context, conn grpc.ClientConnInterface, to time.Time) error {
 	var ms uint64
 	if !to.IsZero() {
@@ -31,27 +32,27 @@ func SetClock(ctx context.Context, conn grpc.ClientConnInterface, to time.Time) 
 	return Check(serverpb.NewDKVNodeClient(conn).SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: ms}))
 }
 
-// Resync orders a slave to give up its copy of a vBucket (empty: of each that waits for
-// this order, or with force of all) for a master's state. The copy stays until the new one
-// is whole.
+// Resync orders a slave to replace its copy of a vBucket by a master's state. An empty
+// name means each vBucket that waits for this order, or with force all of them. The copy
+// stays until the new one is complete.
 func Resync(ctx context.Context, conn grpc.ClientConnInterface, vBucket string, force bool) ([]*serverpb.ResyncOrder, error) {
 	resp, err := serverpb.NewDKVNodeClient(conn).Resync(ctx, &serverpb.ResyncRequest{VBucket: vBucket, Force: force})
 	return resp.GetOrders(), Check(resp.GetStatus(), err)
 }
 
-// SetTiming has the members of a cluster change to another timing, such as lan or wan;
-// see SetTimingRequest. Each may be restarted with it from then on.
+// SetTiming allows the members of a cluster to change to another timing, such as lan or
+// wan: from then on each may be restarted with it. See SetTimingRequest.
 func SetTiming(ctx context.Context, conn grpc.ClientConnInterface, timing string) error {
 	return Check(serverpb.NewDKVNodeClient(conn).SetTiming(ctx, &serverpb.SetTimingRequest{Timing: timing}))
 }
 
-// ResumeWrites ends what PauseWrites began.
+// ResumeWrites makes a node accept mutations again.
 func ResumeWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{}))
 }
 
-// ContentHash hashes a vBucket as it is at one log index: equal hashes at equal
-// indexes of one history mean equal keys, values and expiry times. An empty name
+// ContentHash returns a hash of a vBucket's state at one log index: equal hashes at
+// equal indexes of one history mean equal keys, values and expiry times. An empty name
 // means the node's only vBucket.
 func ContentHash(ctx context.Context, conn grpc.ClientConnInterface, vBucket string) (*serverpb.ContentHashResponse, error) {
 	return serverpb.NewDKVNodeClient(conn).GetContentHash(ctx, &serverpb.ContentHashRequest{VBucket: vBucket})
@@ -63,8 +64,8 @@ func Backup(ctx context.Context, conn grpc.ClientConnInterface, path string) err
 	return Check(serverpb.NewDKVBackupRestoreClient(conn).Backup(ctx, &serverpb.BackupRequest{BackupPath: path}))
 }
 
-// Restore replaces the whole keyspace by a backup, once its checksums hold. Change
-// numbers go on under a new history.
+// Restore replaces the whole keyspace by a backup after verifying its checksums. Change
+// numbers continue under a new history.
 func Restore(ctx context.Context, conn grpc.ClientConnInterface, path string) error {
 	return Check(serverpb.NewDKVBackupRestoreClient(conn).Restore(ctx, &serverpb.RestoreRequest{RestorePath: path}))
 }

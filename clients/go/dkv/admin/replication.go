@@ -8,22 +8,23 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// Changes returns the changes of a vBucket from a number on, inclusive, at most so
-// many; 0 leaves that to the server. An empty name means the node's only vBucket.
-// Applications watch instead: see dkv.Client.Watch.
+// Changes returns the changes of a vBucket from a change number on, inclusive, at most
+// most of them; 0 leaves the limit to the server. An empty name means the node's only
+// vBucket. Applications should use dkv.Client.Watch.
 func Changes(ctx context.Context, conn grpc.ClientConnInterface, vBucket string, from uint64, most uint32) (*serverpb.GetChangesResponse, error) {
 	out, err := serverpb.NewDKVReplicationClient(conn).GetChanges(ctx,
 		&serverpb.GetChangesRequest{VBucket: vBucket, FromChangeNumber: from, MaxNumberOfChanges: most})
 	return out, Check(out.GetStatus(), err)
 }
 
-// AddReplica lists a slave until RemoveReplica, or until it is not heard of for five
-// minutes: it renews itself with the same call, or by asking a master for changes.
+// AddReplica adds a slave to the list of slaves until RemoveReplica, or until the master
+// has not heard of it for five minutes. This call, and asking a master for changes, renew
+// it.
 func AddReplica(ctx context.Context, conn grpc.ClientConnInterface, zone, host string, port uint16) error {
 	return Check(serverpb.NewDKVReplicationClient(conn).AddReplica(ctx, replica(zone, host, port)))
 }
 
-// RemoveReplica takes a slave from the list.
+// RemoveReplica removes a slave from the list.
 func RemoveReplica(ctx context.Context, conn grpc.ClientConnInterface, zone, host string, port uint16) error {
 	return Check(serverpb.NewDKVReplicationClient(conn).RemoveReplica(ctx, replica(zone, host, port)))
 }
@@ -38,7 +39,7 @@ func Replicas(ctx context.Context, conn grpc.ClientConnInterface, zone string) (
 	return out.GetReplicas(), err
 }
 
-// Filter says which rows of a registry are wanted; an empty field means any.
+// Filter selects rows of a registry; an empty field matches any.
 type Filter struct{ DC, Database, VBucket string }
 
 // ClusterInfo returns the rows of a registry that match, those of live nodes only.
@@ -48,8 +49,8 @@ func ClusterInfo(ctx context.Context, conn grpc.ClientConnInterface, f Filter) (
 	return out.GetRegionInfos(), err
 }
 
-// ReleaseDatabase takes a database from the cluster that holds it in a registry, so that
-// another one may register under its name.
+// ReleaseDatabase removes the claim of a cluster to a database's name in a registry, so
+// that another cluster may register under it.
 func ReleaseDatabase(ctx context.Context, conn grpc.ClientConnInterface, database string) error {
 	return Check(serverpb.NewDKVDiscoveryClient(conn).ReleaseDatabase(ctx, &serverpb.ReleaseDatabaseRequest{Database: database}))
 }
