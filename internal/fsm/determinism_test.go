@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"math/rand/v2"
@@ -125,10 +124,8 @@ func TestDeterminism(t *testing.T) {
 	wantResults := make([]command.Result, count)
 
 	origin := newFixture(t) // all start from one identity
-	var base bytes.Buffer
-	writeSnapshot(t, origin.m, &base)
 
-	want := (&runner{name: "plain", bounds: bounds, most: 64}).run(t, base.Bytes(), entries, wantResults, s)
+	want := (&runner{name: "plain", bounds: bounds, most: 64}).run(t, copiedEngine(t, origin.m), entries, wantResults, s)
 	for i, r := range []*runner{
 		{name: "large batches", most: 3000, restart: 5, trim: 2},
 		{name: "small batches", most: 12, encode: true, trim: 200},
@@ -138,7 +135,7 @@ func TestDeterminism(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			r.bounds = bounds
 			results := make([]command.Result, count)
-			got := r.run(t, base.Bytes(), entries, results, s+uint64(i)+1)
+			got := r.run(t, copiedEngine(t, origin.m), entries, results, s+uint64(i)+1)
 			for i := range results {
 				if results[i] != wantResults[i] {
 					t.Fatalf("entry %d came to %+v, elsewhere to %+v", i+1, results[i], wantResults[i])
@@ -149,10 +146,10 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
-func (r *runner) run(t *testing.T, base []byte, entries []Entry, results []command.Result, seed uint64) *Machine {
+func (r *runner) run(t *testing.T, base storage.Engine, entries []Entry, results []command.Result, seed uint64) *Machine {
 	t.Helper()
 	choose := newSeeded(seed)
-	m := newBoundedMachine(t, readSnapshot(t, base), r.bounds)
+	m := newBoundedMachine(t, base, r.bounds)
 	happens := func(often int) bool { return often != 0 && choose.intn(often) == 0 }
 	at := 0
 	for _, batch := range split(choose, entries, r.most) {
@@ -172,9 +169,7 @@ func (r *runner) run(t *testing.T, base []byte, entries []Entry, results []comma
 			m = newBoundedMachine(t, m.engine, r.bounds)
 		}
 		if happens(r.snapshot) {
-			var b bytes.Buffer
-			writeSnapshot(t, m, &b)
-			m = newBoundedMachine(t, readSnapshot(t, b.Bytes()), r.bounds)
+			m = newBoundedMachine(t, copiedEngine(t, m), r.bounds)
 		}
 	}
 	checkInvariants(t, m)
@@ -235,23 +230,17 @@ func hash(t failer, m *Machine) ContentHash {
 	return h
 }
 
-func writeSnapshot(t failer, m *Machine, b *bytes.Buffer) {
+// copiedEngine returns an engine with a copy of the state.
+func copiedEngine(t failer, m *Machine) storage.Engine {
 	t.Helper()
 	v, err := m.View()
 	if err != nil {
 		t.Fatalf("View: %v", err)
 	}
 	defer v.Close()
-	if err := v.WriteSnapshot(context.Background(), b); err != nil {
-		t.Fatalf("WriteSnapshot: %v", err)
-	}
-}
-
-func readSnapshot(t failer, raw []byte) storage.Engine {
-	t.Helper()
 	e := openMemory(t)
-	if err := ReadSnapshot(context.Background(), bytes.NewReader(raw), e); err != nil {
-		t.Fatalf("ReadSnapshot: %v", err)
+	if err := v.CopyTo(context.Background(), e); err != nil {
+		t.Fatalf("CopyTo: %v", err)
 	}
 	return e
 }

@@ -15,7 +15,7 @@ type filler struct {
 
 // fillStep is how many bytes are put with one batch: engines bound what they
 // write atomically.
-const fillStep = snapshotChunk
+const fillStep = 256 << 10
 
 // put adds a pair. An engine that has a bulk load answers pairs that are out of
 // order with a storage.ErrUnordered.
@@ -58,7 +58,6 @@ func (f *filler) begin() error {
 }
 
 // finish makes all that was put durable.
-
 func (f *filler) finish() error {
 	if err := f.flush(); err != nil {
 		return err

@@ -17,6 +17,9 @@ type ContentHash struct {
 	Keys uint64
 }
 
+// hashStep is how many bytes are hashed at once.
+const hashStep = 256 << 10
+
 // Hash computes the fingerprint of the view's keys. Keys whose expiry has
 // passed count until the log has removed them: what is hashed is what replicas
 // agree on at an index, not what a clock hides.
@@ -32,7 +35,7 @@ func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 		buf = binary.AppendUvarint(buf, uint64(len(it.value)))
 		buf = append(buf, it.value...)
 		out.Keys++
-		if len(buf) >= snapshotChunk {
+		if len(buf) >= hashStep {
 			h.Write(buf)
 			buf = buf[:0]
 			if err := ctx.Err(); err != nil {

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"context"
 	"testing"
 
@@ -53,7 +52,7 @@ func TestContentHash(t *testing.T) {
 
 func TestHashStopsWithItsContext(t *testing.T) {
 	x := newFixture(t)
-	big := string(make([]byte, snapshotChunk))
+	big := string(make([]byte, hashStep))
 	x.apply(write(put("a", big), put("b", big)))
 	v, err := x.m.View()
 	if err != nil {
@@ -65,7 +64,7 @@ func TestHashStopsWithItsContext(t *testing.T) {
 	if _, err := v.Hash(ctx); err != context.Canceled {
 		t.Errorf("Hash: %v", err)
 	}
-	if err := v.WriteSnapshot(ctx, &bytes.Buffer{}); err == nil {
-		t.Error("WriteSnapshot did not stop")
+	if err := v.CopyTo(ctx, openMemory(t)); err != context.Canceled {
+		t.Errorf("CopyTo: %v", err)
 	}
 }

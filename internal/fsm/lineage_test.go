@@ -1,9 +1,6 @@
 package fsm
 
-import (
-	"bytes"
-	"testing"
-)
+import "testing"
 
 // A state knows the histories whose place its own has taken, over restarts, snapshots and
 // restores; the oldest are forgotten, and those of a backup are none of them.
@@ -28,20 +25,7 @@ func TestLineage(t *testing.T) {
 			t.Fatal("the history of a backup is taken for a former one")
 		}
 	}
-	var whole bytes.Buffer
-	view, err := x.m.View()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer view.Close()
-	if err := view.WriteSnapshot(t.Context(), &whole); err != nil {
-		t.Fatal(err)
-	}
-	copied := openMemory(t)
-	if err := ReadSnapshot(t.Context(), &whole, copied); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range []*Machine{x.m, newMachine(t, copied)} {
+	for _, m := range []*Machine{x.m, newMachine(t, copiedEngine(t, x.m))} {
 		for i, h := range former {
 			if got, want := m.Succeeds(h), i >= 2; got != want {
 				t.Errorf("it succeeds history %d of %d: %v", i, len(former), got)

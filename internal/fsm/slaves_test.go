@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"testing"
@@ -40,9 +39,7 @@ func TestSlaves(t *testing.T) {
 	wantSlaves(t, x.m, want...)
 	x.restart()
 	wantSlaves(t, x.m, want...)
-	var b bytes.Buffer
-	writeSnapshot(t, x.m, &b)
-	wantSlaves(t, newMachine(t, readSnapshot(t, b.Bytes())), want...)
+	wantSlaves(t, newMachine(t, copiedEngine(t, x.m)), want...)
 	if after := hash(t, x.m); after.Sum != before.Sum {
 		t.Error("the list counts as content")
 	}
@@ -108,9 +105,7 @@ func TestSlavesKnowWhenTheyWereRenewed(t *testing.T) {
 	check(x.m)
 	x.restart()
 	check(x.m)
-	var b bytes.Buffer
-	writeSnapshot(t, x.m, &b)
-	check(newMachine(t, readSnapshot(t, b.Bytes())))
+	check(newMachine(t, copiedEngine(t, x.m)))
 
 	var old storage.Batch // as a release wrote it that kept no times
 	old.Put(storage.Meta, []byte("replica/z\x00a:1"))

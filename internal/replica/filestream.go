@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
@@ -137,7 +138,7 @@ func readFiles(ctx context.Context, r io.Reader, dir string, fits func(uint64) e
 	if _, err := io.ReadFull(br, head[:]); err != nil {
 		return bad("it has no header: %w", err)
 	}
-	if err := fsm.CheckMagic("the Raft snapshot", [8]byte(head[:8]), streamMagic); err != nil {
+	if err := checkMagic([8]byte(head[:8])); err != nil {
 		return err
 	}
 	if err := fits(binary.BigEndian.Uint64(head[8:])); err != nil {
@@ -155,6 +156,20 @@ func readFiles(ctx context.Context, r io.Reader, dir string, fits func(uint64) e
 		if last {
 			return datadir.SyncDir(dir)
 		}
+	}
+}
+
+// checkMagic compares the 8 bytes that a stream begins with to those that are known here. A
+// greater format is a storage.ErrNewer, everything else an fsm.ErrBadSnapshot.
+func checkMagic(got [8]byte) error {
+	const last = len(streamMagic) - 1
+	switch format := got[last]; {
+	case got == streamMagic:
+		return nil
+	case [last]byte(got[:last]) == [last]byte(streamMagic[:last]) && format > streamMagic[last] && format <= '9':
+		return storage.Newer("the Raft snapshot", uint64(format-'0'), uint64(streamMagic[last]-'0'))
+	default:
+		return bad("it begins with %q, not with %q", got, streamMagic)
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
 
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -127,7 +125,7 @@ func (l *Local) build(ctx context.Context, dir, place, kind string) (storage.Eng
 	return engine, nil
 }
 
-// importInto streams the backup's state, of whatever engine, into engine.
+// importInto copies the backup's state, whichever engine it is of, into engine.
 func (l *Local) importInto(ctx context.Context, engine storage.Engine, dir, kind string) error {
 	scratch, remove, err := l.scratch(dir, "restore")
 	if err != nil {
@@ -149,22 +147,9 @@ func (l *Local) importInto(ctx context.Context, engine storage.Engine, dir, kind
 	if err != nil {
 		return errors.Join(err, machine.Close())
 	}
-	err = transfer(ctx, view, engine)
+	err = view.CopyTo(ctx, engine)
 	view.Close()
 	return errors.Join(err, machine.Close())
-}
-
-// transfer streams a view's state into an empty engine.
-func transfer(ctx context.Context, view *fsm.View, engine storage.Engine) error {
-	r, w := io.Pipe()
-	var wg sync.WaitGroup
-	wg.Go(func() { w.CloseWithError(view.WriteSnapshot(ctx, w)) })
-	err := fsm.ReadSnapshot(ctx, r, engine)
-	// Ends the writer where the reader gave up; either way it must be gone
-	// before the view is.
-	r.CloseWithError(err)
-	wg.Wait()
-	return err
 }
 
 // swapIn makes engine the present state. Nothing is applied meanwhile.

@@ -2,8 +2,8 @@ package fsm
 
 import (
 	"bytes"
-	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -70,17 +70,22 @@ func records(t *testing.T, p []byte) (n int) {
 	return n
 }
 
+// loadInto fills an empty engine with payloads.
+func loadInto(e storage.Engine, payloads ...[]byte) error {
+	l := NewLoader(e)
+	for i, p := range payloads {
+		if err := l.Add(p); err != nil {
+			return fmt.Errorf("payload %d: %w", i, err)
+		}
+	}
+	return l.Finish()
+}
+
 // load fills an engine with payloads and opens it.
 func load(t *testing.T, payloads [][]byte) *Machine {
 	t.Helper()
 	e := openMemory(t)
-	l := NewLoader(e)
-	for i, p := range payloads {
-		if err := l.Add(p); err != nil {
-			t.Fatal(i, err)
-		}
-	}
-	if err := l.Finish(); err != nil {
+	if err := loadInto(e, payloads...); err != nil {
 		t.Fatal(err)
 	}
 	return newMachine(t, e)
@@ -217,7 +222,7 @@ func TestLoaderWritesBoundedBatches(t *testing.T) {
 	if err := l.Add(whole); err != nil {
 		t.Fatal(err)
 	}
-	largest := snapshotChunk/4 + 100 // a value of filled
+	largest := copyChunk/4 + 100 // a value of filled
 	for _, n := range e.batches {
 		if n > fillStep+largest {
 			t.Errorf("a batch of %d bytes", n)
@@ -260,18 +265,4 @@ func TestLoaderNeedsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	newMachine(t, unfinished)
-}
-
-// The stream that masters keep for each other and the chunks of a slave's transfer
-// are the same records.
-func TestSnapshotIsItsChunks(t *testing.T) {
-	v := viewOf(t, varied(t).m)
-	var b bytes.Buffer
-	if err := v.WriteSnapshot(context.Background(), &b); err != nil {
-		t.Fatal(err)
-	}
-	payloads, _ := chunksOf(t, v, func() int { return snapshotChunk })
-	if !bytes.Equal(b.Bytes(), snapshotOf(payloads...)) {
-		t.Error("they differ")
-	}
 }
