@@ -475,8 +475,11 @@ dkv_block dkv_iter_open(dkv_db* db, int cf, const dkv_snapshot* snapshot,
     options.iterate_upper_bound = &iter->upper;
   }
   if ((flags & DKV_BULK) != 0) {
+    // RocksDB reads ahead by itself, the more the longer the walk is, and at most
+    // 256 KiB. A fixed readahead would be read of each file that the walk may
+    // touch, even if the walk ends after a few pairs, as that of a snapshot's
+    // chunk does.
     options.fill_cache = false;
-    options.readahead_size = 2 << 20;
   }
   iter->it.reset(db->db->NewIterator(options, db->cfs[cf]));
   if (iter->reverse) {
