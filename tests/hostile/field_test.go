@@ -2,10 +2,12 @@ package hostile
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,6 +224,25 @@ func (f *field) sow() {
 			got, err := serverpb.NewDKVClient(n.conn).Get(ctx, &serverpb.GetRequest{Key: honestKey(honestKeys - 1)})
 			return err == nil && got.GetFound()
 		})
+	}
+}
+
+// grow writes so many MiB of values that no attack reads by their keys.
+func (f *field) grow(mib int) {
+	f.t.Helper()
+	const pairs = 16
+	ctx := testkit.Within(f.t, 10*time.Minute)
+	kv := serverpb.NewDKVClient(f.writes.conn)
+	value := make([]byte, 1<<20/pairs)
+	for i := range mib {
+		var all []*serverpb.PutRequest
+		for j := range pairs {
+			_, _ = rand.Read(value) // never fails
+			all = append(all, &serverpb.PutRequest{Key: fmt.Appendf(nil, "grown/%06d/%02d", i, j), Value: slices.Clone(value)})
+		}
+		if _, err := kv.MultiPut(ctx, &serverpb.MultiPutRequest{PutRequest: all, MaySplit: true}); err != nil {
+			f.t.Fatalf("growing to %d MiB: %v", i, err)
+		}
 	}
 }
 

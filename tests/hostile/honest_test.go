@@ -102,15 +102,9 @@ func (h *honest) use(ctx context.Context, client int) {
 	writes, reads := h.f.connect(h.f.writes.grpc), h.f.connect(h.f.reads[client%len(h.f.reads)].grpc)
 	defer writes.Close()
 	defer reads.Close()
-	tick := time.NewTicker(time.Second / honestRate)
-	defer tick.Stop()
 	value := make([]byte, honestValue)
-	for n := client; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, time.Second/honestRate, func(n int) {
+		n += client
 		key := honestKey(rand.IntN(honestKeys))
 		begun := time.Now()
 		err := h.within(ctx, func(ctx context.Context) (err error) {
@@ -123,6 +117,20 @@ func (h *honest) use(ctx context.Context, client int) {
 		if ctx.Err() == nil {
 			h.note(err, func(w *felt) { w.took = append(w.took, time.Since(begun)) })
 		}
+	})
+}
+
+// every calls f at an interval, with how often it has before, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func(n int)) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		f(n)
 	}
 }
 
@@ -143,14 +151,7 @@ func found(got *serverpb.GetResponse, err error) error {
 
 // come connects again and again, each time as another client.
 func (h *honest) come(ctx context.Context) {
-	tick := time.NewTicker(newcomerPause)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, newcomerPause, func(n int) {
 		begun := time.Now()
 		conn := h.f.connect(h.f.reads[n%len(h.f.reads)].grpc)
 		err := h.within(ctx, func(ctx context.Context) error {
@@ -163,7 +164,7 @@ func (h *honest) come(ctx context.Context) {
 		if ctx.Err() == nil {
 			h.note(err, func(w *felt) { w.newcomers = append(w.newcomers, time.Since(begun)) })
 		}
-	}
+	})
 }
 
 // lookUp finds the leader of the database in the registry, by a new connection.
@@ -190,14 +191,7 @@ func (h *honest) ask(ctx context.Context) {
 	client := http.Client{Timeout: honestTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
 	}}
-	tick := time.NewTicker(newcomerPause)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, newcomerPause, func(n int) {
 		begun := time.Now()
 		resp, err := client.Get("http://" + h.f.target.HTTP[n%len(h.f.target.HTTP)] + "/livez")
 		if err == nil {
@@ -208,5 +202,5 @@ func (h *honest) ask(ctx context.Context) {
 		if ctx.Err() == nil {
 			h.note(err, func(w *felt) { w.health = append(w.health, time.Since(begun)) })
 		}
-	}
+	})
 }

@@ -13,7 +13,11 @@
 //	go test ./tests/hostile -run TestBattery/slave/tiny-ages -v -hostile.all
 //
 // With -hostile.hour an hour of mixed load is run besides, in which minutes with and
-// without attacks take turns, so that the noise of the machine is in both.
+// without attacks take turns, so that the noise of the machine is in both. Two of its
+// attacks can be looked at by themselves, on a database that has grown before:
+//
+//	go test ./tests/hostile -run TestMixedLoad -v -hostile.hour 6m \
+//	  -hostile.attacks stalled-snapshots,snapshot-churn -hostile.grown 512
 package hostile
 
 import (
@@ -42,6 +46,9 @@ var (
 	all     = flag.Bool("hostile.all", false, "run every attack against all that it fits, for -hostile.for each")
 	lasting = flag.Duration("hostile.for", 8*time.Second, "how long an attack goes on, with -hostile.all")
 	hour    = flag.Duration("hostile.hour", 0, "how long TestMixedLoad goes on; 0 leaves it out")
+	minute  = flag.Duration("hostile.minute", time.Minute, "how long each window of TestMixedLoad lasts, with -hostile.hour")
+	named   = flag.String("hostile.attacks", "", "the attacks of TestMixedLoad, separated by commas; all if empty")
+	grown   = flag.Int("hostile.grown", 0, "how many MiB the database holds before TestMixedLoad begins")
 	table   = flag.String("hostile.table", "", "a file to write the table of results to")
 )
 

@@ -12,9 +12,8 @@ import (
 )
 
 const (
-	// minute is how long a window of the mixed load lasts, and moment that of the brief
-	// form.
-	minute, moment = time.Minute, 2 * time.Second
+	// moment is how long a window of the brief form lasts.
+	moment = 2 * time.Second
 	// together is how many attacks go on at once, and pace how many actions a second
 	// each of them does: a flood without bounds shows how fast the machine is, which
 	// the battery does.
@@ -26,7 +25,7 @@ const (
 // compared with the minutes between, which have the same noise; and nothing may grow.
 // Without the flag it is one moment of each, of which only the failures are judged.
 func TestMixedLoad(t *testing.T) {
-	window := minute
+	window := *minute
 	if *hour == 0 {
 		window = moment
 	}
@@ -35,12 +34,8 @@ func TestMixedLoad(t *testing.T) {
 	f.reads = append(f.reads, slave)
 	f.aim(slave)
 	f.target.Pace = pace
-	var attacks []attack.Attack
-	for _, a := range attack.All() {
-		if slices.Contains(a.Against, attack.Masters) {
-			attacks = append(attacks, a)
-		}
-	}
+	f.grow(*grown)
+	attacks := chosen()
 	h := behave(f)
 	settle(window / 6)
 	h.window()
@@ -66,6 +61,16 @@ func TestMixedLoad(t *testing.T) {
 		h.window()
 	}
 	m.judge()
+}
+
+// chosen are the attacks on masters that -hostile.attacks names.
+func chosen() (out []attack.Attack) {
+	for _, a := range attack.All() {
+		if slices.Contains(a.Against, attack.Masters) && (*named == "" || slices.Contains(strings.Split(*named, ","), a.Name)) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // mixed is what has been noticed so far.
