@@ -14,7 +14,7 @@ WITH_CGO := scripts/cgo-env.sh
 
 # All that is tested with the race detector, once: what shares memory and needs no
 # cgo, which would have to be compiled a second time. The rest is tested without.
-RACE := ./internal/testkit ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master ./internal/ctl/... ./clients/go/...
+RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master ./internal/ctl/... ./clients/go/...
 # What runs the simulation of leases without one of its rules until that shows: it takes
 # thousands of runs, each several times as long with the race detector, which the runs of
 # all rules have.
@@ -23,7 +23,7 @@ MUTANTS := ^TestRules$$
 # Quiet, and small beside the nodes that the Java tests start.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
 
-.PHONY: help deps test-deps build run cluster test hostile race lint proto bench docker clean
+.PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench docker clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -55,11 +55,16 @@ test: export TEST_SKIPPED_FAULTS = $(SKIPPED_FAULTS)
 test: build test-deps ## install what tests need, and run all tests
 	@mkdir -p build && rm -f $(SKIPPED_FAULTS)
 	$(WITH_CGO) $(GO) vet ./...
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && trap 'exit 130' INT TERM && chmod 755 "$$tmp" && TMPDIR=$$tmp $(MAKE) --no-print-directory go-test
+	$(MAVEN) -f clients/java package
+	@if [ -s $(SKIPPED_FAULTS) ]; then echo 'Faults that this host could not inject:'; sort -u $(SKIPPED_FAULTS); fi
+
+# Below a temporary folder of their own: a test that is killed, as for a timeout, does not
+# remove its folders.
+go-test:
 	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
 	$(GO) test -run '$(MUTANTS)' ./internal/replica/lease
-	$(MAVEN) -f clients/java package
-	@if [ -s $(SKIPPED_FAULTS) ]; then echo 'Faults that this host could not inject:'; sort -u $(SKIPPED_FAULTS); fi
 
 # make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad' for an hour of mixed load.
 HOSTILE ?= -hostile.all -run TestBattery

@@ -1,5 +1,7 @@
 // Package process runs dkvsrv as a process of its own, for tests: it waits until the
-// process serves, keeps its log, sends it signals and waits for its end.
+// process serves, keeps its log, sends it signals and waits for its end. The process does
+// not outlive the test's: one that did would keep its ports, and write on into folders
+// that nothing removes any more.
 package process
 
 import (
@@ -9,48 +11,67 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// startTimeout is generous: a start replays a log on a busy machine.
+// startTimeout is long, because a start on a busy machine may have to replay a log.
 const startTimeout = 60 * time.Second
 
-// Options say what is run.
+// Options say which program runs, and how.
 type Options struct {
 	// Program is a path, or a name on the PATH.
 	Program string
 	Args    []string
 	// Env is all of the environment.
 	Env []string
-	// Dir is the working directory, Log the file that what is printed is appended to.
+	// Dir is the working directory. The output is appended to the file Log.
 	Dir, Log string
-	// In runs the function that starts the process. A thread that stays as long as
-	// the process may, so that the process dies with it; nil starts it right here,
-	// and it outlives a test that is killed.
+	// In runs the function that starts the process, on an OS thread that must live as
+	// long as the process may: the kernel kills the process when that thread ends. Nil
+	// means a thread that lives as long as the test's process.
 	In func(start func())
 }
 
-// Process is a dkvsrv that runs, or has run.
+// starts are run by a thread that ends with this process.
+var starts = sync.OnceValue(func() chan<- func() {
+	calls := make(chan func())
+	go func() {
+		runtime.LockOSThread() // never unlocked: no other goroutine may end it
+		for call := range calls {
+			call()
+		}
+	}()
+	return calls
+})
+
+// here runs start on the thread that ends with this process.
+func here(start func()) {
+	done := make(chan struct{})
+	starts() <- func() { defer close(done); start() }
+	<-done
+}
+
+// Process is a dkvsrv that runs or has ended.
 type Process struct {
 	cmd     *exec.Cmd
 	logPath string
 	// serving gets the addresses once the process serves, and is closed when it ends.
 	serving chan Addresses
 	drained sync.WaitGroup
-	// waited reaps the process once; both the one who ends it and the one who waits
-	// for its end may ask.
+	// waited reaps the process once, however often Wait and End are called.
 	waited func() int
 }
 
-// Addresses are those that a process says it serves at.
+// Addresses are those that a process serves at, as its log says.
 type Addresses struct{ GRPC, HTTP string }
 
 var servingLine = regexp.MustCompile(`msg=serving .*grpc=(\S+) http=(\S+)`)
 
-// Environ is the environment without what would configure a node.
+// Environ returns the environment without the variables that configure a node.
 func Environ() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -61,8 +82,8 @@ func Environ() []string {
 	return env
 }
 
-// Start starts a process. It does not wait until it serves, which may take other
-// nodes.
+// Start starts a process. It does not wait until the process serves, since that may take
+// other nodes.
 func Start(opts Options) (*Process, error) {
 	path, err := exec.LookPath(opts.Program)
 	if err != nil {
@@ -79,10 +100,9 @@ func Start(opts Options) (*Process, error) {
 		return p.cmd.ProcessState.ExitCode()
 	})
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout = opts.Dir, opts.Env, log
-	if opts.In != nil {
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	} else {
-		opts.In = func(start func()) { start() }
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if opts.In == nil {
+		opts.In = here
 	}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -97,7 +117,8 @@ func Start(opts Options) (*Process, error) {
 	return p, nil
 }
 
-// drain copies what the process prints to its log, and looks for where it serves.
+// drain copies what the process prints to its log, and finds the line with the addresses
+// that it serves at.
 func (p *Process) drain(stderr io.Reader, log *os.File) {
 	defer log.Close()
 	defer close(p.serving)
@@ -126,22 +147,22 @@ func (p *Process) Await() (Addresses, error) {
 	}
 }
 
-// PID is the process's number.
+// PID returns the process's id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Signal sends a signal and does not wait.
+// Signal sends a signal and returns at once.
 func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// Wait waits for the end and returns the exit code, -1 after a signal's own end.
+// Wait waits until the process has ended and returns its exit code, -1 if a signal ended it.
 func (p *Process) Wait() int { return p.waited() }
 
-// End sends a signal and waits for the end.
+// End sends a signal and waits as Wait does.
 func (p *Process) End(sig os.Signal) int {
 	_ = p.Signal(sig)
 	return p.Wait()
 }
 
-// Kill ends the process at once, also one that stands still.
+// Kill kills the process, even one that is stopped, and waits for its end.
 func (p *Process) Kill() { p.End(os.Kill) }
 
 // Tail returns the last lines of the log.
