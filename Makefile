@@ -14,7 +14,7 @@ WITH_CGO := scripts/cgo-env.sh
 
 # All that is tested with the race detector, once: what shares memory and needs no
 # cgo, which would have to be compiled a second time. The rest is tested without.
-RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master ./internal/ctl/... ./clients/go/...
+RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master/... ./internal/route ./internal/ctl/... ./clients/go/...
 # What runs the simulation of leases without one of its rules until that shows: it takes
 # thousands of runs, each several times as long with the race detector, which the runs of
 # all rules have.

@@ -99,8 +99,11 @@ var mayImport = map[string][]string{
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/timing", "internal/replica/lease", "internal/replica/transport"},
 	"internal/cluster/bootstrap": {"internal/storage/datadir", "internal/timing", "api/peerpb"},
 	"internal/peer":              {"internal/kv"},
+	"internal/route":             {"internal/kv", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
-		"internal/backup", "internal/replica", "internal/peer", "internal/sleep", "internal/timing", "api/serverpb", "api/modelspb"},
+		"internal/backup", "internal/replica", "internal/route", "internal/timing", "api/serverpb", "api/modelspb"},
+	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
+		"internal/sleep", "api/serverpb"},
 	"internal/cluster": {"internal/kv", "internal/clock", "internal/timing", "internal/replica", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/clock", "internal/command", "internal/storage", "internal/storage/datadir",
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
@@ -122,7 +125,7 @@ var mayImport = map[string][]string{
 var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other.
-var testOnly = []string{"internal/testkit", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/storage/enginetest"}
+var testOnly = []string{"internal/testkit", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/storage/enginetest"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{

@@ -7,14 +7,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/replication"
 )
 
 const (
 	// enrolPoll is how often a slave looks whether it has to enrol.
 	enrolPoll = time.Second
 	// renewal is how often it says that it is still there.
-	renewal = master.SlaveRenewal
+	renewal = replication.SlaveRenewal
 	// enrolCall bounds one attempt.
 	enrolCall = 3 * time.Second
 	// leaveCall bounds the attempt to be struck off the list: a stop does not wait for

@@ -16,9 +16,9 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
-	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/timing"
 	"github.com/dkvdb/dkv/internal/version"
@@ -80,7 +80,7 @@ func (n *node) openMember(ctx context.Context) error {
 	}
 	n.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.cfg.Limits.MessageSize)})
 	n.onClose(n.pool.Close)
-	n.router = master.NewRouter(n.pool)
+	n.router = route.New(n.pool)
 	n.cluster, err = cluster.New(cluster.Options{
 		Identity: n.identity,
 		Logs:     rafts,

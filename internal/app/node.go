@@ -20,9 +20,11 @@ import (
 	"github.com/dkvdb/dkv/internal/discovery/announce"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -80,12 +82,12 @@ type node struct {
 	backup   *master.Backup
 	grpc     *server.Server
 	// replication serves the change stream.
-	replication *master.Replication
+	replication *replication.Service
 
 	// What follows is there where other nodes are: members of the same cluster, or a
 	// slave's masters.
 	pool   *peer.Pool
-	router *master.Router
+	router *route.Router
 
 	// What follows is there in a cluster only.
 	identity *bootstrap.Identity

@@ -15,6 +15,8 @@ import (
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/replication"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/telemetry"
 )
@@ -28,11 +30,11 @@ func (n *node) assemble() error {
 		Batch:    int(limits.BatchSize),
 		Response: int(limits.MessageSize),
 	}
-	var parts []master.VBucket
+	var parts []route.VBucket
 	for _, v := range n.vBuckets {
-		parts = append(parts, master.VBucket{Name: v.name, Replica: v.hosted})
+		parts = append(parts, route.VBucket{Name: v.name, Replica: v.hosted})
 	}
-	keyspace := master.NewKeyspace(parts...)
+	keyspace := route.NewKeyspace(parts...)
 	backupDir, err := filepath.Abs(n.cfg.Storage.BackupDir)
 	if err != nil {
 		return fmt.Errorf("backup-dir: %w", err)
@@ -46,7 +48,7 @@ func (n *node) assemble() error {
 		lead = n.cluster.Lead
 	}
 	n.backup = master.NewBackup(keyspace, backupDir, lead)
-	n.replication = master.NewReplication(keyspace, n.router)
+	n.replication = replication.New(keyspace, n.router)
 	n.onClose(func() error { n.replication.Close(); return nil })
 	if n.cfg.Role == config.RoleDiscovery {
 		if err := n.newRegistry(); err != nil {
@@ -78,17 +80,19 @@ func (n *node) assemble() error {
 		MaxInFlight:           limits.RequestsInFlight,
 		MaxStreams:            limits.Streams,
 		MaxMemory:             int64(limits.MemoryInFlight),
-		Memory:                sizes.Memory,
-		StallTimeout:          limits.StreamStall,
-		SlowThreshold:         n.cfg.Log.SlowThreshold,
-		Audited:               master.Audited,
-		Administrative:        master.Administrative,
-		Admit:                 n.admitAdmin,
-		NotHere:               n.notHere,
-		DrainTimeout:          n.cfg.Ops.DrainTimeout,
-		Metrics:               n.metrics,
-		Log:                   n.log,
-		Audit:                 n.audit,
+		Memory: func(method string, req any) int64 {
+			return sizes.Memory(method, req) + replication.Memory(method, req)
+		},
+		StallTimeout:   limits.StreamStall,
+		SlowThreshold:  n.cfg.Log.SlowThreshold,
+		Audited:        master.Audited,
+		Administrative: master.Administrative,
+		Admit:          n.admitAdmin,
+		NotHere:        n.notHere,
+		DrainTimeout:   n.cfg.Ops.DrainTimeout,
+		Metrics:        n.metrics,
+		Log:            n.log,
+		Audit:          n.audit,
 	})
 	n.onClose(func() error { n.grpc.Close(); return nil })
 	return nil

@@ -10,9 +10,9 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/config"
-	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 )
 
@@ -21,7 +21,7 @@ func (n *node) openSlave(ctx context.Context) error {
 	n.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.cfg.Limits.MessageSize)})
 	n.onClose(n.pool.Close)
 	reject := n.cfg.Replication.SlaveLinearizable == config.LinearizableReject
-	n.router = master.NewCopyRouter(n.pool, !reject)
+	n.router = route.NewForCopies(n.pool, !reject)
 	self, err := n.asReplica()
 	if err != nil {
 		return err

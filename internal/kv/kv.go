@@ -1,6 +1,6 @@
 // Package kv is the vocabulary that every other package speaks: mutations,
-// changes, read levels, identities and the kinds of error. It imports nothing
-// but the standard library.
+// changes, read levels, identities, the hash of keys and the kinds of error. It imports
+// nothing but the standard library and the hash function.
 package kv
 
 import (

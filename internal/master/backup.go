@@ -10,19 +10,20 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // Backup serves backups and restores within one folder.
 type Backup struct {
 	serverpb.UnimplementedDKVBackupRestoreServer
-	keyspace *Keyspace
+	keyspace *route.Keyspace
 	root     string
 	lead     func(ctx context.Context, vBucket string) error
 }
 
 // NewBackup makes the service; root is the absolute path of backup-dir. lead makes
 // this node own a vBucket's log, which restoring it takes; nil where it always does.
-func NewBackup(k *Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
+func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
 	return &Backup{keyspace: k, root: root, lead: lead}
 }
 
@@ -31,10 +32,10 @@ func NewBackup(k *Keyspace, root string, lead func(ctx context.Context, vBucket 
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetBackupPath())
 	if err != nil {
-		return nil, withOutcome(err)
+		return nil, route.WithOutcome(err)
 	}
 	if err := s.backup(ctx, dir); err != nil {
-		return nil, withOutcome(err)
+		return nil, route.WithOutcome(err)
 	}
 	return ok(), nil
 }
@@ -63,12 +64,12 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 		err = s.check(ctx, dir)
 	}
 	if err != nil {
-		return nil, withOutcome(err)
+		return nil, route.WithOutcome(err)
 	}
 	all := s.keyspace.All()
 	for i, v := range all {
 		if err := s.restore(ctx, v, s.folderOf(v, dir)); err != nil {
-			return nil, withOutcome(partlyRestored(s.about(v, err), i, len(all)))
+			return nil, route.WithOutcome(partlyRestored(s.about(v, err), i, len(all)))
 		}
 	}
 	return ok(), nil
@@ -86,7 +87,7 @@ func partlyRestored(err error, done, all int) error {
 }
 
 // folderOf is the folder of a vBucket in a backup of this node.
-func (s *Backup) folderOf(v VBucket, dir string) string {
+func (s *Backup) folderOf(v route.VBucket, dir string) string {
 	if len(s.keyspace.All()) == 1 {
 		return dir
 	}
@@ -94,7 +95,7 @@ func (s *Backup) folderOf(v VBucket, dir string) string {
 }
 
 // about names the vBucket of an error, where there are several.
-func (s *Backup) about(v VBucket, err error) error {
+func (s *Backup) about(v route.VBucket, err error) error {
 	if len(s.keyspace.All()) == 1 {
 		return err
 	}
@@ -124,7 +125,7 @@ func (s *Backup) check(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (s *Backup) restore(ctx context.Context, v VBucket, dir string) error {
+func (s *Backup) restore(ctx context.Context, v route.VBucket, dir string) error {
 	if s.lead != nil {
 		if err := s.lead(ctx, v.Name); err != nil {
 			return fmt.Errorf("the node that has the backup must lead to restore it: %w", err)

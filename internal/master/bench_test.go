@@ -13,7 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -61,7 +63,7 @@ func serveNode(b *testing.B) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	keyspace := NewKeyspace(VBucket{Name: "default", Replica: local})
+	keyspace := route.NewKeyspace(route.VBucket{Name: "default", Replica: local})
 	s := server.New(server.Options{
 		Listener: l,
 		Register: func(s grpc.ServiceRegistrar) {
@@ -143,10 +145,10 @@ func BenchmarkGRPC(b *testing.B) {
 // BenchmarkForward measures calls of the owner's node and of another one, which
 // hands them on. What the hop adds is a request and a response more.
 func BenchmarkForward(b *testing.B) {
-	c := newTrial(b, 2, 1)
+	c := newCluster(b, 2, 1)
 	value := string(make([]byte, benchValue))
-	mustPut(b, c.nodes[1], "key-000000000001", value)
-	put, get := putOf("key-000000000001", value), linearizable("key-000000000001")
+	mastertest.MustPut(b, c.Nodes[1], "key-000000000001", value)
+	put, get := mastertest.PutOf("key-000000000001", value), mastertest.Linearizable("key-000000000001")
 	for _, call := range []struct {
 		name string
 		do   func(serverpb.DKVClient) error
@@ -161,7 +163,7 @@ func BenchmarkForward(b *testing.B) {
 					b.SetParallelism(workers / 2)
 					b.RunParallel(func(pb *testing.PB) {
 						for pb.Next() {
-							if err := call.do(c.nodes[node]); err != nil {
+							if err := call.do(c.Nodes[node]); err != nil {
 								b.Error(err)
 								return
 							}

@@ -5,9 +5,10 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
-var setClockCall = call{method: serverpb.DKVNode_SetClock_FullMethodName, mutates: true}
+var setClockCall = route.Call{Method: serverpb.DKVNode_SetClock_FullMethodName, Mutates: true}
 
 // SetClock implements DKVNode.
 func (n *Node) SetClock(ctx context.Context, r *serverpb.SetClockRequest) (*serverpb.Status, error) {
@@ -15,5 +16,11 @@ func (n *Node) SetClock(ctx context.Context, r *serverpb.SetClockRequest) (*serv
 	if ms := r.GetClockMillis(); ms != 0 {
 		to = time.UnixMilli(int64(min(ms, 1<<62)))
 	}
-	return n.atOwners(ctx, setClockCall, r, func(ctx context.Context, v VBucket) error { return v.SetClock(ctx, to) })
+	err := n.router.AtOwners(ctx, n.keyspace, setClockCall, r, func(ctx context.Context, v route.VBucket) error {
+		return v.SetClock(ctx, to)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ok(), nil
 }

@@ -24,10 +24,10 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	if err := checkStart(r.GetKeyPrefix(), r.GetStartKey()); err != nil {
 		return err
 	}
-	if err := checkCluster(s.keyspace.vBuckets[0], r.GetCluster()); err != nil {
+	if err := checkCluster(s.keyspace.All()[0], r.GetCluster()); err != nil {
 		return err
 	}
-	vBuckets, err := s.keyspace.asked(stream.Context())
+	vBuckets, err := s.keyspace.Requested(stream.Context())
 	if err != nil {
 		return err
 	}

@@ -12,13 +12,14 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
 func fill(r *rig, keys ...string) {
-	r.t.Helper()
+	r.T.Helper()
 	for _, k := range keys {
-		r.put(k, "v"+k)
+		r.MustPut(k, "v"+k)
 	}
 }
 
@@ -37,26 +38,26 @@ func TestIterate(t *testing.T) {
 		limit := func(n uint64) func(*serverpb.IterateRequest) {
 			return func(req *serverpb.IterateRequest) { req.Limit = n }
 		}
-		r.wantPairs(req("", ""), "\x00=v\x00", "a=va", "a1=va1", "a2=va2", "b=vb", "b\xff=vb\xff", "b\xff\xff=vb\xff\xff",
+		r.WantPairs(req("", ""), "\x00=v\x00", "a=va", "a1=va1", "a2=va2", "b=vb", "b\xff=vb\xff", "b\xff\xff=vb\xff\xff",
 			"c=vc", "\xff=v\xff", "\xff\xff=v\xff\xff")
-		r.wantPairs(req("a", ""), "a=va", "a1=va1", "a2=va2")
-		r.wantPairs(req("a", "a1"), "a1=va1", "a2=va2")
-		r.wantPairs(req("a", "a11"), "a2=va2")
-		r.wantPairs(req("a", "a9"))
-		r.wantPairs(req("b\xff", ""), "b\xff=vb\xff", "b\xff\xff=vb\xff\xff")
-		r.wantPairs(req("\xff", ""), "\xff=v\xff", "\xff\xff=v\xff\xff")
-		r.wantPairs(req("", "c"), "c=vc", "\xff=v\xff", "\xff\xff=v\xff\xff")
-		r.wantPairs(req("x", ""))
-		r.wantPairs(with(req("a", ""), reverse), "a2=va2", "a1=va1", "a=va")
-		r.wantPairs(with(req("a", "a1"), reverse), "a1=va1", "a=va")
-		r.wantPairs(with(req("", "a11"), reverse), "a1=va1", "a=va", "\x00=v\x00")
-		r.wantPairs(with(req("\xff", ""), reverse), "\xff\xff=v\xff\xff", "\xff=v\xff")
-		r.wantPairs(with(req("\xff", "\xff"), reverse), "\xff=v\xff")
-		r.wantPairs(with(req("a", ""), limit(2)), "a=va", "a1=va1")
-		r.wantPairs(with(req("a", ""), limit(3)), "a=va", "a1=va1", "a2=va2")
-		r.wantPairs(with(req("a", ""), limit(99)), "a=va", "a1=va1", "a2=va2")
-		r.wantPairs(with(with(req("a", ""), reverse), limit(1)), "a2=va2")
-		r.wantPairs(with(req("a", ""), func(q *serverpb.IterateRequest) { q.KeysOnly = true }), "a=", "a1=", "a2=")
+		r.WantPairs(req("a", ""), "a=va", "a1=va1", "a2=va2")
+		r.WantPairs(req("a", "a1"), "a1=va1", "a2=va2")
+		r.WantPairs(req("a", "a11"), "a2=va2")
+		r.WantPairs(req("a", "a9"))
+		r.WantPairs(req("b\xff", ""), "b\xff=vb\xff", "b\xff\xff=vb\xff\xff")
+		r.WantPairs(req("\xff", ""), "\xff=v\xff", "\xff\xff=v\xff\xff")
+		r.WantPairs(req("", "c"), "c=vc", "\xff=v\xff", "\xff\xff=v\xff\xff")
+		r.WantPairs(req("x", ""))
+		r.WantPairs(with(req("a", ""), reverse), "a2=va2", "a1=va1", "a=va")
+		r.WantPairs(with(req("a", "a1"), reverse), "a1=va1", "a=va")
+		r.WantPairs(with(req("", "a11"), reverse), "a1=va1", "a=va", "\x00=v\x00")
+		r.WantPairs(with(req("\xff", ""), reverse), "\xff\xff=v\xff\xff", "\xff=v\xff")
+		r.WantPairs(with(req("\xff", "\xff"), reverse), "\xff=v\xff")
+		r.WantPairs(with(req("a", ""), limit(2)), "a=va", "a1=va1")
+		r.WantPairs(with(req("a", ""), limit(3)), "a=va", "a1=va1", "a2=va2")
+		r.WantPairs(with(req("a", ""), limit(99)), "a=va", "a1=va1", "a2=va2")
+		r.WantPairs(with(with(req("a", ""), reverse), limit(1)), "a2=va2")
+		r.WantPairs(with(req("a", ""), func(q *serverpb.IterateRequest) { q.KeysOnly = true }), "a=", "a1=", "a2=")
 	}
 }
 
@@ -70,24 +71,24 @@ func TestIterateRefuses(t *testing.T) {
 		{&serverpb.IterateRequest{KeyPrefix: []byte("ab"), StartKey: []byte("b\xff"), Reverse: true}, `startKey "b\xff" does not begin with keyPrefix "ab"`},
 		{&serverpb.IterateRequest{ReadConsistency: 2}, "readConsistency 2 is unknown; use SEQUENTIAL (0) or LINEARIZABLE (1)"},
 	} {
-		_, err := r.messages(c.req)
-		wantStatus(t, err, codes.InvalidArgument, c.want)
+		_, err := r.Messages(c.req)
+		mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)
 	}
 }
 
 func TestIterateHidesExpired(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1", epoch+10)
-	r.put("b", "2", epoch+20)
-	r.put("c", "3")
-	ms, err := r.messages(&serverpb.IterateRequest{Limit: 1})
-	if err != nil || len(ms) != 1 || ms[0].GetExpireTS() != epoch+10 || ms[0].GetIndex() != 3 || ms[0].GetAge() != 0 {
+	r.MustPut("a", "1", mastertest.Epoch+10)
+	r.MustPut("b", "2", mastertest.Epoch+20)
+	r.MustPut("c", "3")
+	ms, err := r.Messages(&serverpb.IterateRequest{Limit: 1})
+	if err != nil || len(ms) != 1 || ms[0].GetExpireTS() != mastertest.Epoch+10 || ms[0].GetIndex() != 3 || ms[0].GetAge() != 0 {
 		t.Errorf("%v, %v", ms, err)
 	}
-	r.sleep(10)
+	r.Sleep(10)
 	for _, keysOnly := range []bool{false, true} {
 		for _, batched := range []bool{false, true} {
-			ms, err := r.messages(&serverpb.IterateRequest{KeysOnly: keysOnly, Batched: batched, Limit: 2})
+			ms, err := r.Messages(&serverpb.IterateRequest{KeysOnly: keysOnly, Batched: batched, Limit: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +101,7 @@ func TestIterateHidesExpired(t *testing.T) {
 					got = append(got, fmt.Sprint(string(p.GetKey()), p.GetExpireTS()))
 				}
 			}
-			wantStrings(t, got, fmt.Sprint("b", epoch+20), "c0")
+			wantStrings(t, got, fmt.Sprint("b", mastertest.Epoch+20), "c0")
 		}
 	}
 }
@@ -113,7 +114,7 @@ func TestIterateIsOneSnapshot(t *testing.T) {
 		const n = 1000 // far beyond what flow control lets the server run ahead
 		value := strings.Repeat("v", 1000)
 		for i := range n {
-			r.put(fmt.Sprintf("k%05d", i), value)
+			r.MustPut(fmt.Sprintf("k%05d", i), value)
 		}
 		stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{Batched: batched})
 		if err != nil {
@@ -123,8 +124,8 @@ func TestIterateIsOneSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.put(fmt.Sprintf("k%05d", n-1), "changed")
-		r.put(fmt.Sprintf("k%05d", n), "new")
+		r.MustPut(fmt.Sprintf("k%05d", n-1), "changed")
+		r.MustPut(fmt.Sprintf("k%05d", n), "new")
 		if _, err := r.Delete(t.Context(), &serverpb.DeleteRequest{Key: fmt.Appendf(nil, "k%05d", n-2)}); err != nil {
 			t.Fatal(err)
 		}
@@ -155,11 +156,11 @@ func TestBatches(t *testing.T) {
 	const mib = 1 << 20
 	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value = 4 * mib })
 	for i := range 1000 {
-		r.put(fmt.Sprintf("a%04d", i), strings.Repeat("v", 300))
+		r.MustPut(fmt.Sprintf("a%04d", i), strings.Repeat("v", 300))
 	}
-	r.put("b", strings.Repeat("v", 4*mib-200)) // fits a message of 4 MiB, by itself
-	r.put("c", "v")
-	ms, err := r.messages(&serverpb.IterateRequest{Batched: true})
+	r.MustPut("b", strings.Repeat("v", 4*mib-200)) // fits a message of 4 MiB, by itself
+	r.MustPut("c", "v")
+	ms, err := r.Messages(&serverpb.IterateRequest{Batched: true})
 	if err != nil {
 		t.Fatal(err)
 	}

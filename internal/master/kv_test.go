@@ -19,7 +19,9 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -27,14 +29,14 @@ import (
 
 func TestFoundTellsMissingFromEmpty(t *testing.T) {
 	r := newRig(t)
-	r.put("empty", "")
-	r.put("brief", "v", epoch+10)
-	r.wantValue("empty", "")
-	r.wantAbsent("missing")
-	if got := r.get("brief"); got.GetExpireTS() != epoch+10 || got.GetIndex() != 2 || got.GetAge() != 0 {
+	r.MustPut("empty", "")
+	r.MustPut("brief", "v", mastertest.Epoch+10)
+	r.WantValue("empty", "")
+	r.WantAbsent("missing")
+	if got := r.MustGet("brief"); got.GetExpireTS() != mastertest.Epoch+10 || got.GetIndex() != 2 || got.GetAge() != 0 {
 		t.Errorf("%v", got)
 	}
-	if got := r.get("empty"); got.GetExpireTS() != 0 {
+	if got := r.MustGet("empty"); got.GetExpireTS() != 0 {
 		t.Errorf("%v", got)
 	}
 }
@@ -42,7 +44,7 @@ func TestFoundTellsMissingFromEmpty(t *testing.T) {
 func TestIndexes(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
-	if got := r.put("a", "1"); got != 1 {
+	if got := r.MustPut("a", "1"); got != 1 {
 		t.Errorf("put: %d", got)
 	}
 	mp, err := r.MultiPut(ctx, &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{{Key: []byte("b")}, {Key: []byte("c")}}})
@@ -78,16 +80,16 @@ func TestMultiPutIsAtomic(t *testing.T) {
 		return req
 	}
 	_, err := r.MultiPut(t.Context(), put("a", "b", ""))
-	wantStatus(t, err, codes.InvalidArgument, "put 3 of 3: key is empty")
-	r.wantAbsent("a")
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 3 of 3: key is empty")
+	r.WantAbsent("a")
 	// The last one of a key wins.
 	req := put("a", "b", "a")
 	req.PutRequest[2].Value = []byte("last")
 	if _, err := r.MultiPut(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	r.wantValue("a", "last")
-	changes, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{})
+	r.WantValue("a", "last")
+	changes, err := r.Replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{})
 	if err != nil || len(changes.GetChanges()) != 1 || changes.GetChanges()[0].GetNumberOfTrxns() != 3 {
 		t.Errorf("changes %v, %v", changes, err)
 	}
@@ -158,7 +160,7 @@ func TestLimits(t *testing.T) {
 				}
 				return
 			}
-			wantStatus(t, c.err, codes.InvalidArgument, c.want)
+			mastertest.WantStatus(t, c.err, codes.InvalidArgument, c.want)
 		})
 	}
 }
@@ -187,14 +189,14 @@ func TestRequestIDs(t *testing.T) {
 				second(r.CompareAndSet(t.Context(), &serverpb.CompareAndSetRequest{Key: key, RequestId: c.id})),
 				second(r.Increment(t.Context(), &serverpb.IncrementRequest{Key: key, RequestId: c.id})),
 			} {
-				wantStatus(t, err, codes.InvalidArgument, c.want)
+				mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)
 			}
 		})
 	}
 	_, err := r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{
 		{Key: []byte("a")}, {Key: []byte("b"), RequestId: &serverpb.RequestID{ClientId: 1, Sequence: 1}},
 	}})
-	wantStatus(t, err, codes.InvalidArgument, "put 2 of 2 has a requestId; it belongs to the whole request")
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "put 2 of 2 has a requestId; it belongs to the whole request")
 }
 
 // TestRetry repeats requests that carry an id: each is applied once, and
@@ -219,10 +221,10 @@ func TestRetry(t *testing.T) {
 	_, err := inc(1, 0) // a late duplicate
 	// The first attempt was applied: an error that said otherwise would have it sent again
 	// as a new request.
-	wantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged already, so that its result is forgotten; "+
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged already, so that its result is forgotten; "+
 		"this attempt was not applied, and what became of the first the client has been told; use a new sequence for another request (outcome unknown)")
-	if reason(err) != kv.ReasonUnknown {
-		t.Errorf("the error's reason is %s", reason(err))
+	if mastertest.Reason(err) != kv.ReasonUnknown {
+		t.Errorf("the error's reason is %s", mastertest.Reason(err))
 	}
 	cas := func() *serverpb.CompareAndSetResponse {
 		resp, err := r.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{
@@ -252,8 +254,8 @@ func TestRetryThatIsTooLate(t *testing.T) {
 		}
 	}
 	err := put("k", 1)
-	wantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence (outcome unknown)")
-	if got := reason(err); got != kv.ReasonTooLate {
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence (outcome unknown)")
+	if got := mastertest.Reason(err); got != kv.ReasonTooLate {
 		t.Errorf("reason %q, want %q", got, kv.ReasonTooLate)
 	}
 	if err := put("k", 1100); err != nil {
@@ -276,44 +278,44 @@ func TestIncrement(t *testing.T) {
 	want("n", 5, 5)
 	want("n", -7, -2)
 	want("n", 0, -2)
-	if got := r.get("n").GetValue(); string(got) != "\xff\xff\xff\xff\xff\xff\xff\xfe" {
+	if got := r.MustGet("n").GetValue(); string(got) != "\xff\xff\xff\xff\xff\xff\xff\xfe" {
 		t.Errorf("stored as %x", got)
 	}
-	r.put("empty", "")
+	r.MustPut("empty", "")
 	want("empty", 1, 1)
-	r.put("text", "seven b")
+	r.MustPut("text", "seven b")
 	_, err := inc("text", 1, 0)
-	wantStatus(t, err, codes.FailedPrecondition, `key "text" does not hold a counter, which is 8 bytes big endian (not applied)`)
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, `key "text" does not hold a counter, which is 8 bytes big endian (not applied)`)
 	want("max", math.MaxInt64, math.MaxInt64)
 	_, err = inc("max", 1, 0)
-	wantStatus(t, err, codes.FailedPrecondition, `counter "max" is 9223372036854775807; the sum would leave the range of int64 (not applied)`)
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, `counter "max" is 9223372036854775807; the sum would leave the range of int64 (not applied)`)
 	// An expiry is kept, unless another is given.
-	if _, err := inc("brief", 1, epoch+10); err != nil {
+	if _, err := inc("brief", 1, mastertest.Epoch+10); err != nil {
 		t.Fatal(err)
 	}
 	want("brief", 1, 2)
-	if got := r.get("brief").GetExpireTS(); got != epoch+10 {
+	if got := r.MustGet("brief").GetExpireTS(); got != mastertest.Epoch+10 {
 		t.Errorf("expires at %d", got)
 	}
-	r.sleep(10)
+	r.Sleep(10)
 	want("brief", 1, 1)
-	if got := r.get("brief").GetExpireTS(); got != 0 {
+	if got := r.MustGet("brief").GetExpireTS(); got != 0 {
 		t.Errorf("expires at %d", got)
 	}
 }
 
 func TestMultiGet(t *testing.T) {
 	r := newRig(t)
-	const n = 3*multiGetChunk + 7
+	const n = 3*viewChunk + 7
 	var keys [][]byte
 	for i := range n {
 		key := fmt.Sprintf("k%03d", i)
 		if i%2 == 0 {
-			r.put(key, fmt.Sprint("v", i))
+			r.MustPut(key, fmt.Sprint("v", i))
 		}
 		keys = append(keys, []byte(key))
 	}
-	for _, count := range []int{0, 1, multiGetChunk, multiGetChunk + 1, n} {
+	for _, count := range []int{0, 1, viewChunk, viewChunk + 1, n} {
 		resp, err := r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: keys[:count], ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil || resp.GetIndex() != (n+1)/2 {
 			t.Fatalf("%d keys: index %d, %v", count, resp.GetIndex(), err)
@@ -333,14 +335,14 @@ func TestMultiGet(t *testing.T) {
 // a message, or the memory, holds.
 func TestMultiGetIsLimited(t *testing.T) {
 	r := newRig(t)
-	r.put("k", strings.Repeat("v", 1024))
+	r.MustPut("k", strings.Repeat("v", 1024))
 	for _, n := range []int{8, 100_000} {
 		keys := make([][]byte, n)
 		for i := range keys {
 			keys[i] = []byte("k")
 		}
 		_, err := r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: keys})
-		wantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 8192 bytes, the limit of a response (max-message-size); ask for fewer keys")
+		mastertest.WantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 8192 bytes, the limit of a response (max-message-size); ask for fewer keys")
 	}
 	keys := [][]byte{[]byte("k"), []byte("k"), []byte("k"), []byte("k"), []byte("k"), []byte("k"), []byte("k")}
 	if resp, err := r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: keys}); err != nil || len(resp.GetKeyValues()) != 7 {
@@ -350,7 +352,7 @@ func TestMultiGetIsLimited(t *testing.T) {
 
 func TestMinIndex(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "1")
+	r.MustPut("k", "1")
 	waiting := make(chan error, 3)
 	go func() { waiting <- second(r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k"), MinIndex: 2})) }()
 	go func() { waiting <- second(r.MultiGet(t.Context(), &serverpb.MultiGetRequest{MinIndex: 2})) }()
@@ -364,7 +366,7 @@ func TestMinIndex(t *testing.T) {
 		}
 		waiting <- err
 	}()
-	r.put("k", "2")
+	r.MustPut("k", "2")
 	for range 3 {
 		if err := <-waiting; err != nil {
 			t.Error(err)
@@ -384,7 +386,7 @@ func TestMinIndexDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer local.Close()
-		s := NewKV(NewKeyspace(VBucket{Name: "default", Replica: local}), limits, nil)
+		s := NewKV(route.NewKeyspace(route.VBucket{Name: "default", Replica: local}), limits, nil)
 		for timeout, want := range map[time.Duration]time.Duration{
 			time.Second:           950 * time.Millisecond,
 			40 * time.Millisecond: 30 * time.Millisecond,
@@ -445,7 +447,7 @@ func (o old) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.Re
 // and not that the deadline is over: clients then ask another node.
 func TestMaxAgeDeadline(t *testing.T) {
 	r := newRig(t)
-	r.service.keyspace.vBuckets[0].Replica = old{r.local}
+	r.Keyspace.All()[0].Replica = old{r.Local}
 	for name, call := range map[string]func(context.Context) error{
 		"get": func(ctx context.Context) error {
 			return second(r.Get(ctx, &serverpb.GetRequest{Key: []byte("k"), MaxAge: 1}))
@@ -462,7 +464,7 @@ func TestMaxAgeDeadline(t *testing.T) {
 		},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		wantStatus(t, call(ctx), codes.FailedPrecondition, "the state is too old: context deadline exceeded")
+		mastertest.WantStatus(t, call(ctx), codes.FailedPrecondition, "the state is too old: context deadline exceeded")
 		if ctx.Err() != nil {
 			t.Errorf("%s: the answer came too late", name)
 		}
@@ -475,7 +477,7 @@ func TestReadsThatWaitHoldUpNoOne(t *testing.T) {
 	r := newRig(t)
 	s := servertest.Start(t, servertest.Options{
 		InFlight: 40,
-		Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVServer(s, NewKV(r.service.keyspace, limits, nil)) },
+		Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVServer(s, NewKV(r.Keyspace, limits, nil)) },
 	})
 	client := serverpb.NewDKVClient(servertest.Connect(t, s.Addr))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -499,7 +501,7 @@ func TestReadsThatWaitHoldUpNoOne(t *testing.T) {
 	}
 	// An index that cannot come is refused at once, however many wait.
 	_, err := client.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k"), MinIndex: math.MaxUint64})
-	wantStatus(t, err, codes.FailedPrecondition,
+	mastertest.WantStatus(t, err, codes.FailedPrecondition,
 		"index 18446744073709551615 is far ahead of what is applied here, 1; ask another node, or read without an index if it is one of another log")
 }
 
@@ -513,7 +515,7 @@ func (s contextStream) Context() context.Context { return s.ctx }
 
 func TestMaxAge(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "v")
+	r.MustPut("k", "v")
 	for _, age := range []uint64{1, math.MaxUint64} { // the owner of a log is never behind
 		if _, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k"), MaxAge: age}); err != nil {
 			t.Error(err)
@@ -528,29 +530,29 @@ func TestMaxAge(t *testing.T) {
 // behind it that nothing was done; reads go on.
 func TestFailedStorage(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "v")
-	r.failWrites(errors.New("input/output error"))
+	r.MustPut("k", "v")
+	r.FailWrites(errors.New("input/output error"))
 	put := &serverpb.PutRequest{Key: []byte("k"), Value: []byte("w")}
 	_, err := r.Put(t.Context(), put)
-	wantStatus(t, err, codes.Internal,
+	mastertest.WantStatus(t, err, codes.Internal,
 		"storage failed: apply at index 2: memory engine: sync: input/output error (outcome unknown)")
 	_, err = r.Put(t.Context(), put)
-	wantStatus(t, err, codes.Unavailable,
+	mastertest.WantStatus(t, err, codes.Unavailable,
 		"storage failed, only reads are served: apply at index 2: memory engine: sync: input/output error; repair it and restart, or restore a backup (not applied)")
-	r.wantValue("k", "v")
-	status, err := r.node.GetNodeStatus(t.Context(), &emptypb.Empty{})
+	r.WantValue("k", "v")
+	status, err := r.Ops.GetNodeStatus(t.Context(), &emptypb.Empty{})
 	if err != nil || status.GetVBuckets()[0].GetState() != "failed" || !strings.Contains(status.GetVBuckets()[0].GetReason(), "input/output error") {
 		t.Errorf("status %v, %v", status, err)
 	}
-	if region, err := r.discovery.GetStatus(t.Context(), &emptypb.Empty{}); err != nil || region.GetStatus() != serverpb.RegionStatus_INACTIVE {
+	if region, err := r.Region.GetStatus(t.Context(), &emptypb.Empty{}); err != nil || region.GetStatus() != serverpb.RegionStatus_INACTIVE {
 		t.Errorf("region %v, %v", region, err)
 	}
 }
 
 func TestFullDisk(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "v")
-	r.failWrites(storage.ErrNoSpace)
+	r.MustPut("k", "v")
+	r.FailWrites(storage.ErrNoSpace)
 	put := &serverpb.PutRequest{Key: []byte("k"), Value: []byte("w")}
 	for _, outcome := range []string{"(outcome unknown)", "(not applied)"} {
 		_, err := r.Put(t.Context(), put)
@@ -558,7 +560,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("error %v, want %s", err, outcome)
 		}
 	}
-	r.wantValue("k", "v")
+	r.WantValue("k", "v")
 }
 
 func TestCancelledWrite(t *testing.T) {
@@ -579,13 +581,13 @@ func TestCorruptionIsReported(t *testing.T) {
 			return corruptEngine{e}, err
 		}
 	})
-	r.put("good", "v")
-	r.put("bad", "v")
-	r.wantValue("good", "v")
+	r.MustPut("good", "v")
+	r.MustPut("bad", "v")
+	r.WantValue("good", "v")
 	_, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("bad")})
-	wantStatus(t, err, codes.DataLoss, "read: block 7: stored data is corrupt")
+	mastertest.WantStatus(t, err, codes.DataLoss, "read: block 7: stored data is corrupt")
 	_, err = r.MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: [][]byte{[]byte("good"), []byte("bad")}})
-	wantStatus(t, err, codes.DataLoss, "read: block 7: stored data is corrupt")
+	mastertest.WantStatus(t, err, codes.DataLoss, "read: block 7: stored data is corrupt")
 }
 
 // corruptEngine fails to read the key "bad".

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -17,18 +18,13 @@ type Limits struct {
 	Response int
 }
 
-// Memory is how many bytes a call may find beyond what every call does: a MultiGet,
-// or a GetChanges, whose changes are there both as records and encoded. What a request
-// brings, and its response, the server counts. Streams bound themselves: see transit.
+// Memory is how many bytes a call may find beyond what every call does: the pairs of a
+// MultiGet. The server counts what a request brings, and its response.
 func (l Limits) Memory(_ string, req any) int64 {
-	switch r := req.(type) {
-	case *serverpb.MultiGetRequest:
+	if r, is := req.(*serverpb.MultiGetRequest); is {
 		return int64(min(len(r.GetKeys())*l.Value, l.Response))
-	case *serverpb.GetChangesRequest:
-		return 2 * maxChangesBytes
-	default:
-		return 0
 	}
+	return 0
 }
 
 func (l Limits) checkKey(key []byte) error {
@@ -52,24 +48,11 @@ func (l Limits) checkPair(key, value []byte) error {
 	return nil
 }
 
-// mutationOverhead is the most that a mutation of a change record has around its key
-// and value.
-const mutationOverhead = 32
-
-// recordBytes is the most that mutations take as a record of the change stream.
-func recordBytes(ms []kv.Mutation) int {
-	n := len(ms) * mutationOverhead
-	for i := range ms {
-		n += len(ms[i].Key) + len(ms[i].Value)
-	}
-	return n
-}
-
 // checkBatch bounds what a mutation brings, and what it becomes: a record of the
 // change stream goes to slaves in one message.
 func (l Limits) checkBatch(ms []kv.Mutation) error {
-	record := recordBytes(ms)
-	if bytes := record - len(ms)*mutationOverhead; bytes > l.Batch {
+	record := changelog.MessageBytes(ms)
+	if bytes := record - len(ms)*changelog.MessageOverhead; bytes > l.Batch {
 		return kv.Errorf(kv.Invalid, "the request has %d bytes of keys and values, the limit is %d (max-batch-size); split it", bytes, l.Batch)
 	}
 	if record > l.Response {
@@ -95,35 +78,6 @@ func requestID(id *serverpb.RequestID) (kv.RequestID, error) {
 		return out, kv.Errorf(kv.Invalid, "requestId acknowledges sequence %d, which is not before its own, %d", out.Acked, out.Sequence)
 	}
 	return out, nil
-}
-
-// readRequest is what all reads have in common.
-type readRequest interface {
-	GetReadConsistency() serverpb.ReadConsistency
-	GetMinIndex() uint64
-	GetMaxAge() uint64
-}
-
-func readOptions(r readRequest) (kv.ReadOptions, error) {
-	opts := kv.ReadOptions{MinIndex: r.GetMinIndex(), MaxAge: millis(r.GetMaxAge())}
-	switch c := r.GetReadConsistency(); c {
-	case serverpb.ReadConsistency_SEQUENTIAL:
-		opts.Level = kv.Sequential
-	case serverpb.ReadConsistency_LINEARIZABLE:
-		opts.Level = kv.Linearizable
-	default:
-		return opts, kv.Errorf(kv.Invalid, "readConsistency %d is unknown; use SEQUENTIAL (0) or LINEARIZABLE (1)", c)
-	}
-	return opts, nil
-}
-
-// checkIndex refuses to wait for an index where it could be that of any of several
-// logs.
-func checkIndex(opts kv.ReadOptions, vBuckets []VBucket) error {
-	if opts.MinIndex != 0 && len(vBuckets) > 1 {
-		return kv.Errorf(kv.Invalid, "minIndex is an index of one vBucket, and the request is about %d; leave it out, or use LINEARIZABLE", len(vBuckets))
-	}
-	return nil
 }
 
 func checkStart(prefix, start []byte) error {

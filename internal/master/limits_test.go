@@ -6,10 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -62,12 +60,11 @@ func FuzzRequestID(f *testing.F) {
 	})
 }
 
-// TestMutationsFitAMessage: what is admitted as one mutation goes to slaves in one
-// message, and so is bounded by what it comes to there, be it all overhead.
+// TestMutationsFitAMessage: what is admitted as one mutation goes to slaves in one message,
+// and so is bounded by its size there, even if that is all overhead. Package replication
+// tests that a message is no larger.
 func TestMutationsFitAMessage(t *testing.T) {
 	l := Limits{Key: 64, Value: 1 << 10, Batch: 32 << 10, Response: 64 << 10}
-	// around is what a message has around its only change.
-	const around = 256
 	for name, c := range map[string]struct {
 		puts, key, value int
 		admitted         bool
@@ -87,15 +84,14 @@ func TestMutationsFitAMessage(t *testing.T) {
 			if (err == nil) != c.admitted || err != nil && kv.KindOf(err) != kv.Invalid {
 				t.Errorf("%v", err)
 			}
-			stretch := &fsm.Changes{Newest: math.MaxUint64, Clock: math.MaxUint64, Changes: []kv.Change{{Index: math.MaxUint64, Clock: math.MaxUint64, Mutations: ms}}}
-			if size := proto.Size(changesResponse(stretch, math.MaxInt64)); err == nil && size > l.Response+around {
+			if size := changelog.MessageBytes(ms); err == nil && size > l.Response {
 				t.Errorf("it comes to %d bytes", size)
 			}
 		})
 	}
 }
 
-// TestMemoryOfACall: what finds much, or brings it, counts.
+// TestMemoryOfACall: a call that may find much counts.
 func TestMemoryOfACall(t *testing.T) {
 	for name, c := range map[string]struct {
 		req  any
@@ -103,7 +99,6 @@ func TestMemoryOfACall(t *testing.T) {
 	}{
 		"get":      {&serverpb.GetRequest{}, 0},
 		"multiget": {&serverpb.MultiGetRequest{Keys: make([][]byte, 3)}, 3 << 10},
-		"changes":  {&serverpb.GetChangesRequest{MaxNumberOfChanges: 1}, 2 * maxChangesBytes},
 	} {
 		if got := limits.Memory("", c.req); got != c.want {
 			t.Errorf("%s: %d bytes, want %d", name, got, c.want)

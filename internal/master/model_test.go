@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 )
 
 // model is what a keyspace should hold: a map, and a clock.
@@ -59,7 +60,7 @@ func (m *model) live(prefix, start string, reverse bool) []string {
 func TestNodeAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t)
-		m := &model{pairs: map[string]modelPair{}, now: epoch}
+		m := &model{pairs: map[string]modelPair{}, now: mastertest.Epoch}
 		a := actions{rt: rt, t: t, r: r, m: m}
 		rt.Repeat(map[string]func(*rapid.T){
 			"put":       a.put,
@@ -220,23 +221,23 @@ func (a actions) iterate(t *rapid.T) {
 	if n := int(req.GetLimit()); n > 0 && len(want) > n {
 		want = want[:n]
 	}
-	if got := a.r.pairs(req); !slices.Equal(got, want) {
+	if got := a.r.Pairs(req); !slices.Equal(got, want) {
 		t.Fatalf("%v: %q, want %q", req, got, want)
 	}
 }
 
 func (a actions) sleep(t *rapid.T) {
 	d := rapid.Int64Range(1, 3).Draw(t, "seconds")
-	a.r.sleep(d)
+	a.r.Sleep(d)
 	a.m.now += uint64(d)
 }
 
 // pause refuses one put.
 func (a actions) pause(t *rapid.T) {
 	ctx := a.t.Context()
-	_, err1 := a.r.node.PauseWrites(ctx, &emptypb.Empty{})
+	_, err1 := a.r.Ops.PauseWrites(ctx, &emptypb.Empty{})
 	_, err2 := a.r.Put(ctx, &serverpb.PutRequest{Key: []byte("a"), Value: []byte("refused")})
-	_, err3 := a.r.node.ResumeWrites(ctx, &emptypb.Empty{})
+	_, err3 := a.r.Ops.ResumeWrites(ctx, &emptypb.Empty{})
 	if err1 != nil || err2 == nil || err3 != nil {
 		t.Fatalf("pause %v, put %v, resume %v", err1, err2, err3)
 	}
@@ -244,7 +245,7 @@ func (a actions) pause(t *rapid.T) {
 }
 
 func (a actions) check(t *rapid.T) {
-	if got, want := a.r.pairs(&serverpb.IterateRequest{}), a.m.live("", "", false); !slices.Equal(got, want) {
+	if got, want := a.r.Pairs(&serverpb.IterateRequest{}), a.m.live("", "", false); !slices.Equal(got, want) {
 		t.Fatalf("the keyspace is %q, want %q", got, want)
 	}
 }

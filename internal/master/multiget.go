@@ -6,12 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
 )
-
-// multiGetChunk is how many values a MultiGet reads before it looks at their
-// size: a request of a few kilobytes may ask for more than the memory holds.
-const multiGetChunk = 64
 
 // pairOverhead is about what a pair adds to a message beyond its bytes.
 const pairOverhead = 24
@@ -28,68 +23,26 @@ func (s *KV) MultiGet(ctx context.Context, r *serverpb.MultiGetRequest) (*server
 			return nil, fmt.Errorf("key %d of %d: %w", i+1, len(keys), err)
 		}
 	}
-	if err := checkCluster(s.keyspace.first(keys), r.GetCluster()); err != nil {
+	if err := checkCluster(s.keyspace.First(keys), r.GetCluster()); err != nil {
 		return nil, err
 	}
 	v, one := s.home(keys)
 	if !one {
 		return s.multiGetSplit(ctx, keys, r.GetReadConsistency(), opts)
 	}
-	if opts.Level != kv.Linearizable {
-		return s.multiGet(ctx, v, keys, opts)
-	}
-	return atOwner(ctx, s.router, v, multiGetCall, r, func(ctx context.Context) (*serverpb.MultiGetResponse, error) {
-		return s.multiGet(ctx, v, keys, opts)
-	})
-}
-
-// multiGet answers from one vBucket on this node.
-func (s *KV) multiGet(ctx context.Context, v VBucket, keys [][]byte, opts kv.ReadOptions) (*serverpb.MultiGetResponse, error) {
-	ctx, cancel := answerable(ctx, opts)
-	defer cancel()
-	resp := &serverpb.MultiGetResponse{Status: ok()}
-	room := budget{limit: s.limits.Response}
-	info, err := readKeys(ctx, v, keys, opts, func(pairs []kv.Pair) (err error) {
-		resp.KeyValues, err = room.append(resp.KeyValues, pairs)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	resp.Index, resp.Age = info.Index, ageMillis(info)
-	return resp, nil
-}
-
-// readKeys hands the pairs of keys to add, in order and from one state; where
-// they are many, chunk by chunk.
-func readKeys(ctx context.Context, v VBucket, keys [][]byte, opts kv.ReadOptions, add func([]kv.Pair) error) (kv.ReadInfo, error) {
-	if len(keys) <= multiGetChunk {
-		pairs, info, err := v.MultiGet(ctx, keys, opts)
+	return read(ctx, s.router, v, multiGetCall, r, opts, func(ctx context.Context) (*serverpb.MultiGetResponse, error) {
+		resp := &serverpb.MultiGetResponse{Status: ok()}
+		room := budget{limit: s.limits.Response}
+		info, err := readKeys(ctx, v, keys, opts, func(pairs []kv.Pair) (err error) {
+			resp.KeyValues, err = room.append(resp.KeyValues, pairs)
+			return err
+		})
 		if err != nil {
-			return info, err
+			return nil, err
 		}
-		return info, add(pairs)
-	}
-	view, info, err := v.View(ctx, opts)
-	if err != nil {
-		return info, err
-	}
-	defer view.Close()
-	for len(keys) > 0 {
-		if err := ctx.Err(); err != nil {
-			return info, replica.ReadError(err)
-		}
-		chunk := keys[:min(len(keys), multiGetChunk)]
-		keys = keys[len(chunk):]
-		pairs, err := view.MultiGet(chunk)
-		if err != nil {
-			return info, replica.ReadError(err)
-		}
-		if err := add(pairs); err != nil {
-			return info, err
-		}
-	}
-	return info, nil
+		resp.Index, resp.Age = info.Index, ageMillis(info)
+		return resp, nil
+	})
 }
 
 // budget is the room that a response has for pairs, in bytes.

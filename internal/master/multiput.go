@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // MultiPut implements DKV.
@@ -37,13 +38,10 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 }
 
 // multiPut writes to one vBucket.
-func (s *KV) multiPut(ctx context.Context, v VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
-	return atOwner(ctx, s.router, v, multiPutCall, r, func(ctx context.Context) (*serverpb.PutResponse, error) {
-		res, err := propose(ctx, v, &command.Command{Kind: command.Write, Request: id, Mutations: ms})
-		if err != nil {
-			return nil, err
-		}
-		return &serverpb.PutResponse{Status: ok(), Index: res.Index}, nil
+func (s *KV) multiPut(ctx context.Context, v route.VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
+	cmd := &command.Command{Kind: command.Write, Request: id, Mutations: ms}
+	return proposeAtOwner(ctx, s.router, v, multiPutCall, r, cmd, func(res command.Result) *serverpb.PutResponse {
+		return &serverpb.PutResponse{Status: ok(), Index: res.Index}
 	})
 }
 
@@ -65,7 +63,7 @@ func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
 }
 
 // target returns the one vBucket that all keys belong to.
-func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
+func (s *KV) target(ms []kv.Mutation) (route.VBucket, error) {
 	first := s.keyspace.Of(ms[0].Key)
 	for i := 1; i < len(ms); i++ {
 		if other := s.keyspace.Of(ms[i].Key); other.Name != first.Name {
@@ -79,7 +77,7 @@ func (s *KV) target(ms []kv.Mutation) (VBucket, error) {
 
 // putPart is what a multi-put has for one vBucket.
 type putPart struct {
-	vBucket VBucket
+	vBucket route.VBucket
 	request *serverpb.MultiPutRequest
 }
 
@@ -100,8 +98,8 @@ func (s *KV) split(r *serverpb.MultiPutRequest) []putPart {
 	return parts
 }
 
-// multiPutSplit writes to several vBuckets at the same time. Where some fail, the
-// others stand, so that the outcome of the whole is unknown.
+// multiPutSplit writes to several vBuckets at the same time. If some fail, the others are
+// written all the same, so that the outcome of the whole is unknown.
 func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID) (*serverpb.PutResponse, error) {
 	errs := make([]error, len(parts))
 	var g errgroup.Group
@@ -129,6 +127,6 @@ func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID
 	if failed == len(parts) && unapplied {
 		return nil, first
 	}
-	return nil, withOutcome(kv.UnknownOutcome(kv.KindOf(first),
+	return nil, route.WithOutcome(kv.UnknownOutcome(kv.KindOf(first),
 		fmt.Errorf("%d of %d vBuckets are written, the rest: %w", len(parts)-failed, len(parts), first)))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // NodeInfo describes the node to those who ask.
@@ -31,9 +32,9 @@ type Node struct {
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVClusterServer
 	serverpb.UnimplementedDKVDiscoveryNodeServer
-	keyspace *Keyspace
+	keyspace *route.Keyspace
 	info     NodeInfo
-	router   *Router
+	router   *route.Router
 	// hashing holds an element for the content hash that is being made, and
 	// hashes one for each that is asked for.
 	hashing, hashes chan struct{}
@@ -44,7 +45,7 @@ type Node struct {
 const maxHashes = 8
 
 // NewNode makes the services. The router may be nil; see NewKV.
-func NewNode(k *Keyspace, info NodeInfo, r *Router) *Node {
+func NewNode(k *route.Keyspace, info NodeInfo, r *route.Router) *Node {
 	return &Node{keyspace: k, info: info, router: r, hashing: make(chan struct{}, 1), hashes: make(chan struct{}, maxHashes)}
 }
 
@@ -143,7 +144,7 @@ func (n *Node) takeTurn(ctx context.Context) (done func(), err error) {
 
 // noCluster is why a node that has no cluster of its own changes none.
 func (n *Node) noCluster() error {
-	if !n.router.isCopy() {
+	if !n.router.HasCopies() {
 		return kv.Errorf(kv.Precondition, "this node is %s and has no cluster to change; start masters with --role master (not applied)", n.standalone())
 	}
 	for _, v := range n.keyspace.All() {
@@ -197,7 +198,7 @@ const StandaloneID = "1"
 // member of any, and lists itself as what it is.
 func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	const id = 1
-	if n.router.isCopy() {
+	if n.router.HasCopies() {
 		return &serverpb.ListNodesResponse{Status: ok(), Nodes: map[uint64]*modelspb.NodeInfo{
 			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_SLAVE, NonVoting: true,
 				Address: n.info.Address, HttpAddress: n.info.HTTPAddress, NodeName: n.info.Name, DcID: n.info.DC},

@@ -17,16 +17,18 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 )
 
 func TestPauseAndResume(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "v")
+	r.MustPut("k", "v")
 	ctx := t.Context()
 	for range 2 { // pausing twice is no error
-		if s, err := r.node.PauseWrites(ctx, &emptypb.Empty{}); err != nil || s.GetCode() != 0 {
+		if s, err := r.Ops.PauseWrites(ctx, &emptypb.Empty{}); err != nil || s.GetCode() != 0 {
 			t.Fatalf("%v, %v", s, err)
 		}
 	}
@@ -39,53 +41,53 @@ func TestPauseAndResume(t *testing.T) {
 		second(r.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{Key: key})),
 		second(r.Increment(ctx, &serverpb.IncrementRequest{Key: key})),
 	} {
-		wantStatus(t, err, codes.FailedPrecondition, want)
+		mastertest.WantStatus(t, err, codes.FailedPrecondition, want)
 	}
-	r.wantValue("k", "v")
-	status, err := r.node.GetNodeStatus(ctx, &emptypb.Empty{})
+	r.WantValue("k", "v")
+	status, err := r.Ops.GetNodeStatus(ctx, &emptypb.Empty{})
 	if err != nil || !status.GetVBuckets()[0].GetWritesPaused() || status.GetVBuckets()[0].GetReason() == "" {
 		t.Errorf("%v, %v", status, err)
 	}
-	if _, err := r.node.ResumeWrites(ctx, &emptypb.Empty{}); err != nil {
+	if _, err := r.Ops.ResumeWrites(ctx, &emptypb.Empty{}); err != nil {
 		t.Fatal(err)
 	}
-	r.put("k", "w")
-	r.wantValue("k", "w")
+	r.MustPut("k", "w")
+	r.WantValue("k", "w")
 }
 
 func TestContentHash(t *testing.T) {
 	a, b := newRig(t), newRig(t)
 	hash := func(r *rig) *serverpb.ContentHashResponse {
 		t.Helper()
-		resp, err := r.node.GetContentHash(t.Context(), &serverpb.ContentHashRequest{})
+		resp, err := r.Ops.GetContentHash(t.Context(), &serverpb.ContentHashRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return resp
 	}
 	for _, r := range []*rig{a, b} {
-		r.put("k", "v")
-		r.put("k2", "v", epoch+10)
+		r.MustPut("k", "v")
+		r.MustPut("k2", "v", mastertest.Epoch+10)
 	}
 	ha, hb := hash(a), hash(b)
 	if !bytes.Equal(ha.GetHash(), hb.GetHash()) || len(ha.GetHash()) != 32 || ha.GetIndex() != 2 || ha.GetKeys() != 2 {
 		t.Errorf("%v, %v", ha, hb)
 	}
-	if ha.GetHistoryId() != a.local.Status().Identity.History || ha.GetHistoryId() == hb.GetHistoryId() {
+	if ha.GetHistoryId() != a.Local.Status().Identity.History || ha.GetHistoryId() == hb.GetHistoryId() {
 		t.Errorf("histories %s, %s", ha.GetHistoryId(), hb.GetHistoryId())
 	}
-	b.put("k2", "v", epoch+11) // only the expiry differs
+	b.MustPut("k2", "v", mastertest.Epoch+11) // only the expiry differs
 	if bytes.Equal(hash(b).GetHash(), ha.GetHash()) {
 		t.Error("an expiry does not count")
 	}
-	_, err := a.node.GetContentHash(t.Context(), &serverpb.ContentHashRequest{VBucket: "x"})
-	wantStatus(t, err, codes.NotFound, `this node has no vBucket "x"; it has [default]`)
+	_, err := a.Ops.GetContentHash(t.Context(), &serverpb.ContentHashRequest{VBucket: "x"})
+	mastertest.WantStatus(t, err, codes.NotFound, `this node has no vBucket "x"; it has [default]`)
 }
 
 func TestGetNodeStatus(t *testing.T) {
 	r := newRig(t)
-	r.put("k", "v")
-	s, err := r.node.GetNodeStatus(t.Context(), &emptypb.Empty{})
+	r.MustPut("k", "v")
+	s, err := r.Ops.GetNodeStatus(t.Context(), &emptypb.Empty{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,22 +99,22 @@ func TestGetNodeStatus(t *testing.T) {
 	v := s.GetVBuckets()[0]
 	if v.GetVBucket() != "default" || v.GetMode() != "local" || v.GetState() != "serving" || !v.GetIsLeader() ||
 		v.GetLeader() != "10.0.0.1:8080" || v.GetCommitIndex() != 1 || v.GetAppliedIndex() != 1 || v.GetWritesPaused() ||
-		v.GetReason() != "" || v.GetFirstChangeNumber() != 1 || v.GetHistoryId() != r.local.Status().Identity.History {
+		v.GetReason() != "" || v.GetFirstChangeNumber() != 1 || v.GetHistoryId() != r.Local.Status().Identity.History {
 		t.Errorf("%v", v)
 	}
 }
 
 func TestMembership(t *testing.T) {
 	r := newRig(t)
-	nodes, err := r.cluster.ListNodes(t.Context(), &emptypb.Empty{})
+	nodes, err := r.Cluster.ListNodes(t.Context(), &emptypb.Empty{})
 	if err != nil || nodes.GetLeader() != 1 || len(nodes.GetNodes()) != 1 {
 		t.Fatalf("%v, %v", nodes, err)
 	}
 	if n := nodes.GetNodes()[1]; n.GetNodeUrl() != "http://10.0.0.1:8080" || n.GetNodeId() != 1 || n.GetStatus() != modelspb.NodeInfo_LEADER {
 		t.Errorf("%v", n)
 	}
-	for _, err := range changesOf(t.Context(), r.cluster) {
-		wantStatus(t, err, codes.FailedPrecondition, "this node is standalone and has no cluster to change; start masters with --role master (not applied)")
+	for _, err := range changesOf(t.Context(), r.Cluster) {
+		mastertest.WantStatus(t, err, codes.FailedPrecondition, "this node is standalone and has no cluster to change; start masters with --role master (not applied)")
 	}
 }
 
@@ -142,11 +144,11 @@ func TestSlaveChangesNoCluster(t *testing.T) {
 		"":              "this node is a slave and changes no cluster; ask a master (not applied)",
 		"10.0.0.7:8080": "this node is a slave and changes no cluster; ask the leader at 10.0.0.7:8080 (not applied)",
 	} {
-		node := NewNode(NewKeyspace(VBucket{Name: "v", Replica: followed{leader: leader}}), info, NewCopyRouter(nil, true))
+		node := NewNode(route.NewKeyspace(route.VBucket{Name: "v", Replica: followed{leader: leader}}), info, route.NewForCopies(nil, true))
 		s := servertest.Start(t, servertest.Options{Register: func(s grpc.ServiceRegistrar) { serverpb.RegisterDKVClusterServer(s, node) }})
 		c := serverpb.NewDKVClusterClient(servertest.Connect(t, s.Addr))
 		for _, err := range changesOf(t.Context(), c) {
-			wantStatus(t, err, codes.FailedPrecondition, want)
+			mastertest.WantStatus(t, err, codes.FailedPrecondition, want)
 		}
 		nodes, err := c.ListNodes(t.Context(), &emptypb.Empty{})
 		if n := nodes.GetNodes()[1]; err != nil || nodes.GetLeader() != 0 || n.GetStatus() != modelspb.NodeInfo_SLAVE || !n.GetNonVoting() || n.GetAddress() != info.Address {
@@ -171,19 +173,19 @@ func (s slowView) View(ctx context.Context, opts kv.ReadOptions) (replica.View, 
 // Content hashes read everything: one is made at a time, and few may wait.
 func TestContentHashesAreBounded(t *testing.T) {
 	r := newRig(t)
-	slow := slowView{r.local, make(chan struct{}, 100), make(chan struct{})}
-	r.service.keyspace.vBuckets[0].Replica = slow
+	slow := slowView{r.Local, make(chan struct{}, 100), make(chan struct{})}
+	r.Keyspace.All()[0].Replica = slow
 	errs := make(chan error, 100)
 	for range 3 * maxHashes {
-		go func() { errs <- second(r.node.GetContentHash(r.t.Context(), &serverpb.ContentHashRequest{})) }()
+		go func() { errs <- second(r.Ops.GetContentHash(r.T.Context(), &serverpb.ContentHashRequest{})) }()
 	}
 	<-slow.begun
 	for range 2 * maxHashes {
-		wantStatus(t, <-errs, codes.ResourceExhausted, "8 content hashes are asked for already, which is the limit; retry when they are done")
+		mastertest.WantStatus(t, <-errs, codes.ResourceExhausted, "8 content hashes are asked for already, which is the limit; retry when they are done")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := r.node.GetContentHash(ctx, &serverpb.ContentHashRequest{}); err == nil {
+	if _, err := r.Ops.GetContentHash(ctx, &serverpb.ContentHashRequest{}); err == nil {
 		t.Error("one more was made")
 	}
 	if n := len(slow.begun); n != 0 {
@@ -197,67 +199,53 @@ func TestContentHashesAreBounded(t *testing.T) {
 	}
 }
 
-func (r *rig) backup(path string) {
-	r.t.Helper()
-	if s, err := r.backups.Backup(r.t.Context(), &serverpb.BackupRequest{BackupPath: path}); err != nil || s.GetCode() != 0 {
-		r.t.Fatalf("backup: %v, %v", s, err)
-	}
-}
-
-func (r *rig) restore(path string) {
-	r.t.Helper()
-	if s, err := r.backups.Restore(r.t.Context(), &serverpb.RestoreRequest{RestorePath: path}); err != nil || s.GetCode() != 0 {
-		r.t.Fatalf("restore: %v, %v", s, err)
-	}
-}
-
 func TestBackupAndRestore(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	for _, path := range []string{"b1", "daily/b1", filepath.Join(r.root, "b2")} {
-		r.put("a", "1")
-		r.backup(path)
-		r.put("a", "2")
-		r.put("b", "2")
-		r.restore(path)
-		r.wantValue("a", "1")
-		r.wantAbsent("b")
+	r.MustPut("a", "1")
+	for _, path := range []string{"b1", "daily/b1", filepath.Join(r.Root, "b2")} {
+		r.MustPut("a", "1")
+		r.MustBackup(path)
+		r.MustPut("a", "2")
+		r.MustPut("b", "2")
+		r.MustRestore(path)
+		r.WantValue("a", "1")
+		r.WantAbsent("b")
 	}
-	_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
-	wantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.root, "b1")+" exists already; choose another path (not applied)")
+	_, err := r.Backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.Root, "b1")+" exists already; choose another path (not applied)")
 }
 
 // TestBackupsAreConfined tries to reach what is not in backup-dir.
 func TestBackupsAreConfined(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	r.backup("b1")
-	outside := filepath.Join(filepath.Dir(r.root), "outside")
-	if err := os.Rename(filepath.Join(r.root, "b1"), outside); err != nil {
+	r.MustPut("a", "1")
+	r.MustBackup("b1")
+	outside := filepath.Join(filepath.Dir(r.Root), "outside")
+	if err := os.Rename(filepath.Join(r.Root, "b1"), outside); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(outside, filepath.Join(r.root, "link")); err != nil {
+	if err := os.Symlink(outside, filepath.Join(r.Root, "link")); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"", ".", "..", "../outside", outside, "/", "link", "link/x", r.root} {
-		want := `path "` + path + `" is not inside backup-dir (` + r.root + `); give a path relative to it (not applied)`
-		_, err := r.backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: path})
-		wantStatus(t, err, codes.InvalidArgument, want)
-		_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: path})
-		wantStatus(t, err, codes.InvalidArgument, want)
+	for _, path := range []string{"", ".", "..", "../outside", outside, "/", "link", "link/x", r.Root} {
+		want := `path "` + path + `" is not inside backup-dir (` + r.Root + `); give a path relative to it (not applied)`
+		_, err := r.Backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: path})
+		mastertest.WantStatus(t, err, codes.InvalidArgument, want)
+		_, err = r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: path})
+		mastertest.WantStatus(t, err, codes.InvalidArgument, want)
 	}
-	r.wantValue("a", "1")
+	r.WantValue("a", "1")
 }
 
 func TestFailedRestore(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	r.backup("b1")
-	r.put("a", "2")
-	_, err := r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b2"})
-	wantStatus(t, err, codes.NotFound,
-		"restore: there is no backup at "+filepath.Join(r.root, "b2")+" (no MANIFEST.json); nothing was changed (not applied)")
-	file := filepath.Join(r.root, "b1", "data", "checkpoint.mem")
+	r.MustPut("a", "1")
+	r.MustBackup("b1")
+	r.MustPut("a", "2")
+	_, err := r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b2"})
+	mastertest.WantStatus(t, err, codes.NotFound,
+		"restore: there is no backup at "+filepath.Join(r.Root, "b2")+" (no MANIFEST.json); nothing was changed (not applied)")
+	file := filepath.Join(r.Root, "b1", "data", "checkpoint.mem")
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -266,17 +254,17 @@ func TestFailedRestore(t *testing.T) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = r.backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b1"})
-	wantStatus(t, err, codes.DataLoss, "restore: backup "+filepath.Join(r.root, "b1")+
+	_, err = r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b1"})
+	mastertest.WantStatus(t, err, codes.DataLoss, "restore: backup "+filepath.Join(r.Root, "b1")+
 		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed (not applied)")
-	r.wantValue("a", "2")
-	r.put("a", "3")
+	r.WantValue("a", "2")
+	r.MustPut("a", "3")
 }
 
 func TestUnservedMethods(t *testing.T) {
 	r := newRig(t)
-	_, err := serverpb.NewDKVDiscoveryClient(r.conn).UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{})
-	wantStatus(t, err, codes.Unimplemented, "unknown service dkv.serverpb.DKVDiscovery")
+	_, err := serverpb.NewDKVDiscoveryClient(r.Conn).UpdateStatus(t.Context(), &serverpb.UpdateStatusRequest{})
+	mastertest.WantStatus(t, err, codes.Unimplemented, "unknown service dkv.serverpb.DKVDiscovery")
 }
 
 func TestAudited(t *testing.T) {
@@ -304,11 +292,11 @@ func TestAudited(t *testing.T) {
 // clients compute: (xxhash64(key) & 0xFFFF) mod N.
 func TestKeyspace(t *testing.T) {
 	rigs := []*rig{newRig(t), newRig(t), newRig(t), newRig(t)}
-	var vs []VBucket
+	var vs []route.VBucket
 	for i, r := range rigs {
-		vs = append(vs, VBucket{Name: string(rune('a' + i)), Replica: r.local})
+		vs = append(vs, route.VBucket{Name: string(rune('a' + i)), Replica: r.Local})
 	}
-	k := NewKeyspace(vs...)
+	k := route.NewKeyspace(vs...)
 	// xxhash64 of "" is 0xef46db3751d8e999, of "a" 0xd24ec4f1a98c6e5b, of "abc"
 	// 0x44bc2cf5ad770999: published test vectors.
 	for key, want := range map[string]string{"": "b", "a": "d", "abc": "b"} {
@@ -342,8 +330,8 @@ func TestKeyspace(t *testing.T) {
 	if err := put("abc", "abc"); err != nil {
 		t.Error(err)
 	}
-	rigs[1].wantValue("abc", "v")
-	rigs[3].wantAbsent("abc")
+	rigs[1].WantValue("abc", "v")
+	rigs[3].WantAbsent("abc")
 
 	// It may be split where the caller says so.
 	resp, err := s.MultiPut(context.Background(), &serverpb.MultiPutRequest{MaySplit: true, PutRequest: []*serverpb.PutRequest{
@@ -352,10 +340,10 @@ func TestKeyspace(t *testing.T) {
 	if err != nil || resp.GetIndex() != 0 {
 		t.Errorf("index %d, %v", resp.GetIndex(), err)
 	}
-	rigs[3].wantValue("a", "1")
-	rigs[1].wantValue("abc", "2")
+	rigs[3].WantValue("a", "1")
+	rigs[1].WantValue("abc", "2")
 	// What one vBucket refuses the others may have written.
-	if _, err := rigs[1].local.Propose(context.Background(), &command.Command{Kind: command.SetPaused, Flag: true}); err != nil {
+	if _, err := rigs[1].Local.Propose(context.Background(), &command.Command{Kind: command.SetPaused, Flag: true}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.MultiPut(context.Background(), &serverpb.MultiPutRequest{MaySplit: true, PutRequest: []*serverpb.PutRequest{
@@ -364,6 +352,6 @@ func TestKeyspace(t *testing.T) {
 	if kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "1 of 2 vBuckets are written") {
 		t.Errorf("%v", err)
 	}
-	rigs[3].wantValue("a", "3")
-	rigs[1].wantValue("abc", "2")
+	rigs[3].WantValue("a", "3")
+	rigs[1].WantValue("abc", "2")
 }

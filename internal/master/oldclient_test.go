@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -93,22 +94,22 @@ func (m message) number(num protowire.Number) uint64 {
 
 // call invokes a method of the DKV package.
 func (r *rig) call(method string, fields ...field) message {
-	r.t.Helper()
+	r.T.Helper()
 	req, resp := encode(fields...), []byte{}
-	if err := r.conn.Invoke(r.t.Context(), "/dkv.serverpb."+method, &req, &resp, grpc.ForceCodec(raw{})); err != nil {
-		r.t.Fatalf("%s: %v", method, err)
+	if err := r.Conn.Invoke(r.T.Context(), "/dkv.serverpb."+method, &req, &resp, grpc.ForceCodec(raw{})); err != nil {
+		r.T.Fatalf("%s: %v", method, err)
 	}
-	return decode(r.t, resp)
+	return decode(r.T, resp)
 }
 
 // wantSuccess checks the status field, number 1: it is there, and its code is 0.
 func (r *rig) wantSuccess(m message) {
-	r.t.Helper()
+	r.T.Helper()
 	if len(m[1]) != 1 {
-		r.t.Fatalf("no status in %v", m)
+		r.T.Fatalf("no status in %v", m)
 	}
-	if s := decode(r.t, m[1][0].([]byte)); s.number(1) != 0 {
-		r.t.Errorf("status %v", s)
+	if s := decode(r.T, m[1][0].([]byte)); s.number(1) != 0 {
+		r.T.Errorf("status %v", s)
 	}
 }
 
@@ -135,11 +136,11 @@ func TestOldClientPutGetDelete(t *testing.T) {
 
 func TestOldClientExpiry(t *testing.T) {
 	r := newRig(t)
-	r.wantSuccess(r.call("DKV/Put", field{1, "k"}, field{2, "v"}, field{3, epoch + 10}))
+	r.wantSuccess(r.call("DKV/Put", field{1, "k"}, field{2, "v"}, field{3, mastertest.Epoch + 10}))
 	if got := r.call("DKV/Get", field{1, "k"}).bytes(2); got != "v" {
 		t.Errorf("value %q", got)
 	}
-	r.sleep(10)
+	r.Sleep(10)
 	m := r.call("DKV/Get", field{1, "k"})
 	r.wantSuccess(m)
 	if m.bytes(2) != "" {
@@ -147,7 +148,7 @@ func TestOldClientExpiry(t *testing.T) {
 	}
 	// A put whose time has passed is accepted, and leaves the key absent.
 	r.call("DKV/Put", field{1, "k2"}, field{2, "v"})
-	r.wantSuccess(r.call("DKV/Put", field{1, "k2"}, field{2, "w"}, field{3, epoch - 1}))
+	r.wantSuccess(r.call("DKV/Put", field{1, "k2"}, field{2, "w"}, field{3, mastertest.Epoch - 1}))
 	if got := r.call("DKV/Get", field{1, "k2"}).bytes(2); got != "" {
 		t.Errorf("value %q", got)
 	}
@@ -157,14 +158,14 @@ func TestOldClientMultiPutMultiGet(t *testing.T) {
 	r := newRig(t)
 	r.wantSuccess(r.call("DKV/MultiPut",
 		field{1, encode(field{1, "a"}, field{2, "1"})},
-		field{1, encode(field{1, "b"}, field{2, "2"}, field{3, epoch + 10})},
+		field{1, encode(field{1, "b"}, field{2, "2"}, field{3, mastertest.Epoch + 10})},
 		field{1, encode(field{1, "c"}, field{2, "3"})}))
 	m := r.call("DKV/MultiGet", field{1, "c"}, field{1, "nothing"}, field{1, "b"}, field{1, "c"})
 	r.wantSuccess(m)
 	want := []struct {
 		key, value string
 		expire     uint64
-	}{{"c", "3", 0}, {"b", "2", epoch + 10}, {"c", "3", 0}} // what exists, in the order of the request
+	}{{"c", "3", 0}, {"b", "2", mastertest.Epoch + 10}, {"c", "3", 0}} // what exists, in the order of the request
 	if len(m[2]) != len(want) {
 		t.Fatalf("%d pairs, want %d", len(m[2]), len(want))
 	}
@@ -203,10 +204,10 @@ func TestOldClientCompareAndSet(t *testing.T) {
 	if cas("none", "x", "y") {
 		t.Error("a value was expected where nothing was, and it was updated")
 	}
-	if !cas("brief", "", "v", field{4, epoch + 10}) {
+	if !cas("brief", "", "v", field{4, mastertest.Epoch + 10}) {
 		t.Error("not created")
 	}
-	r.sleep(11)
+	r.Sleep(11)
 	if cas("brief", "v", "w") {
 		t.Error("an expired value was compared with")
 	}
@@ -222,7 +223,7 @@ func TestOldClientIterate(t *testing.T) {
 	}
 	iterate := func(fields ...field) (keys []string) {
 		t.Helper()
-		stream, err := r.conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true},
+		stream, err := r.Conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true},
 			"/dkv.serverpb.DKV/Iterate", grpc.ForceCodec(raw{}))
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +258,7 @@ func TestOldClientIterate(t *testing.T) {
 
 func TestOldClientGetChanges(t *testing.T) {
 	r := newRig(t)
-	r.call("DKV/Put", field{1, "a"}, field{2, "1"}, field{3, epoch + 10})
+	r.call("DKV/Put", field{1, "a"}, field{2, "1"}, field{3, mastertest.Epoch + 10})
 	r.call("DKV/CompareAndSet", field{1, "a"}, field{2, "other"}, field{3, "2"}) // no effect
 	r.call("DKV/Delete", field{1, "a"})
 	m := r.call("DKVReplication/GetChanges", field{1, 1}, field{2, 10})
@@ -270,7 +271,7 @@ func TestOldClientGetChanges(t *testing.T) {
 		t.Errorf("records %v, %v", first, second)
 	}
 	trxn := decode(t, first[4][0].([]byte))
-	if trxn.number(1) != 1 || trxn.bytes(2) != "a" || trxn.bytes(3) != "1" || trxn.number(4) != epoch+10 {
+	if trxn.number(1) != 1 || trxn.bytes(2) != "a" || trxn.bytes(3) != "1" || trxn.number(4) != mastertest.Epoch+10 {
 		t.Errorf("put: %v", trxn)
 	}
 	trxn = decode(t, second[4][0].([]byte))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 )
 
 // TestRequestsForAnotherCluster sends each request with the cluster of the node, which is
@@ -20,12 +21,12 @@ import (
 func TestRequestsForAnotherCluster(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
-	st, err := r.node.GetNodeStatus(ctx, &emptypb.Empty{})
+	st, err := r.Ops.GetNodeStatus(ctx, &emptypb.Empty{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := st.GetVBuckets()[0].GetClusterId()
-	if id == "" || id != r.local.Cluster() {
+	if id == "" || id != r.Local.Cluster() {
 		t.Fatalf("cluster %q", id)
 	}
 	key, value := []byte("k"), []byte("v")
@@ -73,12 +74,12 @@ func TestRequestsForAnotherCluster(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := r.local.Status().Applied
+			before := r.Local.Status().Applied
 			err := call(xxhash.Sum64String("another"))
-			if status.Code(err) != codes.FailedPrecondition || reason(err) != kv.ReasonOtherCluster || !strings.Contains(err.Error(), id) {
-				t.Errorf("%v, reason %q", err, reason(err))
+			if status.Code(err) != codes.FailedPrecondition || mastertest.Reason(err) != kv.ReasonOtherCluster || !strings.Contains(err.Error(), id) {
+				t.Errorf("%v, reason %q", err, mastertest.Reason(err))
 			}
-			if after := r.local.Status().Applied; after != before {
+			if after := r.Local.Status().Applied; after != before {
 				t.Errorf("index %d after %d", after, before)
 			}
 			for _, c := range []uint64{0, xxhash.Sum64String(id)} {

@@ -10,12 +10,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// paused lists which vBuckets are.
-func (c *trial) paused() (out string) {
-	for _, s := range c.states {
+// paused shows which vBuckets are paused.
+func paused(c *mastertest.Cluster) (out string) {
+	for _, s := range c.States {
 		if s.Status().Paused {
 			out += "P"
 		} else {
@@ -27,47 +28,47 @@ func (c *trial) paused() (out string) {
 
 // TestPauseReachesOwners pauses at a node that owns one vBucket of five.
 func TestPauseReachesOwners(t *testing.T) {
-	c := newTrial(t, 3, 5)
+	c := newCluster(t, 3, 5)
 	for v := range 5 {
-		c.own(v, v%3)
+		c.Own(v, v%3)
 	}
-	if _, err := c.nodes[2].ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "PPPPP" {
-		t.Errorf("%s, %v", c.paused(), err)
+	if _, err := c.Nodes[2].Ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || paused(c) != "PPPPP" {
+		t.Errorf("%s, %v", paused(c), err)
 	}
-	_, err := c.nodes[1].Put(testkit.Within(t, patience), putOf("a", "1"))
-	wantStatus(t, err, codes.FailedPrecondition, "writes are paused; dkvctl -resumeWrites ends the pause (not applied)")
-	if _, err := c.nodes[0].ops.ResumeWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "-----" {
-		t.Errorf("%s, %v", c.paused(), err)
+	_, err := c.Nodes[1].Put(testkit.Within(t, patience), mastertest.PutOf("a", "1"))
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "writes are paused; dkvctl -resumeWrites ends the pause (not applied)")
+	if _, err := c.Nodes[0].Ops.ResumeWrites(testkit.Within(t, patience), nil); err != nil || paused(c) != "-----" {
+		t.Errorf("%s, %v", paused(c), err)
 	}
-	mustPut(t, c.nodes[1], "a", "1")
+	mastertest.MustPut(t, c.Nodes[1], "a", "1")
 }
 
 // TestPauseFollowsOwner has a vBucket handed over between the look for its owner
 // and the request.
 func TestPauseFollowsOwner(t *testing.T) {
-	c := newTrial(t, 3, 4)
-	c.own(2, 1)
-	c.own(3, 1)
-	hook(&c.nodes[1].replicas[3].onServe, func(context.Context) error {
-		c.own(3, 2)
+	c := newCluster(t, 3, 4)
+	c.Own(2, 1)
+	c.Own(3, 1)
+	mastertest.Hook(&c.Nodes[1].Replicas[3].OnServe, func(context.Context) error {
+		c.Own(3, 2)
 		return kv.Errorf(kv.NotOwner, "handed over")
 	})
-	if _, err := c.nodes[0].ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || c.paused() != "PPPP" {
-		t.Errorf("%s, %v", c.paused(), err)
+	if _, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil); err != nil || paused(c) != "PPPP" {
+		t.Errorf("%s, %v", paused(c), err)
 	}
 }
 
 // TestPauseIsPartlyDone tells so.
 func TestPauseIsPartlyDone(t *testing.T) {
-	c := newTrial(t, 2, 3)
-	c.own(1, 1)
-	c.own(2, 1)
-	hook(&c.nodes[1].replicas[2].onServe, func(context.Context) error {
+	c := newCluster(t, 2, 3)
+	c.Own(1, 1)
+	c.Own(2, 1)
+	mastertest.Hook(&c.Nodes[1].Replicas[2].OnServe, func(context.Context) error {
 		return kv.UnknownOutcome(kv.Internal, errors.New("the disk is gone"))
 	})
-	_, err := c.nodes[0].ops.PauseWrites(testkit.Within(t, patience), nil)
+	_, err := c.Nodes[0].Ops.PauseWrites(testkit.Within(t, patience), nil)
 	text := status.Convert(err).Message()
-	if status.Code(err) != codes.Internal || reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || c.paused() != "PP-" {
-		t.Errorf("%s, %v, reason %q", c.paused(), err, reason(err))
+	if status.Code(err) != codes.Internal || mastertest.Reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || paused(c) != "PP-" {
+		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -22,7 +23,7 @@ import (
 // what was written to the first since would be lost if it was sent again for harmless.
 func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 	const vBuckets = 2
-	var all []VBucket
+	var all []route.VBucket
 	for i := range vBuckets {
 		name := fmt.Sprint(i)
 		l, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
@@ -36,7 +37,7 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 		}
 		t.Cleanup(func() { l.Close() })
 		testkit.Run(t, l.Run)
-		all = append(all, VBucket{Name: name, Replica: l})
+		all = append(all, route.VBucket{Name: name, Replica: l})
 	}
 	put := func(value string) {
 		t.Helper()
@@ -47,7 +48,7 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 		}
 	}
 	root := filepath.Join(t.TempDir(), "backups")
-	s := NewBackup(NewKeyspace(all...), root, nil)
+	s := NewBackup(route.NewKeyspace(all...), root, nil)
 	put("old")
 	if _, err := s.Backup(context.Background(), &serverpb.BackupRequest{BackupPath: "b"}); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // Resyncer is a copy of another node's vBucket, which an operator may give up.
@@ -25,7 +26,7 @@ func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb
 		if err != nil {
 			return nil, err
 		}
-		all = []VBucket{v}
+		all = []route.VBucket{v}
 	}
 	resp := &serverpb.ResyncResponse{Status: ok()}
 	for _, v := range all {

@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // resynced is a copy that notes what is ordered.
@@ -46,11 +47,11 @@ func TestResync(t *testing.T) {
 		{"one that is not there", []bool{true}, &serverpb.ResyncRequest{VBucket: "x"}, `no vBucket "x"`},
 		{"forced", []bool{true, false}, &serverpb.ResyncRequest{Force: true}, "v0 v1"},
 	} {
-		var parts []VBucket
+		var parts []route.VBucket
 		for i, kept := range tc.kept {
-			parts = append(parts, VBucket{Name: "v" + string(rune('0'+i)), Replica: &resynced{kept: kept}})
+			parts = append(parts, route.VBucket{Name: "v" + string(rune('0'+i)), Replica: &resynced{kept: kept}})
 		}
-		resp, err := NewNode(NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil).Resync(t.Context(), tc.request)
+		resp, err := NewNode(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil).Resync(t.Context(), tc.request)
 		var names []string
 		for _, o := range resp.GetOrders() {
 			names = append(names, o.GetVBucket())
@@ -69,7 +70,7 @@ func TestResync(t *testing.T) {
 func TestResyncIsForSlaves(t *testing.T) {
 	r := newRig(t)
 	for _, force := range []bool{false, true} {
-		_, err := r.node.Resync(t.Context(), &serverpb.ResyncRequest{Force: force})
+		_, err := r.Ops.Resync(t.Context(), &serverpb.ResyncRequest{Force: force})
 		if err == nil || !strings.Contains(err.Error(), "this node has role none and keeps no copy of another node's data; -resync is for a slave") {
 			t.Error(err)
 		}

@@ -6,18 +6,19 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // home returns the vBucket that all keys are in, and whether there is one. No keys
 // are at home in the first.
-func (s *KV) home(keys [][]byte) (VBucket, bool) {
-	if len(s.keyspace.vBuckets) == 1 || len(keys) == 0 {
-		return s.keyspace.vBuckets[0], true
+func (s *KV) home(keys [][]byte) (route.VBucket, bool) {
+	if len(s.keyspace.All()) == 1 || len(keys) == 0 {
+		return s.keyspace.All()[0], true
 	}
 	first := s.keyspace.Of(keys[0])
 	for _, key := range keys[1:] {
 		if s.keyspace.Of(key).Name != first.Name {
-			return VBucket{}, false
+			return route.VBucket{}, false
 		}
 	}
 	return first, true
@@ -26,7 +27,7 @@ func (s *KV) home(keys [][]byte) (VBucket, bool) {
 // part is what one source has to read for a MultiGet: a vBucket on this node, or
 // another node for all of its vBuckets.
 type part struct {
-	leg
+	route.Leg
 	keys  [][]byte
 	pairs []*serverpb.KVPair // of keys, in their order
 	age   uint64
@@ -40,26 +41,7 @@ func (s *KV) multiGetSplit(ctx context.Context, keys [][]byte, level serverpb.Re
 	if err := checkIndex(opts, vBuckets); err != nil {
 		return nil, err
 	}
-	if opts.Level != kv.Linearizable {
-		ctx, cancel := answerable(ctx, opts)
-		defer cancel()
-		local := make([]leg, 1)
-		local[0].owner.Self, local[0].vBuckets = true, vBuckets
-		resp, _, err := s.gather(ctx, keys, level, opts, local)
-		return resp, err
-	}
-	ctx, cancel := beforeDeadline(ctx)
-	defer cancel()
-	counted := false
-	err = persist(ctx, multiGetCall, func() (done bool, err error) {
-		legs, err := s.router.legs(ctx, multiGetCall, vBuckets)
-		if err != nil {
-			return s.router.stays(ctx), err
-		}
-		if !counted && (len(legs) > 1 || !legs[0].owner.Self) {
-			counted = true
-			s.router.count(multiGetCall)
-		}
+	err = readLegs(ctx, s.router, vBuckets, multiGetCall, opts, func(ctx context.Context, legs []route.Leg) (done bool, err error) {
 		resp, done, err = s.gather(ctx, keys, level, opts, legs)
 		return done, err
 	})
@@ -70,8 +52,8 @@ func (s *KV) multiGetSplit(ctx context.Context, keys [][]byte, level serverpb.Re
 }
 
 // spread returns the vBuckets of keys, each once.
-func (s *KV) spread(keys [][]byte) []VBucket {
-	var out []VBucket
+func (s *KV) spread(keys [][]byte) []route.VBucket {
+	var out []route.VBucket
 	seen := make(map[string]bool)
 	for _, key := range keys {
 		if v := s.keyspace.Of(key); !seen[v.Name] {
@@ -83,15 +65,15 @@ func (s *KV) spread(keys [][]byte) []VBucket {
 }
 
 // gather reads all legs at the same time and puts their pairs in the order of the
-// keys. done is as persist wants it.
-func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsistency, opts kv.ReadOptions, legs []leg) (_ *serverpb.MultiGetResponse, done bool, err error) {
+// keys. done is that of route.Local and route.Call.Remote.
+func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsistency, opts kv.ReadOptions, legs []route.Leg) (_ *serverpb.MultiGetResponse, done bool, err error) {
 	parts, of := s.parts(keys, legs)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	finished := make(chan *part, len(parts))
 	away := 0
 	for _, p := range parts {
-		if !p.owner.Self {
+		if !p.Owner.Self {
 			away++
 			go func() {
 				s.fetch(ctx, p, level, opts)
@@ -101,7 +83,7 @@ func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsi
 	}
 	room := budget{limit: s.limits.Response}
 	for _, p := range parts {
-		if p.owner.Self && err == nil {
+		if p.Owner.Self && err == nil {
 			done, err = s.read(ctx, p, opts, &room)
 		}
 	}
@@ -128,19 +110,19 @@ func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsi
 }
 
 // parts divides keys, and returns for each key its part.
-func (s *KV) parts(keys [][]byte, legs []leg) (parts []*part, of []*part) {
+func (s *KV) parts(keys [][]byte, legs []route.Leg) (parts []*part, of []*part) {
 	byName := make(map[string]*part)
 	for _, l := range legs {
-		if !l.owner.Self {
-			p := &part{leg: l}
+		if !l.Owner.Self {
+			p := &part{Leg: l}
 			parts = append(parts, p)
-			for _, v := range l.vBuckets {
+			for _, v := range l.VBuckets {
 				byName[v.Name] = p
 			}
 			continue
 		}
-		for _, v := range l.vBuckets {
-			p := &part{leg: leg{owner: l.owner, vBuckets: []VBucket{v}}}
+		for _, v := range l.VBuckets {
+			p := &part{Leg: route.Here(v)}
 			parts = append(parts, p)
 			byName[v.Name] = p
 		}
@@ -155,18 +137,18 @@ func (s *KV) parts(keys [][]byte, legs []leg) (parts []*part, of []*part) {
 
 // read is a part on this node.
 func (s *KV) read(ctx context.Context, p *part, opts kv.ReadOptions, room *budget) (done bool, _ error) {
-	info, err := readKeys(ctx, p.vBuckets[0], p.keys, opts, func(found []kv.Pair) (err error) {
+	info, err := readKeys(ctx, p.VBuckets[0], p.keys, opts, func(found []kv.Pair) (err error) {
 		p.pairs, err = room.append(p.pairs, found)
 		return err
 	})
 	p.age = ageMillis(info)
-	return served(err)
+	return route.Local(err)
 }
 
 // fetch is a part on another node.
 func (s *KV) fetch(ctx context.Context, p *part, level serverpb.ReadConsistency, opts kv.ReadOptions) {
 	resp := new(serverpb.MultiGetResponse)
-	p.done, p.err = multiGetCall.heard(s.router.ask(ctx, p.leg, multiGetCall, &serverpb.MultiGetRequest{
+	p.done, p.err = multiGetCall.Remote(s.router.Ask(ctx, p.Leg, multiGetCall, &serverpb.MultiGetRequest{
 		Keys:            p.keys,
 		ReadConsistency: level,
 		MaxAge:          uint64(opts.MaxAge.Milliseconds()),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -20,16 +21,16 @@ import (
 // for again.
 func TestMultiGetAcross(t *testing.T) {
 	const vBuckets = 5
-	c := newTrial(t, 3, vBuckets)
+	c := newCluster(t, 3, vBuckets)
 	for v := range vBuckets {
-		c.own(v, v%3)
+		c.Own(v, v%3)
 	}
 	model := make(map[string]string)
-	keys := keysOf(400)
+	keys := mastertest.Keys(400)
 	for i, key := range keys {
 		if i%3 != 0 {
 			model[string(key)] = fmt.Sprint(i)
-			mustPut(t, c.nodes[i%3], string(key), fmt.Sprint(i))
+			mastertest.MustPut(t, c.Nodes[i%3], string(key), fmt.Sprint(i))
 		}
 	}
 	rnd := rand.New(rand.NewPCG(5, 6))
@@ -43,7 +44,7 @@ func TestMultiGetAcross(t *testing.T) {
 				want = append(want, string(key)+"="+value)
 			}
 		}
-		resp, err := c.nodes[rnd.IntN(3)].MultiGet(testkit.Within(t, patience), req)
+		resp, err := c.Nodes[rnd.IntN(3)].MultiGet(testkit.Within(t, patience), req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,38 +62,38 @@ func TestMultiGetAcross(t *testing.T) {
 }
 
 func TestMultiGetAcrossRefuses(t *testing.T) {
-	c := newTrial(t, 2, 2)
-	_, err := c.nodes[1].MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), MinIndex: 1})
-	wantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 2; leave it out, or use LINEARIZABLE")
+	c := newCluster(t, 2, 2)
+	_, err := c.Nodes[1].MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: mastertest.Keys(20), MinIndex: 1})
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 2; leave it out, or use LINEARIZABLE")
 
 	// Each owner's pairs fit in a response, those of both do not.
-	c.own(1, 1)
+	c.Own(1, 1)
 	value := strings.Repeat("v", 300_000)
 	req := &serverpb.MultiGetRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
-	for _, key := range keysOf(10) {
-		mustPut(t, c.nodes[0], string(key), value)
+	for _, key := range mastertest.Keys(10) {
+		mastertest.MustPut(t, c.Nodes[0], string(key), value)
 		req.Keys = append(req.Keys, key)
 	}
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes {
 		_, err = n.MultiGet(testkit.Within(t, patience), req)
-		wantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 2097152 bytes, the limit of a response (max-message-size); ask for fewer keys")
+		mastertest.WantStatus(t, err, codes.ResourceExhausted, "the pairs exceed 2097152 bytes, the limit of a response (max-message-size); ask for fewer keys")
 	}
 }
 
 // TestMultiGetRetriesOwner has one of two owners change.
 func TestMultiGetRetriesOwner(t *testing.T) {
-	c := newTrial(t, 3, 2)
-	for _, key := range keysOf(20) {
-		mustPut(t, c.nodes[0], string(key), "v")
+	c := newCluster(t, 3, 2)
+	for _, key := range mastertest.Keys(20) {
+		mastertest.MustPut(t, c.Nodes[0], string(key), "v")
 	}
-	c.own(1, 1)
-	hook(&c.nodes[1].replicas[1].onServe, func(context.Context) error {
-		c.own(1, 2)
+	c.Own(1, 1)
+	mastertest.Hook(&c.Nodes[1].Replicas[1].OnServe, func(context.Context) error {
+		c.Own(1, 2)
 		return kv.Errorf(kv.NotOwner, "handed over")
 	})
-	for i, n := range []*trialNode{c.nodes[0], c.nodes[2], c.nodes[1]} {
-		c.own(1, 1)
-		resp, err := n.MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: keysOf(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	for i, n := range []*mastertest.Member{c.Nodes[0], c.Nodes[2], c.Nodes[1]} {
+		c.Own(1, 1)
+		resp, err := n.MultiGet(testkit.Within(t, patience), &serverpb.MultiGetRequest{Keys: mastertest.Keys(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil || len(resp.GetKeyValues()) != 20 {
 			t.Errorf("node %d: %d pairs, %v", i, len(resp.GetKeyValues()), err)
 		}
@@ -101,20 +102,20 @@ func TestMultiGetRetriesOwner(t *testing.T) {
 
 // TestMultiGetEndsAtError does not wait for one owner when another one has refused.
 func TestMultiGetEndsAtError(t *testing.T) {
-	c := newTrial(t, 3, 2)
-	c.own(1, 1)
+	c := newCluster(t, 3, 2)
+	c.Own(1, 1)
 	reached, left := make(chan struct{}), make(chan struct{})
-	hook(&c.nodes[0].replicas[0].onServe, func(ctx context.Context) error {
+	mastertest.Hook(&c.Nodes[0].Replicas[0].OnServe, func(ctx context.Context) error {
 		close(reached)
 		<-ctx.Done()
 		close(left)
 		return kv.Errorf(kv.Unavailable, "gone: %w", ctx.Err())
 	})
-	hook(&c.nodes[1].replicas[1].onServe, func(context.Context) error {
+	mastertest.Hook(&c.Nodes[1].Replicas[1].OnServe, func(context.Context) error {
 		<-reached
 		return kv.Errorf(kv.Corrupt, "a block is damaged")
 	})
-	_, err := c.nodes[2].MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: keysOf(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
-	wantStatus(t, err, codes.DataLoss, "a block is damaged")
+	_, err := c.Nodes[2].MultiGet(t.Context(), &serverpb.MultiGetRequest{Keys: mastertest.Keys(20), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	mastertest.WantStatus(t, err, codes.DataLoss, "a block is damaged")
 	<-left
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -15,7 +16,7 @@ type timed interface {
 	SetTiming(ctx context.Context, to timing.Timing) error
 }
 
-var setTimingCall = call{method: serverpb.DKVNode_SetTiming_FullMethodName, mutates: true}
+var setTimingCall = route.Call{Method: serverpb.DKVNode_SetTiming_FullMethodName, Mutates: true}
 
 // SetTiming implements DKVNode.
 func (n *Node) SetTiming(ctx context.Context, r *serverpb.SetTimingRequest) (*serverpb.Status, error) {
@@ -28,7 +29,7 @@ func (n *Node) SetTiming(ctx context.Context, r *serverpb.SetTimingRequest) (*se
 	if !is {
 		return nil, n.noCluster()
 	}
-	return atOwner(ctx, n.router, v, setTimingCall, r, func(ctx context.Context) (*serverpb.Status, error) {
+	return route.AtOwner(ctx, n.router, v, setTimingCall, r, func(ctx context.Context) (*serverpb.Status, error) {
 		if err := raft.SetTiming(ctx, to); err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // pairs are live pairs in key order.
@@ -36,31 +37,10 @@ type walk struct {
 	info    kv.ReadInfo
 }
 
-// open pins the states that the request reads, all of them before anything is
-// sent, so that owners that have changed meanwhile cost only another attempt.
-func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []VBucket) (w *walk, err error) {
-	if opts.Level != kv.Linearizable {
-		ctx, cancel := answerable(ctx, opts)
-		defer cancel()
-		w = &walk{}
-		if err := w.addLocal(ctx, r, opts, vBuckets); err != nil {
-			w.Close()
-			return nil, err
-		}
-		return w, nil
-	}
-	opening, cancel := beforeDeadline(ctx)
-	defer cancel()
-	counted := false
-	err = persist(opening, iterateCall, func() (done bool, err error) {
-		legs, err := s.router.legs(ctx, iterateCall, vBuckets)
-		if err != nil {
-			return s.router.stays(ctx), err
-		}
-		if !counted && (len(legs) > 1 || !legs[0].owner.Self) {
-			counted = true
-			s.router.count(iterateCall)
-		}
+// open pins the states that the request reads, all of them before anything is sent, so that
+// a change of owners meanwhile costs only another attempt.
+func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []route.VBucket) (w *walk, err error) {
+	err = readLegs(ctx, s.router, vBuckets, iterateCall, opts, func(opening context.Context, legs []route.Leg) (done bool, err error) {
 		w = &walk{}
 		if done, err = w.addLegs(ctx, opening, s.router, r, opts, legs); err != nil {
 			w.Close()
@@ -78,28 +58,28 @@ func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadO
 
 // addLegs opens the sources of all legs. The first messages of other nodes are
 // awaited last, so that they are on their way at the same time.
-func (w *walk) addLegs(ctx, opening context.Context, router *Router, r *serverpb.IterateRequest, opts kv.ReadOptions, legs []leg) (done bool, err error) {
+func (w *walk) addLegs(ctx, opening context.Context, router *route.Router, r *serverpb.IterateRequest, opts kv.ReadOptions, legs []route.Leg) (done bool, err error) {
 	req := r
 	if len(legs) > 1 {
 		req = batchedRequest(r)
 	}
 	for _, l := range legs {
-		if l.owner.Self {
-			if err := w.addLocal(opening, r, opts, l.vBuckets); err != nil {
-				return served(err)
+		if l.Owner.Self {
+			if err := w.addLocal(opening, r, opts, l.VBuckets); err != nil {
+				return route.Local(err)
 			}
 			continue
 		}
-		s, err := router.openRemote(ctx, opening, l, req)
+		stream, err := router.Open(ctx, opening, l, iterateCall, req)
 		if err != nil {
-			return iterateCall.heard(err)
+			return iterateCall.Remote(err)
 		}
-		w.sources = append(w.sources, s)
+		w.sources = append(w.sources, &remotePairs{stream: stream})
 	}
 	for _, s := range w.sources {
 		if s, ok := s.(*remotePairs); ok {
 			if err := s.begin(); err != nil {
-				return iterateCall.heard(err)
+				return iterateCall.Remote(err)
 			}
 			w.saw(kv.ReadInfo{Index: s.msg.GetIndex(), Age: millis(s.msg.GetAge())})
 		}
@@ -114,7 +94,7 @@ func (w *walk) saw(info kv.ReadInfo) {
 	w.info.Age = max(w.info.Age, info.Age)
 }
 
-func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []VBucket) error {
+func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadOptions, vBuckets []route.VBucket) error {
 	for _, v := range vBuckets {
 		view, info, err := v.View(ctx, opts)
 		if err != nil {
@@ -122,9 +102,6 @@ func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv
 		}
 		w.sources = append(w.sources, localPairs{Iterator: view.Iterate(iterateRange(r)), view: view})
 		w.saw(info)
-	}
-	if len(vBuckets) > 1 {
-		w.info.Index = 0
 	}
 	return nil
 }
@@ -180,65 +157,29 @@ func batchedRequest(r *serverpb.IterateRequest) *serverpb.IterateRequest {
 	}
 }
 
-// responses is what a peer.Stream is.
-type responses interface{ Recv(m any) error }
+// responses is what a route.Stream is.
+type responses interface {
+	Recv(m any) error
+	Opened() error
+	Close()
+}
 
-// remotePairs reads the vBuckets of another node. It holds one message at a time:
-// what is not asked for waits at that node.
+// remotePairs reads the vBuckets of another node. It holds one message at a time: the rest
+// waits at that node.
 type remotePairs struct {
 	stream responses
 	msg    serverpb.IterateResponse
 	at     int // of the present pair in msg
 	err    error
 	ended  bool
-	close  func()
-	// opened ends the watch for another owner, and tells whether it was in
-	// time.
-	opened func() bool
 }
 
-// openRemote sends the request of a leg. The stream lives as long as ctx; until
-// its first message it ends with opening as well, and when another node is to be
-// asked.
-func (r *Router) openRemote(ctx, opening context.Context, l leg, req *serverpb.IterateRequest) (*remotePairs, error) {
-	p, err := r.pool.Peer(l.owner.Address)
-	if err != nil {
-		return nil, kv.Errorf(kv.Unavailable, "node %s: %w", l.owner.Address, err)
-	}
-	watched, stopWatch := whileOwner(opening, l)
-	ctx, cancel := context.WithCancelCause(ctx)
-	unbind := context.AfterFunc(watched, func() { cancel(context.Cause(watched)) })
-	s := &remotePairs{
-		close: func() {
-			unbind()
-			stopWatch()
-			cancel(nil)
-		},
-		opened: func() bool {
-			defer stopWatch()
-			return unbind()
-		},
-	}
-	if err := p.Await(watched); err != nil {
-		s.close()
-		return nil, kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", l.owner.Address, err)
-	}
-	stream, err := p.Stream(mark(ctx, l.vBuckets...), iterateCall.method, req)
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	s.stream = stream
-	return s, nil
-}
-
-// begin awaits the first message, after which the state is pinned there.
+// begin awaits the first message, after which the state is pinned at the other node.
 func (s *remotePairs) begin() error {
 	s.recv()
 	s.at = -1
-	if s.err == nil && !s.opened() {
-		// The watch ended the stream just now; what comes next would tell.
-		s.err = kv.Errorf(kv.Unavailable, "%w", errMoved)
+	if s.err == nil {
+		s.err = s.stream.Opened()
 	}
 	return s.err
 }
@@ -273,10 +214,10 @@ func (s *remotePairs) Err() error {
 	if s.err == nil {
 		return nil
 	}
-	return iterateCall.explain(s.err)
+	return iterateCall.Explain(s.err)
 }
 
-func (s *remotePairs) Close() { s.close() }
+func (s *remotePairs) Close() { s.stream.Close() }
 
 // relay sends the messages on as they come. While the client does not take them,
 // none are taken from the other node.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -122,16 +123,16 @@ func TestMergeStopsAtError(t *testing.T) {
 // list, asked at every node, at both levels, in all forms.
 func TestIterateAcross(t *testing.T) {
 	const vBuckets = 5
-	c := newTrial(t, 3, vBuckets)
+	c := newCluster(t, 3, vBuckets)
 	for v := range vBuckets {
-		c.own(v, v%3)
+		c.Own(v, v%3)
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
 	model := make(map[string]string)
 	for range 300 {
 		key := fmt.Sprintf("%c%c%03d", 'a'+rune(rnd.IntN(3)), 'a'+rune(rnd.IntN(2)), rnd.IntN(1000))
 		model[key] = strings.Repeat("v", rnd.IntN(2000))
-		mustPut(t, c.nodes[rnd.IntN(3)], key, model[key])
+		mastertest.MustPut(t, c.Nodes[rnd.IntN(3)], key, model[key])
 	}
 	for round := range 150 {
 		req := &serverpb.IterateRequest{
@@ -146,7 +147,7 @@ func TestIterateAcross(t *testing.T) {
 			req.StartKey = fmt.Appendf(bytes.Clone(req.KeyPrefix), "b%d", rnd.IntN(10))
 		}
 		node := rnd.IntN(3)
-		got, err := iterated(testkit.Within(t, patience), c.nodes[node], req)
+		got, err := iterated(testkit.Within(t, patience), c.Nodes[node], req)
 		if want := modelled(model, req); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("round %d, node %d, %v: %v\n%d pairs, want %d\n%.300q\n%.300q", round, node, req, err, len(got), len(want), got, want)
 		}
@@ -207,21 +208,21 @@ func modelled(model map[string]string, req *serverpb.IterateRequest) (out []stri
 }
 
 func TestIterateAcrossRefusesIndex(t *testing.T) {
-	c := newTrial(t, 2, 3)
-	_, err := iterated(testkit.Within(t, patience), c.nodes[1], &serverpb.IterateRequest{MinIndex: 1})
-	wantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 3; leave it out, or use LINEARIZABLE")
+	c := newCluster(t, 2, 3)
+	_, err := iterated(testkit.Within(t, patience), c.Nodes[1], &serverpb.IterateRequest{MinIndex: 1})
+	mastertest.WantStatus(t, err, codes.InvalidArgument, "minIndex is an index of one vBucket, and the request is about 3; leave it out, or use LINEARIZABLE")
 }
 
 // TestIterateIsOneSnapshotElsewhere writes while another node's pairs are read.
 func TestIterateIsOneSnapshotElsewhere(t *testing.T) {
 	for _, vBuckets := range []int{1, 3} {
-		c := newTrial(t, 2, vBuckets)
+		c := newCluster(t, 2, vBuckets)
 		const n = 300
 		value := strings.Repeat("v", 4000)
-		for _, key := range keysOf(n) {
-			mustPut(t, c.nodes[0], string(key), value)
+		for _, key := range mastertest.Keys(n) {
+			mastertest.MustPut(t, c.Nodes[0], string(key), value)
 		}
-		s, err := c.nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		s, err := c.Nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,8 +241,8 @@ func TestIterateIsOneSnapshotElsewhere(t *testing.T) {
 				t.Fatalf("%s was written after the iteration began", m.GetKey())
 			}
 			if i == 0 {
-				for _, key := range keysOf(n + 10) {
-					mustPut(t, c.nodes[0], string(key), "later")
+				for _, key := range mastertest.Keys(n + 10) {
+					mastertest.MustPut(t, c.Nodes[0], string(key), "later")
 				}
 			}
 		}
@@ -251,18 +252,18 @@ func TestIterateIsOneSnapshotElsewhere(t *testing.T) {
 // TestIterateOwnerDies ends an iteration that cannot go on from one snapshot.
 func TestIterateOwnerDies(t *testing.T) {
 	for _, vBuckets := range []int{1, 3} {
-		c := newTrial(t, 3, vBuckets)
-		for _, key := range keysOf(200) {
-			mustPut(t, c.nodes[0], string(key), strings.Repeat("v", 60_000)) // far beyond what is under way
+		c := newCluster(t, 3, vBuckets)
+		for _, key := range mastertest.Keys(200) {
+			mastertest.MustPut(t, c.Nodes[0], string(key), strings.Repeat("v", 60_000)) // far beyond what is under way
 		}
-		s, err := c.nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		s, err := c.Nodes[1].Iterate(testkit.Within(t, patience), &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Recv(); err != nil {
 			t.Fatal(err)
 		}
-		c.nodes[0].kill()
+		c.Nodes[0].Kill()
 		for err == nil {
 			_, err = s.Recv()
 		}
@@ -288,6 +289,10 @@ func (p *taps) Recv(m any) error {
 	return nil
 }
 
+func (p *taps) Opened() error { return nil }
+
+func (p *taps) Close() {}
+
 func (p *taps) Send(m *serverpb.IterateResponse) error {
 	if p.sent++; p.sent != p.got {
 		p.t.Errorf("message %d is sent after %d were received", p.sent, p.got)
@@ -298,12 +303,12 @@ func (p *taps) Send(m *serverpb.IterateResponse) error {
 // TestRelayHoldsOneMessage takes a message only when the one before it is gone.
 func TestRelayHoldsOneMessage(t *testing.T) {
 	p := &taps{t: t}
-	s := &remotePairs{stream: p, opened: func() bool { return true }}
+	s := &remotePairs{stream: p}
 	if err := errors.Join(s.begin(), s.relay(p)); err != nil || p.sent != 5 {
 		t.Errorf("%d messages, %v", p.sent, err)
 	}
 	p = &taps{t: t, fail: errors.New("gone")}
-	s = &remotePairs{stream: p, opened: func() bool { return true }}
+	s = &remotePairs{stream: p}
 	if err := errors.Join(s.begin(), s.relay(p)); !errors.Is(err, p.fail) || p.got != 1 {
 		t.Errorf("%d messages, %v", p.got, err)
 	}
@@ -312,18 +317,18 @@ func TestRelayHoldsOneMessage(t *testing.T) {
 // TestIterateRetriesBeforeFirstMessage has one of several owners change while the
 // states are being pinned.
 func TestIterateRetriesBeforeFirstMessage(t *testing.T) {
-	c := newTrial(t, 3, 3)
-	for _, key := range keysOf(30) {
-		mustPut(t, c.nodes[0], string(key), "v")
+	c := newCluster(t, 3, 3)
+	for _, key := range mastertest.Keys(30) {
+		mastertest.MustPut(t, c.Nodes[0], string(key), "v")
 	}
-	c.own(1, 1)
+	c.Own(1, 1)
 	tries := 0
-	hook(&c.nodes[1].replicas[1].onServe, func(context.Context) error {
+	mastertest.Hook(&c.Nodes[1].Replicas[1].OnServe, func(context.Context) error {
 		tries++
-		c.own(1, 2)
+		c.Own(1, 2)
 		return kv.Errorf(kv.NotOwner, "handed over")
 	})
-	got, err := iterated(testkit.Within(t, patience), c.nodes[0], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+	got, err := iterated(testkit.Within(t, patience), c.Nodes[0], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 	if err != nil || len(got) != 30 || tries != 1 {
 		t.Errorf("%d pairs after %d tries, %v", len(got), tries, err)
 	}
@@ -331,18 +336,18 @@ func TestIterateRetriesBeforeFirstMessage(t *testing.T) {
 
 // TestIterateSilentElsewhere has no first message before the deadline.
 func TestIterateSilentElsewhere(t *testing.T) {
-	c := newTrial(t, 2, 2)
-	hook(&c.nodes[0].replicas[1].onServe, func(ctx context.Context) error {
+	c := newCluster(t, 2, 2)
+	mastertest.Hook(&c.Nodes[0].Replicas[1].OnServe, func(ctx context.Context) error {
 		<-ctx.Done()
 		return kv.Errorf(kv.Unavailable, "gone: %w", ctx.Err())
 	})
 	const limit = 250 * time.Millisecond
-	timely(t, func() error {
+	mastertest.Timely(t, func() error {
 		begin := time.Now()
-		_, err := iterated(testkit.Within(t, limit), c.nodes[1], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
+		_, err := iterated(testkit.Within(t, limit), c.Nodes[1], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		// Without a reason it is the client's own error: the node's came too late.
-		if took := time.Since(begin); took > limit || status.Code(err) != codes.DeadlineExceeded || reason(err) != kv.ReasonNotApplied {
-			return fmt.Errorf("after %v: %w, reason %q", took, err, reason(err))
+		if took := time.Since(begin); took > limit || status.Code(err) != codes.DeadlineExceeded || mastertest.Reason(err) != kv.ReasonNotApplied {
+			return fmt.Errorf("after %v: %w, reason %q", took, err, mastertest.Reason(err))
 		}
 		return nil
 	})

@@ -24,8 +24,10 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -79,14 +81,14 @@ type node struct {
 
 // counted is a Replication that counts.
 type counted struct {
-	*master.Replication
+	*replication.Service
 	node *node
 }
 
 func (c counted) StreamSnapshot(r *serverpb.StreamSnapshotRequest, s grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
 	c.node.snapshots.Add(1)
 	defer c.node.snapshots.Add(-1)
-	return c.Replication.StreamSnapshot(r, s)
+	return c.Service.StreamSnapshot(r, s)
 }
 
 // open returns the options of replicas over memory engines.
@@ -191,8 +193,8 @@ func loadFrom(src replica.Replica) replica.Load {
 // serve has a replica answer at an address.
 func (r *rig) serve(addr string, rep replica.Replica) *node {
 	n := &node{rig: r, addr: addr, Replica: rep, listener: bufconn.Listen(1 << 20), conns: make(map[*conn]bool)}
-	keyspace := master.NewKeyspace(master.VBucket{Name: "default", Replica: rep})
-	replication := master.NewReplication(keyspace, nil)
+	keyspace := route.NewKeyspace(route.VBucket{Name: "default", Replica: rep})
+	replication := replication.New(keyspace, nil)
 	r.t.Cleanup(replication.Close)
 	servertest.Start(r.t, servertest.Options{
 		Listener: n.listener,

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // binding is the cluster that a client is bound to: the first one that answered. Nodes of
@@ -117,7 +117,7 @@ func (b *binding) name() string {
 // cluster reject them; 0 while the id is not known.
 func (b *binding) tag(vBucket string) uint64 {
 	if id := b.ids[vBucket]; id != "" {
-		return xxhash.Sum64String(id)
+		return kv.ClusterTag(id)
 	}
 	return 0
 }

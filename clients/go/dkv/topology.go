@@ -3,7 +3,7 @@ package dkv
 import (
 	"slices"
 
-	"github.com/cespare/xxhash/v2"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // topology says which nodes lead and which serve each vBucket. It is immutable; a change
@@ -33,12 +33,9 @@ type vBucket struct {
 	near     int
 }
 
-// of returns the position of a key's vBucket: (xxhash64(key) & 0xFFFF) mod N.
+// of returns the position of a key's vBucket.
 func (t *topology) of(key []byte) int {
-	if len(t.vBuckets) == 1 {
-		return 0
-	}
-	return int((xxhash.Sum64(key) & 0xFFFF) % uint64(len(t.vBuckets)))
+	return kv.VBucketOf(key, len(t.vBuckets))
 }
 
 // allLed reports whether all leaders are known and can be reached.

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -22,7 +22,10 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -132,15 +135,15 @@ func (x *transfer) hash() fsm.ContentHash {
 }
 
 func (r *rig) hash() fsm.ContentHash {
-	r.t.Helper()
-	v, _, err := r.local.View(context.Background(), kv.ReadOptions{})
+	r.T.Helper()
+	v, _, err := r.Local.View(context.Background(), kv.ReadOptions{})
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	defer v.Close()
 	h, err := v.Hash(context.Background())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return h
 }
@@ -148,9 +151,9 @@ func (r *rig) hash() fsm.ContentHash {
 // large is a rig whose snapshot has many chunks.
 func large(t *testing.T) *rig {
 	const value = 200 << 10
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch = value, 2*value })
+	r := newRig(t, func(l *master.Limits) { l.Value, l.Batch = value, 2*value })
 	for i := range 60 {
-		r.put(fmt.Sprintf("k%02d", i), strings.Repeat(fmt.Sprint(i%10), value-i), uint64(epoch+1000*(1+i%3)))
+		r.MustPut(fmt.Sprintf("k%02d", i), strings.Repeat(fmt.Sprint(i%10), value-i), uint64(mastertest.Epoch+1000*(1+i%3)))
 	}
 	return r
 }
@@ -161,12 +164,12 @@ func TestStreamSnapshot(t *testing.T) {
 	r := large(t)
 	want := r.hash()
 	x := newTransfer(t)
-	if err := x.receive(r.replication, 2); err != nil {
+	if err := x.receive(r.Replication, 2); err != nil {
 		t.Fatal(err)
 	}
-	r.put("later", "1")
-	r.put("k00", "another")
-	if err := x.receive(r.replication, 1000); err != nil {
+	r.MustPut("later", "1")
+	r.MustPut("k00", "another")
+	if err := x.receive(r.Replication, 1000); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.hash(); got != want {
@@ -181,7 +184,7 @@ func TestStreamSnapshot(t *testing.T) {
 	}
 	empty := newRig(t)
 	x = newTransfer(t)
-	if err := x.receive(empty.replication, 10); err != nil {
+	if err := x.receive(empty.Replication, 10); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.hash(); got != empty.hash() || got.Keys != 0 {
@@ -198,11 +201,11 @@ func TestSnapshotGoesOn(t *testing.T) {
 	for range 5 {
 		want, x := r.hash(), newTransfer(t)
 		for !x.done {
-			if err := x.receive(r.replication, random.IntN(4)); err != nil {
+			if err := x.receive(r.Replication, random.IntN(4)); err != nil {
 				t.Fatal(err)
 			}
 			if x.about != nil {
-				r.put("other", fmt.Sprint(x.chunks))
+				r.MustPut("other", fmt.Sprint(x.chunks))
 			}
 		}
 		if got := x.hash(); got != want {
@@ -214,7 +217,7 @@ func TestSnapshotGoesOn(t *testing.T) {
 func TestStreamSnapshotRefuses(t *testing.T) {
 	r := large(t)
 	x := newTransfer(t)
-	if err := x.receive(r.replication, 1); err != nil {
+	if err := x.receive(r.Replication, 1); err != nil {
 		t.Fatal(err)
 	}
 	id := x.at.GetSnapshotId()
@@ -235,21 +238,21 @@ func TestStreamSnapshotRefuses(t *testing.T) {
 	} {
 		y := newTransfer(t)
 		y.at = c.req
-		wantStatus(t, y.receive(r.replication, 5), c.code, c.text)
+		mastertest.WantStatus(t, y.receive(r.Replication, 5), c.code, c.text)
 	}
 	// None of that did it harm.
-	if err := x.receive(r.replication, 1000); err != nil || !x.done {
+	if err := x.receive(r.Replication, 1000); err != nil || !x.done {
 		t.Fatal(err)
 	}
 	// It is there even when all has been sent, and may be had from the beginning.
 	y := newTransfer(t)
 	y.at = &serverpb.StreamSnapshotRequest{SnapshotId: id}
-	if err := y.receive(r.replication, 1000); err != nil || y.chunks != x.chunks || y.hash() != x.hash() {
+	if err := y.receive(r.Replication, 1000); err != nil || y.chunks != x.chunks || y.hash() != x.hash() {
 		t.Errorf("again: %d chunks, %v", y.chunks, err)
 	}
 	// A node that stops lets go of all, which wait for somebody or not.
 	r.service.Close()
-	wantStatus(t, newTransfer(t).receive(r.replication, 1), codes.Unavailable, "this node is shutting down; ask another one")
+	mastertest.WantStatus(t, newTransfer(t).receive(r.Replication, 1), codes.Unavailable, "this node is shutting down; ask another one")
 }
 
 // TestSnapshotAcrossARestore: what was begun goes on from the state that it was
@@ -257,13 +260,13 @@ func TestStreamSnapshotRefuses(t *testing.T) {
 func TestSnapshotAcrossARestore(t *testing.T) {
 	r := large(t)
 	want := r.hash()
-	r.backup("b1")
+	r.MustBackup("b1")
 	x := newTransfer(t)
-	if err := x.receive(r.replication, 3); err != nil {
+	if err := x.receive(r.Replication, 3); err != nil {
 		t.Fatal(err)
 	}
-	r.restore("b1")
-	if err := x.receive(r.replication, 1000); err != nil {
+	r.MustRestore("b1")
+	if err := x.receive(r.Replication, 1000); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.hash(); got != want {
@@ -393,16 +396,16 @@ func TestStalledSnapshotEnds(t *testing.T) {
 	r := large(t)
 	want := r.hash()
 	x := newTransfer(t)
-	conn, ended := r.impatient()
+	conn, ended := mastertest.Impatient(t, &serverpb.DKVReplication_ServiceDesc, r.service)
 	s := x.open(serverpb.NewDKVReplicationClient(conn))
 	<-ended
 	testkit.Eventually(t, "the stream has ended", func() bool { return r.service.snapshots.kept() == 1 })
 	err := x.drain(s)
-	if resume := resumeOf(t, err); resume[kv.ResumeSnapshot] != x.at.GetSnapshotId() || x.at.GetSnapshotId() == "" ||
+	if resume := mastertest.ResumeOf(t, err); resume[kv.ResumeSnapshot] != x.at.GetSnapshotId() || x.at.GetSnapshotId() == "" ||
 		resume[kv.ResumePosition] != base64.StdEncoding.EncodeToString(x.at.GetPosition()) {
 		t.Errorf("it goes on with %v, and is at %v", resume, x.at)
 	}
-	if err := x.receive(r.replication, 1000); err != nil {
+	if err := x.receive(r.Replication, 1000); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.hash(); got != want {
@@ -415,8 +418,8 @@ func TestStalledSnapshotEnds(t *testing.T) {
 func TestEvictedSnapshots(t *testing.T) {
 	r := large(t)
 	stalled, kept := newTransfer(t), newTransfer(t)
-	s := stalled.open(r.replication)
-	if err := kept.receive(r.replication, 1); err != nil {
+	s := stalled.open(r.Replication)
+	if err := kept.receive(r.Replication, 1); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "one is kept", func() bool { return r.service.snapshots.kept() == 1 })
@@ -431,11 +434,11 @@ func TestEvictedSnapshots(t *testing.T) {
 		t.Errorf("a stream ends with %v", err)
 	}
 	for _, x := range []*transfer{stalled, kept} {
-		if err := x.receive(r.replication, 1); status.Code(err) != codes.NotFound {
+		if err := x.receive(r.Replication, 1); status.Code(err) != codes.NotFound {
 			t.Errorf("it goes on: %v", err)
 		}
 	}
-	if err := r.local.Close(); err != nil { // waits for whoever reads
+	if err := r.Local.Close(); err != nil { // waits for whoever reads
 		t.Error(err)
 	}
 	if other.closed.Load() != 0 {
@@ -455,7 +458,7 @@ func (r *reopening) WhenHeldUp(f func()) { r.heldUp = f }
 // given up.
 func TestSnapshotsMakeWay(t *testing.T) {
 	r := &reopening{}
-	s := NewReplication(NewKeyspace(VBucket{Name: "v", Replica: r}), nil)
+	s := New(route.NewKeyspace(route.VBucket{Name: "v", Replica: r}), nil)
 	defer s.Close()
 	view := &pin{}
 	snap, err := s.snapshots.begin("v", view, 0)

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -14,13 +14,15 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // bubble is a vBucket in a synctest bubble, and a feed of it.
-func bubble(t *testing.T, retention changelog.Retention) (VBucket, func()) {
-	opts := localOptions()
+func bubble(t *testing.T, retention changelog.Retention) (route.VBucket, func()) {
+	opts := mastertest.LocalOptions()
 	opts.Retention = retention
 	local, err := replica.OpenLocal(opts)
 	if err != nil {
@@ -29,7 +31,7 @@ func bubble(t *testing.T, retention changelog.Retention) (VBucket, func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- local.Run(ctx) }()
-	return VBucket{Name: "default", Replica: local}, func() {
+	return route.VBucket{Name: "default", Replica: local}, func() {
 		stop()
 		if err := errors.Join(<-ran, local.Close()); err != nil {
 			t.Error(err)
@@ -37,7 +39,7 @@ func bubble(t *testing.T, retention changelog.Retention) (VBucket, func()) {
 	}
 }
 
-func proposeTo(t *testing.T, v VBucket, c *command.Command) kv.Index {
+func proposeTo(t *testing.T, v route.VBucket, c *command.Command) kv.Index {
 	t.Helper()
 	res, err := v.Propose(context.Background(), c)
 	if err != nil {
@@ -215,7 +217,7 @@ func TestFilteredFeedIsPaced(t *testing.T) {
 		defer stop()
 		b, sent := &busy{stop: stop}, 0
 		var all transit
-		f := feed{v: VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, share: share{of: &all}}
+		f := feed{v: route.VBucket{Replica: b}, next: 1, keep: func(*kv.Mutation) bool { return false }, share: share{of: &all}}
 		b.waits = func() {
 			if n := all.taken.Load(); n != 0 {
 				t.Errorf("%d bytes are taken where nothing is sent", n)
@@ -257,9 +259,9 @@ func (c *confirmed) Changes(ctx context.Context, from kv.Index, limit, maxBytes 
 func TestAgeIsOfWhatWasRead(t *testing.T) {
 	const age = 5 * time.Second
 	r := newRig(t)
-	copied := &confirmed{Replica: r.local}
-	r.service.keyspace.vBuckets[0].Replica = copied
-	r.put("a", "1")
+	copied := &confirmed{Replica: r.Local}
+	r.Keyspace.All()[0].Replica = copied
+	r.MustPut("a", "1")
 	copied.age.Store(int64(age))
 	resp, err := r.changes(1, 0)
 	if err != nil || resp.GetAgeMillis() != uint64(age.Milliseconds()) {

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // A slave stays on the list for as long as it is heard of: it says every minute that it
@@ -29,7 +30,7 @@ const (
 
 // KeepSlaves keeps the list of slaves to those that are heard of, until ctx ends.
 // doubtful reports whether this node's clock is not to be relied on.
-func (s *Replication) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
+func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
 	t := time.NewTicker(slavesInterval)
 	defer t.Stop()
 	for {
@@ -48,7 +49,7 @@ func (s *Replication) KeepSlaves(ctx context.Context, doubtful func() bool, log 
 }
 
 // keepSlaves looks at the list once.
-func (s *Replication) keepSlaves(ctx context.Context, log *slog.Logger) error {
+func (s *Service) keepSlaves(ctx context.Context, log *slog.Logger) error {
 	v := s.keyspace.All()[0]
 	slaves, err := v.Slaves(ctx)
 	if err != nil {
@@ -73,7 +74,7 @@ func (s *Replication) keepSlaves(ctx context.Context, log *slog.Logger) error {
 
 // changeOf returns what is to be done about an entry, of a slave that this node has heard
 // of lately or not; nil for nothing.
-func (s *Replication) changeOf(v VBucket, slave fsm.ListedSlave, heard bool) func(context.Context, *slog.Logger) error {
+func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) func(context.Context, *slog.Logger) error {
 	owner := v.Owner().Self
 	switch age := ageOf(v, slave); {
 	case age > slaveRenewed && heard, age == unknownAge && owner:
@@ -92,7 +93,7 @@ func (s *Replication) changeOf(v VBucket, slave fsm.ListedSlave, heard bool) fun
 
 // expireSlave takes an entry off the list, unless it was renewed meanwhile: entries are
 // renewed here, at the log's owner, and after a change of owners this is fenced.
-func (s *Replication) expireSlave(ctx context.Context, v VBucket, slave fsm.ListedSlave, log *slog.Logger) error {
+func (s *Service) expireSlave(ctx context.Context, v route.VBucket, slave fsm.ListedSlave, log *slog.Logger) error {
 	unlock, err := s.lockList(ctx)
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func (s *Replication) expireSlave(ctx context.Context, v VBucket, slave fsm.List
 const unknownAge = time.Duration(-1)
 
 // ageOf is how long ago an entry was renewed.
-func ageOf(v VBucket, slave fsm.ListedSlave) time.Duration {
+func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
 	age := v.Now().Sub(slave.Renewed.Time())
 	if slave.Renewed == 0 || age < -SlaveRenewal {
 		return unknownAge
@@ -129,4 +130,4 @@ func ageOf(v VBucket, slave fsm.ListedSlave) time.Duration {
 
 // expired reports whether an entry is to be taken off the list. One of unknown age is
 // renewed first.
-func expired(v VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }
+func expired(v route.VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }

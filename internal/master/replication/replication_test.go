@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"fmt"
@@ -10,19 +10,20 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 )
 
 func (r *rig) changes(from uint64, limit uint32) (*serverpb.GetChangesResponse, error) {
-	return r.replication.GetChanges(r.t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: limit})
+	return r.Replication.GetChanges(r.T.Context(), &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: limit})
 }
 
 func TestGetChanges(t *testing.T) {
 	r := newRig(t)
 	for i := range 5 {
-		r.put(fmt.Sprint("k", i), "v")
+		r.MustPut(fmt.Sprint("k", i), "v")
 	}
-	history := r.local.Status().Identity.History
+	history := r.Local.Status().Identity.History
 	for _, c := range []struct {
 		from        uint64
 		limit       uint32
@@ -58,7 +59,7 @@ func TestGetChanges(t *testing.T) {
 		ChangeNumber:  2,
 		NumberOfTrxns: 1,
 		Trxns:         []*serverpb.TrxnRecord{{Type: serverpb.TrxnRecord_Put, Key: []byte("k1"), Value: []byte("v")}},
-		Clock:         epoch * 1000,
+		Clock:         mastertest.Epoch * 1000,
 	}
 	if !proto.Equal(resp.GetChanges()[0], want) {
 		t.Errorf("%v, want %v", resp.GetChanges()[0], want)
@@ -69,7 +70,7 @@ func TestGetChanges(t *testing.T) {
 // the most that a gRPC client accepts by default, and never stands still.
 func TestGetChangesFits(t *testing.T) {
 	const mib = 1 << 20
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch, l.Response = 3*mib, 8*mib, 16*mib })
+	r := newRig(t, func(l *master.Limits) { l.Value, l.Batch, l.Response = 3*mib, 8*mib, 16*mib })
 	var puts []*serverpb.PutRequest
 	for i := range 5000 { // many small changes of one number
 		puts = append(puts, &serverpb.PutRequest{Key: fmt.Append(nil, i), ExpireTS: math.MaxUint64})
@@ -83,7 +84,7 @@ func TestGetChangesFits(t *testing.T) {
 		total = resp.GetIndex()
 	}
 	for range 3 {
-		total = r.put("big", strings.Repeat("v", 3*mib))
+		total = r.MustPut("big", strings.Repeat("v", 3*mib))
 	}
 	seen, calls := uint64(0), 0
 	for seen < total {
@@ -112,14 +113,14 @@ func TestGetChangesFits(t *testing.T) {
 // TestGetChangesOutOfRange asks for what a restore has made another history's.
 func TestGetChangesOutOfRange(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	r.put("a", "2")
-	r.backup("b1")
-	r.restore("b1")
-	newest := r.local.Status().Applied
+	r.MustPut("a", "1")
+	r.MustPut("a", "2")
+	r.MustBackup("b1")
+	r.MustRestore("b1")
+	newest := r.Local.Status().Applied
 	for _, from := range []uint64{0, 1, newest} {
 		_, err := r.changes(from, 10)
-		wantStatus(t, err, codes.OutOfRange, fmt.Sprintf(
+		mastertest.WantStatus(t, err, codes.OutOfRange, fmt.Sprintf(
 			"change %d is no longer retained: the oldest is %d; start over from a snapshot", max(from, 1), newest+1))
 	}
 	if resp, err := r.changes(newest+1, 10); err != nil || len(resp.GetChanges()) != 0 {
@@ -129,13 +130,13 @@ func TestGetChangesOutOfRange(t *testing.T) {
 
 func TestGetChangesOfVBucket(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
+	r.MustPut("a", "1")
 	for _, name := range []string{"", "default"} {
-		resp, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{VBucket: name})
+		resp, err := r.Replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{VBucket: name})
 		if err != nil || len(resp.GetChanges()) != 1 {
 			t.Errorf("%q: %v, %v", name, resp, err)
 		}
 	}
-	_, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{VBucket: "other"})
-	wantStatus(t, err, codes.NotFound, `this node has no vBucket "other"; it has [default]`)
+	_, err := r.Replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{VBucket: "other"})
+	mastertest.WantStatus(t, err, codes.NotFound, `this node has no vBucket "other"; it has [default]`)
 }

@@ -1,4 +1,6 @@
-package master
+// Package replication serves the changes of a node's vBuckets to slaves and watchers: as a
+// stream, page by page, and as snapshots to begin from. It also keeps the list of slaves.
+package replication
 
 import (
 	"context"
@@ -8,14 +10,15 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // Replication serves the change stream, snapshots to begin it from, and the list
 // of slaves.
-type Replication struct {
+type Service struct {
 	serverpb.UnimplementedDKVReplicationServer
-	keyspace  *Keyspace
-	router    *Router
+	keyspace  *route.Keyspace
+	router    *route.Router
 	followers *followers
 	snapshots *snapshots
 	transit   transit
@@ -24,9 +27,9 @@ type Replication struct {
 	listing chan struct{}
 }
 
-// NewReplication makes the service. The router may be nil; see NewKV.
-func NewReplication(k *Keyspace, r *Router) *Replication {
-	s := &Replication{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1)}
+// New makes the service. The router may be nil; see NewKV.
+func New(k *route.Keyspace, r *route.Router) *Service {
+	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1)}
 	for _, v := range k.All() {
 		// Not all replicas have storage that they could open anew.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {
@@ -38,11 +41,11 @@ func NewReplication(k *Keyspace, r *Router) *Replication {
 
 // Close lets go of the snapshots that are kept for being gone on with, which keep
 // replicas from closing. It is idempotent.
-func (s *Replication) Close() { s.snapshots.close() }
+func (s *Service) Close() { s.snapshots.close() }
 
 // Followers counts the slaves that have lately asked for the changes of a vBucket
 // and said who they are.
-func (s *Replication) Followers(vBucket string) int { return s.followers.count(vBucket) }
+func (s *Service) Followers(vBucket string) int { return s.followers.count(vBucket) }
 
 const (
 	// maxChangesBytes keeps a response under the 4 MiB that gRPC clients
@@ -51,8 +54,17 @@ const (
 	maxChanges      = 100_000
 )
 
+// Memory is how many bytes a call may take beyond its request and response: the changes of a
+// GetChanges are there as records and encoded. Streams bound themselves: see transit.
+func Memory(_ string, req any) int64 {
+	if _, is := req.(*serverpb.GetChangesRequest); is {
+		return 2 * maxChangesBytes
+	}
+	return 0
+}
+
 // GetChanges implements DKVReplication.
-func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest) (*serverpb.GetChangesResponse, error) {
+func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest) (*serverpb.GetChangesResponse, error) {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {
 		return nil, err
@@ -78,7 +90,7 @@ func (s *Replication) GetChanges(ctx context.Context, r *serverpb.GetChangesRequ
 // together: a stretch may hold many thousands.
 func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
 	resp := &serverpb.GetChangesResponse{
-		Status:             ok(),
+		Status:             &serverpb.Status{},
 		MasterChangeNumber: c.Newest,
 		NumberOfChanges:    uint32(len(c.Changes)),
 		Changes:            make([]*serverpb.ChangeRecord, len(c.Changes)),

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // maxSlaves bounds the list of slaves, which every snapshot carries and every Go
@@ -20,30 +21,30 @@ import (
 const maxSlaves = 1024
 
 var (
-	addReplicaCall    = call{method: serverpb.DKVReplication_AddReplica_FullMethodName, mutates: true}
-	removeReplicaCall = call{method: serverpb.DKVReplication_RemoveReplica_FullMethodName, mutates: true}
+	addReplicaCall    = route.Call{Method: serverpb.DKVReplication_AddReplica_FullMethodName, Mutates: true}
+	removeReplicaCall = route.Call{Method: serverpb.DKVReplication_RemoveReplica_FullMethodName, Mutates: true}
 )
 
 // AddReplica implements DKVReplication. Adding what is on the list succeeds, and renews
 // it: see SlaveExpiry.
-func (s *Replication) AddReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
+func (s *Service) AddReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
 	return s.setSlave(ctx, addReplicaCall, r, true)
 }
 
 // RemoveReplica implements DKVReplication. Removing what is not on the list
 // succeeds.
-func (s *Replication) RemoveReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
+func (s *Service) RemoveReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
 	return s.setSlave(ctx, removeReplicaCall, r, false)
 }
 
 // setSlave changes the list, which the first vBucket's log keeps.
-func (s *Replication) setSlave(ctx context.Context, c call, r *serverpb.Replica, keep bool) (*serverpb.Status, error) {
+func (s *Service) setSlave(ctx context.Context, c route.Call, r *serverpb.Replica, keep bool) (*serverpb.Status, error) {
 	slave, err := slaveOf(r)
 	if err != nil {
 		return nil, err
 	}
 	v := s.keyspace.All()[0]
-	return atOwner(ctx, s.router, v, c, r, func(ctx context.Context) (*serverpb.Status, error) {
+	return route.AtOwner(ctx, s.router, v, c, r, func(ctx context.Context) (*serverpb.Status, error) {
 		unlock, err := s.lockList(ctx)
 		if err != nil {
 			return nil, err
@@ -54,33 +55,33 @@ func (s *Replication) setSlave(ctx context.Context, c call, r *serverpb.Replica,
 			case err != nil:
 				return nil, err
 			case done:
-				return ok(), nil
+				return &serverpb.Status{}, nil
 			}
 		}
 		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetSlave, Expect: slave.Append(nil), Flag: keep}); err != nil {
-			return nil, withOutcome(err)
+			return nil, route.WithOutcome(err)
 		}
-		return ok(), nil
+		return &serverpb.Status{}, nil
 	})
 }
 
 // lockList makes the caller the only one that changes the list here, until it calls
 // unlock.
-func (s *Replication) lockList(ctx context.Context) (unlock func(), err error) {
+func (s *Service) lockList(ctx context.Context) (unlock func(), err error) {
 	select {
 	case s.listing <- struct{}{}:
 		return func() { <-s.listing }, nil
 	case <-ctx.Done():
-		return nil, withOutcome(kv.Errorf(kv.Unavailable, "other changes of the list of slaves are under way: %w; retry", ctx.Err()))
+		return nil, route.WithOutcome(kv.Errorf(kv.Unavailable, "other changes of the list of slaves are under way: %w; retry", ctx.Err()))
 	}
 }
 
 // listed reports whether a slave is on the list and was renewed so lately that this is
 // not worth an entry of the log. A slave that would make the list too long is refused.
-func (s *Replication) listed(ctx context.Context, v VBucket, slave command.Slave) (bool, error) {
+func (s *Service) listed(ctx context.Context, v route.VBucket, slave command.Slave) (bool, error) {
 	slaves, err := v.Slaves(ctx)
 	if err != nil {
-		return false, withOutcome(err)
+		return false, route.WithOutcome(err)
 	}
 	i := slices.IndexFunc(slaves, func(l fsm.ListedSlave) bool { return l.Slave == slave })
 	switch {
@@ -88,7 +89,7 @@ func (s *Replication) listed(ctx context.Context, v VBucket, slave command.Slave
 		age := ageOf(v, slaves[i])
 		return age != unknownAge && age < slaveRenewed, nil
 	case len(slaves) >= maxSlaves:
-		return false, withOutcome(kv.Errorf(kv.Exhausted,
+		return false, route.WithOutcome(kv.Errorf(kv.Exhausted,
 			"%d slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for %v is taken off", len(slaves), SlaveExpiry))
 	default:
 		return false, nil
@@ -97,7 +98,7 @@ func (s *Replication) listed(ctx context.Context, v VBucket, slave command.Slave
 
 // GetReplicas implements DKVReplication. The positions are those that slaves have
 // told this node. Who is to be taken off the list is not shown any more.
-func (s *Replication) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRequest) (*serverpb.GetReplicasResponse, error) {
+func (s *Service) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRequest) (*serverpb.GetReplicasResponse, error) {
 	v := s.keyspace.All()[0]
 	slaves, err := v.Slaves(ctx)
 	if err != nil {

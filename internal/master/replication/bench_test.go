@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 )
 
 // BenchmarkStreamChanges streams a long changelog to one receiver: what a slave that
@@ -20,14 +21,14 @@ func BenchmarkStreamChanges(b *testing.B) {
 	value := bytes.Repeat([]byte("v"), 100)
 	for i := range n {
 		put := []kv.Mutation{{Key: fmt.Appendf(nil, "key-%08d", i), Value: value}}
-		if _, err := r.local.Propose(b.Context(), &command.Command{Kind: command.Write, Mutations: put}); err != nil {
+		if _, err := r.Local.Propose(b.Context(), &command.Command{Kind: command.Write, Mutations: put}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportAllocs()
 	for b.Loop() {
 		ctx, stop := context.WithCancel(b.Context())
-		s, err := r.replication.StreamChanges(ctx, &serverpb.StreamChangesRequest{})
+		s, err := r.Replication.StreamChanges(ctx, &serverpb.StreamChangesRequest{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -47,13 +48,13 @@ func BenchmarkStreamChanges(b *testing.B) {
 // a receiver that is up to date.
 func BenchmarkStreamLatency(b *testing.B) {
 	r := newRig(b)
-	s, err := r.replication.StreamChanges(b.Context(), &serverpb.StreamChangesRequest{})
+	s, err := r.Replication.StreamChanges(b.Context(), &serverpb.StreamChangesRequest{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	var waited time.Duration
 	for b.Loop() {
-		resp, err := r.Put(b.Context(), putOf("key", "value"))
+		resp, err := r.Put(b.Context(), mastertest.PutOf("key", "value"))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -78,7 +79,7 @@ func BenchmarkStreamSnapshot(b *testing.B) {
 	for i := range total / size {
 		batch = append(batch, kv.Mutation{Key: fmt.Appendf(nil, "key-%08d", i), Value: make([]byte, size)})
 		if len(batch) == 1000 || i == total/size-1 {
-			if _, err := r.local.Propose(b.Context(), &command.Command{Kind: command.Write, Mutations: batch}); err != nil {
+			if _, err := r.Local.Propose(b.Context(), &command.Command{Kind: command.Write, Mutations: batch}); err != nil {
 				b.Fatal(err)
 			}
 			batch = nil
@@ -87,7 +88,7 @@ func BenchmarkStreamSnapshot(b *testing.B) {
 	b.SetBytes(total)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := r.replication.StreamSnapshot(b.Context(), &serverpb.StreamSnapshotRequest{})
+		s, err := r.Replication.StreamSnapshot(b.Context(), &serverpb.StreamSnapshotRequest{})
 		if err != nil {
 			b.Fatal(err)
 		}

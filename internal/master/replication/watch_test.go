@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -16,16 +17,16 @@ import (
 // neither as changes nor as parts of them.
 func TestWatchChanges(t *testing.T) {
 	r := newRig(t)
-	r.put("a/1", "1")
-	r.put("b/1", "1")
-	mixed, err := r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{putOf("a/2", "2"), putOf("b/2", "2"), putOf("a/3", "3")}})
+	r.MustPut("a/1", "1")
+	r.MustPut("b/1", "1")
+	mixed, err := r.MultiPut(t.Context(), &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{mastertest.PutOf("a/2", "2"), mastertest.PutOf("b/2", "2"), mastertest.PutOf("a/3", "3")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Delete(t.Context(), &serverpb.DeleteRequest{Key: []byte("a/1")}); err != nil {
 		t.Fatal(err)
 	}
-	last := r.put("b/1", "4")
+	last := r.MustPut("b/1", "4")
 	for prefix, want := range map[string]string{
 		"a/":   "map[a/2:2 a/3:3] map[a/1:2 a/2:1 a/3:1] 4",
 		"b/":   "map[b/1:4 b/2:2] map[b/1:2 b/2:1] 5",
@@ -48,12 +49,12 @@ func TestWatchChanges(t *testing.T) {
 // TestWatchFromNext: without a number, what comes next is the first that is sent.
 func TestWatchFromNext(t *testing.T) {
 	r := newRig(t)
-	before := r.put("a", "before")
+	before := r.MustPut("a", "before")
 	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{KeyPrefix: []byte("a")})
 	if m := w.next(); m.GetMasterChangeNumber() != before || len(m.GetChanges()) != 0 {
 		t.Errorf("the first message is %v", m)
 	}
-	index := r.put("a", "after")
+	index := r.MustPut("a", "after")
 	w.until(index)
 	if w.counts["a"] != 1 || w.keys["a"] != "after" {
 		t.Errorf("%v, %v", w.counts, w.keys)
@@ -73,9 +74,9 @@ func TestWatchGoesOn(t *testing.T) {
 				key = "mine"
 				want++
 			}
-			r.put(key, fmt.Sprint(round, i))
+			r.MustPut(key, fmt.Sprint(round, i))
 		}
-		last := r.local.Status().Applied
+		last := r.Local.Status().Applied
 		w := r.watch(ctx, &serverpb.WatchChangesRequest{KeyPrefix: []byte("mine"), FromChangeNumber: from})
 		for stop := from + kv.Index(round*5); w.upTo < min(stop, last) || round == 11 && w.upTo < last; {
 			m := w.next()
@@ -94,9 +95,9 @@ func TestWatchGoesOn(t *testing.T) {
 
 func TestWatchOfWhatIsGone(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	r.backup("b1")
-	r.restore("b1")
+	r.MustPut("a", "1")
+	r.MustBackup("b1")
+	r.MustRestore("b1")
 	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
-	wantStatus(t, w.fails(), codes.OutOfRange, "change 1 is no longer retained: the oldest is 3; start over from a snapshot")
+	mastertest.WantStatus(t, w.fails(), codes.OutOfRange, "change 1 is no longer retained: the oldest is 3; start over from a snapshot")
 }

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -33,15 +35,15 @@ type received struct {
 }
 
 func (r *rig) stream(ctx context.Context, req *serverpb.StreamChangesRequest) *received {
-	r.t.Helper()
-	s, err := r.replication.StreamChanges(ctx, req)
-	return newReceived(r.t, s, err, req.GetFromChangeNumber())
+	r.T.Helper()
+	s, err := r.Replication.StreamChanges(ctx, req)
+	return newReceived(r.T, s, err, req.GetFromChangeNumber())
 }
 
 func (r *rig) watch(ctx context.Context, req *serverpb.WatchChangesRequest) *received {
-	r.t.Helper()
-	s, err := r.replication.WatchChanges(ctx, req)
-	out := newReceived(r.t, s, err, req.GetFromChangeNumber())
+	r.T.Helper()
+	s, err := r.Replication.WatchChanges(ctx, req)
+	out := newReceived(r.T, s, err, req.GetFromChangeNumber())
 	out.quiet = true
 	return out
 }
@@ -123,22 +125,22 @@ func (r *received) fails() error {
 
 func TestStreamChanges(t *testing.T) {
 	r := newRig(t)
-	history, cluster := r.local.Status().Identity.History, r.local.Status().Identity.Cluster
+	history, cluster := r.Local.Status().Identity.History, r.Local.Status().Identity.Cluster
 	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{HistoryId: history})
 	first := s.next() // at once, that the receiver knows where it is
-	want := &serverpb.GetChangesResponse{Status: ok(), HistoryId: history, ClusterId: cluster}
+	want := &serverpb.GetChangesResponse{Status: &serverpb.Status{}, HistoryId: history, ClusterId: cluster}
 	if !proto.Equal(first, want) {
 		t.Errorf("the first message is %v, want %v", first, want)
 	}
-	r.put("a", "1", epoch+10)
+	r.MustPut("a", "1", mastertest.Epoch+10)
 	m := s.next()
 	for len(m.GetChanges()) == 0 { // heartbeats
 		m = s.next()
 	}
-	want.MasterChangeNumber, want.NumberOfChanges, want.MasterClock = 1, 1, epoch*1000
+	want.MasterChangeNumber, want.NumberOfChanges, want.MasterClock = 1, 1, mastertest.Epoch*1000
 	want.Changes = []*serverpb.ChangeRecord{{
-		ChangeNumber: 1, NumberOfTrxns: 1, Clock: epoch * 1000,
-		Trxns: []*serverpb.TrxnRecord{{Type: serverpb.TrxnRecord_Put, Key: []byte("a"), Value: []byte("1"), ExpireTS: epoch + 10}},
+		ChangeNumber: 1, NumberOfTrxns: 1, Clock: mastertest.Epoch * 1000,
+		Trxns: []*serverpb.TrxnRecord{{Type: serverpb.TrxnRecord_Put, Key: []byte("a"), Value: []byte("1"), ExpireTS: mastertest.Epoch + 10}},
 	}}
 	if !proto.Equal(m, want) {
 		t.Errorf("the change is %v, want %v", m, want)
@@ -173,8 +175,8 @@ func TestStreamChanges(t *testing.T) {
 
 func TestStreamChangesRefuses(t *testing.T) {
 	r := newRig(t)
-	r.put("a", "1")
-	history := r.local.Status().Identity.History
+	r.MustPut("a", "1")
+	history := r.Local.Status().Identity.History
 	ahead := "change 3 is asked for, and the newest here is 1: the slave is ahead of this node; ask another one"
 	other := fmt.Sprintf("the change number belongs to history other, and the history here is %s; ask another node, or start over from a snapshot", history)
 	for _, c := range []struct {
@@ -187,20 +189,20 @@ func TestStreamChangesRefuses(t *testing.T) {
 		{&serverpb.StreamChangesRequest{FromChangeNumber: 9, HistoryId: "other"}, codes.FailedPrecondition, other},
 		{&serverpb.StreamChangesRequest{VBucket: "other"}, codes.NotFound, `this node has no vBucket "other"; it has [default]`},
 	} {
-		wantStatus(t, r.stream(testkit.Within(t, patience), c.req).fails(), c.code, c.text)
+		mastertest.WantStatus(t, r.stream(testkit.Within(t, patience), c.req).fails(), c.code, c.text)
 		watch := &serverpb.WatchChangesRequest{FromChangeNumber: c.req.FromChangeNumber, VBucket: c.req.VBucket, HistoryId: c.req.HistoryId}
-		wantStatus(t, r.watch(testkit.Within(t, patience), watch).fails(), c.code, c.text)
+		mastertest.WantStatus(t, r.watch(testkit.Within(t, patience), watch).fails(), c.code, c.text)
 	}
-	r.backup("b1")
-	r.restore("b1")
+	r.MustBackup("b1")
+	r.MustRestore("b1")
 	for _, from := range []kv.Index{0, 1, 2} {
 		s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: from})
-		wantStatus(t, s.fails(), codes.OutOfRange,
+		mastertest.WantStatus(t, s.fails(), codes.OutOfRange,
 			fmt.Sprintf("change %d is no longer retained: the oldest is 3; start over from a snapshot", max(from, 1)))
 	}
-	now := r.local.Status().Identity.History
+	now := r.Local.Status().Identity.History
 	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 1, HistoryId: history})
-	wantStatus(t, s.fails(), codes.FailedPrecondition, fmt.Sprintf(
+	mastertest.WantStatus(t, s.fails(), codes.FailedPrecondition, fmt.Sprintf(
 		"the change number belongs to history %s, and the history here is %s; ask another node, or start over from a snapshot", history, now))
 }
 
@@ -214,7 +216,7 @@ func TestStreamUnderWrites(t *testing.T) {
 	for w := range writers {
 		writing.Go(func() {
 			for i := range each {
-				if _, err := r.Put(ctx, putOf(fmt.Sprintf("%d/%d", w, i%50), fmt.Sprint(i))); err != nil {
+				if _, err := r.Put(ctx, mastertest.PutOf(fmt.Sprintf("%d/%d", w, i%50), fmt.Sprint(i))); err != nil {
 					t.Error(err)
 					return
 				}
@@ -224,7 +226,7 @@ func TestStreamUnderWrites(t *testing.T) {
 	results := make([]*received, 6)
 	for n := range results {
 		from := kv.Index(n * 100)
-		if err := r.local.AwaitApplied(ctx, from); err != nil {
+		if err := r.Local.AwaitApplied(ctx, from); err != nil {
 			t.Fatal(err)
 		}
 		s := r.stream(ctx, &serverpb.StreamChangesRequest{FromChangeNumber: from})
@@ -263,30 +265,30 @@ func atoi(s string) (n int) {
 
 func TestStreamEndsWithItsHistory(t *testing.T) {
 	r := newRig(t)
-	index := r.put("a", "1")
-	r.backup("b1")
+	index := r.MustPut("a", "1")
+	r.MustBackup("b1")
 	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{})
 	w := r.watch(testkit.Within(t, patience), &serverpb.WatchChangesRequest{FromChangeNumber: 1})
 	s.until(index)
 	w.until(index)
-	before := r.local.Status().Identity.History
-	r.restore("b1")
+	before := r.Local.Status().Identity.History
+	r.MustRestore("b1")
 	want := fmt.Sprintf("the change number belongs to history %s, and the history here is %s; ask another node, or start over from a snapshot",
-		before, r.local.Status().Identity.History)
-	wantStatus(t, s.fails(), codes.FailedPrecondition, want)
-	wantStatus(t, w.fails(), codes.FailedPrecondition, want)
+		before, r.Local.Status().Identity.History)
+	mastertest.WantStatus(t, s.fails(), codes.FailedPrecondition, want)
+	mastertest.WantStatus(t, w.fails(), codes.FailedPrecondition, want)
 }
 
 // TestStreamsEndWithTheServer: a server that stops does not wait for those who
 // follow it, and sends them on.
 func TestStreamsEndWithTheServer(t *testing.T) {
-	c := newTrial(t, 1, 1, func(c *trial) { c.drain = patience })
-	n := c.nodes[0]
-	s, err := n.replication.StreamChanges(testkit.Within(t, patience), &serverpb.StreamChangesRequest{})
+	c := newCluster(t, 1, 1, func(c *mastertest.Cluster) { c.Drain = patience })
+	n := c.Nodes[0]
+	s, err := n.Replication.StreamChanges(testkit.Within(t, patience), &serverpb.StreamChangesRequest{})
 	r := newReceived(t, s, err, 0)
 	r.next()
-	n.kill()
-	wantStatus(t, r.fails(), codes.Unavailable, "the node is shutting down")
+	n.Kill()
+	mastertest.WantStatus(t, r.fails(), codes.Unavailable, "the node is shutting down")
 }
 
 // counted counts what is read of a changelog.
@@ -309,17 +311,17 @@ func (c *counted) Changes(ctx context.Context, from kv.Index, limit, maxBytes in
 // memory, however much there is, and holds up nobody.
 func TestSlowReceiver(t *testing.T) {
 	const value, n = 256 << 10, 160
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch = value, 2*value })
-	reads := &counted{Replica: r.local}
-	r.service.keyspace.vBuckets[0].Replica = reads
+	r := newRig(t, func(l *master.Limits) { l.Value, l.Batch = value, 2*value })
+	reads := &counted{Replica: r.Local}
+	r.Keyspace.All()[0].Replica = reads
 	last := kv.Index(0)
 	for range n {
-		last = r.put("a", strings.Repeat("v", value))
+		last = r.MustPut("a", strings.Repeat("v", value))
 	}
 	s := r.stream(testkit.Within(t, 30*time.Second), &serverpb.StreamChangesRequest{})
 	s.next()
 	for i := range 300 { // and others are served meanwhile
-		r.put("b", fmt.Sprint(i))
+		r.MustPut("b", fmt.Sprint(i))
 	}
 	if got := reads.bytes.Load(); got > n*value/2 {
 		t.Errorf("%d of %d bytes were read for one who took a message", got, n*value)

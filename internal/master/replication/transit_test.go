@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -61,7 +62,7 @@ func TestStreamsAreSmallWhereMuchIsTaken(t *testing.T) {
 	r := newRig(t)
 	last := kv.Index(0)
 	for i := range 2000 {
-		last = r.put("a", fmt.Sprint(i, strings.Repeat("v", 900)))
+		last = r.MustPut("a", fmt.Sprint(i, strings.Repeat("v", 900)))
 	}
 	largest := func() int {
 		ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
@@ -120,11 +121,11 @@ func (w *watched) held() (held, bytes int) {
 // of what the message was made from.
 func TestStalledStreamHoldsNoRecords(t *testing.T) {
 	const value, n = 128 << 10, 100
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value, l.Batch, l.Response = value, 2*value, 4*value })
-	reads := &watched{Replica: r.local}
-	r.service.keyspace.vBuckets[0].Replica = reads
+	r := newRig(t, func(l *master.Limits) { l.Value, l.Batch, l.Response = value, 2*value, 4*value })
+	reads := &watched{Replica: r.Local}
+	r.Keyspace.All()[0].Replica = reads
 	for range n {
-		r.put("a", strings.Repeat("v", value))
+		r.MustPut("a", strings.Repeat("v", value))
 	}
 	s := r.stream(testkit.Within(t, time.Minute), &serverpb.StreamChangesRequest{})
 	s.next()

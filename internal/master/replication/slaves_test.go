@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -37,29 +39,29 @@ func wantReplicas(t *testing.T, c serverpb.DKVReplicationClient, zone string, wa
 
 func TestReplicaList(t *testing.T) {
 	r := newRig(t)
-	wantReplicas(t, r.replication, "")
+	wantReplicas(t, r.Replication, "")
 	for _, s := range []*serverpb.Replica{
 		slave("z2", "c", 1), slave("z1", "b", 65535), slave("z1", "a.example.org", 8080), slave("", "::1", 80), slave("z1", "b", 65535),
 	} {
-		if st, err := r.replication.AddReplica(t.Context(), s); err != nil || st.GetCode() != 0 {
+		if st, err := r.Replication.AddReplica(t.Context(), s); err != nil || st.GetCode() != 0 {
 			t.Fatalf("%v: %v, %v", s, st, err)
 		}
 	}
-	wantReplicas(t, r.replication, "", "/::1:80", "z1/a.example.org:8080", "z1/b:65535", "z2/c:1")
-	wantReplicas(t, r.replication, "z1", "z1/a.example.org:8080", "z1/b:65535")
-	wantReplicas(t, r.replication, "z")
+	wantReplicas(t, r.Replication, "", "/::1:80", "z1/a.example.org:8080", "z1/b:65535", "z2/c:1")
+	wantReplicas(t, r.Replication, "z1", "z1/a.example.org:8080", "z1/b:65535")
+	wantReplicas(t, r.Replication, "z")
 	// Neither a pause nor a restore concerns the list.
-	r.backup("b1")
-	if _, err := r.node.PauseWrites(t.Context(), nil); err != nil {
+	r.MustBackup("b1")
+	if _, err := r.Ops.PauseWrites(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []*serverpb.Replica{slave("z1", "b", 65535), slave("", "::1", 80), slave("z9", "unknown", 1)} {
-		if st, err := r.replication.RemoveReplica(t.Context(), s); err != nil || st.GetCode() != 0 {
+		if st, err := r.Replication.RemoveReplica(t.Context(), s); err != nil || st.GetCode() != 0 {
 			t.Fatalf("%v: %v, %v", s, st, err)
 		}
 	}
-	r.restore("b1")
-	wantReplicas(t, r.replication, "", "z1/a.example.org:8080", "z2/c:1")
+	r.MustRestore("b1")
+	wantReplicas(t, r.Replication, "", "z1/a.example.org:8080", "z2/c:1")
 }
 
 func TestReplicaListRefuses(t *testing.T) {
@@ -84,30 +86,30 @@ func TestReplicaListRefuses(t *testing.T) {
 		{slave("z\x00", "a", 1), `zone "z\x00" is no name; use up to 255 bytes without control characters`},
 		{slave(long, "a", 1), fmt.Sprintf("zone %.64q is no name; use up to 255 bytes without control characters", long)},
 	} {
-		_, err := r.replication.AddReplica(t.Context(), c.s)
-		wantStatus(t, err, codes.InvalidArgument, c.want)
-		_, err = r.replication.RemoveReplica(t.Context(), c.s)
-		wantStatus(t, err, codes.InvalidArgument, c.want)
+		_, err := r.Replication.AddReplica(t.Context(), c.s)
+		mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)
+		_, err = r.Replication.RemoveReplica(t.Context(), c.s)
+		mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)
 	}
-	wantReplicas(t, r.replication, "")
+	wantReplicas(t, r.Replication, "")
 	for i := range maxSlaves {
 		s, err := slaveOf(slave("z", fmt.Sprint("h", i), 1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.local.Propose(t.Context(), &command.Command{Kind: command.SetSlave, Expect: s.Append(nil), Flag: true}); err != nil {
+		if _, err := r.Local.Propose(t.Context(), &command.Command{Kind: command.SetSlave, Expect: s.Append(nil), Flag: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := r.replication.AddReplica(t.Context(), slave("z", "more", 1))
-	wantStatus(t, err, codes.ResourceExhausted, "1024 slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for 5m0s is taken off (not applied)")
-	if _, err := r.replication.AddReplica(t.Context(), slave("z", "h7", 1)); err != nil {
+	_, err := r.Replication.AddReplica(t.Context(), slave("z", "more", 1))
+	mastertest.WantStatus(t, err, codes.ResourceExhausted, "1024 slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for 5m0s is taken off (not applied)")
+	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "h7", 1)); err != nil {
 		t.Error("one that is on the list:", err)
 	}
-	if _, err := r.replication.RemoveReplica(t.Context(), slave("z", "h7", 1)); err != nil {
+	if _, err := r.Replication.RemoveReplica(t.Context(), slave("z", "h7", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.replication.AddReplica(t.Context(), slave("z", "more", 1)); err != nil {
+	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "more", 1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -115,30 +117,30 @@ func TestReplicaListRefuses(t *testing.T) {
 // TestReplicaListOfACluster: any node may be asked; the first vBucket's owner
 // decides.
 func TestReplicaListOfACluster(t *testing.T) {
-	c := newTrial(t, 3, 2)
-	c.own(0, 2)
-	if _, err := c.nodes[0].replication.AddReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
+	c := newCluster(t, 3, 2)
+	c.Own(0, 2)
+	if _, err := c.Nodes[0].Replication.AddReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.nodes[2].replication.AddReplica(testkit.Within(t, patience), slave("z", "b", 1)); err != nil {
+	if _, err := c.Nodes[2].Replication.AddReplica(testkit.Within(t, patience), slave("z", "b", 1)); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range c.nodes {
-		wantReplicas(t, n.replication, "", "z/a:1", "z/b:1")
+	for _, n := range c.Nodes {
+		wantReplicas(t, n.Replication, "", "z/a:1", "z/b:1")
 	}
-	if _, err := c.nodes[1].replication.RemoveReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
+	if _, err := c.Nodes[1].Replication.RemoveReplica(testkit.Within(t, patience), slave("z", "a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	wantReplicas(t, c.nodes[0].replication, "", "z/b:1")
+	wantReplicas(t, c.Nodes[0].Replication, "", "z/b:1")
 	for i, want := range []uint64{1, 1, 0} {
-		if got := c.nodes[i].router.Forwards(); got != (Forwards{Writes: want}) {
+		if got := c.Nodes[i].Router.Forwards(); got != (route.Forwards{Writes: want}) {
 			t.Errorf("node %d: %+v", i, got)
 		}
 	}
-	c.own(0, nobody)
-	timely(t, func() error { // the answer has to arrive before the deadline
-		_, err := c.nodes[0].replication.AddReplica(testkit.Within(t, time.Second), slave("z", "c", 1))
-		if reason(err) != kv.ReasonNotApplied {
+	c.Own(0, mastertest.NoOne)
+	mastertest.Timely(t, func() error { // the answer has to arrive before the deadline
+		_, err := c.Nodes[0].Replication.AddReplica(testkit.Within(t, time.Second), slave("z", "c", 1))
+		if mastertest.Reason(err) != kv.ReasonNotApplied {
 			return fmt.Errorf("without an owner: %w", err)
 		}
 		return nil
@@ -150,16 +152,16 @@ func TestReplicaListOfACluster(t *testing.T) {
 func TestFollowers(t *testing.T) {
 	r := newRig(t)
 	for range 4 {
-		r.put("a", "1")
+		r.MustPut("a", "1")
 	}
 	for _, s := range []*serverpb.Replica{slave("z", "polls", 1), slave("z", "streams", 1), slave("z", "silent", 1)} {
-		if _, err := r.replication.AddReplica(t.Context(), s); err != nil {
+		if _, err := r.Replication.AddReplica(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	poll := func(from uint64, s *serverpb.Replica) {
 		t.Helper()
-		if _, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: from, Replica: s}); err != nil {
+		if _, err := r.Replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: from, Replica: s}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -168,9 +170,9 @@ func TestFollowers(t *testing.T) {
 	poll(1, slave("z", "", 1))         // does not say who it is
 	poll(2, slave("z", "unlisted", 1)) // counts all the same
 	s := r.stream(testkit.Within(t, patience), &serverpb.StreamChangesRequest{FromChangeNumber: 2, Replica: slave("z", "streams", 1)})
-	s.until(r.local.Status().Applied)
+	s.until(r.Local.Status().Applied)
 	s.next() // by now the one before is noted
-	resp, err := r.replication.GetReplicas(t.Context(), &serverpb.GetReplicasRequest{})
+	resp, err := r.Replication.GetReplicas(t.Context(), &serverpb.GetReplicasRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -29,7 +30,7 @@ const (
 // the one before is sent, so that a slow receiver costs no memory and holds nothing
 // back, and keeps no state pinned in between.
 type feed struct {
-	v VBucket
+	v route.VBucket
 	// next is the first number that has not been read; 0 is the next that comes.
 	next kv.Index
 	// keep picks the mutations to send; nil is all.

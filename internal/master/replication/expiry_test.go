@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 )
 
 // keep has a service look at its list of slaves once.
-func keep(t *testing.T, s *Replication) {
+func keep(t *testing.T, s *Service) {
 	t.Helper()
 	if err := s.keepSlaves(testkit.Within(t, testkit.Patience), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
@@ -24,26 +24,26 @@ func keep(t *testing.T, s *Replication) {
 func TestSlavesThatAreNotHeardOfLeaveTheList(t *testing.T) {
 	r := newRig(t)
 	for _, host := range []string{"gone", "polls", "says-so"} {
-		if _, err := r.replication.AddReplica(t.Context(), slave("z", host, 1)); err != nil {
+		if _, err := r.Replication.AddReplica(t.Context(), slave("z", host, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	last := r.local.Status().Applied
+	last := r.Local.Status().Applied
 	for range 7 {
-		r.sleep(60)
-		if _, err := r.replication.AddReplica(t.Context(), slave("z", "says-so", 1)); err != nil {
+		r.Sleep(60)
+		if _, err := r.Replication.AddReplica(t.Context(), slave("z", "says-so", 1)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
+		if _, err := r.Replication.GetChanges(t.Context(), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
 			t.Fatal(err)
 		}
 		keep(t, r.service)
 	}
-	wantReplicas(t, r.replication, "", "z/polls:1", "z/says-so:1")
-	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 2 {
+	wantReplicas(t, r.Replication, "", "z/polls:1", "z/says-so:1")
+	if slaves, err := r.Local.Slaves(t.Context()); err != nil || len(slaves) != 2 {
 		t.Errorf("the state still has %v, %v", slaves, err)
 	}
-	if now := r.local.Status().Applied; now > last+15 {
+	if now := r.Local.Status().Applied; now > last+15 {
 		t.Errorf("%d log entries in 7 minutes", now-last)
 	}
 }
@@ -52,12 +52,12 @@ func TestSlavesThatAreNotHeardOfLeaveTheList(t *testing.T) {
 // the list are not sent there.
 func TestSlavesThatExpireAreNotShown(t *testing.T) {
 	r := newRig(t)
-	if _, err := r.replication.AddReplica(t.Context(), slave("z", "gone", 1)); err != nil {
+	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "gone", 1)); err != nil {
 		t.Fatal(err)
 	}
-	wantReplicas(t, r.replication, "", "z/gone:1")
-	r.sleep(int64(SlaveExpiry/time.Second) + 1)
-	wantReplicas(t, r.replication, "")
+	wantReplicas(t, r.Replication, "", "z/gone:1")
+	r.Sleep(int64(SlaveExpiry/time.Second) + 1)
+	wantReplicas(t, r.Replication, "")
 }
 
 // TestRenewalsCostTheLogLittle: a slave that says all the time that it is there does not
@@ -66,20 +66,20 @@ func TestRenewalsCostTheLogLittle(t *testing.T) {
 	r := newRig(t)
 	add := func() {
 		t.Helper()
-		if _, err := r.replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
+		if _, err := r.Replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add()
-	before := r.local.Status().Applied
+	before := r.Local.Status().Applied
 	for range 100 {
 		add()
 	}
-	if now := r.local.Status().Applied; now != before {
+	if now := r.Local.Status().Applied; now != before {
 		t.Errorf("%d log entries", now-before)
 	}
-	r.sleep(int64(SlaveRenewal / time.Second))
-	if add(); r.local.Status().Applied != before+1 {
+	r.Sleep(int64(SlaveRenewal / time.Second))
+	if add(); r.Local.Status().Applied != before+1 {
 		t.Error("it was not renewed")
 	}
 }
@@ -90,19 +90,19 @@ func TestAFullListEmptiesInSteps(t *testing.T) {
 	r := newRig(t)
 	for i := range maxSlaves {
 		s := command.Slave{Zone: "z", Address: fmt.Sprintf("h%d:1", i)}
-		if _, err := r.local.Propose(t.Context(), &command.Command{Kind: command.SetSlave, Expect: s.Append(nil), Flag: true}); err != nil {
+		if _, err := r.Local.Propose(t.Context(), &command.Command{Kind: command.SetSlave, Expect: s.Append(nil), Flag: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.sleep(int64(SlaveExpiry/time.Second) + 1)
+	r.Sleep(int64(SlaveExpiry/time.Second) + 1)
 	for range maxSlaves / slavesAtOnce {
-		before := r.local.Status().Applied
+		before := r.Local.Status().Applied
 		keep(t, r.service)
-		if n := r.local.Status().Applied - before; n > slavesAtOnce {
+		if n := r.Local.Status().Applied - before; n > slavesAtOnce {
 			t.Errorf("%d changes at once", n)
 		}
 	}
-	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
+	if slaves, err := r.Local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
 		t.Errorf("%d are left, %v", len(slaves), err)
 	}
 }
@@ -111,23 +111,23 @@ func TestAFullListEmptiesInSteps(t *testing.T) {
 // was set back leave the list, though not at once.
 func TestEntriesOfUnknownAgeAreRenewedFirst(t *testing.T) {
 	r := newRig(t)
-	r.sleep(-3600)
-	if err := r.local.SetClock(t.Context(), time.Time{}); err != nil {
+	r.Sleep(-3600)
+	if err := r.Local.SetClock(t.Context(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	r.sleep(3600)
-	if _, err := r.replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
+	r.Sleep(3600)
+	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	r.sleep(-3600)
-	if err := r.local.SetClock(t.Context(), time.Time{}); err != nil {
+	r.Sleep(-3600)
+	if err := r.Local.SetClock(t.Context(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	keep(t, r.service)
-	wantReplicas(t, r.replication, "", "z/a:1")
-	r.sleep(int64(SlaveExpiry/time.Second) + 1)
+	wantReplicas(t, r.Replication, "", "z/a:1")
+	r.Sleep(int64(SlaveExpiry/time.Second) + 1)
 	keep(t, r.service)
-	if slaves, err := r.local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
+	if slaves, err := r.Local.Slaves(t.Context()); err != nil || len(slaves) != 0 {
 		t.Errorf("%v, %v", slaves, err)
 	}
 }
@@ -135,26 +135,26 @@ func TestEntriesOfUnknownAgeAreRenewedFirst(t *testing.T) {
 // TestTheOwnerTakesSlavesOffTheList: any master renews those that ask it, and only the
 // owner of the log takes those off that no one hears of.
 func TestTheOwnerTakesSlavesOffTheList(t *testing.T) {
-	c := newTrial(t, 3, 1)
+	c := newCluster(t, 3, 1)
 	for _, host := range []string{"gone", "polls"} {
-		if _, err := c.nodes[0].replication.AddReplica(testkit.Within(t, testkit.Patience), slave("z", host, 1)); err != nil {
+		if _, err := c.Nodes[0].Replication.AddReplica(testkit.Within(t, testkit.Patience), slave("z", host, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.sleep(int64(SlaveExpiry/time.Second) - 1)
-	if _, err := c.nodes[2].replication.GetChanges(testkit.Within(t, testkit.Patience), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
+	c.Sleep(int64(SlaveExpiry/time.Second) - 1)
+	if _, err := c.Nodes[2].Replication.GetChanges(testkit.Within(t, testkit.Patience), &serverpb.GetChangesRequest{FromChangeNumber: 1, Replica: slave("z", "polls", 1)}); err != nil {
 		t.Fatal(err)
 	}
-	keep(t, c.nodes[2].service)
-	c.sleep(2)
-	keep(t, c.nodes[2].service)
-	slaves, err := c.nodes[0].replicas[0].Slaves(t.Context())
+	keep(t, c.services[2])
+	c.Sleep(2)
+	keep(t, c.services[2])
+	slaves, err := c.Nodes[0].Replicas[0].Slaves(t.Context())
 	if err != nil || len(slaves) != 2 {
 		t.Fatalf("a node that does not own the log changed the list: %v, %v", slaves, err)
 	}
-	keep(t, c.nodes[0].service)
-	wantReplicas(t, c.nodes[1].replication, "", "z/polls:1")
-	if slaves, err = c.nodes[0].replicas[0].Slaves(t.Context()); err != nil || len(slaves) != 1 {
+	keep(t, c.services[0])
+	wantReplicas(t, c.Nodes[1].Replication, "", "z/polls:1")
+	if slaves, err = c.Nodes[0].Replicas[0].Slaves(t.Context()); err != nil || len(slaves) != 1 {
 		t.Errorf("%v, %v", slaves, err)
 	}
 }

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 )
 
 // StreamChanges implements DKVReplication.
-func (s *Replication) StreamChanges(r *serverpb.StreamChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+func (s *Service) StreamChanges(r *serverpb.StreamChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (s *Replication) StreamChanges(r *serverpb.StreamChangesRequest, stream grp
 // WatchChanges implements DKVReplication. The masterChangeNumber of each message
 // is the number up to which it has all been sent: a watcher that comes back goes on
 // behind it, even where none of its keys has changed for long.
-func (s *Replication) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package master
+package replication
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 const (
@@ -21,7 +22,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // StreamSnapshot implements DKVReplication. Each chunk is read when the one before
 // is sent; only the state itself is held meanwhile.
-func (s *Replication) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
+func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because i
 
 // sendChunk sends a chunk, unless the snapshot is given up. A receiver that has
 // stopped reading is for the server to end.
-func (s *Replication) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotChunk], snap *snapshot, chunk *serverpb.SnapshotChunk) error {
+func (s *Service) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotChunk], snap *snapshot, chunk *serverpb.SnapshotChunk) error {
 	sent := make(chan error, 1)
 	// It ends at the latest with the call, which ends when the handler returns.
 	go func() { sent <- stream.Send(chunk) }()
@@ -74,7 +75,7 @@ func (s *Replication) sendChunk(stream grpc.ServerStreamingServer[serverpb.Snaps
 }
 
 // snapshot returns the snapshot that a request is about.
-func (s *Replication) snapshot(ctx context.Context, v VBucket, r *serverpb.StreamSnapshotRequest) (*snapshot, error) {
+func (s *Service) snapshot(ctx context.Context, v route.VBucket, r *serverpb.StreamSnapshotRequest) (*snapshot, error) {
 	if r.GetSnapshotId() != "" {
 		return s.snapshots.resume(r.GetSnapshotId(), v.Name)
 	}

@@ -1,8 +1,9 @@
-package master
+package replication
 
 import (
 	"sync/atomic"
 
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
 )
 
@@ -65,7 +66,7 @@ func (s *share) end() {
 func bytesOf(c *fsm.Changes) int64 {
 	n := 0
 	for i := range c.Changes {
-		n += recordBytes(c.Changes[i].Mutations)
+		n += changelog.MessageBytes(c.Changes[i].Mutations)
 	}
 	return int64(n)
 }

@@ -1,0 +1,134 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// Ask makes a unary call of the node of a leg.
+func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
+	trace := kv.TraceOf(ctx)
+	defer trace.Elsewhere(trace.Start())
+	p, err := r.pool.Peer(l.Owner.Address)
+	if err != nil {
+		return kv.Errorf(kv.Unavailable, "node %s: %w", l.Owner.Address, err)
+	}
+	if !c.Mutates || !p.Ready() {
+		watched, stop := Until(ctx, l.moved)
+		defer stop()
+		if err := p.Reach(watched); err != nil {
+			return err
+		}
+		if !c.Mutates {
+			ctx = watched
+		}
+		// A mutation that was sent is not given up when the owner changes: only the node
+		// that got it can tell what became of it.
+	}
+	return p.Invoke(forward(ctx, l.VBuckets), c.Method, req, resp)
+}
+
+// Stream is a server's stream of another node's messages.
+type Stream struct {
+	stream *peer.Stream
+	close  func()
+	// opened ends the watch for another owner, and reports whether it had not ended the
+	// stream.
+	opened func() bool
+}
+
+// Open makes a streaming call of the node of a leg. The stream lives as long as ctx. Until
+// Opened is called it also ends when opening does, and when the leg has another owner.
+func (r *Router) Open(ctx, opening context.Context, l Leg, c Call, req any) (*Stream, error) {
+	watched, stopWatch := Until(opening, l.moved)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unbind := context.AfterFunc(watched, func() { cancel(context.Cause(watched)) })
+	s := &Stream{
+		close: func() {
+			unbind()
+			stopWatch()
+			cancel(nil)
+		},
+		opened: func() bool {
+			defer stopWatch()
+			return unbind()
+		},
+	}
+	p, err := r.pool.Reach(watched, l.Owner.Address)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	if s.stream, err = p.Stream(forward(ctx, l.VBuckets), c.Method, req); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Recv receives the next message into m. It returns io.EOF after the last.
+func (s *Stream) Recv(m any) error { return s.stream.Recv(m) }
+
+// Opened is called after the first message, from which on the stream stays with its node.
+// Its error says that another node was to be asked just before.
+func (s *Stream) Opened() error {
+	if !s.opened() {
+		return kv.Errorf(kv.Unavailable, "%w", errMoved)
+	}
+	return nil
+}
+
+// Close ends the stream.
+func (s *Stream) Close() { s.close() }
+
+// ownerPoll is how often the owner is compared while an answer is awaited.
+const ownerPoll = 50 * time.Millisecond
+
+var errMoved = errors.New("another node owns the log by now")
+
+// Until returns a context that also ends when moved reports that another node is to be
+// asked: the former owner may never answer. stop releases it.
+func Until(ctx context.Context, moved func() bool) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(ownerPoll, func() {
+		if moved() {
+			cancel(errMoved)
+			return
+		}
+		w.again()
+	})
+	return ctx, func() {
+		w.stop()
+		cancel(nil)
+	}
+}
+
+// watch is a timer that runs again until it is stopped.
+type watch struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+}
+
+func (w *watch) again() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.timer.Reset(ownerPoll)
+	}
+}
+
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	w.timer.Stop()
+}

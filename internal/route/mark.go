@@ -1,0 +1,43 @@
+package route
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// Mark is the metadata key by which a node recognises that another node has forwarded a
+// request to it. It serves such a request or rejects it, and never forwards it again.
+type Mark string
+
+const (
+	// Forwarded marks requests about keys, nodes and the cluster.
+	Forwarded Mark = "dkv-forwarded"
+	// RegistryForwarded marks requests about the registry, which has an owner of its own.
+	// Nodes of every release use this key, so it stays different from Forwarded.
+	RegistryForwarded Mark = "dkv-discovery-forwarded"
+)
+
+// vBucketKey is the metadata key that names a vBucket that a forwarded request is about. It
+// appears once for each vBucket.
+const vBucketKey = "dkv-vbucket"
+
+// Set returns the context of a forwarded request.
+func (m Mark) Set(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, string(m), "1")
+}
+
+// In reports whether a request was forwarded by another node.
+func (m Mark) In(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, string(m))) > 0
+}
+
+// forward returns the context of a forwarded request about some vBuckets.
+func forward(ctx context.Context, vBuckets []VBucket) context.Context {
+	md := make(metadata.MD, 2)
+	md[string(Forwarded)] = []string{"1"}
+	for _, v := range vBuckets {
+		md[vBucketKey] = append(md[vBucketKey], v.Name)
+	}
+	return metadata.NewOutgoingContext(ctx, md)
+}
