@@ -1,6 +1,19 @@
-// Package changelog keeps the change records of a vBucket: what each log entry
-// changed, under the entry's index, written in the same batch as the data.
-// Slaves and watchers read it; retention trims it from the old end.
+// Package changelog keeps the change records of a vBucket: what each log entry changed, under
+// the entry's index. Slaves and watchers of changes read them.
+//
+// The rules:
+//
+//   - A record is written in the same engine batch as the data that it describes. After a
+//     crash both are there or neither is, so that a slave never misses a change and never
+//     gets one that its master has lost.
+//   - A record holds what the entry changed in fact: puts and deletes, with the expiry of
+//     each key. A compare-and-set that did not match changes nothing and has no record, and
+//     an increment is a put. Slaves decide nothing.
+//   - Records are trimmed from the old end only, so that what is retained has no gaps. The
+//     first index that is retained is the floor, which package fsm keeps; a slave that asks
+//     for an earlier change has to start over from a snapshot.
+//   - Trimming is local: each replica has its own retention, and the changelog is not part
+//     of the state that replicas compare.
 package changelog
 
 import (
@@ -21,8 +34,8 @@ import (
 //	total    varint: bytes of all records ever written, this one included
 //	mutations as in package command
 //
-// The running total makes the size of any stretch of the log the difference of
-// two records, so that no counter has to be kept beside them.
+// With the running total, the size of any part of the log is the difference of two records,
+// and no counter has to be stored with them.
 const recordVersion = 1
 
 // Key returns the key of index in storage.Changelog.
@@ -35,8 +48,7 @@ type Writer struct {
 	body   []byte
 }
 
-// Append adds c to b. total is the running total before c; the new one is
-// returned.
+// Append adds c to b. total is the running total before c. Append returns the new one.
 func (w *Writer) Append(b *storage.Batch, c kv.Change, total uint64) uint64 {
 	binary.BigEndian.PutUint64(w.key[:], c.Index)
 	w.body = command.AppendMutations(w.body[:0], c.Mutations)
@@ -94,10 +106,9 @@ func decode(key, value []byte) (record, error) {
 	}, nil
 }
 
-// Scan returns the changes from index from on, in order: at most maxChanges of
-// them (0: no limit), and no more than fit into maxBytes of keys and values,
-// but always one if there is one. Indexes without effect have no change. The
-// changes own their memory.
+// Scan returns the changes from index from on, in order: at most maxChanges of them (0: no
+// limit), and no more than fit into maxBytes of keys and values, but always one if there is
+// one. Entries without effect have no change. The changes own their memory.
 func Scan(r storage.Reader, from kv.Index, maxChanges, maxBytes int) ([]kv.Change, error) {
 	it := r.Iterate(storage.Changelog, storage.Range{Start: Key(from)})
 	defer it.Close()
@@ -122,25 +133,25 @@ func Scan(r storage.Reader, from kv.Index, maxChanges, maxBytes int) ([]kv.Chang
 	return changes, it.Err()
 }
 
-// What a change and a mutation add at most to a message of the change stream,
+// What a change and a mutation add to a message of the change stream at most, in bytes,
 // beyond their encoding here.
 const (
 	changeOverhead   = 40
 	mutationOverhead = 32
 )
 
-// Retention says how much of the changelog to keep: what is within both limits.
+// Retention says how much of the changelog to keep: the records that are within both limits.
 type Retention struct {
-	// MaxBytes limits the size of the records; 0 means no limit.
+	// MaxBytes limits the size of all records together. 0 means no limit.
 	MaxBytes uint64
-	// MaxAge limits their age by the log's clock; 0 means no limit.
+	// MaxAge limits the age of a record by the log's clock. 0 means no limit.
 	MaxAge time.Duration
 }
 
-// Floor returns the least index that retention keeps, given the newest index
-// and the log's clock at which r stands. It is at least floor, the present one.
-// r must be one state: the search compares several records. The newest record
-// stays whatever its size, but not whatever its age.
+// Floor returns the lowest index that retention keeps. newest and now are the newest index
+// and the log's clock of r, and the result is at least floor, the current one. r must be one
+// pinned state, since the search compares several records. The newest record is kept
+// whatever its size is, but not whatever its age is.
 func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock) (kv.Index, error) {
 	last, found, err := edge(r, storage.Range{Start: Key(floor), Reverse: true})
 	if err != nil || !found {
@@ -165,13 +176,13 @@ func Floor(r storage.Reader, ret Retention, floor, newest kv.Index, now kv.Clock
 		}
 		return uint64(now-rec.clock) <= uint64(ret.MaxAge.Milliseconds())
 	}
-	// Totals grow with the index, and clocks do but where the log's clock was set
-	// back: the kept records are a tail, in which a few may be older than MaxAge.
+	// Totals grow with the index, and so do clocks unless the log's clock was set back. So
+	// the kept records are a tail, in which a few may be older than MaxAge.
 	n := sort.Search(int(newest+1-floor), keeps)
 	return floor + uint64(n), firstErr
 }
 
-// Size returns the bytes of the records from floor on. r may change meanwhile.
+// Size returns the size of the records from floor on, in bytes. r may change meanwhile.
 func Size(r storage.Reader, floor kv.Index) (uint64, error) {
 	first, found, err := edge(r, storage.Range{Start: Key(floor)})
 	if err != nil || !found {
@@ -184,8 +195,7 @@ func Size(r storage.Reader, floor kv.Index) (uint64, error) {
 	return last.total - first.total + first.size, nil
 }
 
-// edge returns the first record of a range, in the range's direction; its body
-// is gone, only its size is left.
+// edge returns the first record of a range, in the range's direction, without its body.
 func edge(r storage.Reader, rng storage.Range) (record, bool, error) {
 	it := r.Iterate(storage.Changelog, rng)
 	defer it.Close()

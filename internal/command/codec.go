@@ -10,9 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// ErrMalformed means that bytes are not an encoding that this version reads.
-// A replica that meets it in its log must stop: skipping the entry would make
-// it differ from the others.
+// ErrMalformed means that bytes are not the encoding of a command. A replica that finds
+// such bytes in its log must stop: skipping the entry would make its state differ from the
+// others'.
 var ErrMalformed = errors.New("malformed log entry")
 
 // The layout; integers are unsigned varints unless said otherwise, always in
@@ -62,7 +62,7 @@ const (
 	opsKnown  = opDelete | opExpires
 )
 
-// flags tells which of the optional parts are there.
+// flags returns the flags of the optional parts that the command has.
 func (c *Command) flags() byte {
 	var flags byte
 	if !c.Request.IsZero() {
@@ -92,7 +92,7 @@ func (c *Command) flags() byte {
 	return flags
 }
 
-// further reports which of the parts are there that only version 2 has.
+// further returns the flags of the parts that only version 2 has.
 func (c *Command) further() byte {
 	var further byte
 	if c.Request.Repeat && !c.Request.IsZero() {
@@ -160,14 +160,14 @@ func Decode(p []byte) (Command, error) {
 	c := Command{Kind: h.kind, Clock: kv.Clock(r.uvarint())}
 	c.decodeParts(&r, h)
 	c.Mutations = r.mutations()
-	r.require(len(r.p) == 0, "bytes behind the end")
+	r.require(len(r.p) == 0, "bytes after the end")
 	if err := r.err; err != nil {
 		return Command{}, err
 	}
 	return c, c.check()
 }
 
-// head is what stands in front of the clock.
+// head is everything before the clock.
 type head struct {
 	kind           Kind
 	flags, further byte
@@ -202,7 +202,7 @@ func decodeHead(p []byte) (h head, rest []byte, err error) {
 	return h, rest, nil
 }
 
-// decodeParts takes the optional parts that h announces.
+// decodeParts reads the optional parts that h announces.
 func (c *Command) decodeParts(r *reader, h head) {
 	if h.flags&flagRequest != 0 {
 		c.Request = kv.RequestID{Client: r.uint64(), Sequence: r.uvarint(), Acked: r.uvarint()}
@@ -244,14 +244,14 @@ func (c *Command) decodeParts(r *reader, h head) {
 	r.require(h.further&furtherLease == 0 || c.Begin != nil, "lease of no epoch")
 }
 
-// check holds a decoded command to what its kind needs, so that applying it
-// cannot go wrong.
+// check verifies that a decoded command has what its kind needs and nothing else, so that
+// applying it cannot fail.
 func (c *Command) check() error {
 	single := c.Kind == CompareAndSet || c.Kind == Increment
 	if single && (len(c.Mutations) != 1 || c.Mutations[0].Delete) {
 		return fmt.Errorf("%w: %v needs exactly one put", ErrMalformed, c.Kind)
 	}
-	if c.Kind >= SetPaused && c.Kind != StageRestore && len(c.Mutations) != 0 {
+	if !c.Kind.TakesMutations() && len(c.Mutations) != 0 {
 		return fmt.Errorf("%w: %v takes no mutations", ErrMalformed, c.Kind)
 	}
 	if c.Kind == StageRestore && slices.ContainsFunc(c.Mutations, func(m kv.Mutation) bool { return m.Delete }) {
@@ -277,7 +277,7 @@ func (c *Command) check() error {
 	if c.Kind == SetClock && c.Clock == 0 {
 		return fmt.Errorf("%w: %v to no time", ErrMalformed, c.Kind)
 	}
-	if c.Kind >= BeginEpoch && !c.Request.IsZero() {
+	if !c.Kind.TakesRequest() && !c.Request.IsZero() {
 		return fmt.Errorf("%w: %v takes no request id", ErrMalformed, c.Kind)
 	}
 	return nil
@@ -286,8 +286,7 @@ func (c *Command) check() error {
 // maxTiming bounds the record of SetTiming.
 const maxTiming = 1024
 
-// AppendMutations appends the encoding of ms, as it stands in commands and in
-// change records.
+// AppendMutations appends the encoding of ms, which commands and change records share.
 func AppendMutations(dst []byte, ms []kv.Mutation) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(ms)))
 	for i := range ms {
@@ -311,19 +310,19 @@ func AppendMutations(dst []byte, ms []kv.Mutation) []byte {
 	return dst
 }
 
-// DecodeMutations parses what AppendMutations wrote and nothing behind it. The
-// slices point into p. The error is ErrMalformed.
+// DecodeMutations parses what AppendMutations wrote and rejects bytes after it. The slices
+// point into p. The error is ErrMalformed.
 func DecodeMutations(p []byte) ([]kv.Mutation, error) {
 	r := reader{p: p}
 	ms := r.mutations()
-	r.require(len(r.p) == 0, "bytes behind the end")
+	r.require(len(r.p) == 0, "bytes after the end")
 	if r.err != nil {
 		return nil, r.err
 	}
 	return ms, nil
 }
 
-// AppendResult appends the encoding of r, as it stands in the request table.
+// AppendResult appends the encoding of r that the request table stores.
 func AppendResult(dst []byte, r Result) []byte {
 	dst = append(dst, version1, byte(r.Code))
 	dst = binary.AppendUvarint(dst, r.Index)
@@ -337,7 +336,7 @@ func DecodeResult(p []byte) (Result, error) {
 	}
 	r := reader{p: p[2:]}
 	res := Result{Code: Code(p[1]), Index: r.uvarint(), Counter: r.varint()}
-	r.require(len(r.p) == 0, "bytes behind the end")
+	r.require(len(r.p) == 0, "bytes after the end")
 	if r.err != nil {
 		return Result{}, r.err
 	}
@@ -349,8 +348,7 @@ func appendBytes(dst, p []byte) []byte {
 	return append(dst, p...)
 }
 
-// reader takes values off the front of p; after the first error every take
-// yields zero.
+// reader takes values off the front of p. After the first error every value is zero.
 type reader struct {
 	p   []byte
 	err error
@@ -373,8 +371,8 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
-// shortest tells whether a varint has no needless bytes: its last byte, which
-// holds the highest bits, is 0 only where it is the only one.
+// shortest reports whether a varint has no needless bytes: its last byte, which holds the
+// highest bits, may be 0 only if it is the only one.
 func shortest(varint []byte) bool {
 	return len(varint) == 1 || varint[len(varint)-1] != 0
 }

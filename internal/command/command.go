@@ -1,7 +1,23 @@
-// Package command defines what a vBucket's log carries: commands, the results
-// of applying them, and their versioned, deterministic encoding. Every replica
-// decodes the same bytes into the same command for ever; a layout is never
-// changed, only a new version added.
+// Package command defines the entries of a vBucket's log: the commands, the results of
+// applying them, and the encoding of both. Package fsm says what applying a command does.
+//
+// A write travels like this: the node that owns the log makes a Command of a client's
+// request, Append encodes it, the log (Raft, or a node's own) carries the bytes to every
+// replica, Decode makes the same Command of them there, and applying it yields the same
+// Result everywhere.
+//
+// The rules that make this work:
+//
+//   - Numbers and layouts never change. A log is replayed by later releases, and the
+//     replicas of one log may run different releases. Something new gets a new kind, flag or
+//     version, and a log format that says which releases understand it (Command.Format).
+//   - A command has exactly one encoding, and Decode rejects every other one. Replicas can
+//     be compared byte by byte, and the fuzz tests rely on it.
+//   - A command carries everything that its effect depends on: the proposer's clock, the
+//     client's request id, the epoch that it was proposed in (its fence). Applying it reads
+//     no clock and no configuration.
+//   - A replica that cannot decode an entry stops (ErrMalformed, ErrNewer). Skipping the
+//     entry would make its state differ from the others' without anyone noticing.
 package command
 
 import (
@@ -13,8 +29,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Kind tells what a command does. The numbers are stored in logs: never reuse
-// one.
+// Kind is what a command does. The numbers are stored in logs: one is never reused.
 type Kind uint8
 
 const (
@@ -26,78 +41,91 @@ const (
 	// Increment adds Delta to the counter at Mutations[0].Key and sets its
 	// ExpireTS, unless that is 0, which keeps the expiry.
 	Increment Kind = 3
-	// Expire removes those of Mutations whose key still has the ExpireTS given
-	// there, if the log's clock has reached it.
+	// Expire removes the keys of Mutations that still have the ExpireTS given there, if
+	// the log's clock has reached it.
 	Expire Kind = 4
-	// SetPaused refuses (Flag) or admits (not Flag) mutations from here on.
+	// SetPaused rejects (Flag) or admits (not Flag) mutations from here on.
 	SetPaused Kind = 5
-	// BeginEpoch makes its proposer the owner of the log: Begin. It is accepted
-	// in a higher term than the present epoch's, or again from the same owner.
+	// BeginEpoch makes its proposer the owner of the log: Begin. It is accepted in a
+	// higher term than the current epoch's, or again from the same owner.
 	BeginEpoch Kind = 6
 	// EndEpoch ends the epoch that Fence names.
 	EndEpoch Kind = 7
-	// SetMember keeps or forgets how a replica is reached: Member.
+	// SetMember records or removes how a replica is reached: Member.
 	SetMember Kind = 8
-	// BeginRestore refuses mutations from here on, until the restore ends, and
-	// drops what another one has staged. A new epoch aborts a restore.
+	// BeginRestore rejects mutations until the restore ends, and drops what an earlier
+	// restore has staged. A new epoch aborts a restore.
 	BeginRestore Kind = 9
-	// StageRestore lays Mutations aside for the end of the restore.
+	// StageRestore stages Mutations: EndRestore makes them visible.
 	StageRestore Kind = 10
-	// EndRestore makes what was staged the keyspace, under a new history:
+	// EndRestore replaces the keyspace with the staged pairs, under a new history:
 	// Restored.
 	EndRestore Kind = 11
 	// AbortRestore drops what was staged and admits mutations again.
 	AbortRestore Kind = 12
-	// SetSlave puts a slave on the list of them (Flag) or takes it off (not
-	// Flag): Expect, as Slave.Append writes it.
+	// SetSlave adds a slave to the list of slaves (Flag) or removes it (not Flag):
+	// Expect, as Slave.Append writes it.
 	SetSlave Kind = 13
-	// Tick has no effect but to move the log's clock. It is applied while
-	// mutations are refused, too.
+	// Tick moves the log's clock and does nothing else. It is applied while mutations are
+	// rejected, too.
 	Tick Kind = 14
-	// SetClock sets the log's clock to Clock, which may lie behind it, and begins
-	// the present epoch again under a new id: what its owner proposed by the clock
-	// that there was is fenced.
+	// SetClock sets the log's clock to Clock, which may be earlier, and begins the
+	// current epoch again under a new id, so that what its owner proposed by the clock
+	// before is fenced.
 	SetClock Kind = 15
-	// SetTiming sets the timing that the cluster's members agree on to Expect, if the
-	// setting was last changed at index Delta; 0 if there was none.
+	// SetTiming sets the timing that the cluster's members agree on to Expect, if it was
+	// last changed at index Delta (0: never).
 	SetTiming Kind = 16
-	// SealRestore says that all of a restore is staged. Every member builds the
-	// state that EndRestore makes the present one from there on.
+	// SealRestore says that a restore is fully staged. From there on every member builds
+	// the state that EndRestore will switch to.
 	SealRestore Kind = 17
-	// SetFormat raises the log's format to Delta; see Format. Every member understands
-	// it by then.
+	// SetFormat raises the log's format to Delta, which every member understands by then;
+	// see Format.
 	SetFormat Kind = 18
 )
 
-// MovesClock reports whether applying a command of the kind moves the log's clock
-// to the command's: only what depends on the time does. How a cluster is made up
-// and led must not be able to expire keys.
-func (k Kind) MovesClock() bool { return k >= Write && k <= Expire || k == Tick }
+// ChangesKeys reports whether commands of the kind write or remove keys. All others concern
+// the log or the cluster and leave the keyspace as it is, but for EndRestore, which
+// replaces it as a whole.
+func (k Kind) ChangesKeys() bool { return k >= Write && k <= Expire }
 
-// Fenced reports whether a command of this kind is its proposer's as the owner of the
-// log, and has no effect in another epoch than Fence.
+// TakesMutations reports whether commands of the kind have Mutations.
+func (k Kind) TakesMutations() bool { return k.ChangesKeys() || k == StageRestore }
+
+// TakesRequest reports whether commands of the kind may carry a request id: those that a
+// client asks for.
+func (k Kind) TakesRequest() bool { return k.ChangesKeys() || k == SetPaused }
+
+// MovesClock reports whether applying a command of the kind moves the log's clock to the
+// command's. Only commands whose effect depends on the time do: a change of members or of
+// the owner must not be able to expire keys.
+func (k Kind) MovesClock() bool { return k.ChangesKeys() || k == Tick }
+
+// Fenced reports whether only the owner of the log may propose commands of the kind: they
+// have no effect in another epoch than Fence.
 func (k Kind) Fenced() bool { return k != BeginEpoch && k != SetMember }
 
-// Command is one entry of the log. Which fields count depends on Kind.
+// Command is one entry of the log. Kind says which of the other fields are used.
 type Command struct {
 	Kind Kind
 	// Clock is the proposer's. The log's clock is the greatest of those of the
 	// commands that move it, and what SetClock last set.
 	Clock kv.Clock
-	// Request makes a retry return the first result; zero for none.
+	// Request identifies the client's request, so that a retry returns the first result.
+	// Zero means that there is none.
 	Request kv.RequestID
 	// Mutations are the keys concerned, in order.
 	Mutations []kv.Mutation
-	// Expect is the value that CompareAndSet wants to find, the id of a restore in
-	// its commands, the slave of SetSlave, and the record of SetTiming.
+	// Expect is the value that CompareAndSet compares with, the id of the restore in
+	// commands of one, the slave of SetSlave, and the record of SetTiming.
 	Expect []byte
-	// Delta is what Increment adds, the format of SetFormat, and the index of SetTiming.
+	// Delta is what Increment adds, the format of SetFormat and the index of SetTiming.
 	Delta int64
 	// Flag is the argument of SetPaused and SetSlave.
 	Flag bool
-	// Fence is the epoch that the proposer owns: the command has no effect in
-	// any other. A log that never changes hands has epoch 0. BeginEpoch and
-	// SetMember are not fenced.
+	// Fence is the epoch that the proposer owns: the command has no effect in any other.
+	// A log that has one owner for ever (a standalone node's) has epoch 0. See
+	// Kind.Fenced.
 	Fence kv.Index
 	// Begin, Member and Restored are the arguments of BeginEpoch, SetMember and
 	// EndRestore.
@@ -118,8 +146,8 @@ func (c *Command) Size() int {
 	return n
 }
 
-// Fingerprint tells commands apart that ask for different things. It leaves out
-// who asks and when, so that a retry has the first attempt's. It is stored.
+// Fingerprint is a hash of what the command asks for. It leaves out who asks and when, so
+// that a retry has the fingerprint of the first attempt. It is stored, so it never changes.
 func (c *Command) Fingerprint() uint64 {
 	var d xxhash.Digest
 	d.Reset()
@@ -149,8 +177,8 @@ func (c *Command) Fingerprint() uint64 {
 	return d.Sum64()
 }
 
-// Code is the outcome of an applied command. Everything but OK means that the
-// command changed nothing; after TooLate and StaleRequest an earlier attempt may have.
+// Code is the outcome of an applied command. Every code but OK means that the command
+// changed nothing; after TooLate and StaleRequest an earlier attempt may have.
 type Code uint8
 
 const (
@@ -163,25 +191,25 @@ const (
 	NotACounter Code = 2
 	// Overflow means that Increment would leave the range of int64.
 	Overflow Code = 3
-	// Paused means that mutations are refused at present.
+	// Paused means that mutations are rejected until the operator resumes them.
 	Paused Code = 4
-	// StaleRequest means that the client itself said that it has the answer
-	// of this request: a late duplicate, which must not be applied again.
+	// StaleRequest means that the client has acknowledged the answer to this request
+	// before: it is a late duplicate, which must not be applied again.
 	StaleRequest Code = 5
-	// Fenced means that the log is another owner's by now, or that a BeginEpoch
-	// came too late.
+	// Fenced means that another node owns the log by now, or that a BeginEpoch came too
+	// late.
 	Fenced Code = 6
-	// RequestMismatch means that the client has used the request's id for
-	// another one before.
+	// RequestMismatch means that the client has used the request's id for another request
+	// before.
 	RequestMismatch Code = 7
-	// Restoring means that mutations are refused because the keyspace is being
-	// replaced.
+	// Restoring means that mutations are rejected because a restore is replacing the
+	// keyspace.
 	Restoring Code = 8
-	// NotStaged means that no restore is under way, or another number of pairs
-	// is staged than was to be.
+	// NotStaged means that no restore with this id is under way, or that the number of
+	// staged pairs is not the expected one.
 	NotStaged Code = 9
-	// TooLate means that it cannot be told whether the request was applied
-	// before: its result, if there was one, is not remembered any more.
+	// TooLate means that it is unknown whether the request was applied before: its
+	// result, if there was one, is no longer remembered.
 	TooLate Code = 10
 )
 
@@ -214,7 +242,7 @@ func (c Code) String() string {
 	}
 }
 
-// Result is what applying a command returns: a value, never an error, since it
+// Result is what applying a command returns. It is a value and never an error, because it
 // is the same on every replica.
 type Result struct {
 	// Index is the log index at which the command took effect. For a repeated
@@ -223,7 +251,7 @@ type Result struct {
 	Code  Code
 	// Counter is the value after an Increment.
 	Counter int64
-	// Previous is the epoch that an accepted BeginEpoch replaced, and the
-	// present one that a refused one met. It is not remembered.
+	// Previous is the epoch that an accepted BeginEpoch replaced, or the current one that
+	// a rejected BeginEpoch met. It is not stored with the result.
 	Previous *Epoch
 }

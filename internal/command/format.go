@@ -6,26 +6,26 @@ import (
 	"sync/atomic"
 )
 
-// ErrNewer means that bytes were written by a release that knows more than this one.
-// A replica that meets them in its log must stop, and goes on from there when it has
-// been upgraded.
+// ErrNewer means that bytes were written by a newer release and cannot be read by this one.
+// A replica that finds them in its log must stop, and continues from there after an
+// upgrade.
 var ErrNewer = errors.New("a newer release wrote this log entry: upgrade this node")
 
-// The format of a log is what may stand in it. Members tell which formats they
-// understand, the log remembers the one that was agreed on, and its owner proposes
-// nothing beyond that. A change of what an existing command comes to needs a new
-// format as well: until it is agreed on, every release has to apply the command as it
-// always did.
+// The format of a log says which commands it may contain. Members announce the newest
+// format that they understand, the log records the one that all of them understand
+// (SetFormat), and its owner proposes nothing beyond that. So a cluster can be upgraded one
+// node at a time. A change of an existing command's effect needs a new format as well:
+// until that is agreed on, every release has to apply the command as before.
 const (
-	// FirstFormat is what releases wrote that knew nothing of formats.
+	// FirstFormat is the format of releases that did not know formats.
 	FirstFormat uint32 = 1
-	// NewestFormat is the greatest that this release understands. Format 2 has the
-	// second version of the encoding, and the kinds that kinds says; format 3 has
-	// SetTiming.
+	// NewestFormat is the newest one that this release understands. Format 2 has the
+	// second version of the encoding, and the kinds that the table below gives it; format 3
+	// has SetTiming.
 	NewestFormat uint32 = 3
 )
 
-// kinds are all kinds, with the format that each came with.
+// kinds are the names of all kinds, and the format that each was added with.
 var kinds = [...]struct {
 	name   string
 	format uint32
@@ -50,10 +50,10 @@ var kinds = [...]struct {
 	SetFormat:     {"set-format", 2},
 }
 
-// versionFormat is the format that the second version of the encoding came with.
+// versionFormat is the format that the second version of the encoding was added with.
 const versionFormat = 2
 
-// Kinds returns all kinds, in order.
+// Kinds returns all kinds in the order of their numbers.
 func Kinds() []Kind {
 	var out []Kind
 	for k, known := range kinds {
@@ -71,16 +71,16 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-// forgotten are the kinds that Forget has taken away, by bits.
+// forgotten has a bit for each kind that Forget has disabled.
 var forgotten atomic.Uint64
 
-// known reports whether this release decodes a kind.
+// known reports whether this release decodes commands of the kind.
 func (k Kind) known() bool {
 	return int(k) < len(kinds) && kinds[k].format != 0 && forgotten.Load()&(1<<k) == 0
 }
 
-// Forget makes this process one of a release that does not know some kinds yet, for
-// tests; recall ends that.
+// Forget makes this process behave like an older release that does not know some kinds,
+// for tests. The returned function ends that.
 func Forget(ks ...Kind) (recall func()) {
 	var mask uint64
 	for _, k := range ks {
@@ -90,7 +90,7 @@ func Forget(ks ...Kind) (recall func()) {
 	return func() { forgotten.And(^mask) }
 }
 
-// Format is the least format of a log in which c may stand.
+// Format returns the oldest log format that allows c.
 func (c *Command) Format() uint32 {
 	format := FirstFormat
 	if int(c.Kind) < len(kinds) {
@@ -102,7 +102,7 @@ func (c *Command) Format() uint32 {
 	return format
 }
 
-// checkFormat holds a decoded SetFormat to what can be a format.
+// checkFormat rejects a decoded SetFormat whose format is out of range.
 func (c *Command) checkFormat() error {
 	if c.Delta < int64(FirstFormat) || c.Delta > maxFormat {
 		return fmt.Errorf("%w: format %d", ErrMalformed, c.Delta)
@@ -110,5 +110,5 @@ func (c *Command) checkFormat() error {
 	return nil
 }
 
-// maxFormat is far above any format that there will be.
+// maxFormat is far above any format that there will ever be.
 const maxFormat = 1 << 20

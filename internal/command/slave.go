@@ -5,17 +5,16 @@ import (
 	"fmt"
 )
 
-// Slave is an entry of the list of slaves: who follows the change stream, and
-// where.
+// Slave is an entry of the list of slaves: a node that follows the change stream.
 type Slave struct {
-	// Zone has no zero byte; it may be empty.
+	// Zone may be empty, and contains no zero byte.
 	Zone string
 	// Address is host:port.
 	Address string
 }
 
 // Append appends the slave as SetSlave carries it in Expect: zone, a zero byte,
-// address. Slaves of a zone sort next to each other.
+// address. So the slaves of a zone are next to each other in the order of the bytes.
 func (s Slave) Append(dst []byte) []byte {
 	dst = append(dst, s.Zone...)
 	dst = append(dst, 0)

@@ -179,8 +179,8 @@ func (m *Machine) needsOldValues(entries []Entry) bool {
 	}
 	for i := range entries {
 		c := entries[i].Command
-		if c == nil || c.Kind >= command.SetPaused {
-			continue // it changes no key
+		if c == nil || !c.Kind.ChangesKeys() {
+			continue
 		}
 		if c.Kind != command.Write {
 			return true

@@ -5,23 +5,23 @@ import (
 	"fmt"
 )
 
-// Kind classifies an error by what its receiver can do about it. The gRPC
-// layer maps each kind to one status code.
+// Kind classifies an error by what the caller can do about it. The gRPC layer maps each
+// kind to one status code.
 type Kind uint8
 
 const (
-	// Internal is a fault of ours: a bug, or storage that failed.
+	// Internal is a fault of this node: a bug, or storage that failed.
 	Internal Kind = iota
 	// Invalid is a request that can never succeed as it stands.
 	Invalid
-	// Precondition is a request that this node, in its present state, refuses.
+	// Precondition is a request that this node rejects in its current state.
 	Precondition
 	// Exhausted means that a limit is reached: disk, memory, requests in flight.
 	Exhausted
-	// Unavailable is temporary; another try, here or elsewhere, may succeed.
+	// Unavailable is temporary: a retry, here or at another node, may succeed.
 	Unavailable
-	// OutOfRange is a position in the change stream that is no longer, or not
-	// yet, there.
+	// OutOfRange is a position in the change stream that is no longer retained, or does
+	// not exist yet.
 	OutOfRange
 	// Corrupt means that stored data failed its checksum.
 	Corrupt
@@ -29,27 +29,27 @@ const (
 	NotFound
 	// Unimplemented is a request that this node's role never serves.
 	Unimplemented
-	// NotOwner means that another node, or nobody at present, serves mutations
-	// and linearizable reads. The request had no effect here; ask the owner.
+	// NotOwner means that this node does not serve mutations and linearizable reads:
+	// another node does, or none at the moment. The request had no effect; ask the owner.
 	NotOwner
-	// TooLate is a mutation that was sent before, perhaps, and whose result is not
-	// remembered any more. It was not applied this time and is not if it is sent
-	// again, but what became of earlier attempts cannot be told.
+	// TooLate is a mutation that may have been sent before, and whose result is no longer
+	// remembered. It was not applied this time and will not be if it is sent again, but
+	// whether an earlier attempt was applied is unknown.
 	TooLate
-	// OtherCluster is a request for a cluster that this node is not of. It had no
-	// effect here; ask a node of that cluster.
+	// OtherCluster is a request for a cluster that this node does not belong to. It had no
+	// effect; ask a node of that cluster.
 	OtherCluster
 )
 
-// Outcome tells what became of a mutation that ended in an error.
+// Outcome says whether a mutation that ended in an error may have been applied.
 type Outcome uint8
 
 const (
-	// NotApplied means that the mutation had no effect and never will:
-	// retrying is safe.
+	// NotApplied means that the mutation had no effect and never will have one: a retry is
+	// safe.
 	NotApplied Outcome = iota
-	// Unknown means that the mutation may have landed or may still land: it may be
-	// sent again only with its RequestID, and only as long as that is remembered.
+	// Unknown means that the mutation may have been applied or may still be. A retry is
+	// safe only with the same RequestID, and only as long as its result is remembered.
 	Unknown
 )
 
@@ -60,8 +60,8 @@ func (o Outcome) String() string {
 	return "not applied"
 }
 
-// Error is an error with a machine-readable kind and a sentence for people,
-// which says what was wrong and, where it is known, what to do.
+// Error is an error with a machine-readable kind and outcome, and a sentence for people that
+// says what failed, why and, if known, what to do.
 type Error struct {
 	Kind    Kind
 	Outcome Outcome
@@ -73,19 +73,19 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap lets errors.Is and errors.As see the wrapped error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf makes an Error of the given kind, formatted as fmt.Errorf does (with
-// %w). Its outcome is NotApplied.
+// Errorf returns an Error of the given kind whose outcome is NotApplied. It formats, and
+// wraps with %w, as fmt.Errorf does.
 func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
-// UnknownOutcome marks err as one after which a mutation may still land.
+// UnknownOutcome returns an Error of the given kind after which the mutation may have been
+// applied, or may still be.
 func UnknownOutcome(kind Kind, err error) *Error {
 	return &Error{Kind: kind, Outcome: Unknown, Err: err}
 }
 
-// KindOf returns the kind of the first Error in err's chain, and Internal
-// where there is none.
+// KindOf returns the kind of the first Error in err's chain, or Internal if there is none.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
@@ -94,8 +94,8 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// OutcomeOf returns the outcome of the first Error in err's chain. An error
-// that does not say is Unknown: claiming "not applied" needs knowledge.
+// OutcomeOf returns the outcome of the first Error in err's chain, or Unknown if there is
+// none: "not applied" may be said only if it is known.
 func OutcomeOf(err error) Outcome {
 	var e *Error
 	if errors.As(err, &e) {

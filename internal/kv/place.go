@@ -2,38 +2,38 @@ package kv
 
 import "context"
 
-// Place is what a request holds of the server that serves it: one of the places
-// for requests that are under way, or for streams. A context carries it under
-// PlaceKey.
+// Place is the slot that a request occupies in its server, which limits the requests and
+// streams that it serves at once. A context carries it under PlaceKey.
 type Place interface {
-	// Park gives the place of a request that waits to others. If too many wait
-	// already, its error says so and nothing is given up.
+	// Park releases the slot while the request only waits, so that other requests can use
+	// it. It fails, and keeps the slot, if too many requests wait already.
 	Park() error
-	// Unpark takes a place again, whether or not there is one.
+	// Unpark takes a slot again, even if all are in use.
 	Unpark()
-	// Resumable says how a stream can be resumed that is ended in the middle,
-	// because its reader takes nothing. at is called while a message is being
-	// sent, and tells with which request the stream would go on with that message.
+	// Resumable registers how to resume a stream that the server ends because its reader
+	// takes no messages. at is called while a message is being sent, and returns the
+	// request that would continue the stream with that message.
 	Resumable(at func() Resume)
 }
 
-// Resume is where to go on with a stream that was ended in the middle, for the
-// metadata of an error: names of a request's fields with their values, binary ones
-// in base64 as package encoding/base64's StdEncoding writes it.
+// Resume says where to resume a stream that was ended early. It is the metadata of an
+// error: the names of a request's fields with their values, binary ones in base64
+// (encoding/base64's StdEncoding).
 type Resume map[string]string
 
-// ReasonStalled is that of the error that ends a stream whose reader takes nothing,
-// or which has to make room for others. The ErrorInfo's metadata is a Resume.
+// ReasonStalled is the reason of the error that ends a stream whose reader takes no
+// messages, or that has to make room for other streams. The ErrorInfo's metadata is a
+// Resume.
 const ReasonStalled = "STREAM_STALLED"
 
 // The fields of a Resume.
 const (
-	// ResumeStartKey is the startKey to go on with an iteration, in base64.
+	// ResumeStartKey is the startKey that continues an iteration, in base64.
 	ResumeStartKey = "startKey"
-	// ResumeChange is the fromChangeNumber to go on with changes, in decimal.
+	// ResumeChange is the fromChangeNumber that continues a stream of changes, in decimal.
 	ResumeChange = "fromChangeNumber"
-	// ResumeSnapshot and ResumePosition are the snapshotId and the position, the
-	// latter in base64, to go on with a snapshot.
+	// ResumeSnapshot and ResumePosition are the snapshotId and the position, the latter in
+	// base64, that continue a snapshot.
 	ResumeSnapshot = "snapshotId"
 	ResumePosition = "position"
 )
@@ -41,7 +41,7 @@ const (
 // PlaceKey is the context key of a Place.
 type PlaceKey struct{}
 
-// PlaceOf returns the context's Place; one that does nothing if it has none.
+// PlaceOf returns the context's Place, or one that does nothing if there is none.
 func PlaceOf(ctx context.Context) Place {
 	if p, ok := ctx.Value(PlaceKey{}).(Place); ok {
 		return p

@@ -1,28 +1,28 @@
 package kv
 
-// ErrorDomain and the reasons are how the outcome of a mutation is told to
-// programs: in a google.rpc.ErrorInfo among the details of a gRPC status.
+// ErrorDomain and the reasons tell programs the outcome of a mutation: they are in a
+// google.rpc.ErrorInfo among the details of a gRPC status.
 const (
 	ErrorDomain = "dkv"
 
-	// ReasonNotApplied is that of an error whose outcome is NotApplied.
+	// ReasonNotApplied is the reason of an error whose outcome is NotApplied.
 	ReasonNotApplied = "NOT_APPLIED"
-	// ReasonUnknown is that of an error whose outcome is Unknown.
+	// ReasonUnknown is the reason of an error whose outcome is Unknown.
 	ReasonUnknown = "OUTCOME_UNKNOWN"
-	// ReasonNotOwner is that of a NotOwner error, which is not applied either.
+	// ReasonNotOwner is the reason of a NotOwner error, whose outcome is NotApplied.
 	ReasonNotOwner = "NOT_OWNER"
-	// ReasonWaiting stands beside NotApplied in what a node answers that waits to
-	// become a member of a cluster: it serves nothing yet.
+	// ReasonWaiting stands beside ReasonNotApplied in the errors of a node that waits to
+	// become a member of a cluster and serves nothing yet.
 	ReasonWaiting = "NODE_WAITING"
-	// ReasonTooLate is that of a TooLate error, whose outcome is unknown and will
-	// not become known.
+	// ReasonTooLate is the reason of a TooLate error, whose outcome is unknown and cannot
+	// be found out.
 	ReasonTooLate = "TOO_LATE"
-	// ReasonOtherCluster is that of an OtherCluster error, which is not applied
-	// either.
+	// ReasonOtherCluster is the reason of an OtherCluster error, whose outcome is
+	// NotApplied.
 	ReasonOtherCluster = "OTHER_CLUSTER"
 )
 
-// Reason is what an ErrorInfo says of e.
+// Reason returns the reason that an ErrorInfo gives for e.
 func (e *Error) Reason() string {
 	switch {
 	case e.Kind == TooLate:

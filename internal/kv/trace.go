@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Trace adds up where a request's time went, for the log of slow ones. All
-// methods may be called on nil, and concurrently.
+// Trace adds up where a request spent its time, for the log of slow requests. All methods
+// may be called on nil, and concurrently.
 type Trace struct {
 	waited, wrote, read, elsewhere atomic.Int64
 }
@@ -20,14 +20,13 @@ func WithTrace(ctx context.Context) (context.Context, *Trace) {
 	return context.WithValue(ctx, traceKey{}, t), t
 }
 
-// TraceOf returns the context's Trace; nil where it has none.
+// TraceOf returns the context's Trace, or nil if it has none.
 func TraceOf(ctx context.Context) *Trace {
 	t, _ := ctx.Value(traceKey{}).(*Trace)
 	return t
 }
 
-// Start returns the time to measure from; the zero time on nil, which costs
-// nothing.
+// Start returns the time to measure from, and the zero time on nil, at no cost.
 func (t *Trace) Start() time.Time {
 	if t == nil {
 		return time.Time{}
@@ -35,8 +34,8 @@ func (t *Trace) Start() time.Time {
 	return time.Now()
 }
 
-// Wrote adds what a mutation took that began at the given time and was taken up
-// by the log at another: waiting until then, writing since.
+// Wrote adds the time of a mutation that began at begin and was taken into the log at
+// taken: it waited until then and has been writing since.
 func (t *Trace) Wrote(begin, taken time.Time) {
 	if t != nil {
 		t.waited.Add(int64(taken.Sub(begin)))
@@ -44,14 +43,14 @@ func (t *Trace) Wrote(begin, taken time.Time) {
 	}
 }
 
-// Read adds what a read took that began at the given time.
+// Read adds the time of a read that began at the given time.
 func (t *Trace) Read(begin time.Time) {
 	if t != nil {
 		t.read.Add(int64(time.Since(begin)))
 	}
 }
 
-// Elsewhere adds what another node took for a request that was handed on to it at
+// Elsewhere adds the time that another node took for a request that was forwarded to it at
 // the given time.
 func (t *Trace) Elsewhere(begin time.Time) {
 	if t != nil {
@@ -59,11 +58,11 @@ func (t *Trace) Elsewhere(begin time.Time) {
 	}
 }
 
-// Parts are where a request's time went. They may overlap: a request that is
-// about several vBuckets does some of its work at once.
+// Parts are where a request spent its time. They may overlap, since a request to several
+// vBuckets does some of its work concurrently.
 type Parts struct{ Waited, Wrote, Read, Elsewhere time.Duration }
 
-// Parts returns what was added up.
+// Parts returns the sums so far.
 func (t *Trace) Parts() Parts {
 	if t == nil {
 		return Parts{}

@@ -1,4 +1,4 @@
-// Package sleep waits for a time to pass, or for a context to end.
+// Package sleep pauses a goroutine until a time has passed or a context has ended.
 package sleep
 
 import (
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// For waits, and tells whether ctx is still alive then.
+// For waits for d and returns true. It returns false at once when ctx ends.
 func For(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -7,23 +7,24 @@ import (
 
 // Setting is the timing that a cluster has recorded in its log.
 type Setting struct {
-	// Current is what members run with; zero while nothing is recorded.
+	// Current is the timing that members run with. It is zero while none is recorded.
 	Current Timing
-	// Next is what they may run with, too, while the timing is being changed: zero for
-	// none. It becomes the current one when all members run with it.
+	// Next is the timing that members may also run with while it is being changed, and zero
+	// otherwise. It becomes the current one when all members run with it.
 	Next Timing
-	// Changed is the index of the setting's last change; of two settings of a cluster
-	// that with the greater one is newer.
+	// Changed is the index of the setting's last change. Of two settings of a cluster, the
+	// one with the greater index is newer.
 	Changed uint64
 }
 
-// Known reports whether anything is recorded.
+// Known reports whether a timing is recorded.
 func (s Setting) Known() bool { return !s.Current.IsZero() }
 
-// Changing reports whether a change is open.
+// Changing reports whether the timing is being changed.
 func (s Setting) Changing() bool { return !s.Next.IsZero() }
 
-// Allowed are the timings that a member may run with; empty while nothing is recorded.
+// Allowed returns the timings that a member may run with. It is empty while none is
+// recorded.
 func (s Setting) Allowed() []Timing {
 	switch {
 	case !s.Known():
@@ -34,11 +35,11 @@ func (s Setting) Allowed() []Timing {
 	return []Timing{s.Current}
 }
 
-// Fits returns an error unless a member may run with a timing, which says in what they
-// differ and what to do. Who is the member, as in "this node".
+// Fits returns an error unless a member may run with t. It says how the timings differ and
+// what to do. who names the member, as in "this node".
 func (s Setting) Fits(who string, t Timing) error {
 	if t.IsZero() {
-		return nil // of a release that does not tell
+		return nil // the member's release does not say
 	}
 	var differ []string
 	for _, allowed := range s.Allowed() {
@@ -58,7 +59,7 @@ func (s Setting) Fits(who string, t Timing) error {
 		who, strings.Join(differ, "; and of the next timing: "), change)
 }
 
-// Record is how the setting stands in the log, without Changed.
+// Record returns the setting as the log records it, without Changed.
 func (s Setting) Record() []byte { return []byte(s.Current.Text() + "\n" + s.Next.Text()) }
 
 // ParseRecord parses what Record wrote.

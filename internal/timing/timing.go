@@ -1,5 +1,7 @@
-// Package timing is what a cluster's members agree on about time: how long a round
-// trip, an election, a heartbeat and a lease are, and how that is changed while they run.
+// Package timing is the timing that the members of a cluster agree on: how long a round
+// trip, an election, a heartbeat and a lease are, and how these values are changed while the
+// members run. Members with timings that do not fit each other would elect leaders all the
+// time, or read under a lease that the next leader does not wait for.
 package timing
 
 import (
@@ -9,17 +11,17 @@ import (
 	"time"
 )
 
-// Timing says how fast a cluster notices that a leader is gone. It is the same on all
-// members, but while it is being changed.
+// Timing says how fast a cluster notices that its leader has failed. It is the same on all
+// members, except while it is being changed.
 type Timing struct {
-	// RTT is the unit of the two others: above the network's round trip.
+	// RTT is the unit of Election and Heartbeat. It is longer than a round trip in the
+	// network.
 	RTT time.Duration
-	// Election is after how many RTTs without a leader one is elected, Heartbeat
-	// after how many a leader says that it is there.
+	// Election is how many RTTs followers wait for a leader before they elect another one.
+	// Heartbeat is how many RTTs a leader's heartbeats are apart.
 	Election, Heartbeat uint64
-	// Lease is how long a leader may answer reads after a majority has last
-	// confirmed it, and how long a new one waits before it serves. It is below
-	// the election's time.
+	// Lease is how long a leader may answer reads after a majority has last confirmed it,
+	// and how long a new leader waits before it serves. It is shorter than an election.
 	Lease time.Duration
 }
 
@@ -29,22 +31,22 @@ var (
 	WAN = Timing{RTT: 100 * time.Millisecond, Election: 50, Heartbeat: 5, Lease: 2 * time.Second}
 )
 
-// presets are what the values of raft-profile stand for.
+// presets are the timings that raft-profile names.
 var presets = map[string]Timing{"lan": LAN, "wan": WAN}
 
-// LongestLease is what an owner's epoch can state with room to spare.
+// LongestLease is well below the longest lease that an epoch can state.
 const LongestLease = time.Hour
 
-// IsZero reports whether t is not known.
+// IsZero reports whether t is unknown.
 func (t Timing) IsZero() bool { return t == Timing{} }
 
-// ElectionTime is how long followers wait for a lost leader, at the least.
+// ElectionTime returns how long followers wait for a failed leader at least.
 func (t Timing) ElectionTime() time.Duration { return t.RTT * time.Duration(t.Election) }
 
-// HeartbeatTime is the time between two heartbeats of a leader.
+// HeartbeatTime returns the time between two heartbeats of a leader.
 func (t Timing) HeartbeatTime() time.Duration { return t.RTT * time.Duration(t.Heartbeat) }
 
-// The keys of the configuration, by which values are named everywhere.
+// The configuration's keys, which name the values everywhere.
 const (
 	keyRTT       = "raft-rtt"
 	keyElection  = "raft-election-rtt"
@@ -52,7 +54,7 @@ const (
 	keyLease     = "lease-duration"
 )
 
-// fields are t's values by their keys, in order.
+// fields returns t's values by their keys, in order.
 func (t Timing) fields() [4][2]string {
 	return [4][2]string{
 		{keyRTT, t.RTT.String()},
@@ -62,8 +64,8 @@ func (t Timing) fields() [4][2]string {
 	}
 }
 
-// Text states all values, as Parse reads them: raft-rtt=50ms,raft-election-rtt=20,...;
-// empty if t is not known.
+// Text returns all values in the form that Parse reads: raft-rtt=50ms,raft-election-rtt=20,
+// and so on. It is empty if t is unknown.
 func (t Timing) Text() string {
 	if t.IsZero() {
 		return ""
@@ -75,7 +77,7 @@ func (t Timing) Text() string {
 	return strings.Join(parts, ",")
 }
 
-// String is the name of the preset that t is, or all of its values.
+// String returns the name of t's preset, or all values if it is none.
 func (t Timing) String() string {
 	for name, preset := range presets {
 		if t == preset {
@@ -98,8 +100,8 @@ func (t *Timing) UnmarshalText(p []byte) (err error) {
 	return err
 }
 
-// Parse reads a preset's name, settings with commas between them, or both: settings
-// change the preset in front of them, or the LAN's values.
+// Parse reads a preset's name, settings separated by commas, or both. Settings change the
+// preset before them, or LAN if there is none.
 func Parse(s string) (Timing, error) {
 	t := LAN
 	for i, part := range strings.Split(s, ",") {
@@ -138,7 +140,7 @@ func (t *Timing) set(key, value string) (err error) {
 	return nil
 }
 
-// Check says what a member could not run with.
+// Check returns an error if no member could run with t.
 func (t Timing) Check() error {
 	switch {
 	case t.RTT < time.Millisecond || t.RTT > time.Hour:
@@ -153,7 +155,8 @@ func (t Timing) Check() error {
 	return nil
 }
 
-// Differences names the values in which t is not want: "raft-rtt is 100ms, not 50ms; ...".
+// Differences names the values in which t differs from want: "raft-rtt is 100ms, not 50ms;
+// ...".
 func (t Timing) Differences(want Timing) string {
 	var out []string
 	wanted := want.fields()
@@ -165,9 +168,9 @@ func (t Timing) Differences(want Timing) string {
 	return strings.Join(out, "; ")
 }
 
-// Mixes says why members with t and members with other cannot be in one cluster, as they
-// are while it changes from one to the other: each must hear two heartbeats of a leader
-// that runs with the other's before it starts an election.
+// Mixes returns an error if members with t and members with other cannot be in one cluster,
+// as they are while its timing is changed. Each member must hear two heartbeats of a leader
+// with the other timing before it starts an election.
 func (t Timing) Mixes(other Timing) error {
 	for _, pair := range [2][2]Timing{{t, other}, {other, t}} {
 		leader, follower := pair[0], pair[1]
