@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +26,6 @@ type command struct {
 	summary  string
 	// hidden keeps a command that this version does not serve out of the help.
 	hidden bool
-	run    func(ctx context.Context, s *session, args []string) error
 }
 
 func (c *command) synopsis() string {
@@ -66,83 +64,83 @@ func commandTable() []*command {
 
 func keyCommands() []*command {
 	return []*command{
-		{name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2, run: runSet,
+		{name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2,
 			summary: "set a key (-ttl DURATION: for a time; -stdin: the value is read from standard input)"},
-		{name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1, run: runGet,
+		{name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
 			summary: "print the value; exit code 3 where there is no such key"},
-		{name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1, run: runDelete,
+		{name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
 			summary: "delete a key; one that is not there is deleted already"},
-		{name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1, run: runMultiSet,
+		{name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1,
 			summary: "set several keys at once, all or none"},
-		{name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1, run: runMultiGet,
+		{name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1,
 			summary: "print key => value for each of the keys that exists"},
-		{name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3, run: runCompareAndSet,
+		{name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3,
 			summary: `set a key that holds OLD ("": that is absent or empty); exit code 4 if it holds something else`},
-		{name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2, run: runIncrement,
+		{name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2,
 			summary: "add DELTA (default 1) to an 8-byte counter and print it"},
 	}
 }
 
 func scanCommands() []*command {
 	return []*command{
-		{name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2, run: runIterate,
+		{name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print key => value in byte order, from the key START on"},
-		{name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2, run: runKeys,
+		{name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print keys in byte order"},
-		{name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1, run: runWatch,
+		{name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1,
 			summary: "print changes as they come, until interrupted"},
 	}
 }
 
 func clusterCommands() []*command {
 	return []*command{
-		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: longTimeout, run: runAddNode,
+		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: longTimeout,
 			summary: "add the node that waits to join at URL; returns when it has caught up and, unless -nonVoting, votes"},
-		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout, run: runRemoveNode,
+		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout,
 			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
-		{name: "listNodes", group: groupCluster, max: 0, run: runListNodes,
+		{name: "listNodes", group: groupCluster, max: 0,
 			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote (-v: and timing)"},
-		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3, run: runClusterInfo,
+		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
-		{name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1, run: runReleaseDatabase,
+		{name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1,
 			summary: "take a database from the cluster that holds it in the discovery registry, so that another one may register"},
-		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout, run: runTransferLeader,
+		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout,
 			summary: "make the member at URL, or any other one, the leader; returns when it leads"},
-		{name: "stepDown", group: groupCluster, max: 0, timeout: changeTimeout, run: runStepDown,
+		{name: "stepDown", group: groupCluster, max: 0, timeout: changeTimeout,
 			summary: "make the node of -a hand over all that it leads"},
-		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout, run: runSnapshot,
+		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout,
 			summary: "make the state of the node of -a durable now, and cut its log"},
-		{name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1, run: runSetTiming,
+		{name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the present one takes that back"},
-		{name: "promote", group: groupCluster, max: -1, hidden: true, run: unsupported("promote"), summary: "make a slave the master"},
+		{name: "promote", group: groupCluster, max: -1, hidden: true, summary: "make a slave the master"},
 	}
 }
 
 func nodeCommands() []*command {
 	return []*command{
-		{name: "status", group: groupNodes, max: 0, run: runStatus,
+		{name: "status", group: groupNodes, max: 0,
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
-		{name: "health", group: groupNodes, max: 0, run: runHealth,
+		{name: "health", group: groupNodes, max: 0,
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
-		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout, run: runVerify,
+		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout,
 			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
-		{name: "pauseWrites", group: groupNodes, max: 0, run: runPauseWrites, summary: "refuse writes from now on, also after a restart"},
-		{name: "resumeWrites", group: groupNodes, max: 0, run: runResumeWrites, summary: "accept writes again"},
-		{name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1, run: runResetClock,
+		{name: "pauseWrites", group: groupNodes, max: 0, summary: "refuse writes from now on, also after a restart"},
+		{name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},
+		{name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1,
 			summary: "set the clock that keys expire by, also back, to TIME (2006-01-02T15:04:05Z) or to what a majority's clocks say"},
-		{name: "resync", group: groupNodes, max: 0, run: runResync,
+		{name: "resync", group: groupNodes, max: 0,
 			summary: "give up the slave's copy for the state of the master that its health names; the copy stays until that is whole"},
-		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runBackup,
+		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout,
 			summary: "copy the database into a new folder below the server's backup-dir"},
-		{name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout, run: runRestore,
+		{name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout,
 			summary: "replace the whole database by a backup"},
 	}
 }
 
 func otherCommands() []*command {
 	return []*command{
-		{name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, run: runBench, summary: "generate load and measure"},
-		{name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, run: runHelp, summary: "explain a command, or list them all"},
-		{name: "version", group: groupOther, max: 0, run: runVersion, summary: "print the version"},
+		{name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
+		{name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, summary: "explain a command, or list them all"},
+		{name: "version", group: groupOther, max: 0, summary: "print the version"},
 	}
 }

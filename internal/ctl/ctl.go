@@ -42,7 +42,7 @@ func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bo
 
 func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
 	stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
-	inv, err := parse(args, commandTable(), optionTable())
+	inv, err := parse(args)
 	if err != nil {
 		return err
 	}
@@ -57,16 +57,7 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 		return err
 	}
 	defer s.close()
-	return inv.command.run(ctx, s, inv.args)
-}
-
-// usageError is a command line that was not understood.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
+	return runners()[inv.command.name](ctx, s, inv.args)
 }
 
 // errKeyNotFound is the result of -get for a key that does not exist.

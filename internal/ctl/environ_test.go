@@ -30,7 +30,7 @@ func TestTokenComesFromAFile(t *testing.T) {
 		{map[string]string{"DKVCTL_TOKEN_FILE": file}, nil},
 		{map[string]string{"DKVCTL_TOKEN_FILE": "other", "DKV_TOKEN": "other"}, []string{"-tokenFile", file}},
 	} {
-		inv, err := parse(append(run.args, "-a", f.addr, "-get", "k"), commandTable(), optionTable())
+		inv, err := parse(append(run.args, "-a", f.addr, "-get", "k"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,13 +1,9 @@
 package ctl
 
 import (
-	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
-
-	"github.com/dkvdb/dkv/internal/version"
 )
 
 // Groups of commands, in the order of the help.
@@ -75,19 +71,18 @@ Examples:
   dkvctl -bench put -ledger acked -stopOnError; dkvctl -bench check -ledger acked
 `
 
-func runHelp(_ context.Context, s *session, args []string) error {
+// help returns the text of -help: about the command that args name, or about all.
+func help(args []string) (string, error) {
 	if len(args) == 0 {
-		_, err := s.out.w.WriteString(fullHelp())
-		return err
+		return fullHelp(), nil
 	}
 	p := parser{commands: commandTable(), options: optionTable()}
 	name, _, _, _ := splitWord(args[0])
 	c := p.findCommand(name)
 	if c == nil {
-		return p.unknown("command", args[0])
+		return "", p.unknown("command", args[0])
 	}
-	_, err := s.out.w.WriteString(commandHelp(c))
-	return err
+	return commandHelp(c), nil
 }
 
 func fullHelp() string {
@@ -175,16 +170,4 @@ func wrap(text string, width int) []string {
 		line = strings.TrimSpace(line + " " + word)
 	}
 	return append(lines, line)
-}
-
-func runVersion(_ context.Context, s *session, _ []string) error {
-	info := version.Get()
-	if !s.out.json {
-		return s.out.line("dkvctl ", info.String(), " ", runtime.GOOS, "/", runtime.GOARCH)
-	}
-	return s.out.document(func(o *object) {
-		o.str("version", info.Version)
-		o.str("revision", info.Revision)
-		o.str("go_version", info.GoVersion)
-	})
 }

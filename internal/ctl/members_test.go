@@ -209,7 +209,7 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 		{&bytes.Buffer{}, "-progress 2s", true},
 	}
 	for _, tt := range tests {
-		inv, err := parse(append([]string{"-addNode", "http://h:1"}, strings.Fields(tt.line)...), commandTable(), optionTable())
+		inv, err := parse(append([]string{"-addNode", "http://h:1"}, strings.Fields(tt.line)...))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,8 +29,8 @@ type parser struct {
 	foreign  []string // unknown dashed words that were taken as arguments
 }
 
-func parse(args []string, commands []*command, opts []*option) (*invocation, error) {
-	p := &parser{commands: commands, options: opts}
+func parse(args []string) (*invocation, error) {
+	p := &parser{commands: commandTable(), options: optionTable()}
 	p.inv.options = defaultOptions()
 	for len(args) > 0 {
 		word := args[0]

@@ -1,0 +1,44 @@
+package ctl
+
+import "context"
+
+// runner runs a command with its arguments, whose number has been checked.
+type runner func(ctx context.Context, s *session, args []string) error
+
+// runners returns what runs each command, by its name.
+func runners() map[string]runner {
+	return map[string]runner{
+		"set":             runSet,
+		"get":             runGet,
+		"del":             runDelete,
+		"mset":            runMultiSet,
+		"mget":            runMultiGet,
+		"cas":             runCompareAndSet,
+		"incr":            runIncrement,
+		"iter":            runIterate,
+		"keys":            runKeys,
+		"watch":           runWatch,
+		"addNode":         runAddNode,
+		"removeNode":      runRemoveNode,
+		"listNodes":       runListNodes,
+		"clusterInfo":     runClusterInfo,
+		"releaseDatabase": runReleaseDatabase,
+		"transferLeader":  runTransferLeader,
+		"stepDown":        runStepDown,
+		"snapshot":        runSnapshot,
+		"setTiming":       runSetTiming,
+		"promote":         unsupported("promote"),
+		"status":          runStatus,
+		"health":          runHealth,
+		"verify":          runVerify,
+		"pauseWrites":     runPauseWrites,
+		"resumeWrites":    runResumeWrites,
+		"resetClock":      runResetClock,
+		"resync":          runResync,
+		"backup":          runBackup,
+		"restore":         runRestore,
+		"bench":           runBench,
+		"help":            runHelp,
+		"version":         runVersion,
+	}
+}
