@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
@@ -12,18 +13,18 @@ func runHelp(_ context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.out.w.WriteString(text)
+	_, err = s.out.W.WriteString(text)
 	return err
 }
 
 func runVersion(_ context.Context, s *session, _ []string) error {
 	info := version.Get()
-	if !s.out.json {
-		return s.out.line("dkvctl ", info.String(), " ", runtime.GOOS, "/", runtime.GOARCH)
+	if !s.out.JSON {
+		return s.out.Line("dkvctl ", info.String(), " ", runtime.GOOS, "/", runtime.GOARCH)
 	}
-	return s.out.document(func(o *object) {
-		o.str("version", info.Version)
-		o.str("revision", info.Revision)
-		o.str("go_version", info.GoVersion)
+	return s.out.Document(func(o *output.Object) {
+		o.Str("version", info.Version)
+		o.Str("revision", info.Revision)
+		o.Str("go_version", info.GoVersion)
 	})
 }

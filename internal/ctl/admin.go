@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -25,7 +26,7 @@ func (s *session) changeOK(ctx context.Context, request adminCall) error {
 	if err := s.change(ctx, request); err != nil {
 		return err
 	}
-	return s.out.ok(0)
+	return s.out.OK(0)
 }
 
 func runBackup(ctx context.Context, s *session, args []string) error {
@@ -70,16 +71,16 @@ func runResync(ctx context.Context, s *session, _ []string) error {
 	if err != nil {
 		return err
 	}
-	err = writeTable(s.out, orders, func(o *serverpb.ResyncOrder) []string {
+	err = output.WriteTable(s.out, orders, func(o *serverpb.ResyncOrder) []string {
 		return []string{"vBucket " + o.GetVBucket() + ": " + o.GetWhat()}
-	}, func(out *object, o *serverpb.ResyncOrder) {
-		out.str("vbucket", o.GetVBucket())
-		out.str("what", o.GetWhat())
+	}, func(out *output.Object, o *serverpb.ResyncOrder) {
+		out.Str("vbucket", o.GetVBucket())
+		out.Str("what", o.GetWhat())
 	})
 	if err != nil {
 		return err
 	}
-	return s.out.ok(0)
+	return s.out.OK(0)
 }
 
 func runSetTiming(ctx context.Context, s *session, args []string) error {
@@ -107,18 +108,18 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	return writeTable(s.out, rows, func(r *serverpb.RegionInfo) []string {
+	return output.WriteTable(s.out, rows, func(r *serverpb.RegionInfo) []string {
 		return []string{r.GetDcID(), r.GetDatabase(), r.GetVBucket(), r.GetNodeAddress(), r.GetStatus().String(),
 			"master=" + orDash(r.GetMasterHost()), "http=" + orDash(r.GetHttpAddress()), "nexus=" + orDash(r.GetNexusClusterUrl())}
-	}, func(o *object, r *serverpb.RegionInfo) {
-		o.str("dc_id", r.GetDcID())
-		o.str("database", r.GetDatabase())
-		o.str("vbucket", r.GetVBucket())
-		o.str("node_address", r.GetNodeAddress())
-		o.str("status", r.GetStatus().String())
-		o.str("master_host", r.GetMasterHost())
-		o.str("http_address", r.GetHttpAddress())
-		o.str("nexus_cluster_url", r.GetNexusClusterUrl())
+	}, func(o *output.Object, r *serverpb.RegionInfo) {
+		o.Str("dc_id", r.GetDcID())
+		o.Str("database", r.GetDatabase())
+		o.Str("vbucket", r.GetVBucket())
+		o.Str("node_address", r.GetNodeAddress())
+		o.Str("status", r.GetStatus().String())
+		o.Str("master_host", r.GetMasterHost())
+		o.Str("http_address", r.GetHttpAddress())
+		o.Str("nexus_cluster_url", r.GetNexusClusterUrl())
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -175,10 +176,10 @@ type report interface {
 }
 
 func (s *session) printBench(r report) error {
-	if s.out.json {
-		return s.out.value(r)
+	if s.out.JSON {
+		return s.out.Value(r)
 	}
-	return r.WriteText(s.out.w)
+	return r.WriteText(s.out.W)
 }
 
 func (s *session) checkLedger(ctx context.Context) error {
@@ -195,10 +196,10 @@ func (s *session) checkLedger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.out.json {
-		err = s.out.value(result)
+	if s.out.JSON {
+		err = s.out.Value(result)
 	} else {
-		err = s.out.line(fmt.Sprintf("%d acknowledged, %d lost", result.Acknowledged, result.Lost))
+		err = s.out.Line(fmt.Sprintf("%d acknowledged, %d lost", result.Acknowledged, result.Lost))
 	}
 	if err == nil && result.Lost > 0 {
 		return fmt.Errorf("acknowledged writes were lost, such as %s", strings.Join(result.Examples, ", "))
@@ -213,13 +214,13 @@ func (s *session) serveReference(ctx context.Context, addr string, serve func(co
 	if err != nil {
 		return err
 	}
-	if s.out.json {
-		err = s.out.document(func(o *object) { o.str("address", l.Addr().String()) })
+	if s.out.JSON {
+		err = s.out.Document(func(o *output.Object) { o.Str("address", l.Addr().String()) })
 	} else {
-		err = s.out.line(l.Addr().String())
+		err = s.out.Line(l.Addr().String())
 	}
 	if err == nil {
-		err = s.out.w.Flush()
+		err = s.out.W.Flush()
 	}
 	if err != nil {
 		l.Close()

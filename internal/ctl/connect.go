@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // maxMessage is the largest answer that is accepted, in bytes: several times
@@ -30,14 +31,14 @@ const maxMessage = 64 << 20
 // connections to the nodes, which are made at first use and kept.
 type session struct {
 	*options
-	out    *printer
+	out    *output.Printer
 	stdin  io.Reader
 	stderr io.Writer
 	dial   []grpc.DialOption
 	conns  map[string]*grpc.ClientConn
 }
 
-func newSession(o *options, out *printer, stdin io.Reader, stderr io.Writer) (*session, error) {
+func newSession(o *options, out *output.Printer, stdin io.Reader, stderr io.Writer) (*session, error) {
 	dial, err := dialOptions(o)
 	if err != nil {
 		return nil, err

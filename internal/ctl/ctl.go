@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // Exit codes of dkvctl.
@@ -52,7 +54,7 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	if inv.options.timeout == 0 {
 		inv.options.timeout = inv.command.timeout
 	}
-	s, err := newSession(inv.options, &printer{w: out, json: inv.options.json}, stdin, stderr)
+	s, err := newSession(inv.options, &output.Printer{W: out, JSON: inv.options.json}, stdin, stderr)
 	if err != nil {
 		return err
 	}

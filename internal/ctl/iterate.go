@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 func runIterate(ctx context.Context, s *session, args []string) error {
@@ -76,14 +77,14 @@ func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateR
 
 func (s *session) printPair(pair *serverpb.KVPair, keysOnly bool) error {
 	if !keysOnly {
-		return s.out.pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS())
+		return s.out.Pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS())
 	}
-	if !s.out.json {
-		return s.out.raw(pair.GetKey())
+	if !s.out.JSON {
+		return s.out.Raw(pair.GetKey())
 	}
-	return s.out.document(func(o *object) {
-		o.bytes("key", pair.GetKey())
-		o.expiry(pair.GetExpireTS())
+	return s.out.Document(func(o *output.Object) {
+		o.Bytes("key", pair.GetKey())
+		o.Expiry(pair.GetExpireTS())
 	})
 }
 

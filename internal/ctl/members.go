@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -35,7 +36,7 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	return s.out.ok(0)
+	return s.out.OK(0)
 }
 
 func runRemoveNode(ctx context.Context, s *session, args []string) error {
@@ -93,18 +94,18 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	members := sortedMembers(res)
-	return writeTable(s.out, members, memberColumns(members, s.verbose), func(o *object, n *modelspb.NodeInfo) {
-		o.uint("id", n.GetNodeId())
-		o.str("url", n.GetNodeUrl())
-		o.str("status", n.GetStatus().String())
-		o.strIfAny("address", n.GetAddress())
-		o.strIfAny("http_address", n.GetHttpAddress())
-		o.strIfAny("node_name", n.GetNodeName())
-		o.strIfAny("dc_id", n.GetDcID())
+	return output.WriteTable(s.out, members, memberColumns(members, s.verbose), func(o *output.Object, n *modelspb.NodeInfo) {
+		o.Uint("id", n.GetNodeId())
+		o.Str("url", n.GetNodeUrl())
+		o.Str("status", n.GetStatus().String())
+		o.StrIfAny("address", n.GetAddress())
+		o.StrIfAny("http_address", n.GetHttpAddress())
+		o.StrIfAny("node_name", n.GetNodeName())
+		o.StrIfAny("dc_id", n.GetDcID())
 		if n.GetNonVoting() {
-			o.bool("non_voting", true)
+			o.Bool("non_voting", true)
 		}
-		o.strIfAny("timing", n.GetTiming())
+		o.StrIfAny("timing", n.GetTiming())
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -31,10 +32,10 @@ func runGet(ctx context.Context, s *session, args []string) error {
 	// A server of the original kind never says found: a value shows it.
 	found := res.GetFound() || len(res.GetValue()) > 0
 	switch {
-	case s.out.json:
-		err = s.out.document(func(o *object) { getDocument(o, req.Key, found, res) })
+	case s.out.JSON:
+		err = s.out.Document(func(o *output.Object) { getDocument(o, req.Key, found, res) })
 	case found:
-		err = s.out.raw(res.GetValue())
+		err = s.out.Raw(res.GetValue())
 	}
 	if err == nil && !found {
 		return errKeyNotFound
@@ -42,15 +43,15 @@ func runGet(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
-func getDocument(o *object, key []byte, found bool, res *serverpb.GetResponse) {
-	o.bytes("key", key)
-	o.bool("found", found)
+func getDocument(o *output.Object, key []byte, found bool, res *serverpb.GetResponse) {
+	o.Bytes("key", key)
+	o.Bool("found", found)
 	if found {
-		o.bytes("value", res.GetValue())
-		o.expiry(res.GetExpireTS())
+		o.Bytes("value", res.GetValue())
+		o.Expiry(res.GetExpireTS())
 	}
-	o.uint("index", res.GetIndex())
-	o.uint("age_millis", res.GetAge())
+	o.Uint("index", res.GetIndex())
+	o.Uint("age_millis", res.GetAge())
 }
 
 func runMultiGet(ctx context.Context, s *session, args []string) error {
@@ -69,7 +70,7 @@ func runMultiGet(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	for _, pair := range res.GetKeyValues() {
-		if err := s.out.pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS()); err != nil {
+		if err := s.out.Pair(pair.GetKey(), pair.GetValue(), pair.GetExpireTS()); err != nil {
 			return err
 		}
 	}

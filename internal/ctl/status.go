@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -84,7 +85,7 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 	if st := res.GetStatus(); st != healthpb.HealthCheckResponse_SERVING {
 		return fmt.Errorf("%s does not serve: %s%s", strings.Join(s.addrs, ","), st, s.whyNot(ctx))
 	}
-	return s.out.ok(0)
+	return s.out.OK(0)
 }
 
 // whyNot is the reason that a node which does not serve has for that, with what to put
@@ -160,8 +161,8 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 
 func (s *session) printStatus(rows []nodeRow) error {
 	live := countAlive(rows)
-	if s.out.json {
-		return s.out.value(struct {
+	if s.out.JSON {
+		return s.out.Value(struct {
 			Alive int       `json:"alive"`
 			Total int       `json:"total"`
 			Nodes []nodeRow `json:"nodes"`
@@ -174,10 +175,10 @@ func (s *session) printStatus(rows []nodeRow) error {
 			cells[i] = append(cells[i], r.timing()...)
 		}
 	}
-	if err := writeColumns(s.out.w, cells); err != nil {
+	if err := output.WriteColumns(s.out.W, cells); err != nil {
 		return err
 	}
-	return s.out.line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
+	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
 }
 
 // timing are the cells of a verbose row: what the node runs with, and what the cluster

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // How often -verify asks again where nodes hashed different indexes, and how
@@ -382,15 +383,15 @@ func (v *verdict) sentence() string {
 }
 
 func (s *session) printVerdict(v *verdict) error {
-	if s.out.json {
-		return s.out.value(v)
+	if s.out.JSON {
+		return s.out.Value(v)
 	}
 	rows := make([][]string, len(v.Nodes))
 	for i, c := range v.Nodes {
 		rows[i] = []string{c.VBucket, c.Address, fmt.Sprintf("index=%d", c.Index), fmt.Sprintf("keys=%d", c.Keys), "hash=" + c.Hash}
 	}
-	if err := writeColumns(s.out.w, rows); err != nil {
+	if err := output.WriteColumns(s.out.W, rows); err != nil {
 		return err
 	}
-	return s.out.line(v.sentence())
+	return s.out.Line(v.sentence())
 }

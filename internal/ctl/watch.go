@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // watchBatch is how many changes are asked for at once.
@@ -91,7 +92,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		if behind {
 			continue
 		}
-		if err := w.out.w.Flush(); err != nil {
+		if err := w.out.W.Flush(); err != nil {
 			return fmt.Errorf("cannot write the result: %w", err)
 		}
 		if err := pause(ctx, w.session.poll); err != nil {
@@ -159,21 +160,21 @@ func (w *watcher) print(change *serverpb.ChangeRecord) error {
 func (w *watcher) printTrxn(change *serverpb.ChangeRecord, trxn *serverpb.TrxnRecord) error {
 	number := change.GetChangeNumber()
 	del := trxn.GetType() == serverpb.TrxnRecord_Delete
-	if w.out.json {
-		return w.out.document(func(o *object) {
-			o.uint("index", number)
-			o.uint("clock", change.GetClock())
+	if w.out.JSON {
+		return w.out.Document(func(o *output.Object) {
+			o.Uint("index", number)
+			o.Uint("clock", change.GetClock())
 			if del {
-				o.str("type", "del")
-				o.bytes("key", trxn.GetKey())
+				o.Str("type", "del")
+				o.Bytes("key", trxn.GetKey())
 				return
 			}
-			o.str("type", "put")
-			o.pair(trxn.GetKey(), trxn.GetValue(), trxn.GetExpireTS())
+			o.Str("type", "put")
+			o.Pair(trxn.GetKey(), trxn.GetValue(), trxn.GetExpireTS())
 		})
 	}
 	if del {
-		return w.out.raw(fmt.Appendf(nil, "%d del ", number), trxn.GetKey())
+		return w.out.Raw(fmt.Appendf(nil, "%d del ", number), trxn.GetKey())
 	}
-	return w.out.raw(fmt.Appendf(nil, "%d put ", number), trxn.GetKey(), []byte(" => "), trxn.GetValue())
+	return w.out.Raw(fmt.Appendf(nil, "%d put ", number), trxn.GetKey(), []byte(" => "), trxn.GetValue())
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // errNotUpdated is the result of -cas where the key holds another value.
@@ -41,7 +42,7 @@ func runSet(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	return s.out.ok(res.GetIndex())
+	return s.out.OK(res.GetIndex())
 }
 
 // setValue is the value of -set: an argument or standard input.
@@ -70,7 +71,7 @@ func runDelete(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	return s.out.ok(res.GetIndex())
+	return s.out.OK(res.GetIndex())
 }
 
 func runMultiSet(ctx context.Context, s *session, args []string) error {
@@ -92,7 +93,7 @@ func runMultiSet(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	return s.out.ok(res.GetIndex())
+	return s.out.OK(res.GetIndex())
 }
 
 func runCompareAndSet(ctx context.Context, s *session, args []string) error {
@@ -108,13 +109,13 @@ func runCompareAndSet(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	if s.out.json {
-		err = s.out.document(func(o *object) {
-			o.bool("updated", res.GetUpdated())
-			o.uint("index", res.GetIndex())
+	if s.out.JSON {
+		err = s.out.Document(func(o *output.Object) {
+			o.Bool("updated", res.GetUpdated())
+			o.Uint("index", res.GetIndex())
 		})
 	} else if res.GetUpdated() {
-		err = s.out.ok(res.GetIndex())
+		err = s.out.OK(res.GetIndex())
 	}
 	if err == nil && !res.GetUpdated() {
 		return errNotUpdated
@@ -141,11 +142,11 @@ func runIncrement(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !s.out.json {
-		return s.out.line(strconv.FormatInt(res.GetValue(), 10))
+	if !s.out.JSON {
+		return s.out.Line(strconv.FormatInt(res.GetValue(), 10))
 	}
-	return s.out.document(func(o *object) {
-		o.int("value", res.GetValue())
-		o.uint("index", res.GetIndex())
+	return s.out.Document(func(o *output.Object) {
+		o.Int("value", res.GetValue())
+		o.Uint("index", res.GetIndex())
 	})
 }

@@ -1,4 +1,4 @@
-package ctl
+package output
 
 import (
 	"bufio"
@@ -8,117 +8,117 @@ import (
 	"unicode/utf8"
 )
 
-// printer writes results: as text, values raw, or one JSON document a line.
-type printer struct {
-	w    *bufio.Writer
-	json bool
+// Printer writes results: as text, values raw, or one JSON document a line.
+type Printer struct {
+	W    *bufio.Writer
+	JSON bool
 	buf  []byte // reused by line and document
 }
 
-// line prints one line of text.
-func (p *printer) line(parts ...string) error {
+// Line prints one line of text.
+func (p *Printer) Line(parts ...string) error {
 	p.buf = p.buf[:0]
 	for _, part := range parts {
 		p.buf = append(p.buf, part...)
 	}
 	p.buf = append(p.buf, '\n')
-	_, err := p.w.Write(p.buf)
+	_, err := p.W.Write(p.buf)
 	return err
 }
 
-// raw prints parts as they are, and a newline.
-func (p *printer) raw(parts ...[]byte) error {
+// Raw prints parts as they are, and a newline.
+func (p *Printer) Raw(parts ...[]byte) error {
 	p.buf = p.buf[:0]
 	for _, part := range parts {
 		p.buf = append(p.buf, part...)
 	}
 	p.buf = append(p.buf, '\n')
-	_, err := p.w.Write(p.buf)
+	_, err := p.W.Write(p.buf)
 	return err
 }
 
-// document prints a JSON document whose members fill adds.
-func (p *printer) document(fill func(*object)) error {
-	o := object{buf: append(p.buf[:0], '{')}
+// Document prints a JSON document whose members fill adds.
+func (p *Printer) Document(fill func(*Object)) error {
+	o := Object{buf: append(p.buf[:0], '{')}
 	fill(&o)
 	p.buf = append(o.buf, '}', '\n')
-	_, err := p.w.Write(p.buf)
+	_, err := p.W.Write(p.buf)
 	return err
 }
 
-// value prints any value as one JSON document.
-func (p *printer) value(v any) error {
-	enc := json.NewEncoder(p.w)
+// Value prints any value as one JSON document.
+func (p *Printer) Value(v any) error {
+	enc := json.NewEncoder(p.W)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 
-// ok prints the result of a command that has none but success.
-func (p *printer) ok(index uint64) error {
-	if !p.json {
-		return p.line("OK")
+// OK prints the result of a command that has none but success.
+func (p *Printer) OK(index uint64) error {
+	if !p.JSON {
+		return p.Line("OK")
 	}
-	return p.document(func(o *object) {
-		o.str("status", "OK")
+	return p.Document(func(o *Object) {
+		o.Str("status", "OK")
 		if index != 0 {
-			o.uint("index", index)
+			o.Uint("index", index)
 		}
 	})
 }
 
-// pair prints a key with its value.
-func (p *printer) pair(key, value []byte, expireTS uint64) error {
-	if !p.json {
+// Pair prints a key with its value.
+func (p *Printer) Pair(key, value []byte, expireTS uint64) error {
+	if !p.JSON {
 		p.buf = append(p.buf[:0], key...)
 		p.buf = append(p.buf, " => "...)
 		p.buf = append(append(p.buf, value...), '\n')
-		_, err := p.w.Write(p.buf)
+		_, err := p.W.Write(p.buf)
 		return err
 	}
-	return p.document(func(o *object) { o.pair(key, value, expireTS) })
+	return p.Document(func(o *Object) { o.Pair(key, value, expireTS) })
 }
 
-// object builds a JSON object member by member, in order and without
+// Object builds a JSON object member by member, in order and without
 // reflection: -iter prints millions of them.
-type object struct{ buf []byte }
+type Object struct{ buf []byte }
 
-func (o *object) name(name string) {
+func (o *Object) name(name string) {
 	if last := o.buf[len(o.buf)-1]; last != '{' {
 		o.buf = append(o.buf, ',')
 	}
 	o.buf = append(appendJSONString(o.buf, name), ':')
 }
 
-func (o *object) str(name, value string) {
+func (o *Object) Str(name, value string) {
 	o.name(name)
 	o.buf = appendJSONString(o.buf, value)
 }
 
-// strIfAny adds a text that is known.
-func (o *object) strIfAny(name, value string) {
+// StrIfAny adds a text that is known.
+func (o *Object) StrIfAny(name, value string) {
 	if value != "" {
-		o.str(name, value)
+		o.Str(name, value)
 	}
 }
 
-func (o *object) uint(name string, value uint64) {
+func (o *Object) Uint(name string, value uint64) {
 	o.name(name)
 	o.buf = strconv.AppendUint(o.buf, value, 10)
 }
 
-func (o *object) int(name string, value int64) {
+func (o *Object) Int(name string, value int64) {
 	o.name(name)
 	o.buf = strconv.AppendInt(o.buf, value, 10)
 }
 
-func (o *object) bool(name string, value bool) {
+func (o *Object) Bool(name string, value bool) {
 	o.name(name)
 	o.buf = strconv.AppendBool(o.buf, value)
 }
 
-// bytes adds a key or value: as a string where it is valid UTF-8, otherwise
+// Bytes adds a key or value: as a string where it is valid UTF-8, otherwise
 // with "_base64" behind its name.
-func (o *object) bytes(name string, value []byte) {
+func (o *Object) Bytes(name string, value []byte) {
 	if utf8.Valid(value) {
 		o.name(name)
 		o.buf = appendJSONString(o.buf, value)
@@ -130,16 +130,16 @@ func (o *object) bytes(name string, value []byte) {
 	o.buf = append(o.buf, '"')
 }
 
-func (o *object) pair(key, value []byte, expireTS uint64) {
-	o.bytes("key", key)
-	o.bytes("value", value)
-	o.expiry(expireTS)
+func (o *Object) Pair(key, value []byte, expireTS uint64) {
+	o.Bytes("key", key)
+	o.Bytes("value", value)
+	o.Expiry(expireTS)
 }
 
-// expiry adds when a key expires, in epoch seconds, where it does.
-func (o *object) expiry(expireTS uint64) {
+// Expiry adds when a key expires, in epoch seconds, where it does.
+func (o *Object) Expiry(expireTS uint64) {
 	if expireTS != 0 {
-		o.uint("expire_ts", expireTS)
+		o.Uint("expire_ts", expireTS)
 	}
 }
 

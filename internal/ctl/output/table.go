@@ -1,4 +1,4 @@
-package ctl
+package output
 
 import (
 	"io"
@@ -6,8 +6,8 @@ import (
 	"text/tabwriter"
 )
 
-// writeColumns prints rows with their columns aligned.
-func writeColumns(w io.Writer, rows [][]string) error {
+// WriteColumns prints rows with their columns aligned.
+func WriteColumns(w io.Writer, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		// Every cell but the last is ended by a tab, so that none is padded at
@@ -19,11 +19,11 @@ func writeColumns(w io.Writer, rows [][]string) error {
 	return tw.Flush()
 }
 
-// writeTable prints items as aligned columns or as one JSON document each.
-func writeTable[T any](p *printer, items []T, columns func(T) []string, members func(*object, T)) error {
-	if p.json {
+// WriteTable prints items as aligned columns or as one JSON document each.
+func WriteTable[T any](p *Printer, items []T, columns func(T) []string, members func(*Object, T)) error {
+	if p.JSON {
 		for _, item := range items {
-			if err := p.document(func(o *object) { members(o, item) }); err != nil {
+			if err := p.Document(func(o *Object) { members(o, item) }); err != nil {
 				return err
 			}
 		}
@@ -33,5 +33,5 @@ func writeTable[T any](p *printer, items []T, columns func(T) []string, members 
 	for i, item := range items {
 		rows[i] = columns(item)
 	}
-	return writeColumns(p.w, rows)
+	return WriteColumns(p.W, rows)
 }

@@ -1,4 +1,4 @@
-package ctl
+package output
 
 import (
 	"bufio"
@@ -17,8 +17,8 @@ func FuzzJSONBytes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte) {
 		var out bytes.Buffer
 		w := bufio.NewWriter(&out)
-		p := &printer{w: w, json: true}
-		if err := errors.Join(p.pair(value, value, 7), w.Flush()); err != nil {
+		p := &Printer{W: w, JSON: true}
+		if err := errors.Join(p.Pair(value, value, 7), w.Flush()); err != nil {
 			t.Fatal(err)
 		}
 		if n := bytes.Count(out.Bytes(), []byte("\n")); n != 1 {
@@ -50,11 +50,11 @@ func FuzzJSONBytes(f *testing.F) {
 func BenchmarkPrintPair(b *testing.B) {
 	for _, format := range []string{"text", "json"} {
 		b.Run(format, func(b *testing.B) {
-			p := &printer{w: bufio.NewWriter(discard{}), json: format == "json"}
+			p := &Printer{W: bufio.NewWriter(discard{}), JSON: format == "json"}
 			key, value := []byte("key000000000042"), bytes.Repeat([]byte("v"), 128)
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := p.pair(key, value, 0); err != nil {
+				if err := p.Pair(key, value, 0); err != nil {
 					b.Fatal(err)
 				}
 			}
