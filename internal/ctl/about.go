@@ -4,12 +4,13 @@ import (
 	"context"
 	"runtime"
 
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
 func runHelp(_ context.Context, s *session, args []string) error {
-	text, err := help(args)
+	text, err := options.Help(args)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -54,7 +55,7 @@ func runResetClock(ctx context.Context, s *session, args []string) error {
 	if len(args) > 0 {
 		var err error
 		if to, err = time.Parse(time.RFC3339, args[0]); err != nil {
-			return usagef("-resetClock: %q is no time such as 2006-01-02T15:04:05Z", args[0])
+			return options.Usagef("-resetClock: %q is no time such as 2006-01-02T15:04:05Z", args[0])
 		}
 	}
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
@@ -65,7 +66,7 @@ func runResetClock(ctx context.Context, s *session, args []string) error {
 func runResync(ctx context.Context, s *session, _ []string) error {
 	var orders []*serverpb.ResyncOrder
 	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		orders, err = admin.Resync(ctx, conn, s.vBucket, s.force)
+		orders, err = admin.Resync(ctx, conn, s.VBucket, s.Force)
 		return err
 	})
 	if err != nil {
@@ -86,7 +87,7 @@ func runResync(ctx context.Context, s *session, _ []string) error {
 func runSetTiming(ctx context.Context, s *session, args []string) error {
 	to, err := timing.Parse(args[0])
 	if err != nil {
-		return usagef("-setTiming: %v", err)
+		return options.Usagef("-setTiming: %v", err)
 	}
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.SetTiming(ctx, conn, to.Text())

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -23,16 +24,16 @@ const (
 
 func runBench(ctx context.Context, s *session, args []string) error {
 	switch {
-	case s.serveEcho != "" && s.serveFsync != "":
-		return usagef("-serveEcho and -serveFsync are two servers: start them one by one")
-	case s.serveEcho != "" && len(args) > 0:
-		return usagef("-serveEcho takes no argument")
-	case s.serveEcho != "":
-		return s.serveReference(ctx, s.serveEcho, bench.ServeEcho)
-	case s.serveFsync != "" && len(args) != 1:
-		return usagef("-serveFsync needs a folder to write to: dkvctl -bench -serveFsync HOST:PORT FOLDER")
-	case s.serveFsync != "":
-		return s.serveReference(ctx, s.serveFsync, func(ctx context.Context, l net.Listener) error {
+	case s.ServeEcho != "" && s.ServeFsync != "":
+		return options.Usagef("-serveEcho and -serveFsync are two servers: start them one by one")
+	case s.ServeEcho != "" && len(args) > 0:
+		return options.Usagef("-serveEcho takes no argument")
+	case s.ServeEcho != "":
+		return s.serveReference(ctx, s.ServeEcho, bench.ServeEcho)
+	case s.ServeFsync != "" && len(args) != 1:
+		return options.Usagef("-serveFsync needs a folder to write to: dkvctl -bench -serveFsync HOST:PORT FOLDER")
+	case s.ServeFsync != "":
+		return s.serveReference(ctx, s.ServeFsync, func(ctx context.Context, l net.Listener) error {
 			return bench.ServeFsync(ctx, l, args[0])
 		})
 	case len(args) == 1 && strings.EqualFold(args[0], "check"):
@@ -47,64 +48,64 @@ func runBench(ctx context.Context, s *session, args []string) error {
 
 // benchConfig completes the configuration by what depends on the operation.
 func (s *session) benchConfig(args []string) (bench.Config, error) {
-	cfg := s.options.bench
+	cfg := s.Options.Bench
 	if len(args) == 1 {
 		op, err := bench.ParseOperation(args[0])
 		if err != nil {
-			return cfg, usagef("%v, check", err)
+			return cfg, options.Usagef("%v, check", err)
 		}
 		cfg.Operation = op
 	}
-	cfg.Timeout = s.timeout
-	cfg.Linearizable = s.level == kv.Linearizable
+	cfg.Timeout = s.Timeout
+	cfg.Linearizable = s.Level == kv.Linearizable
 	cfg.Preload = cfg.Operation.Reads()
-	if s.preload != nil {
-		cfg.Preload = *s.preload
+	if s.Preload != nil {
+		cfg.Preload = *s.Preload
 	}
-	if s.given["count"] && !s.given["duration"] {
+	if s.Given["count"] && !s.Given["duration"] {
 		cfg.Duration = 0
 	}
-	if s.ledger != "" && !s.given["keySize"] {
+	if s.Ledger != "" && !s.Given["keySize"] {
 		cfg.KeySize = ledgerKeySize
 	}
-	if s.ledger != "" && !s.given["warmup"] {
+	if s.Ledger != "" && !s.Given["warmup"] {
 		cfg.Warmup = 0 // so that the ledger holds what the result counts
 	}
-	if s.ledger != "" && s.reference != "" {
-		return cfg, usagef("-ledger and -ref do not go together: a ledger belongs to one database")
+	if s.Ledger != "" && s.Reference != "" {
+		return cfg, options.Usagef("-ledger and -ref do not go together: a ledger belongs to one database")
 	}
-	if s.ledger != "" && cfg.Operation != bench.Put {
-		return cfg, usagef("-ledger needs the operation put or check")
+	if s.Ledger != "" && cfg.Operation != bench.Put {
+		return cfg, options.Usagef("-ledger needs the operation put or check")
 	}
 	if err := cfg.Validate(); err != nil {
-		return cfg, &usageError{err.Error()}
+		return cfg, options.Usagef("%v", err)
 	}
 	return cfg, nil
 }
 
 func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
-	if s.ledger != "" {
-		if cfg.Ledger, err = bench.OpenLedger(s.ledger); err != nil {
+	if s.Ledger != "" {
+		if cfg.Ledger, err = bench.OpenLedger(s.Ledger); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, cfg.Ledger.Close()) }()
 	}
-	target, closeTarget, err := s.benchTarget(ctx, cfg.Workers, s.addrs)
+	target, closeTarget, err := s.benchTarget(ctx, cfg.Workers, s.Addrs)
 	if err != nil {
 		return err
 	}
 	defer closeTarget()
-	progress := bench.Progress{Out: s.stderr, Interval: s.options.progress}
-	if s.reference == "" {
+	progress := bench.Progress{Out: s.stderr, Interval: s.Options.Progress}
+	if s.Reference == "" {
 		result, err := bench.Run(ctx, cfg, target, progress)
 		return s.benchResult(result, err)
 	}
-	reference, closeReference, err := s.benchTarget(ctx, cfg.Workers, []string{s.reference})
+	reference, closeReference, err := s.benchTarget(ctx, cfg.Workers, []string{s.Reference})
 	if err != nil {
 		return err
 	}
 	defer closeReference()
-	c, err := bench.Compare(ctx, cfg, reference, target, s.rounds, progress)
+	c, err := bench.Compare(ctx, cfg, reference, target, s.Rounds, progress)
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
 // to answer: a load generator that silently left one out would measure
 // something else.
 func (s *session) benchTarget(ctx context.Context, workers int, addrs []string) (bench.Target, func(), error) {
-	n := s.connections
+	n := s.Connections
 	if n == 0 {
 		n = max(min(workers, maxDefaultConnections), len(addrs))
 	}
@@ -132,7 +133,7 @@ func (s *session) benchTarget(ctx context.Context, workers int, addrs []string) 
 			conn.Close() // its only error is that it was closed before
 		}
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	dialCtx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	for i := range n {
 		addr := addrs[i%len(addrs)]
@@ -183,16 +184,16 @@ func (s *session) printBench(r report) error {
 }
 
 func (s *session) checkLedger(ctx context.Context) error {
-	if s.ledger == "" {
-		return usagef("-bench check needs -ledger FILE")
+	if s.Ledger == "" {
+		return options.Usagef("-bench check needs -ledger FILE")
 	}
-	workers := min(s.options.bench.Workers, maxDefaultConnections)
-	target, closeTarget, err := s.benchTarget(ctx, workers, s.addrs)
+	workers := min(s.Options.Bench.Workers, maxDefaultConnections)
+	target, closeTarget, err := s.benchTarget(ctx, workers, s.Addrs)
 	if err != nil {
 		return err
 	}
 	defer closeTarget()
-	result, err := bench.Check(ctx, s.ledger, target, workers, s.timeout)
+	result, err := bench.Check(ctx, s.Ledger, target, workers, s.Timeout)
 	if err != nil {
 		return err
 	}

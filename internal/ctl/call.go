@@ -34,10 +34,10 @@ const (
 // The time limit holds for each request; connecting to all addresses together
 // has the same limit.
 func (s *session) call(ctx context.Context, e effect, request func(context.Context, *grpc.ClientConn) error) error {
-	dialUntil := time.Now().Add(s.timeout)
+	dialUntil := time.Now().Add(s.Timeout)
 	var failures []error
-	for i, addr := range s.addrs {
-		err := s.callOne(ctx, addr, time.Until(dialUntil)/time.Duration(len(s.addrs)-i), e, request)
+	for i, addr := range s.Addrs {
+		err := s.callOne(ctx, addr, time.Until(dialUntil)/time.Duration(len(s.Addrs)-i), e, request)
 		if err == nil || !mayTryNext(err, e) || ctx.Err() != nil {
 			return err
 		}
@@ -54,9 +54,9 @@ func (s *session) callOne(ctx context.Context, addr string, dialLimit time.Durat
 	if err != nil {
 		return err
 	}
-	callCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	callCtx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	return explain(request(callCtx, conn), addr, s.timeout, e)
+	return explain(request(callCtx, conn), addr, s.Timeout, e)
 }
 
 // requestError is a failed request, worded for people.

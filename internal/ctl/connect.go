@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -30,7 +31,7 @@ const maxMessage = 64 << 20
 // session is what a command works with: its options, where results go and the
 // connections to the nodes, which are made at first use and kept.
 type session struct {
-	*options
+	*options.Options
 	out    *output.Printer
 	stdin  io.Reader
 	stderr io.Writer
@@ -38,12 +39,12 @@ type session struct {
 	conns  map[string]*grpc.ClientConn
 }
 
-func newSession(o *options, out *output.Printer, stdin io.Reader, stderr io.Writer) (*session, error) {
+func newSession(o *options.Options, out *output.Printer, stdin io.Reader, stderr io.Writer) (*session, error) {
 	dial, err := dialOptions(o)
 	if err != nil {
 		return nil, err
 	}
-	return &session{options: o, out: out, stdin: stdin, stderr: stderr, dial: dial,
+	return &session{Options: o, out: out, stdin: stdin, stderr: stderr, dial: dial,
 		conns: make(map[string]*grpc.ClientConn)}, nil
 }
 
@@ -51,9 +52,9 @@ func newSession(o *options, out *output.Printer, stdin io.Reader, stderr io.Writ
 // has connections of its own, which the caller closes: a session is not for two
 // requests at once.
 func (s *session) to(addrs ...string) *session {
-	o := *s.options
-	o.addrs = addrs
-	return &session{options: &o, out: s.out, stdin: s.stdin, stderr: s.stderr, dial: s.dial,
+	o := *s.Options
+	o.Addrs = addrs
+	return &session{Options: &o, out: s.out, stdin: s.stdin, stderr: s.stderr, dial: s.dial,
 		conns: make(map[string]*grpc.ClientConn)}
 }
 
@@ -66,7 +67,7 @@ func (s *session) close() {
 // dialOptions never consult the environment for a proxy: nodes are named by
 // their own address. There is no keepalive, since every request carries a time
 // limit, and pings may be refused by a server that was not told to expect them.
-func dialOptions(o *options) ([]grpc.DialOption, error) {
+func dialOptions(o *options.Options) ([]grpc.DialOption, error) {
 	creds, err := transportCredentials(o)
 	if err != nil {
 		return nil, err
@@ -81,14 +82,14 @@ func dialOptions(o *options) ([]grpc.DialOption, error) {
 			MinConnectTimeout: dialTimeout,
 		}),
 	}
-	if o.authority != "" {
-		opts = append(opts, grpc.WithAuthority(o.authority))
+	if o.Authority != "" {
+		opts = append(opts, grpc.WithAuthority(o.Authority))
 	}
-	if o.token != "" {
+	if o.Token != "" {
 		if err := mayCarryToken(o); err != nil {
 			return nil, err
 		}
-		opts = append(opts, grpc.WithPerRPCCredentials(bearer(o.token)))
+		opts = append(opts, grpc.WithPerRPCCredentials(bearer(o.Token)))
 	}
 	return opts, nil
 }
@@ -96,30 +97,30 @@ func dialOptions(o *options) ([]grpc.DialOption, error) {
 // dialTimeout is how long one attempt to connect may take.
 const dialTimeout = 5 * time.Second
 
-func usesTLS(o *options) bool {
-	return o.tls || o.caFile != "" || o.certFile != "" || o.keyFile != ""
+func usesTLS(o *options.Options) bool {
+	return o.TLS || o.CAFile != "" || o.CertFile != "" || o.KeyFile != ""
 }
 
-func transportCredentials(o *options) (credentials.TransportCredentials, error) {
+func transportCredentials(o *options.Options) (credentials.TransportCredentials, error) {
 	if !usesTLS(o) {
 		return insecure.NewCredentials(), nil
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.caFile != "" {
-		pem, err := os.ReadFile(o.caFile)
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("-caCert: %w", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("-caCert: %s holds no PEM certificate", o.caFile)
+			return nil, fmt.Errorf("-caCert: %s holds no PEM certificate", o.CAFile)
 		}
 	}
-	if (o.certFile == "") != (o.keyFile == "") {
-		return nil, usagef("-cert and -key belong together: give both")
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		return nil, options.Usagef("-cert and -key belong together: give both")
 	}
-	if o.certFile != "" {
-		cert, err := tls.LoadX509KeyPair(o.certFile, o.keyFile)
+	if o.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("-cert, -key: %w", err)
 		}
@@ -129,14 +130,14 @@ func transportCredentials(o *options) (credentials.TransportCredentials, error) 
 }
 
 // mayCarryToken refuses to send a token in the clear over a network.
-func mayCarryToken(o *options) error {
+func mayCarryToken(o *options.Options) error {
 	if usesTLS(o) {
 		return nil
 	}
-	for _, addr := range append([]string{o.reference}, o.addrs...) {
+	for _, addr := range append([]string{o.Reference}, o.Addrs...) {
 		host, _, _ := net.SplitHostPort(addr)
 		if addr != "" && !bench.IsLoopback(host) {
-			return usagef("the token would go to %s unencrypted: use -tls, or leave out -token (and unset DKV_TOKEN)", addr)
+			return options.Usagef("the token would go to %s unencrypted: use -tls, or leave out -token (and unset DKV_TOKEN)", addr)
 		}
 	}
 	return nil
@@ -145,11 +146,11 @@ func mayCarryToken(o *options) error {
 // mayAsk is mayCarryToken for an address that a server told of: it decides no
 // more about where a token goes than one that was typed.
 func (s *session) mayAsk(addr string) error {
-	if s.token == "" {
+	if s.Token == "" {
 		return nil
 	}
-	o := *s.options
-	o.addrs, o.reference = []string{addr}, ""
+	o := *s.Options
+	o.Addrs, o.Reference = []string{addr}, ""
 	return mayCarryToken(&o)
 }
 

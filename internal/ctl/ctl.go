@@ -13,6 +13,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -44,29 +45,29 @@ func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bo
 
 func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
 	stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
-	inv, err := parse(args)
+	inv, err := options.Parse(args)
 	if err != nil {
 		return err
 	}
-	if err := inv.options.fromEnvironment(lookupEnv); err != nil {
+	if err := inv.Options.FromEnvironment(lookupEnv); err != nil {
 		return err
 	}
-	if inv.options.timeout == 0 {
-		inv.options.timeout = inv.command.timeout
+	if inv.Options.Timeout == 0 {
+		inv.Options.Timeout = inv.Command.Timeout
 	}
-	s, err := newSession(inv.options, &output.Printer{W: out, JSON: inv.options.json}, stdin, stderr)
+	s, err := newSession(inv.Options, &output.Printer{W: out, JSON: inv.Options.JSON}, stdin, stderr)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	return runners()[inv.command.name](ctx, s, inv.args)
+	return runners()[inv.Command.Name](ctx, s, inv.Args)
 }
 
 // errKeyNotFound is the result of -get for a key that does not exist.
 var errKeyNotFound = errors.New("key not found")
 
 func exitCode(err error) int {
-	var usage *usageError
+	var usage *options.UsageError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage

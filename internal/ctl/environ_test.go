@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/ctl/options"
 )
 
 func TestEnvironmentFillsInWhatIsLeftOut(t *testing.T) {
@@ -30,14 +32,14 @@ func TestTokenComesFromAFile(t *testing.T) {
 		{map[string]string{"DKVCTL_TOKEN_FILE": file}, nil},
 		{map[string]string{"DKVCTL_TOKEN_FILE": "other", "DKV_TOKEN": "other"}, []string{"-tokenFile", file}},
 	} {
-		inv, err := parse(append(run.args, "-a", f.addr, "-get", "k"))
+		inv, err := options.Parse(append(run.args, "-a", f.addr, "-get", "k"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := inv.options
-		err = o.fromEnvironment(func(name string) (string, bool) { v, ok := run.env[name]; return v, ok })
-		if err != nil || o.token != "secret" {
-			t.Errorf("%v %q: token %q, %v", run.env, run.args, o.token, err)
+		o := inv.Options
+		err = o.FromEnvironment(func(name string) (string, bool) { v, ok := run.env[name]; return v, ok })
+		if err != nil || o.Token != "secret" {
+			t.Errorf("%v %q: token %q, %v", run.env, run.args, o.Token, err)
 		}
 	}
 	expect(t, dkvctl(t, f.addr, "-get", "k", "-tokenFile", file+"x"), outcome{code: 1, stderr: "the token cannot be read"})

@@ -25,8 +25,8 @@ func (s *session) iterate(ctx context.Context, args []string, keysOnly bool) err
 	req := &serverpb.IterateRequest{
 		KeyPrefix:       prefixOf(args[0]),
 		ReadConsistency: s.consistency(),
-		Limit:           s.limit,
-		Reverse:         s.reverse,
+		Limit:           s.Limit,
+		Reverse:         s.Reverse,
 		KeysOnly:        keysOnly,
 		Batched:         true,
 	}
@@ -92,16 +92,16 @@ func (s *session) printPair(pair *serverpb.KVPair, keysOnly bool) error {
 // progress: the time limit begins again with each message. Once something was
 // printed no other address is tried, since its answer would begin anew.
 func (s *session) callStream(ctx context.Context, request func(ctx context.Context, conn *grpc.ClientConn, progress func()) error) error {
-	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", s.timeout)
+	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", s.Timeout)
 	return s.call(ctx, reads, func(_ context.Context, conn *grpc.ClientConn) error {
 		streamCtx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		limit := time.AfterFunc(s.timeout, func() { cancel(stalled) })
+		limit := time.AfterFunc(s.Timeout, func() { cancel(stalled) })
 		defer limit.Stop()
 		begun := false
 		err := request(streamCtx, conn, func() {
 			begun = true
-			limit.Reset(s.timeout)
+			limit.Reset(s.Timeout)
 		})
 		if err != nil && errors.Is(context.Cause(streamCtx), stalled) {
 			err = stalled

@@ -9,16 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // reportsJoining tells whether -addNode is to report its progress: where that
 // was said, or where somebody sits at a terminal.
 func (s *session) reportsJoining() bool {
-	if s.given["progress"] {
-		return s.options.progress > 0
+	if s.Given["progress"] {
+		return s.Options.Progress > 0
 	}
-	return !s.json && isTerminal(s.stderr)
+	return !s.JSON && isTerminal(s.stderr)
 }
 
 // reportJoining tells on stderr, until stop is called, how far the node of a
@@ -30,11 +31,11 @@ func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var reporting sync.WaitGroup
 	reporting.Go(func() {
-		one := s.to(s.addrs...)
+		one := s.to(s.Addrs...)
 		defer one.close()
-		one.timeout = min(s.timeout, defaultTimeout)
+		one.Timeout = min(s.Timeout, options.DefaultTimeout)
 		said := ""
-		for pause(ctx, s.options.progress) == nil {
+		for pause(ctx, s.Options.Progress) == nil {
 			if text := one.joining(ctx, url); text != "" && text != said && ctx.Err() == nil {
 				fmt.Fprintln(s.stderr, oneLine(text))
 				said = text

@@ -26,7 +26,7 @@ const noVote = "no vote"
 func runAddNode(ctx context.Context, s *session, args []string) error {
 	stop := s.reportJoining(ctx, args[0])
 	err := s.change(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.AddNode(ctx, conn, args[0], s.nonVoting)
+		return admin.AddNode(ctx, conn, args[0], s.NonVoting)
 	})
 	stop()
 	var re *requestError
@@ -41,7 +41,7 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 
 func runRemoveNode(ctx context.Context, s *session, args []string) error {
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.RemoveNode(ctx, conn, args[0], s.force)
+		return admin.RemoveNode(ctx, conn, args[0], s.Force)
 	})
 }
 
@@ -51,7 +51,7 @@ func runTransferLeader(ctx context.Context, s *session, args []string) error {
 		url = args[0]
 	}
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		return admin.TransferLeader(ctx, conn, url, s.vBucket)
+		return admin.TransferLeader(ctx, conn, url, s.VBucket)
 	})
 }
 
@@ -94,7 +94,7 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	members := sortedMembers(res)
-	return output.WriteTable(s.out, members, memberColumns(members, s.verbose), func(o *output.Object, n *modelspb.NodeInfo) {
+	return output.WriteTable(s.out, members, memberColumns(members, s.Verbose), func(o *output.Object, n *modelspb.NodeInfo) {
 		o.Uint("id", n.GetNodeId())
 		o.Str("url", n.GetNodeUrl())
 		o.Str("status", n.GetStatus().String())

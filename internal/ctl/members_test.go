@@ -16,6 +16,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -78,9 +79,9 @@ func TestChangesOfTheClusterThatFail(t *testing.T) {
 func TestTimeLimitsOfClusterCommands(t *testing.T) {
 	want := map[string]time.Duration{"addNode": 10 * time.Minute, "snapshot": 10 * time.Minute, "removeNode": time.Minute,
 		"transferLeader": time.Minute, "stepDown": time.Minute, "listNodes": 5 * time.Second, "status": 5 * time.Second}
-	for _, c := range commandTable() {
-		if d, ok := want[c.name]; ok && c.timeout != d {
-			t.Errorf("-%s may take %s, want %s", c.name, c.timeout, d)
+	for _, c := range options.Commands() {
+		if d, ok := want[c.Name]; ok && c.Timeout != d {
+			t.Errorf("-%s may take %s, want %s", c.Name, c.Timeout, d)
 		}
 	}
 	for name, text := range map[string]string{"addNode": "take up to 10m,", "stepDown": "take up to 1m,"} {
@@ -209,11 +210,11 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 		{&bytes.Buffer{}, "-progress 2s", true},
 	}
 	for _, tt := range tests {
-		inv, err := parse(append([]string{"-addNode", "http://h:1"}, strings.Fields(tt.line)...))
+		inv, err := options.Parse(append([]string{"-addNode", "http://h:1"}, strings.Fields(tt.line)...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{options: inv.options, stderr: tt.stderr}
+		s := &session{Options: inv.Options, stderr: tt.stderr}
 		if got := s.reportsJoining(); got != tt.want {
 			t.Errorf("%q with %T: %v, want %v", tt.line, tt.stderr, got, tt.want)
 		}
@@ -238,7 +239,7 @@ func TestTokenDoesNotGoToMembersUnencrypted(t *testing.T) {
 // A session made from another one shares its options and no connection.
 func TestSessionsOfTheirOwn(t *testing.T) {
 	f := startFake(t)
-	s, err := newSession(defaultOptions(), nil, nil, nil)
+	s, err := newSession(options.DefaultOptions(), nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,14 +248,14 @@ func TestSessionsOfTheirOwn(t *testing.T) {
 		group.Go(func() {
 			one := s.to(f.addr)
 			defer one.close()
-			one.timeout = time.Minute
+			one.Timeout = time.Minute
 			if _, err := one.getNodeStatus(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	if len(s.conns) != 0 || s.addrs[0] != defaultAddr || s.timeout != 0 {
-		t.Errorf("the session has become %+v with %d connections", s.options, len(s.conns))
+	if len(s.conns) != 0 || s.Addrs[0] != options.DefaultAddr || s.Timeout != 0 {
+		t.Errorf("the session has become %+v with %d connections", s.Options, len(s.conns))
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (s *session) consistency() serverpb.ReadConsistency {
-	if s.level == kv.Sequential {
+	if s.Level == kv.Sequential {
 		return serverpb.ReadConsistency_SEQUENTIAL
 	}
 	return serverpb.ReadConsistency_LINEARIZABLE

@@ -83,7 +83,7 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 		return err
 	}
 	if st := res.GetStatus(); st != healthpb.HealthCheckResponse_SERVING {
-		return fmt.Errorf("%s does not serve: %s%s", strings.Join(s.addrs, ","), st, s.whyNot(ctx))
+		return fmt.Errorf("%s does not serve: %s%s", strings.Join(s.Addrs, ","), st, s.whyNot(ctx))
 	}
 	return s.out.OK(0)
 }
@@ -91,7 +91,7 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 // whyNot is the reason that a node which does not serve has for that, with what to put
 // before it.
 func (s *session) whyNot(ctx context.Context) string {
-	if row := s.nodeStatus(ctx, strings.Join(s.addrs, ",")); row.Reason != "" {
+	if row := s.nodeStatus(ctx, strings.Join(s.Addrs, ",")); row.Reason != "" {
 		return "; " + row.Reason
 	}
 	return "; -status says more"
@@ -171,7 +171,7 @@ func (s *session) printStatus(rows []nodeRow) error {
 	cells := make([][]string, len(rows))
 	for i, r := range rows {
 		cells[i] = r.columns()
-		if s.verbose {
+		if s.Verbose {
 			cells[i] = append(cells[i], r.timing()...)
 		}
 	}

@@ -31,7 +31,7 @@ type electorate struct{ voters, live int }
 // take asks everybody. An error means that the members of a cluster could not
 // be learnt: what was gathered holds, but is perhaps not all.
 func (v *survey) take(ctx context.Context) error {
-	v.named = eachAddress(v.session, v.addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
+	v.named = eachAddress(v.session, v.Addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
 	var unknown error
 	for _, c := range v.answered() {
 		list, err := v.members(ctx, c.addrs)

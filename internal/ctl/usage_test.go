@@ -3,16 +3,18 @@ package ctl
 import (
 	"strings"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/ctl/options"
 )
 
 // TestEveryCommandRuns holds that what can be typed can be run, and the reverse.
 func TestEveryCommandRuns(t *testing.T) {
 	run := runners()
-	for _, c := range commandTable() {
-		if run[c.name] == nil {
-			t.Errorf("nothing runs -%s", c.name)
+	for _, c := range options.Commands() {
+		if run[c.Name] == nil {
+			t.Errorf("nothing runs -%s", c.Name)
 		}
-		delete(run, c.name)
+		delete(run, c.Name)
 	}
 	for name := range run {
 		t.Errorf("-%s cannot be typed", name)
@@ -87,23 +89,23 @@ func TestHelpTellsOfEverything(t *testing.T) {
 	if full.code != exitOK || full.stderr != "" || bench.code != exitOK {
 		t.Fatalf("help fails: %+v", full)
 	}
-	for _, c := range commandTable() {
-		if strings.Contains(full.stdout, "-"+c.name) == c.hidden {
-			t.Errorf("the help tells of -%s: %t", c.name, c.hidden)
+	for _, c := range options.Commands() {
+		if strings.Contains(full.stdout, "-"+c.Name) == c.Hidden {
+			t.Errorf("the help tells of -%s: %t", c.Name, c.Hidden)
 		}
-		own := dkvctl(t, "", "-"+c.name, "-help")
-		if own.code != exitOK || !strings.HasPrefix(own.stdout, "Usage: dkvctl -"+c.name) {
-			t.Errorf("help of -%s is %+v", c.name, own)
+		own := dkvctl(t, "", "-"+c.Name, "-help")
+		if own.code != exitOK || !strings.HasPrefix(own.stdout, "Usage: dkvctl -"+c.Name) {
+			t.Errorf("help of -%s is %+v", c.Name, own)
 		}
 	}
-	for _, o := range optionTable() {
-		if !strings.Contains(full.stdout+bench.stdout, "-"+o.name) {
-			t.Errorf("the help does not tell of -%s", o.name)
+	for _, o := range options.Table() {
+		if !strings.Contains(full.stdout+bench.stdout, "-"+o.Name) {
+			t.Errorf("the help does not tell of -%s", o.Name)
 		}
 	}
 	for _, line := range strings.Split(full.stdout+bench.stdout, "\n") {
-		if len(line) > helpWidth {
-			t.Errorf("longer than %d columns: %s", helpWidth, line)
+		if len(line) > options.HelpWidth {
+			t.Errorf("longer than %d columns: %s", options.HelpWidth, line)
 		}
 	}
 	expect(t, dkvctl(t, "", "help", "gett"), outcome{code: exitUsage, stderr: "did you mean -get?"})

@@ -72,7 +72,7 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	for _, name := range names {
 		found, err := v.verify(ctx, name)
 		if err != nil {
-			return explainVerify(err, s.addrs, addrs)
+			return explainVerify(err, s.Addrs, addrs)
 		}
 		if err := s.printVerdict(found); err != nil {
 			return err
@@ -98,15 +98,15 @@ func explainVerify(err error, named, asked []string) error {
 // replicas are the addresses of the nodes to compare: several of -a, or all
 // members and slaves of the cluster of the only one.
 func (s *session) replicas(ctx context.Context) ([]string, error) {
-	if len(s.addrs) > 1 {
-		return s.addrs, nil
+	if len(s.Addrs) > 1 {
+		return s.Addrs, nil
 	}
 	node, err := s.getNodeStatus(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if node.GetRole() == "slave" {
-		return s.addrs, nil // what it knows of others is as old as its snapshot
+		return s.Addrs, nil // what it knows of others is as old as its snapshot
 	}
 	members, err := s.memberAddresses(ctx, node)
 	if err != nil {
@@ -144,12 +144,12 @@ func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) 
 func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatusResponse) ([]string, error) {
 	list, err := s.listNodes(ctx)
 	if hasNoMembers(err) && node.GetRole() != "master" {
-		return s.addrs, nil
+		return s.Addrs, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the members of the cluster are not known: %w", err)
 	}
-	addrs := slices.Clone(s.addrs)
+	addrs := slices.Clone(s.Addrs)
 	for _, m := range sortedMembers(list) {
 		if strconv.FormatUint(m.GetNodeId(), 10) == node.GetNodeId() {
 			continue
@@ -167,8 +167,8 @@ func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatus
 
 // vBucketNames are the vBuckets to compare: the one that was named, or all.
 func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
-	if s.vBucket != "" {
-		return []string{s.vBucket}, nil
+	if s.VBucket != "" {
+		return []string{s.VBucket}, nil
 	}
 	node, err := s.getNodeStatus(ctx)
 	if err != nil {
@@ -253,9 +253,9 @@ func (v *verifier) verify(ctx context.Context, vBucket string) (*verdict, error)
 // nodes at about the same time and so, most likely, at the same index.
 func (v *verifier) connect(ctx context.Context) error {
 	return v.each(func(_ int, node *session) error {
-		ctx, cancel := context.WithTimeout(ctx, node.timeout)
+		ctx, cancel := context.WithTimeout(ctx, node.Timeout)
 		defer cancel()
-		_, err := node.connect(ctx, node.addrs[0])
+		_, err := node.connect(ctx, node.Addrs[0])
 		return err
 	})
 }
@@ -269,7 +269,7 @@ func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, err
 			res, err = admin.ContentHash(ctx, conn, vBucket)
 			return err
 		})
-		contents[i] = content{VBucket: vBucket, Address: node.addrs[0], Index: res.GetIndex(), Keys: res.GetKeys(),
+		contents[i] = content{VBucket: vBucket, Address: node.Addrs[0], Index: res.GetIndex(), Keys: res.GetKeys(),
 			Hash: hex.EncodeToString(res.GetHash()), History: res.GetHistoryId()}
 		return err
 	})

@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/ctl/options"
 )
 
 func TestVerifyTakesAllMembers(t *testing.T) {
@@ -60,11 +62,11 @@ func TestVerifyNeedsAllMembers(t *testing.T) {
 
 // verifierOf compares the contents of fakes without waiting.
 func verifierOf(t *testing.T, fakes []*fake) *verifier {
-	s, err := newSession(defaultOptions(), nil, nil, nil)
+	s, err := newSession(options.DefaultOptions(), nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.timeout = time.Minute
+	s.Timeout = time.Minute
 	var addrs []string
 	for _, f := range fakes {
 		addrs = append(addrs, f.addr)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -29,7 +30,7 @@ type watcher struct {
 }
 
 func runWatch(ctx context.Context, s *session, args []string) error {
-	w := &watcher{session: s, left: s.limit}
+	w := &watcher{session: s, left: s.Limit}
 	if len(args) == 1 {
 		w.prefix = prefixOf(args[0])
 	}
@@ -46,8 +47,8 @@ func runWatch(ctx context.Context, s *session, args []string) error {
 // start finds the first number to ask for, and the vBucket where none was
 // named.
 func (w *watcher) start(ctx context.Context) error {
-	if w.from > 1 {
-		w.next = w.from
+	if w.From > 1 {
+		w.next = w.From
 		return nil
 	}
 	node, err := w.getNodeStatus(ctx)
@@ -58,7 +59,7 @@ func (w *watcher) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.given["from"] {
+	if w.Given["from"] {
 		w.next = max(1, v.GetFirstChangeNumber())
 	} else {
 		w.next = v.GetAppliedIndex() + 1
@@ -70,15 +71,15 @@ func (w *watcher) start(ctx context.Context) error {
 func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBucketStatus, error) {
 	var names []string
 	for _, v := range node.GetVBuckets() {
-		if v.GetVBucket() == w.vBucket || w.vBucket == "" && len(node.GetVBuckets()) == 1 {
+		if v.GetVBucket() == w.VBucket || w.VBucket == "" && len(node.GetVBuckets()) == 1 {
 			return v, nil
 		}
 		names = append(names, v.GetVBucket())
 	}
-	if w.vBucket == "" && len(names) > 0 {
-		return nil, usagef("the node holds several vBuckets: name one by -vBucket (%s)", strings.Join(names, ", "))
+	if w.VBucket == "" && len(names) > 0 {
+		return nil, options.Usagef("the node holds several vBuckets: name one by -vBucket (%s)", strings.Join(names, ", "))
 	}
-	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.vBucket, orDash(strings.Join(names, ", ")))
+	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.VBucket, orDash(strings.Join(names, ", ")))
 }
 
 // follow prints changes until the limit is reached or something fails. It asks
@@ -86,7 +87,7 @@ func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBuc
 func (w *watcher) follow(ctx context.Context) error {
 	for {
 		behind, err := w.poll(ctx)
-		if err != nil || w.limit > 0 && w.left == 0 {
+		if err != nil || w.Limit > 0 && w.left == 0 {
 			return err
 		}
 		if behind {
@@ -95,7 +96,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		if err := w.out.W.Flush(); err != nil {
 			return fmt.Errorf("cannot write the result: %w", err)
 		}
-		if err := pause(ctx, w.session.poll); err != nil {
+		if err := pause(ctx, w.session.Poll); err != nil {
 			return err
 		}
 	}
@@ -105,7 +106,7 @@ func (w *watcher) follow(ctx context.Context) error {
 func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 	var res *serverpb.GetChangesResponse
 	err = w.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		res, err = admin.Changes(ctx, conn, w.vBucket, w.next, watchBatch)
+		res, err = admin.Changes(ctx, conn, w.VBucket, w.next, watchBatch)
 		return err
 	})
 	if err != nil {
@@ -120,7 +121,7 @@ func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 			return false, err
 		}
 		w.next = change.GetChangeNumber() + 1
-		if w.limit > 0 && w.left == 0 {
+		if w.Limit > 0 && w.left == 0 {
 			return false, nil
 		}
 	}
@@ -144,7 +145,7 @@ func (w *watcher) print(change *serverpb.ChangeRecord) error {
 		if !bytes.HasPrefix(trxn.GetKey(), w.prefix) {
 			continue
 		}
-		if w.limit > 0 {
+		if w.Limit > 0 {
 			if w.left == 0 {
 				return nil
 			}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -20,10 +21,10 @@ var errNotUpdated = errors.New("not updated: the key does not hold the old value
 // expireTS is when a key written now expires: in epoch seconds, rounded up, so
 // that it lives at least as long as -ttl says; 0 means never.
 func (s *session) expireTS() uint64 {
-	if s.ttl == 0 {
+	if s.TTL == 0 {
 		return 0
 	}
-	return uint64(time.Now().Add(s.ttl + time.Second - time.Nanosecond).Unix())
+	return uint64(time.Now().Add(s.TTL + time.Second - time.Nanosecond).Unix())
 }
 
 func runSet(ctx context.Context, s *session, args []string) error {
@@ -47,7 +48,7 @@ func runSet(ctx context.Context, s *session, args []string) error {
 
 // setValue is the value of -set: an argument or standard input.
 func (s *session) setValue(args []string) ([]byte, error) {
-	if !s.fromStdin {
+	if !s.FromStdin {
 		return []byte(args[1]), nil
 	}
 	value, err := io.ReadAll(io.LimitReader(s.stdin, maxMessage+1))
@@ -76,9 +77,9 @@ func runDelete(ctx context.Context, s *session, args []string) error {
 
 func runMultiSet(ctx context.Context, s *session, args []string) error {
 	if len(args)%2 != 0 {
-		return usagef("-mset takes KEY VALUE pairs: %q has no value", args[len(args)-1])
+		return options.Usagef("-mset takes KEY VALUE pairs: %q has no value", args[len(args)-1])
 	}
-	req := &serverpb.MultiPutRequest{MaySplit: s.maySplit}
+	req := &serverpb.MultiPutRequest{MaySplit: s.MaySplit}
 	for i := 0; i < len(args); i += 2 {
 		req.PutRequest = append(req.PutRequest,
 			&serverpb.PutRequest{Key: []byte(args[i]), Value: []byte(args[i+1]), ExpireTS: s.expireTS()})
@@ -128,7 +129,7 @@ func runIncrement(ctx context.Context, s *session, args []string) error {
 	if len(args) == 2 {
 		delta, err := strconv.ParseInt(args[1], 10, 64)
 		if err != nil {
-			return usagef("-incr: %q is not a whole number of 64 bits", args[1])
+			return options.Usagef("-incr: %q is not a whole number of 64 bits", args[1])
 		}
 		req.Delta = delta
 	}

@@ -1,4 +1,4 @@
-package ctl
+package options
 
 import (
 	"fmt"
@@ -17,19 +17,19 @@ const (
 
 // command describes one command: parser, help and tests read the same table.
 type command struct {
-	name     string
+	Name     string
 	aliases  []string
 	group    string
 	usage    string // its arguments
 	min, max int    // how many there may be; max < 0 means any number
-	timeout  time.Duration
+	Timeout  time.Duration
 	summary  string
-	// hidden keeps a command that this version does not serve out of the help.
-	hidden bool
+	// Hidden keeps a command that this version does not serve out of the help.
+	Hidden bool
 }
 
 func (c *command) synopsis() string {
-	return strings.TrimSpace("dkvctl -" + c.name + " " + c.usage)
+	return strings.TrimSpace("dkvctl -" + c.Name + " " + c.usage)
 }
 
 func (c *command) counts() string {
@@ -52,11 +52,11 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-func commandTable() []*command {
+func Commands() []*command {
 	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), otherCommands())
 	for _, c := range table {
-		if c.timeout == 0 {
-			c.timeout = defaultTimeout
+		if c.Timeout == 0 {
+			c.Timeout = DefaultTimeout
 		}
 	}
 	return table
@@ -64,83 +64,83 @@ func commandTable() []*command {
 
 func keyCommands() []*command {
 	return []*command{
-		{name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2,
+		{Name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2,
 			summary: "set a key (-ttl DURATION: for a time; -stdin: the value is read from standard input)"},
-		{name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
+		{Name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
 			summary: "print the value; exit code 3 where there is no such key"},
-		{name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
+		{Name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
 			summary: "delete a key; one that is not there is deleted already"},
-		{name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1,
+		{Name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1,
 			summary: "set several keys at once, all or none"},
-		{name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1,
+		{Name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1,
 			summary: "print key => value for each of the keys that exists"},
-		{name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3,
+		{Name: "cas", group: groupKeys, usage: "KEY OLD NEW", min: 3, max: 3,
 			summary: `set a key that holds OLD ("": that is absent or empty); exit code 4 if it holds something else`},
-		{name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2,
+		{Name: "incr", group: groupKeys, usage: "KEY [DELTA]", min: 1, max: 2,
 			summary: "add DELTA (default 1) to an 8-byte counter and print it"},
 	}
 }
 
 func scanCommands() []*command {
 	return []*command{
-		{name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
+		{Name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print key => value in byte order, from the key START on"},
-		{name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
+		{Name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print keys in byte order"},
-		{name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1,
+		{Name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1,
 			summary: "print changes as they come, until interrupted"},
 	}
 }
 
 func clusterCommands() []*command {
 	return []*command{
-		{name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: longTimeout,
+		{Name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: longTimeout,
 			summary: "add the node that waits to join at URL; returns when it has caught up and, unless -nonVoting, votes"},
-		{name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, timeout: changeTimeout,
+		{Name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: changeTimeout,
 			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
-		{name: "listNodes", group: groupCluster, max: 0,
+		{Name: "listNodes", group: groupCluster, max: 0,
 			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote (-v: and timing)"},
-		{name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3,
+		{Name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3,
 			summary: "list who serves which vBucket, as the discovery registry knows it"},
-		{name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1,
+		{Name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1,
 			summary: "take a database from the cluster that holds it in the discovery registry, so that another one may register"},
-		{name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, timeout: changeTimeout,
+		{Name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, Timeout: changeTimeout,
 			summary: "make the member at URL, or any other one, the leader; returns when it leads"},
-		{name: "stepDown", group: groupCluster, max: 0, timeout: changeTimeout,
+		{Name: "stepDown", group: groupCluster, max: 0, Timeout: changeTimeout,
 			summary: "make the node of -a hand over all that it leads"},
-		{name: "snapshot", group: groupCluster, max: 0, timeout: longTimeout,
+		{Name: "snapshot", group: groupCluster, max: 0, Timeout: longTimeout,
 			summary: "make the state of the node of -a durable now, and cut its log"},
-		{name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
+		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the present one takes that back"},
-		{name: "promote", group: groupCluster, max: -1, hidden: true, summary: "make a slave the master"},
+		{Name: "promote", group: groupCluster, max: -1, Hidden: true, summary: "make a slave the master"},
 	}
 }
 
 func nodeCommands() []*command {
 	return []*command{
-		{name: "status", group: groupNodes, max: 0,
+		{Name: "status", group: groupNodes, max: 0,
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
-		{name: "health", group: groupNodes, max: 0,
+		{Name: "health", group: groupNodes, max: 0,
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
-		{name: "verify", group: groupNodes, max: 0, timeout: longTimeout,
+		{Name: "verify", group: groupNodes, max: 0, Timeout: longTimeout,
 			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
-		{name: "pauseWrites", group: groupNodes, max: 0, summary: "refuse writes from now on, also after a restart"},
-		{name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},
-		{name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1,
+		{Name: "pauseWrites", group: groupNodes, max: 0, summary: "refuse writes from now on, also after a restart"},
+		{Name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},
+		{Name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1,
 			summary: "set the clock that keys expire by, also back, to TIME (2006-01-02T15:04:05Z) or to what a majority's clocks say"},
-		{name: "resync", group: groupNodes, max: 0,
+		{Name: "resync", group: groupNodes, max: 0,
 			summary: "give up the slave's copy for the state of the master that its health names; the copy stays until that is whole"},
-		{name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout,
+		{Name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
 			summary: "copy the database into a new folder below the server's backup-dir"},
-		{name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, timeout: longTimeout,
+		{Name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
 			summary: "replace the whole database by a backup"},
 	}
 }
 
 func otherCommands() []*command {
 	return []*command{
-		{name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
-		{name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, summary: "explain a command, or list them all"},
-		{name: "version", group: groupOther, max: 0, summary: "print the version"},
+		{Name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
+		{Name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, summary: "explain a command, or list them all"},
+		{Name: "version", group: groupOther, max: 0, summary: "print the version"},
 	}
 }

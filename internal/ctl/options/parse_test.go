@@ -1,4 +1,4 @@
-package ctl
+package options
 
 import (
 	"errors"
@@ -11,13 +11,13 @@ import (
 )
 
 func TestEverySpellingOfEveryCommand(t *testing.T) {
-	for _, c := range commandTable() {
+	for _, c := range Commands() {
 		args := slices.Repeat([]string{"x"}, c.min)
-		names := append([]string{c.name}, c.aliases...)
+		names := append([]string{c.Name}, c.aliases...)
 		for _, name := range names {
 			for _, dashes := range []string{"-", "--", ""} {
-				inv, err := parse(append([]string{dashes + name}, args...))
-				if err != nil || inv.command.name != c.name || !slices.Equal(inv.args, args) && c.min > 0 {
+				inv, err := Parse(append([]string{dashes + name}, args...))
+				if err != nil || inv.Command.Name != c.Name || !slices.Equal(inv.Args, args) && c.min > 0 {
 					t.Errorf("%s%s is parsed as %+v, %v", dashes, name, inv, err)
 				}
 			}
@@ -59,40 +59,40 @@ func TestWordsBecomeArguments(t *testing.T) {
 		{"-set foo -stdin", "set", "foo"},
 	}
 	for _, tt := range tests {
-		inv, err := parse(strings.Fields(tt.line))
+		inv, err := Parse(strings.Fields(tt.line))
 		if err != nil {
 			t.Errorf("%s: %v", tt.line, err)
 			continue
 		}
-		if got := strings.Join(inv.args, "|"); inv.command.name != tt.command || got != tt.args {
-			t.Errorf("%s is -%s %s, want -%s %s", tt.line, inv.command.name, got, tt.command, tt.args)
+		if got := strings.Join(inv.Args, "|"); inv.Command.Name != tt.command || got != tt.args {
+			t.Errorf("%s is -%s %s, want -%s %s", tt.line, inv.Command.Name, got, tt.command, tt.args)
 		}
 	}
-	inv, err := parse([]string{"-set", "", ""})
-	if err != nil || !slices.Equal(inv.args, []string{"", ""}) {
+	inv, err := Parse([]string{"-set", "", ""})
+	if err != nil || !slices.Equal(inv.Args, []string{"", ""}) {
 		t.Errorf("empty arguments give %v, %v", inv, err)
 	}
 }
 
 func TestOptionsTakeTheirValues(t *testing.T) {
-	inv, err := parse(strings.Fields("-get k -dkvAddr a:1,b:2 --timeout=1.5 -level SEQ -o json -authority me -tls -token t"))
+	inv, err := Parse(strings.Fields("-get k -dkvAddr a:1,b:2 --timeout=1.5 -level SEQ -o json -authority me -tls -token t"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := inv.options
-	if !slices.Equal(o.addrs, []string{"a:1", "b:2"}) || o.timeout != 1500*time.Millisecond || o.level != kv.Sequential ||
-		!o.json || o.authority != "me" || !o.tls || o.token != "t" {
+	o := inv.Options
+	if !slices.Equal(o.Addrs, []string{"a:1", "b:2"}) || o.Timeout != 1500*time.Millisecond || o.Level != kv.Sequential ||
+		!o.JSON || o.Authority != "me" || !o.TLS || o.Token != "t" {
 		t.Errorf("options are %+v", o)
 	}
-	inv, err = parse(strings.Fields("-bench get -stop-on-error -keyCount 5 -rate 10.5 -preload=false -tls=false"))
+	inv, err = Parse(strings.Fields("-bench get -stop-on-error -keyCount 5 -rate 10.5 -preload=false -tls=false"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o = inv.options
-	if !o.bench.StopOnError || o.bench.Keys != 5 || o.bench.Rate != 10.5 || o.preload == nil || *o.preload || o.tls {
+	o = inv.Options
+	if !o.Bench.StopOnError || o.Bench.Keys != 5 || o.Bench.Rate != 10.5 || o.Preload == nil || *o.Preload || o.TLS {
 		t.Errorf("options are %+v", o)
 	}
-	if d := defaultOptions(); !slices.Equal(d.addrs, []string{"127.0.0.1:8080"}) || d.level != kv.Linearizable || d.json {
+	if d := DefaultOptions(); !slices.Equal(d.Addrs, []string{"127.0.0.1:8080"}) || d.Level != kv.Linearizable || d.JSON {
 		t.Errorf("defaults are %+v", d)
 	}
 }
@@ -120,18 +120,18 @@ func TestNamesAreUnique(t *testing.T) {
 		}
 		seen[key] = owner
 	}
-	for _, c := range commandTable() {
-		for _, n := range append([]string{c.name}, c.aliases...) {
-			claim(n, "command "+c.name)
+	for _, c := range Commands() {
+		for _, n := range append([]string{c.Name}, c.aliases...) {
+			claim(n, "command "+c.Name)
 		}
 	}
-	for _, o := range optionTable() {
-		for _, n := range append([]string{o.name}, o.aliases...) {
-			claim(n, "option "+o.name)
+	for _, o := range Table() {
+		for _, n := range append([]string{o.Name}, o.aliases...) {
+			claim(n, "option "+o.Name)
 		}
 		for _, c := range o.commands {
-			if (&parser{commands: commandTable()}).findCommand(c) == nil {
-				t.Errorf("option %s belongs to a command %s that is not there", o.name, c)
+			if (&parser{commands: Commands()}).findCommand(c) == nil {
+				t.Errorf("option %s belongs to a command %s that is not there", o.Name, c)
 			}
 		}
 	}
@@ -142,16 +142,16 @@ func FuzzParse(f *testing.F) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		inv, err := parse(strings.Split(line, " "))
+		inv, err := Parse(strings.Split(line, " "))
 		if err != nil {
-			var usage *usageError
+			var usage *UsageError
 			if !errors.As(err, &usage) {
 				t.Errorf("%q gives %v, which is no usage error", line, err)
 			}
 			return
 		}
-		if c, n := inv.command, len(inv.args); c.max >= 0 && n > c.max || n < c.min-1 {
-			t.Errorf("%q passes with %d arguments for -%s", line, n, c.name)
+		if c, n := inv.Command, len(inv.Args); c.max >= 0 && n > c.max || n < c.min-1 {
+			t.Errorf("%q passes with %d arguments for -%s", line, n, c.Name)
 		}
 	})
 }

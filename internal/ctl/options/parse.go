@@ -1,4 +1,4 @@
-package ctl
+package options
 
 import (
 	"strings"
@@ -8,9 +8,9 @@ import (
 
 // invocation is a parsed command line.
 type invocation struct {
-	command *command
-	args    []string
-	options *options
+	Command *command
+	Args    []string
+	Options *Options
 }
 
 // parser reads a command line word by word. The rules, which -help repeats:
@@ -29,9 +29,9 @@ type parser struct {
 	foreign  []string // unknown dashed words that were taken as arguments
 }
 
-func parse(args []string) (*invocation, error) {
-	p := &parser{commands: commandTable(), options: optionTable()}
-	p.inv.options = defaultOptions()
+func Parse(args []string) (*invocation, error) {
+	p := &parser{commands: Commands(), options: Table()}
+	p.inv.Options = DefaultOptions()
 	for len(args) > 0 {
 		word := args[0]
 		args = args[1:]
@@ -52,10 +52,10 @@ func parse(args []string) (*invocation, error) {
 
 // literals takes the words after --.
 func (p *parser) literals(words []string) error {
-	if p.inv.command == nil && len(words) > 0 {
-		return usagef("no command before --: dkvctl -help lists the commands")
+	if p.inv.Command == nil && len(words) > 0 {
+		return Usagef("no command before --: dkvctl -help lists the commands")
 	}
-	p.inv.args = append(p.inv.args, words...)
+	p.inv.Args = append(p.inv.Args, words...)
 	return nil
 }
 
@@ -63,15 +63,15 @@ func (p *parser) literals(words []string) error {
 func (p *parser) word(word string, after []string) ([]string, error) {
 	name, value, hasValue, dashed := splitWord(word)
 	if !dashed {
-		if p.inv.command != nil {
-			p.inv.args = append(p.inv.args, word)
+		if p.inv.Command != nil {
+			p.inv.Args = append(p.inv.Args, word)
 			return after, nil
 		}
 		c := p.findCommand(word)
 		if c == nil {
 			return nil, p.unknown("command", word)
 		}
-		p.inv.command = c
+		p.inv.Command = c
 		return after, nil
 	}
 	if o := p.findOption(name); o != nil {
@@ -87,65 +87,65 @@ func (p *parser) word(word string, after []string) ([]string, error) {
 func (p *parser) option(o *option, word, value string, hasValue bool, after []string) ([]string, error) {
 	if !hasValue && o.value != "" {
 		if len(after) == 0 || p.isKnown(after[0]) {
-			return nil, usagef("%s needs a value: -%s %s", word, o.name, o.value)
+			return nil, Usagef("%s needs a value: -%s %s", word, o.Name, o.value)
 		}
 		value, after = after[0], after[1:]
 	}
 	if !hasValue && o.value == "" {
 		value = "true"
 	}
-	if err := o.set(p.inv.options, value); err != nil {
-		return nil, usagef("-%s %s: %v", o.name, value, err)
+	if err := o.set(p.inv.Options, value); err != nil {
+		return nil, Usagef("-%s %s: %v", o.Name, value, err)
 	}
-	p.inv.options.given[o.name] = true
+	p.inv.Options.Given[o.Name] = true
 	return after, nil
 }
 
 func (p *parser) setCommand(c *command, word string) error {
-	switch current := p.inv.command; {
+	switch current := p.inv.Command; {
 	case current == nil:
-		p.inv.command = c
-	case c.name == "help": // dkvctl -set -help
-		p.inv.args = []string{current.name}
-		p.inv.command = c
-	case current.name == "help": // dkvctl -help -set
-		p.inv.args = append(p.inv.args, c.name)
+		p.inv.Command = c
+	case c.Name == "help": // dkvctl -set -help
+		p.inv.Args = []string{current.Name}
+		p.inv.Command = c
+	case current.Name == "help": // dkvctl -help -set
+		p.inv.Args = append(p.inv.Args, c.Name)
 	default:
-		return usagef("two commands, -%s and %s: write -- before arguments that begin with a dash", current.name, word)
+		return Usagef("two commands, -%s and %s: write -- before arguments that begin with a dash", current.Name, word)
 	}
 	return nil
 }
 
 // foreignWord decides about a dashed word that names nothing we know.
 func (p *parser) foreignWord(word, name string) error {
-	c := p.inv.command
+	c := p.inv.Command
 	if c == nil {
 		return p.unknown("flag", word)
 	}
 	if !isNumber(word) {
-		if len(p.inv.args) >= p.least() || p.nearestOption(name, c) != "" {
+		if len(p.inv.Args) >= p.least() || p.nearestOption(name, c) != "" {
 			return p.unknown("flag", word)
 		}
 		p.foreign = append(p.foreign, word)
 	}
-	p.inv.args = append(p.inv.args, word)
+	p.inv.Args = append(p.inv.Args, word)
 	return nil
 }
 
 // check finds what can only be seen at the end of the line.
 func (p *parser) check() error {
-	c := p.inv.command
+	c := p.inv.Command
 	if c == nil {
-		return usagef("no command: dkvctl -help lists the commands")
+		return Usagef("no command: dkvctl -help lists the commands")
 	}
 	for _, o := range p.options {
-		if p.inv.options.given[o.name] && !o.appliesTo(c) {
-			return usagef("-%s has no meaning for -%s: %s", o.name, c.name, c.synopsis())
+		if p.inv.Options.Given[o.Name] && !o.appliesTo(c) {
+			return Usagef("-%s has no meaning for -%s: %s", o.Name, c.Name, c.synopsis())
 		}
 	}
-	n := len(p.inv.args)
+	n := len(p.inv.Args)
 	most := c.max
-	if p.inv.options.fromStdin {
+	if p.inv.Options.FromStdin {
 		most = p.least()
 	}
 	if n >= p.least() && (c.max < 0 || n <= most) {
@@ -154,24 +154,24 @@ func (p *parser) check() error {
 	if len(p.foreign) > 0 {
 		return p.unknown("flag", p.foreign[0])
 	}
-	if p.inv.options.fromStdin {
-		return usagef("-%s with -stdin takes KEY alone, not %s", c.name, arguments(n))
+	if p.inv.Options.FromStdin {
+		return Usagef("-%s with -stdin takes KEY alone, not %s", c.Name, arguments(n))
 	}
-	return usagef("-%s takes %s, not %d: %s", c.name, c.counts(), n, c.synopsis())
+	return Usagef("-%s takes %s, not %d: %s", c.Name, c.counts(), n, c.synopsis())
 }
 
 // least is how many arguments the command needs. The value may come from
 // standard input instead.
 func (p *parser) least() int {
-	if p.inv.options.fromStdin {
-		return p.inv.command.min - 1
+	if p.inv.Options.FromStdin {
+		return p.inv.Command.min - 1
 	}
-	return p.inv.command.min
+	return p.inv.Command.min
 }
 
 func (p *parser) findCommand(name string) *command {
 	for _, c := range p.commands {
-		if matches(name, c.name, c.aliases) {
+		if matches(name, c.Name, c.aliases) {
 			return c
 		}
 	}
@@ -180,7 +180,7 @@ func (p *parser) findCommand(name string) *command {
 
 func (p *parser) findOption(name string) *option {
 	for _, o := range p.options {
-		if matches(name, o.name, o.aliases) {
+		if matches(name, o.Name, o.aliases) {
 			return o
 		}
 	}
@@ -221,7 +221,7 @@ func (p *parser) unknown(what, word string) error {
 	name, _, _, _ := splitWord(word)
 	var known []string
 	for _, c := range p.commands {
-		known = append(known, c.name)
+		known = append(known, c.Name)
 		known = append(known, c.aliases...)
 	}
 	for _, o := range p.options {
@@ -229,16 +229,16 @@ func (p *parser) unknown(what, word string) error {
 	}
 	hint := "dkvctl -help lists what there is"
 	near := suggest.Nearest(name, known)
-	if c := p.inv.command; c != nil {
+	if c := p.inv.Command; c != nil {
 		if own := p.nearestOption(name, c); own != "" {
 			near = own
 		}
 		hint = "write -- before arguments that begin with a dash"
 	}
 	if near != "" {
-		return usagef("unknown %s %s, did you mean -%s? (%s)", what, word, near, hint)
+		return Usagef("unknown %s %s, did you mean -%s? (%s)", what, word, near, hint)
 	}
-	return usagef("unknown %s %s: %s", what, word, hint)
+	return Usagef("unknown %s %s: %s", what, word, hint)
 }
 
 // splitWord takes a word apart: -name, --name, -name=value. A lone dash is an

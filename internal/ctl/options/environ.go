@@ -1,4 +1,4 @@
-package ctl
+package options
 
 import (
 	"fmt"
@@ -17,20 +17,20 @@ var environOptions = map[string]string{
 	"DKVCTL_TOKEN_FILE":    "tokenFile",
 }
 
-// fromEnvironment takes what the command line leaves out from the environment, and
+// FromEnvironment takes what the command line leaves out from the environment, and
 // reads the token.
-func (o *options) fromEnvironment(lookup func(string) (string, bool)) error {
+func (o *Options) FromEnvironment(lookup func(string) (string, bool)) error {
 	byName := make(map[string]*option)
-	for _, option := range optionTable() {
-		byName[option.name] = option
+	for _, option := range Table() {
+		byName[option.Name] = option
 	}
 	for variable, name := range environOptions {
 		value, ok := lookup(variable)
-		if !ok || value == "" || o.given[name] {
+		if !ok || value == "" || o.Given[name] {
 			continue
 		}
 		if err := byName[name].set(o, value); err != nil {
-			return usagef("%s=%s: %v", variable, value, err)
+			return Usagef("%s=%s: %v", variable, value, err)
 		}
 	}
 	return o.readToken(lookup)
@@ -38,19 +38,19 @@ func (o *options) fromEnvironment(lookup func(string) (string, bool)) error {
 
 // readToken finds the bearer token: -token, then -tokenFile or its variable, then
 // DKV_TOKEN.
-func (o *options) readToken(lookup func(string) (string, bool)) error {
+func (o *Options) readToken(lookup func(string) (string, bool)) error {
 	switch {
-	case o.given["token"]:
+	case o.Given["token"]:
 		return nil
 	case o.tokenFile == "":
-		o.token, _ = lookup("DKV_TOKEN")
+		o.Token, _ = lookup("DKV_TOKEN")
 		return nil
 	}
 	raw, err := os.ReadFile(o.tokenFile)
 	if err != nil {
 		return fmt.Errorf("the token cannot be read: %w", err)
 	}
-	if o.token = strings.TrimSpace(string(raw)); o.token == "" {
+	if o.Token = strings.TrimSpace(string(raw)); o.Token == "" {
 		return fmt.Errorf("%s holds no token", o.tokenFile)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package ctl
+package options
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ const (
 )
 
 const (
-	helpWidth  = 100 // columns
+	HelpWidth  = 100 // columns
 	helpIndent = 36  // where descriptions begin
 )
 
@@ -71,12 +71,12 @@ Examples:
   dkvctl -bench put -ledger acked -stopOnError; dkvctl -bench check -ledger acked
 `
 
-// help returns the text of -help: about the command that args name, or about all.
-func help(args []string) (string, error) {
+// Help returns the text of -help: about the command that args name, or about all.
+func Help(args []string) (string, error) {
 	if len(args) == 0 {
 		return fullHelp(), nil
 	}
-	p := parser{commands: commandTable(), options: optionTable()}
+	p := parser{commands: Commands(), options: Table()}
 	name, _, _, _ := splitWord(args[0])
 	c := p.findCommand(name)
 	if c == nil {
@@ -90,9 +90,9 @@ func fullHelp() string {
 	b.WriteString(helpIntro)
 	for _, group := range []string{groupKeys, groupCluster, groupNodes, groupOther} {
 		fmt.Fprintf(&b, "\n%s:\n", group)
-		for _, c := range commandTable() {
-			if c.group == group && !c.hidden {
-				entry(&b, spelling(c.name, c.aliases, c.usage), c.summary)
+		for _, c := range Commands() {
+			if c.group == group && !c.Hidden {
+				entry(&b, spelling(c.Name, c.aliases, c.usage), c.summary)
 			}
 		}
 	}
@@ -107,16 +107,16 @@ func fullHelp() string {
 func commandHelp(c *command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s\n", c.synopsis())
-	for _, line := range wrap(c.summary, helpWidth-2) {
+	for _, line := range wrap(c.summary, HelpWidth-2) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	if c.timeout != defaultTimeout {
-		fmt.Fprintf(&b, "  It may take up to %s, unless -timeout says otherwise.\n", shortDuration(c.timeout))
+	if c.Timeout != DefaultTimeout {
+		fmt.Fprintf(&b, "  It may take up to %s, unless -timeout says otherwise.\n", shortDuration(c.Timeout))
 	}
 	b.WriteString("\nOptions:\n")
 	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.appliesTo(c) })
 	writeOptions(&b, func(o *option) bool { return o.commands == nil })
-	if c.name == "bench" {
+	if c.Name == "bench" {
 		b.WriteString(benchNotes)
 	}
 	return b.String()
@@ -126,9 +126,9 @@ func commandHelp(c *command) string {
 func shortDuration(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
 
 func writeOptions(b *strings.Builder, wanted func(*option) bool) {
-	for _, o := range optionTable() {
+	for _, o := range Table() {
 		if wanted(o) {
-			entry(b, spelling(o.name, o.aliases, o.value), o.summary)
+			entry(b, spelling(o.Name, o.aliases, o.value), o.summary)
 		}
 	}
 }
@@ -146,7 +146,7 @@ func spelling(name string, aliases []string, usage string) string {
 
 // entry writes a name and its wrapped description.
 func entry(b *strings.Builder, name, description string) {
-	lines := wrap(description, helpWidth-helpIndent)
+	lines := wrap(description, HelpWidth-helpIndent)
 	if len(name)+2 >= helpIndent {
 		fmt.Fprintf(b, "  %s\n", name)
 	} else {

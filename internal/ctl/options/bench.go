@@ -1,0 +1,151 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/bench"
+)
+
+// benchOptions are the options of -bench. None may have the name of a command.
+func benchOptions() []*option {
+	opts := []*option{
+		{Name: "workers", value: "N", summary: "requests in flight at most (default 32)",
+			set: count(func(o *Options) *int { return &o.Bench.Workers })},
+		{Name: "connections", aliases: []string{"conns"}, value: "N",
+			summary: "connections, spread over the addresses of -a (default: as many as workers, at most 8)",
+			set:     count(func(o *Options) *int { return &o.Connections })},
+		{Name: "duration", value: "DURATION", summary: "how long to measure (default 10s)",
+			set: positive(func(o *Options) *time.Duration { return &o.Bench.Duration })},
+		{Name: "count", value: "N", summary: "end after N operations instead",
+			set: unsigned(func(o *Options) *uint64 { return &o.Bench.Count })},
+		{Name: "warmup", value: "DURATION", summary: "how long to run before measuring (default 1s; 0 with -ledger)", set: setWarmup},
+		{Name: "rate", value: "N", summary: "open loop: begin N operations a second whatever the server does, and measure latency from the intended start",
+			set: fraction(func(o *Options) *float64 { return &o.Bench.Rate }, 0, math.MaxFloat64)},
+		{Name: "keySize", value: "BYTES", summary: "(default 16; 32 with -ledger)", set: count(func(o *Options) *int { return &o.Bench.KeySize })},
+		{Name: "valueSize", value: "BYTES", summary: "(default 128)", set: unsignedInt(func(o *Options) *int { return &o.Bench.ValueSize })},
+		{Name: "keyCount", value: "N", summary: "number of keys (default 100000)", set: unsigned(func(o *Options) *uint64 { return &o.Bench.Keys })},
+		{Name: "keyPrefix", value: "TEXT", summary: "what the keys begin with (default k)", set: text(func(o *Options) *string { return &o.Bench.Prefix })},
+		{Name: "zipf", value: "THETA", summary: "choose keys by Zipf's law, 0 < THETA < 1, usually 0.99 (default: uniformly)",
+			set: fraction(func(o *Options) *float64 { return &o.Bench.Zipf }, 0, 0.9999)},
+		{Name: "readRatio", value: "R", summary: "share of gets in mixed, 0 to 1 (default 0.5)",
+			set: fraction(func(o *Options) *float64 { return &o.Bench.ReadRatio }, 0, 1)},
+		{Name: "batch", value: "N", summary: "keys in a multiput or multiget (default 10)", set: count(func(o *Options) *int { return &o.Bench.Batch })},
+		{Name: "scan", value: "N", summary: "pairs in an iterate (default 100)", set: count(func(o *Options) *int { return &o.Bench.Scan })},
+		{Name: "preload", summary: "write every key first (default true for operations that read; -preload=false where they are there)", set: setPreload},
+		{Name: "seed", value: "N", summary: "seed of keys and values (default 1)", set: unsigned(func(o *Options) *uint64 { return &o.Bench.Seed })},
+		{Name: "stopOnError", summary: "end at the first unavailable server instead of trying again", set: boolean(func(o *Options) *bool { return &o.Bench.StopOnError })},
+		{Name: "ledger", value: "FILE", summary: "put: append every acknowledged key to FILE; check: read them back", set: text(func(o *Options) *string { return &o.Ledger })},
+		{Name: "ref", value: "HOST:PORT", summary: "compare with the server there: both run by turns", set: setReference},
+		{Name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *Options) *int { return &o.Rounds })},
+		{Name: "progress", value: "DURATION", summary: "how often a line on stderr tells the progress; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
+		{Name: "serveEcho", value: "HOST:PORT", summary: "be a reference server that answers at once and keeps nothing; port 0 takes a free one",
+			set: loopback(func(o *Options) *string { return &o.ServeEcho })},
+		{Name: "serveFsync", value: "HOST:PORT", summary: "be a reference server that fsyncs each put into the folder named by the argument",
+			set: loopback(func(o *Options) *string { return &o.ServeFsync })},
+	}
+	for _, o := range opts {
+		o.commands = []string{"bench"}
+		if o.Name == "progress" {
+			o.commands = append(o.commands, "addNode")
+		}
+	}
+	return opts
+}
+
+func setWarmup(o *Options, value string) error {
+	return notNegative(func(o *Options) *time.Duration { return &o.Bench.Warmup })(o, value)
+}
+
+func setProgress(o *Options, value string) error {
+	return notNegative(func(o *Options) *time.Duration { return &o.Progress })(o, value)
+}
+
+func setPreload(o *Options, value string) error {
+	o.Preload = new(bool)
+	return boolean(func(o *Options) *bool { return o.Preload })(o, value)
+}
+
+func setReference(o *Options, value string) error {
+	var named Options
+	if err := setAddrs(&named, value); err != nil {
+		return err
+	}
+	if len(named.Addrs) != 1 {
+		return errors.New("one address, please")
+	}
+	o.Reference = value
+	return nil
+}
+
+func notNegative(field func(*Options) *time.Duration) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		d, err := parseDuration(value)
+		if err != nil {
+			return err
+		}
+		if d < 0 {
+			return errors.New("must not be negative")
+		}
+		*field(o) = d
+		return nil
+	}
+}
+
+// count is a whole number from 1 on.
+func count(field func(*Options) *int) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 1 {
+			return fmt.Errorf("not a whole number from 1 to %d", math.MaxInt32)
+		}
+		*field(o) = int(n)
+		return nil
+	}
+}
+
+func unsignedInt(field func(*Options) *int) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 0 {
+			return fmt.Errorf("not a whole number from 0 to %d", math.MaxInt32)
+		}
+		*field(o) = int(n)
+		return nil
+	}
+}
+
+// fraction is a number between low and high.
+func fraction(field func(*Options) *float64, low, high float64) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		f, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(f) || f < low || f > high {
+			if high == math.MaxFloat64 {
+				return fmt.Errorf("not a number from %g on", low)
+			}
+			return fmt.Errorf("not a number from %g to %g", low, high)
+		}
+		*field(o) = f
+		return nil
+	}
+}
+
+// loopback is an address that only this machine can reach: the reference
+// servers know neither TLS nor tokens.
+func loopback(field func(*Options) *string) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		host, _, err := net.SplitHostPort(value)
+		if err != nil {
+			return fmt.Errorf("not host:port, such as 127.0.0.1:0")
+		}
+		if !bench.IsLoopback(host) {
+			return fmt.Errorf("%q is not a loopback address such as 127.0.0.1: reference servers have no protection", host)
+		}
+		*field(o) = value
+		return nil
+	}
+}

@@ -1,0 +1,252 @@
+package options
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+const (
+	DefaultAddr    = "127.0.0.1:8080"
+	DefaultTimeout = 5 * time.Second
+	defaultPoll    = 200 * time.Millisecond
+)
+
+// Options are all that can be said beside the command and its arguments.
+type Options struct {
+	Given     map[string]bool // what was said, by the full names
+	Addrs     []string
+	Authority string
+	Timeout   time.Duration // 0 leaves it to the command
+	JSON      bool
+
+	TLS                       bool
+	CAFile, CertFile, KeyFile string
+	Token, tokenFile          string
+	Level                     kv.ReadLevel
+	TTL                       time.Duration // 0 means that the key never expires
+	FromStdin, MaySplit       bool
+	Limit                     uint64
+	Reverse                   bool
+	From                      uint64
+	Poll                      time.Duration
+	VBucket                   string
+	Force, NonVoting, Verbose bool
+	Bench                     bench.Config
+	Preload                   *bool // nil leaves it to the operation
+	Connections, Rounds       int
+	Ledger, Reference         string
+	ServeEcho, ServeFsync     string
+	Progress                  time.Duration
+}
+
+func DefaultOptions() *Options {
+	return &Options{
+		Given:    make(map[string]bool),
+		Addrs:    []string{DefaultAddr},
+		Level:    kv.Linearizable,
+		Poll:     defaultPoll,
+		Rounds:   3,
+		Progress: time.Second,
+		Bench:    bench.DefaultConfig(),
+	}
+}
+
+// option describes one option: parser, help and tests read the same table.
+type option struct {
+	Name     string
+	aliases  []string
+	value    string // what stands for the value in the help; empty for a boolean
+	summary  string
+	commands []string // nil means every command
+	set      func(o *Options, value string) error
+}
+
+func (o *option) appliesTo(c *command) bool {
+	return o.commands == nil || slices.Contains(o.commands, c.Name)
+}
+
+// names returns the spellings that are at least as long as shortest.
+func (o *option) names(shortest int) []string {
+	var names []string
+	for _, n := range append([]string{o.Name}, o.aliases...) {
+		if len(n) >= shortest {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func Table() []*option {
+	return slices.Concat(connectionOptions(), dataOptions(), benchOptions())
+}
+
+func connectionOptions() []*option {
+	return []*option{
+		{Name: "dkvAddr", aliases: []string{"a"}, value: "HOST:PORT[,...]",
+			summary: "the nodes to ask, each in turn until one answers (default " + DefaultAddr + ")", set: setAddrs},
+		{Name: "authority", value: "NAME",
+			summary: "the :authority to send and, with TLS, the name the certificate must have",
+			set:     text(func(o *Options) *string { return &o.Authority })},
+		{Name: "timeout", value: "DURATION",
+			summary: "how long a request may take, 500ms or (in seconds) 5 (default 5s, more where the command's own help says so)",
+			set:     positive(func(o *Options) *time.Duration { return &o.Timeout })},
+		{Name: "output", aliases: []string{"o"}, value: "text|json", summary: "how results are written (default text)", set: setOutput},
+		{Name: "tls", summary: "speak TLS", set: boolean(func(o *Options) *bool { return &o.TLS })},
+		{Name: "caCert", value: "FILE", summary: "PEM certificates to trust instead of the system's; implies -tls",
+			set: text(func(o *Options) *string { return &o.CAFile })},
+		{Name: "cert", value: "FILE", summary: "PEM client certificate, with -key; implies -tls",
+			set: text(func(o *Options) *string { return &o.CertFile })},
+		{Name: "key", value: "FILE", summary: "PEM key of -cert", set: text(func(o *Options) *string { return &o.KeyFile })},
+		{Name: "token", value: "TOKEN",
+			summary: "bearer token; other users of this machine see it: better -tokenFile, or DKVCTL_TOKEN_FILE in the environment",
+			set:     text(func(o *Options) *string { return &o.Token })},
+		{Name: "tokenFile", value: "FILE", summary: "file that holds the bearer token",
+			set: text(func(o *Options) *string { return &o.tokenFile })},
+	}
+}
+
+func dataOptions() []*option {
+	return []*option{
+		{Name: "ttl", value: "DURATION", commands: []string{"set", "mset", "cas", "incr"},
+			summary: "expire the key after this time, rounded up to seconds",
+			set:     positive(func(o *Options) *time.Duration { return &o.TTL })},
+		{Name: "split", commands: []string{"mset"}, summary: "set keys of several vBuckets too: all or none within each vBucket only",
+			set: boolean(func(o *Options) *bool { return &o.MaySplit })},
+		{Name: "stdin", commands: []string{"set"}, summary: "read the value from standard input, byte for byte",
+			set: boolean(func(o *Options) *bool { return &o.FromStdin })},
+		{Name: "level", value: "seq|lin", commands: []string{"get", "mget", "iter", "keys", "bench"},
+			summary: "sequential (local state, may lag) or linearizable reads (default lin)", set: setLevel},
+		{Name: "limit", value: "N", commands: []string{"iter", "keys", "watch"}, summary: "end after N results; 0 is no limit",
+			set: unsigned(func(o *Options) *uint64 { return &o.Limit })},
+		{Name: "reverse", commands: []string{"iter", "keys"}, summary: "greatest key first",
+			set: boolean(func(o *Options) *bool { return &o.Reverse })},
+		{Name: "from", value: "N", commands: []string{"watch"},
+			summary: "begin at this change number; 0 or 1 is the oldest retained one (default: new changes only)", set: unsigned(func(o *Options) *uint64 { return &o.From })},
+		{Name: "poll", value: "DURATION", commands: []string{"watch"}, summary: "how often to ask for new changes (default 200ms)",
+			set: positive(func(o *Options) *time.Duration { return &o.Poll })},
+		{Name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "resync"}, summary: "only this vBucket",
+			set: text(func(o *Options) *string { return &o.VBucket })},
+		{Name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
+			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
+		{Name: "v", commands: []string{"status", "listNodes"}, summary: "tell more: the Raft timing of each node, and of the cluster",
+			set: boolean(func(o *Options) *bool { return &o.Verbose })},
+		{Name: "force", commands: []string{"removeNode", "resync"},
+			summary: "remove it even if the members that are left and up are no majority; rebuild a copy that is well, too",
+			set:     boolean(func(o *Options) *bool { return &o.Force })},
+	}
+}
+
+func setAddrs(o *Options, value string) error {
+	addrs := strings.Split(value, ",")
+	for i, addr := range addrs {
+		addrs[i] = strings.TrimSpace(addr)
+		if strings.Contains(addr, "://") {
+			return fmt.Errorf("%q is a URL: write host:port, such as %s", addr, DefaultAddr)
+		}
+		host, port, err := net.SplitHostPort(addrs[i])
+		if err != nil || host == "" {
+			return fmt.Errorf("%q is not host:port, such as %s", addr, DefaultAddr)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("the port of %q is not a number from 1 to 65535", addr)
+		}
+	}
+	o.Addrs = addrs
+	return nil
+}
+
+func setOutput(o *Options, value string) error {
+	switch strings.ToLower(value) {
+	case "text":
+		o.JSON = false
+	case "json":
+		o.JSON = true
+	default:
+		return errors.New("the formats are text and json")
+	}
+	return nil
+}
+
+func setLevel(o *Options, value string) error {
+	switch strings.ToLower(value) {
+	case "seq", "sequential":
+		o.Level = kv.Sequential
+	case "lin", "linearizable":
+		o.Level = kv.Linearizable
+	default:
+		return errors.New("the levels are seq and lin")
+	}
+	return nil
+}
+
+// The functions below make the setter of an option from the place of its value.
+
+func text(field func(*Options) *string) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		if value == "" {
+			return errors.New("the value is empty")
+		}
+		*field(o) = value
+		return nil
+	}
+}
+
+func boolean(field func(*Options) *bool) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return errors.New("the values are true and false")
+		}
+		*field(o) = b
+		return nil
+	}
+}
+
+func unsigned(field func(*Options) *uint64) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return errors.New("not a whole number from 0 on")
+		}
+		*field(o) = n
+		return nil
+	}
+}
+
+func positive(field func(*Options) *time.Duration) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		d, err := parseDuration(value)
+		if err != nil {
+			return err
+		}
+		if d <= 0 {
+			return errors.New("must be more than 0")
+		}
+		*field(o) = d
+		return nil
+	}
+}
+
+// parseDuration reads a Go duration or a bare number of seconds.
+func parseDuration(value string) (time.Duration, error) {
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
+		if math.IsNaN(seconds) || math.Abs(seconds) > math.MaxInt64/1e9 {
+			return 0, errors.New("the duration is out of range")
+		}
+		return time.Duration(seconds * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		return 0, errors.New("not a duration such as 500ms, 10s, 2m or a number of seconds")
+	}
+	return d, nil
+}
