@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/timing"
@@ -19,7 +20,7 @@ type adminCall func(context.Context, grpc.ClientConnInterface) error
 
 // change sends a request that changes something.
 func (s *session) change(ctx context.Context, request adminCall) error {
-	return s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) error { return request(ctx, conn) })
+	return s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) error { return request(ctx, conn) })
 }
 
 // changeOK is change, and prints OK where it succeeds.
@@ -65,7 +66,7 @@ func runResetClock(ctx context.Context, s *session, args []string) error {
 
 func runResync(ctx context.Context, s *session, _ []string) error {
 	var orders []*serverpb.ResyncOrder
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		orders, err = admin.Resync(ctx, conn, s.VBucket, s.Force)
 		return err
 	})
@@ -102,7 +103,7 @@ func runClusterInfo(ctx context.Context, s *session, args []string) error {
 		}
 	}
 	var rows []*serverpb.RegionInfo
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		rows, err = admin.ClusterInfo(ctx, conn, filter)
 		return err
 	})

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
-
-	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
 	"github.com/dkvdb/dkv/internal/ctl/options"
-	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -23,20 +19,7 @@ const (
 )
 
 func runBench(ctx context.Context, s *session, args []string) error {
-	switch {
-	case s.ServeEcho != "" && s.ServeFsync != "":
-		return options.Usagef("-serveEcho and -serveFsync are two servers: start them one by one")
-	case s.ServeEcho != "" && len(args) > 0:
-		return options.Usagef("-serveEcho takes no argument")
-	case s.ServeEcho != "":
-		return s.serveReference(ctx, s.ServeEcho, bench.ServeEcho)
-	case s.ServeFsync != "" && len(args) != 1:
-		return options.Usagef("-serveFsync needs a folder to write to: dkvctl -bench -serveFsync HOST:PORT FOLDER")
-	case s.ServeFsync != "":
-		return s.serveReference(ctx, s.ServeFsync, func(ctx context.Context, l net.Listener) error {
-			return bench.ServeFsync(ctx, l, args[0])
-		})
-	case len(args) == 1 && strings.EqualFold(args[0], "check"):
+	if len(args) == 1 && strings.EqualFold(args[0], "check") {
 		return s.checkLedger(ctx)
 	}
 	cfg, err := s.benchConfig(args)
@@ -118,40 +101,35 @@ func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
 	return nil
 }
 
-// benchTarget makes connections to the addresses, in turn. All addresses have
-// to answer: a load generator that silently left one out would measure
-// something else.
+// benchTarget makes connections to the addresses, in turn. All addresses must answer:
+// a load generator that silently left one out would measure something else.
 func (s *session) benchTarget(ctx context.Context, workers int, addrs []string) (bench.Target, func(), error) {
 	n := s.Connections
 	if n == 0 {
 		n = max(min(workers, maxDefaultConnections), len(addrs))
 	}
 	target := bench.Target{Name: strings.Join(addrs, ",")}
-	var conns []*grpc.ClientConn
+	var closers []func()
 	closeAll := func() {
-		for _, conn := range conns {
-			conn.Close() // its only error is that it was closed before
+		for _, closeConn := range closers {
+			closeConn()
 		}
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	for i := range n {
-		addr := addrs[i%len(addrs)]
-		conn, err := s.newConn(addr)
-		if err == nil {
-			conns = append(conns, conn)
-			err = awaitReady(dialCtx, conn, addr)
-		}
+		conn, closeConn, err := s.Open(dialCtx, addrs[i%len(addrs)])
 		if err != nil {
 			closeAll()
 			return target, nil, err
 		}
+		closers = append(closers, closeConn)
 		target.Conns = append(target.Conns, conn)
 	}
 	return target, closeAll, nil
 }
 
-// benchResult prints what was measured, even where the run ended early.
+// benchResult prints what was measured, even if the run ended early.
 func (s *session) benchResult(result *bench.Result, err error) error {
 	if result == nil && errors.Is(err, context.Canceled) {
 		return errors.New("interrupted before anything was measured")
@@ -206,26 +184,4 @@ func (s *session) checkLedger(ctx context.Context) error {
 		return fmt.Errorf("acknowledged writes were lost, such as %s", strings.Join(result.Examples, ", "))
 	}
 	return err
-}
-
-// serveReference runs a reference server until the process is interrupted. The
-// result of the command is the address.
-func (s *session) serveReference(ctx context.Context, addr string, serve func(context.Context, net.Listener) error) error {
-	l, err := bench.Listen(addr)
-	if err != nil {
-		return err
-	}
-	if s.out.JSON {
-		err = s.out.Document(func(o *output.Object) { o.Str("address", l.Addr().String()) })
-	} else {
-		err = s.out.Line(l.Addr().String())
-	}
-	if err == nil {
-		err = s.out.W.Flush()
-	}
-	if err != nil {
-		l.Close()
-		return fmt.Errorf("cannot write the result: %w", err)
-	}
-	return serve(ctx, l)
 }

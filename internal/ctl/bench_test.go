@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/refserver"
 )
 
 // quick are options that make a run short and quiet.
@@ -119,9 +120,6 @@ func TestBenchUsage(t *testing.T) {
 		{"-bench get -ledger x", "-ledger needs the operation put or check"},
 		{"-bench put -ledger x -ref 127.0.0.1:1", "do not go together"},
 		{"-bench put -keySize 3", "keySize"},
-		{"-bench -serveFsync 127.0.0.1:0", "needs a folder"},
-		{"-bench put -serveEcho 127.0.0.1:0", "takes no argument"},
-		{"-bench -serveEcho 127.0.0.1:0 -serveFsync 127.0.0.1:0", "two servers"},
 	}
 	for _, tt := range tests {
 		expect(t, dkvctl(t, "", strings.Fields(tt.line)...), outcome{code: exitUsage, stderr: tt.want})
@@ -129,7 +127,7 @@ func TestBenchUsage(t *testing.T) {
 	expect(t, runQuick(t, closedPort(t), "put"), outcome{code: 1, stderr: "connection refused"})
 }
 
-// serveReference runs dkvctl as a reference server and returns its address.
+// serveReference runs a reference server and returns its address.
 func serveReference(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,7 +135,7 @@ func serveReference(t *testing.T, args ...string) string {
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		var stderr bytes.Buffer
-		code := Main(ctx, append([]string{"-bench"}, args...), func(string) (string, bool) { return "", false }, strings.NewReader(""), w, &stderr)
+		code := refserver.Main(ctx, args, w, &stderr)
 		w.Close()
 		if code != exitOK {
 			t.Errorf("%v ends with %d, %s", args, code, stderr.String())
@@ -153,8 +151,8 @@ func serveReference(t *testing.T, args ...string) string {
 }
 
 func TestBenchComparesWithAReference(t *testing.T) {
-	echo := serveReference(t, "-serve-echo", "127.0.0.1:0")
-	fsync := serveReference(t, "-serve-fsync", "127.0.0.1:0", t.TempDir())
+	echo := serveReference(t, "echo", "127.0.0.1:0")
+	fsync := serveReference(t, "fsync", "127.0.0.1:0", t.TempDir())
 	got := runQuick(t, echo, "put -rounds 2 -o json -ref "+fsync)
 	var c bench.Comparison
 	if err := json.Unmarshal([]byte(got.stdout), &c); err != nil || got.code != exitOK {

@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	return runners()[inv.Command.Name](ctx, s, inv.Args)
 }
 

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -33,7 +31,7 @@ func (s *session) iterate(ctx context.Context, args []string, keysOnly bool) err
 	if len(args) == 2 {
 		req.StartKey = []byte(args[1])
 	}
-	return s.callStream(ctx, func(ctx context.Context, conn *grpc.ClientConn, progress func()) error {
+	return s.CallStream(ctx, func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error {
 		stream, err := serverpb.NewDKVClient(conn).Iterate(ctx, req)
 		if err != nil {
 			return err
@@ -59,7 +57,7 @@ func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateR
 		if err != nil {
 			return err
 		}
-		if err := checkStatus(res.GetStatus()); err != nil {
+		if err := nodes.CheckStatus(res.GetStatus()); err != nil {
 			return err
 		}
 		progress()
@@ -69,7 +67,7 @@ func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateR
 		}
 		for _, pair := range pairs {
 			if err := s.printPair(pair, keysOnly); err != nil {
-				return &localError{fmt.Errorf("cannot write the result: %w", err)}
+				return nodes.Local(fmt.Errorf("cannot write the result: %w", err))
 			}
 		}
 	}
@@ -85,31 +83,5 @@ func (s *session) printPair(pair *serverpb.KVPair, keysOnly bool) error {
 	return s.out.Document(func(o *output.Object) {
 		o.Bytes("key", pair.GetKey())
 		o.Expiry(pair.GetExpireTS())
-	})
-}
-
-// callStream is call for a stream, which may last as long as it makes
-// progress: the time limit begins again with each message. Once something was
-// printed no other address is tried, since its answer would begin anew.
-func (s *session) callStream(ctx context.Context, request func(ctx context.Context, conn *grpc.ClientConn, progress func()) error) error {
-	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", s.Timeout)
-	return s.call(ctx, reads, func(_ context.Context, conn *grpc.ClientConn) error {
-		streamCtx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		limit := time.AfterFunc(s.Timeout, func() { cancel(stalled) })
-		defer limit.Stop()
-		begun := false
-		err := request(streamCtx, conn, func() {
-			begun = true
-			limit.Reset(s.Timeout)
-		})
-		if err != nil && errors.Is(context.Cause(streamCtx), stalled) {
-			err = stalled
-		}
-		var local *localError
-		if err != nil && begun && !errors.As(err, &local) {
-			return &localError{fmt.Errorf("the iteration broke off, its result is incomplete: %s", status.Convert(err).Message())}
-		}
-		return err
 	})
 }

@@ -32,7 +32,7 @@ func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
 	var reporting sync.WaitGroup
 	reporting.Go(func() {
 		one := s.to(s.Addrs...)
-		defer one.close()
+		defer one.Close()
 		one.Timeout = min(s.Timeout, options.DefaultTimeout)
 		said := ""
 		for pause(ctx, s.Options.Progress) == nil {
@@ -66,11 +66,11 @@ func (s *session) joining(ctx context.Context, url string) string {
 
 // catchingUp says how far behind the node at an address is, by its own account.
 func (s *session) catchingUp(ctx context.Context, addr string) string {
-	if addr == "" || s.mayAsk(addr) != nil {
+	if addr == "" || s.MayAsk(addr) != nil {
 		return "it catches up"
 	}
 	one := s.to(addr)
-	defer one.close()
+	defer one.Close()
 	node, err := one.getNodeStatus(ctx)
 	if err != nil {
 		return "it does not answer at " + addr

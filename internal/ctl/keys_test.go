@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 )
 
 // The session of the specification, as typed.
@@ -153,10 +154,10 @@ func TestIterationThatBreaksOffIsNoSuccess(t *testing.T) {
 
 func TestServerOfTheOriginalKind(t *testing.T) {
 	// It does not say found, and mirrors failures inside the response.
-	if err := checkStatus(&serverpb.Status{Code: -1, Message: "bad"}); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "bad") {
+	if err := nodes.CheckStatus(&serverpb.Status{Code: -1, Message: "bad"}); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "bad") {
 		t.Errorf("error %v", err)
 	}
-	if err := checkStatus(nil); err != nil {
+	if err := nodes.CheckStatus(nil); err != nil {
 		t.Errorf("no status gives %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -29,8 +30,8 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 		return admin.AddNode(ctx, conn, args[0], s.NonVoting)
 	})
 	stop()
-	var re *requestError
-	if errors.As(err, &re) && re.outcome == kv.Unknown {
+	var re *nodes.RequestError
+	if errors.As(err, &re) && re.Outcome == kv.Unknown {
 		return fmt.Errorf("%w; -listNodes tells, and the same -addNode goes on where it stands", err)
 	}
 	if err != nil {
@@ -65,7 +66,7 @@ func runSnapshot(ctx context.Context, s *session, _ []string) error {
 
 func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {
 	var res *serverpb.ListNodesResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		res, err = admin.ListNodes(ctx, conn)
 		return err
 	})
@@ -75,8 +76,8 @@ func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, e
 // hasNoMembers tells whether an error of listNodes means that the node belongs
 // to no Raft cluster, rather than that its members could not be learnt.
 func hasNoMembers(err error) bool {
-	var re *requestError
-	return errors.As(err, &re) && (re.code == codes.Unimplemented || re.code == codes.FailedPrecondition)
+	var re *nodes.RequestError
+	return errors.As(err, &re) && (re.Code == codes.Unimplemented || re.Code == codes.FailedPrecondition)
 }
 
 // sortedMembers returns the members of a cluster in the order of their ids.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -214,7 +215,7 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{Options: inv.Options, stderr: tt.stderr}
+		s := &session{Client: &nodes.Client{Options: inv.Options}, stderr: tt.stderr}
 		if got := s.reportsJoining(); got != tt.want {
 			t.Errorf("%q with %T: %v, want %v", tt.line, tt.stderr, got, tt.want)
 		}
@@ -247,7 +248,7 @@ func TestSessionsOfTheirOwn(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			one := s.to(f.addr)
-			defer one.close()
+			defer one.Close()
 			one.Timeout = time.Minute
 			if _, err := one.getNodeStatus(t.Context()); err != nil {
 				t.Error(err)
@@ -255,7 +256,7 @@ func TestSessionsOfTheirOwn(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if len(s.conns) != 0 || s.Addrs[0] != options.DefaultAddr || s.Timeout != 0 {
-		t.Errorf("the session has become %+v with %d connections", s.Options, len(s.conns))
+	if s.Addrs[0] != options.DefaultAddr || s.Timeout != 0 {
+		t.Errorf("the session has become %+v", s.Options)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -20,11 +21,11 @@ func (s *session) consistency() serverpb.ReadConsistency {
 func runGet(ctx context.Context, s *session, args []string) error {
 	req := &serverpb.GetRequest{Key: []byte(args[0]), ReadConsistency: s.consistency()}
 	var res *serverpb.GetResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).Get(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err
@@ -60,11 +61,11 @@ func runMultiGet(ctx context.Context, s *session, args []string) error {
 		req.Keys = append(req.Keys, []byte(key))
 	}
 	var res *serverpb.MultiGetResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).MultiGet(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err

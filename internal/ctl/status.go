@@ -13,6 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -75,7 +76,7 @@ func runStatus(ctx context.Context, s *session, _ []string) error {
 // and must not make a supervisor restart a node that serves.
 func runHealth(ctx context.Context, s *session, _ []string) error {
 	var res *healthpb.HealthCheckResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		res, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 		return err
 	})
@@ -105,7 +106,7 @@ func eachAddress[T any](s *session, addrs []string, ask func(one *session, addr 
 	for i, addr := range addrs {
 		group.Go(func() {
 			one := s.to(addr)
-			defer one.close()
+			defer one.Close()
 			answers[i] = ask(one, addr)
 		})
 	}
@@ -115,7 +116,7 @@ func eachAddress[T any](s *session, addrs []string, ask func(one *session, addr 
 
 func (s *session) getNodeStatus(ctx context.Context) (*serverpb.NodeStatusResponse, error) {
 	var res *serverpb.NodeStatusResponse
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		res, err = admin.NodeStatus(ctx, conn)
 		return err
 	})
@@ -124,16 +125,16 @@ func (s *session) getNodeStatus(ctx context.Context) (*serverpb.NodeStatusRespon
 
 func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 	res, err := s.getNodeStatus(ctx)
-	var re *requestError
-	var down *unreachableError
+	var re *nodes.RequestError
+	var down *nodes.UnreachableError
 	switch {
 	case err == nil:
 		return rowOf(addr, res)
 	case errors.As(err, &down):
-		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.reason)}
-	case errors.As(err, &re) && re.waiting != "":
-		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.waiting)}
-	case errors.As(err, &re) && re.code == codes.Unimplemented:
+		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.Reason)}
+	case errors.As(err, &re) && re.Waiting != "":
+		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.Waiting)}
+	case errors.As(err, &re) && re.Code == codes.Unimplemented:
 		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but tells no status"}
 	default:
 		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(err.Error())}

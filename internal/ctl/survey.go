@@ -96,7 +96,7 @@ func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.Li
 	for _, addr := range addrs {
 		one := v.to(addr)
 		list, err = one.listNodes(ctx)
-		one.close()
+		one.Close()
 		if err == nil || hasNoMembers(err) {
 			break
 		}
@@ -169,7 +169,7 @@ func (v *survey) askMembers(ctx context.Context, of electors, members []*modelsp
 	var addrs []string
 	var at []int
 	for i, m := range members {
-		if rows[i] == nil && m.GetAddress() != "" && v.mayAsk(m.GetAddress()) == nil {
+		if rows[i] == nil && m.GetAddress() != "" && v.MayAsk(m.GetAddress()) == nil {
 			addrs, at = append(addrs, m.GetAddress()), append(at, i)
 		}
 	}

@@ -71,8 +71,6 @@ func TestBadUsage(t *testing.T) {
 		{"-bench -valueSize -1", "from 0"},
 		{"-bench -warmup -1", "negative"},
 		{"-bench -progress -1", "negative"},
-		{"-bench -serveEcho 0.0.0.0:0", "loopback"},
-		{"-bench -serveEcho 1234", "not host:port"},
 		{"-bench -ref a:1,b:2", "one address"},
 		{"-bench -ref a", "not host:port"},
 		{"-bench -preload=2", "true and false"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
@@ -118,7 +119,7 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 
 // slaveAddresses are the slaves that the node of -a lists.
 func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) {
-	err := s.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		list, err := admin.Replicas(ctx, conn, "")
 		addrs = nil
 		for _, r := range list {
@@ -133,7 +134,7 @@ func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) 
 		return nil, fmt.Errorf("the slaves are not known: %w", err)
 	}
 	for _, addr := range addrs {
-		if err := s.mayAsk(addr); err != nil {
+		if err := s.MayAsk(addr); err != nil {
 			return nil, err
 		}
 	}
@@ -157,7 +158,7 @@ func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatus
 		if m.GetAddress() == "" {
 			return nil, fmt.Errorf("the address of member %d (%s) is not known: name the nodes to compare by -a", m.GetNodeId(), m.GetNodeUrl())
 		}
-		if err := s.mayAsk(m.GetAddress()); err != nil {
+		if err := s.MayAsk(m.GetAddress()); err != nil {
 			return nil, err
 		}
 		addrs = append(addrs, m.GetAddress())
@@ -202,7 +203,7 @@ func newVerifier(s *session, addrs []string) *verifier {
 
 func (v *verifier) close() {
 	for _, node := range v.nodes {
-		node.close()
+		node.Close()
 	}
 }
 
@@ -255,7 +256,7 @@ func (v *verifier) connect(ctx context.Context) error {
 	return v.each(func(_ int, node *session) error {
 		ctx, cancel := context.WithTimeout(ctx, node.Timeout)
 		defer cancel()
-		_, err := node.connect(ctx, node.Addrs[0])
+		_, err := node.Connect(ctx, node.Addrs[0])
 		return err
 	})
 }
@@ -265,7 +266,7 @@ func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, err
 	contents := make([]content, len(v.nodes))
 	err := v.each(func(i int, node *session) error {
 		var res *serverpb.ContentHashResponse
-		err := node.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		err := node.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 			res, err = admin.ContentHash(ctx, conn, vBucket)
 			return err
 		})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
@@ -105,7 +106,7 @@ func (w *watcher) follow(ctx context.Context) error {
 // poll asks once and prints what came. It tells whether more is there.
 func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 	var res *serverpb.GetChangesResponse
-	err = w.call(ctx, reads, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = w.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		res, err = admin.Changes(ctx, conn, w.VBucket, w.next, watchBatch)
 		return err
 	})
@@ -133,8 +134,8 @@ func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 }
 
 func (w *watcher) explainRange(err error) error {
-	var re *requestError
-	if errors.As(err, &re) && re.code == codes.OutOfRange {
+	var re *nodes.RequestError
+	if errors.As(err, &re) && re.Code == codes.OutOfRange {
 		return fmt.Errorf("change %d is not retained: %w; -from 0 begins at the oldest that is", w.next, err)
 	}
 	return err

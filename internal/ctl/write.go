@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
@@ -34,11 +35,11 @@ func runSet(ctx context.Context, s *session, args []string) error {
 	}
 	req := &serverpb.PutRequest{Key: []byte(args[0]), Value: value, ExpireTS: s.expireTS()}
 	var res *serverpb.PutResponse
-	err = s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).Put(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err
@@ -51,23 +52,23 @@ func (s *session) setValue(args []string) ([]byte, error) {
 	if !s.FromStdin {
 		return []byte(args[1]), nil
 	}
-	value, err := io.ReadAll(io.LimitReader(s.stdin, maxMessage+1))
+	value, err := io.ReadAll(io.LimitReader(s.stdin, nodes.MaxMessage+1))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the value from standard input: %w", err)
 	}
-	if len(value) > maxMessage {
-		return nil, fmt.Errorf("the value on standard input is longer than %d bytes", maxMessage)
+	if len(value) > nodes.MaxMessage {
+		return nil, fmt.Errorf("the value on standard input is longer than %d bytes", nodes.MaxMessage)
 	}
 	return value, nil
 }
 
 func runDelete(ctx context.Context, s *session, args []string) error {
 	var res *serverpb.DeleteResponse
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).Delete(ctx, &serverpb.DeleteRequest{Key: []byte(args[0])}); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err
@@ -85,11 +86,11 @@ func runMultiSet(ctx context.Context, s *session, args []string) error {
 			&serverpb.PutRequest{Key: []byte(args[i]), Value: []byte(args[i+1]), ExpireTS: s.expireTS()})
 	}
 	var res *serverpb.PutResponse
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).MultiPut(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err
@@ -101,11 +102,11 @@ func runCompareAndSet(ctx context.Context, s *session, args []string) error {
 	req := &serverpb.CompareAndSetRequest{Key: []byte(args[0]), OldValue: []byte(args[1]), NewValue: []byte(args[2]),
 		ExpireTS: s.expireTS()}
 	var res *serverpb.CompareAndSetResponse
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).CompareAndSet(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err
@@ -134,11 +135,11 @@ func runIncrement(ctx context.Context, s *session, args []string) error {
 		req.Delta = delta
 	}
 	var res *serverpb.IncrementResponse
-	err := s.call(ctx, mutates, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		if res, err = serverpb.NewDKVClient(conn).Increment(ctx, req); err != nil {
 			return err
 		}
-		return checkStatus(res.GetStatus())
+		return nodes.CheckStatus(res.GetStatus())
 	})
 	if err != nil {
 		return err

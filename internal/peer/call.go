@@ -146,3 +146,24 @@ func (s *Stream) Recv(m any) error {
 	}
 	return s.peer.toError(s.ctx, err, true)
 }
+
+// Conn returns the connections for clients that are generated from service
+// definitions. It takes calls with their options as grpc.ClientConn does, and its
+// errors are gRPC's own.
+func (p *Peer) Conn() grpc.ClientConnInterface { return raw{p} }
+
+type raw struct{ *Peer }
+
+func (r raw) Invoke(ctx context.Context, method string, req, resp any, opts ...grpc.CallOption) error {
+	c := r.pick()
+	c.calls.Add(1)
+	defer c.calls.Add(-1)
+	return c.ClientConn.Invoke(ctx, method, req, resp, opts...)
+}
+
+func (r raw) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	c := r.pick()
+	c.calls.Add(1)
+	done := sync.OnceFunc(func() { c.calls.Add(-1) })
+	return c.NewStream(ctx, desc, method, append(opts, grpc.OnFinish(func(error) { done() }))...)
+}

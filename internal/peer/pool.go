@@ -7,9 +7,11 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +38,9 @@ type Options struct {
 	// one is opened when each has callsPerConnection calls under way. 0 is
 	// DefaultConnections.
 	MaxConnections int
+	// DialTimeout bounds one attempt to connect. Raise it for addresses with a slow
+	// way to them; 0 is two seconds.
+	DialTimeout time.Duration
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Extra are applied last and override what this package sets.
@@ -61,7 +66,8 @@ const (
 	// connections cost little.
 	dialBackoff    = 50 * time.Millisecond
 	maxDialBackoff = time.Second
-	dialTimeout    = 2 * time.Second
+
+	defaultDialTimeout = 2 * time.Second
 	// idleTimeout closes connections that are not used.
 	idleTimeout = 5 * time.Minute
 	// ioBuffer is as large as the servers'.
@@ -100,7 +106,7 @@ func dialOptions(opts Options) []grpc.DialOption {
 		grpc.WithTransportCredentials(opts.Credentials),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: dialBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxDialBackoff},
-			MinConnectTimeout: dialTimeout,
+			MinConnectTimeout: cmp.Or(opts.DialTimeout, defaultDialTimeout),
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithIdleTimeout(idleTimeout),
@@ -263,4 +269,11 @@ func (p *Peer) close() {
 	for _, c := range *p.conns.Load() {
 		_ = c.Close() // fails only if it is closed already
 	}
+}
+
+// Loopback reports whether a host, a name or an address, is reached without leaving
+// this machine, so that what is sent there in the clear is seen by no other.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }

@@ -14,7 +14,6 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 )
@@ -149,13 +148,4 @@ func (c *Config) keyPrefix() string {
 		return c.Prefix + "#"
 	}
 	return c.Prefix
-}
-
-// IsLoopback tells whether a host name or address means this machine only.
-func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }

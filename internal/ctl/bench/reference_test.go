@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/internal/refserver"
 )
 
 // startReference runs a reference server until the test ends.
 func startReference(t *testing.T, name string, serve func(context.Context, net.Listener) error) Target {
 	t.Helper()
-	l, err := Listen("127.0.0.1:0")
+	l, err := refserver.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +39,7 @@ func startReference(t *testing.T, name string, serve func(context.Context, net.L
 }
 
 func TestEchoAnswersEveryOperation(t *testing.T) {
-	target := startReference(t, "echo", ServeEcho)
+	target := startReference(t, "echo", refserver.ServeEcho)
 	for _, op := range Operations() {
 		cfg := small(op)
 		cfg.Count, cfg.Scan = 40, 5
@@ -53,7 +55,7 @@ func TestEchoAnswersEveryOperation(t *testing.T) {
 
 // The payload of a reference run has to be that of a real one.
 func TestEchoAnswersWithTheSameSizes(t *testing.T) {
-	target := startReference(t, "echo", ServeEcho)
+	target := startReference(t, "echo", refserver.ServeEcho)
 	cfg := small(Get)
 	cfg.ValueSize = 1234
 	w := newWorkload(&cfg)
@@ -73,7 +75,7 @@ func TestEchoAnswersWithTheSameSizes(t *testing.T) {
 
 func TestFsyncServerWritesBeforeItAnswers(t *testing.T) {
 	dir := t.TempDir()
-	target := startReference(t, "fsync", func(ctx context.Context, l net.Listener) error { return ServeFsync(ctx, l, dir) })
+	target := startReference(t, "fsync", func(ctx context.Context, l net.Listener) error { return refserver.ServeFsync(ctx, l, dir) })
 	cfg := small(Put)
 	cfg.Count = 50
 	if result, err := Run(t.Context(), cfg, target, Progress{}); err != nil || result.Operations != 50 || result.Failed != 0 {
@@ -90,25 +92,6 @@ func TestFsyncServerWritesBeforeItAnswers(t *testing.T) {
 	path := fillLedger(t, target, 20)
 	if r := check(t, path, target); r.Acknowledged != 20 || r.Lost != 0 {
 		t.Errorf("%d acknowledged, %d lost; want 20 and 0", r.Acknowledged, r.Lost)
-	}
-}
-
-func TestFsyncServerNeedsItsFolder(t *testing.T) {
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ServeFsync(t.Context(), l, filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("it serves without a folder")
-	}
-}
-
-func TestReferencesListenOnLoopbackOnly(t *testing.T) {
-	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:0", "example.org:0", "127.0.0.1"} {
-		if l, err := Listen(addr); err == nil {
-			l.Close()
-			t.Errorf("it listens on %s", addr)
-		}
 	}
 }
 

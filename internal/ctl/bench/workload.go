@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/refserver"
 )
 
 // workload makes the operations of the workers. It holds what they share.
@@ -287,5 +288,5 @@ type echoOp struct {
 func (o *echoOp) do(ctx context.Context) (effect, error) {
 	o.nextKey(o.req.Key)
 	o.req.Value = o.randomValue()
-	return effect{items: 1}, o.conn.Invoke(ctx, echoMethod, &o.req, &o.res)
+	return effect{items: 1}, o.conn.Invoke(ctx, refserver.EchoMethod, &o.req, &o.res)
 }

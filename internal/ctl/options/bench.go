@@ -4,16 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"strconv"
 	"time"
-
-	"github.com/dkvdb/dkv/internal/ctl/bench"
 )
 
 // benchOptions are the options of -bench. None may have the name of a command.
-func benchOptions() []*option {
-	opts := []*option{
+func benchOptions() []*Option {
+	opts := []*Option{
 		{Name: "workers", value: "N", summary: "requests in flight at most (default 32)",
 			set: count(func(o *Options) *int { return &o.Bench.Workers })},
 		{Name: "connections", aliases: []string{"conns"}, value: "N",
@@ -43,10 +40,6 @@ func benchOptions() []*option {
 		{Name: "ref", value: "HOST:PORT", summary: "compare with the server there: both run by turns", set: setReference},
 		{Name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *Options) *int { return &o.Rounds })},
 		{Name: "progress", value: "DURATION", summary: "how often a line on stderr tells the progress; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
-		{Name: "serveEcho", value: "HOST:PORT", summary: "be a reference server that answers at once and keeps nothing; port 0 takes a free one",
-			set: loopback(func(o *Options) *string { return &o.ServeEcho })},
-		{Name: "serveFsync", value: "HOST:PORT", summary: "be a reference server that fsyncs each put into the folder named by the argument",
-			set: loopback(func(o *Options) *string { return &o.ServeFsync })},
 	}
 	for _, o := range opts {
 		o.commands = []string{"bench"}
@@ -130,22 +123,6 @@ func fraction(field func(*Options) *float64, low, high float64) func(*Options, s
 			return fmt.Errorf("not a number from %g to %g", low, high)
 		}
 		*field(o) = f
-		return nil
-	}
-}
-
-// loopback is an address that only this machine can reach: the reference
-// servers know neither TLS nor tokens.
-func loopback(field func(*Options) *string) func(*Options, string) error {
-	return func(o *Options, value string) error {
-		host, _, err := net.SplitHostPort(value)
-		if err != nil {
-			return fmt.Errorf("not host:port, such as 127.0.0.1:0")
-		}
-		if !bench.IsLoopback(host) {
-			return fmt.Errorf("%q is not a loopback address such as 127.0.0.1: reference servers have no protection", host)
-		}
-		*field(o) = value
 		return nil
 	}
 }

@@ -15,8 +15,8 @@ const (
 	changeTimeout = time.Minute
 )
 
-// command describes one command: parser, help and tests read the same table.
-type command struct {
+// Command describes one command: parser, help and tests read the same table.
+type Command struct {
 	Name     string
 	aliases  []string
 	group    string
@@ -28,11 +28,11 @@ type command struct {
 	Hidden bool
 }
 
-func (c *command) synopsis() string {
+func (c *Command) synopsis() string {
 	return strings.TrimSpace("dkvctl -" + c.Name + " " + c.usage)
 }
 
-func (c *command) counts() string {
+func (c *Command) counts() string {
 	switch {
 	case c.max < 0:
 		return fmt.Sprintf("%d or more arguments", c.min)
@@ -52,7 +52,7 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-func Commands() []*command {
+func Commands() []*Command {
 	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), otherCommands())
 	for _, c := range table {
 		if c.Timeout == 0 {
@@ -62,8 +62,8 @@ func Commands() []*command {
 	return table
 }
 
-func keyCommands() []*command {
-	return []*command{
+func keyCommands() []*Command {
+	return []*Command{
 		{Name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2,
 			summary: "set a key (-ttl DURATION: for a time; -stdin: the value is read from standard input)"},
 		{Name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
@@ -81,8 +81,8 @@ func keyCommands() []*command {
 	}
 }
 
-func scanCommands() []*command {
-	return []*command{
+func scanCommands() []*Command {
+	return []*Command{
 		{Name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print key => value in byte order, from the key START on"},
 		{Name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
@@ -92,8 +92,8 @@ func scanCommands() []*command {
 	}
 }
 
-func clusterCommands() []*command {
-	return []*command{
+func clusterCommands() []*Command {
+	return []*Command{
 		{Name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: longTimeout,
 			summary: "add the node that waits to join at URL; returns when it has caught up and, unless -nonVoting, votes"},
 		{Name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: changeTimeout,
@@ -116,8 +116,8 @@ func clusterCommands() []*command {
 	}
 }
 
-func nodeCommands() []*command {
-	return []*command{
+func nodeCommands() []*Command {
+	return []*Command{
 		{Name: "status", group: groupNodes, max: 0,
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
 		{Name: "health", group: groupNodes, max: 0,
@@ -137,8 +137,8 @@ func nodeCommands() []*command {
 	}
 }
 
-func otherCommands() []*command {
-	return []*command{
+func otherCommands() []*Command {
+	return []*Command{
 		{Name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
 		{Name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, summary: "explain a command, or list them all"},
 		{Name: "version", group: groupOther, max: 0, summary: "print the version"},

@@ -20,7 +20,7 @@ var environOptions = map[string]string{
 // FromEnvironment takes what the command line leaves out from the environment, and
 // reads the token.
 func (o *Options) FromEnvironment(lookup func(string) (string, bool)) error {
-	byName := make(map[string]*option)
+	byName := make(map[string]*Option)
 	for _, option := range Table() {
 		byName[option.Name] = option
 	}

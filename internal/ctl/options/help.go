@@ -57,17 +57,16 @@ Examples:
 
 const benchNotes = `
 Operations: put, get, mixed (gets and puts), iterate, multiput, multiget, cas, incr, echo (only
-against a -serveEcho server) and check (reads a -ledger back). Default: mixed.
+against tools/refserver) and check (reads a -ledger back). Default: mixed.
 Without -rate the loop is closed: each worker sends its next request when the last one is answered.
-With -ref the reference and the nodes of -a are measured by turns, and the medians are compared.
+With -ref, the server there and the nodes of -a are measured by turns, and the medians are compared.
+The reference servers are run from the source tree: go run ./tools/refserver echo 127.0.0.1:9999
 Exit code 1: nothing succeeded, -stopOnError stopped it, it was interrupted, or check found a loss.
 
 Examples:
   dkvctl -bench put -workers 256 -duration 10s
   dkvctl -bench get -zipf 0.99 -level seq -rate 20000
-  dkvctl -bench -serveEcho 127.0.0.1:9999 &
   dkvctl -bench get -ref 127.0.0.1:9999 -rounds 5
-  dkvctl -bench -serveFsync 127.0.0.1:9998 /var/tmp/fsync &
   dkvctl -bench put -ledger acked -stopOnError; dkvctl -bench check -ledger acked
 `
 
@@ -97,14 +96,14 @@ func fullHelp() string {
 		}
 	}
 	b.WriteString("\nOptions of every command:\n")
-	writeOptions(&b, func(o *option) bool { return o.commands == nil })
+	writeOptions(&b, func(o *Option) bool { return o.commands == nil })
 	b.WriteString("\nOptions of some (dkvctl help bench lists those of -bench):\n")
-	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.commands[0] != "bench" })
+	writeOptions(&b, func(o *Option) bool { return o.commands != nil && o.commands[0] != "bench" })
 	b.WriteString(helpNotes)
 	return b.String()
 }
 
-func commandHelp(c *command) string {
+func commandHelp(c *Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s\n", c.synopsis())
 	for _, line := range wrap(c.summary, HelpWidth-2) {
@@ -114,8 +113,8 @@ func commandHelp(c *command) string {
 		fmt.Fprintf(&b, "  It may take up to %s, unless -timeout says otherwise.\n", shortDuration(c.Timeout))
 	}
 	b.WriteString("\nOptions:\n")
-	writeOptions(&b, func(o *option) bool { return o.commands != nil && o.appliesTo(c) })
-	writeOptions(&b, func(o *option) bool { return o.commands == nil })
+	writeOptions(&b, func(o *Option) bool { return o.commands != nil && o.appliesTo(c) })
+	writeOptions(&b, func(o *Option) bool { return o.commands == nil })
 	if c.Name == "bench" {
 		b.WriteString(benchNotes)
 	}
@@ -125,7 +124,7 @@ func commandHelp(c *command) string {
 // shortDuration is a whole number of minutes without its seconds.
 func shortDuration(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
 
-func writeOptions(b *strings.Builder, wanted func(*option) bool) {
+func writeOptions(b *strings.Builder, wanted func(*Option) bool) {
 	for _, o := range Table() {
 		if wanted(o) {
 			entry(b, spelling(o.Name, o.aliases, o.value), o.summary)

@@ -44,7 +44,6 @@ type Options struct {
 	Preload                   *bool // nil leaves it to the operation
 	Connections, Rounds       int
 	Ledger, Reference         string
-	ServeEcho, ServeFsync     string
 	Progress                  time.Duration
 }
 
@@ -60,8 +59,8 @@ func DefaultOptions() *Options {
 	}
 }
 
-// option describes one option: parser, help and tests read the same table.
-type option struct {
+// Option describes one option: parser, help and tests read the same table.
+type Option struct {
 	Name     string
 	aliases  []string
 	value    string // what stands for the value in the help; empty for a boolean
@@ -70,12 +69,12 @@ type option struct {
 	set      func(o *Options, value string) error
 }
 
-func (o *option) appliesTo(c *command) bool {
+func (o *Option) appliesTo(c *Command) bool {
 	return o.commands == nil || slices.Contains(o.commands, c.Name)
 }
 
 // names returns the spellings that are at least as long as shortest.
-func (o *option) names(shortest int) []string {
+func (o *Option) names(shortest int) []string {
 	var names []string
 	for _, n := range append([]string{o.Name}, o.aliases...) {
 		if len(n) >= shortest {
@@ -85,12 +84,12 @@ func (o *option) names(shortest int) []string {
 	return names
 }
 
-func Table() []*option {
+func Table() []*Option {
 	return slices.Concat(connectionOptions(), dataOptions(), benchOptions())
 }
 
-func connectionOptions() []*option {
-	return []*option{
+func connectionOptions() []*Option {
+	return []*Option{
 		{Name: "dkvAddr", aliases: []string{"a"}, value: "HOST:PORT[,...]",
 			summary: "the nodes to ask, each in turn until one answers (default " + DefaultAddr + ")", set: setAddrs},
 		{Name: "authority", value: "NAME",
@@ -114,8 +113,8 @@ func connectionOptions() []*option {
 	}
 }
 
-func dataOptions() []*option {
-	return []*option{
+func dataOptions() []*Option {
+	return []*Option{
 		{Name: "ttl", value: "DURATION", commands: []string{"set", "mset", "cas", "incr"},
 			summary: "expire the key after this time, rounded up to seconds",
 			set:     positive(func(o *Options) *time.Duration { return &o.TTL })},

@@ -6,9 +6,9 @@ import (
 	"github.com/dkvdb/dkv/internal/suggest"
 )
 
-// invocation is a parsed command line.
-type invocation struct {
-	Command *command
+// Invocation is a parsed command line.
+type Invocation struct {
+	Command *Command
 	Args    []string
 	Options *Options
 }
@@ -23,13 +23,13 @@ type invocation struct {
 //     is a number, or if the command still lacks an argument and the word does
 //     not look like a misspelt option. Otherwise it is an error.
 type parser struct {
-	commands []*command
-	options  []*option
-	inv      invocation
+	commands []*Command
+	options  []*Option
+	inv      Invocation
 	foreign  []string // unknown dashed words that were taken as arguments
 }
 
-func Parse(args []string) (*invocation, error) {
+func Parse(args []string) (*Invocation, error) {
 	p := &parser{commands: Commands(), options: Table()}
 	p.inv.Options = DefaultOptions()
 	for len(args) > 0 {
@@ -84,7 +84,7 @@ func (p *parser) word(word string, after []string) ([]string, error) {
 }
 
 // option takes an option and, where it needs one, its value.
-func (p *parser) option(o *option, word, value string, hasValue bool, after []string) ([]string, error) {
+func (p *parser) option(o *Option, word, value string, hasValue bool, after []string) ([]string, error) {
 	if !hasValue && o.value != "" {
 		if len(after) == 0 || p.isKnown(after[0]) {
 			return nil, Usagef("%s needs a value: -%s %s", word, o.Name, o.value)
@@ -101,7 +101,7 @@ func (p *parser) option(o *option, word, value string, hasValue bool, after []st
 	return after, nil
 }
 
-func (p *parser) setCommand(c *command, word string) error {
+func (p *parser) setCommand(c *Command, word string) error {
 	switch current := p.inv.Command; {
 	case current == nil:
 		p.inv.Command = c
@@ -169,7 +169,7 @@ func (p *parser) least() int {
 	return p.inv.Command.min
 }
 
-func (p *parser) findCommand(name string) *command {
+func (p *parser) findCommand(name string) *Command {
 	for _, c := range p.commands {
 		if matches(name, c.Name, c.aliases) {
 			return c
@@ -178,7 +178,7 @@ func (p *parser) findCommand(name string) *command {
 	return nil
 }
 
-func (p *parser) findOption(name string) *option {
+func (p *parser) findOption(name string) *Option {
 	for _, o := range p.options {
 		if matches(name, o.Name, o.aliases) {
 			return o
@@ -196,7 +196,7 @@ func (p *parser) isKnown(word string) bool {
 
 // nearestOption returns the option of command c that name may be a
 // misspelling of.
-func (p *parser) nearestOption(name string, c *command) string {
+func (p *parser) nearestOption(name string, c *Command) string {
 	if len(name) < minGuessed {
 		return ""
 	}

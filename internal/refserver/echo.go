@@ -1,8 +1,7 @@
-package bench
+package refserver
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"sync/atomic"
 
@@ -11,36 +10,16 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// maxReferenceMessage bounds what the reference servers receive, in bytes.
-const maxReferenceMessage = 64 << 20
+const echoService = "dkv.bench.Echo"
 
-// The echo method is no part of DKV's API: only reference servers have it, so
-// it is described here instead of in a proto file.
-const (
-	echoService = "dkv.bench.Echo"
-	echoMethod  = "/" + echoService + "/Echo"
-)
+// EchoMethod is the method that answers with its request, a PutRequest. It is not part
+// of DKV's API, so that no proto file describes it.
+const EchoMethod = "/" + echoService + "/Echo"
 
-// Listen listens for a reference server, on loopback addresses only.
-func Listen(addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not host:port: %w", addr, err)
-	}
-	if !IsLoopback(host) {
-		return nil, fmt.Errorf("%q is not a loopback address: reference servers have no protection", host)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
-	}
-	return l, nil
-}
-
-// ServeEcho answers on l until ctx is done: the ceiling of the transport. The
-// messages are those of DKV, so that the payload is the same in either
-// direction, and gRPC's options are the defaults; behind them is nothing. Every
-// put succeeds, and every key that is read holds the value put last.
+// ServeEcho answers on l until ctx ends: the upper bound that the transport sets. The
+// messages are those of DKV, so that the payload is the same in either direction,
+// gRPC's options are the defaults, and nothing is stored. Every put succeeds, and every
+// key that is read holds the value put last.
 func ServeEcho(ctx context.Context, l net.Listener) error {
 	return serve(ctx, l, func(s *grpc.Server) {
 		e := &echoServer{}
@@ -52,19 +31,6 @@ func ServeEcho(ctx context.Context, l net.Listener) error {
 			Methods:     []grpc.MethodDesc{{MethodName: "Echo", Handler: echoHandler}},
 		}, nil)
 	})
-}
-
-// serve runs a gRPC server until ctx is done. Requests that are then under way
-// are cut off: whoever ends a reference server is done with it.
-func serve(ctx context.Context, l net.Listener, register func(*grpc.Server)) error {
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxReferenceMessage))
-	register(s)
-	stop := context.AfterFunc(ctx, s.Stop)
-	defer stop()
-	if err := s.Serve(l); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("cannot serve on %s: %w", l.Addr(), err)
-	}
-	return nil
 }
 
 func echoHandler(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {

@@ -1,4 +1,4 @@
-package bench
+package refserver
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// ServeFsync answers puts and gets on l until ctx is done: the simplest durable
-// server. Each put appends its record to a new file in dir and fsyncs it, one
-// put after the other, before it answers. A map holds what gets read.
+// ServeFsync answers puts and gets on l until ctx ends: the simplest durable server.
+// Each put appends its record to a new file in dir and fsyncs it before it answers, one
+// put after the other. Gets read a map.
 func ServeFsync(ctx context.Context, l net.Listener, dir string) error {
 	file, err := os.CreateTemp(dir, "fsync-*.log")
 	if err != nil {

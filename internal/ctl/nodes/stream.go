@@ -1,0 +1,39 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// CallStream is Call for a stream, which may last for as long as it makes progress:
+// request calls progress for each message, which restarts the time limit. After the
+// first message no other address is tried, since its answer would start again from the
+// beginning.
+func (c *Client) CallStream(ctx context.Context, request func(ctx context.Context, conn grpc.ClientConnInterface, progress func()) error) error {
+	stalled := status.Errorf(codes.DeadlineExceeded, "no message within %s", c.Timeout)
+	return c.Call(ctx, Reads, func(_ context.Context, conn grpc.ClientConnInterface) error {
+		streamCtx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		limit := time.AfterFunc(c.Timeout, func() { cancel(stalled) })
+		defer limit.Stop()
+		begun := false
+		err := request(streamCtx, conn, func() {
+			begun = true
+			limit.Reset(c.Timeout)
+		})
+		if err != nil && errors.Is(context.Cause(streamCtx), stalled) {
+			err = stalled
+		}
+		var local *localError
+		if err != nil && begun && !errors.As(err, &local) {
+			return &localError{fmt.Errorf("the iteration was cut off, its result is incomplete: %s", status.Convert(err).Message())}
+		}
+		return err
+	})
+}
