@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -54,10 +54,9 @@ func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.Transfer
 	return nil
 }
 
-// hopMark tells that a request was handed on by a member and goes no further.
-const hopMark = "dkv-forwarded"
-
-// handOver makes another member lead a vBucket, by asking the one that does.
+// handOver makes another member lead a vBucket, by asking the one that leads it. It does not
+// use route.AtOwner: what it needs is the leader by election, which may not hold the lease
+// yet, and a hand-over that may have begun is not asked for again.
 func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 	owner, err := c.awaitOwner(ctx, l)
 	switch {
@@ -67,7 +66,7 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 		return nil
 	case owner.ID == c.self.Replica:
 		return unsure(l.TransferLeader(ctx, to))
-	case len(metadata.ValueFromIncomingContext(ctx, hopMark)) > 0:
+	case route.Forwarded.In(ctx):
 		return kv.Errorf(kv.Unavailable, "the leader is changing; retry")
 	}
 	req := &serverpb.TransferLeaderRequest{VBucket: l.VBucket}
@@ -82,8 +81,7 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 			}
 		}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, hopMark, "1")
-	return c.pool.Call(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+	return c.pool.Call(route.Forwarded.Set(ctx), owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
 }
 
 // unsure marks the error of a hand-over that may have been begun, and may still come

@@ -7,7 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -51,19 +51,18 @@ func (ch *change) outcome(err error) error {
 	}
 }
 
-// reply is the answer to a request that changes something. Its error says what
-// became of that; one that another member has answered with says so already.
+// reply is the answer to a request that changes the membership or a leader. Its error says
+// what became of the change.
 func reply(err error) (*serverpb.Status, error) {
-	switch {
-	case err == nil:
-		return &serverpb.Status{}, nil
-	case peer.Answered(err):
-		return nil, err
+	if err != nil {
+		return nil, route.Call{Mutates: true}.Explain(err)
 	}
-	return nil, fmt.Errorf("%w (%s)", err, kv.OutcomeOf(err))
+	return &serverpb.Status{}, nil
 }
 
-// retry calls f again while it fails for a reason that passes, but not for ever.
+// retry calls f again while it fails for a reason that passes, but not for ever. It does not
+// use route.Repeat: the steps of a change may take minutes each, so that what is bounded is
+// the time since they began to fail, and the pauses need not be short.
 func (c *Cluster) retry(ctx context.Context, f func() error) error {
 	var failed time.Time
 	for {

@@ -3,54 +3,43 @@ package discovery
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"sync"
 	"time"
-
-	"google.golang.org/grpc/metadata"
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
-	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
-// forwardedMark is the metadata of a request that has taken its hop: who gets it
-// answers or turns it away.
-const forwardedMark = "dkv-discovery-forwarded"
-
-func isForwarded(ctx context.Context) bool {
-	return len(metadata.ValueFromIncomingContext(ctx, forwardedMark)) > 0
-}
+// The registry finds its owner as package route does for keys: it forwards a request once,
+// pauses as long between attempts, and leaves an owner that was replaced. Three things differ,
+// which is why route.AtOwner does not serve it. Every request is safe to repeat, so no error
+// has an outcome. A node gives up long before a caller's deadline, because old rows are better
+// than none. And an owner that has just begun is not ready: its rows are still being read.
 
 const (
-	// updatePatience is how long a heartbeat or a watch waits for an owner: an
-	// election or two.
+	// updatePatience is how long a heartbeat or a watch waits for an owner: one or two
+	// elections.
 	updatePatience = 5 * time.Second
-	// readPatience is how long a look-up does: old rows are better than none, and
-	// those who look up do so within a second or two.
+	// readPatience is how long a look-up waits. Those who look up wait a second or two.
 	readPatience = 700 * time.Millisecond
-	// The pauses between two looks for the owner.
-	firstPause = 5 * time.Millisecond
-	lastPause  = 100 * time.Millisecond
 )
 
-// atOwner has a request answered where the registry is owned: here on this node,
-// there by another one. Every request may be made again.
+// atOwner serves a request at the node that owns the registry: with here on this node, with
+// there by a call of another one.
 func (r *Registry) atOwner(ctx context.Context, patience time.Duration, here func(*reign) error, there func(context.Context, *peer.Peer) error) error {
 	limit := time.Now().Add(patience)
 	if deadline, limited := ctx.Deadline(); limited {
-		// The answer that nobody owns the registry takes some time too.
+		// The error that no node owns the registry takes some time to arrive.
 		limit = earlier(limit, deadline.Add(-time.Until(deadline)/4))
 	}
-	for wait := firstPause; ; wait = min(2*wait, lastPause) {
+	done, err := route.Repeat(ctx, limit, func() (bool, error) {
 		err := r.attempt(ctx, limit, here, there)
-		if err == nil || !mayRepeat(ctx, err) {
-			return err
-		}
-		if !time.Now().Add(wait).Before(limit) || !sleep.For(ctx, wait/2+rand.N(wait)) {
-			return kv.Errorf(kv.Unavailable, "nobody served the registry in time: %v; retry later", err)
-		}
+		return err == nil || !mayRepeat(ctx, err), err
+	})
+	if !done {
+		return kv.Errorf(kv.Unavailable, "no node served the registry in time: %v; retry later", err)
 	}
+	return err
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -67,7 +56,7 @@ func (r *Registry) attempt(ctx context.Context, limit time.Time, here func(*reig
 			return here(g)
 		}
 		return kv.Errorf(kv.Unavailable, "the registry is being read")
-	case isForwarded(ctx):
+	case route.RegistryForwarded.In(ctx):
 		return kv.Errorf(kv.NotOwner, "this node does not own the registry; ask its owner")
 	case owner.Address == "" || r.pool == nil:
 		return kv.Errorf(kv.NotOwner, "no owner of the registry is known here")
@@ -76,9 +65,12 @@ func (r *Registry) attempt(ctx context.Context, limit time.Time, here func(*reig
 	}
 }
 
-// ask makes a call of the owner for as long as it is that.
+// ask makes a call of the owner, until another node is known to own the registry.
 func (r *Registry) ask(ctx context.Context, limit time.Time, addr string, call func(context.Context, *peer.Peer) error) error {
-	ctx, stop := r.whileOwner(ctx, addr)
+	ctx, stop := route.Until(ctx, func() bool {
+		o := r.store.Owner()
+		return o.Self || o.Address != "" && o.Address != addr
+	})
 	defer stop()
 	reach, cancel := context.WithDeadline(ctx, limit)
 	p, err := r.pool.Reach(reach, addr)
@@ -86,38 +78,10 @@ func (r *Registry) ask(ctx context.Context, limit time.Time, addr string, call f
 	if err != nil {
 		return err
 	}
-	return call(metadata.AppendToOutgoingContext(ctx, forwardedMark, "1"), p)
+	return call(route.RegistryForwarded.Set(ctx), p)
 }
 
-var errMoved = errors.New("the registry has another owner by now")
-
-// whileOwner returns a context that ends when another node is to be asked: the
-// former owner may not answer at all. stop releases it.
-func (r *Registry) whileOwner(ctx context.Context, addr string) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(tenureInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if o := r.store.Owner(); o.Self || o.Address != "" && o.Address != addr {
-					cancel(errMoved)
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return ctx, func() {
-		cancel(nil)
-		wg.Wait()
-	}
-}
-
-// mayRepeat tells whether another attempt may do better.
+// mayRepeat reports whether another attempt may succeed.
 func mayRepeat(ctx context.Context, err error) bool {
 	var f *final
 	if errors.As(err, &f) || ctx.Err() != nil {
@@ -125,7 +89,7 @@ func mayRepeat(ctx context.Context, err error) bool {
 	}
 	switch kv.KindOf(err) {
 	case kv.NotOwner:
-		return !isForwarded(ctx)
+		return !route.RegistryForwarded.In(ctx)
 	case kv.Unavailable:
 		return true
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // update is the rows of one heartbeat, and when it was sent, in epoch seconds.
@@ -105,7 +106,7 @@ func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterI
 	switch {
 	case err == nil:
 		return out, nil
-	case isForwarded(ctx) || kv.KindOf(err) != kv.Unavailable || req.GetSummaryOnly():
+	case route.RegistryForwarded.In(ctx) || kv.KindOf(err) != kv.Unavailable || req.GetSummaryOnly():
 		return nil, err
 	}
 	t, knownErr := r.known.rows(ctx, r.store, r.times, r.limits)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/route"
 )
 
 // info asks a node as a client does.
@@ -212,7 +213,7 @@ func TestOwnerThatDoesNotAnswer(t *testing.T) {
 // owner.
 func TestOneHop(t *testing.T) {
 	_, sites := newSites(t)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), forwardedMark, "1")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), string(route.RegistryForwarded), "1")
 	_, err := sites[1].DKVDiscoveryClient.GetClusterInfo(ctx, new(serverpb.GetClusterInfoRequest))
 	if st := status.Convert(err); st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "does not own the registry") {
 		t.Error(err)
