@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -17,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -148,39 +146,6 @@ func TestFailedStartReleasesEverything(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestHTTPStatus(t *testing.T) {
-	for kind, want := range map[kv.Kind]int{
-		kv.Invalid: 400, kv.NotFound: 404, kv.Precondition: 409, kv.Exhausted: 507,
-		kv.Unimplemented: 501, kv.Unavailable: 503, kv.Internal: 500, kv.Corrupt: 500, kv.OutOfRange: 500,
-	} {
-		if got := httpStatus(kv.Errorf(kind, "x")); got != want {
-			t.Errorf("kind %d is %d, not %d", kind, got, want)
-		}
-	}
-	if got := httpStatus(errors.New("x")); got != 500 {
-		t.Errorf("any error is %d", got)
-	}
-}
-
-func TestReachable(t *testing.T) {
-	addr := func(text string) net.Addr {
-		a, err := net.ResolveTCPAddr("tcp", text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	for _, c := range []struct{ bound, advertised, want string }{
-		{"0.0.0.0:8081", "10.0.0.7:8080", "10.0.0.7:8081"},
-		{"[::]:8081", "node1:8080", "node1:8081"},
-		{"127.0.0.1:8081", "10.0.0.7:8080", "127.0.0.1:8081"},
-	} {
-		if got := reachable(addr(c.bound), c.advertised); got != c.want {
-			t.Errorf("%s, advertised as %s, is reached at %s, not %s", c.bound, c.advertised, got, c.want)
-		}
 	}
 }
 

@@ -137,6 +137,20 @@ func healthOf(t *testing.T, address string) (h health) {
 	return h
 }
 
+// statusDocument is what a test looks at of GET /admin/cluster/status.
+type statusDocument struct {
+	Leader   string
+	LeaderID string `json:"leader_id"`
+	VBuckets []struct {
+		Members []struct {
+			ID, State string
+			Healthy   bool
+			Commit    *uint64 `json:"commit_index"`
+			Applied   *uint64 `json:"applied_index"`
+		}
+	}
+}
+
 // TestADeadMemberShows: with a member that does not answer, the others are degraded and
 // say who it is and what to do, count what lacks it at once, with a leader or without,
 // and their status tells the leader and how far each member is.
@@ -149,7 +163,7 @@ func TestADeadMemberShows(t *testing.T) {
 	for _, p := range nodes {
 		testkit.Eventually(t, "all are healthy", func() bool { return healthOf(t, p.http()).Status == "healthy" })
 	}
-	status := func(p *process) (s clusterStatus) {
+	status := func(p *process) (s statusDocument) {
 		if err := json.Unmarshal([]byte(ask(t, p.http(), "/admin/cluster/status")), &s); err != nil {
 			t.Fatal(err)
 		}

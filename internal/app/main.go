@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/signals"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -54,7 +55,7 @@ func Main(ctx context.Context, p Process) int {
 		return exitError
 	}
 	if inv.Action == config.CheckConfig {
-		if err := checkStart(inv.Config); err != nil {
+		if err := node.CheckStart(inv.Config); err != nil {
 			fmt.Fprintln(p.Stderr, "dkvsrv:", err)
 			return exitError
 		}
@@ -112,30 +113,30 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog.LevelVar, log *slog.Logger, opened func()) error {
 	cfg := inv.Config
 	defer tuneCollector(cfg)()
-	n, err := newNode(ctx, cfg, log, p.WrapEngine)
+	a, err := newApp(ctx, cfg, log, p.WrapEngine)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
 		return err // one line, which a log would only bury
 	}
-	if n.onOpened = opened; n.opened.Load() {
+	if a.onOpened = opened; a.opened.Load() {
 		opened()
 	}
 	logStart(log, cfg)
 	if ctx.Err() == nil {
-		err = n.run(ctx, func(ctx context.Context) error { return heedSignals(ctx, inv, level, log) })
+		err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, log) })
 	}
 	// What was acknowledged is durable by now; that not all could be closed
 	// cleanly is still worth an exit code.
-	if err = errors.Join(err, n.close()); err == nil {
+	if err = errors.Join(err, a.node.Close()); err == nil {
 		log.Info("stopped")
 	}
 	return err
 }
 
-// heedSignals does what signals ask a running node for, until ctx ends.
-func heedSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) error {
+// handleSignals does what signals ask a running node for, until ctx ends.
+func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/config"
 )
 
@@ -45,8 +46,8 @@ func heapLimit(cfg *config.Config) int64 {
 	}
 	limit := int64(heapFloor+workingHeap) + int64(cfg.Limits.MemoryInFlight)
 	if cfg.Storage.Engine == config.Badger {
-		engines := len(vBucketNames(cfg))
-		limit += int64(engines) * badgerShare(&cfg.Storage, engines).HeapBytes()
+		engines := len(node.LayoutOf(cfg).VBuckets)
+		limit += int64(engines) * node.BadgerShare(&cfg.Storage, engines).HeapBytes()
 	}
 	return limit
 }

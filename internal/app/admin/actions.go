@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/ops"
+)
+
+// common are the administrative calls of every role, by path; the gRPC services do the
+// same. A node without a cluster answers those about one with why.
+func (a *Admin) common() map[string]role.Action {
+	return map[string]role.Action{
+		"/admin/pause-writes":                pauseWrites(true),
+		"/admin/resume-writes":               pauseWrites(false),
+		"/admin/reset-clock":                 resetClock,
+		"/admin/backup":                      takeBackup,
+		"/admin/cluster/add":                 changeNode(addNode),
+		"/admin/cluster/remove":              changeNode(removeNode),
+		"/admin/cluster/transfer-leadership": transferLeadership,
+		"/admin/raft/step-down":              stepDown,
+		"/admin/raft/snapshot":               snapshot,
+	}
+}
+
+func pauseWrites(paused bool) role.Action {
+	return func(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
+		_, err := s.Node.SetPaused(ctx, paused)
+		return nil, err
+	}
+}
+
+func resetClock(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		Time *time.Time `json:"time"`
+	}
+	if err := decode(body, &request, `the body must be {"time": "2006-01-02T15:04:05Z"}, or empty for the present time`); err != nil {
+		return nil, err
+	}
+	var to uint64
+	if request.Time != nil {
+		to = uint64(max(request.Time.UnixMilli(), 1))
+	}
+	_, err := s.Node.SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: to})
+	return nil, err
+}
+
+func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		Path string `json:"path"`
+	}
+	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
+		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
+	}
+	_, err := s.Backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
+	return nil, err
+}
+
+// nodeRequest is the body of a change of the membership.
+type nodeRequest struct {
+	URL       string `json:"node_url"`
+	NonVoting bool   `json:"non_voting"`
+	Force     bool   `json:"force"`
+}
+
+// changeNode adds or removes the node that the body names.
+func changeNode(change func(ctx context.Context, s *role.Services, r nodeRequest) error) role.Action {
+	return func(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+		var r nodeRequest
+		if err := json.Unmarshal(body, &r); err != nil || r.URL == "" {
+			return nil, badBody(`the body must be {"node_url": "http://HOST:PORT"}, the node's Raft address`)
+		}
+		return nil, change(ctx, s, r)
+	}
+}
+
+func addNode(ctx context.Context, s *role.Services, r nodeRequest) error {
+	_, err := s.Membership.AddNode(ctx, &serverpb.AddNodeRequest{NodeUrl: r.URL, NonVoting: r.NonVoting})
+	return err
+}
+
+func removeNode(ctx context.Context, s *role.Services, r nodeRequest) error {
+	_, err := s.Membership.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: r.URL, Force: r.Force})
+	return err
+}
+
+func transferLeadership(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		Target string `json:"target"`
+	}
+	if err := decode(body, &request, `the body must be {"target": "http://HOST:PORT"}, a member's Raft address, or empty`); err != nil {
+		return nil, err
+	}
+	_, err := s.Membership.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: request.Target})
+	return nil, err
+}
+
+func stepDown(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
+	_, err := s.Membership.StepDown(ctx, nil)
+	return nil, err
+}
+
+func snapshot(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
+	_, err := s.Membership.Snapshot(ctx, nil)
+	return nil, err
+}
+
+// decode reads a body that may be empty; shape is the error for one that is not as it
+// should be.
+func decode(body json.RawMessage, into any, shape string) error {
+	if len(body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return badBody(shape)
+	}
+	return nil
+}
+
+func badBody(shape string) error { return &ops.Error{Status: 400, Text: shape} }

@@ -1,0 +1,134 @@
+// Package admin presents a node over HTTP: its health and probes, its status, and the
+// calls by which an operator changes it. It judges nothing itself; see package condition.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/ops"
+)
+
+// Admin is the node as it is presented. Until the role is open, Readiness and Condition
+// say why it is not, and Services is not called.
+type Admin struct {
+	Node *node.Node
+	Role role.Role
+	// Readiness and Condition judge the node.
+	Readiness func() condition.Readiness
+	Condition func() condition.Node
+	// Services are the gRPC services, which do most of what an operator asks for.
+	Services func() *role.Services
+}
+
+// Access is what the HTTP server needs besides the node itself.
+type Access struct {
+	// Admit returns an error if an administrative call from an address is rejected.
+	Admit func(from netip.Addr) error
+	// Audit logs administrative calls; nil means the common log.
+	Audit    *slog.Logger
+	Gatherer prometheus.Gatherer
+}
+
+// Options are those of the HTTP server that presents the node.
+func (a *Admin) Options(access Access) ops.Options {
+	special := a.Role.Admin()
+	views := map[string]ops.View{
+		"/admin/cluster/status":  a.clusterStatus,
+		"/admin/raft/state":      a.noRaft,
+		"/admin/replication/lag": a.replicationLag,
+	}
+	maps.Copy(views, special.Views)
+	actions := a.common()
+	maps.Copy(actions, special.Actions)
+	return ops.Options{
+		Logger:   a.Node.Log,
+		Audit:    access.Audit,
+		Admit:    access.Admit,
+		Gatherer: access.Gatherer,
+		Serving:  a.serving,
+		Health:   a.health,
+		Live: []ops.Check{
+			{Name: "process", Probe: func(context.Context) error { return nil }},
+		},
+		Ready: []ops.Check{
+			{Name: "grpc", Probe: a.probeGRPC},
+			{Name: "storage", Probe: a.probeStorage},
+		},
+		Views:    a.whenOpen(views),
+		Actions:  a.withServices(actions),
+		Handlers: special.Handlers,
+		Vars:     map[string]func() any{"dkv": func() any { return a.health(context.Background()) }},
+		Pprof:    a.Node.Config.Ops.Pprof,
+		// Health is asked for when all else is used up.
+		MaxConnections: config.HTTPFiles(config.OpenFiles()),
+		StatusOf:       httpStatus,
+	}
+}
+
+// starting is the error of a call that only an open node can answer; nil if it is open.
+func (a *Admin) starting() error {
+	if r := a.Readiness(); r.Starting != nil {
+		return kv.Errorf(kv.Unavailable, "%w", r.Starting)
+	}
+	return nil
+}
+
+// whenOpen has views answer why the node is not open until it is.
+func (a *Admin) whenOpen(views map[string]ops.View) map[string]ops.View {
+	for path, view := range views {
+		views[path] = func(ctx context.Context) (any, error) {
+			if err := a.starting(); err != nil {
+				return nil, err
+			}
+			return view(ctx)
+		}
+	}
+	return views
+}
+
+// withServices gives actions the services, and has them answer why the node is not open
+// until it is.
+func (a *Admin) withServices(actions map[string]role.Action) map[string]ops.Action {
+	out := make(map[string]ops.Action, len(actions))
+	for path, action := range actions {
+		out[path] = func(ctx context.Context, body json.RawMessage) (any, error) {
+			if err := a.starting(); err != nil {
+				return nil, err
+			}
+			return action(ctx, a.Services(), body)
+		}
+	}
+	return out
+}
+
+// httpStatus maps an error's kind for the HTTP server.
+func httpStatus(err error) int {
+	switch kv.KindOf(err) {
+	case kv.Invalid:
+		return http.StatusBadRequest
+	case kv.NotFound:
+		return http.StatusNotFound
+	case kv.Precondition:
+		return http.StatusConflict
+	case kv.Exhausted:
+		return http.StatusInsufficientStorage
+	case kv.Unimplemented:
+		return http.StatusNotImplemented
+	case kv.Unavailable, kv.NotOwner:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}

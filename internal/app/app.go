@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/app/admin"
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/hosts"
+	"github.com/dkvdb/dkv/internal/app/metrics"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/app/role/member"
+	"github.com/dkvdb/dkv/internal/app/role/registry"
+	"github.com/dkvdb/dkv/internal/app/role/slave"
+	"github.com/dkvdb/dkv/internal/app/role/standalone"
+	"github.com/dkvdb/dkv/internal/app/rows"
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/ops"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/lease"
+	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/telemetry"
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// app is everything that runs in the process: a node, its role, and the servers around
+// them. DESIGN.md has the order in which it starts and stops.
+type app struct {
+	node    *node.Node
+	role    role.Role
+	metrics *prometheus.Registry
+	http    *ops.Server
+	audit   *slog.Logger // nil means the common log
+	// memberHosts are the hosts of the cluster's members, which forward administrative
+	// calls.
+	memberHosts hosts.Known
+
+	// open makes these.
+	services *role.Services
+	grpc     *server.Server
+	rows     rows.Client
+	// opened is set once open is done, and onOpened is called then.
+	opened   atomic.Bool
+	onOpened func()
+}
+
+// newApp binds the addresses and locks the data folder, and opens the role unless that
+// may have to wait for other nodes. It serves nothing yet.
+func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (_ *app, err error) {
+	if err := node.CheckStart(cfg); err != nil {
+		return nil, err
+	}
+	n, err := node.New(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = n.Close() // err is the one to report
+		}
+	}()
+	a := &app{node: n, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
+	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Elapsed: lease.SystemClock{}.Now, Log: log})
+	if err := n.OpenFolder(wrap); err != nil {
+		return nil, err
+	}
+	if a.audit, err = a.openAuditLog(); err != nil {
+		return nil, err
+	}
+	if err := a.newHTTP(); err != nil {
+		return nil, err
+	}
+	if a.role.NeedsOthers() {
+		return a, nil // run opens it, while HTTP answers what it waits for
+	}
+	return a, a.open(ctx)
+}
+
+// roleOf makes the role that a node is configured for.
+func roleOf(n *node.Node) role.Role {
+	var log registry.Log = standalone.New(n)
+	if n.Config.InRaft() {
+		log = member.New(n)
+	}
+	switch n.Config.Role {
+	case config.RoleSlave:
+		return slave.New(n)
+	case config.RoleDiscovery:
+		return registry.New(n, log)
+	default:
+		return log
+	}
+}
+
+// newHTTP makes the HTTP server, which answers before the role is open.
+func (a *app) newHTTP() (err error) {
+	document := &admin.Admin{
+		Node:      a.node,
+		Role:      a.role,
+		Readiness: a.readiness,
+		Condition: a.condition,
+		Services:  func() *role.Services { return a.services },
+	}
+	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Admit: a.admit, Audit: a.audit, Gatherer: a.metrics}))
+	if err != nil {
+		return err
+	}
+	a.node.OnClose(a.http.Close)
+	return a.metrics.Register(a.http)
+}
+
+// open opens the role and makes the services over its replicas.
+func (a *app) open(ctx context.Context) error {
+	if err := a.role.Open(ctx); err != nil {
+		return err
+	}
+	var err error
+	if a.services, err = role.NewServices(a.node, a.role); err != nil {
+		return err
+	}
+	source := &rows.Source{
+		Info:      &a.node.Info,
+		Condition: a.condition,
+		Followers: a.services.Replication.Followers,
+		URLs:      a.role.Cluster().URLs,
+	}
+	a.rows = rows.NewClient(a.node, a.role, source)
+	a.registerMetrics()
+	a.grpc = a.newGRPC(source)
+	a.node.OnClose(func() error { a.grpc.Close(); return nil })
+	a.opened.Store(true)
+	return nil
+}
+
+func (a *app) registerMetrics() {
+	database := a.node.Layout.Database
+	a.metrics.MustRegister(
+		metrics.NewNode(metrics.Options{
+			Database:  database,
+			Condition: func() []condition.VBucket { return a.condition().VBuckets },
+			Usage:     a.node.Guard.Usage,
+			Followers: a.services.Replication.Followers,
+			Role:      a.role.Metrics(),
+		}),
+		metrics.NewClock(database, a.node.Clock, a.role.Cluster().Clocks),
+	)
+}
+
+// readiness judges at next to no cost whether the node can serve.
+func (a *app) readiness() condition.Readiness {
+	if !a.opened.Load() {
+		return condition.Readiness{Starting: a.node.Waiting.Reason()}
+	}
+	r := condition.Readiness{Accepts: a.grpc.Serving()}
+	vBuckets := len(a.node.Layout.VBuckets)
+	for i := range vBuckets {
+		r.Fitness = append(r.Fitness, condition.Fit(a.role.Facts(i), condition.FreshFor(vBuckets)))
+	}
+	return r
+}
+
+// condition judges the node.
+func (a *app) condition() condition.Node {
+	e := condition.Evidence{Readiness: a.readiness()}
+	if e.Starting != nil {
+		return condition.Judge(e)
+	}
+	info, cluster := &a.node.Info, a.role.Cluster()
+	e.Names = a.node.Layout.VBuckets
+	for _, v := range a.role.VBuckets() {
+		e.Replicas = append(e.Replicas, v.Status())
+	}
+	e.Self = condition.Self{ID: info.ID, Address: info.Address}
+	e.Removal = a.removal(e.Replicas)
+	e.Up = time.Since(info.Started)
+	e.Clock, e.Clocks = a.node.Clock, cluster.Clocks()
+	e.Missing, e.TimingFault = cluster.Missing(), cluster.TimingFault()
+	e.Rejection = a.rows.Rejection()
+	return condition.Judge(e)
+}
+
+// removal is what there is to say if this node was removed from a vBucket.
+func (a *app) removal(replicas []replica.Status) string {
+	for i := range replicas {
+		if replicas[i].State == replica.Removed {
+			return a.role.Removal()
+		}
+	}
+	return ""
+}
+
+// openAuditLog opens the file for administrative calls, if one is configured.
+func (a *app) openAuditLog() (*slog.Logger, error) {
+	cfg := &a.node.Config.Log
+	if cfg.Audit == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(cfg.Audit, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("audit-log: %w; name a file that this user may write to", err)
+	}
+	a.node.OnClose(f.Close)
+	return telemetry.NewLogger(telemetry.LogOptions{
+		Writer: io.Writer(f),
+		JSON:   cfg.Format == config.LogJSON,
+		Level:  slog.LevelInfo,
+		Node:   a.node.Config.Node.Name,
+	}), nil
+}

@@ -1,0 +1,43 @@
+package app
+
+import (
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/app/rows"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/server"
+)
+
+// newGRPC makes the gRPC server around the services of the role. Every node has a
+// status, a membership, even if it is to say that there is none, and its row.
+func (a *app) newGRPC(source *rows.Source) *server.Server {
+	limits := a.node.Config.Limits
+	return server.New(server.Options{
+		Listener: a.node.GRPC,
+		Register: func(r grpc.ServiceRegistrar) {
+			serverpb.RegisterDKVClusterServer(r, a.services.Membership)
+			serverpb.RegisterDKVDiscoveryNodeServer(r, rows.Service{Source: source})
+			serverpb.RegisterDKVNodeServer(r, a.services.Node)
+			a.role.Register(r, a.services)
+		},
+		MaxConnections:        limits.Connections,
+		MaxConnectionsPerHost: limits.ConnectionsPerHost,
+		MaxMessageSize:        int(limits.MessageSize),
+		MaxInFlight:           limits.RequestsInFlight,
+		MaxStreams:            limits.Streams,
+		MaxMemory:             int64(limits.MemoryInFlight),
+		Memory:                a.services.Memory,
+		StallTimeout:          limits.StreamStall,
+		SlowThreshold:         a.node.Config.Log.SlowThreshold,
+		Audited:               master.Audited,
+		Administrative:        master.Administrative,
+		Admit:                 a.admit,
+		NotHere:               func(service string) string { return role.Elsewhere(a.role.Name(), service) },
+		DrainTimeout:          a.node.Config.Ops.DrainTimeout,
+		Metrics:               a.metrics,
+		Log:                   a.node.Log,
+		Audit:                 a.audit,
+	})
+}

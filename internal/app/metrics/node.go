@@ -1,0 +1,109 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// Node reports a node's vBuckets, its disk and its clock, and what its role adds.
+type Node struct {
+	options  Options
+	vBuckets *Table[sample]
+	// shared are figures of what all vBuckets share. Each is one series, so that a sum
+	// over vBuckets counts nothing twice.
+	shared     *Table[sharedSample]
+	compaction *prometheus.Desc
+}
+
+// Options are what the metrics are read from, at each scrape.
+type Options struct {
+	Database string
+	// Condition judges the node's vBuckets.
+	Condition func() []condition.VBucket
+	Usage     func() diskspace.Usage
+	// Followers counts the slaves that have asked this node for changes of a vBucket.
+	Followers func(vBucket string) int
+	// Role is what the node's role reports besides.
+	Role Source
+}
+
+// sample is what is read of a vBucket, once for all its metrics.
+type sample struct {
+	*condition.VBucket
+	slaves int
+}
+
+type sharedSample struct {
+	cacheBytes uint64
+	disk       diskspace.Usage
+}
+
+// NewNode makes the collector.
+func NewNode(o Options) *Node {
+	return &Node{
+		options:  o,
+		vBuckets: vBucketTable(o.Database),
+		shared:   sharedTable(o.Database),
+		compaction: prometheus.NewDesc("dkv_storage_compaction_duration_seconds",
+			"Time spent compacting, and over how many compactions; zero if the engine does not tell.", []string{"vbucket"}, Constant(o.Database)),
+	}
+}
+
+func vBucketTable(database string) *Table[sample] {
+	t := NewTable[sample](database, "vbucket")
+	t.Add("dkv_applied_index", "The last applied index of the vBucket's log.", Gauge, func(s sample) float64 { return float64(s.Replica.Applied) })
+	t.Add("dkv_log_clock_seconds", "The clock of the vBucket's log, in seconds since 1970.", Gauge, func(s sample) float64 { return float64(s.Replica.Clock.UnixMilli()) / 1000 })
+	t.Add("dkv_changelog_first_index", "The oldest change that is retained.", Gauge, func(s sample) float64 { return float64(s.Replica.ChangelogFloor) })
+	t.Add("dkv_changelog_bytes", "The size of the retained changes.", Gauge, func(s sample) float64 { return float64(s.Replica.ChangelogBytes) })
+	t.Add("dkv_expired_keys_total", "Keys that expiry has removed.", Counter, func(s sample) float64 { return float64(s.Replica.ExpiredTotal) })
+	t.Add("dkv_requests_remembered", "Results of requests with an id that are remembered for retries.", Gauge, func(s sample) float64 { return float64(s.Replica.Requests.Entries) })
+	t.Add("dkv_requests_clients", "Clients whose requests are remembered, or what was forgotten of them.", Gauge, func(s sample) float64 { return float64(s.Replica.Requests.Sessions) })
+	t.Add("dkv_requests_bytes", "Memory of the requests and clients that are remembered.", Gauge, func(s sample) float64 { return float64(s.Replica.Requests.Bytes) })
+	t.Add("dkv_requests_forgotten_total", "Results dropped before their clients had acknowledged them.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.Forgotten) })
+	t.Add("dkv_requests_clients_evicted_total", "Clients dropped since there were too many.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.Evicted) })
+	t.Add("dkv_requests_too_late_total", "Retries refused since their result may have been forgotten.", Counter, func(s sample) float64 { return float64(s.Replica.Requests.TooLate) })
+	t.Add("dkv_writes_refused", "1 while mutations are refused.", Gauge, func(s sample) float64 { return Flag(s.WritesRejected()) })
+	t.Add("dkv_storage_corrupt", "1 once a read has met damaged data.", Gauge, func(s sample) float64 { return Flag(s.Replica.Corruption != nil) })
+	t.Add("dkv_storage_memtable_bytes", "Memory of writes not yet in sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.MemtableBytes) })
+	t.Add("dkv_storage_sst_files", "Sorted files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.SSTFiles) })
+	t.Add("dkv_storage_disk_bytes", "Size of the live files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.DiskBytes) })
+	t.Add("dkv_storage_keys_estimate", "Estimated number of keys.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.EstimatedKeys) })
+	t.Add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.PendingCompactionBytes) })
+	t.Add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", Gauge, func(s sample) float64 { return float64(s.slaves) })
+	return t
+}
+
+func sharedTable(database string) *Table[sharedSample] {
+	t := NewTable[sharedSample](database)
+	t.Add("dkv_storage_cache_bytes", "Memory of cached blocks.", Gauge, func(s sharedSample) float64 { return float64(s.cacheBytes) })
+	t.Add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Free) })
+	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
+	t.Add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Reserve) })
+	return t
+}
+
+// Describe implements prometheus.Collector.
+func (n *Node) Describe(ch chan<- *prometheus.Desc) {
+	n.vBuckets.Describe(ch)
+	n.shared.Describe(ch)
+	ch <- n.compaction
+	n.options.Role.Describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (n *Node) Collect(ch chan<- prometheus.Metric) {
+	shared := sharedSample{disk: n.options.Usage()}
+	vBuckets := n.options.Condition()
+	for i := range vBuckets {
+		v := &vBuckets[i]
+		n.vBuckets.Collect(ch, sample{v, n.options.Followers(v.Name)}, v.Name)
+		st := &v.Replica.Storage
+		ch <- prometheus.MustNewConstSummary(n.compaction, st.Compactions, st.CompactionTime.Seconds(), nil, v.Name)
+		// Each engine reports the whole cache.
+		shared.cacheBytes = max(shared.cacheBytes, st.CacheBytes)
+	}
+	n.shared.Collect(ch, shared)
+	n.options.Role.Collect(ch, vBuckets)
+}

@@ -1,0 +1,153 @@
+package node
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/badger"
+	"github.com/dkvdb/dkv/internal/storage/rocksdb"
+)
+
+// Engines opens the engines of a node as its configuration says.
+type Engines struct {
+	cfg *config.Storage
+	log *slog.Logger
+	// memory is what all RocksDB engines of the process share.
+	memory *rocksdb.Memory
+	// files is how many files each of them may have open.
+	files int
+	// count is how many engines share what the process has.
+	count int
+	// wrap is put around each engine that is opened to be written to; nil for none.
+	wrap func(storage.Engine) storage.Engine
+}
+
+// newEngines divides what the process has among so many engines.
+func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*Engines, error) {
+	e := &Engines{cfg: cfg, log: log, count: count, files: filesEach(config.EngineFiles(config.OpenFiles()), count), wrap: wrap}
+	if cfg.Engine != config.RocksDB {
+		if each := BadgerShare(cfg, count); count > 1 {
+			log.Info("badger engines share memory", "engines", count, "block-cache-bytes-each", each.BlockCacheBytes,
+				"memtable-bytes-each", each.MemtableBytes, "heap-bytes-at-most", int64(count)*each.HeapBytes())
+		}
+		return e, nil
+	}
+	var err error
+	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize), count)
+	return e, err
+}
+
+// Open opens an engine of the configured kind.
+func (e *Engines) Open(dir string) (storage.Engine, error) {
+	engine, err := e.openRaw(dir)
+	if err == nil && e.wrap != nil {
+		engine = e.wrap(engine)
+	}
+	return engine, err
+}
+
+func (e *Engines) openRaw(dir string) (storage.Engine, error) {
+	if e.cfg.Engine == config.Badger {
+		opts := e.badger(dir)
+		opts.Diskless = e.cfg.Diskless
+		return badger.Open(opts)
+	}
+	return rocksdb.Open(rocksdb.Options{
+		Dir:          dir,
+		Memory:       e.memory,
+		MaxOpenFiles: e.files,
+		INI:          e.cfg.EngineINI,
+		Logger:       e.log,
+	})
+}
+
+const (
+	// otherFiles is about how many files an engine has open beside its tables:
+	// logs, a lock, and what a compaction writes.
+	otherFiles = 24
+	// leastTables is how many tables an engine must be able to have open.
+	leastTables = 64
+)
+
+// filesEach is how many files each of so many engines may keep open for its tables.
+func filesEach(all, engines int) int {
+	return min(max(all/engines-otherFiles, leastTables), rocksdb.DefaultMaxOpenFiles)
+}
+
+// BatchLimit is what the configured engine writes atomically.
+func (e *Engines) BatchLimit() storage.BatchLimit {
+	if e.cfg.Engine == config.Badger {
+		return storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps, Key: config.MaxBadgerKey}
+	}
+	return storage.BatchLimit{}
+}
+
+// leastFree is how many bytes the configured engine needs free on its file system. With
+// less it fails every write.
+func (e *Engines) leastFree() uint64 {
+	if e.cfg.Engine == config.Badger {
+		return badger.DefaultReserveBytes
+	}
+	return 0
+}
+
+// openKind opens a backup's engine, whatever its kind is, to be read once.
+func (e *Engines) openKind(kind, dir string) (storage.Engine, error) {
+	switch config.Engine(kind) {
+	case config.RocksDB:
+		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, Logger: e.log})
+	case config.Badger:
+		return badger.Open(e.badger(dir))
+	default:
+		return nil, kv.Errorf(kv.Precondition, "engine %q is not known to this dkvsrv; use the one that made the backup", kind)
+	}
+}
+
+const (
+	// copyCache is the block cache of an engine that is opened to be copied.
+	copyCache = 8 << 20
+	// leastCache is used for a block cache that is turned off: the block that a read
+	// is using has to be somewhere.
+	leastCache = 1 << 20
+)
+
+func (e *Engines) badger(dir string) badger.Options {
+	opts := BadgerShare(e.cfg, e.count)
+	opts.Dir, opts.Logger = dir, e.log
+	return opts
+}
+
+// BadgerShare is the memory of each of so many Badger engines. They cannot share a cache,
+// so each gets its part of what one engine would have, down to the least that Badger works
+// with.
+func BadgerShare(cfg *config.Storage, engines int) badger.Options {
+	return badger.Options{
+		BlockCacheBytes: max(int64(cfg.BlockCacheSize)/int64(engines), leastCache),
+		MemtableBytes:   max(badger.DefaultMemtableBytes/int64(engines), badger.MinMemtableBytes),
+	}
+}
+
+// checkBadgerFits rejects more Badger engines than there is memory for, in bytes; 0 means
+// that the memory is unknown.
+func checkBadgerFits(cfg *config.Config, memory int64) error {
+	count := len(LayoutOf(cfg).VBuckets)
+	if cfg.Storage.Engine != config.Badger || count == 1 || memory == 0 {
+		return nil
+	}
+	need := int64(count) * BadgerShare(&cfg.Storage, count).HeapBytes()
+	if need <= memory {
+		return nil
+	}
+	return fmt.Errorf("vbuckets: %d Badger engines may take %d MiB of memory for caches and memory tables, and this process has %d MiB: use --db-engine rocksdb, lower block-cache-size, or give it more memory",
+		count, need>>20, memory>>20)
+}
+
+// close releases what the engines shared. They must be closed before.
+func (e *Engines) close() {
+	if e.memory != nil {
+		e.memory.Close()
+	}
+}

@@ -1,0 +1,143 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/version"
+)
+
+// CheckStart rejects what a start would reject and can be known without opening
+// anything, including what this version cannot do: that is better than doing less than
+// was asked for.
+func CheckStart(cfg *config.Config) error {
+	if cfg.Role == config.RoleNone && cfg.Node.VBuckets > 1 {
+		return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
+	}
+	if ini := cfg.Storage.EngineINI; ini != "" {
+		if fi, err := os.Stat(ini); err != nil {
+			return fmt.Errorf("db-engine-ini: %w; name a file with RocksDB options, or leave the key empty", err)
+		} else if fi.IsDir() {
+			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
+		}
+	}
+	if err := checkBadgerFits(cfg, int64(config.ThisHost().Memory())); err != nil {
+		return err
+	}
+	if fi, err := os.Stat(cfg.Storage.BackupDir); err == nil && !fi.IsDir() {
+		return fmt.Errorf("backup-dir: %s is a file; name a folder, which need not exist yet", cfg.Storage.BackupDir)
+	}
+	return nil
+}
+
+// openDir locks the data folder and looks at the disk below it.
+func (n *Node) openDir() error {
+	cfg := &n.Config.Storage
+	var err error
+	n.Dir, err = datadir.Open(cfg.DBFolder, datadir.Identity{
+		Engine:   string(cfg.Engine),
+		Database: n.Layout.Database,
+		VBucket:  n.Layout.VBucket,
+		VBuckets: len(n.Layout.VBuckets),
+		Holds:    n.Layout.Holds,
+	})
+	if err != nil {
+		return err
+	}
+	n.OnClose(n.Dir.Close)
+	if err := n.keepName(); err != nil {
+		return err
+	}
+	if n.Guard, err = n.NewGuard(cfg.DBFolder); err != nil {
+		return err
+	}
+	if usage := n.Guard.Usage(); usage.Reserve >= usage.Total {
+		return fmt.Errorf("disk-reserve: %d MiB are to be kept free of a file system of %d MiB, so that nothing could be written; lower it",
+			usage.Reserve>>20, usage.Total>>20)
+	}
+	n.Guard.AtLeast(n.Engines.leastFree())
+	return nil
+}
+
+// keepName records a derived node-name, so that this node finds its folder again
+// when the host has another name.
+func (n *Node) keepName() error {
+	if !n.Config.KeepsName() {
+		return nil
+	}
+	path := filepath.Join(n.Config.Storage.RootFolder, config.NodeNameFile)
+	if err := datadir.WriteFile(path, []byte(n.Config.Node.Name+"\n")); err != nil {
+		return fmt.Errorf("record node-name: %w; set --node-name, or let this user write to root-folder", err)
+	}
+	return nil
+}
+
+// NewGuard watches the disk that a folder is on, with the configured reserve.
+func (n *Node) NewGuard(dir string) (*diskspace.Guard, error) {
+	return diskspace.New(dir, func(total uint64) uint64 {
+		return uint64(n.Config.Storage.ReserveOf(config.Size(total)))
+	})
+}
+
+// StateOptions are those of a vBucket's replica, whatever keeps its log.
+func (n *Node) StateOptions(name string) (replica.StateOptions, error) {
+	opts := replica.StateOptions{
+		Database: n.Layout.Database,
+		VBucket:  name,
+		VBuckets: len(n.Layout.VBuckets),
+		Open:     n.Engines.Open,
+		OpenKind: n.Engines.openKind,
+		Guard:    n.Guard,
+		Retention: changelog.Retention{
+			MaxBytes: uint64(n.Config.Changelog.MaxBytes),
+			MaxAge:   n.Config.Changelog.MaxAge,
+		},
+		Clock:   n.Clock,
+		Reads:   n.Reads,
+		Version: version.String(),
+		Log:     n.Log,
+	}
+	if n.Dir == nil {
+		return opts, nil
+	}
+	var err error
+	opts.Generations, err = n.Dir.VBucket(name)
+	return opts, err
+}
+
+// Claim records that the data folder is in use: another kind of node may not take it
+// from now on.
+func (n *Node) Claim() error {
+	if n.Dir == nil {
+		return nil
+	}
+	return n.Dir.Claim()
+}
+
+// OpenError is the error of storage that does not open, with what to do about it.
+func OpenError(err error) error { return fmt.Errorf("open storage: %w%s", err, advice(err)) }
+
+// advice is what to do about storage that does not open, if the error does not say it
+// itself.
+func advice(err error) string {
+	switch {
+	case strings.Contains(err.Error(), "restore "):
+		return ""
+	case errors.Is(err, storage.ErrCorrupt):
+		return "; restore a backup into an empty db-folder"
+	case storage.Shortage(err) == storage.ErrNoSpace:
+		return "; make room on the file system of db-folder and start again"
+	case storage.Shortage(err) != nil:
+		return "; " + storage.Remedy(err) + ", and start again"
+	}
+	return ""
+}

@@ -1,0 +1,54 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
+)
+
+// nodeURL is the node's Raft address; empty if it is to be found in the list.
+// A master that has neither is alone until others are added to it: it keeps the
+// address that it found free when it began, beside its gRPC address.
+func (m *Member) nodeURL() (string, error) {
+	nexus := &m.node.Config.Nexus
+	if nexus.NodeURL != "" || len(nexus.ClusterURLs) > 0 || nexus.Join {
+		return nexus.NodeURL, nil
+	}
+	if url, err := bootstrap.StoredURL(m.node.Dir.Path()); err != nil || url != "" {
+		return url, err
+	}
+	host, _, err := net.SplitHostPort(m.node.Info.Address)
+	if err != nil {
+		return "", err
+	}
+	l, err := listenRaft(host)
+	if err != nil {
+		return "", fmt.Errorf("%w; set --nexus-node-url to an address of this host that the other masters reach", err)
+	}
+	address := l.Addr().String()
+	if _, port, _ := net.SplitHostPort(address); port != strconv.Itoa(defaultRaftPort) {
+		m.node.Log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", defaultRaftPort, "raft", address)
+	}
+	return bootstrap.FormatURL(address), l.Close()
+}
+
+const (
+	// defaultRaftPort is where a master listens that was told nothing about Raft.
+	defaultRaftPort = 9020
+	// otherRaftPorts are tried after it. A master keeps its port for good, so it must
+	// not be one that the system gives to whatever connects while the master is down.
+	otherRaftPorts, lastRaftPort = 9120, 9219
+)
+
+// listenRaft listens on the first port of a host that is free for Raft.
+func listenRaft(host string) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(defaultRaftPort)))
+	for port := otherRaftPorts; port <= lastRaftPort && errors.Is(err, syscall.EADDRINUSE); port++ {
+		l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	return l, err
+}

@@ -1,0 +1,66 @@
+package slave
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/replication"
+)
+
+const (
+	// enrolPoll is how often a slave looks whether it has to enrol.
+	enrolPoll = time.Second
+	// renewal is how often it says that it is still there.
+	renewal = replication.SlaveRenewal
+	// enrolCall bounds one attempt.
+	enrolCall = 3 * time.Second
+	// leaveCall bounds the attempt to leave the list: a stop does not wait for long, but a
+	// busy master should hear of it.
+	leaveCall = 3 * time.Second
+)
+
+// enrol keeps this slave on the list of slaves of the cluster that it follows, until ctx
+// ends; then it takes it off. Masters forget slaves that they do not hear of. The list is
+// for operators, and for clients that use no registry: nothing here depends on it.
+func (s *Slave) enrol(ctx context.Context) {
+	t := time.NewTicker(enrolPoll)
+	defer t.Stop()
+	listed := "" // the cluster that has listed this slave
+	var renewed time.Time
+	for {
+		cluster, master := s.copies[0].Cluster(), s.copies[0].puller.Status().Master
+		due := cluster != listed || time.Since(renewed) >= renewal
+		if due && master != "" && cluster != "" { // a state that names the list
+			if err := s.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName); err == nil {
+				listed, renewed = cluster, time.Now()
+			} else {
+				s.node.Log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
+			}
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			if listed != "" && master != "" {
+				s.leave(context.WithoutCancel(ctx), master)
+			}
+			return
+		}
+	}
+}
+
+// leave takes this slave off its master's list.
+func (s *Slave) leave(ctx context.Context, master string) {
+	if err := s.tellMaster(ctx, leaveCall, master, serverpb.DKVReplication_RemoveReplica_FullMethodName); err != nil {
+		s.node.Log.Debug("still on the master's list of slaves", "master", master, "error", err)
+	}
+}
+
+// tellMaster calls a master about this slave.
+func (s *Slave) tellMaster(ctx context.Context, limit time.Duration, master, method string) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.pool.Call(ctx, master, method, proto.CloneOf(s.self), new(serverpb.Status))
+}

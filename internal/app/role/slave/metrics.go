@@ -1,0 +1,44 @@
+package slave
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/metrics"
+	"github.com/dkvdb/dkv/internal/slave"
+)
+
+// source reports how the copies are kept up to date.
+type source struct {
+	*metrics.Table[sample]
+	copies []*replicated
+}
+
+// sample is what is read of a vBucket, once for all its metrics.
+type sample struct {
+	*condition.VBucket
+	pulled slave.Status
+}
+
+// Metrics implements role.Role.
+func (s *Slave) Metrics() metrics.Source {
+	t := metrics.NewTable[sample](s.node.Layout.Database, "vbucket")
+	t.Add("dkv_replication_lag_seconds", "For how long the state may not have been the newest any more; 86400 if it was not since the start.", metrics.Gauge, func(s sample) float64 { return s.Replica.Age.Seconds() })
+	t.Add("dkv_replication_lag_changes", "By how many changes the copy is known to be behind.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.LagChanges) })
+	t.Add("dkv_replication_bytes_total", "Bytes of changes and snapshots received.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Bytes) })
+	t.Add("dkv_replication_contact_seconds", "How long ago a master was heard of.", metrics.Gauge, func(s sample) float64 { return s.pulled.Contact.Seconds() })
+	t.Add("dkv_slave_master_switches_total", "How often another master was followed than before.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Switches) })
+	t.Add("dkv_slave_master_moves_total", "How often a master was left for a better one.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Moves) })
+	t.Add("dkv_slave_copy_kept", "1 while masters answer that the copy cannot follow and does not give way to without an order.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.pulled.Kept != "") })
+	t.Add("dkv_slave_bootstraps_total", "Snapshots that replaced the state.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Bootstraps) })
+	t.Add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 where none is under way.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Snapshot.Bytes) })
+	return &source{t, s.copies}
+}
+
+// Collect implements metrics.Source.
+func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
+	for i := range vBuckets {
+		v := &vBuckets[i]
+		s.Table.Collect(ch, sample{v, s.copies[i].puller.Status()}, v.Name)
+	}
+}

@@ -1,0 +1,43 @@
+package slave
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/slave"
+)
+
+// replicated is a copy with the puller that keeps it up to date.
+type replicated struct {
+	*replica.Follower
+	puller *slave.Puller
+}
+
+// Run keeps the copy, and keeps it up to date, until ctx ends.
+func (r *replicated) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.Follower.Run(ctx) })
+	g.Go(func() error { return r.puller.Run(ctx) })
+	return g.Wait()
+}
+
+// Resync implements master.Resyncer.
+func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
+	return r.puller.Resync(ctx, force)
+}
+
+// Kept implements master.Resyncer.
+func (r *replicated) Kept() bool { return r.puller.Status().Kept != "" }
+
+// Status implements replica.Replica.
+func (r *replicated) Status() replica.Status {
+	s, p := r.Follower.Status(), r.puller.Status()
+	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, r.puller.Healthy()
+	if p.Err != nil {
+		s.Behind = fmt.Errorf("changes are not applied at present: %w", p.Err)
+	}
+	return s
+}

@@ -1,0 +1,197 @@
+// Package slave is the role of a node that keeps copies of other nodes' vBuckets and
+// serves reads of them.
+package slave
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/slave"
+)
+
+// Slave is the role. Open makes everything but node.
+type Slave struct {
+	node   *node.Node
+	pool   *peer.Pool
+	router *route.Router
+	// self is how this slave is known to its masters.
+	self *serverpb.Replica
+	// rows are the masters as the registry knows them; nothing looks at them if the
+	// masters are configured.
+	rows *slave.Rows
+	// copies are in hash order.
+	copies []*replicated
+}
+
+var _ role.Role = (*Slave)(nil)
+
+// New makes the role of a node.
+func New(n *node.Node) *Slave {
+	return &Slave{node: n, rows: slave.NewRows(n.Config.Node.Database)}
+}
+
+// Name implements role.Role.
+func (*Slave) Name() string { return "a slave" }
+
+// NewClock implements role.Role. A slave goes by its master's clock.
+func (*Slave) NewClock(o clock.Options) *clock.Clock { return slave.NewClock(o) }
+
+// NeedsOthers implements role.Role: a slave serves what it has.
+func (*Slave) NeedsOthers() bool { return false }
+
+// Open implements role.Role.
+func (s *Slave) Open(ctx context.Context) error {
+	n := s.node
+	s.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.Config.Limits.MessageSize)})
+	n.OnClose(s.pool.Close)
+	s.router = route.NewForCopies(s.pool, !s.rejectsLinearizable())
+	var err error
+	if s.self, err = s.asReplica(); err != nil {
+		return err
+	}
+	n.Info.ID = net.JoinHostPort(s.self.Hostname, strconv.Itoa(int(s.self.Port)))
+	followers, err := node.OpenEach(ctx, n, s.openFollower)
+	if err != nil {
+		return err
+	}
+	sources := s.sources()
+	for i, name := range n.Layout.VBuckets {
+		s.copies = append(s.copies, &replicated{followers[i], s.newPuller(name, followers[i], sources)})
+	}
+	return n.Claim()
+}
+
+func (s *Slave) rejectsLinearizable() bool {
+	return s.node.Config.Replication.SlaveLinearizable == config.LinearizableReject
+}
+
+func (s *Slave) openFollower(_ int, name string) (*replica.Follower, error) {
+	state, err := s.node.StateOptions(name)
+	if err != nil {
+		return nil, err
+	}
+	return replica.OpenFollower(replica.FollowerOptions{
+		StateOptions: state,
+		BatchLimit:   s.node.Engines.BatchLimit(),
+		Reject:       s.rejectsLinearizable(),
+	})
+}
+
+func (s *Slave) newPuller(name string, state *replica.Follower, sources slave.Sources) *slave.Puller {
+	cfg := &s.node.Config.Replication
+	return slave.New(slave.Options{
+		VBucket:      name,
+		DC:           s.node.Info.DC,
+		Self:         s.self,
+		State:        state,
+		Sources:      sources,
+		Pool:         s.pool,
+		Mode:         slave.Mode(cfg.Mode),
+		PollInterval: cfg.PollInterval,
+		MaxActiveLag: uint64(cfg.MaxActiveLag),
+		Clock:        s.node.Clock,
+		Log:          s.node.Log,
+	})
+}
+
+// sources are where this slave finds its masters: the configured ones, or those that the
+// registry knows.
+func (s *Slave) sources() slave.Sources {
+	if fixed := s.node.Config.Replication.MasterAddrs; len(fixed) > 0 {
+		return slave.Fixed(fixed...)
+	}
+	return s.rows
+}
+
+// asReplica is how this slave is known to its masters.
+func (s *Slave) asReplica() (*serverpb.Replica, error) {
+	info := &s.node.Info
+	host, port, err := net.SplitHostPort(info.Address)
+	if err != nil {
+		return nil, fmt.Errorf("advertise-addr: %w", err)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("advertise-addr: port %q: %w", port, err)
+	}
+	return &serverpb.Replica{Zone: info.DC, Hostname: host, Port: uint32(number)}, nil
+}
+
+// VBuckets implements role.Role.
+func (s *Slave) VBuckets() []role.VBucket {
+	out := make([]role.VBucket, len(s.copies))
+	for i, name := range s.node.Layout.VBuckets {
+		out[i] = role.VBucket{Name: name, Replica: s.copies[i]}
+	}
+	return out
+}
+
+// Facts implements role.Role.
+func (s *Slave) Facts(i int) condition.Facts {
+	c := s.copies[i]
+	f := condition.Facts{
+		Cluster:  c.Cluster(),
+		Mode:     replica.ModeStream,
+		State:    c.State(),
+		Readable: c.Readable(),
+		Stale:    c.puller.Healthy(),
+		Age:      c.Age(),
+	}
+	// Not while it tries one master after the other: each would be news for the registry.
+	if p := c.puller.Status(); p.Phase == slave.Following {
+		f.Master = p.Master
+	}
+	return f
+}
+
+// Removal implements role.Role: a slave is no member of a cluster.
+func (*Slave) Removal() string { return "" }
+
+// Cluster implements role.Role.
+func (*Slave) Cluster() role.Cluster { return role.NoCluster{} }
+
+// RaftAddress implements role.Role.
+func (*Slave) RaftAddress() string { return "" }
+
+// Router implements role.Role.
+func (s *Slave) Router() *route.Router { return s.router }
+
+// Lead implements role.Role: the copies reject a restore themselves.
+func (*Slave) Lead() func(context.Context, string) error { return nil }
+
+// Membership implements role.Role.
+func (*Slave) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
+
+// Register implements role.Role.
+func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
+
+// Run implements role.Role: it keeps this slave on its cluster's list of slaves.
+func (s *Slave) Run(ctx, _ context.Context, _ *role.Services) error {
+	s.enrol(ctx)
+	return nil
+}
+
+// Announced implements role.Role.
+func (*Slave) Announced() bool { return true }
+
+// Hear implements role.Role: the registry says which masters there are.
+func (s *Slave) Hear(rows []*serverpb.RegionInfo, live bool) { s.rows.Set(rows, live) }
+
+// Admin implements role.Role.
+func (s *Slave) Admin() role.Admin {
+	return role.Admin{Actions: map[string]role.Action{"/admin/resync": resync}}
+}

@@ -1,0 +1,129 @@
+// Package standalone is the role of a node that is alone: its log is its own, and no
+// other node keeps it.
+package standalone
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/metrics"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/route"
+)
+
+// Standalone is the role; it has one vBucket.
+type Standalone struct {
+	node    *node.Node
+	name    string
+	replica *replica.Local
+}
+
+var _ role.Role = (*Standalone)(nil)
+
+// New makes the role of a node.
+func New(n *node.Node) *Standalone { return &Standalone{node: n, name: n.Layout.VBuckets[0]} }
+
+// Name implements role.Role.
+func (*Standalone) Name() string { return "standalone" }
+
+// NewClock implements role.Role.
+func (*Standalone) NewClock(o clock.Options) *clock.Clock { return clock.New(o) }
+
+// NeedsOthers implements role.Role.
+func (*Standalone) NeedsOthers() bool { return false }
+
+// Open implements role.Role. It rejects the folder of a master, whose log other nodes
+// keep as well.
+func (s *Standalone) Open(context.Context) error {
+	n := s.node
+	if n.Dir != nil {
+		if member, err := bootstrap.HasIdentity(n.Dir.Path()); err != nil {
+			return err
+		} else if member {
+			return fmt.Errorf("db-folder %s: it is a master's, whose log the other members keep too; start it with --role master, or choose another folder", n.Dir.Path())
+		}
+	}
+	opts, err := n.StateOptions(s.name)
+	if err != nil {
+		return err
+	}
+	s.replica, err = replica.OpenLocal(replica.LocalOptions{StateOptions: opts, BatchLimit: n.Engines.BatchLimit()})
+	if err != nil {
+		return node.OpenError(err)
+	}
+	n.OnClose(s.replica.Close)
+	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replica.Cluster()
+	return n.Claim()
+}
+
+// VBuckets implements role.Role.
+func (s *Standalone) VBuckets() []role.VBucket {
+	return []role.VBucket{{Name: s.name, Replica: s.replica}}
+}
+
+// Facts implements role.Role. A log of one is always led here.
+func (s *Standalone) Facts(int) condition.Facts {
+	return condition.Facts{
+		Cluster:  s.replica.Cluster(),
+		Mode:     replica.ModeLocal,
+		State:    s.replica.State(),
+		Readable: s.replica.Readable(),
+		Leads:    s.replica.Owner().Self,
+		Age:      s.replica.Age(),
+	}
+}
+
+// Removal implements role.Role: there is no cluster to be removed from.
+func (*Standalone) Removal() string { return "" }
+
+// Cluster implements role.Role.
+func (*Standalone) Cluster() role.Cluster { return role.NoCluster{} }
+
+// RaftAddress implements role.Role.
+func (*Standalone) RaftAddress() string { return "" }
+
+// Pool is the connections to other members: a standalone node has none.
+func (*Standalone) Pool() *peer.Pool { return nil }
+
+// RegisterMembers registers what members ask each other, which is nothing here.
+func (*Standalone) RegisterMembers(grpc.ServiceRegistrar) {}
+
+// Router implements role.Role.
+func (*Standalone) Router() *route.Router { return nil }
+
+// Lead implements role.Role.
+func (*Standalone) Lead() func(context.Context, string) error { return nil }
+
+// Membership implements role.Role.
+func (*Standalone) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
+
+// Register implements role.Role.
+func (*Standalone) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
+
+// Run implements role.Role: it keeps the list of slaves.
+func (s *Standalone) Run(ctx, _ context.Context, services *role.Services) error {
+	services.Replication.KeepSlaves(ctx, s.node.Clock.Doubtful, s.node.Log)
+	return nil
+}
+
+// Metrics implements role.Role.
+func (*Standalone) Metrics() metrics.Source { return metrics.None{} }
+
+// Admin implements role.Role.
+func (*Standalone) Admin() role.Admin { return role.Admin{} }
+
+// Announced implements role.Role.
+func (*Standalone) Announced() bool { return false }
+
+// Hear implements role.Role.
+func (*Standalone) Hear([]*serverpb.RegionInfo, bool) {}

@@ -1,0 +1,102 @@
+package rows
+
+import (
+	"context"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/discovery/announce"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// Client is a node's side of the registry.
+type Client interface {
+	// Run announces the node and listens to the registry, until ctx ends.
+	Run(ctx context.Context) error
+	// Announce has the rows sent without waiting for the next heartbeat.
+	Announce()
+	// Rejection is why the registry rejects this node's rows; nil if it does not.
+	Rejection() error
+}
+
+// cacheFile is the file in db-folder that keeps what the registry said last.
+const cacheFile = "registry.rows"
+
+// NewClient makes the client of a node, which does nothing if the registry is not told of
+// this node.
+func NewClient(n *node.Node, r role.Role, s *Source) Client {
+	if !r.Announced() || n.Config.Discovery.Disabled {
+		return unlisted{}
+	}
+	cfg := &n.Config.Discovery.Client
+	pool := peer.NewPool(peer.Options{MaxMessageSize: int(n.Config.Limits.MessageSize)})
+	n.OnClose(pool.Close)
+	cache := ""
+	if n.Dir != nil {
+		cache = filepath.Join(n.Dir.Path(), cacheFile)
+	}
+	return &listed{
+		role: r,
+		announcer: announce.NewAnnouncer(announce.Options{
+			Addresses: cfg.Addrs,
+			Rows:      s.Rows,
+			Interval:  cfg.PushStatusInterval,
+			Pool:      pool,
+			Log:       n.Log,
+		}),
+		directory: announce.OpenDirectory(announce.DirectoryOptions{
+			Addresses:    cfg.Addrs,
+			Filter:       &serverpb.GetClusterInfoRequest{Database: &n.Config.Node.Database},
+			PollInterval: cfg.PollClusterInfoInterval,
+			CachePath:    cache,
+			Pool:         pool,
+			Log:          n.Log,
+		}),
+	}
+}
+
+// listed is the client of a node that the registry is told of.
+type listed struct {
+	role      role.Role
+	announcer *announce.Announcer
+	directory *announce.Directory
+}
+
+func (l *listed) Announce()        { l.announcer.Poke() }
+func (l *listed) Rejection() error { return l.announcer.Refusal() }
+
+func (l *listed) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.announcer.Run(ctx) })
+	g.Go(func() error { return l.directory.Run(ctx) })
+	g.Go(func() error { l.listen(ctx); return nil })
+	return g.Wait()
+}
+
+// listen passes on to the role what the registry says, until ctx ends.
+func (l *listed) listen(ctx context.Context) {
+	for {
+		changed := l.directory.Changed()
+		var rows []*serverpb.RegionInfo
+		for _, r := range l.directory.Rows() {
+			rows = append(rows, r.Info)
+		}
+		l.role.Hear(rows, l.directory.Live())
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// unlisted is the client of a node that the registry does not know.
+type unlisted struct{}
+
+func (unlisted) Run(context.Context) error { return nil }
+func (unlisted) Announce()                 {}
+func (unlisted) Rejection() error          { return nil }
