@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// adminCall is a request of package admin that answers with nothing but success.
+// adminCall is a request of package admin that returns only an error.
 type adminCall func(context.Context, grpc.ClientConnInterface) error
 
 // change sends a request that changes something.
@@ -23,7 +23,7 @@ func (s *session) change(ctx context.Context, request adminCall) error {
 	return s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) error { return request(ctx, conn) })
 }
 
-// changeOK is change, and prints OK where it succeeds.
+// changeOK is change, and prints OK if it succeeds.
 func (s *session) changeOK(ctx context.Context, request adminCall) error {
 	if err := s.change(ctx, request); err != nil {
 		return err
@@ -131,7 +131,7 @@ func runReleaseDatabase(ctx context.Context, s *session, args []string) error {
 	})
 }
 
-// unsupported is a command that later versions will serve.
+// unsupported runs a command that this version does not serve.
 func unsupported(name string) func(context.Context, *session, []string) error {
 	return func(context.Context, *session, []string) error {
 		return fmt.Errorf("not available in this version: -%s", name)

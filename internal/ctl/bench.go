@@ -149,7 +149,7 @@ func (s *session) benchResult(result *bench.Result, err error) error {
 	return err
 }
 
-// report is a result of the load generator.
+// report is a result of the load generator, which prints itself.
 type report interface {
 	WriteText(io.Writer) error
 }

@@ -1,8 +1,8 @@
-// Package ctl is the command line dkvctl: it parses arguments, connects to
-// the nodes named by -a and runs one command. Results go to stdout and nothing
-// else does; every error is one line on stderr.
+// Package ctl runs the commands of dkvctl. Results go to stdout and nothing else does;
+// every error is one line on stderr.
 //
-// The load generator behind -bench stands in the package bench below.
+// Package options reads the command line and the environment, nodes calls the nodes
+// that these name, output prints results, and bench is the load generator of -bench.
 package ctl
 
 import (
@@ -26,9 +26,8 @@ const (
 	exitMismatch = 4 // -cas of a key that holds another value
 )
 
-// Main runs dkvctl with the arguments after the program's name and returns the
-// exit code. It ends early when ctx is done. lookupEnv is os.LookupEnv or a
-// stand-in.
+// Main runs dkvctl with the arguments after the program's name and returns the exit
+// code. It ends early when ctx ends. lookupEnv is os.LookupEnv, or a test's.
 func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
 	stdin io.Reader, stdout, stderr io.Writer) int {
 	out := bufio.NewWriterSize(stdout, 64<<10)
@@ -80,7 +79,7 @@ func exitCode(err error) int {
 	}
 }
 
-// oneLine keeps an error text on one line whatever a server put into it.
+// oneLine puts an error text on one line, whatever a server wrote into it.
 func oneLine(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }

@@ -422,7 +422,7 @@ type outcome struct {
 	stdout, stderr string
 }
 
-// dkvctl runs the program against addr (none where it is empty).
+// dkvctl runs the program against addr (none if it is empty).
 func dkvctl(t *testing.T, addr string, args ...string) outcome {
 	t.Helper()
 	if addr != "" {

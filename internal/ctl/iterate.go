@@ -40,14 +40,14 @@ func (s *session) iterate(ctx context.Context, args []string, keysOnly bool) err
 	})
 }
 
-// prefixOf reads a prefix as it is typed: a star at the end is no part of it,
-// and a lone star, like nothing, means all keys.
+// prefixOf returns the prefix that was typed, without a star at its end: a lone star,
+// like an empty pattern, means all keys.
 func prefixOf(pattern string) []byte {
 	return []byte(strings.TrimSuffix(pattern, "*"))
 }
 
-// printPairs prints what a stream brings, batched or, from a server that knows
-// no batches, one pair a message.
+// printPairs prints a stream's pairs: batches or, from a server that does not know
+// batches, one pair a message.
 func (s *session) printPairs(stream grpc.ServerStreamingClient[serverpb.IterateResponse], keysOnly bool, progress func()) error {
 	for {
 		res, err := stream.Recv()

@@ -13,8 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// reportsJoining tells whether -addNode is to report its progress: where that
-// was said, or where somebody sits at a terminal.
+// reportsJoining reports whether -addNode prints its progress: if -progress asks for
+// it, or by default if stderr is a terminal.
 func (s *session) reportsJoining() bool {
 	if s.Given["progress"] {
 		return s.Options.Progress > 0
@@ -22,8 +22,8 @@ func (s *session) reportsJoining() bool {
 	return !s.JSON && isTerminal(s.stderr)
 }
 
-// reportJoining tells on stderr, until stop is called, how far the node of a
-// URL has come on its way into the cluster.
+// reportJoining prints on stderr, until stop is called, how far the node at a URL has
+// come in joining the cluster.
 func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
 	if !s.reportsJoining() {
 		return func() {}
@@ -45,8 +45,8 @@ func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
 	return func() { cancel(); reporting.Wait() }
 }
 
-// joining says how far the node of a URL has come, or nothing where nobody
-// tells.
+// joining returns how far the node at a URL has come; empty if the cluster does not
+// answer.
 func (s *session) joining(ctx context.Context, url string) string {
 	list, err := s.listNodes(ctx)
 	if err != nil {
@@ -61,13 +61,13 @@ func (s *session) joining(ctx context.Context, url string) string {
 		}
 		return fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVote, s.catchingUp(ctx, n.GetAddress()))
 	}
-	return url + " is no member yet"
+	return url + " is not a member yet"
 }
 
-// catchingUp says how far behind the node at an address is, by its own account.
+// catchingUp returns how far behind the node at an address says it is.
 func (s *session) catchingUp(ctx context.Context, addr string) string {
 	if addr == "" || s.MayAsk(addr) != nil {
-		return "it catches up"
+		return "it is catching up"
 	}
 	one := s.to(addr)
 	defer one.Close()
@@ -83,8 +83,7 @@ func (s *session) catchingUp(ctx context.Context, addr string) string {
 	return fmt.Sprintf("it has applied %d, %d behind", applied, lag)
 }
 
-// isTerminal tells whether w is a character device, which a file or a pipe is
-// not.
+// isTerminal reports whether w is a character device, which a file or a pipe is not.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -94,7 +93,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// pause waits, or returns early with the error of ctx.
+// pause waits for d. If ctx ends first, it returns its error.
 func pause(ctx context.Context, d time.Duration) error {
 	if !sleep.For(ctx, d) {
 		return ctx.Err()

@@ -19,11 +19,11 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// noVote marks a member that follows and is not counted for a majority.
+// noVote marks a member that does not count for a majority.
 const noVote = "no vote"
 
-// runAddNode returns when the node has caught up in every vBucket and, unless it is
-// to have no vote, votes.
+// runAddNode returns when the node has caught up in every vBucket and, without
+// -nonVoting, has a vote.
 func runAddNode(ctx context.Context, s *session, args []string) error {
 	stop := s.reportJoining(ctx, args[0])
 	err := s.change(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
@@ -32,7 +32,7 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 	stop()
 	var re *nodes.RequestError
 	if errors.As(err, &re) && re.Outcome == kv.Unknown {
-		return fmt.Errorf("%w; -listNodes tells, and the same -addNode goes on where it stands", err)
+		return fmt.Errorf("%w; -listNodes shows how far it is, and the same -addNode continues", err)
 	}
 	if err != nil {
 		return err
@@ -73,8 +73,8 @@ func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, e
 	return res, err
 }
 
-// hasNoMembers tells whether an error of listNodes means that the node belongs
-// to no Raft cluster, rather than that its members could not be learnt.
+// hasNoMembers reports whether an error of listNodes means that the node belongs to no
+// Raft cluster, as opposed to members that could not be listed.
 func hasNoMembers(err error) bool {
 	var re *nodes.RequestError
 	return errors.As(err, &re) && (re.Code == codes.Unimplemented || re.Code == codes.FailedPrecondition)
@@ -110,8 +110,8 @@ func runListNodes(ctx context.Context, s *session, _ []string) error {
 	})
 }
 
-// memberColumns makes the rows of a table. What no member tells is left out;
-// what some do not is a dash.
+// memberColumns returns what makes the rows of a table. A column that is empty for all
+// members is left out; a single empty cell is a dash.
 func memberColumns(members []*modelspb.NodeInfo, verbose bool) func(*modelspb.NodeInfo) []string {
 	addresses := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetAddress() != "" })
 	names := slices.ContainsFunc(members, func(n *modelspb.NodeInfo) bool { return n.GetNodeName() != "" })

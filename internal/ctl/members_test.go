@@ -67,7 +67,7 @@ func TestChangesOfTheClusterThatFail(t *testing.T) {
 		{[]string{"-addNode", "http://h:1"}, status.Error(codes.FailedPrecondition, "http://h:1 does not answer; not applied"),
 			"FailedPrecondition: http://h:1 does not answer; not applied\n"},
 		{[]string{"-addNode", "http://h:1"}, said(codes.Unavailable, "leader lost (outcome unknown)", kv.ReasonUnknown),
-			"leader lost (outcome unknown); -listNodes tells, and the same -addNode goes on where it stands\n"},
+			"leader lost (outcome unknown); -listNodes shows how far it is, and the same -addNode continues\n"},
 	}
 	for _, tt := range tests {
 		f := startFake(t)
@@ -173,8 +173,8 @@ func TestAddNodeTellsItsProgressOnStderr(t *testing.T) {
 		become(func(n *modelspb.NodeInfo) { n.NonVoting = false }),
 	)
 	got := dkvctl(t, f.addr, "-addNode", "http://h:9024/", "-progress", "1ms")
-	want := "http://h:9024/ is no member yet\n" +
-		"http://h:9024/ is member 4, no vote: it catches up\n" +
+	want := "http://h:9024/ is not a member yet\n" +
+		"http://h:9024/ is member 4, no vote: it is catching up\n" +
 		"http://h:9024/ is member 4, no vote: it has applied 5, 2 behind\n" +
 		"http://h:9024/ is member 4, no vote: it does not answer at DOWN\n" +
 		"http://h:9024/ is member 4 and votes\n"
@@ -184,7 +184,7 @@ func TestAddNodeTellsItsProgressOnStderr(t *testing.T) {
 	}
 }
 
-// Nothing is told where nobody sits at a terminal, nor after -progress 0.
+// No progress is printed if stderr is not a terminal, nor after -progress 0.
 func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
@@ -222,7 +222,7 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 	}
 }
 
-// A token does not follow an address that a server tells into the open.
+// A token is not sent unencrypted to an address that a server named.
 func TestTokenDoesNotGoToMembersUnencrypted(t *testing.T) {
 	f := startFake(t)
 	f.role, f.cluster = "master", "c1"

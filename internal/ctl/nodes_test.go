@@ -153,7 +153,7 @@ func TestNodeWithoutAStatusIsAlive(t *testing.T) {
 	f := startFake(t)
 	f.fail = func(string) error { return status.Error(codes.Unimplemented, "unknown service") }
 	got := dkvctl(t, f.addr, "-status")
-	if got.code != exitOK || !strings.Contains(got.stdout, "ALIVE") || !strings.Contains(got.stdout, "tells no status") {
+	if got.code != exitOK || !strings.Contains(got.stdout, "ALIVE") || !strings.Contains(got.stdout, "not with a status") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -30,7 +30,7 @@ func runGet(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	// A server of the original kind never says found: a value shows it.
+	// A server of the original DKV never sets found: a value shows it.
 	found := res.GetFound() || len(res.GetValue()) > 0
 	switch {
 	case s.out.JSON:

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// What a row says of a node that serves, of one that does not answer, and of one that
-// cannot serve yet.
+// The health of a node that serves, of one that does not answer, and of one that cannot
+// serve yet.
 const (
 	alive       = "ALIVE"
 	unhealthy   = "UNHEALTHY"
@@ -27,14 +28,14 @@ const (
 	waiting     = "WAITING" // to become a member of a cluster
 )
 
-// nodeRow is what -status tells of one node.
+// nodeRow is one node in -status.
 type nodeRow struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name,omitempty"`
 	Address   string       `json:"address"`
 	URL       string       `json:"url,omitempty"` // where it speaks Raft; members only
 	Role      string       `json:"role"`
-	Health    string       `json:"health"` // ALIVE, or what else
+	Health    string       `json:"health"` // ALIVE, or one of the others above or a state
 	NonVoting bool         `json:"non_voting,omitempty"`
 	Cluster   string       `json:"cluster_id,omitempty"`
 	Version   string       `json:"version,omitempty"`
@@ -58,7 +59,7 @@ type vBucketRow struct {
 	WritesPaused bool   `json:"writes_paused"`
 }
 
-// runStatus asks every address at once, and then the members that no address
+// runStatus asks every address at the same time, then the members that no address
 // names.
 func runStatus(ctx context.Context, s *session, _ []string) error {
 	v := &survey{session: s}
@@ -72,8 +73,8 @@ func runStatus(ctx context.Context, s *session, _ []string) error {
 	return v.majority()
 }
 
-// runHealth asks one node about itself: the cluster's state is -status' business,
-// and must not make a supervisor restart a node that serves.
+// runHealth asks one node about itself alone: the state of the cluster, which -status
+// shows, must not make a supervisor restart a node that serves.
 func runHealth(ctx context.Context, s *session, _ []string) error {
 	var res *healthpb.HealthCheckResponse
 	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
@@ -89,13 +90,12 @@ func runHealth(ctx context.Context, s *session, _ []string) error {
 	return s.out.OK(0)
 }
 
-// whyNot is the reason that a node which does not serve has for that, with what to put
-// before it.
+// whyNot returns why a node does not serve, as the end of a sentence.
 func (s *session) whyNot(ctx context.Context) string {
 	if row := s.nodeStatus(ctx, strings.Join(s.Addrs, ",")); row.Reason != "" {
 		return "; " + row.Reason
 	}
-	return "; -status says more"
+	return "; see -status"
 }
 
 // eachAddress runs ask for every address at the same time, each through a
@@ -135,7 +135,7 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 	case errors.As(err, &re) && re.Waiting != "":
 		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.Waiting)}
 	case errors.As(err, &re) && re.Code == codes.Unimplemented:
-		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but tells no status"}
+		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but not with a status"}
 	default:
 		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(err.Error())}
 	}
@@ -152,7 +152,7 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 		switch {
 		case row.Health != alive:
 		case v.GetState() != "serving":
-			row.Health, row.Reason = strings.ToUpper(orDash(v.GetState())), orElse(v.GetUnhealthy(), v.GetReason())
+			row.Health, row.Reason = strings.ToUpper(orDash(v.GetState())), cmp.Or(v.GetUnhealthy(), v.GetReason())
 		case v.GetUnhealthy() != "":
 			row.Health, row.Reason = unhealthy, v.GetUnhealthy()
 		}
@@ -182,8 +182,8 @@ func (s *session) printStatus(rows []nodeRow) error {
 	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
 }
 
-// timing are the cells of a verbose row: what the node runs with, and what the cluster
-// has recorded.
+// timing returns the cells of a verbose row: the timing that the node runs with, and the
+// one that the cluster has recorded.
 func (r nodeRow) timing() []string {
 	if r.Timing == "" {
 		return nil
@@ -198,7 +198,7 @@ func (r nodeRow) timing() []string {
 	return append(cells, "cluster="+timingName(r.Recorded))
 }
 
-// timingName is a timing in short, where it has a name.
+// timingName returns a timing's name, or its values if it has none.
 func timingName(text string) string {
 	t, err := timing.Parse(text)
 	if err != nil {
@@ -207,8 +207,8 @@ func timingName(text string) string {
 	return t.String()
 }
 
-// columns is a row as text. Indexes are those of the only vBucket, or sums
-// over several; the lag is the largest.
+// columns returns a row's cells. Indexes are those of the only vBucket, or sums over
+// several; the lag is the largest.
 func (r nodeRow) columns() []string {
 	cells := []string{orDash(r.ID), r.Address, orDash(r.Role), r.Health}
 	if len(r.VBuckets) == 0 || r.VBuckets[0].State == "" {
@@ -249,7 +249,7 @@ func (r nodeRow) columns() []string {
 	return append(cells, r.remarks()...)
 }
 
-// remarks are the cells that only some rows have.
+// remarks returns the cells that only some rows have.
 func (r nodeRow) remarks() []string {
 	var cells []string
 	if r.NonVoting {

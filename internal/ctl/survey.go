@@ -16,8 +16,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// survey gathers what -status tells: of every node that -a names and of every
-// member of their clusters, each asked itself where its address is known.
+// survey collects the rows of -status: one for every node that -a names and for every
+// member of their clusters. Each node is asked itself if its address is known.
 type survey struct {
 	*session
 	named    []nodeRow // the nodes of -a that no member has been matched with
@@ -28,8 +28,8 @@ type survey struct {
 // electorate counts the voting members of one cluster, and those alive.
 type electorate struct{ voters, live int }
 
-// take asks everybody. An error means that the members of a cluster could not
-// be learnt: what was gathered holds, but is perhaps not all.
+// take asks all nodes. An error means that the members of a cluster could not be
+// listed: the rows are right, but some may be missing.
 func (v *survey) take(ctx context.Context) error {
 	v.named = eachAddress(v.session, v.Addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
 	var unknown error
@@ -47,14 +47,14 @@ func (v *survey) take(ctx context.Context) error {
 	return unknown
 }
 
-// electors are who its members are members of: a cluster, which may be that of a
-// registry. A node that stands alone tells no id of its cluster.
+// electors identify the cluster, possibly a registry's, whose members are counted for a
+// majority. A standalone node has no cluster id.
 type electors struct {
 	cluster  string
 	registry bool
 }
 
-// role is that of all members.
+// role is the role of all members.
 func (e electors) role() string {
 	if e.registry {
 		return roleDiscovery
@@ -69,8 +69,8 @@ type respondents struct {
 	masters bool // one of them is a master, which has members, itself at least
 }
 
-// answered groups the nodes that answered by their cluster. A leader comes
-// before others, as it knows of changes first.
+// answered groups the nodes that answered by their cluster. A leader comes first, since
+// it knows of changes before others do.
 func (v *survey) answered() []respondents {
 	rows := slices.Clone(v.named)
 	slices.SortStableFunc(rows, func(a, b nodeRow) int { return cmp.Compare(b.leads(), a.leads()) })
@@ -90,8 +90,8 @@ func (v *survey) answered() []respondents {
 	return groups
 }
 
-// members asks one after the other who belongs to their cluster. Whether there
-// is one, the first that answers decides.
+// members asks one address after the other for the members of their cluster. The first
+// that answers decides, also whether there is a cluster.
 func (v *survey) members(ctx context.Context, addrs []string) (list *serverpb.ListNodesResponse, err error) {
 	for _, addr := range addrs {
 		one := v.to(addr)
@@ -130,9 +130,9 @@ func (v *survey) addCluster(ctx context.Context, of electors, list *serverpb.Lis
 	v.clusters = append(v.clusters, count)
 }
 
-// takeNamed takes the row of a member out of those of the nodes of -a: the one
-// with its id, or one that tells no id at its address. It returns nil where
-// there is none.
+// takeNamed removes the row of a member from those of the nodes of -a and returns it:
+// the row with its id, or one without an id at its address. It returns nil if there is
+// none.
 func (v *survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInfo) *nodeRow {
 	var row *nodeRow
 	v.named = slices.DeleteFunc(v.named, func(r nodeRow) bool {
@@ -151,8 +151,8 @@ func (v *survey) takeNamed(ctx context.Context, of electors, m *modelspb.NodeInf
 	return v.takeSilent(func(r nodeRow) bool { return sameAddress(ctx, r.Address, m.GetAddress()) })
 }
 
-// takeSilent takes out the first node of -a that tells no id and that matches;
-// nil where there is none.
+// takeSilent removes the first node of -a without an id that matches, and returns it;
+// nil if there is none.
 func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
 	i := slices.IndexFunc(v.named, func(r nodeRow) bool { return r.ID == "" && matches(r) })
 	if i < 0 {
@@ -163,8 +163,8 @@ func (v *survey) takeSilent(matches func(nodeRow) bool) *nodeRow {
 	return &row
 }
 
-// askMembers fills in the rows of the members that -a does not name and whose
-// addresses are known.
+// askMembers asks the members that -a does not name and whose addresses are known, and
+// sets their rows.
 func (v *survey) askMembers(ctx context.Context, of electors, members []*modelspb.NodeInfo, rows []*nodeRow) {
 	var addrs []string
 	var at []int
@@ -176,20 +176,20 @@ func (v *survey) askMembers(ctx context.Context, of electors, members []*modelsp
 	answers := eachAddress(v.session, addrs, func(one *session, addr string) nodeRow { return one.nodeStatus(ctx, addr) })
 	for k, r := range answers {
 		if i := at[k]; r.ID != "" && !r.isMember(of, members[i]) {
-			rows[i] = &nodeRow{Address: r.Address, Health: unreachable, Reason: "at its address answers node " + r.ID + " " + r.Name}
+			rows[i] = &nodeRow{Address: r.Address, Health: unreachable, Reason: "its address is that of node " + r.ID + " " + r.Name}
 		} else {
 			rows[i] = &r
 		}
 	}
 }
 
-// asSeen is the row of a member that cannot be asked, as its cluster sees it.
+// asSeen returns the row of a member that cannot be asked, as its cluster sees it.
 //
-// A node of -a that does not answer cannot be told from a member that is
-// offline and has no address: its row stands for the member then, lest a dead
-// node count twice.
+// A node of -a that does not answer may be the member that is offline and has no known
+// address: its row is then used for the member, so that a dead node does not count
+// twice.
 func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
-	row := &nodeRow{Address: orElse(m.GetAddress(), m.GetNodeUrl()), Health: alive}
+	row := &nodeRow{Address: cmp.Or(m.GetAddress(), m.GetNodeUrl()), Health: alive}
 	switch m.GetStatus() {
 	case modelspb.NodeInfo_OFFLINE, modelspb.NodeInfo_UNKNOWN:
 		row.Health = m.GetStatus().String()
@@ -210,11 +210,11 @@ func (v *survey) asSeen(m *modelspb.NodeInfo) *nodeRow {
 	return row
 }
 
-// describe adds what the cluster knows of a member.
+// describe adds what the cluster knows about a member.
 func (r *nodeRow) describe(of electors, m *modelspb.NodeInfo) {
 	r.ID = strconv.FormatUint(m.GetNodeId(), 10)
 	r.URL, r.NonVoting = m.GetNodeUrl(), m.GetNonVoting()
-	r.Name, r.Role = orElse(r.Name, m.GetNodeName()), orElse(r.Role, of.role())
+	r.Name, r.Role = cmp.Or(r.Name, m.GetNodeName()), cmp.Or(r.Role, of.role())
 }
 
 // roleDiscovery is the role of a registry's nodes, which have members as masters do.
@@ -223,8 +223,8 @@ const roleDiscovery = "discovery"
 // mayBeMember reports whether a node answered, and with a role that has members.
 func (r *nodeRow) mayBeMember() bool { return r.ID != "" && r.Role != "slave" }
 
-// isMember reports whether the node that answered is a member. A node that does not
-// tell its cluster is known by its id and role alone.
+// isMember reports whether the node that answered is member m. A node that does not name
+// its cluster is identified by its id and role alone.
 func (r *nodeRow) isMember(of electors, m *modelspb.NodeInfo) bool {
 	return r.mayBeMember() && of.registry == (r.Role == roleDiscovery) && r.ID == strconv.FormatUint(m.GetNodeId(), 10) &&
 		(r.Cluster == of.cluster || r.Cluster == "" || of.cluster == "")
@@ -240,7 +240,7 @@ func (r *nodeRow) leads() int {
 	return n
 }
 
-// order puts nodes in the order of their ids, and those without one last.
+// order sorts nodes by their ids, and those without one last.
 func (r *nodeRow) order() uint64 {
 	if id, err := strconv.ParseUint(r.ID, 10, 64); err == nil {
 		return id
@@ -248,9 +248,9 @@ func (r *nodeRow) order() uint64 {
 	return math.MaxUint64
 }
 
-// majority is the error of a survey that found too few alive. Every cluster
-// needs a majority of its voting members; where there is none of several, but
-// nodes that stand alone or do not answer, so do all rows together.
+// majority returns an error if too few nodes are alive. Every cluster needs a majority
+// of its voting members. If no cluster has several members, a majority of all rows,
+// standalone nodes and those that do not answer, must be alive.
 func (v *survey) majority() error {
 	several := false
 	for _, c := range v.clusters {
@@ -279,7 +279,7 @@ func countAlive(rows []nodeRow) int {
 // lookupTimeout bounds looking up the names of two hosts.
 const lookupTimeout = time.Second
 
-// sameAddress tells whether two addresses, host:port, lead to one place.
+// sameAddress reports whether two addresses, host:port, reach the same place.
 func sameAddress(ctx context.Context, a, b string) bool {
 	if a == b {
 		return true
@@ -295,8 +295,8 @@ func sameAddress(ctx context.Context, a, b string) bool {
 	return slices.ContainsFunc(ipsA, func(ip netip.Addr) bool { return slices.Contains(ipsB, ip) })
 }
 
-// lookupHost returns what a host's name or address stands for; nothing where it
-// is not known.
+// lookupHost returns the addresses of a host's name or address; none if the look-up
+// fails.
 func lookupHost(ctx context.Context, host string) []netip.Addr {
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
@@ -306,11 +306,4 @@ func lookupHost(ctx context.Context, host string) []netip.Addr {
 		ips[i] = ip.Unmap()
 	}
 	return ips
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

@@ -236,12 +236,12 @@ func TestStatusOfAnAddressThatChangedHands(t *testing.T) {
 	fakes[0].members.Nodes[2].Address = fakes[0].addr
 	got := dkvctl(t, fakes[0].addr, "-status")
 	if got.code != exitFailed || strings.Count(got.stdout, "UNREACHABLE") != 2 ||
-		!strings.Contains(got.stdout, "at its address answers node 3 node3\n") || !strings.Contains(got.stdout, "at its address answers node 1 node1\n") {
+		!strings.Contains(got.stdout, "its address is that of node 3 node3\n") || !strings.Contains(got.stdout, "its address is that of node 1 node1\n") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// Who cannot learn the members cannot tell of a majority.
+// Without the list of members a majority cannot be judged.
 func TestStatusWithoutTheListOfMembers(t *testing.T) {
 	fakes := startMasters(t, 3)
 	fail := func(method string) error {

@@ -21,8 +21,8 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
-// How often -verify asks again where nodes hashed different indexes, and how
-// long it waits before: longer from try to try, up to half a minute together.
+// How often -verify asks again while nodes hash different indexes, and how long it
+// waits before each try: longer from try to try, up to half a minute in total.
 const (
 	verifyTries    = 50
 	verifyPause    = 50 * time.Millisecond
@@ -33,7 +33,7 @@ const (
 	verifyPatience = 5 * time.Minute
 )
 
-// content is what a node says of its keyspace.
+// content is the hash of a node's keyspace at an index.
 type content struct {
 	VBucket string `json:"vbucket"`
 	Address string `json:"address"`
@@ -48,7 +48,7 @@ type verdict struct {
 	VBucket string    `json:"vbucket"`
 	Verdict string    `json:"verdict"` // equal, different or not comparable
 	Differs []string  `json:"differs,omitempty"`
-	Behind  []string  `json:"behind,omitempty"` // those that did not move, where not comparable
+	Behind  []string  `json:"behind,omitempty"` // nodes that made no progress, if not comparable
 	Nodes   []content `json:"nodes"`
 }
 
@@ -88,7 +88,7 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	return nil
 }
 
-// explainVerify tells how to go on without a member that was not named by -a.
+// explainVerify adds how to compare without the members that -a does not name.
 func explainVerify(err error, named, asked []string) error {
 	if len(named) == len(asked) {
 		return err
@@ -96,8 +96,8 @@ func explainVerify(err error, named, asked []string) error {
 	return fmt.Errorf("not all %d members and slaves can be compared: %w; several addresses in -a compare those alone", len(asked), err)
 }
 
-// replicas are the addresses of the nodes to compare: several of -a, or all
-// members and slaves of the cluster of the only one.
+// replicas returns the addresses of the nodes to compare: those of -a if it names
+// several, otherwise all members and slaves of its node's cluster.
 func (s *session) replicas(ctx context.Context) ([]string, error) {
 	if len(s.Addrs) > 1 {
 		return s.Addrs, nil
@@ -107,7 +107,7 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if node.GetRole() == "slave" {
-		return s.Addrs, nil // what it knows of others is as old as its snapshot
+		return s.Addrs, nil // its list of others may be as old as its snapshot
 	}
 	members, err := s.memberAddresses(ctx, node)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *session) replicas(ctx context.Context) ([]string, error) {
 	return append(members, slaves...), err
 }
 
-// slaveAddresses are the slaves that the node of -a lists.
+// slaveAddresses returns the slaves that the node of -a lists.
 func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) {
 	err := s.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		list, err := admin.Replicas(ctx, conn, "")
@@ -141,7 +141,8 @@ func (s *session) slaveAddresses(ctx context.Context) (addrs []string, _ error) 
 	return addrs, nil
 }
 
-// memberAddresses are those of the cluster of the node of -a, with that one first.
+// memberAddresses returns those of the members of its node's cluster, with the node of
+// -a first.
 func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatusResponse) ([]string, error) {
 	list, err := s.listNodes(ctx)
 	if hasNoMembers(err) && node.GetRole() != "master" {
@@ -166,7 +167,7 @@ func (s *session) memberAddresses(ctx context.Context, node *serverpb.NodeStatus
 	return addrs, nil
 }
 
-// vBucketNames are the vBuckets to compare: the one that was named, or all.
+// vBucketNames returns the vBuckets to compare: the one that -vBucket names, or all.
 func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
 	if s.VBucket != "" {
 		return []string{s.VBucket}, nil
@@ -189,7 +190,7 @@ func (s *session) vBucketNames(ctx context.Context) ([]string, error) {
 type verifier struct {
 	nodes []*session // of one address each; their connections are kept
 	tries int
-	// wait passes the time before a try, counted from 1 on.
+	// wait waits before a try, counted from 1.
 	wait func(ctx context.Context, try int) error
 }
 
@@ -207,16 +208,16 @@ func (v *verifier) close() {
 	}
 }
 
-// waitToVerify waits for a random time, so that tries do not keep step with
-// writes that come at intervals.
+// waitToVerify waits for a random time, so that tries do not coincide with writes that
+// come at intervals.
 func waitToVerify(ctx context.Context, try int) error {
 	d := min(verifyPause*time.Duration(try), maxVerifyPause)
 	return pause(ctx, d/2+rand.N(d))
 }
 
-// verify asks all nodes until they all have told the hash of one same index.
-// While writes go on, each hashes another index; what one told in an earlier
-// try may match what another tells later, so every answer is kept.
+// verify asks all nodes until all of them have returned the hash of the same index.
+// During writes each hashes another index; an earlier answer of one may match a later
+// answer of another, so every answer is kept.
 func (v *verifier) verify(ctx context.Context, vBucket string) (*verdict, error) {
 	if err := v.connect(ctx); err != nil {
 		return nil, err
@@ -250,8 +251,8 @@ func (v *verifier) verify(ctx context.Context, vBucket string) (*verdict, error)
 	return &verdict{VBucket: vBucket, Verdict: notComparable, Nodes: last, Behind: behind(seen, last)}, nil
 }
 
-// connect makes all connections, so that afterwards all requests reach their
-// nodes at about the same time and so, most likely, at the same index.
+// connect makes all connections first, so that afterwards all requests reach their
+// nodes at about the same time and thus, most likely, at the same index.
 func (v *verifier) connect(ctx context.Context) error {
 	return v.each(func(_ int, node *session) error {
 		ctx, cancel := context.WithTimeout(ctx, node.Timeout)
@@ -277,8 +278,8 @@ func (v *verifier) contents(ctx context.Context, vBucket string) ([]content, err
 	return contents, err
 }
 
-// each calls f for all nodes at the same time. It returns the error of the
-// first node, in order, that has one.
+// each calls f for all nodes at the same time. It returns the first error in the order
+// of the nodes.
 func (v *verifier) each(f func(i int, node *session) error) error {
 	errs := make([]error, len(v.nodes))
 	var group sync.WaitGroup
@@ -294,8 +295,8 @@ func (v *verifier) each(f func(i int, node *session) error) error {
 	return nil
 }
 
-// behind are the addresses of the nodes that stood at one index in all tries,
-// below one that another node told of: no pause of writes makes these equal.
+// behind returns the nodes that stayed at one index in all tries, below that of another
+// node: pausing writes would not make them equal.
 func behind(seen []map[uint64]content, last []content) []string {
 	var newest uint64
 	for _, c := range last {
@@ -310,8 +311,8 @@ func behind(seen []map[uint64]content, last []content) []string {
 	return out
 }
 
-// sameIndex returns what every node told of the greatest index that all told
-// of, or nil.
+// sameIndex returns all nodes' contents at the greatest index that each of them has
+// hashed, or nil.
 func sameIndex(seen []map[uint64]content) []content {
 	var best []content
 	for index := range seen[0] {
@@ -331,8 +332,8 @@ func sameIndex(seen []map[uint64]content) []content {
 	return best
 }
 
-// judge compares contents of one index. The content that most nodes have, or
-// the first of equals, is taken for the right one.
+// judge compares contents at one index. The content that most nodes have, or the first
+// of several, is taken as the right one.
 func judge(vBucket string, contents []content) *verdict {
 	v := &verdict{VBucket: vBucket, Verdict: equalContent, Nodes: contents}
 	votes := make(map[string]int)
@@ -371,7 +372,7 @@ func (v *verdict) sentence() string {
 		indexes = append(indexes, fmt.Sprint(c.Index))
 	}
 	if len(v.Behind) > 0 {
-		return fmt.Sprintf("not comparable: the nodes never stood at one index (last %s), and %s did not move; -status tells why",
+		return fmt.Sprintf("not comparable: the nodes were never at the same index (last %s), and %s made no progress; -status shows why",
 			strings.Join(indexes, ", "), strings.Join(v.Behind, ", "))
 	}
 	for _, c := range v.Nodes {
@@ -379,7 +380,7 @@ func (v *verdict) sentence() string {
 			return fmt.Sprintf("not comparable: %s and %s hold different histories, as after a restore", v.Nodes[0].Address, c.Address)
 		}
 	}
-	return fmt.Sprintf("not comparable: writes go on; pause them with -pauseWrites (the nodes never stood at one index, last %s)",
+	return fmt.Sprintf("not comparable: writes continue; pause them with -pauseWrites (the nodes were never at the same index, last %s)",
 		strings.Join(indexes, ", "))
 }
 

@@ -133,7 +133,7 @@ func TestVerifyOfNodesThatNeverMeet(t *testing.T) {
 	v := verifierOf(t, fakes)
 	got, err := v.verify(t.Context(), "default")
 	if err != nil || got.Verdict != notComparable || got.Behind != nil ||
-		got.sentence() != "not comparable: writes go on; pause them with -pauseWrites (the nodes never stood at one index, last 101, 102)" {
+		got.sentence() != "not comparable: writes continue; pause them with -pauseWrites (the nodes were never at the same index, last 101, 102)" {
 		t.Errorf("%+v, %v: %s", got, err, got.sentence())
 	}
 	if n := fakes[0].calls("GetContentHash"); n != verifyTries {
@@ -146,7 +146,7 @@ func TestVerifyOfNodesThatNeverMeet(t *testing.T) {
 		advance(fakes[0], func(n int) int { return 1000 + n })
 		got, err = verifierOf(t, []*fake{fakes[0], still, fakes[1]}).verify(t.Context(), "default")
 	}
-	if err != nil || got.Verdict != notComparable || !strings.Contains(got.sentence(), ", and "+still.addr+", "+fakes[1].addr+" did not move") {
+	if err != nil || got.Verdict != notComparable || !strings.Contains(got.sentence(), ", and "+still.addr+", "+fakes[1].addr+" made no progress") {
 		t.Errorf("%+v, %v: %s", got, err, got.sentence())
 	}
 	still.history = "h0"

@@ -20,14 +20,14 @@ import (
 // watchBatch is how many changes are asked for at once.
 const watchBatch = 1000
 
-// watcher follows the change stream of one vBucket. Change numbers are the
-// same on every node, so it goes on with another address where one is lost.
+// watcher follows the change stream of one vBucket. Change numbers are the same on
+// every node, so that it can continue at another address when one is lost.
 type watcher struct {
 	*session
 	prefix  []byte
 	next    uint64 // the number to ask for
 	history string // the history that next belongs to; empty before the first answer
-	left    uint64 // how many changes may still be printed, where limit > 0
+	left    uint64 // how many changes may still be printed, if limit > 0
 }
 
 func runWatch(ctx context.Context, s *session, args []string) error {
@@ -40,13 +40,12 @@ func runWatch(ctx context.Context, s *session, args []string) error {
 		err = w.follow(ctx)
 	}
 	if ctx.Err() != nil {
-		return nil // interrupted: that is how a watch ends
+		return nil // a watch ends when it is interrupted
 	}
 	return err
 }
 
-// start finds the first number to ask for, and the vBucket where none was
-// named.
+// start finds the first number to ask for, and the vBucket if none was named.
 func (w *watcher) start(ctx context.Context) error {
 	if w.From > 1 {
 		w.next = w.From
@@ -83,8 +82,8 @@ func (w *watcher) pickVBucket(node *serverpb.NodeStatusResponse) (*serverpb.VBuc
 	return nil, fmt.Errorf("the node does not hold vBucket %q: it holds %s", w.VBucket, orDash(strings.Join(names, ", ")))
 }
 
-// follow prints changes until the limit is reached or something fails. It asks
-// at once again while more is known to be there.
+// follow prints changes until the limit is reached or a request fails. It asks again
+// at once while more changes are known to exist.
 func (w *watcher) follow(ctx context.Context) error {
 	for {
 		behind, err := w.poll(ctx)
@@ -103,7 +102,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 }
 
-// poll asks once and prints what came. It tells whether more is there.
+// poll asks once and prints the changes. behind reports whether there are more.
 func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 	var res *serverpb.GetChangesResponse
 	err = w.Call(ctx, nodes.Reads, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
@@ -128,7 +127,7 @@ func (w *watcher) poll(ctx context.Context) (behind bool, err error) {
 	}
 	newest := res.GetMasterChangeNumber()
 	if len(res.GetChanges()) == 0 && newest >= w.next {
-		w.next = newest + 1 // what there is had no effect
+		w.next = newest + 1 // the entries up to newest changed nothing
 	}
 	return w.next <= newest, nil
 }

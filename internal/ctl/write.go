@@ -16,7 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
-// errNotUpdated is the result of -cas where the key holds another value.
+// errNotUpdated is the result of -cas if the key holds another value.
 var errNotUpdated = errors.New("not updated: the key does not hold the old value")
 
 // expireTS is when a key written now expires: in epoch seconds, rounded up, so

@@ -32,7 +32,7 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
-// Compare runs the reference and the target by turns, the given number of
+// Compare runs the reference and the target in turn, the given number of
 // rounds; which of them goes first changes with each round, so that neither
 // always profits from what the other leaves behind. Keys are preloaded once.
 func Compare(ctx context.Context, cfg Config, reference, target Target, rounds int, progress Progress) (*Comparison, error) {
@@ -86,7 +86,7 @@ func spreadOf(all []float64) Spread {
 	return Spread{Min: all[0], Median: (all[(n-1)/2] + all[n/2]) / 2, Max: all[n-1]}
 }
 
-// ratio is 0 where there is nothing to divide by.
+// ratio returns a/b, or 0 if b is 0.
 func ratio(a, b float64) float64 {
 	if b == 0 {
 		return 0
@@ -109,7 +109,7 @@ func (c *Comparison) WriteText(out io.Writer) error {
 	return t.err
 }
 
-// writeTrouble tells what would make a comparison unfair.
+// writeTrouble prints what would make a comparison unfair.
 func (s *Series) writeTrouble(t *textWriter) {
 	var failed, unmatched, missed uint64
 	for _, r := range s.Runs {

@@ -8,7 +8,7 @@
 // hidden by the workers that waited ("coordinated omission", Gil Tene).
 //
 // Absolute numbers drift with the machine. Compare therefore runs a reference
-// server and the target by turns and reports the ratio.
+// server and the target in turn and reports the ratio.
 package bench
 
 import (
@@ -83,7 +83,7 @@ type Config struct {
 	Ledger *Ledger
 }
 
-// DefaultConfig returns the load that is generated where nothing else is said:
+// DefaultConfig returns the load that is generated if nothing else is given:
 // 16-byte keys, 128-byte values, 32 workers for 10 s. Preload is left to
 // Operation.Reads.
 func DefaultConfig() Config {
@@ -92,7 +92,7 @@ func DefaultConfig() Config {
 		Seed: 1, Timeout: 5 * time.Second}
 }
 
-// Reads tells whether the operation needs keys to be there.
+// Reads reports whether the operation needs keys that exist.
 func (o Operation) Reads() bool {
 	switch o {
 	case Get, Mixed, Iterate, MultiGet, CAS:

@@ -14,7 +14,7 @@ func writeKey(key []byte, prefix string, index uint64) {
 	}
 }
 
-// fitsDecimal tells whether n has at most the given number of digits.
+// fitsDecimal reports whether n has at most the given number of digits.
 func fitsDecimal(n uint64, digits int) bool {
 	if digits < 1 {
 		return false

@@ -36,7 +36,7 @@ type Ledger struct {
 	err  error // the first failed write
 }
 
-// OpenLedger opens a ledger to append to, creating it where it is not there.
+// OpenLedger opens a ledger to append to, and creates it if it does not exist.
 func OpenLedger(path string) (*Ledger, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -25,11 +25,11 @@ type plan struct {
 	count uint64    // 0: no end but end
 	rate  float64   // 0: closed loop
 	next  atomic.Uint64
-	// stop ends the run at an unavailable server, where it is not nil.
+	// stop, unless nil, ends the run at an unavailable server.
 	stop func(error)
 }
 
-// take returns the number of the next operation, or false where there is none.
+// take returns the number of the next operation, or false if there is none.
 func (p *plan) take() (uint64, bool) {
 	n := p.next.Add(1) - 1
 	return n, p.count == 0 || n < p.count

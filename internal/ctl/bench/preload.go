@@ -18,7 +18,7 @@ const (
 	preloadWorkers = 16
 )
 
-// preload writes every key once, with the value that ofKey tells.
+// preload writes every key once, with the value that ofKey returns.
 func preload(ctx context.Context, w *workload, target Target) error {
 	cfg := w.cfg
 	step := uint64(max(1, min(preloadKeys, preloadBytes/(cfg.KeySize+cfg.ValueSize+1))))

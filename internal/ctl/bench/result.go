@@ -36,14 +36,14 @@ type Result struct {
 	// Unmatched are keys that were not found, or CASes that did not update.
 	Unmatched uint64 `json:"unmatched"`
 	// Missed are operations of an open loop that never began, because no
-	// worker was free before the end. No latency tells of them.
+	// worker was free before the end. No latency includes them.
 	Missed uint64       `json:"missed,omitempty"`
 	Failed uint64       `json:"failed"`
 	Errors []ErrorCount `json:"errors,omitempty"`
 	// Latency is that of all successful operations; Classes splits a mixed load.
 	Latency Latency `json:"latency"`
 	Classes []Class `json:"classes,omitempty"`
-	// BeginDelay tells how late operations of an open loop began.
+	// BeginDelay is how late operations of an open loop began.
 	BeginDelay *Latency `json:"begin_delay,omitempty"`
 }
 
@@ -120,7 +120,7 @@ func newResult(w *workload, target Target, p *plan, total *recorder) *Result {
 	return r
 }
 
-// setThroughput measures to the end of the run, where it came to that: the
+// setThroughput measures to the end of the run, if it was reached: the
 // last few answers, which come after it, are counted as operations but would
 // distort the rate if one of them took long.
 func (r *Result) setThroughput(p *plan, total *recorder) {
@@ -192,7 +192,7 @@ func (r *Result) title() string {
 		r.Operation, read, r.Target, loop, r.Workers, r.Connections, keys, r.ValueSize)
 }
 
-// itemRate tells of keys where an operation has several.
+// itemRate returns the rate of keys if an operation has several.
 func (r *Result) itemRate() string {
 	if r.Items <= r.Operations || r.Seconds == 0 {
 		return ""
@@ -200,7 +200,7 @@ func (r *Result) itemRate() string {
 	return fmt.Sprintf(" (%.0f keys/s)", r.Throughput*float64(r.Items)/float64(r.Operations))
 }
 
-// String tells the percentiles in one line.
+// String returns the percentiles in one line.
 func (l Latency) String() string {
 	return fmt.Sprintf("min %s  mean %s  p50 %s  p90 %s  p95 %s  p99 %s  p99.9 %s  max %s", micros(l.Min), micros(l.Mean),
 		micros(l.P50), micros(l.P90), micros(l.P95), micros(l.P99), micros(l.P999), micros(l.Max))

@@ -19,7 +19,7 @@ type Target struct {
 	Conns []grpc.ClientConnInterface
 }
 
-// Progress tells how a run is getting on.
+// Progress prints how far a run is.
 type Progress struct {
 	// Out receives a line after each Interval; nothing is written where Out is
 	// nil or Interval is 0.

@@ -33,13 +33,13 @@ func benchOptions() []*Option {
 			set: fraction(func(o *Options) *float64 { return &o.Bench.ReadRatio }, 0, 1)},
 		{Name: "batch", value: "N", summary: "keys in a multiput or multiget (default 10)", set: count(func(o *Options) *int { return &o.Bench.Batch })},
 		{Name: "scan", value: "N", summary: "pairs in an iterate (default 100)", set: count(func(o *Options) *int { return &o.Bench.Scan })},
-		{Name: "preload", summary: "write every key first (default true for operations that read; -preload=false where they are there)", set: setPreload},
+		{Name: "preload", summary: "write every key first (default true for operations that read; -preload=false if they exist)", set: setPreload},
 		{Name: "seed", value: "N", summary: "seed of keys and values (default 1)", set: unsigned(func(o *Options) *uint64 { return &o.Bench.Seed })},
 		{Name: "stopOnError", summary: "end at the first unavailable server instead of trying again", set: boolean(func(o *Options) *bool { return &o.Bench.StopOnError })},
 		{Name: "ledger", value: "FILE", summary: "put: append every acknowledged key to FILE; check: read them back", set: text(func(o *Options) *string { return &o.Ledger })},
-		{Name: "ref", value: "HOST:PORT", summary: "compare with the server there: both run by turns", set: setReference},
+		{Name: "ref", value: "HOST:PORT", summary: "compare with the server at this address: both are measured in turn", set: setReference},
 		{Name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *Options) *int { return &o.Rounds })},
-		{Name: "progress", value: "DURATION", summary: "how often a line on stderr tells the progress; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
+		{Name: "progress", value: "DURATION", summary: "how often progress is printed on stderr; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
 	}
 	for _, o := range opts {
 		o.commands = []string{"bench"}
@@ -69,7 +69,7 @@ func setReference(o *Options, value string) error {
 		return err
 	}
 	if len(named.Addrs) != 1 {
-		return errors.New("one address, please")
+		return errors.New("give one address, not several")
 	}
 	o.Reference = value
 	return nil
@@ -89,7 +89,7 @@ func notNegative(field func(*Options) *time.Duration) func(*Options, string) err
 	}
 }
 
-// count is a whole number from 1 on.
+// count sets a whole number of at least 1.
 func count(field func(*Options) *int) func(*Options, string) error {
 	return func(o *Options, value string) error {
 		n, err := strconv.ParseInt(value, 10, 32)
@@ -112,13 +112,13 @@ func unsignedInt(field func(*Options) *int) func(*Options, string) error {
 	}
 }
 
-// fraction is a number between low and high.
+// fraction sets a number from low to high.
 func fraction(field func(*Options) *float64, low, high float64) func(*Options, string) error {
 	return func(o *Options, value string) error {
 		f, err := strconv.ParseFloat(value, 64)
 		if err != nil || math.IsNaN(f) || f < low || f > high {
 			if high == math.MaxFloat64 {
-				return fmt.Errorf("not a number from %g on", low)
+				return fmt.Errorf("not a number of at least %g", low)
 			}
 			return fmt.Errorf("not a number from %g to %g", low, high)
 		}

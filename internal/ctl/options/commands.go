@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// longTimeout bounds commands whose work grows with the size of the database.
+	// longTimeout bounds commands that take longer the larger the database is.
 	longTimeout = 10 * time.Minute
 	// changeTimeout bounds commands that make every vBucket change its leader or
 	// members, one after the other.
 	changeTimeout = time.Minute
 )
 
-// Command describes one command: parser, help and tests read the same table.
+// Command describes one command, for the parser, the help and tests.
 type Command struct {
 	Name     string
 	aliases  []string
@@ -52,6 +52,7 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
+// Commands returns all commands, in the order of the help.
 func Commands() []*Command {
 	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), otherCommands())
 	for _, c := range table {
@@ -67,9 +68,9 @@ func keyCommands() []*Command {
 		{Name: "set", aliases: []string{"s"}, group: groupKeys, usage: "KEY VALUE", min: 2, max: 2,
 			summary: "set a key (-ttl DURATION: for a time; -stdin: the value is read from standard input)"},
 		{Name: "get", aliases: []string{"g"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
-			summary: "print the value; exit code 3 where there is no such key"},
+			summary: "print the value; exit code 3 if there is no such key"},
 		{Name: "del", aliases: []string{"d"}, group: groupKeys, usage: "KEY", min: 1, max: 1,
-			summary: "delete a key; one that is not there is deleted already"},
+			summary: "delete a key; deleting a key that does not exist succeeds"},
 		{Name: "mset", group: groupKeys, usage: "KEY VALUE [KEY VALUE ...]", min: 2, max: -1,
 			summary: "set several keys at once, all or none"},
 		{Name: "mget", group: groupKeys, usage: "KEY ...", min: 1, max: -1,
@@ -84,7 +85,7 @@ func keyCommands() []*Command {
 func scanCommands() []*Command {
 	return []*Command{
 		{Name: "iter", aliases: []string{"i"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
-			summary: "print key => value in byte order, from the key START on"},
+			summary: "print key => value in byte order, starting at the key START"},
 		{Name: "keys", aliases: []string{"k"}, group: groupKeys, usage: `"*"|PREFIX [START]`, min: 1, max: 2,
 			summary: "print keys in byte order"},
 		{Name: "watch", group: groupKeys, usage: `["*"|PREFIX]`, min: 0, max: 1,
@@ -97,21 +98,21 @@ func clusterCommands() []*Command {
 		{Name: "addNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: longTimeout,
 			summary: "add the node that waits to join at URL; returns when it has caught up and, unless -nonVoting, votes"},
 		{Name: "removeNode", group: groupCluster, usage: "URL", min: 1, max: 1, Timeout: changeTimeout,
-			summary: "remove a node; refused where the rest would have no majority (unless -force)"},
+			summary: "remove a node; refused if the rest would have no majority (unless -force)"},
 		{Name: "listNodes", group: groupCluster, max: 0,
-			summary: "list the members: id, Raft URL, status, gRPC address, name, and who has no vote (-v: and timing)"},
+			summary: "list the members: id, Raft URL, status, gRPC address, name, and which have no vote (-v: and timing)"},
 		{Name: "clusterInfo", aliases: []string{"getClusterInfo"}, group: groupCluster, usage: "[DC] [DATABASE] [VBUCKET]", max: 3,
-			summary: "list who serves which vBucket, as the discovery registry knows it"},
+			summary: "list which node serves which vBucket, as the discovery registry knows it"},
 		{Name: "releaseDatabase", group: groupCluster, usage: "NAME", min: 1, max: 1,
 			summary: "take a database from the cluster that holds it in the discovery registry, so that another one may register"},
 		{Name: "transferLeader", group: groupCluster, usage: "[URL]", max: 1, Timeout: changeTimeout,
-			summary: "make the member at URL, or any other one, the leader; returns when it leads"},
+			summary: "make the member at URL, or any other member, the leader; returns when it leads"},
 		{Name: "stepDown", group: groupCluster, max: 0, Timeout: changeTimeout,
 			summary: "make the node of -a hand over all that it leads"},
 		{Name: "snapshot", group: groupCluster, max: 0, Timeout: longTimeout,
 			summary: "make the state of the node of -a durable now, and cut its log"},
 		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
-			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the present one takes that back"},
+			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the current one cancels that"},
 		{Name: "promote", group: groupCluster, max: -1, Hidden: true, summary: "make a slave the master"},
 	}
 }
@@ -124,16 +125,16 @@ func nodeCommands() []*Command {
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
 		{Name: "verify", group: groupNodes, max: 0, Timeout: longTimeout,
 			summary: "compare the contents of all members and slaves, or of several nodes of -a, at the same index"},
-		{Name: "pauseWrites", group: groupNodes, max: 0, summary: "refuse writes from now on, also after a restart"},
+		{Name: "pauseWrites", group: groupNodes, max: 0, summary: "reject writes from now on, also after a restart"},
 		{Name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},
 		{Name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1,
 			summary: "set the clock that keys expire by, also back, to TIME (2006-01-02T15:04:05Z) or to what a majority's clocks say"},
 		{Name: "resync", group: groupNodes, max: 0,
-			summary: "give up the slave's copy for the state of the master that its health names; the copy stays until that is whole"},
+			summary: "replace the slave's copy with the state of the master that its health names; the copy is kept until the new one is complete"},
 		{Name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
 			summary: "copy the database into a new folder below the server's backup-dir"},
 		{Name: "restore", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,
-			summary: "replace the whole database by a backup"},
+			summary: "replace the whole database with a backup"},
 	}
 }
 

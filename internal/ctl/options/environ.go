@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// environOptions are the options that the environment may set where the command
-// line does not. A token has no variable of its own: only the file that holds it.
+// environOptions are the options that the environment sets if the command line does
+// not. There is a variable for the file that holds the token, and DKV_TOKEN.
 var environOptions = map[string]string{
 	"DKVCTL_ADDR":          "dkvAddr",
 	"DKVCTL_TLS":           "tls",
@@ -17,7 +17,7 @@ var environOptions = map[string]string{
 	"DKVCTL_TOKEN_FILE":    "tokenFile",
 }
 
-// FromEnvironment takes what the command line leaves out from the environment, and
+// FromEnvironment sets from the environment what the command line does not set, and
 // reads the token.
 func (o *Options) FromEnvironment(lookup func(string) (string, bool)) error {
 	byName := make(map[string]*Option)

@@ -27,17 +27,17 @@ Usage: dkvctl [-a HOST:PORT] COMMAND ARGUMENTS [OPTIONS]
 const helpNotes = `
 How it is typed:
   -set, --set and, before any argument, a bare set mean the same. Options stand before or after.
-  A word with a dash that is no known name is an argument if it is a number, or if the command still
-  lacks one and the word does not look like a misspelt option. What follows -- is never an option:
-  dkvctl -set -- -key- -value-
+  A word with a dash that is not a known name is an argument if it is a number, or if the command
+  still lacks one and the word does not look like a misspelt option. What follows -- is never an
+  option: dkvctl -set -- -key- -value-
   A star at the end of a PREFIX is not part of it; "*" means all keys.
 
 Results go to stdout, values as they are; errors to stderr, one line. An error of a write that was
-sent says "not applied" (it had no effect) or "outcome unknown" (it may have landed).
+sent says "not applied" (it had no effect) or "outcome unknown" (it may have taken effect).
 Exit codes: 0 success, 1 failure (also -verify that found a difference, -status without a majority,
 -health of a node that does not serve), 2 bad usage, 3 -get of a key that does not exist,
 4 -cas of a key that holds another value.
-Environment, for what the command line leaves out: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
+Environment, for what the command line does not set: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
 DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE.
 With -o json each result is one JSON document on a line, with names written as in /health
 (applied_index). Keys and values are strings if they are valid UTF-8; otherwise the member is named
@@ -59,7 +59,7 @@ const benchNotes = `
 Operations: put, get, mixed (gets and puts), iterate, multiput, multiget, cas, incr, echo (only
 against tools/refserver) and check (reads a -ledger back). Default: mixed.
 Without -rate the loop is closed: each worker sends its next request when the last one is answered.
-With -ref, the server there and the nodes of -a are measured by turns, and the medians are compared.
+With -ref, the server there and the nodes of -a are measured in turn, and the medians are compared.
 The reference servers are run from the source tree: go run ./tools/refserver echo 127.0.0.1:9999
 Exit code 1: nothing succeeded, -stopOnError stopped it, it was interrupted, or check found a loss.
 

@@ -1,3 +1,5 @@
+// Package options reads the command line of dkvctl and its environment: the commands and
+// options that there are, what each takes, and the help. It runs nothing.
 package options
 
 import (
@@ -15,14 +17,16 @@ import (
 )
 
 const (
-	DefaultAddr    = "127.0.0.1:8080"
+	// DefaultAddr is the node that is asked if none is named.
+	DefaultAddr = "127.0.0.1:8080"
+	// DefaultTimeout bounds a request of most commands.
 	DefaultTimeout = 5 * time.Second
 	defaultPoll    = 200 * time.Millisecond
 )
 
-// Options are all that can be said beside the command and its arguments.
+// Options are all that can be given besides the command and its arguments.
 type Options struct {
-	Given     map[string]bool // what was said, by the full names
+	Given     map[string]bool // the options on the command line, by their full names
 	Addrs     []string
 	Authority string
 	Timeout   time.Duration // 0 leaves it to the command
@@ -47,6 +51,7 @@ type Options struct {
 	Progress                  time.Duration
 }
 
+// DefaultOptions returns what applies if nothing is given.
 func DefaultOptions() *Options {
 	return &Options{
 		Given:    make(map[string]bool),
@@ -59,7 +64,7 @@ func DefaultOptions() *Options {
 	}
 }
 
-// Option describes one option: parser, help and tests read the same table.
+// Option describes one option, for the parser, the help and tests.
 type Option struct {
 	Name     string
 	aliases  []string
@@ -84,6 +89,7 @@ func (o *Option) names(shortest int) []string {
 	return names
 }
 
+// Table returns all options, in the order of the help.
 func Table() []*Option {
 	return slices.Concat(connectionOptions(), dataOptions(), benchOptions())
 }
@@ -96,7 +102,7 @@ func connectionOptions() []*Option {
 			summary: "the :authority to send and, with TLS, the name the certificate must have",
 			set:     text(func(o *Options) *string { return &o.Authority })},
 		{Name: "timeout", value: "DURATION",
-			summary: "how long a request may take, 500ms or (in seconds) 5 (default 5s, more where the command's own help says so)",
+			summary: "how long a request may take, 500ms or (in seconds) 5 (default 5s, longer if the command's own help says so)",
 			set:     positive(func(o *Options) *time.Duration { return &o.Timeout })},
 		{Name: "output", aliases: []string{"o"}, value: "text|json", summary: "how results are written (default text)", set: setOutput},
 		{Name: "tls", summary: "speak TLS", set: boolean(func(o *Options) *bool { return &o.TLS })},
@@ -136,10 +142,10 @@ func dataOptions() []*Option {
 			set: text(func(o *Options) *string { return &o.VBucket })},
 		{Name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
-		{Name: "v", commands: []string{"status", "listNodes"}, summary: "tell more: the Raft timing of each node, and of the cluster",
+		{Name: "v", commands: []string{"status", "listNodes"}, summary: "show more: the Raft timing of each node, and of the cluster",
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
 		{Name: "force", commands: []string{"removeNode", "resync"},
-			summary: "remove it even if the members that are left and up are no majority; rebuild a copy that is well, too",
+			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
 	}
 }
@@ -214,7 +220,7 @@ func unsigned(field func(*Options) *uint64) func(*Options, string) error {
 	return func(o *Options, value string) error {
 		n, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			return errors.New("not a whole number from 0 on")
+			return errors.New("not a whole number of at least 0")
 		}
 		*field(o) = n
 		return nil

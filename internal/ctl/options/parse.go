@@ -17,9 +17,9 @@ type Invocation struct {
 //
 //   - -name, --name and, for a command that comes before any argument, a bare
 //     name mean the same. Case and inner dashes of a name do not matter.
-//   - Options stand anywhere: -name VALUE or -name=VALUE; a boolean one needs
+//   - Options may stand anywhere: -name VALUE or -name=VALUE; a boolean one needs
 //     no value. What follows -- is never an option.
-//   - A word that begins with a dash and is no known name is an argument if it
+//   - A word that begins with a dash and is not a known name is an argument if it
 //     is a number, or if the command still lacks an argument and the word does
 //     not look like a misspelt option. Otherwise it is an error.
 type parser struct {
@@ -29,6 +29,7 @@ type parser struct {
 	foreign  []string // unknown dashed words that were taken as arguments
 }
 
+// Parse reads the arguments after the program's name. Its errors are *UsageError.
 func Parse(args []string) (*Invocation, error) {
 	p := &parser{commands: Commands(), options: Table()}
 	p.inv.Options = DefaultOptions()
@@ -59,7 +60,7 @@ func (p *parser) literals(words []string) error {
 	return nil
 }
 
-// word takes one word and returns what is left of the words after it.
+// word takes one word and returns the rest of the words after it.
 func (p *parser) word(word string, after []string) ([]string, error) {
 	name, value, hasValue, dashed := splitWord(word)
 	if !dashed {
@@ -83,7 +84,7 @@ func (p *parser) word(word string, after []string) ([]string, error) {
 	return after, p.foreignWord(word, name)
 }
 
-// option takes an option and, where it needs one, its value.
+// option takes an option and, if it needs one, its value.
 func (p *parser) option(o *Option, word, value string, hasValue bool, after []string) ([]string, error) {
 	if !hasValue && o.value != "" {
 		if len(after) == 0 || p.isKnown(after[0]) {
@@ -116,7 +117,7 @@ func (p *parser) setCommand(c *Command, word string) error {
 	return nil
 }
 
-// foreignWord decides about a dashed word that names nothing we know.
+// foreignWord takes a dashed word that is not a known name, as an argument or an error.
 func (p *parser) foreignWord(word, name string) error {
 	c := p.inv.Command
 	if c == nil {
@@ -132,7 +133,7 @@ func (p *parser) foreignWord(word, name string) error {
 	return nil
 }
 
-// check finds what can only be seen at the end of the line.
+// check finds the errors that only the whole line shows.
 func (p *parser) check() error {
 	c := p.inv.Command
 	if c == nil {
@@ -160,8 +161,8 @@ func (p *parser) check() error {
 	return Usagef("-%s takes %s, not %d: %s", c.Name, c.counts(), n, c.synopsis())
 }
 
-// least is how many arguments the command needs. The value may come from
-// standard input instead.
+// least is how many arguments the command needs: one fewer if the value comes from
+// standard input.
 func (p *parser) least() int {
 	if p.inv.Options.FromStdin {
 		return p.inv.Command.min - 1
@@ -187,8 +188,8 @@ func (p *parser) findOption(name string) *Option {
 	return nil
 }
 
-// isKnown tells whether a word is a dashed name, so that it cannot be meant as
-// the value of the option before it.
+// isKnown reports whether a word is a dashed name, so that it cannot be meant as the
+// value of the option before it.
 func (p *parser) isKnown(word string) bool {
 	name, _, _, dashed := splitWord(word)
 	return word == "--" || dashed && (p.findOption(name) != nil || p.findCommand(name) != nil)
@@ -200,7 +201,7 @@ func (p *parser) nearestOption(name string, c *Command) string {
 	if len(name) < minGuessed {
 		return ""
 	}
-	var own, global []string // the command's own come first: of equals the first is taken
+	var own, global []string // the command's own come first: of two equally near the first is taken
 	for _, o := range p.options {
 		switch {
 		case o.commands == nil:
@@ -212,11 +213,11 @@ func (p *parser) nearestOption(name string, c *Command) string {
 	return suggest.Nearest(name, append(own, global...))
 }
 
-// minGuessed is the length below which a name is too short for a guess: almost
-// everything is near to it.
+// minGuessed is the length below which a name is too short for a guess: almost every
+// name is near to it.
 const minGuessed = 3
 
-// unknown is the error for a word that names nothing.
+// unknown returns the error for a word that is not a known name.
 func (p *parser) unknown(what, word string) error {
 	name, _, _, _ := splitWord(word)
 	var known []string
@@ -227,7 +228,7 @@ func (p *parser) unknown(what, word string) error {
 	for _, o := range p.options {
 		known = append(known, o.names(0)...)
 	}
-	hint := "dkvctl -help lists what there is"
+	hint := "dkvctl -help lists all commands and options"
 	near := suggest.Nearest(name, known)
 	if c := p.inv.Command; c != nil {
 		if own := p.nearestOption(name, c); own != "" {
@@ -265,12 +266,12 @@ func matches(name, full string, aliases []string) bool {
 	return false
 }
 
-// fold makes stopOnError, stop-on-error and stoponerror the same name.
+// fold returns the same text for stopOnError, stop-on-error and stoponerror.
 func fold(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "-", "")
 }
 
-// isNumber tells whether a dashed word is a negative number.
+// isNumber reports whether a dashed word is a negative number.
 func isNumber(word string) bool {
 	digits := strings.TrimPrefix(word, "-")
 	return digits != "" && strings.Trim(digits, "0123456789.eE+-") == "" && digits[0] != '-' && strings.ContainsAny(digits, "0123456789")

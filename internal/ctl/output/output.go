@@ -1,3 +1,5 @@
+// Package output prints the results of dkvctl: as text, with values as they are, or as
+// one JSON document a line.
 package output
 
 import (
@@ -8,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Printer writes results: as text, values raw, or one JSON document a line.
+// Printer writes results to W, as JSON documents if JSON is set.
 type Printer struct {
 	W    *bufio.Writer
 	JSON bool
@@ -37,7 +39,7 @@ func (p *Printer) Raw(parts ...[]byte) error {
 	return err
 }
 
-// Document prints a JSON document whose members fill adds.
+// Document prints a JSON document with the members that fill adds.
 func (p *Printer) Document(fill func(*Object)) error {
 	o := Object{buf: append(p.buf[:0], '{')}
 	fill(&o)
@@ -53,7 +55,7 @@ func (p *Printer) Value(v any) error {
 	return enc.Encode(v)
 }
 
-// OK prints the result of a command that has none but success.
+// OK prints the result of a command that only succeeds or fails.
 func (p *Printer) OK(index uint64) error {
 	if !p.JSON {
 		return p.Line("OK")
@@ -89,35 +91,39 @@ func (o *Object) name(name string) {
 	o.buf = append(appendJSONString(o.buf, name), ':')
 }
 
+// Str adds a text.
 func (o *Object) Str(name, value string) {
 	o.name(name)
 	o.buf = appendJSONString(o.buf, value)
 }
 
-// StrIfAny adds a text that is known.
+// StrIfAny adds a text unless it is empty.
 func (o *Object) StrIfAny(name, value string) {
 	if value != "" {
 		o.Str(name, value)
 	}
 }
 
+// Uint adds a number.
 func (o *Object) Uint(name string, value uint64) {
 	o.name(name)
 	o.buf = strconv.AppendUint(o.buf, value, 10)
 }
 
+// Int adds a number.
 func (o *Object) Int(name string, value int64) {
 	o.name(name)
 	o.buf = strconv.AppendInt(o.buf, value, 10)
 }
 
+// Bool adds true or false.
 func (o *Object) Bool(name string, value bool) {
 	o.name(name)
 	o.buf = strconv.AppendBool(o.buf, value)
 }
 
-// Bytes adds a key or value: as a string where it is valid UTF-8, otherwise
-// with "_base64" behind its name.
+// Bytes adds a key or value: as a string if it is valid UTF-8, otherwise in base64 with
+// "_base64" added to its name.
 func (o *Object) Bytes(name string, value []byte) {
 	if utf8.Valid(value) {
 		o.name(name)
@@ -130,13 +136,14 @@ func (o *Object) Bytes(name string, value []byte) {
 	o.buf = append(o.buf, '"')
 }
 
+// Pair adds a key, its value and when it expires.
 func (o *Object) Pair(key, value []byte, expireTS uint64) {
 	o.Bytes("key", key)
 	o.Bytes("value", value)
 	o.Expiry(expireTS)
 }
 
-// Expiry adds when a key expires, in epoch seconds, where it does.
+// Expiry adds when a key expires, in epoch seconds, unless it never does.
 func (o *Object) Expiry(expireTS uint64) {
 	if expireTS != 0 {
 		o.Uint("expire_ts", expireTS)
