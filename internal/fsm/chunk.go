@@ -7,17 +7,20 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// recordOverhead is what a record takes at most beyond its key and its value.
+// recordOverhead is how many bytes a record has beyond its key and its value at most.
 const recordOverhead = 1 + 2*binary.MaxVarintLen32
 
-// A position in a state names the record that a stretch begins with: its space
-// (1 byte) and its key. Positions are of one view only.
+// A chunk is a sequence of records, and a record is
+//
+//	space (1 byte), key, value
+//
+// with the lengths of key and value, as varints, before them. A position names the record
+// that a chunk begins with, by its space (1 byte) and its key. It is valid in one view only.
 
-// Chunk returns the stretch of the state that begins at a position (nil: at the
-// beginning): the payload of a snapshot chunk of at most limit bytes, but always
-// one record. next is the position behind it,
-// and nil where it was the last. The same view and arguments give the same bytes
-// every time. A position that is not one of this view is a kv.Invalid.
+// Chunk returns the part of the state that begins at a position (nil: at the beginning), as
+// records of at most limit bytes, but always one record. next is the position of the chunk
+// after it, and nil if it is the last. The same view and arguments always give the same
+// bytes. The error is a kv.Invalid if from is not a position in this view.
 func (v *View) Chunk(from []byte, limit int) (payload, next []byte, err error) {
 	return v.appendChunk(make([]byte, 0, max(limit, 0)), from, limit)
 }
@@ -50,20 +53,20 @@ func (v *View) appendChunk(dst, from []byte, limit int) (payload, next []byte, e
 }
 
 func badPosition(from []byte) error {
-	return kv.Errorf(kv.Invalid, "%.20x is no position in this snapshot; begin a new one", from)
+	return kv.Errorf(kv.Invalid, "%.20x is not a position in this snapshot; begin a new snapshot", from)
 }
 
-// chunk is a payload that is being filled.
+// chunk is a chunk that is being filled.
 type chunk struct {
 	payload []byte
-	// from is the position to begin at; nil once that is behind.
+	// from is the position to begin at, and nil once that has been reached.
 	from  []byte
 	limit int
 	// next is the position of the first record that did not fit.
 	next []byte
 }
 
-// space appends the records of a space, until the chunk is full.
+// space appends the records of a space until the chunk is full.
 func (c *chunk) space(r storage.Reader, space storage.Space) error {
 	rng := storage.Range{Bulk: true}
 	from := c.from
@@ -75,7 +78,7 @@ func (c *chunk) space(r storage.Reader, space storage.Space) error {
 	for it.Next() {
 		key := it.Key()
 		if space == storage.Meta && string(key) == string(keyFloor) {
-			continue // the changelog stays behind, and its floor with it
+			continue // the changelog is not copied, and neither is its floor
 		}
 		if len(from) > 0 && string(key) != string(from[1:]) {
 			return badPosition(from)
@@ -95,7 +98,7 @@ func (c *chunk) space(r storage.Reader, space storage.Space) error {
 	return nil
 }
 
-// add appends one record, unless the chunk is too full for it.
+// add appends one record and returns true, or returns false if the chunk is too full.
 func (c *chunk) add(space storage.Space, key, value []byte) bool {
 	if n := len(c.payload); n > 0 && n+recordOverhead+len(key)+len(value) > c.limit {
 		return false

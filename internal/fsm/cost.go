@@ -6,27 +6,26 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// What goes around keys and values in a batch, at most: tags, spaces, lengths,
-// headers and indexes.
+// What a batch has beyond keys and values, in bytes at most: tags, spaces, lengths, headers
+// and indexes.
 const (
-	// mutationOverhead is of a data record, a change record's mutation, and an
-	// entry of the expiry index that goes and one that comes.
+	// mutationOverhead covers a data record, a mutation in a change record, and one entry
+	// each that leaves and enters the expiry index.
 	mutationOverhead = 128
-	// commandOverhead is of a change record and the state record.
+	// commandOverhead covers a change record and the state record.
 	commandOverhead = 256
 )
 
-// mutationOps are a data record, and an entry of the expiry index that goes and one
-// that comes.
+// mutationOps is the number of operations for a mutation: a data record, and one entry each
+// that leaves and enters the expiry index.
 const mutationOps = 3
 
-// mutationCost is the most that a mutation adds to a batch in bytes, its place in
-// the change record included.
+// mutationCost returns how many bytes a mutation adds to a batch at most, its place in the
+// change record included.
 func mutationCost(m *kv.Mutation) int { return mutationOverhead + 4*len(m.Key) + 2*len(m.Value) }
 
-// BatchCost returns the most that applying c adds to an engine batch: its bytes
-// and its operations. Engines that limit a batch are spared one that is too
-// large, which could only fail.
+// BatchCost returns how many bytes and operations applying c adds to an engine batch at most.
+// With it a batch that an engine would reject as too large is never begun.
 func BatchCost(c *command.Command) (bytes, ops int) {
 	bytes, ops = commandOverhead, 2
 	for i := range c.Mutations {
@@ -40,6 +39,16 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 	if !c.Request.IsZero() {
 		bytes += requests.MaxBytes
 		ops += requests.MaxOps
+	}
+	return bytes, ops
+}
+
+// ReplicaCost returns how many bytes and operations Replicate adds to an engine batch for a
+// change at most.
+func ReplicaCost(c *kv.Change) (bytes, ops int) {
+	bytes, ops = commandOverhead, 2+mutationOps*len(c.Mutations)
+	for i := range c.Mutations {
+		bytes += mutationCost(&c.Mutations[i])
 	}
 	return bytes, ops
 }

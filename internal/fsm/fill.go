@@ -2,23 +2,22 @@ package fsm
 
 import "github.com/dkvdb/dkv/internal/storage"
 
-// filler puts the pairs of a state into an empty engine, space by space and in
-// the order of their keys, in the fastest way that the engine has. What it has
-// put is durable, and can be read, once finish has returned.
+// filler writes the pairs of a state into an empty engine, space by space and in the order of
+// their keys, in the fastest way that the engine has. The pairs are durable, and can be read,
+// once finish has returned.
 type filler struct {
 	engine storage.Engine
-	// load is nil where the engine has no bulk load, or nothing was put yet.
+	// load is nil if the engine has no bulk load, or before the first pair.
 	load  storage.Load
 	begun bool
 	batch storage.Batch
 }
 
-// fillStep is how many bytes are put with one batch: engines bound what they
-// write atomically.
+// fillStep is how many bytes are written with one batch, since engines limit a batch.
 const fillStep = 256 << 10
 
-// put adds a pair. An engine that has a bulk load answers pairs that are out of
-// order with a storage.ErrUnordered.
+// put adds a pair. If the engine has a bulk load and the pair is out of order, the error is a
+// storage.ErrUnordered.
 func (f *filler) put(space storage.Space, key, value []byte) error {
 	f.batch.Put(space, key, value)
 	if f.batch.Size() < fillStep {
@@ -27,7 +26,7 @@ func (f *filler) put(space storage.Space, key, value []byte) error {
 	return f.flush()
 }
 
-// flush hands the pairs so far to the engine.
+// flush writes the pairs so far.
 func (f *filler) flush() error {
 	if f.batch.Count() == 0 {
 		return nil
@@ -42,7 +41,7 @@ func (f *filler) flush() error {
 	return f.engine.Write(&f.batch, false)
 }
 
-// begin settles on the way.
+// begin begins a bulk load if the engine has one.
 func (f *filler) begin() error {
 	if f.begun {
 		return nil
@@ -57,7 +56,7 @@ func (f *filler) begin() error {
 	return err
 }
 
-// finish makes all that was put durable.
+// finish makes all pairs durable.
 func (f *filler) finish() error {
 	if err := f.flush(); err != nil {
 		return err

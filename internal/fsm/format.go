@@ -8,8 +8,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Format returns the format of the state's log, beyond which its owner proposes
-// nothing. It is command.FirstFormat until the log says otherwise.
+// Format returns the format of the log: its owner proposes nothing that needs a newer one.
+// It is command.FirstFormat until the log raises it.
 func (m *Machine) Format() uint32 { return m.format.Load() }
 
 func (m *Machine) loadFormat() error {
@@ -24,7 +24,7 @@ func (m *Machine) loadFormat() error {
 	return nil
 }
 
-// setFormat raises the log's format; a lower one, or the same again, has no effect.
+// setFormat raises the log's format. A format that is not newer has no effect.
 func (tx *tx) setFormat(format uint32) {
 	if format <= max(tx.format, tx.m.Format()) {
 		return

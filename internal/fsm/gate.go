@@ -7,9 +7,9 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// gate lets readers in until it is closed, and lets the closer wait until all
-// are out. An engine handle must outlive every use of it: RocksDB would crash
-// in C, out of Go's reach. Entering costs one atomic addition.
+// gate admits readers until it is closed, and closing it waits until all readers have left.
+// An engine handle must outlive every use of it: RocksDB would crash in C, where Go cannot
+// recover. Entering costs one atomic addition.
 type gate struct {
 	// inside counts the readers; a closed gate has closedMark less.
 	inside atomic.Int64
@@ -24,7 +24,7 @@ const closedMark = math.MaxInt64 / 2
 
 func (g *gate) init() { g.closer = make(chan struct{}, 1) }
 
-// enter tells whether the caller is let in; it then must leave.
+// enter reports whether the caller is admitted. If so it has to call leave.
 func (g *gate) enter() bool {
 	if g.inside.Add(1) > 0 {
 		return true
@@ -39,16 +39,15 @@ func (g *gate) leave() {
 	}
 }
 
-// open tells whether enter lets callers in at present.
+// open reports whether enter admits callers.
 func (g *gate) open() bool { return g.inside.Load() >= 0 }
 
-// close turns away new readers and waits for those inside. It may be called
-// again.
+// close rejects new readers and waits for those inside. It may be called again.
 func (g *gate) close() { g.tryClose(nil, nil) }
 
-// tryClose is close until giveUp is done; after that it lets readers in again and
-// returns false. Once no one is let in any more it calls turnOut, if there is one,
-// which may have those inside leave.
+// tryClose closes the gate like close. If giveUp is closed first, it admits readers again and
+// returns false. As soon as the gate rejects readers, tryClose calls turnOut, unless it is
+// nil, which may make those inside leave.
 func (g *gate) tryClose(giveUp <-chan struct{}, turnOut func()) bool {
 	g.closer <- struct{}{}
 	defer func() { <-g.closer }()
@@ -59,8 +58,8 @@ func (g *gate) tryClose(giveUp <-chan struct{}, turnOut func()) bool {
 	if turnOut != nil {
 		turnOut()
 	}
-	// A reader that is turned away counts for a moment. That the gate is empty once is
-	// enough, since it lets no reader in.
+	// A reader that is rejected counts for a moment. It is enough that the gate is empty
+	// once, since it admits no reader.
 	for {
 		left := g.left.Changed()
 		if g.inside.Load() == -closedMark {

@@ -9,7 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// ContentHash is a fingerprint of the keyspace at one index.
+// ContentHash is a hash of the keyspace at one index.
 type ContentHash struct {
 	Index kv.Index
 	// Sum is the SHA-256 of all keys, expiry times and values in key order.
@@ -20,9 +20,8 @@ type ContentHash struct {
 // hashStep is how many bytes are hashed at once.
 const hashStep = 256 << 10
 
-// Hash computes the fingerprint of the view's keys. Keys whose expiry has
-// passed count until the log has removed them: what is hashed is what replicas
-// agree on at an index, not what a clock hides.
+// Hash computes the ContentHash of the view. Expired keys count until the log has removed
+// them, since replicas agree on what the log says at an index and not on what a clock hides.
 func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	h := sha256.New()
 	out := ContentHash{Index: v.Index()}

@@ -10,24 +10,22 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Loader fills an empty engine with the payloads of a snapshot, in their order.
-// Until Finish the engine holds a part of a state and is worthless: the identity
-// comes last, so that New does not take it for a state.
+// Loader fills an empty engine with the chunks of a snapshot, in their order. Until Finish
+// the engine holds only a part of a state. Its identity is written last, so that New rejects
+// it until then.
 type Loader struct {
 	fill filler
-	// identity is the identity record, which waits for all the others.
+	// identity is the identity record, which is written after all others.
 	identity []byte
 }
 
-// NewLoader makes a loader for an engine, which stays the caller's.
-//
-// The engine is the loader's alone until Finish, or until it is closed: an engine
-// that has a bulk load is filled by that.
+// NewLoader returns a loader into an engine, which the caller still has to close. Until
+// Finish, nothing else may use the engine: one that has a bulk load is filled with that.
 func NewLoader(engine storage.Engine) *Loader { return &Loader{fill: filler{engine: engine}} }
 
-// Add writes one payload's records. The payload stays the caller's. A payload that
-// cannot be parsed, or is not in order, is an ErrBadSnapshot; after any error the
-// load is lost.
+// Add writes the records of one chunk, and does not keep its payload. The error is an
+// ErrBadSnapshot if the payload cannot be parsed or is not in order. After any error the load
+// cannot be continued.
 func (l *Loader) Add(payload []byte) error {
 	for p := payload; len(p) > 0; {
 		var err error
@@ -38,7 +36,7 @@ func (l *Loader) Add(payload []byte) error {
 	return loadError(l.fill.flush())
 }
 
-// loadError says what came to nothing by err, an engine's error.
+// loadError adds what failed to an engine's error.
 func loadError(err error) error {
 	switch {
 	case err == nil:
@@ -50,7 +48,7 @@ func loadError(err error) error {
 	}
 }
 
-// record puts the first record of p and returns the rest.
+// record writes the first record of p and returns the rest.
 func (l *Loader) record(p []byte) (rest []byte, err error) {
 	space := storage.Space(p[0])
 	key, rest, ok := takeField(p[1:])
@@ -68,7 +66,7 @@ func (l *Loader) record(p []byte) (rest []byte, err error) {
 	return rest, loadError(l.fill.put(space, key, value))
 }
 
-// takeField takes a byte string with its length in front off p.
+// takeField splits a byte string, which has its length before it, from the front of p.
 func takeField(p []byte) (field, rest []byte, ok bool) {
 	n, w := binary.Uvarint(p)
 	if w <= 0 || n > uint64(len(p)-w) {
@@ -78,11 +76,11 @@ func takeField(p []byte) (field, rest []byte, ok bool) {
 	return p[w:end], p[end:], true
 }
 
-// Finish makes all that was added a state: it adds the identity, puts the
-// changelog's floor behind the snapshot and makes everything durable. What lacks
-// a state or an identity is an ErrBadSnapshot.
+// Finish completes the state: it writes the identity, sets the changelog's floor to the index
+// after the snapshot's and makes everything durable. The error is an ErrBadSnapshot if there
+// was no state record or no identity.
 func (l *Loader) Finish() error {
-	// What came before must not be lost where the identity is not.
+	// Everything else must be durable before the identity is.
 	if err := l.fill.finish(); err != nil {
 		return loadError(err)
 	}

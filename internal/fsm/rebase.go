@@ -11,29 +11,11 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Inspect returns the ids and the index of the state in an engine that no
-// machine has open.
-func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
-	raw, found, err := engine.Get(storage.Meta, keyIdentity)
-	if err != nil {
-		return Identity{}, 0, err
-	}
-	if !found {
-		return Identity{}, 0, fmt.Errorf("%w: there is no identity record", storage.ErrCorrupt)
-	}
-	id, err := decodeIdentity(raw)
-	if err != nil {
-		return Identity{}, 0, err
-	}
-	st, err := readState(engine)
-	return id, st.applied, err
-}
-
-// Rebase makes the state in engine, which no machine has open, the start of a
-// new history of the given cluster: no old change number is valid in it, its index
-// is at least the given one, and mutations are refused or not as paused says. Its
-// log is a new one, and it has no lineage before KeepLineage. The requests that the state remembers stay so, unless
-// KeepRequests puts others in their place.
+// Rebase makes the state in engine, which no machine has open, the start of a new history of
+// the given cluster, with a new log: no old change number is valid in it, its index is at
+// least the given one, and paused says whether mutations are rejected. It has no lineage
+// until KeepLineage. The state keeps its remembered requests unless KeepRequests replaces
+// them.
 func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
 	st, err := readState(engine)
 	if err != nil {
@@ -51,10 +33,10 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	return beginLog(engine, &b, st)
 }
 
-// KeepRequests makes the requests that are remembered in engine, which no machine
-// has open, those of m, to which nothing is applied meanwhile: a retry of one that
-// was acknowledged before the keyspace was replaced is no new request. If m
-// remembers none, as on a new node, those in engine stay. It is not durable yet.
+// KeepRequests replaces the remembered requests in engine, which no machine has open, with
+// those of m. So a retry of a request that was acknowledged before the keyspace was replaced
+// is not applied again. If m remembers none, as on a new node, those in engine stay. Nothing
+// may be applied to m meanwhile. The result is not durable yet.
 func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error {
 	if !m.gate.enter() {
 		return ErrClosed
@@ -66,8 +48,8 @@ func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error
 	return requests.Copy(ctx, m.engine, engine)
 }
 
-// KeepClock makes the log's clock of the state in engine, which no machine has open,
-// the one given. It is not durable yet.
+// KeepClock sets the log's clock of the state in engine, which no machine has open. The
+// result is not durable yet.
 func KeepClock(engine storage.Engine, clock kv.Clock) error {
 	st, err := readState(engine)
 	if err != nil {
@@ -82,9 +64,8 @@ func KeepClock(engine storage.Engine, clock kv.Clock) error {
 	return nil
 }
 
-// Continue makes the state in engine, which no machine has open, the start of a
-// new log, with its history, changes and requests: the log's first entry is the
-// next change.
+// Continue makes the state in engine, which no machine has open, the start of a new log. It
+// keeps its history, changes and requests: the log's first entry is the next change.
 func Continue(engine storage.Engine) error {
 	st, err := readState(engine)
 	if err != nil {
@@ -93,14 +74,14 @@ func Continue(engine storage.Engine) error {
 	return beginLog(engine, new(storage.Batch), st)
 }
 
-// beginLog writes b and st as the base of a log in which terms start over, and
-// with them epochs, replica ids, formats and timing.
+// beginLog writes b and st as the base of a new log, whose terms, epochs, replica ids, format
+// and timing start from the beginning.
 func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
 	}
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixStaged)); err != nil {
-		return fmt.Errorf("drop what a restore has staged: %w", err)
+		return fmt.Errorf("drop the staged pairs of a restore: %w", err)
 	}
 	st.epoch = command.Epoch{}
 	b.Delete(storage.Meta, keyRestoring)

@@ -8,7 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// scratch is memory that Apply uses again.
+// scratch is memory that Apply reuses.
 type scratch struct {
 	batch   storage.Batch
 	changes changelog.Writer
@@ -20,11 +20,11 @@ type scratch struct {
 	olds    []current
 }
 
-// maxScratch is how many keys scratch stays ready for: a batch beyond it pays
-// for its own memory, and no later one pays for clearing that.
+// maxScratch is the largest number of keys for which the memory is kept. A larger batch
+// allocates its own memory, and later ones need not clear it.
 const maxScratch = 1 << 14
 
-// reserve makes known ready and returns n zero values for it.
+// reserve prepares known and returns n zero values for it.
 func (s *scratch) reserve(n int) []current {
 	if s.known == nil {
 		s.known = make(map[string]*current)
@@ -33,8 +33,8 @@ func (s *scratch) reserve(n int) []current {
 	return s.olds
 }
 
-// release empties what points into requests and stored values, so that they are
-// not kept from the garbage collector until the next batch.
+// release drops the pointers to requests and stored values, so that the garbage collector
+// need not wait for the next batch.
 func (s *scratch) release() {
 	if max(cap(s.effects), cap(s.keys), cap(s.olds)) > maxScratch {
 		s.effects, s.keys, s.olds, s.known = nil, nil, nil, nil

@@ -9,14 +9,14 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// The list of slaves is the cluster's and not the keyspace's: a restore, from
-// wherever, leaves it as it is.
+// The list of slaves belongs to the cluster and not to the keyspace: a restore leaves it as
+// it is, wherever the backup came from.
 
-// ListedSlave is an entry of the list.
+// ListedSlave is an entry of the list of slaves.
 type ListedSlave struct {
 	command.Slave
-	// Renewed is the log's clock when the slave was last put on the list; 0 if a
-	// release did that which did not keep it.
+	// Renewed is the log's clock when the slave was last added, and 0 if that was done by
+	// a release that did not record it.
 	Renewed kv.Clock
 }
 
@@ -24,14 +24,14 @@ func (tx *tx) setSlave(c *command.Command) {
 	key := append([]byte(nil), prefixSlave...)
 	key = append(key, c.Expect...)
 	if c.Flag {
-		// A log without writes has a clock that stands still: the command's counts.
+		// The clock of a log without writes does not move, so the command's is used.
 		putSlave(tx.batch, key, max(tx.m.state.clock, c.Clock))
 		return
 	}
 	tx.batch.Delete(storage.Meta, key)
 }
 
-// Slaves returns the list of slaves, by zone and address.
+// Slaves returns the list of slaves in the order of zone and address.
 func (m *Machine) Slaves() ([]ListedSlave, error) {
 	if !m.gate.enter() {
 		return nil, ErrClosed
@@ -63,8 +63,8 @@ func parseSlave(slave, renewed []byte) (ListedSlave, error) {
 	return ListedSlave{Slave: s, Renewed: kv.Clock(binary.BigEndian.Uint64(renewed))}, nil
 }
 
-// KeepSlaves makes the list of slaves in engine, which no machine has open, the
-// one given. It is not durable yet.
+// KeepSlaves replaces the list of slaves in engine, which no machine has open. The result is
+// not durable yet.
 func KeepSlaves(engine storage.Engine, slaves []ListedSlave) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixSlave)); err != nil {
 		return fmt.Errorf("drop the list of slaves: %w", err)

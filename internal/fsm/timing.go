@@ -10,16 +10,16 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// timing is the record of the timing that the cluster's members agree on, which is
-// nothing to the state machine but bytes, and the index of its last change.
+// timing is the record of the timing that the cluster's members agree on, which the state
+// machine does not look into, and the index of its last change.
 type timing struct {
 	record  []byte
 	changed kv.Index
 }
 
-// Timing returns the record of the timing that the cluster's members agree on, and the
-// index of its last change. Nil and 0 mean that none was recorded. The record is not to
-// be changed.
+// Timing returns the record of the timing that the cluster's members agree on, and the index
+// of its last change. They are nil and 0 if none was recorded. The caller must not change the
+// record.
 func (m *Machine) Timing() (record []byte, changed kv.Index) {
 	t := m.timing.Load()
 	return t.record, t.changed
@@ -38,8 +38,8 @@ func (m *Machine) loadTiming() error {
 	return nil
 }
 
-// setTiming replaces the record if its last change is the one that the command names:
-// of two changes that were decided on at once only the first has an effect.
+// setTiming replaces the record if its last change is the one that the command names. So of
+// two concurrent changes only the first has an effect.
 func (tx *tx) setTiming(c *command.Command, res *command.Result) {
 	now := tx.m.timing.Load()
 	if tx.timing != nil {

@@ -8,24 +8,24 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// ErrRevoked is returned by a view that was open when the machine had to be closed. It
-// is an ErrClosed.
-var ErrRevoked = fmt.Errorf("%w: the read took so long that it was given up, because storage had to be opened again; begin it again", ErrClosed)
+// ErrRevoked is returned by a view that was open when the machine had to be closed. It wraps
+// ErrClosed.
+var ErrRevoked = fmt.Errorf("%w: the read took too long and was ended, because storage had to be reopened; start it again", ErrClosed)
 
-// View is a pinned state of the machine. It must be closed, and keeps the
-// machine from closing until then, unless it is revoked.
+// View is a pinned state of the machine. It must be closed, and until then the machine cannot
+// be closed, except by revoking the view.
 type View struct {
 	m     *Machine
 	view  storage.View
 	state state
 
-	// mu is held by who reads, and exclusively by who revokes or closes.
+	// mu is held for reading by reads, and for writing by revoke and Close.
 	mu      sync.RWMutex
 	revoked bool
 	closed  bool
 }
 
-// View pins the present state.
+// View pins the current state.
 func (m *Machine) View() (*View, error) {
 	if !m.gate.enter() {
 		return nil, ErrClosed
@@ -50,7 +50,7 @@ func (v *View) open() error {
 	return nil
 }
 
-// enter lets the caller read the engine, until it calls leave.
+// enter lets the caller read the engine until it calls leave.
 func (v *View) enter() error {
 	v.mu.RLock()
 	if v.revoked {
@@ -71,8 +71,8 @@ func (v *View) read(f func(storage.Reader) error) error {
 	return f(v.view)
 }
 
-// Close releases the state. It is idempotent, and no other use of the view may
-// run concurrently.
+// Close releases the state. It is idempotent, and must not run concurrently with any other
+// use of the view.
 func (v *View) Close() {
 	v.mu.Lock()
 	closed, revoked := v.closed, v.revoked
@@ -91,8 +91,8 @@ func (v *View) Close() {
 	}
 }
 
-// release closes what was opened before its view was revoked. A closed engine has
-// released it by itself.
+// release closes what was opened before its view was revoked, unless the engine is closed,
+// which has released it already.
 func (m *Machine) release(c interface{ Close() }) {
 	if m.gate.enter() {
 		c.Close()
@@ -100,8 +100,8 @@ func (m *Machine) release(c interface{ Close() }) {
 	}
 }
 
-// revoke ends the view for its reader, and reports whether it was open. It waits for a
-// read that is under way.
+// revoke makes further reads of the view fail, and reports whether it was open. It waits for
+// a read that is running.
 func (v *View) revoke() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -134,7 +134,7 @@ func (s *views) remove(v *View) {
 	delete(s.open, v)
 }
 
-// revoke revokes all views and returns how many.
+// revoke revokes all views and returns how many there were.
 func (s *views) revoke() (n int) {
 	s.mu.Lock()
 	open := s.open
@@ -157,7 +157,7 @@ func (v *View) Clock() kv.Clock { return v.state.clock }
 // Identity returns the ids of the state.
 func (v *View) Identity() Identity { return v.m.Identity() }
 
-// Get is Machine.Get of the view's state.
+// Get reads a key like Machine.Get, from the view's state.
 func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err error) {
 	err = v.read(func(r storage.Reader) error {
 		stored, there, err := r.Get(storage.Data, key)
@@ -169,8 +169,7 @@ func (v *View) Get(key []byte, now kv.Clock) (pair kv.Pair, found bool, err erro
 	return pair, found, v.m.note(err)
 }
 
-// MultiGet returns the pairs of those keys that are there as of now, in the
-// order of keys.
+// MultiGet reads keys like Machine.MultiGet, from the view's state.
 func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	var pairs []kv.Pair
 	err := v.read(func(r storage.Reader) error {
@@ -182,92 +181,3 @@ func (v *View) MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error) {
 	})
 	return pairs, v.m.note(err)
 }
-
-// Iterate walks the live keys of r as of now. The iterator must be closed before
-// the view is.
-func (v *View) Iterate(r storage.Range, now kv.Clock) *Iterator {
-	return &Iterator{it: v.walk(storage.Data, r), now: now}
-}
-
-// walk walks over a range of a space.
-func (v *View) walk(s storage.Space, r storage.Range) viewIterator {
-	if err := v.enter(); err != nil {
-		return viewIterator{v: v, err: err}
-	}
-	defer v.leave()
-	return viewIterator{v: v, it: v.view.Iterate(s, r)}
-}
-
-// viewIterator walks over stored pairs, which it copies: the engine's memory may go
-// when the view is revoked, while the reader still has the last pair in hand.
-type viewIterator struct {
-	v          *View
-	it         storage.Iterator // nil where err was there from the beginning
-	key, value []byte
-	err        error
-}
-
-func (i *viewIterator) next() bool {
-	if i.err != nil {
-		return false
-	}
-	if i.err = i.v.enter(); i.err != nil {
-		return false
-	}
-	defer i.v.leave()
-	if !i.it.Next() {
-		i.err = i.it.Err()
-		return false
-	}
-	i.key = append(i.key[:0], i.it.Key()...)
-	i.value = append(i.value[:0], i.it.Value()...)
-	return true
-}
-
-func (i *viewIterator) close() {
-	if i.it == nil {
-		return
-	}
-	if i.v.enter() == nil {
-		i.it.Close()
-		i.v.leave()
-	} else {
-		i.v.m.release(i.it)
-	}
-	i.it = nil
-}
-
-// Iterator walks over live pairs; see storage.Iterator for how it is used. The
-// pair's slices are valid until the next call of Next or Close.
-type Iterator struct {
-	it   viewIterator
-	now  kv.Clock
-	pair kv.Pair
-	err  error
-}
-
-// Next moves to the next live pair and reports whether there is one.
-func (i *Iterator) Next() bool {
-	for i.err == nil && i.it.next() {
-		var live bool
-		i.pair, live, i.err = parsePair(i.it.key, i.it.value, i.now)
-		if live {
-			return true
-		}
-	}
-	return false
-}
-
-// Pair returns the present pair.
-func (i *Iterator) Pair() kv.Pair { return i.pair }
-
-// Err returns what ended the walk early, if anything did.
-func (i *Iterator) Err() error {
-	if i.err != nil {
-		return i.it.v.m.note(i.err)
-	}
-	return i.it.v.m.note(i.it.err)
-}
-
-// Close releases the iterator.
-func (i *Iterator) Close() { i.it.close() }

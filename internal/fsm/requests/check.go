@@ -6,8 +6,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Check compares the table with what Load would make of r, and its lists and sums
-// with each other. It is for tests, which hold every batch to it.
+// Check compares the table with what Load reads from r, and its lists and sums with each
+// other. Tests call it after every batch.
 func (t *Table) Check(r storage.Reader) error {
 	stored, err := Load(r, t.bounds)
 	if err != nil {
@@ -35,7 +35,7 @@ func (t *Table) Check(r storage.Reader) error {
 	return nil
 }
 
-// plain is e without its place in lists.
+// plain returns e without its links.
 func (e *entry) plain() entry {
 	out := *e
 	out.session, out.before, out.after, out.next = nil, nil, nil, nil
@@ -48,7 +48,7 @@ func (s *session) plain() session {
 	return out
 }
 
-// checkSums walks all lists.
+// checkSums walks all lists and compares them with the sums.
 func (t *Table) checkSums() error {
 	entries, bytes, sessions := 0, 0, 0
 	for e := t.order.first; e != nil; e = e.after {

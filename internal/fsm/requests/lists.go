@@ -5,23 +5,24 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// name tells a request from all others.
+// name identifies a request.
 type name struct{ client, sequence uint64 }
 
-// entry is a result that is remembered.
+// entry is a remembered result.
 type entry struct {
 	name name
-	// acked is what the request promised.
+	// acked is the request's Acked.
 	acked uint64
 	clock kv.Clock
 	// print is the command's fingerprint.
 	print  uint64
 	result command.Result
-	// bytes is what it counts in the bounds.
+	// bytes is its size as the bounds count it.
 	bytes int
 
 	session *session
-	// Its neighbours are those by log index, next is the client's own.
+	// neighbours are the entries before and after it by log index; next is the client's
+	// next entry.
 	neighbours[entry]
 	next *entry
 }
@@ -29,32 +30,31 @@ type entry struct {
 // session is what is known of one client.
 type session struct {
 	client uint64
-	// acked is the greatest of its promises: it has the answers of all requests up
-	// to that.
+	// acked is the highest Acked of its requests: it has the answers to all requests up to
+	// that.
 	acked uint64
-	// forgotten is the greatest sequence whose result was dropped without such a
-	// promise.
+	// forgotten is the highest sequence whose result was dropped before it was
+	// acknowledged.
 	forgotten uint64
-	// used is the log index of its last new request, and clock the log's then.
+	// used and clock are the log index and the log's clock of its last new request.
 	used  kv.Index
 	clock kv.Clock
-	// lost is the table's lost when the client became known: an earlier session of
-	// it may have been used up to then.
+	// lost is the table's lost when the client became known: it may have had an earlier
+	// session up to then.
 	lost kv.Clock
 
-	// The client's entries by log index, which is the order in which they go.
+	// The client's entries in the order of log indexes, in which they are removed.
 	first, last  *entry
 	count, bytes int
 
-	// Its neighbours are those by last use.
+	// neighbours are the sessions before and after it by last use.
 	neighbours[session]
-	// changed is whether it is to be stored, and derived whether it follows from
-	// its entries: it was never stored, for they are from before there were
-	// sessions.
+	// changed means that it has to be stored. derived means that it was never stored and
+	// is made from its entries, which an older release without sessions has written.
 	changed, derived bool
 }
 
-// use takes note of a new request.
+// use records a new request.
 func (s *session) use(e *entry) {
 	s.acked = max(s.acked, e.acked)
 	s.used, s.clock = e.result.Index, e.clock
@@ -82,19 +82,19 @@ func (s *session) pop() {
 	s.bytes -= e.bytes
 }
 
-// neighbours is what a list keeps in each of its elements, so that neither adding nor
-// removing one allocates or searches.
+// neighbours are the links that a list keeps in each of its elements, so that neither adding
+// nor removing an element allocates or searches.
 type neighbours[T any] struct{ before, after *T }
 
 func (n *neighbours[T]) links() *neighbours[T] { return n }
 
-// listed is a *T that has neighbours in a list.
+// listed is a *T that can be an element of a list.
 type listed[T any] interface {
 	*T
 	links() *neighbours[T]
 }
 
-// list is a list of elements that are in no other one. The zero value is empty.
+// list is a linked list. An element can be in one list only. The zero value is empty.
 type list[T any, P listed[T]] struct{ first, last *T }
 
 // append adds e, which is in no list, at the end.

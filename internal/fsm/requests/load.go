@@ -11,7 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Load reads the table that r holds.
+// Load reads the table in r.
 func Load(r storage.Reader, bounds Bounds) (*Table, error) {
 	t := newTable(bounds)
 	if err := t.loadSessions(r); err != nil {
@@ -56,8 +56,8 @@ func (t *Table) loadSessions(r storage.Reader) error {
 	return it.Err()
 }
 
-// loadEntries reads the results. Those of a client without a record are from
-// before there were such: what is known of it is what they say.
+// loadEntries reads the results. If their client has no session record, an older release
+// without sessions has written them, and the session is made from them.
 func (t *Table) loadEntries(r storage.Reader) error {
 	it := r.Iterate(storage.Meta, storage.Prefix(prefixEntry))
 	defer it.Close()
@@ -82,7 +82,7 @@ func (t *Table) loadEntries(r storage.Reader) error {
 // copyStep is how many bytes Copy collects before it writes them.
 const copyStep = 1 << 20
 
-// Copy makes the table in to, which no table was loaded from, that of from.
+// Copy replaces the table in to, which no Table may be loaded from, with that of from.
 func Copy(ctx context.Context, from storage.Reader, to storage.Engine) error {
 	var b storage.Batch
 	clearAll(&b)

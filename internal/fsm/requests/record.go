@@ -9,10 +9,10 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// How the table is laid out in storage.Meta; integers in keys are big endian.
+// How the table is stored in storage.Meta. Integers in keys are big endian.
 //
-//	"request/", index (8)   -> what the request at a log index came to
-//	"session/", client (8)  -> what is known of a client
+//	"request/", index (8)   -> the result of the request at a log index
+//	"session/", client (8)  -> the session of a client
 //	"lost-sessions"         -> Table.lost (8)
 var (
 	prefixEntry   = []byte("request/")
@@ -25,12 +25,12 @@ const (
 	sessionVersion = 1
 	sessionLen     = 1 + 5*8
 
-	// What an entry and a session take beside their records: memory, above all.
+	// What an entry and a session take besides their records, mostly in memory.
 	entryOverhead = 192
 	sessionBytes  = 384
 )
 
-// entryBytes is what an entry counts in the bounds.
+// entryBytes returns the size of an entry as the bounds count it.
 func entryBytes(record []byte) int {
 	return len(prefixEntry) + 8 + len(record) + entryOverhead
 }

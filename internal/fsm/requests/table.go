@@ -1,10 +1,13 @@
-// Package requests is the part of the state machine that remembers the results of
-// requests which carry an id, so that a retry is answered and not applied again.
-// It is replicated state: what it remembers, what it forgets and when follow from
-// the log alone, and the table in memory is at any time what Load would read back.
+// Package requests remembers the results of requests that carry an id, so that a retry gets
+// the first result and is not applied twice. Without it, a client whose connection broke
+// could not know whether its increment counts once, twice or not at all.
 //
-// A client may ask for anything at any rate. Whatever it sends, one request costs
-// a bounded number of steps, and what is kept of it has a bound of its own.
+// The table is a part of the replicated state: what it remembers, what it drops and when
+// follow from the log alone, and the table in memory is always what Load would read back. A
+// replica that remembered more or less than another would answer a retry differently.
+//
+// Clients may send any ids at any rate. Whatever they send, one request does a bounded amount
+// of work, and the memory for each client and for all of them is bounded.
 package requests
 
 import (
@@ -15,22 +18,23 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Bounds say how much is remembered. They are part of the state machine: replicas
-// that differ in them come to different states.
+// Bounds say how much is remembered. They are part of the state machine: replicas with
+// different bounds would diverge.
 type Bounds struct {
 	// ClientEntries and ClientBytes bound the results of one client.
 	ClientEntries, ClientBytes int
 	// Bytes bounds the results of all clients.
 	Bytes int
-	// Sessions is of how many clients more is known than nothing.
+	// Sessions bounds the number of known clients.
 	Sessions int
-	// Age is how long, by the log's clock, a result is kept, and for how long
-	// after the first attempt a client may repeat a request.
+	// Age is how long a result is kept by the log's clock, and for how long after the
+	// first attempt a client may repeat a request.
 	Age time.Duration
 }
 
-// DefaultBounds are those of all replicas. Of a client about a thousand results are
-// remembered; ours have at most half as many requests open under one id.
+// DefaultBounds returns the bounds that all replicas have. About a thousand results of each
+// client are remembered; the Go and Java clients have at most half as many requests open
+// under one id.
 func DefaultBounds() Bounds {
 	return Bounds{
 		ClientEntries: 1 << 10, ClientBytes: 240 << 10, Bytes: 32 << 20, Sessions: 1 << 16,
@@ -39,14 +43,14 @@ func DefaultBounds() Bounds {
 }
 
 const (
-	// removals is how many results and clients one new request removes at most.
-	// Adding takes one place of each, so that all bounds are held within a few
-	// requests, and no batch grows with the table.
+	// removals is how many results and clients one new request removes at most. It adds
+	// at most one of each, so that the table is within all bounds after a few requests,
+	// and no batch grows with the table.
 	removals = 8
 
-	// MaxOps and MaxBytes are the most that one request adds to a batch: its
-	// record, those that it removes, the record of its client and of every client
-	// whose result it removes, and that of the clients which are gone.
+	// MaxOps and MaxBytes are how many operations and bytes one request adds to a batch
+	// at most: its record, those that it removes, the records of its client and of each
+	// client whose result it removes, and the record of dropped clients.
 	MaxOps   = 3 + 2*removals
 	MaxBytes = recordRoom + sessionRoom + removals*(deleteRoom+sessionRoom) + deleteRoom
 
@@ -55,37 +59,37 @@ const (
 	deleteRoom  = 40
 )
 
-// Table is the table of one vBucket. It is used by one goroutine at a time, but for
+// Table is the table of one vBucket. It must be used by one goroutine at a time, except for
 // Stats.
 type Table struct {
 	bounds   Bounds
 	sessions map[uint64]*session
 	entries  map[name]*entry
-	// order has all entries by log index, and clients all sessions by their last
-	// new request, the longest ago first.
+	// order has all entries in the order of log indexes, and clients has all sessions in
+	// the order of their last new requests, the oldest first.
 	order   list[entry, *entry]
 	clients list[session, *session]
-	// bytes is what the entries take.
+	// bytes is the size of all entries.
 	bytes int
-	// lost is the greatest clock of the last use of a client that is not known any
-	// more: of requests up to then the table may have known more than it does.
+	// lost is the latest clock at which a client that was dropped since had made its last
+	// request. The table may have dropped results of requests up to then.
 	lost kv.Clock
-	// changed are the sessions, and lostChanged is whether lost is, to be stored
-	// with the present batch.
+	// changed lists the sessions that have to be stored with the current batch, and
+	// lostChanged says whether lost has to.
 	changed     []*session
 	lostChanged bool
 
 	stats      counters
-	key, value []byte // memory that is used again
+	key, value []byte // reused memory
 }
 
 func newTable(bounds Bounds) *Table {
 	return &Table{bounds: bounds, sessions: make(map[uint64]*session), entries: make(map[name]*entry)}
 }
 
-// Lookup returns what c, which stands at index, is answered without being applied:
-// the result of the first attempt, or that it is too late for one. The second
-// result is false if c is new. now is the log's clock.
+// Lookup returns the answer to c, the command at index, if c must not be applied: the result
+// of the first attempt, or a rejection. The second result is false if c is new. now is the
+// log's clock.
 func (t *Table) Lookup(c *command.Command, index kv.Index, now kv.Clock) (command.Result, bool) {
 	id := c.Request
 	if e := t.entries[name{id.Client, id.Sequence}]; e != nil {
@@ -105,8 +109,8 @@ func (t *Table) Lookup(c *command.Command, index kv.Index, now kv.Clock) (comman
 		lost = min(lost, s.lost)
 	}
 	if id.Repeat && lost != 0 && !t.past(lost, now) {
-		// The first attempt's result may have gone with what was known of the
-		// client then.
+		// The first attempt's result may have been dropped with the client's earlier
+		// session.
 		return t.tooLate(index), true
 	}
 	return command.Result{}, false
@@ -117,15 +121,15 @@ func (t *Table) tooLate(index kv.Index) command.Result {
 	return command.Result{Index: index, Code: command.TooLate}
 }
 
-// past reports whether what happened at a clock is too long ago for a repeat. It is
-// not if it is of a later time: the log's clock was set back.
+// past reports whether a clock is too long ago for a repeat. One that is ahead of now is not:
+// the log's clock was set back.
 func (t *Table) past(clock, now kv.Clock) bool {
 	return now >= clock && now-clock >= kv.Clock(t.bounds.Age.Milliseconds())
 }
 
-// Add remembers what c, a request that Lookup does not know, came to, forgets a
-// bounded part of what is acknowledged or beyond the bounds, and adds all that to
-// b. Flush adds the rest at the end of the batch.
+// Add remembers the result of c, a request that is new to Lookup, drops a bounded number of
+// results that are acknowledged or beyond the bounds, and adds both to b. Flush adds the rest
+// at the end of the batch.
 func (t *Table) Add(b *storage.Batch, c *command.Command, result command.Result, now kv.Clock) {
 	id := c.Request
 	e := &entry{
@@ -153,7 +157,7 @@ func (t *Table) Add(b *storage.Batch, c *command.Command, result command.Result,
 	t.shrink(b, s, now)
 }
 
-// Empty reports whether the table knows nothing.
+// Empty reports whether the table has never remembered anything.
 func (t *Table) Empty() bool { return len(t.sessions) == 0 && t.lost == 0 }
 
 func (t *Table) insert(e *entry, s *session) {
@@ -164,8 +168,8 @@ func (t *Table) insert(e *entry, s *session) {
 	t.bytes += e.bytes
 }
 
-// shrink removes what s, whose request is new, has acknowledged and what is beyond
-// the bounds, as far as one request may.
+// shrink removes results that s, whose request is new, has acknowledged, and what is beyond
+// the bounds, as much as one request may.
 func (t *Table) shrink(b *storage.Batch, s *session, now kv.Clock) {
 	for range removals {
 		switch oldest := t.order.first; {
@@ -183,8 +187,8 @@ func (t *Table) shrink(b *storage.Batch, s *session, now kv.Clock) {
 	}
 }
 
-// forget drops a result that its client may still ask for, and marks that it may:
-// it is never applied again.
+// forget drops a result that its client may still ask for, and records that in the session,
+// so that the request is never applied again.
 func (t *Table) forget(b *storage.Batch, e *entry) {
 	if s := e.session; e.name.sequence > s.acked {
 		t.stats.forgotten.Add(1)
@@ -194,7 +198,7 @@ func (t *Table) forget(b *storage.Batch, e *entry) {
 	t.drop(b, e)
 }
 
-// drop removes e, which is the oldest of its client.
+// drop removes e, the oldest entry of its client.
 func (t *Table) drop(b *storage.Batch, e *entry) {
 	t.key = appendEntryKey(t.key[:0], e.result.Index)
 	b.Delete(storage.Meta, t.key)
@@ -205,12 +209,12 @@ func (t *Table) drop(b *storage.Batch, e *entry) {
 		delete(t.entries, e.name)
 	}
 	if e.session.derived {
-		t.change(e.session) // what it was derived from is not there any more
+		t.change(e.session) // the entry that it was derived from is gone
 	}
 }
 
-// evict removes one result of s, the client that has been silent for longest, or
-// all that is known of it when there is none left.
+// evict removes one result of s, the client that has been silent for longest, or the client
+// itself if it has none left.
 func (t *Table) evict(b *storage.Batch, s *session, now kv.Clock) {
 	if s.first != nil {
 		t.forget(b, s.first)
@@ -227,7 +231,7 @@ func (t *Table) evict(b *storage.Batch, s *session, now kv.Clock) {
 	}
 }
 
-// change has s stored with the present batch.
+// change marks s to be stored with the current batch.
 func (t *Table) change(s *session) {
 	if !s.changed {
 		s.changed = true
@@ -235,8 +239,8 @@ func (t *Table) change(s *session) {
 	}
 }
 
-// Flush adds to b what has changed of clients since the last one. Every batch that
-// has something of Add in it ends with it.
+// Flush adds to b the sessions that have changed since the last Flush. It must be the last
+// call for every batch that Add was called for.
 func (t *Table) Flush(b *storage.Batch) {
 	if len(t.changed) == 0 {
 		return

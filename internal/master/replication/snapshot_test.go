@@ -232,9 +232,9 @@ func TestStreamSnapshotRefuses(t *testing.T) {
 		{&serverpb.StreamSnapshotRequest{Position: x.at.GetPosition()}, codes.InvalidArgument,
 			"a position is one of a snapshot; name it in snapshotId, or leave out the position to begin a new one"},
 		{&serverpb.StreamSnapshotRequest{SnapshotId: id, Position: []byte("\xffx")}, codes.InvalidArgument,
-			"ff78 is no position in this snapshot; begin a new one"},
+			"ff78 is not a position in this snapshot; begin a new snapshot"},
 		{&serverpb.StreamSnapshotRequest{SnapshotId: id, Position: []byte("\x00k")}, codes.InvalidArgument,
-			"006b is no position in this snapshot; begin a new one"},
+			"006b is not a position in this snapshot; begin a new snapshot"},
 	} {
 		y := newTransfer(t)
 		y.at = c.req

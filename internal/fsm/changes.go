@@ -1,0 +1,141 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Changes is a part of the change stream.
+type Changes struct {
+	// Newest is the last index of the log. Indexes from the requested one up to Newest
+	// that are not among Changes had no effect, unless Changes was cut at a limit.
+	Newest kv.Index
+	// Clock is the log's clock at Newest.
+	Clock kv.Clock
+	Identity
+	// Former lists the histories that the current one has replaced, the oldest first.
+	Former  []string
+	Changes []kv.Change
+}
+
+// Changes returns the changes from index from on: at most limit of them (0: no limit), and no
+// more than maxBytes, but always one if there is one. The error is a kv.OutOfRange if from
+// is below the changelog's floor.
+func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
+	// One view for all of it, so that a concurrent trim removes nothing from it.
+	view, err := m.View()
+	if err != nil {
+		return Changes{}, err
+	}
+	defer view.Close()
+	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Former: m.lineage}
+	err = view.read(func(r storage.Reader) error {
+		floor, err := readFloor(r)
+		if err != nil {
+			return err
+		}
+		if from < floor {
+			return kv.Errorf(kv.OutOfRange,
+				"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
+		}
+		out.Changes, err = changelog.Scan(r, from, limit, maxBytes)
+		return err
+	})
+	if err != nil {
+		return Changes{}, err
+	}
+	return out, nil
+}
+
+// LastChange returns the newest change that is retained, and whether there is one.
+func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
+	view, err := m.View()
+	if err != nil {
+		return kv.Change{}, false, err
+	}
+	defer view.Close()
+	err = view.read(func(r storage.Reader) (err error) {
+		last, found, err = lastChange(r)
+		return err
+	})
+	return last, found, m.note(err)
+}
+
+func lastChange(r storage.Reader) (kv.Change, bool, error) {
+	it := r.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
+	defer it.Close()
+	if !it.Next() {
+		return kv.Change{}, false, it.Err()
+	}
+	if len(it.Key()) != 8 {
+		return kv.Change{}, false, fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key())
+	}
+	changes, err := changelog.Scan(r, binary.BigEndian.Uint64(it.Key()), 1, math.MaxInt)
+	if err != nil || len(changes) == 0 {
+		return kv.Change{}, false, err
+	}
+	return changes[0], true, nil
+}
+
+// ChangelogBytes returns the size of the retained changes.
+func (m *Machine) ChangelogBytes() (uint64, error) {
+	if !m.gate.enter() {
+		return 0, ErrClosed
+	}
+	defer m.gate.leave()
+	return changelog.Size(m.engine, m.floor.Load())
+}
+
+// trimStep is how many records one trim deletes at most, so that an engine without native
+// range deletion never has too much to do at once.
+const trimStep = 4096
+
+// TrimChangelog drops up to trimStep changes that retention does not keep, and reports
+// whether there are more. It may run concurrently with Apply, but not with itself. Each
+// replica trims by itself: the changelog is not part of the state that replicas agree on.
+func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) {
+	if err := m.failure(); err != nil {
+		return false, err
+	}
+	floor := m.floor.Load()
+	keep, err := m.keepFrom(ret, floor)
+	if err != nil || keep == floor {
+		return false, err
+	}
+	if !m.gate.enter() {
+		return false, ErrClosed
+	}
+	defer m.gate.leave()
+	if keep > floor+trimStep {
+		keep, more = floor+trimStep, true
+	}
+	var b storage.Batch
+	b.DeleteRange(storage.Changelog, changelog.Key(floor), changelog.Key(keep))
+	b.Put(storage.Meta, keyFloor, changelog.Key(keep))
+	if err := m.engine.Write(&b, false); err != nil {
+		return false, m.fail(fmt.Errorf("trim changelog: %w", err))
+	}
+	m.floor.Store(keep)
+	return more, nil
+}
+
+// keepFrom returns the lowest index that ret keeps. It looks at one pinned state, since
+// Apply may run concurrently.
+func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (kv.Index, error) {
+	v, err := m.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	keep := floor
+	err = v.read(func(r storage.Reader) (err error) {
+		keep, err = changelog.Floor(r, ret, floor, v.state.applied, v.state.clock)
+		return err
+	})
+	return keep, err
+}

@@ -1,0 +1,90 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// ReplicateLarge is Replicate for one change that is too large for one batch of the engine,
+// which a change from an engine without limits may be. Its record and its mutations are
+// written in parts that become visible, and survive a crash, all together or not at all. If
+// the record alone is too large, the error is a storage.ErrTooLarge and nothing is applied.
+func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
+	if err := m.failure(); err != nil {
+		return err
+	}
+	if err := m.follows([]kv.Change{c}, c.Index); err != nil {
+		return err
+	}
+	m.scratch.batch.Reset()
+	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
+	if size := m.scratch.batch.Size(); !limit.Allows(size, 1) {
+		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
+			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)
+	}
+	engine, ok := m.engine.(storage.StagedWriter)
+	if !ok {
+		return m.Replicate([]kv.Change{c}, c.Index, false) // the engine has no limit of its own
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	if err := m.replicateLarge(engine, c, logged, limit); err != nil {
+		return m.fail(fmt.Errorf("replicate at index %d: %w", c.Index, err))
+	}
+	m.publish()
+	return nil
+}
+
+// replicateLarge writes the record, which is in the batch already, and then the mutations.
+func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logged uint64, limit storage.BatchLimit) error {
+	staged, err := engine.BeginStaged()
+	if err != nil {
+		return err
+	}
+	if err := staged.Write(&m.scratch.batch); err != nil {
+		return err
+	}
+	m.state.follow(c.Clock)
+	for rest := c.Mutations; len(rest) > 0; {
+		part := kv.Change{Mutations: rest[:1]}
+		bytes, ops := ReplicaCost(&part)
+		n := 1
+		for ; n < len(rest); n++ {
+			bytes, ops = bytes+mutationCost(&rest[n]), ops+mutationOps
+			if !limit.Allows(bytes, ops) {
+				break
+			}
+		}
+		part.Mutations, rest = rest[:n], rest[n:]
+		if len(rest) == 0 {
+			m.state.applied, m.state.logged = c.Index, logged
+		}
+		if err := m.replayPart(staged, part, len(rest) == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replayPart adds a part of a change to a staged write, and commits the write with the last
+// part.
+func (m *Machine) replayPart(staged storage.Staged, part kv.Change, last bool) error {
+	defer m.scratch.release()
+	tx, err := m.beginReplay([]kv.Change{part}, staged)
+	if err != nil {
+		return err
+	}
+	for i := range part.Mutations {
+		tx.replay(&part.Mutations[i])
+	}
+	if !last {
+		return staged.Write(tx.batch)
+	}
+	tx.putState()
+	m.reaching.Store(m.state.applied)
+	return staged.Commit(tx.batch)
+}
