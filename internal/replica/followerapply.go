@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -69,9 +70,9 @@ func (f *Follower) Apply(ctx context.Context, after kv.Index, changes []kv.Chang
 // their keys and values.
 func (f *Follower) stretch(changes []kv.Change) (n, size int) {
 	bytes, ops := 0, 0
-	for ; n < min(len(changes), maxStretchChanges); n++ {
+	for ; n < min(len(changes), changelog.BatchChanges); n++ {
 		moreBytes, moreOps := fsm.ReplicaCost(&changes[n])
-		if n > 0 && (bytes+moreBytes > maxStretchBytes || !f.limit.Allows(bytes+moreBytes, ops+moreOps)) {
+		if n > 0 && (bytes+moreBytes > changelog.BatchBytes || !f.limit.Allows(bytes+moreBytes, ops+moreOps)) {
 			break
 		}
 		bytes, ops = bytes+moreBytes, ops+moreOps
@@ -81,13 +82,6 @@ func (f *Follower) stretch(changes []kv.Change) (n, size int) {
 	}
 	return n, size
 }
-
-// These bound an engine batch of changes, in changes and by the bytes that it may
-// take at most: beyond them a larger one is no faster.
-const (
-	maxStretchChanges = 1024
-	maxStretchBytes   = 8 << 20
-)
 
 func (f *Follower) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Change, upTo kv.Index, size int) error {
 	if st := f.standing.Load(); st.refusal != nil {

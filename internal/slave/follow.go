@@ -12,14 +12,9 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-const (
-	// pipeline is how many stretches may wait to be applied: while one is, the next
-	// ones arrive. It bounds memory, at some MiB each.
-	pipeline = 2
-	// gatherBytes and gatherChanges are how much is applied at once.
-	gatherBytes   = 4 << 20
-	gatherChanges = 1 << 14
-)
+// pipeline is how many stretches may wait to be applied: while one is, the next ones
+// arrive. It bounds memory, at some MiB each.
+const pipeline = 2
 
 // follow receives and applies changes until the master is to be left, and returns
 // why. Receiving and applying overlap; in between waits a bounded number of
@@ -76,21 +71,17 @@ func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, cla
 	}
 }
 
-// gather adds to a stretch what has arrived behind it, up to a bound, and takes
-// their claims.
+// gather adds to a stretch those that wait behind it, and takes their claims. How much goes
+// into one engine batch is for the replica to decide; see package changelog.
 func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 	f.add(st.claim)
-	for st.bytes < gatherBytes && len(st.changes) < gatherChanges {
-		select {
-		case more := <-in:
-			f.add(more.claim)
-			st.changes = append(st.changes, more.changes...)
-			st.bytes += more.bytes
-			if more.upTo > st.upTo {
-				st.upTo, st.clock = more.upTo, more.clock
-			}
-		default:
-			return st
+	for range len(in) {
+		more := <-in
+		f.add(more.claim)
+		st.changes = append(st.changes, more.changes...)
+		st.bytes += more.bytes
+		if more.upTo > st.upTo {
+			st.upTo, st.clock = more.upTo, more.clock
 		}
 	}
 	return st

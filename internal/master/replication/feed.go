@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
@@ -13,9 +14,6 @@ import (
 )
 
 const (
-	// stretchBytes is what a message holds, if no change is larger: enough to keep a
-	// line busy for the time of a pace. A receiver that does not read costs two.
-	stretchBytes = 512 << 10
 	// streamHeartbeat is the longest that a stream is silent.
 	streamHeartbeat = 400 * time.Millisecond
 	// streamPace is the least time between two looks at the log: under load it lets
@@ -140,7 +138,7 @@ func otherHistory(theirs, here string) error {
 
 // read returns the stretch at next, and moves next behind it.
 func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
-	c, err := f.v.Changes(ctx, f.next, maxChanges, f.share.take(stretchBytes))
+	c, err := f.v.Changes(ctx, f.next, changelog.PageChanges, f.share.take(changelog.StreamBytes))
 	if kv.KindOf(err) == kv.OutOfRange {
 		// A new history's changes begin above the old one's.
 		if now := f.v.Status().Identity.History; now != f.history {

@@ -45,7 +45,7 @@ func TestMemoryOfACall(t *testing.T) {
 		want int64
 	}{
 		"slaves":  {&serverpb.GetReplicasRequest{}, 0},
-		"changes": {&serverpb.GetChangesRequest{MaxNumberOfChanges: 1}, 2 * maxChangesBytes},
+		"changes": {&serverpb.GetChangesRequest{MaxNumberOfChanges: 1}, 2 * changelog.PageBytes},
 	} {
 		if got := Memory("", c.req); got != c.want {
 			t.Errorf("%s: %d bytes, want %d", name, got, c.want)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
@@ -47,18 +48,11 @@ func (s *Service) Close() { s.snapshots.close() }
 // and said who they are.
 func (s *Service) Followers(vBucket string) int { return s.followers.count(vBucket) }
 
-const (
-	// maxChangesBytes keeps a response under the 4 MiB that gRPC clients
-	// accept when they are not told otherwise.
-	maxChangesBytes = 3<<20 + 512<<10
-	maxChanges      = 100_000
-)
-
 // Memory is how many bytes a call may take beyond its request and response: the changes of a
 // GetChanges are there as records and encoded. Streams bound themselves: see transit.
 func Memory(_ string, req any) int64 {
 	if _, is := req.(*serverpb.GetChangesRequest); is {
-		return 2 * maxChangesBytes
+		return 2 * changelog.PageBytes
 	}
 	return 0
 }
@@ -70,12 +64,12 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 		return nil, err
 	}
 	limit := int(r.GetMaxNumberOfChanges())
-	if limit == 0 || limit > maxChanges {
-		limit = maxChanges
+	if limit == 0 || limit > changelog.PageChanges {
+		limit = changelog.PageChanges
 	}
 	from := max(r.GetFromChangeNumber(), 1)
 	age := v.Age() // what is known later may be of later changes than those that are read
-	changes, err := v.Changes(ctx, from, limit, maxChangesBytes)
+	changes, err := v.Changes(ctx, from, limit, changelog.PageBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
@@ -73,7 +74,7 @@ func TestStreamsAreSmallWhereMuchIsTaken(t *testing.T) {
 		}
 		return size
 	}
-	if size := largest(); size > stretchBytes || size < stretchBytes/2 {
+	if size := largest(); size > changelog.StreamBytes || size < changelog.StreamBytes/2 {
 		t.Errorf("messages have up to %d bytes", size)
 	}
 	testkit.Eventually(t, "all is given back", func() bool { return r.service.transit.taken.Load() == 0 })
@@ -132,12 +133,12 @@ func TestStalledStreamHoldsNoRecords(t *testing.T) {
 	// More than what is on the line: the next message waits.
 	testkit.Eventually(t, "the records are let go", func() bool {
 		held, bytes := reads.held()
-		return held == 0 && bytes > 2*stretchBytes
+		return held == 0 && bytes > 2*changelog.StreamBytes
 	})
 	if _, bytes := reads.held(); bytes > n*value/2 {
 		t.Errorf("%d of %d bytes were read for one who took a message", bytes, n*value)
 	}
-	if taken := r.service.transit.taken.Load(); taken == 0 || taken > 3*stretchBytes {
+	if taken := r.service.transit.taken.Load(); taken == 0 || taken > 3*changelog.StreamBytes {
 		t.Errorf("%d bytes are taken for it", taken)
 	}
 }
