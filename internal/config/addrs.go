@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// addrValue is host:port. What an address is for decides what it may leave
-// open.
+// addrValue is host:port. Its use decides whether host and port may be left open.
 type addrValue struct {
 	p *string
 	// listen accepts an empty host (all interfaces) and port 0 (a free one);
@@ -34,7 +33,7 @@ func (v addrValue) set(text string) error {
 func (v addrValue) text() string { return *v.p }
 func (v addrValue) kind() string { return "HOST:PORT" }
 
-// checkAddr says what is wrong with an address.
+// checkAddr returns what is wrong with an address; nil if it is valid.
 func checkAddr(addr string, listen bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -56,7 +55,7 @@ func checkAddr(addr string, listen bool) error {
 	return nil
 }
 
-// validHost tells whether host is an IP address or could be a host name.
+// validHost reports whether host is an IP address or could be a host name.
 func validHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -70,13 +69,13 @@ func validHost(host string) bool {
 	})
 }
 
-// isUnspecified tells whether host stands for all interfaces.
+// isUnspecified reports whether host means all interfaces.
 func isUnspecified(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.Unmap().IsUnspecified()
 }
 
-// multiScheme is how the field writes a list of addresses as one target.
+// multiScheme is the prefix of a list of addresses in the field's existing files.
 const multiScheme = "multi:///"
 
 // addrListValue is a list of addresses to connect to.
@@ -94,7 +93,7 @@ func (v addrListValue) set(text string) error {
 		return err
 	}
 	if len(addrs) == 0 && !v.optional {
-		return fmt.Errorf("%q names no address: write host:port, or several with commas between", text)
+		return fmt.Errorf("%q names no address: write host:port, or several separated by commas", text)
 	}
 	*v.p = addrs
 	return nil
@@ -142,16 +141,16 @@ func (v urlListValue) set(text string) error {
 func (v urlListValue) text() string { return strings.Join(*v.p, ",") }
 func (v urlListValue) kind() string { return "URL,..." }
 
-// parseURL checks an http(s)://host:port URL and returns it without the slash
-// that may end it. Nothing else may follow the port: Raft addresses have no
-// path, and a password in one would end up in logs.
+// parseURL checks an http(s)://host:port URL and returns it without a trailing slash.
+// Nothing else may follow the port: Raft addresses have no path, and a password in
+// one would appear in logs.
 func parseURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
 		return "", fmt.Errorf("%q is not a URL: write http://host:port", text)
 	}
 	if u.User != nil {
-		return "", fmt.Errorf("the URL of %q carries a user name or password: write http://host:port", u.Host)
+		return "", fmt.Errorf("the URL of %q contains a user name or password: write http://host:port", u.Host)
 	}
 	bare := u.Scheme + "://" + u.Host
 	if !strings.EqualFold(strings.TrimSuffix(text, "/"), bare) {
@@ -163,8 +162,8 @@ func parseURL(text string) (string, error) {
 	return bare, nil
 }
 
-// parseList reads elements with commas between; "" is an empty list. Spaces
-// around an element are dropped; an empty or repeated one is an error.
+// parseList reads elements separated by commas; "" is an empty list. Spaces around an
+// element are dropped; an empty or repeated one is an error.
 func parseList(text string, parse func(string) (string, error)) ([]string, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil

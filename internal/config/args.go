@@ -10,29 +10,29 @@ import (
 	"github.com/dkvdb/dkv/internal/suggest"
 )
 
-// commandLine is what flags say.
+// commandLine is a parsed command line.
 type commandLine struct {
 	action   Action
 	file     named
 	settings []setting
 }
 
-// actionFlags ask for something other than to run.
+// actionFlags ask the program to print something and exit instead of serving.
 var actionFlags = [...]struct {
 	name, doc string
 	action    Action
 }{
 	{"help", "print this and exit", ShowHelp},
-	{"h", "", ShowHelp}, // not offered, but everybody's habit
+	{"h", "", ShowHelp}, // not in the help, but commonly typed
 	{"version", "print the version and exit", ShowVersion},
-	{"print-config", "print the effective configuration, and where each value comes from, and exit", PrintConfig},
-	{"check-config", "say whether the configuration is valid and exit", CheckConfig},
+	{"print-config", "print the values in effect and where each comes from, and exit", PrintConfig},
+	{"check-config", "check the configuration and exit", CheckConfig},
 }
 
-// parseArgs reads a command line. The flag package already has the field's
-// habits: -name and --name mean the same, a value follows "=" or a space, and
-// a bare boolean is true. Values are kept as text, so that flags, environment
-// and file are parsed, and their mistakes described, in one place.
+// parseArgs reads a command line by the rules of package flag: -name and --name
+// mean the same, a value follows "=" or a space, and a boolean without a value is
+// true. Values are kept as text, so that those of flags, environment and file are
+// parsed, and their errors worded, in one place.
 func parseArgs(t *table, args []string) (*commandLine, error) {
 	line := &commandLine{}
 	fs := flag.NewFlagSet("dkvsrv", flag.ContinueOnError)
@@ -75,9 +75,9 @@ func parseArgs(t *table, args []string) (*commandLine, error) {
 	return line, nil
 }
 
-// badFlag describes the argument that the flag package stopped at. Values are
-// never refused there, so it is malformed and not taken, or else it is the last
-// one taken, and unknown or without its value.
+// badFlag describes the argument at which package flag stopped. That package
+// rejects no values here, so the argument is either malformed and the next one, or
+// the last one that was read, and unknown or without its value.
 func badFlag(t *table, fs *flag.FlagSet, args []string) error {
 	if next := fs.Arg(0); malformed(next) {
 		return &UsageError{Text: fmt.Sprintf("%q is not an option: write --name VALUE or --name=VALUE", next)}
@@ -93,7 +93,7 @@ func badFlag(t *table, fs *flag.FlagSet, args []string) error {
 	return &UsageError{Text: "unknown option --" + oneLine(name) + didYouMean("--", suggest.Nearest(name, known))}
 }
 
-// malformed tells whether an argument looks like an option and names none.
+// malformed reports whether an argument begins like an option but names none.
 func malformed(arg string) bool {
 	name := undashed(arg)
 	return len(arg) > 1 && arg[0] == '-' && (name == "" || name[0] == '-' || name[0] == '=')
@@ -105,12 +105,12 @@ func undashed(arg string) string { return strings.TrimPrefix(strings.TrimPrefix(
 // didYouMean continues an error about an unknown name.
 func didYouMean(prefix, nearest string) string {
 	if nearest == "" {
-		return "; dkvsrv --help lists what there is"
+		return "; dkvsrv --help lists all keys"
 	}
 	return "; did you mean " + prefix + nearest + "?"
 }
 
-// textFlag hands the text of a flag on as it stands.
+// textFlag passes on the text of a flag unchanged.
 type textFlag struct {
 	set  func(text string)
 	bare bool

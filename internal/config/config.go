@@ -2,10 +2,10 @@
 // from (weakest first) built-in defaults, a YAML file, DKV_ environment
 // variables and command-line flags.
 //
-// Every key is described once, in the tables of keys*.go; flags, environment
-// names, YAML paths, --help, --print-config and the tests that hold dkvsrv.yaml
-// against the code all derive from there. Nothing that a user wrote is ignored
-// in silence: what is unknown is an error, what has no effect is a notice.
+// Every key is described once, in the tables of keys*.go. Flags, environment
+// names, YAML paths, --help, --print-config and the shipped dkvsrv.yaml are all
+// derived from there. Nothing that a user wrote is ignored silently: an unknown
+// key is an error, and a key without effect causes a warning.
 package config
 
 import (
@@ -13,112 +13,114 @@ import (
 	"time"
 )
 
-// Config is the whole tree. The fields of a Config that came from Load hold
-// effective values: where the user left a derived key alone, the field holds
-// what was derived.
+// Config is the whole configuration. The fields of a Config from Load hold the
+// values in effect, those of derived keys included.
 type Config struct {
-	// Role is the part this node plays.
+	// Role is the part that this node plays.
 	Role Role
-	// Node says who this node is.
+	// Node holds the names of the node and of its data.
 	Node Node
-	// Network holds the addresses that the node listens on and is reached at.
+	// Network holds the addresses of the node.
 	Network Network
-	// Storage says where and how data is kept.
+	// Storage holds the folders, the engine and its memory.
 	Storage Storage
-	// Limits bound what one client can ask for.
+	// Limits bound what clients can use of the node.
 	Limits Limits
 	// Changelog bounds the history of changes kept for slaves and watchers.
 	Changelog Changelog
-	// Discovery is the registry, from both of its sides.
+	// Discovery holds the keys of the registry and of its clients.
 	Discovery Discovery
-	// Replication is how a slave follows a master.
+	// Replication holds the keys of slaves.
 	Replication Replication
 	// Nexus is the Raft cluster of the masters.
 	Nexus Nexus
 	// Raft is the timing of that cluster.
 	Raft Raft
-	// Security holds files with certificates and secrets, never the secrets.
+	// Security holds the names of files with certificates and secrets.
 	Security Security
-	// Log says what is logged and how.
+	// Log holds the keys of the logs.
 	Log Log
-	// Ops is everything else that an operator turns.
+	// Ops holds the other keys of operation.
 	Ops Ops
 
 	origins map[string]Origin // by key; a key left at its default has none
 	file    string            // the file that was read, or ""
-	notices []string          // what loading found worth saying
-	// fileSystem is the size of the one that db-folder is on; 0 is unknown.
+	notices []string          // warnings from loading
+	// fileSystem is the size of the file system of db-folder; 0 is unknown.
 	fileSystem Size
 }
 
 // Node identifies a node and the data it serves.
 type Node struct {
-	// Name is shown everywhere; derived from the host's name. It becomes part
-	// of db-folder, so it is one path element.
+	// Name identifies the node in logs, metrics and the registry; derived from the
+	// host's name. It becomes part of db-folder, so it is one path element.
 	Name string
-	// DCID is the data centre or availability zone: slaves prefer masters of
-	// their own.
+	// DCID is the data centre or availability zone: slaves and clients prefer nodes
+	// in their own.
 	DCID string
 	// Database is the database that this node serves.
 	Database string
 	// VBucket names the vBucket of a database that has only one.
 	VBucket string
-	// VBuckets is the number of vBuckets that the database is cut into, a power
-	// of two up to 1024, fixed when the database is created. More of them
-	// spread writes over more logs and leaders; each costs memory and files.
+	// VBuckets is the number of vBuckets of the database, a power of two up to
+	// 1024, fixed when the database is created. More of them spread writes over
+	// more logs and leaders; each costs memory and files.
 	VBuckets int
 }
 
 // Network holds addresses, all host:port.
 type Network struct {
-	// ListenAddr is where gRPC is served. Port 0 takes a free one.
+	// ListenAddr is the address of the gRPC server. Port 0 means a free port.
 	ListenAddr string
-	// AdvertiseAddr is what other nodes and clients are told; derived from
-	// ListenAddr. See Config.Advertise for port 0.
+	// AdvertiseAddr is the gRPC address that other nodes and clients are given;
+	// derived from ListenAddr. See Config.Advertise for port 0.
 	AdvertiseAddr string
-	// HTTPListenAddr is where the ops HTTP server listens. Set explicitly, a
-	// taken port is an error; as a default it gives way to a free port.
+	// HTTPListenAddr is the address of the ops HTTP server. If its port is taken,
+	// that is an error for a value that the user set; the default moves to a free
+	// port.
 	HTTPListenAddr string
-	// AllowInsecure takes administrative calls of any host, while there is no
-	// authentication: set it only where a network keeps others out.
+	// AllowInsecure accepts administrative calls from any host, while there is no
+	// authentication: set it only on a network that keeps others out.
 	AllowInsecure bool
 }
 
-// Storage says where and how data is kept.
+// Storage holds the folders, the engine and its memory.
 type Storage struct {
-	// RootFolder is the parent of DBFolder where that is derived.
+	// RootFolder is the parent of DBFolder if that is derived.
 	RootFolder string
-	// DBFolder holds everything that this node keeps; one process at a time.
+	// DBFolder holds everything that this node stores, for one process at a time.
 	DBFolder string
-	// Engine is the storage engine; a folder remembers which one made it.
+	// Engine is the storage engine; a folder records which one created it.
 	Engine Engine
 	// Diskless keeps everything in memory (Badger, standalone or slave only).
 	Diskless bool
-	// EngineINI is a file of raw engine options, "" for none. They win over
-	// the keys here, and nothing checks that they make sense together.
+	// EngineINI is a file of raw engine options, "" for none. They override the
+	// keys here, without any check.
 	EngineINI string
-	// BlockCacheSize is memory for uncompressed data blocks, shared by all
-	// vBuckets; 0 disables the cache; derived from the machine's memory.
+	// BlockCacheSize is the memory for uncompressed data blocks, shared by all
+	// vBuckets; 0 disables the cache; derived from the machine's memory. Raise it
+	// if reads go to the disk and memory is free.
 	BlockCacheSize Size
-	// WriteBufferSize is memory for writes not yet in a table file, shared by
-	// all vBuckets. More of it means fewer, larger flushes and a longer
-	// recovery.
+	// WriteBufferSize is the memory for writes that are not in a table file yet,
+	// shared by all vBuckets. Raise it for fewer and larger flushes; lower it for
+	// faster recovery and less memory.
 	WriteBufferSize Size
-	// DiskReserve is the free space below which writes are refused; see
-	// ReserveOf for 0.
+	// DiskReserve is the free space below which writes are rejected; see
+	// ReserveOf for 0. Raise it if compactions, backups or other programs need
+	// more.
 	DiskReserve Size
-	// BackupDir is the only directory that backups are written to and
-	// restored from; derived: "backups" in DBFolder.
+	// BackupDir is the only folder that backups are written to and restored from;
+	// derived: "backups" in DBFolder.
 	BackupDir string
 }
 
-// maxDerivedReserve bounds the reserve that is derived from a file system's
-// size: engines need room for a compaction, not for a share of a huge disk.
+// maxDerivedReserve bounds the reserve that is derived from a file system's size:
+// engines need room for a compaction, which does not grow with the disk.
 const maxDerivedReserve = GiB
 
 // ReserveOf returns the disk reserve on a file system of the given size in
-// bytes: DiskReserve where it is set, and otherwise 5 % of the file system, at
-// most 1 GiB.
+// bytes: DiskReserve if it is set, and otherwise 5 % of the file system, at most
+// 1 GiB.
 func (s *Storage) ReserveOf(fileSystem Size) Size {
 	if s.DiskReserve > 0 {
 		return s.DiskReserve
@@ -126,49 +128,49 @@ func (s *Storage) ReserveOf(fileSystem Size) Size {
 	return min(fileSystem/20, maxDerivedReserve)
 }
 
-// Limits bound what one client can ask for.
+// Limits bound what clients can use of the node.
 type Limits struct {
 	// KeySize is the longest key.
 	KeySize Size
 	// ValueSize is the largest value.
 	ValueSize Size
-	// BatchSize is the total of keys and values in one request.
+	// BatchSize is the most bytes of keys and values in one request.
 	BatchSize Size
 	// MessageSize is the largest gRPC message, in either direction.
 	MessageSize Size
-	// RequestsInFlight is how many requests a node works on at once; more are
-	// refused with ResourceExhausted.
+	// RequestsInFlight is the most requests in progress at a time; further ones are
+	// rejected with ResourceExhausted. Lower it if requests queue for too long.
 	RequestsInFlight int
-	// MemoryInFlight bounds the memory of messages that are on their way: requests
-	// from their first byte until they are done, responses until they have left.
-	// It bounds as well, by itself, what requests such as MultiGet may find. Raise
-	// it if many large requests come at once and memory is there.
+	// MemoryInFlight bounds the memory of messages in transit: requests from their
+	// first byte until they are done, and responses until they have been sent. A
+	// second bound of the same size is for the results of requests such as
+	// MultiGet. Raise it if many large requests come at once and memory is free.
 	MemoryInFlight Size
-	// Streams is how many long-lived streams (watch, changes) a node serves.
+	// Streams is the most long-lived streams (watch, changes) at a time.
 	Streams int
-	// StreamStall is after how long a stream is ended whose reader takes nothing.
-	// Raise it for readers that pause in the middle of an iteration: meanwhile a
-	// stream keeps storage from freeing what was overwritten.
+	// StreamStall is how long a stream may wait for its reader before it is ended.
+	// Raise it for readers that pause during an iteration; lower it to free storage
+	// sooner, since a stream keeps the overwritten data that it may still read.
 	StreamStall time.Duration
-	// Connections and ConnectionsPerHost bound the gRPC connections, in all and
-	// from one client host; see connectionsFor. Raise them together with the
+	// Connections and ConnectionsPerHost bound the open gRPC connections, in total
+	// and from one client host; see connectionsFor. Raise them together with the
 	// process's limit of open files.
 	Connections, ConnectionsPerHost int
 }
 
-// Changelog bounds the change records that are kept, by whichever bound is
-// reached first.
+// Changelog bounds the change records that are kept, by whichever limit is reached
+// first. A slave or watcher that was away for longer than they reach back starts over
+// from a snapshot: raise the limits if that happens often.
 type Changelog struct {
-	// MaxBytes bounds their size; 0 is no bound.
+	// MaxBytes bounds their size; 0 means no limit.
 	MaxBytes Size
-	// MaxAge bounds their age; 0 is no bound. A slave that was away for longer
-	// starts over from a snapshot.
+	// MaxAge bounds their age; 0 means no limit.
 	MaxAge time.Duration
 }
 
-// Discovery is the registry, from both of its sides.
+// Discovery holds the keys of the registry and of its clients.
 type Discovery struct {
-	// Disabled keeps a node from announcing itself and from asking.
+	// Disabled keeps a node from announcing itself and from looking others up.
 	Disabled bool
 	// Server holds the keys of a node of role discovery.
 	Server DiscoveryServer
@@ -176,12 +178,13 @@ type Discovery struct {
 	Client DiscoveryClient
 }
 
-// DiscoveryServer says how long the registry believes a node.
+// DiscoveryServer bounds how long and how many rows the registry keeps.
 type DiscoveryServer struct {
-	// StatusTTL is how long after its last heartbeat a node's row is purged.
+	// StatusTTL is how long after its last heartbeat a node's row is removed.
 	StatusTTL time.Duration
-	// HeartbeatTimeout is how long after its last heartbeat a node is no
-	// longer shown. Shorter notices a loss sooner and blames a pause sooner.
+	// HeartbeatTimeout is how long after its last heartbeat a node is no longer
+	// shown. Lower it to notice lost nodes sooner; raise it if pauses make live
+	// nodes disappear.
 	HeartbeatTimeout time.Duration
 	// MaxRows bounds the rows of all databases, MaxNodes the nodes of one
 	// vBucket. A row takes up to a kibibyte of memory. Raise them with the size of
@@ -189,133 +192,141 @@ type DiscoveryServer struct {
 	MaxRows, MaxNodes int
 }
 
-// DiscoveryClient says whom to tell and ask, and how often.
+// DiscoveryClient holds the registry's addresses and how often a node uses it.
 type DiscoveryClient struct {
 	// Addrs are the registry's nodes, host:port each.
 	Addrs []string
-	// PushStatusInterval is the time between two heartbeats.
+	// PushStatusInterval is the time between two heartbeats. Keep it well below the
+	// registry's HeartbeatTimeout.
 	PushStatusInterval time.Duration
-	// PollClusterInfoInterval is the time between two look-ups.
+	// PollClusterInfoInterval is the time between two lookups in a registry that
+	// cannot stream its changes.
 	PollClusterInfoInterval time.Duration
 }
 
-// Replication is how a slave follows a master, and what a master waits for.
+// Replication holds how a slave follows a master, and what a master waits for.
 type Replication struct {
-	// MasterAddrs are a slave's fixed masters, asked in turn; none finds them
-	// through discovery.
+	// MasterAddrs are a slave's fixed masters, tried in turn; if there are none, it
+	// finds them through discovery.
 	MasterAddrs []string
-	// PollInterval is how often a slave that has caught up asks for more.
+	// PollInterval is how often a slave that is up to date asks for new changes.
+	// Lower it for less lag, raise it for less load on masters.
 	PollInterval time.Duration
-	// Mode is how changes travel; a stream brings the lag to milliseconds.
+	// Mode is how changes reach the slave; a stream brings them within
+	// milliseconds.
 	Mode ReplicationMode
 	// Ack is what a master's write waits for, beyond its own log.
 	Ack ReplicationAck
-	// AutoPromoteAfter is how long a standby waits for its lost master before
-	// it takes over by itself; 0 is never.
+	// AutoPromoteAfter is how long a standby waits for its lost master before it
+	// takes over; 0 means never.
 	AutoPromoteAfter time.Duration
 	// SlaveLinearizable is what a slave does with a linearizable read.
 	SlaveLinearizable LinearizableOnSlave
-	// MaxActiveLag is how many changes a slave may be behind and still call
-	// itself healthy.
+	// MaxActiveLag is how many changes a slave may lag and still count as healthy.
+	// Raise it if slaves turn unhealthy under bursts of writes.
 	MaxActiveLag int
 }
 
 // Nexus is the Raft cluster of the masters (and of the registry's nodes).
 type Nexus struct {
-	// ClusterName must be the same on all members; it keeps clusters apart
-	// that share a network.
+	// ClusterName must be the same on all members. It keeps clusters apart that
+	// share a network.
 	ClusterName string
 	// NodeURL is this member's Raft address, http://host:port.
 	NodeURL string
 	// ClusterURLs are the Raft addresses of the first members.
 	ClusterURLs []string
-	// Join makes an empty node wait to be invited into a cluster.
+	// Join makes an empty node wait until it is added to a cluster.
 	Join bool
-	// LogDir, SnapDir and EntryDir hold the Raft log, snapshots and the
-	// replicated entries; derived: below db-folder.
+	// LogDir is the folder of the Raft log; derived: below db-folder. SnapDir and
+	// EntryDir are accepted from old files and have no effect.
 	LogDir, SnapDir, EntryDir string
-	// EntryStore is where the Raft log is kept; only on disk does it survive
-	// a crash.
+	// EntryStore is where the Raft log is kept; only a log on disk survives a
+	// crash.
 	EntryStore EntryStore
-	// ReplTimeout is how long a proposal may take.
+	// ReplTimeout is how long a proposal may take. Raise it for slow disks or
+	// networks.
 	ReplTimeout time.Duration
-	// LeaseBasedReads lets the leader answer linearizable reads without
-	// asking the others while its lease lasts; without it each asks a quorum.
+	// LeaseBasedReads lets the leader answer linearizable reads alone while its
+	// lease lasts; without it each read asks a quorum. Turn it off if virtual
+	// machines may be paused for more than a second.
 	LeaseBasedReads bool
-	// SnapshotCount is the number of entries between two snapshots.
+	// SnapshotCount is the number of entries between two snapshots. Lower it for a
+	// smaller log and faster restarts, raise it for fewer flushes.
 	SnapshotCount int
-	// SnapshotCatchupEntries is how many entries are kept behind a snapshot,
-	// so that a member shortly away does not need the snapshot.
+	// SnapshotCatchupEntries is how many entries are kept behind a snapshot. Raise
+	// it if members that were briefly away have to receive a snapshot.
 	SnapshotCatchupEntries int
-	// MaxSnapshots and MaxWALs are accepted for old files and have no effect.
+	// MaxSnapshots and MaxWALs are accepted from old files and have no effect.
 	MaxSnapshots, MaxWALs int
 }
 
-// Raft is the timing of the cluster. Shorter times notice a lost leader
-// sooner and take a slow network or disk for one sooner. All fields but
-// Profile are derived from it where they are not set.
+// Raft is the timing of the cluster. Shorter times detect a lost leader sooner, but
+// are more likely to take a slow network or disk for one. All fields but Profile are
+// derived from it if they are not set.
 type Raft struct {
-	// Profile is the preset that the other fields start from.
+	// Profile is the preset of the other fields.
 	Profile RaftProfile
 	// RTT is the unit of the next two: about a round trip between members.
 	RTT time.Duration
-	// ElectionRTT is how many RTT without a leader start an election.
+	// ElectionRTT is the number of RTT without a leader after which an election
+	// starts.
 	ElectionRTT int
 	// HeartbeatRTT is the number of RTT between two heartbeats of a leader.
 	HeartbeatRTT int
-	// LeaseDuration is how long a confirmed leader answers reads by itself. A
-	// new leader waits it out, so longer leases mean longer failovers.
+	// LeaseDuration is how long a confirmed leader answers reads alone. A new
+	// leader waits for it to end, so longer leases mean slower failover.
 	LeaseDuration time.Duration
 }
 
-// ElectionTimeout is how long followers wait for a lost leader.
+// ElectionTimeout returns how long followers wait for a lost leader.
 func (r *Raft) ElectionTimeout() time.Duration { return r.RTT * time.Duration(r.ElectionRTT) }
 
 // Security names files with certificates and secrets.
 type Security struct {
 	// TLSCertFile, TLSKeyFile and TLSCAFile are PEM files.
 	TLSCertFile, TLSKeyFile, TLSCAFile string
-	// TLSMinVersion is the oldest TLS version that is spoken.
+	// TLSMinVersion is the oldest TLS version that is accepted.
 	TLSMinVersion TLSVersion
-	// AuthTokenFile holds hashes of the tokens that may be used.
+	// AuthTokenFile holds hashes of the accepted tokens.
 	AuthTokenFile string
 }
 
-// Log says what is logged and how.
+// Log holds the keys of the logs.
 type Log struct {
 	// Level is the least severe level that is logged. See LogLevel.
 	Level slog.Level
-	// Format is text for people or JSON for collectors.
+	// Format is text for people or JSON for log collectors.
 	Format LogFormat
 	// Verbose is short for the debug level.
 	Verbose bool
-	// SlowThreshold is from which duration on a request is logged with where
-	// its time went; 0 logs none.
+	// SlowThreshold is the duration from which a request is logged, with the time
+	// spent in each phase; 0 logs none.
 	SlowThreshold time.Duration
-	// Access is the file of the access log; "" is none.
+	// Access is the file of the access log; "" means none.
 	Access string
-	// Audit is the file of the audit log of administrative calls; "" writes
-	// them to the common log.
+	// Audit is the file of the audit log of administrative calls; "" writes them to
+	// the common log.
 	Audit string
 }
 
-// Ops is everything else that an operator turns.
+// Ops holds the other keys of operation.
 type Ops struct {
 	// Pprof serves run-time profiles under /debug/pprof.
 	Pprof bool
 	// StatsdAddr is a statsd server for metrics, "" for none.
 	StatsdAddr string
-	// MaxClockJump is how far this node's time may be from what a majority of the
-	// members' clocks say, and how large a step of the wall clock a node alone follows
-	// at once. Raise it where clocks are known to be further apart than that, lower it
-	// where keys must not expire so much early or late.
+	// MaxClockJump is how far this node's time may be from that of a majority of the
+	// members' clocks, and the largest step of the wall clock that a node alone
+	// follows at once. Raise it if clocks are known to differ more, lower it if keys
+	// must expire more exactly.
 	MaxClockJump time.Duration
-	// DrainTimeout is how long a stopping node lets running requests finish.
+	// DrainTimeout is how long a stopping node waits for running requests.
 	DrainTimeout time.Duration
 }
 
-// InRaft tells whether the node keeps its log together with others, or may do so
-// later: a master always, a node of the registry where it is told of others.
+// InRaft reports whether the node's log is replicated by Raft, alone or with others: a
+// master's always is, that of a registry node if its configuration names others.
 func (c *Config) InRaft() bool {
 	switch c.Role {
 	case RoleMaster:
@@ -327,8 +338,7 @@ func (c *Config) InRaft() bool {
 	}
 }
 
-// LogLevel is the level to log at: Log.Level, or debug where Log.Verbose asks
-// for more.
+// LogLevel returns the level to log at: Log.Level, or debug if Log.Verbose is set.
 func (c *Config) LogLevel() slog.Level {
 	if c.Log.Verbose {
 		return min(c.Log.Level, slog.LevelDebug)
@@ -336,12 +346,12 @@ func (c *Config) LogLevel() slog.Level {
 	return c.Log.Level
 }
 
-// IsSet tells whether the user set the key (such as "http-listen-addr") in the
-// file, the environment or a flag, be it to its default value.
+// IsSet reports whether the user set the key (such as "http-listen-addr") in the
+// file, the environment or a flag, even if to its default value.
 func (c *Config) IsSet(key string) bool { return c.origins[key].Source.byUser() }
 
-// Origin returns where the key's value comes from.
+// Origin returns the source of the key's value.
 func (c *Config) Origin(key string) Origin { return c.origins[key] }
 
-// File returns the configuration file that was read, "" if none.
+// File returns the configuration file that was read; "" if there was none.
 func (c *Config) File() string { return c.file }

@@ -9,13 +9,13 @@ import (
 // Bounds of the derived block cache.
 const (
 	maxDerivedCache = 3 * GiB
-	// cacheOfUnknown is the cache of a machine whose memory cannot be told.
+	// cacheOfUnknown is the cache size if the machine's memory is not known.
 	cacheOfUnknown = 128 * MiB
 )
 
-// Complete fills every derived key that is still empty. Load has done so
-// already; it is exported for trees that start from Default. Filling in an
-// order in which each key finds what it is derived from, it is idempotent.
+// Complete fills every derived key that is still empty, each after those that it is
+// derived from. It is idempotent. Load has called it already; it is exported for trees
+// that start from Default.
 func (c *Config) Complete(host Host) error {
 	if c.origins == nil {
 		c.origins = make(map[string]Origin)
@@ -48,7 +48,7 @@ const (
 	changelogInMemory = 64 * MiB
 )
 
-// deriveChangelog keeps less history where that takes memory. An explicit 0 bounds nothing.
+// deriveChangelog keeps less history if that takes memory. An explicit 0 means no limit.
 func (c *Config) deriveChangelog() {
 	if c.Changelog.MaxBytes != 0 || c.IsSet("changelog-max-bytes") {
 		return
@@ -60,7 +60,7 @@ func (c *Config) deriveChangelog() {
 	c.derived("changelog-max-bytes")
 }
 
-// deriveConnections leaves file descriptors to storage.
+// deriveConnections bounds connections so that storage has file descriptors left.
 func (c *Config) deriveConnections(host Host) {
 	l := &c.Limits
 	if l.Connections == 0 {
@@ -73,10 +73,10 @@ func (c *Config) deriveConnections(host Host) {
 	}
 }
 
-// How file descriptors are shared out.
+// How file descriptors are divided.
 const (
-	// maxDerivedConnections bounds what is derived: a connection takes some tens
-	// of kilobytes, too.
+	// maxDerivedConnections bounds the derived value, since a connection also takes
+	// some tens of kilobytes.
 	maxDerivedConnections = 4096
 	leastConnections      = 16
 	// ownFiles are for logs, and for connections to other nodes.
@@ -90,14 +90,13 @@ func EngineFiles(limit int) int { return limit / 2 }
 // HTTPFiles is how many of them the ops HTTP server may take.
 func HTTPFiles(limit int) int { return min(max(limit/16, 8), 256) }
 
-// connectionsFor returns the gRPC connections that a process has file descriptors
-// for.
+// connectionsFor returns the number of gRPC connections for a limit of open files.
 func connectionsFor(limit int) int {
 	left := limit - EngineFiles(limit) - HTTPFiles(limit) - ownFiles
 	return min(max(left, leastConnections), maxDerivedConnections)
 }
 
-// derived notes that a key's value was worked out.
+// derived records that a key's value was derived.
 func (c *Config) derived(key string) { c.origins[key] = Origin{Source: Derived} }
 
 // derivePath fills one empty path.
@@ -117,15 +116,15 @@ func (c *Config) deriveFolders() {
 	c.derivePath("nexus-entry-dir", &n.EntryDir, s.DBFolder, "nexus", "entry")
 }
 
-// deriveAdvertised advertises the listening address, with an address of this
-// machine where it listens on all.
+// deriveAdvertised advertises the listening address, or an address of this machine if
+// it listens on all interfaces.
 func (c *Config) deriveAdvertised(host Host) {
 	if c.Network.AdvertiseAddr != "" {
 		return
 	}
 	name, port, err := net.SplitHostPort(c.Network.ListenAddr)
 	if err != nil {
-		return // Validate says it
+		return // Validate returns the error
 	}
 	if isUnspecified(name) {
 		name = "127.0.0.1"
@@ -137,8 +136,8 @@ func (c *Config) deriveAdvertised(host Host) {
 	c.derived("advertise-addr")
 }
 
-// Advertise returns the address to tell others once the node listens on bound:
-// AdvertiseAddr, with the real port where it was derived from port 0.
+// Advertise returns the address for other nodes and clients once the node listens on
+// bound: AdvertiseAddr, with the real port if it was derived from port 0.
 func (c *Config) Advertise(bound net.Addr) string {
 	tcp, ok := bound.(*net.TCPAddr)
 	host, port, err := net.SplitHostPort(c.Network.AdvertiseAddr)

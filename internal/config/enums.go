@@ -22,10 +22,10 @@ const (
 	Badger  Engine = "badger"
 )
 
-// ReplicationMode is how changes travel from master to slave.
+// ReplicationMode is how changes reach a slave.
 type ReplicationMode string
 
-// Changes are asked for at intervals, or pushed as they happen.
+// A slave polls for changes, or receives them as a stream.
 const (
 	ReplicationPoll   ReplicationMode = "poll"
 	ReplicationStream ReplicationMode = "stream"
@@ -34,8 +34,8 @@ const (
 // ReplicationAck is what a master's write waits for, beyond its own log.
 type ReplicationAck string
 
-// A write waits for no slave, for one that received it, for one that persisted
-// it.
+// A write waits for no slave, for one that has received it, or for one that has
+// persisted it.
 const (
 	AckAsync    ReplicationAck = "async"
 	AckSemiSync ReplicationAck = "semi_sync"
@@ -45,7 +45,7 @@ const (
 // LinearizableOnSlave is what a slave does with a linearizable read.
 type LinearizableOnSlave string
 
-// A linearizable read is passed on to the leader, or refused.
+// A linearizable read is forwarded to the leader, or rejected.
 const (
 	LinearizableForward LinearizableOnSlave = "forward"
 	LinearizableReject  LinearizableOnSlave = "reject"
@@ -54,7 +54,7 @@ const (
 // RaftProfile is a preset of Raft timing.
 type RaftProfile string
 
-// Members share a building, or are in several regions.
+// Members are in one building, or in several regions.
 const (
 	RaftLAN RaftProfile = "lan"
 	RaftWAN RaftProfile = "wan"
@@ -81,7 +81,7 @@ const (
 // TLSVersion is a version of TLS, as crypto/tls numbers it.
 type TLSVersion uint16
 
-// The versions that may be the oldest one spoken.
+// The versions that may be set as the oldest accepted one.
 const (
 	TLS12 TLSVersion = tls.VersionTLS12
 	TLS13 TLSVersion = tls.VersionTLS13

@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// UsageError is a command line, environment or file that is not understood: an
-// unknown name, a misplaced or repeated one. Programs exit with 2 on it.
+// UsageError is the error of a command line, environment or file with an unknown,
+// misplaced or repeated name. Programs exit with 2 on it.
 type UsageError struct {
-	// Where is the place, such as "dkvsrv.yaml:12"; "" is the command line.
+	// Where is the place, such as "dkvsrv.yaml:12"; "" means the command line.
 	Where string
 	// Text says what is wrong and what to do.
 	Text string
@@ -22,11 +22,10 @@ func (e *UsageError) Error() string {
 	return e.Where + ": " + e.Text
 }
 
-// ValueError is a known key with a value that cannot be, or a configuration
+// ValueError is the error of a known key with an invalid value, or of a configuration
 // file that cannot be read. Programs exit with 1 on it.
 type ValueError struct {
-	// Key is the key in question, such as "listen-addr"; "" where there is
-	// none.
+	// Key is the key, such as "listen-addr"; "" if the error is about none.
 	Key string
 	// Origin is where the value comes from.
 	Origin Origin
@@ -57,16 +56,16 @@ type Source uint8
 // The sources.
 const (
 	FromDefault Source = iota // the built-in default
-	Derived                   // worked out from other keys or the machine
+	Derived                   // derived from other keys or the machine
 	FromFile                  // the YAML file
 	FromEnv                   // an environment variable
 	FromFlag                  // a command-line flag
 )
 
-// byUser tells whether somebody wrote the value down.
+// byUser reports whether the user set the value.
 func (s Source) byUser() bool { return s >= FromFile }
 
-// Origin is where one value comes from.
+// Origin is the source of one value.
 type Origin struct {
 	Source Source
 	// Name is the file, the variable or the flag.
@@ -75,7 +74,7 @@ type Origin struct {
 	Line int
 }
 
-// String says it as a person would look for it: "dkvsrv.yaml:12", "DKV_ROLE",
+// String returns a form that a user can search for: "dkvsrv.yaml:12", "DKV_ROLE",
 // "--role", "default", "derived".
 func (o Origin) String() string {
 	switch o.Source {
@@ -90,7 +89,7 @@ func (o Origin) String() string {
 	}
 }
 
-// place names a line of a file; line 0 is the file as a whole.
+// place names a line of a file; line 0 means the file as a whole.
 func place(file string, line int) string {
 	if line == 0 {
 		return file
@@ -98,5 +97,5 @@ func place(file string, line int) string {
 	return file + ":" + strconv.Itoa(line)
 }
 
-// isOutOfRange tells whether a number was well written but too large.
+// isOutOfRange reports whether a number was well formed but too large.
 func isOutOfRange(err error) bool { return errors.Is(err, strconv.ErrRange) }

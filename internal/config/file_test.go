@@ -16,11 +16,14 @@ const shippedFile = "../../dkvsrv.yaml"
 
 const shippedHead = `# Configuration of dkvsrv: every key, with its default.
 #
-# Each key is also a flag (--listen-addr) and an environment variable (DKV_LISTEN_ADDR); a flag wins
-# over the environment, that over this file, that over the default. Durations are 100ms, 5s, 24h, or
-# a bare number of seconds; sizes are bytes, 512MiB or 1GB. A key that is commented out has a default
-# that is worked out when the node starts, or one that two nodes on one host cannot share.
-# "dkvsrv --config dkvsrv.yaml --check-config" checks the file; "--print-config" shows what comes out.
+# Each key is also a flag (--listen-addr) and an environment variable (DKV_LISTEN_ADDR). A flag takes
+# precedence over the environment, the environment over this file, and this file over the default.
+# Durations are written 100ms, 5s, 24h, or as a number of seconds; sizes are written in bytes, or as
+# 512MiB or 1GB. A key that is commented out has a default that is derived when the node starts, or
+# one that two nodes on one host cannot share. To check this file and to see the values in effect:
+#
+#   dkvsrv --config dkvsrv.yaml --check-config
+#   dkvsrv --config dkvsrv.yaml --print-config
 `
 
 // shipped renders the file as the key table would have it.
@@ -67,12 +70,15 @@ func writeShipped(b *strings.Builder, k *key, section *string) {
 	if text == "" {
 		text = `""`
 	}
-	derived := ""
+	doc := k.doc
 	if k.derived != "" {
-		derived = "; derived: " + k.derived
+		doc += " Derived: " + k.derived + "."
 		text = derivedExample(k)
 	}
-	fmt.Fprintf(b, "%s# %s%s\n%s%s%s: %s\n", indent, k.doc, derived, indent, mark, name, text)
+	for _, line := range wrap(doc, helpWidth-len(indent)-2) {
+		fmt.Fprintf(b, "%s# %s\n", indent, line)
+	}
+	fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, name, text)
 }
 
 // derivedExample is what a commented line of a derived key shows.

@@ -14,10 +14,11 @@ const helpHead = `dkvsrv serves a distributed key-value store over gRPC.
 
 Usage: dkvsrv [--config FILE] [--KEY VALUE | --KEY=VALUE]...
 
-Every key below is a flag, a key of the YAML file (its dots being levels) and an environment
-variable (--listen-addr is DKV_LISTEN_ADDR). A flag wins over the environment, that over the
-file, that over the default. -key and --key mean the same; a bare boolean means true.
-DURATION is 100ms, 5s, 24h, or a bare number of seconds. SIZE is bytes, 512MiB or 1GB.
+Every key below is a flag, a key of the YAML file (dots separate levels) and an environment
+variable (--listen-addr is DKV_LISTEN_ADDR). A flag takes precedence over the environment, the
+environment over the file, and the file over the default. -key and --key mean the same; a boolean
+without a value means true. DURATION is 100ms, 5s, 24h, or a number of seconds. SIZE is a number
+of bytes, 512MiB or 1GB.
 `
 
 // writeHelp writes all flags, grouped by concern.
@@ -26,7 +27,7 @@ func writeHelp(w io.Writer) error {
 	fmt.Fprint(out, helpHead)
 	fmt.Fprint(out, "\nCommand line\n")
 	host := ThisHost()
-	writeOption(out, "-c, --config FILE", fmt.Sprintf("configuration file (default: the first of %s that is there)", strings.Join(host.Files, ", ")))
+	writeOption(out, "-c, --config FILE", fmt.Sprintf("configuration file (default: the first of %s that exists)", strings.Join(host.Files, ", ")))
 	for _, a := range actionFlags {
 		if a.doc != "" {
 			writeOption(out, "--"+a.name, a.doc)
@@ -45,7 +46,7 @@ func writeHelp(w io.Writer) error {
 	return out.Flush()
 }
 
-// defaultText says what the key is when nobody sets it.
+// defaultText returns the key's default for the help.
 func (k *key) defaultText() string {
 	switch {
 	case k.derived != "":
@@ -57,17 +58,29 @@ func (k *key) defaultText() string {
 	}
 }
 
-// writeOption writes a flag and, below it, indented, what it does.
+// writeOption writes a flag and, indented below it, what it does.
 func writeOption(w io.Writer, flag, doc string) {
 	fmt.Fprintf(w, "  %s\n", flag)
 	const indent = "      "
-	line := indent[:len(indent)-1]
-	for word := range strings.FieldsSeq(doc) {
-		if len(line)+1+len(word) > helpWidth {
-			fmt.Fprintln(w, line)
-			line = indent[:len(indent)-1]
-		}
-		line += " " + word
+	for _, line := range wrap(doc, helpWidth-len(indent)) {
+		fmt.Fprintf(w, "%s%s\n", indent, line)
 	}
-	fmt.Fprintln(w, line)
+}
+
+// wrap breaks text at spaces into lines of at most width bytes. A longer word has a line of
+// its own.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
 }

@@ -16,14 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is what a configuration takes from the machine it is loaded on.
+// Host is what a configuration needs to know about the machine.
 type Host struct {
-	// Files are the configuration files tried in turn where none is named.
+	// Files are the configuration files that are tried in turn if none is named.
 	Files []string
 	// Name returns the machine's name.
 	Name func() (string, error)
-	// Nodes returns which nodes have kept data below a root-folder; nil looks
-	// nowhere.
+	// Nodes returns the nodes that have data below a root-folder; nil means none.
 	Nodes func(rootFolder string) (KnownNodes, error)
 	// Addrs returns the machine's unicast addresses, the preferred one first.
 	Addrs func() []netip.Addr
@@ -49,8 +48,7 @@ func ThisHost() Host {
 	}
 }
 
-// fileSystemSize asks the nearest parent that exists: the folder may be yet to be
-// made.
+// fileSystemSize asks the nearest existing parent: the folder may not exist yet.
 func fileSystemSize(folder string) Size {
 	folder, err := filepath.Abs(folder)
 	for err == nil {
@@ -67,8 +65,8 @@ func fileSystemSize(folder string) Size {
 	return 0
 }
 
-// OpenFiles returns how many files and connections this process may have open; Go has
-// raised the limit to the hard one when the process began.
+// OpenFiles returns how many files and connections this process may have open. Go
+// raised the limit to the hard one when the process started.
 func OpenFiles() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > maxCount {
@@ -99,13 +97,12 @@ func interfaceAddrs() []netip.Addr {
 	return append(v4, v6...)
 }
 
-// usableMemory is the machine's memory, or the least of the limits that
-// control groups set on this process, where that is less. root is the file
-// system's root.
+// usableMemory returns the machine's memory, or the least limit that control groups
+// set on this process if that is less. root is the file system's root.
 func usableMemory(root fs.FS) Size {
 	least := totalMemory(root)
 	for _, dir := range memoryGroups(root) {
-		// A limit of any ancestor binds as well.
+		// The limits of all ancestors apply too.
 		for ; ; dir.path = path.Dir(dir.path) {
 			if limit := readLimit(root, path.Join(dir.mount, dir.path, dir.file)); limit > 0 && (least == 0 || limit < least) {
 				least = limit

@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// key describes one key, for all who need to know: the loaders of every
+// key describes one key for everything that uses it: the loaders of every
 // source, --help, --print-config, validation and notices.
 type key struct {
 	// name is the flag and, its dots being levels, the path in the YAML file.
 	name string
-	// def is the default as text; where derived is set, the text of "unset".
+	// def is the default as text; if derived is set, the text of "unset".
 	def string
-	// derived says what an unset key is worked out from; "" for a plain
-	// default.
+	// derived says what an unset key is derived from; "" for a plain default.
 	derived string
-	// doc is one line on what the key does and what speaks for and against.
+	// doc says, in sentences on one line, what the key does and when to raise or
+	// lower it.
 	doc string
-	// traits are what else there is to know.
+	// traits are further properties.
 	traits trait
 	// roles are the roles in which the key has an effect; none means all.
 	roles []Role
@@ -31,12 +31,12 @@ const (
 	// clashes: two nodes on one host cannot share the default.
 	clashes trait = 1 << iota
 	// unbuilt: the feature is not in this version. The key is neither in the help
-	// nor in the shipped file, and a value other than its default is an error:
-	// a key that is accepted and does nothing would be a promise.
+	// nor in the shipped file, and a value other than its default is an error, so
+	// that no user relies on a key that does nothing.
 	unbuilt
-	// obsolete: accepted from old files, without effect for good.
+	// obsolete: accepted from old files, permanently without effect.
 	obsolete
-	// guards: the key promises security.
+	// guards: the key is about security.
 	guards
 	// secret: the value is never printed.
 	secret
@@ -49,10 +49,10 @@ func (k *key) has(t trait) bool { return k.traits&t != 0 }
 // env is the environment variable of the key.
 func (k *key) env() string { return envPrefix + envName(k.name) }
 
-// isBool tells whether a bare flag means true.
+// isBool reports whether the flag without a value means true.
 func (k *key) isBool() bool { return k.field(new(Config)).kind() == "" }
 
-// appliesTo tells whether the key has an effect in a role.
+// appliesTo reports whether the key has an effect in a role.
 func (k *key) appliesTo(r Role) bool { return len(k.roles) == 0 || slices.Contains(k.roles, r) }
 
 // rolesText lists the roles in which the key has an effect.
@@ -64,17 +64,17 @@ func (k *key) rolesText() string {
 	return strings.Join(names, ", ")
 }
 
-// shown reports whether the key is one that users are told about.
+// shown reports whether the key is in the help and in the shipped file.
 func (k *key) shown() bool { return !k.has(unbuilt) }
 
-// group is what one concern needs; --help and the shipped file show it under
+// group is the keys of one concern; --help and the shipped file show them under
 // its title.
 type group struct {
 	title string
 	keys  []key
 }
 
-// shown are the group's keys that users are told about.
+// shown returns the group's keys that are in the help and in the shipped file.
 func (g *group) shown() []*key {
 	var keys []*key
 	for i := range g.keys {
@@ -85,7 +85,7 @@ func (g *group) shown() []*key {
 	return keys
 }
 
-// table is every key that there is.
+// table holds all keys.
 type table struct {
 	groups []group
 	byName map[string]*key

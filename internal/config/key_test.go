@@ -19,8 +19,8 @@ func TestKeyTable(t *testing.T) {
 		if !name.MatchString(k.name) {
 			t.Errorf("%q is not in the form of a key", k.name)
 		}
-		if k.doc == "" || strings.ContainsAny(k.doc, "\n#") || strings.HasSuffix(k.doc, ".") {
-			t.Errorf("%s: the description %q is not one plain line", k.name, k.doc)
+		if k.doc == "" || strings.ContainsAny(k.doc, "\n#") || !strings.HasSuffix(k.doc, ".") {
+			t.Errorf("%s: the description %q is not plain sentences", k.name, k.doc)
 		}
 		if k.derived != "" && k.def != "" {
 			t.Errorf("%s has a default and is derived", k.name)

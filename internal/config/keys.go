@@ -13,7 +13,7 @@ const (
 	shortest       = time.Millisecond
 )
 
-// allGroups is every key, grouped by concern.
+// allGroups returns all keys, grouped by concern.
 func allGroups() []group {
 	return []group{
 		{"Node", nodeKeys()},
@@ -34,17 +34,17 @@ func allGroups() []group {
 func nodeKeys() []key {
 	return []key{
 		{name: "role", def: "none", field: func(c *Config) value { return roleValue(&c.Role) },
-			doc: "part that this node plays; none, or standalone, works alone"},
+			doc: "The part that this node plays. none, which may also be written standalone, is a node that works alone."},
 		{name: "node-name", derived: "the name kept in root-folder, else the host's name", field: func(c *Config) value { return nameValue{&c.Node.Name, true} },
-			doc: "name of this node, shown everywhere; part of db-folder where that is derived"},
+			doc: "The name of this node in logs, metrics and the registry, and part of db-folder if that is derived. Set it if several nodes share a root-folder."},
 		{name: "dc-id", def: "default", field: func(c *Config) value { return nameValue{&c.Node.DCID, false} },
-			doc: "data centre or availability zone; slaves prefer masters of their own"},
+			doc: "The data centre or availability zone of this node. Slaves and clients prefer nodes in their own."},
 		{name: "database", def: "default", field: func(c *Config) value { return nameValue{&c.Node.Database, false} },
-			doc: "database that this node serves"},
+			doc: "The database that this node serves. All nodes of a cluster have the same."},
 		{name: "vbucket", def: "default", field: func(c *Config) value { return nameValue{&c.Node.VBucket, false} },
-			doc: "name of the vBucket where the database has only one"},
+			doc: "The name of the vBucket if the database has only one."},
 		{name: "vbuckets", def: "1", field: func(c *Config) value { return intValue{&c.Node.VBuckets, 1, 1024} },
-			doc: "vBuckets the database is cut into: a power of two up to 1024, fixed when it is created"},
+			doc: "The number of vBuckets of the database, a power of two from 1 to 1024, fixed when the database is created. More of them spread writes over more logs and leaders; each costs memory and files."},
 	}
 }
 
@@ -52,15 +52,15 @@ func networkKeys() []key {
 	return []key{
 		{name: "listen-addr", def: "0.0.0.0:8080",
 			field: func(c *Config) value { return addrValue{p: &c.Network.ListenAddr, listen: true} },
-			doc:   "gRPC address; port 0 takes a free one"},
+			doc:   "The address of the gRPC server. Port 0 means a free port."},
 		{name: "advertise-addr", derived: "listen-addr",
 			field: func(c *Config) value { return addrValue{p: &c.Network.AdvertiseAddr, listen: true, optional: true} },
-			doc:   "gRPC address that other nodes and clients are told"},
+			doc:   "The gRPC address that other nodes and clients are given. Set it if they cannot reach listen-addr, for example behind NAT."},
 		{name: "http-listen-addr", def: "0.0.0.0:8081", traits: clashes,
 			field: func(c *Config) value { return addrValue{p: &c.Network.HTTPListenAddr, listen: true} },
-			doc:   "HTTP address for health, metrics and administration; a taken port is an error when it is set here"},
+			doc:   "The HTTP address for health, metrics and administration. If the port is taken, a node with this key set does not start; with the default it uses a free port."},
 		{name: "allow-insecure", def: "false", field: func(c *Config) value { return boolValue{&c.Network.AllowInsecure} },
-			doc: "take administrative calls of other hosts than this one and the cluster's members, without authentication"},
+			doc: "Accept administrative calls from any host without authentication, not only from this host and the cluster's members. Set it only on a network that keeps others out."},
 	}
 }
 
@@ -68,59 +68,59 @@ func storageKeys() []key {
 	return []key{
 		{name: "root-folder", def: "./data", traits: clashes,
 			field: func(c *Config) value { return pathValue{p: &c.Storage.RootFolder, required: true} },
-			doc:   "parent of db-folder where that is derived"},
+			doc:   "The parent folder of db-folder if that is derived."},
 		{name: "db-folder", derived: "root-folder/node-name",
 			field: func(c *Config) value { return pathValue{p: &c.Storage.DBFolder} },
-			doc:   "folder of everything this node keeps; one process at a time"},
+			doc:   "The folder of everything that this node stores. Only one process may use it at a time."},
 		{name: "db-engine", def: "rocksdb", field: func(c *Config) value { return enum(&c.Storage.Engine, RocksDB, Badger) },
-			doc: "storage engine; masters need rocksdb"},
+			doc: "The storage engine. Masters need rocksdb."},
 		{name: "diskless", def: "false", field: func(c *Config) value { return boolValue{&c.Storage.Diskless} },
-			doc: "keep all data in memory; needs badger and a slave or a standalone node"},
+			doc: "Keep all data in memory, where it does not survive a restart. Needs db-engine badger, and a slave or a standalone node."},
 		{name: "db-engine-ini", def: "", field: func(c *Config) value { return pathValue{p: &c.Storage.EngineINI} },
-			doc: "file of raw engine options, which win over the keys here; none when empty"},
+			doc: "A file of raw RocksDB options, which override the keys here without any check; none if empty."},
 		{name: "block-cache-size", derived: "a quarter of memory, at most 3GiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.BlockCacheSize, 0, anySize} },
-			doc:   "memory for data blocks, shared by all vBuckets (badger: in equal parts); 0 disables the cache"},
+			doc:   "Memory for data blocks that were read, shared by all vBuckets (with badger, in equal parts); 0 disables the cache. Raise it if reads go to the disk and memory is free."},
 		{name: "write-buffer-size", def: "64MiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.WriteBufferSize, MiB, 64 * GiB} },
-			doc:   "memory for writes not yet flushed, shared by all vBuckets; more means fewer, larger flushes"},
+			doc:   "Memory for writes that are not in a table file yet, shared by all vBuckets. Raise it for fewer and larger flushes, lower it for faster recovery and less memory."},
 		{name: "disk-reserve", derived: "5 % of the file system, at most 1GiB",
 			field: func(c *Config) value { return sizeValue{&c.Storage.DiskReserve, 0, anySize} },
-			doc:   "free disk space below which writes are refused"},
+			doc:   "The free disk space below which writes are rejected. Raise it if compactions, backups or other programs need more."},
 		{name: "backup-dir", derived: "db-folder/backups",
 			field: func(c *Config) value { return pathValue{p: &c.Storage.BackupDir} },
-			doc:   "the only folder that backups are written to and restored from"},
+			doc:   "The only folder that backups are written to and restored from."},
 	}
 }
 
 func limitKeys() []key {
 	return []key{
 		{name: "max-key-size", def: "1KiB", field: func(c *Config) value { return sizeValue{&c.Limits.KeySize, 1, MiB} },
-			doc: "longest key"},
+			doc: "The longest key that may be written."},
 		{name: "max-value-size", def: "4MiB", field: func(c *Config) value { return sizeValue{&c.Limits.ValueSize, 1, GiB} },
-			doc: "largest value"},
+			doc: "The largest value that may be written. Raise it together with max-batch-size and max-message-size."},
 		{name: "max-batch-size", def: "8MiB", field: func(c *Config) value { return sizeValue{&c.Limits.BatchSize, 1, GiB} },
-			doc: "most bytes of keys and values in one request"},
+			doc: "The most bytes of keys and values in one request."},
 		{name: "max-message-size", def: "16MiB",
 			field: func(c *Config) value { return sizeValue{&c.Limits.MessageSize, KiB, maxMessageSize} },
-			doc:   "largest gRPC message, in either direction"},
+			doc:   "The largest gRPC message, in either direction. It must have room for max-batch-size."},
 		{name: "max-requests-in-flight", def: "10000",
 			field: func(c *Config) value { return intValue{&c.Limits.RequestsInFlight, 1, maxCount} },
-			doc:   "requests worked on at once; more are refused"},
+			doc:   "The most requests in progress at a time; further ones are rejected. Lower it if requests queue for too long under load."},
 		{name: "max-memory-in-flight", def: "512MiB",
 			field: func(c *Config) value { return sizeValue{&c.Limits.MemoryInFlight, MiB, anySize} },
-			doc:   "memory for messages on their way, and as much for what requests such as MultiGet may find; more are refused"},
+			doc:   "Memory for messages being received or sent, and as much again for the results of requests such as MultiGet; requests beyond it are rejected. Raise it if many large requests come at once and memory is free."},
 		{name: "max-streams", def: "1024", field: func(c *Config) value { return intValue{&c.Limits.Streams, 1, maxCount} },
-			doc: "long-lived streams served at once; more are refused"},
+			doc: "The most long-lived streams, such as watches, at a time; further ones are rejected."},
 		{name: "stream-stall-timeout", def: "1m",
 			field: func(c *Config) value { return durationValue{&c.Limits.StreamStall, shortest} },
-			doc:   "a stream whose reader takes nothing for so long is ended, with a token to resume it by"},
+			doc:   "How long a stream may wait for its reader before it is ended; the reader may resume it. Raise it for readers that pause during an iteration; lower it to free the storage that such streams hold sooner."},
 		{name: "max-connections", derived: "the limit of open files, at most 4096",
 			field: func(c *Config) value { return intValue{&c.Limits.Connections, 1, maxCount} },
-			doc:   "gRPC connections open at once; idle ones make room for new ones, more are refused"},
+			doc:   "The most open gRPC connections. Idle ones are closed to make room for new ones, and further ones are rejected. Raise the limit of open files before you raise it."},
 		{name: "max-connections-per-host", derived: "three quarters of max-connections",
 			field: func(c *Config) value { return intValue{&c.Limits.ConnectionsPerHost, 1, maxCount} },
-			doc:   "gRPC connections of one client host; raise it if all clients come through one proxy"},
+			doc:   "The most gRPC connections from one client host. Raise it if all clients come through one proxy."},
 	}
 }
 
@@ -128,9 +128,9 @@ func changelogKeys() []key {
 	return []key{
 		{name: "changelog-max-bytes", derived: "1GiB, or 64MiB of memory if diskless",
 			field: func(c *Config) value { return sizeValue{&c.Changelog.MaxBytes, 0, anySize} },
-			doc:   "size of the history kept for slaves and watchers; 0 is no bound"},
+			doc:   "The size of the change history for slaves and watchers; the oldest changes are removed first, and 0 means no limit. Raise it if slaves that were away must start from a snapshot."},
 		{name: "changelog-max-age", def: "24h", field: func(c *Config) value { return durationValue{&c.Changelog.MaxAge, 0} },
-			doc: "age of that history, whichever bound is met first; 0 is no bound"},
+			doc: "The age of the change history; older changes are removed even if changelog-max-bytes is not reached, and 0 means no limit. Raise it if slaves or watchers may be away for longer."},
 	}
 }
 
@@ -139,29 +139,29 @@ func replicationKeys() []key {
 	return []key{
 		{name: "repl-master-addr", def: "", roles: slave,
 			field: func(c *Config) value { return addrListValue{p: &c.Replication.MasterAddrs, optional: true} },
-			doc:   "a slave's fixed masters, a,b,c, asked in turn; found through discovery when empty"},
+			doc:   "Fixed masters of a slave, a,b,c, tried in turn. If empty, the slave finds them through discovery."},
 		{name: "repl-poll-interval", def: "5s", roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.PollInterval, shortest} },
-			doc:   "time between questions for changes while there are none"},
+			doc:   "How often a slave in repl-mode poll asks for new changes when there are none. Lower it for less lag, raise it for less load on masters. In both modes a slave that hears of no master for ten intervals is unhealthy."},
 		{name: "repl-mode", def: "poll", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
-			doc: "how changes reach a slave; stream brings the lag to milliseconds"},
+			doc: "How changes reach a slave: poll asks for them, stream receives them within milliseconds."},
 		{name: "repl-ack", def: "async", traits: unbuilt, roles: master,
 			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync) },
-			doc:   "a write waits for no slave, for one that received it, or for one that persisted it"},
+			doc:   "What a write waits for: no slave, one that has received it, or one that has persisted it."},
 		{name: "auto-promote-after", def: "0s", traits: unbuilt, roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
-			doc:   "a standby takes over from a master lost for so long; 0 is never"},
+			doc:   "How long a standby waits for its lost master before it takes over; 0 means never."},
 		{name: "slave-linearizable", def: "forward", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.SlaveLinearizable, LinearizableForward, LinearizableReject)
 			},
-			doc: "what a slave does with a linearizable read: pass it to the leader, or refuse it"},
+			doc: "What a slave does with a linearizable read: forward it to the leader, or reject it."},
 		{name: "max-active-lag", def: "100000", roles: slave,
 			field: func(c *Config) value { return intValue{&c.Replication.MaxActiveLag, 0, maxCount} },
-			doc:   "changes that a slave may be behind and still be healthy"},
+			doc:   "How many changes a slave may lag and still count as healthy. Lower it if readers need fresher data, raise it if slaves turn unhealthy under bursts of writes."},
 	}
 }
 
@@ -170,27 +170,27 @@ func discoveryKeys() []key {
 	return []key{
 		{name: "disable-discovery-client", def: "false", roles: clients,
 			field: func(c *Config) value { return boolValue{&c.Discovery.Disabled} },
-			doc:   "neither announce this node nor look others up"},
+			doc:   "Keep this node out of the registry: it neither announces itself nor looks up others."},
 		{name: "discovery-service.server.status-ttl", def: "5m", roles: server,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Server.StatusTTL, shortest} },
-			doc:   "a node's row is purged so long after its last heartbeat"},
+			doc:   "How long after its last heartbeat a node's row is removed. Raise it if nodes may be away for longer and must keep their rows."},
 		{name: "discovery-service.server.heartbeat-timeout", def: "1m", roles: server,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Server.HeartbeatTimeout, shortest} },
-			doc:   "a node is no longer shown so long after its last heartbeat"},
+			doc:   "How long after its last heartbeat a node is no longer shown. Lower it to notice lost nodes sooner, raise it if pauses make live nodes disappear."},
 		{name: "discovery-service.server.max-rows", def: "200000", roles: server,
 			field: func(c *Config) value { return intValue{&c.Discovery.Server.MaxRows, 1, maxCount} },
-			doc:   "rows of all databases that are registered at most, one for each node and vBucket"},
+			doc:   "The most registered rows of all databases, one for each node and vBucket. A row takes up to 1KiB of memory. Raise it with the number of nodes."},
 		{name: "discovery-service.server.max-nodes", def: "512", roles: server,
 			field: func(c *Config) value { return intValue{&c.Discovery.Server.MaxNodes, 1, maxCount} },
-			doc:   "nodes of one vBucket that are registered at most, a quarter of them masters only"},
+			doc:   "The most registered nodes of one vBucket, a quarter of them reserved for masters. Raise it with the number of nodes."},
 		{name: "discovery-service.client.discovery-service-addr", def: "multi:///127.0.0.1:8001,127.0.0.1:8002,127.0.0.1:8003", roles: clients,
 			field: func(c *Config) value { return addrListValue{p: &c.Discovery.Client.Addrs} },
-			doc:   "the registry's nodes: multi:///a,b,c or a,b,c"},
+			doc:   "The addresses of the registry's nodes: a,b,c or multi:///a,b,c."},
 		{name: "discovery-service.client.push-status-interval", def: "1s", roles: clients,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Client.PushStatusInterval, shortest} },
-			doc:   "time between two heartbeats"},
+			doc:   "The time between two heartbeats of this node to the registry. Keep it well below heartbeat-timeout."},
 		{name: "discovery-service.client.poll-cluster-info-interval", def: "1s", roles: clients,
 			field: func(c *Config) value { return durationValue{&c.Discovery.Client.PollClusterInfoInterval, shortest} },
-			doc:   "time between two look-ups"},
+			doc:   "The time between two lookups of the cluster in a registry that cannot stream its changes. Raise it for less load on the registry."},
 	}
 }

@@ -7,15 +7,14 @@ import (
 	"os"
 )
 
-// Action is what a command line asks the program to do.
+// Action is what the program has to do, by its command line.
 type Action uint8
 
-// The actions; where a command line asks for several, the last of this list
-// wins.
+// The actions. If a command line asks for several, the last one in this list wins.
 const (
 	// Run serves.
 	Run Action = iota
-	// CheckConfig says whether the configuration is valid.
+	// CheckConfig checks the configuration.
 	CheckConfig
 	// PrintConfig prints the effective configuration.
 	PrintConfig
@@ -25,12 +24,12 @@ const (
 	ShowHelp
 )
 
-// Invocation is a command line, understood.
+// Invocation is the result of reading a command line.
 type Invocation struct {
-	// Action is what was asked for.
+	// Action is what the command line asks for.
 	Action Action
 	// Config is the effective, valid configuration; nil for ShowVersion and
-	// ShowHelp, which work whatever the configuration is.
+	// ShowHelp, which need no valid configuration.
 	Config *Config
 
 	host      Host
@@ -52,13 +51,13 @@ func Default() *Config {
 	return c
 }
 
-// Load reads the configuration of dkvsrv on this machine from args, the
-// command line without the program's name, and env, "NAME=value" each as
-// os.Environ returns them. The error is a *UsageError or a *ValueError, one
-// line that says what is wrong and what to do.
+// Load reads the configuration of dkvsrv on this machine. args is the command line
+// without the program's name, and env the environment as os.Environ returns it. The
+// error is a *UsageError or a *ValueError: one line that says what is wrong and what
+// to do.
 func Load(args, env []string) (*Invocation, error) { return LoadOn(ThisHost(), args, env) }
 
-// LoadOn is Load on a given host.
+// LoadOn is Load for a given host.
 func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	t := newTable()
 	line, err := parseArgs(t, args)
@@ -91,10 +90,10 @@ func LoadOn(host Host, args, env []string) (*Invocation, error) {
 	return inv, nil
 }
 
-// Reload reads everything again, as SIGHUP asks for: the same command line and
+// Reload reads the configuration again after SIGHUP: the same command line and
 // environment, and the file as it is now. The running configuration does not
-// change; the caller takes over LogLevel, and RestartNeeded tells what has to
-// wait.
+// change. The caller applies LogLevel; RestartNeeded returns the keys that need a
+// restart.
 func (inv *Invocation) Reload() (*Config, error) {
 	again, err := LoadOn(inv.host, inv.args, inv.env)
 	if err != nil {
@@ -116,7 +115,7 @@ func (c *Config) RestartNeeded(next *Config) []string {
 	return names
 }
 
-// setting is one value, as one source wrote it.
+// setting is one value, as written in one source.
 type setting struct {
 	key    *key
 	text   string
@@ -134,16 +133,16 @@ func (c *Config) apply(settings []setting) error {
 	return nil
 }
 
-// named is a configuration file that somebody asked for.
+// named is a configuration file that the user named.
 type named struct {
 	path   string
 	origin Origin
 	given  bool
 }
 
-// readFile reads the file that the command line names, or else the
-// environment, or else the first of the host's usual ones that is there. It
-// returns the name "" when there is none.
+// readFile reads the file that the command line names, otherwise the one that the
+// environment names, otherwise the first of the host's usual files that exists. It
+// returns the name "" if there is none.
 func readFile(t *table, host Host, requests ...named) (string, []setting, error) {
 	for _, r := range requests {
 		if !r.given {
@@ -170,7 +169,7 @@ func readFile(t *table, host Host, requests ...named) (string, []setting, error)
 	return "", nil, nil
 }
 
-// unreadable says why a configuration file cannot be read and what to do.
+// unreadable returns the error of a configuration file that cannot be read.
 func unreadable(path string, err error) error {
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {

@@ -110,8 +110,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"-rol=x"}, nil, "unknown option --rol; did you mean --role?"},
 		{[]string{"--status-ttl=5"}, nil, "unknown option --status-ttl; did you mean --discovery-service.server.status-ttl?"},
 		{[]string{"--confg", "x"}, nil, "unknown option --confg; did you mean --config?"},
-		{[]string{"--node-name", "a", "--xyzzy"}, nil, "unknown option --xyzzy; dkvsrv --help lists what there is"},
-		{[]string{"--x\ny"}, nil, `unknown option --"x\ny"; dkvsrv --help lists what there is`},
+		{[]string{"--node-name", "a", "--xyzzy"}, nil, "unknown option --xyzzy; dkvsrv --help lists all keys"},
+		{[]string{"--x\ny"}, nil, `unknown option --"x\ny"; dkvsrv --help lists all keys`},
 		{[]string{"--=x"}, nil, `"--=x" is not an option: write --name VALUE or --name=VALUE`},
 		{[]string{"--node-name", "a", "---role", "x"}, nil, `"---role" is not an option: write --name VALUE or --name=VALUE`},
 		{[]string{"-"}, nil, `unexpected argument "-": options are written --name VALUE or --name=VALUE, booleans --name or --name=false`},
@@ -152,9 +152,9 @@ func TestEnvironment(t *testing.T) {
 func TestUnknownVariablesAreNoticed(t *testing.T) {
 	tests := []struct{ env, want string }{
 		{"DKV_ROL=x", "the environment variable DKV_ROL is ignored: there is no such key; did you mean DKV_ROLE?"},
-		{"DKV_XYZZY=1", "the environment variable DKV_XYZZY is ignored: there is no such key; dkvsrv --help lists what there is"},
+		{"DKV_XYZZY=1", "the environment variable DKV_XYZZY is ignored: there is no such key; dkvsrv --help lists all keys"},
 		{"DKV_STATUS_TTL=1", "the environment variable DKV_STATUS_TTL is ignored: there is no such key; did you mean DKV_DISCOVERY_SERVICE_SERVER_STATUS_TTL?"},
-		{"DKV_=1", "the environment variable DKV_ is ignored: there is no such key; dkvsrv --help lists what there is"},
+		{"DKV_=1", "the environment variable DKV_ is ignored: there is no such key; dkvsrv --help lists all keys"},
 	}
 	for _, tt := range tests {
 		if got := load(t, []string{tt.env}).Notices(); len(got) != 1 || got[0] != tt.want {

@@ -10,13 +10,12 @@ import (
 	"strings"
 )
 
-// NodeNameFile is the file in root-folder that keeps the node-name which was
-// derived from the host's name. A container that is created again has another
-// host name and the same volume: without the file it would start empty beside its
-// own data.
+// NodeNameFile is the file in root-folder that records the node-name which was
+// derived from the host's name. A container that is recreated has another host name
+// and the same volume: without the file it would not find its own data.
 const NodeNameFile = "node-name"
 
-// KnownNodes are the nodes that have kept data below a root-folder.
+// KnownNodes are the nodes that have data below a root-folder.
 type KnownNodes struct {
 	// Recorded is the name in NodeNameFile; "" if there is none.
 	Recorded string
@@ -24,7 +23,7 @@ type KnownNodes struct {
 	Folders []string
 }
 
-// dataMarker is the file that makes a folder a node's data; package datadir writes
+// dataMarker is the file that marks a folder as a node's data. Package datadir writes
 // it.
 const dataMarker = "dkv.json"
 
@@ -110,7 +109,7 @@ func ambiguous(root, hostName string, names ...string) error {
 		quoted[i] = fmt.Sprintf("%q", name)
 	}
 	return &ValueError{Key: "node-name", Err: fmt.Errorf(
-		"%s holds the data of the nodes %s, and which of them this host (%q) is cannot be told: set --node-name to one of them, or to a new name for an empty node",
+		"%s holds the data of the nodes %s, and it is not known which of them this host (%q) is: set --node-name to one of them, or to a new name for an empty node",
 		root, strings.Join(quoted, " and "), hostName)}
 }
 

@@ -43,7 +43,7 @@ func TestDerivedNodeNameOutlivesTheHostName(t *testing.T) {
 		{about: "a new host name", recorded: "old\n", nodes: []string{"old"}, want: "old", notice: `this host is now called "host"`},
 		{about: "recorded, and the folder is not there yet", recorded: "old", want: "old", notice: "as kept in"},
 		{about: "data of an earlier release, which recorded nothing", nodes: []string{"old"}, want: "old", notice: "whose data is the only one"},
-		{about: "two candidates", nodes: []string{"a", "b"}, err: `holds the data of the nodes "a" and "b", and which of them this host ("host") is cannot be told: set --node-name`},
+		{about: "two candidates", nodes: []string{"a", "b"}, err: `holds the data of the nodes "a" and "b", and it is not known which of them this host ("host") is: set --node-name`},
 		{about: "recorded, and data of its own", recorded: "old", nodes: []string{"host", "old"}, err: `holds the data of the nodes "old" and "host"`},
 		{about: "a damaged record", recorded: "../x", err: "node-name: "},
 	}

@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Notices returns what the user should be told about a valid configuration,
-// a sentence each: keys that were set to something other than their default
-// and have no effect, and variables that were passed over.
+// Notices returns warnings about a valid configuration, a sentence each: keys that
+// are set to another value than their default and have no effect, and environment
+// variables that were ignored.
 func (c *Config) Notices() []string {
 	notices := slices.Clone(c.notices)
 	defaults := Default()
 	for k := range newTable().all {
-		// The shipped file sets most keys to their defaults: nothing is lost
-		// when those have no effect.
+		// The shipped file sets most keys to their defaults: no warning is due if
+		// those have no effect.
 		if !c.IsSet(k.name) || k.field(c).text() == k.field(defaults).text() {
 			continue
 		}
@@ -24,7 +24,7 @@ func (c *Config) Notices() []string {
 	return notices
 }
 
-// effectless says why a key does nothing, "" where it does something.
+// effectless returns why a key has no effect; "" if it has one.
 func (c *Config) effectless(k *key) string {
 	switch {
 	case k.has(obsolete):

@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Render writes what an invocation asks for other than to run: the help, the
-// version given, the effective configuration, or that it is valid.
+// Render writes the output of an action other than Run: the help, the given version,
+// the configuration in effect, or that it is valid.
 func (inv *Invocation) Render(w io.Writer, version string) error {
 	switch inv.Action {
 	case ShowHelp:
@@ -27,8 +27,7 @@ func (inv *Invocation) Render(w io.Writer, version string) error {
 	}
 }
 
-// writeVerdict says that the configuration is valid, and what is to be said
-// about it all the same.
+// writeVerdict writes that the configuration is valid, and its notices.
 func (c *Config) writeVerdict(w io.Writer) error {
 	file := c.file
 	if file == "" {
@@ -42,11 +41,11 @@ func (c *Config) writeVerdict(w io.Writer) error {
 	return out.Flush()
 }
 
-// Print writes the effective configuration as YAML, with the source of each
-// value beside it. Secrets are left out: the names of files that hold them are
-// hidden too, since people write tokens where a file's name is due. Otherwise
-// the text loads again to the same values, except that a derived address with
-// port 0 is not one that can be advertised on purpose.
+// Print writes the configuration in effect as YAML, with the source of each value
+// beside it. Secrets are left out, and so are the names of files that hold them, since
+// users write tokens in place of a file's name. Apart from that the output loads again
+// to the same values, except for a derived address with port 0, which cannot be set as
+// the advertised one.
 func (c *Config) Print(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	maps := map[string]*yaml.Node{"": root}
@@ -69,7 +68,7 @@ func (c *Config) Print(w io.Writer) error {
 	return encoder.Close()
 }
 
-// yamlMap returns the map at a dotted path and makes what of it is not there.
+// yamlMap returns the map at a dotted path, and creates the missing levels.
 func yamlMap(maps map[string]*yaml.Node, path string) *yaml.Node {
 	if node := maps[path]; node != nil {
 		return node
@@ -85,7 +84,7 @@ func yamlMap(maps map[string]*yaml.Node, path string) *yaml.Node {
 	return node
 }
 
-// printKey adds one key to the map it stands in.
+// printKey adds one key to its map.
 func (c *Config) printKey(node *yaml.Node, k *key, name string) {
 	text, comment := k.field(c).text(), c.origins[k.name].String()
 	if k.has(secret) && text != "" {
@@ -99,8 +98,8 @@ func (c *Config) printKey(node *yaml.Node, k *key, name string) {
 	node.Content = append(node.Content, scalarNode(name), value)
 }
 
-// scalarNode is text that the encoder quotes where plain text would be read
-// as something else.
+// scalarNode is text that the encoder quotes if plain text would be read as another
+// type.
 func scalarNode(text string) *yaml.Node {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	switch plain := (&yaml.Node{Kind: yaml.ScalarNode, Value: text}); plain.ShortTag() {

@@ -46,7 +46,7 @@ func ParseSize(text string) (Size, error) {
 	case n < 0:
 		return 0, fmt.Errorf("%q is negative: write a size of zero or more", text)
 	case err != nil || n > math.MaxInt64/int64(unit):
-		return 0, fmt.Errorf("%q is more than any machine holds: write a smaller size", text)
+		return 0, fmt.Errorf("%q is too large: write a smaller size", text)
 	}
 	return Size(n) * unit, nil
 }

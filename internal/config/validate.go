@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// Validate checks every value by itself and all of them together, after
-// Complete. The error, a *ValueError, is about the first mistake.
+// Validate checks every value by itself and all of them together, after Complete. The
+// error is a *ValueError about the first mistake.
 func (c *Config) Validate() error {
 	t := newTable()
 	if err := c.validateEach(t); err != nil {
@@ -27,8 +27,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// validateEach checks that every field holds a value that its key could have
-// been given: trees can be filled by code as well.
+// validateEach checks that every field holds a value that its key accepts: code can
+// fill trees too.
 func (c *Config) validateEach(t *table) error {
 	scratch := *c
 	for k := range t.all {
@@ -39,7 +39,7 @@ func (c *Config) validateEach(t *table) error {
 	return nil
 }
 
-// wrong is an error about the value of a key.
+// wrong returns an error about the value of a key.
 func (c *Config) wrong(key, format string, args ...any) error {
 	return &ValueError{Key: key, Origin: c.origins[key], Err: fmt.Errorf(format, args...)}
 }
@@ -65,7 +65,7 @@ func (c *Config) validateRole() error {
 	return nil
 }
 
-// validateBuilt refuses keys whose feature this version does not have.
+// validateBuilt rejects keys whose feature this version does not have.
 func (c *Config) validateBuilt() error {
 	defaults := Default()
 	for k := range newTable().all {
@@ -84,7 +84,7 @@ func (c *Config) validateBuilt() error {
 func (c *Config) validateAddrs() error {
 	n := &c.Network
 	if c.origins["advertise-addr"].Source != Derived {
-		// A derived one may have port 0, until Advertise knows better.
+		// A derived one may have port 0 until Advertise replaces it.
 		if err := checkAddr(n.AdvertiseAddr, false); err != nil {
 			return c.wrong("advertise-addr", "%w", err)
 		}
@@ -95,7 +95,7 @@ func (c *Config) validateAddrs() error {
 	return nil
 }
 
-// overlap tells whether two listeners cannot both have their address.
+// overlap reports whether two listeners cannot both have their address.
 func overlap(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -110,17 +110,17 @@ func (c *Config) validateFolders() error {
 	backups, data := realPath(s.BackupDir), realPath(s.DBFolder)
 	if inside, err := filepath.Rel(backups, data); err == nil && filepath.IsLocal(inside) {
 		return c.wrong("backup-dir",
-			"%q contains db-folder %q, so that a backup would land among live data: name a folder of its own", s.BackupDir, s.DBFolder)
+			"%q contains db-folder %q, so that a backup would be written among live data: name another folder", s.BackupDir, s.DBFolder)
 	}
 	below, err := filepath.Rel(data, backups)
 	if first, _, _ := strings.Cut(filepath.ToSlash(below), "/"); err == nil && strings.HasPrefix(first, "vbucket-") {
 		return c.wrong("backup-dir",
-			"%q is where a vBucket's data is: name a folder of its own", s.BackupDir)
+			"%q holds a vBucket's data: name another folder", s.BackupDir)
 	}
 	return nil
 }
 
-// realPath is a path as it can be compared with another: absolute, and without
+// realPath returns a path in a form that can be compared: absolute, and without
 // symbolic links as far as it exists.
 func realPath(path string) string {
 	if full, err := filepath.Abs(path); err == nil {
@@ -136,14 +136,14 @@ func realPath(path string) string {
 	}
 }
 
-// MaxBadgerKey is the longest key that nodes with Badger take: its own limit is 65 000
-// bytes, of which an expiry and other prefixes need some.
+// MaxBadgerKey is the longest key that nodes with Badger accept: its own limit is
+// 65 000 bytes, of which prefixes such as an expiry take some.
 const MaxBadgerKey = 63 << 10
 
 func (c *Config) validateLimits() error {
 	l := &c.Limits
 	if c.Storage.Engine == Badger && l.KeySize > MaxBadgerKey {
-		return c.wrong("max-key-size", "%v is more than db-engine badger holds, which is %v: lower it, or use --db-engine rocksdb",
+		return c.wrong("max-key-size", "%v is more than the %v that db-engine badger can store: lower it, or use --db-engine rocksdb",
 			l.KeySize, Size(MaxBadgerKey))
 	}
 	if l.KeySize+l.ValueSize > l.BatchSize {
@@ -169,7 +169,7 @@ func (c *Config) validateDiscovery() error {
 	}
 	if c.Role == RoleSlave && d.Disabled && len(c.Replication.MasterAddrs) == 0 {
 		return c.wrong("disable-discovery-client",
-			"a slave without discovery cannot find its master: set --repl-master-addr, or allow discovery")
+			"a slave without discovery cannot find its master: set --repl-master-addr, or remove the key")
 	}
 	return nil
 }
@@ -183,14 +183,14 @@ func (c *Config) validateRaft() error {
 			r.ElectionRTT, r.HeartbeatRTT)
 	case c.Nexus.ReplTimeout < 2*r.RTT:
 		return c.wrong("nexus-repl-timeout",
-			"%s is shorter than twice raft-rtt %s, so that every proposal would time out: raise it",
+			"%s is shorter than twice raft-rtt %s, so every proposal would time out: raise it",
 			formatDuration(c.Nexus.ReplTimeout), formatDuration(r.RTT))
 	case r.LeaseDuration > timing.LongestLease:
-		return c.wrong("lease-duration", "%s is longer than the %s that the log can state: lower it",
+		return c.wrong("lease-duration", "%s is longer than the %s that the log can record: lower it",
 			formatDuration(r.LeaseDuration), formatDuration(timing.LongestLease))
 	case r.LeaseDuration >= r.ElectionTimeout():
 		return c.wrong("lease-duration",
-			"%s is not below the time of an election, %s (raft-rtt times raft-election-rtt): a new leader would wait longer for old leases than it took to elect it; lower it",
+			"%s is not below the election timeout, %s (raft-rtt times raft-election-rtt): a new leader would wait longer for old leases than its election took; lower it",
 			formatDuration(r.LeaseDuration), formatDuration(r.ElectionTimeout()))
 	}
 	return nil

@@ -13,13 +13,12 @@ import (
 
 // value reads and writes one field of a Config as text.
 type value interface {
-	// set parses text and stores it, or says what is wrong and leaves the
-	// field alone.
+	// set parses text and stores it, or returns what is wrong and leaves the field
+	// unchanged.
 	set(text string) error
 	// text writes the field in a form that set reads back.
 	text() string
-	// kind names what may be written, for --help: "SIZE", "a|b"; "" is a
-	// boolean.
+	// kind names the form of the value for --help: "SIZE", "a|b"; "" is a boolean.
 	kind() string
 }
 
@@ -170,7 +169,7 @@ func (v choiceValue[T]) names() []string {
 	return names
 }
 
-// enum makes the value of a field whose type is its own spelling.
+// enum returns the value of a field whose type is a string of the same spelling.
 func enum[T ~string](p *T, allowed ...T) choiceValue[T] {
 	v := choiceValue[T]{p: p}
 	for _, a := range allowed {
@@ -201,7 +200,7 @@ func tlsVersionValue(p *TLSVersion) value {
 	}}
 }
 
-// pathValue is the name of a file or directory, "" where that means something.
+// pathValue is the name of a file or folder, or "" unless required.
 type pathValue struct {
 	p        *string
 	required bool
@@ -221,10 +220,10 @@ func (v pathValue) set(text string) error {
 func (v pathValue) text() string { return *v.p }
 func (v pathValue) kind() string { return "PATH" }
 
-// maxName is the longest name, in bytes: file systems take no more.
+// maxName is the longest name, in bytes: file systems accept no more.
 const maxName = 255
 
-// nameValue is a name that can stand in a path, a metric label and a log line.
+// nameValue is a name that is valid in a path, a metric label and a log line.
 type nameValue struct {
 	p        *string
 	optional bool
@@ -233,7 +232,7 @@ type nameValue struct {
 func (v nameValue) set(text string) error {
 	switch {
 	case text == "" && !v.optional:
-		return errors.New("an empty name names nothing: write one")
+		return errors.New("the name is empty: write one")
 	case len(text) > maxName:
 		return fmt.Errorf("the name is %d bytes long: write one of at most %d", len(text), maxName)
 	case text == "." || text == ".." || strings.ContainsFunc(text, unfitForName):

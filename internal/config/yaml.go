@@ -14,14 +14,13 @@ import (
 	"github.com/dkvdb/dkv/internal/suggest"
 )
 
-// yamlReader turns a YAML document into settings. It walks the syntax tree
-// instead of decoding into a struct, so that every mistake has its line and
-// nothing is passed over.
+// yamlReader converts a YAML document to settings. It walks the syntax tree instead
+// of decoding into a struct, so that every error has its line and no key is ignored.
 type yamlReader struct {
 	table    *table
 	file     string
 	settings []setting
-	lines    map[string]int // by key or section: where it stands
+	lines    map[string]int // by key or section
 }
 
 // parseYAML reads a configuration file's content; name is for messages.
@@ -96,7 +95,7 @@ func (r *yamlReader) entry(prefix string, name, node *yaml.Node) error {
 	return nil
 }
 
-// text returns a key's value as the flag of the same name would have it.
+// text returns a key's value in the form of the flag of the same name.
 func (r *yamlReader) text(k *key, node *yaml.Node) (string, error) {
 	switch node.Kind {
 	case yaml.ScalarNode:
@@ -133,25 +132,25 @@ func (r *yamlReader) scalar(k *key, node *yaml.Node) (string, error) {
 	}
 }
 
-// nearest returns the known key or section that path was meant to be.
+// nearest returns the known key or section that path probably means.
 func (r *yamlReader) nearest(path string) string {
 	sections := slices.Sorted(maps.Keys(r.table.sections))
 	return suggest.Nearest(path, slices.Concat(r.table.names, sections))
 }
 
-// misuse is an error of usage at a line of the file.
+// misuse returns a UsageError at a line of the file.
 func (r *yamlReader) misuse(line int, format string, args ...any) error {
 	return &UsageError{Where: place(r.file, line), Text: fmt.Sprintf(format, args...)}
 }
 
-// malformed is an error of a file that is not YAML. The parser's own text has
-// the line.
+// malformed returns the error of a file that is not YAML. The parser's text names the
+// line.
 func (r *yamlReader) malformed(err error) error {
 	text := oneLine(strings.TrimPrefix(err.Error(), "yaml: "))
 	return &ValueError{Err: fmt.Errorf("%s is not valid YAML: %s", r.file, text)}
 }
 
-// isNull tells whether a node has no value.
+// isNull reports whether a node has no value.
 func isNull(node *yaml.Node) bool {
 	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
 }
@@ -170,7 +169,7 @@ func kindOf(node *yaml.Node) string {
 	}
 }
 
-// oneLine quotes text that would break an error message.
+// oneLine quotes text that would break the line of an error message.
 func oneLine(text string) string {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || text == "" {
 		return fmt.Sprintf("%q", text)

@@ -1,22 +1,22 @@
-// Package suggest finds the known name that a mistyped one was probably meant
-// to be, for error messages such as "unknown flag --rol; did you mean --role?".
+// Package suggest finds the known name that is nearest to a mistyped one, for error
+// messages such as "unknown flag --rol; did you mean --role?".
 package suggest
 
 import "strings"
 
-// maxWord bounds the words that are compared, in bytes: no name of ours is
-// nearly as long, and the comparison takes quadratic time.
+// maxWord bounds the words that are compared, in bytes: no known name is nearly as
+// long, and the comparison takes quadratic time.
 const maxWord = 128
 
 // minPart is the shortest word, in bytes, that is looked for inside the known
 // names.
 const minPart = 3
 
-// Nearest returns the element of known that word was probably meant to be, or
-// "" when none is near. Letter case does not count. A name is near when at
-// most a third of the longer one has to change (at least one letter); failing
-// that, the shortest name is taken that has word as its last dotted part, or
-// else that contains word. Among equals the first in known wins.
+// Nearest returns the element of known that word probably means, or "" if none is
+// near. Case does not matter. A name is near if at most a third of the longer one has
+// to change (at least one letter). If there is none, Nearest returns the shortest
+// name that has word as its last dotted part, or else one that contains word. Among
+// equals the first in known wins.
 func Nearest(word string, known []string) string {
 	if word == "" || len(word) > maxWord {
 		return ""

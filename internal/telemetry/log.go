@@ -1,6 +1,5 @@
-// Package telemetry sets up what a process says about itself: its log and its
-// metrics registry. Both are made here and handed to the components; nothing
-// is global.
+// Package telemetry sets up the log and the metrics registry of a process. Both are
+// created here and passed to the components; nothing is global.
 package telemetry
 
 import (
@@ -8,21 +7,21 @@ import (
 	"log/slog"
 )
 
-// LogOptions say where the log goes and in what form.
+// LogOptions are the options of NewLogger.
 type LogOptions struct {
-	// Writer takes a line a record, each in one call of Write.
+	// Writer receives one line for each record, in one call of Write.
 	Writer io.Writer
-	// JSON writes an object a line for collectors, instead of text for people.
+	// JSON writes a JSON object for each line, instead of text.
 	JSON bool
-	// Level is the least severe level that is logged. A *slog.LevelVar can be
-	// changed while the logger is in use; nil is Info.
+	// Level is the least severe level that is logged; nil means Info. A
+	// *slog.LevelVar can be changed while the logger is in use.
 	Level slog.Leveler
 	// Node is the node's name, an attribute of every line; "" leaves it out.
 	Node string
 }
 
-// readable has durations written with their unit, as text has them: "12.3ms". JSON would
-// have them as bare nanoseconds.
+// readable writes durations with their unit, "12.3ms", in JSON as well as in text. By
+// default JSON has them as a number of nanoseconds.
 func readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())

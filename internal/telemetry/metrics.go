@@ -7,9 +7,9 @@ import (
 	"github.com/dkvdb/dkv/internal/version"
 )
 
-// NewRegistry returns a registry with the metrics that every process has: the
-// Go run time's, the process's own, and dkv_build_info, which is always 1 and
-// carries the build in its labels.
+// NewRegistry returns a registry with the metrics that every process has: those of
+// the Go run time and of the process, and dkv_build_info, which is always 1 and has
+// the build in its labels.
 func NewRegistry(build version.Info) *prometheus.Registry {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "dkv_build_info",

@@ -1,4 +1,4 @@
-// Package version tells which build is running.
+// Package version identifies the build that is running.
 package version
 
 import (
@@ -11,11 +11,11 @@ import (
 //
 //	go build -ldflags "-X github.com/dkvdb/dkv/internal/version.stamped=v1.2.3"
 //
-// Nothing else writes it. Without the flag it is empty, and the version comes
-// from the build information that the Go tool embeds.
+// Without the flag it is empty, and the version comes from the build information that
+// the Go tool embeds.
 var stamped string
 
-// unknown stands for what the build information does not tell.
+// unknown stands for what the build information does not contain.
 const unknown = "unknown"
 
 // Info describes a build.
@@ -39,7 +39,7 @@ func Get() Info {
 // String returns the running program's version in one word.
 func String() string { return Get().Version }
 
-// String says everything in one line.
+// String returns all of it in one line.
 func (i Info) String() string {
 	return i.Version + " (revision " + i.Revision + ", " + i.GoVersion + ")"
 }
