@@ -4,8 +4,8 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The pauses between attempts, with jitter, so that clients do not return all at once. They double up to a bound, and grow
- * by a quarter up to a second one: what takes that long is not helped by many attempts.
+ * The pauses between attempts, with jitter, so that clients do not retry in step. They double up to a bound and then
+ * grow by a quarter up to a second bound: many attempts do not help what takes that long.
  */
 final class Backoff {
     private final long slow;
@@ -23,7 +23,7 @@ final class Backoff {
         this.last = TimeUnit.MILLISECONDS.toNanos(lastMillis);
     }
 
-    /** Makes the pauses between registries, of which clients ask also when they have nothing to do. */
+    /** Makes the pauses between attempts at registries, which even idle clients ask. */
     static Backoff ofRegistries() {
         return new Backoff(50, 2000, 2000);
     }

@@ -11,9 +11,9 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * The cluster that a client is bound to, for its whole life: the first one that a registry told of, by the ids of its
- * vBuckets and by its layout. Rows of another one are left out, and so are rows that nothing can be done with: anything
- * may have been registered. One thread uses it.
+ * The cluster that a client is bound to for its whole life: the first one that a registry lists, by the ids of its
+ * vBuckets and by its layout. Rows of another cluster are left out, and so are rows that cannot be used: a registry may
+ * hold anything. Not safe for use by several threads.
  */
 final class Binding {
     private static final int MAX_NAME = 512;
@@ -28,12 +28,12 @@ final class Binding {
         this.database = database;
     }
 
-    /** Returns what was found out about another cluster; null if the last rows were of none. */
+    /** Returns the error about another cluster in the last rows; null if there was none. */
     String stranger() {
         return stranger;
     }
 
-    /** Returns how the database is cut; UNKNOWN while that is not known. */
+    /** Returns how the database is divided into vBuckets; UNKNOWN while that is not known. */
     Layout layout() {
         return layout == null ? Layout.UNKNOWN : layout;
     }
@@ -43,7 +43,7 @@ final class Binding {
         return Map.copyOf(clusters);
     }
 
-    /** Returns the rows that may be used, and binds the client by the first ones. */
+    /** Returns the rows that may be used, and binds the client to the cluster of the first ones. */
     List<Admin.RegionInfo> admit(Collection<Admin.RegionInfo> all) {
         List<Admin.RegionInfo> rows = new ArrayList<>(all.size());
         for (Admin.RegionInfo row : all) {
@@ -77,7 +77,7 @@ final class Binding {
     }
 
     private String describe(Admin.RegionInfo row, String what) {
-        return "the registry tells of node " + row.getNodeAddress() + " of " + what + ", but this client is bound to "
+        return "the registry lists node " + row.getNodeAddress() + " of " + what + ", but this client is bound to "
                 + layout() + " of cluster " + clusters.getOrDefault(row.getVBucket(), clusters.values().stream()
                         .sorted().findFirst().orElse("(unnamed)"))
                 + "; open a new client to use the other one";
@@ -92,8 +92,8 @@ final class Binding {
     }
 
     /**
-     * Settles how the database is cut: as the rows tell that cover it best, and among equals as most nodes tell. What
-     * was unknown is known later only if the rows that tell are about all vBuckets.
+     * Decides the layout of the database: the one whose rows cover most of its vBuckets, and among equals the one of
+     * most nodes. A layout that was unknown before is accepted only if its rows cover all vBuckets.
      */
     private void bindLayout(List<Admin.RegionInfo> rows) {
         if (layout != null && layout.known()) {
@@ -125,7 +125,7 @@ final class Binding {
         return !layout().known() || (told.known() ? told.equals(layout) : layout.has(row.getVBucket()));
     }
 
-    /** Settles whose the vBuckets are of which that is not known: of the cluster with the most nodes there. */
+    /** Decides which cluster each vBucket of unknown owner belongs to: the one with the most nodes there. */
     private void bindClusters(List<Admin.RegionInfo> rows) {
         Map<String, Map<String, Integer>> counts = new HashMap<>();
         for (Admin.RegionInfo row : rows) {
@@ -138,7 +138,7 @@ final class Binding {
                 .orElseThrow().getKey()));
     }
 
-    /** Tells whether a row is of the cluster. A node that names none may be a slave of it, and no master. */
+    /** Reports whether a row belongs to the cluster. A node that names none may be a slave of it, but not a master. */
     private boolean ours(Admin.RegionInfo row) {
         String cluster = clusters.get(row.getVBucket());
         if (cluster == null || cluster.equals(row.getClusterID())) {

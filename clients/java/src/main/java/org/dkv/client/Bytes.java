@@ -9,7 +9,7 @@ import java.util.List;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 
-/** Turns the arguments of calls into bytes and back, and refuses what would be changed on the way. */
+/** Converts the arguments of calls to bytes and back, and rejects what would not come back unchanged. */
 final class Bytes {
     /** How much of a key is shown in messages. */
     private static final int QUOTED = 64;
@@ -44,7 +44,7 @@ final class Bytes {
         return ByteString.copyFromUtf8(text);
     }
 
-    /** UTF-8 has no bytes for half a surrogate pair: it would be stored as a question mark. */
+    /** UTF-8 cannot encode half a surrogate pair: it would be stored as a question mark. */
     private static void checkSurrogates(String text, String what) {
         boolean whole = text.codePoints().noneMatch(c -> c >= Character.MIN_SURROGATE && c <= Character.MAX_SURROGATE);
         if (!whole) {
@@ -53,7 +53,7 @@ final class Bytes {
         }
     }
 
-    /** Wraps without copying: calls block, so that nobody changes the array meanwhile. */
+    /** Wraps without copying: calls block, so the caller does not change the array meanwhile. */
     static ByteString of(byte[] bytes, String what) {
         if (bytes == null) {
             throw new IllegalArgumentException(what + " is null");
@@ -69,7 +69,7 @@ final class Bytes {
         return bytes == null ? ByteString.EMPTY : of(bytes, what);
     }
 
-    /** Decodes UTF-8. What is none is an error: decoding would put other characters in its place. */
+    /** Decodes UTF-8. Invalid UTF-8 is an error: decoding would replace it by other characters. */
     static String toString(ByteString bytes, String what, String instead) {
         if (!bytes.isValidUtf8()) {
             throw DKVException.of(
@@ -102,7 +102,7 @@ final class Bytes {
         return value;
     }
 
-    /** Compares as the server orders keys: unsigned, byte by byte. */
+    /** Compares keys in the server's order: unsigned, byte by byte. */
     static int compare(ByteString a, ByteString b) {
         return ByteString.unsignedLexicographicalComparator().compare(a, b);
     }

@@ -48,7 +48,7 @@ final class CallMetrics {
                     .description("Attempts beyond the first of each call").tag("method", name).register(registry);
         }
 
-        /** Looks the timer up once; the registry returns the same one to those who ask at once. */
+        /** Looks the timer up once; concurrent callers get the same one from the registry. */
         Timer timer(Status.Code code) {
             Timer t = timers[code.ordinal()];
             if (t == null) {

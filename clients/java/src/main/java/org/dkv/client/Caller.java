@@ -9,11 +9,11 @@ import io.grpc.stub.ClientCalls;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
-/** Makes calls, and makes them again where that is safe, until the time is over. */
+/** Makes calls, and repeats them if that is safe, until they succeed or their time limit ends. */
 final class Caller {
-    /** Another attempt is not worth while in less. */
+    /** The least remaining time in which another attempt is worthwhile. */
     private static final long LEAST_ATTEMPT_NANOS = TimeUnit.MILLISECONDS.toNanos(1);
-    /** For how long what may have been applied is repeated: half of the time for which servers can answer that. */
+    /** How long a write that may have been applied is repeated: half the time for which servers know its result. */
     private static final long REPEAT_WITHIN_NANOS = TimeUnit.MINUTES.toNanos(5);
 
     private final Connections connections;
@@ -24,27 +24,27 @@ final class Caller {
         this.metrics = metrics;
     }
 
-    /** What is tried, perhaps several times. */
+    /** One attempt of a call. */
     interface Attempt<T> {
         /** @param repeat whether an earlier attempt may have been applied */
         T on(Connection connection, CallOptions options, boolean repeat);
     }
 
     /**
-     * Calls a remote procedure that has one answer.
+     * Makes a call that has a single response.
      *
-     * @param repeated what is sent after an attempt that may have been applied; null if nothing is then
-     * @throws DKVException where it fails
+     * @param repeated the request to send after an attempt that may have been applied; null to send none
+     * @throws DKVException if it fails
      */
     <Q extends MessageLite, R> R call(Rpc<Q, R> rpc, Q request, Supplier<Q> repeated, Route route, long timeoutNanos) {
-        R response = persist(rpc, request, repeated != null, route, timeoutNanos,
+        R response = retry(rpc, request, repeated != null, route, timeoutNanos,
                 (c, options, repeat) -> ClientCalls.blockingUnaryCall(
                         c.calls(), rpc.method(), options, repeat ? repeated.get() : request));
         check(rpc, request, rpc.status(response));
         return response;
     }
 
-    /** Refuses a response that says itself that it is none. */
+    /** Throws if the response itself contains an error. */
     private static <Q extends MessageLite, R> void check(Rpc<Q, R> rpc, Q request, Api.Status status) {
         if (status.getCode() != 0) {
             throw new DKVException(
@@ -54,14 +54,14 @@ final class Caller {
         }
     }
 
-    /** Attempts a call until it succeeds, fails for good or the time is over. */
-    <Q extends MessageLite, T> T persist(
+    /** Attempts a call until it succeeds, fails for good or its time limit ends. */
+    <Q extends MessageLite, T> T retry(
             Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos, Attempt<T> attempt) {
-        return new Persistence<>(rpc, request, repeatable, route, timeoutNanos).run(attempt);
+        return new Attempts<>(rpc, request, repeatable, route, timeoutNanos).run(attempt);
     }
 
     /** One call with its attempts. */
-    private final class Persistence<Q extends MessageLite> {
+    private final class Attempts<Q extends MessageLite> {
         private final Rpc<Q, ?> rpc;
         private final Q request;
         private final boolean repeatable;
@@ -74,7 +74,7 @@ final class Caller {
         private Failure last;
         private StatusRuntimeException cause;
 
-        Persistence(Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
+        Attempts(Rpc<Q, ?> rpc, Q request, boolean repeatable, Route route, long timeoutNanos) {
             this.rpc = rpc;
             this.request = request;
             this.repeatable = repeatable;
@@ -93,7 +93,7 @@ final class Caller {
                 Failure failure;
                 if (address == null) {
                     failure = Failure.before(
-                            Status.UNAVAILABLE.withDescription("no node is known that could be asked"));
+                            Status.UNAVAILABLE.withDescription("no node is known that serves the request"));
                 } else {
                     SentProbe probe = new SentProbe();
                     try {
@@ -111,8 +111,8 @@ final class Caller {
                 attempts++;
                 last = failure;
                 mayBeApplied |= failure.mayBeApplied();
-                if (!again(failure, address)) {
-                    throw gaveUp(failure, address);
+                if (!prepareRetry(failure, address)) {
+                    throw finalError(failure, address);
                 }
                 metrics.retried(rpc.name());
             }
@@ -123,8 +123,8 @@ final class Caller {
                     .withStreamTracerFactory(probe);
         }
 
-        /** Prepares another attempt, if there is sense in one. */
-        private boolean again(Failure failure, String address) {
+        /** Reports whether to make another attempt, after the pause that it needs. */
+        private boolean prepareRetry(Failure failure, String address) {
             if (!failure.transientFailure() && !failure.otherCluster() || connections.isClosed()) {
                 return false;
             }
@@ -132,7 +132,7 @@ final class Caller {
                 route.failed(address);
             }
             if (failure.otherCluster() && attempts >= route.size()) {
-                return false; // no node is of the right one
+                return false; // no node belongs to the client's cluster
             }
             if (failure.mayBeApplied() && (!repeatable || System.nanoTime() - start > REPEAT_WITHIN_NANOS)) {
                 return false;
@@ -156,12 +156,12 @@ final class Caller {
             }
             String next = route.next();
             if (next != null && !connections.isClosed()) {
-                connections.get(next).hurry();
+                connections.get(next).connectNow();
             }
             return true;
         }
 
-        private DKVException gaveUp(Failure failure, String address) {
+        private DKVException finalError(Failure failure, String address) {
             long elapsed = System.nanoTime() - start;
             Status status = failure.status();
             if (connections.isClosed()) {

@@ -4,12 +4,12 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 
-/** The way of one call through addresses in the order of preference, round and round. */
+/** The addresses that one call tries, in order of preference and then again from the first. */
 final class Candidates implements Route {
     private final List<String> addresses;
     private int at;
 
-    /** Makes a way that leaves those which are known not to answer for last. */
+    /** Makes the order of a call; addresses that are known not to answer come last. */
     Candidates(List<String> preferred, Connections connections) {
         List<String> order = preferred;
         for (String address : preferred) {

@@ -14,26 +14,26 @@ import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
 import java.util.concurrent.TimeUnit;
 
-/** A connection to one address, which is made anew whenever it breaks. */
+/** A connection to one address, which is opened again whenever it breaks. */
 final class Connection {
-    /** How long a connection in use may be silent before it is probed, and the probe's answer may take. */
+    /** How long a connection in use may be silent before it is probed, and how long the probe may take. */
     private static final long KEEPALIVE_SECONDS = 10;
     private static final long KEEPALIVE_TIMEOUT_SECONDS = 5;
-    /** What a stream may receive beyond what is read of it, in bytes; on long ways it grows by itself. */
+    /** What a stream may receive before it is read, in bytes; gRPC raises it on slow networks. */
     private static final int INITIAL_WINDOW = 64 << 10;
-    /** More than any server sends. */
+    /** The largest message in bytes; more than any server sends. */
     private static final int MAX_MESSAGE = 256 << 20;
 
     private final ManagedChannel channel;
     private final Channel calls;
 
-    /** Calls through a channel, which becomes the connection's. */
+    /** Takes over a channel. */
     Connection(ManagedChannel channel, String token) {
         this.channel = channel;
         this.calls = authorized(channel, token);
     }
 
-    /** Prepares a connection, which is made by the first call. */
+    /** Prepares a connection, which the first call opens. */
     static Connection to(String address, String authority, ConnectionOptions options) {
         NettyChannelBuilder builder = NettyChannelBuilder.forTarget(address, credentials(options))
                 .withOption(ChannelOption.CONNECT_TIMEOUT_MILLIS,
@@ -42,7 +42,7 @@ final class Connection {
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
                 .maxInboundMessageSize(MAX_MESSAGE)
                 .initialFlowControlWindow(INITIAL_WINDOW)
-                .disableRetry(); // Caller decides what may be repeated
+                .disableRetry(); // class Caller decides what may be repeated
         if (authority != null) {
             builder.overrideAuthority(authority);
         }
@@ -81,19 +81,19 @@ final class Connection {
         return calls;
     }
 
-    /** Tells whether the last attempt to connect failed. */
+    /** Reports whether the last attempt to connect failed. */
     boolean failing() {
         return channel.getState(false) == ConnectivityState.TRANSIENT_FAILURE;
     }
 
-    /** Connects again now, where it would wait after a failure. */
-    void hurry() {
+    /** Connects at once if it waits after a failure. */
+    void connectNow() {
         if (failing()) {
             channel.resetConnectBackoff();
         }
     }
 
-    /** Lets calls that are under way end; no more can be made. */
+    /** Rejects new calls, and closes when those in progress have ended. */
     void retire() {
         channel.shutdown();
     }
@@ -102,12 +102,12 @@ final class Connection {
         return channel.isShutdown();
     }
 
-    /** Breaks off calls that are under way. */
+    /** Cancels the calls in progress and closes. */
     void abort() {
         channel.shutdownNow();
     }
 
-    /** Waits until all is released, which abort made a matter of moments. */
+    /** Waits until everything is released, which takes moments after abort. */
     void awaitClosed(long timeout, TimeUnit unit) throws InterruptedException {
         channel.awaitTermination(timeout, unit);
     }

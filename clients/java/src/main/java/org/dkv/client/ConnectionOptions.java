@@ -6,8 +6,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /**
- * How a client connects, waits, retries and reports. Immutable; {@code ConnectionOptions.builder().build()} has the
- * defaults.
+ * The options of a client: time limits, retries, TLS and metrics. Immutable; {@code
+ * ConnectionOptions.builder().build()} has the defaults.
  */
 public final class ConnectionOptions {
     static final long DEFAULT_TIMEOUT_MILLIS = 5000;
@@ -68,12 +68,12 @@ public final class ConnectionOptions {
         return connectTimeout;
     }
 
-    /** Returns what the names of metrics begin with. */
+    /** Returns the prefix of the metrics' names. */
     public String getMetricPrefix() {
         return metricPrefix;
     }
 
-    /** Returns where metrics go. */
+    /** Returns the registry of the metrics. */
     public MeterRegistry getMeterRegistry() {
         return meterRegistry;
     }
@@ -83,12 +83,12 @@ public final class ConnectionOptions {
         return connectionPoolSize;
     }
 
-    /** Tells whether writes carry a request id. */
+    /** Reports whether writes carry a request id. */
     public boolean isIdempotentRetries() {
         return idempotentRetries;
     }
 
-    /** Returns the data centre that this client is in; null is not known. */
+    /** Returns the data centre that this client is in; null if not known. */
     public String getDcId() {
         return dcId;
     }
@@ -156,59 +156,59 @@ public final class ConnectionOptions {
             return this;
         }
 
-        /** Sets what the names of metrics begin with; {@code dkv-client-java} by default. */
+        /** Sets the prefix of the metrics' names; {@code dkv-client-java} by default. */
         public Builder metricPrefix(String prefix) {
             this.metricPrefix = text(prefix, "metricPrefix").trim();
             return this;
         }
 
-        /** Sets where metrics go; Micrometer's global registry by default. */
+        /** Sets the registry of the metrics; Micrometer's global registry by default. */
         public Builder meterRegistry(MeterRegistry registry) {
             this.meterRegistry = registry;
             return this;
         }
 
-        /** Bounds the connections that are kept, one a node; those unused for longest are closed. 1000 by default. */
+        /** Bounds the open connections, one per node; those idle for longest are closed. 1000 by default. */
         public Builder connectionPoolSize(int connections) {
             this.connectionPoolSize = Math.toIntExact(positive(connections, "connectionPoolSize"));
             return this;
         }
 
         /**
-         * Tells whether each write carries an id by which servers recognise a retry, so that writes are repeated where
-         * their outcome is not known, and yet applied once. True by default. Turn it off for servers that know no such
-         * ids and would apply a repeated write twice; only writes that surely had no effect are repeated then.
+         * Sets whether each write carries an id by which servers recognise a retry. A write whose outcome is unknown is
+         * then repeated and still applied once. True by default. Turn it off for servers that do not know such ids and
+         * would apply a repeated write twice; then only writes that certainly had no effect are repeated.
          */
         public Builder idempotentRetries(boolean on) {
             this.idempotentRetries = on;
             return this;
         }
 
-        /** Names the data centre that this client is in: its replicas are asked first. */
+        /** Sets the data centre that this client is in: its replicas are asked first. */
         public Builder dcId(String dcId) {
             this.dcId = dcId;
             return this;
         }
 
-        /** Sends a bearer token with each call. Without TLS it can be read on the way. */
+        /** Sends a bearer token with each call. Without TLS it is sent unencrypted. */
         public Builder token(String token) {
             this.token = text(token, "token");
             return this;
         }
 
-        /** Speaks TLS and trusts what the Java runtime trusts. */
+        /** Uses TLS, and trusts the authorities that the Java runtime trusts. */
         public Builder tls() {
             this.tls = true;
             return this;
         }
 
-        /** Speaks TLS and trusts the authorities of a PEM file only. */
+        /** Uses TLS, and trusts only the authorities in a PEM file. */
         public Builder trustCertificates(Path pem) {
             this.trustCertificates = readable(pem, "trustCertificates");
             return tls();
         }
 
-        /** Speaks TLS and shows a certificate: the PEM files of its chain and of its private key (PKCS #8). */
+        /** Uses TLS with a client certificate: the PEM files of its chain and of its private key (PKCS #8). */
         public Builder clientCertificate(Path chain, Path key) {
             this.certificateChain = readable(chain, "clientCertificate");
             this.privateKey = readable(key, "clientCertificate's key");
@@ -236,7 +236,7 @@ public final class ConnectionOptions {
 
         private static Path readable(Path file, String name) {
             if (file == null || !Files.isReadable(file)) {
-                throw new IllegalArgumentException(name + ": " + file + " is no file that can be read");
+                throw new IllegalArgumentException(name + ": " + file + " is not a readable file");
             }
             return file;
         }

@@ -8,7 +8,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
-/** The connections of a client, one an address, made when first used and closed when not used for long. */
+/** The connections of a client, one per address, opened when first used and closed when idle for long. */
 final class Connections implements AutoCloseable {
     private static final Duration MAX_IDLE = Duration.ofMinutes(10);
     private static final long CLOSE_SECONDS = 10;
@@ -54,13 +54,13 @@ final class Connections implements AutoCloseable {
         return closed;
     }
 
-    /** Tells whether an address is known not to answer. */
+    /** Reports whether an address is known not to answer. */
     boolean failing(String address) {
         Connection c = pool.getIfPresent(address);
         return c != null && c.failing();
     }
 
-    /** Breaks off what is under way and waits until the connections are closed. */
+    /** Cancels the calls in progress and waits until the connections are closed. */
     @Override
     public void close() {
         closed = true;

@@ -4,7 +4,7 @@ import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import java.util.concurrent.TimeUnit;
 
-/** One addition to a counter by compare-and-set: the arithmetic, and the pauses after others were faster. */
+/** One addition to a counter by compare-and-set: the arithmetic, and the pauses after lost races. */
 final class Counter {
     private final ByteString key;
     private final Backoff backoff = new Backoff();
@@ -13,11 +13,11 @@ final class Counter {
         this.key = key;
     }
 
-    /** Adds to the counter that a value holds; an empty one holds 0. */
+    /** Adds to the counter in a value; an empty value counts as 0. */
     long add(ByteString value, long delta) {
         if (!value.isEmpty() && value.size() != Long.BYTES) {
             throw failed(Status.FAILED_PRECONDITION.withDescription(
-                    "the key holds " + value.size() + " bytes, and is no counter, which is 8 bytes big endian"));
+                    "the key holds " + value.size() + " bytes, which is not a counter: that is 8 bytes, big endian"));
         }
         long now = value.isEmpty() ? 0 : Bytes.toLong(value);
         try {
@@ -32,7 +32,7 @@ final class Counter {
     void yieldToOthers(long remainingNanos) {
         long pause = backoff.next();
         if (pause >= remainingNanos) {
-            throw failed(Status.DEADLINE_EXCEEDED.withDescription("others changed the counter each time"));
+            throw failed(Status.DEADLINE_EXCEEDED.withDescription("other writers changed the counter before each attempt"));
         }
         try {
             TimeUnit.NANOSECONDS.sleep(pause);

@@ -4,14 +4,14 @@ import dkv.serverpb.Api;
 import java.io.Closeable;
 
 /**
- * Reads and writes keys. All methods block until the answer is there or the configured time is over; all may be called
- * by many threads at once.
+ * Reads and writes keys. All methods block until the response arrives or the configured time limit ends, and may be
+ * called by many threads at once.
  *
  * <p>Keys and values are bytes; strings are stored as UTF-8. A missing or expired key reads as an empty value. Expiry
- * times ({@code expiryTS}) are seconds since the epoch, and 0 means never; a time that is past leaves the key absent.
+ * times ({@code expiryTS}) are seconds since the epoch, and 0 means never; after a time in the past the key is absent.
  *
- * <p>What goes wrong in a call is a {@link DKVException}, which says whether a write was applied. Arguments that can
- * never be right, such as a null or empty key, are an {@link IllegalArgumentException}; calls of a closed client an
+ * <p>A call that fails throws a {@link DKVException}, which says whether a write was applied. Arguments that can
+ * never be valid, such as a null or empty key, cause an {@link IllegalArgumentException}; calls of a closed client an
  * {@link IllegalStateException}.
  */
 public interface DKVClient extends Closeable {
@@ -31,29 +31,29 @@ public interface DKVClient extends Closeable {
     /**
      * Sets several keys atomically.
      *
-     * @throws UnsupportedOperationException where the keys are in several shards
+     * @throws UnsupportedOperationException if the keys are in several shards
      */
     void put(KV.Strings... pairs);
 
     /**
      * Sets several keys atomically.
      *
-     * @throws UnsupportedOperationException where the keys are in several shards
+     * @throws UnsupportedOperationException if the keys are in several shards
      */
     void put(KV.Bytes... pairs);
 
     /**
      * Reads a key.
      *
-     * @return the value; empty where the key is missing, has expired or is empty
-     * @throws DKVException also where the value is no UTF-8: read such a key by its bytes
+     * @return the value; empty if the key is missing, has expired or is empty
+     * @throws DKVException also if the value is not UTF-8: read such a key as bytes
      */
     String get(Api.ReadConsistency consistency, String key);
 
     /**
      * Reads a key.
      *
-     * @return the value; empty where the key is missing, has expired or is empty
+     * @return the value; empty if the key is missing, has expired or is empty
      */
     byte[] get(Api.ReadConsistency consistency, byte[] key);
 
@@ -61,8 +61,8 @@ public interface DKVClient extends Closeable {
      * Reads several keys.
      *
      * @return the pairs that exist, in the order of the keys
-     * @throws UnsupportedOperationException where the keys are in several shards and the consistency is LINEARIZABLE
-     * @throws DKVException also where a value is no UTF-8
+     * @throws UnsupportedOperationException if the keys are in several shards and the consistency is LINEARIZABLE
+     * @throws DKVException also if a value is not UTF-8
      */
     KV.Strings[] multiGet(Api.ReadConsistency consistency, String[] keys);
 
@@ -70,12 +70,12 @@ public interface DKVClient extends Closeable {
      * Reads several keys.
      *
      * @return the pairs that exist, in the order of the keys
-     * @throws UnsupportedOperationException where the keys are in several shards and the consistency is LINEARIZABLE
+     * @throws UnsupportedOperationException if the keys are in several shards and the consistency is LINEARIZABLE
      */
     KV.Bytes[] multiGet(Api.ReadConsistency consistency, byte[][] keys);
 
     /**
-     * Sets a key to {@code update} if it holds {@code expect}; it never expires then.
+     * Sets a key to {@code update}, without an expiry, if it holds {@code expect}.
      *
      * @param expect the value expected; null or empty expects the key to be absent, expired or empty
      * @return whether the key was set
@@ -115,7 +115,7 @@ public interface DKVClient extends Closeable {
      * Adds to a counter, eight bytes big endian, and keeps its expiry. A missing or empty key counts as 0.
      *
      * @return the counter after the addition
-     * @throws DKVException also where the key holds something else, or the sum leaves the range of long
+     * @throws DKVException also if the key holds something else, or the sum is outside the range of long
      */
     long addAndGet(byte[] key, long delta);
 
@@ -131,22 +131,22 @@ public interface DKVClient extends Closeable {
     /** Removes a key; removing an absent key succeeds. */
     void delete(byte[] key);
 
-    /** Walks all keys from {@code startKey} on; null or empty begins with the first. */
+    /** Iterates over all keys from {@code startKey} on; null or empty starts with the first. */
     DKVEntryIterator iterate(String startKey);
 
-    /** Walks all keys from {@code startKey} on; null or empty begins with the first. */
+    /** Iterates over all keys from {@code startKey} on; null or empty starts with the first. */
     DKVEntryIterator iterate(byte[] startKey);
 
     /**
-     * Walks the keys that begin with {@code keyPrefix} in byte order, from {@code startKey} on, which must begin with
-     * it too; null or empty begins with the first.
+     * Iterates over the keys that begin with {@code keyPrefix} in byte order, from {@code startKey} on, which must
+     * begin with it too; null or empty starts with the first.
      */
     DKVEntryIterator iterate(String startKey, String keyPrefix);
 
     /** As {@link #iterate(String, String)}. */
     DKVEntryIterator iterate(byte[] startKey, byte[] keyPrefix);
 
-    /** Ends what is under way and closes all connections. It may be called again. */
+    /** Ends the calls in progress and closes all connections. It may be called again. */
     @Override
     void close();
 }

@@ -19,9 +19,9 @@ public final class DKVEntry {
     }
 
     /**
-     * Tells whether the server could read the pair.
+     * Checks that the server could read the pair.
      *
-     * @throws DKVException where it could not
+     * @throws DKVException if it could not
      */
     public void checkStatus() {
         if (status.getCode() != 0) {
@@ -34,7 +34,7 @@ public final class DKVEntry {
     /**
      * Returns the key.
      *
-     * @throws DKVException where it is no UTF-8
+     * @throws DKVException if it is not UTF-8
      */
     public String getKeyAsString() {
         return Bytes.toString(key, "the key", "getKeyAsByteArray");
@@ -48,7 +48,7 @@ public final class DKVEntry {
     /**
      * Returns the value.
      *
-     * @throws DKVException where it is no UTF-8
+     * @throws DKVException if it is not UTF-8
      */
     public String getValueAsString() {
         return Bytes.toString(value, "the value of key " + Bytes.quote(key), "getValueAsByteArray");

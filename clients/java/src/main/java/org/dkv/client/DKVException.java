@@ -3,17 +3,17 @@ package org.dkv.client;
 import dkv.serverpb.Api;
 import io.grpc.Status;
 
-/** A call that failed. Its message says what was asked, what went wrong and what became of a write. */
+/** A call that failed. Its message names the request, the failure and the outcome of a write. */
 public final class DKVException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
-    /** What became of a write that ended in an error. */
+    /** Whether a write that failed was applied. */
     public enum Outcome {
-        /** It had no effect and never will: asking again is safe. Reads are always so. */
+        /** It had no effect and never will: a retry is safe. Reads always have this outcome. */
         NOT_APPLIED,
         /**
-         * It may have landed, or may land yet. The client has repeated it as long as that was safe, and servers may
-         * have forgotten what became of it: read what is there before writing again, which is a new write.
+         * It may have been applied, or may still be. The client has repeated it as long as that was safe, and servers
+         * may no longer know its result. Read the key before writing again, which is a new write.
          */
         UNKNOWN
     }
@@ -38,12 +38,12 @@ public final class DKVException extends RuntimeException {
         this.outcome = outcome;
     }
 
-    /** Makes an exception of something that the client itself found out about a request without an effect. */
+    /** Makes an exception for a failure that the client itself found, so that the request had no effect. */
     static DKVException of(Status status, String rpcName, String request, Object... params) {
         return new DKVException(status, mirror(status), rpcName, request, params, Outcome.NOT_APPLIED, null);
     }
 
-    /** Says the same as a gRPC status in the form of the responses' status field. */
+    /** Converts a gRPC status to the form of the responses' status field. */
     static Api.Status mirror(Status status) {
         String text = status.getDescription() == null ? status.getCode().name() : status.getDescription();
         return Api.Status.newBuilder().setCode(-1).setMessage(text).build();
@@ -54,7 +54,7 @@ public final class DKVException extends RuntimeException {
         if (status.getDescription() != null) {
             text.append(": ").append(status.getDescription());
         }
-        return text.append(outcome == Outcome.UNKNOWN ? " (whether it was applied is not known)" : "").toString();
+        return text.append(outcome == Outcome.UNKNOWN ? " (outcome unknown: it may have been applied)" : "").toString();
     }
 
     /** Returns the status of the call. */
@@ -77,15 +77,15 @@ public final class DKVException extends RuntimeException {
         return request;
     }
 
-    /** Returns what the remote procedure was called with: its consistency if it has one, and its keys. */
+    /** Returns the arguments of the remote procedure: its consistency if it has one, and its keys. */
     public Object[] getParams() {
         return params == null ? new Object[0] : params.clone();
     }
 
     /**
-     * Returns where an iteration may go on that the server has ended since nothing was taken for too long
-     * (stream-stall-timeout); else null. All keys before it were brought, and perhaps some from it on, those of the last
-     * message. Another iteration that begins with it goes on from there, in the state that there is by then.
+     * Returns where to resume an iteration that the server ended because its reader read nothing for too long
+     * (stream-stall-timeout); otherwise null. Every key before this one was returned, and perhaps some from it on,
+     * those of the last message. An iteration that starts here reads the rest, from the state at that time.
      */
     public byte[] getResumeKey() {
         return resumeKey == null ? null : resumeKey.clone();
@@ -96,7 +96,7 @@ public final class DKVException extends RuntimeException {
         return this;
     }
 
-    /** Returns what became of the request. */
+    /** Returns whether the request was applied. */
     public Outcome getOutcome() {
         return outcome;
     }

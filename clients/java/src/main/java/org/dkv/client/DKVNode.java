@@ -2,7 +2,7 @@ package org.dkv.client;
 
 import java.util.Objects;
 
-/** Where a node serves gRPC. */
+/** The gRPC address of a node. */
 public final class DKVNode {
     private final String host;
     private final int port;

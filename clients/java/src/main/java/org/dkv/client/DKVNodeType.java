@@ -1,11 +1,11 @@
 package org.dkv.client;
 
-/** What the nodes of a set are to their shard. */
+/** The role of a set of nodes in their shard. */
 public enum DKVNodeType {
-    /** They take writes and linearizable reads. */
+    /** They serve writes and linearizable reads. */
     MASTER,
-    /** They take sequential reads. */
+    /** They serve sequential reads. */
     SLAVE,
-    /** Not known, such as behind a proxy: they take what there is no other set for. */
+    /** Not known, such as behind a proxy: they serve everything that no other set serves. */
     UNKNOWN
 }

@@ -29,9 +29,9 @@ public final class DKVShard {
     }
 
     /**
-     * Returns the nodes of the first type that the shard has any of.
+     * Returns the nodes of the first of these types that the shard has nodes of.
      *
-     * @throws IllegalArgumentException where it has none
+     * @throws IllegalArgumentException if it has none
      */
     public DKVNodeSet getNodesByType(DKVNodeType... types) {
         for (DKVNodeType type : types) {

@@ -12,11 +12,11 @@ import java.util.Set;
 import java.util.stream.Collectors;
 
 /**
- * A client that learns from the discovery registry who serves a database, and follows its changes. Writes and
+ * A client that learns from the discovery registry which nodes serve a database, and follows changes. Writes and
  * linearizable reads go to the leader of a key's vBucket, sequential reads to its slaves, those of the client's own
  * data centre ({@link ConnectionOptions.Builder#dcId}) first.
  *
- * <p>What concerns several vBuckets goes to a node that has all of them; where there is none it is refused with {@link
+ * <p>A call on several vBuckets goes to a node that has all of them; if there is none, it throws {@link
  * UnsupportedOperationException}.
  */
 public final class DiscoveryDKVClient extends RoutedClient {
@@ -25,10 +25,10 @@ public final class DiscoveryDKVClient extends RoutedClient {
     private final TopologyWatch watch;
 
     /**
-     * Makes a client, which begins to ask the registry; calls wait until it has answered.
+     * Makes a client and starts to ask the registry; calls wait until it has answered.
      *
-     * @param registries addresses of the registry's nodes, {@code host:port} with commas between; {@code discovery://}
-     *     or {@code multi:///} may stand before them
+     * @param registries addresses of the registry's nodes, {@code host:port} separated by commas; the scheme {@code
+     *     discovery://} or {@code multi:///} may precede them
      * @param database the name of the database
      * @param options null means the defaults
      */
@@ -39,7 +39,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
     private DiscoveryDKVClient(ConnectionOptions options, String registries, String database) {
         super(new Connections(null, options), options);
         if (database == null || database.isBlank()) {
-            throw new IllegalArgumentException("database is empty; that of a node which does not say is \"default\"");
+            throw new IllegalArgumentException("database is empty; the name that nodes have by default is \"default\"");
         }
         this.watch = new TopologyWatch(
                 connections(), SimpleDKVClient.addresses(withoutScheme(registries), "registries"), database,
@@ -67,7 +67,7 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return all.isEmpty() ? 0 : watch.topology().tag(all.get(0));
     }
 
-    /** Follows the topology from one attempt to the next. */
+    /** A route that looks at the current topology for each attempt. */
     private abstract class Live implements Route {
         private Topology seen;
         private Candidates way;
@@ -140,10 +140,11 @@ public final class DiscoveryDKVClient extends RoutedClient {
         return keys.stream().map(now::vBucket).collect(Collectors.toCollection(LinkedHashSet::new));
     }
 
-    /** Refuses what no node can do, unless nothing is known yet. */
+    /** Rejects what no node can do, unless nothing is known yet. */
     private static List<String> atOne(Topology now, Collection<String> vBuckets, List<String> nodes) {
         if (nodes.isEmpty() && vBuckets.size() > 1 && now != Topology.EMPTY) {
-            throw new UnsupportedOperationException("no node has all of the vBuckets " + vBuckets + "; ask one by one");
+            throw new UnsupportedOperationException(
+                    "no node has all of the vBuckets " + vBuckets + "; make a call for the keys of each vBucket");
         }
         return nodes;
     }

@@ -8,8 +8,8 @@ import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The pairs that one node streams. One that is neither walked to its end nor closed is ended once nothing refers to it
- * any more.
+ * The pairs that one node streams. A stream that is neither read to its end nor closed is closed when it is garbage
+ * collected.
  */
 final class EntryStream implements DKVEntryIterator {
     private static final Cleaner FORGOTTEN = Cleaner.create();
@@ -21,12 +21,12 @@ final class EntryStream implements DKVEntryIterator {
     private boolean ended;
 
     /**
-     * Begins an iteration and waits for its first pairs.
+     * Starts an iteration and waits for its first pairs.
      *
-     * @param patience how long the next pairs may be awaited, in nanoseconds
+     * @param patience how long to wait for the next pairs, in nanoseconds
      */
     static EntryStream open(Caller caller, Api.IterateRequest request, Route route, long patience) {
-        return caller.persist(Rpc.ITERATE, request, true, route, patience, (connection, options, repeat) -> {
+        return caller.retry(Rpc.ITERATE, request, true, route, patience, (connection, options, repeat) -> {
             EntryStream s = new EntryStream(
                     request, patience, new ServerStream<>(connection.calls(), Rpc.ITERATE.method(), request));
             s.fill(options.getDeadline().timeRemaining(TimeUnit.NANOSECONDS));
@@ -39,10 +39,10 @@ final class EntryStream implements DKVEntryIterator {
         this.request = request;
         this.patience = patience;
         this.stream = stream;
-        FORGOTTEN.register(this, stream::close); // the stream does not refer to this
+        FORGOTTEN.register(this, stream::close); // the stream must not refer to this object
     }
 
-    /** Waits until there is a pair or the end, at most so many nanoseconds for a message. */
+    /** Waits for a pair or the end, at most this many nanoseconds for a message. */
     private void fill(long nanos) {
         while (entries.isEmpty() && !ended) {
             Api.IterateResponse r = stream.read(nanos);

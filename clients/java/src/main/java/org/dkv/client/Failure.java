@@ -11,19 +11,19 @@ import java.util.Base64;
 import java.util.Set;
 import javax.net.ssl.SSLException;
 
-/** What one failed attempt tells: its status, what became of the request, and whether another may fare better. */
+/** The end of a failed attempt: its status, whether the request was applied, and whether a retry may help. */
 final class Failure {
     /**
-     * Of the google.rpc.ErrorInfo in which a server tells what became of a request. All other reasons leave it open:
-     * OUTCOME_UNKNOWN, and TOO_LATE, with which a server says that it has forgotten; that is not worth a repeat, and
-     * its status is none that is.
+     * The domain of the google.rpc.ErrorInfo with which a server reports the outcome of a request. The reasons below
+     * mean that it was not applied. All others leave the outcome open: OUTCOME_UNKNOWN, and TOO_LATE, which means that
+     * the server no longer knows the result and which is not retried.
      */
     private static final String DOMAIN = "dkv";
     private static final String NOT_APPLIED = "NOT_APPLIED";
     private static final String NOT_OWNER = "NOT_OWNER";
-    /** The node is of another cluster than the client: another node may be of the right one. */
+    /** The node belongs to another cluster than the client; another node may belong to the right one. */
     private static final String OTHER_CLUSTER = "OTHER_CLUSTER";
-    /** Of a stream that the server has ended since its reader took nothing, and where to go on with an iteration. */
+    /** The metadata of a stream that the server ended because its reader was too slow: where to resume. */
     private static final String STALLED = "STREAM_STALLED";
     private static final String RESUME_KEY = "startKey";
     private static final Set<String> WITHOUT_EFFECT = Set.of(NOT_APPLIED, NOT_OWNER, OTHER_CLUSTER);
@@ -39,7 +39,7 @@ final class Failure {
     }
 
     /**
-     * Judges the end of an attempt.
+     * Classifies the end of an attempt.
      *
      * @param mutates whether the request was a write
      * @param sent whether it may have left this process
@@ -55,14 +55,14 @@ final class Failure {
         return new Failure(status, false, false);
     }
 
-    /** Returns what a server says that became of the request; empty if it does not. */
+    /** Returns what the server says about the request's outcome; empty if it says nothing. */
     private static String reason(StatusRuntimeException e) {
         return explanation(e).getReason();
     }
 
     /**
-     * Returns the first key that an iteration has not brought, if the server has ended it since nothing was taken for
-     * too long and says so; else null.
+     * Returns the key from which to resume an iteration, if the server ended it because its reader was too slow;
+     * otherwise null.
      */
     static byte[] resumeKey(StatusRuntimeException e) {
         ErrorInfo info = explanation(e);
@@ -77,7 +77,7 @@ final class Failure {
         }
     }
 
-    /** Returns how a server explains an error; empty if it does not. */
+    /** Returns the server's explanation of an error; empty if there is none. */
     private static ErrorInfo explanation(StatusRuntimeException e) {
         com.google.rpc.Status full = StatusProto.fromThrowable(e);
         if (full == null) {
@@ -97,8 +97,8 @@ final class Failure {
     }
 
     /**
-     * Returns UNAVAILABLE for a connection that broke, which gRPC calls UNKNOWN if it does so just as a request is written.
-     * What a server calls UNKNOWN has no cause here.
+     * Returns UNAVAILABLE for a connection that broke just as a request was written, which gRPC reports as UNKNOWN. An
+     * UNKNOWN that a server sends has no cause here.
      */
     private static Status asBroken(Status status) {
         if (status.getCode() == Status.Code.UNKNOWN) {
@@ -111,7 +111,7 @@ final class Failure {
         return status;
     }
 
-    /** Adds what the cause knows, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */
+    /** Adds the text of the cause, such as "Connection refused: /127.0.0.1:8080", to a status that does not say it. */
     private static Status explained(Status status) {
         Throwable deepest = status.getCause();
         if (deepest == null) {
@@ -127,7 +127,7 @@ final class Failure {
         return adding(status, handshake(status) == null ? text : "TLS: " + text);
     }
 
-    /** Adds to what a status says. */
+    /** Adds text to a status. */
     static Status adding(Status status, String more) {
         return status.withDescription(status.getDescription() == null ? more : status.getDescription() + "; " + more);
     }
@@ -145,23 +145,23 @@ final class Failure {
         return status;
     }
 
-    /** Tells whether a write may have had an effect. */
+    /** Reports whether a write may have had an effect. */
     boolean mayBeApplied() {
         return mayBeApplied;
     }
 
-    /** Tells whether another node, or the same one later, may answer. */
+    /** Reports whether another node, or the same one later, may answer. */
     boolean transientFailure() {
         Status.Code code = status.getCode();
         return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
     }
 
-    /** Tells whether the node is of another cluster than the client. */
+    /** Reports whether the node belongs to another cluster than the client. */
     boolean otherCluster() {
         return otherCluster;
     }
 
-    /** Tells whether the node was reached but the two could not agree on TLS, which time will not mend. */
+    /** Reports whether the node was reached but the TLS handshake failed, which waiting does not help. */
     boolean handshakeFailed() {
         return handshake(status) != null;
     }

@@ -4,14 +4,17 @@ import java.net.URI;
 import java.net.URISyntaxException;
 import java.util.List;
 
-/** Judges addresses that others tell of. */
+/** Checks addresses from outside the client. */
 final class HostPort {
     private static final int MAX_LENGTH = 259;
     private static final List<String> SCHEMES = List.of("dns:", "ipv4:", "ipv6:", "unix:", "xds:");
 
     private HostPort() {}
 
-    /** Tells whether a text is {@code host:port}, where host is a name, an IPv4 address or an IPv6 one in brackets. */
+    /**
+     * Reports whether a text is {@code host:port}, with a host that is a name, an IPv4 address or an IPv6 one in
+     * brackets.
+     */
     static boolean valid(String address) {
         int colon = address.lastIndexOf(':');
         if (colon < 1 || address.length() > MAX_LENGTH || !validPort(address.substring(colon + 1))) {
@@ -28,7 +31,7 @@ final class HostPort {
         return host.chars().allMatch(HostPort::inName) && !host.equals("0.0.0.0");
     }
 
-    /** Reports whether gRPC connects to an address at all, which it does if it is what a URI may begin with. */
+    /** Reports whether gRPC can connect to an address: it must be valid at the start of a URI. */
     private static boolean dialable(String address) {
         try {
             return new URI("//" + address).getHost() != null;
@@ -37,7 +40,7 @@ final class HostPort {
         }
     }
 
-    /** Tells whether a text may be an address that an application names: {@code host:port}, or a target of gRPC's. */
+    /** Reports whether an application may pass a text as an address: {@code host:port}, or a gRPC target. */
     static boolean mayBeTarget(String address) {
         return valid(address) || SCHEMES.stream().anyMatch(address::startsWith);
     }

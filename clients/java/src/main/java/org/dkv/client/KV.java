@@ -1,7 +1,7 @@
 package org.dkv.client;
 
 /**
- * A key and its value, for {@link DKVClient#put(KV.Strings...)} and as the answer of {@code multiGet}.
+ * A key and its value, for {@link DKVClient#put(KV.Strings...)} and in the result of {@code multiGet}.
  *
  * @param <K> type of the key
  * @param <V> type of the value
@@ -45,7 +45,7 @@ public class KV<K, V> {
         }
     }
 
-    /** A pair of byte arrays. The arrays are not copied: leave them as they are. */
+    /** A pair of byte arrays. The arrays are not copied: do not change them. */
     public static final class Bytes extends KV<byte[], byte[]> {
         /** Makes a pair that never expires. */
         public Bytes(byte[] key, byte[] value) {

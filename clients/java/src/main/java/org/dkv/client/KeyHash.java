@@ -15,7 +15,7 @@ final class KeyHash {
         return (int) (XX.hashBytes(key) & SLOTS) % parts;
     }
 
-    /** Returns what requests for a cluster carry. */
+    /** Returns the hash of a cluster's id that its requests carry. */
     static long cluster(String id) {
         return XX.hashBytes(id.getBytes(StandardCharsets.UTF_8));
     }

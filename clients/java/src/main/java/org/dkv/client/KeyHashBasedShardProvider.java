@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.function.Function;
 
-/** Cuts the keyspace by hash: a key's shard is (xxHash64(key) &amp; 0xFFFF) mod the number of shards. */
+/** Divides the keyspace by hash: a key's shard is (xxHash64(key) &amp; 0xFFFF) mod the number of shards. */
 public final class KeyHashBasedShardProvider implements ShardProvider {
     private final ShardConfiguration shards;
 

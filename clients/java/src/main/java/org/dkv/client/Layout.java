@@ -6,14 +6,14 @@ import java.util.HashSet;
 import java.util.Objects;
 import java.util.Set;
 
-/** How a database is cut into vBuckets. */
+/** How a database is divided into vBuckets. */
 final class Layout {
-    /** Nodes of earlier releases do not tell how it is. */
+    /** Nodes of earlier releases do not report it. */
     static final Layout UNKNOWN = new Layout(0, null);
     private static final int MAX_PARTS = 1 << 16;
 
     private final int parts;
-    /** The name of the vBucket if there is only one; several are called by their numbers. */
+    /** The name of the only vBucket; several vBuckets are named by their numbers. */
     private final String only;
 
     private Layout(int parts, String only) {
@@ -21,7 +21,7 @@ final class Layout {
         this.only = only;
     }
 
-    /** Returns the layout that a row tells of, UNKNOWN if it tells of none, null if it is none. */
+    /** Returns the layout in a row; UNKNOWN if it has none, null if it is not valid. */
     static Layout of(Admin.RegionInfo row) {
         int parts = row.getVBuckets();
         if (parts == 0) {
@@ -39,7 +39,7 @@ final class Layout {
         return parts > 0;
     }
 
-    /** Tells whether a vBucket may be one of the database. */
+    /** Reports whether the database may have a vBucket of this name. */
     boolean has(String vBucket) {
         if (parts < 2) {
             return parts == 0 || vBucket.equals(only);

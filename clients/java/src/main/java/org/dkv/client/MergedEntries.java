@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.PriorityQueue;
 
-/** Several iterations as one, in the order of their keys. Each is a snapshot of its own. */
+/** Merges several iterations into one, in the order of their keys. Each reads a snapshot of its own. */
 final class MergedEntries implements DKVEntryIterator {
     private final List<DKVEntryIterator> sources = new ArrayList<>();
     private final PriorityQueue<Head> heads =
@@ -28,7 +28,7 @@ final class MergedEntries implements DKVEntryIterator {
         advance(source, null);
     }
 
-    /** Takes the next pair of a source; pending is the one that is handed out then, if there is one. */
+    /** Reads the next pair of a source; pending is the pair that is returned after that, if there is one. */
     private void advance(DKVEntryIterator source, DKVEntry pending) {
         try {
             if (source.hasNext()) {
@@ -36,7 +36,7 @@ final class MergedEntries implements DKVEntryIterator {
             }
         } catch (DKVException e) {
             close(); // the rest would have gaps
-            if (e.getResumeKey() != null) { // of one source; others have not come as far
+            if (e.getResumeKey() != null) { // it is one source's; the others have not got as far
                 e.resumableAt(pending == null ? null : pending.key().toByteArray());
             }
             throw e;

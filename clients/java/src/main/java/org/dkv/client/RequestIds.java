@@ -8,22 +8,22 @@ import java.util.Collections;
 import java.util.List;
 
 /**
- * Gives out the ids by which servers recognise a repeated write, and tells them which results they may forget: all up
- * to the oldest write under way. One client id would do for that, but that a single write which takes long would keep
- * the results of all later ones; there are as many as the writes under way need.
+ * Assigns the ids by which servers recognise a repeated write, and acknowledges the results that servers may drop: all
+ * up to the oldest write in progress. With a single client id, one slow write would keep the results of all later ones,
+ * so there are as many client ids as the writes in progress need.
  */
 final class RequestIds {
-    /** How many writes of one client id are open at most: half of the results that servers remember of it. */
+    /** The most open writes of one client id: half of the results that servers remember of it. */
     static final int WINDOW = 512;
 
     private final SecureRandom random = new SecureRandom();
-    /** The first gives the next id. */
+    /** The first one assigns the next id. */
     private final List<Session> sessions = new ArrayList<>();
 
-    /** What has one client id: one client to the servers. */
+    /** One client id, which servers take for one client. */
     private static final class Session {
         private final long clientId;
-        /** All that are not known to be done, the oldest first. */
+        /** The writes that are not known to be done, the oldest first. */
         private final ArrayDeque<Ticket> open = new ArrayDeque<>();
         private long last;
         private long acked;
@@ -71,7 +71,7 @@ final class RequestIds {
         sessions.add(0, new Session(id));
     }
 
-    /** Begins a write. The caller must end it, whatever becomes of it. */
+    /** Begins a write. The caller must end it, whether it succeeds or not. */
     synchronized Ticket begin() {
         if (sessions.get(0).room() == 0) {
             makeRoom();
@@ -97,7 +97,7 @@ final class RequestIds {
         }
     }
 
-    /** Ends a write: it will not be repeated any more. */
+    /** Ends a write: it will not be sent again. */
     synchronized void end(Ticket t) {
         t.done = true;
         Session s = t.session;

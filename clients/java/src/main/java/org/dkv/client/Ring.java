@@ -4,7 +4,7 @@ import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** Addresses of which one is asked until it fails, then the next. The first one is chosen at random. */
+/** Addresses of which one is used until it fails, then the next. The first one is chosen at random. */
 final class Ring implements Route {
     private final List<String> addresses;
     private final AtomicInteger current;
@@ -19,7 +19,7 @@ final class Ring implements Route {
         return addresses.get(current.get());
     }
 
-    /** Moves on, unless another caller did already. */
+    /** Moves to the next address, unless another caller already did. */
     @Override
     public void failed(String address) {
         int i = current.get();

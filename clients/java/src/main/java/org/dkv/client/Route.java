@@ -1,13 +1,13 @@
 package org.dkv.client;
 
-/** Where a call may go. It is asked again for each attempt. */
+/** The nodes that a call may go to. It is asked for each attempt. */
 interface Route {
-    /** Returns the address to ask next; null while none is known. */
+    /** Returns the address for the next attempt; null while none is known. */
     String next();
 
-    /** Takes note that an address did not answer. */
+    /** Records that an address did not answer. */
     void failed(String address);
 
-    /** Returns how many different addresses there are to ask. */
+    /** Returns the number of different addresses. */
     int size();
 }

@@ -10,7 +10,7 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
-/** What all clients have in common: all but where a call goes to. */
+/** What all clients share: everything except the choice of the nodes for a call. */
 abstract class RoutedClient implements DKVClient {
     private final Connections connections;
     private final Caller caller;
@@ -26,10 +26,10 @@ abstract class RoutedClient implements DKVClient {
         this.writeTimeout = TimeUnit.MILLISECONDS.toNanos(options.getWriteTimeout());
     }
 
-    /** Returns the way to the nodes that own a key, which take its writes and linearizable reads. */
+    /** Returns the route to the nodes that serve a key's writes and linearizable reads. */
     abstract Route toOwner(ByteString key);
 
-    /** Returns what requests for a key carry, so that nodes of another cluster refuse them; 0 accepts any. */
+    /** Returns the cluster hash that requests for a key carry, so that other clusters reject them; 0 accepts any. */
     long clusterOf(ByteString key) {
         return 0;
     }
@@ -39,20 +39,20 @@ abstract class RoutedClient implements DKVClient {
         return 0;
     }
 
-    /** Returns the way to the nodes that a key may be read from with the consistency SEQUENTIAL. */
+    /** Returns the route to the nodes that serve sequential reads of a key. */
     abstract Route toReplica(ByteString key);
 
     /**
-     * Returns the way to the nodes that take a write of several keys at once.
+     * Returns the route to the nodes that can write several keys at once.
      *
-     * @throws UnsupportedOperationException where there are none
+     * @throws UnsupportedOperationException if there are none
      */
     abstract Route toOwnerOfAll(List<ByteString> keys);
 
-    /** Reads several keys, by {@link #multiGetVia} or several of them. */
+    /** Reads several keys, by one or several calls of {@link #multiGetVia}. */
     abstract List<Api.KVPair> multiGet(Api.ReadConsistency consistency, List<ByteString> keys);
 
-    /** Walks keys, by {@link #iterateVia} or several of them. */
+    /** Iterates over keys, by one or several calls of {@link #iterateVia}. */
     abstract DKVEntryIterator iterate(Api.IterateRequest request);
 
     final Connections connections() {
@@ -90,7 +90,8 @@ abstract class RoutedClient implements DKVClient {
 
     private static long expiry(long expiryTS) {
         if (expiryTS < 0) {
-            throw new IllegalArgumentException("expiryTS is " + expiryTS + ", but counts seconds since the epoch");
+            throw new IllegalArgumentException(
+                    "expiryTS is " + expiryTS + "; it must be seconds since the epoch, or 0 for never");
         }
         return expiryTS;
     }
@@ -160,7 +161,7 @@ abstract class RoutedClient implements DKVClient {
                 Bytes.key(key), Bytes.ofNullable(expect, "expect"), Bytes.of(update, "update"), expiry(expiryTS), writeTimeout);
     }
 
-    /** An expiry that was read may be negative here: times are unsigned on the wire. */
+    /** An expiry that was read may be negative here: times are unsigned in the protocol. */
     private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
         Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
                 .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiryTS)
@@ -193,7 +194,7 @@ abstract class RoutedClient implements DKVClient {
         }
     }
 
-    /** Makes a write, with an id that stays the same however often it is sent. */
+    /** Makes a write, whose id is the same in all attempts. */
     private <Q extends MessageLite, R> R write(Rpc<Q, R> rpc, Route route, Function<Api.RequestID, Q> request) {
         return write(rpc, route, writeTimeout, request);
     }
@@ -294,7 +295,7 @@ abstract class RoutedClient implements DKVClient {
                 .setStartKey(startKey).setKeyPrefix(keyPrefix).setBatched(true).setCluster(clusterOfFirst()).build());
     }
 
-    /** Walks the keys of one node. It is begun at another one as long as the first has sent nothing. */
+    /** Iterates over the keys of one node. Until that sends something, a failure is retried at another one. */
     final DKVEntryIterator iterateVia(Route route, Api.IterateRequest request) {
         return EntryStream.open(caller, request, route, readTimeout);
     }

@@ -9,7 +9,7 @@ import java.util.List;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 
-/** A remote procedure, with what retries and errors need to know of it. */
+/** A remote procedure, with the properties that retries and errors need. */
 final class Rpc<Q extends MessageLite, R> {
     static final Rpc<Api.PutRequest, Api.PutResponse> PUT = new Rpc<>(
             DKVGrpc.getPutMethod(), true, Api.PutResponse::getStatus, q -> List.of(q.getKey()), q -> null);
@@ -67,7 +67,7 @@ final class Rpc<Q extends MessageLite, R> {
         return status.apply(response);
     }
 
-    /** Describes a request for people. */
+    /** Returns a description of a request for messages. */
     String describe(Q request) {
         List<ByteString> of = keys.apply(request);
         String more = of.size() > 1 ? " and " + (of.size() - 1) + " more" : "";
@@ -78,7 +78,7 @@ final class Rpc<Q extends MessageLite, R> {
         return name() + first + more;
     }
 
-    /** Returns what a request is about, for programs. */
+    /** Returns the consistency, if the request has one, and the keys of a request. */
     Object[] params(Q request) {
         Object[] of = keys.apply(request).stream().map(ByteString::toByteArray).toArray();
         Api.ReadConsistency level = consistency.apply(request);

@@ -3,7 +3,7 @@ package org.dkv.client;
 import io.grpc.ClientStreamTracer;
 import io.grpc.Metadata;
 
-/** Finds out whether a request has left this process. */
+/** Detects whether a request has left this process. */
 final class SentProbe extends ClientStreamTracer.Factory {
     private volatile boolean sent;
 
@@ -12,7 +12,7 @@ final class SentProbe extends ClientStreamTracer.Factory {
         return new ClientStreamTracer() {
             @Override
             public void outboundHeaders() {
-                sent = true; // with the end of their being written; the request comes after them
+                sent = true; // the headers are written; the request follows them
             }
         };
     }

@@ -12,19 +12,19 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * A call with many answers, read by one thread; any may close it. A message is asked for when it is wanted, and none
- * before.
+ * A call with a stream of responses. One thread reads it; any thread may close it. A message is requested from the
+ * server only when the reader asks for it.
  */
 final class ServerStream<Q, R> implements AutoCloseable {
     private final BlockingQueue<Event<R>> events = new LinkedBlockingQueue<>();
     private final ClientCall<Q, R> call;
     private volatile Event<R> end;
 
-    /** A message or, where that is null, the end. */
+    /** A message or, if that is null, the end. */
     private static final class Event<R> {
         private final R message;
         private final Status end;
-        /** What came with the end: the server may explain it there. */
+        /** The trailers, in which the server may explain the end. */
         private final Metadata trailers;
 
         Event(R message, Status end, Metadata trailers) {
@@ -54,8 +54,8 @@ final class ServerStream<Q, R> implements AutoCloseable {
     /**
      * Returns the next message, null at the end.
      *
-     * @throws StatusRuntimeException where the stream broke, each time again; where nothing came in time, or the thread
-     *     was interrupted, the stream is closed
+     * @throws StatusRuntimeException if the stream broke, in every later call too; if no message came in time, or the
+     *     thread was interrupted, the stream is closed
      */
     R read(long timeoutNanos) {
         if (end == null) {
@@ -80,7 +80,7 @@ final class ServerStream<Q, R> implements AutoCloseable {
                 return event;
             }
             why = Status.DEADLINE_EXCEEDED.withDescription(
-                    "nothing came for " + TimeUnit.NANOSECONDS.toMillis(nanos) + " ms");
+                    "no message for " + TimeUnit.NANOSECONDS.toMillis(nanos) + " ms");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             why = Status.CANCELLED.withDescription("the thread was interrupted");
@@ -89,7 +89,7 @@ final class ServerStream<Q, R> implements AutoCloseable {
         return new Event<>(null, why, null);
     }
 
-    /** Ends the stream; nothing can be read any more. */
+    /** Ends the stream; nothing can be read from it any more. */
     @Override
     public void close() {
         if (end == null) {

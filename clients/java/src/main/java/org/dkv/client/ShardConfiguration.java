@@ -33,7 +33,7 @@ public final class ShardConfiguration {
     /**
      * Reads a configuration.
      *
-     * @throws IllegalArgumentException where it is no JSON or not complete
+     * @throws IllegalArgumentException if it is not JSON or not complete
      */
     public static ShardConfiguration fromJson(Reader json) {
         ShardConfiguration read;
@@ -49,7 +49,7 @@ public final class ShardConfiguration {
         return read;
     }
 
-    /** Returns the shard of a number, counted from 0. */
+    /** Returns the shard with this number, counted from 0. */
     public DKVShard getShardAtIndex(int index) {
         if (index < 0 || index >= dkvShards.length) {
             throw new IllegalArgumentException("there is no shard " + index + "; there are " + dkvShards.length);
@@ -62,7 +62,7 @@ public final class ShardConfiguration {
         return dkvShards.length;
     }
 
-    /** Looks through all of it, since deserialization by others does not pass a constructor. */
+    /** Checks all of it: deserialization by other libraries does not run the constructor. */
     void check() {
         if (dkvShards == null || dkvShards.length == 0) {
             throw new IllegalArgumentException("shard configuration has no dkvShards");

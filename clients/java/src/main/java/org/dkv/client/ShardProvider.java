@@ -3,7 +3,7 @@ package org.dkv.client;
 import java.util.List;
 import java.util.Map;
 
-/** Knows which shard a key is in. It may be asked by many threads at once. */
+/** Maps keys to shards. It must be safe for use by many threads. */
 public interface ShardProvider {
     /** Returns the shard of a key. */
     DKVShard provideShard(byte[] key);

@@ -13,11 +13,11 @@ import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * A client of several clusters, each of which has a part of the keyspace. Writes and linearizable reads go to the
- * masters of a key's shard, sequential reads to its slaves where there are any, and to the masters where none answers.
+ * masters of a key's shard, sequential reads to its slaves if there are any, and to the masters if no slave answers.
  *
- * <p>What several shards would have to do at once is refused with {@link UnsupportedOperationException}: a put of
- * several keys, and a linearizable {@code multiGet}. Iterations need a {@link ShardProvider} that lists its shards,
- * such as {@link KeyHashBasedShardProvider}; each shard's part is a snapshot of its own.
+ * <p>A put of several keys or a linearizable {@code multiGet} across shards throws {@link UnsupportedOperationException}.
+ * Iterations need a {@link ShardProvider} that lists its shards, such as {@link KeyHashBasedShardProvider}; each
+ * shard's part is read from a snapshot of its own.
  */
 public final class ShardedDKVClient extends RoutedClient {
     private final ShardProvider provider;
@@ -51,7 +51,7 @@ public final class ShardedDKVClient extends RoutedClient {
 
     private ShardNodes nodesOf(DKVShard shard) {
         if (shard == null) {
-            throw new IllegalStateException("the shard provider knows no shard for a key");
+            throw new IllegalStateException("the shard provider returned no shard for a key");
         }
         ShardNodes known = shards.get(shard);
         return known != null ? known : shards.computeIfAbsent(shard, ShardNodes::new);
@@ -84,7 +84,7 @@ public final class ShardedDKVClient extends RoutedClient {
         if (parts.size() > 1) {
             throw new UnsupportedOperationException(
                     "a " + what + " of keys in " + parts.size() + " shards " + parts.keySet()
-                            + " cannot be done at once; ask shard by shard");
+                            + " cannot be done in one call; make a call per shard");
         }
         return parts.keySet().iterator().next();
     }
@@ -114,7 +114,8 @@ public final class ShardedDKVClient extends RoutedClient {
     @Override
     DKVEntryIterator iterate(Api.IterateRequest request) {
         if (!(provider instanceof KeyHashBasedShardProvider)) {
-            throw new UnsupportedOperationException("the shard provider does not list its shards; iterate one by one");
+            throw new UnsupportedOperationException(
+                    "the shard provider does not list its shards; iterate with a client per shard");
         }
         MergedEntries merged = new MergedEntries();
         try {
@@ -128,7 +129,7 @@ public final class ShardedDKVClient extends RoutedClient {
         return merged;
     }
 
-    /** The nodes of a shard by what they are asked for. */
+    /** The nodes of a shard by the requests that they serve. */
     private final class ShardNodes {
         private final DKVShard shard;
         private final Ring masters;
@@ -150,7 +151,7 @@ public final class ShardedDKVClient extends RoutedClient {
             return masters;
         }
 
-        /** Returns the slaves, beginning with another one each time, and the masters after them. */
+        /** Returns the slaves, starting with another one each time, and the masters after them. */
         Route readers() {
             if (slaves == null) {
                 return masters();

@@ -6,14 +6,14 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Collectors;
 
-/** A client of one node, or of the nodes of one cluster, one of which it stays with until that fails. */
+/** A client of one node, or of the nodes of one cluster, of which it uses one until that fails. */
 public final class SimpleDKVClient extends RoutedClient {
     private final Ring nodes;
 
     /**
      * Makes a client; it connects with the first call.
      *
-     * @param target {@code host:port}, several of them with commas between, or a target of gRPC's such as {@code
+     * @param target {@code host:port}, several of them separated by commas, or a gRPC target such as {@code
      *     dns:///host:port}
      * @param options null means the defaults
      */
@@ -22,10 +22,10 @@ public final class SimpleDKVClient extends RoutedClient {
     }
 
     /**
-     * Makes a client whose calls carry another authority than the target, such as for a proxy.
+     * Makes a client whose calls carry another authority than the target's, for a proxy for example.
      *
      * @param target as in {@link #SimpleDKVClient(String, ConnectionOptions)}
-     * @param authority the name that the server goes by, also in its certificate; null means that of the target
+     * @param authority the server's name, which its certificate must contain; null means that of the target
      * @param options null means the defaults
      */
     public SimpleDKVClient(String target, String authority, ConnectionOptions options) {
@@ -60,7 +60,7 @@ public final class SimpleDKVClient extends RoutedClient {
         List<String> out = list == null ? List.of() : Arrays.stream(list.split(",")).map(String::trim)
                 .filter(s -> !s.isEmpty()).distinct().collect(Collectors.toUnmodifiableList());
         if (out.isEmpty()) {
-            throw new IllegalArgumentException(what + " is empty; write host:port, with commas between several");
+            throw new IllegalArgumentException(what + " is empty; write host:port, or several separated by commas");
         }
         return out;
     }

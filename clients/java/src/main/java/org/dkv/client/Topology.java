@@ -15,15 +15,15 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.function.Predicate;
 
-/** Who serves the vBuckets of one database, at one moment. */
+/** The nodes that serve the vBuckets of one database, at one moment. */
 final class Topology {
     static final Topology EMPTY = new Topology(List.of(), null);
-    /** How many slaves a read tries before it asks masters: lists of slaves may be long, and many of them be dead. */
+    /** How many slaves a read tries before the masters: lists of slaves may be long, and many slaves dead. */
     private static final int MAX_SLAVES = 2;
 
     private final int parts;
     private final String dcId;
-    /** What requests for a vBucket carry, so that nodes of another cluster refuse them. */
+    /** The cluster hash that requests for a vBucket carry, so that other clusters reject them. */
     private final Map<String, Long> tags = new HashMap<>();
     /** By vBucket. */
     private final Map<String, List<Admin.RegionInfo>> rows = new HashMap<>();
@@ -55,7 +55,7 @@ final class Topology {
         this.parts = Math.max(1, announced > 0 ? announced : countOfNumbered());
     }
 
-    /** Returns how many vBuckets there must be at least where no row tells: their names are numbers from 0. */
+    /** Returns the least number of vBuckets if no row gives it: their names are numbers from 0. */
     private int countOfNumbered() {
         int count = 0;
         for (String name : rows.keySet()) {
@@ -69,7 +69,7 @@ final class Topology {
     /**
      * Returns the name of a key's vBucket.
      *
-     * @throws DKVException where there are several by other rules than the registry's
+     * @throws DKVException if there are several vBuckets that are not numbered
      */
     String vBucket(ByteString key) {
         if (parts == 1) {
@@ -77,7 +77,7 @@ final class Topology {
                 throw DKVException.of(
                         Status.FAILED_PRECONDITION.withDescription(
                                 "the registry has vBuckets " + new TreeSet<>(rows.keySet()) + " of a database that is"
-                                        + " not cut into several; name its shards to a ShardedDKVClient"),
+                                        + " not divided by hash; use a ShardedDKVClient with its shards"),
                         "GetClusterInfo", "find the vBucket of " + Bytes.quote(key), key.toByteArray());
             }
             return rows.isEmpty() ? "0" : rows.keySet().iterator().next();
@@ -85,7 +85,7 @@ final class Topology {
         return Integer.toString(KeyHash.part(key, parts));
     }
 
-    /** Returns what a request for a vBucket carries, so that another cluster refuses it; 0 accepts any. */
+    /** Returns the cluster hash that requests for a vBucket carry; 0 accepts any cluster. */
     long tag(String vBucket) {
         return tags.getOrDefault(vBucket, 0L);
     }
@@ -102,19 +102,19 @@ final class Topology {
         return all;
     }
 
-    /** Returns who takes writes of a vBucket: its leader, and those that would pass them on to it. */
+    /** Returns the nodes for writes of a vBucket: its leader, then those that would forward to it. */
     List<String> owners(String vBucket) {
         return owners.computeIfAbsent(vBucket, v -> ranked(List.of(v), Topology::ownerRank));
     }
 
-    /** Returns who takes writes of several vBuckets at once. */
+    /** Returns the nodes for writes of several vBuckets at once. */
     List<String> owners(Collection<String> vBuckets) {
         return ranked(vBuckets, Topology::ownerRank);
     }
 
     /**
-     * Returns who serves sequential reads of all of these vBuckets: the nearest first, slaves before masters. Of many
-     * slaves that are equally good some come first, and the rest behind the masters.
+     * Returns the nodes for sequential reads of all of these vBuckets: the nearest first, slaves before masters. Of
+     * many equally good slaves, some come first and the rest after the masters.
      */
     List<String> replicas(Collection<String> vBuckets, Predicate<String> failing) {
         List<String> all = ranked(vBuckets, this::replicaRank);
@@ -135,7 +135,7 @@ final class Topology {
     }
 
     private interface Rank {
-        /** Returns the place of a row; negative excludes it. */
+        /** Returns the rank of a row, the lowest is best; a negative one excludes it. */
         int of(Admin.RegionInfo row);
     }
 
@@ -148,7 +148,7 @@ final class Topology {
             case SECONDARY_FOLLOWER:
                 return 2;
             default:
-                return -1; // a slave passes no writes on
+                return -1; // a slave does not forward writes
         }
     }
 
@@ -167,7 +167,7 @@ final class Topology {
         }
     }
 
-    /** Lists the nodes that have all of these vBuckets, the least sum of ranks first, equals in random order. */
+    /** Lists the nodes that have all of these vBuckets by the sum of their ranks, equals in random order. */
     private List<String> ranked(Collection<String> vBuckets, Rank rank) {
         Map<String, Integer> sums = new HashMap<>();
         Map<String, Integer> counts = new HashMap<>();
@@ -179,7 +179,7 @@ final class Topology {
                     continue;
                 }
                 if (row.getStatus() == Admin.RegionStatus.LEADER && row != leader) {
-                    r++; // it has lost the lead and could not tell yet
+                    r++; // it has lost leadership and has not announced it yet
                 }
                 sums.merge(row.getNodeAddress(), r, Integer::sum);
                 counts.merge(row.getNodeAddress(), 1, Integer::sum);

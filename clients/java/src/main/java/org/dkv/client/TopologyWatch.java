@@ -17,21 +17,21 @@ import java.util.logging.Logger;
 import java.util.stream.Collectors;
 
 /**
- * Keeps up with the registry in a thread of its own. While no registry answers, what was last known stays. Whatever goes
- * wrong with one registry, the thread goes on with the next.
+ * Follows the registry in a thread of its own. While no registry answers, the last topology stays. When one registry
+ * fails for any reason, the thread tries the next.
  *
- * <p>A registry that cannot be watched is asked every second.
+ * <p>A registry that cannot stream its changes is polled every second.
  */
 final class TopologyWatch implements AutoCloseable {
     private static final Logger LOG = Logger.getLogger(TopologyWatch.class.getName());
     private static final long POLL_MILLIS = 1000;
     private static final long POLL_TIMEOUT_MILLIS = 5000;
     /**
-     * How long a registry has to be heard for the next one to be asked at once. What ends sooner again and again is asked
-     * ever more seldom, whatever it told.
+     * How long a registry must have answered for the next one to be asked without a growing pause. One whose streams
+     * end sooner is asked less and less often, whatever it answered.
      */
-    private static final long STEADY_NANOS = TimeUnit.SECONDS.toNanos(5);
-    /** A stream is silent while nothing changes; that the registry lives, keep-alive finds out. */
+    private static final long STABLE_NANOS = TimeUnit.SECONDS.toNanos(5);
+    /** A stream is silent while nothing changes; the connection's keepalive detects a dead registry. */
     private static final long FOREVER_NANOS = TimeUnit.DAYS.toNanos(365);
 
     private final Connections connections;
@@ -39,7 +39,7 @@ final class TopologyWatch implements AutoCloseable {
     private final Admin.GetClusterInfoRequest request;
     private final String dcId;
     private final Binding binding;
-    /** Registries of which that was logged. */
+    /** Registries whose failure has been logged. */
     private final Set<String> unusable = new HashSet<>();
     private final Thread thread;
     private volatile Topology topology = Topology.EMPTY;
@@ -55,24 +55,24 @@ final class TopologyWatch implements AutoCloseable {
         thread.start();
     }
 
-    /** Returns the addresses that may be such; the others are logged. */
+    /** Returns the addresses that are valid, and logs the others. */
     private static List<String> usable(List<String> registries) {
         List<String> out = registries.stream().filter(HostPort::mayBeTarget).collect(Collectors.toList());
         if (out.isEmpty()) {
             throw new IllegalArgumentException("none of the registries " + registries + " is host:port");
         }
         if (out.size() < registries.size()) {
-            LOG.warning("of the registries " + registries + " only " + out + " can be asked; the others are not host:port");
+            LOG.warning("of the registries " + registries + " only " + out + " can be used; the others are not host:port");
         }
         return out;
     }
 
-    /** Returns what is known; nothing at first. */
+    /** Returns the current topology; an empty one at first. */
     Topology topology() {
         return topology;
     }
 
-    /** Returns what was found out about another cluster than the client's; null for nothing. */
+    /** Returns the error about another cluster than the client's; null if there is none. */
     String stranger() {
         return binding.stranger();
     }
@@ -92,7 +92,7 @@ final class TopologyWatch implements AutoCloseable {
             String address = registries.next();
             long began = System.nanoTime();
             try {
-                connections.get(address).hurry();
+                connections.get(address).connectNow();
                 watch(address);
             } catch (StatusRuntimeException e) {
                 registries.failed(address);
@@ -101,11 +101,11 @@ final class TopologyWatch implements AutoCloseable {
                     return;
                 }
                 if (unusable.add(address)) {
-                    LOG.warning("registry " + address + " cannot be asked: " + e);
+                    LOG.warning("registry " + address + " cannot be reached: " + e);
                 }
                 registries.failed(address);
             }
-            if (System.nanoTime() - began >= STEADY_NANOS) {
+            if (System.nanoTime() - began >= STABLE_NANOS) {
                 backoff = Backoff.ofRegistries();
             }
             if (!sleep(TimeUnit.NANOSECONDS.toMillis(backoff.next()))) {
@@ -130,12 +130,12 @@ final class TopologyWatch implements AutoCloseable {
         try (ServerStream<Admin.GetClusterInfoRequest, Admin.ClusterInfoChange> changes = new ServerStream<>(
                 connections.get(address).calls(), DKVDiscoveryGrpc.getWatchClusterInfoMethod(), request)) {
             Admin.ClusterInfoChange change;
-            long patience = TimeUnit.MILLISECONDS.toNanos(POLL_TIMEOUT_MILLIS); // to begin with
+            long patience = TimeUnit.MILLISECONDS.toNanos(POLL_TIMEOUT_MILLIS); // for the first message
             while ((change = changes.read(patience)) != null) {
                 patience = FOREVER_NANOS;
                 rows.apply(change);
                 begun |= change.getComplete();
-                if (begun && !isSignOfLife(change)) { // until then it is not known what is missing
+                if (begun && !isKeepalive(change)) { // before that, a missing row may still come
                     take(rows.all());
                 }
             }
@@ -150,11 +150,11 @@ final class TopologyWatch implements AutoCloseable {
         }
     }
 
-    private static boolean isSignOfLife(Admin.ClusterInfoChange change) {
+    private static boolean isKeepalive(Admin.ClusterInfoChange change) {
         return !change.getComplete() && change.getRowsCount() == 0 && change.getGoneCount() == 0;
     }
 
-    /** Asks a registry again and again until it fails. */
+    /** Polls a registry until it fails. */
     private void poll(String address) {
         do {
             Admin.GetClusterInfoResponse all = ClientCalls.blockingUnaryCall(
@@ -164,7 +164,7 @@ final class TopologyWatch implements AutoCloseable {
         } while (sleep(POLL_MILLIS) && !connections.isClosed());
     }
 
-    /** Ends the thread; the connections must have been closed, or are soon. */
+    /** Ends the thread; the caller closes the connections. */
     @Override
     public void close() {
         thread.interrupt();
@@ -177,7 +177,7 @@ final class TopologyWatch implements AutoCloseable {
 
     /** The rows of one stream so far. */
     private static final class Rows {
-        /** More than any database has; what comes beyond is left out. */
+        /** The most rows; more than any database has. Further ones are dropped. */
         private static final int MAX_ROWS = 1 << 16;
         private final Map<List<String>, Admin.RegionInfo> byKey = new HashMap<>();
 

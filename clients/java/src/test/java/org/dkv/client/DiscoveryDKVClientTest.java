@@ -148,7 +148,7 @@ class DiscoveryDKVClientTest {
     }
 
     @Test
-    void nobodyKnownIsUnavailable() {
+    void noKnownNodeIsUnavailable() {
         options.requestTimeout(300);
         DKVException e = assertThrows(DKVException.class, () -> open().put("k", "v"));
         assertEquals(Status.Code.UNAVAILABLE, e.getGrpcStatus().getCode());
@@ -284,7 +284,7 @@ class DiscoveryDKVClientTest {
             assertThrows(DKVException.class, () -> client.get(SEQUENTIAL, "k"));
             assertThrows(DKVException.class, () -> client.iterate(""));
             assertEquals(0, other.requests.size());
-            // Who wants the other one opens another client.
+            // A new client uses the other cluster.
             try (DKVClient next = new DiscoveryDKVClient(host.address(), "db", options.build())) {
                 next.put("k", "v");
             }

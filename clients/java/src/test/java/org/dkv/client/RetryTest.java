@@ -220,7 +220,7 @@ class RetryTest {
     }
 
     @Test
-    void nobodyThereIsUnavailableByTheDeadline() {
+    void noReachableNodeIsUnavailableByTheDeadline() {
         options.requestTimeout(700);
         try (DKVClient c = client(Addresses.next())) {
             long start = System.nanoTime();

@@ -30,7 +30,7 @@ final class ServerProcess implements AutoCloseable {
         command.addAll(List.of(flags));
     }
 
-    /** Tells whether there is a binary to test with. */
+    /** Reports whether there is a binary to test with. */
     static boolean available() {
         return Files.isExecutable(BINARY);
     }
