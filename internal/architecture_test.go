@@ -109,7 +109,7 @@ var mayImport = map[string][]string{
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
 	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/sleep", "api/serverpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "internal/signal", "api/serverpb"},
-	"clients/go/dkv":              {"internal/kv", "internal/peer", "api/serverpb"},
+	"clients/go/dkv":              {"internal/kv", "internal/peer", "internal/signal", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/conns":     {},

@@ -191,7 +191,7 @@ func (l *learner) replaceFailed(p *probe, err error) {
 	kind.pause = min(max(2*kind.pause, firstReplace), maxReplace)
 	kind.blocked = append(kind.blocked, now.Add(jitter(kind.pause)))
 	l.drop(p)
-	l.chooseNow.fire()
+	l.chooseNow.Raise()
 }
 
 // dropFormer stops probing the nodes that are not members (any more), are not in the target
@@ -250,7 +250,7 @@ func (l *learner) addresses() []string {
 // registry's news are due, until ctx ends.
 func (l *learner) keepChoosing(ctx context.Context) {
 	for {
-		chooseNow := l.chooseNow.wait()
+		chooseNow := l.chooseNow.Changed()
 		l.mu.Lock()
 		now := time.Now()
 		l.choose(now)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Client is a connection to a database. Its methods are safe for concurrent use.
@@ -21,7 +22,7 @@ type Client struct {
 
 	topology atomic.Pointer[topology] // nil until it is known
 	// changed fires when the topology changes, or the reason why it is not known.
-	changed signal
+	changed signal.Signal
 	learner *learner
 	limits  *timeLimits
 
@@ -103,7 +104,7 @@ func (c *Client) Close() error {
 // help, for example with ErrTLS or ErrUnauthenticated, and otherwise when ctx ends.
 func (c *Client) WaitReady(ctx context.Context) error {
 	for {
-		changed := c.changed.wait()
+		changed := c.changed.Changed()
 		t, err := c.awaitTopology(ctx)
 		if err != nil {
 			return err
@@ -202,7 +203,7 @@ func (c *Client) retain(addrs []string) {
 // awaitTopology waits until the topology is known, and returns it.
 func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 	for {
-		changed := c.changed.wait()
+		changed := c.changed.Changed()
 		if c.closed.Load() {
 			return nil, errClosed()
 		}
@@ -224,28 +225,3 @@ func (c *Client) awaitTopology(ctx context.Context) (*topology, error) {
 }
 
 func errClosed() *Error { return &Error{Kind: ErrClosed, Err: ErrClosed} }
-
-// signal wakes all who wait for it.
-type signal struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-// wait returns a channel that is closed when the signal fires next.
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ch == nil {
-		s.ch = make(chan struct{})
-	}
-	return s.ch
-}
-
-func (s *signal) fire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ch != nil {
-		close(s.ch)
-		s.ch = nil
-	}
-}

@@ -55,7 +55,7 @@ func (l *learner) registryFailed(err error) {
 	if first && l.client.ctx.Err() == nil {
 		l.client.opts.log.Warn("registry does not answer", "error", err)
 	}
-	l.client.changed.fire()
+	l.client.changed.Raise()
 }
 
 func (l *learner) registryRequest() *serverpb.GetClusterInfoRequest {
@@ -117,7 +117,7 @@ func (l *learner) registryAnswered(rows registryRows) {
 	l.registry = err
 	l.mu.Unlock()
 	if err != nil {
-		l.client.changed.fire()
+		l.client.changed.Raise()
 		return
 	}
 	if l.setMembers(all) { // a registry that is polled mostly repeats itself

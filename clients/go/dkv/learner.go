@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // learner keeps the topology up to date. It probes the nodes that it knows, that is, asks
@@ -14,7 +16,7 @@ import (
 type learner struct {
 	client *Client
 	// probeNow makes all nodes be probed at once; chooseNow makes free places be filled.
-	probeNow, chooseNow signal
+	probeNow, chooseNow signal.Signal
 
 	mu     sync.Mutex
 	probes map[string]*probe // by address
@@ -116,7 +118,7 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 	pause, gap := firstProbePause, minGap
 	var tls suspicion
 	for {
-		probeNow := l.probeNow.wait() // taken first: a signal during the probe counts
+		probeNow := l.probeNow.Changed() // taken first: a signal during the probe counts
 		asked := time.Now()
 		r, err := l.ask(ctx, p.node)
 		tls.add(err)
@@ -148,7 +150,7 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 // probeSoon makes the nodes be probed, since a request has failed or waits.
 func (l *learner) probeSoon() {
 	if l != nil {
-		l.probeNow.fire()
+		l.probeNow.Raise()
 	}
 }
 
@@ -161,7 +163,7 @@ func (l *learner) probeAfterNews() {
 	l.mu.Lock()
 	l.newsPending = true
 	l.mu.Unlock()
-	l.chooseNow.fire()
+	l.chooseNow.Raise()
 }
 
 // probeIfDue makes the nodes be probed if a registry's news are due, and returns the time
@@ -174,7 +176,7 @@ func (l *learner) probeIfDue(now time.Time) time.Duration {
 		return wait
 	}
 	l.newsProbed, l.newsPending = now, false
-	l.probeNow.fire()
+	l.probeNow.Raise()
 	return maxBackoff
 }
 
@@ -254,12 +256,12 @@ func (l *learner) rebuild() {
 	}
 	if old := c.topology.Load(); t == nil || old != nil && old.equal(t) {
 		if old == nil {
-			c.changed.fire() // the reason why it is not known may be new
+			c.changed.Raise() // the reason why it is not known may be new
 		}
 		return
 	}
 	c.topology.Store(t)
-	c.changed.fire()
+	c.changed.Raise()
 	c.opts.log.Debug("topology", "leaders", t.leaders())
 }
 

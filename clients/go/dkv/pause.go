@@ -34,7 +34,7 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	changed := c.changed.wait()
+	changed := c.changed.Changed()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -149,7 +149,7 @@ class RetryTest {
         try (DKVClient c = client(node.address())) {
             DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
             assertEquals(DKVException.Outcome.UNKNOWN, e.getOutcome());
-            assertTrue(e.getMessage().contains("not known"), e.getMessage());
+            assertTrue(e.getMessage().contains("outcome unknown"), e.getMessage());
         }
         assertEquals(1, node.requests.size());
         assertFalse(((Api.PutRequest) node.requests.get(0)).hasRequestId());

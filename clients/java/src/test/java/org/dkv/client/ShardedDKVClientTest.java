@@ -112,7 +112,7 @@ class ShardedDKVClientTest {
         KV.Strings[] pairs = Arrays.stream(KEYS).map(k -> new KV.Strings(k, "v")).toArray(KV.Strings[]::new);
         UnsupportedOperationException e =
                 assertThrows(UnsupportedOperationException.class, () -> client.put(pairs));
-        assertTrue(e.getMessage().contains("shard by shard"), e.getMessage());
+        assertTrue(e.getMessage().contains("a call per shard"), e.getMessage());
         assertEquals(0, requests(masters));
     }
 
