@@ -5,7 +5,9 @@
 //	  MANIFEST.json   what it is, and every file's size and SHA-256; written last
 //	  data/           an engine directory
 //
-// A folder without a manifest is no backup.
+// A folder without a manifest is not a backup: a copy that was interrupted never looks like
+// one. Verify and Extract read every byte and accept a backup only if it is exactly what the
+// manifest says.
 package backup
 
 import (
@@ -25,8 +27,8 @@ import (
 const (
 	manifestFile = "MANIFEST.json"
 	dataFolder   = "data"
-	// format is the newest that this release reads. Format 1 does not say of how many
-	// vBuckets the backup is.
+	// format is the newest that this release reads. Format 1 does not say how many vBuckets
+	// the database has.
 	format = 2
 )
 
@@ -36,18 +38,18 @@ type Info struct {
 	Engine   string `json:"engine"`
 	Database string `json:"database"`
 	VBucket  string `json:"vbucket"`
-	// VBuckets is how many vBuckets the database is cut into.
+	// VBuckets is how many vBuckets the database has.
 	VBuckets int    `json:"vbuckets,omitempty"`
 	Cluster  string `json:"cluster_id"`
 	History  string `json:"history_id"`
 	// Index is the log index that the copy reflects.
 	Index   kv.Index  `json:"index"`
 	Created time.Time `json:"created"`
-	// Version is the dkvsrv that made it.
+	// Version is the version of the dkvsrv that made it.
 	Version string `json:"version"`
 }
 
-// format is the least that has all that the backup says of itself.
+// format returns the oldest format that can express i.
 func (i *Info) format() int {
 	if i.VBuckets == 0 {
 		return 1
@@ -70,7 +72,7 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Bytes is the size of all files together.
+// Bytes returns the size of all files together.
 func (m *Manifest) Bytes() uint64 {
 	n := uint64(0)
 	for i := range m.Files {
@@ -82,9 +84,9 @@ func (m *Manifest) Bytes() uint64 {
 // DataDir returns the engine directory of the backup at dir.
 func DataDir(dir string) string { return filepath.Join(dir, dataFolder) }
 
-// Prepare makes the folder that a new backup at dir will stand in, and fails
-// with a kv.Precondition where something is at dir already, or dir is inside
-// another backup: a file more would make that one unsound.
+// Prepare makes the parent folder of a new backup at dir. It fails with a kv.Precondition if
+// dir exists already, or is inside another backup, which an additional file would make
+// invalid.
 func Prepare(dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return kv.Errorf(kv.Precondition, "backup %s exists already; choose another path", dir)
@@ -110,13 +112,13 @@ func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 	}
 	parent := filepath.Dir(dir)
 	if err := Sweep(parent); err != nil {
-		return Manifest{}, fmt.Errorf("backup: remove what an earlier one left: %w", err)
+		return Manifest{}, fmt.Errorf("backup: remove what an earlier backup left: %w", err)
 	}
 	w, err := NewWorkspace(parent)
 	if err != nil {
 		return Manifest{}, pathError(dir, err)
 	}
-	defer w.Close() // after a crash the next one sweeps it
+	defer w.Close() // after a crash, the next backup sweeps it
 	partial := w.Path("backup")
 	m := Manifest{Format: info.format(), Info: info}
 	if err := m.fill(ctx, partial, src); err != nil {

@@ -10,19 +10,18 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// A copy is made beside its place, under a name that has a little more in front, and
-// holds files with names of their own: file systems take names of 255 bytes, and
-// paths of 4096.
+// A copy is first made in a folder beside its place, whose name is a little longer, and has
+// files of its own. File systems allow names of 255 bytes and paths of 4096.
 const (
 	maxName = 200
 	maxPath = 3500
 )
 
-// Confine returns the absolute path that a request means by path: relative to
-// root, or absolute inside it. Whoever may ask for a backup must not be able to
-// write, or read, elsewhere on the server, so symbolic links that lead out are
-// refused as well; and so are names that begin with a dot, which belong to
-// copies that are being made. The error is a kv.Invalid.
+// Confine returns the absolute path for the path of a request, which is relative to root or
+// absolute and inside root. A client that may request backups must not be able to write or
+// read elsewhere on the server, so Confine rejects symbolic links that lead outside. It also
+// rejects names that begin with a dot, which belong to copies in progress. The error is a
+// kv.Invalid.
 func Confine(root, path string) (string, error) {
 	rel := filepath.Clean(path)
 	if filepath.IsAbs(rel) {
@@ -76,7 +75,7 @@ func resolve(path string) (string, error) {
 			return "", err
 		}
 		if _, lerr := os.Lstat(path); lerr == nil {
-			// A link to nowhere: where it leads can be made at any time.
+			// A dangling link: its target may be created at any time.
 			return "", err
 		}
 		rest = filepath.Join(filepath.Base(path), rest)

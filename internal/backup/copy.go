@@ -13,8 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// copyTree copies the regular files below src durably into dst, which must not
-// exist, and lists them.
+// copyTree copies the regular files below src durably into dst, which must not exist, and
+// returns them.
 func copyTree(ctx context.Context, src, dst string) ([]File, error) {
 	files := []File{}
 	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
@@ -75,14 +75,14 @@ func copyFile(ctx context.Context, in io.Reader, dst string) (File, error) {
 
 const copyBuffer = 256 << 10
 
-// digest copies in to out and returns the size and checksum of what it saw.
+// digest copies in to out and returns the size and checksum of what it copied.
 func digest(ctx context.Context, in io.Reader, out io.Writer) (File, error) {
 	h := sha256.New()
 	n, err := io.CopyBuffer(io.MultiWriter(h, out), &cancelReader{ctx: ctx, r: in}, make([]byte, copyBuffer))
 	return File{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err
 }
 
-// cancelReader ends when ctx does: a file may be as large as a disk.
+// cancelReader fails when ctx ends, since copying a file may take long.
 type cancelReader struct {
 	ctx context.Context
 	r   io.Reader

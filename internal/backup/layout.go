@@ -11,20 +11,20 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// A vBucket holds the keys that hash to it, of as many vBuckets as its database is cut
-// into. Its backup means something only in a vBucket with the same keys: in one that
-// holds others, keys would be missing, and others would never be found.
+// Which keys a vBucket holds depends on how many vBuckets its database has. Its backup can
+// be restored only to a vBucket with the same keys: in another one, keys would be missing, and
+// others would never be found.
 
-// Layout is which part of a database a vBucket is.
+// Layout says which part of a database a vBucket is.
 type Layout struct {
 	VBucket string
-	// VBuckets is how many the database is cut into; 0 in a backup of a release that
-	// did not say.
+	// VBuckets is how many vBuckets the database has, and 0 in a backup of a release that
+	// did not record it.
 	VBuckets int
 }
 
-// Check reads what the backup at dir says of itself, and refuses it with a kv.NotFound or
-// kv.Precondition if it is not one that into can be restored from. It reads no data.
+// Check reads the manifest of the backup at dir, and rejects it with a kv.NotFound or
+// kv.Precondition if it cannot be restored to the vBucket into. It reads no data.
 func Check(dir string, into Layout) error {
 	m, err := readManifest(dir)
 	if err != nil {
@@ -46,11 +46,11 @@ func Check(dir string, into Layout) error {
 	}
 }
 
-// noBackup is the error of a folder without a manifest. If it holds the backups of
-// several vBuckets, it says so.
+// noBackup returns the error for a folder without a manifest. If it holds the backups of
+// several vBuckets, the error says so.
 func noBackup(dir string) error {
 	inside := 0
-	folders, _ := os.ReadDir(dir) // one that cannot be read holds none
+	folders, _ := os.ReadDir(dir) // if it cannot be read, there are none
 	for _, f := range folders {
 		if IsOne(filepath.Join(dir, f.Name())) {
 			inside++
@@ -68,8 +68,8 @@ func IsOne(dir string) bool {
 	return err == nil
 }
 
-// pathError is the error of a path that a request has named: if it cannot be used, that
-// is not the server's failure.
+// pathError returns the error for the path of a request. That it cannot be used is the
+// request's fault and not the server's.
 func pathError(path string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOTDIR):

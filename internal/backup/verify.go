@@ -14,18 +14,16 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// Verify reads every byte of the backup at dir and compares it with the
-// manifest: each file must be there as it was, and no other. The error is a
-// kv.Corrupt, kv.NotFound or kv.Precondition that says what is wrong, or that
-// of a ctx that ended.
+// Verify reads every byte of the backup at dir and compares it with the manifest: each file
+// must be there unchanged, and no other. The error is a kv.Corrupt, kv.NotFound or
+// kv.Precondition that says what is wrong, or that of ctx.
 func Verify(ctx context.Context, dir string) (Manifest, error) {
 	return walk(ctx, dir, func(f File, in io.Reader) (File, error) { return digest(ctx, in, io.Discard) })
 }
 
-// Extract copies the engine directory of the backup at dir durably into dst,
-// which must not exist, and verifies it on the way: what is used is what was
-// checked, whatever happens to the backup meanwhile. After an error dst is
-// worthless.
+// Extract copies the engine directory of the backup at dir durably into dst, which must not
+// exist, and verifies it at the same time, so that dst has what was verified even if the
+// backup changes meanwhile. After an error dst must not be used.
 func Extract(ctx context.Context, dir, dst string) error {
 	if err := os.Mkdir(dst, 0o750); err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -46,9 +44,9 @@ func Extract(ctx context.Context, dir, dst string) error {
 	return datadir.SyncDir(filepath.Dir(dst))
 }
 
-// walk hands the files of a backup to consume, which reads them, and compares
-// what it read with the manifest. Files are opened through a Root, so that a
-// symbolic link cannot bring in what lies elsewhere on the server.
+// walk calls consume for the files of a backup and compares what it has read with the
+// manifest. Files are opened through a Root, so that a symbolic link cannot lead elsewhere on
+// the server.
 func walk(ctx context.Context, dir string, consume func(File, io.Reader) (File, error)) (Manifest, error) {
 	m, err := readManifest(dir)
 	if err != nil {
@@ -89,10 +87,10 @@ func consumeFile(root *os.Root, f File, consume func(File, io.Reader) (File, err
 	return consume(f, in)
 }
 
-// inData is the path of a file of data/, relative to the backup.
+// inData returns the path of a file of data/, relative to the backup.
 func inData(name string) string { return path.Join(dataFolder, name) }
 
-// checkNames compares which files are there with which should be.
+// checkNames compares the files that exist with those in the manifest.
 func (m *Manifest) checkNames(root *os.Root) error {
 	missing := make(map[string]bool, len(m.Files))
 	for _, f := range m.Files {

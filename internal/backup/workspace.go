@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Workspace is a folder for passing use beside a backup. A process that ends leaves
-// it behind, and Sweep removes it: nothing but a folder with this prefix, our marker
-// in it and no process that holds the marker's lock is ever taken for one.
+// Workspace is a temporary folder beside a backup. A process that is killed leaves it behind,
+// and Sweep removes it. Sweep takes only folders that have this prefix and the marker file,
+// and whose marker no process has locked.
 type Workspace struct {
 	path string
 	lock *os.File
@@ -37,7 +37,8 @@ func NewWorkspace(parent string) (*Workspace, error) {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
 	w := &Workspace{path: path, lock: lock}
-	// The marker comes behind the lock: a process that reads it finds it locked.
+	// The marker is written after the lock is taken, so that a process that reads it finds
+	// it locked.
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), w.Close())
 	}
@@ -55,16 +56,15 @@ func (w *Workspace) Close() error {
 	return errors.Join(os.RemoveAll(w.path), w.lock.Close())
 }
 
-// Sweep removes the workspaces directly in the folder parent that processes which
-// have ended left there. What other processes use, and all that is not a
-// workspace, stays.
+// Sweep removes the workspaces in the folder parent whose processes have ended. Workspaces of
+// running processes, and all other files and folders, stay.
 func Sweep(parent string) error {
 	entries, err := os.ReadDir(parent)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	var failed []error
-	for _, e := range entries { // those that were read before an error
+	for _, e := range entries { // after an error, those that were read before it
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), workspacePrefix) {
 			continue
 		}
@@ -80,7 +80,7 @@ func sweep(path string) error {
 	lock, err := os.OpenFile(filepath.Join(path, ownerFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
-			return nil // not marked: another process's that has just begun, or not ours
+			return nil // another process is just making it, or it is not a workspace
 		}
 		return err
 	}

@@ -1,6 +1,7 @@
-// Package clock is what a process takes for the time: its machine's wall clock,
-// damped, because a wall clock can be years off, and what has expired by it is gone.
-// DESIGN.md says what it promises and why.
+// Package clock tells a process the time: its machine's wall clock within limits, because a
+// wall clock can be years off, and keys that have expired by it are removed for good. The
+// limits come from the clocks of the cluster's other members, or, on a node alone, from the
+// time that has passed since. DESIGN.md says what is promised and why.
 package clock
 
 import (
@@ -15,28 +16,28 @@ import (
 const (
 	// DefaultMaxJump is the MaxJump of Options that have none.
 	DefaultMaxJump = 10 * time.Second
-	// mostJump is what a greater one counts as, so that sums with the time, which are in
-	// nanoseconds since 1970, stay in range.
+	// mostJump limits MaxJump, so that sums with the time, which are in nanoseconds since
+	// 1970, stay in range.
 	mostJump = 100 * 365 * 24 * time.Hour
 )
 
-// Options are what a Clock is made of.
+// Options configure a Clock.
 type Options struct {
-	// MaxJump is how far the time may be from what a majority of the members' clocks
-	// have reached, and how large a step of the wall clock a node that is alone
-	// follows at once.
+	// MaxJump is how far the time may be from the time that a majority of the members'
+	// clocks have reached, and how large a step of the wall clock a node alone follows at
+	// once.
 	MaxJump time.Duration
-	// Member says that the node is one of several that vote, or may become so: until a
-	// majority's clocks are known, its own can only hold the time back.
+	// Member says that the node is one of several voting members, or may become one. Until
+	// the clocks of a majority are known, its own clock can only hold the time back.
 	Member bool
-	// Slave says that the node goes by the time of another, its only voter, which is
-	// set when the log's clock is. Its own counts as a member's does.
+	// Slave says that the node follows the time of its master, which is its only voter and
+	// is set together with the log's clock. Its own clock counts as a member's does.
 	Slave bool
 	// Wall returns the machine's time; nil means time.Now.
 	Wall func() time.Time
-	// Elapsed is the time since some moment that stays the same while the process
-	// lives. It goes on at real speed while the machine sleeps, whatever is done to
-	// the wall clock. Nil means the runtime's monotonic clock.
+	// Elapsed returns the time since a moment that stays the same while the process lives.
+	// It runs at real speed, also while the machine sleeps, and does not depend on the
+	// wall clock. Nil means the runtime's monotonic clock.
 	Elapsed func() time.Duration
 	// Log defaults to none.
 	Log *slog.Logger
@@ -53,8 +54,8 @@ type Clock struct {
 	// self is this node's id, 0 for none; voters are the members that vote.
 	self   uint64
 	voters []uint64
-	// heard are the other members' clocks as they were last read, and reset is the
-	// value of Elapsed before which none was.
+	// heard are the other members' clocks as they were last read. Readings from before
+	// reset, a value of Elapsed, are ignored.
 	heard map[uint64]reading
 	reset time.Duration
 	logs  logs
@@ -64,7 +65,7 @@ type Clock struct {
 	learnt signal.Signal
 }
 
-// New makes the clock of a node that is alone, or has not heard of the others yet.
+// New returns the clock of a node that is alone, or has not heard from the others yet.
 func New(o Options) *Clock {
 	if o.MaxJump <= 0 {
 		o.MaxJump = DefaultMaxJump
@@ -91,20 +92,20 @@ func New(o Options) *Clock {
 // read reads both clocks.
 func (c *Clock) read() (wall time.Time, elapsed time.Duration) { return c.o.Wall(), c.o.Elapsed() }
 
-// offset is how far a wall clock is ahead of Elapsed, in nanoseconds.
+// offset returns how far a wall clock is ahead of Elapsed, in nanoseconds.
 func offset(wall time.Time, elapsed time.Duration) int64 { return wall.UnixNano() - int64(elapsed) }
 
-// MaxJump is how far clocks may be apart.
+// MaxJump returns how far clocks may be apart.
 func (c *Clock) MaxJump() time.Duration { return c.o.MaxJump }
 
 // Wall returns the machine's time, as it is.
 func (c *Clock) Wall() time.Time { return c.o.Wall() }
 
-// Elapsed is the time since some moment; see Options.
+// Elapsed returns the time since a fixed moment; see Options.
 func (c *Clock) Elapsed() time.Duration { return c.o.Elapsed() }
 
-// shown holds a number of milliseconds since 1970 and, above it, how often Reset was
-// called: a Now that began before does not undo it.
+// Clock.shown holds a number of milliseconds since 1970 and, in the upper bits, the number of
+// calls of Reset, so that a Now that began before a Reset does not undo it.
 const (
 	millisBits = 48
 	millisMask = 1<<millisBits - 1
@@ -130,12 +131,11 @@ func (c *Clock) Now() time.Time {
 	}
 }
 
-// refreshAfter is for how long limits are moved on by the difference of two readings
-// of the wall clock, before they are worked out again: an ordinary Now reads no other
-// clock.
+// refreshAfter is for how long the limits are advanced by the difference of two readings of
+// the wall clock before they are calculated again. So most calls of Now read no other clock.
 const refreshAfter = 100 * time.Millisecond
 
-// limited is the wall clock within the limits, in nanoseconds since 1970.
+// limited returns the wall clock within the limits, in nanoseconds since 1970.
 func (c *Clock) limited() int64 {
 	wall := c.o.Wall()
 	l := c.limits.Load()
@@ -150,9 +150,9 @@ func (c *Clock) limited() int64 {
 	return min(max(wall.UnixNano(), moved(l.low, since)), moved(l.high, since))
 }
 
-// Reset forgets what Now has returned and accepts the wall clock as it is, within
-// what the others' clocks allow: an operator has set a log's clock. What a slave has
-// heard from before is void.
+// Reset forgets what Now has returned and accepts the wall clock as it is, within the limits
+// of the others' clocks: an operator has set a log's clock. A slave's readings from before
+// are dropped.
 func (c *Clock) Reset(log time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,8 +167,8 @@ func (c *Clock) Reset(log time.Time) {
 	c.shown.Store(packed(c.shown.Load()>>millisBits+1, 0))
 }
 
-// Damped is by how much the wall clock is ahead of Now; it is negative where it is
-// behind.
+// Damped returns by how much the wall clock is ahead of Now. It is negative if the wall clock
+// is behind.
 func (c *Clock) Damped() time.Duration {
 	now := c.Now()
 	d := c.o.Wall().Sub(now)

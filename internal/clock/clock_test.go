@@ -228,7 +228,7 @@ func TestLeapOfANodeAlone(t *testing.T) {
 			m.want("10 s later", 19*time.Second)
 			m.pass(time.Minute)
 			m.want("a minute later", 79*time.Second)
-			if m.said("has leapt forward") != 1 {
+			if m.said("has jumped forward") != 1 {
 				t.Errorf("it said: %s", &m.log)
 			}
 			m.set(0)

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// limits bound the time, as of a reading of the wall clock.
+// limits are the earliest and the latest time, as of a reading of the wall clock.
 type limits struct {
 	wall time.Time
-	// low and high are in nanoseconds since 1970, as of wall; they move on with time.
+	// low and high are in nanoseconds since 1970, as of wall, and advance with time.
 	low, high int64
 }
 
-// Limits that limit nothing.
+// Limits without effect.
 const (
 	always = math.MinInt64
 	never  = math.MaxInt64
 )
 
-// moved is a limit after some time.
+// moved returns a limit after some time.
 func moved(limit int64, by time.Duration) int64 {
 	if limit == always || limit == never {
 		return limit
@@ -26,7 +26,7 @@ func moved(limit int64, by time.Duration) int64 {
 	return limit + int64(by)
 }
 
-// refresh works the limits out.
+// refresh calculates the limits.
 func (c *Clock) refresh() *limits {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Clock) refresh() *limits {
 	switch {
 	case known && !c.alone():
 		l.low, l.high = reached+int64(now)-int64(c.o.MaxJump), reached+int64(now)+int64(c.o.MaxJump)
-		// Should the node be left alone, it goes on from here.
+		// If the node is left alone, it continues from here.
 		c.pace = pace{offset: min(max(own+int64(now), l.low), l.high) - int64(now), at: now}
 	case c.o.Member && !c.alone():
 		l.high = c.logs.now(now)
@@ -51,7 +51,7 @@ func (c *Clock) refresh() *limits {
 	return l
 }
 
-// alone reports whether no other clock counts.
+// alone reports whether there is no other clock to compare with.
 func (c *Clock) alone() bool {
 	if len(c.voters) == 0 {
 		return !c.o.Member
@@ -59,19 +59,19 @@ func (c *Clock) alone() bool {
 	return len(c.voters) == 1 && c.voters[0] == c.self
 }
 
-// pace is how a node follows its own wall clock where it has no other.
+// pace is how a node alone follows its own wall clock.
 type pace struct {
 	// offset is by how much the time is ahead of Elapsed, in nanoseconds, as of at.
 	offset int64
 	at     time.Duration
-	// slewing says that a step of the wall clock is being caught up with.
+	// slewing means that the time is catching up with a step of the wall clock.
 	slewing bool
 }
 
-// follow brings the offset towards the wall clock's. A large step forward is followed
-// no faster than time passes, so that the time runs at twice its speed until it has
-// caught up; unless the clock was behind the logs' before it: that it was wrong then
-// is certain, and that it is now is not.
+// follow moves the offset towards the wall clock's. A large step forward is followed no
+// faster than time passes, so that the time runs at twice its speed until it has caught up.
+// If the clock was behind the logs' clocks before the step, the step is followed at once: the
+// clock was certainly wrong before, and is not certainly wrong now.
 func (c *Clock) follow(own int64, now time.Duration) {
 	p := &c.pace
 	leap := own - p.offset
@@ -85,7 +85,7 @@ func (c *Clock) follow(own int64, now time.Duration) {
 		c.logs.compared = false
 	case leap > int64(passed):
 		p.slewing = true
-		c.o.Log.Error("the wall clock has leapt forward; it is followed at twice the speed of time. If it is wrong, set it right; "+
+		c.o.Log.Error("the wall clock has jumped forward; it is followed at twice the speed of time. If it is wrong, set it right; "+
 			"if it is right, dkvctl -resetClock or a restart accepts it at once", "by", rounded(leap), "to", at(own, now))
 	}
 	if p.slewing && leap > int64(passed) {
@@ -101,7 +101,7 @@ func (c *Clock) follow(own int64, now time.Duration) {
 
 func rounded(nanos int64) time.Duration { return time.Duration(nanos).Round(time.Millisecond) }
 
-// at is a time by its offset.
+// at returns the time that an offset stands for.
 func at(offset int64, elapsed time.Duration) time.Time {
 	return time.Unix(0, offset+int64(elapsed)).UTC()
 }

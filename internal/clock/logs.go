@@ -2,26 +2,25 @@ package clock
 
 import "time"
 
-// earliest is before anything that a node of this release was told the time for: a
-// wall clock that is behind it has not been set.
+// earliest is a date before this release. A wall clock that is behind it has not been set.
 var earliest = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// logs is the greatest of the clocks of this node's logs when it began to count, at a
-// value of Elapsed, and what has passed since.
+// logs is the latest of the clocks of this node's logs at its start, advanced by the time
+// that has passed since.
 type logs struct {
 	nanos int64
 	at    time.Duration
-	// known says that there was a log to go on from, and compared that the wall clock
-	// was held against it.
+	// known means that there was a log to continue from, and compared that the wall clock
+	// was compared with it.
 	known, compared bool
-	// doubtful is until when the wall clock is doubted.
+	// doubtful is the value of Elapsed until which the wall clock is in doubt.
 	doubtful time.Duration
 }
 
 func (l *logs) now(elapsed time.Duration) int64 { return l.nanos + int64(elapsed-l.at) }
 
-// GoOnFrom says where a log's clock stands that this node has at its start: until a
-// majority's clocks are known, the time of a member goes on from the greatest of them.
+// GoOnFrom sets the clock of a log that this node has at its start. Until the clocks of a
+// majority are known, a member's time continues from the latest of its logs' clocks.
 func (c *Clock) GoOnFrom(log time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -34,15 +33,14 @@ func (c *Clock) GoOnFrom(log time.Time) {
 }
 
 const (
-	// suspicious is a step between the last entry of a log and the start of a node
-	// alone that is more often a wrong clock than a long rest.
+	// suspicious is a time between the last entry of a log and the start of a node alone
+	// that is more often a wrong clock than a long stop.
 	suspicious = 24 * time.Hour
-	// grace is how long what has expired by such a step is kept.
+	// grace is how long keys that have expired by such a step are kept.
 	grace = 10 * time.Minute
 )
 
-// compare says where the wall clock of a node alone, which has no other to believe, is
-// far from its log's.
+// compare logs a warning if the wall clock of a node alone is far from its log's clock.
 func (l *logs) compare(c *Clock, wall time.Time, now time.Duration) {
 	if !l.known || l.compared {
 		return
@@ -52,8 +50,8 @@ func (l *logs) compare(c *Clock, wall time.Time, now time.Duration) {
 	switch jump := wall.Sub(log); {
 	case jump > suspicious:
 		l.doubtful = now + grace
-		c.o.Log.Warn("the wall clock is far ahead of the log's clock, and nothing tells a wrong clock from a long rest: what has expired by it "+
-			"is hidden now and removed later; if the clock is wrong, set it right and run dkvctl -resetClock before that",
+		c.o.Log.Warn("the wall clock is far ahead of the log's clock, because it is wrong or the node was stopped for long: keys that have expired by it "+
+			"are hidden now and removed later; if the clock is wrong, set it right and run dkvctl -resetClock before that",
 			"by", jump.Round(time.Second), "wall", wall.UTC(), "log", log.UTC(), "removed after", grace)
 	case -jump > c.o.MaxJump:
 		c.o.Log.Warn("the wall clock is behind the log's clock: no key expires until it has caught up; "+
@@ -61,8 +59,8 @@ func (l *logs) compare(c *Clock, wall time.Time, now time.Duration) {
 	}
 }
 
-// Doubtful reports whether what has expired should be kept for now: the node is alone,
-// and its clock was far ahead of its log's when it started.
+// Doubtful reports whether expired keys should be kept for now: the node is alone, and its
+// clock was far ahead of its log's when it started.
 func (c *Clock) Doubtful() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

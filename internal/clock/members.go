@@ -7,24 +7,24 @@ import (
 
 // reading is another member's clock.
 type reading struct {
-	// offset is how far its wall clock was ahead of our Elapsed, give or take
+	// offset is how far its wall clock was ahead of this node's Elapsed, give or take
 	// uncertain.
 	offset    int64
 	uncertain time.Duration
 	at        time.Duration
 }
 
-// drift is how much two clocks may part by themselves, as a share of the time that
-// passes: what is known of a member that is silent ages.
+// drift is how fast two clocks may drift apart, as a share of the time that passes. The
+// reading of a silent member becomes less certain by it.
 const drift = 1e-4
 
-// reached is the least that a member's clock is known to be ahead of our Elapsed.
+// reached returns by how much a member's clock is ahead of this node's Elapsed at least.
 func (r *reading) reached(now time.Duration) int64 {
 	return r.offset - int64(r.uncertain) - int64(float64(now-r.at)*drift)
 }
 
-// majority returns what a majority of the voters' clocks have reached, as an offset to
-// Elapsed, if so many are known: the latest time that so many are not behind.
+// majority returns the latest time that a majority of the voters' clocks have reached, as an
+// offset to Elapsed, if the clocks of a majority are known.
 func (c *Clock) majority(own int64, now time.Duration) (offset int64, known bool) {
 	var reached []int64
 	for _, id := range c.voters {
@@ -48,8 +48,8 @@ func (c *Clock) Await() (known bool, changed <-chan struct{}) {
 	return c.Known(), changed
 }
 
-// Vote says which id this node has, 0 for none, and which members vote. What was
-// heard of members that keep does not name is forgotten.
+// Vote sets this node's id, 0 for none, and the members that vote. It drops the readings of
+// members for which keep returns false.
 func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,8 +65,8 @@ func (c *Clock) Vote(self uint64, voters []uint64, keep func(id uint64) bool) {
 	c.learnt.Raise()
 }
 
-// Hear takes note of a member's wall clock, which it read between two values of
-// Elapsed here.
+// Hear records a member's wall clock, which the member read between two values of Elapsed
+// here.
 func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,15 +79,15 @@ func (c *Clock) Hear(id uint64, wall time.Time, sent, received time.Duration) {
 	c.learnt.Raise()
 }
 
-// Known reports whether enough clocks are known to tell the time by a majority of
-// them. It is always so for a node that is alone.
+// Known reports whether the clocks of a majority are known. It is always true on a node
+// alone.
 func (c *Clock) Known() bool {
 	_, known := c.Majority()
 	return known
 }
 
-// Majority returns the time that a majority of the voting members' clocks have
-// reached, if it is known of so many. A node that is alone is its own majority.
+// Majority returns the time that a majority of the voting members' clocks have reached, if
+// the clocks of a majority are known. A node alone is its own majority.
 func (c *Clock) Majority() (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,20 +99,20 @@ func (c *Clock) Majority() (time.Time, bool) {
 	return time.Unix(0, reached+int64(now)), known
 }
 
-// Member is a member's clock as this node sees it.
+// Member describes a member's clock as this node sees it.
 type Member struct {
 	ID uint64
 	// Skew is by how much its wall clock is ahead of this node's, give or take
 	// Uncertain.
 	Skew, Uncertain time.Duration
-	// Ahead is by how much it is ahead of a majority's, and Off that this is more
-	// than MaxJump, to either side, for certain.
+	// Ahead is by how much it is ahead of the majority's time. Off means that this is
+	// certainly more than MaxJump, in either direction.
 	Ahead time.Duration
 	Off   bool
 }
 
-// Members returns the clocks that are known, by id, and this node's among them where
-// it has an id. None is off while a majority's clocks are not known.
+// Members returns the known clocks in the order of ids, including this node's if it has an
+// id. None is Off while the clocks of a majority are not known.
 func (c *Clock) Members() []Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
