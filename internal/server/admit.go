@@ -24,7 +24,12 @@ func hostAddr(ctx context.Context) netip.Addr {
 	if !known {
 		return netip.Addr{}
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
+	return addrOf(p.Addr)
+}
+
+// addrOf is the host of an address; the zero Addr if it names none.
+func addrOf(at net.Addr) netip.Addr {
+	host, _, err := net.SplitHostPort(at.String())
 	if err != nil {
 		return netip.Addr{}
 	}

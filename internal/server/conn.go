@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -25,9 +23,6 @@ const (
 	// maxStray is how much may come for calls that have ended before the client is
 	// taken for one that ignores that.
 	maxStray = 32 << 20
-	// resetsAtOnce is how many calls of a connection may be given up at once, which is
-	// twice as many as it may have open, and resetsPerSecond how many in the long run.
-	resetsAtOnce, resetsPerSecond = 2 * streamsPerConnection, 1000
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
@@ -52,8 +47,8 @@ type conn struct {
 	failed error
 	in     frames
 	stream uint32
-	// resets are the calls that the client may give up yet; flooded: it gave up more.
-	resets  *rate.Limiter
+	// resets bounds the calls that the client cancels; flooded: it cancelled more.
+	resets  resets
 	flooded bool
 	// out is of the goroutine that writes.
 	out frames
@@ -78,7 +73,7 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: rate.NewLimiter(resetsPerSecond, resetsAtOnce)}
+	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets()}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		out.raw, _ = s.SyscallConn()
 		out.ready = out.tryRead
@@ -116,10 +111,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		switch rest = after; head.kind {
 		case frameHeaders:
 			c.stream = head.stream
+			c.resets.began(head.stream, time.Now())
 		case frameData:
 			c.data(head)
 		case frameReset:
-			c.reset()
+			c.reset(head.stream)
 		}
 	}
 }
@@ -207,14 +203,19 @@ func (c *conn) data(f frame) {
 	}
 }
 
-// reset notes that the client has given a call up. Calls that are begun only to be
-// given up cost it a few bytes and no response, and are bounded by nothing else: the
-// place of one is free at once, though its handler has to notice first.
-func (c *conn) reset() {
-	if !c.flooded && !c.resets.Allow() {
+// reset notes that the client has cancelled a call.
+func (c *conn) reset(stream uint32) {
+	if !c.flooded && !c.resets.allow(stream, time.Now(), c.ofMember) {
 		c.flooded = true // what was read already may hold more of them
-		c.calls.cut(c, limitResets, "it gives up too many of its calls; use longer deadlines, or more connections")
+		c.calls.cut(c, limitResets, "it cancels too many calls soon after it began them; use longer deadlines, or more connections")
 	}
+}
+
+// ofMember reports whether the connection comes from where administrative calls are
+// taken from: a member of the cluster, or this machine.
+func (c *conn) ofMember() bool {
+	admit := c.calls.opts.Admit
+	return admit != nil && admit(addrOf(c.Conn.RemoteAddr())) == nil
 }
 
 // Write implements net.Conn.

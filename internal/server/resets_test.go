@@ -1,0 +1,112 @@
+package server
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// clocked are the resets of a connection whose client a test plays.
+type clocked struct {
+	resets
+	now    time.Time
+	last   uint32
+	member bool
+}
+
+func newClocked() *clocked { return &clocked{resets: newResets(), now: time.Unix(1, 0)} }
+
+// round begins as many calls as a connection may have open, and cancels all of them
+// after a time. It reports whether the connection is kept.
+func (c *clocked) round(open time.Duration) bool {
+	var all []uint32
+	for range streamsPerConnection {
+		c.last += 2
+		all = append(all, c.last)
+		c.began(c.last, c.now)
+	}
+	c.now = c.now.Add(open)
+	for _, s := range all {
+		if !c.allow(s, c.now, func() bool { return c.member }) {
+			return false
+		}
+	}
+	return true
+}
+
+// A node whose forwarded calls all time out keeps its connection, for as long as that
+// goes on.
+func TestTimedOutCallsAreNoFlood(t *testing.T) {
+	c := newClocked()
+	for i := range 600 {
+		if !c.round(youth) {
+			t.Fatalf("the connection is closed in round %d", i)
+		}
+	}
+}
+
+// Calls that are cancelled soon count, and those of members less.
+func TestYoungCallsAreBounded(t *testing.T) {
+	rounds := func(c *clocked) (n int) {
+		for n < 600 && c.round(youth/4) {
+			n++
+		}
+		return n
+	}
+	client, member := newClocked(), newClocked()
+	member.member = true
+	if n := rounds(client); n > 4 {
+		t.Errorf("a client keeps its connection for %d rounds", n)
+	}
+	if n := rounds(member); n != 600 {
+		t.Errorf("a member loses its connection after %d rounds", n)
+	}
+	for n := 0; member.round(0); n++ {
+		if n > 100 {
+			t.Fatal("a member is not bounded")
+		}
+	}
+}
+
+func TestYouth(t *testing.T) {
+	c := newClocked()
+	begin := func() uint32 { c.last += 2; c.began(c.last, c.now); return c.last }
+	old := begin()
+	c.now = c.now.Add(youth / 2)
+	young := begin()
+	for range 100 { // of the same span
+		begin()
+	}
+	c.now = c.now.Add(youth / 2)
+	if c.young(old, c.now) || !c.young(young, c.now) || !c.young(c.last, c.now) {
+		t.Error("what is young is not told by its age")
+	}
+	for range 2 * spans {
+		begin()
+		c.now = c.now.Add(span)
+	}
+	if c.young(young, c.now) {
+		t.Error("a call stays young")
+	}
+}
+
+// A connection is one of a member by its address.
+func TestMembersAreKnownByTheirAddresses(t *testing.T) {
+	for _, err := range []error{nil, errors.New("not from there")} {
+		r := newRig(t, func(o *Options) {
+			o.Admit = func(from netip.Addr) error {
+				if !from.IsLoopback() {
+					t.Errorf("asked about %v", from)
+				}
+				return err
+			}
+		})
+		r.others()
+		for _, c := range r.calls.conns() {
+			if c.ofMember() != (err == nil) {
+				t.Errorf("admitted with %v, and a member: %v", err, c.ofMember())
+			}
+		}
+	}
+}
