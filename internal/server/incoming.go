@@ -1,6 +1,8 @@
 package server
 
 import (
+	"math"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -33,7 +35,7 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
 	raw := wire.ReadOnlyData()
-	if n := expansion(in.message.ProtoReflect().Descriptor(), raw); n > expandedFrom {
+	if n := expansion(in.message.ProtoReflect().Descriptor(), raw, in.call.calls.mostExpanded()); n > expandedFrom {
 		if in.refused = in.call.expand(n); in.refused != nil {
 			return nil
 		}
@@ -44,13 +46,21 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 	return nil
 }
 
+// mostExpanded is how much one request may take when it is decoded, beside its bytes.
+func (c *calls) mostExpanded() int64 {
+	if c.opts.MaxMemory <= 0 {
+		return math.MaxInt64
+	}
+	return c.opts.MaxMemory / 2
+}
+
 // expand takes n bytes for the decoded request, beside those that it has on the wire.
 func (u *unaryCall) expand(n int64) error {
 	c := u.calls
 	if c.opts.MaxMemory <= 0 {
 		return nil
 	}
-	if most := c.opts.MaxMemory / 2; n > most {
+	if most := c.mostExpanded(); n > most {
 		c.limited(limitMemory)
 		return statusOf(codes.InvalidArgument,
 			"the elements of the request would take %d MiB of memory, the limit is %d MiB (half of max-memory-in-flight); split it (not applied)", n>>20, most>>20)
@@ -59,27 +69,45 @@ func (u *unaryCall) expand(n int64) error {
 }
 
 // expansion is about how much a message takes when it is decoded, beside its bytes.
-// Only its own lists count: none of our messages has lists of messages below.
-func expansion(of protoreflect.MessageDescriptor, raw []byte) (n int64) {
+// Only its own lists count: none of our messages has lists of messages below. Beyond most
+// the rest is taken to be like what was seen: a message that is refused in any case is
+// not worth the time.
+func expansion(of protoreflect.MessageDescriptor, raw []byte, most int64) (n int64) {
 	fields := of.Fields()
-	for len(raw) > 0 {
-		number, kind, tag := protowire.ConsumeTag(raw)
+	var last protowire.Number
+	var element int64 // of a list with the number last
+	for rest := raw; len(rest) > 0; {
+		number, kind, tag := protowire.ConsumeTag(rest)
 		if tag < 0 {
 			return n // decoding will say what is wrong
 		}
-		value := protowire.ConsumeFieldValue(number, kind, raw[tag:])
+		value := protowire.ConsumeFieldValue(number, kind, rest[tag:])
 		if value < 0 {
 			return n
 		}
-		raw = raw[tag+value:]
-		field := fields.ByNumber(number)
-		switch {
-		case field == nil || kind != protowire.BytesType || field.Cardinality() != protoreflect.Repeated:
-		case field.Message() != nil:
-			n += messageElement
-		case field.Kind() == protoreflect.BytesKind || field.Kind() == protoreflect.StringKind:
-			n += bytesElement
+		rest = rest[tag+value:]
+		if number != last { // elements of a list follow each other
+			last, element = number, elementOf(fields.ByNumber(number))
+		}
+		if kind != protowire.BytesType {
+			continue
+		}
+		if n += element; n > most {
+			return int64(float64(n) * float64(len(raw)) / float64(len(raw)-len(rest)))
 		}
 	}
 	return n
+}
+
+// elementOf is about what an element takes if the field is a list, beside its bytes.
+func elementOf(field protoreflect.FieldDescriptor) int64 {
+	switch {
+	case field == nil || field.Cardinality() != protoreflect.Repeated:
+		return 0
+	case field.Message() != nil:
+		return messageElement
+	case field.Kind() == protoreflect.BytesKind || field.Kind() == protoreflect.StringKind:
+		return bytesElement
+	}
+	return 0
 }

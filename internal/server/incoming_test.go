@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
@@ -73,9 +74,23 @@ func TestExpansion(t *testing.T) {
 		"unknown":   {&serverpb.PutRequest{}, bytes.Repeat([]byte{0xf2, 0x7f, 0}, 10), 0},
 		"malformed": {&serverpb.MultiPutRequest{}, append(encoded(emptyPuts(2)), 0x0a, 0xff), 2 * messageElement},
 	} {
-		if got := expansion(c.message.ProtoReflect().Descriptor(), c.raw); got != c.want {
+		if got := expansion(c.message.ProtoReflect().Descriptor(), c.raw, math.MaxInt64); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// Of a message that is refused for its elements few are looked at: that takes less time
+// than it takes to send them. Those at its end do not count then.
+func TestExpansionIsNotCountedToTheEnd(t *testing.T) {
+	raw, err := pb.Marshal(emptyPuts(1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = append(raw, bytes.Repeat([]byte{0xff}, len(raw))...) // is no field
+	const most = 10 * messageElement
+	if got, want := expansion((&serverpb.MultiPutRequest{}).ProtoReflect().Descriptor(), raw, most), int64(2000*messageElement); got != want {
+		t.Errorf("%d, want %d", got, want)
 	}
 }
 
