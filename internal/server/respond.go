@@ -15,20 +15,6 @@ import (
 // Smaller ones are bounded by the number of streams of a connection.
 const countedFrom = 4 << 10
 
-// buffers are what messages are encoded into and received in. gRPC's own come in five
-// sizes: a message of 33 KiB takes one of a megabyte, which no limit would see.
-var buffers = newBuffers()
-
-// newBuffers makes a pool of which no buffer is half as large again as what it is for,
-// and those for values of a power of two, with their keys, are hardly larger at all.
-func newBuffers() mem.BufferPool {
-	var sizes []int
-	for n := 256; n <= 16<<20; n *= 2 {
-		sizes = append(sizes, n, n+n/8, n+n/2)
-	}
-	return mem.NewTieredBufferPool(sizes...)
-}
-
 // outgoing is a message that is encoded.
 type outgoing struct{ data mem.BufferSlice }
 
