@@ -1,6 +1,16 @@
 package kv
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
+
+// Client is on whose behalf a request is served: the connection that it came by. The
+// zero Client is the node itself.
+type Client struct {
+	Host netip.Addr
+	Conn uint64 // of the process's connections, whatever their hosts
+}
 
 // Place is the slot that a request occupies in its server, which limits the requests and
 // streams that it serves at once. A context carries it under PlaceKey.
@@ -14,6 +24,8 @@ type Place interface {
 	// takes no messages. at is called while a message is being sent, and returns the
 	// request that would continue the stream with that message.
 	Resumable(at func() Resume)
+	// Client is among whom that is shared out which is scarce.
+	Client() Client
 }
 
 // Resume says where to resume a stream that was ended early. It is the metadata of an
@@ -54,3 +66,4 @@ type noPlace struct{}
 func (noPlace) Park() error             { return nil }
 func (noPlace) Unpark()                 {}
 func (noPlace) Resumable(func() Resume) {}
+func (noPlace) Client() Client          { return Client{} }

@@ -150,6 +150,8 @@ func (p *place) Park() error {
 
 func (p *place) Unpark() { p.parked-- }
 
+func (p *place) Client() kv.Client { return kv.Client{} }
+
 // A read that waits has no place in flight, and takes it again; where too many wait,
 // it is told so.
 func TestReadThatWaitsLeavesItsPlace(t *testing.T) {

@@ -6,8 +6,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -15,7 +17,7 @@ import (
 // replicas of a process; a reader that gives up waiting has read nothing.
 func TestReadsUnderWayAreBounded(t *testing.T) {
 	const most, all = 3, 200
-	reads := &Reads{places: make(chan struct{}, most)}
+	reads := newReads(most)
 	replicas := []*core{{opts: StateOptions{Reads: reads}}, {opts: StateOptions{Reads: reads}}}
 	for _, c := range replicas {
 		c.machine.Store(new(fsm.Machine))
@@ -51,4 +53,42 @@ func TestReadsUnderWayAreBounded(t *testing.T) {
 	if peak.Load() != most || read.Load() != all {
 		t.Errorf("%d were under way at once, and %d have read", peak.Load(), read.Load())
 	}
+}
+
+// reader is a place of a client's.
+type reader struct {
+	kv.Place
+	client kv.Client
+}
+
+func (r reader) Client() kv.Client { return r.client }
+
+// A client with one read waits for one of another client, however many that has.
+func TestReadersTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{opts: StateOptions{Reads: newReads(1)}}
+		c.machine.Store(new(fsm.Machine))
+		gate, order := make(chan struct{}), make(chan uint64, 100)
+		read := func(conn uint64) {
+			ctx := context.WithValue(t.Context(), kv.PlaceKey{}, reader{client: kv.Client{Conn: conn}})
+			if _, err := c.with(ctx, func(*fsm.Machine) error { <-gate; order <- conn; return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+		const greedy, modest = 1, 2
+		for range 50 {
+			go read(greedy)
+		}
+		synctest.Wait()
+		go read(modest)
+		synctest.Wait()
+		for range 51 {
+			gate <- struct{}{}
+		}
+		synctest.Wait()
+		<-order // was under way
+		if first, second := <-order, <-order; first != modest && second != modest {
+			t.Error("a client waits until another one has all it asked for")
+		}
+	})
 }

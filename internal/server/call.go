@@ -265,5 +265,13 @@ func (k *call) Unpark() {
 	}
 }
 
+// Client implements kv.Place.
+func (k *call) Client() kv.Client {
+	if k.conn == nil {
+		return kv.Client{}
+	}
+	return kv.Client{Host: k.conn.Host(), Conn: k.conn.number}
+}
+
 // places reports whether the call has one of the places for requests in flight.
 func (k *call) places() bool { return k.method != nil && !k.method.streaming && !k.method.probe }

@@ -51,6 +51,8 @@ type calls struct {
 	streams, following, watching *streamSet
 
 	listener *conns.Listener
+	// numbered is how many connections there have been.
+	numbered atomic.Uint64
 
 	mu          sync.Mutex
 	connections map[*conn]struct{}

@@ -35,7 +35,9 @@ var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 type conn struct {
 	*conns.Conn
 	calls *calls
-	raw   syscall.RawConn // nil for what is no socket
+	// number tells connections apart.
+	number uint64
+	raw    syscall.RawConn // nil for what is no socket
 
 	// Of the goroutine that reads: what was read and not yet taken, the frames
 	// found, and the stream of the headers that came last.
@@ -73,7 +75,7 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{Conn: c, calls: of, byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets()}
+	out := &conn{Conn: c, calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets()}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		out.raw, _ = s.SyscallConn()
 		out.ready = out.tryRead

@@ -1,0 +1,123 @@
+package fair
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+func client(host string, conn uint64) kv.Client {
+	return kv.Client{Host: netip.MustParseAddr(host), Conn: conn}
+}
+
+// waiting enters on behalf of a client, n times, and sends name when it has a place. It
+// returns once all of them wait.
+func waiting(t *testing.T, g *Gate, served chan string, name string, of kv.Client, n int) {
+	for range n {
+		go func() {
+			if err := g.Enter(t.Context(), of); err != nil {
+				t.Error(err)
+			}
+			served <- name
+		}()
+	}
+	synctest.Wait()
+}
+
+// A client that has asked for much waits behind one that has not, its other connections
+// as well.
+func TestPlacesAreSharedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(1)
+		if err := g.Enter(t.Context(), kv.Client{}); err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan string)
+		waiting(t, g, served, "greedy 1", client("192.0.2.1", 1), 4)
+		waiting(t, g, served, "greedy 2", client("192.0.2.1", 2), 2)
+		waiting(t, g, served, "modest", client("192.0.2.2", 1), 2)
+		var got []string
+		for range 8 {
+			g.Leave()
+			got = append(got, <-served)
+		}
+		want := []string{"greedy 1", "modest", "greedy 2", "modest", "greedy 1", "greedy 2", "greedy 1", "greedy 1"}
+		if !slices.Equal(got, want) {
+			t.Errorf("served in the order %q, want %q", got, want)
+		}
+		g.Leave()
+		if g.free != 1 || !g.hosts.none() || len(g.hosts.order) != 0 {
+			t.Errorf("left behind: %d free, %d hosts", g.free, len(g.hosts.of))
+		}
+	})
+}
+
+// Who gives up waiting leaves no trace, and a place that was given just then is kept.
+func TestWaitingIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for range 2 {
+			if err := g.Enter(ctx, client("192.0.2.1", 1)); g.free != 0 || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(g.free, err)
+			}
+		}
+		if !g.hosts.none() || len(g.hosts.order) != 0 {
+			t.Error("a line is left behind")
+		}
+		g.Leave()
+		if err := g.Enter(ctx, kv.Client{}); err != nil {
+			t.Errorf("a free place is not given: %v", err)
+		}
+	})
+}
+
+// Never more than there are places, none lost, with all of them in a hurry.
+func TestPlacesAreBounded(t *testing.T) {
+	const places = 3
+	g := New(places)
+	var inside, entered atomic.Int64
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%7)*100*time.Microsecond)
+			defer cancel()
+			for range 20 {
+				if g.Enter(ctx, client("192.0.2.1", uint64(i%5))) != nil {
+					continue
+				}
+				if n := inside.Add(1); n > places {
+					t.Errorf("%d have places", n)
+				}
+				entered.Add(1)
+				inside.Add(-1)
+				g.Leave()
+			}
+		})
+	}
+	all.Wait()
+	if g.free != places || !g.hosts.none() || entered.Load() == 0 {
+		t.Errorf("left behind: %d free, %d hosts; %d had places", g.free, len(g.hosts.of), entered.Load())
+	}
+}
+
+func BenchmarkFreePlace(b *testing.B) {
+	g := New(64)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := g.Enter(b.Context(), kv.Client{}); err != nil {
+				b.Fatal(err)
+			}
+			g.Leave()
+		}
+	})
+}
