@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dkvdb/dkv/api/serverpb"
 )
 
 // run serves until ctx ends, then stops from the outside in: gRPC drains while
@@ -119,10 +122,10 @@ func (a *app) awaitReadable(ctx context.Context) bool {
 func (a *app) announceChanges(ctx context.Context) {
 	t := time.NewTicker(healthInterval)
 	defer t.Stop()
-	announced := ""
+	var announced []serverpb.RegionStatus
 	for {
 		r := a.readiness()
-		if now := r.Parts(); now != announced {
+		if now := r.Parts(); !slices.Equal(now, announced) {
 			announced = now
 			a.rows.Announce()
 		}

@@ -10,7 +10,6 @@ package condition
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -130,13 +129,13 @@ func (r *Readiness) Part(i int) serverpb.RegionStatus {
 	return r.Fitness[i].Part
 }
 
-// Parts is the parts of all vBuckets, to be compared with what they were before.
-func (r *Readiness) Parts() string {
-	var out strings.Builder
-	for i := range r.Fitness {
-		out.WriteByte(byte('0' + r.Part(i)))
+// Parts is what the node does for its vBuckets, in hash order.
+func (r *Readiness) Parts() []serverpb.RegionStatus {
+	out := make([]serverpb.RegionStatus, len(r.Fitness))
+	for i := range out {
+		out[i] = r.Part(i)
 	}
-	return out.String()
+	return out
 }
 
 var errNotAccepting = errors.New("gRPC is starting or draining")
