@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -30,6 +31,7 @@ type process struct {
 	listen string // where it serves gRPC
 	ops    string // and HTTP
 	folder string
+	wrap   func(storage.Engine) storage.Engine
 	log    *watchedLog
 	cancel context.CancelFunc
 	code   chan int
@@ -38,7 +40,13 @@ type process struct {
 // start runs a node until it is stopped, at the latest when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
+	return startWrapped(t, nil, args...)
+}
+
+// startWrapped is start with each storage engine wrapped, unless wrap is nil.
+func startWrapped(t *testing.T, wrap func(storage.Engine) storage.Engine, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, wrap: wrap, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
 	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
 	p.begin()
 	t.Cleanup(func() { p.stop() })
@@ -52,7 +60,7 @@ func (p *process) begin(args ...string) {
 	log, code := newWatchedLog(), make(chan int, 1)
 	p.log, p.code = log, code
 	all := append(append([]string{}, p.args...), args...)
-	go func() { code <- Main(ctx, Process{Args: all, Stdout: log, Stderr: log}) }()
+	go func() { code <- Main(ctx, Process{Args: all, Stdout: log, Stderr: log, WrapEngine: p.wrap}) }()
 }
 
 // stop stops the node and returns its exit code; nothing happens to one that was stopped.
@@ -85,14 +93,20 @@ func connect(t *testing.T, address string) *grpc.ClientConn {
 // masters starts a cluster.
 func masters(t *testing.T, n int) []*process {
 	t.Helper()
+	return mastersWith(t, n, "--disable-discovery-client")
+}
+
+// mastersWith starts a cluster whose nodes have further arguments.
+func mastersWith(t *testing.T, n int, args ...string) []*process {
+	t.Helper()
 	urls := make([]string, n)
 	for i := range urls {
 		urls[i] = "http://" + testkit.Address(t)
 	}
 	out := make([]*process, n)
 	for i := range out {
-		out[i] = start(t, "--role", "master", "--disable-discovery-client", "--node-name", fmt.Sprint("n", i+1),
-			"--nexus-node-url", urls[i], "--nexus-cluster-url", strings.Join(urls, ","))
+		out[i] = start(t, append([]string{"--role", "master", "--node-name", fmt.Sprint("n", i+1),
+			"--nexus-node-url", urls[i], "--nexus-cluster-url", strings.Join(urls, ",")}, args...)...)
 		out[i].url = urls[i]
 	}
 	for _, p := range out {
@@ -224,6 +238,7 @@ func TestARemovedNodeSaysSo(t *testing.T) {
 	if v := healthOf(t, at).VBuckets[0]; v.Leader != "" || v.IsLeader || v.State != "removed" {
 		t.Errorf("it is shown as %+v", v)
 	}
+	wantShown(t, gone, "a removed node", shown{health: "unhealthy", state: "removed", said: "removed", member: "removed", rejects: true}, "was removed")
 	testkit.Eventually(t, "the others are well without it", func() bool { return healthOf(t, nodes[0].http()).Status == "healthy" })
 	gone.stop()
 	for _, args := range [][]string{nil, {"--nexus-join"}} {
@@ -264,6 +279,9 @@ func TestANodeThatWaitsSaysForWhat(t *testing.T) {
 	}
 	if h := healthOf(t, p.ops); h.Status != "unhealthy" || len(h.Reasons) != 1 || h.Reasons[0] != want {
 		t.Errorf("its health is %+v", h)
+	}
+	if probes := ask(t, p.ops, "/readyz?verbose"); answers(t, p.ops, "/health/quick") || !strings.Contains(probes, "[-]grpc failed: "+want) || !strings.Contains(probes, "[-]storage failed: "+want) {
+		t.Errorf("its probes say %s", probes)
 	}
 	members := serverpb.NewDKVClusterClient(connect(t, member.grpc()))
 	if _, err := members.AddNode(testkit.Within(t, testkit.Patience), &serverpb.AddNodeRequest{NodeUrl: url}); err != nil {

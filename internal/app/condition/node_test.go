@@ -68,7 +68,9 @@ func TestHealthOfANode(t *testing.T) {
 		{"a slave is stale", evidence(changed(stream(), func(s *replica.Status) { s.Stale = bad })), ops.Unhealthy, []string{"bad block"}},
 		{"a standalone node's storage has failed", evidence(changed(local(), func(s *replica.Status) { s.State, s.ReadOnly = replica.Failed, "storage failed" })),
 			ops.Degraded, []string{"storage failed"}},
-		{"a member's storage has failed", evidence(changed(local(), func(s *replica.Status) { s.Mode, s.State, s.ReadOnly = replica.ModeRaft, replica.Failed, "storage failed" })),
+		{"a member's storage has failed", evidence(changed(local(), func(s *replica.Status) {
+			s.Mode, s.State, s.ReadOnly = replica.ModeRaft, replica.Failed, "storage failed"
+		})),
 			ops.Unhealthy, []string{"storage failed"}},
 		{"a read has met damage", evidence(changed(local(), func(s *replica.Status) { s.Corruption = bad })), ops.Degraded, []string{"bad block; restore a backup"}},
 		{"nothing can be read", evidence(changed(local(), func(s *replica.Status) { s.Unreadable = bad })), ops.Unhealthy, []string{"nothing can be read: bad block"}},
