@@ -19,12 +19,12 @@ type newcomer struct {
 	address string
 	// nonVoting leaves it without a vote.
 	nonVoting bool
-	// waits tells that it waits for an invitation, on the disk that has uuid.
+	// waits reports whether it waits for an invitation, on the disk that has uuid.
 	waits bool
 	uuid  string
 }
 
-// advice is what to do where the newcomer has no vote yet that is to have one.
+// advice says what to do if the newcomer has not got its vote yet.
 func (n *newcomer) advice() string {
 	if n.nonVoting {
 		return ""
@@ -46,9 +46,8 @@ func (c *Cluster) AddNode(ctx context.Context, r *serverpb.AddNodeRequest) (*ser
 	})))
 }
 
-// add makes a node a member of all vBuckets, with a vote or without. Each step
-// finds out whether it was done before, so that an attempt that was cut short is
-// simply made again.
+// add makes a node a member of all vBuckets, with a vote or without. Each step finds out
+// whether it has been made, so that an interrupted change is simply made again.
 func (c *Cluster) add(ctx context.Context, ch *change, n newcomer) error {
 	if err := c.enlist(ctx, ch, &n); err != nil {
 		return err
@@ -72,9 +71,9 @@ func (c *Cluster) add(ctx context.Context, ch *change, n newcomer) error {
 	return nil
 }
 
-// enlist settles the replica id of a newcomer and makes it follow the first vBucket
-// under that. Where two members enlist nodes at the same moment they may choose one
-// id: the log lets one node have it, and the other takes the next.
+// enlist chooses the replica id of a newcomer and makes it follow the first vBucket
+// under it. Two members that enlist nodes at the same moment may choose the same id:
+// the log gives it to one node, and the other takes the next.
 func (c *Cluster) enlist(ctx context.Context, ch *change, n *newcomer) error {
 	for {
 		if err := c.place(ctx, n); err != nil {
@@ -93,8 +92,8 @@ func (c *Cluster) enlist(ctx context.Context, ch *change, n *newcomer) error {
 	}
 }
 
-// place finds the replica id that a newcomer has or shall have, and whether it
-// waits for an invitation.
+// place finds the replica id that a newcomer has or will have, and whether it waits for
+// an invitation.
 func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	members, err := c.membership(ctx)
 	if err != nil {
@@ -105,14 +104,14 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	present, is := members.At(n.address)
 	switch {
 	case err != nil && is:
-		// It runs Raft already, or is down: what is left to do is to wait for it.
+		// It runs Raft already, or is down: all that is left is to wait for it.
 		n.id = present.ID
 		return nil
 	case err != nil:
 		return asError(err)
 	case is && c.diskOf(present) == "":
-		return kv.Errorf(kv.Precondition, "replica %d at %s has not announced itself yet, so that it is not known which disk it is; "+
-			"an empty one must not take its number: start the node that it is (and the founder of the cluster, if it is down), "+
+		return kv.Errorf(kv.Precondition, "replica %d at %s has not announced itself yet, so that its disk is not known, "+
+			"and an empty disk must not take its number: start that node (and the founder of the cluster, if it is down), "+
 			"or remove it (dkvctl -removeNode %s) and add it again", present.ID, url, url)
 	case is && c.diskOf(present) != hello.UUID:
 		return kv.Errorf(kv.Precondition, "%s", bootstrap.LostDisk(present.ID, url))
@@ -133,9 +132,9 @@ func (c *Cluster) place(ctx context.Context, n *newcomer) error {
 	return err
 }
 
-// diskOf is the uuid of the disk that a member is bound to; empty while that is not
+// diskOf returns the uuid of the disk that a member is bound to; empty while it is not
 // known. What another node's attempt has written under the member's number does not
-// count. The founder knows of the first members before they have said anything.
+// count. The founder knows the disks of the first members before they announce them.
 func (c *Cluster) diskOf(p replica.Peer) string {
 	if p.Member.UUID != "" && p.Member.RaftAddress == p.Address {
 		return p.Member.UUID
@@ -149,8 +148,8 @@ func (c *Cluster) diskOf(p replica.Peer) string {
 	return c.self.Bound()[p.ID]
 }
 
-// reserve gives a disk a replica id that no other ever had, in any vBucket, and
-// writes that down first: the same disk gets the same id again.
+// reserve gives a disk a replica id that no other disk ever had, in any vBucket, and
+// writes that into the log first, so that the same disk gets the same id again.
 func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, address, uuid string) (uint64, error) {
 	id := first.NextID()
 	for _, l := range c.logs {
@@ -173,8 +172,8 @@ func (c *Cluster) reserve(ctx context.Context, first *replica.Membership, addres
 // errTaken means that a replica id is that of a node at another address.
 var errTaken = errors.New("the replica id is taken")
 
-// follow makes a replica a member of a vBucket, without a vote. Errors wrap
-// errTaken where it cannot be.
+// follow makes a replica a member of a vBucket, without a vote. Its error wraps errTaken
+// if the id is another node's.
 func (c *Cluster) follow(ctx context.Context, ch *change, l Log, n newcomer) error {
 	return c.retry(ctx, func() error {
 		m, err := l.Membership(ctx)
@@ -190,14 +189,14 @@ func (c *Cluster) follow(ctx context.Context, ch *change, l Log, n newcomer) err
 			}
 		}
 		if slices.Contains(m.Removed, n.id) {
-			return kv.Errorf(kv.Precondition, "replica %d was put out of it and can never come back: remove the node (dkvctl -removeNode %s), "+
+			return kv.Errorf(kv.Precondition, "replica %d was removed from it, and its number is never used again: remove the node (dkvctl -removeNode %s), "+
 				"then start it on an empty data folder with --nexus-join and add it again", n.id, bootstrap.FormatURL(n.address))
 		}
 		return ch.step(func() error { return l.Add(ctx, n.id, n.address, m.Version) })
 	})
 }
 
-// already tells whether the peer at the newcomer's address is what it shall be.
+// already returns an error unless the peer at the newcomer's address is what it is to be.
 func (n *newcomer) already(p replica.Peer) error {
 	switch {
 	case p.ID != n.id:
@@ -209,8 +208,8 @@ func (n *newcomer) already(p replica.Peer) error {
 	return nil
 }
 
-// invite tells a newcomer which replica it is. It begins without a vote, and will
-// always have to be started so, whether it gets one later or not.
+// invite tells a newcomer which replica it is. It starts without a vote, and always will:
+// replaying the log gives it the vote that it gets later.
 func (c *Cluster) invite(ctx context.Context, n newcomer) error {
 	err := c.client.Invite(ctx, bootstrap.FormatURL(n.address), bootstrap.Invitation{
 		UUID:       n.uuid,
@@ -222,7 +221,7 @@ func (c *Cluster) invite(ctx context.Context, n newcomer) error {
 		Addresses:  c.addresses(),
 	})
 	if err != nil {
-		return asError(fmt.Errorf("%w; it follows without a vote as soon as it is there: try again, or remove it", err))
+		return asError(fmt.Errorf("%w; it is listed without a vote and follows once it is invited: add it again, or remove it", err))
 	}
 	return nil
 }

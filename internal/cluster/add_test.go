@@ -216,7 +216,7 @@ func TestAddNodeRefuses(t *testing.T) {
 		kind  kv.Kind
 		words []string
 	}{
-		{"nonsense", func(*testing.T, *rig) string { return "nonsense" }, kv.Invalid, []string{"no Raft address"}},
+		{"nonsense", func(*testing.T, *rig) string { return "nonsense" }, kv.Invalid, []string{"not a Raft address"}},
 		{"nobody there", func(t *testing.T, _ *rig) string { return reserve(t, 1)[0] }, kv.Unavailable, []string{"no answer", "is the node started"}},
 		{"another cluster", func(_ *testing.T, r *rig) string {
 			return r.joiner(func(o *bootstrap.Options) { o.Terms.ClusterName = "c2" }).URL
@@ -240,7 +240,7 @@ func TestAddNodeRefuses(t *testing.T) {
 		}, kv.Precondition, []string{"--nexus-join"}},
 		{"one with another name for itself", func(_ *testing.T, r *rig) string {
 			return bootstrap.FormatURL(testkit.Forward(r.t, strings.TrimPrefix(r.joiner(nil).URL, "http://")))
-		}, kv.Precondition, []string{"calls itself"}},
+		}, kv.Precondition, []string{"has the url"}},
 		{"another program", func(_ *testing.T, r *rig) string {
 			return bootstrap.FormatURL(r.groups[0].records[2].Address)
 		}, kv.Precondition, []string{"another program"}},
@@ -277,7 +277,7 @@ func TestAddNodeInTheMiddleOfARemoval(t *testing.T) {
 	g := r.groups[1]
 	delete(g.peers, 3)
 	g.removed = []uint64{3}
-	expectError(t, r.add(1, r.url(3)), kv.Precondition, "b1", "put out", "-removeNode "+r.url(3), "--nexus-join")
+	expectError(t, r.add(1, r.url(3)), kv.Precondition, "b1", "was removed from it", "-removeNode "+r.url(3), "--nexus-join")
 	r.expect(0)
 	r.expect(1)
 	if err := r.remove(1, r.url(3), false); err != nil {

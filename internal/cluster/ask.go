@@ -13,21 +13,21 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// statusCall is how long a member may take to say how it is.
+// statusCall is how long a member may take to return its status.
 const statusCall = 2 * time.Second
 
-// statusOf asks a member how it is.
+// statusOf asks a member for its status.
 func (c *Cluster) statusOf(ctx context.Context, id uint64) (*serverpb.NodeStatusResponse, error) {
 	member := c.first().Members()[id]
 	if member.Address == "" {
-		return nil, fmt.Errorf("member %d has not said yet where it serves", id)
+		return nil, fmt.Errorf("member %d has not announced its gRPC address yet", id)
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusCall)
 	defer cancel()
 	return c.statusAt(ctx, member.Address)
 }
 
-// statusAt asks the node at an address how it is.
+// statusAt asks the node at an address for its status.
 func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeStatusResponse, error) {
 	out := new(serverpb.NodeStatusResponse)
 	if err := c.pool.Call(ctx, address, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, out); err != nil {
@@ -36,13 +36,13 @@ func (c *Cluster) statusAt(ctx context.Context, address string) (*serverpb.NodeS
 	return out, nil
 }
 
-// appliedIn finds in a member's status how far a vBucket is there.
+// appliedIn returns what a member has applied of a vBucket, by its status.
 func appliedIn(status *serverpb.NodeStatusResponse, vBucket string) (applied kv.Index, found bool) {
 	v := vBucketIn(status, vBucket)
 	return v.GetAppliedIndex(), v != nil
 }
 
-// vBucketIn finds a vBucket in a member's status; nil where it is not told of.
+// vBucketIn returns a vBucket's part of a member's status; nil if there is none.
 func vBucketIn(status *serverpb.NodeStatusResponse, vBucket string) *serverpb.VBucketStatus {
 	for _, v := range status.GetVBuckets() {
 		if v.GetVBucket() == vBucket {
@@ -52,8 +52,8 @@ func vBucketIn(status *serverpb.NodeStatusResponse, vBucket string) *serverpb.VB
 	return nil
 }
 
-// answering asks all of the peers but this node how they are, and returns the ids
-// of those that say so, this node among them.
+// answering asks all peers but this node for their status, and returns the ids of those
+// that answer and of this node.
 func (c *Cluster) answering(ctx context.Context, peers []replica.Peer) map[uint64]bool {
 	var mu sync.Mutex
 	var asking sync.WaitGroup

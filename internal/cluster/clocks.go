@@ -16,15 +16,15 @@ import (
 
 const (
 	// clockInterval is how often the members' wall clocks are read, and clockHaste how
-	// often while too few of them are known to tell the time by.
+	// often while fewer than a majority are known.
 	clockInterval = time.Second
 	clockHaste    = 100 * time.Millisecond
-	// clockCall is how long a member may take to say what its clock says.
+	// clockCall is how long a member may take to return its time.
 	clockCall = 500 * time.Millisecond
 )
 
-// compareClocks keeps what is known of the members' wall clocks true, and says once
-// which are off and which are right again.
+// compareClocks reads the members' wall clocks at intervals, and logs once when one is
+// off and once when it is right again.
 func (c *Cluster) compareClocks(ctx context.Context) {
 	off := make(map[uint64]bool)
 	for ctx.Err() == nil {
@@ -67,15 +67,15 @@ func (c *Cluster) hearClocks(ctx context.Context) {
 		if id != c.self.Replica && member.Address != "" {
 			asking.Go(func() {
 				if err := c.hearClock(ctx, id, member.Address); err != nil {
-					c.log.Debug("a member does not tell its time", "member", id, "error", err)
+					c.log.Debug("a member's clock cannot be read", "member", id, "error", err)
 				}
 			})
 		}
 	}
 }
 
-// countVotes tells the clock whose clocks count: that must come from a majority, since
-// a log's records do not say who votes.
+// countVotes tells the clock which members vote. That must come from a majority, since
+// the records in a log do not say which members vote.
 func (c *Cluster) countVotes(ctx context.Context) {
 	c.mu.Lock()
 	known := c.known
@@ -120,8 +120,8 @@ func (c *Cluster) Time(_ context.Context, r *peerpb.TimeRequest) (*peerpb.TimeRe
 	return &peerpb.TimeResponse{WallMicros: c.clock.Wall().UnixMicro()}, nil
 }
 
-// isAsked returns an error unless this is the replica of the cluster that a member
-// means to ask: its address may be another node's by now.
+// isAsked returns an error unless this is the replica of the cluster that a member means
+// to ask: another node may have taken over its address.
 func (c *Cluster) isAsked(deployment, replica uint64) error {
 	if deployment == c.self.Deployment && replica == c.self.Replica {
 		return nil
@@ -141,7 +141,7 @@ type MemberClock struct {
 // Name is how the member is called in metrics.
 func (m MemberClock) Name() string { return strconv.FormatUint(m.ID, 10) }
 
-// Fault says what is wrong with the clock; empty where nothing is.
+// Fault says what is wrong with the clock; empty if nothing is.
 func (m MemberClock) Fault() string {
 	if !m.Off {
 		return ""
@@ -154,7 +154,7 @@ func (m MemberClock) Fault() string {
 		m.ID, m.URL, span(m.Ahead.Abs()), side)
 }
 
-// span is a duration in words that an operator reads at a glance.
+// span returns a duration in words that an operator reads at a glance.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day {
@@ -176,25 +176,25 @@ func (c *Cluster) Clocks() []MemberClock {
 	return out
 }
 
-// sameTime returns an error where the clock of a node that is to be added is further
-// from a majority's than members' may be.
+// sameTime returns an error if the clock of a node that is to be added is further from
+// the majority's than a member's may be.
 func (c *Cluster) sameTime(ctx context.Context, url string, hello *bootstrap.Hello) error {
 	wall, uncertain, told := hello.Wall()
 	if !told {
-		return nil // of a release that does not tell
+		return nil // an older release, which does not say
 	}
 	if !c.clock.Known() {
 		c.hearClocks(ctx)
 	}
 	now, known := c.clock.Majority()
 	if !known {
-		return kv.Errorf(kv.Unavailable, "the clocks of a majority of the members are not known to this node yet, and that of %s must not be far from them; retry", url)
+		return kv.Errorf(kv.Unavailable, "the clocks of a majority of the members are not known to this node yet, so that the clock of %s cannot be compared with them; retry", url)
 	}
 	off := wall.Sub(now)
 	if off.Abs()-uncertain <= c.clock.MaxJump() {
 		return nil
 	}
 	const layout = "2006-01-02T15:04:05.000Z"
-	return kv.Errorf(kv.Precondition, "the clock of the node at %s says %s, where a majority of the members' clocks say %s: %s apart, and max-clock-jump is %v; "+
+	return kv.Errorf(kv.Precondition, "the clock of the node at %s says %s, but a majority of the members' clocks say %s: %s apart, and max-clock-jump is %v; "+
 		"set its clock right, then add it again", url, wall.UTC().Format(layout), now.UTC().Format(layout), span(off.Abs()), c.clock.MaxJump())
 }

@@ -1,6 +1,6 @@
-// Package cluster changes and watches who belongs to a Raft cluster: it adds
-// nodes and removes them in all vBuckets alike, moves and spreads leaders, and
-// knows which of the members can be reached.
+// Package cluster adds members to a Raft cluster and removes them, in all vBuckets
+// alike, moves and spreads leaders, and watches which members can be reached.
+// DESIGN.md says what is durable after each step of a change.
 package cluster
 
 import (
@@ -38,19 +38,19 @@ type Raft interface {
 	// lead.
 	Prefer(fit func(id uint64) bool)
 	Snapshot(ctx context.Context) error
-	// Applied is that of Status, at little cost.
+	// Applied is Status().AppliedIndex, at little cost.
 	Applied() kv.Index
-	// HearLeader passes on that a member has said that it leads in a term.
+	// HearLeader tells the replica that a member has said that it leads in a term.
 	HearLeader(id, term uint64)
 	PutOut()
-	// Format is the log's, which every member understands.
+	// Format is the format of the log, which every member understands.
 	Format() uint32
 	// Retire stops the replica for good.
 	Retire(reason error)
 	// TimingSetting is what the log has recorded as the members' timing.
 	TimingSetting() timing.Setting
-	// Reached passes on that the replica had applied an index before it was started.
-	// The error says that its disk knows nothing of that.
+	// Reached tells the replica that it had applied an index before this start. The
+	// error says that its disk does not hold that index.
 	Reached(index kv.Index) error
 }
 
@@ -60,7 +60,7 @@ type Log struct {
 	Raft
 }
 
-// Options are what a Cluster is made of.
+// Options configure a Cluster.
 type Options struct {
 	Identity *bootstrap.Identity
 	// Logs are the vBuckets, in hash order; at least one.
@@ -69,7 +69,7 @@ type Options struct {
 	Pool *peer.Pool
 	// Terms is what a node must have in common with the cluster.
 	Terms bootstrap.Terms
-	// Clock is what this node takes for the time; nil means one of its own.
+	// Clock is the node's clock; nil means one of its own.
 	Clock *clock.Clock
 	Log   *slog.Logger
 }
@@ -87,11 +87,11 @@ type Cluster struct {
 	clock  *clock.Clock
 	log    *slog.Logger
 
-	// changing holds a token of whoever changes the membership.
+	// changing holds a token while a change of the membership is under way here.
 	changing chan struct{}
-	// seen are the members that have answered lately, by replica id.
+	// seen are the members that have answered recently, by replica id.
 	seen atomic.Pointer[map[uint64]sighting]
-	// looked reports whether the members were looked at since the start.
+	// looked reports whether the members were asked since the start.
 	looked atomic.Bool
 	// patience bounds the attempts at one step of a change.
 	patience time.Duration
@@ -103,24 +103,24 @@ type Cluster struct {
 	// called is closed when another member has asked this one.
 	called   chan struct{}
 	callOnce sync.Once
-	// retired is why this node must not take part any more; nil while it may.
+	// retired is why this node must not take part in the cluster; nil while it may.
 	retired atomic.Pointer[error]
-	// judging guards what is noted of other members' starts. suspects are the starts
-	// of members whose disks are older copies.
+	// judging guards what is recorded about other members' starts. suspects are the
+	// starts of members whose disks are older copies.
 	judging  sync.Mutex
 	suspects map[uint64]bootstrap.Start
-	// reached is how far the members have come, as they have said themselves.
+	// reached is what the members have said that they had applied.
 	reached map[uint64]reached
 
-	// timing is the newest setting of the members' timing that others have told of.
+	// timing is the newest setting of the members' timing that others have reported.
 	timing atomic.Pointer[timing.Setting]
 
 	mu sync.Mutex
-	// known is the membership as it was last told by a majority.
+	// known is the membership that a majority confirmed last.
 	known replica.Membership
 }
 
-// New makes a Cluster; Run makes it watch.
+// New returns a Cluster, which watches the members once Run is called.
 func New(opts Options) (*Cluster, error) {
 	client, err := bootstrap.NewClient(nil)
 	if err != nil {
@@ -151,9 +151,9 @@ func New(opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Run watches the members, invites the first of them, and spreads leaders, until
-// ctx ends or the node is found to be configured with another timing than the cluster:
-// that is the error. Confirm comes before.
+// Run watches the members, invites the first members, and spreads leaders, until ctx
+// ends. It returns an error if the node is configured with another timing than the
+// cluster. Call Confirm first.
 func (c *Cluster) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -182,15 +182,15 @@ func (c *Cluster) run(ctx context.Context, stop func(error)) {
 	})
 	wg.Go(func() {
 		err := c.client.RefuseEmpty(ctx, watchInterval, c.silent, func(k bootstrap.Known) {
-			c.log.Warn("a member came back without its disk and was turned away", "member", k.Replica, "url", k.URL)
+			c.log.Warn("a member came back without its disk and was rejected", "member", k.Replica, "url", k.URL)
 		})
 		if err != nil && ctx.Err() == nil {
-			c.log.Warn("members without their disks are not turned away", "error", err)
+			c.log.Warn("members without their disks cannot be rejected", "error", err)
 		}
 	})
 }
 
-// joinTerms are what a node must have in common with the cluster to become a member.
+// joinTerms returns what a node must have in common with the cluster to become a member.
 func (c *Cluster) joinTerms() bootstrap.Terms {
 	terms := c.terms
 	terms.Format = 0
@@ -219,9 +219,8 @@ func (c *Cluster) membership(ctx context.Context) (replica.Membership, error) {
 	return m, nil
 }
 
-// lastKnown returns the members as they were last told, or from what stands in
-// the local state where nobody was asked yet. How they are reached is always what
-// stands there now.
+// lastKnown returns the members that a majority confirmed last, or, before that, those
+// in the local state. Their addresses are always those in the local state.
 func (c *Cluster) lastKnown() replica.Membership {
 	c.mu.Lock()
 	m := c.known

@@ -6,10 +6,10 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// introduce writes into the log which disks the first members were invited on, where
-// they have not said so themselves. The founder alone knows; once it stands in the
-// log, every member can refuse to give the number of one to another disk. Until then
-// they all refuse.
+// introduce writes into the log which disks the first members were invited on, for those
+// that have not announced that themselves. Only the founder knows; from then on every
+// member can reject another disk that asks for such a number. Until then they reject
+// every disk.
 func (c *Cluster) introduce(ctx context.Context) {
 	bound := c.self.Bound()
 	if len(bound) == 0 {
@@ -25,7 +25,7 @@ func (c *Cluster) introduce(ctx context.Context) {
 			continue
 		}
 		if err := c.first().SetMember(ctx, p.ID, replica.Member{RaftAddress: p.Address, UUID: uuid}); err != nil {
-			c.log.Debug("the disk of a first member does not stand in the log yet", "member", p.ID, "error", err)
+			c.log.Debug("the disk of a first member is not in the log yet", "member", p.ID, "error", err)
 			return
 		}
 	}

@@ -84,8 +84,7 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 	return c.pool.Call(route.Forwarded.Set(ctx), owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
 }
 
-// unsure marks the error of a hand-over that may have been begun, and may still come
-// about.
+// unsure marks the error of a hand-over that may have begun, and may still succeed.
 func unsure(err error) error {
 	if err == nil || kv.KindOf(err) != kv.Unavailable {
 		return err
@@ -93,11 +92,11 @@ func unsure(err error) error {
 	return kv.UnknownOutcome(kv.Unavailable, err)
 }
 
-// ownerWait bounds how long a request waits until it is known who leads: an
-// election, and the time that a new leader takes to say where it serves.
+// ownerWait bounds how long a request waits for a known leader: an election, and the time
+// that a new leader takes to announce its address.
 const ownerWait = 5 * time.Second
 
-// awaitOwner returns who leads a vBucket, once it is known how to ask that node.
+// awaitOwner returns the leader of a vBucket, once its address is known.
 func (c *Cluster) awaitOwner(ctx context.Context, l Log) (replica.Owner, error) {
 	ctx, cancel := context.WithTimeout(ctx, ownerWait)
 	defer cancel()
@@ -108,9 +107,9 @@ func (c *Cluster) awaitOwner(ctx context.Context, l Log) (replica.Owner, error) 
 			return owner, nil
 		case sleep.For(ctx, retryPause):
 		case owner.ID == 0:
-			return owner, kv.Errorf(kv.Unavailable, "nobody leads at present; retry")
+			return owner, kv.Errorf(kv.Unavailable, "there is no leader at the moment; retry")
 		default:
-			return owner, kv.Errorf(kv.Unavailable, "member %d leads and has not said yet where it serves; retry", owner.ID)
+			return owner, kv.Errorf(kv.Unavailable, "member %d leads and has not announced its gRPC address yet; retry", owner.ID)
 		}
 	}
 }
@@ -131,7 +130,7 @@ func (c *Cluster) Lead(ctx context.Context, vBucket string) error {
 				return err
 			}
 			if l.Owner().ID != c.self.Replica {
-				return kv.Errorf(kv.Unavailable, "this node does not know yet that it leads")
+				return kv.Errorf(kv.Unavailable, "this node has not learned yet that it leads")
 			}
 			return nil
 		})
@@ -157,7 +156,7 @@ func (c *Cluster) stepDown(ctx context.Context, ch *change) error {
 		}
 	}
 	if led == 0 {
-		return kv.Errorf(kv.Precondition, "this node leads nothing; ask the one that does (dkvctl -status)")
+		return kv.Errorf(kv.Precondition, "this node leads no vBucket; ask the node that does (dkvctl -status shows it)")
 	}
 	return nil
 }
@@ -173,8 +172,8 @@ func (c *Cluster) Snapshot(ctx context.Context, _ *emptypb.Empty) (*serverpb.Sta
 	return reply(nil)
 }
 
-// balanceInterval is how often a node looks whether it leads too much. Moving a
-// leader costs its writers some milliseconds, so it is done one at a time.
+// balanceInterval is how often a node checks whether it leads too many vBuckets. Moving a
+// leader costs its writers some milliseconds, so that one is moved at a time.
 const balanceInterval = 10 * time.Second
 
 // balance spreads the leaders of several vBuckets over the members.

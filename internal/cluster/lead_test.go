@@ -62,7 +62,7 @@ func TestTransferLeader(t *testing.T) {
 
 func TestTransferLeaderRefuses(t *testing.T) {
 	r := newRig(t, 3, 2)
-	expectError(t, r.transfer(1, "nonsense", ""), kv.Invalid, "no Raft address")
+	expectError(t, r.transfer(1, "nonsense", ""), kv.Invalid, "not a Raft address")
 	expectError(t, r.transfer(1, "http://127.0.0.1:1", ""), kv.NotFound, "http://127.0.0.1:1", "-listNodes")
 	expectError(t, r.transfer(1, "", "b9"), kv.NotFound, `"b9"`)
 	inVain := func(words ...string) {
@@ -71,9 +71,9 @@ func TestTransferLeaderRefuses(t *testing.T) {
 		expectError(t, err, kv.Unavailable, words...)
 	}
 	r.groups[1].set(func() { r.groups[1].leader = 0 })
-	inVain("b1", "nobody leads")
+	inVain("b1", "no leader at the moment")
 	r.groups[1].set(func() { r.groups[1].leader = 2; delete(r.groups[1].records, 2) })
-	inVain("b1", "member 2 leads", "where it serves")
+	inVain("b1", "member 2 leads", "gRPC address")
 	r.expectOwners(1, 2)
 	r.stop(1)
 	expectError(t, r.transfer(3, r.url(3), "b0"), kv.Unavailable, "cannot be reached")
@@ -124,7 +124,7 @@ func TestLead(t *testing.T) {
 	r.expectOwners(3, 3)
 	// One without end is not.
 	r.groups[0].set(func() { r.groups[0].leader = 0 })
-	expectError(t, r.node(3).Lead(testkit.Within(t, 3*retryPause), "b0"), kv.Unavailable, "nobody leads")
+	expectError(t, r.node(3).Lead(testkit.Within(t, 3*retryPause), "b0"), kv.Unavailable, "no leader at the moment")
 }
 
 func TestStepDown(t *testing.T) {
@@ -136,7 +136,7 @@ func TestStepDown(t *testing.T) {
 	r.expectOwners(2, 2, 2)
 	r.expect(1)
 	_, err := r.node(1).StepDown(testkit.Within(t, long), &emptypb.Empty{})
-	expectError(t, err, kv.Precondition, "leads nothing", "-status")
+	expectError(t, err, kv.Precondition, "leads no vBucket", "-status")
 	alone := newRig(t, 1, 1)
 	_, err = alone.node(1).StepDown(testkit.Within(t, long), &emptypb.Empty{})
 	expectError(t, err, kv.Precondition, "b0", "take over")
@@ -170,7 +170,7 @@ func TestSurplus(t *testing.T) {
 		{"one more is no surplus", []uint64{2, 1, 3, 1}, []uint64{2, 3}, 0, 0, 0},
 		{"two more is", []uint64{2, 1, 1, 2}, []uint64{2, 3}, 0, 1, 3},
 		{"leads the fewest", []uint64{2, 2, 2, 1}, []uint64{2, 3}, 0, 0, 0},
-		{"leads nothing", []uint64{2, 2, 3, 3}, []uint64{2, 3}, 0, 0, 0},
+		{"leads no vBucket", []uint64{2, 2, 3, 3}, []uint64{2, 3}, 0, 0, 0},
 		{"the best does not answer", []uint64{1, 1, 1, 2}, []uint64{2}, 0, 0, 2},
 		{"nobody answers", []uint64{1, 1, 1, 1}, nil, 0, 0, 0},
 		{"the best has no vote", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 3, 0, 2},

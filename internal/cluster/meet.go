@@ -13,15 +13,15 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// confirmTime bounds how long a node that starts waits for what the other members
-// say of its disk.
+// confirmTime bounds how long a node that starts waits for what the other members know
+// about its disk.
 const confirmTime = 2 * time.Second
 
-// Confirm compares the starts that this node and the other members know of each
-// other, before this node takes part in the log. All members that are known are
-// asked at once, and those that do not answer are left out: of two members the one
-// that starts later asks the other, before there is anything between them. The error
-// wraps bootstrap.ErrOlderCopy or ErrTiming; the node must not go on then.
+// Confirm compares the starts that this node and the other members know of each other,
+// before this node takes part in the log. It asks all known members at the same time
+// and leaves out those that do not answer: of two members, the one that starts later
+// asks the other before they exchange anything else. The error wraps
+// bootstrap.ErrOlderCopy or ErrTiming; the node must not start then.
 func (c *Cluster) Confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -33,7 +33,7 @@ func (c *Cluster) Confirm(ctx context.Context) error {
 		return *err
 	}
 	if n := len(r.asked); n > 0 && len(r.met) == 0 {
-		c.log.Info("no other member answers yet; whether this disk is the newest one of the node is asked again as soon as they do", "members", n)
+		c.log.Info("no other member answers yet; whether this disk is the newest one of the node is checked when they do", "members", n)
 	}
 	if err := c.judgeTiming(false); err != nil {
 		return err
@@ -43,10 +43,10 @@ func (c *Cluster) Confirm(ctx context.Context) error {
 }
 
 // TakePart tells the members that answered Confirm, once, that this node takes part in
-// the logs under its present start, which they note. It comes when all that can show
-// that the disk is an older copy has been looked at, and before any vote: had they noted
-// a start that is refused, one of them might take the newest disk, which knows nothing
-// of it, for an older copy.
+// the logs under its current start, which they record. Call it after every check that
+// can show that the disk is an older copy, and before any vote: if they recorded a start
+// that is rejected afterwards, they would take the newest disk, which does not know that
+// start, for an older copy.
 func (c *Cluster) TakePart(ctx context.Context) {
 	c.takeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, confirmTime)
@@ -58,9 +58,9 @@ func (c *Cluster) TakePart(ctx context.Context) {
 	})
 }
 
-// knowsNobody reports whether this node was started before and still knows of no other
-// member where it serves: its data folder is from its first moments, or a copy from
-// then, that all the others may know better than.
+// knowsNobody reports whether this node was started before and still knows no other
+// member's address: its data folder is from its first moments, or a copy from then, and
+// the others may know of later starts.
 func (c *Cluster) knowsNobody() bool {
 	if c.self.Past().Number <= 1 || len(c.self.Members) == 1 {
 		return false
@@ -73,7 +73,7 @@ func (c *Cluster) knowsNobody() bool {
 	return true
 }
 
-// awaitCall waits until another member has asked this one: they do each second.
+// awaitCall waits until another member has asked this one, as each does every second.
 func (c *Cluster) awaitCall(ctx context.Context) {
 	select {
 	case <-c.called:
@@ -81,7 +81,7 @@ func (c *Cluster) awaitCall(ctx context.Context) {
 	}
 }
 
-// round is one question to all members, those among them that only others know of.
+// round asks all members once, including those that only other members know of.
 type round struct {
 	c     *Cluster
 	calls sync.WaitGroup
@@ -91,7 +91,7 @@ type round struct {
 	met   map[uint64]bool
 }
 
-// visit meets the member at an address, unless that was done.
+// visit meets the member at an address, unless this round has.
 func (r *round) visit(ctx context.Context, id uint64, address string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,7 +102,7 @@ func (r *round) visit(ctx context.Context, id uint64, address string) {
 	r.calls.Go(func() {
 		resp, err := r.c.meet(ctx, id, address)
 		if err != nil {
-			r.c.log.Debug("a member was not met", "member", id, "address", address, "error", err)
+			r.c.log.Debug("a member could not be asked about its starts", "member", id, "address", address, "error", err)
 			return
 		}
 		r.mu.Lock()
@@ -114,8 +114,8 @@ func (r *round) visit(ctx context.Context, id uint64, address string) {
 	})
 }
 
-// greet meets all members that are known, since an older copy may have come up
-// without any of those that could tell.
+// greet meets all known members, since an older copy may have started while none of
+// those that could recognise it answered.
 func (c *Cluster) greet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
@@ -123,7 +123,7 @@ func (c *Cluster) greet(ctx context.Context) {
 	c.noteAddresses()
 }
 
-// visitAll meets all members, and looks at what the log says of this one.
+// visitAll meets all members, and checks what the log says about this one.
 func (c *Cluster) visitAll(ctx context.Context) *round {
 	c.judgeSelf(c.heard()[c.self.Replica], "the log")
 	r := &round{c: c, asked: make(map[string]bool), met: make(map[uint64]bool)}
@@ -180,9 +180,9 @@ func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetRe
 	return resp, nil
 }
 
-// addresses are where the members serve gRPC, as far as is known here: those that the
-// state tells, and those of others that were noted. The latter are all that a copy of
-// the data folder from the node's first moments knows.
+// addresses returns the members' known gRPC addresses: those in the state, and for other
+// members those that were recorded. A copy of the data folder from the node's first
+// moments knows only the latter.
 func (c *Cluster) addresses() map[uint64]string {
 	out := c.noted()
 	for id, member := range c.records() {
@@ -193,9 +193,9 @@ func (c *Cluster) addresses() map[uint64]string {
 	return out
 }
 
-// noted are the addresses of members that were noted: where they last spoke from, and
-// what was known before. That a member serves elsewhere since it was started again may
-// not stand in the log yet.
+// noted returns the recorded addresses of members: those that they last named, or that
+// were known before. The log may not have the address of a member that was restarted
+// with another one.
 func (c *Cluster) noted() map[uint64]string {
 	out := c.self.Addresses()
 	if out == nil {
@@ -209,7 +209,7 @@ func (c *Cluster) noted() map[uint64]string {
 	return out
 }
 
-// noteAddresses notes the addresses of members of which none was noted.
+// noteAddresses records the addresses of members that have none recorded.
 func (c *Cluster) noteAddresses() {
 	c.judging.Lock()
 	defer c.judging.Unlock()
@@ -220,13 +220,13 @@ func (c *Cluster) noteAddresses() {
 		}
 	}
 	if err := c.self.SetAddresses(next); err != nil {
-		c.log.Debug("the members' addresses cannot be noted", "error", err)
+		c.log.Debug("the members' addresses cannot be recorded", "error", err)
 	}
 }
 
-// otherAddresses are where members may serve gRPC that do not answer where they did:
-// the address of a node may be another one after a restart, and stand in no log before
-// there is a majority. The host of its Raft address does not change.
+// otherAddresses returns where members that do not answer may serve gRPC now: a node may
+// restart with another address, which is in no log before there is a majority. The host
+// of its Raft address does not change.
 func (c *Cluster) otherAddresses() map[uint64]string {
 	out := make(map[uint64]string)
 	for id, member := range c.records() {
@@ -241,8 +241,8 @@ func (c *Cluster) otherAddresses() map[uint64]string {
 	return out
 }
 
-// heard returns the starts that this node has heard of, by replica: from the members
-// themselves, and from what stands in the logs.
+// heard returns the starts that this node knows of, by replica: from the members
+// themselves, and from the logs.
 func (c *Cluster) heard() map[uint64][]bootstrap.Start {
 	out := make(map[uint64][]bootstrap.Start)
 	note := func(id uint64, s bootstrap.Start) {
@@ -263,7 +263,7 @@ func (c *Cluster) heard() map[uint64][]bootstrap.Start {
 	return out
 }
 
-// claim is what a member says of itself.
+// claim is what a member says about itself.
 type claim struct {
 	id        uint64
 	past      bootstrap.Past
@@ -273,9 +273,9 @@ type claim struct {
 	address string
 }
 
-// judge looks whether a member knows of all of its starts that this node has heard
-// of, which it returns. If it does and takes part, what it says is noted; if it does
-// not, it is told so with the answer, or the next question.
+// judge checks that a member knows all of its starts that this node knows of, which it
+// returns. If it does and takes part, what it says is recorded; if not, it learns the
+// starts from the answer, or from the next question.
 func (c *Cluster) judge(m claim) (heard []bootstrap.Start) {
 	c.judging.Lock() // two copies may say something at the same moment
 	defer c.judging.Unlock()
@@ -297,7 +297,7 @@ func (c *Cluster) judge(m claim) (heard []bootstrap.Start) {
 		err = c.self.SetAddresses(addresses)
 	}
 	if err != nil {
-		c.log.Warn("what a member says of itself cannot be noted", "member", m.id, "error", err)
+		c.log.Warn("what a member says about itself cannot be recorded", "member", m.id, "error", err)
 	}
 	return heard
 }

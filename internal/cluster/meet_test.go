@@ -343,7 +343,7 @@ func TestACopyOfARunningNodeIsRefused(t *testing.T) {
 	if !errors.Is(err, bootstrap.ErrOlderCopy) {
 		t.Fatalf("confirmed: %v", err)
 	}
-	n.expectOlder(t, "has heard more of vBucket b0", "Put the newest data folder back")
+	n.expectOlder(t, "knows of a later state of vBucket b0", "Put the newest data folder back")
 	r.stop(2)
 	r.starting = func(n *node) { n.end = 500 }
 	disks[2].mustConfirm()

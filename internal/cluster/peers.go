@@ -11,13 +11,13 @@ import (
 // Peer is another member as this node sees it.
 type Peer struct {
 	ID uint64
-	// Node is the name that the member gave itself; empty while that is not known.
+	// Node is the member's node-name; empty while it is not known.
 	Node    string
 	Address string
 	Voting  bool
-	// Healthy tells that it has answered within the last seconds.
+	// Healthy reports whether it has answered within the last seconds.
 	Healthy bool
-	// Status is what it said of itself then; nil for nothing.
+	// Status is what it answered; nil for nothing.
 	Status *serverpb.NodeStatusResponse
 }
 
@@ -49,8 +49,8 @@ func (c *Cluster) Peers() []Peer {
 	return out
 }
 
-// Missing lists the other members that do not answer. There are none before this node
-// has looked for the first time.
+// Missing lists the other members that do not answer; none before this node has asked
+// them for the first time.
 func (c *Cluster) Missing() []Peer {
 	if !c.looked.Load() {
 		return nil
@@ -64,10 +64,11 @@ func (c *Cluster) Missing() []Peer {
 	return out
 }
 
-// StatusIn is what the member said of a vBucket; nil for nothing.
+// StatusIn returns the member's status of a vBucket; nil for none.
 func (p Peer) StatusIn(vBucket string) *serverpb.VBucketStatus { return vBucketIn(p.Status, vBucket) }
 
-// Addresses are where the members serve and speak Raft, host:port, this node among them.
+// Addresses returns where all members, this node among them, serve gRPC and Raft,
+// host:port.
 func (c *Cluster) Addresses() []string {
 	var out []string
 	for _, p := range c.lastKnown().Peers {

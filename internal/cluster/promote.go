@@ -19,11 +19,11 @@ const (
 	catchUpRound = 2 * time.Second
 )
 
-// behindError means that a replica did not catch up within a round. It has no kind:
-// a retry of the step ends with it, and whoever waits for the replica goes on.
+// behindError means that a replica did not catch up within a round. It has no kind, so
+// that retry returns it, and settle waits on.
 type behindError struct {
 	applied, goal kv.Index
-	// silence is why the replica does not say how far it is; nil where it does.
+	// silence is why the replica does not say what it has applied; nil if it does.
 	silence error
 }
 
@@ -34,9 +34,9 @@ func (e *behindError) Error() string {
 	return fmt.Sprintf("it has applied %d of %d", e.applied, e.goal)
 }
 
-// settle waits until a replica has caught up, and gives it a vote unless it is to
-// have none. One that votes already, and may be down, is not waited for. However
-// much there is to catch up with, it is waited for as long as the replica answers.
+// settle waits until a replica has caught up, and gives it a vote unless it is to have
+// none. It does not wait for one that votes already, which may be down. It waits for as
+// long as the replica answers, however much there is to catch up with.
 func (c *Cluster) settle(ctx context.Context, ch *change, l Log, n newcomer) error {
 	heard, reported := time.Now(), time.Now()
 	for {
@@ -53,13 +53,13 @@ func (c *Cluster) settle(ctx context.Context, ch *change, l Log, n newcomer) err
 			c.log.Info("waiting for a new member to catch up", "member", n.id, "vbucket", l.VBucket, "reason", behind.Error())
 		}
 		if time.Since(heard) > c.patience || !sleep.For(ctx, catchUpPoll) {
-			return kv.Errorf(kv.Unavailable, "member %d has not caught up yet (%w); it goes on catching up without a vote%s", n.id, behind, n.advice())
+			return kv.Errorf(kv.Unavailable, "member %d has not caught up yet (%w); it continues to catch up without a vote%s", n.id, behind, n.advice())
 		}
 	}
 }
 
-// trySettle is one attempt. The replica must be close behind at the very time at
-// which it gets its vote: from then on the log may need it for a majority.
+// trySettle is one attempt. The replica must be close behind at the moment when it gets
+// its vote: from then on the log may need it for a majority.
 func (c *Cluster) trySettle(ctx context.Context, ch *change, l Log, n newcomer) error {
 	m, err := l.Membership(ctx)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *Cluster) trySettle(ctx context.Context, ch *change, l Log, n newcomer) 
 	p, is := m.At(n.address)
 	switch {
 	case !is:
-		return kv.Errorf(kv.Precondition, "member %d was removed meanwhile", n.id)
+		return kv.Errorf(kv.Precondition, "member %d was removed in the meantime", n.id)
 	case p.Voting:
 		return nil
 	}
@@ -92,7 +92,7 @@ func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 			return nil
 		case err == nil:
 			behind.applied, behind.silence, answered = applied, nil, true
-		case !answered || ctx.Err() == nil: // the end of a round is no silence
+		case !answered || ctx.Err() == nil: // not because the round ended
 			behind.silence = err
 		}
 		if !sleep.For(ctx, catchUpPoll) {
@@ -101,7 +101,7 @@ func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 	}
 }
 
-// appliedAt asks a member how far a vBucket is there.
+// appliedAt asks a member what it has applied of a vBucket.
 func (c *Cluster) appliedAt(ctx context.Context, l Log, id uint64) (kv.Index, error) {
 	status, err := c.statusOf(ctx, id)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *Cluster) appliedAt(ctx context.Context, l Log, id uint64) (kv.Index, er
 	}
 	applied, found := appliedIn(status, l.VBucket)
 	if !found {
-		return 0, fmt.Errorf("it knows no vBucket %s", l.VBucket)
+		return 0, fmt.Errorf("it does not have vBucket %s", l.VBucket)
 	}
 	return applied, nil
 }

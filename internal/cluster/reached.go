@@ -8,19 +8,19 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// A copy of a disk that was taken while its node ran knows of the node's last start,
-// so starts do not tell that it is old. What the node has applied does: entries are
-// durable in its log before that. The members remember that of each other for as long
-// as they run, and a member that starts is asked for no less.
+// A copy of a disk that was taken while its node ran knows the node's last start, so
+// that starts do not show that it is old. What the node had applied does: entries are
+// durable in its log before they are applied. The members remember that of each other
+// while they run, and a member that starts must have applied no less.
 
-// reached is what a member has said that it had applied, by vBucket, and the start under
-// which it last did.
+// reached is what a member has said that it had applied, by vBucket, and the start
+// during which it last said so.
 type reached struct {
 	start   bootstrap.Start
 	applied []kv.Index
 }
 
-// applied is what this node has applied, by vBucket.
+// applied returns what this node has applied, by vBucket.
 func (c *Cluster) applied() []kv.Index {
 	out := make([]kv.Index, len(c.logs))
 	for i, l := range c.logs {
@@ -29,10 +29,10 @@ func (c *Cluster) applied() []kv.Index {
 	return out
 }
 
-// hearReached notes how far a member is. The caller holds judging.
+// hearReached records what a member has applied. The caller holds judging.
 func (c *Cluster) hearReached(id uint64, start bootstrap.Start, applied []kv.Index) {
 	if len(applied) != len(c.logs) {
-		return // of a release that does not say
+		return // an older release, which does not say
 	}
 	next := reached{start: start, applied: applied}
 	for i, before := range c.reached[id].applied {
@@ -41,7 +41,7 @@ func (c *Cluster) hearReached(id uint64, start bootstrap.Start, applied []kv.Ind
 	c.reached[id] = next
 }
 
-// reachedBy is what a member is told of itself; nil for nothing.
+// reachedBy returns what is recorded about a member, which it is told; nil for nothing.
 func (c *Cluster) reachedBy(id uint64) *peerpb.Reached {
 	c.judging.Lock()
 	defer c.judging.Unlock()
@@ -53,7 +53,7 @@ func (c *Cluster) reachedBy(id uint64) *peerpb.Reached {
 }
 
 // judgeReached stops this node's replicas for good if they do not hold what they had
-// applied before this start. What they have applied since is no matter.
+// applied before this start. What they have applied since does not count.
 func (c *Cluster) judgeReached(r *peerpb.Reached, by string) {
 	if r == nil || len(r.GetApplied()) != len(c.logs) {
 		return
@@ -63,7 +63,7 @@ func (c *Cluster) judgeReached(r *peerpb.Reached, by string) {
 	}
 	for i, l := range c.logs {
 		if err := l.Reached(r.GetApplied()[i]); err != nil {
-			c.retire(c.self.OlderDisk(fmt.Errorf("%s has heard more of vBucket %s: %w", by, l.VBucket, err)))
+			c.retire(c.self.OlderDisk(fmt.Errorf("%s knows of a later state of vBucket %s: %w", by, l.VBucket, err)))
 			return
 		}
 	}

@@ -28,7 +28,7 @@ func (c *Cluster) RemoveNode(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	})))
 }
 
-// remove puts the node at a Raft address out of all vBuckets.
+// remove removes the node at a Raft address from all vBuckets.
 func (c *Cluster) remove(ctx context.Context, ch *change, address string, force bool) error {
 	members, err := c.membership(ctx)
 	if err != nil {
@@ -39,11 +39,11 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 		return kv.Errorf(kv.NotFound, "no member has the address %s; dkvctl -listNodes lists them", bootstrap.FormatURL(address))
 	}
 	r := &removal{Cluster: c, gone: gone, force: force}
-	// What cannot be done in the first vBucket is not begun in the others.
+	// What is rejected for the first vBucket is not begun in the others.
 	if err := r.mayLose(ctx, &members, gone); err != nil {
 		return err
 	}
-	// The first vBucket last: it is what a next attempt goes by.
+	// The first vBucket comes last: the next attempt takes the members from it.
 	for i := len(c.logs) - 1; i >= 0; i-- {
 		if err := r.from(ctx, ch, c.logs[i]); err != nil {
 			return fmt.Errorf("vBucket %s: %w", c.logs[i].VBucket, err)
@@ -53,8 +53,8 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 	return nil
 }
 
-// removeSelf has another member put this node out: what becomes of its own removal
-// a node may never hear, since nobody tells it any more.
+// removeSelf asks another member to remove this node: a node may never learn the result
+// of its own removal, since the others stop talking to it.
 func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest) error {
 	members, err := c.membership(ctx)
 	if err != nil {
@@ -69,12 +69,12 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 			return c.pool.Call(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
 		}
 	}
-	return kv.Errorf(kv.Unavailable, "no other member answers that could remove this one: bring one up first")
+	return kv.Errorf(kv.Unavailable, "no other member answers that could remove this one: start one first")
 }
 
-var errOnlyVoter = kv.Errorf(kv.Precondition, "this is the only member with a vote; without it the cluster is gone. Stop the node instead")
+var errOnlyVoter = kv.Errorf(kv.Precondition, "this is the only member with a vote: without it the cluster is lost. Stop the node instead")
 
-// removal is a member's being put out.
+// removal is the removal of one member.
 type removal struct {
 	*Cluster
 	gone  replica.Peer
@@ -85,12 +85,12 @@ type removal struct {
 	asked time.Time
 }
 
-// askAgain is after how long it is found out anew who answers: the same holds for
-// vBuckets that come one right behind the other.
+// askAgain is how long an answer to which members are up counts: long enough for
+// vBuckets that follow each other at once.
 const askAgain = time.Second
 
-// mayLose refuses a removal that would leave no majority of a vBucket whose members
-// are m, and in which the member to go stands as gone.
+// mayLose rejects a removal that would leave no majority of a vBucket whose members are
+// m; gone is the member to remove as m lists it.
 func (r *removal) mayLose(ctx context.Context, m *replica.Membership, gone replica.Peer) error {
 	if !gone.Voting {
 		return nil
@@ -114,12 +114,12 @@ func (r *removal) mayLose(ctx context.Context, m *replica.Membership, gone repli
 		return nil
 	}
 	return kv.Errorf(kv.Precondition, "of the %d voting members that would be left only %d answer, which is no majority: "+
-		"bring others up first, or say -force", rest, up)
+		"start others first, or use -force", rest, up)
 }
 
-// from puts the replica out of one vBucket. One that leads hands over first. Whether
-// a majority is left is judged by the very membership that the log is to change: it
-// turns a removal down that another one has overtaken, and that is judged anew.
+// from removes the replica from one vBucket. One that leads hands over first. Whether a
+// majority is left is judged by the membership that the removal changes: the log rejects
+// a removal if another change came first, and it is then judged again.
 func (r *removal) from(ctx context.Context, ch *change, l Log) error {
 	return r.retry(ctx, func() error {
 		m, err := l.Membership(ctx)
@@ -128,7 +128,7 @@ func (r *removal) from(ctx context.Context, ch *change, l Log) error {
 		}
 		gone, is := m.At(r.gone.Address)
 		if !is || gone.ID != r.gone.ID {
-			r.forget(ctx, l, r.gone.ID) // an attempt that was cut short may not have
+			r.forget(ctx, l, r.gone.ID) // an interrupted attempt may not have
 			return nil
 		}
 		if err := r.mayLose(ctx, &m, gone); err != nil {
@@ -147,7 +147,7 @@ func (r *removal) from(ctx context.Context, ch *change, l Log) error {
 	})
 }
 
-// forget takes a replica's record away. One that stays does no harm.
+// forget deletes a replica's record. One that stays does no harm.
 func (c *Cluster) forget(ctx context.Context, l Log, id uint64) {
 	if _, there := l.Members()[id]; !there {
 		return

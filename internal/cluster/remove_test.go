@@ -54,7 +54,7 @@ func TestRemoveNodeRefuses(t *testing.T) {
 		})
 	}
 	r := newRig(t, 1, 1)
-	expectError(t, r.remove(1, "nonsense", false), kv.Invalid, "no Raft address")
+	expectError(t, r.remove(1, "nonsense", false), kv.Invalid, "not a Raft address")
 	expectError(t, r.remove(1, "http://127.0.0.1:1", false), kv.NotFound, "-listNodes")
 	r.groups[0].set(func() { r.groups[0].minority = true })
 	expectError(t, r.remove(1, "http://127.0.0.1:1", false), kv.Unavailable, "no majority")

@@ -25,11 +25,11 @@ const (
 
 // change is a change of the membership in several steps.
 type change struct {
-	// made tells that a step has taken effect, or may have.
+	// made reports whether a step has taken effect, or may have.
 	made bool
 }
 
-// step makes one step, and notes whether it may have taken effect.
+// step makes one step, and records whether it may have taken effect.
 func (ch *change) step(f func() error) error {
 	err := f()
 	if err == nil || kv.OutcomeOf(err) == kv.Unknown {
@@ -38,8 +38,7 @@ func (ch *change) step(f func() error) error {
 	return err
 }
 
-// outcome says with the error of a change what became of it: a change of which
-// nothing was done can safely be made again, anywhere and later.
+// outcome adds to the error of a change whether any step of it may have taken effect.
 func (ch *change) outcome(err error) error {
 	switch {
 	case err == nil:
@@ -60,7 +59,7 @@ func reply(err error) (*serverpb.Status, error) {
 	return &serverpb.Status{}, nil
 }
 
-// retry calls f again while it fails for a reason that passes, but not for ever. It does not
+// retry calls f again while it is unavailable, for at most patience. It does not
 // use route.Repeat: the steps of a change may take minutes each, so that what is bounded is
 // the time since they began to fail, and the pauses need not be short.
 func (c *Cluster) retry(ctx context.Context, f func() error) error {
@@ -81,7 +80,7 @@ func (c *Cluster) retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// exclusively calls f while nobody else here changes the membership.
+// exclusively calls f while no other change of the membership is under way here.
 func (c *Cluster) exclusively(ctx context.Context, f func() error) error {
 	select {
 	case c.changing <- struct{}{}:

@@ -10,20 +10,20 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// The members' timing stands in the log of the first vBucket. A node that is configured
-// with another one is refused: by the others' word before it takes part in the log, and
-// by the log as soon as a majority has told this node how it goes on. Leases do not
-// depend on that: a new owner waits for the longest that the log states.
+// The members' timing is recorded in the log of the first vBucket. A node that is
+// configured with another one stops: by what others say before it takes part in the log,
+// and by the log once it has applied what a majority committed. Leases do not depend on
+// that: a new owner waits for the longest lease that the log allows.
 
 // ErrTiming means that this node is configured with another timing than the cluster.
 var ErrTiming = errors.New("this node cannot run with its timing")
 
-// TimingSetting is what is known here of the members' timing: what the log has recorded,
-// or, where it has not, nothing.
+// TimingSetting returns the members' timing as the log has recorded it; empty if it has
+// not.
 func (c *Cluster) TimingSetting() timing.Setting { return c.first().TimingSetting() }
 
-// tellTiming adds what the log has recorded to an answer. A replica that does not serve
-// yet may still have to apply a newer setting that its own log knows of.
+// tellTiming adds the recorded timing to an answer, if this replica serves: before that,
+// a newer setting in its own log may not be applied yet.
 func (c *Cluster) tellTiming(resp *peerpb.MeetResponse) {
 	s := c.TimingSetting()
 	if !s.Known() || c.first().Status().State != replica.Serving {
@@ -32,13 +32,13 @@ func (c *Cluster) tellTiming(resp *peerpb.MeetResponse) {
 	resp.Timing, resp.NextTiming, resp.TimingChanged = s.Current.Text(), s.Next.Text(), s.Changed
 }
 
-// hearTiming notes what a member tells of the timing, if that is newer than what others
-// have told.
+// hearTiming keeps the timing that a member reports, if it is newer than what others have
+// reported.
 func (c *Cluster) hearTiming(resp *peerpb.MeetResponse) {
 	s := timing.Setting{Changed: resp.GetTimingChanged()}
 	err := errors.Join(s.Current.UnmarshalText([]byte(resp.GetTiming())), s.Next.UnmarshalText([]byte(resp.GetNextTiming())))
 	if err != nil {
-		c.log.Warn("a member tells of a timing that is not understood here", "error", err)
+		c.log.Warn("a member reports a timing that this release does not understand", "error", err)
 		return
 	}
 	for {
@@ -50,9 +50,9 @@ func (c *Cluster) hearTiming(resp *peerpb.MeetResponse) {
 }
 
 // judgeTiming returns an error that wraps ErrTiming if this node is configured with a
-// timing that members may not run with. The state here counts beside what others have
-// told, or alone if it is sure to be the newest: it may have been left behind while the
-// timing was changed.
+// timing that members may not run with. Of what others have reported and what the state
+// here says, the newer counts. An empty state here counts only if sure, since it may
+// lag.
 func (c *Cluster) judgeTiming(sure bool) error {
 	s := *c.timing.Load()
 	if here := c.TimingSetting(); here.Changed > s.Changed && (sure || s.Known()) {
@@ -64,14 +64,14 @@ func (c *Cluster) judgeTiming(sure bool) error {
 	return nil
 }
 
-// standsAlone reports whether no other member is known: what this node's own log decided
-// is all that there is, and is applied once the replica serves.
+// standsAlone reports whether no other member is known, so that this node's log alone
+// counts, and the replica serves, so that the log is applied.
 func (c *Cluster) standsAlone() bool {
 	return len(c.records()) <= 1 && c.first().Status().State == replica.Serving
 }
 
 // TimingFault says what is left to do while the cluster's timing is being changed, or why
-// none is recorded; empty where there is nothing.
+// none is recorded; empty if there is nothing to do.
 func (c *Cluster) TimingFault() string {
 	s, peers := c.TimingSetting(), c.lastKnown().Peers
 	if s.Changing() {

@@ -20,23 +20,23 @@ import (
 )
 
 const (
-	// watchInterval is how often the members are looked at.
+	// watchInterval is how often the members are asked for their status.
 	watchInterval = time.Second
 	// watchCall is how long a member may take to answer.
 	watchCall = 800 * time.Millisecond
-	// orphanAfter is how long a replica knows no leader before it asks whether it
-	// still belongs to the cluster.
+	// orphanAfter is how long a replica is without a leader before it asks whether it is
+	// still a member.
 	orphanAfter = 3 * time.Second
 )
 
-// watch keeps what is known of the members true, until ctx ends. The error is that of
-// judgeTiming.
+// watch keeps what is known about the members up to date, until ctx ends. Its error is
+// that of judgeTiming.
 func (c *Cluster) watch(ctx context.Context) error {
 	led := time.Now()
 	c.reach(ctx)
 	for sleep.For(ctx, watchInterval) {
 		attempt, cancel := context.WithTimeout(ctx, watchInterval)
-		_, err := c.membership(attempt) // without a majority the last that is known stays
+		_, err := c.membership(attempt) // without a majority the last known one is kept
 		if err == nil {
 			c.introduce(attempt)
 		}
@@ -48,7 +48,7 @@ func (c *Cluster) watch(ctx context.Context) error {
 		if err := c.judgeTiming(err == nil || c.standsAlone()); err != nil {
 			return err
 		}
-		// Who leads is not enough: a replica without a vote never forgets.
+		// A known leader is not enough: a replica without a vote keeps the last one.
 		if err == nil && c.first().Owner().ID != 0 {
 			led = time.Now()
 		}
@@ -61,18 +61,18 @@ func (c *Cluster) watch(ctx context.Context) error {
 
 // sighting is what a member said of itself when it last answered.
 type sighting struct {
-	// behind are the vBuckets led by this node in which the member lacked much, or
-	// did not say how far it is.
+	// behind are the vBuckets led by this node in which the member was far behind, or
+	// did not say what it has applied.
 	behind map[string]bool
-	// status is what it said; nil if it only had an error to tell.
+	// status is what it said; nil if it answered with an error.
 	status *serverpb.NodeStatusResponse
 }
 
-// closeBehind is how many changes a member may lack and still take a vBucket over
-// at once: those under way to it, and a few milliseconds' worth under full load.
+// closeBehind is how many changes a member may lag and still take over a vBucket at
+// once: those under way to it, and a few milliseconds' worth under full load.
 const closeBehind = 4096
 
-// reach finds out which members answer, and closes connections to others.
+// reach finds out which members answer, and closes connections to all other nodes.
 func (c *Cluster) reach(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
@@ -103,7 +103,7 @@ func (c *Cluster) reach(ctx context.Context) {
 	c.pool.Retain(addresses...)
 }
 
-// led is how far the vBuckets are that this node leads.
+// led returns the applied indexes of the vBuckets that this node leads.
 func (c *Cluster) led() map[string]kv.Index {
 	out := make(map[string]kv.Index)
 	for _, l := range c.logs {
@@ -114,9 +114,9 @@ func (c *Cluster) led() map[string]kv.Index {
 	return out
 }
 
-// look tells whether the node at an address says anything, and how far it is behind
-// the vBuckets that were led here. That a connection stands is not enough: a process
-// that was stopped keeps its own. It passes on what the node leads by now.
+// look asks the node at an address for its status, and compares it with the vBuckets
+// that are led here. A connection that stands is not an answer: a stopped process keeps
+// its connections. The replicas here are told what the node says that it leads.
 func (c *Cluster) look(ctx context.Context, id uint64, address string, led map[string]kv.Index) (s sighting, answers bool) {
 	status, err := c.statusAt(ctx, address)
 	if err != nil && !peer.Answered(err) {
@@ -139,21 +139,21 @@ func (c *Cluster) look(ctx context.Context, id uint64, address string, led map[s
 	return s, true
 }
 
-// answers tells whether a member has answered lately.
+// answers reports whether a member has answered recently.
 func (c *Cluster) answers(id uint64) bool {
 	_, seen := (*c.seen.Load())[id]
 	return seen
 }
 
-// fit tells whether a member could lead a vBucket at once: it has answered lately,
-// and lacks little.
+// fit reports whether a member could lead a vBucket at once: it has answered recently
+// and lags little.
 func (c *Cluster) fit(vBucket string, id uint64) bool {
 	s, seen := (*c.seen.Load())[id]
 	return seen && !s.behind[vBucket]
 }
 
-// records are how the members are reached that have said so, by replica id. One
-// that was removed may still have its record, which nobody could take away.
+// records returns the members that have announced their addresses, by replica id. A
+// removed one is left out: its record may not have been deleted yet.
 func (c *Cluster) records() map[uint64]replica.Member {
 	c.mu.Lock()
 	gone := c.known.Removed
@@ -163,9 +163,9 @@ func (c *Cluster) records() map[uint64]replica.Member {
 	return out
 }
 
-// askWhetherRemoved asks the members that can be reached whether this replica is
-// still one of theirs: a replica that was removed while it was away hears nothing
-// of it through the log, and would wait for a leader for ever.
+// askWhetherRemoved asks the members that can be reached whether this replica is still
+// a member: one that was removed while it was down does not learn that from the log, and
+// would wait for a leader for ever.
 func (c *Cluster) askWhetherRemoved(ctx context.Context) {
 	for id, member := range c.records() {
 		if id == c.self.Replica || member.Address == "" || !c.toldWithout(ctx, member.Address) {
@@ -178,8 +178,8 @@ func (c *Cluster) askWhetherRemoved(ctx context.Context) {
 	}
 }
 
-// toldWithout tells whether the node at an address is a member of this cluster and
-// knows from a majority that this one is none.
+// toldWithout reports whether the node at an address is a member of this cluster and
+// knows from a majority that this node is not.
 func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
@@ -189,7 +189,7 @@ func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	}
 	list := new(serverpb.ListNodesResponse)
 	err = c.pool.Call(ctx, address, serverpb.DKVCluster_ListNodes_FullMethodName, &emptypb.Empty{}, list)
-	// A leader is only told of by a majority; a list without one may be old.
+	// Only a majority names a leader; a list without one may be old.
 	if err != nil || list.GetLeader() == 0 {
 		return false
 	}
@@ -197,13 +197,13 @@ func (c *Cluster) toldWithout(ctx context.Context, address string) bool {
 	return !is
 }
 
-// ours tells whether a status is that of a node of this cluster: an address that
-// another one has taken over says nothing.
+// ours reports whether a status is that of a node of this cluster: another cluster's
+// node may have taken over the address.
 func (c *Cluster) ours(status *serverpb.NodeStatusResponse) bool {
 	return status.GetClusterId() == fmt.Sprintf("%016x", c.self.Deployment)
 }
 
-// standing tells what is known of a first member.
+// standing returns what is known about a first member.
 func (c *Cluster) standing(id uint64) bootstrap.Standing {
 	known := c.lastKnown()
 	if slices.Contains(known.Removed, id) {
@@ -215,7 +215,7 @@ func (c *Cluster) standing(id uint64) bootstrap.Standing {
 	return bootstrap.Unknown
 }
 
-// silent lists the members that have been active and do not answer.
+// silent returns the members that have been active and do not answer.
 func (c *Cluster) silent() []bootstrap.Known {
 	var out []bootstrap.Known
 	for id, member := range c.records() {
@@ -230,9 +230,9 @@ func (c *Cluster) silent() []bootstrap.Known {
 // what is known here.
 const listTimeout = time.Second
 
-// ListNodes implements DKVCluster. Where no majority answers, it lists what was
-// known last, and no leader. Who answers is found out anew: a node that was just
-// added is no news of a second ago.
+// ListNodes implements DKVCluster. If no majority answers, it lists the members that are
+// known, without a leader. All members are asked again, so that one that was just added
+// is not missing.
 func (c *Cluster) ListNodes(ctx context.Context, _ *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	attempt, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -270,14 +270,14 @@ func nodeInfo(p replica.Peer, leader uint64, up bool) *modelspb.NodeInfo {
 		info.Status = modelspb.NodeInfo_LEADER
 	case up:
 	case p.Member.Address == "":
-		info.Status = modelspb.NodeInfo_UNKNOWN // nobody could ask it yet
+		info.Status = modelspb.NodeInfo_UNKNOWN // its address is not known, so that it cannot be asked
 	default:
 		info.Status = modelspb.NodeInfo_OFFLINE
 	}
 	return info
 }
 
-// URLs are the Raft addresses of all members, as far as is known, by replica id.
+// URLs returns the Raft addresses of all members that are known, by replica id.
 func (c *Cluster) URLs() []string {
 	var out []string
 	for _, p := range c.lastKnown().Peers {

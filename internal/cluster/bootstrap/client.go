@@ -42,11 +42,11 @@ func NewClient(guard *TLS) (*Client, error) {
 	return &Client{creds: creds}, nil
 }
 
-// Hello is who waits at a url.
+// Hello is what a node that waits at a url says about itself.
 type Hello struct {
-	// UUID is of the node's disk.
+	// UUID is that of the node's disk.
 	UUID string
-	// URL is what the node takes for its own address.
+	// URL is the node's own address by its settings.
 	URL string
 	// Asked is the url that it was found at.
 	Asked string
@@ -55,17 +55,17 @@ type Hello struct {
 	Terms   Terms
 	// Peers are the first members as the node knows them, in order.
 	Peers []string
-	// Joining tells that the node waits to be added to a cluster that is
-	// there.
+	// Joining reports whether the node waits to be added to an existing cluster, as
+	// opposed to forming one.
 	Joining bool
-	// wall is what the node's wall clock said, and then when by the clock here that
-	// was, give or take half of roundTrip; wall is zero where it did not tell.
+	// wall is the time of the node's wall clock, and then the time here when it was
+	// read, give or take half of roundTrip; wall is zero if the node did not say.
 	wall, then time.Time
 	roundTrip  time.Duration
 }
 
-// Wall returns what the node's wall clock says by now, give or take uncertain; told is
-// false where it did not tell.
+// Wall returns the current time of the node's wall clock, give or take uncertain; told is
+// false if the node did not say.
 func (h Hello) Wall() (wall time.Time, uncertain time.Duration, told bool) {
 	if h.wall.IsZero() {
 		return time.Time{}, 0, false
@@ -73,11 +73,11 @@ func (h Hello) Wall() (wall time.Time, uncertain time.Duration, told bool) {
 	return h.wall.Add(time.Since(h.then)), h.roundTrip / 2, true
 }
 
-// Fits tells whether the node could be a member of a cluster. The error wraps
-// ErrUnfit and says what to do.
+// Fits returns an error if the node cannot be a member of a cluster with these terms. It
+// wraps ErrUnfit and says what to do.
 func (h Hello) Fits(t Terms) error {
 	if h.URL != h.Asked {
-		return fmt.Errorf("%w: the node at %s calls itself %s: use one and the same url for it everywhere", ErrUnfit, h.Asked, h.URL)
+		return fmt.Errorf("%w: the node at %s has the url %s in its settings: use the same url for it everywhere", ErrUnfit, h.Asked, h.URL)
 	}
 	return h.Terms.fits(h.Asked, t)
 }
@@ -123,27 +123,27 @@ func major(version string) (n int, ok bool) {
 	return n, err == nil
 }
 
-// Invitation is what a waiting node is to become.
+// Invitation says what a waiting node is to become.
 type Invitation struct {
-	// UUID is of the node invited, from its Hello.
+	// UUID is that of the node invited, from its Hello.
 	UUID       string
 	Terms      Terms
 	Deployment uint64
 	Replica    uint64
 	// Members are the first members, replica number to url; empty with Join.
 	Members map[uint64]string
-	// Join adds the node to a cluster that is there.
+	// Join adds the node to an existing cluster.
 	Join bool
 	// NonVoting starts it without a vote.
 	NonVoting bool
-	// Addresses are where members serve gRPC, as far as the inviter knows.
+	// Addresses are the members' gRPC addresses that the inviter knows.
 	Addresses map[uint64]string
 }
 
-// Probe asks who waits at url. Errors wrap ErrConfig for a malformed url,
-// ErrNoAnswer where nothing listens or answers in time, ErrMember where what
-// listens does not wait for an invitation, or ErrUnfit where it is of a release
-// that speaks another protocol.
+// Probe asks the node that waits at url about itself. Errors wrap ErrConfig for a
+// malformed url, ErrNoAnswer if nothing listens or answers in time, ErrMember if what
+// listens does not wait for an invitation, or ErrUnfit if its release speaks another
+// protocol.
 func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 	u, err := canonicalURL(url)
 	if err != nil {
@@ -176,10 +176,10 @@ func (c *Client) Probe(ctx context.Context, url string) (Hello, error) {
 	return h, nil
 }
 
-// Invite makes the node at url what inv says. When it returns nil, the node has
-// its identity on disk and is about to start Raft. Errors wrap ErrDeclined
-// where the node refused, or else those of Probe, after which the node may have
-// accepted or not: the same invitation may be sent again.
+// Invite makes the node at url what inv says. When it returns nil, the node has its
+// identity on disk and is about to start Raft. An error wraps ErrDeclined if the node
+// declined. After any other error, one of Probe's, the node may have accepted: the same
+// invitation may be sent again.
 func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 	u, err := canonicalURL(url)
 	if err != nil {
@@ -196,7 +196,7 @@ func (c *Client) Invite(ctx context.Context, url string, inv Invitation) error {
 	})
 }
 
-// timingTexts is a setting as messages have it.
+// timingTexts returns a setting in the form that messages have.
 func timingTexts(s timing.Setting) []string {
 	var out []string
 	for _, t := range s.Allowed() {
@@ -205,8 +205,8 @@ func timingTexts(s timing.Setting) []string {
 	return out
 }
 
-// settingOf is what timingTexts made the texts of. What is not understood here counts
-// as not told.
+// settingOf returns the setting that timingTexts made the texts of; empty if this release
+// does not understand them.
 func settingOf(texts []string) timing.Setting {
 	var s timing.Setting
 	for i, t := range []*timing.Timing{&s.Current, &s.Next} {
@@ -217,9 +217,9 @@ func settingOf(texts []string) timing.Setting {
 	return s
 }
 
-// Refuse tells the node that waits at url to be one of the first members of a
-// cluster why it is not let in; it stops with that reason. Errors are those of
-// Invite; a node that waits to join declines.
+// Refuse rejects the node that waits at url to be one of the first members of a cluster;
+// it stops with the reason. Errors are those of Invite; a node that waits to join
+// declines.
 func (c *Client) Refuse(ctx context.Context, url, reason string) error {
 	h, err := c.Probe(ctx, url)
 	if err != nil {
@@ -228,7 +228,7 @@ func (c *Client) Refuse(ctx context.Context, url, reason string) error {
 	return c.reject(ctx, h, reason)
 }
 
-// reject refuses the very node that said hello.
+// reject rejects the node that said hello, and no other at its url.
 func (c *Client) reject(ctx context.Context, h Hello, reason string) error {
 	return c.call(ctx, h.Asked, func(ctx context.Context, b peerpb.BootstrapClient) error {
 		_, err := b.Reject(ctx, &peerpb.Rejection{Uuid: h.UUID, Reason: reason})
@@ -242,10 +242,10 @@ type Known struct {
 	URL     string
 }
 
-// RefuseEmpty refuses the nodes that wait, without their disks, at the urls of
-// members that have been active before, each time every has passed, until ctx
-// ends. down returns the members to look at: those that do not answer at
-// present. refused is called, where it is not nil, for each node refused.
+// RefuseEmpty rejects, at intervals of every and until ctx ends, the nodes that wait on
+// empty disks at the urls of members that have been active before. down returns the
+// members to check: those that do not answer. refused, unless nil, is called for each
+// node rejected.
 func (c *Client) RefuseEmpty(ctx context.Context, every time.Duration, down func() []Known, refused func(Known)) error {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -263,8 +263,10 @@ func (c *Client) RefuseEmpty(ctx context.Context, every time.Duration, down func
 	}
 }
 
-// call runs f over a connection of its own to url and says what a failure
-// means. One attempt to connect is made.
+// call runs f over a connection of its own to url and says what a failure means. It does
+// not use the pool of package peer: the answer is what one single attempt to connect
+// shows, that nothing listens, that what listens is not a waiting node, or a node that
+// waits; a pool would retry, and keep connections to a port that Raft takes over.
 func (c *Client) call(ctx context.Context, url string, f func(context.Context, peerpb.BootstrapClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -296,7 +298,7 @@ func (c *Client) call(ctx context.Context, url string, f func(context.Context, p
 	return explain(ctx, url, f(ctx, peerpb.NewBootstrapClient(conn)))
 }
 
-// explain says what a failed call means, where TCP had connected.
+// explain says what a failed call means after TCP had connected.
 func explain(ctx context.Context, url string, err error) error {
 	if err == nil {
 		return nil

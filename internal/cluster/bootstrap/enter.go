@@ -19,10 +19,10 @@ import (
 
 // pace is how long the loops of a first start wait.
 type pace struct {
-	// waiting and joining are how often a node that waits says for whom.
+	// waiting and joining are how often a node that waits logs what it waits for.
 	waiting, joining time.Duration
-	// patience is how long a member that runs Raft already keeps the founder
-	// from founding before it gives up; look is the time between two looks.
+	// patience is how long the founder waits before it gives up because a node of its
+	// list runs Raft already; look is the time between two checks.
 	patience, look time.Duration
 	// retry and retryMax are the founder's first and longest pause between two
 	// attempts to invite.
@@ -45,11 +45,11 @@ type starter struct {
 	log    *slog.Logger
 }
 
-// Enter returns what this node is in its cluster: what its identity file says,
-// or on a first start what the members agree on, which may take until they are
-// all started, or until the node is added. The Raft port is free when Enter
-// returns. Errors say what to do and wrap ErrConfig, ErrMismatch, ErrCorrupt,
-// ErrPortTaken, ErrRejected, ErrOlderCopy, or the cause of ctx's end.
+// Enter returns what this node is in its cluster: what its identity file says or, on a
+// first start, what it is invited to be, which may take until the founder is started or
+// the node is added. The Raft port is free when Enter returns. Errors say what to do and
+// wrap ErrConfig, ErrMismatch, ErrCorrupt, ErrPortTaken, ErrRejected, ErrRemoved,
+// ErrOlderCopy, or the cause of ctx's end.
 func Enter(ctx context.Context, o Options) (*Identity, error) {
 	return enter(ctx, o, usualPace, datadir.WriteFile)
 }
@@ -95,13 +95,13 @@ func enter(ctx context.Context, o Options, p pace, write func(string, []byte) er
 }
 
 // begin counts this start, durably, before anything is done under the identity, and
-// reads what was noted of the other members.
+// reads the notes about the other members.
 func (s *starter) begin(id *Identity, err error) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
 	if id.notes, err = s.file.loadNotes(); err != nil {
-		s.log.Warn("what was heard of the other members cannot be read; it is gathered again", "error", err)
+		s.log.Warn("the notes about the other members cannot be read; they are collected again", "error", err)
 	}
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *starter) begin(id *Identity, err error) (*Identity, error) {
 	return id, nil
 }
 
-// restart checks that what is stored and what is given belong together.
+// restart checks that the identity file and the settings belong together.
 func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Identity, error) {
 	if rec.Retired != "" {
 		return nil, fmt.Errorf("%w: as was found at an earlier start: %s", ErrOlderCopy, strings.TrimPrefix(rec.Retired, ErrOlderCopy.Error()+": "))
@@ -131,8 +131,8 @@ func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Iden
 	url := s.URL
 	if url == "" {
 		url = rec.URL
-		// An address that cannot be picked is no address that has changed, and
-		// a node that joined need not be in the list.
+		// If no entry of the list is this machine, the address has not necessarily
+		// changed, and a node that joined need not be in the list.
 		if own, err := OwnURL(ctx, s.Peers, s.Host); err == nil && !rec.Join {
 			url = own
 		}
@@ -158,8 +158,8 @@ func (s *starter) restart(ctx context.Context, rec record, raftData bool) (*Iden
 	return s.identityOf(rec), nil
 }
 
-// removedError says why a disk that its cluster has removed is of no use, whether the
-// node is to join or not, and what to do about it.
+// removedError returns the error of a disk whose node was removed from its cluster: it
+// can never be used again, also not to join.
 func (s *starter) removedError(rec record) error {
 	folders := s.Folders
 	if folders == "" {
@@ -170,7 +170,7 @@ func (s *starter) removedError(rec record) error {
 		ErrRemoved, s.file.path(), rec.Replica, rec.ClusterName, rec.Removed.Format(time.RFC3339), folders, rec.URL)
 }
 
-// first is a start without a membership. uuid is empty where the disk has none.
+// first is a start without a membership. uuid is empty if the disk has none.
 func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Identity, error) {
 	if raftData {
 		return nil, fmt.Errorf("%w: the folder of the Raft log holds data, but %s does not say whose: %s", ErrMismatch, s.file.path(), restoreIt)
@@ -191,8 +191,8 @@ func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Ident
 	if alone {
 		return s.found(self)
 	}
-	// Written before the first word: whoever invites this disk can rely on its
-	// being known again.
+	// Written before anything is sent: the node that invites this disk can rely on
+	// recognising it.
 	if err := s.file.store(self); err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Ident
 	return s.decide(ctx, p, i)
 }
 
-// decide waits for what becomes of i, and frees the port.
+// decide waits until i is invited or rejected, and frees the port.
 func (s *starter) decide(ctx context.Context, p *port, i *invitee) (*Identity, error) {
 	var err error
 	if i.founder {
@@ -235,7 +235,7 @@ func (s *starter) decide(ctx context.Context, p *port, i *invitee) (*Identity, e
 	return s.identityOf(*rec), nil
 }
 
-// ownURL settles which address is this node's and that the list names it.
+// ownURL finds this node's own address, and checks that the list names it.
 func (s *starter) ownURL(ctx context.Context) (err error) {
 	switch {
 	case s.URL == "" && len(s.Peers) == 0:
@@ -260,7 +260,7 @@ func (s *starter) ownURL(ctx context.Context) (err error) {
 	return nil
 }
 
-// found makes the cluster.
+// found makes the cluster, with this node as its founder.
 func (s *starter) found(self record) (*Identity, error) {
 	rec := self
 	rec.ClusterName, rec.Database, rec.VBuckets = s.Terms.ClusterName, s.Terms.Database, s.Terms.VBuckets

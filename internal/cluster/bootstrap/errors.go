@@ -6,8 +6,8 @@ var (
 	// ErrNoAnswer means that no node listens at a url, or that it does not
 	// answer in time.
 	ErrNoAnswer = errors.New("no answer")
-	// ErrMember means that what listens at a url is no node that waits for an
-	// invitation: as a rule one that runs Raft already.
+	// ErrMember means that what listens at a url does not wait for an invitation: as a
+	// rule it runs Raft already.
 	ErrMember = errors.New("already a member of a cluster")
 	// ErrUnfit means that a node waits at a url, but for another cluster or
 	// with other settings.
@@ -16,15 +16,15 @@ var (
 	// rejection.
 	ErrDeclined = errors.New("declined")
 
-	// ErrConfig means that the settings cannot be what was meant.
+	// ErrConfig means that the settings are wrong.
 	ErrConfig = errors.New("wrong settings")
-	// ErrRejected means that a member of the cluster does not let this node in.
+	// ErrRejected means that a member of the cluster has rejected this node.
 	ErrRejected = errors.New("rejected by the cluster")
 	// ErrMismatch means that the identity file, the disk and the settings do
 	// not belong together.
 	ErrMismatch = errors.New("identity mismatch")
-	// ErrOlderCopy means that the disk lacks what its node has done since a copy was
-	// taken of it, or that it is another node's.
+	// ErrOlderCopy means that the disk is an older copy, which lacks what its node has
+	// done since it was taken, or another node's.
 	ErrOlderCopy = errors.New("this data folder is not the newest one of its node")
 	// ErrRemoved means that the disk is that of a node which its cluster has removed.
 	ErrRemoved = errors.New("this node was removed from its cluster")

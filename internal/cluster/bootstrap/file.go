@@ -28,8 +28,8 @@ const (
 	maxFile = 4 << 20
 )
 
-// record is the content of the identity file. While Replica is 0 the node
-// belongs to no cluster, and only UUID and URL say anything.
+// record is the content of the identity file. While Replica is 0 the node belongs to no
+// cluster, and only UUID and URL are set.
 type record struct {
 	Format      int            `json:"format"`
 	UUID        string         `json:"uuid"`
@@ -51,7 +51,7 @@ type record struct {
 	// LogFormat is the format of the log that all members understood when this node
 	// became one.
 	LogFormat uint32 `json:"logFormat,omitempty"`
-	// Retired is why the disk must not be used any more.
+	// Retired is why the disk must never be used again.
 	Retired string `json:"retired,omitempty"`
 	// Removed is when the node noticed that its cluster had removed it.
 	Removed time.Time `json:"removed,omitzero"`
@@ -59,7 +59,7 @@ type record struct {
 	Checksum string `json:"checksum"`
 }
 
-// memberRecord is a first member. UUID and State are the founder's knowledge.
+// memberRecord is a first member. Only the founder sets UUID and State.
 type memberRecord struct {
 	Replica uint64      `json:"replica"`
 	URL     string      `json:"url"`
@@ -67,7 +67,7 @@ type memberRecord struct {
 	State   inviteState `json:"state,omitempty"`
 }
 
-// inviteState is how far the invitation of a first member has come.
+// inviteState is the state of a first member's invitation.
 type inviteState string
 
 const (
@@ -82,8 +82,8 @@ const (
 
 func (r *record) isMember() bool { return r.Replica != 0 }
 
-// format is the least that has all that the record holds, so that an earlier release
-// reads what it can.
+// format returns the lowest format that has everything in the record, so that an earlier
+// release can read it if possible.
 func (r *record) format() int {
 	if !r.Removed.IsZero() {
 		return 3
@@ -100,7 +100,7 @@ func (r *record) clone() record {
 	return c
 }
 
-// member returns the first member of a number, or nil.
+// member returns the first member with a replica number, or nil.
 func (r *record) member(replica uint64) *memberRecord {
 	i := slices.IndexFunc(r.Members, func(m memberRecord) bool { return m.Replica == replica })
 	if i < 0 {
@@ -109,7 +109,7 @@ func (r *record) member(replica uint64) *memberRecord {
 	return &r.Members[i]
 }
 
-// urls are the URLs of the first members, in order.
+// urls returns the URLs of the first members, in order.
 func (r *record) urls() []string {
 	out := make([]string, 0, len(r.Members))
 	for _, m := range r.Members {
@@ -128,7 +128,7 @@ type file struct {
 
 func (f file) path() string { return filepath.Join(f.dir, fileName) }
 
-// load reads the record; ok is false where there is none.
+// load reads the record; ok is false if there is none.
 func (f file) load() (rec record, ok bool, err error) {
 	in, err := os.Open(f.path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -199,17 +199,17 @@ func checksum(content []byte) string {
 }
 
 // restoreIt ends the errors about a file that cannot be used.
-const restoreIt = "put back the file of this very disk; if it is lost, move the node's data folder away, " +
+const restoreIt = "put back this disk's own file; if it is lost, move the node's data folder away, " +
 	"remove the node from its cluster (dkvctl -removeNode URL), start it with --nexus-join and add it again (dkvctl -addNode URL)"
 
-// decode reads a file. Errors wrap ErrCorrupt, or ErrMismatch where a newer
-// version wrote it.
+// decode reads a file. Errors wrap ErrCorrupt, or ErrMismatch if a newer version wrote
+// it.
 func decode(content []byte) (record, error) {
 	var head struct {
 		Format int `json:"format"`
 	}
 	if err := json.Unmarshal(content, &head); err != nil {
-		return record{}, fmt.Errorf("%w: it is no JSON (%v): %s", ErrCorrupt, err, restoreIt)
+		return record{}, fmt.Errorf("%w: it is not JSON (%v): %s", ErrCorrupt, err, restoreIt)
 	}
 	if head.Format > fileFormat {
 		return record{}, fmt.Errorf("%w: the file has format %d, and this version knows %d: run the version that wrote it, or a newer one",
@@ -226,7 +226,7 @@ func decode(content []byte) (record, error) {
 		return record{}, err
 	}
 	if rec.Checksum != sum {
-		return record{}, fmt.Errorf("%w: the checksum is %q, and of what it holds %s; it must not be edited: %s", ErrCorrupt, rec.Checksum, sum, restoreIt)
+		return record{}, fmt.Errorf("%w: the checksum is %q, but that of its content is %s; it must not be edited: %s", ErrCorrupt, rec.Checksum, sum, restoreIt)
 	}
 	if err := rec.validate(); err != nil {
 		return record{}, fmt.Errorf("%w: %v: %s", ErrCorrupt, err, restoreIt)
@@ -234,7 +234,7 @@ func decode(content []byte) (record, error) {
 	return rec, nil
 }
 
-// validate says what cannot be in a record.
+// validate returns an error for a record that cannot be.
 func (r *record) validate() error {
 	if u, err := canonicalURL(r.URL); err != nil || u != r.URL {
 		return fmt.Errorf("url %q is not in canonical form", r.URL)
@@ -268,7 +268,7 @@ func (r *record) validateMembers() error {
 	seen := make(map[string]bool)
 	for i, m := range r.Members {
 		if u, err := canonicalURL(m.URL); err != nil || u != m.URL || seen[u] || m.Replica == 0 {
-			return fmt.Errorf("member %d at %q is wrong or there twice", m.Replica, m.URL)
+			return fmt.Errorf("member %d at %q is wrong or listed twice", m.Replica, m.URL)
 		}
 		seen[m.URL] = true
 		if i > 0 && r.Members[i-1].Replica >= m.Replica {
@@ -290,7 +290,7 @@ func (r *record) validateMembers() error {
 	return nil
 }
 
-// validUUID tells whether text is 32 hex digits in the usual groups.
+// validUUID reports whether text is 32 hex digits in the usual groups.
 func validUUID(text string) bool {
 	if len(text) != 36 {
 		return false

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// sayWaiting logs for whom a node waits, until ctx ends.
+// sayWaiting logs what a node waits for, at intervals, until ctx ends.
 func (s *starter) sayWaiting(ctx context.Context) {
 	every := s.pace.waiting
 	if !s.Join {
@@ -35,7 +35,7 @@ func (s *starter) sayWaiting(ctx context.Context) {
 	}
 }
 
-// waits tells for what the node waits.
+// waits reports what the node waits for.
 func (s *starter) waits(what string) {
 	if s.Waits != nil {
 		s.Waits("this node waits " + what)
@@ -59,10 +59,9 @@ func (s *starter) aboutFounder(ctx context.Context) string {
 	return err.Error()
 }
 
-// look holds the founder back while a node of the list runs Raft already: then
-// the cluster was formed before, and this node has lost its disk. A port that
-// is merely forwarded to a node that is not up yet looks the same for a while,
-// hence the patience.
+// look keeps the founder from founding while a node of the list runs Raft already: then
+// the cluster was formed before, and this node has lost its disk. A port that is merely
+// forwarded to a node that is not up yet looks the same, hence the patience.
 func (s *starter) look(ctx context.Context, i *invitee) error {
 	deadline := time.Now().Add(s.pace.patience)
 	var said []string
@@ -125,11 +124,11 @@ type founding struct {
 	replica  uint64
 	url      string
 	standing func(replica uint64) Standing
-	// said is what was logged last.
+	// said is the reason that was logged last.
 	said string
 }
 
-// run returns when the member needs no invitation any more, or ctx ends.
+// run invites the member until it needs no invitation, or ctx ends.
 func (f *founding) run(ctx context.Context) {
 	pause := f.id.pace.retry
 	for {
@@ -149,7 +148,7 @@ func (f *founding) run(ctx context.Context) {
 
 // say logs why the member is not invited, each time that changes.
 func (f *founding) say(err error) {
-	// The texts of lost connections differ by the ports that they had.
+	// The texts of lost connections differ by their ports.
 	kind := err.Error()
 	for _, k := range []error{ErrNoAnswer, ErrMember} {
 		if errors.Is(err, k) {
@@ -167,7 +166,7 @@ func (f *founding) say(err error) {
 	f.id.log.Warn("a first member of the cluster cannot be invited", "replica", f.replica, "url", f.url, "reason", err)
 }
 
-// attempt is one try to have the member accepted.
+// attempt is one attempt to invite the member.
 func (f *founding) attempt(ctx context.Context) (settled bool, err error) {
 	if settled, err := f.settled(); settled || err != nil {
 		return settled, err
@@ -202,20 +201,20 @@ func (f *founding) attempt(ctx context.Context) (settled bool, err error) {
 	return true, nil
 }
 
-// addresses are where the members serve gRPC, that which said hello and the founder
-// among them.
+// addresses returns the members' gRPC addresses, including those of the node that said
+// hello and of the founder.
 func (f *founding) addresses(h Hello) map[uint64]string {
 	f.id.mu.Lock()
 	defer f.id.mu.Unlock()
 	out := with(f.id.notes.Addresses, f.replica, h.Address)
 	if err := f.id.setAddresses(out); err != nil {
-		f.id.log.Debug("a member's address cannot be noted", "replica", f.replica, "error", err)
+		f.id.log.Debug("a member's address cannot be recorded", "replica", f.replica, "error", err)
 	}
 	return with(out, f.id.Replica, f.id.grpc)
 }
 
-// settled tells whether the member needs no invitation any more, by what is
-// written down or by what Raft knows.
+// settled reports whether the member needs no invitation, by what is written down or by
+// what Raft knows.
 func (f *founding) settled() (bool, error) {
 	f.id.mu.Lock()
 	m := *f.id.rec.member(f.replica)
@@ -236,15 +235,15 @@ func (f *founding) settled() (bool, error) {
 	return false, nil
 }
 
-// record writes down how far the member has come.
+// record writes down the state of the member's invitation.
 func (f *founding) record(state inviteState) error {
 	f.id.mu.Lock()
 	defer f.id.mu.Unlock()
 	return f.id.change(func(r *record) { r.member(f.replica).State = state })
 }
 
-// bind writes down, before it is invited, that the node that said hello is the
-// member, for ever. The error wraps ErrUnfit where it must not be.
+// bind writes down, before the invitation, that the member is the node that said hello,
+// for ever. The error wraps ErrUnfit if it must not be.
 func (f *founding) bind(h Hello) error {
 	if err := h.Fits(f.id.terms()); err != nil {
 		return err
@@ -272,7 +271,7 @@ func (f *founding) bind(h Hello) error {
 	return nil
 }
 
-// terms are those of the cluster.
+// terms returns the cluster's terms.
 func (id *Identity) terms() Terms {
 	return Terms{ClusterName: id.ClusterName, Database: id.Database, VBuckets: id.VBuckets, Version: id.version, Format: id.LogFormat, Timing: id.timing}
 }

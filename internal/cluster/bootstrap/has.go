@@ -1,6 +1,6 @@
 package bootstrap
 
-// HasIdentity tells whether a folder is that of a cluster's member. Errors wrap
+// HasIdentity reports whether a folder is that of a cluster's member. Errors wrap
 // ErrCorrupt.
 func HasIdentity(dir string) (bool, error) {
 	rec, _, err := file{dir: dir}.load()
@@ -10,8 +10,8 @@ func HasIdentity(dir string) (bool, error) {
 	return rec.isMember(), nil
 }
 
-// StoredURL returns the Raft address of the member that a folder is of; empty where
-// it is none's. Errors wrap ErrCorrupt.
+// StoredURL returns the Raft address of the member whose folder it is; empty if it is not
+// a member's. Errors wrap ErrCorrupt.
 func StoredURL(dir string) (string, error) {
 	rec, _, err := file{dir: dir}.load()
 	if err != nil || !rec.isMember() {

@@ -13,7 +13,7 @@ import (
 // Identity is what a node is in its cluster. Its fields do not change. Methods
 // are safe for concurrent use.
 type Identity struct {
-	// UUID is of this node's disk.
+	// UUID is that of this node's disk.
 	UUID string
 	// ClusterName is as in the settings.
 	ClusterName string
@@ -26,19 +26,19 @@ type Identity struct {
 	// URL is the node's Raft address, http://host:port in canonical spelling.
 	URL string
 	// Members are the first members of the cluster, this node among them:
-	// replica number to URL. It is empty where Join is set.
+	// replica number to URL. It is empty if Join is set.
 	Members map[uint64]string
-	// Join tells that Raft must be started as joining a group that is there.
+	// Join means that Raft must be started as joining an existing group.
 	Join bool
-	// NonVoting tells that the node was first started without a vote. It must
-	// be started so for ever: replaying the log promotes it.
+	// NonVoting means that the node was first started without a vote. It must always
+	// be started so: replaying the log promotes it.
 	NonVoting bool
-	// Founder tells that this node invites the other first members.
+	// Founder means that this node invites the other first members.
 	Founder bool
 	// LogFormat is the format of the log that all members understood when this node
 	// became one; 0 in a cluster that is older than formats.
 	LogFormat uint32
-	// Fresh tells that Raft has not been started under this identity.
+	// Fresh means that Raft has not been started under this identity.
 	Fresh bool
 
 	client  *Client
@@ -52,7 +52,7 @@ type Identity struct {
 	mu   sync.Mutex
 	file file
 	rec  record
-	// notes are what was heard of the other members.
+	// notes are what the other members have said.
 	notes notes
 }
 
@@ -71,9 +71,9 @@ func (id *Identity) InitialMembers() map[uint64]string {
 	return out
 }
 
-// MarkStarted writes down that Raft runs under this identity: from then on, a
-// Raft log that is gone means votes that are forgotten, and Enter refuses. Call
-// it when the Raft log's folder has been made and before any replica starts.
+// MarkStarted writes down that Raft runs under this identity: from then on, a missing
+// Raft log means forgotten votes, and Enter returns an error. Call it when the Raft
+// log's folder has been made and before any replica starts.
 func (id *Identity) MarkStarted() error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -83,8 +83,8 @@ func (id *Identity) MarkStarted() error {
 	return id.change(func(r *record) { r.Started = true })
 }
 
-// NoteRemoved writes down that the cluster has removed the node: Enter refuses this disk
-// from then on. The first time counts.
+// NoteRemoved writes down that the cluster has removed the node: Enter rejects this disk
+// from then on. Later calls change nothing.
 func (id *Identity) NoteRemoved(at time.Time) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -113,7 +113,7 @@ func (id *Identity) change(f func(*record)) error {
 	return nil
 }
 
-// identityOf makes the identity of a member's record.
+// identityOf returns the identity that a member's record holds.
 func (s *starter) identityOf(rec record) *Identity {
 	id := &Identity{
 		UUID: rec.UUID, ClusterName: rec.ClusterName, Database: rec.Database, VBuckets: rec.VBuckets,
@@ -128,8 +128,8 @@ func (s *starter) identityOf(rec record) *Identity {
 	return id
 }
 
-// Bound returns which disk each first member was invited on, by replica number, as
-// far as the founder knows; on every other node it is empty.
+// Bound returns the disk that each first member was invited on, by replica number. Only
+// the founder knows; on every other node it is empty.
 func (id *Identity) Bound() map[uint64]string {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -150,14 +150,14 @@ const (
 	Unknown Standing = iota
 	// Active means that it has been heard of through Raft.
 	Active
-	// Removed means that it is no member any more.
+	// Removed means that it was removed from the cluster.
 	Removed
 )
 
-// InviteRest invites the first members that have not accepted yet, until all
-// have or ctx ends. Only the founder has anything to do. standing tells what
-// Raft knows of a replica, so that an acceptance whose answer was lost is
-// noticed, and a removed member is not invited; nil means Unknown.
+// InviteRest invites the first members that have not accepted yet, until all have or ctx
+// ends. Only the founder has anything to do. standing returns what Raft knows about a
+// replica, so that an acceptance whose answer was lost is noticed, and a removed member
+// is not invited; nil means Unknown.
 func (id *Identity) InviteRest(ctx context.Context, standing func(replica uint64) Standing) error {
 	if !id.Founder {
 		return nil

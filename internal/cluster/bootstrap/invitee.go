@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds what a connection may wait before it speaks.
+	// handshakeTimeout bounds how long a new connection may stay silent.
 	handshakeTimeout = 5 * time.Second
-	// drainTimeout is what answers may take to leave before connections are
+	// drainTimeout is how long answers may take to be sent before connections are
 	// cut.
 	drainTimeout = 500 * time.Millisecond
 )
 
-// invitee is a node that waits: the service on its Raft port. Its outcome is
-// decided once.
+// invitee is the service that a waiting node offers on its Raft port. It is invited or
+// rejected once.
 type invitee struct {
 	peerpb.UnimplementedBootstrapServer
 	self    record
@@ -91,7 +91,7 @@ func (i *invitee) Invite(_ context.Context, inv *peerpb.Invitation) (*peerpb.Inv
 	return &peerpb.InviteResponse{}, nil
 }
 
-// check says why an invitation cannot be for this node.
+// check returns why an invitation cannot be for this node.
 func (i *invitee) check(inv *peerpb.Invitation) error {
 	cluster := Terms{
 		ClusterName: inv.GetClusterName(), Database: inv.GetDatabase(), VBuckets: int(inv.GetVBuckets()), Version: inv.GetVersion(),
@@ -123,7 +123,7 @@ func (i *invitee) check(inv *peerpb.Invitation) error {
 	return i.terms.fits(i.self.URL, cluster)
 }
 
-// same tells whether two records are of one invitation.
+// same reports whether two records come from the same invitation.
 func (r *record) same(o *record) bool {
 	return r.UUID == o.UUID && r.Deployment == o.Deployment && r.Replica == o.Replica && r.Join == o.Join &&
 		r.NonVoting == o.NonVoting && slices.Equal(r.Members, o.Members)
@@ -135,12 +135,12 @@ func (i *invitee) Reject(_ context.Context, r *peerpb.Rejection) (*peerpb.Reject
 		return nil, status.Errorf(codes.FailedPrecondition, "its disk is %s, and the rejection is for %s", i.self.UUID, r.GetUuid())
 	}
 	if i.state == peerpb.HelloResponse_JOINING {
-		return nil, status.Error(codes.FailedPrecondition, "it waits to join a cluster, and harms none by waiting")
+		return nil, status.Error(codes.FailedPrecondition, "it waits to join a cluster, which does no harm")
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.accepted != nil || i.closed {
-		return nil, status.Error(codes.FailedPrecondition, "it waits no more")
+		return nil, status.Error(codes.FailedPrecondition, "it does not wait any longer")
 	}
 	if i.rejected == nil {
 		i.rejected = fmt.Errorf("%w: %s", ErrRejected, r.GetReason())
@@ -149,7 +149,7 @@ func (i *invitee) Reject(_ context.Context, r *peerpb.Rejection) (*peerpb.Reject
 	return &peerpb.RejectResponse{}, nil
 }
 
-// end takes no decision from now on and returns the one that was taken.
+// end closes the invitee to further decisions and returns the one that was made.
 func (i *invitee) end() (*record, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -12,17 +12,16 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// notesName is the file, beside the identity file, of what this node has heard of the
-// other members.
+// notesName is the file, beside the identity file, of what the other members have said.
 const notesName = "members.json"
 
-// notes are what a node needs to know of the other members before it has read its
+// notes are what a node needs to know about the other members before it has read its
 // state, by replica number.
 type notes struct {
 	Format int `json:"format"`
-	// Starts are the latest that members have told this node of directly.
+	// Starts are the latest starts that members have reported to this node themselves.
 	Starts map[uint64]Start `json:"starts,omitempty"`
-	// Addresses are where members serve gRPC.
+	// Addresses are the members' gRPC addresses.
 	Addresses map[uint64]string `json:"addresses,omitempty"`
 	// Checksum is the CRC-32C of the file with this field empty, in hex.
 	Checksum string `json:"checksum"`
@@ -65,7 +64,7 @@ func (f file) loadNotes() (notes, error) {
 	case err != nil:
 		return notes{}, err
 	case n.Format != 1 || sum != n.Checksum:
-		return notes{}, fmt.Errorf("%w: %s: format %d, checksum %q, and of what it holds %s", ErrCorrupt, f.notesPath(), n.Format, n.Checksum, sum)
+		return notes{}, fmt.Errorf("%w: %s: format %d, checksum %q, but that of its content is %s", ErrCorrupt, f.notesPath(), n.Format, n.Checksum, sum)
 	}
 	return n, nil
 }
@@ -90,7 +89,7 @@ func (f file) storeNotes(n notes) error {
 	return nil
 }
 
-// Heard returns the latest starts that members have told this node of directly, by
+// Heard returns the latest starts that members have reported to this node themselves, by
 // replica number.
 func (id *Identity) Heard() map[uint64]Start {
 	id.mu.Lock()
@@ -98,8 +97,8 @@ func (id *Identity) Heard() map[uint64]Start {
 	return maps.Clone(id.notes.Starts)
 }
 
-// Hear notes what a member has told of its present start. It is durable when Hear
-// returns nil. To hear the same again costs nothing.
+// Hear records the current start of a member. It is durable when Hear returns nil.
+// Recording the same again costs nothing.
 func (id *Identity) Hear(replica uint64, s Start) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -111,23 +110,22 @@ func (id *Identity) Hear(replica uint64, s Start) error {
 	return id.setNotes(next)
 }
 
-// Addresses returns where members serve gRPC, as far as this node has heard, by
-// replica number.
+// Addresses returns the members' gRPC addresses that this node knows, by replica number.
 func (id *Identity) Addresses() map[uint64]string {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	return maps.Clone(id.notes.Addresses)
 }
 
-// SetAddresses notes where members serve gRPC. It is durable when SetAddresses returns
-// nil. To set the same again costs nothing.
+// SetAddresses records the members' gRPC addresses. They are durable when SetAddresses
+// returns nil. Recording the same again costs nothing.
 func (id *Identity) SetAddresses(addresses map[uint64]string) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	return id.setAddresses(addresses)
 }
 
-// setAddresses is SetAddresses of a caller that holds mu.
+// setAddresses is SetAddresses for a caller that holds mu.
 func (id *Identity) setAddresses(addresses map[uint64]string) error {
 	if maps.Equal(addresses, id.notes.Addresses) {
 		return nil

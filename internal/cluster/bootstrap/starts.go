@@ -5,19 +5,18 @@ import (
 	"slices"
 )
 
-// A disk that is put back from an older copy has forgotten what its node voted for
-// and which entries it acknowledged. Its files cannot show that: they are whole, as
-// they once were. So each disk counts its starts and gives each of them a random id,
-// and the members note of each other what they hear. A disk that does not know of a
-// start which another member has heard of is an older copy, or one of two copies
-// that were both used.
+// A disk that is restored from an older copy has forgotten what its node voted for and
+// which entries it acknowledged. Its files do not show that: they are complete, as they
+// once were. So each disk counts its starts and gives each of them a random id, and the
+// members record each other's starts. A disk that does not know a start which another
+// member knows is an older copy, or one of two copies that were both used.
 
 // rememberedStarts is how many of its starts a disk knows the ids of.
 const rememberedStarts = 64
 
 // Start is one start of the process on a disk.
 type Start struct {
-	// UUID is of the disk.
+	// UUID is that of the disk.
 	UUID string `json:"uuid"`
 	// Number counts the disk's starts, from 1.
 	Number uint64 `json:"number"`
@@ -28,13 +27,13 @@ type Start struct {
 // Past are the starts that a disk knows of.
 type Past struct {
 	UUID string
-	// Number is that of the last start, which is the present one.
+	// Number is that of the last start, which is the current one.
 	Number uint64
-	// IDs are those of the last starts, the present one's at the end.
+	// IDs are those of the last starts, the current one's at the end.
 	IDs []uint64
 }
 
-// Last is the present start.
+// Last returns the current start.
 func (p Past) Last() Start {
 	if len(p.IDs) == 0 {
 		return Start{UUID: p.UUID}
@@ -42,8 +41,8 @@ func (p Past) Last() Start {
 	return Start{UUID: p.UUID, Number: p.Number, ID: p.IDs[len(p.IDs)-1]}
 }
 
-// Holds reports whether the disk knows of a start. One that is too long ago for its
-// id to be remembered counts as known.
+// Holds reports whether the disk knows a start. One that is too long ago for its id to
+// be remembered counts as known.
 func (p Past) Holds(s Start) bool {
 	if s.UUID != p.UUID || s.Number > p.Number {
 		return false
@@ -52,7 +51,7 @@ func (p Past) Holds(s Start) bool {
 	return back >= uint64(len(p.IDs)) || p.IDs[uint64(len(p.IDs))-1-back] == s.ID
 }
 
-// check returns what cannot be in a past.
+// check returns an error for a past that cannot be.
 func (p Past) check() error {
 	if len(p.IDs) > rememberedStarts || uint64(len(p.IDs)) > p.Number || p.Number > 0 && len(p.IDs) == 0 {
 		return fmt.Errorf("%d starts with %d ids", p.Number, len(p.IDs))
@@ -69,15 +68,15 @@ func (r *record) begin() {
 	}
 }
 
-// Past returns the starts of this node's disk, of which the last is the present one.
+// Past returns the starts of this node's disk, of which the last is the current one.
 func (id *Identity) Past() Past {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	return Past{UUID: id.rec.UUID, Number: id.rec.Starts, IDs: slices.Clone(id.rec.StartIDs)}
 }
 
-// OlderCopy returns the error of a disk that does not know of a start which others
-// have heard of. It wraps ErrOlderCopy.
+// OlderCopy returns the error of a disk that does not know a start which others know. It
+// wraps ErrOlderCopy.
 func (id *Identity) OlderCopy(heard Start, by string) error {
 	past := id.Past()
 	if heard.UUID != past.UUID {
@@ -88,16 +87,16 @@ func (id *Identity) OlderCopy(heard Start, by string) error {
 		by, heard.Number, past.Number))
 }
 
-// OlderDisk returns the error of a disk that is an older copy, as a reason shows. It
-// wraps ErrOlderCopy.
+// OlderDisk returns the error of a disk that is an older copy, for a reason. It wraps
+// ErrOlderCopy.
 func (id *Identity) OlderDisk(reason error) error {
 	return fmt.Errorf("%w: %w: it is an older copy, and what the node voted for and acknowledged since the copy was taken is missing here, and writes "+
 		"would be lost. Put the newest data folder back; if there is none, remove the node (dkvctl -removeNode %s), start it on an empty data folder "+
 		"with --nexus-join and add it again (dkvctl -addNode %s)", ErrOlderCopy, reason, id.URL, id.URL)
 }
 
-// Retire writes down that this disk must not take part in the cluster any more, and
-// why: Enter refuses it from now on, whether those who know better answer or not.
+// Retire writes down that this disk must never take part in the cluster again, and why:
+// Enter rejects it from then on, whether other members answer or not.
 func (id *Identity) Retire(reason error) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()

@@ -34,7 +34,7 @@ func ParseURL(text string) (string, error) {
 	rest = strings.TrimSuffix(rest, "/")
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil || strings.ContainsAny(rest, "/?#@ ") || !utf8.ValidString(rest) {
-		return "", fmt.Errorf("%w: %q is no Raft address: write http://host:port", ErrConfig, redact(text))
+		return "", fmt.Errorf("%w: %q is not a Raft address: write http://host:port", ErrConfig, redact(text))
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || strings.HasPrefix(port, "+") {
@@ -47,7 +47,7 @@ func ParseURL(text string) (string, error) {
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
 }
 
-// redact drops the part of a URL that may be a password.
+// redact hides the part of a URL that may be a password.
 func redact(text string) string {
 	if u, err := url.Parse(text); err == nil {
 		return u.Redacted()
@@ -81,7 +81,7 @@ func canonicalHost(host string) (string, bool) {
 // FormatURL returns the URL of a host:port that ParseURL returned.
 func FormatURL(hostport string) string { return scheme + hostport }
 
-// canonicalURL spells a URL as identity files and messages do.
+// canonicalURL returns a URL in the spelling of identity files and messages.
 func canonicalURL(text string) (string, error) {
 	hostport, err := ParseURL(text)
 	if err != nil {
@@ -93,8 +93,8 @@ func canonicalURL(text string) (string, error) {
 // hostPort is the host:port of a canonical URL.
 func hostPort(canonical string) string { return strings.TrimPrefix(canonical, scheme) }
 
-// canonicalPeers returns a list's distinct URLs in order: the same list for
-// everyone who typed the same nodes.
+// canonicalPeers returns a list's distinct URLs in order: the same list on all nodes for
+// which the same nodes were typed.
 func canonicalPeers(peers []string) ([]string, error) {
 	out := make([]string, 0, len(peers))
 	for _, p := range peers {
@@ -108,7 +108,7 @@ func canonicalPeers(peers []string) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-// Host tells what addresses a machine has.
+// Host knows the addresses of a machine.
 type Host struct {
 	// Addrs are the addresses of its interfaces; loopback addresses are every
 	// machine's own and need not be there.
@@ -117,7 +117,7 @@ type Host struct {
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
-// owns tells whether a host in canonical spelling is this machine.
+// owns reports whether a host in canonical spelling is this machine.
 func (h Host) owns(ctx context.Context, host string) bool {
 	if host == "localhost" {
 		return true
@@ -159,7 +159,7 @@ func OwnURL(ctx context.Context, peers []string, h Host) (string, error) {
 		return "", fmt.Errorf("%w: no entry of nexus-cluster-url (%s) is an address of this machine: set nexus-node-url",
 			ErrConfig, listed(list))
 	}
-	return "", fmt.Errorf("%w: %d entries of nexus-cluster-url are this machine (%s): say which by nexus-node-url",
+	return "", fmt.Errorf("%w: %d entries of nexus-cluster-url are this machine (%s): choose one with nexus-node-url",
 		ErrConfig, len(own), listed(own))
 }
 

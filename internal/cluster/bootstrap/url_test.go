@@ -87,10 +87,10 @@ func TestOwnURL(t *testing.T) {
 		{"name", []string{"n1:9", "n2:9", "n3:9"}, "http://n1:9", ""},
 		{"twice the same", []string{"http://10.0.0.1:1", "10.0.0.1:1"}, "http://10.0.0.1:1", ""},
 		{"loopback ports", []string{"127.0.0.1:2", "127.0.0.1:1", "10.0.0.3:1"}, "", "2 entries of nexus-cluster-url are this machine (http://127.0.0.1:1, http://127.0.0.1:2)"},
-		{"ports", []string{"10.0.0.1:2", "10.0.0.1:1"}, "", "say which by nexus-node-url"},
+		{"ports", []string{"10.0.0.1:2", "10.0.0.1:1"}, "", "choose one with nexus-node-url"},
 		{"none", []string{"10.0.0.7:1", "n3:1"}, "", "no entry of nexus-cluster-url (http://10.0.0.7:1, http://n3:1)"},
 		{"empty", nil, "", "no entry of nexus-cluster-url (empty)"},
-		{"malformed", []string{"x"}, "", "no Raft address"},
+		{"malformed", []string{"x"}, "", "not a Raft address"},
 	} {
 		got, err := OwnURL(t.Context(), c.peers, Host{Addrs: addrs, Lookup: lookup})
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), c.err)) {

@@ -258,7 +258,7 @@ func TestAliases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Fits(testTerms); !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), "calls itself "+urls[0]) {
+	if err := h.Fits(testTerms); !errors.Is(err, ErrUnfit) || !strings.Contains(err.Error(), "has the url "+urls[0]) {
 		t.Errorf("it fits: %v", err)
 	}
 	cancel()
