@@ -108,7 +108,7 @@ var mayImport = map[string][]string{
 	"internal/cluster": {"internal/kv", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
 	"internal/slave": {"internal/kv", "internal/clock", "internal/command", "internal/storage", "internal/storage/datadir",
 		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
-	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/sleep", "api/serverpb"},
+	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "api/serverpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "internal/signal", "api/serverpb"},
 	"clients/go/dkv":              {"internal/kv", "internal/peer", "internal/signal", "api/serverpb"},
 	"clients/go/dkv/admin":        {"api/serverpb"},

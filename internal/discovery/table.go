@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // row is what one node has of one vBucket.
@@ -121,10 +122,10 @@ type table struct {
 	watchers map[string]map[*watcher]struct{}
 	// pending counts the changes that watchers have not fetched.
 	pending int
-	// open takes the changes that are to be stored next; nil for none. kick tells
-	// the writer of it.
-	open *batch
-	kick chan struct{}
+	// open collects the changes that are stored next; nil for none. opened is raised when
+	// there is one.
+	open   *batch
+	opened signal.Signal
 	// ended is why nothing is stored any more; nil while it is.
 	ended error
 	// unstored are rows whose age could not be stored; it is tried again.
@@ -142,7 +143,6 @@ func newTable(t times, limits Limits) *table {
 		rows:      make(map[rowKey]*row),
 		databases: make(map[string]*database),
 		watchers:  make(map[string]map[*watcher]struct{}),
-		kick:      make(chan struct{}, 1),
 		unstored:  make(map[*row]struct{}),
 		refusals:  make(map[string]uint64),
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 const (
@@ -31,8 +32,8 @@ type watcher struct {
 	// lost reports whether the watcher was so slow that changes were dropped, under
 	// table.mu: it has to begin again.
 	lost bool
-	// wake tells that there is something pending.
-	wake chan struct{}
+	// changed is raised when pending or lost have changed.
+	changed signal.Signal
 }
 
 const (
@@ -46,7 +47,7 @@ const (
 
 // watch begins to follow the rows of a filter, from those that are returned on.
 func (t *table) watch(f filter) (*watcher, selection) {
-	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo), wake: make(chan struct{}, 1)}
+	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	of := t.watchers[f.databaseName()]
@@ -97,10 +98,7 @@ func (t *table) tell(w *watcher, r *row) {
 		t.pending -= n
 		w.pending, w.lost = nil, true
 	}
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.changed.Raise()
 }
 
 var errTooSlow = kv.Errorf(kv.Unavailable, "the watch did not keep up with the registry's changes; watch again")
@@ -146,10 +144,15 @@ func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.Clus
 	}
 	alive := time.NewTicker(signOfLife)
 	defer alive.Stop()
+	changed := w.changed.Changed()
+	if err := sendChanges(stream, g.table, w); err != nil { // those since watch
+		return err
+	}
 	for {
 		var err error
 		select {
-		case <-w.wake:
+		case <-changed:
+			changed = w.changed.Changed()
 			alive.Reset(signOfLife)
 			err = sendChanges(stream, g.table, w)
 		case <-alive.C:

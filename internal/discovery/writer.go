@@ -82,10 +82,7 @@ func (t *table) stage(c change) *batch {
 	}
 	if t.open == nil {
 		t.open = &batch{changes: make(map[rowKey]change), done: make(chan struct{})}
-		select {
-		case t.kick <- struct{}{}:
-		default:
-		}
+		t.opened.Raise()
 	}
 	if before, there := t.open.changes[c.key]; there && before.kind == heard &&
 		(c.kind != heard || c.stamp != 0 && c.stamp+reordered < before.stamp) {
@@ -128,14 +125,15 @@ const (
 // write stores batches until ctx ends.
 func (t *table) write(ctx context.Context, store Store) {
 	for {
-		select {
-		case <-t.kick:
-		case <-ctx.Done():
-			return
-		}
+		opened := t.opened.Changed()
 		if b := t.take(); b != nil {
 			b.err = t.writeBatch(ctx, store, b)
 			close(b.done)
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

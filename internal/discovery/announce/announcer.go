@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Options are what an Announcer is made of.
@@ -49,7 +50,7 @@ const (
 type Announcer struct {
 	opts  Options
 	nodes *nodes
-	poke  chan struct{}
+	poked signal.Signal
 	link  link
 	// refusal is why the registry does not take the node's rows; nil while it does.
 	refusal atomic.Pointer[error]
@@ -67,24 +68,18 @@ func NewAnnouncer(opts Options) *Announcer {
 	return &Announcer{
 		opts:  opts,
 		nodes: newNodes(opts.Pool, opts.Addresses),
-		poke:  make(chan struct{}, 1),
 		link:  link{log: opts.Log, lost: "the registry cannot be reached; this node goes on and tries again", back: "the registry is told again of this node"},
 	}
 }
 
 // Poke has the rows sent now: what the node serves has changed. It does not wait.
-func (a *Announcer) Poke() {
-	select {
-	case a.poke <- struct{}{}:
-	default:
-	}
-}
+func (a *Announcer) Poke() { a.poked.Raise() }
 
 // Run sends heartbeats until ctx ends; then it says goodbye, within a second.
 func (a *Announcer) Run(ctx context.Context) error {
 	backoff := a.opts.Interval
 	for ctx.Err() == nil {
-		pause := a.opts.Interval
+		pause, poked := a.opts.Interval, a.poked.Changed()
 		switch err := a.push(ctx, a.opts.Rows(), max(minCallTimeout, 2*a.opts.Interval)); {
 		case err == nil, refused(err):
 			backoff = a.opts.Interval
@@ -96,7 +91,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 			pause = jittered(backoff)
 			backoff = min(2*backoff, max(maxBackoff, a.opts.Interval))
 		}
-		if !wait(ctx, pause, a.poke) {
+		if !wait(ctx, pause, poked) {
 			break
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
@@ -40,12 +41,12 @@ type cache struct {
 	// rows are those in the file, as far as known; size is its length.
 	rows []*serverpb.RegionInfo
 	size int
-	wake chan struct{}
+	// changed is raised when the rows have changed.
+	changed signal.Signal
 }
 
 // load reads the file; one that is not there has no rows.
 func (c *cache) load() ([]*serverpb.RegionInfo, error) {
-	c.wake = make(chan struct{}, 1)
 	if c.path == "" {
 		return nil, nil
 	}
@@ -93,14 +94,6 @@ func encodeCache(rows []*serverpb.RegionInfo) ([]byte, error) {
 	return append(out, body...), nil
 }
 
-// dirty tells that the rows have changed.
-func (c *cache) dirty() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
 // run keeps the file up to date until ctx ends, with a last write then.
 func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log *slog.Logger) {
 	if c.path == "" {
@@ -116,21 +109,20 @@ func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log
 			log.Warn("the registry's rows cannot be kept on disk for the next start", "path", c.path, "err", err)
 		}
 	}
+	defer write() // what changes in a pause
+	changed := c.changed.Changed()
+	write() // what changed before
 	for {
 		select {
-		case <-c.wake:
-			write()
-			if wait(ctx, c.interval(), nil) {
-				continue
-			}
+		case <-changed:
 		case <-ctx.Done():
+			return
 		}
-		select {
-		case <-c.wake:
-			write()
-		default:
+		changed = c.changed.Changed()
+		write()
+		if !wait(ctx, c.interval(), nil) {
+			return
 		}
-		return
 	}
 }
 

@@ -118,7 +118,7 @@ func (d *Directory) Live() bool {
 // announceChange tells who waits for a change.
 func (d *Directory) announceChange() {
 	d.changed.Raise()
-	d.cache.dirty()
+	d.cache.changed.Raise()
 }
 
 // replace takes all rows anew. live tells that they are followed from here on.
