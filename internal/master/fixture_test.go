@@ -47,7 +47,6 @@ func newRig(t testing.TB, changes ...change) *rig {
 			node := NewNode(n.Keyspace, info, nil)
 			serverpb.RegisterDKVNodeServer(s, node)
 			serverpb.RegisterDKVClusterServer(s, node)
-			serverpb.RegisterDKVDiscoveryNodeServer(s, node)
 		}
 	}
 	return &rig{mastertest.New(t, services, func(o *replica.LocalOptions) {

@@ -31,7 +31,6 @@ type NodeInfo struct {
 type Node struct {
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVClusterServer
-	serverpb.UnimplementedDKVDiscoveryNodeServer
 	keyspace *route.Keyspace
 	info     NodeInfo
 	router   *route.Router
@@ -210,25 +209,5 @@ func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesRe
 		Nodes: map[uint64]*modelspb.NodeInfo{
 			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_LEADER},
 		},
-	}, nil
-}
-
-// GetStatus implements DKVDiscoveryNode.
-func (n *Node) GetStatus(context.Context, *emptypb.Empty) (*serverpb.RegionInfo, error) {
-	v, err := n.keyspace.Only()
-	if err != nil {
-		return nil, err
-	}
-	status := serverpb.RegionStatus_INACTIVE
-	if s := v.Status(); s.State == replica.Serving {
-		status = serverpb.RegionStatus_LEADER
-	}
-	return &serverpb.RegionInfo{
-		DcID:        n.info.DC,
-		NodeAddress: n.info.Address,
-		Database:    n.info.Database,
-		VBucket:     v.Name,
-		Status:      status,
-		HttpAddress: n.info.HTTPAddress,
 	}, nil
 }

@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -71,4 +73,36 @@ func TestPauseIsPartlyDone(t *testing.T) {
 	if status.Code(err) != codes.Internal || mastertest.Reason(err) != kv.ReasonUnknown || !strings.HasPrefix(text, "1 of 3 vBuckets are done, the next failed; repeat the request: 1 of 2 vBuckets are done") || paused(c) != "PP-" {
 		t.Errorf("%s, %v, reason %q", paused(c), err, mastertest.Reason(err))
 	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("k", "v")
+	ctx := t.Context()
+	for range 2 { // pausing twice is no error
+		if s, err := r.Ops.PauseWrites(ctx, &emptypb.Empty{}); err != nil || s.GetCode() != 0 {
+			t.Fatalf("%v, %v", s, err)
+		}
+	}
+	const want = "writes are paused; dkvctl -resumeWrites ends the pause (not applied)"
+	key := []byte("k")
+	for _, err := range []error{
+		second(r.Put(ctx, &serverpb.PutRequest{Key: key})),
+		second(r.MultiPut(ctx, &serverpb.MultiPutRequest{PutRequest: []*serverpb.PutRequest{{Key: key}}})),
+		second(r.Delete(ctx, &serverpb.DeleteRequest{Key: key})),
+		second(r.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{Key: key})),
+		second(r.Increment(ctx, &serverpb.IncrementRequest{Key: key})),
+	} {
+		mastertest.WantStatus(t, err, codes.FailedPrecondition, want)
+	}
+	r.WantValue("k", "v")
+	status, err := r.Ops.GetNodeStatus(ctx, &emptypb.Empty{})
+	if err != nil || !status.GetVBuckets()[0].GetWritesPaused() || status.GetVBuckets()[0].GetReason() == "" {
+		t.Errorf("%v, %v", status, err)
+	}
+	if _, err := r.Ops.ResumeWrites(ctx, &emptypb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	r.MustPut("k", "w")
+	r.WantValue("k", "w")
 }

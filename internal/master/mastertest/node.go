@@ -37,7 +37,6 @@ type Node struct {
 	Replication serverpb.DKVReplicationClient
 	Backups     serverpb.DKVBackupRestoreClient
 	Cluster     serverpb.DKVClusterClient
-	Region      serverpb.DKVDiscoveryNodeClient
 
 	Conn     *grpc.ClientConn
 	Local    *replica.Local
@@ -116,7 +115,6 @@ func (r *Node) connect(t testing.TB, dial func(context.Context, string) (net.Con
 	r.Replication = serverpb.NewDKVReplicationClient(r.Conn)
 	r.Backups = serverpb.NewDKVBackupRestoreClient(r.Conn)
 	r.Cluster = serverpb.NewDKVClusterClient(r.Conn)
-	r.Region = serverpb.NewDKVDiscoveryNodeClient(r.Conn)
 }
 
 // MustPut sets a key and returns the index.

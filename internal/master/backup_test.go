@@ -1,0 +1,74 @@
+package master
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/master/mastertest"
+)
+
+func TestBackupAndRestore(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("a", "1")
+	for _, path := range []string{"b1", "daily/b1", filepath.Join(r.Root, "b2")} {
+		r.MustPut("a", "1")
+		r.MustBackup(path)
+		r.MustPut("a", "2")
+		r.MustPut("b", "2")
+		r.MustRestore(path)
+		r.WantValue("a", "1")
+		r.WantAbsent("b")
+	}
+	_, err := r.Backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: "b1"})
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "backup "+filepath.Join(r.Root, "b1")+" exists already; choose another path (not applied)")
+}
+
+// TestBackupsAreConfined tries to reach what is not in backup-dir.
+func TestBackupsAreConfined(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("a", "1")
+	r.MustBackup("b1")
+	outside := filepath.Join(filepath.Dir(r.Root), "outside")
+	if err := os.Rename(filepath.Join(r.Root, "b1"), outside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(r.Root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"", ".", "..", "../outside", outside, "/", "link", "link/x", r.Root} {
+		want := `path "` + path + `" is not inside backup-dir (` + r.Root + `); give a path relative to it (not applied)`
+		_, err := r.Backups.Backup(t.Context(), &serverpb.BackupRequest{BackupPath: path})
+		mastertest.WantStatus(t, err, codes.InvalidArgument, want)
+		_, err = r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: path})
+		mastertest.WantStatus(t, err, codes.InvalidArgument, want)
+	}
+	r.WantValue("a", "1")
+}
+
+func TestFailedRestore(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("a", "1")
+	r.MustBackup("b1")
+	r.MustPut("a", "2")
+	_, err := r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b2"})
+	mastertest.WantStatus(t, err, codes.NotFound,
+		"restore: there is no backup at "+filepath.Join(r.Root, "b2")+" (no MANIFEST.json); nothing was changed (not applied)")
+	file := filepath.Join(r.Root, "b1", "data", "checkpoint.mem")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 1
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Backups.Restore(t.Context(), &serverpb.RestoreRequest{RestorePath: "b1"})
+	mastertest.WantStatus(t, err, codes.DataLoss, "restore: backup "+filepath.Join(r.Root, "b1")+
+		": stored data is corrupt: checkpoint.mem fails its checksum; nothing was changed (not applied)")
+	r.WantValue("a", "2")
+	r.MustPut("a", "3")
+}
