@@ -64,7 +64,7 @@ test: build test-deps ## install what tests need, and run all tests
 go-test:
 	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
-	$(GO) test -run '$(MUTANTS)' ./internal/replica/lease
+	$(GO) test -run '$(MUTANTS)' ./internal/replica/raft/lease
 
 # make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad' for an hour of mixed load.
 HOSTILE ?= -hostile.all -run TestBattery

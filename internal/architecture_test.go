@@ -66,7 +66,7 @@ func list(t *testing.T) []listed {
 // onlyIn names libraries and the packages that each of them may be imported by. "C"
 // is cgo.
 var onlyIn = map[string][]string{
-	"github.com/lni/dragonboat":   {"internal/replica", "internal/replica/transport"},
+	"github.com/lni/dragonboat":   {"internal/replica/raft", "internal/replica/raft/host", "internal/replica/raft/transport"},
 	"github.com/linxGnu/grocksdb": {"internal/storage/rocksdb"},
 	"C":                           {"internal/storage/rocksdb"},
 	"github.com/dgraph-io/badger": {"internal/storage/badger"},
@@ -94,13 +94,23 @@ var mayImport = map[string][]string{
 	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/fsm/requests"},
 	"internal/fsm/requests":      {"internal/kv", "internal/command", "internal/storage"},
 	"internal/backup":            {"internal/kv", "internal/storage", "internal/storage/datadir"},
-	"internal/replica/lease":     {"internal/kv", "internal/command"},
-	"internal/replica/transport": {"internal/conns"},
-	"internal/replica": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/timing", "internal/replica/lease", "internal/replica/transport", "internal/fair"},
-	"internal/cluster/bootstrap": {"internal/storage/datadir", "internal/timing", "api/peerpb"},
-	"internal/peer":              {"internal/kv"},
-	"internal/route":             {"internal/kv", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
+	"internal/replica":           {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/timing"},
+	"internal/replica/state": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace",
+		"internal/changelog", "internal/fsm", "internal/backup", "internal/clock", "internal/fair", "internal/replica"},
+	"internal/replica/local": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir", "internal/fsm", "internal/backup",
+		"internal/replica", "internal/replica/state"},
+	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir", "internal/changelog", "internal/fsm",
+		"internal/replica", "internal/replica/state"},
+	"internal/replica/raft": {"internal/kv", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing",
+		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease"},
+	"internal/replica/raft/host": {"internal/kv", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace", "internal/timing",
+		"internal/replica", "internal/replica/state", "internal/replica/raft/transport"},
+	"internal/replica/raft/filestream": {"internal/fsm", "internal/storage", "internal/storage/datadir"},
+	"internal/replica/raft/lease":      {"internal/kv", "internal/command"},
+	"internal/replica/raft/transport":  {"internal/conns"},
+	"internal/cluster/bootstrap":       {"internal/storage/datadir", "internal/timing", "api/peerpb"},
+	"internal/peer":                    {"internal/kv"},
+	"internal/route":                   {"internal/kv", "internal/replica", "internal/peer", "internal/sleep", "api/serverpb"},
 	"internal/master": {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/fsm",
 		"internal/backup", "internal/replica", "internal/route", "internal/timing", "api/serverpb", "api/modelspb"},
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
@@ -126,7 +136,7 @@ var mayImport = map[string][]string{
 var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other.
-var testOnly = []string{"internal/testkit", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/storage/enginetest"}
+var testOnly = []string{"internal/testkit", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{
@@ -199,12 +209,13 @@ func TestImportRulesCanFail(t *testing.T) {
 		{"internal/slave", module + "/internal/master", "", "internal/slave imports internal/master"},
 		{"internal/server", module + "/internal/master", "", "internal/server imports internal/master"},
 		{"internal/ctl", module + "/internal/app", "", "internal/ctl imports internal/app"},
-		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica and internal/replica/transport may"},
+		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport may"},
 		{"internal/storage/badger", "C", "", "internal/storage/badger imports C, which only internal/storage/rocksdb may"},
 		{"internal/storage/memory", "", "google.golang.org/grpc/codes", "internal/storage/memory depends on google.golang.org/grpc/codes"},
 		{"internal/app", module + "/internal/testkit", "", "internal/app imports internal/testkit, which only tests may"},
 		{"internal/server/servertest", module + "/internal/testkit", "", ""},
-		{"internal/replica", "github.com/lni/dragonboat/v4", "", ""},
+		{"internal/replica/raft", "github.com/lni/dragonboat/v4", "", ""},
+		{"internal/replica/local", "github.com/lni/dragonboat/v4", "", "internal/replica/local imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport may"},
 		{"internal/storage/badger", "github.com/dgraph-io/badger/v4", "", ""},
 		{"internal/kvx", module + "/internal/replica", "google.golang.org/grpc", ""},
 		{"cmd/dkvsrv", module + "/internal/app", "google.golang.org/grpc", ""},

@@ -26,7 +26,7 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/replica/lease"
+	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"

@@ -23,7 +23,7 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// Raft is what the package needs of a vBucket's replica; replica.Raft is one.
+// Raft is what the package needs of a vBucket's replica; raft.Replica is one.
 type Raft interface {
 	Owner() replica.Owner
 	Status() replica.Status

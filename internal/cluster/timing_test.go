@@ -7,7 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -152,4 +152,4 @@ func TestAddNodeRefusesAnotherTiming(t *testing.T) {
 	w.expectMember(t, 4)
 }
 
-var _ Raft = (*replica.Raft)(nil)
+var _ Raft = (*raft.Replica)(nil)

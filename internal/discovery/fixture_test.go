@@ -19,6 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -38,7 +40,7 @@ const (
 // log is one log that several registry nodes share, as the members of a Raft group
 // do: one of them owns it.
 type log struct {
-	local *replica.Local
+	local *local.Replica
 	// proposals counts what was written, rows the mutations in it.
 	proposals, rows atomic.Int64
 
@@ -51,7 +53,7 @@ type log struct {
 
 func newLog(t testing.TB) *log {
 	t.Helper()
-	local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
+	local, err := local.Open(local.Options{Options: state.Options{
 		Database: "registry",
 		VBucket:  kv.DefaultVBucket,
 		Open:     func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },

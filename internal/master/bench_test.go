@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/server/servertest"
@@ -51,7 +51,7 @@ func serveEcho(b *testing.B) string {
 func serveNode(b *testing.B) string {
 	b.Helper()
 	log := slog.New(slog.DiscardHandler)
-	local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
+	local, err := local.Open(local.Options{Options: state.Options{
 		VBucket: "default",
 		Open:    func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 		Log:     log,

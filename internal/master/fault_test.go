@@ -13,7 +13,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -62,7 +62,7 @@ func TestCancelledWrite(t *testing.T) {
 }
 
 func TestCorruptionIsReported(t *testing.T) {
-	r := newRig(t, func(o *replica.LocalOptions, _ *Limits) {
+	r := newRig(t, func(o *local.Options, _ *Limits) {
 		open := o.Open
 		o.Open = func(dir string) (storage.Engine, error) {
 			e, err := open(dir)

@@ -10,7 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/master/replication"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -32,7 +32,7 @@ var info = NodeInfo{
 // rig is a node as clients see it, with all services.
 type rig struct{ *mastertest.Node }
 
-type change func(*replica.LocalOptions, *Limits)
+type change func(*local.Options, *Limits)
 
 func newRig(t testing.TB, changes ...change) *rig {
 	t.Helper()
@@ -49,7 +49,7 @@ func newRig(t testing.TB, changes ...change) *rig {
 			serverpb.RegisterDKVClusterServer(s, node)
 		}
 	}
-	return &rig{mastertest.New(t, services, func(o *replica.LocalOptions) {
+	return &rig{mastertest.New(t, services, func(o *local.Options) {
 		for _, c := range changes {
 			c(o, &limits)
 		}

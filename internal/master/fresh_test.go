@@ -18,6 +18,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -52,7 +54,7 @@ func TestMinIndex(t *testing.T) {
 // caller's deadline, so that the reason still arrives.
 func TestMinIndexDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		local, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
+		local, err := local.Open(local.Options{Options: state.Options{
 			Open: func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 			Log:  slog.New(slog.DiscardHandler),
 		}})

@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
 )
 
 func fill(r *rig, keys ...string) {
@@ -154,7 +154,7 @@ func TestIterateIsOneSnapshot(t *testing.T) {
 // that was told nothing accepts.
 func TestBatches(t *testing.T) {
 	const mib = 1 << 20
-	r := newRig(t, func(_ *replica.LocalOptions, l *Limits) { l.Value = 4 * mib })
+	r := newRig(t, func(_ *local.Options, l *Limits) { l.Value = 4 * mib })
 	for i := range 1000 {
 		r.MustPut(fmt.Sprintf("a%04d", i), strings.Repeat("v", 300))
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -26,7 +27,7 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 	var all []route.VBucket
 	for i := range vBuckets {
 		name := fmt.Sprint(i)
-		l, err := replica.OpenLocal(replica.LocalOptions{StateOptions: replica.StateOptions{
+		l, err := local.Open(local.Options{Options: state.Options{
 			VBucket: name, VBuckets: vBuckets,
 			Open:     func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
 			OpenKind: func(_, dir string) (storage.Engine, error) { return memory.Open(memory.Options{Dir: dir}) },

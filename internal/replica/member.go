@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -31,7 +32,7 @@ type Member struct {
 	Timing timing.Timing `json:"timing,omitzero"`
 }
 
-func (m Member) record() []byte {
+func (m Member) Record() []byte {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // strings only
@@ -39,10 +40,13 @@ func (m Member) record() []byte {
 	return raw
 }
 
-func decodeMember(record []byte) (Member, error) {
+func DecodeMember(record []byte) (Member, error) {
 	var m Member
 	if err := json.Unmarshal(record, &m); err != nil {
 		return m, fmt.Errorf("member record %.128q: %w", record, err)
 	}
 	return m, nil
 }
+
+// understood is the greatest format that the member's release understands.
+func (m Member) Understood() uint32 { return max(m.LogFormat, command.FirstFormat) }

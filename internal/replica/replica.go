@@ -177,3 +177,7 @@ type Status struct {
 	Engine   string
 	Storage  storage.Stats
 }
+
+// neverFresh is the Age of a copy whose state has not been known to be the newest since
+// the start.
+const NeverFresh = 24 * time.Hour

@@ -79,7 +79,7 @@ func BenchmarkBootstrap(b *testing.B) {
 				}
 				b.StopTimer()
 				s.stop()
-				if err := s.Follower.Close(); err != nil {
+				if err := s.Replica.Close(); err != nil {
 					b.Fatal(err)
 				}
 				b.StartTimer()

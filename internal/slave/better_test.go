@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -41,7 +41,7 @@ const longest = betterFor + betterJitter + 3*betterLook
 // TestMovesToABetterMaster has followers come up after the slave has begun with the
 // leader, in another data centre first.
 func TestMovesToABetterMaster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -60,7 +60,7 @@ func TestMovesToABetterMaster(t *testing.T) {
 		twin.sync(m)
 		s.has(m)
 		near := r.twin("m3:1", m)
-		rows.Set([]*serverpb.RegionInfo{far, remote, near.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{far, remote, near.row(secondary)}, true)
 		s.moves("m3:1", "it is in this data centre", longest)
 		m.put("a", "3")
 		near.sync(m)
@@ -77,7 +77,7 @@ func TestMovesToABetterMaster(t *testing.T) {
 // TestStaysWhereItIs has what looks better not be: for a moment, behind, out of reach,
 // no better by one slave, or as discovery knew it once.
 func TestStaysWhereItIs(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -128,7 +128,7 @@ func TestSharesMasters(t *testing.T) {
 		rows.Set([]*serverpb.RegionInfo{a.row(primary)}, true)
 		var slaves []*copy
 		for i := range 6 {
-			slaves = append(slaves, r.slave(rows, func(o *Options, _ *replica.FollowerOptions) {
+			slaves = append(slaves, r.slave(rows, func(o *Options, _ *follower.Options) {
 				o.Self = &serverpb.Replica{Zone: "dc1", Hostname: fmt.Sprint("slave", i), Port: 1}
 			}))
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -20,7 +20,7 @@ import (
 // TestSnapshotIsGoneOnWith breaks the connection again and again: the snapshot goes on
 // where it was.
 func TestSnapshotIsGoneOnWith(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000) // 6 MB
@@ -40,7 +40,7 @@ func TestSnapshotIsGoneOnWith(t *testing.T) {
 // TestMasterDiesInSnapshot has the master vanish for good in the middle: another one
 // gives a snapshot.
 func TestMasterDiesInSnapshot(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000)
@@ -62,7 +62,7 @@ func TestMasterDiesInSnapshot(t *testing.T) {
 // TestSlaveDiesInSnapshot ends the slave in the middle of a bootstrap and starts it
 // again.
 func TestSlaveDiesInSnapshot(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 3000, 2000)
@@ -71,7 +71,7 @@ func TestSlaveDiesInSnapshot(t *testing.T) {
 		testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
 		s.stop()
 		m.cutAfter(0)
-		if s.Follower.Readable() {
+		if s.Replica.Readable() {
 			t.Error("a part of a state is read")
 		}
 		s.restart()
@@ -81,7 +81,7 @@ func TestSlaveDiesInSnapshot(t *testing.T) {
 
 // TestTrimmed has the master forget what the slave needs.
 func TestTrimmed(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1", retain(changelog.Retention{MaxAge: time.Hour}))
 		m.fill("k", 500, 10)
@@ -109,7 +109,7 @@ func TestTrimmed(t *testing.T) {
 // TestTrimmedElsewhere has one master forget what another one still has: no snapshot
 // is needed.
 func TestTrimmedElsewhere(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -130,7 +130,7 @@ func TestTrimmedElsewhere(t *testing.T) {
 // TestRestoredMaster gives the leader another history: a slave takes it over at once,
 // whatever becomes of those who still have the one before.
 func TestRestoredMaster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		for name, fixed := range map[string]bool{"fixed": true, "discovery": false} {
 			r := newRig(t)
 			m := r.master(name + "1:1")
@@ -168,7 +168,7 @@ func TestRestoredMaster(t *testing.T) {
 // TestOtherHistoryElsewhere has one of two masters be of another cluster: it is
 // avoided as long as the other one is named.
 func TestOtherHistoryElsewhere(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m, other := r.master("m1:1"), r.master("m2:1")
 		m.put("a", "1")
@@ -202,14 +202,14 @@ func TestOtherHistoryElsewhere(t *testing.T) {
 // the leader: a slave that has data neither takes its state nor sends anybody there,
 // whatever becomes of its own masters.
 func TestStrayCluster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m, stray := r.master("m1:1"), r.master("stray:1")
 		m.fill("k", 500, 10)
 		stray.put("k", "stray")
 		twin := r.twin("m2:1", m)
 		rows := NewRows("db")
-		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), stray.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), stray.row(secondary)}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
 		keeps := func(after string, d time.Duration) {
@@ -239,7 +239,7 @@ func TestStrayCluster(t *testing.T) {
 		rows.Set([]*serverpb.RegionInfo{stray.row(leader)}, true)
 		keeps("the rows of its own are gone", 10*time.Minute)
 		s.keeps(m, "stray:1", "belongs to another cluster;")
-		rows.Set([]*serverpb.RegionInfo{m.row(leader), stray.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), stray.row(secondary)}, true)
 		m.revive()
 		m.put("k", "last")
 		s.has(m)
@@ -249,7 +249,7 @@ func TestStrayCluster(t *testing.T) {
 // TestTrimmedWhileExcluded has one master have failed lately and the other one have
 // forgotten what comes next: the first is asked again before a snapshot is made.
 func TestTrimmedWhileExcluded(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -274,7 +274,7 @@ func TestTrimmedWhileExcluded(t *testing.T) {
 // TestMasterBehind leaves the slave with a master that has not got as far: it waits,
 // and follows on when the master has drawn level.
 func TestMasterBehind(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -301,7 +301,7 @@ func TestMasterBehind(t *testing.T) {
 // TestLogGoesBack has all that is left of the log end before what the slave has: what
 // is here is nowhere else, and stays until an operator orders otherwise.
 func TestLogGoesBack(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -312,16 +312,16 @@ func TestLogGoesBack(t *testing.T) {
 		s := r.slave(rows, mode)
 		s.has(m)
 		m.kill()
-		rows.Set([]*serverpb.RegionInfo{m.row(leader), old.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{m.row(leader), old.row(secondary)}, true)
 		testkit.Run(r.t, func(ctx context.Context) error { // it is sure to have all that there is
 			for sleep.For(ctx, 100*time.Millisecond) {
-				old.Replica.(*replica.Follower).Fresh(time.Now())
+				old.Replica.(*follower.Replica).Fresh(time.Now())
 			}
 			return nil
 		})
 		time.Sleep(time.Minute)
 		s.equals(m) // the other one may come back
-		rows.Set([]*serverpb.RegionInfo{old.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{old.row(secondary)}, true)
 		time.Sleep(5 * time.Minute)
 		s.keeps(m, "m2:1", "has lost changes that are here")
 		s.resync()
@@ -332,7 +332,7 @@ func TestLogGoesBack(t *testing.T) {
 
 // TestDiverged has another master with other changes under the same numbers.
 func TestDiverged(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -341,7 +341,7 @@ func TestDiverged(t *testing.T) {
 		s.has(m)
 		m.put("a", "2")
 		s.has(m)
-		f := other.Replica.(*replica.Follower)
+		f := other.Replica.(*follower.Replica)
 		var changes []kv.Change
 		for i := range kv.Index(3) {
 			changes = append(changes, kv.Change{Index: 2 + i, Clock: kv.ClockOf(time.Now()), Mutations: []kv.Mutation{{Key: []byte("a"), Value: []byte("other")}}})
@@ -364,17 +364,17 @@ func TestDiverged(t *testing.T) {
 
 // fullState has room for nothing until it is told otherwise.
 type fullState struct {
-	*replica.Follower
+	*follower.Replica
 	full func() bool
 }
 
-func (f *fullState) wrap(to *replica.Follower) { f.Follower = to }
+func (f *fullState) wrap(to *follower.Replica) { f.Replica = to }
 
 func (f *fullState) Fits(bytes uint64) error {
 	if f.full() {
 		return kv.Errorf(kv.Exhausted, "%w: at %v", storage.ErrNoSpace, time.Now())
 	}
-	return f.Follower.Fits(bytes)
+	return f.Replica.Fits(bytes)
 }
 
 func TestSnapshotWaitsForRoom(t *testing.T) {
@@ -384,7 +384,7 @@ func TestSnapshotWaitsForRoom(t *testing.T) {
 		m.fill("k", 12000, 2000) // more than is ever under way
 		begun := time.Now()
 		calls := 0
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *replica.FollowerOptions) {
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) {
 			o.State = &fullState{full: func() bool {
 				calls++
 				return time.Since(begun) < 45*time.Second && calls > 3
@@ -418,7 +418,7 @@ func TestNoEngineBeforeTheFirstChunk(t *testing.T) {
 		"refuses connections": func(m *node) func() { m.kill(); return m.revive },
 		"does not answer":     func(m *node) func() { return m.hang() },
 		"has no state yet": func(m *node) func() {
-			empty := m.rig.serve(m.addr, m.rig.follower(replica.FollowerOptions{StateOptions: m.rig.options()}))
+			empty := m.rig.serve(m.addr, m.rig.follower(follower.Options{Options: m.rig.options()}))
 			return func() {
 				m.rig.mu.Lock()
 				m.rig.nodes[m.addr] = m
@@ -434,7 +434,7 @@ func TestNoEngineBeforeTheFirstChunk(t *testing.T) {
 				m.fill("k", 10, 100)
 				back := away(m)
 				var opened atomic.Int64
-				s := r.slave(Fixed("m1:1"), func(_ *Options, f *replica.FollowerOptions) {
+				s := r.slave(Fixed("m1:1"), func(_ *Options, f *follower.Options) {
 					open := f.Open
 					f.Open = func(place string) (storage.Engine, error) {
 						opened.Add(1)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -21,7 +21,7 @@ import (
 // it reads never goes backwards.
 func TestAnythingGoes(t *testing.T) {
 	for seed := range uint64(4) {
-		for name, mode := range map[string]func(*Options, *replica.FollowerOptions){"poll": polling, "stream": streaming} {
+		for name, mode := range map[string]func(*Options, *follower.Options){"poll": polling, "stream": streaming} {
 			t.Run(fmt.Sprintf("%s/seed=%d", name, seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { anythingGoes(t, rand.New(rand.NewPCG(seed, 1)), mode) })
 			})
@@ -29,14 +29,14 @@ func TestAnythingGoes(t *testing.T) {
 	}
 }
 
-func anythingGoes(t *testing.T, rng *rand.Rand, mode func(*Options, *replica.FollowerOptions)) {
+func anythingGoes(t *testing.T, rng *rand.Rand, mode func(*Options, *follower.Options)) {
 	r := newRig(t)
 	m := r.master("m1:1")
 	m.fill("k", 200, 50)
 	nodes := []*node{m, r.twin("m2:1", m), r.twin("m3:1", m)}
 	rows := NewRows("db")
 	rows.Set([]*serverpb.RegionInfo{
-		nodes[0].row(leader), nodes[1].row(primary), nodes[2].row(follower),
+		nodes[0].row(leader), nodes[1].row(primary), nodes[2].row(secondary),
 	}, true)
 	s := r.slave(rows, mode)
 	s.has(m)
@@ -100,7 +100,7 @@ func (w *readWatch) run(ctx context.Context) error {
 			w.errs = append(w.errs, fmt.Sprintf("a read at %d behind %d, %v", info.Index, last, err))
 		}
 		last = info.Index
-		c, err := w.s.Follower.Changes(ctx, next, 100, 1<<20)
+		c, err := w.s.Replica.Changes(ctx, next, 100, 1<<20)
 		if err != nil {
 			w.errs = append(w.errs, err.Error())
 			continue
@@ -137,7 +137,7 @@ func (w *readWatch) check(t *testing.T, want []kv.Change) {
 // TestFlappingMaster has the preferred master die each second: the other one is
 // followed most of the time.
 func TestFlappingMaster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")

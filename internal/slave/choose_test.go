@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	leader   = serverpb.RegionStatus_LEADER
-	primary  = serverpb.RegionStatus_PRIMARY_FOLLOWER
-	follower = serverpb.RegionStatus_SECONDARY_FOLLOWER
+	leader    = serverpb.RegionStatus_LEADER
+	primary   = serverpb.RegionStatus_PRIMARY_FOLLOWER
+	secondary = serverpb.RegionStatus_SECONDARY_FOLLOWER
 )
 
 func addresses(sources []Source) string {
@@ -36,27 +36,27 @@ func TestOrder(t *testing.T) {
 			{Address: "d", DC: "there", Status: leader},
 			{Address: "b", DC: "here", Status: leader},
 			{Address: "c", DC: "there", Status: primary},
-			{Address: "a", DC: "here", Status: follower},
+			{Address: "a", DC: "here", Status: secondary},
 		}, "a b c d"},
 		"the fewest slaves of equals": {"", []Source{
-			{Address: "c", DC: "here", Status: follower, Slaves: 9},
-			{Address: "a", DC: "here", Status: follower, Slaves: 2},
+			{Address: "c", DC: "here", Status: secondary, Slaves: 9},
+			{Address: "a", DC: "here", Status: secondary, Slaves: 2},
 			{Address: "b", DC: "here", Status: primary, Slaves: 3},
 			{Address: "d", DC: "here", Status: leader},
 		}, "a b c d"},
 		"an operator's order": {"", Fixed("z:1", "y:1", "x:1").Candidates(""), "z:1 y:1 x:1"},
 		"another history last": {"h1", []Source{
-			{Address: "c", DC: "here", Status: follower, Cluster: "c", History: "h2"},
-			{Address: "d", DC: "there", Status: follower, Cluster: "another", History: "h1"},
+			{Address: "c", DC: "here", Status: secondary, Cluster: "c", History: "h2"},
+			{Address: "d", DC: "there", Status: secondary, Cluster: "another", History: "h1"},
 			{Address: "a", DC: "here", Status: leader, Cluster: "c", History: "h1"},
 			{Address: "b", DC: "there", Status: leader},
 		}, "a b c d"},
 		"any history, where there is none": {"", []Source{
-			{Address: "b", DC: "there", Status: follower},
-			{Address: "a", DC: "here", Status: follower, History: "h2"},
+			{Address: "b", DC: "there", Status: secondary},
+			{Address: "a", DC: "here", Status: secondary, History: "h2"},
 		}, "a b"},
 		"the leader's, where there is none": {"", []Source{
-			{Address: "b", DC: "here", Status: follower, Cluster: "another", History: "h1"},
+			{Address: "b", DC: "here", Status: secondary, Cluster: "another", History: "h1"},
 			{Address: "a", DC: "there", Status: leader, Cluster: "c", History: "h2"},
 		}, "a b"},
 	} {
@@ -70,7 +70,7 @@ func TestOrder(t *testing.T) {
 func TestLotsSpreadSlaves(t *testing.T) {
 	var sources []Source
 	for i := range 3 {
-		sources = append(sources, Source{Address: fmt.Sprintf("m%d:1", i), DC: "here", Status: follower})
+		sources = append(sources, Source{Address: fmt.Sprintf("m%d:1", i), DC: "here", Status: secondary})
 	}
 	first := make(map[string]int)
 	for i := range 300 {
@@ -132,7 +132,7 @@ func TestRows(t *testing.T) {
 	elsewhere.VBucket = "v2"
 	nowhere := row("", "dc1", leader, 0)
 	rows.Set([]*serverpb.RegionInfo{
-		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", follower, 3),
+		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", secondary, 3),
 		row("d:1", "dc1", serverpb.RegionStatus_INACTIVE, 0), row("e:1", "dc1", serverpb.RegionStatus_ACTIVE_SLAVE, 0),
 		other, elsewhere, nowhere,
 	}, true)
@@ -150,7 +150,7 @@ func TestRows(t *testing.T) {
 	}
 	changed = rows.Changed()
 	rows.Set([]*serverpb.RegionInfo{
-		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", follower, 3),
+		row("a:1", "dc1", leader, 1), row("b:1", "dc2", primary, 2), row("c:1", "dc1", secondary, 3),
 		row("d:1", "dc1", serverpb.RegionStatus_INACTIVE, 7), elsewhere,
 	}, true)
 	select {
@@ -181,13 +181,13 @@ func TestLeaderOf(t *testing.T) {
 		want    string
 	}{
 		"nobody":                            {own, nil, ""},
-		"the leader":                        {own, []Source{node("b", follower, own), node("a", leader, own)}, "a"},
-		"another cluster's alone":           {own, []Source{node("b", follower, own), stray}, ""},
+		"the leader":                        {own, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
+		"another cluster's alone":           {own, []Source{node("b", secondary, own), stray}, ""},
 		"another cluster's beside":          {own, []Source{stray, node("a", leader, own)}, "a"},
 		"another history's":                 {own, []Source{node("a", leader, restored)}, ""},
 		"unknown":                           {own, []Source{node("a", leader, fsm.Identity{})}, ""},
-		"without a state":                   {fsm.Identity{}, []Source{node("b", follower, own), node("a", leader, own)}, "a"},
-		"without a state, several clusters": {fsm.Identity{}, []Source{node("b", follower, own), stray}, ""},
+		"without a state":                   {fsm.Identity{}, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
+		"without a state, several clusters": {fsm.Identity{}, []Source{node("b", secondary, own), stray}, ""},
 	} {
 		if got := leaderOf(tc.sources, tc.id); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)

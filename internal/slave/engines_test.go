@@ -11,6 +11,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -40,14 +41,14 @@ var engines = []engine{
 }
 
 // on has a slave keep its state in an engine, below folder where it has a disk.
-func (e engine) on(t testing.TB, folder string) func(*Options, *replica.FollowerOptions) {
+func (e engine) on(t testing.TB, folder string) func(*Options, *follower.Options) {
 	dir, err := datadir.Open(folder, datadir.Identity{Engine: e.name, Database: "db", VBuckets: 1, Holds: datadir.Copy})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
 	// Called once for each time that a slave is started there.
-	return func(_ *Options, o *replica.FollowerOptions) {
+	return func(_ *Options, o *follower.Options) {
 		o.Open, o.BatchLimit = e.open, e.limit
 		if !e.onDisk {
 			return
@@ -111,7 +112,7 @@ func TestLargeMultiPutIsNeverSeenByHalves(t *testing.T) {
 						return
 					default:
 					}
-					pairs, _, err := s.Follower.MultiGet(t.Context(), [][]byte{[]byte("k000000"), fmt.Appendf(nil, "k%06d", keys-1)}, kv.ReadOptions{})
+					pairs, _, err := s.Replica.MultiGet(t.Context(), [][]byte{[]byte("k000000"), fmt.Appendf(nil, "k%06d", keys-1)}, kv.ReadOptions{})
 					if err != nil || len(pairs) != 2 || pairs[0].Value[0] != pairs[1].Value[0] {
 						t.Errorf("a part of a MultiPut: %v, %v", pairs, err)
 						return
@@ -149,7 +150,7 @@ func TestKilledInSnapshot(t *testing.T) {
 			s := r.slave(Fixed("m1:1"), streaming, e.on(t, killed))
 			s.has(m)
 			s.stop()
-			if err := s.Follower.Close(); err != nil {
+			if err := s.Replica.Close(); err != nil {
 				t.Fatal(err)
 			}
 			killed = killedInReplace(r, e, testkit.Image(t, killed), other)
@@ -170,7 +171,7 @@ func TestKilledInSnapshot(t *testing.T) {
 // it is in the middle of that.
 func killedInReplace(r *rig, e engine, folder string, by *node) string {
 	t := r.t.(*testing.T)
-	opts := replica.FollowerOptions{StateOptions: r.options()}
+	opts := follower.Options{Options: r.options()}
 	e.on(t, folder)(nil, &opts)
 	f := r.follower(opts)
 	half, done := make(chan struct{}), make(chan error, 1)
@@ -214,7 +215,7 @@ func (e *haltedEngine) Write(b *storage.Batch, sync bool) error {
 // has missed.
 func BenchmarkCatchUp(b *testing.B) {
 	for _, e := range engines {
-		for mode, set := range map[string]func(*Options, *replica.FollowerOptions){"poll": polling, "stream": streaming} {
+		for mode, set := range map[string]func(*Options, *follower.Options){"poll": polling, "stream": streaming} {
 			b.Run(e.name+"/"+mode, func(b *testing.B) {
 				r := newRig(b)
 				m := r.master("m1:1")

@@ -27,6 +27,9 @@ import (
 	"github.com/dkvdb/dkv/internal/master/replication"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -92,8 +95,8 @@ func (c counted) StreamSnapshot(r *serverpb.StreamSnapshotRequest, s grpc.Server
 }
 
 // open returns the options of replicas over memory engines.
-func (r *rig) options() replica.StateOptions {
-	return replica.StateOptions{
+func (r *rig) options() state.Options {
+	return state.Options{
 		Database: "db",
 		VBucket:  "default",
 		Open:     func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
@@ -103,13 +106,13 @@ func (r *rig) options() replica.StateOptions {
 }
 
 // master starts a node that owns its log.
-func (r *rig) master(addr string, change ...func(*replica.LocalOptions)) *node {
+func (r *rig) master(addr string, change ...func(*local.Options)) *node {
 	r.t.Helper()
-	opts := replica.LocalOptions{StateOptions: r.options()}
+	opts := local.Options{Options: r.options()}
 	for _, c := range change {
 		c(&opts)
 	}
-	l, err := replica.OpenLocal(opts)
+	l, err := local.Open(opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -125,7 +128,7 @@ func (r *rig) master(addr string, change ...func(*replica.LocalOptions)) *node {
 // twin starts a node that has the same log as another one, as of the last sync.
 func (r *rig) twin(addr string, of *node) *node {
 	r.t.Helper()
-	f := r.follower(replica.FollowerOptions{StateOptions: r.options()})
+	f := r.follower(follower.Options{Options: r.options()})
 	if err := f.Replace(context.Background(), false, loadFrom(of)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -137,7 +140,7 @@ func (r *rig) twin(addr string, of *node) *node {
 // sync brings a twin to where another node is.
 func (n *node) sync(of *node) {
 	n.rig.t.Helper()
-	f := n.Replica.(*replica.Follower)
+	f := n.Replica.(*follower.Replica)
 	_, at := f.Position()
 	c, err := of.Changes(context.Background(), at+1, 0, 1<<30)
 	if err != nil {
@@ -149,9 +152,9 @@ func (n *node) sync(of *node) {
 	f.Fresh(time.Now())
 }
 
-func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
+func (r *rig) follower(opts follower.Options) *follower.Replica {
 	r.t.Helper()
-	f, err := replica.OpenFollower(opts)
+	f, err := follower.Open(opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -165,7 +168,7 @@ func (r *rig) follower(opts replica.FollowerOptions) *replica.Follower {
 	return f
 }
 
-func loadFrom(src replica.Replica) replica.Load {
+func loadFrom(src replica.Replica) follower.Load {
 	return func(ctx context.Context, open func() (storage.Engine, error)) error {
 		engine, err := open()
 		if err != nil {
@@ -349,21 +352,21 @@ func (n *node) fill(prefix string, keys, size int) {
 }
 
 // retain bounds a master's changelog.
-func retain(r changelog.Retention) func(*replica.LocalOptions) {
-	return func(o *replica.LocalOptions) { o.Retention = r }
+func retain(r changelog.Retention) func(*local.Options) {
+	return func(o *local.Options) { o.Retention = r }
 }
 
 // copy is a slave.
 type copy struct {
 	rig *rig
-	*replica.Follower
+	*follower.Replica
 	*Puller
 	opts Options
 	stop func()
 }
 
 // wrapper is a State that gets in the way of another one.
-type wrapper interface{ wrap(*replica.Follower) }
+type wrapper interface{ wrap(*follower.Replica) }
 
 // restart ends the puller and begins another one, as a process does.
 func (c *copy) restart() {
@@ -376,9 +379,9 @@ func (c *copy) restart() {
 }
 
 // slave starts a slave. change edits its options.
-func (r *rig) slave(sources Sources, change ...func(*Options, *replica.FollowerOptions)) *copy {
+func (r *rig) slave(sources Sources, change ...func(*Options, *follower.Options)) *copy {
 	r.t.Helper()
-	state := replica.FollowerOptions{StateOptions: r.options()}
+	state := follower.Options{Options: r.options()}
 	opts := Options{
 		VBucket: "default", DC: "dc1", Self: &serverpb.Replica{Zone: "dc1", Hostname: "slave", Port: 1},
 		Sources: sources, Pool: r.pool, PollInterval: 500 * time.Millisecond, Log: r.log,
@@ -386,16 +389,16 @@ func (r *rig) slave(sources Sources, change ...func(*Options, *replica.FollowerO
 	for _, c := range change {
 		c(&opts, &state)
 	}
-	c := &copy{rig: r, Follower: r.follower(state)}
+	c := &copy{rig: r, Replica: r.follower(state)}
 	return c.pull(opts)
 }
 
 // pull has a puller keep the copy.
 func (c *copy) pull(opts Options) *copy {
 	if opts.State == nil {
-		opts.State = c.Follower
+		opts.State = c.Replica
 	} else {
-		opts.State.(wrapper).wrap(c.Follower)
+		opts.State.(wrapper).wrap(c.Replica)
 	}
 	r := c.rig
 	c.opts = opts
@@ -404,9 +407,9 @@ func (c *copy) pull(opts Options) *copy {
 	return c
 }
 
-func streaming(o *Options, _ *replica.FollowerOptions) { o.Mode = Stream }
+func streaming(o *Options, _ *follower.Options) { o.Mode = Stream }
 
-func polling(o *Options, _ *replica.FollowerOptions) { o.Mode = Poll }
+func polling(o *Options, _ *follower.Options) { o.Mode = Poll }
 
 // has waits until the slave has all that a node has.
 func (c *copy) has(n *node) {
@@ -422,11 +425,11 @@ func (c *copy) has(n *node) {
 // equals compares keys and changes with a node's that is at the same index.
 func (c *copy) equals(n *node) {
 	c.rig.t.Helper()
-	if got, want := hashOf(c.rig.t, c.Follower), hashOf(c.rig.t, n.Replica); got != want {
+	if got, want := hashOf(c.rig.t, c.Replica), hashOf(c.rig.t, n.Replica); got != want {
 		c.rig.t.Fatalf("the slave hashes %x (%d keys) at %d, the master %x (%d keys) at %d", got.Sum, got.Keys, got.Index, want.Sum, want.Keys, want.Index)
 	}
-	from := max(c.Follower.Status().ChangelogFloor, n.Replica.Status().ChangelogFloor)
-	got, want := changesOf(c.rig.t, c.Follower, from), changesOf(c.rig.t, n.Replica, from)
+	from := max(c.Replica.Status().ChangelogFloor, n.Replica.Status().ChangelogFloor)
+	got, want := changesOf(c.rig.t, c.Replica, from), changesOf(c.rig.t, n.Replica, from)
 	if !slices.EqualFunc(got, want, sameChange) {
 		c.rig.t.Fatalf("from %d on the slave has %d changes and the master %d, or they differ", from, len(got), len(want))
 	}

@@ -14,14 +14,15 @@ import (
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // modes runs a test once for each way to get changes, in a bubble of time.
-func modes(t *testing.T, f func(t *testing.T, mode func(*Options, *replica.FollowerOptions))) {
-	for name, mode := range map[string]func(*Options, *replica.FollowerOptions){"poll": polling, "stream": streaming} {
+func modes(t *testing.T, f func(t *testing.T, mode func(*Options, *follower.Options))) {
+	for name, mode := range map[string]func(*Options, *follower.Options){"poll": polling, "stream": streaming} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { f(t, mode) })
 		})
@@ -29,7 +30,7 @@ func modes(t *testing.T, f func(t *testing.T, mode func(*Options, *replica.Follo
 }
 
 func TestFollowsFromTheBeginning(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("a", 1000, 100)
@@ -57,14 +58,14 @@ func TestFollowsFromTheBeginning(t *testing.T) {
 // TestSwitchesMasters kills and revives masters in turn, under writes: nothing is
 // lost or repeated, and nothing but the first snapshot is ever needed.
 func TestSwitchesMasters(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twins := []*node{r.twin("m2:1", m), r.twin("m3:1", m)}
 		rows := NewRows("db")
 		rows.Set([]*serverpb.RegionInfo{
-			m.row(leader), twins[0].row(primary), twins[1].row(follower),
+			m.row(leader), twins[0].row(primary), twins[1].row(secondary),
 		}, true)
 		s := r.slave(rows, mode)
 		s.has(m)
@@ -91,7 +92,7 @@ func TestSwitchesMasters(t *testing.T) {
 
 // TestLeavesASilentMaster has a master stop without breaking its connections.
 func TestLeavesASilentMaster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -113,7 +114,7 @@ func TestLeavesASilentMaster(t *testing.T) {
 }
 
 func TestLeavesAMasterThatIsGone(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -122,7 +123,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary)}, true)
 		// Polls are close together, so that the end of a master is noticed well within the
 		// second for which one that was gone is passed over.
-		s := r.slave(rows, mode, func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = 100 * time.Millisecond })
+		s := r.slave(rows, mode, func(o *Options, _ *follower.Options) { o.PollInterval = 100 * time.Millisecond })
 		s.has(m)
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
@@ -148,7 +149,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		// It is passed over for a while, also when it is back in a moment.
 		twin.sync(m)
 		third := r.twin("m3:1", m)
-		busy := third.row(follower)
+		busy := third.row(secondary)
 		busy.Slaves = 10
 		rows.Set([]*serverpb.RegionInfo{m.row(leader), twin.row(primary), busy}, true)
 		m.kill()
@@ -162,7 +163,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 // TestAllMastersDown starts without any, loses them later, and goes on when they are
 // back.
 func TestAllMastersDown(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -207,7 +208,7 @@ func TestReaderWantsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		m := r.master("m1:1")
-		s := r.slave(Fixed("m1:1"), func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = time.Hour })
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
 		s.has(m)
 		at := m.put("a", "1")
 		begun := time.Now()
@@ -225,28 +226,28 @@ func TestReaderWantsMore(t *testing.T) {
 
 // hinderedState is a State whose Apply a test holds up.
 type hinderedState struct {
-	*replica.Follower
+	*follower.Replica
 	before func() error
 }
 
-func (h *hinderedState) wrap(f *replica.Follower) { h.Follower = f }
+func (h *hinderedState) wrap(f *follower.Replica) { h.Replica = f }
 
 func (h *hinderedState) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
 	if err := h.before(); err != nil {
 		return err
 	}
-	return h.Follower.Apply(ctx, after, changes, upTo)
+	return h.Replica.Apply(ctx, after, changes, upTo)
 }
 
 // TestDiskFull has the slave's disk fill up: it waits, serves what it has, and goes
 // on by itself.
 func TestDiskFull(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		var full atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if full.Load() {
 					return kv.Errorf(kv.Exhausted, "%w: at %v", storage.ErrNoSpace, time.Now())
@@ -286,13 +287,13 @@ func TestDiskFull(t *testing.T) {
 
 // TestLocalFailure has applying fail for a while: no master is to blame for that.
 func TestLocalFailure(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		r.twin("m2:1", m)
 		var broken atomic.Bool
-		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+		s := r.slave(Fixed("m1:1", "m2:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if broken.Load() {
 					return kv.Errorf(kv.Internal, "broken")
@@ -324,13 +325,13 @@ func TestLocalFailure(t *testing.T) {
 // TestSlowSlave holds up the slave: what waits for it is bounded, and the master does
 // not notice.
 func TestSlowSlave(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		gate := make(chan struct{})
 		var held atomic.Bool
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *replica.FollowerOptions) {
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, _ *follower.Options) {
 			o.State = &hinderedState{before: func() error {
 				if held.Load() {
 					<-gate
@@ -358,12 +359,12 @@ func TestSlowSlave(t *testing.T) {
 
 // A slave goes by its master's clock and not by its own, which is years ahead.
 func TestGoesByTheMastersClock(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(time.Hour).Unix())})
 		c := NewClock(clock.Options{Wall: func() time.Time { return time.Now().Add(decade) }})
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *replica.FollowerOptions) { o.Clock, f.Clock = c, c })
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
 		s.has(m)
 		time.Sleep(2 * time.Second)
 		if !s.sees("session") || !c.Known() || time.Until(c.Now()) > clock.DefaultMaxJump {
@@ -379,10 +380,10 @@ func TestGoesByTheMastersClock(t *testing.T) {
 // Where the master's log is given another time, a slave follows, even if nothing else
 // happens there.
 func TestFollowsTheClockBack(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		var ahead atomic.Int64
-		m := r.master("m1:1", func(o *replica.LocalOptions) {
+		m := r.master("m1:1", func(o *local.Options) {
 			o.Clock = clock.New(clock.Options{MaxJump: 2 * decade, Wall: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
 		})
 		m.write(kv.Mutation{Key: []byte("session"), Value: []byte("alive"), ExpireTS: uint64(time.Now().Add(time.Hour).Unix())})
@@ -390,7 +391,7 @@ func TestFollowsTheClockBack(t *testing.T) {
 			t.Fatal(err) // so that nothing is removed
 		}
 		c := NewClock(clock.Options{})
-		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *replica.FollowerOptions) { o.Clock, f.Clock = c, c })
+		s := r.slave(Fixed("m1:1"), mode, func(o *Options, f *follower.Options) { o.Clock, f.Clock = c, c })
 		s.has(m)
 		ahead.Store(int64(decade))
 		if _, err := m.Propose(t.Context(), &command.Command{Kind: command.Tick}); err != nil {
@@ -408,7 +409,7 @@ func TestFollowsTheClockBack(t *testing.T) {
 		s.has(m)
 		time.Sleep(time.Second)
 		if !s.sees("session") {
-			t.Errorf("it is still hidden: by the log's clock it is %v", s.Follower.Status().Clock)
+			t.Errorf("it is still hidden: by the log's clock it is %v", s.Replica.Status().Clock)
 		}
 	})
 }

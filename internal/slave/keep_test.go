@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -51,7 +52,7 @@ func (r *rig) wiped(n *node) *node {
 // TestMasterComesBackEmpty has the only master lose its folder: the copy is the last one,
 // and stays whatever becomes of the master, until it is ordered to go.
 func TestMasterComesBackEmpty(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.fill("k", 500, 10)
@@ -149,7 +150,7 @@ func TestResyncIsRefused(t *testing.T) {
 
 // TestShrunkByDeletes has the master delete all that there is: that is the same history.
 func TestShrunkByDeletes(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -168,7 +169,7 @@ func TestShrunkByDeletes(t *testing.T) {
 
 // TestEmptyCopyTakesAnother has a copy without a key be no reason to keep it.
 func TestEmptyCopyTakesAnother(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -184,7 +185,7 @@ func TestEmptyCopyTakesAnother(t *testing.T) {
 // TestRestoreOfTheSameCluster has a state be followed to wherever its cluster is restored,
 // and only there: another state under the cluster's id is none of its own.
 func TestRestoreOfTheSameCluster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		backup := t.TempDir() + "/empty"
@@ -241,7 +242,7 @@ func TestLaggingFollowerOfARestore(t *testing.T) {
 		s := r.slave(rows)
 		s.has(m)
 		m.kill()
-		rows.Set([]*serverpb.RegionInfo{late.row(follower)}, true)
+		rows.Set([]*serverpb.RegionInfo{late.row(secondary)}, true)
 		time.Sleep(time.Hour)
 		s.keeps(m, "m2:1", "is behind this node, and is waited for")
 	})
@@ -289,7 +290,7 @@ func TestOrderGoesOnAfterAStop(t *testing.T) {
 			if !e.onDisk {
 				return
 			}
-			if err := s.Follower.Close(); err != nil {
+			if err := s.Replica.Close(); err != nil {
 				t.Fatal(err)
 			}
 			s = r.slave(Fixed("m1:1"), streaming, state)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 )
 
 // isAged fails the test unless the status, the state and the answer to a reader all give
@@ -18,7 +18,7 @@ func (c *copy) isAged(what string, least, most time.Duration, lag uint64) {
 	if err != nil {
 		c.rig.t.Error(err)
 	}
-	for of, age := range map[string]time.Duration{"the status": st.Age, "the state": c.Follower.Age(), "a reader": info.Age} {
+	for of, age := range map[string]time.Duration{"the status": st.Age, "the state": c.Replica.Age(), "a reader": info.Age} {
 		if age < least || age > most {
 			c.rig.t.Errorf("%s: the age of %s is %v, not %v to %v", what, of, age, least, most)
 		}
@@ -35,7 +35,7 @@ const polled = 600 * time.Millisecond
 // TestAgeIsTrue has the age of a copy be for how long it may not have been the newest
 // state any more, whatever becomes of its master.
 func TestAgeIsTrue(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -64,13 +64,13 @@ func TestAgeIsTrue(t *testing.T) {
 // TestAgeBehindACutOffMaster has a master live on that is cut off from the owner of its
 // log, and a slave of a slave: what was not known there is not known here.
 func TestAgeBehindACutOffMaster(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
 		first := r.slave(Fixed("m1:1"), mode)
 		first.has(m)
-		r.serve("s1:1", first.Follower)
+		r.serve("s1:1", first.Replica)
 		second := r.slave(Fixed("s1:1"), mode)
 		second.has(m)
 		time.Sleep(2 * time.Second)

@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 )
 
 // TestLeaderWithoutDiscovery has discovery be away when the leader dies: the master
 // that is followed knows who leads now.
 func TestLeaderWithoutDiscovery(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")
@@ -49,7 +49,7 @@ func TestLeaderWithoutDiscovery(t *testing.T) {
 }
 
 // lead has a twin say who leads.
-func (n *node) lead(address string) { n.Replica.(*replica.Follower).SetLeader(address) }
+func (n *node) lead(address string) { n.Replica.(*follower.Replica).SetLeader(address) }
 
 // TestLeaderChanges has discovery tell of a new leader: that is not waited for.
 func TestLeaderChanges(t *testing.T) {
@@ -64,7 +64,7 @@ func TestLeaderChanges(t *testing.T) {
 		s.has(m)
 		time.Sleep(time.Minute + leaderInterval/2)
 		promoted := twin.row(leader)
-		rows.Set([]*serverpb.RegionInfo{m.row(follower), promoted}, true)
+		rows.Set([]*serverpb.RegionInfo{m.row(secondary), promoted}, true)
 		synctest.Wait()
 		if at := s.Owner().Address; at != "m2:1" {
 			t.Errorf("the leader is at %q", at)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -17,7 +17,7 @@ import (
 // it, up to an index: as a master whose last writes were lost in a crash.
 func (n *node) goBack(to *node, upTo kv.Index) {
 	n.rig.t.Helper()
-	f := n.Replica.(*replica.Follower)
+	f := n.Replica.(*follower.Replica)
 	if err := f.Replace(context.Background(), true, loadFrom(to)); err != nil {
 		n.rig.t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 				m.put("k", "1")
 				old, twin := r.twin("old:1", m), r.twin("m2:1", m)
 				begin := func() *copy {
-					return r.slave(Fixed("m2:1"), func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = 10 * time.Second })
+					return r.slave(Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = 10 * time.Second })
 				}
 				var s *copy
 				if !tc.fresh {
@@ -63,11 +63,11 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 				}
 				s.has(m)
 				time.Sleep(time.Second)
-				was := s.Follower.Age()
+				was := s.Replica.Age()
 				twin.goBack(old, tc.upTo)
 				begun := time.Now()
 				time.Sleep(11 * time.Second)
-				if got, least := s.Follower.Age(), was+time.Since(begun); got < least {
+				if got, least := s.Replica.Age(), was+time.Since(begun); got < least {
 					t.Errorf("the age is %v, and nothing new was heard for %v", got, least)
 				}
 				p, _, _, err := s.Get(t.Context(), []byte("k"), kv.ReadOptions{})
@@ -77,7 +77,7 @@ func TestLogGoesBackBetweenPolls(t *testing.T) {
 				// Even if that is all that there is, only an operator gives up what is here.
 				testkit.Run(r.t, func(ctx context.Context) error {
 					for sleep.For(ctx, 100*time.Millisecond) {
-						twin.Replica.(*replica.Follower).Fresh(time.Now())
+						twin.Replica.(*follower.Replica).Fresh(time.Now())
 					}
 					return nil
 				})
@@ -125,7 +125,7 @@ func TestReaderWaitsForAMasterBehind(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		twin := r.twin("m2:1", m)
-		s := r.slave(Fixed("m2:1"), func(o *Options, _ *replica.FollowerOptions) { o.PollInterval = time.Hour })
+		s := r.slave(Fixed("m2:1"), func(o *Options, _ *follower.Options) { o.PollInterval = time.Hour })
 		s.has(m)
 		at := m.put("a", "2")
 		time.AfterFunc(100*time.Millisecond, func() { twin.sync(m) })
@@ -146,7 +146,7 @@ func TestReaderWaitsForAMasterBehind(t *testing.T) {
 
 // TestMasterKnowsPosition compares what a master says of a slave with where it is.
 func TestMasterKnowsPosition(t *testing.T) {
-	modes(t, func(t *testing.T, mode func(*Options, *replica.FollowerOptions)) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
 		r := newRig(t)
 		m := r.master("m1:1")
 		m.put("a", "1")

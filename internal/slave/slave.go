@@ -18,7 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// State is the copy that a Puller keeps; replica.Follower is one.
+// State is the copy that a Puller keeps; follower.Replica is one.
 type State interface {
 	// Position returns whose state it is and its index, zeros where there is none.
 	Position() (fsm.Identity, kv.Index)

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 )
 
 // failedState is a State whose storage has failed when a test says so.
 type failedState struct {
-	*replica.Follower
+	*follower.Replica
 	failed atomic.Bool
 }
 
-func (f *failedState) wrap(to *replica.Follower) { f.Follower = to }
+func (f *failedState) wrap(to *follower.Replica) { f.Replica = to }
 
 var errFailed = errors.New("storage failed for a test")
 
@@ -35,7 +35,7 @@ func TestHealthOfAFailedState(t *testing.T) {
 		m := r.master("m1:1")
 		m.put("a", "1")
 		state := new(failedState)
-		s := r.slave(Fixed("m1:1"), streaming, func(o *Options, _ *replica.FollowerOptions) { o.State = state })
+		s := r.slave(Fixed("m1:1"), streaming, func(o *Options, _ *follower.Options) { o.State = state })
 		s.has(m)
 		time.Sleep(time.Second)
 		if err := s.Healthy(); err != nil {

@@ -7,7 +7,7 @@
 // and nodes with a fault built in, whose syncs do nothing, whose change records are
 // written behind the data, or who compare and set by their own clocks (Test...Found).
 // A lease that outlives the wait for its end is a rule of the simulation in
-// internal/replica/lease.
+// internal/replica/raft/lease.
 //
 // Each test does a few rounds of its fault. A fault that the host cannot inject is
 // skipped by name, which fails in CI. For more rounds:

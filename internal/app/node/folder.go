@@ -9,7 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/config"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -89,8 +89,8 @@ func (n *Node) NewGuard(dir string) (*diskspace.Guard, error) {
 }
 
 // StateOptions are those of a vBucket's replica, whatever keeps its log.
-func (n *Node) StateOptions(name string) (replica.StateOptions, error) {
-	opts := replica.StateOptions{
+func (n *Node) StateOptions(name string) (state.Options, error) {
+	opts := state.Options{
 		Database: n.Layout.Database,
 		VBucket:  name,
 		VBuckets: len(n.Layout.VBuckets),

@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/ops"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/server"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -36,7 +36,7 @@ type Node struct {
 	// Clock is what the node takes for the time. The role makes it.
 	Clock *clock.Clock
 	// Reads bounds the reads of all replicas together.
-	Reads *replica.Reads
+	Reads *state.Reads
 
 	// GRPC and HTTP are bound from the start on, so that no other process takes them.
 	GRPC, HTTP net.Listener
@@ -55,7 +55,7 @@ type Node struct {
 // New binds the addresses: whether they are free is known at once. After an error
 // nothing is left open.
 func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, err error) {
-	n := &Node{Config: cfg, Log: log, Layout: LayoutOf(cfg), Reads: replica.NewReads()}
+	n := &Node{Config: cfg, Log: log, Layout: LayoutOf(cfg), Reads: state.NewReads()}
 	defer func() {
 		if err != nil {
 			_ = n.Close() // err is the one to report

@@ -18,6 +18,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -32,7 +34,7 @@ const NoOne = -1
 // vBuckets whose state all nodes share, so that only who owns what is played.
 type Cluster struct {
 	T      testing.TB
-	States []*replica.Local // by vBucket
+	States []*local.Replica // by vBucket
 	Nodes  []*Member
 	// Drain is how long requests under way may go on when a node is killed.
 	Drain time.Duration
@@ -69,7 +71,7 @@ type Member struct {
 // OwnedReplica is a replica which knows an owner, and serves only where that is
 // its own node.
 type OwnedReplica struct {
-	*replica.Local
+	*local.Replica
 	cluster *Cluster
 	node    int
 	owner   atomic.Int64
@@ -110,7 +112,7 @@ func (r *OwnedReplica) Propose(ctx context.Context, c *command.Command) (command
 	if err := r.serve(ctx); err != nil {
 		return command.Result{}, err
 	}
-	return r.Local.Propose(ctx, c)
+	return r.Replica.Propose(ctx, c)
 }
 
 func (r *OwnedReplica) level(ctx context.Context, opts kv.ReadOptions) error {
@@ -124,21 +126,21 @@ func (r *OwnedReplica) Get(ctx context.Context, key []byte, opts kv.ReadOptions)
 	if err := r.level(ctx, opts); err != nil {
 		return kv.Pair{}, false, kv.ReadInfo{}, err
 	}
-	return r.Local.Get(ctx, key, opts)
+	return r.Replica.Get(ctx, key, opts)
 }
 
 func (r *OwnedReplica) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) ([]kv.Pair, kv.ReadInfo, error) {
 	if err := r.level(ctx, opts); err != nil {
 		return nil, kv.ReadInfo{}, err
 	}
-	return r.Local.MultiGet(ctx, keys, opts)
+	return r.Replica.MultiGet(ctx, keys, opts)
 }
 
 func (r *OwnedReplica) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error) {
 	if err := r.level(ctx, opts); err != nil {
 		return nil, kv.ReadInfo{}, err
 	}
-	return r.Local.View(ctx, opts)
+	return r.Replica.View(ctx, opts)
 }
 
 // Hook sets one of a replica's functions.
@@ -162,8 +164,8 @@ func NewCluster(t testing.TB, nodes, vBuckets int, services func(*Member) func(g
 }
 
 // LocalOptions are those of a replica in memory.
-func LocalOptions() replica.LocalOptions {
-	return replica.LocalOptions{StateOptions: replica.StateOptions{
+func LocalOptions() local.Options {
+	return local.Options{Options: state.Options{
 		Database: "db",
 		VBucket:  "default",
 		Open:     func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
@@ -171,11 +173,11 @@ func LocalOptions() replica.LocalOptions {
 	}}
 }
 
-func newState(t testing.TB, clock *clock.Clock) *replica.Local {
+func newState(t testing.TB, clock *clock.Clock) *local.Replica {
 	t.Helper()
 	opts := LocalOptions()
 	opts.Clock = clock
-	local, err := replica.OpenLocal(opts)
+	local, err := local.Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +195,7 @@ func (c *Cluster) newNode(i int, services func(*Member) func(grpc.ServiceRegistr
 	n.Router = route.New(n.Pool)
 	var vBuckets []route.VBucket
 	for j, state := range c.States {
-		r := &OwnedReplica{Local: state, cluster: c, node: i}
+		r := &OwnedReplica{Replica: state, cluster: c, node: i}
 		n.Replicas = append(n.Replicas, r)
 		vBuckets = append(vBuckets, route.VBucket{Name: fmt.Sprint("v", j), Replica: r})
 	}

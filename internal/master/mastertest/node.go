@@ -21,7 +21,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
+	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -39,7 +40,7 @@ type Node struct {
 	Cluster     serverpb.DKVClusterClient
 
 	Conn     *grpc.ClientConn
-	Local    *replica.Local
+	Local    *local.Replica
 	Keyspace *route.Keyspace
 	Root     string // backup-dir
 	now      atomic.Int64
@@ -57,7 +58,7 @@ func (r *Node) FailWrites(err error) { r.fault.Store(&err) }
 
 // New starts a node. services makes what it serves, before its server starts; change, if it
 // is not nil, changes the options of its replica.
-func New(t testing.TB, services func(*Node) func(grpc.ServiceRegistrar), change func(*replica.LocalOptions)) *Node {
+func New(t testing.TB, services func(*Node) func(grpc.ServiceRegistrar), change func(*local.Options)) *Node {
 	t.Helper()
 	r := &Node{Root: filepath.Join(t.TempDir(), "backups")}
 	r.T, _ = t.(*testing.T)
@@ -67,7 +68,7 @@ func New(t testing.TB, services func(*Node) func(grpc.ServiceRegistrar), change 
 		change(&opts)
 	}
 	var err error
-	if r.Local, err = replica.OpenLocal(opts); err != nil {
+	if r.Local, err = local.Open(opts); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -85,14 +86,14 @@ func New(t testing.TB, services func(*Node) func(grpc.ServiceRegistrar), change 
 }
 
 // options are those of the replica, on the node's clock and with its faults.
-func (r *Node) options() replica.LocalOptions {
+func (r *Node) options() local.Options {
 	onSync := func() error {
 		if err := r.fault.Load(); err != nil {
 			return *err
 		}
 		return nil
 	}
-	return replica.LocalOptions{StateOptions: replica.StateOptions{
+	return local.Options{Options: state.Options{
 		Database: "db",
 		VBucket:  "default",
 		Open: func(string) (storage.Engine, error) {

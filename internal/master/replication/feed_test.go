@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -24,7 +25,7 @@ import (
 func bubble(t *testing.T, retention changelog.Retention) (route.VBucket, func()) {
 	opts := mastertest.LocalOptions()
 	opts.Retention = retention
-	local, err := replica.OpenLocal(opts)
+	local, err := local.Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

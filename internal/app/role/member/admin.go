@@ -27,7 +27,7 @@ func (m *Member) raftState(context.Context) (any, error) {
 	}
 	var out []vBucket
 	for i, r := range m.rafts {
-		s, stats := r.Status(), r.RaftStats()
+		s, stats := r.Status(), r.Stats()
 		out = append(out, vBucket{
 			Name: m.node.Layout.VBuckets[i], State: string(s.State), Leader: s.Owner.ID, Term: s.Term, Applied: s.Applied,
 			Epoch: stats.Epoch, LeaseRemaining: stats.Remaining.String(), LeaderChanges: stats.LeaderChanges,

@@ -19,6 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
@@ -27,11 +29,11 @@ import (
 type Member struct {
 	node     *node.Node
 	identity *bootstrap.Identity
-	host     *replica.Host
+	host     *host.Host
 	// logGuard watches the disk of the Raft log; nil if that is the one of the states.
 	logGuard *diskspace.Guard
 	// rafts are the replicas, in hash order.
-	rafts   []*replica.Raft
+	rafts   []*raft.Replica
 	pool    *peer.Pool
 	router  *route.Router
 	cluster *cluster.Cluster
@@ -79,8 +81,8 @@ func (m *Member) Facts(i int) condition.Facts {
 
 // ownsEpoch reports whether a leader has an epoch to serve in. Until then it waits for the
 // lease of the leader before it to run out.
-func ownsEpoch(r *replica.Raft) bool {
-	stats := r.RaftStats()
+func ownsEpoch(r *raft.Replica) bool {
+	stats := r.Stats()
 	return stats.Epoch != 0 && stats.Term == r.Status().Term
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/metrics"
 	"github.com/dkvdb/dkv/internal/cluster"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft"
 )
 
 // source reports the Raft logs of a member and its peers.
@@ -21,7 +21,7 @@ type source struct {
 // sample is what is read of a vBucket, once for all its metrics.
 type sample struct {
 	*condition.VBucket
-	raft replica.RaftStats
+	raft raft.Stats
 }
 
 // Metrics implements role.Role.
@@ -72,7 +72,7 @@ func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBuck
 	}
 	for i := range vBuckets {
 		v := &vBuckets[i]
-		stats := s.member.rafts[i].RaftStats()
+		stats := s.member.rafts[i].Stats()
 		read(stats.LeaseReads, v.Name, "lease")
 		read(stats.Confirmed, v.Name, "readindex")
 		s.rafts.Collect(ch, sample{v, stats}, v.Name)

@@ -15,7 +15,8 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/peer"
-	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
@@ -48,7 +49,7 @@ func (m *Member) Open(ctx context.Context) error {
 	if err := m.guardLog(); err != nil {
 		return err
 	}
-	m.host, err = replica.OpenHost(replica.HostOptions{
+	m.host, err = host.Open(host.Options{
 		Dir:          m.node.Config.Nexus.LogDir,
 		Address:      m.identity.Address(),
 		Deployment:   m.identity.Deployment,
@@ -92,7 +93,7 @@ func (m *Member) checkURLs(own string) error {
 		if err != nil {
 			continue // empty, or Enter says what is wrong
 		}
-		if err := replica.CheckAddress(address); err != nil {
+		if err := host.CheckAddress(address); err != nil {
 			return err
 		}
 	}
@@ -123,13 +124,13 @@ func (m *Member) logs() []cluster.Log {
 }
 
 // openRaft opens the replica of a vBucket. It takes no part in its log yet.
-func (m *Member) openRaft(i int, name string) (*replica.Raft, error) {
+func (m *Member) openRaft(i int, name string) (*raft.Replica, error) {
 	state, err := m.node.StateOptions(name)
 	if err != nil {
 		return nil, err
 	}
-	return m.host.OpenRaft(replica.RaftOptions{
-		StateOptions:  state,
+	return raft.Open(m.host, raft.Options{
+		Options:       state,
 		Shard:         uint64(i) + 1,
 		Replica:       m.identity.Replica,
 		Members:       m.identity.InitialMembers(),
@@ -150,8 +151,8 @@ func (m *Member) openRaft(i int, name string) (*replica.Raft, error) {
 }
 
 // hostSize is what the Raft log may use of this host.
-func (m *Member) hostSize() replica.HostSize {
-	return replica.HostSize{
+func (m *Member) hostSize() host.Size {
+	return host.Size{
 		Cores:    runtime.GOMAXPROCS(0),
 		Memory:   uint64(config.ThisHost().Memory()),
 		VBuckets: len(m.node.Layout.VBuckets),

@@ -5,6 +5,7 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/timing"
 	"github.com/dkvdb/dkv/internal/version"
 )
@@ -66,7 +67,7 @@ func (m *Member) bootstrapOptions(url string) bootstrap.Options {
 		Join:       nexus.Join,
 		Terms:      m.terms(),
 		Host:       bootstrap.Host{Addrs: hosts.Own(), Lookup: hosts.Lookup},
-		RaftData:   func() (bool, error) { return replica.HasLog(nexus.LogDir) },
+		RaftData:   func() (bool, error) { return host.HasLog(nexus.LogDir) },
 		StateThere: m.node.Dir.Claimed(),
 		Waits:      m.node.Waiting.Begin,
 		Log:        m.node.Log,

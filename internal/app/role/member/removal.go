@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft"
 )
 
 // isRemoved reports whether the cluster has removed this node from all its vBuckets, which
 // is for good: it can come back only as another member, with an empty folder.
 func (m *Member) isRemoved() bool {
-	return len(m.rafts) > 0 && !slices.ContainsFunc(m.rafts, func(r *replica.Raft) bool { return r.State() != replica.Removed })
+	return len(m.rafts) > 0 && !slices.ContainsFunc(m.rafts, func(r *raft.Replica) bool { return r.State() != replica.Removed })
 }
 
 // noteRemoval records that the node was removed, once it is from all vBuckets. When it is

@@ -7,19 +7,20 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/slave"
 )
 
 // replicated is a copy with the puller that keeps it up to date.
 type replicated struct {
-	*replica.Follower
+	*follower.Replica
 	puller *slave.Puller
 }
 
 // Run keeps the copy, and keeps it up to date, until ctx ends.
 func (r *replicated) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.Follower.Run(ctx) })
+	g.Go(func() error { return r.Replica.Run(ctx) })
 	g.Go(func() error { return r.puller.Run(ctx) })
 	return g.Wait()
 }
@@ -34,7 +35,7 @@ func (r *replicated) Kept() bool { return r.puller.Status().Kept != "" }
 
 // Status implements replica.Replica.
 func (r *replicated) Status() replica.Status {
-	s, p := r.Follower.Status(), r.puller.Status()
+	s, p := r.Replica.Status(), r.puller.Status()
 	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, r.puller.Healthy()
 	if p.Err != nil {
 		s.Behind = fmt.Errorf("changes are not applied at present: %w", p.Err)

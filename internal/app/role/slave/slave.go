@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 )
@@ -79,19 +80,19 @@ func (s *Slave) rejectsLinearizable() bool {
 	return s.node.Config.Replication.SlaveLinearizable == config.LinearizableReject
 }
 
-func (s *Slave) openFollower(_ int, name string) (*replica.Follower, error) {
+func (s *Slave) openFollower(_ int, name string) (*follower.Replica, error) {
 	state, err := s.node.StateOptions(name)
 	if err != nil {
 		return nil, err
 	}
-	return replica.OpenFollower(replica.FollowerOptions{
-		StateOptions: state,
-		BatchLimit:   s.node.Engines.BatchLimit(),
-		Reject:       s.rejectsLinearizable(),
+	return follower.Open(follower.Options{
+		Options:    state,
+		BatchLimit: s.node.Engines.BatchLimit(),
+		Reject:     s.rejectsLinearizable(),
 	})
 }
 
-func (s *Slave) newPuller(name string, state *replica.Follower, sources slave.Sources) *slave.Puller {
+func (s *Slave) newPuller(name string, state *follower.Replica, sources slave.Sources) *slave.Puller {
 	cfg := &s.node.Config.Replication
 	return slave.New(slave.Options{
 		VBucket:      name,

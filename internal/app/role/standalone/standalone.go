@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/route"
 )
 
@@ -25,7 +26,7 @@ import (
 type Standalone struct {
 	node    *node.Node
 	name    string
-	replica *replica.Local
+	replica *local.Replica
 }
 
 var _ role.Role = (*Standalone)(nil)
@@ -57,7 +58,7 @@ func (s *Standalone) Open(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.replica, err = replica.OpenLocal(replica.LocalOptions{StateOptions: opts, BatchLimit: n.Engines.BatchLimit()})
+	s.replica, err = local.Open(local.Options{Options: opts, BatchLimit: n.Engines.BatchLimit()})
 	if err != nil {
 		return node.OpenError(err)
 	}

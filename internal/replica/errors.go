@@ -1,0 +1,57 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// The errors of a request that a replica rejects for what it is or does at present.
+var (
+	// errClosed is that of a replica that is closed.
+	ErrClosed = kv.Errorf(kv.Unavailable, "the node is shutting down")
+	// errRestoring rejects mutations while a restore replaces the state.
+	ErrRestoring = kv.Errorf(kv.Unavailable, "a restore is under way; retry when it is done")
+	// errRemoved is that of a replica whose log has removed it.
+	ErrRemoved = kv.Errorf(kv.Precondition, "this node was removed from the cluster; ask another one")
+	// errPaused rejects mutations while an operator has stopped them.
+	ErrPaused = kv.Errorf(kv.Precondition, "writes are paused; dkvctl -resumeWrites ends the pause")
+	// errNotOwner is that of a request that only the owner of the log serves.
+	ErrNotOwner = kv.Errorf(kv.NotOwner, "another node owns the log, or none does at present")
+)
+
+// kindOf classifies an error from below.
+func KindOf(err error) kv.Kind {
+	var known *kv.Error
+	switch {
+	case errors.As(err, &known):
+		return known.Kind
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, fsm.ErrClosed), errors.Is(err, storage.ErrClosed):
+		return kv.Unavailable
+	case storage.Shortage(err) != nil:
+		return kv.Exhausted
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
+		return kv.Corrupt
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTDIR):
+		return kv.Precondition // a path that an operator chose, or has to open to us
+	default:
+		return kv.Internal
+	}
+}
+
+// ReadError turns an error from an iterator of a View into a kv.Error.
+func ReadError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *kv.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return kv.Errorf(KindOf(err), "read: %w", err)
+}

@@ -1,0 +1,216 @@
+package follower
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// FollowerOptions are what a Follower is made of.
+type Options struct {
+	state.Options
+	// BatchLimit is what the engine writes atomically.
+	BatchLimit storage.BatchLimit
+	// Reject refuses linearizable reads here. Otherwise they are a kv.NotOwner,
+	// which has them handed on to the owner.
+	Reject bool
+}
+
+// Follower is a Replica without a log: somebody brings it the changes of another
+// node, one after the other, or a whole state where there is none to follow on from.
+// It answers sequential reads and the change stream. It refuses mutations and names
+// who takes them.
+//
+// Apply and Replace are called by one goroutine at a time.
+type Replica struct {
+	state.Shared
+	opts   state.Options
+	state  *state.Store
+	limit  storage.BatchLimit
+	reject bool
+	leader atomic.Pointer[string]
+	fresh  freshness
+	// wanted holds a token while a reader waits for a newer state.
+	wanted chan struct{}
+	// least is the index that reads wait for: an earlier state, as it may be opened
+	// after a failure, would take back what was read.
+	least atomic.Uint64
+	// order is the cluster for whose state an operator has given up the present one; nil
+	// where that is not so.
+	order atomic.Pointer[string]
+}
+
+// OpenFollower opens the replica's present state, which may be none yet. Nothing
+// runs until Run does.
+func Open(opts Options) (*Replica, error) {
+	f := &Replica{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}
+	var err error
+	if f.state, err = state.Open(opts.Options, fsm.NewReplica, nil); err != nil {
+		return nil, err
+	}
+	f.Shared, f.opts = f.state.Shared(f.read), f.state.Options()
+	if err := f.loadOrder(); err != nil {
+		return nil, errors.Join(err, f.state.Machine().Close())
+	}
+	if f.empty() {
+		f.state.SetUnreadable(errNoState)
+	}
+	return f, nil
+}
+
+var errNoState = kv.Errorf(kv.Unavailable, "this node is a slave that has no data yet; retry when it has bootstrapped, or ask another node")
+
+// empty tells whether there has never been a state to read.
+func (f *Replica) empty() bool { return f.state.Machine().Identity().History == "" }
+
+// Run keeps the state until ctx ends: it trims the changelog and makes durable what
+// was applied. It is called once.
+func (f *Replica) Run(ctx context.Context) error {
+	if !f.state.Start() {
+		return nil
+	}
+	defer f.state.End()
+	f.state.Serve()
+	if f.empty() {
+		f.state.Become(replica.Bootstrapping, nil, replica.Serving)
+	}
+	loops, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { f.state.TrimLoop(loops, f.fail) })
+	wg.Go(func() { f.state.RelieveLoop(loops) })
+	wg.Go(func() { f.syncLoop(loops) })
+	select {
+	case <-ctx.Done():
+	case <-f.state.Closing():
+	}
+	return nil
+}
+
+// Close ends Run, if it runs, as well as a backup or a Replace, and closes the state
+// once its readers are done. It is idempotent.
+func (f *Replica) Close() error { return f.state.Close(func() {}) }
+
+// syncInterval is how much is applied again after a crash, at most.
+const syncInterval = time.Second
+
+// syncLoop makes durable what was applied. A crash in between leaves an earlier
+// state, whole, from which the changes go on.
+func (f *Replica) syncLoop(ctx context.Context) {
+	var of *fsm.Machine
+	var synced kv.Index
+	sync := func() bool {
+		m := f.state.Machine()
+		applied := m.Applied()
+		if f.state.Refusal() != nil || m == of && applied == synced {
+			return false
+		}
+		switch err := m.Sync(); {
+		case err == nil:
+			of, synced = m, applied
+		case errors.Is(err, fsm.ErrClosed) || m != f.state.Machine(): // it is being replaced
+		default:
+			f.fail(err)
+		}
+		return false
+	}
+	state.Every(ctx, syncInterval, sync)
+	sync()
+}
+
+// fail stops applying after a storage error. A full disk is waited out; everything
+// else needs an operator.
+func (f *Replica) fail(err error) {
+	if !f.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Bootstrapping) {
+		return // it has failed before
+	}
+	f.opts.Log.Error("storage failed; nothing more is applied, reads go on", "vbucket", f.opts.VBucket, "error", err)
+	if storage.Shortage(err) != nil && f.opts.Generations != nil {
+		f.state.Go(func() { f.state.WhenThereIsSpace(f.reopen) })
+	}
+}
+
+// Failure is why nothing can be applied until an operator, or room on the disk, cures
+// it; nil where something can.
+func (f *Replica) Failure() error {
+	if st := f.state.Standing(); st.State == replica.Failed {
+		return st.Refusal
+	}
+	return nil
+}
+
+// reopen opens the state anew after a failure: at an earlier index, perhaps, which
+// nobody reads.
+func (f *Replica) reopen() error {
+	_, before := f.Position()
+	f.least.Store(before)
+	if err := f.state.Recover(fsm.NewReplica); err != nil {
+		return err
+	}
+	if f.empty() {
+		f.state.SetUnreadable(errNoState)
+		f.state.Become(replica.Bootstrapping, nil, replica.Serving)
+	}
+	return nil
+}
+
+// followedOwner is the id of whoever owns the log, which has no number here.
+const followedOwner = 1
+
+// SetLeader says who takes mutations: where it serves gRPC, host:port; empty while
+// that is unknown.
+func (f *Replica) SetLeader(address string) { f.leader.Store(&address) }
+
+// Owner implements Replica.
+func (f *Replica) Owner() replica.Owner {
+	if a := f.leader.Load(); a != nil && *a != "" {
+		return replica.Owner{ID: followedOwner, Address: *a}
+	}
+	return replica.Owner{}
+}
+
+// notHere is the error of a request that only the owner of the log serves.
+func (f *Replica) notHere(what, instead string) error {
+	if at := f.Owner().Address; at != "" {
+		return kv.Errorf(kv.Precondition, "this node is a slave%s; %s the leader at %s", what, instead, at)
+	}
+	return kv.Errorf(kv.Precondition, "this node is a slave%s, and does not know the leader at present; %s a master", what, instead)
+}
+
+// Propose implements Replica: it refuses, and names the leader.
+func (f *Replica) Propose(context.Context, *command.Command) (command.Result, error) {
+	return command.Result{}, f.notHere("", "write to")
+}
+
+// Restore implements Replica: it refuses. A slave gets what its master restores.
+func (f *Replica) Restore(context.Context, string) error {
+	return f.notHere(" and gets what its master has", "restore on")
+}
+
+// SetClock implements Replica: it refuses. A slave's clock follows its master's.
+func (f *Replica) SetClock(context.Context, time.Time) error {
+	return f.notHere(" and goes by its master's clock", "set that of")
+}
+
+// Status implements Replica.
+func (f *Replica) Status() replica.Status {
+	s := f.state.Status()
+	s.Mode = replica.ModeStream
+	s.Owner = f.Owner()
+	s.Age = f.fresh.age()
+	s.Paused = false // the master's affair
+	if s.State == replica.Serving || s.State == replica.Bootstrapping {
+		s.ReadOnly = f.notHere("", "write to").Error()
+	}
+	return s
+}

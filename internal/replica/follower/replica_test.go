@@ -1,0 +1,515 @@
+package follower
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// followerRig is a Follower over engines as those of a rig.
+type rig struct {
+	*Replica
+	*replicatest.Rig
+	reject bool
+}
+
+// newFollowerRig opens a follower and runs it.
+func newRig(t *testing.T, changes ...replicatest.Change) *rig {
+	t.Helper()
+	f := &rig{Rig: replicatest.NewRig(t, changes...)}
+	f.openFollower()
+	t.Cleanup(func() {
+		if err := f.Replica.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	return f
+}
+
+func (f *rig) openFollower() {
+	f.T.Helper()
+	var err error
+	f.Replica, err = Open(Options{Options: f.Opts, BatchLimit: f.BatchLimit, Reject: f.reject})
+	if err != nil {
+		f.T.Fatal("open:", err)
+	}
+	follower := f.Replica
+	go func() {
+		if err := follower.Run(context.Background()); err != nil {
+			f.T.Error("run:", err)
+		}
+	}()
+	<-follower.Served()
+}
+
+// reopen closes the follower as a process that ends, and opens it again.
+func (f *rig) again() {
+	f.T.Helper()
+	if err := f.Replica.Close(); err != nil {
+		f.T.Fatal(err)
+	}
+	f.Reread()
+	f.openFollower()
+}
+
+// loadFrom fills an engine with the state of a replica.
+func loadFrom(src replica.Replica) Load {
+	return func(ctx context.Context, open func() (storage.Engine, error)) error {
+		engine, err := open()
+		if err != nil {
+			return err
+		}
+		view, _, err := src.View(ctx, kv.ReadOptions{})
+		if err != nil {
+			return err
+		}
+		defer view.Close()
+		l := fsm.NewLoader(engine)
+		for position := []byte(nil); ; {
+			var payload []byte
+			if payload, position, err = view.Chunk(position, 64); err != nil {
+				return err
+			}
+			if err := l.Add(payload); err != nil {
+				return err
+			}
+			if len(position) == 0 {
+				return l.Finish()
+			}
+		}
+	}
+}
+
+func (f *rig) mustReplace(src replica.Replica) {
+	f.T.Helper()
+	if err := f.Replace(context.Background(), false, loadFrom(src)); err != nil {
+		f.T.Fatal("replace:", err)
+	}
+}
+
+// mustFollow brings the follower to where src is.
+func (f *rig) mustFollow(src replica.Replica) {
+	f.T.Helper()
+	_, at := f.Position()
+	c, err := src.Changes(context.Background(), at+1, 0, 1<<30)
+	if err != nil {
+		f.T.Fatal(err)
+	}
+	if err := f.Apply(context.Background(), at, c.Changes, c.Newest); err != nil {
+		f.T.Fatal("apply:", err)
+	}
+}
+
+func (f *rig) WantValue(key, want string) {
+	f.T.Helper()
+	p, _, _, err := f.Replica.Get(context.Background(), []byte(key), kv.ReadOptions{})
+	if err != nil || string(p.Value) != want {
+		f.T.Errorf("%s is %q (%v), want %q", key, p.Value, err, want)
+	}
+}
+
+// hashOf returns a replica's content hash.
+func hashOf(t *testing.T, r replica.Replica) fsm.ContentHash {
+	t.Helper()
+	v, _, err := r.View(context.Background(), kv.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	h, err := v.Hash(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestFollowerBeginsEmpty(t *testing.T) {
+	f := newRig(t)
+	if id, at := f.Position(); id != (fsm.Identity{}) || at != 0 {
+		t.Errorf("position %v, %d", id, at)
+	}
+	_, _, _, err := f.Replica.Get(t.Context(), []byte("k"), kv.ReadOptions{})
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	_, err = f.Replica.Changes(t.Context(), 1, 0, 1<<20)
+	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+	if err := f.Apply(t.Context(), 0, nil, 1); err == nil {
+		t.Error("changes were applied to no state")
+	}
+	if s := f.Replica.Status(); s.Mode != replica.ModeStream || f.Replica.Readable() || s.Unreadable == nil || s.Age < time.Hour {
+		t.Errorf("status %+v, readable %v", s, f.Replica.Readable())
+	}
+}
+
+func TestFollowerFollows(t *testing.T) {
+	src := replicatest.RunNode(t)
+	src.MustPut("a", "1")
+	f := newRig(t)
+	f.mustReplace(src)
+	f.WantValue("a", "1")
+	if s := f.Replica.Status(); s.State != replica.Serving || s.Unreadable != nil || s.Applied != 1 || !f.Replica.Readable() {
+		t.Errorf("status %+v", s)
+	}
+	for i := range 3000 {
+		src.MustPut(fmt.Sprint("k", i%7), fmt.Sprint(i))
+	}
+	f.mustFollow(src)
+	if got, want := hashOf(t, f.Replica), hashOf(t, src); got != want {
+		t.Errorf("hash %v, want %v", got, want)
+	}
+	c, err := f.Replica.Changes(t.Context(), 2, 0, 1<<30)
+	if err != nil || len(c.Changes) != 3000 || c.Changes[0].Index != 2 || c.Newest != 3001 || c.History != f.Replica.Status().Identity.History {
+		t.Errorf("%d changes up to %d, %v", len(c.Changes), c.Newest, err)
+	}
+	_, err = f.Replica.Changes(t.Context(), 1, 0, 1<<20)
+	replicatest.WantError(t, err, kv.OutOfRange, kv.NotApplied)
+	last, found, err := f.LastChange(t.Context())
+	if err != nil || !found || last.Index != 3001 {
+		t.Errorf("last change %+v, %v, %v", last, found, err)
+	}
+}
+
+// Changes that do not go on from the state would leave a gap.
+func TestFollowerApplyFromElsewhere(t *testing.T) {
+	src := replicatest.RunNode(t)
+	src.MustPut("a", "1")
+	f := newRig(t)
+	f.mustReplace(src)
+	for range 4 {
+		src.MustPut("a", "2")
+	}
+	c, err := src.Changes(t.Context(), 4, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Apply(t.Context(), 3, c.Changes, c.Newest); !errors.Is(err, ErrMoved) {
+		t.Error(err)
+	}
+	f.WantValue("a", "1")
+	f.mustFollow(src)
+	f.WantValue("a", "2")
+}
+
+func TestFollowerRefusesMutations(t *testing.T) {
+	f := newRig(t)
+	src := replicatest.RunNode(t)
+	src.MustPut("a", "1")
+	f.mustReplace(src)
+	if o := f.Replica.Owner(); o != (replica.Owner{}) {
+		t.Errorf("owner %+v", o)
+	}
+	_, err := f.Replica.Propose(t.Context(), replicatest.Put("a", "2"))
+	replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+	f.SetLeader("master.example:9090")
+	for what, err := range map[string]error{
+		"put":     func() error { _, err := f.Replica.Propose(t.Context(), replicatest.Put("a", "2")); return err }(),
+		"restore": f.Replica.Restore(t.Context(), "anywhere"),
+	} {
+		replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+		if !strings.Contains(err.Error(), "master.example:9090") {
+			t.Errorf("%s: %q does not name the leader", what, err)
+		}
+	}
+	if o := f.Replica.Owner(); o.Self || o.ID == 0 || o.Address != "master.example:9090" {
+		t.Errorf("owner %+v", o)
+	}
+	f.WantValue("a", "1")
+	if s := f.Replica.Status(); s.IsLeader || !strings.Contains(s.ReadOnly, "master.example:9090") {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestFollowerLinearizableReads(t *testing.T) {
+	src := replicatest.RunNode(t)
+	for _, reject := range []bool{false, true} {
+		f := &rig{Rig: replicatest.NewRig(t), reject: reject}
+		f.openFollower()
+		t.Cleanup(func() { f.Replica.Close() })
+		f.mustReplace(src)
+		f.SetLeader("leader:1")
+		opts := kv.ReadOptions{Level: kv.Linearizable}
+		_, _, _, err := f.Replica.Get(t.Context(), []byte("a"), opts)
+		kind := kv.NotOwner
+		if reject {
+			kind = kv.Precondition
+			if !strings.Contains(err.Error(), "leader:1") {
+				t.Errorf("%q does not name the leader", err)
+			}
+		}
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Replica.MultiGet(t.Context(), [][]byte{[]byte("a")}, opts)
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Replica.View(t.Context(), opts)
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+	}
+}
+
+func TestFollowerMinIndex(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		f := newRig(t)
+		f.mustReplace(src)
+		read := func(min kv.Index, patience time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, _, _, err := f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{MinIndex: min})
+			return err
+		}
+		replicatest.WantError(t, read(1, time.Second), kv.Precondition, kv.NotApplied)
+		select {
+		case <-f.Wanted():
+		default:
+			t.Error("nobody was told that a reader waits")
+		}
+		src.MustPut("a", "1")
+		go func() {
+			// What is brought at first is not what the reader waits for.
+			for range 3 {
+				<-f.Wanted()
+				f.Fresh(time.Now())
+			}
+			time.Sleep(time.Second)
+			f.mustFollow(src)
+		}()
+		if err := read(1, 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		select {
+		case <-f.Wanted():
+		default:
+		}
+		time.Sleep(time.Minute)
+		select {
+		case <-f.Wanted():
+			t.Error("nobody waits any more")
+		default:
+		}
+	})
+}
+
+func TestFollowerMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		f := newRig(t)
+		f.mustReplace(src)
+		read := func(max time.Duration) (kv.ReadInfo, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			begun := time.Now()
+			_, _, info, err := f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{MaxAge: max})
+			return info, time.Since(begun), err
+		}
+		if _, waited, err := read(time.Minute); waited != 5*time.Second {
+			t.Errorf("a state that was never known to be new: %v after %v", err, waited)
+		} else {
+			replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+		}
+		f.Fresh(time.Now().Add(-time.Second))
+		if info, waited, err := read(2 * time.Second); err != nil || waited != 0 || info.Age != time.Second {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		f.Fresh(time.Now().Add(-time.Hour)) // nothing new
+		if got := f.Replica.Age(); got != time.Second {
+			t.Errorf("age %v", got)
+		}
+		go func() {
+			time.Sleep(3 * time.Second)
+			for range 3 { // a master that is behind itself has had its say twice
+				<-f.Wanted()
+			}
+			f.Fresh(time.Now())
+		}()
+		if info, waited, err := read(500 * time.Millisecond); err != nil || waited < 3*time.Second || info.Age != 0 {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestFollowerDiskNearlyFull(t *testing.T) {
+	src := replicatest.RunNode(t)
+	src.MustPut("a", "1")
+	var full atomic.Bool
+	f := newRig(t, replicatest.OnDisk, func(r *replicatest.Rig) {
+		var err error
+		r.Opts.Guard, err = diskspace.New(r.Dir.Path(), func(total uint64) uint64 {
+			if full.Load() {
+				return total
+			}
+			return 0
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	f.mustReplace(src)
+	src.MustPut("a", "2")
+	full.Store(true)
+	if err := f.Fits(1); !errors.Is(err, storage.ErrNoSpace) { // looks, too
+		t.Error(err)
+	}
+	c, err := src.Changes(t.Context(), 2, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.Apply(t.Context(), 1, c.Changes, c.Newest)
+	replicatest.WantError(t, err, kv.Exhausted, kv.NotApplied)
+	if !errors.Is(err, storage.ErrNoSpace) {
+		t.Error(err)
+	}
+	f.WantValue("a", "1")
+	if s := f.Replica.State(); s != replica.Serving {
+		t.Errorf("state %s", s)
+	}
+	full.Store(false)
+	if err := f.Fits(1); err != nil {
+		t.Error(err)
+	}
+	f.mustFollow(src)
+	f.WantValue("a", "2")
+}
+
+// After a failed write the state is opened anew, at an earlier index perhaps: what
+// was read once is waited for.
+func TestFollowerStorageFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		src.MustPut("a", "1")
+		f := newRig(t, replicatest.OnDisk)
+		f.mustReplace(src)
+		src.MustPut("a", "2")
+		f.mustFollow(src) // not synced yet
+		f.WantValue("a", "2")
+		f.FailWrites(storage.ErrNoSpace)
+		time.Sleep(syncInterval + syncInterval/2)
+		synctest.Wait()
+		if s := f.Replica.State(); s != replica.Failed {
+			t.Fatalf("state %s", s)
+		}
+		replicatest.WantError(t, f.Apply(t.Context(), 2, nil, 3), kv.Exhausted, kv.NotApplied)
+		replicatest.WantError(t, f.Failure(), kv.Exhausted, kv.NotApplied)
+		f.OnWrite(nil)
+		time.Sleep(2 * state.ReopenInterval)
+		synctest.Wait()
+		if s := f.Replica.State(); s != replica.Serving || f.Failure() != nil {
+			t.Fatalf("state %s, %v", s, f.Failure())
+		}
+		if _, at := f.Position(); at != 1 {
+			t.Fatalf("it was opened at %d; the test wants what is lost in a crash", at)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, _, err := f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{})
+		replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+		if err := f.Apply(t.Context(), 2, nil, 3); !errors.Is(err, ErrMoved) {
+			t.Error(err)
+		}
+		f.mustFollow(src)
+		f.WantValue("a", "2")
+	})
+}
+
+func TestFollowerSyncsAndTrims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		f := newRig(t, replicatest.OnDisk, func(r *replicatest.Rig) { r.Opts.Retention = changelog.Retention{MaxAge: time.Hour} })
+		f.mustReplace(src)
+		src.MustPut("old", "v")
+		f.mustFollow(src)
+		before := f.Writes()
+		time.Sleep(2 * syncInterval)
+		synctest.Wait()
+		if f.Writes() == before {
+			t.Error("nothing was synced")
+		}
+		time.Sleep(2 * time.Hour)
+		src.MustPut("new", "v")
+		f.mustFollow(src)
+		time.Sleep(2 * state.TrimInterval)
+		synctest.Wait()
+		if got := f.Replica.Status().ChangelogFloor; got != 2 {
+			t.Errorf("floor %d", got)
+		}
+	})
+}
+
+// One change may be more than the engine writes at once.
+func TestFollowerLargeChange(t *testing.T) {
+	src := replicatest.RunNode(t)
+	f := newRig(t, func(r *replicatest.Rig) { r.BatchLimit = storage.BatchLimit{Bytes: 4000, Ops: 40} })
+	f.mustReplace(src)
+	src.MustPut("before", "1")
+	c := replicatest.Put("k", strings.Repeat("v", 500))
+	for i := range 100 {
+		c.Mutations = append(c.Mutations, kv.Mutation{Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v"), ExpireTS: 1 << 40})
+	}
+	src.MustPropose(c)
+	src.MustPut("after", "1")
+	f.mustFollow(src)
+	if got, want := hashOf(t, f.Replica), hashOf(t, src); got != want {
+		t.Errorf("hash %v, want %v", got, want)
+	}
+	// And one may be more than it ever can.
+	_, at := f.Position()
+	huge := []kv.Change{{Index: at + 1, Clock: 1, Mutations: []kv.Mutation{{Key: []byte("k"), Value: make([]byte, 5000)}}}}
+	if err := f.Apply(t.Context(), at, huge, at+1); !errors.Is(err, storage.ErrTooLarge) {
+		t.Error(err)
+	}
+	if s := f.Replica.State(); s != replica.Serving {
+		t.Errorf("state %s", s)
+	}
+}
+
+func TestFollowerBackup(t *testing.T) {
+	src := replicatest.RunNode(t)
+	src.MustPut("a", "1")
+	f := newRig(t, replicatest.OnDisk)
+	f.mustReplace(src)
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := f.Replica.Backup(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	into := replicatest.RunNode(t)
+	if err := into.Restore(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	into.WantValue("a", "1")
+}
+
+// A copy shows again what its master's clock does not hide any more.
+func TestFollowerFollowsTheClockBack(t *testing.T) {
+	src, f := replicatest.RunNode(t), newRig(t)
+	src.MustPropose(replicatest.PutUntil("session", "alive", time.Now().Add(time.Hour)))
+	f.mustReplace(src)
+	_, at := f.Position()
+	seen := func(clock time.Time) bool {
+		t.Helper()
+		at++
+		if err := f.Apply(t.Context(), at-1, []kv.Change{{Index: at, Clock: kv.ClockOf(clock)}}, at); err != nil {
+			t.Fatal(err)
+		}
+		_, found, _, err := f.Replica.Get(t.Context(), []byte("session"), kv.ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if seen(time.Now().Add(replicatest.Decade)) || !seen(time.Now()) {
+		t.Error("the copy does not follow the clock of the log")
+	}
+}

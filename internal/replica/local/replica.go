@@ -1,0 +1,193 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// LocalOptions are what a Local replica is made of.
+type Options struct {
+	state.Options
+	// BatchLimit is what the engine writes atomically.
+	BatchLimit storage.BatchLimit
+}
+
+// Local is a Replica whose log is the engine's own: every group of waiting
+// proposals becomes one engine batch with one fsync, after which all of them
+// are acknowledged.
+type Replica struct {
+	state.Shared
+	opts  state.Options
+	state *state.Store
+	limit storage.BatchLimit
+	queue *queue
+	// exclusive runs functions between two groups.
+	exclusive chan func()
+}
+
+// groups bound what one engine batch takes in: beyond them a longer wait for
+// the disk buys no more throughput.
+const (
+	maxGroupCommands = 4096
+	maxGroupBytes    = 4 << 20
+)
+
+// OpenLocal opens the replica's present state. Nothing runs until Run does.
+func Open(opts Options) (*Replica, error) {
+	l := &Replica{
+		limit:     opts.BatchLimit,
+		queue:     newQueue(),
+		exclusive: make(chan func()),
+	}
+	var err error
+	if l.state, err = state.Open(opts.Options, fsm.New, l.Propose); err != nil {
+		return nil, err
+	}
+	l.Shared, l.opts = l.state.Shared(l.read), l.state.Options()
+	return l, nil
+}
+
+// Run commits proposals until ctx ends, then finishes those that wait and
+// returns. It is called once.
+func (l *Replica) Run(ctx context.Context) error {
+	if !l.state.Start() {
+		return nil
+	}
+	l.state.Serve()
+	defer l.state.End()
+	loops, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { l.state.ExpireLoop(loops) })
+	wg.Go(func() { l.state.TrimLoop(loops, l.fail) })
+	wg.Go(func() { l.state.RelieveLoop(loops) })
+	c := committer{local: l}
+	for {
+		select {
+		case <-l.queue.ready:
+			l.queue.linger()
+			c.drain()
+			continue
+		case f := <-l.exclusive:
+			f()
+			continue
+		case <-ctx.Done():
+		case <-l.state.Closing():
+		}
+		l.queue.close()
+		c.drain()
+		return nil
+	}
+}
+
+// Close ends Run, if it runs, as well as a backup or a restore, and closes the
+// state once its readers are done. Proposals that still wait are not applied. It
+// is idempotent.
+func (l *Replica) Close() error {
+	return l.state.Close(func() {
+		l.queue.close()
+		c := committer{local: l}
+		c.drain() // refuses what waited for a Run that never came
+	})
+}
+
+// localOwner owns the log of one.
+const localOwner = 1
+
+// SetClock implements Replica.
+func (l *Replica) SetClock(ctx context.Context, to time.Time) error { return l.state.SetClock(ctx, to) }
+
+// Owner implements Replica.
+func (l *Replica) Owner() replica.Owner { return replica.Owner{Self: true, ID: localOwner} }
+
+// do runs f between two groups of proposals, so that nothing is applied
+// meanwhile.
+func (l *Replica) do(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	select {
+	case l.exclusive <- func() { done <- f() }:
+		return <-done
+	case <-l.state.Closing():
+		return replica.ErrClosed
+	case <-l.state.Ended():
+		return replica.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Propose implements Replica.
+func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
+	}
+	size := c.Size()
+	if err := l.admit(c, size); err != nil {
+		return command.Result{}, err
+	}
+	trace := kv.TraceOf(ctx)
+	begin := trace.Start()
+	p := l.queue.proposal(c, size)
+	if err := l.queue.push(p); err != nil {
+		return command.Result{}, err
+	}
+	select {
+	case <-p.done:
+		trace.Wrote(begin, p.begun)
+		return l.queue.settle(p)
+	case <-ctx.Done():
+		return l.giveUp(ctx, p)
+	}
+}
+
+// giveUp ends a proposal whose caller does not wait any longer.
+func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, error) {
+	if p.state.CompareAndSwap(queued, abandoned) {
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
+	}
+	select {
+	case <-p.done: // it came to an end at the same time
+		return l.queue.settle(p)
+	default:
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
+			fmt.Errorf("the mutation was being written: %w", ctx.Err()))
+	}
+}
+
+// admit refuses what cannot be written now.
+func (l *Replica) admit(c *command.Command, size int) error {
+	if err := l.state.Refusal(); err != nil && !l.duringRestore(c) {
+		return err
+	}
+	if bytes, ops := fsm.BatchCost(c); !l.limit.Allows(bytes, ops) {
+		return kv.Errorf(kv.Invalid,
+			"the request may take %d bytes and %d operations to write, and the %s engine writes at most %d and %d at once; split it",
+			bytes, ops, l.state.Machine().EngineKind(), l.limit.Bytes, l.limit.Ops)
+	}
+	if state.ConcernsLog(c) {
+		return nil
+	}
+	if l.state.Machine().Paused() {
+		return replica.ErrPaused
+	}
+	if err := l.opts.Guard.Admit(size, state.Frees(c)); err != nil {
+		return kv.Errorf(kv.Exhausted, "%w", err)
+	}
+	return nil
+}
+
+// duringRestore reports whether c only moves the clock of a state that is read while a
+// restore builds another one.
+func (l *Replica) duringRestore(c *command.Command) bool {
+	return c.Kind == command.Tick && l.State() == replica.Restoring
+}

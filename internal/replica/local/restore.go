@@ -1,0 +1,200 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// Restore implements Replica. The new state is built aside, while reads go on
+// from the old one, and takes its place at one index, which is greater than any
+// that either had: change numbers never go backwards.
+func (l *Replica) Restore(ctx context.Context, dir string) error {
+	unlockCopy, err := l.state.LockCopy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlockCopy()
+	unlock, err := l.state.LockState(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := l.state.UntilClosing(ctx)
+	defer cancel()
+	manifest, err := backup.Verify(ctx, dir)
+	if err != nil {
+		return state.NothingChanged(err)
+	}
+	if err := l.opts.Guard.Fits(l.restoreBytes(&manifest)); err != nil {
+		return state.NothingChanged(err)
+	}
+	back, err := l.beginRestore()
+	if err != nil {
+		return err
+	}
+	if err := l.restore(ctx, dir, &manifest); err != nil {
+		back()
+		return err
+	}
+	l.state.Become(replica.Serving, nil, replica.Restoring)
+	l.opts.Log.Info("restored", "vbucket", l.opts.VBucket, "backup", dir, "index", l.state.Machine().Applied())
+	return nil
+}
+
+// beginRestore admits a restore: to a replica that serves, and to one whose
+// storage failed, since a new state is a cure for that. The function that it
+// returns undoes it.
+func (l *Replica) beginRestore() (back func(), err error) {
+	before := l.state.Standing()
+	from := replica.Serving
+	if before.State == replica.Failed && storage.Shortage(before.Err) == nil {
+		from = replica.Failed
+	}
+	if l.state.Become(replica.Restoring, nil, from) {
+		return func() { l.state.Become(from, before.Err, replica.Restoring) }, nil
+	}
+	if err := l.state.Refusal(); err != nil {
+		return nil, err
+	}
+	return nil, kv.Errorf(kv.Unavailable, "the node is starting; retry when it serves")
+}
+
+// restoreBytes is about what a restore writes beside the present state.
+func (l *Replica) restoreBytes(m *backup.Manifest) uint64 {
+	if m.Engine == l.state.Machine().EngineKind() {
+		return m.Bytes()
+	}
+	return 2 * m.Bytes() // the copy to read from, and what is read from it
+}
+
+// restore builds the new state beside the present one, which it replaces between two
+// groups of proposals.
+func (l *Replica) restore(ctx context.Context, dir string, manifest *backup.Manifest) error {
+	err := l.replaceBy(ctx, func(place string) (storage.Engine, error) { return l.build(ctx, dir, place, manifest.Engine) })
+	switch {
+	case errors.Is(err, datadir.ErrUncertain):
+		return kv.UnknownOutcome(replica.KindOf(err), fmt.Errorf("restore: %w; restart the node", err))
+	case err != nil:
+		return state.NothingChanged(err)
+	}
+	return nil
+}
+
+// replaceBy makes what build puts into an engine the present state. The caller holds
+// swapping.
+func (l *Replica) replaceBy(ctx context.Context, build func(place string) (storage.Engine, error)) error {
+	place, err := l.state.NextPlace()
+	if err != nil {
+		return err
+	}
+	engine, err := build(place)
+	if err != nil {
+		return errors.Join(err, state.RemoveFolder(place))
+	}
+	completed := false
+	err = l.do(ctx, func() error {
+		m, err := l.complete(engine)
+		if err != nil {
+			return err
+		}
+		completed = true
+		err = l.state.TakeOver(state.Successor{Machine: m, Place: place})
+		if errors.Is(err, datadir.ErrUncertain) {
+			// Acknowledge nothing more in a state that a restart may not find again.
+			l.fail(err)
+		}
+		return err
+	})
+	if !completed {
+		err = errors.Join(err, engine.Close(), state.RemoveFolder(place))
+	}
+	return err
+}
+
+// build opens an engine in place with the content of a backup of the given
+// kind.
+func (l *Replica) build(ctx context.Context, dir, place, kind string) (storage.Engine, error) {
+	if place != "" && kind == l.state.Machine().EngineKind() {
+		if err := backup.Extract(ctx, dir, place); err != nil {
+			return nil, err
+		}
+		return l.opts.Open(place)
+	}
+	engine, err := l.opts.Open(place)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.importInto(ctx, engine, dir, kind); err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return engine, nil
+}
+
+// importInto copies the backup's state, whichever engine it is of, into engine.
+func (l *Replica) importInto(ctx context.Context, engine storage.Engine, dir, kind string) error {
+	scratch, remove, err := l.state.Scratch(dir, "restore")
+	if err != nil {
+		return err
+	}
+	defer remove()
+	if err := backup.Extract(ctx, dir, scratch); err != nil {
+		return err
+	}
+	source, err := l.opts.OpenKind(kind, scratch)
+	if err != nil {
+		return err
+	}
+	machine, err := fsm.New(source)
+	if err != nil {
+		return errors.Join(err, source.Close())
+	}
+	view, err := machine.View()
+	if err != nil {
+		return errors.Join(err, machine.Close())
+	}
+	err = view.CopyTo(ctx, engine)
+	view.Close()
+	return errors.Join(err, machine.Close())
+}
+
+// complete gives the engine what a restore keeps of the present state, and opens its
+// machine. Nothing is applied meanwhile.
+func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
+	if l.State() != replica.Restoring {
+		return nil, l.state.Refusal() // the last group before this has failed
+	}
+	old := l.state.Machine()
+	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
+		return nil, err
+	}
+	if err := old.KeepRequests(context.Background(), engine); err != nil {
+		return nil, err
+	}
+	if err := old.KeepLineage(engine); err != nil {
+		return nil, err
+	}
+	slaves, err := old.Slaves()
+	if err != nil {
+		return nil, err
+	}
+	if err := fsm.KeepSlaves(engine, slaves); err != nil {
+		return nil, err
+	}
+	// A backup brings keys back, and no other time.
+	if err := fsm.KeepClock(engine, old.Clock()); err != nil {
+		return nil, err
+	}
+	if err := engine.Sync(); err != nil {
+		return nil, err
+	}
+	return fsm.New(engine)
+}

@@ -1,0 +1,201 @@
+package raft
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// restoreBuild is the state that a restore will end with, while it is built aside in the
+// next generation's folder. One goroutine does all of it, from beginning to removing what
+// nothing came of.
+type restoreBuild struct {
+	id     []byte
+	cancel context.CancelFunc
+	// ready is closed when there is a result, gone when the folder is no longer the
+	// build's.
+	ready, gone chan struct{}
+	// Behind ready.
+	place  string
+	engine storage.Engine
+	staged fsm.Unstaged
+	err    error
+
+	mu sync.Mutex
+	// taken says that the end of the restore has taken the result over.
+	taken bool
+}
+
+// followStaging builds what a restore will end with from the moment on when all of it
+// is staged, and gives that up with the restore. What applies the log calls it behind
+// every batch, since it must not be held up by the building.
+func (r *Replica) followStaging(m *fsm.Machine) {
+	b := r.build.Load()
+	if b == nil && !m.Restoring() {
+		return
+	}
+	switch id, sealed := m.Sealed(); {
+	case sealed && (b == nil || !bytes.Equal(b.id, id)):
+		r.beginBuild(m, id, b)
+	case !sealed && b != nil:
+		r.build.Store(nil)
+		b.cancel()
+	}
+}
+
+// beginBuild builds what is staged in m; before is an earlier build, or nil.
+func (r *Replica) beginBuild(m *fsm.Machine, id []byte, before *restoreBuild) {
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &restoreBuild{id: bytes.Clone(id), cancel: cancel, ready: make(chan struct{}), gone: make(chan struct{})}
+	r.build.Store(b)
+	begun := r.state.Go(func() {
+		defer close(b.gone)
+		defer cancel()
+		ctx, stop := r.state.UntilClosing(ctx)
+		defer stop()
+		if before != nil {
+			before.cancel()
+			<-before.gone // they build in the same folder
+		}
+		b.run(ctx, r, m)
+	})
+	if !begun {
+		r.build.Store(before)
+		cancel()
+	}
+}
+
+// run builds, and keeps the result until it is taken or ctx ends.
+func (b *restoreBuild) run(ctx context.Context, r *Replica, m *fsm.Machine) {
+	b.err = b.unstage(ctx, r, m)
+	if b.err != nil && ctx.Err() == nil {
+		r.opts.Log.Warn("cannot build the restored state ahead of the restore's end", "vbucket", r.opts.VBucket, "error", b.err)
+	}
+	close(b.ready)
+	<-ctx.Done()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.taken {
+		return
+	}
+	b.taken = true
+	if err := b.discard(); err != nil {
+		r.opts.Log.Warn("what was built of a restore stays", "vbucket", r.opts.VBucket, "folder", b.place, "error", err)
+	}
+}
+
+// unstage builds in the next generation's folder.
+func (b *restoreBuild) unstage(ctx context.Context, r *Replica, m *fsm.Machine) error {
+	var err error
+	if b.place, err = r.nextPlace(ctx); err != nil {
+		return err
+	}
+	return b.build(ctx, r, m)
+}
+
+// build opens an engine in the folder and puts the staged pairs into it.
+func (b *restoreBuild) build(ctx context.Context, r *Replica, m *fsm.Machine) error {
+	view, err := m.View()
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	if b.engine, err = r.opts.Open(b.place); err != nil {
+		return err
+	}
+	b.staged, err = view.Unstage(ctx, b.engine)
+	return err
+}
+
+// finish completes the state by what an EndRestore makes of old, and opens it.
+func (b *restoreBuild) finish(ctx context.Context, r *Replica, old *fsm.Machine, e fsm.Entry) (*fsm.Machine, error) {
+	err := old.Restored(ctx, e, b.engine, b.staged)
+	if err := errors.Join(err, b.engine.Close()); err != nil {
+		return nil, err
+	}
+	return r.state.OpenAt(b.place, fsm.NewReplica)
+}
+
+// nextPlace is the folder of the next generation, empty for a diskless state.
+func (r *Replica) nextPlace(ctx context.Context) (string, error) {
+	unlock, err := r.state.LockState(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	return r.state.NextPlace()
+}
+
+// discard removes what was built.
+func (b *restoreBuild) discard() error {
+	var err error
+	if b.engine != nil {
+		err = b.engine.Close()
+	}
+	return errors.Join(err, state.RemoveFolder(b.place))
+}
+
+// take hands the result over once it is there: the caller closes the engine, and uses or
+// removes the folder. It fails where nothing was built, or it was given up.
+func (b *restoreBuild) take() error {
+	<-b.ready
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil && b.taken {
+		return context.Canceled
+	}
+	if b.err == nil {
+		b.taken = true
+	}
+	return b.err
+}
+
+// takeBuild ends the build of a restore, if there is one, and returns it if it came to
+// something.
+func (r *Replica) takeBuild(id []byte) *restoreBuild {
+	b := r.build.Swap(nil)
+	if b == nil {
+		return nil
+	}
+	err := errors.New("it is of another restore")
+	if bytes.Equal(b.id, id) {
+		err = b.take()
+	}
+	b.cancel()
+	<-b.gone
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// dropBuild gives up what is being built, and waits until it is gone.
+func (r *Replica) dropBuild() {
+	if b := r.build.Swap(nil); b != nil {
+		b.cancel()
+		<-b.gone
+	}
+}
+
+// awaitBuild waits until what a restore will end with is built here. An error is what
+// keeps it from being built.
+func (r *Replica) awaitBuild(ctx context.Context, id []byte) error {
+	b := r.build.Load()
+	if b == nil || !bytes.Equal(b.id, id) {
+		return nil // the end of the restore builds it
+	}
+	select {
+	case <-b.ready:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.state.Closing():
+		return replica.ErrClosed
+	}
+}

@@ -1,0 +1,122 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// fail takes the replica out of the log after a storage error: nothing can be
+// acknowledged here on top of it, and the others go on. A shortage is waited out;
+// everything else needs an operator.
+func (r *Replica) fail(err error) {
+	if !r.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Restoring) {
+		return
+	}
+	r.state.Advance(r.state.Machine().Applied()) // wakes catchUp
+	if b := r.build.Load(); b != nil {
+		b.cancel() // the rest needs the room
+	}
+	what := "storage failed"
+	if errors.Is(err, command.ErrNewer) {
+		what = "the log is of a newer release"
+	}
+	r.opts.Log.Error(what+"; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
+	short := storage.Shortage(err) != nil
+	r.state.Go(func() {
+		r.stop()
+		if short {
+			r.state.WhenThereIsSpace(r.rejoin, r.host.Guard())
+		}
+	})
+}
+
+// rejoin opens the state again and takes part in the log again, which brings what
+// was missed.
+func (r *Replica) rejoin() error {
+	if err := r.awaited.there(); err != nil {
+		return err
+	}
+	if again, err := r.reopenFailed(); err != nil || !again {
+		return err
+	}
+	// Not under swapping: a snapshot that the log begins with takes it.
+	err := r.join(context.Background())
+	if err != nil {
+		err = r.fullAgain(err)
+		if r.state.Become(replica.Failed, err, replica.Starting) {
+			return err
+		}
+		return nil // it has failed by itself meanwhile, and that is waited out in turn
+	}
+	r.catchUp(context.Background())
+	if r.state.Become(replica.Serving, nil, replica.Starting) {
+		r.opts.Log.Info("storage is writable again; the replica takes part in the log", "vbucket", r.opts.VBucket)
+	}
+	return nil
+}
+
+// reopenFailed opens the state of a failed replica again, and reports whether it did.
+func (r *Replica) reopenFailed() (bool, error) {
+	r.dropBuild() // it reads the state that is about to be closed
+	defer r.state.HoldState()()
+	if r.State() != replica.Failed || r.retired.Load() != nil {
+		return false, nil
+	}
+	// The log's library may still have entries in hand for the part that has failed.
+	r.applier.Store(nil)
+	r.atLeast(r.state.Machine().Applied())
+	if err := r.state.Reopen(fsm.NewReplica); err != nil {
+		return false, err
+	}
+	// Before it takes part: it may apply at once.
+	return r.state.Become(replica.Starting, nil, replica.Failed), nil
+}
+
+// fullAgain keeps what the replica waits for in the error of an attempt to come
+// back.
+func (r *Replica) fullAgain(err error) error {
+	if errors.Is(err, dragonboat.ErrShardAlreadyExist) {
+		err = errors.New("it has not quite stopped yet")
+	}
+	short := storage.Shortage(err)
+	if short == nil {
+		short = storage.ErrNoSpace
+	}
+	return fmt.Errorf("%w: the replica was stopped for that, and does not start: %w", short, err)
+}
+
+const (
+	spaceInterval = time.Second
+	// lastSpace is the part of the reserve below which a follower gives up: its
+	// owner's disk may have room for ever, and the log would write on until
+	// nothing works any more.
+	lastSpace = 4
+)
+
+// spaceLoop stops a follower before its disk is full. An owner refuses mutations
+// long before.
+func (r *Replica) spaceLoop(ctx context.Context) {
+	state.Every(ctx, spaceInterval, func() bool {
+		if r.Owner().Self || r.State() != replica.Serving {
+			return false
+		}
+		for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.Guard()} {
+			if disk := guard.Usage(); disk.Free < disk.Reserve/lastSpace {
+				r.fail(fmt.Errorf("%w: %d MiB are left on the file system of %s", storage.ErrNoSpace, disk.Free>>20, guard.Path()))
+				break
+			}
+		}
+		return false
+	})
+}

@@ -1,0 +1,242 @@
+package filestream
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/time/rate"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// A folder's files as a stream, which is what a Raft snapshot consists of:
+//
+//	magic    8 bytes
+//	total    the bytes of all files (8, big endian)
+//	file*    length of the name (2), name, size (8), content, CRC-32C of it (4)
+//	end      a name of length 0
+//
+// The last byte of the magic is the format, a digit. Sizes come first, so that the receiver knows whether it has room.
+var streamMagic = [8]byte{'D', 'K', 'V', 'f', 'i', 'l', 'e', '1'}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const (
+	BufferSize  = 256 << 10
+	maxFileName = 255
+)
+
+// writeFiles streams the regular files of dir, which nobody changes meanwhile,
+// at most as fast as limit says; nil is no limit.
+func Write(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) error {
+	entries, total, err := Files(dir)
+	if err != nil {
+		return err
+	}
+	s := fileWriter{ctx: ctx, w: bufio.NewWriterSize(w, BufferSize), limit: limit, buf: make([]byte, BufferSize)}
+	s.write(streamMagic[:])
+	s.write(binary.BigEndian.AppendUint64(nil, total))
+	for _, e := range entries {
+		if err := s.file(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	s.write([]byte{0, 0})
+	if s.err != nil {
+		return s.err
+	}
+	return s.w.Flush()
+}
+
+// regularFiles returns the files of dir, which has nothing else in it, and their size.
+func Files(dir string) (entries []os.DirEntry, total uint64, err error) {
+	entries, err = os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			return nil, 0, err
+		}
+		if !fi.Mode().IsRegular() {
+			return nil, 0, fmt.Errorf("%s is no regular file", filepath.Join(dir, e.Name()))
+		}
+		total += uint64(fi.Size())
+	}
+	return entries, total, nil
+}
+
+type fileWriter struct {
+	ctx   context.Context
+	w     *bufio.Writer
+	limit *rate.Limiter
+	buf   []byte
+	err   error
+}
+
+func (s *fileWriter) write(p []byte) {
+	if s.err == nil {
+		_, s.err = s.w.Write(p)
+	}
+}
+
+func (s *fileWriter) file(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(path)
+	s.write(binary.BigEndian.AppendUint16(nil, uint16(len(name))))
+	s.write([]byte(name))
+	s.write(binary.BigEndian.AppendUint64(nil, uint64(fi.Size())))
+	sum := crc32.New(castagnoli)
+	for left := fi.Size(); left > 0; {
+		p := s.buf[:min(left, int64(len(s.buf)))]
+		if _, err := io.ReadFull(f, p); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := s.pause(len(p)); err != nil {
+			return err
+		}
+		sum.Write(p)
+		s.write(p)
+		left -= int64(len(p))
+	}
+	s.write(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
+	return s.err
+}
+
+// pause waits until n more bytes may be sent.
+func (s *fileWriter) pause(n int) error {
+	if s.limit == nil {
+		return s.ctx.Err()
+	}
+	return s.limit.WaitN(s.ctx, n)
+}
+
+// readFiles makes dir, with the files that writeFiles streamed, durably. fits is
+// asked first whether there is room for so many bytes. An error may wrap
+// fsm.ErrBadSnapshot.
+func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error) error {
+	br := bufio.NewReaderSize(r, BufferSize)
+	var head [16]byte
+	if _, err := io.ReadFull(br, head[:]); err != nil {
+		return bad("it has no header: %w", err)
+	}
+	if err := checkMagic([8]byte(head[:8])); err != nil {
+		return err
+	}
+	if err := fits(binary.BigEndian.Uint64(head[8:])); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return err
+	}
+	buf := make([]byte, BufferSize)
+	for {
+		last, err := readFile(ctx, br, dir, buf)
+		if err != nil {
+			return err
+		}
+		if last {
+			return datadir.SyncDir(dir)
+		}
+	}
+}
+
+// checkMagic compares the 8 bytes that a stream begins with to those that are known here. A
+// greater format is a storage.ErrNewer, everything else an fsm.ErrBadSnapshot.
+func checkMagic(got [8]byte) error {
+	const last = len(streamMagic) - 1
+	switch format := got[last]; {
+	case got == streamMagic:
+		return nil
+	case [last]byte(got[:last]) == [last]byte(streamMagic[:last]) && format > streamMagic[last] && format <= '9':
+		return storage.Newer("the Raft snapshot", uint64(format-'0'), uint64(streamMagic[last]-'0'))
+	default:
+		return bad("it begins with %q, not with %q", got, streamMagic)
+	}
+}
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", fsm.ErrBadSnapshot, fmt.Errorf(format, args...))
+}
+
+// readFile reads one file of the stream and tells whether it was the last.
+func readFile(ctx context.Context, r io.Reader, dir string, buf []byte) (last bool, err error) {
+	var n [8]byte
+	if _, err := io.ReadFull(r, n[:2]); err != nil {
+		return false, bad("it ends between two files: %w", err)
+	}
+	length := binary.BigEndian.Uint16(n[:2])
+	if length == 0 {
+		return true, nil
+	}
+	if length > maxFileName {
+		return false, bad("a file name of %d bytes", length)
+	}
+	name := make([]byte, length)
+	if _, err := io.ReadFull(r, name); err != nil {
+		return false, bad("it ends in a file's name: %w", err)
+	}
+	if !filepath.IsLocal(string(name)) || filepath.Base(string(name)) != string(name) {
+		return false, bad("a file is named %q", name)
+	}
+	if _, err := io.ReadFull(r, n[:]); err != nil {
+		return false, bad("it ends before %s: %w", name, err)
+	}
+	path := filepath.Join(dir, string(name))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return false, err
+	}
+	err = readContent(ctx, r, f, binary.BigEndian.Uint64(n[:]), buf)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return false, nil
+}
+
+func readContent(ctx context.Context, r io.Reader, w io.Writer, size uint64, buf []byte) error {
+	sum := crc32.New(castagnoli)
+	for left := size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buf[:min(left, uint64(len(buf)))]
+		if _, err := io.ReadFull(r, p); err != nil {
+			return bad("it is cut short by %d bytes: %w", left, err)
+		}
+		sum.Write(p)
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+		left -= uint64(len(p))
+	}
+	var check [4]byte
+	if _, err := io.ReadFull(r, check[:]); err != nil {
+		return bad("it has no checksum: %w", err)
+	}
+	if binary.BigEndian.Uint32(check[:]) != sum.Sum32() {
+		return bad("it fails its checksum")
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package raft
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/lni/dragonboat/v4/raftpb"
+)
+
+// entryLog is what logGaps looks entries up in.
+type entryLog interface {
+	// GetRange returns the first and the last entry that the log has.
+	GetRange() (first, last uint64)
+	// Entries returns those from low up to but not including high, or as many of
+	// them as have about so many bytes, but at least one.
+	Entries(low, high, maxSize uint64) ([]raftpb.Entry, error)
+}
+
+// logGaps are the stretches of the log that the state machine was not given. All
+// that may be in them is what Dragonboat keeps to itself. An entry may be applied a
+// moment before the log can be asked about those in front of it, so a stretch stays
+// until it can.
+type logGaps struct {
+	mu   sync.Mutex
+	open []logGap
+}
+
+// logGap is the entries from low up to but not including high.
+type logGap struct{ low, high uint64 }
+
+// gapBytes bounds what of a gap is in memory at a time.
+const gapBytes = 1 << 20
+
+func (g *logGaps) add(low, high uint64) {
+	if low >= high {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = append(g.open, logGap{low, high})
+}
+
+// check looks into the gaps, and reports whether it could look into all of them. The
+// error is that a command is in one.
+func (g *logGaps) check(log entryLog) (all bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.open) > 0 {
+		gap := g.open[0]
+		first, last := log.GetRange()
+		if gap.high-1 > last {
+			return false, nil
+		}
+		// What was cut off was applied, or came with a snapshot.
+		if missed, err := lastCommand(log, max(gap.low, first), gap.high); err != nil {
+			return false, fmt.Errorf("log entries %d to %d: %w", gap.low, gap.high-1, err)
+		} else if missed != 0 {
+			return false, fmt.Errorf("log entry %d was never given to the state machine, which went on to entry %d", missed, gap.high)
+		}
+		g.open = g.open[1:]
+	}
+	return true, nil
+}
+
+// lastCommand returns the last entry from low up to but not including high that
+// carries a command, 0 if none does.
+func lastCommand(log entryLog, low, high uint64) (uint64, error) {
+	for high > low {
+		from := low
+		if high-low > gapEntries {
+			from = high - gapEntries
+		}
+		last := uint64(0)
+		for next := from; next < high; {
+			entries, err := log.Entries(next, high, gapBytes)
+			if err != nil {
+				return 0, err
+			}
+			for i := range entries {
+				if entries[i].IsUpdateEntry() {
+					last = entries[i].Index
+				}
+			}
+			if len(entries) == 0 {
+				return 0, fmt.Errorf("the log does not show entry %d", next)
+			}
+			next += uint64(len(entries))
+		}
+		if last != 0 {
+			return last, nil
+		}
+		high = from
+	}
+	return 0, nil
+}
+
+// gapEntries is how many entries lastCommand looks at from the end of a stretch
+// before it goes further back.
+const gapEntries = 64

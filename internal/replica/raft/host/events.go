@@ -1,0 +1,40 @@
+package host
+
+import "github.com/lni/dragonboat/v4/raftio"
+
+// hostEvents takes down what a Host is told about its replicas. None of it may
+// wait: an unbuffered channel feeds it.
+type events struct{ h *Host }
+
+// NodeDeleted implements raftio.ISystemEventListener: the log has put the replica
+// out.
+func (e events) NodeDeleted(info raftio.NodeInfo) {
+	if g := e.h.group(info.ShardID); g != nil {
+		g.Removed()
+	}
+}
+
+// NodeUnloaded implements raftio.ISystemEventListener: nothing is under way any more
+// for a replica that was stopped.
+func (e events) NodeUnloaded(info raftio.NodeInfo) {
+	if g := e.h.group(info.ShardID); g != nil {
+		g.Unloaded()
+	}
+}
+
+// The others do not matter here.
+
+func (events) NodeHostShuttingDown()                       {}
+func (events) NodeReady(raftio.NodeInfo)                   {}
+func (events) MembershipChanged(raftio.NodeInfo)           {}
+func (events) ConnectionEstablished(raftio.ConnectionInfo) {}
+func (events) ConnectionFailed(raftio.ConnectionInfo)      {}
+func (events) SendSnapshotStarted(raftio.SnapshotInfo)     {}
+func (events) SendSnapshotCompleted(raftio.SnapshotInfo)   {}
+func (events) SendSnapshotAborted(raftio.SnapshotInfo)     {}
+func (events) SnapshotReceived(raftio.SnapshotInfo)        {}
+func (events) SnapshotRecovered(raftio.SnapshotInfo)       {}
+func (events) SnapshotCreated(raftio.SnapshotInfo)         {}
+func (events) SnapshotCompacted(raftio.SnapshotInfo)       {}
+func (events) LogCompacted(raftio.EntryInfo)               {}
+func (events) LogDBCompacted(raftio.EntryInfo)             {}

@@ -1,0 +1,255 @@
+package host
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/replica/raft/transport"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/timing"
+)
+
+// HostOptions are what a Host is made of.
+type Options struct {
+	// Dir keeps the Raft log and what is received of snapshots.
+	Dir string
+	// Address is the host:port at which the other members reach this one.
+	Address string
+	// Deployment keeps clusters apart: only hosts with the same one talk to each
+	// other.
+	Deployment uint64
+	Timing     timing.Timing
+	// Size is what the log may make use of.
+	Size Size
+	// ConfirmReads asks a majority for every linearizable read, instead of
+	// answering under the lease.
+	ConfirmReads bool
+	// Guard watches the file system of Dir, where it is not that of the states;
+	// nil does not.
+	Guard *diskspace.Guard
+	// ServerTLS and ClientTLS secure what hosts say to each other; nil leaves it in the
+	// clear.
+	ServerTLS func() (*tls.Config, error)
+	ClientTLS func(target string) (*tls.Config, error)
+	Log       *slog.Logger
+
+	// Transport takes the place of the sockets of package transport; nil means those.
+	Transport config.TransportFactory
+}
+
+// Host is the part of a process that its Raft replicas share: the port, the
+// log's storage and the workers.
+type Host struct {
+	opts Options
+	// closing keeps the NodeHost open while a call into it is under way: it
+	// clears what calls use.
+	closing sync.RWMutex
+	closed  bool
+	nh      *dragonboat.NodeHost
+	// calls are those that wait, which Close waits for.
+	calls  sync.WaitGroup
+	groups sync.Map // shard -> Group
+	room   room
+}
+
+// errHostClosed is the error of a call that comes after Close.
+var ErrClosed = errors.New("the node is shutting down")
+
+// settingsFiles would change, silently, what Dragonboat has compiled in, the
+// layout of its log among it.
+var settingsFiles = []string{"dragonboat-soft-settings.json", "dragonboat-hard-settings.json"}
+
+// OpenHost opens the log's storage and begins to listen.
+func Open(opts Options) (*Host, error) {
+	for _, name := range settingsFiles {
+		if _, err := os.Stat(name); err == nil {
+			return nil, fmt.Errorf("%s in the working directory changes how the Raft log works; remove it or start elsewhere", name)
+		}
+	}
+	layout, err := loadLayout(opts.Dir, opts.Size)
+	if err != nil {
+		return nil, err
+	}
+	logTo(opts.Log)
+	h := &Host{opts: opts}
+	c := h.config(layout)
+	opts.Size.tell(opts.Log, &c.Expert)
+	opts.Size.shortenQueues()
+	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
+		return nil, fmt.Errorf("raft on %s: %w", opts.Address, err)
+	}
+	return h, nil
+}
+
+func (h *Host) config(layout layout) config.NodeHostConfig {
+	network := h.opts.Transport
+	if network == nil {
+		network = transport.New(h.transportOptions())
+	}
+	c := config.NodeHostConfig{
+		DeploymentID:        h.opts.Deployment,
+		NodeHostDir:         h.opts.Dir,
+		RTTMillisecond:      uint64(h.opts.Timing.RTT.Milliseconds()),
+		RaftAddress:         h.opts.Address,
+		RaftEventListener:   h,
+		SystemEventListener: events{h},
+		Expert: config.ExpertConfig{
+			LogDB:            h.opts.Size.logDB(layout),
+			Engine:           h.opts.Size.engine(layout),
+			TransportFactory: network,
+		},
+	}
+	return c
+}
+
+func (h *Host) transportOptions() transport.Options {
+	return transport.Options{
+		Snapshots: h,
+		Size:      h.snapshotSize,
+		Seen:      h.seen,
+		ServerTLS: h.opts.ServerTLS,
+		ClientTLS: h.opts.ClientTLS,
+		Log:       h.opts.Log,
+	}
+}
+
+// Register has the host serve a group. It comes before the group takes part in its log.
+func (h *Host) Register(shard uint64, g Group) { h.groups.Store(shard, g) }
+
+// group returns the group of a shard, nil if there is none here.
+func (h *Host) group(shard uint64) Group {
+	g, _ := h.groups.Load(shard)
+	group, _ := g.(Group)
+	return group
+}
+
+// snapshotSize estimates the size of the snapshot that is about to be sent of a shard.
+func (h *Host) snapshotSize(shard uint64) uint64 {
+	if g := h.group(shard); g != nil {
+		return g.SnapshotSize()
+	}
+	return 0
+}
+
+// seen is called with every message that is sent or has come: a leader says with each how
+// far the log is committed.
+func (h *Host) seen(m *raftpb.Message) {
+	if m.Type != raftpb.Replicate && m.Type != raftpb.Heartbeat {
+		return
+	}
+	if g := h.group(m.ShardID); g != nil {
+		g.Committed(m.Commit)
+	}
+}
+
+// LeaseLength is how long this member's leases last; 0 if it takes none.
+func (h *Host) LeaseLength() time.Duration {
+	if h.opts.ConfirmReads {
+		return 0
+	}
+	return h.opts.Timing.Lease
+}
+
+// Timing is what the host was opened with.
+func (h *Host) Timing() timing.Timing { return h.opts.Timing }
+
+// Guard watches the file system of the log, if that is not the one of the states; nil if
+// it is.
+func (h *Host) Guard() *diskspace.Guard { return h.opts.Guard }
+
+// NodeHost is Dragonboat's own. A call through it keeps nothing from closing it.
+func (h *Host) NodeHost() (*dragonboat.NodeHost, error) {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	return h.nh, nil
+}
+
+// use calls f with the NodeHost, unless it is closed. f must not wait.
+func (h *Host) Use(f func(nh *dragonboat.NodeHost) error) error {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
+	if h.closed {
+		return ErrClosed
+	}
+	return f(h.nh)
+}
+
+// borrow returns the NodeHost for a call that may wait a little, and a function to
+// be called behind it.
+func (h *Host) Borrow() (nh *dragonboat.NodeHost, done func(), err error) {
+	h.closing.RLock()
+	defer h.closing.RUnlock()
+	if h.closed {
+		return nil, nil, ErrClosed
+	}
+	h.calls.Add(1)
+	return h.nh, h.calls.Done, nil
+}
+
+// Close stops what replicas still run and closes the log. It is idempotent.
+func (h *Host) Close() error {
+	h.closing.Lock()
+	closed := h.closed
+	h.closed = true
+	h.closing.Unlock()
+	if !closed {
+		h.calls.Wait()
+		h.nh.Close()
+	}
+	return nil
+}
+
+// LeaderUpdated implements raftio.IRaftEventListener: a hint, since the news may
+// be old by the time that it comes.
+func (h *Host) LeaderUpdated(info raftio.LeaderInfo) {
+	if g := h.group(info.ShardID); g != nil {
+		g.LeaderUpdated(info)
+	}
+}
+
+// CheckAddress returns an error for a host:port that Raft cannot use.
+func CheckAddress(address string) error {
+	if config.IsValidAddress(address) {
+		return nil
+	}
+	return fmt.Errorf("the Raft address %s is not one that the log's library takes: write an IPv4 address or a host name of letters, digits, hyphens and dots", address)
+}
+
+// HasLog tells whether dir holds a Raft log.
+func HasLog(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	_, err = os.Stat(filepath.Join(dir, layoutFile))
+	switch {
+	case err == nil:
+		return true, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return false, err
+	}
+	_, err = f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,72 @@
+package host
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// raftLayout is what cannot change once a log was written with it: Dragonboat keeps
+// both numbers beside the log and compares them.
+type layout struct {
+	Format int `json:"format"`
+	// Workers are Dragonboat's step workers, which write the log, LogShards the
+	// databases that the logs of all replicas are spread over.
+	Workers   uint64 `json:"workers"`
+	LogShards uint64 `json:"logShards"`
+}
+
+const layoutFile = "layout.json"
+
+// raftLayoutFormat is the newest format of the file that this release reads.
+const layoutFormat = 1
+
+// valid reports whether a worker only ever writes to one database, which Dragonboat
+// insists on.
+func (l *layout) valid() bool {
+	return l.Format == layoutFormat && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
+}
+
+// loadLayout returns the layout of the log in dir. Where there is none yet it is fit to
+// the host.
+func loadLayout(dir string, size Size) (layout, error) {
+	path := filepath.Join(dir, layoutFile)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l := size.layout()
+		return l, saveLayout(dir, l)
+	}
+	if err != nil {
+		return layout{}, err
+	}
+	// What a newer release wrote may have fields that are unknown here.
+	var newer struct{ Format uint64 }
+	if err := json.Unmarshal(raw, &newer); err == nil && newer.Format > layoutFormat {
+		return layout{}, storage.Newer("the Raft log by "+path, newer.Format, layoutFormat)
+	}
+	var l layout
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil || !l.valid() {
+		return l, fmt.Errorf("%s does not say how the Raft log is laid out: %q; restore the file, or remove this node and join it anew", path, raw)
+	}
+	return l, nil
+}
+
+func saveLayout(dir string, l layout) error {
+	if err := datadir.MkdirAll(dir); err != nil {
+		return fmt.Errorf("raft log: %w; choose a folder that this user may write to", err)
+	}
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return datadir.WriteFile(filepath.Join(dir, layoutFile), append(raw, '\n'))
+}

@@ -1,0 +1,87 @@
+package host
+
+import (
+	"log/slog"
+
+	"github.com/lni/dragonboat/v4/config"
+)
+
+// HostSize is what a Host may make use of. A zero field is unknown.
+type Size struct {
+	// Cores is how much of the process runs at once, Memory what it may use, in bytes.
+	Cores  int
+	Memory uint64
+	// VBuckets is how many replicas the host will have.
+	VBuckets int
+}
+
+const (
+	bigCores  = 8
+	bigMemory = 32 << 30
+	// maxWorkers is what Dragonboat can tell apart.
+	maxWorkers = 64
+	// maxStepWorkers bounds the workers that write the log: each has one fsync
+	// under way at a time, which it shares with all groups that it serves.
+	maxStepWorkers = 16
+	// unknownVBuckets is taken for the number of vBuckets where that is not known.
+	unknownVBuckets = 16
+)
+
+// big reports whether the host is large enough to spend memory on the log.
+func (s Size) big() bool { return s.Cores >= bigCores && s.Memory >= bigMemory }
+
+// MaxInMemory bounds the entries that the slowest follower has yet to get, in bytes: a
+// follower may be further behind before its owner has to slow down.
+func (s Size) MaxInMemory() uint64 {
+	if s.big() {
+		return 256 << 20
+	}
+	return 32 << 20
+}
+
+// layout is what fits a new log on this host. It stays, though the host grows.
+func (s Size) layout() layout {
+	l := layout{Format: 1, LogShards: 2}
+	if s.big() {
+		l.LogShards = maxStepWorkers
+	}
+	l.Workers = l.LogShards * max(1, between(s.Cores, 2, maxStepWorkers)/l.LogShards)
+	return l
+}
+
+// logDB is how the databases of the log are tuned. All of it but Shards may change.
+func (s Size) logDB(l layout) config.LogDBConfig {
+	c := config.GetTinyMemLogDBConfig()
+	if s.big() {
+		c = config.GetMediumMemLogDBConfig()
+	}
+	c.Shards = l.LogShards
+	return c
+}
+
+// engine is how many workers Dragonboat has. All of it but ExecShards may change.
+//
+// A group that is held up, by a disk or by a write stall of its engine, holds up its apply
+// worker. So each group has one of its own, as far as there are enough.
+func (s Size) engine(l layout) config.EngineConfig {
+	vBuckets := s.VBuckets
+	if vBuckets == 0 {
+		vBuckets = unknownVBuckets
+	}
+	return config.EngineConfig{
+		ExecShards:     l.Workers,
+		CommitShards:   1, // it has nothing to do
+		ApplyShards:    between(vBuckets, 2, maxWorkers),
+		SnapshotShards: between(s.Cores, 4, maxStepWorkers),
+		CloseShards:    4,
+	}
+}
+
+func between(n, least, most int) uint64 { return uint64(min(max(n, least), most)) }
+
+// tell logs what was chosen.
+func (s Size) tell(log *slog.Logger, c *config.ExpertConfig) {
+	log.Info("raft log opens", "cores", s.Cores, "memory-mib", s.Memory>>20, "big-host", s.big(),
+		"step-workers", c.Engine.ExecShards, "apply-workers", c.Engine.ApplyShards, "snapshot-workers", c.Engine.SnapshotShards,
+		"log-databases", c.LogDB.Shards, "log-memory-mib", c.LogDB.MemorySizeMB())
+}

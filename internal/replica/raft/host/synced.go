@@ -1,0 +1,48 @@
+package host
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// A log is cut behind what the state has made durable. From then on the state
+// cannot be older than that: one that is was put back from somewhere, and has lost
+// what the log no longer has. What a state must hold at least stands beside the
+// log, in a file of its own: the index (8) and its CRC-32C (4).
+
+func (h *Host) syncedPath(shard uint64) string {
+	return filepath.Join(h.opts.Dir, fmt.Sprintf("synced-%d", shard))
+}
+
+// noteSynced writes down that a shard's log may be cut behind index.
+func (h *Host) NoteSynced(shard uint64, index kv.Index) error {
+	p := binary.BigEndian.AppendUint64(nil, index)
+	p = binary.BigEndian.AppendUint32(p, crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)))
+	return datadir.WriteFile(h.syncedPath(shard), p)
+}
+
+// checkSynced returns an error where a state at index is older than it can be.
+func (h *Host) CheckSynced(shard uint64, index kv.Index) error {
+	p, err := os.ReadFile(h.syncedPath(shard))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case len(p) != 12 || crc32.Checksum(p[:8], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(p[8:]):
+		return fmt.Errorf("%s is damaged; remove this node (dkvctl -removeNode), and let it join with an empty db-folder (--nexus-join)", h.syncedPath(shard))
+	}
+	if least := binary.BigEndian.Uint64(p); index < least {
+		return fmt.Errorf("the state in db-folder is at log entry %d, but it was at %d before and the log was cut behind that: it is an old copy. "+
+			"Put the newest one back, or remove this node (dkvctl -removeNode) and let it join with an empty db-folder (--nexus-join)", index, least)
+	}
+	return nil
+}

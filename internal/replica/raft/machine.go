@@ -1,0 +1,266 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// raftMachine is what Dragonboat applies the log to: a thin coat around the
+// replica's state machine. An error that it returns ends the process, so what
+// storage reports stops the replica instead. Each start of the replica's part in the
+// log has one of its own.
+//
+// Between a failure and the stop Dragonboat goes on, and counts the entries as
+// applied that were passed over. So a raftMachine that is no longer live claims
+// nothing: it applies no later entry, neither syncs for a snapshot nor sends one, and
+// nothing that Dragonboat takes for applied counts as read.
+type machine struct {
+	r        *Replica
+	log      dragonboat.ReadonlyLogReader
+	gaps     logGaps
+	entries  []fsm.Entry
+	commands []command.Command
+	results  []command.Result
+	// state is what the log is applied to. It is not the replica's any more once the
+	// replica has failed and opened its state again for another raftMachine: what is
+	// still applied for this one must not get there.
+	state atomic.Pointer[fsm.Machine]
+	// refused is why the replica takes no part in the log; nil where it does.
+	refused atomic.Pointer[error]
+}
+
+// live reports whether every entry that Dragonboat has given to s is in the state. Once
+// it is false it stays so.
+func (s *machine) live() bool { return s.r.applier.Load() == s && s.r.State() != replica.Failed }
+
+// retire ends that s is live, and reports whether it was s that the log was applied by.
+func (s *machine) retire() bool { return s.r.applier.CompareAndSwap(s, nil) }
+
+// fail retires s and takes the replica out of the log, unless s has gone before: then
+// the replica may be back.
+func (s *machine) fail(err error) {
+	if s.retire() {
+		s.r.fail(err)
+	}
+}
+
+// at is the last entry of the log that the state reflects.
+func (s *machine) at() uint64 {
+	m := s.state.Load()
+	return m.Applied() - m.Base()
+}
+
+// Update implements statemachine.IOnDiskStateMachine: all entries become one
+// engine batch, which is not synced. The log is what was synced; a crash leaves
+// an earlier state, whole, from which the log goes on.
+func (s *machine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
+	if err := s.apply(entries); err != nil {
+		if s.r.cutShort(err) {
+			s.retire()
+		} else {
+			s.fail(err)
+		}
+		for i := range entries {
+			entries[i].Result = statemachine.Result{Value: storageFailed << resultIndexBits}
+		}
+		return entries, nil
+	}
+	for i := range entries {
+		entries[i].Result = packResult(s.results[i])
+	}
+	clear(s.entries)
+	clear(s.commands)
+	clear(s.results)
+	return entries, nil
+}
+
+func (s *machine) apply(entries []statemachine.Entry) error {
+	if !s.live() {
+		return errPassedOver
+	}
+	if err := s.follows(entries); err != nil {
+		return err
+	}
+	// What comes before an entry that is not understood is applied: the state is then
+	// where an upgraded node goes on.
+	n, unread := s.decode(entries)
+	// One batch, unless the state is replaced in the middle of it.
+	for begin := 0; begin < n; {
+		end := begin
+		for end < n && s.commands[end].Kind != command.EndRestore {
+			end++
+		}
+		if end == begin {
+			end++
+		}
+		if err := s.applyBatch(entries[begin:end], begin); err != nil {
+			return err
+		}
+		begin = end
+	}
+	m := s.state.Load()
+	s.r.followStaging(m)
+	s.r.state.Advance(m.Applied())
+	if unread != nil {
+		return unread
+	}
+	return s.r.understands(m)
+}
+
+// decode decodes entries, up to the first that it cannot, and returns how many.
+func (s *machine) decode(entries []statemachine.Entry) (n int, err error) {
+	n = len(entries)
+	s.entries, s.commands, s.results = grow(s.entries, n), grow(s.commands, n), grow(s.results, n)
+	for i := range entries {
+		if s.commands[i], err = command.Decode(entries[i].Cmd); err != nil {
+			return i, fmt.Errorf("log entry %d: %w", entries[i].Index, err)
+		}
+		s.entries[i] = fsm.Entry{Command: &s.commands[i]}
+	}
+	return n, nil
+}
+
+// errPassedOver is why an entry is not applied that comes behind a failure.
+var errPassedOver = errors.New("an earlier entry of the log was not applied here")
+
+// follows returns an error if entries do not go on from what is applied. What the
+// library keeps to itself, changes of the membership and the entry that begins a
+// term, it does not show, so an entry that carries a command is missed only where the
+// log says that there is one.
+func (s *machine) follows(entries []statemachine.Entry) error {
+	last := s.at()
+	for i := range entries {
+		index := entries[i].Index
+		if index <= last {
+			return fmt.Errorf("log entry %d came behind entry %d", index, last)
+		}
+		s.gaps.add(last+1, index)
+		last = index
+	}
+	_, err := s.gaps.check(s.log)
+	return err
+}
+
+// applyBatch applies entries, whose commands begin at first, as one engine batch.
+func (s *machine) applyBatch(entries []statemachine.Entry, first int) error {
+	m := s.state.Load()
+	batch, results := s.entries[first:first+len(entries)], s.results[first:first+len(entries)]
+	for i := range entries {
+		batch[i].Index = m.Base() + entries[i].Index
+	}
+	if m.Restores(batch[0].Command) {
+		restored, err := s.r.restored(batch[0], m)
+		if err != nil {
+			return err
+		}
+		s.state.Store(restored)
+		results[0] = command.Result{Index: restored.Applied()}
+		return nil
+	}
+	if err := m.Apply(batch, results, false); err != nil {
+		return err
+	}
+	s.r.state.FollowClock(batch, results)
+	return nil
+}
+
+// grow returns a slice of n elements, in the memory of s where that is enough.
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// Lookup implements statemachine.IOnDiskStateMachine. Reads go to the state
+// machine itself, once ReadIndex or the lease allows them.
+func (s *machine) Lookup(any) (any, error) {
+	return nil, errors.New("reads do not go through the log's library")
+}
+
+// Sync implements statemachine.IOnDiskStateMachine: the log may be cut behind
+// what it made durable. Dragonboat calls it before it cuts the log, where an error
+// has it keep the log, and on two occasions where nothing comes of it and an error
+// would end the process: now and then, and behind a snapshot that was received,
+// which is durable by itself.
+func (s *machine) Sync() error {
+	err := s.sync()
+	if err == nil || !calledBy("concurrentSave") {
+		return nil
+	}
+	return unsynced{err}
+}
+
+func (s *machine) sync() error {
+	if err := s.whole(); err != nil {
+		return err
+	}
+	synced := s.at()
+	err := s.state.Load().Sync()
+	if err == nil {
+		err = s.r.host.NoteSynced(s.r.raft.Shard, synced)
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	return err
+}
+
+// whole returns an error unless every command of the log up to where Dragonboat is
+// has been applied, as far as it has let on.
+func (s *machine) whole() error {
+	if !s.live() {
+		return errPassedOver
+	}
+	checked, err := s.gaps.check(s.log)
+	switch {
+	case err != nil:
+		s.fail(err)
+	case !checked:
+		return errUnchecked
+	}
+	return err
+}
+
+var errUnchecked = errors.New("the log does not show yet whether it is applied without a gap")
+
+// calledBy tells whether a function of Dragonboat's state machine is among the
+// callers.
+func calledBy(name string) bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "internal/rsm.(*StateMachine)."+name) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// unsynced is the error of Sync. Before the log is cut, Dragonboat calls Sync and
+// gives the attempt up where the error is one of those that it knows; it ends the
+// process for all others. Those that it knows are not exported, but an error may
+// say itself what it is.
+type unsynced struct{ error }
+
+func (e unsynced) Unwrap() error { return e.error }
+
+// Is tells errors.Is that nothing was snapshot and nothing may be cut.
+func (unsynced) Is(target error) bool { return target.Error() == "snapshot out of date" }
+
+// Close implements statemachine.IOnDiskStateMachine. The state is closed by its
+// replica, since reads may still be under way.
+func (s *machine) Close() error { return nil }

@@ -1,0 +1,232 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// Membership asks a majority who belongs to the log.
+func (r *Replica) Membership(ctx context.Context) (replica.Membership, error) {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	got, err := r.askMembership(ctx)
+	if err != nil {
+		return replica.Membership{}, r.refused("no majority says who the members are", err)
+	}
+	known := r.Members()
+	m := replica.Membership{Version: got.ConfigChangeID}
+	add := func(nodes map[uint64]string, voting bool) {
+		for id, address := range nodes {
+			m.Peers = append(m.Peers, replica.Peer{ID: id, Member: known[id], Address: address, Voting: voting})
+		}
+	}
+	add(got.Nodes, true)
+	add(got.NonVotings, false)
+	slices.SortFunc(m.Peers, func(a, b replica.Peer) int { return int(a.ID) - int(b.ID) })
+	for id := range got.Removed {
+		m.Removed = append(m.Removed, id)
+	}
+	slices.Sort(m.Removed)
+	return m, nil
+}
+
+// membershipAttempt is how long one question to the majority may take: what is
+// forwarded to a leader that has just gone is never answered.
+const membershipAttempt = 500 * time.Millisecond
+
+func (r *Replica) askMembership(ctx context.Context) (*dragonboat.Membership, error) {
+	var failed error // what the last attempt failed with for which there was time
+	for {
+		got, err := r.askOnce(ctx)
+		switch {
+		case err == nil:
+			return got, nil
+		case failed != nil && outOfTime(err):
+			return nil, failed
+		case ctx.Err() != nil || !dragonboat.IsTempError(err):
+			return nil, err
+		}
+		if err := r.state.Refusal(); err != nil {
+			return nil, err
+		}
+		failed = err
+		select {
+		case <-time.After(transferPoll):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (r *Replica) askOnce(ctx context.Context) (*dragonboat.Membership, error) {
+	nh, done, err := r.host.Borrow()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, max(membershipAttempt, 2*r.host.Timing().RTT))
+	defer cancel()
+	return nh.SyncGetShardMembership(ctx, r.raft.Shard)
+}
+
+// Members returns how the replicas are reached that have said so, by id, as the
+// local state knows it.
+func (r *Replica) Members() map[uint64]replica.Member {
+	records := r.state.Machine().Members()
+	out := make(map[uint64]replica.Member, len(records))
+	for id, record := range records {
+		m, err := replica.DecodeMember(record)
+		if err != nil {
+			r.opts.Log.Warn("unreadable member record", "replica", id, "error", err)
+			continue
+		}
+		out[id] = m
+	}
+	return out
+}
+
+// Add lets a replica at a Raft address follow the log; Promote gives it a vote
+// once it has caught up. Version is that of the membership that was looked at
+// before.
+func (r *Replica) Add(ctx context.Context, id uint64, address string, version uint64) error {
+	if err := r.cutBase(ctx); err != nil {
+		return err
+	}
+	return r.reconfigure(ctx, "add the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestAddNonVoting(r.raft.Shard, id, address, version, timeout)
+	})
+}
+
+// Promote gives a replica that follows a vote.
+func (r *Replica) Promote(ctx context.Context, id uint64, address string, version uint64) error {
+	return r.reconfigure(ctx, "give the replica a vote", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestAddReplica(r.raft.Shard, id, address, version, timeout)
+	})
+}
+
+// Remove puts a replica out of the log for ever.
+func (r *Replica) Remove(ctx context.Context, id, version uint64) error {
+	return r.reconfigure(ctx, "remove the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
+		return nh.RequestDeleteReplica(r.raft.Shard, id, version, timeout)
+	})
+}
+
+func (r *Replica) reconfigure(ctx context.Context, what string,
+	request func(*dragonboat.NodeHost, time.Duration) (*dragonboat.RequestState, error)) error {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	var rs *dragonboat.RequestState
+	timeout := r.timeout(ctx)
+	err := r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = request(nh, timeout)
+		return err
+	})
+	if err != nil {
+		return r.refused("cannot "+what, err)
+	}
+	select {
+	case done := <-rs.ResultC():
+		defer rs.Release()
+		switch {
+		case done.Completed():
+			return nil
+		case done.Rejected():
+			return kv.Errorf(kv.Unavailable, "cannot %s: the membership has changed meanwhile; look again", what)
+		case done.Dropped():
+			return kv.Errorf(kv.Unavailable, "cannot %s: the log has no leader at present", what)
+		}
+	case <-ctx.Done():
+	}
+	return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("cannot tell whether the attempt to %s was successful; look at the list of members", what))
+}
+
+// SetMember keeps how a replica is reached; a zero Member forgets it.
+func (r *Replica) SetMember(ctx context.Context, id uint64, m replica.Member) error {
+	c := &command.Command{Kind: command.SetMember, Member: &command.Member{ID: id}}
+	if m != (replica.Member{}) {
+		c.Member.Record = m.Record()
+	}
+	_, err := group{r}.propose(ctx, c)
+	return err
+}
+
+// cutBase makes sure that a new member of a log that goes on from an earlier state
+// gets that by a snapshot: its entries alone do not make the state.
+func (r *Replica) cutBase(ctx context.Context) error {
+	if r.state.Machine().Base() == 0 {
+		return nil
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	for {
+		if first, err := r.firstEntry(); err != nil || first > 1 {
+			return err
+		}
+		if err := r.snapshot(ctx, dragonboat.SnapshotOption{OverrideCompactionOverhead: true}); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(transferPoll):
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "the log that goes on from an earlier state is not cut yet: %w", ctx.Err())
+		}
+	}
+}
+
+// firstEntry is the first entry that the log still has here.
+func (r *Replica) firstEntry() (first uint64, err error) {
+	err = r.host.Use(func(nh *dragonboat.NodeHost) error {
+		log, err := nh.GetLogReader(r.raft.Shard)
+		if err == nil {
+			first, _ = log.GetRange()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, kv.Errorf(kv.Unavailable, "the log cannot be looked at: %w", err)
+	}
+	return first, nil
+}
+
+// Snapshot cuts the log behind the present state.
+func (r *Replica) Snapshot(ctx context.Context) error {
+	return r.snapshot(ctx, dragonboat.SnapshotOption{})
+}
+
+func (r *Replica) snapshot(ctx context.Context, opts dragonboat.SnapshotOption) error {
+	if st := r.state.Standing(); st.State == replica.Failed {
+		return st.Refusal
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	var rs *dragonboat.RequestState
+	timeout := r.timeout(ctx)
+	err := r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.RequestSnapshot(r.raft.Shard, opts, timeout)
+		return err
+	})
+	if err != nil {
+		return r.refused("cannot take a snapshot", err)
+	}
+	select {
+	case done := <-rs.ResultC():
+		defer rs.Release()
+		if err := r.state.Refusal(); err != nil {
+			return err
+		}
+		if done.Completed() || done.Rejected() { // rejected: there is one at this index
+			return nil
+		}
+		return kv.Errorf(kv.Unavailable, "the snapshot was not taken; retry")
+	case <-ctx.Done():
+		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the snapshot is still being taken: %w", ctx.Err()))
+	}
+}

@@ -1,0 +1,77 @@
+package raft
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// outOfSpace fills a member's disk until its replica has stopped for it.
+func (n *node) outOfSpace() {
+	t := n.c.t
+	t.Helper()
+	err := fmt.Errorf("write: %w", storage.ErrNoSpace)
+	n.fault.Store(&err)
+	if err := n.Snapshot(context.Background()); err == nil {
+		t.Error("a snapshot of a state that cannot be synced")
+	}
+	testkit.Eventually(t, "the replica has failed", func() bool { return n.State() == replica.Failed })
+}
+
+// TestFailedReplicaSendsToTheOwner: a replica that has stopped for its disk does not
+// take itself for the owner of a log that goes on without it.
+func TestFailedReplicaSendsToTheOwner(t *testing.T) {
+	c := newCluster(t, 3)
+	index := c.put("k", "v")
+	owner, full := c.owner(), c.follower()
+	testkit.Eventually(t, "all members are known", func() bool { return len(full.Members()) == 3 })
+	full.wantAt(index, "k", "v")
+	full.outOfSpace()
+	want := replica.Owner{ID: owner.id, Address: fmt.Sprint("grpc-", owner.id)}
+	if got := full.Owner(); got != want {
+		t.Errorf("a failed follower sends to %+v, want %+v", got, want)
+	}
+
+	// The owner fails too: who comes next it can only be told.
+	full.fault.Store(nil)
+	testkit.Eventually(t, "the replica is back", func() bool { return full.State() == replica.Serving })
+	was := owner.Status().Term
+	owner.outOfSpace()
+	if got := owner.Owner(); got.Self || got.ID == owner.id {
+		t.Errorf("a failed owner sends to %+v", got)
+	}
+	others := slices.DeleteFunc(slices.Clone(c.nodes), func(n *node) bool { return n == owner })
+	var next *node
+	testkit.Eventually(t, "another one leads", func() bool {
+		for _, n := range others {
+			if s := n.Status(); s.IsLeader && s.Term > was {
+				next = n
+			}
+		}
+		return next != nil
+	})
+	owner.HearLeader(next.id, next.Status().Term)
+	owner.HearLeader(99, was) // old news
+	want = replica.Owner{ID: next.id, Address: fmt.Sprint("grpc-", next.id)}
+	if got, status := owner.Owner(), owner.Status(); got != want || status.Owner != want || status.IsLeader {
+		t.Errorf("it sends to %+v and says %+v, want %+v", got, status.Owner, want)
+	}
+	owner.fault.Store(nil)
+	testkit.Eventually(t, "the former owner is back", func() bool { return owner.State() == replica.Serving })
+}
+
+// TestFailedReplicaAlone has nobody to send to, and says itself what is wrong.
+func TestFailedReplicaAlone(t *testing.T) {
+	c := newCluster(t, 1)
+	c.put("k", "v")
+	n := c.owner()
+	n.outOfSpace()
+	if got := n.Owner(); !got.Self {
+		t.Errorf("it sends to %+v", got)
+	}
+}

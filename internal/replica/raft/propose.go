@@ -1,0 +1,298 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/lease"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// Propose implements Replica. It is served by the log's owner only; elsewhere
+// the error is a kv.NotOwner.
+func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
+	}
+	if err := r.admit(c); err != nil {
+		return command.Result{}, err
+	}
+	c = r.lowered(c)
+	trace := kv.TraceOf(ctx)
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	for {
+		begin := trace.Start()
+		epoch, err := r.keeper.Epoch(ctx)
+		if err != nil {
+			return command.Result{}, ownership(err)
+		}
+		if err := r.awaitTime(ctx); err != nil {
+			return command.Result{}, err
+		}
+		taken := trace.Start()
+		c.Fence = epoch
+		r.state.Stamp(c, r.state.Clock(r.state.Machine()))
+		res, err := r.append(ctx, c, r.raft.Timeout)
+		trace.Wrote(begin, taken)
+		switch {
+		case err != nil:
+			return command.Result{}, err
+		case res.Code == command.Fenced:
+			// Not applied, for certain: again in the next epoch, if it is ours.
+			r.keeper.Fenced(epoch)
+			continue
+		case res.Code == command.Restoring:
+			return command.Result{}, replica.ErrRestoring
+		case res.Code == command.Paused:
+			return command.Result{}, replica.ErrPaused
+		}
+		return res, nil
+	}
+}
+
+// SetClock implements Replica.
+func (r *Replica) SetClock(ctx context.Context, to time.Time) error { return r.state.SetClock(ctx, to) }
+
+// timePatience is how long the first mutation of a new log waits for the members' clocks.
+const timePatience = 3 * time.Second
+
+// awaitTime waits, before the first mutation of a new log, until a majority's clocks
+// tell the time, within bounds. There is no log's clock to go on from, and what is
+// stamped without one would be years old: too old for the changelog to keep.
+func (r *Replica) awaitTime(ctx context.Context) error {
+	if r.state.Machine().Clock() != 0 {
+		return nil
+	}
+	var patience <-chan time.Time
+	for {
+		known, changed := r.opts.Clock.Await()
+		if known {
+			return nil
+		}
+		if patience == nil {
+			patience = time.After(timePatience)
+		}
+		select {
+		case <-changed:
+		case <-patience:
+			return nil // the others' clocks are not to be had: the log needs none to go on
+		case <-r.state.Closing():
+			return replica.ErrClosed
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "a new log waits for the members' clocks: %w; retry", ctx.Err())
+		}
+	}
+}
+
+// admit refuses what cannot be written now.
+func (r *Replica) admit(c *command.Command) error {
+	if err := r.state.Refusal(); err != nil {
+		return err
+	}
+	if state.ConcernsLog(c) {
+		return nil
+	}
+	switch m := r.state.Machine(); {
+	case m.Restoring():
+		return replica.ErrRestoring
+	case m.Paused():
+		return replica.ErrPaused
+	}
+	for _, guard := range []*diskspace.Guard{r.opts.Guard, r.host.Guard()} {
+		if err := guard.Admit(c.Size(), state.Frees(c)); err != nil {
+			return kv.Errorf(kv.Exhausted, "%w", err)
+		}
+	}
+	return nil
+}
+
+// bounded gives ctx a deadline where it has none or a later one than the
+// replica's own.
+func (r *Replica) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.raft.Timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, r.raft.Timeout)
+}
+
+// ownership turns the keeper's errors into what a caller is told.
+func ownership(err error) error {
+	if errors.Is(err, lease.ErrNotOwner) {
+		return replica.ErrNotOwner
+	}
+	return err
+}
+
+// encodings are buffers for encoded commands: Dragonboat copies them.
+var encodings = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled is the largest buffer that is kept for the next command.
+const maxPooled = 64 << 10
+
+// append puts c into the log and waits until it is applied here.
+func (r *Replica) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
+	if err := r.admitFormat(c); err != nil {
+		return command.Result{}, err
+	}
+	buf := encodings.Get().(*[]byte)
+	*buf = c.Append((*buf)[:0])
+	rs, err := r.submit(ctx, *buf, patience)
+	if cap(*buf) <= maxPooled {
+		encodings.Put(buf)
+	}
+	if err != nil {
+		return command.Result{}, err
+	}
+	select {
+	case done := <-rs.ResultC():
+		res, err := r.outcome(&done)
+		rs.Release()
+		return res, err
+	case <-ctx.Done():
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
+			fmt.Errorf("the mutation was being replicated: %w", ctx.Err()))
+	}
+}
+
+// submit hands an encoded command to Dragonboat. An error means that it went
+// nowhere.
+func (r *Replica) submit(ctx context.Context, encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
+	timeout := r.within(ctx, patience)
+	err = r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.Propose(r.session, encoded, timeout)
+		return err
+	})
+	switch {
+	case err == nil:
+		return rs, nil
+	case errors.Is(err, dragonboat.ErrSystemBusy):
+		return nil, kv.Errorf(kv.Exhausted, "a follower is too slow for so many mutations; slow down and retry: %w", err)
+	case errors.Is(err, dragonboat.ErrPayloadTooBig):
+		return nil, kv.Errorf(kv.Invalid, "the request is larger than the log takes, %d bytes; split it", r.raft.MaxInMemory)
+	default:
+		return nil, kv.Errorf(kv.Unavailable, "the log takes nothing at present: %w", err)
+	}
+}
+
+// timeout is how long Dragonboat shall keep a request. It counts in round trips,
+// and refuses less than one of them.
+func (r *Replica) timeout(ctx context.Context) time.Duration { return r.within(ctx, r.raft.Timeout) }
+
+func (r *Replica) within(ctx context.Context, left time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(deadline))
+	}
+	return max(left, 2*r.host.Timing().RTT)
+}
+
+// outcome says what became of a command that Dragonboat took.
+func (r *Replica) outcome(done *dragonboat.RequestResult) (command.Result, error) {
+	switch {
+	case done.Completed():
+		res, applied, err := unpackResult(done.GetResult())
+		if err != nil {
+			return res, kv.UnknownOutcome(kv.Internal, err)
+		}
+		if !applied {
+			return res, kv.UnknownOutcome(kv.Unavailable, errors.New("this node's storage failed; the mutation may stand on the others"))
+		}
+		return res, nil
+	case done.Dropped():
+		return command.Result{}, kv.Errorf(kv.Unavailable, "the log has no leader at present; retry")
+	case done.Timeout():
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable, errors.New("the mutation was not confirmed in time by a majority"))
+	default:
+		return command.Result{}, kv.UnknownOutcome(kv.Unavailable, errors.New("the replica stopped while the mutation was being replicated"))
+	}
+}
+
+// raftGroup is what the lease keeper needs of a replica.
+type group struct{ r *Replica }
+
+// Leader implements lease.Group.
+func (g group) Leader() (term uint64, self bool) {
+	id, term := g.r.leads()
+	return term, id != 0 && id == g.r.raft.Replica
+}
+
+// Begin implements lease.Group.
+func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
+	now, previous command.Epoch, accepted bool, err error) {
+	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce, Lease: lease, Stated: true}
+	if g.r.Format() == command.FirstFormat {
+		// It counts as command.UnstatedLease, and the keeper takes no longer ones.
+		begin.Lease, begin.Stated = 0, false
+	}
+	if g.r.state.Machine().Identity().Cluster == "" {
+		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
+	}
+	res, err := g.propose(ctx, &command.Command{Kind: command.BeginEpoch, Begin: &begin})
+	if err != nil {
+		return now, previous, false, err
+	}
+	switch {
+	case res.Previous == nil:
+		return now, previous, false, errors.New("a begin-epoch without the epoch before it")
+	case res.Code != command.OK:
+		return *res.Previous, *res.Previous, false, nil
+	}
+	now, _ = res.Previous.Next(&begin, res.Index)
+	return now, *res.Previous, true, nil
+}
+
+// End implements lease.Group.
+func (g group) End(ctx context.Context, epoch kv.Index) error {
+	res, err := g.propose(ctx, &command.Command{Kind: command.EndEpoch, Fence: epoch})
+	if err == nil && res.Code == command.Fenced {
+		err = errors.New("the epoch is another one by now")
+	}
+	return err
+}
+
+// ReadIndex implements lease.Group.
+func (g group) ReadIndex(ctx context.Context) error {
+	applier := g.r.applier.Load()
+	var rs *dragonboat.RequestState
+	timeout := g.r.timeout(ctx)
+	err := g.r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
+		rs, err = nh.ReadIndex(g.r.raft.Shard, timeout)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case done := <-rs.ResultC():
+		ok := done.Completed()
+		rs.Release()
+		switch {
+		case !ok:
+			return errNoQuorum
+		case applier == nil || !applier.live():
+			return errPassedOver
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errNoQuorum = errors.New("no majority of the members has confirmed the leader in time")
+
+func (g group) propose(ctx context.Context, c *command.Command) (command.Result, error) {
+	ctx, cancel := g.r.bounded(ctx)
+	defer cancel()
+	c.Clock = g.r.state.Clock(g.r.state.Machine())
+	return g.r.append(ctx, c, g.r.raft.Timeout)
+}

@@ -1,0 +1,131 @@
+package raft
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+)
+
+// read calls f with a state that is as fresh as opts ask for.
+func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	if st := r.State(); st == replica.Removed {
+		return kv.ReadInfo{}, replica.ErrRemoved
+	}
+	opts.MinIndex = max(opts.MinIndex, r.floor.Load())
+	if opts.Level == kv.Linearizable {
+		if err := r.state.Refusal(); err != nil && r.State() == replica.Failed {
+			return kv.ReadInfo{}, err
+		}
+		return r.state.Settle(ctx, func() (kv.ReadInfo, error) { return r.readNewest(ctx, opts, f) })
+	}
+	if err := r.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
+		return kv.ReadInfo{}, err
+	}
+	age, err := r.fresh(ctx, opts.MaxAge)
+	if err != nil {
+		return kv.ReadInfo{}, err
+	}
+	info, err := r.state.With(ctx, f)
+	info.Age = age
+	return info, err
+}
+
+// readNewest reads what every acknowledged write is in. Under the lease that is
+// the local state; without one a majority is asked first. Either is looked at
+// again behind the read, because the process may have stood still in between.
+func (r *Replica) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	if held, ok := r.keeper.Take(); ok && opts.MinIndex <= r.state.Machine().Applied() {
+		info, err := r.state.With(ctx, f)
+		if err != nil || held.Valid() {
+			return info, err
+		}
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	for {
+		held, err := r.keeper.Confirm(ctx)
+		if err != nil {
+			return kv.ReadInfo{}, ownership(err)
+		}
+		if err := r.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
+			return kv.ReadInfo{}, err
+		}
+		info, err := r.state.With(ctx, f)
+		if err != nil || held.Valid() {
+			return info, err
+		}
+	}
+}
+
+// fresh returns the age of the local state. Where it is above the greatest that
+// is wanted (0: any will do), a majority is asked where the log ends, and the
+// state awaited.
+func (r *Replica) fresh(ctx context.Context, wanted time.Duration) (time.Duration, error) {
+	now := r.clock.Now()
+	if age := r.Age(); wanted == 0 || age != replica.NeverFresh && age <= wanted {
+		return age, nil
+	}
+	place := kv.PlaceOf(ctx)
+	if err := place.Park(); err != nil {
+		return 0, err
+	}
+	defer place.Unpark()
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	if err := (group{r}).ReadIndex(ctx); err != nil {
+		return 0, kv.Errorf(kv.Precondition, "the state here is older than %v, and cannot be brought up to date: %w", wanted, err)
+	}
+	r.confirmed(now)
+	return r.clock.Now() - now, nil
+}
+
+// confirmed notes that the state was the newest at a time.
+func (r *Replica) confirmed(at time.Duration) {
+	for {
+		last := r.newest.Load()
+		if int64(at) <= last || r.newest.CompareAndSwap(last, int64(at)) {
+			return
+		}
+	}
+}
+
+// Age implements Replica. It is asked for with every message of a change stream, so it
+// must not keep the lease alive.
+func (r *Replica) Age() time.Duration {
+	if r.keeper.Held() {
+		return 0
+	}
+	newest := max(time.Duration(r.newest.Load()), r.keeper.Confirmed())
+	if newest == 0 {
+		return replica.NeverFresh
+	}
+	return r.clock.Now() - newest
+}
+
+const freshInterval = time.Second
+
+// freshLoop keeps the age of the state small, so that a reader who minds it does
+// not have to wait. The owner asks as well, unless its lease says the same: the age
+// of its state is what slaves count theirs from.
+func (r *Replica) freshLoop(ctx context.Context) {
+	state.Every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
+		begun := r.clock.Now()
+		if r.Owner().Self {
+			r.heard.Store(int64(begun))
+			if r.keeper.Held() {
+				return false
+			}
+		}
+		attempt, cancel := context.WithTimeout(ctx, freshInterval)
+		defer cancel()
+		if (group{r}).ReadIndex(attempt) == nil {
+			r.confirmed(begun)
+			r.heard.Store(int64(r.clock.Now()))
+		}
+		return false
+	})
+}

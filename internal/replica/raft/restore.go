@@ -1,0 +1,233 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// Restore implements Replica. The backup's pairs go through the log and are laid
+// aside by every member; one command at the end makes them the keyspace. Whatever
+// cuts it short before that, the old keyspace stays. Only the owner of the log can
+// restore.
+func (r *Replica) Restore(ctx context.Context, dir string) error {
+	unlock, err := r.state.LockCopy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := r.state.UntilClosing(ctx)
+	defer cancel()
+	if !r.Owner().Self {
+		return replica.ErrNotOwner
+	}
+	manifest, err := backup.Verify(ctx, dir)
+	if err != nil {
+		return state.NothingChanged(err)
+	}
+	// The log, the pairs that are laid aside, and the new state.
+	if err := r.opts.Guard.Fits(3 * manifest.Bytes()); err != nil {
+		return state.NothingChanged(err)
+	}
+	view, closeView, err := r.openBackup(ctx, dir, manifest.Engine)
+	if err != nil {
+		return state.NothingChanged(err)
+	}
+	defer closeView()
+	return r.stageAll(ctx, view)
+}
+
+// openBackup opens a copy of the backup at dir for reading.
+func (r *Replica) openBackup(ctx context.Context, dir, kind string) (*fsm.View, func(), error) {
+	scratch, remove, err := r.state.Scratch(dir, "restore")
+	if err != nil {
+		return nil, nil, err
+	}
+	fail := func(err error) (*fsm.View, func(), error) { return nil, nil, errors.Join(err, remove()) }
+	if err := backup.Extract(ctx, dir, scratch); err != nil {
+		return fail(err)
+	}
+	engine, err := r.opts.OpenKind(kind, scratch)
+	if err != nil {
+		return fail(err)
+	}
+	m, err := fsm.New(engine)
+	if err != nil {
+		return fail(errors.Join(err, engine.Close()))
+	}
+	view, err := m.View()
+	if err != nil {
+		return fail(errors.Join(err, m.Close()))
+	}
+	return view, func() {
+		view.Close()
+		if err := errors.Join(m.Close(), remove()); err != nil {
+			r.opts.Log.Warn("the copy of a backup stays", "folder", scratch, "error", err)
+		}
+	}, nil
+}
+
+const (
+	// stageBytes and stagePairs bound one command of a restore.
+	stageBytes = 1 << 20
+	stagePairs = 4096
+)
+
+// stageAll sends the pairs of a view through the log and ends the restore.
+func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
+	epoch, err := r.keeper.Epoch(ctx)
+	if err != nil {
+		return ownership(err)
+	}
+	end := command.Restored{Index: view.Index(), History: fsm.NewID()}
+	id := []byte(end.History)
+	err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
+	if err == nil {
+		end.Pairs, err = r.stage(ctx, epoch, id, view)
+	}
+	if err == nil {
+		err = r.seal(ctx, epoch, id)
+	}
+	if err == nil {
+		// From here on the outcome is what the log says.
+		err = r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
+		if err != nil {
+			r.abort(epoch, id) // behind an end that takes effect it has none
+		}
+		return err
+	}
+	r.abort(epoch, id)
+	return state.NothingChanged(err)
+}
+
+// abort ends a restore that was cut short, since mutations are refused while it is
+// under way. What cannot be done now is done later.
+func (r *Replica) abort(epoch kv.Index, id []byte) {
+	err := r.tryAbort(epoch, id)
+	if err == nil {
+		return
+	}
+	r.opts.Log.Warn("a restore was cut short, and mutations stay refused until that is in the log", "vbucket", r.opts.VBucket, "error", err)
+	r.state.Go(func() { r.abortLater(epoch, id) })
+}
+
+const abortInterval = 500 * time.Millisecond
+
+// abortLater aborts a restore as soon as the log takes that, unless the epoch that the
+// restore belongs to has ended, and the restore with it.
+func (r *Replica) abortLater(epoch kv.Index, id []byte) {
+	t := time.NewTicker(abortInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.state.Closing():
+			return
+		case <-t.C:
+		}
+		if r.state.Machine().Epoch().ID != epoch || r.tryAbort(epoch, id) == nil {
+			r.opts.Log.Info("the restore that was cut short is dropped", "vbucket", r.opts.VBucket)
+			return
+		}
+	}
+}
+
+// tryAbort puts the end of a restore into the log. In a later epoch it has no effect,
+// nor has it where that restore has ended.
+func (r *Replica) tryAbort(epoch kv.Index, id []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), r.raft.Timeout)
+	defer cancel()
+	ctx, cancelClosing := r.state.UntilClosing(ctx)
+	defer cancelClosing()
+	c := command.Command{Kind: command.AbortRestore, Expect: id, Fence: epoch, Clock: r.state.Clock(r.state.Machine())}
+	_, err := r.append(ctx, &c, r.raft.Timeout)
+	return err
+}
+
+// seal has every member begin to build the state that the restore ends with, and waits
+// until it is built here: the end of the restore holds up each member's log as long as
+// its own is not. A log of members that do not all understand it does without.
+func (r *Replica) seal(ctx context.Context, epoch kv.Index, id []byte) error {
+	c := &command.Command{Kind: command.SealRestore, Expect: id}
+	if r.Format() < c.Format() {
+		return nil
+	}
+	if err := r.step(ctx, epoch, c); err != nil {
+		return err
+	}
+	return r.awaitBuild(ctx, id)
+}
+
+// stage sends all pairs, and counts them. What has expired by now is not worth a
+// place.
+func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fsm.View) (pairs uint64, err error) {
+	it := view.Iterate(storage.Range{Bulk: true}, r.state.Clock(r.state.Machine()))
+	defer it.Close()
+	c := command.Command{Kind: command.StageRestore, Expect: id}
+	bytes := 0
+	flush := func() error {
+		pairs += uint64(len(c.Mutations))
+		err := r.step(ctx, epoch, &c)
+		c.Mutations, bytes = c.Mutations[:0], 0
+		return err
+	}
+	for it.Next() {
+		p := it.Pair()
+		m := kv.Mutation{Key: append([]byte(nil), p.Key...), Value: append([]byte(nil), p.Value...), ExpireTS: p.ExpireTS}
+		c.Mutations = append(c.Mutations, m)
+		if bytes += len(m.Key) + len(m.Value) + 16; bytes < stageBytes && len(c.Mutations) < stagePairs {
+			continue
+		}
+		if err := flush(); err != nil {
+			return pairs, err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return pairs, err
+	}
+	if len(c.Mutations) > 0 {
+		return pairs, flush()
+	}
+	return pairs, nil
+}
+
+// restoreStep is how long one command of a restore may take: the last one may have to
+// build the new state.
+const restoreStep = 10 * time.Minute
+
+// busyPause is how long a restore waits for members that are behind.
+const busyPause = 50 * time.Millisecond
+
+// step puts one command of a restore into the log.
+func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, restoreStep)
+	defer cancel()
+	c.Fence, c.Clock = epoch, r.state.Clock(r.state.Machine())
+	res, err := r.append(ctx, c, restoreStep)
+	for err != nil && kv.KindOf(err) == kv.Exhausted && kv.OutcomeOf(err) == kv.NotApplied {
+		// A member is behind; it will not be for ever.
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return err
+		}
+		res, err = r.append(ctx, c, restoreStep)
+	}
+	switch {
+	case err != nil:
+		return err
+	case res.Code == command.Fenced:
+		r.keeper.Fenced(epoch)
+		return kv.Errorf(kv.Unavailable, "the log has changed hands during the restore; try again")
+	case res.Code != command.OK:
+		return kv.Errorf(kv.Internal, "%v: %v", c.Kind, res.Code)
+	}
+	return nil
+}

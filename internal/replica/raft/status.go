@@ -1,0 +1,65 @@
+package raft
+
+import (
+	"time"
+
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/raft/lease"
+)
+
+// lostAfter is after how many intervals without a word of the leader a replica no
+// longer tells who that is. One without a vote calls no election, and would for
+// ever name a leader that is gone. Requests are still sent there, and find out.
+const lostAfter = 4
+
+// Status implements Replica.
+func (r *Replica) Status() replica.Status {
+	s := r.state.Status()
+	s.Mode = replica.ModeRaft
+	id, term := r.leads()
+	s.Term = term
+	s.Owner = r.Owner()
+	s.Behind = r.Behind()
+	s.IsLeader = id == r.raft.Replica && s.State == replica.Serving
+	interval := max(r.raft.FreshEvery, freshInterval)
+	now := r.clock.Now()
+	if !r.keeper.Held() {
+		newest := max(time.Duration(r.newest.Load()), r.keeper.Confirmed(), r.opened)
+		// Between two confirmations there is nothing to tell.
+		if age := now - newest; age > 2*interval {
+			s.Age = age
+		}
+	}
+	s.Commit = max(r.commit(r.state.Machine()), s.Applied)
+	s.Lag = s.Commit - s.Applied
+	if !s.Owner.Self && now-time.Duration(r.heard.Load()) > lostAfter*interval {
+		id, s.Owner = 0, replica.Owner{}
+	}
+	if s.ReadOnly == "" && r.state.Machine().Restoring() {
+		s.ReadOnly = replica.ErrRestoring.Error()
+	}
+	if id == 0 && s.ReadOnly == "" && s.State == replica.Serving {
+		s.ReadOnly = "no leader is known; a majority of the members has to be up and to reach each other"
+	}
+	return s
+}
+
+// RaftStats count what a Raft replica has done since it was opened.
+type Stats struct {
+	lease.Stats
+	LeaderChanges                    uint64
+	SnapshotsSent, SnapshotsReceived uint64
+	// SnapshotBytes were sent in snapshots.
+	SnapshotBytes uint64
+}
+
+// RaftStats returns what was counted.
+func (r *Replica) Stats() Stats {
+	return Stats{
+		Stats:             r.keeper.Stats(),
+		LeaderChanges:     r.changes.Load(),
+		SnapshotsSent:     r.stats.snapshotsSent.Load(),
+		SnapshotsReceived: r.stats.snapshotsReceived.Load(),
+		SnapshotBytes:     r.stats.snapshotBytes.Load(),
+	}
+}

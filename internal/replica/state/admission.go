@@ -1,0 +1,17 @@
+package state
+
+import "github.com/dkvdb/dkv/internal/command"
+
+// frees reports whether a command only removes keys.
+func Frees(c *command.Command) bool {
+	for i := range c.Mutations {
+		if !c.Mutations[i].Delete {
+			return false
+		}
+	}
+	return len(c.Mutations) > 0
+}
+
+// concernsLog reports whether a command is about the log itself, such as a pause, an epoch
+// or a step of a restore. Neither a pause nor a nearly full disk rejects those.
+func ConcernsLog(c *command.Command) bool { return c.Kind >= command.SetPaused }

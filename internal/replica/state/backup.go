@@ -1,0 +1,144 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+)
+
+// Backup implements Replica. The copy is opened before it counts: a backup that
+// cannot be restored must be found out while there is still something to back
+// up.
+func (c *Store) Backup(ctx context.Context, dir string) error {
+	unlock, err := c.LockCopy(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := c.UntilClosing(ctx)
+	defer cancel()
+	if err := c.backup(ctx, dir); err != nil {
+		return wrap("backup", err)
+	}
+	return nil
+}
+
+func (c *Store) backup(ctx context.Context, dir string) error {
+	if err := backup.Prepare(dir); err != nil {
+		return err
+	}
+	scratch, remove, err := c.Scratch(dir, "backup")
+	if err != nil {
+		return err
+	}
+	defer remove()
+	kind, err := c.link(ctx, scratch)
+	if err != nil {
+		return err
+	}
+	info := backup.Info{
+		Engine:   kind,
+		Database: c.opts.Database,
+		VBucket:  c.opts.VBucket,
+		VBuckets: c.opts.VBuckets,
+		Created:  c.opts.Clock.Wall().UTC(),
+		Version:  c.opts.Version,
+	}
+	if err := c.inspect(ctx, scratch, &info); err != nil {
+		return fmt.Errorf("the copy is not sound: %w", err)
+	}
+	if err := c.fits(scratch, dir); err != nil {
+		return err
+	}
+	_, err = backup.Create(ctx, dir, scratch, info)
+	return err
+}
+
+// link makes a checkpoint of the present state. Nothing waits for the long part of
+// a backup, which is to copy that.
+func (c *Store) link(ctx context.Context, dir string) (kind string, err error) {
+	unlock, err := c.LockState(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	m := c.machine.Load()
+	if err := m.Corruption(); err != nil {
+		return "", fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
+	}
+	return m.EngineKind(), m.Checkpoint(dir)
+}
+
+// fits checks that a copy of the folder src leaves the reserve of the data's
+// file system alone, if that is where it goes. (A checkpoint may share its
+// files with the engine; a backup never does.)
+func (c *Store) fits(src, dir string) error {
+	if !c.opts.Guard.Covers(filepath.Dir(dir)) {
+		return nil
+	}
+	need := uint64(0)
+	err := filepath.WalkDir(src, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil {
+			need += uint64(fi.Size())
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.opts.Guard.Fits(need)
+}
+
+// scratch returns the path of a folder for passing use, which does not exist yet,
+// and a function that removes it: beside the data, so that engines can link instead
+// of copy, or beside the backup if there is no data folder.
+func (c *Store) Scratch(beside, purpose string) (path string, remove func() error, err error) {
+	if c.opts.Generations != nil {
+		path, err := c.opts.Generations.Scratch(purpose)
+		return path, func() error { return os.RemoveAll(path) }, err
+	}
+	w, err := backup.NewWorkspace(filepath.Dir(beside))
+	if err != nil {
+		return "", nil, err
+	}
+	return w.Path(purpose), w.Close, nil
+}
+
+// inspect opens the copy, reads all of it and takes down whose state it is.
+func (c *Store) inspect(ctx context.Context, dir string, info *backup.Info) error {
+	engine, err := c.opts.OpenKind(info.Engine, dir)
+	if err != nil {
+		return err
+	}
+	id, index, err := fsm.Inspect(engine)
+	info.Cluster, info.History, info.Index = id.Cluster, id.History, index
+	if err == nil {
+		err = engine.Verify(ctx)
+	}
+	return errors.Join(err, engine.Close())
+}
+
+// wrap says what failed; an error that is a kv.Error already says it itself.
+func wrap(what string, err error) error {
+	var known *kv.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return kv.Errorf(replica.KindOf(err), "%s: %w", what, err)
+}
+
+// nothingChanged is the error of a restore that had no effect.
+func NothingChanged(err error) error {
+	return kv.Errorf(replica.KindOf(err), "restore: %w; nothing was changed", err)
+}

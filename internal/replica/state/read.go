@@ -1,0 +1,167 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// now is the clock that hides expired keys and that goes into the log: this node's,
+// but never behind the log's. Neither goes back, unless the log's clock is set.
+func (c *Store) Clock(s clocked) kv.Clock {
+	return max(kv.ClockOf(c.opts.Clock.Now()), s.Clock())
+}
+
+// clocked is a state with the log's clock at it: the present one, or a view.
+type clocked interface{ Clock() kv.Clock }
+
+// lookup is a state to look keys up in.
+type lookup interface {
+	clocked
+	Get(key []byte, now kv.Clock) (kv.Pair, bool, error)
+	MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error)
+}
+
+// exactly calls look with the present state and returns its index. While a batch is
+// being written the engine may show it already or not yet: look is called again then,
+// with a view, which costs more and is of one index for certain. An index that is too
+// low would let the next read, which waits for it on another replica, go back; one that
+// is too high would have those who follow the changes from there miss some.
+func exactly(m *fsm.Machine, look func(lookup) error) (kv.Index, error) {
+	at := m.Applied()
+	if err := look(m); err != nil || m.StandsAt(at) {
+		return at, err
+	}
+	v, err := m.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	return v.Index(), look(v)
+}
+
+// Now implements Replica.
+func (c *Store) Now() time.Time { return c.opts.Clock.Now() }
+
+// with calls f with the present machine, again where the machine was replaced
+// in between.
+func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	trace := kv.TraceOf(ctx)
+	defer trace.Read(trace.Start())
+	for {
+		m := c.machine.Load()
+		var info kv.ReadInfo
+		err := c.opts.Reads.do(ctx, func() error {
+			info.Index = m.Applied()
+			return f(m)
+		})
+		if err == nil {
+			return info, nil
+		}
+		if !errors.Is(err, fsm.ErrClosed) {
+			return kv.ReadInfo{}, replica.ReadError(err)
+		}
+		if err := c.awaitReadable(ctx, m); err != nil {
+			return kv.ReadInfo{}, err
+		}
+	}
+}
+
+// awaitReadable waits until m, which turned a read away, or what is in its place
+// can be read.
+func (c *Store) awaitReadable(ctx context.Context, m *fsm.Machine) error {
+	for {
+		c.mu.Lock()
+		changed, closed, unreadable := c.changed, c.closed, c.unreadable
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return replica.ErrClosed
+		case c.machine.Load() != m || m.Readable():
+			return nil
+		case unreadable != nil:
+			return kv.Errorf(kv.Unavailable, "nothing can be read until storage opens again: %w", unreadable)
+		}
+		select {
+		case <-changed:
+		case <-c.closing:
+		case <-ctx.Done():
+			return kv.Errorf(kv.Unavailable, "storage is being reopened: %w", ctx.Err())
+		}
+	}
+}
+
+// Readable tells whether reads are served. Unlike Status it costs next to
+// nothing.
+func (c *Store) Readable() bool {
+	switch c.State() {
+	case replica.Starting, replica.Removed, replica.Closed:
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unreadable == nil
+}
+
+// maxIndexWait bounds the wait for an index where the caller sets no deadline: a
+// request that waits takes the place of another.
+const MaxIndexWait = 10 * time.Second
+
+// maxIndexAhead is how far an index may be ahead of the state for a read to wait for
+// it. A node that is further behind does not catch up while a caller waits; what is
+// more likely is an index that was made up, or is of another log.
+const maxIndexAhead = 1 << 20
+
+// awaitIndex waits until index is applied. The request takes no place in flight
+// meanwhile.
+func (c *Store) AwaitIndex(ctx context.Context, index kv.Index) error {
+	applied := c.machine.Load().Applied()
+	if index <= applied {
+		return nil
+	}
+	if index-applied > maxIndexAhead {
+		return kv.Errorf(kv.Precondition, "index %d is far ahead of what is applied here, %d; ask another node, or read without an index if it is one of another log", index, applied)
+	}
+	place := kv.PlaceOf(ctx)
+	if err := place.Park(); err != nil {
+		return err
+	}
+	defer place.Unpark()
+	ctx, cancel := context.WithTimeout(ctx, MaxIndexWait)
+	defer cancel()
+	applied, err := c.progress.wait(ctx, c.closing, index)
+	switch {
+	case errors.Is(err, replica.ErrClosed):
+		return replica.ErrClosed
+	case err != nil:
+		return kv.Errorf(kv.Precondition, "index %d is not applied here yet, only %d: %w", index, applied, err)
+	}
+	return nil
+}
+
+// Changes implements Replica.
+func (c *Store) Changes(ctx context.Context, from kv.Index, limit, maxBytes int) (out fsm.Changes, err error) {
+	if c.State() == replica.Removed { // what is here will never be brought up to date
+		return out, replica.ErrRemoved
+	}
+	_, err = c.With(ctx, func(m *fsm.Machine) (err error) {
+		out, err = m.Changes(from, limit, maxBytes)
+		return err
+	})
+	return out, err
+}
+
+// pinned reads an fsm.View as of one moment.
+type pinned struct {
+	*fsm.View
+	now kv.Clock
+}
+
+func (v pinned) MultiGet(keys [][]byte) ([]kv.Pair, error) { return v.View.MultiGet(keys, v.now) }
+
+func (v pinned) Iterate(r storage.Range) *fsm.Iterator { return v.View.Iterate(r, v.now) }

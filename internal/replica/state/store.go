@@ -1,0 +1,334 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
+)
+
+// StateOptions say where a replica's state is and how it is kept, whatever keeps
+// its log.
+type Options struct {
+	// Database and VBucket name it, in backups and errors.
+	Database, VBucket string
+	// VBuckets is how many vBuckets the database is cut into, for backups.
+	VBuckets int
+	// Open opens the engine in a directory, which is empty for a diskless one.
+	Open func(dir string) (storage.Engine, error)
+	// OpenKind opens an engine directory of the named kind, for backups.
+	OpenKind func(kind, dir string) (storage.Engine, error)
+	// Generations are the replica's folders; nil means diskless.
+	Generations *datadir.Generations
+	// Guard refuses mutations while the disk is nearly full; nil never does.
+	Guard *diskspace.Guard
+	// Retention bounds the changelog.
+	Retention changelog.Retention
+	// ViewPatience is how long reads that go on and on may keep a failed state from
+	// being opened again before they are given up; 0 means viewPatience.
+	ViewPatience time.Duration
+	// Version goes into backups.
+	Version string
+	Log     *slog.Logger
+	// Clock tells the time; nil means that of a node alone.
+	Clock *clock.Clock
+	// Reads bounds the reads of all replicas of the process; nil makes a bound of this
+	// one's own.
+	Reads *Reads
+}
+
+// core is what all replicas have in common: a state machine that may be replaced
+// while others read it, and a standing.
+type Store struct {
+	opts     Options
+	machine  atomic.Pointer[fsm.Machine]
+	progress progress
+	standing atomic.Pointer[Standing]
+	ticks    ticks
+	propose  Proposer
+	// swapping holds a token of whoever replaces the state, or links its files.
+	swapping chan struct{}
+	// copying holds a token of whoever takes or restores a backup, however long
+	// that takes.
+	copying chan struct{}
+	// background are the goroutines that Run does not wait for; see later.
+	background sync.WaitGroup
+
+	mu      sync.Mutex
+	running bool
+	closed  bool
+	// unreadable is why nothing can be read at present; nil where it can.
+	unreadable error
+	// changed is closed, and made anew, when whoever waits to read should look
+	// again.
+	changed chan struct{}
+	// heldUp, if there is one, ends long reads; see WhenHeldUp.
+	heldUp func()
+	// heldUpSince is when reads began to keep a failed state from being opened again;
+	// zero while none do. Under swapping.
+	heldUpSince time.Time
+
+	// served is closed when the first request can be served.
+	served   chan struct{}
+	closing  chan struct{}
+	stopped  chan struct{}
+	close    sync.Once
+	closeErr error
+}
+
+// openState opens the present state with load, which is given its engine. propose puts a
+// command into the log; it is nil if the log is another node's.
+func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
+	if opts.Clock == nil {
+		opts.Clock = clock.New(clock.Options{Log: opts.Log})
+	}
+	if opts.Reads == nil {
+		opts.Reads = NewReads()
+	}
+	if opts.ViewPatience == 0 {
+		opts.ViewPatience = viewPatience
+	}
+	c := &Store{
+		opts:     opts,
+		propose:  propose,
+		swapping: make(chan struct{}, 1),
+		copying:  make(chan struct{}, 1),
+		changed:  make(chan struct{}),
+		served:   make(chan struct{}),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+	}
+	c.standing.Store(newStanding(replica.Starting, nil))
+	m, err := c.openMachine(load)
+	if err != nil {
+		return nil, err
+	}
+	c.machine.Store(m)
+	c.opts.Clock.GoOnFrom(m.Clock().Time())
+	c.progress.advance(m.Applied())
+	c.opts.Guard.Owes(c.owed)
+	return c, nil
+}
+
+// loader makes a state machine of what is in an engine.
+type Loader = func(storage.Engine) (*fsm.Machine, error)
+
+// proposer puts a command into the log; see Replica.Propose.
+type Proposer = func(context.Context, *command.Command) (command.Result, error)
+
+// Options are those that the state was opened with, with their defaults.
+func (c *Store) Options() Options { return c.opts }
+
+// Advance notes that the state has grown to an index, and wakes what waits for that.
+func (c *Store) Advance(applied kv.Index) { c.progress.advance(applied) }
+
+// Watch returns the applied index, and a channel that is closed at the next advance.
+func (c *Store) Watch() (kv.Index, <-chan struct{}) { return c.progress.watch() }
+
+// openMachine opens the present generation's state.
+func (c *Store) openMachine(load Loader) (*fsm.Machine, error) {
+	dir := ""
+	if c.opts.Generations != nil {
+		dir = c.opts.Generations.Current()
+	}
+	return c.OpenAt(dir, load)
+}
+
+func (c *Store) OpenAt(dir string, load Loader) (*fsm.Machine, error) {
+	engine, err := c.opts.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := load(engine)
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return m, nil
+}
+
+// Machine is the present state.
+func (c *Store) Machine() *fsm.Machine { return c.machine.Load() }
+
+// Applied is that of Status. It is cheap enough to be asked for all the time.
+func (c *Store) Applied() kv.Index { return c.machine.Load().Applied() }
+
+// owed is what the engine has yet to write by itself: the memtables.
+func (c *Store) owed() uint64 { return c.machine.Load().MemtableBytes() }
+
+// start tells whether Run may go on.
+func (c *Store) Start() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.running {
+		return false
+	}
+	c.running = true
+	return true
+}
+
+// serve ends the start.
+func (c *Store) Serve() {
+	c.Become(replica.Serving, nil, replica.Starting)
+	close(c.served)
+}
+
+// ended says that Run has returned.
+func (c *Store) End() { close(c.stopped) }
+
+// Ended is closed when Run has returned.
+func (c *Store) Ended() <-chan struct{} { return c.stopped }
+
+// Closing is closed when the replica begins to close.
+func (c *Store) Closing() <-chan struct{} { return c.closing }
+
+// Served is closed once Run serves.
+func (c *Store) Served() <-chan struct{} { return c.served }
+
+// shut ends Run, if it runs, as well as backups and restores, and closes the
+// state once its readers are done. When nothing can replace the state any more
+// it calls last.
+func (c *Store) Close(last func()) error {
+	c.close.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		running := c.running
+		close(c.closing)
+		c.mu.Unlock()
+		if running {
+			<-c.stopped
+		}
+		c.swapping <- struct{}{}
+		c.Become(replica.Closed, nil)
+		<-c.swapping
+		last()
+		c.background.Wait()
+		c.closeErr = c.machine.Load().Close()
+	})
+	return c.closeErr
+}
+
+// lockCopy makes the caller the only one that takes or restores a backup, until it
+// calls unlock.
+func (c *Store) LockCopy(ctx context.Context) (unlock func(), err error) {
+	return c.lock(ctx, c.copying)
+}
+
+// lockState makes the caller the only one that replaces the state or links its
+// files, until it calls unlock.
+func (c *Store) LockState(ctx context.Context) (unlock func(), err error) {
+	return c.lock(ctx, c.swapping)
+}
+
+// holdState is lockState for what neither gives up nor minds whether the replica closes.
+func (c *Store) HoldState() (unlock func()) {
+	c.swapping <- struct{}{}
+	return func() { <-c.swapping }
+}
+
+func (c *Store) lock(ctx context.Context, token chan struct{}) (unlock func(), err error) {
+	select {
+	case token <- struct{}{}:
+	case <-c.closing:
+		return nil, replica.ErrClosed
+	case <-ctx.Done():
+		return nil, kv.Errorf(kv.Unavailable, "another backup or restore is under way: %w", ctx.Err())
+	}
+	unlock = func() { <-token }
+	if c.State() == replica.Closed {
+		unlock()
+		return nil, replica.ErrClosed
+	}
+	return unlock, nil
+}
+
+// later runs f in the background, unless the replica is closed, and tells whether
+// it does: closing waits for what runs there.
+func (c *Store) Go(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.background.Go(f)
+	}
+	return !c.closed
+}
+
+// begin makes closing wait until done is called, unless the replica is closed.
+func (c *Store) Begin() (done func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, false
+	}
+	c.background.Add(1)
+	return c.background.Done, true
+}
+
+// untilClosing returns a ctx that also ends when the replica closes: a backup
+// takes as long as a disk is large.
+func (c *Store) UntilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// replace puts m in the place of the present machine.
+func (c *Store) replace(m *fsm.Machine) {
+	if before := c.machine.Swap(m); m.Clock() < before.Clock() {
+		c.opts.Clock.Reset(m.Clock().Time()) // the log's clock was set in between
+	}
+	c.progress.advance(m.Applied())
+	c.SetUnreadable(nil)
+}
+
+// setUnreadable says whether the state can be read, and wakes whoever waits for
+// that.
+func (c *Store) SetUnreadable(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unreadable = err
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// discard closes a state that was replaced, once its last reader is done, and
+// removes its folder.
+func (c *Store) discard(old *fsm.Machine, place string) {
+	c.closeReplaced(old)
+	defer c.HoldState()()
+	c.remove(place)
+}
+
+func (c *Store) closeReplaced(old *fsm.Machine) {
+	if err := old.Close(); err != nil {
+		c.opts.Log.Warn("the replaced state does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
+	}
+}
+
+// remove deletes the folder of a state that is not the present one. What stays
+// is removed when the folder is opened again.
+func (c *Store) remove(place string) {
+	if c.opts.Generations == nil {
+		return
+	}
+	if err := c.opts.Generations.Remove(place); err != nil {
+		c.opts.Log.Warn("cannot remove a folder that is no longer used", "vbucket", c.opts.VBucket, "error", err)
+	}
+}

@@ -1,0 +1,123 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+const (
+	expireInterval = 500 * time.Millisecond
+	// expireBatch bounds one Expire, so that a million keys that end in the
+	// same second do not hold up the writes between them.
+	expireBatch = 1024
+
+	TrimInterval = 5 * time.Second
+)
+
+// expireLoop takes expired keys out of the store by proposing to. Reads hide
+// them from the moment on; this frees the space and puts the deletes into the
+// change stream.
+func (c *Store) ExpireLoop(ctx context.Context) {
+	last := ""
+	report := func(err error) {
+		if text := err.Error(); text != last { // once per cause, not twice a second
+			last = text
+			c.opts.Log.Warn("cannot expire keys", "vbucket", c.opts.VBucket, "error", err)
+		}
+	}
+	Every(ctx, expireInterval, func() bool {
+		m := c.machine.Load()
+		if m.Paused() || c.Refusal() != nil || c.opts.Clock.Doubtful() {
+			return false
+		}
+		due, err := m.Expiring(c.Clock(m), expireBatch)
+		switch {
+		case errors.Is(err, fsm.ErrClosed):
+			return false // it is being replaced
+		case err != nil:
+			report(err)
+			return false
+		case len(due) == 0:
+			return false
+		}
+		if _, err := c.propose(ctx, &command.Command{Kind: command.Expire, Mutations: due}); err != nil {
+			if ctx.Err() == nil && kv.KindOf(err) != kv.NotOwner {
+				report(err)
+			}
+			return false
+		}
+		last = ""
+		return len(due) == expireBatch
+	})
+}
+
+// trimLoop holds the changelog to its retention.
+func (c *Store) TrimLoop(ctx context.Context, fail func(error)) {
+	Every(ctx, TrimInterval, func() bool {
+		if c.Refusal() != nil {
+			return false
+		}
+		m := c.machine.Load()
+		more, err := m.TrimChangelog(c.opts.Retention)
+		switch {
+		case err == nil:
+			return more
+		case errors.Is(err, fsm.ErrClosed) || m != c.machine.Load():
+			return false // it is being replaced
+		case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrNewer):
+			c.opts.Log.Warn("cannot trim the changelog", "vbucket", c.opts.VBucket, "error", err)
+			return false
+		default:
+			fail(err)
+			return false
+		}
+	})
+}
+
+const (
+	relieveInterval = time.Second
+	// relieveFrom is how much of memtables is worth writing to get their log's
+	// room back.
+	relieveFrom = 4 << 20
+)
+
+// relieveLoop has memtables written when the disk becomes full: their log is
+// removed then, and what was held back for them may be used.
+func (c *Store) RelieveLoop(ctx context.Context) {
+	Every(ctx, relieveInterval, func() bool {
+		if !c.opts.Guard.Low() || c.Refusal() != nil {
+			return false
+		}
+		owed, disk := c.owed(), c.opts.Guard.Usage()
+		// Half of the reserve is for this.
+		if owed < relieveFrom || disk.Free < owed+disk.Reserve/2 {
+			return false
+		}
+		if err := c.machine.Load().Flush(); err != nil && !errors.Is(err, fsm.ErrClosed) {
+			c.opts.Log.Warn("cannot write memtables on a disk that is nearly full", "vbucket", c.opts.VBucket, "error", err)
+		}
+		return false
+	})
+}
+
+// every calls step at each interval until ctx ends, and again at once while
+// step says that there is more to do.
+func Every(ctx context.Context, interval time.Duration, step func() bool) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for ctx.Err() == nil && step() {
+		}
+	}
+}
