@@ -42,11 +42,12 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 	b.Run("binding", func(b *testing.B) {
+		db, _ := openBinding(b, e)
 		o := grocksdb.NewDefaultReadOptions()
 		defer o.Destroy()
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			v, err := e.db.GetPinnedCF(o, e.families[0], keys[i*7919%benchPairs])
+			v, err := db.GetPinned(o, keys[i*7919%benchPairs])
 			if err != nil || !v.Exists() {
 				b.Fatal(err)
 			}
@@ -77,11 +78,12 @@ func BenchmarkIterate(b *testing.B) {
 		rate(b)
 	})
 	b.Run("binding", func(b *testing.B) {
+		db, _ := openBinding(b, e)
 		o := grocksdb.NewDefaultReadOptions()
 		defer o.Destroy()
 		b.ReportAllocs()
 		for b.Loop() {
-			it, n, size := e.db.NewIteratorCF(o, e.families[0]), 0, 0
+			it, n, size := db.NewIterator(o), 0, 0
 			for it.SeekToFirst(); it.Valid(); it.Next() {
 				k, v := it.Key(), it.Value()
 				size += k.Size() + v.Size()

@@ -1,5 +1,5 @@
-// Package rocksdb is the storage engine on RocksDB 7.8, through the grocksdb
-// binding and a small C++ shim of its own. It is the only package of the
+// Package rocksdb is the storage engine on RocksDB, through a C++ shim of its
+// own, which compiles against RocksDB 7.8 to 9.11. It is the only package of the
 // repository that uses cgo.
 //
 // # Layout
@@ -11,12 +11,25 @@
 //
 // # Crossing into C
 //
-// A call from Go into C costs some tens of nanoseconds and the binding makes
-// several for each value it returns. The hot paths therefore go through
-// shim.cc: a Get copies the value into Go memory within the one call that finds
-// it, a MultiGet looks all keys up at once, and an iterator packs pairs into a
-// block, so that walking costs a call per block instead of three per pair. The
-// binding does what happens seldom: options, opening, closing.
+// A call from Go into C costs some tens of nanoseconds, and the binding grocksdb
+// makes several for each value it returns. The shim has a call for each thing
+// that the engine does: a Get copies the value into Go memory within the one call
+// that finds it (read.cc), a MultiGet looks all keys up at once, and an iterator
+// packs pairs into a block, so that walking costs a call per block instead of
+// three per pair. db.cc opens, writes and closes, options.cc holds what DKV sets,
+// infolog.cc takes RocksDB's messages, load.cc fills an empty engine.
+//
+// The shim owns every handle that it works on. grocksdb is used for what it
+// offers in public, a look at a database before it is opened: which column
+// families there are, and where replaying the log would end.
+//
+// # Many engines in one process
+//
+// What an empty database costs is multiplied by the number of vBuckets, up to
+// 1 024. Memory is told that number, and options.cc divides among the engines
+// what RocksDB would take for each: buffers of files being written and the shards
+// of the list of open files. The info log has no buffer, and its file is created
+// by the first message.
 //
 // # Bulk load
 //
@@ -24,7 +37,7 @@
 // in a folder of their own, and Finish ingests all of them in one step, into the
 // last level, by moving them. They are compressed as a flush does it (LZ4), not
 // as the last level is otherwise (ZSTD): that would take three times as long.
-// Compaction compresses anew what it comes by.
+// Compaction compresses again what it rewrites.
 //
 // # The write-ahead log after a crash
 //
@@ -36,7 +49,7 @@
 // To tell the two apart, every record of the log carries the last sequence
 // number that was durable when it was written. Before Open lets RocksDB replay
 // a log with damage in it, it compares where the replay would end with the
-// greatest such number; where durable writes would be lost, it returns
+// greatest such number; if durable writes would be lost, it returns
 // storage.ErrCorrupt and leaves the folder as it is. Close seals the log with a
 // last number. What remains undetectable is damage to the very last record after
 // a crash, which looks like, and most likely is, a torn one.

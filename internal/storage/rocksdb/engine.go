@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/linxGnu/grocksdb"
-
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -26,8 +24,6 @@ type Engine struct {
 	dir       string
 	memory    *Memory
 	ownMemory bool // close it with the engine
-	db        *grocksdb.DB
-	families  grocksdb.ColumnFamilyHandles
 	native    *C.dkv_db
 	blocks    sync.Pool // of *[largeBlock]byte, for iterators
 	closed    atomic.Bool
@@ -180,9 +176,8 @@ func (e *Engine) Close() error {
 	for p := range pins {
 		p.invalidate()
 	}
-	C.dkv_db_free(e.native)
+	C.dkv_close(e.native)
 	e.native = nil
-	closeDatabase(e.db, e.families)
 	if e.ownMemory {
 		e.memory.Close()
 	}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/linxGnu/grocksdb"
-
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -113,11 +111,11 @@ func (s *settings) set(in section, name, value string) error {
 	switch in.kind {
 	case versionSection:
 	case dbSection:
-		err = setOption(s.db, C.DKV_DB_SECTION, name, value)
+		err = s.setOption(C.DKV_DB_SECTION, 0, name, value)
 	case familySection:
-		err = setOption(s.spaces[in.space], C.DKV_CF_SECTION, name, value)
+		err = s.setOption(C.DKV_CF_SECTION, in.space, name, value)
 	case tableSection:
-		err = setOption(s.spaces[in.space], C.DKV_TABLE_SECTION, name, value)
+		err = s.setOption(C.DKV_TABLE_SECTION, in.space, name, value)
 	case anySection:
 		err = s.setAnywhere(name, value)
 	}
@@ -130,7 +128,7 @@ func (s *settings) set(in section, name, value string) error {
 // setAnywhere applies an option to whatever knows it: the database, else every
 // space, else every space's tables.
 func (s *settings) setAnywhere(name, value string) error {
-	err := setOption(s.db, C.DKV_DB_SECTION, name, value)
+	err := s.setOption(C.DKV_DB_SECTION, 0, name, value)
 	if errors.Is(err, errUnknownOption) {
 		err = s.setSpaces(C.DKV_CF_SECTION, name, value)
 	}
@@ -141,8 +139,8 @@ func (s *settings) setAnywhere(name, value string) error {
 }
 
 func (s *settings) setSpaces(section C.int, name, value string) error {
-	for _, o := range s.spaces {
-		if err := setOption(o, section, name, value); err != nil {
+	for space := range storage.Space(storage.Spaces) {
+		if err := s.setOption(section, space, name, value); err != nil {
 			return err
 		}
 	}
@@ -151,19 +149,19 @@ func (s *settings) setSpaces(section C.int, name, value string) error {
 
 var errUnknownOption = errors.New("unknown option")
 
-// setOption sets one option of a section by its name. The error is
-// errUnknownOption where the section has no such option.
-func setOption(o *grocksdb.Options, section C.int, name, value string) error {
+// setOption sets one option of a section by its name; space is that of a section
+// of one. The error is errUnknownOption if the section has no such option.
+func (s *settings) setOption(section C.int, space storage.Space, name, value string) error {
 	cName, cValue := C.CString(name), C.CString(value)
 	defer C.free(unsafe.Pointer(cName))
 	defer C.free(unsafe.Pointer(cValue))
-	s := C.dkv_options_set((*C.rocksdb_options_t)(handle(o)), section, cName, cValue)
-	if s.code == C.DKV_OK {
+	set := C.dkv_options_set(s.native, section, C.size_t(space), cName, cValue)
+	if set.code == C.DKV_OK {
 		return nil
 	}
-	text := C.GoString(s.message)
-	C.free(unsafe.Pointer(s.message))
-	if s.code == C.DKV_NOT_FOUND {
+	text := C.GoString(set.message)
+	C.free(unsafe.Pointer(set.message))
+	if set.code == C.DKV_NOT_FOUND {
 		return errUnknownOption
 	}
 	return fmt.Errorf("%s=%s: %s", name, value, text)

@@ -55,7 +55,8 @@ func smallFiles(t *testing.T, dir string) Options {
 
 func property(t *testing.T, e *Engine, s storage.Space, name string) string {
 	t.Helper()
-	return e.db.GetPropertyCF("rocksdb."+name, e.families[s])
+	db, families := openBinding(t, e)
+	return db.GetPropertyCF("rocksdb."+name, families[s])
 }
 
 // What is loaded becomes several files of the last level, made as their space's
@@ -83,7 +84,7 @@ func TestLoadMakesFiles(t *testing.T) {
 		storage.Expiry: {"LZ4", false},
 		storage.Meta:   {"NoCompression", false},
 	} {
-		files := filesOf(e, s)
+		files := filesOf(t, e, s)
 		if last := property(t, e, s, "num-files-at-level6"); fmt.Sprint(len(files)) != last || s == storage.Meta && len(files) < 3 {
 			t.Errorf("%v has %d files, of which %s are of the last level", s, len(files), last)
 		}
@@ -100,9 +101,11 @@ func TestLoadMakesFiles(t *testing.T) {
 }
 
 // filesOf lists the files of a space.
-func filesOf(e *Engine, s storage.Space) []string {
+func filesOf(t *testing.T, e *Engine, s storage.Space) []string {
+	t.Helper()
+	db, _ := openBinding(t, e)
 	var names []string
-	for _, f := range e.db.GetLiveFilesMetaData() {
+	for _, f := range db.GetLiveFilesMetaData() {
 		if f.ColumnFamilyName == familyNames[s] {
 			names = append(names, f.Name)
 		}

@@ -6,20 +6,19 @@ import "C"
 import (
 	"fmt"
 
-	"github.com/linxGnu/grocksdb"
-
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Memory is a block cache and a budget for write buffers that any number of
 // engines share. It is safe for concurrent use.
 type Memory struct {
-	cache            *grocksdb.Cache
+	cache            *C.dkv_cache
 	budget           *C.dkv_write_budget
 	writeBufferBytes int64
 	// arenaBlock is by how much a memtable grows at a time. A block counts against the
 	// budget as a whole: those of many engines that hold next to nothing would use it up.
 	arenaBlock int64
+	engines    int // that share it, at least 1
 }
 
 const (
@@ -39,16 +38,18 @@ func NewMemory(cacheBytes, writeBufferBytes int64, engines int) (*Memory, error)
 	if cacheBytes == 0 || writeBufferBytes == 0 {
 		return nil, fmt.Errorf("%w: rocksdb: shared memory needs a size for its block cache and its write buffers", storage.ErrBadOptions)
 	}
+	engines = max(engines, 1)
 	return &Memory{
-		cache:            grocksdb.NewLRUCache(uint64(cacheBytes)),
+		engines:          engines,
+		cache:            C.dkv_cache_new(C.size_t(cacheBytes)),
 		budget:           C.dkv_write_budget_new(C.size_t(writeBufferBytes)),
 		writeBufferBytes: writeBufferBytes,
-		arenaBlock:       min(max(writeBufferBytes/int64(max(engines, 1)*storage.Spaces*budgetBlocks), minArenaBlock), maxArenaBlock),
+		arenaBlock:       min(max(writeBufferBytes/int64(engines*storage.Spaces*budgetBlocks), minArenaBlock), maxArenaBlock),
 	}, nil
 }
 
 // CacheBytes is how much the block cache holds.
-func (m *Memory) CacheBytes() uint64 { return m.cache.GetUsage() }
+func (m *Memory) CacheBytes() uint64 { return uint64(C.dkv_cache_used(m.cache)) }
 
 // WriteBufferBytes is how much of the budget the write buffers use.
 func (m *Memory) WriteBufferBytes() uint64 { return uint64(C.dkv_write_budget_used(m.budget)) }
@@ -59,7 +60,7 @@ func (m *Memory) Close() {
 	if m.cache == nil {
 		return
 	}
-	m.cache.Destroy()
+	C.dkv_cache_free(m.cache)
 	C.dkv_write_budget_free(m.budget)
 	m.cache, m.budget = nil, nil
 }

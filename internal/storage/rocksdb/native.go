@@ -25,31 +25,28 @@ package rocksdb
 import "C"
 
 import (
-	"reflect"
-	"runtime"
+	"errors"
 	"unsafe"
 
-	"github.com/linxGnu/grocksdb"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// handle returns the C object that an object of the binding wraps. The binding
-// does not export it; every one of its types keeps it in a field named c, which
-// TestBindingHandles holds it to.
-func handle(binding any) unsafe.Pointer {
-	return reflect.ValueOf(binding).Elem().FieldByName("c").UnsafePointer()
-}
-
-// newNative gives the shim access to an open database.
-func newNative(db *grocksdb.DB, families grocksdb.ColumnFamilyHandles) *C.dkv_db {
-	handles := make([]*C.rocksdb_column_family_handle_t, len(families))
-	for i, cf := range families {
-		handles[i] = (*C.rocksdb_column_family_handle_t)(handle(cf))
+// openNative opens the database in dir.
+func openNative(dir string, o *settings) (*C.dkv_db, error) {
+	cDir := C.CString(dir)
+	defer C.free(unsafe.Pointer(cDir))
+	var names [storage.Spaces]*C.char
+	for i, name := range familyNames {
+		names[i] = C.CString(name)
+		defer C.free(unsafe.Pointer(names[i]))
 	}
-	native := C.dkv_db_new((*C.rocksdb_t)(handle(db)), &handles[0], C.size_t(len(handles)))
-	runtime.KeepAlive(db)
-	runtime.KeepAlive(families)
-	return native
+	opened := C.dkv_open(cDir, o.native, &names[0])
+	if opened.code == C.DKV_OK {
+		return opened.db, nil
+	}
+	defer C.free(unsafe.Pointer(opened.message))
+	return nil, statusTextError(errors.New(C.GoString(opened.message)))
 }
 
-// bytesPointer is the address of p's first byte, or nil where there is none.
+// bytesPointer is the address of p's first byte, or nil if there is none.
 func bytesPointer(p []byte) *C.char { return (*C.char)(unsafe.Pointer(unsafe.SliceData(p))) }

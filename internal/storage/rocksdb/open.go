@@ -1,5 +1,8 @@
 package rocksdb
 
+// #include "shim.h"
+import "C"
+
 import (
 	"errors"
 	"fmt"
@@ -51,10 +54,7 @@ func (e *Engine) open(o Options) error {
 	if err != nil {
 		return err
 	}
-	s, err := newSettings(o, e.memory)
-	if err != nil {
-		return err
-	}
+	s := newSettings(o, e.memory)
 	defer s.destroy()
 	if o.INI != "" {
 		if err := s.load(o.INI); err != nil {
@@ -63,44 +63,43 @@ func (e *Engine) open(o Options) error {
 	}
 	complete := false
 	if exists {
-		if complete, err = checkFamilies(s, o.Dir); err != nil {
+		if complete, err = checkFamilies(o.Dir); err != nil {
 			return err
 		}
 	}
 	if complete {
-		if err := checkRecovery(s, o.Dir, o.Logger); err != nil {
+		if err := checkRecovery(o.Dir, o.Logger); err != nil {
 			return err
 		}
 	}
-	s.db.SetCreateIfMissing(!exists)
-	s.db.SetCreateIfMissingColumnFamilies(!complete)
-	db, families, err := grocksdb.OpenDbColumnFamilies(s.db, o.Dir, familyNames[:], s.spaces[:])
+	s.create(!exists, !complete)
+	native, err := openNative(o.Dir, s)
 	if err != nil {
-		return statusTextError(err)
-	}
-	for i, cf := range families {
-		if id := cf.ID(); id != uint32(i) {
-			closeDatabase(db, families)
-			return fmt.Errorf("%w: column family %q has id %d instead of %d: the folder was not written by this engine",
-				storage.ErrBadOptions, familyNames[i], id, i)
-		}
-	}
-	// Only now is it sure that no other process is loading.
-	if err := removeLoad(o.Dir); err != nil {
-		closeDatabase(db, families)
 		return err
 	}
-	e.db, e.families = db, families
-	e.native = newNative(db, families)
+	if err := checkIDs(native); err != nil {
+		C.dkv_close(native)
+		return err
+	}
+	// Only now is it certain that no other process is loading.
+	if err := removeLoad(o.Dir); err != nil {
+		C.dkv_close(native)
+		return err
+	}
+	e.native = native
 	return nil
 }
 
-// closeDatabase closes a database. RocksDB insists on the order.
-func closeDatabase(db *grocksdb.DB, families []*grocksdb.ColumnFamilyHandle) {
-	for _, cf := range families {
-		cf.Destroy()
+// checkIDs makes sure that the numbers of the column families, which batches
+// name them by, are those of the spaces.
+func checkIDs(native *C.dkv_db) error {
+	for i, name := range familyNames {
+		if id := C.dkv_family_id(native, C.size_t(i)); int(id) != i {
+			return fmt.Errorf("%w: column family %q has id %d instead of %d: the folder was not written by this engine",
+				storage.ErrBadOptions, name, id, i)
+		}
 	}
-	db.Close()
+	return nil
 }
 
 // prepareFolder creates the folder where it is missing, and tells whether there
@@ -140,8 +139,10 @@ func prepareFolder(dir string) (exists bool, err error) {
 
 // checkFamilies makes sure that an existing database is one of ours. complete
 // is false where its creation was interrupted before anything was written.
-func checkFamilies(s *settings, dir string) (complete bool, err error) {
-	names, err := grocksdb.ListColumnFamilies(s.db, dir)
+func checkFamilies(dir string) (complete bool, err error) {
+	o := inspectionOptions()
+	defer o.Destroy()
+	names, err := grocksdb.ListColumnFamilies(o, dir)
 	if err != nil {
 		return false, statusTextError(err)
 	}
@@ -150,7 +151,7 @@ func checkFamilies(s *settings, dir string) (complete bool, err error) {
 		return true, nil
 	}
 	if len(names) < len(ours) && slices.Equal(names, ours[:len(names)]) {
-		empty, err := isEmpty(s, dir, names)
+		empty, err := isEmpty(dir, names)
 		if empty || err != nil {
 			return false, err
 		}
@@ -159,14 +160,10 @@ func checkFamilies(s *settings, dir string) (complete bool, err error) {
 		storage.ErrBadOptions, strings.Join(names, ", "), strings.Join(ours, ", "))
 }
 
-// isEmpty tells whether nothing was ever written to a database.
-func isEmpty(s *settings, dir string, names []string) (bool, error) {
-	db, families, err := grocksdb.OpenDbForReadOnlyColumnFamilies(s.db, dir, names, s.spaces[:len(names)], false)
-	if err != nil {
-		return false, statusTextError(err)
-	}
-	defer closeDatabase(db, families)
-	return db.GetLatestSequenceNumber() == 0, nil
+// isEmpty reports whether nothing was ever written to a database.
+func isEmpty(dir string, names []string) (empty bool, err error) {
+	err = inspect(dir, names, func(db *grocksdb.DB) { empty = db.GetLatestSequenceNumber() == 0 })
+	return empty, err
 }
 
 // syncParent makes the entry of path in its folder durable.

@@ -53,7 +53,7 @@ type Options struct {
 
 	// Logger receives what an operator should know of opening and recovery;
 	// nil discards it. RocksDB's own messages, warnings and worse, go to the
-	// files LOG* in Dir.
+	// files LOG* in Dir, the first of which creates the file.
 	Logger *slog.Logger
 }
 

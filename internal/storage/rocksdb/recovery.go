@@ -12,7 +12,7 @@ import (
 // checkRecovery returns storage.ErrCorrupt where replaying the write-ahead log
 // would lose writes that were durable, or pass over a gap. It changes nothing
 // in the folder.
-func checkRecovery(s *settings, dir string, logger *slog.Logger) error {
+func checkRecovery(dir string, logger *slog.Logger) error {
 	state, err := readLogs(dir)
 	if err != nil {
 		return err
@@ -20,12 +20,11 @@ func checkRecovery(s *settings, dir string, logger *slog.Logger) error {
 	if state.damage == "" && state.behindGap == 0 {
 		return nil
 	}
-	db, families, err := grocksdb.OpenDbForReadOnlyColumnFamilies(s.db, dir, familyNames[:], s.spaces[:], false)
+	var recovered uint64
+	err = inspect(dir, familyNames[:], func(db *grocksdb.DB) { recovered = db.GetLatestSequenceNumber() })
 	if err != nil {
-		return statusTextError(err)
+		return err
 	}
-	recovered := db.GetLatestSequenceNumber()
-	closeDatabase(db, families)
 	const advice = "restore the folder from a backup or from another replica"
 	switch {
 	case recovered < state.durable:

@@ -1,9 +1,10 @@
-// The calls into RocksDB that the Go binding lacks, or makes too many of: each
-// function here does in one crossing from Go to C what would otherwise take
-// several, and copies results straight into memory that Go owns.
+// The calls into RocksDB that the engine makes. The hot ones do in one crossing
+// from Go to C what would otherwise take several, and copy results straight into
+// memory that Go owns. Everything here is built on RocksDB's public C++ headers,
+// versions 7.8 to 10.
 //
 // Conventions. Memory that Go passes in is only read or written during the
-// call. A message is malloc()ed and belongs to the caller; it is NULL where the
+// call. A message is malloc()ed and belongs to the caller; it is NULL if the
 // code is DKV_OK, or DKV_NOT_FOUND of a read. A snapshot may be NULL, which means the
 // newest state.
 #ifndef DKV_ROCKSDB_SHIM_H
@@ -11,8 +12,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-
-#include "rocksdb/c.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,11 +38,23 @@ typedef struct {
 typedef struct dkv_db dkv_db;
 typedef struct dkv_snapshot dkv_snapshot;
 
-// dkv_db_new wraps an open database and its column family handles, all of
-// which stay the caller's and must outlive the result.
-dkv_db* dkv_db_new(rocksdb_t* db, rocksdb_column_family_handle_t* const* cfs,
-                   size_t n);
-void dkv_db_free(dkv_db* db);
+typedef struct dkv_options dkv_options;
+
+typedef struct {
+  int code;
+  char* message;
+  dkv_db* db;  // NULL after an error
+} dkv_opened;
+
+// dkv_open opens the database in dir. names are those of the column families
+// that the options are for. The options stay the caller's.
+dkv_opened dkv_open(const char* dir, const dkv_options* options,
+                    const char* const* names);
+// dkv_family_id is the number that RocksDB gave the i-th column family.
+uint32_t dkv_family_id(const dkv_db* db, size_t i);
+// dkv_close closes the database. Its snapshots, iterators and loads must be
+// freed before.
+void dkv_close(dkv_db* db);
 
 // dkv_write applies a serialised write batch.
 dkv_status dkv_write(dkv_db* db, const char* rep, size_t len, int sync);
@@ -88,7 +99,7 @@ typedef struct {
   int code;
   char* message;
   size_t size;       // of the value
-  dkv_pinned* rest;  // set where the value did not fit: take it
+  dkv_pinned* rest;  // set if the value did not fit: take it
 } dkv_value;
 
 // dkv_get copies a value of up to cap bytes into dst.
@@ -103,11 +114,11 @@ typedef struct {
   int code;
   char* message;
   size_t size;       // of all values together
-  dkv_values* rest;  // set where size is not 0: take it
+  dkv_values* rest;  // set if size is not 0: take it
 } dkv_multi_value;
 
 // dkv_multi_get looks up n keys, which lie one behind the other in keys, in one
-// state. value_lens[i] becomes the length of the i-th value, -1 where the key
+// state. value_lens[i] becomes the length of the i-th value, -1 if the key
 // is absent.
 dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
                               size_t n, const char* keys,
@@ -125,7 +136,7 @@ typedef struct {
   int code;         // an error behind the pairs, if any
   char* message;
   size_t used;      // bytes of dst that hold pairs
-  size_t need;      // where used is 0 and it is not: the least cap that helps
+  size_t need;      // if used is 0: the least cap that helps
   dkv_iter* iter;   // NULL once the walk is over; it is freed then
 } dkv_block;
 
@@ -153,7 +164,7 @@ typedef struct {
 // must be freed before the database.
 dkv_load_begin dkv_load_open(dkv_db* db, const char* dir);
 // dkv_load_add takes the puts of a serialised write batch. The code is
-// DKV_UNORDERED where they are not in order, or not all puts. After any error
+// DKV_UNORDERED if they are not in order, or not all puts. After any error
 // the load is only to be freed.
 dkv_status dkv_load_add(dkv_load* load, const char* rep, size_t len);
 // dkv_load_finish makes all that was added part of the database, durably, at
@@ -163,22 +174,45 @@ void dkv_load_free(dkv_load* load);
 
 // ---- options --------------------------------------------------------------
 
+typedef struct dkv_cache dkv_cache;
 typedef struct dkv_write_budget dkv_write_budget;
 
-// dkv_write_budget_new makes a limit on the memtables of all databases that
-// are opened with it.
+// dkv_cache_new makes a cache of blocks for all databases that are opened with it.
+dkv_cache* dkv_cache_new(size_t bytes);
+size_t dkv_cache_used(const dkv_cache* c);
+void dkv_cache_free(dkv_cache* c);
+
+// dkv_write_budget_new makes a limit on the memtables of all databases that are
+// opened with it.
 dkv_write_budget* dkv_write_budget_new(size_t bytes);
 size_t dkv_write_budget_used(const dkv_write_budget* b);
 void dkv_write_budget_free(dkv_write_budget* b);
-void dkv_options_set_write_budget(rocksdb_options_t* options,
-                                  const dkv_write_budget* b);
+
+// What the options of an engine depend on.
+typedef struct {
+  size_t write_buffer_bytes;
+  size_t arena_block_bytes;  // by how much a memtable grows at a time
+  int max_open_files;
+  int background_jobs;
+  size_t engines;  // how many the process has, at least 1
+} dkv_tuning;
+
+// dkv_options_new makes the options of a database and its column families, in
+// the order of the spaces. The database keeps cache and budget alive.
+dkv_options* dkv_options_new(const dkv_tuning* tuning, const dkv_cache* cache,
+                             const dkv_write_budget* budget);
+void dkv_options_free(dkv_options* o);
+// dkv_options_create says whether a missing database, or missing column
+// families, are to be created.
+void dkv_options_create(dkv_options* o, int database, int families);
 
 enum { DKV_DB_SECTION = 0, DKV_CF_SECTION = 1, DKV_TABLE_SECTION = 2 };
 
-// dkv_options_set sets one option of a section by its name. The code is
-// DKV_NOT_FOUND (with a message) where the section has no such option, and
-// DKV_BAD_OPTION where the value is bad or the engine rests on another one.
-dkv_status dkv_options_set(rocksdb_options_t* options, int section,
+// dkv_options_set sets one option of a section by its name; family is the index
+// of a column family, for sections of one. The code is DKV_NOT_FOUND (with a
+// message) if the section has no such option, and DKV_BAD_OPTION if the value is
+// bad or the engine relies on another one.
+dkv_status dkv_options_set(dkv_options* o, int section, size_t family,
                            const char* name, const char* value);
 
 #ifdef __cplusplus

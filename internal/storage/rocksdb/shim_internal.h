@@ -6,17 +6,24 @@
 
 #include <atomic>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "rocksdb/db.h"
 #include "rocksdb/options.h"
 
+struct dkv_options {
+  rocksdb::DBOptions db;
+  std::vector<rocksdb::ColumnFamilyOptions> cfs;
+};
+
 struct dkv_db {
-  rocksdb::DB* db;
+  std::unique_ptr<rocksdb::DB> db;
   std::vector<rocksdb::ColumnFamilyHandle*> cfs;
   rocksdb::ReadOptions read;
   // The last sequence number that is known to be durable.
-  std::atomic<uint64_t> durable;
+  std::atomic<uint64_t> durable{0};
 };
 
 namespace dkv {
@@ -37,6 +44,15 @@ inline char* MessageOf(const rocksdb::Status& s) {
 inline dkv_status Result(const rocksdb::Status& s) {
   return {CodeOf(s), MessageOf(s)};
 }
+
+inline const rocksdb::Snapshot* Rep(const dkv_snapshot* s) {
+  return reinterpret_cast<const rocksdb::Snapshot*>(s);
+}
+
+// NewInfoLog is where a database in dir writes its messages, or nullptr if the
+// options ask for a log as only RocksDB writes it.
+std::shared_ptr<rocksdb::Logger> NewInfoLog(const rocksdb::DBOptions& options,
+                                            const std::string& dir);
 
 }  // namespace dkv
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A log file is a sequence of blocks of 32 KiB. A record is one fragment, or
@@ -51,15 +52,23 @@ type logState struct {
 	behindGap uint64
 }
 
+// logBuffer is how much of a log file is read at a time.
+const logBuffer = 8 * logBlock
+
+// logBuffers are of *[logBuffer]byte: many engines are opened one after the other.
+var logBuffers = sync.Pool{New: func() any { return new([logBuffer]byte) }}
+
 // readLogs reads all log files in dir.
 func readLogs(dir string) (logState, error) {
 	names, err := logFiles(dir)
 	if err != nil {
 		return logState{}, err
 	}
+	buf := logBuffers.Get().(*[logBuffer]byte)
+	defer logBuffers.Put(buf)
 	r := logReader{
 		castagnoli: crc32.MakeTable(crc32.Castagnoli),
-		buf:        make([]byte, 8*logBlock),
+		buf:        buf[:],
 	}
 	for _, name := range names {
 		if err := r.readFile(filepath.Join(dir, name)); err != nil {
