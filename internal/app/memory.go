@@ -17,23 +17,39 @@ const (
 	// heap, runs when as much again has come together. Unlike a greater GOGC it
 	// adds the same to a heap of any size.
 	heapFloor = 64 << 20
+	// heapPerVBucket is about what a vBucket keeps of Go's heap and stacks while
+	// nothing happens: the queues and goroutines of its Raft group.
+	heapPerVBucket = 128 << 10
 	// workingHeap is room for what is neither cache nor request: tables being
 	// built by Badger, copies being verified, and garbage.
 	workingHeap = 256 << 20
 )
 
-// tuneCollector fits Go's collector to a database: see heapFloor and heapLimit.
-// The result undoes it.
+// tuneCollector fits Go's collector to a database: see heapFloor, heapPercent and
+// heapLimit. The result undoes it.
 func tuneCollector(cfg *config.Config) (undo func()) {
 	ballast := make([]byte, heapFloor)
+	undoPercent := func() {}
+	if os.Getenv("GOGC") == "" {
+		percent := debug.SetGCPercent(heapPercent(cfg.Node.VBuckets))
+		undoPercent = func() { debug.SetGCPercent(percent) }
+	}
 	before := int64(-1) // changes nothing
 	if os.Getenv("GOMEMLIMIT") == "" {
 		before = debug.SetMemoryLimit(heapLimit(cfg))
 	}
 	return func() {
 		debug.SetMemoryLimit(before)
+		undoPercent()
 		runtime.KeepAlive(ballast)
 	}
+}
+
+// heapPercent is how much garbage may come together, as GOGC says it: heapFloor
+// bytes, however many vBuckets there are. What these keep is as good as constant;
+// with Go's 100 percent, as much garbage again would stay in memory.
+func heapPercent(vBuckets int) int {
+	return 100 * heapFloor / (heapFloor + vBuckets*heapPerVBucket)
 }
 
 // heapLimit is how large Go's heap may become in bytes, garbage included, before

@@ -54,3 +54,39 @@ func TestTuneCollector(t *testing.T) {
 		t.Errorf("limit %d although the user has set one", got)
 	}
 }
+
+// However many vBuckets there are, about as much garbage comes together before the
+// collector runs.
+func TestGarbageIsBoundedForManyVBuckets(t *testing.T) {
+	for _, vBuckets := range []int{1, 16, 64, 256, 1024} {
+		kept := heapFloor + vBuckets*heapPerVBucket
+		garbage := kept * heapPercent(vBuckets) / 100
+		if garbage > heapFloor || garbage < heapFloor*9/10 {
+			t.Errorf("%d vBuckets: %d bytes of garbage, want about %d", vBuckets, garbage, heapFloor)
+		}
+	}
+}
+
+func TestTuneCollectorLeavesTheUsersPercent(t *testing.T) {
+	cfg := new(config.Config)
+	cfg.Node.VBuckets = 1024
+	current := func() int {
+		percent := debug.SetGCPercent(100)
+		debug.SetGCPercent(percent)
+		return percent
+	}
+	before := current()
+	undo := tuneCollector(cfg)
+	if got := current(); got != heapPercent(1024) {
+		t.Errorf("%d percent, want %d", got, heapPercent(1024))
+	}
+	undo()
+	if got := current(); got != before {
+		t.Errorf("%d percent afterwards, was %d", got, before)
+	}
+	t.Setenv("GOGC", "70")
+	defer tuneCollector(cfg)()
+	if got := current(); got != before {
+		t.Errorf("%d percent although the user has set one", got)
+	}
+}

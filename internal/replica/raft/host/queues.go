@@ -40,12 +40,12 @@ type queueLength struct {
 }
 
 var queueLengths = []queueLength{
-	{&receiveQueueLen, 1024, 128},
-	{&incomingProposalsMaxLen, 2048, 256},
-	{&incomingReadIndexMaxLen, 4096, 256},
-	{&pendingProposalShards, 16, 2},
+	{&receiveQueueLen, 1024, 64},
+	{&incomingProposalsMaxLen, 2048, 128},
+	{&incomingReadIndexMaxLen, 4096, 128},
+	{&pendingProposalShards, 16, 1},
 	// The first must stay above the second.
-	{&entrySliceSize, 512, 64},
+	{&entrySliceSize, 512, 32},
 	{&minEntrySliceSize, 96, 16},
 }
 
