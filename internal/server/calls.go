@@ -35,6 +35,7 @@ type calls struct {
 	decoded *semaphore.Weighted
 	wire    *wire
 	slow    *slowLog
+	audits  *auditLog
 	hits    limitHits
 
 	inFlight, probes atomic.Int64
@@ -46,6 +47,8 @@ type calls struct {
 	// placed is when a place in flight was last looked for in vain, in Unix
 	// nanoseconds.
 	placed atomic.Int64
+	// audited is when the log of administrative calls was last looked at, by watch.
+	audited time.Time
 	// streams are those of clients, following those of nodes that follow this one,
 	// watching those that watch its health.
 	streams, following, watching *streamSet
@@ -67,6 +70,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),
 		slow:        newSlowLog(opts.Log),
+		audits:      newAuditLog(opts.Audit),
 		maxWaiting:  max(int64(opts.MaxInFlight/4), 1),
 		streams:     newStreamSet("", limitStreams, opts.MaxStreams),
 		following:   newStreamSet("of other nodes ", limitFollowing, opts.MaxStreams),

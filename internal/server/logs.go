@@ -34,7 +34,7 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 		// Nothing was asked for, which takes a client nothing.
 		c.slow.warn("administrative call without a request", "op", m.op, "peer", peerOf(ctx), "code", code.String(), "error", errText(err))
 	default:
-		c.opts.Audit.Info("audit", "op", m.op, "peer", peerOf(ctx), "request", brief(req), "code", code.String(), "error", errText(err))
+		c.audits.write(hostAddr(ctx), time.Now(), "op", m.op, "peer", peerOf(ctx), "request", brief(req), "code", code.String(), "error", errText(err))
 	}
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
 		spent := kv.TraceOf(ctx).Parts()
