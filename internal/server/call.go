@@ -228,7 +228,18 @@ func (k *call) endSend() error {
 	return k.ended
 }
 
-// stalled is for how long a message has been waiting to be sent.
+// excused says that the message waits for what others hold, and not for its reader: the
+// time until now does not count.
+func (k *call) excused() {
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.sending.IsZero() {
+		k.sending = now
+	}
+}
+
+// stalled is for how long a message has been waiting to be sent, by its reader.
 func (k *call) stalled(now time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()

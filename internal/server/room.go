@@ -92,8 +92,9 @@ func (c *conn) crowded() bool {
 const memoryPause = 50 * time.Millisecond
 
 // await takes room for n bytes once there is some. Its limit, if ctx ends before,
-// is what was waited for.
-func (c *conn) await(ctx context.Context, n int64) (limit string) {
+// is what was waited for. others is called while the memory is that of others: it is nil
+// for those to whom that makes no difference.
+func (c *conn) await(ctx context.Context, n int64, others func()) (limit string) {
 	t := &turn{n: n, ready: make(chan struct{})}
 	c.mu.Lock()
 	c.queue = append(c.queue, t)
@@ -102,6 +103,9 @@ func (c *conn) await(ctx context.Context, n int64) (limit string) {
 	tick := time.NewTicker(memoryPause)
 	defer tick.Stop()
 	for {
+		if others != nil && limit == limitMemory && c.takes() {
+			others()
+		}
 		select {
 		case <-t.ready:
 			return ""
@@ -116,6 +120,14 @@ func (c *conn) await(ctx context.Context, n int64) (limit string) {
 		limit = c.grant()
 		c.mu.Unlock()
 	}
+}
+
+// takes reports whether the connection has been taking its responses, so that memory
+// which is short is held by others.
+func (c *conn) takes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.slow == 0
 }
 
 // leave gives up waiting. It returns limit, or nothing if the room was taken just
@@ -145,7 +157,7 @@ func (u *unaryCall) awaitRoom(n int64) error {
 	}
 	ctx, cancel := context.WithDeadline(u.call, u.patience)
 	defer cancel()
-	limit := u.conn.await(ctx, n)
+	limit := u.conn.await(ctx, n, nil)
 	switch {
 	case limit == "":
 		return nil

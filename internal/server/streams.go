@@ -239,7 +239,7 @@ func (s guardedStream) await(n int64) error {
 			"the messages of streams that wait for their readers take all of the %d MiB for them (max-memory-in-flight); the details of this error tell where to resume this one", c.wire.limit>>20))
 		return context.Canceled // the stream has ended with that
 	}
-	if k.conn.await(s.ctx, n) != "" {
+	if k.conn.await(s.ctx, n, k.excused) != "" {
 		return context.Cause(s.ctx)
 	}
 	return nil

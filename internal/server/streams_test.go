@@ -221,6 +221,43 @@ func TestFullSetIsSearchedNowAndThen(t *testing.T) {
 	}
 }
 
+// A stream whose message waits for memory that others hold is not stalled, unless its own
+// connection takes nothing.
+func TestWaitingForOthersIsNotStalling(t *testing.T) {
+	const limit, size = 8 << 20, 1 << 20
+	r := newRig(t, limitMemoryTo(limit))
+	value := make([]byte, size)
+	begun, proceed := make(chan *call, 1), make(chan struct{})
+	r.service.iterate = func(_ *serverpb.IterateRequest, s grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		begun <- callOf(s.Context())
+		<-proceed
+		return s.Send(&serverpb.IterateResponse{Value: value})
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- drainIterate(t, r) }()
+	k := <-begun
+	r.calls.wire.held.Add(limit) // by others
+	close(proceed)
+	testkit.Eventually(t, "the stream waits", func() bool { return r.calls.streamsWaiting.Load() > 0 })
+	waits := func() time.Time {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.sending
+	}
+	first := waits()
+	testkit.Eventually(t, "the time that it waits does not count", func() bool { return waits().After(first) })
+	testkit.Eventually(t, "it counts as stalled", func() bool {
+		k.conn.mu.Lock()
+		defer k.conn.mu.Unlock()
+		k.conn.slow = slowLooks // until the next look
+		return k.stalled(time.Now()) > 3*memoryPause
+	})
+	r.calls.wire.held.Add(-limit)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // Streams whose readers take nothing hold messages, and what those were made of, up to
 // the limit, and those that wait for room as much; the others are ended, to be resumed.
 func TestMessagesOfStalledStreamsAreBounded(t *testing.T) {
