@@ -147,7 +147,10 @@ func TestTinyFramesAreCounted(t *testing.T) {
 
 // A client that ignores that its requests were refused loses its connection.
 func TestStrayDataCostsTheConnection(t *testing.T) {
-	r := newRig(t, limitMemoryTo(2<<20), func(o *Options) { o.MaxMessageSize = 256 << 20 })
+	// There is memory enough for all, so that the connection is closed for nothing else
+	// first: its share alone is used up, and its request is refused in the middle.
+	const limit, size = 64 << 20, 100 << 20
+	r := newRig(t, limitMemoryTo(limit), func(o *Options) { o.MaxMessageSize = 256 << 20 })
 	a := r.attack(1<<16, false) // and so nothing that is written ever gets out, once the socket is full
 	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
 		return &serverpb.GetResponse{Value: make([]byte, 8<<20)}, nil
@@ -164,7 +167,7 @@ func TestStrayDataCostsTheConnection(t *testing.T) {
 		return false
 	})
 	for ok := true; ok; {
-		_, ok = a.Announce(serverpb.DKV_Put_FullMethodName, 8<<20, make([]byte, 8<<20-1), 16<<10)
+		_, ok = a.Announce(serverpb.DKV_Put_FullMethodName, size, make([]byte, size-1), 16<<10)
 	}
 	testkit.Eventually(t, "the limit was met", func() bool { return r.hits(limitStray) == 1 })
 	r.service.get = nil
