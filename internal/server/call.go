@@ -154,6 +154,18 @@ func (k *call) endStream(why error) bool {
 	return k.end(func() error { return k.resumable(why) })
 }
 
+// endStalled ends a stream whose message has been waiting to be sent for a time. That is
+// looked at when it ends: a stream whose message has just been taken is not stalled any
+// more, and could not say where to resume it.
+func (k *call) endStalled(now time.Time, after time.Duration) bool {
+	return k.end(func() error {
+		if k.sending.IsZero() || now.Sub(k.sending) < after {
+			return nil
+		}
+		return k.resumable(stallError(after))
+	})
+}
+
 // end ends a call from outside, for the reason that is given under mu, if there is
 // one: what its handler waits for fails, and the client is told why. It reports
 // whether it did.

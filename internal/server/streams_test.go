@@ -258,6 +258,25 @@ func TestWaitingForOthersIsNotStalling(t *testing.T) {
 	}
 }
 
+// A stream that was seen to stall, and whose reader has taken the message since, goes on:
+// it would end without a word on where to resume it.
+func TestStreamThatGoesOnIsNotEnded(t *testing.T) {
+	k := &call{}
+	if err := k.beginSend(); err != nil {
+		t.Fatal(err)
+	}
+	seen := time.Now().Add(time.Minute)
+	if k.stalled(seen) < time.Second {
+		t.Fatal("it does not stall")
+	}
+	if err := k.endSend(); err != nil || k.endStalled(seen, time.Second) || k.endedBy(nil) != nil {
+		t.Errorf("it is ended: %v, %v", err, k.endedBy(nil))
+	}
+	if err := k.beginSend(); err != nil || !k.endStalled(seen, time.Second) || resumeOf(t, k.endedBy(nil)) != nil {
+		t.Errorf("a stream that stalls is not ended: %v", err)
+	}
+}
+
 // Streams whose readers take nothing hold messages, and what those were made of, up to
 // the limit, and those that wait for room as much; the others are ended, to be resumed.
 func TestMessagesOfStalledStreamsAreBounded(t *testing.T) {

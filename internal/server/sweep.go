@@ -63,7 +63,7 @@ func (c *calls) look(now time.Time, every time.Duration) {
 	}
 	for _, set := range []*streamSet{c.streams, c.following, c.watching} {
 		for _, k := range set.all() {
-			if k.stalled(now) >= c.opts.StallTimeout && k.endStream(stallError(c.opts.StallTimeout)) {
+			if k.endStalled(now, c.opts.StallTimeout) {
 				c.limited(limitStalled)
 			}
 		}
