@@ -7,31 +7,33 @@ LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION)
 IMAGE      ?= dkv:latest
 BASE_IMAGE ?= debian:12
 
-# How cgo finds RocksDB: Debian's archives, linked statically where they are all
-# there, or the build below ROCKSDB_PREFIX. The same for build and test, so that
-# the cgo packages are compiled once.
+# Sets how cgo finds RocksDB: Debian's archives, linked statically if all of them
+# are installed, or the build below ROCKSDB_PREFIX. Build and test use the same
+# values, so that the cgo packages are compiled once.
 WITH_CGO := scripts/cgo-env.sh
 
-# All that is tested with the race detector, once: what shares memory and needs no
-# cgo, which would have to be compiled a second time. The rest is tested without.
+# The packages that are tested with the race detector, and only with it: those that
+# share memory between goroutines and need no cgo, which would have to be compiled a
+# second time. All others are tested without it.
 RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master/... ./internal/route ./internal/ctl/... ./clients/go/...
-# What runs the simulation of leases without one of its rules until that shows: it takes
-# thousands of runs, each several times as long with the race detector, which the runs of
-# all rules have.
+# The test that removes one rule of the leases after the other from their simulation
+# until an error shows. It takes thousands of runs, so it runs without the race
+# detector; the test with all rules runs with it.
 MUTANTS := ^TestRules$$
 
-# Quiet, and small beside the nodes that the Java tests start.
+# Maven without progress output, and with little memory, since the Java tests start
+# nodes as well.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
 
 .PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench docker clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-10s %s\n", $$1, $$2 }'
 
 deps: ## install the system packages that building and serving need (Debian; root or sudo)
 	scripts/deps.sh build
 
-test-deps: ## install those that tests need besides
+test-deps: ## install the further packages that tests need
 	scripts/deps.sh test
 
 build: ## build bin/dkvsrv and bin/dkvctl
@@ -44,11 +46,11 @@ run: deps build ## install what is missing, build, and serve with dkvsrv.yaml
 cluster: build ## run three discovery nodes, three masters and two slaves here until Ctrl-C
 	@scripts/cluster.sh
 
-# Faults that the host cannot inject are skipped, and listed at the end; with CI=true
-# they fail, unless internal/testkit allows them to be skipped.
+# Tests of faults that this host cannot inject are skipped, and listed at the end. With
+# CI=true they fail, unless internal/testkit allows them to be skipped.
 SKIPPED_FAULTS := $(CURDIR)/build/skipped-faults
 
-# A package may take several times as long as here on a host that is busy.
+# Time for one package; on a busy host it may take several times as long as usual.
 PATIENCE := -timeout 30m
 
 test: export TEST_SKIPPED_FAULTS = $(SKIPPED_FAULTS)
@@ -63,17 +65,20 @@ test: build test-deps ## install what tests need, and run all tests
 # remove its folders.
 go-test:
 	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
-	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
+	$(MAKE) --no-print-directory race
 	$(GO) test -run '$(MUTANTS)' ./internal/replica/raft/lease
 
-# make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad' for an hour of mixed load.
+race: ## run the tests that use the race detector
+	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
+
+# For an hour of mixed load: make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad'
 HOSTILE ?= -hostile.all -run TestBattery
 
-hostile: ## run every attack of tests/hostile against every kind of node (an hour); the table is build/hostile.md
+hostile: ## attack nodes of every role with all of tests/hostile (an hour); the results are in build/hostile.md
 	@mkdir -p build && rm -f build/hostile.md
 	$(WITH_CGO) $(GO) test ./tests/hostile -v -timeout 4h -hostile.table $(CURDIR)/build/hostile.md $(HOSTILE); code=$$?; cat build/hostile.md; exit $$code
 
-lint: ## gofmt, go vet and staticcheck
+lint: ## run gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'gofmt -w the files above' >&2; exit 1; }
 	$(WITH_CGO) $(GO) vet ./...
 	$(WITH_CGO) $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
@@ -84,7 +89,7 @@ proto: ## generate the Go code of api/*.proto
 bench: build ## run the Go benchmarks
 	$(WITH_CGO) $(GO) test -run '^$$' -bench . -benchmem ./...
 
-docker: ## build the image $(IMAGE) on $(BASE_IMAGE), any Debian-like base
+docker: ## build the image dkv:latest (IMAGE) on debian:12 or a similar base (BASE_IMAGE)
 	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) $(DOCKER_ARGS) -t $(IMAGE) .
 
 clean: ## remove what was built

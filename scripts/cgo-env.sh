@@ -1,5 +1,5 @@
 #!/bin/sh
-# Settles how the Go build finds and links RocksDB.
+# Determines how the Go build finds and links RocksDB.
 #
 #   scripts/cgo-env.sh             print NAME=value lines, for make to include
 #   scripts/cgo-env.sh COMMAND...  run COMMAND with them in its environment
@@ -7,15 +7,15 @@
 # Environment:
 #   ROCKSDB_PREFIX  use the RocksDB below this folder (include/, lib/) instead
 #                   of the system's
-#   ROCKSDB_LINK    static, dynamic, or auto (the default): static where all
-#                   archives are there, so that the binary needs nothing but
-#                   the C library at run time, else dynamic
-#   ROCKSDB_LIBS    further linker arguments that an own static RocksDB needs
-#   CC, CXX         the compilers that cgo will use
-#   CGO_CFLAGS, CGO_CXXFLAGS, CGO_LDFLAGS  are kept, behind what is added
+#   ROCKSDB_LINK    static, dynamic, or auto (the default). auto is static if all
+#                   archives are installed, so that the binary needs only the C
+#                   library at run time, and dynamic otherwise.
+#   ROCKSDB_LIBS    further linker arguments for a static RocksDB of your own
+#   CC, CXX         the compilers that cgo uses
+#   CGO_CFLAGS, CGO_CXXFLAGS, CGO_LDFLAGS  are kept, after the added arguments
 #
-# Building and testing must see the same values: every difference makes Go
-# compile its cgo packages again.
+# Building and testing must use the same values: with any difference Go compiles
+# its cgo packages again.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -38,8 +38,8 @@ static | dynamic | auto) ;;
 *) fail "ROCKSDB_LINK=$link: use static, dynamic or auto" ;;
 esac
 
-# archive NAME prints the path of libNAME.a as the compiler finds it, and fails
-# where there is none.
+# archive NAME prints the path at which the compiler finds libNAME.a, and fails if
+# there is none.
 archive() {
 	path=$($cxx -print-file-name="lib$1.a" 2>/dev/null) || return 1
 	case $path in
@@ -51,21 +51,21 @@ archive() {
 libdir=
 if [ -n "$prefix" ]; then
 	[ -f "$prefix/include/rocksdb/c.h" ] ||
-		fail "ROCKSDB_PREFIX=$prefix: there is no include/rocksdb/c.h in it"
+		fail "ROCKSDB_PREFIX=$prefix: it does not contain include/rocksdb/c.h"
 	triplet=$($cc -print-multiarch 2>/dev/null || true)
 	for d in "lib/$triplet" lib64 lib; do
 		for f in "$prefix/$d"/librocksdb.*; do
 			[ -e "$f" ] && [ -z "$libdir" ] && libdir=$(cd "$prefix/$d" && pwd)
 		done
 	done
-	[ -n "$libdir" ] || fail "ROCKSDB_PREFIX=$prefix: there is no librocksdb in its lib"
+	[ -n "$libdir" ] || fail "ROCKSDB_PREFIX=$prefix: its lib folder does not contain librocksdb"
 	cflags="-I$prefix/include $cflags"
 	cxxflags="-I$prefix/include $cxxflags"
 fi
 
-# find_archives sets rocksdb, to its archive; needed, to those that the Go
-# packages name with -l and which would otherwise be linked dynamically; and
-# optional, to what RocksDB may have been built with besides.
+# find_archives sets three variables: rocksdb to RocksDB's archive, needed to the
+# archives that the Go packages name with -l and that would otherwise be linked
+# dynamically, and optional to those that RocksDB may have been built with.
 find_archives() {
 	if [ -n "$libdir" ]; then
 		rocksdb=$libdir/librocksdb.a
@@ -82,9 +82,9 @@ find_archives() {
 }
 
 if [ "$link" != dynamic ] && find_archives; then
-	# The linker takes the first folder that has a library, shared or not: in
-	# ours there are archives alone. librocksdb.a is a linker script, which
-	# brings along what RocksDB itself needs, whatever the order of the -l.
+	# The linker uses the first folder that has a library, shared or not, so this
+	# folder contains archives only. librocksdb.a is a linker script that adds what
+	# RocksDB itself needs, whatever the order of the -l options.
 	next=$dir.$$
 	rm -rf "$next"
 	mkdir -p "$next"

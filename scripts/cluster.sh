@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs a whole cluster on this host until Ctrl-C: three discovery nodes, three
 # masters and two slaves, all on the loopback address. Data and logs stay in
-# CLUSTER_DIR, so that the next start goes on where this one ended.
+# CLUSTER_DIR (data/cluster), and the next start continues with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dir=${CLUSTER_DIR:-data/cluster}
 names=() pids=() commands=()
 
-# start NAME GRPC-PORT ARGUMENTS...: HTTP is 1000 above gRPC.
+# start NAME GRPC-PORT ARGUMENTS... starts a node; its HTTP port is GRPC-PORT + 1000.
 start() {
   local name=$1 port=$2
   local -a command=(./bin/dkvsrv --config dkvsrv.yaml --node-name "$name" --db-folder "$dir/$name"
@@ -17,10 +17,10 @@ start() {
   names+=("$name") pids+=($!) commands+=("${command[*]}")
 }
 
-# urls PORT: three Raft addresses from that port on.
+# urls PORT prints three Raft addresses, from that port on.
 urls() { echo "http://127.0.0.1:$1,http://127.0.0.1:$(($1 + 1)),http://127.0.0.1:$(($1 + 2))"; }
 
-# await COUNT: until that many nodes have said that they serve.
+# await COUNT waits until the first COUNT nodes have logged that they serve.
 await() {
   local i
   for ((i = 0; i < $1; i++)); do
@@ -35,7 +35,7 @@ await() {
   done
 }
 
-# stop: slaves first, the registry last, each with the time to hand over.
+# stop ends the slaves first and the registry last, and waits for all of them.
 stop() {
   trap - EXIT
   trap '' INT TERM
@@ -68,7 +68,7 @@ slaves     127.0.0.1:9091 (RocksDB, stream) 127.0.0.1:9092 (Badger in memory, po
 logs       $dir/*.log; HTTP is 1000 above each port
 Ctrl-C stops all of them.
 EOF
-# Whoever is killed can be started again by hand; the others go on.
+# A node that ends can be started again by hand; the others keep running.
 for ((left = ${#pids[@]}; left > 0; left--)); do
   code=0
   wait -n -p ended "${pids[@]}" || code=$?
@@ -80,5 +80,5 @@ for ((left = ${#pids[@]}; left > 0; left--)); do
     fi
   done
 done
-echo 'none is left' >&2
+echo 'no node is running any more' >&2
 exit 1

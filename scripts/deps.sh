@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs Debian packages as root or through sudo, and does nothing if all of them
-# are there.
+# Installs Debian packages as root or through sudo; does nothing if all of them are
+# installed.
 #
-#   scripts/deps.sh build   what building and serving need (make deps, make run)
-#   scripts/deps.sh test    what the tests need besides (make test-deps, make test)
+#   scripts/deps.sh build   packages for building and serving (make deps, make run)
+#   scripts/deps.sh test    further packages for the tests (make test-deps, make test)
 set -euo pipefail
 
 packages=() commands=()
@@ -12,10 +12,10 @@ build)
   packages=(build-essential pkg-config librocksdb-dev git)
   ;;
 test)
-  # protoc checks the generated code; the others inject faults: partitions need
-  # iptables and ip, power losses a file system of their own.
+  # protoc checks the generated code. The others inject faults: partitions need
+  # iptables and ip, power losses need a file system of their own.
   packages=(protobuf-compiler libprotobuf-dev iptables iproute2 e2fsprogs mount)
-  # The Java client's tests. A JDK or a Maven from elsewhere will do.
+  # For the Java client's tests; any JDK and Maven on the PATH will do.
   commands=(javac:openjdk-17-jdk-headless mvn:maven)
   ;;
 *)

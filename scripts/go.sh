@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs a Go that can fetch the toolchain go.mod asks for (1.21 or newer), as
-# root: Debian's, or its backports' where Debian's is older. Does nothing where
-# there is one.
+# Installs, as root, a Go that can download the toolchain that go.mod names (Go 1.21 or
+# newer): Debian's, or that of its backports if Debian's is older. Does nothing if such
+# a Go is installed.
 set -euo pipefail
 
 usable() {
@@ -17,4 +17,4 @@ mirror=$(grep -rhoE 'https?://[^ ]+/debian/? ' /etc/apt/sources.list /etc/apt/so
 echo "deb ${mirror:-http://deb.debian.org/debian} $VERSION_CODENAME-backports main" > /etc/apt/sources.list.d/backports.list
 apt-get update -q
 apt-get install -q -y --no-install-recommends -t "$VERSION_CODENAME-backports" golang-go
-usable || { echo "go.sh: no Go 1.21 or newer is to be had from $VERSION_CODENAME; use a BUILD_IMAGE that has one" >&2; exit 1; }
+usable || { echo "go.sh: $VERSION_CODENAME has no Go 1.21 or newer; use a BUILD_IMAGE that has one" >&2; exit 1; }

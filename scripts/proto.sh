@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates the Go code of api/*.proto below the folder given. The plugins are
-# those that go.mod pins.
+# Generates the Go code of api/*.proto below the given folder, with the plugins of the
+# versions in go.mod.
 set -euo pipefail
 
 out=${1:?usage: scripts/proto.sh FOLDER}
