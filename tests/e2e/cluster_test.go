@@ -14,7 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// patience bounds what happens by itself; it passes only if it does not.
+// patience bounds the wait for what happens by itself; a test that reaches it fails.
 const patience = testkit.Patience
 
 func cmdPorts(ts *testscript.TestScript, neg bool, args []string) {

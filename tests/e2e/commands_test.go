@@ -105,7 +105,7 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// fetch gets a URL. The error tells of a status that is not 2xx.
+// fetch gets a URL. A status other than 2xx is an error.
 func fetch(url string) ([]byte, error) {
 	client := http.Client{Timeout: 10 * time.Second}
 	resp, err := client.Get(url)

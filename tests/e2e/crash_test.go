@@ -12,8 +12,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// TestKill kills a node while it is being written to, again and again, and looks
-// for every acknowledged write after each restart.
+// TestKill kills a node under writes, several times, and checks after each restart
+// that every acknowledged write is there.
 func TestKill(t *testing.T) {
 	for _, engine := range []string{"rocksdb", "badger"} {
 		t.Run(engine, func(t *testing.T) {
@@ -46,8 +46,8 @@ func (l *ledger) add(key, value string) {
 	l.acked.Add(1)
 }
 
-// writeUntilKilled writes from several goroutines and kills the node once that
-// many writes of this round are acknowledged, with others under way.
+// writeUntilKilled writes from several goroutines and kills the node when that many
+// writes of this round are acknowledged, while others are in progress.
 func writeUntilKilled(f *fixture, l *ledger, round, killAt int) {
 	f.t.Helper()
 	client := f.client()

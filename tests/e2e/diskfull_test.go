@@ -16,9 +16,9 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestDiskFull fills a small file system under a node. With a reserve, writes
-// are refused before the engine fails; with next to none, the engine itself
-// meets the full disk. Either way reads go on, and writes resume by themselves.
+// TestDiskFull fills a small file system under a node. With a reserve, writes are
+// rejected before the engine fails; with almost none, the engine itself fails on the
+// full disk. In both cases reads continue, and writes resume by themselves.
 func TestDiskFull(t *testing.T) {
 	for _, c := range []struct {
 		name, engine, reserve string
@@ -73,7 +73,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// smallFileSystem mounts a tmpfs, which takes privileges.
+// smallFileSystem mounts a tmpfs, which needs privileges.
 func smallFileSystem(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func smallFileSystem(t *testing.T, size int) string {
 	return dir
 }
 
-// fill writes a file that takes all that is free.
+// fill writes a file that takes all free space.
 func fill(ballast string) error {
 	f, err := os.Create(ballast)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package e2e types at dkvsrv and dkvctl what a user types. Both run as
-// processes of their own: the test binary starts itself again under their
+// Package e2e tests the programs dkvsrv and dkvctl with the commands that users type.
+// Both run as processes of their own: the test binary starts itself again under their
 // names, so that they are always the code under test.
 package e2e
 
@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// What the machine's own environment says is not the script's.
+			// The script does not see the machine's own environment.
 			kept := env.Vars[:0]
 			for _, v := range env.Vars {
 				if !strings.HasPrefix(v, "DKV") {

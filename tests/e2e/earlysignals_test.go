@@ -17,8 +17,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit/process"
 )
 
-// TestSignalsBeforeMain sends a process signals as soon as it is initialised so far
-// that package signals could be: none ends it, and the reload is done once it serves.
+// TestSignalsBeforeMain sends signals to a process as soon as package signals can have
+// been initialised: none of them ends the process, and the reload is done once it serves.
 func TestSignalsBeforeMain(t *testing.T) {
 	dir := t.TempDir()
 	path, err := exec.LookPath("dkvsrv")
@@ -62,9 +62,8 @@ func TestSignalsBeforeMain(t *testing.T) {
 	}
 }
 
-// TestStopAtAnyPointOfAStart sends SIGTERM to nodes that are more and more of their
-// start along: each ends soon, with nothing to say against it, and what was written
-// before is there in the end.
+// TestStopAtAnyPointOfAStart sends SIGTERM at ever later points of a node's start. Each
+// time the node ends soon and without an error, and the earlier writes are still there.
 func TestStopAtAnyPointOfAStart(t *testing.T) {
 	for _, engine := range []string{"rocksdb", "badger"} {
 		t.Run(engine, func(t *testing.T) {

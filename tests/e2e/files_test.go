@@ -36,7 +36,7 @@ func fewFiles(t *testing.T, args ...string) *fixture {
 	return f
 }
 
-// idle opens connections that say nothing.
+// idle opens connections that send nothing.
 func idle(t *testing.T, addr string, n int) []net.Conn {
 	t.Helper()
 	out := make([]net.Conn, n)
@@ -79,7 +79,7 @@ func (f *fixture) put(key string, size int) error {
 }
 
 // TestIdleConnectionsTakeNoStorage opens more idle connections to each port than the
-// process may have files: puts, which make storage open files, and health go on.
+// process may have open files. Puts, for which storage opens files, and health still work.
 func TestIdleConnectionsTakeNoStorage(t *testing.T) {
 	for _, args := range [][]string{{"--db-engine", "rocksdb"}, {"--db-engine", "badger"}, {"--role", "master", "--disable-discovery-client"}} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -110,8 +110,9 @@ func TestIdleConnectionsTakeNoStorage(t *testing.T) {
 	}
 }
 
-// TestOutOfFilesIsWaitedOut takes the last descriptors from a node: what fails says so,
-// reads and health go on, and writes resume by themselves when there are some again.
+// TestOutOfFilesIsWaitedOut takes the last file descriptors of a node. Errors name the
+// cause, reads and health continue, and writes resume by themselves when there are
+// descriptors again.
 func TestOutOfFilesIsWaitedOut(t *testing.T) {
 	for _, role := range []string{"none", "master"} {
 		t.Run(role, func(t *testing.T) {
@@ -152,7 +153,7 @@ func TestOutOfFilesIsWaitedOut(t *testing.T) {
 	}
 }
 
-// limit lets the node have so many files open.
+// limit sets the most files that the node may have open.
 func (f *fixture) limit(n int) {
 	f.t.Helper()
 	err := unix.Prlimit(f.PID(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: 300}, nil)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// shown returns the first program in a language that a document shows.
+// shown returns the first code block of a language in a document.
 func shown(t *testing.T, document, language string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("../..", document))
@@ -44,16 +44,16 @@ func TestReadmeGo(t *testing.T) {
 	}
 }
 
-// TestReadmeJava keeps the Java program of the README that of the Java client's,
-// which its own tests compile and run.
+// TestReadmeJava checks that the README and the Java client's README show the same
+// program, which the Java client's tests compile and run.
 func TestReadmeJava(t *testing.T) {
 	if shown(t, "README.md", "java") != shown(t, "clients/java/README.md", "java") {
 		t.Error("README.md and clients/java/README.md show different programs")
 	}
 }
 
-// TestReadmeJavaCoordinates keeps the dependency that documents show that of the Java
-// client's own pom.xml.
+// TestReadmeJavaCoordinates checks that the dependency in the documents is that of the
+// Java client's pom.xml.
 func TestReadmeJavaCoordinates(t *testing.T) {
 	pom, err := os.ReadFile("../../clients/java/pom.xml")
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestDrain stops a node in the middle of an iteration and with a health watch
-// open: the iteration is finished, the watch is ended, new requests are turned
-// away, and the exit code is 0.
+// TestDrain stops a node during an iteration and with an open health watch. The
+// iteration is completed, the watch is ended, new requests are rejected, and the exit
+// code is 0.
 func TestDrain(t *testing.T) {
 	f := newFixture(t, t.TempDir())
 	ctx := context.Background()
@@ -85,7 +85,7 @@ func expectHealth(t *testing.T, watch grpc.ServerStreamingClient[healthpb.Health
 	}
 }
 
-// TestReload changes the configuration file under a running node and tells it.
+// TestReload changes the configuration file of a running node and sends it SIGHUP.
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "dkvsrv.yaml")
