@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the binding and runs YCSB's workloads a to f against nodes that are up, and prints a summary of each.
+# Builds the binding and runs YCSB's workloads a to f against running nodes, and prints a summary of each.
 #
 #   extras/ycsb/run.sh [-a HOST:PORT,...] [-w "a b c d e f"] [-r RECORDS] [-n OPERATIONS] [-t THREADS] [-- -p KEY=VALUE ...]
 #

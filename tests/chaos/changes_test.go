@@ -10,10 +10,10 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// checkChanges replays a node's change log against what the clients were told, and
-// returns what does not fit: each acknowledged write of a key that is written once
-// stands there once, at the index that its client got; what was refused as not
-// applied, or compared with another value, does not.
+// checkChanges compares a node's change log with the clients' results, and returns the
+// differences. Each acknowledged write of a key that is written once must be there once,
+// at the index that its client got. A write that was rejected as not applied, or whose
+// comparison failed, must not be there.
 func (l *load) checkChanges(n *node) (found []string) {
 	l.t.Helper()
 	at := make(map[string][]uint64) // key and value to the indexes of their changes

@@ -1,24 +1,23 @@
-// Package chaos breaks clusters of real dkvsrv processes while clients use them,
-// and looks at what the clients were told: no acknowledged write may be lost, and
-// everything linearizable must be explained by one order of the operations.
+// Package chaos injects faults into clusters of real dkvsrv processes while clients use
+// them, and checks the clients' results: no acknowledged write may be lost, and one order
+// of the operations must explain all linearizable ones.
 //
-// That the battery can fail is shown by giving it what must not happen: made up
-// histories (TestCheckerCanFail), a stale read and a lost write (TestBatteryCanFail),
-// and nodes with a fault built in, whose syncs do nothing, whose change records are
-// written behind the data, or who compare and set by their own clocks (Test...Found).
-// A lease that outlives the wait for its end is a rule of the simulation in
-// internal/replica/raft/lease.
+// Other tests show that these checks find errors. They give them histories that no
+// correct store produces (TestCheckerCanFail), a stale read and a lost write
+// (TestBatteryCanFail), and nodes with a built-in fault: syncs that do nothing, change
+// records that are written after the data, and compare-and-set by the node's own clock
+// (Test...Found). A lease that outlives the wait for its end is part of the lease
+// package's simulation.
 //
 // Each test does a few rounds of its fault. A fault that the host cannot inject is
-// skipped by name, which fails in CI. For more rounds:
+// skipped by name, which is a failure in CI. For more rounds:
 //
 //	go test ./tests/chaos -run TestKillLeader -v -chaos.for 10m -chaos.seed 42
 //
-// The seed sets which faults happen when, counted in acknowledged writes; what the
-// operating system makes of it differs from run to run. Bounds on times are held
-// against the median of the rounds; the tests of the tightest run alone. With
-// -artifacts the nodes' logs and a picture of a history that cannot be explained
-// are kept.
+// The seed decides which faults happen when, counted in acknowledged writes; the
+// operating system's scheduling differs from run to run. Bounds on times apply to the
+// median of the rounds; the tests with the tightest ones run alone. With -artifacts the
+// nodes' logs are kept, and a picture of a history that cannot be explained.
 package chaos
 
 import (
@@ -45,8 +44,8 @@ const (
 	localClock   = "dkvsrv-local-clock"
 )
 
-// TestMain makes the test binary dkvsrv if it is started under that name, so that
-// the nodes are always the code under test; or one with a fault.
+// TestMain makes the test binary act as dkvsrv, or as one with a fault, if it is started
+// under that name, so that the nodes always run the code under test.
 func TestMain(m *testing.M) {
 	serve := func(wrap func(storage.Engine) storage.Engine) func() {
 		return func() {
@@ -101,8 +100,7 @@ func rounds(n int) func(yield func(int) bool) {
 	}
 }
 
-// median is what a contract about times is held against: a busy machine has its
-// outliers.
+// median is the value that bounds on times apply to: a busy machine has outliers.
 func median(times []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[len(sorted)/2]
@@ -111,5 +109,5 @@ func median(times []time.Duration) time.Duration {
 // lasting is a fault's length.
 func lasting(d time.Duration) { <-time.After(d) }
 
-// clock is the time of day as the nodes' logs have it.
+// clock returns the time of day in the format of the nodes' logs.
 func clock() string { return time.Now().UTC().Format("15:04:05.000") }

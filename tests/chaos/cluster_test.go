@@ -37,7 +37,7 @@ type cluster struct {
 	clients *place
 	nodes   []*node
 	urls    []string
-	// registry and slaves are there only where a test adds them.
+	// registry and slaves are empty unless a test adds them.
 	registry []*node
 	slaves   []*node
 	made     int // nodes of all roles
@@ -140,7 +140,7 @@ func (c *cluster) all() []*node {
 	return slices.Concat(c.nodes, c.slaves, c.registry)
 }
 
-// connect makes a connection that is soon there again when its node is.
+// connect opens a connection that reconnects soon after its node is back.
 func connect(p *place, addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -167,7 +167,7 @@ func (c *cluster) close() {
 	})
 }
 
-// keepLogs keeps each node's log, and shows its end where the test has failed.
+// keepLogs keeps each node's log, and shows its end if the test has failed.
 func (c *cluster) keepLogs() {
 	for _, n := range c.all() {
 		raw, err := os.ReadFile(n.logPath())
@@ -198,7 +198,7 @@ func (c *cluster) start(nodes ...*node) {
 
 func (n *node) logPath() string { return filepath.Join(n.c.dir, fmt.Sprintf("node%d.log", n.number)) }
 
-// folder is where the node's data is.
+// folder returns the folder of the node's data.
 func (n *node) folder() string {
 	if n.disk != nil {
 		return filepath.Join(n.disk.path, "db")
@@ -262,7 +262,7 @@ func (n *node) tryAwait() error {
 	return nil
 }
 
-// kill ends the process at once, also one that stands still.
+// kill ends the process at once, even one that is paused.
 func (n *node) kill() {
 	if n.Process != nil {
 		n.Process.End(syscall.SIGKILL)
@@ -279,7 +279,7 @@ func (n *node) stop() {
 	n.Process = nil
 }
 
-// pause makes the process stand still, resume lets it go on.
+// pause stops the process, resume lets it continue.
 func (n *node) pause()  { n.must(n.Process.Signal(syscall.SIGSTOP)) }
 func (n *node) resume() { n.must(n.Process.Signal(syscall.SIGCONT)) }
 
@@ -293,7 +293,7 @@ func (n *node) must(err error) {
 func (n *node) kv() serverpb.DKVClient           { return serverpb.NewDKVClient(n.conn) }
 func (n *node) admin() serverpb.DKVClusterClient { return serverpb.NewDKVClusterClient(n.conn) }
 
-// standing is what the node says of its vBucket; nil where it says nothing.
+// standing returns the node's status of its vBucket; nil if it does not answer.
 func (n *node) standing() *serverpb.VBucketStatus {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -366,8 +366,8 @@ func (n *node) readsByPath() (map[string]float64, error) {
 	return out, nil
 }
 
-// checkReplicas waits until all members and slaves stand at one index and returns
-// how they differ in what they hold there. Nobody may write meanwhile.
+// checkReplicas waits until all members and slaves are at one index, and returns how
+// their contents differ there. No client may write meanwhile.
 func (c *cluster) checkReplicas() (found []string) {
 	c.t.Helper()
 	nodes := slices.Concat(c.nodes, c.slaves)

@@ -20,9 +20,9 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestBatteryCanFail produces with a real cluster what must not happen to others,
-// and sees it found: a stale read, by taking a sequential one of a follower that
-// is cut off for linearizable; and a lost write, by claiming one that never was.
+// TestBatteryCanFail produces two errors with a real cluster and expects the checks to
+// find them: a stale read, by recording a sequential read of a follower that is cut off
+// as a linearizable one, and a lost write, by recording one that never was made.
 func TestBatteryCanFail(t *testing.T) {
 	t.Parallel()
 	c := newNetworkedCluster(t, 3)
@@ -78,16 +78,15 @@ func TestBatteryCanFail(t *testing.T) {
 	}
 }
 
-// What follows runs the battery against nodes with a fault, and wants to see it
-// found.
+// The tests below run the checks against nodes with a fault, and expect it to be found.
 
-// TestUnsyncedWritesAreFound has nodes that acknowledge what is not on disk, and
-// takes their power.
+// TestUnsyncedWritesAreFound cuts the power of nodes that acknowledge writes that are not
+// on disk.
 func TestUnsyncedWritesAreFound(t *testing.T) {
 	t.Parallel()
 	canInject(t, "sync that does nothing", unsynced)
 	c := powerCluster(t, 3, unsynced)
-	// What was written by now is there: without it no node would start, which says
+	// Make the present writes durable: without them no node would start, which would prove
 	// little about writes.
 	for _, n := range c.nodes {
 		n.must(n.disk.flush())
@@ -101,8 +100,8 @@ func TestUnsyncedWritesAreFound(t *testing.T) {
 	l.mustFind("acknowledged writes are lost")
 }
 
-// TestSplitBatchIsFound has a node that writes change records behind the data, and
-// dies between the two.
+// TestSplitBatchIsFound has a node that writes change records after the data, and dies
+// between the two writes.
 func TestSplitBatchIsFound(t *testing.T) {
 	t.Parallel()
 	c := makeLocalCluster(t, 3)
@@ -111,7 +110,7 @@ func TestSplitBatchIsFound(t *testing.T) {
 	faulty.program, faulty.env = splitBatches, []string{crashFile + "=" + crash}
 	c.start(c.nodes...)
 	l := startLoad(c, newRand(t))
-	// As a follower: what a leader does not apply it does not acknowledge either.
+	// It must be a follower: a leader does not acknowledge what it does not apply.
 	if c.leader() == faulty {
 		faulty.transfer(c.nodes[0])
 	}
@@ -128,8 +127,8 @@ func TestSplitBatchIsFound(t *testing.T) {
 	l.mustFind(fmt.Sprintf("node %d has %s", faulty.number, onceKeys), "in its changes at []")
 }
 
-// TestLocalClockIsFound has nodes that compare and set by their own clocks, which
-// differ by a little.
+// TestLocalClockIsFound has nodes that compare and set by their own clocks, which differ
+// a little.
 func TestLocalClockIsFound(t *testing.T) {
 	t.Parallel()
 	c := makeLocalCluster(t, 3)
@@ -142,8 +141,8 @@ func TestLocalClockIsFound(t *testing.T) {
 	l.mustFind("holds", "keys with hash")
 }
 
-// mustFind ends the load and fails the test unless something is found that says all
-// of the words.
+// mustFind ends the load, and fails the test unless a check finds an error whose text
+// has all of the words.
 func (l *load) mustFind(words ...string) {
 	l.t.Helper()
 	found := l.judge()
@@ -156,11 +155,10 @@ func (l *load) mustFind(words ...string) {
 	l.t.Errorf("the battery found %q, and nothing that says %q", found, words)
 }
 
-// cannotInject is the exit code of a program that this host does not let break
-// itself.
+// cannotInject is the exit code of a program that cannot inject its fault on this host.
 const cannotInject = 77
 
-// canInject skips the test if a program cannot break itself here.
+// canInject skips the test if a program cannot inject its fault on this host.
 func canInject(t *testing.T, fault, program string) {
 	t.Helper()
 	out, err := exec.Command(program, "--version").CombinedOutput()

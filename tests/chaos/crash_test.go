@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// Writes have to go on within this time after the leader's death, on a LAN. A
-// split vote takes another election, so that it is the median which is held to
-// it.
+// Writes must resume within this time after the leader's death, on a LAN. A split vote
+// takes another election, so the bound applies to the median.
 const failover = 3 * time.Second
 
 // TestKillLeader kills the leader at random moments and restarts it.
@@ -34,8 +33,7 @@ func TestKillLeader(t *testing.T) {
 	}
 }
 
-// TestKillFollower kills a follower and restarts it; nobody but its own clients
-// has to notice.
+// TestKillFollower kills a follower and restarts it; only its own clients may notice.
 func TestKillFollower(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
@@ -76,9 +74,8 @@ func TestKillAll(t *testing.T) {
 	l.verdict()
 }
 
-// TestPauseLeader makes the leader stand still, for longer than its lease, about
-// as long as an election, and longer than that. It wakes up with an old lease in
-// its hands and reads under way.
+// TestPauseLeader pauses the leader: longer than its lease, about as long as an election,
+// and longer than that. It resumes with an old lease and with reads in progress.
 func TestPauseLeader(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)

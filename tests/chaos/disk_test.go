@@ -19,11 +19,11 @@ type disk struct {
 	image, path string
 }
 
-// diskSize is sparse: only what is written takes room on the host.
+// diskSize is that of a sparse file: only what is written takes space on the host.
 const diskSize = 512 << 20
 
-// newDisk makes a file system and mounts it. Nothing but a sync writes its journal
-// for the length of a test.
+// newDisk makes a file system and mounts it. During a test only a sync writes its
+// journal.
 func newDisk(t *testing.T) *disk {
 	t.Helper()
 	dir := t.TempDir()
@@ -72,14 +72,14 @@ func (d *disk) flush() error {
 	return d.with(func(fd int) error { return unix.Syncfs(fd) })
 }
 
-// What linux/fs.h and ext4.h call them.
+// From linux/fs.h and ext4.h.
 const (
 	fsIocShutdown = 0x8004587d
 	noLogFlush    = 2
 )
 
-// losePower makes everything disappear that no sync has made durable: the file
-// system fails from here on, and its journal is not written.
+// losePower drops everything that no sync has made durable: from here on the file system
+// fails, and its journal is not written.
 func (d *disk) losePower() error {
 	return d.with(func(fd int) error {
 		how := uint32(noLogFlush)

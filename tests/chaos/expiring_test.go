@@ -8,16 +8,16 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// expiring is a client's present key that expires. It is put with a second or two to
-// live, and then compared and set about when that is over: whether it was still
-// there then is for the log's clock alone to say, and all nodes must say the same.
+// expiring is a client's present key that expires. The client puts it with one or two
+// seconds to live, and compares and sets it at about its expiry. Only the log's clock
+// decides whether the key was still there, and all nodes must agree.
 type expiring struct {
 	key, value string
 	// update is when it is compared and set.
 	update time.Time
 }
 
-// use does the next operation on the key, or begins with another one.
+// use does the next operation on the key, or starts with another key.
 func (e *expiring) use(ctx context.Context, c *client) {
 	node := c.node()
 	switch {
@@ -39,7 +39,7 @@ func (e *expiring) put(ctx context.Context, c *client, node serverpb.DKVClient) 
 		return
 	}
 	c.acked()
-	// From well before to a little behind the expiry.
+	// From well before to a little after the expiry.
 	e.key, e.value = key, v
 	e.update = time.Unix(at, 0).Add(time.Duration(c.rng.IntN(1200)-1000) * time.Millisecond)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// The programs here are dkvsrv with a fault built in, to see that the battery finds
-// it. What they do cannot be asked of dkvsrv itself.
+// The programs here are dkvsrv with a built-in fault, to show that the checks find it.
+// dkvsrv itself has no option for these faults.
 
-// ignoreSyncs makes the system calls that make data durable succeed without doing
-// anything, for all threads of the process and for good.
+// ignoreSyncs lets the system calls that make data durable succeed without any effect,
+// for all threads and the rest of the process's life.
 func ignoreSyncs() error {
 	calls := []uint32{unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_MSYNC, unix.SYS_SYNC_FILE_RANGE, unix.SYS_SYNCFS, unix.SYS_SYNC}
 	const numberOffset = 0 // of struct seccomp_data
@@ -41,16 +41,16 @@ func ignoreSyncs() error {
 	return nil
 }
 
-// crashFile and clockSkew are what a test tells faulty programs by.
+// crashFile and clockSkew are environment variables of the faulty programs.
 const (
-	// crashFile names a file: while it is there, splitEngine ends its process
-	// between the two halves of the next batch with a key that is written once.
+	// crashFile names a file: while it exists, splitEngine ends its process between
+	// the two halves of the next batch with a key that is written once.
 	crashFile = "CHAOS_CRASH_FILE"
 	// clockSkew is how far a node's clock is ahead.
 	clockSkew = "CHAOS_CLOCK_SKEW"
 )
 
-// splitEngine writes change records by themselves, behind the data that they are of.
+// splitEngine writes change records in a batch of their own, after their data.
 type splitEngine struct{ storage.Engine }
 
 func (e splitEngine) Write(b *storage.Batch, sync bool) error {
@@ -83,8 +83,8 @@ func (e splitEngine) Write(b *storage.Batch, sync bool) error {
 	return e.Engine.Write(&records, sync)
 }
 
-// localClockEngine has its reader judge by its own clock whether a key has
-// expired, as a state machine would that does not ask the log's.
+// localClockEngine decides by the node's own clock whether a key has expired, like a
+// state machine that does not use the log's clock.
 type localClockEngine struct {
 	storage.Engine
 	skew time.Duration

@@ -10,12 +10,12 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// Writes go on within 200 ms of a planned change, on a LAN; the test says how long
-// it took. A machine that is shared stalls by itself for longer than that, so what
-// fails is a hand-over that was none: an election takes more than this.
+// Writes resume within 200 ms of a planned change, on a LAN; the test logs how long it
+// took. A shared machine may stall for longer than that, so the test only fails if there
+// was an election instead of a transfer, which takes more than this.
 const handOver = time.Second
 
-// TestTransferLeader hands the lead over under load, asking any node for it.
+// TestTransferLeader transfers leadership under load, by a request to any node.
 func TestTransferLeader(t *testing.T) {
 	rng := newRand(t)
 	c := newCluster(t, 3)
@@ -38,7 +38,7 @@ func TestTransferLeader(t *testing.T) {
 	}
 }
 
-// transfer asks the node to have another one lead.
+// transfer asks a node to transfer the leadership to another one.
 func (n *node) transfer(to *node) {
 	n.c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -47,7 +47,7 @@ func (n *node) transfer(to *node) {
 	n.must(err)
 }
 
-// TestStopLeader stops the leader as an operator does: it hands over first.
+// TestStopLeader stops the leader as an operator does: it transfers leadership first.
 func TestStopLeader(t *testing.T) {
 	rng := newRand(t)
 	c := newCluster(t, 3)

@@ -7,8 +7,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// TestCheckerCanFail gives the checker histories that no correct store produces,
-// each beside one that differs in little and that one may.
+// TestCheckerCanFail gives the checker histories that no correct store produces, each
+// with a similar one that a correct store may produce.
 func TestCheckerCanFail(t *testing.T) {
 	type op struct {
 		call, end int64

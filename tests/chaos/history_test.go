@@ -20,8 +20,8 @@ const (
 	opAdd
 )
 
-// input is what an operation asked for. A key holds either values that are
-// written once each, or a counter in decimal; empty is absent.
+// input is the request of an operation. A key holds either values that are each written
+// once, or a counter in decimal; empty means absent.
 type input struct {
 	kind  opKind
 	key   string
@@ -30,16 +30,15 @@ type input struct {
 	delta int64  // of opAdd
 }
 
-// output is what an operation was told.
+// output is the result of an operation.
 type output struct {
 	unknown bool   // whether and when it took effect
 	value   string // of opGet, and the new one of opAdd
 	updated bool   // of opCAS
 }
 
-// openEnded is the return of an operation whose outcome is unknown: it may take
-// effect at any time from its call on, or never, which is the same as after all
-// else.
+// openEnded is the return time of an operation whose outcome is unknown: it may take
+// effect at any time from its call on, or never, which is the same as after all others.
 const openEnded = math.MaxInt64
 
 // register is a key's sequential behaviour: its state is the value.
@@ -115,7 +114,7 @@ func describe(in, out any) string {
 	}
 }
 
-// history collects what clients did. Its clock is one for all of them.
+// history collects the operations of all clients, timed by one clock.
 type history struct {
 	start time.Time
 	mu    sync.Mutex
@@ -136,8 +135,8 @@ func (h *history) add(client int, in input, call int64, out output, end int64) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: end})
 }
 
-// check looks for an order that explains the history. Time running out is no
-// answer, and so a failure.
+// check looks for an order that explains the history. A search that takes too long is a
+// failure.
 func (h *history) check(limit time.Duration) (porcupine.CheckResult, porcupine.LinearizationInfo) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

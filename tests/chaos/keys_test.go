@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// The checker's work on a key grows steeply with the operations whose outcome is
-// unknown, so that a key is given up for a new one after a few of them, or after
-// many operations.
+// The checker's work on a key grows steeply with the number of operations whose outcome
+// is unknown, so a key is replaced by a new one after a few of them, or after many
+// operations.
 const (
 	registers, counters = 5, 2
 	opsPerKey           = 300
@@ -27,7 +27,7 @@ type key struct {
 	value string
 }
 
-// seen notes a value that the key had lately, for those who compare and set.
+// seen records a recent value of the key, for later compare-and-sets.
 func (k *key) seen(v string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -40,7 +40,7 @@ func (k *key) last() string {
 	return k.value
 }
 
-// keys are those in use, and all that ever were.
+// keys are the keys in use, and all that ever were.
 type keys struct {
 	mu    sync.Mutex
 	slots []*key
@@ -74,7 +74,7 @@ func (k *keys) use(slot int) *key {
 	return k.slots[slot]
 }
 
-// doubt notes an operation whose outcome is unknown.
+// doubt records an operation whose outcome is unknown.
 func (k *keys) doubt(of *key) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

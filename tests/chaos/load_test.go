@@ -25,17 +25,17 @@ const (
 	// writersPerNode write keys that are written once; registersPerNode read and
 	// write a few keys that all share; expiringPerNode update keys that expire.
 	writersPerNode, registersPerNode, expiringPerNode = 2, 3, 1
-	// onceKeys begin the keys that are written once; expiringKeys those that
-	// expire, followed by when.
+	// onceKeys is the prefix of the keys that are written once, expiringKeys of those
+	// that expire, which is followed by the time of expiry.
 	onceKeys, expiringKeys = "once-", "expiring-"
-	// pace is the time between two operations of a client, where they are fast.
+	// pace is the time between two operations of a client, if they are fast.
 	pace = 30 * time.Millisecond
 	// deadline is that of an operation, in milliseconds: this and up to as much
 	// again.
 	deadlineMillis = 1000
 )
 
-// load is clients of all nodes and what they were told.
+// load is the clients of all nodes and their results.
 type load struct {
 	t       *testing.T
 	c       *cluster
@@ -108,8 +108,8 @@ type written struct {
 	index uint64
 }
 
-// failed counts the error of a mutation and tells whether that may have been
-// applied. value is the one that it would have set, if it says one.
+// failed counts the error of a mutation, and reports whether the mutation may have been
+// applied. value is the one that it would have set, if there is one.
 func (l *load) failed(key, value string, err error) (unknown bool) {
 	st, _ := status.FromError(err)
 	reason := "no reason"
@@ -139,7 +139,7 @@ type client struct {
 	seq  int
 }
 
-// run acts at the pace until ctx ends. What has begun by then goes on to its end.
+// run makes operations at the pace until ctx ends. The last one is completed.
 func (c *client) run(ctx context.Context, act func(context.Context, *client)) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
@@ -168,7 +168,7 @@ func (c *client) node() serverpb.DKVClient {
 	return nil
 }
 
-// unique returns a value that nobody else writes.
+// unique returns a value that no other client writes.
 func (c *client) unique() string {
 	c.seq++
 	return fmt.Sprintf("%d-%d", c.id, c.seq)
@@ -193,7 +193,7 @@ func writeOnce(ctx context.Context, c *client) {
 	c.acked()
 }
 
-// useRegister does some operation on a key that others use as well.
+// useRegister does an operation on a key that other clients use too.
 func useRegister(ctx context.Context, c *client) {
 	node := c.node()
 	if node == nil {

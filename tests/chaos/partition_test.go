@@ -16,9 +16,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// TestPartitionLeader cuts the leader off from the followers while clients still
-// reach all of them: from their Raft ports only, from everything, and in one
-// direction.
+// TestPartitionLeader cuts the leader off from the followers, while clients still reach
+// all of them: on the Raft ports only, completely, and in one direction.
 func TestPartitionLeader(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
@@ -52,8 +51,8 @@ func TestPartitionLeader(t *testing.T) {
 	l.verdict()
 }
 
-// TestPartitionOneWay lets the leader be heard by the followers but hear nothing,
-// and the other way round.
+// TestPartitionOneWay lets the followers receive from the leader but not the leader from
+// them, and the other way round.
 func TestPartitionOneWay(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
@@ -97,7 +96,7 @@ func oneWayRules(n *node, deaf bool) (rules []string) {
 	return rules
 }
 
-// raftRules are about connections to Raft ports, which either end may have made.
+// raftRules match connections to Raft ports, whichever end opened them.
 func raftRules(n *node) (rules []string) {
 	for _, o := range n.c.others(n) {
 		rules = append(rules,
@@ -129,9 +128,8 @@ func (n *node) heal() {
 	n.must(n.place.run("iptables -w -F"))
 }
 
-// rejoin waits until a node that is no longer cut off gets what is written from
-// now on: the next fault would otherwise meet two nodes at once. What TCP makes of
-// its connections decides how long that takes.
+// rejoin waits until a node that is no longer cut off receives new writes: otherwise the
+// next fault would affect two nodes at once. TCP decides how long that takes.
 func (n *node) rejoin() {
 	n.c.t.Helper()
 	healed := time.Now()
@@ -144,13 +142,13 @@ func (n *node) rejoin() {
 	n.c.t.Logf("node %d follows again %v after the cut was healed", n.number, time.Since(healed).Round(time.Millisecond))
 }
 
-// watched is how a request that was sent to the node ended.
+// watched is the result of a request to the node.
 type watched struct {
 	call, end time.Time
 	err       error
 }
 
-// watcher asks one node only, in short order.
+// watcher sends requests to one node only, at short intervals.
 type watcher struct {
 	t      *testing.T
 	node   *node
@@ -164,8 +162,7 @@ type watcher struct {
 const (
 	watchPace     = 5 * time.Millisecond
 	watchDeadline = time.Second
-	// late is how much later than its deadline an answer may be seen on a machine
-	// that has other things to do.
+	// late is how long after its deadline an answer may arrive on a busy machine.
 	late = 500 * time.Millisecond
 )
 
@@ -187,7 +184,7 @@ func watch(c *cluster, n *node) *watcher {
 		reached = max(reached, resp.GetIndex())
 		return err
 	}
-	// Two that read the newest, since one is held up by a read that waits.
+	// Two linearizable readers, since one of them may be blocked by a read that waits.
 	w.repeat(ctx, &w.newest, newest)
 	w.repeat(ctx, &w.newest, newest)
 	w.repeat(ctx, &w.sequential, sequential)
@@ -225,8 +222,8 @@ func (w *watcher) end() {
 	w.all.Wait()
 }
 
-// judge looks at what the node did between the time that the cut was complete and
-// its healing: the watch has ended by then.
+// judge checks what the node did between the complete cut and its healing, when the watch
+// has ended.
 func (w *watcher) judge(began, done time.Time) {
 	w.t.Helper()
 	last, reads, refused := began, 0, 0
@@ -271,8 +268,7 @@ func (w *watcher) judge(began, done time.Time) {
 	}
 }
 
-// mustBeUnavailable checks that a request was refused as it has to be on the minority's
-// side.
+// mustBeUnavailable checks that a request on the minority's side was rejected properly.
 func (w *watcher) mustBeUnavailable(what string, r watched) {
 	w.t.Helper()
 	if code := status.Code(r.err); code != codes.Unavailable && code != codes.DeadlineExceeded {

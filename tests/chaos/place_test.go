@@ -16,24 +16,24 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// place is an operating system thread of its own in which processes are started
-// and connections made: possibly in a network namespace of its own. Its processes
-// die with it, however the test ends.
+// place is an operating system thread in which processes are started and connections
+// opened, possibly in a network namespace of its own. Its processes die with it, however
+// the test ends.
 type place struct {
 	calls      chan func()
 	tid        int
 	ownNetwork bool
-	// port is the last that was given away in a network of its own.
+	// port is the last one that was assigned in a network of its own.
 	port int
 }
 
-// newPlace makes a place, in a new network where that is asked for.
+// newPlace makes a place, with a network of its own if that is requested.
 func newPlace(ownNetwork bool) (*place, error) {
 	p := &place{calls: make(chan func()), ownNetwork: ownNetwork, port: firstPort}
 	made := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread, and with it the namespace, ends with the
-		// goroutine. The signal of a parent's death is that of a thread's.
+		// Never unlocked: the thread, and with it the namespace, ends with the goroutine.
+		// The parent-death signal of processes is sent when this thread ends.
 		runtime.LockOSThread()
 		p.tid = unix.Gettid()
 		if ownNetwork {
@@ -50,7 +50,7 @@ func newPlace(ownNetwork bool) (*place, error) {
 	return p, <-made
 }
 
-// do runs f in the place. One at a time.
+// do runs f in the place, one at a time.
 func (p *place) do(f func()) {
 	done := make(chan struct{})
 	p.calls <- func() { defer close(done); f() }
@@ -85,8 +85,8 @@ func (p *place) runAll(lines ...string) error {
 // namespace is the path of the place's network.
 func (p *place) namespace() string { return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), p.tid) }
 
-// dial connects from within the place. A socket stays in the network that it was
-// made in.
+// dial connects from within the place. A socket stays in the network in which it was
+// opened.
 func (p *place) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 	p.do(func() {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -97,11 +97,11 @@ func (p *place) dial(ctx context.Context, network, addr string) (conn net.Conn, 
 	return conn, err
 }
 
-// firstPort and those after it are not taken for connections by the kernel.
+// firstPort and the ports after it are outside of the kernel's ephemeral ports.
 const firstPort = 10_000
 
-// freeAddr returns an address that belongs to one node for good: of the place's own
-// network, else of this process's loopback address.
+// freeAddr returns an address that no other node gets: in the place's network, or on this
+// process's loopback address.
 func (p *place) freeAddr(ip string) (string, error) {
 	if p.ownNetwork {
 		p.port++

@@ -18,9 +18,8 @@ func powerCluster(t *testing.T, n int, program string, role ...string) *cluster 
 	return c
 }
 
-// losePower takes the power of all nodes at once, and gives it back: the disks are
-// as the last syncs left them. The error is that of a node which does not start on
-// what it finds.
+// losePower cuts the power of all nodes at once and restores it: the disks are as the
+// last syncs left them. The error is that of a node that does not start from its disk.
 func (c *cluster) losePower() error {
 	c.t.Helper()
 	for _, n := range c.nodes {
@@ -40,7 +39,7 @@ func (c *cluster) losePower() error {
 	return errors.Join(failed...)
 }
 
-// TestPowerLoss takes the power of all nodes at once, in the middle of writes.
+// TestPowerLoss cuts the power of all nodes at once, during writes.
 func TestPowerLoss(t *testing.T) {
 	for _, layout := range []struct {
 		name string

@@ -39,7 +39,7 @@ func (n *node) putBig(rng *rand.Rand, from, to int) {
 	}
 }
 
-// fill leaves only so much free on the disk, until the returned function is called.
+// fill leaves only this much space on the disk, until the returned function is called.
 func (d *disk) fill(t *testing.T, leave uint64) (free func()) {
 	t.Helper()
 	var st unix.Statfs_t
@@ -62,7 +62,7 @@ func (d *disk) fill(t *testing.T, leave uint64) (free func()) {
 	}
 }
 
-// health is what the node says of itself; empty while it says nothing.
+// health returns the node's health; empty while it does not answer.
 func (n *node) health() string {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: n.c.clients.dial, DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + n.http + "/health")
@@ -74,9 +74,9 @@ func (n *node) health() string {
 	return string(text)
 }
 
-// TestSnapshotWaitsForDisk has a master with a small disk come back when the log has gone
-// on without it, and the snapshot that it needs does not fit. It stays up, says what it
-// needs, and follows when there is room; the others serve meanwhile.
+// TestSnapshotWaitsForDisk restarts a master with a small disk after the others have
+// truncated their logs, so that it needs a snapshot that does not fit. It stays up, says
+// how much space it needs, and follows when there is space; the others serve meanwhile.
 func TestSnapshotWaitsForDisk(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)

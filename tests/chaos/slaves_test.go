@@ -21,8 +21,8 @@ import (
 // of its own, with a poll interval of half a second.
 const switchOver = 3 * time.Second
 
-// newSlaveCluster starts a registry of so many nodes, three masters and two slaves
-// that find them: one polls into RocksDB, one has changes streamed into memory.
+// newSlaveCluster starts a registry of this many nodes, three masters, and two slaves
+// that find them: one polls into RocksDB, one streams into memory.
 func newSlaveCluster(t *testing.T, registry int) *cluster {
 	t.Helper()
 	c := makeLocalCluster(t, 3)
@@ -41,7 +41,7 @@ func newSlaveCluster(t *testing.T, registry int) *cluster {
 	return c
 }
 
-// further makes a node besides those that there are.
+// further adds a node.
 func (c *cluster) further(role ...string) *node {
 	c.t.Helper()
 	p, err := newPlace(false)
@@ -51,7 +51,7 @@ func (c *cluster) further(role ...string) *node {
 	return c.node(p, c.nodes[0].ip, role...)
 }
 
-// cluster has nodes keep a Raft log together.
+// cluster makes nodes members of one Raft cluster.
 func (c *cluster) cluster(nodes []*node) {
 	c.t.Helper()
 	var urls []string
@@ -82,8 +82,8 @@ func (c *cluster) master(slave *node) *node {
 	return c.nodes[i]
 }
 
-// TestKillMastersOfSlaves kills the master of one slave after the other under load.
-// Each has to go on with another one, and to have all changes in the end, each once.
+// TestKillMastersOfSlaves kills the master of one slave after the other under load. Each
+// must follow another one, and have all changes in the end, each once.
 func TestKillMastersOfSlaves(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)
@@ -119,8 +119,8 @@ func TestKillMastersOfSlaves(t *testing.T) {
 	}
 }
 
-// TestKillRegistryLeader kills the leader of the registry: whoever asks the others,
-// or that one when it is back, misses no node that lives.
+// TestKillRegistryLeader kills the leader of the registry: the others, and that one when
+// it is back, still list every node that is alive.
 func TestKillRegistryLeader(t *testing.T) {
 	t.Parallel()
 	c := newSlaveCluster(t, 3)
@@ -191,8 +191,8 @@ func changes(n *node, from uint64) []*serverpb.ChangeRecord {
 	}
 }
 
-// compareChanges compares what a slave has in its change log, and what somebody who
-// watched it has seen, with the changes of a master.
+// compareChanges compares a slave's change log, and the changes that a watcher of the
+// slave has received, with the changes of a master.
 func (c *cluster) compareChanges(slave *node, seen []*serverpb.ChangeRecord) {
 	c.t.Helper()
 	from := slave.standing().GetFirstChangeNumber()
@@ -252,7 +252,7 @@ func watchChanges(n *node) *changeWatcher {
 	return w
 }
 
-// end waits until all has been seen that the node has, and returns it.
+// end waits until the watcher has all of the node's changes, and returns them.
 func (w *changeWatcher) end() []*serverpb.ChangeRecord {
 	w.node.c.t.Helper()
 	all := changes(w.node, w.node.standing().GetFirstChangeNumber())

@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// setTiming asks a node to have the cluster's timing changed.
+// setTiming asks a node to change the cluster's timing.
 func (n *node) setTiming(to string) {
 	n.c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -24,8 +24,8 @@ func (n *node) setTiming(to string) {
 	n.must(err)
 }
 
-// awaitTiming waits until a node says that the cluster's timing is one, and is being
-// changed to another; a zero one stands for none.
+// awaitTiming waits until a node reports this timing of the cluster, and the one that it
+// is being changed to; a zero value means none.
 func (n *node) awaitTiming(current, next timing.Timing) {
 	n.c.t.Helper()
 	testkit.Eventually(n.c.t, "the timing "+current.String()+", next "+next.String(), func() bool {
@@ -45,8 +45,8 @@ func (n *node) restartWith(args ...string) {
 	n.rejoin()
 }
 
-// refusedWith stops a node and starts it with further arguments, with which it must end by
-// itself, saying all words.
+// refusedWith stops a node and starts it with further arguments, with which it must end
+// by itself, with all of the words in its output.
 func (n *node) refusedWith(args []string, words ...string) {
 	n.c.t.Helper()
 	n.stop()
@@ -71,8 +71,8 @@ func (n *node) refusedWith(args []string, words ...string) {
 
 var wan = []string{"--raft-profile", "wan"}
 
-// TestTimingIsChangedUnderLoad has a member refused that was given another timing by
-// itself, and then changes that of all from lan to wan, one after the other, and back.
+// TestTimingIsChangedUnderLoad restarts one member with another timing, which must be
+// rejected. Then it changes all members from lan to wan, one after the other, and back.
 func TestTimingIsChangedUnderLoad(t *testing.T) {
 	t.Parallel()
 	rng := newRand(t)

@@ -18,8 +18,8 @@ import (
 // checkLimit bounds the search for an order.
 const checkLimit = 2 * time.Minute
 
-// verdict ends the load and fails the test for whatever its clients were told that
-// cannot be. All nodes must be up.
+// verdict ends the load, and fails the test if the results of its clients are not
+// possible. All nodes must be up.
 func (l *load) verdict() {
 	l.t.Helper()
 	for _, found := range l.judge() {
@@ -27,7 +27,7 @@ func (l *load) verdict() {
 	}
 }
 
-// judge ends the load and returns what is wrong with what its clients were told. All
+// judge ends the load and returns what is wrong with the results of its clients. All
 // nodes must be up.
 func (l *load) judge() (found []string) {
 	l.t.Helper()
@@ -64,8 +64,7 @@ func (l *load) judge() (found []string) {
 	return found
 }
 
-// readKeys adds a last read of each key to the history, so that nothing written
-// stays unseen.
+// readKeys adds a last read of each key to the history, so that every write is checked.
 func (l *load) readKeys() {
 	l.t.Helper()
 	for i, k := range l.keys.used() {
@@ -84,8 +83,8 @@ func (l *load) readKeys() {
 	}
 }
 
-// lost reads all acknowledged writes of single keys back, from node after node,
-// and counts those that are not there.
+// lost reads all acknowledged writes of keys that are written once, from each node in
+// turn, and counts those that are missing.
 func (l *load) lost() int {
 	l.t.Helper()
 	lost := 0
@@ -130,5 +129,5 @@ func (l *load) longestGap(from time.Duration) time.Duration {
 	return longest
 }
 
-// mark is the present moment, for longestGap.
+// mark returns the present time, for longestGap.
 func (l *load) mark() time.Duration { return time.Duration(l.history.now()) }

@@ -26,17 +26,17 @@ import site.ycsb.DBException;
 import site.ycsb.Status;
 
 /**
- * DKV for YCSB. A record is one key, {@code table/key}, whose value holds all fields.
+ * The DKV binding for YCSB. A record is one key, {@code table/key}, whose value holds all fields.
  *
- * <p>Properties: {@code dkv.addresses} (nodes, with commas between), or {@code dkv.discovery} (registries) with {@code
+ * <p>Properties: {@code dkv.addresses} (nodes, separated by commas), or {@code dkv.discovery} (registries) with {@code
  * dkv.database}, or {@code dkv.shards} (a JSON file); {@code dkv.consistency} (LINEARIZABLE or SEQUENTIAL, for reads);
  * {@code dkv.timeout} (milliseconds); {@code dkv.idempotent} (whether writes carry request ids).
  *
- * <p>YCSB makes one of these for each of its threads; they share one client, which the last one closes.
+ * <p>YCSB makes one instance for each of its threads. They share one client, which the last one closes.
  */
 public final class DKVYCSBClient extends DB {
     static final String DEFAULT_ADDRESSES = "127.0.0.1:9081,127.0.0.1:9082,127.0.0.1:9083";
-    /** Two writers of one record take turns; more often than this is no turn-taking any more. */
+    /** The most attempts of an update: concurrent writers of one record rarely need as many. */
     private static final int MAX_UPDATE_ATTEMPTS = 1000;
 
     private static final Object LOCK = new Object();
@@ -102,7 +102,7 @@ public final class DKVYCSBClient extends DB {
         return (table + "/" + key).getBytes(StandardCharsets.UTF_8);
     }
 
-    /** An operation that may fail as calls of DKV do. */
+    /** An operation that may throw what calls of DKV throw. */
     private interface Operation {
         Status run();
     }
@@ -153,7 +153,7 @@ public final class DKVYCSBClient extends DB {
         });
     }
 
-    /** Sets some fields: atomically, since the others stand in the same value. */
+    /** Sets some fields, atomically, since all fields are in one value. */
     @Override
     public Status update(String table, String key, Map<String, ByteIterator> values) {
         if (allFields) {

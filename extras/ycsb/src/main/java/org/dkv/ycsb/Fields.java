@@ -9,7 +9,7 @@ import java.util.TreeMap;
 import site.ycsb.ByteArrayByteIterator;
 import site.ycsb.ByteIterator;
 
-/** The fields of a record in one value: for each its name and its content, each after its length in four bytes. */
+/** Encodes the fields of a record in one value: the name and the content of each field, both preceded by their length in four bytes. */
 final class Fields {
     private Fields() {}
 
@@ -33,7 +33,7 @@ final class Fields {
     /**
      * Decodes a value.
      *
-     * @throws IllegalArgumentException where it was not encoded by this class
+     * @throws IllegalArgumentException if it was not encoded by this class
      */
     static Map<String, byte[]> decode(byte[] value) {
         Map<String, byte[]> fields = new TreeMap<>();
@@ -59,14 +59,14 @@ final class Fields {
         return bytes;
     }
 
-    /** Uses up the iterators of a workload, which can be read once. */
+    /** Reads the iterators of a workload, which can be read only once. */
     static Map<String, byte[]> of(Map<String, ByteIterator> values) {
         Map<String, byte[]> fields = new TreeMap<>();
         values.forEach((name, content) -> fields.put(name, content.toArray()));
         return fields;
     }
 
-    /** Puts the fields that are wanted into the map of a workload; null wants all. */
+    /** Puts the requested fields into the map of a workload; null requests all. */
     static void select(byte[] value, Set<String> wanted, Map<String, ByteIterator> into) {
         decode(value).forEach((name, content) -> {
             if (wanted == null || wanted.contains(name)) {
