@@ -1,5 +1,5 @@
-// Dkvctl is the command line of DKV: it reads and writes keys, operates nodes
-// and generates load. `dkvctl -help` lists what it can do.
+// Command dkvctl is the command-line tool of DKV: it reads and writes keys, administers
+// nodes and generates load. `dkvctl -help` lists its commands.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process the hard way.
+	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(ctl.Main(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -20,7 +20,7 @@ func TestDerivedFolders(t *testing.T) {
 	if s.DBFolder != "d" || s.BackupDir != filepath.Join("d", "backups") {
 		t.Errorf("db-folder wins: %+v", s)
 	}
-	// Files of the original set keys to nothing where they mean "derive".
+	// Files for the first DKV leave keys empty to have them derived.
 	c := load(t, nil, "--db-folder=", "--node-name=", "--nexus-log-dir=")
 	if c.Storage.DBFolder != filepath.Join("data", "node1") || c.IsSet("db-folder") || c.IsSet("node-name") {
 		t.Errorf("empty keys: %+v %+v", c.Node, c.Storage)

@@ -56,7 +56,7 @@ const (
 	usageError
 )
 
-// errorKind tells which of our errors err is; -1 is neither.
+// errorKind returns the kind of an error; -1 for an unexpected one.
 func errorKind(err error) int {
 	var usage *UsageError
 	var wrong *ValueError

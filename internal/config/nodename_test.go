@@ -74,7 +74,7 @@ func TestDerivedNodeNameOutlivesTheHostName(t *testing.T) {
 	}
 }
 
-// Who says where the data is, or what the node is called, is obeyed.
+// A folder or a name that the user sets is used.
 func TestAGivenNameOrFolderIsNotLookedFor(t *testing.T) {
 	host := testHost()
 	host.Nodes = knownNodes

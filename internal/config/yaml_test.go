@@ -10,7 +10,7 @@ func TestYAML(t *testing.T) {
 	c := load(t, nil, "-c", write(t, `
 # a comment
 role: "slave"
-vbucket: 7                 # a number where a name is due is its text
+vbucket: 7                 # a number is accepted as a name
 repl-poll-interval: 5
 max-value-size: 1048576
 diskless: true

@@ -48,7 +48,7 @@ type cluster struct {
 type node struct {
 	c                *cluster
 	number           int      // from 1
-	role             []string // what it is told to be; nil is a member
+	role             []string // the arguments of its role; nil means a member
 	args             []string // more than others are given
 	program          string   // that it runs
 	env              []string // besides the process's own

@@ -49,7 +49,7 @@ type load struct {
 	mu      sync.Mutex
 	ledger  map[string]written // acknowledged writes of keys that are written once
 	updated map[string]written // acknowledged updates of keys that expire
-	refused map[string]bool    // pairs that were not applied, as their clients were told
+	refused map[string]bool    // pairs that were not applied, as the errors said
 	ackedAt []time.Duration    // of acks, since the history's start
 	errs    map[string]int     // how often a mutation ended so
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// echo is a server that does nothing, so that what is measured is the way to it.
+// echo is a server that does nothing, so that only the path to it is measured.
 type echo struct {
 	serverpb.UnimplementedDKVServer
 	serverpb.UnimplementedDKVNodeServer
@@ -93,9 +93,8 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkOverhead makes calls through the stub and the client in turn, so that
-// both have the same share of the machine's noise, and reports the median of each
-// and what the client adds.
+// BenchmarkOverhead makes calls through the stub and the client in turn, so that noise
+// affects both equally, and reports the median of each and the difference.
 func BenchmarkOverhead(b *testing.B) {
 	e := startEcho(b)
 	raw := rawStub(b, e.addr)

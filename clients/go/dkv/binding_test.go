@@ -93,7 +93,7 @@ func TestStaysWithItsCluster(t *testing.T) {
 	}
 }
 
-// TestAnotherClusterAtTheSameAddress restarts the node of a client with an empty folder.
+// TestAnotherClusterAtTheSameAddress restarts a client's node with an empty folder.
 func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	addr := cl.nodes[0].addr
@@ -161,8 +161,8 @@ func TestWithCluster(t *testing.T) {
 	}
 }
 
-// TestNodesThatNameNoCluster serves a client by nodes of an earlier release, by the
-// layout that they tell.
+// TestNodesThatNameNoCluster checks that a client tells nodes of an earlier release apart
+// by the layout that they report.
 func TestNodesThatNameNoCluster(t *testing.T) {
 	old, cut := newCluster(t, 2, 1), newCluster(t, 1, 4)
 	old.id, cut.id = "", ""
@@ -182,7 +182,7 @@ func TestNodesThatNameNoCluster(t *testing.T) {
 	}
 }
 
-// TestBinding checks which nodes pass, once a master was met.
+// TestBinding checks which nodes are used once a master has answered.
 func TestBinding(t *testing.T) {
 	b := newBinding("")
 	p := func(name, id string) part { return part{name: name, cluster: id} }

@@ -20,7 +20,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// must is the result of a call that has to succeed.
+// must returns the result of a call that must succeed.
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -31,8 +31,8 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// Expiry times come from any client and may be any number of seconds. What is not for
-// ages must not look past because a time.Time cannot hold it.
+// Expiry times come from any client and may be any number of seconds. A time in the far
+// future must not become one in the past because a time.Time cannot hold it.
 func TestExpiryBeyondWhatTimeHolds(t *testing.T) {
 	now := time.Now()
 	for _, ts := range []uint64{1 << 40, math.MaxInt64 - 1<<36, math.MaxInt64 - 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {

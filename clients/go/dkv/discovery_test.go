@@ -139,7 +139,7 @@ func TestDiscovery(t *testing.T) {
 		r.stop()
 		cl.lead(cl.nodes[2])
 		must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
-		// And with it, when it is back.
+		// With the registry back, the client follows its changes again.
 		again := startRegistry(t, r.addr)
 		again.set(cl.nodes[2])
 		replicas(cl.nodes[2])
@@ -171,7 +171,7 @@ func TestNoRegistry(t *testing.T) {
 	}
 }
 
-// A row of a node that lags is none of a replica.
+// The row of a node that lags does not count as a replica.
 func TestRegistryRows(t *testing.T) {
 	rows := make(registryRows)
 	l := newLearner(&Client{})

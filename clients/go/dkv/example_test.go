@@ -107,7 +107,7 @@ func ExampleClient_Watch() {
 	c, ctx := open()
 	defer c.Close()
 
-	cursor, err := c.Position(ctx) // where the watch begins, now or another day
+	cursor, err := c.Position(ctx) // the start of the watch, now or on another day
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -261,8 +261,8 @@ func (n *fakeNode) GetReplicas(context.Context, *serverpb.GetReplicasRequest) (*
 	return &serverpb.GetReplicasResponse{Replicas: n.cluster.replicas}, nil
 }
 
-// WatchChanges sends what is there, then a message without changes, and so on with
-// each change.
+// WatchChanges sends the present changes, then a message without changes, and then each
+// new change.
 func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	c := n.cluster
 	next := r.FromChangeNumber

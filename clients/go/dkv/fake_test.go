@@ -21,7 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// enough is how long a test waits for what has to happen.
+// enough is how long a test waits for what must happen.
 const enough = testkit.Patience
 
 // cluster is a database in memory that several nodes serve, all of one state.
@@ -50,8 +50,8 @@ type fakeBucket struct {
 
 type requestKey struct{ client, sequence uint64 }
 
-// newCluster makes a cluster of nodes, of which the first leads, that is cut into
-// a number of vBuckets.
+// newCluster makes a cluster of nodes, the first of which leads, with a number of
+// vBuckets.
 func newCluster(t testing.TB, nodes, vBuckets int) *cluster {
 	c := &cluster{t: t, history: "h1", id: "c1", changed: make(chan struct{})}
 	for range nodes {

@@ -65,8 +65,8 @@ func TestNoLeaderForAWhile(t *testing.T) {
 	}
 }
 
-// A leader that is killed while many increment: each call that succeeded counts
-// once, whatever was sent twice.
+// The leader is killed during many increments: each call that succeeded counts once, even
+// if it was sent twice.
 func TestKillLeaderDuringBurst(t *testing.T) {
 	const workers, each = 8, 50
 	cl := newCluster(t, 3, 1)
@@ -122,8 +122,7 @@ func TestLostAnswerWithoutID(t *testing.T) {
 	}
 }
 
-// What an earlier attempt may have done is not forgotten by the refusal of the
-// last one.
+// An unknown outcome of an earlier attempt stays, even if the last one is rejected.
 func TestUnknownStaysUnknown(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -144,8 +143,8 @@ func TestUnknownStaysUnknown(t *testing.T) {
 	}
 }
 
-// An attempt says that it is a repeat as soon as one before it may have taken
-// effect, and not before: a request that no server has applied is new.
+// An attempt is marked as a repeat only if an earlier one may have taken effect: a request
+// that no server has applied is new.
 func TestRepeatsSaySo(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -175,8 +174,7 @@ func TestRepeatsSaySo(t *testing.T) {
 	}
 }
 
-// That servers have forgotten what became of a request does not change with
-// further attempts.
+// TOO_LATE is not repeated: servers that no longer know a result will not know it later.
 func TestTooLateIsNotRepeated(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())

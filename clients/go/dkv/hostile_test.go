@@ -16,7 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// dials is how a client reaches addresses: those that begin with "dead" do not answer.
+// dials connects a client to addresses; those that begin with "dead" do not answer.
 type dials struct {
 	mu   sync.Mutex
 	dead int
@@ -42,7 +42,7 @@ func (d *dials) ofDead() int {
 
 const manySlaves = 5000
 
-// measure returns what the client does within a while: dials of dead nodes a second.
+// measure returns how many dead nodes the client dials in a second.
 func (d *dials) measure() float64 {
 	const window = 2 * time.Second
 	before := d.ofDead()
@@ -50,8 +50,8 @@ func (d *dials) measure() float64 {
 	return float64(d.ofDead()-before) / window.Seconds()
 }
 
-// wantLittle wants a client that knows of many dead nodes to cost no more than one that
-// does not.
+// wantLittle checks that a client that knows many dead nodes costs no more than one that
+// knows none.
 func (d *dials) wantLittle(t *testing.T) {
 	t.Helper()
 	rate, goroutines := d.measure(), runtime.NumGoroutine()
@@ -61,8 +61,8 @@ func (d *dials) wantLittle(t *testing.T) {
 	}
 }
 
-// TestDeadSlavesOfAMaster has a master list 5 000 slaves that are gone, and one that is
-// there: it is found, and the others cost nothing.
+// TestDeadSlavesOfAMaster has a master list 5 000 dead slaves and one that is alive: the
+// client finds that one, and the others cost nothing.
 func TestDeadSlavesOfAMaster(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	slave := startNode(t, cl, "")
@@ -81,8 +81,8 @@ func TestDeadSlavesOfAMaster(t *testing.T) {
 	d.wantLittle(t)
 }
 
-// TestDeadNodesOfARegistry has a registry tell of 5 000 nodes that are gone: slaves, and
-// such as call themselves masters.
+// TestDeadNodesOfARegistry has a registry list 5 000 dead nodes: slaves, and nodes that
+// registered as masters.
 func TestDeadNodesOfARegistry(t *testing.T) {
 	for _, status := range []serverpb.RegionStatus{serverpb.RegionStatus_ACTIVE_SLAVE, serverpb.RegionStatus_SECONDARY_FOLLOWER} {
 		t.Run(status.String(), func(t *testing.T) {
@@ -99,14 +99,14 @@ func TestDeadNodesOfARegistry(t *testing.T) {
 			c := ready(t, "discovery://"+r.addr+"/db", WithDialer(d.dial))
 			must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 			d.wantLittle(t)
-			// Leaders are followed all the same.
+			// Leaders are still found.
 			cl.lead(cl.nodes[2])
 			must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), nil))
 		})
 	}
 }
 
-// TestRowsThatAreNone has a registry tell of nodes that cannot be.
+// TestRowsThatAreNone has a registry list invalid nodes.
 func TestRowsThatAreNone(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	r := startRegistry(t, "127.0.0.1:0")
@@ -131,8 +131,8 @@ func TestRowsThatAreNone(t *testing.T) {
 	}
 }
 
-// TestIdleWithoutLeader leaves a client idle while its cluster has no leader: it asks its
-// nodes ever more seldom, and finds the next leader all the same.
+// TestIdleWithoutLeader leaves a client idle while its cluster has no leader: it probes
+// its nodes less and less often, and still finds the next leader.
 func TestIdleWithoutLeader(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.addrs())

@@ -28,7 +28,7 @@ func (w withServer) Run() int {
 	return w.M.Run()
 }
 
-// standIn is a testing.TB where there is no test.
+// standIn is a testing.TB for use outside of a test.
 type standIn struct {
 	testing.TB
 	cleanups []func()

@@ -23,8 +23,8 @@ func keysOf(names ...string) [][]byte {
 	return out
 }
 
-// MultiGet returns what single gets would, in the order of the keys, however they
-// are spread.
+// MultiGet returns what single gets would, in the order of the keys, however the keys are
+// spread over vBuckets.
 func TestMultiGet(t *testing.T) {
 	for _, vBuckets := range []int{1, 5} {
 		cl := newCluster(t, 2, vBuckets)
@@ -102,7 +102,7 @@ func TestMultiPut(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// Where one part fails, the error says that the others stand.
+// If one part fails, the error says that the others were written.
 func TestMultiPutSplitFails(t *testing.T) {
 	cl := newCluster(t, 2, 2)
 	c := ready(t, cl.addrs())

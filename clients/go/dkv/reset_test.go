@@ -12,8 +12,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// resetting is a server, or a proxy in front of one, that cuts each stream off with a
-// code of HTTP/2's when it has got all of the request.
+// resetting is a server, or a proxy in front of one, that resets each stream with an
+// HTTP/2 code when it has received all of the request.
 func resetting(t *testing.T, code http2.ErrCode) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,8 +62,8 @@ func resetAll(conn net.Conn, code http2.ErrCode) {
 	}
 }
 
-// A stream that is cut off says nothing of what became of the request, whatever code it
-// is cut off with: gRPC takes some of them for the refusals of a service.
+// A reset stream proves nothing about its request, whatever the code of the reset: gRPC
+// converts some of them to codes with which services reject requests.
 func TestResetSaysNothingOfTheOutcome(t *testing.T) {
 	for _, code := range []http2.ErrCode{http2.ErrCodeEnhanceYourCalm, http2.ErrCodeInadequateSecurity, http2.ErrCodeInternal, http2.ErrCodeCancel} {
 		t.Run(code.String(), func(t *testing.T) {

@@ -27,8 +27,7 @@ func (c *cluster) sent(method string) []int {
 	return out
 }
 
-// Writes and linearizable reads go to the leader of the key's vBucket, without a
-// detour.
+// Writes and linearizable reads go straight to the leader of the key's vBucket.
 func TestRouteToLeaders(t *testing.T) {
 	cl := newCluster(t, 3, 6)
 	c := ready(t, cl.nodes[2].addr) // the others are found
@@ -121,8 +120,7 @@ func TestLeaderThroughSlave(t *testing.T) {
 	}
 }
 
-// A replica whose state is too old for a read is no reason to fail while there is
-// a leader.
+// A read that a replica rejects as too old is answered by the leader.
 func TestTooOld(t *testing.T) {
 	cl := newCluster(t, 2, 1)
 	cl.nodes[0].dc, cl.nodes[1].dc = "far", "here"
@@ -177,7 +175,7 @@ func TestFixedAddresses(t *testing.T) {
 	}
 }
 
-// A server that cannot tell what it serves is taken for one that serves all.
+// A server without a status is taken to serve everything.
 func TestServerOfTheOriginalKind(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	cl.nodes[0].fail(func(_ context.Context, method string) error {
@@ -190,7 +188,7 @@ func TestServerOfTheOriginalKind(t *testing.T) {
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("k"), []byte("v")))
 }
 
-// Members that have left are forgotten.
+// Members that have left are dropped.
 func TestMemberGone(t *testing.T) {
 	cl := newCluster(t, 3, 1)
 	c := ready(t, cl.nodes[0].addr)

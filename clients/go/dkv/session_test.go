@@ -18,8 +18,8 @@ type began struct {
 	sequence uint64
 }
 
-// Whatever the order in which requests end, all up to acked have, the next one has
-// not, no id comes twice, and no session has more open than servers remember.
+// In whatever order requests end: all up to acked have ended and the next one has not, no
+// id is used twice, and no session has more open requests than servers remember.
 func TestSessions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSessions()
@@ -55,8 +55,7 @@ func TestSessions(t *testing.T) {
 	})
 }
 
-// A request that takes long holds up its own session alone, and sessions are used
-// again when there is room.
+// A slow request fills only its own session, and sessions are reused when they have room.
 func TestSessionsAreFew(t *testing.T) {
 	s := newSessions()
 	var slow [3]serverpb.RequestID

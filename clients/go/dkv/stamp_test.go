@@ -10,7 +10,7 @@ import (
 )
 
 // TestEveryRequestNamesItsCluster stamps the request of each method of service DKV. A
-// method whose request cannot say which cluster it is for would be served by any.
+// request without the mark would be served by any cluster.
 func TestEveryRequestNamesItsCluster(t *testing.T) {
 	methods := serverpb.File_api_api_proto.Services().ByName("DKV").Methods()
 	for i := range methods.Len() {

@@ -13,8 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// The tests here measure rates: how much clients ask for nothing when their cluster
-// cannot help them. The pauses have grown to their bounds after settling.
+// The tests here measure how often clients send requests in vain when their cluster cannot
+// serve them. After settling, the pauses have grown to their bounds.
 const settling, measured = 6 * time.Second, 3 * time.Second
 
 // rate is how often a method is called at all nodes in a second.
@@ -30,7 +30,7 @@ func (c *cluster) rate(method string) float64 {
 	return float64(count()-before) / measured.Seconds()
 }
 
-// keepPutting has calls wait until the test ends.
+// keepPutting makes calls that wait until the test ends.
 func keepPutting(t *testing.T, c *Client, calls int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup
@@ -48,8 +48,8 @@ func keepPutting(t *testing.T, c *Client, calls int) {
 	}
 }
 
-// TestBusyWithoutLeader has many calls wait for a leader: the questions of the client do
-// not grow with them, and the attempts become few. The next leader is found soon.
+// TestBusyWithoutLeader has many calls wait for a leader: the client's probes do not
+// increase with them, and its attempts become rare. The next leader is found soon.
 func TestBusyWithoutLeader(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 3, 1)
@@ -74,8 +74,8 @@ func TestBusyWithoutLeader(t *testing.T) {
 	}
 }
 
-// TestBusyWithALeaderThatRefuses has calls fail at a node that leads by what it says:
-// asking it for the leader again and again does not help.
+// TestBusyWithALeaderThatRefuses has calls fail at a node that reports that it leads:
+// probing it again and again does not help.
 func TestBusyWithALeaderThatRefuses(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 3, 1)
@@ -94,7 +94,8 @@ func TestBusyWithALeaderThatRefuses(t *testing.T) {
 	}
 }
 
-// TestRegistryThatEndsItsStreams is asked ever more seldom, and so are the nodes.
+// TestRegistryThatEndsItsStreams checks that such a registry, and the nodes, are asked
+// less and less often.
 func TestRegistryThatEndsItsStreams(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 3, 1)
@@ -112,7 +113,8 @@ func TestRegistryThatEndsItsStreams(t *testing.T) {
 	}
 }
 
-// TestPolledRegistryTellsNoNews leaves the nodes alone while a registry says the same.
+// TestPolledRegistryTellsNoNews checks that the nodes are not probed while a polled
+// registry repeats itself.
 func TestPolledRegistryTellsNoNews(t *testing.T) {
 	t.Parallel()
 	cl := newCluster(t, 3, 1)

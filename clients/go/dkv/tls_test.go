@@ -86,7 +86,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// A node that the client is told of does not get the token in the clear.
+// A node that the client learns of does not get the token unencrypted.
 func TestTokenStaysHere(t *testing.T) {
 	for _, c := range []struct {
 		opts []Option

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// told is a report of a node at addr, which leads the vBuckets with a term.
+// told returns the report of a node at addr that leads the vBuckets in a term.
 func told(addr, dc string, slave bool, parts ...part) *report {
 	return &report{node: &node{addr: addr}, identity: addr, address: addr, dc: dc, slave: slave, parts: parts}
 }
@@ -100,7 +100,7 @@ func TestTopologyEqual(t *testing.T) {
 	}
 }
 
-// Keys go where servers look for them: (xxhash64(key) & 0xFFFF) mod N.
+// Keys are in the vBucket that servers compute: (xxhash64(key) & 0xFFFF) mod N.
 func TestOf(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 64).Draw(t, "vBuckets")

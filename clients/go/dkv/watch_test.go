@@ -81,7 +81,7 @@ func TestWatch(t *testing.T) {
 	if m := w.want("a2").Mutations[0]; !m.Deleted || m.Value != nil {
 		t.Errorf("%+v", m)
 	}
-	// The end of the context is the end of the watch.
+	// The watch ends with its context.
 	ended, cancel := context.WithCancel(ctx)
 	w = watch(t, ended, c, "a", Cursor{"default": {}})
 	w.want("a0")
@@ -160,7 +160,7 @@ func TestWatchTrimmed(t *testing.T) {
 	watch(t, ctx, c, "", Cursor{"default": {Index: 3}}).want("k")
 }
 
-// Changes of a keyspace that was replaced are not those of the one before.
+// A watch of a keyspace that was replaced ends.
 func TestWatchReplaced(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -182,7 +182,7 @@ func TestWatchReplaced(t *testing.T) {
 	w.want("k2")
 }
 
-// A node that is behind the one before it is waited for.
+// The watch waits for a node that is behind the one before it.
 func TestWatchAhead(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())
@@ -205,7 +205,7 @@ func TestCursorIsStored(t *testing.T) {
 	}
 }
 
-// A watch without a cursor begins with what is written once it has begun.
+// A watch without a cursor starts with the first write after its start.
 func TestWatchFromNow(t *testing.T) {
 	cl := newCluster(t, 1, 2)
 	c := ready(t, cl.addrs())

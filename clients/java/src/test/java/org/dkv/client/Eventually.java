@@ -16,7 +16,7 @@ final class Eventually {
         holds(what, condition, () -> "");
     }
 
-    /** Waits for a condition; detail tells how things stand where it does not come true. */
+    /** Waits for a condition; detail describes the state if it does not come true. */
     static void holds(String what, BooleanSupplier condition, Supplier<String> detail) throws InterruptedException {
         long end = System.nanoTime() + LIMIT.toNanos();
         while (!condition.getAsBoolean()) {

@@ -31,7 +31,7 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 
-/** A node in this process that keeps keys in memory, remembers requests by their ids, and fails as it is told. */
+/** A node in this process that keeps keys in memory, remembers requests by their ids, and fails on request. */
 final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
     /** Decides what becomes of a request. */
     interface Fault {
