@@ -22,13 +22,13 @@ import (
 	"github.com/dkvdb/dkv/internal/version"
 )
 
-// Process is what a program has from the operating system.
+// Process is what the operating system gives a program.
 type Process struct {
 	// Args are the arguments without the program's name, Env as os.Environ.
 	Args, Env      []string
 	Stdout, Stderr io.Writer
-	// WrapEngine, if there is one, wraps each storage engine that the node writes
-	// to. It is how tests build faults in: no flag, file or variable sets it.
+	// WrapEngine, if it is not nil, wraps each storage engine that the node writes to.
+	// Tests inject faults with it: no flag, file or variable sets it.
 	WrapEngine func(storage.Engine) storage.Engine
 }
 
@@ -41,8 +41,8 @@ const (
 
 // Main runs dkvsrv until ctx ends or a signal comes, and returns its exit code.
 func Main(ctx context.Context, p Process) int {
-	// First of all: a signal that comes while things are being opened must not
-	// end the process in the middle of it.
+	// First of all: a signal that comes while files are being opened must not end the
+	// process in the middle of that.
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	inv, err := config.Load(p.Args, p.Env)
@@ -74,12 +74,12 @@ func Main(ctx context.Context, p Process) int {
 	return exitOK
 }
 
-// startGrace is how long a start that is told to stop may take to do so by itself.
+// startGrace is how long a start that is told to stop is waited for.
 const startGrace = 500 * time.Millisecond
 
-// run runs a node until ctx ends. A start that ctx ends may be inside an engine, which
-// replays its log and hears of nothing meanwhile: it is left where it is. A process that
-// ends there loses no more than one that is killed, which is nothing.
+// run runs a node until ctx ends. If ctx ends during the start, the start may be inside an
+// engine that replays its log and cannot be interrupted: then run returns without it. The
+// process ends there as if it was killed, which loses nothing.
 func run(ctx context.Context, inv *config.Invocation, p Process) error {
 	level := new(slog.LevelVar)
 	level.Set(inv.Config.LogLevel())
@@ -118,7 +118,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 		return nil
 	}
 	if err != nil {
-		return err // one line, which a log would only bury
+		return err // Main prints it as one line, without a log around it
 	}
 	if a.onOpened = opened; a.opened.Load() {
 		opened()
@@ -127,15 +127,15 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 	if ctx.Err() == nil {
 		err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, log) })
 	}
-	// What was acknowledged is durable by now; that not all could be closed
-	// cleanly is still worth an exit code.
+	// What was acknowledged is durable by now; an error of closing is still worth an
+	// exit code.
 	if err = errors.Join(err, a.node.Close()); err == nil {
 		log.Info("stopped")
 	}
 	return err
 }
 
-// handleSignals does what signals ask a running node for, until ctx ends.
+// handleSignals handles the signals that do not stop a running node, until ctx ends.
 func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) error {
 	for {
 		select {
@@ -149,7 +149,7 @@ func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.Leve
 	}
 }
 
-// logStart says what the user should know about the configuration.
+// logStart logs what the user should know about the configuration.
 func logStart(log *slog.Logger, cfg *config.Config) {
 	log.Info("dkvsrv starts", "version", version.Get().String(), "role", string(cfg.Role),
 		"engine", string(cfg.Storage.Engine), "config", cfg.File())
@@ -158,7 +158,7 @@ func logStart(log *slog.Logger, cfg *config.Config) {
 	}
 }
 
-// reloadLog does what SIGHUP asks for.
+// reloadLog handles SIGHUP: it applies the log level of the configuration as it is now.
 func reloadLog(inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) {
 	next, err := inv.Reload()
 	if err != nil {

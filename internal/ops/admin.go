@@ -25,7 +25,7 @@ const (
 	bodyTimeout = 10 * time.Second
 )
 
-// act answers POST requests with an action, for those who may.
+// act answers POST requests with an action, if they come from an address that may act.
 func (s *Server) act(path string, action Action) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		result, body, err := s.guarded(w, r, action)
@@ -43,8 +43,8 @@ func (s *Server) act(path string, action Action) handler {
 // auditedBody is how much of a body an audit line shows, in bytes.
 const auditedBody = 1 << 10
 
-// audit logs an administrative call, whatever it came to, as the gRPC server
-// does.
+// audit logs an administrative call and its outcome, also one that was rejected, as the
+// gRPC server does.
 func (s *Server) audit(path string, r *http.Request, body json.RawMessage, err error) {
 	status, text := http.StatusOK, ""
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Server) audit(path string, r *http.Request, body json.RawMessage, err e
 		"request", string(body[:min(len(body), auditedBody)]), "code", status, "error", text)
 }
 
-// guarded checks that the request may act, reads its body and acts.
+// guarded checks that the request may act, reads its body and calls the action.
 func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) (any, json.RawMessage, error) {
 	if err := s.admit(r); err != nil {
 		return nil, nil, err
@@ -63,7 +63,7 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) 
 	if err != nil {
 		return nil, nil, err
 	}
-	setWriteDeadline(w, 0) // an action takes the time it takes
+	setWriteDeadline(w, 0) // an action may take any time
 	result, err := action(r.Context(), body)
 	setWriteDeadline(w, writeTimeout)
 	return result, body, err
@@ -80,12 +80,12 @@ func view(v View) handler {
 	}
 }
 
-// admit lets in only who comes from where administrative calls are taken, and of what
-// is there neither a proxy that speaks for others nor a browser that a foreign page
-// steers. Without authentication, the connection itself is all there is to go
-// by: no header grants anything, they only refuse.
+// admit rejects a request that does not come from an address that administrative calls are
+// accepted from. Of those that do, it rejects a proxy, which speaks for other hosts, and a
+// browser on behalf of another site's page. Without authentication the connection is all
+// there is to judge by: no header grants anything, headers can only lead to a rejection.
 func (s *Server) admit(r *http.Request) error {
-	from, _ := netip.ParseAddrPort(r.RemoteAddr) // what has no address is not let in
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // no address is rejected like a foreign one
 	if err := s.options.Admit(from.Addr().Unmap()); err != nil {
 		return forbidden(err.Error())
 	}
@@ -97,7 +97,7 @@ func (s *Server) admit(r *http.Request) error {
 	if err := s.crossOrigin.Check(r); err != nil {
 		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
 	}
-	// A foreign name that resolves to loopback makes its page look like ours.
+	// A page of a foreign name that resolves to loopback would pass for one of this node.
 	if !loopbackHost(r.Host) && (from.Addr().Unmap().IsLoopback() || !isAddress(r.Host)) {
 		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, and from other hosts to the node's IP address, not to " + r.Host)
 	}
@@ -113,7 +113,7 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-// thisMachineOnly is what Admit is where Options say nothing.
+// thisMachineOnly is the default of Options.Admit.
 func thisMachineOnly(from netip.Addr) error {
 	if from.IsLoopback() {
 		return nil
@@ -123,7 +123,7 @@ func thisMachineOnly(from netip.Addr) error {
 
 func forbidden(text string) error { return &Error{Status: http.StatusForbidden, Text: text} }
 
-// loopbackHost tells whether host, with or without a port, is this machine's
+// loopbackHost reports whether host, with or without a port, is this machine's
 // loopback.
 func loopbackHost(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
@@ -141,10 +141,10 @@ func loopbackHost(hostport string) bool {
 // it is JSON.
 func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 	control := http.NewResponseController(w)
-	// Where a deadline cannot be set, the body's size is the only bound.
+	// If no deadline can be set, the body's size is the only bound.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = control.SetReadDeadline(time.Time{}) // or the request would be cancelled at it
+	_ = control.SetReadDeadline(time.Time{}) // it would cancel the request's context
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

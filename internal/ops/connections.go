@@ -11,12 +11,12 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
-// maxScrapes bounds the scrapes under way: each gathers every metric.
+// maxScrapes bounds the scrapes that run at the same time: each gathers every metric.
 const maxScrapes = 8
 
-// limit bounds the connections of a listener, and those of a host, which leave room for
-// the health checks of others. One is served even if the process has no file descriptor
-// left: that is when operators ask how it is.
+// limit bounds the connections of a listener, and those from one host, so that there is room
+// for the health checks of others. One connection is served even if the process has no file
+// descriptor left: that is when operators ask for its health.
 func limit(l net.Listener, o *Options) *conns.Listener {
 	return conns.Limit(l, conns.Options{
 		Max:        o.MaxConnections,
@@ -29,15 +29,15 @@ func limit(l net.Listener, o *Options) *conns.Listener {
 	})
 }
 
-// unavailable is what a connection is answered with that there is no room for.
+// unavailable is the answer to a connection that there is no room for.
 func unavailable(reason string) []byte {
 	body, _ := json.Marshal(map[string]string{"error": reason}) // a map of strings always encodes
 	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		len(body), body)
 }
 
-// atWork keeps connections from making room for others while a request is under way
-// on them.
+// atWork keeps a connection from being closed to make room for others while it serves a
+// request.
 func atWork(c net.Conn, state http.ConnState) {
 	counted, ok := c.(*conns.Conn)
 	if !ok {

@@ -9,9 +9,9 @@ import (
 	"net/http/pprof"
 )
 
-// vars answers with the run time's variables, those that libraries publish
-// through expvar, and the ones handed to the server. The server publishes
-// none itself: expvar's list is one a process, and a name in it for good.
+// vars answers with the runtime's variables, those that libraries publish through expvar,
+// and those of Options.Vars. The server publishes none through expvar itself: its list
+// belongs to the process, and a name in it stays for good.
 func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
 	document := make(map[string]json.RawMessage)
 	expvar.Do(func(kv expvar.KeyValue) {
@@ -29,8 +29,8 @@ func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, document)
 }
 
-// registerPprof serves run-time profiles. Importing the package also puts
-// them on http.DefaultServeMux, which nothing of ours serves.
+// registerPprof serves runtime profiles. Importing the package also puts them on
+// http.DefaultServeMux, which this program does not serve.
 func (s *Server) registerPprof() {
 	s.get("/debug/pprof/", unbounded(pprof.Index))
 	s.get("/debug/pprof/cmdline", unbounded(pprof.Cmdline))
@@ -39,8 +39,8 @@ func (s *Server) registerPprof() {
 	s.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // GET and POST
 }
 
-// unbounded lets a response take longer than others may: a profile takes as
-// long as ?seconds says.
+// unbounded lifts the bound on the time that a response may take: a profile takes as long
+// as ?seconds says.
 func unbounded(h http.HandlerFunc) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		setWriteDeadline(w, 0)

@@ -8,23 +8,23 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// gatherPause is the least time between two looks at all metrics: those who ask
-// again and again must not take the processor from requests.
+// gatherPause is the least time between two gatherings of all metrics: clients that scrape
+// all the time must not take the processor from requests.
 const gatherPause = 50 * time.Millisecond
 
-// shared gathers once for all who ask at the same time. What it returns is never
-// older than the question.
+// shared gathers once for all that ask at the same time. What it returns was gathered
+// after the call began.
 type shared struct {
 	from prometheus.Gatherer
 
-	turn  sync.Mutex // of who gathers
-	ended time.Time  // the last time, under turn
+	turn  sync.Mutex // held while gathering
+	ended time.Time  // when the last gathering ended, under turn
 
 	mu   sync.Mutex
-	next *gathering // which has not begun; nil if no one waits
+	next *gathering // has not begun yet; nil if no one waits
 }
 
-// gathering is one look at all metrics.
+// gathering is one gathering of all metrics and its result.
 type gathering struct {
 	done     chan struct{}
 	families []*dto.MetricFamily
@@ -47,14 +47,14 @@ func (s *shared) Gather() ([]*dto.MetricFamily, error) {
 	return g.families, g.err
 }
 
-// run gathers when it may.
+// run gathers once no other gathering runs and the pause is over.
 func (s *shared) run(g *gathering) {
 	defer close(g.done)
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	time.Sleep(gatherPause - time.Since(s.ended))
 	s.mu.Lock()
-	s.next = nil // who asks from now on gets the next one
+	s.next = nil // a call that comes from now on gets the next one
 	s.mu.Unlock()
 	defer func() { s.ended = time.Now() }()
 	g.families, g.err = s.from.Gather()

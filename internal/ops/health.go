@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Status is how a node is.
+// Status is the health of a node.
 type Status string
 
 // The states of a node: all well; serving, but something needs attention; not
@@ -45,13 +45,12 @@ type VBucket struct {
 	// Leader is the address of the node that takes writes, "" if unknown.
 	Leader string `json:"leader"`
 	Term   uint64 `json:"term"`
-	// CommitIndex is the last index that is known to be decided, which is as old as
-	// LagSeconds says.
+	// CommitIndex is the last index that is known to be committed, as of LagSeconds ago.
 	CommitIndex  uint64 `json:"commit_index"`
 	AppliedIndex uint64 `json:"applied_index"`
 	// LagChanges is by how many changes (on masters: entries of the log) the vBucket is
-	// known to be behind. LagSeconds is its age: for how long it may not have been the
-	// newest state any more; on a slave 86400 if it was not since the start.
+	// known to be behind. LagSeconds is its age: how long ago it was last known to be the
+	// newest state; on a slave 86400 if it has not been since the start.
 	LagChanges uint64  `json:"lag_changes"`
 	LagSeconds float64 `json:"lag_seconds"`
 	Peers      []Peer  `json:"peers"`
@@ -73,18 +72,19 @@ type Disk struct {
 	ReserveBytes uint64 `json:"reserve_bytes"`
 }
 
-// Check is one thing that has to be so for a node to be live or ready.
+// Check is one condition for a node to be live or ready.
 type Check struct {
 	// Name is shown by ?verbose, such as "engine".
 	Name string
-	// Probe returns nil, or why not. It honours the context's deadline.
+	// Probe returns nil if the condition holds, or why it does not. It honours the
+	// context's deadline.
 	Probe func(context.Context) error
 }
 
-// checkTimeout bounds a round of checks: a prober gives up about then.
+// checkTimeout bounds a round of checks: probers give up after about as long.
 const checkTimeout = 5 * time.Second
 
-// quick answers load balancers without doing any work.
+// quick answers load balancers with the least work.
 func (s *Server) quick(w http.ResponseWriter, _ *http.Request) error {
 	if !s.options.Serving() {
 		return &Error{Status: http.StatusServiceUnavailable, Text: "this node is not serving"}
@@ -120,8 +120,8 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// checks answers a prober as Kubernetes' own components do: "ok", or one line
-// a check with ?verbose or when one fails.
+// checks answers a prober as Kubernetes' own components do: "ok", or a line for each check
+// with ?verbose or if one fails.
 func (s *Server) checks(name string, checks []Check) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)

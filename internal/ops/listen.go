@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// Listen opens the address, host:port, for the HTTP server. When the port is
-// taken and nobody chose it explicitly, a free one is taken on the same host
-// and logged, so that several nodes run on one host with one file. Every
-// other failure is an error that names the address.
+// Listen opens the address, host:port, for the HTTP server. If the port is taken and was
+// not chosen explicitly, Listen uses a free one on the same host and logs it, so that
+// several nodes run on one host with one configuration file. Every other failure is an
+// error that names the address.
 func Listen(ctx context.Context, addr string, explicit bool, log *slog.Logger) (net.Listener, error) {
 	var config net.ListenConfig // never SO_REUSEPORT: two servers on one port would share its requests
 	ln, err := config.Listen(ctx, "tcp", addr)
@@ -36,7 +36,7 @@ func Listen(ctx context.Context, addr string, explicit bool, log *slog.Logger) (
 	return ln, nil
 }
 
-// reason drops what Listen's own sentence says already.
+// reason is the cause within a network error: Listen's own sentence has the rest.
 func reason(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -65,8 +65,8 @@ func (s *Server) metricsJSON(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, families)
 }
 
-// metricsStream sends all metrics at once and each second from then on, as
-// server-sent events, until the client leaves or the server stops.
+// metricsStream sends all metrics now and each second from then on, as server-sent events,
+// until the client leaves or the server stops.
 func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 	select {
 	case s.streams <- struct{}{}:
@@ -85,8 +85,8 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 	defer tick.Stop()
 	for {
 		if err := s.sendMetrics(w); err != nil {
-			// The header is out: an error can only end the stream.
-			s.options.Logger.Debug("metrics stream ended", "err", err)
+			// The header has been sent: an error can only end the stream.
+			s.options.Logger.Debug("metrics stream ended", "error", err)
 			return nil
 		}
 		select {
@@ -121,15 +121,15 @@ func (s *Server) sendMetrics(w http.ResponseWriter) error {
 	return control.Flush()
 }
 
-// gather reads every metric. A collector that fails costs its own metrics
-// only, and is logged.
+// gather reads every metric. If a collector fails, only its own metrics are missing, and
+// that is logged.
 func (s *Server) gather() ([]Family, error) {
 	gathered, err := s.options.Gatherer.Gather()
 	if err != nil {
 		if len(gathered) == 0 {
 			return nil, fmt.Errorf("gather metrics: %w", err)
 		}
-		s.options.Logger.Warn("some metrics could not be gathered", "err", err)
+		s.options.Logger.Warn("some metrics could not be gathered", "error", err)
 	}
 	families := make([]Family, len(gathered))
 	for i, g := range gathered {

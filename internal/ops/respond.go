@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Error is an error with the HTTP status that says it.
+// Error is an error with its HTTP status.
 type Error struct {
 	// Status is an HTTP status code, 400 or above.
 	Status int
@@ -25,7 +25,7 @@ type handler func(http.ResponseWriter, *http.Request) error
 
 // writeJSON answers with a document.
 func writeJSON(w http.ResponseWriter, status int, document any) error {
-	// Encoded before the header is sent, so that a failure can still be told.
+	// Encoded before the header is sent, so that a failure can still be answered.
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetIndent("", "  ")
@@ -46,12 +46,12 @@ func write(w http.ResponseWriter, status int, contentType string, body []byte) e
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	// The client went away: nobody is left to tell.
+	// An error means that the client is gone: there is no one to report it to.
 	_, _ = w.Write(body)
 	return nil
 }
 
-// statusOf returns the HTTP status that says an error.
+// statusOf returns the HTTP status of an error.
 func (s *Server) statusOf(err error) int {
 	var known *Error
 	switch {
@@ -66,9 +66,9 @@ func (s *Server) statusOf(err error) int {
 // fail answers with an error as JSON.
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	if err := writeJSON(w, s.statusOf(err), map[string]string{"error": err.Error()}); err != nil {
-		s.options.Logger.Error("answering with an error failed", "err", err)
+		s.options.Logger.Error("answering with an error failed", "error", err)
 	}
 }
 
-// oneLine keeps an error's text from looking like further lines of a list.
+// oneLine makes an error's text one line of a list.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -1,6 +1,6 @@
 // Package ops is the HTTP server that operators and their tools talk to:
 // health, metrics, profiles and administration. It knows no role: what it
-// shows and does is handed to it as functions.
+// shows and does is passed to it as functions.
 package ops
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
-// Time-outs of the server. There is none on reading a request's body as a
-// whole, since it would end streams too; see readBody.
+// Time-outs of the server. There is none for reading a whole request, since it would end
+// streams too; readBody has one for bodies.
 const (
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = time.Minute
@@ -38,13 +38,13 @@ const (
 // Options are what the server shows and does. Functions are called from many
 // goroutines at once.
 type Options struct {
-	// Admit says why an administrative call from an address is not taken; nil takes
-	// those of this machine only.
+	// Admit returns an error if an administrative call from an address is rejected; nil
+	// accepts those of this machine only.
 	Admit func(from netip.Addr) error
-	// Logger takes what the server logs, and Audit a line for each
-	// administrative call; nil means Logger.
+	// Logger is what the server logs to. Audit gets a line for each administrative call;
+	// nil means Logger.
 	Logger, Audit *slog.Logger
-	// Gatherer is where metrics come from.
+	// Gatherer provides the metrics.
 	Gatherer prometheus.Gatherer
 	// Serving answers /health/quick; it must be cheap.
 	Serving func() bool
@@ -83,8 +83,8 @@ type Server struct {
 	stop        sync.Once
 }
 
-// New makes a server on a listener, which it owns unless it fails. It serves
-// nothing before Run.
+// New makes a server on a listener, which it owns unless New fails. It serves nothing
+// before Run.
 func New(ln net.Listener, o Options) (*Server, error) {
 	switch {
 	case ln == nil:
@@ -113,7 +113,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: headerTimeout,
-		WriteTimeout:      writeTimeout, // who needs longer extends its own: see setWriteDeadline
+		WriteTimeout:      writeTimeout, // a handler that needs longer extends it: see setWriteDeadline
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         atWork,
@@ -142,8 +142,8 @@ func (s *Server) Run(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
-		s.options.Logger.Warn("some HTTP requests were cut off", "err", err)
-		_ = s.http.Close() // what could not be closed is closed now
+		s.options.Logger.Warn("some HTTP requests were cut off", "error", err)
+		_ = s.http.Close() // closes the connections that are left
 	}
 	return closedIsFine(<-served)
 }
@@ -152,8 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 // Run was called. It may be called again.
 func (s *Server) Close() error {
 	s.endStreams()
-	// Before Run the listener is not the HTTP server's to close; after it, it
-	// is closed already.
+	// Before Run the HTTP server does not own the listener; after Run it has closed it.
 	for _, closer := range []io.Closer{s.http, s.listener} {
 		if err := closer.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("close the HTTP server: %w", err)
@@ -164,7 +163,7 @@ func (s *Server) Close() error {
 
 func (s *Server) endStreams() { s.stop.Do(func() { close(s.stopping) }) }
 
-// closedIsFine drops the error that serving ends with when it is told to.
+// closedIsFine returns nil for the error that serving ends with when it is told to stop.
 func closedIsFine(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
@@ -225,7 +224,7 @@ func (s *Server) register() (err error) {
 	slices.Sort(s.paths)
 	index := s.answer(http.MethodGet, s.index)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" { // whatever the method: the path is what is wrong
+		if r.URL.Path != "/" { // for any method: it is the path that is wrong
 			s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"})
 			return
 		}
@@ -242,8 +241,8 @@ func (s *Server) get(path string, h handler) {
 
 func (s *Server) handle(path, method string, h handler) { s.mux.Handle(path, s.answer(method, h)) }
 
-// answer runs a handler for one method (and HEAD, where that is GET), and
-// answers with its error if it has one.
+// answer runs a handler for one method (and HEAD, if that is GET), and answers with the
+// handler's error if it returns one.
 func (s *Server) answer(method string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		allow := method
@@ -261,7 +260,7 @@ func (s *Server) answer(method string, h handler) http.Handler {
 	})
 }
 
-// wrap makes a handler of one that answers errors itself.
+// wrap makes a handler of an http.Handler, which answers errors itself.
 func wrap(h http.Handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		h.ServeHTTP(w, r)
@@ -269,13 +268,13 @@ func wrap(h http.Handler) handler {
 	}
 }
 
-// setWriteDeadline bounds the time until the response is out; 0 is no bound.
+// setWriteDeadline bounds the time until the response is sent; 0 is no bound.
 func setWriteDeadline(w http.ResponseWriter, d time.Duration) {
 	var deadline time.Time
 	if d > 0 {
 		deadline = time.Now().Add(d)
 	}
-	// Recorders in tests and wrapped writers may not know deadlines.
+	// Recorders in tests and wrapped writers may not support deadlines.
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
 }
 

@@ -40,9 +40,9 @@ func (m *Member) Metrics() metrics.Source {
 
 func raftTable(database string) *metrics.Table[sample] {
 	t := metrics.NewTable[sample](database, "vbucket")
-	t.Add("dkv_raft_is_leader", "1 where this node leads the vBucket.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.Replica.IsLeader) })
+	t.Add("dkv_raft_is_leader", "1 if this node leads the vBucket.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.Replica.IsLeader) })
 	t.Add("dkv_raft_term", "The term of the vBucket's log.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Term) })
-	t.Add("dkv_raft_commit_index", "The last index of the vBucket's log that this node knows to be decided.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Commit) })
+	t.Add("dkv_raft_commit_index", "The last index of the vBucket's log that this node knows to be committed.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Commit) })
 	t.Add("dkv_raft_applied_index", "The last applied index of the vBucket's log.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Applied) })
 	t.Add("dkv_raft_leader_changes_total", "How often another member was seen to lead.", metrics.Counter, func(s sample) float64 { return float64(s.raft.LeaderChanges) })
 	t.Add("dkv_lease_remaining_seconds", "How long this node may answer reads by itself.", metrics.Gauge, func(s sample) float64 { return s.raft.Remaining.Seconds() })
@@ -52,7 +52,7 @@ func raftTable(database string) *metrics.Table[sample] {
 	t.Add("dkv_raft_snapshots_sent_total", "States sent to members that were far behind.", metrics.Counter, func(s sample) float64 { return float64(s.raft.SnapshotsSent) })
 	t.Add("dkv_raft_snapshots_received_total", "States received for being far behind.", metrics.Counter, func(s sample) float64 { return float64(s.raft.SnapshotsReceived) })
 	t.Add("dkv_raft_snapshot_sent_bytes_total", "Bytes of states sent to other members.", metrics.Counter, func(s sample) float64 { return float64(s.raft.SnapshotBytes) })
-	t.Add("dkv_raft_lag_entries", "Entries of the vBucket's log that are decided and not applied here.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Lag) })
+	t.Add("dkv_raft_lag_entries", "Entries of the vBucket's log that are committed and not applied here.", metrics.Gauge, func(s sample) float64 { return float64(s.Replica.Lag) })
 	t.Add("dkv_replication_lag_seconds", "For how long the state may not have been the newest any more; 86400 if it was not since the start.", metrics.Gauge, func(s sample) float64 { return s.Replica.Age.Seconds() })
 	return t
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // nodeURL is the node's Raft address; empty if it is to be found in the list.
-// A master that has neither is alone until others are added to it: it keeps the
-// address that it found free when it began, beside its gRPC address.
+// A master that has neither is alone until others are added to it: it keeps the address
+// that it found free at its first start, on the host of its gRPC address.
 func (m *Member) nodeURL() (string, error) {
 	nexus := &m.node.Config.Nexus
 	if nexus.NodeURL != "" || len(nexus.ClusterURLs) > 0 || nexus.Join {
@@ -37,10 +37,10 @@ func (m *Member) nodeURL() (string, error) {
 }
 
 const (
-	// defaultRaftPort is where a master listens that was told nothing about Raft.
+	// defaultRaftPort is the port for Raft of a master that is not configured with one.
 	defaultRaftPort = 9020
-	// otherRaftPorts are tried after it. A master keeps its port for good, so it must
-	// not be one that the system gives to whatever connects while the master is down.
+	// otherRaftPorts are tried after it. A master keeps its port for good, so it must not
+	// be one that the system gives to outgoing connections while the master is down.
 	otherRaftPorts, lastRaftPort = 9120, 9219
 )
 

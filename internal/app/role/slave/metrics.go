@@ -29,9 +29,9 @@ func (s *Slave) Metrics() metrics.Source {
 	t.Add("dkv_replication_contact_seconds", "How long ago a master was heard of.", metrics.Gauge, func(s sample) float64 { return s.pulled.Contact.Seconds() })
 	t.Add("dkv_slave_master_switches_total", "How often another master was followed than before.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Switches) })
 	t.Add("dkv_slave_master_moves_total", "How often a master was left for a better one.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Moves) })
-	t.Add("dkv_slave_copy_kept", "1 while masters answer that the copy cannot follow and does not give way to without an order.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.pulled.Kept != "") })
+	t.Add("dkv_slave_copy_kept", "1 while the masters that answer cannot be followed by the copy, which is kept until an operator orders a resync.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.pulled.Kept != "") })
 	t.Add("dkv_slave_bootstraps_total", "Snapshots that replaced the state.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Bootstraps) })
-	t.Add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 where none is under way.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Snapshot.Bytes) })
+	t.Add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 if none is under way.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Snapshot.Bytes) })
 	return &source{t, s.copies}
 }
 
