@@ -22,6 +22,7 @@ func TestEachRoleSaysWhoServesWhatItDoesNot(t *testing.T) {
 	standalone := start(t)
 	slave := start(t, "--role", "slave", "--disable-discovery-client", "--repl-master-addr", master.grpc())
 	registry := start(t, "--role", "discovery")
+	testkit.Eventually(t, "the slave knows the leader", func() bool { return healthOf(t, slave.http()).VBuckets[0].Leader == master.grpc() })
 	clusterInfo := func(p *process) error {
 		_, err := serverpb.NewDKVDiscoveryClient(connect(t, p.grpc())).GetClusterInfo(testkit.Within(t, testkit.Patience), &serverpb.GetClusterInfoRequest{})
 		return err

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/node"
 )
 
 // run serves until ctx ends, then stops from the outside in: gRPC drains while
@@ -59,13 +60,13 @@ func (a *app) serve(ctx, below context.Context) error {
 	}
 	g.Go(func() error { return a.role.Run(gctx, replicas, a.services) })
 	g.Go(func() error { return a.rows.Run(gctx) })
-	g.Go(func() error { a.announceChanges(gctx); return nil })
 	g.Go(func() error { a.present(gctx); return nil })
 	return g.Wait()
 }
 
-// present has clients sent here as soon as all replicas serve, and keeps what gRPC's
-// health checks are told up to date from then on, until ctx ends.
+// present shows the node's condition to those that do not ask for it, until ctx ends. As
+// soon as all replicas serve, clients are sent here; from then on gRPC's health checks are
+// kept up to date, and the registry hears at once of a change of this node's part.
 func (a *app) present(ctx context.Context) {
 	for _, v := range a.role.VBuckets() {
 		select {
@@ -74,65 +75,24 @@ func (a *app) present(ctx context.Context) {
 			return
 		}
 	}
-	if !a.awaitReadable(ctx) {
-		return
-	}
-	a.accept()
-	a.node.Log.Info("serving", "grpc", a.node.Info.Address, "http", a.node.Info.HTTPAddress)
-	a.warnOfExposure()
-	t := time.NewTicker(healthInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			a.accept()
-		}
-	}
-}
-
-// accept has clients sent here if they should be.
-func (a *app) accept() {
-	r := a.readiness()
-	a.grpc.SetServing(r.ShouldAccept())
-}
-
-const healthInterval = 100 * time.Millisecond
-
-// awaitReadable waits until there is something to read, which on a new slave takes
-// as long as its first snapshot; false means that ctx has ended.
-func (a *app) awaitReadable(ctx context.Context) bool {
-	t := time.NewTicker(healthInterval)
-	defer t.Stop()
-	for {
-		if r := a.readiness(); r.Readable() {
-			return true
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// announceChanges has a change of this node's part announced without waiting for the next
-// heartbeat, until ctx ends.
-func (a *app) announceChanges(ctx context.Context) {
-	t := time.NewTicker(healthInterval)
-	defer t.Stop()
+	serving := false
 	var announced []serverpb.RegionStatus
-	for {
+	a.node.Watch(ctx, func() time.Duration {
 		r := a.readiness()
-		if now := r.Parts(); !slices.Equal(now, announced) {
-			announced = now
+		if !serving && !r.Readable() {
+			return node.LookInterval // a new slave has nothing to read before its first snapshot
+		}
+		a.grpc.SetServing(r.ShouldAccept())
+		if !serving {
+			serving = true
+			a.node.Log.Info("serving", "grpc", a.node.Info.Address, "http", a.node.Info.HTTPAddress)
+			a.warnOfExposure()
+		}
+		r.Accepts = a.grpc.Serving()
+		if parts := r.Parts(); !slices.Equal(parts, announced) {
+			announced = parts
 			a.rows.Announce()
 		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+		return node.LookInterval
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -94,7 +95,10 @@ type Options struct {
 	MaxActiveLag uint64
 	// Clock is told the master's time; nil is not.
 	Clock *clock.Clock
-	Log   *slog.Logger
+	// Changed is raised when what Status and Healthy say may have changed otherwise than by
+	// time alone; nil is not.
+	Changed *signal.Signal
+	Log     *slog.Logger
 }
 
 // masterClock is how Clock calls the master, whichever it is.
@@ -143,6 +147,9 @@ func New(opts Options) *Puller {
 	if opts.MaxActiveLag == 0 {
 		opts.MaxActiveLag = DefaultMaxActiveLag
 	}
+	if opts.Changed == nil {
+		opts.Changed = new(signal.Signal)
+	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -150,7 +157,7 @@ func New(opts Options) *Puller {
 		opts:    opts,
 		log:     opts.Log.With("vbucket", opts.VBucket),
 		chooser: newChooser(opts.DC, selfOf(opts.Self)),
-		status:  newTracker(),
+		status:  newTracker(opts.Changed),
 		ordered: make(chan struct{}, 1),
 	}
 	p.leader.Store(new(string))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Phase is what a Puller is doing.
@@ -64,6 +65,9 @@ type Progress struct {
 
 // tracker collects a Status.
 type tracker struct {
+	// changed is raised after each change but the progress of a bootstrap.
+	changed *signal.Signal
+
 	mu      sync.Mutex
 	s       Status
 	former  string // the last master
@@ -82,20 +86,27 @@ type tracker struct {
 	kept *kept
 }
 
-func newTracker() tracker {
+func newTracker(changed *signal.Signal) tracker {
 	now := time.Now()
-	return tracker{s: Status{Phase: Searching}, begun: now, since: now, appliedAt: now}
+	return tracker{changed: changed, s: Status{Phase: Searching}, begun: now, since: now, appliedAt: now}
+}
+
+// lock locks the tracker for a change; what it returns unlocks it and raises the signal.
+func (t *tracker) lock() (unlock func()) {
+	t.mu.Lock()
+	return func() {
+		t.mu.Unlock()
+		t.changed.Raise()
+	}
 }
 
 func (t *tracker) search(master string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.s.Phase, t.s.Master, t.s.Snapshot = Searching, master, Progress{}
 }
 
 func (t *tracker) following(master string) (first bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
 	if !t.local {
 		t.s.Err = nil
@@ -108,8 +119,7 @@ func (t *tracker) following(master string) (first bool) {
 }
 
 func (t *tracker) bootstrapping(master string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.s.Phase, t.s.Master, t.s.Snapshot, t.loading = Bootstrapping, master, Progress{}, time.Now()
 }
 
@@ -121,8 +131,7 @@ func (t *tracker) loaded(p Progress, more int) {
 }
 
 func (t *tracker) bootstrapped() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.s.Bootstraps++
 	t.kept = nil
 	t.s.Newest = 0
@@ -131,8 +140,7 @@ func (t *tracker) bootstrapped() {
 
 // heard notes a master's word of how far it is, while the state is at applied.
 func (t *tracker) heard(newest, applied kv.Index, bytes int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.s.Newest = max(t.s.Newest, newest)
 	t.s.Bytes += uint64(bytes)
 	t.contact = time.Now()
@@ -143,8 +151,7 @@ func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 
 // keep notes why the copy is kept.
 func (t *tracker) keep(k *kept) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.kept = k
 }
 
@@ -171,8 +178,7 @@ func (t *tracker) newest() kv.Index {
 
 // applied notes that the state has got to an index.
 func (t *tracker) applied(at kv.Index) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.appliedAt = time.Now()
 	if t.s.Newest <= at {
 		t.clear(time.Time{})
@@ -183,8 +189,7 @@ func (t *tracker) applied(at kv.Index) {
 
 // level notes that there is nothing to apply.
 func (t *tracker) level() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	t.clear(time.Time{})
 }
 
@@ -208,8 +213,7 @@ func (t *tracker) served() time.Duration {
 }
 
 func (t *tracker) failing(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lock()()
 	var local localError
 	if t.local && !errors.As(err, &local) {
 		return // masters come and go; this is what keeps the state from going on

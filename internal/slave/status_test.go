@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // failedState is a State whose storage has failed when a test says so.
@@ -52,7 +53,7 @@ func TestHealthOfAFailedState(t *testing.T) {
 // only where it makes no progress for long, however long nothing was to be applied.
 func TestHealthOfProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := newTracker()
+		tr := newTracker(new(signal.Signal))
 		at := kv.Index(1)
 		stuck := func(want time.Duration) {
 			t.Helper()
@@ -84,7 +85,7 @@ func TestHealthOfProgress(t *testing.T) {
 
 // TestErrOfStatus has errors be over with what cures them.
 func TestErrOfStatus(t *testing.T) {
-	tr := newTracker()
+	tr := newTracker(new(signal.Signal))
 	local, remote := localError{errors.New("broken")}, errors.New("unreachable")
 	want := func(want error) {
 		t.Helper()
@@ -141,5 +142,31 @@ func TestWatchdogRecovers(t *testing.T) {
 	w.arrived(400 * time.Millisecond)
 	if w.patient != minPatience {
 		t.Errorf("patient for %v", w.patient)
+	}
+}
+
+// TestPullerSignalsChanges: what waits for a change of the status looks again after each
+// one that may make a copy healthy or not.
+func TestPullerSignalsChanges(t *testing.T) {
+	changed := new(signal.Signal)
+	tr := newTracker(changed)
+	for name, change := range map[string]func(){
+		"searching":     func() { tr.search("") },
+		"following":     func() { tr.following("a:1") },
+		"bootstrapping": func() { tr.bootstrapping("a:1") },
+		"bootstrapped":  tr.bootstrapped,
+		"heard":         func() { tr.heard(7, 6, 0) },
+		"kept":          func() { tr.keep(&kept{reason: "another history"}) },
+		"applied":       func() { tr.applied(7) },
+		"level":         tr.level,
+		"failing":       func() { tr.failing(errFailed) },
+	} {
+		c := changed.Changed()
+		change()
+		select {
+		case <-c:
+		default:
+			t.Errorf("%s: nothing is signalled", name)
+		}
 	}
 }

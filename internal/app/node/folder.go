@@ -102,6 +102,7 @@ func (n *Node) StateOptions(name string) (state.Options, error) {
 			MaxAge:   n.Config.Changelog.MaxAge,
 		},
 		Clock:   n.Clock,
+		Changed: &n.Changed,
 		Reads:   n.Reads,
 		Version: version.String(),
 		Log:     n.Log,

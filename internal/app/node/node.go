@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -37,6 +38,9 @@ type Node struct {
 	Clock *clock.Clock
 	// Reads bounds the reads of all replicas together.
 	Reads *state.Reads
+
+	// Changed is raised when the condition of a vBucket may have changed.
+	Changed signal.Signal
 
 	// GRPC and HTTP are bound from the start on, so that no other process takes them.
 	GRPC, HTTP net.Listener

@@ -162,9 +162,10 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	r.keeper = lease.New(group{r}, lease.Options{
-		Length: h.LeaseLength(),
-		Nonce:  rand.Uint64(),
-		Log:    opts.Log.With("vbucket", opts.VBucket),
+		Length:  h.LeaseLength(),
+		Nonce:   rand.Uint64(),
+		Changed: opts.Changed,
+		Log:     opts.Log.With("vbucket", opts.VBucket),
 	})
 	h.Register(opts.Shard, onHost{r})
 	return r, nil

@@ -64,6 +64,7 @@ func (c *Store) Become(s replica.State, err error, from ...replica.State) bool {
 			return false
 		}
 		if c.standing.CompareAndSwap(now, next) {
+			c.opts.Changed.Raise()
 			return true
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
@@ -44,6 +45,9 @@ type Options struct {
 	Log     *slog.Logger
 	// Clock tells the time; nil means that of a node alone.
 	Clock *clock.Clock
+	// Changed is raised when what the replica is doing, or whether it can be read, has
+	// changed; nil is not. Under Raft it is raised as well when the log's owner may have.
+	Changed *signal.Signal
 	// Reads bounds the reads of all replicas of the process; nil makes a bound of this
 	// one's own.
 	Reads *Reads
@@ -93,6 +97,9 @@ type Store struct {
 func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 	if opts.Clock == nil {
 		opts.Clock = clock.New(clock.Options{Log: opts.Log})
+	}
+	if opts.Changed == nil {
+		opts.Changed = new(signal.Signal)
 	}
 	if opts.Reads == nil {
 		opts.Reads = NewReads()
@@ -306,6 +313,7 @@ func (c *Store) SetUnreadable(err error) {
 	c.unreadable = err
 	close(c.changed)
 	c.changed = make(chan struct{})
+	c.opts.Changed.Raise()
 }
 
 // discard closes a state that was replaced, once its last reader is done, and

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// enrolPoll is how often a slave looks whether it has to enrol.
-	enrolPoll = time.Second
-	// renewal is how often it says that it is still there.
+	// renewal is how often a slave says that it is still there.
 	renewal = replication.SlaveRenewal
+	// enrolAgain is how long it waits after an attempt that failed.
+	enrolAgain = time.Second
 	// enrolCall bounds one attempt.
 	enrolCall = 3 * time.Second
 	// leaveCall bounds the attempt to leave the list: a stop does not wait for long, but a
@@ -26,28 +26,29 @@ const (
 // ends; then it takes it off. Masters forget slaves that they do not hear of. The list is
 // for operators, and for clients that use no registry: nothing here depends on it.
 func (s *Slave) enrol(ctx context.Context) {
-	t := time.NewTicker(enrolPoll)
-	defer t.Stop()
-	listed := "" // the cluster that has listed this slave
-	var renewed time.Time
-	for {
-		cluster, master := s.copies[0].Cluster(), s.copies[0].puller.Status().Master
-		due := cluster != listed || time.Since(renewed) >= renewal
-		if due && master != "" && cluster != "" { // a state that names the list
-			if err := s.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName); err == nil {
-				listed, renewed = cluster, time.Now()
-			} else {
-				s.node.Log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
-			}
+	listed, master := "", "" // the cluster that has listed this slave, and who was told
+	var renew, again time.Time
+	s.node.Watch(ctx, func() time.Duration {
+		cluster := s.copies[0].Cluster()
+		master = s.copies[0].puller.Status().Master
+		switch now := time.Now(); {
+		case cluster == "" || master == "": // the list is that of the state's cluster
+			return renewal
+		case now.Before(again):
+			return again.Sub(now)
+		case cluster == listed && now.Before(renew):
+			return renew.Sub(now)
 		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			if listed != "" && master != "" {
-				s.leave(context.WithoutCancel(ctx), master)
-			}
-			return
+		if err := s.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName); err != nil {
+			s.node.Log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
+			again = time.Now().Add(enrolAgain)
+			return enrolAgain
 		}
+		listed, renew = cluster, time.Now().Add(renewal)
+		return renewal
+	})
+	if listed != "" && master != "" {
+		s.leave(context.WithoutCancel(ctx), master)
 	}
 }
 

@@ -105,6 +105,7 @@ func (s *Slave) newPuller(name string, state *follower.Replica, sources slave.So
 		PollInterval: cfg.PollInterval,
 		MaxActiveLag: uint64(cfg.MaxActiveLag),
 		Clock:        s.node.Clock,
+		Changed:      &s.node.Changed,
 		Log:          s.node.Log,
 	})
 }

@@ -99,6 +99,7 @@ func (k *Keeper) announce() {
 		close(k.changed)
 		k.changed = nil
 	}
+	k.o.Changed.Raise()
 }
 
 // rouse has those who wait for the active epoch look at Leader again. They wait while

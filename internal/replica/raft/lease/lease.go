@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Group is a vBucket's Raft group as its local replica sees it. Its methods are
@@ -71,6 +72,8 @@ type Options struct {
 	// Nonce tells this process from all that were or will be the same replica:
 	// random at every start.
 	Nonce uint64
+	// Changed is raised when the leader or the active epoch may have changed; nil is not.
+	Changed *signal.Signal
 	// Clock defaults to SystemClock.
 	Clock Clock
 	// Log defaults to none.
@@ -81,6 +84,9 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
+	if o.Changed == nil {
+		o.Changed = new(signal.Signal)
+	}
 	if o.Renew <= 0 {
 		o.Renew = o.Length / 4
 	}
