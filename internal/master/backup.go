@@ -37,7 +37,7 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 	if err := s.backup(ctx, dir); err != nil {
 		return nil, route.WithOutcome(err)
 	}
-	return ok(), nil
+	return &serverpb.Status{}, nil
 }
 
 func (s *Backup) backup(ctx context.Context, dir string) error {
@@ -72,7 +72,7 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 			return nil, route.WithOutcome(partlyRestored(s.about(v, err), i, len(all)))
 		}
 	}
-	return ok(), nil
+	return &serverpb.Status{}, nil
 }
 
 // partlyRestored is the error of a restore after some vBuckets were replaced. It is not to

@@ -30,11 +30,11 @@ type echo struct {
 }
 
 func (e echo) Get(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
-	return &serverpb.GetResponse{Status: ok(), Value: e.value, Found: true, Index: 1}, nil
+	return &serverpb.GetResponse{Status: &serverpb.Status{}, Value: e.value, Found: true, Index: 1}, nil
 }
 
 func (e echo) Put(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error) {
-	return &serverpb.PutResponse{Status: ok(), Index: 1}, nil
+	return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: 1}, nil
 }
 
 const benchValue = 128

@@ -275,7 +275,7 @@ func TestOwnerPaysNothing(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return &serverpb.GetResponse{Status: ok(), Value: pair.Value, Found: found, Index: info.Index, ExpireTS: pair.ExpireTS}, nil
+		return &serverpb.GetResponse{Status: &serverpb.Status{}, Value: pair.Value, Found: found, Index: info.Index, ExpireTS: pair.ExpireTS}, nil
 	})
 	if with > without {
 		t.Errorf("%v allocations, and %v without looking for the owner", with, without)

@@ -47,7 +47,7 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	if r.GetBatched() {
 		send = sendBatched
 	}
-	return send(stream, walk.pairs(r.GetReverse()), r, walk.info)
+	return send(stream, walk.iterator(r.GetReverse()), r, walk.info)
 }
 
 // resumable says where to go on with an iteration that is ended while resp, which
@@ -80,8 +80,8 @@ func iterateRange(r *serverpb.IterateRequest) storage.Range {
 // The slices of a pair are valid until the iterator moves, which is after Send
 // has encoded them: nothing has to be copied.
 
-func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
-	resp := &serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}
+func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+	resp := &serverpb.IterateResponse{Status: &serverpb.Status{}, Index: info.Index, Age: ageMillis(info)}
 	resumable(stream, resp)
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()
@@ -96,8 +96,8 @@ func sendSingly(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it 
 	return replica.ReadError(it.Err())
 }
 
-func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it pairs, r *serverpb.IterateRequest, info kv.ReadInfo) error {
-	b := pairBatch{resp: serverpb.IterateResponse{Status: ok(), Index: info.Index, Age: ageMillis(info)}}
+func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it iterator, r *serverpb.IterateRequest, info kv.ReadInfo) error {
+	b := pairBatch{resp: serverpb.IterateResponse{Status: &serverpb.Status{}, Index: info.Index, Age: ageMillis(info)}}
 	resumable(stream, &b.resp)
 	for n := uint64(0); (r.GetLimit() == 0 || n < r.GetLimit()) && it.Next(); n++ {
 		p := it.Pair()
@@ -138,8 +138,6 @@ type pairBatch struct {
 	// pairs are the messages of resp.Pairs, used again for each batch.
 	pairs []*serverpb.KVPair
 }
-
-func pairSize(p kv.Pair) int { return len(p.Key) + len(p.Value) + pairOverhead }
 
 func (b *pairBatch) add(p kv.Pair) {
 	n := len(b.resp.Pairs)

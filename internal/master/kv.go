@@ -36,16 +36,13 @@ var (
 	iterateCall       = route.Call{Method: serverpb.DKV_Iterate_FullMethodName}
 )
 
-// ok is the status of every response.
-func ok() *serverpb.Status { return &serverpb.Status{} }
-
 // Put implements DKV.
 func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResponse, error) {
 	return mutate(ctx, s, putCall, r, s.limits.checkPair(r.Key, r.Value), &command.Command{
 		Kind:      command.Write,
 		Mutations: []kv.Mutation{{Key: r.Key, Value: r.Value, ExpireTS: r.ExpireTS}},
 	}, func(res command.Result) *serverpb.PutResponse {
-		return &serverpb.PutResponse{Status: ok(), Index: res.Index}
+		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index}
 	})
 }
 
@@ -55,7 +52,7 @@ func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.D
 		Kind:      command.Write,
 		Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
 	}, func(res command.Result) *serverpb.DeleteResponse {
-		return &serverpb.DeleteResponse{Status: ok(), Index: res.Index}
+		return &serverpb.DeleteResponse{Status: &serverpb.Status{}, Index: res.Index}
 	})
 }
 
@@ -72,7 +69,7 @@ func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest
 		Mutations: []kv.Mutation{{Key: r.Key, Value: r.NewValue, ExpireTS: r.ExpireTS}},
 		Expect:    r.OldValue,
 	}, func(res command.Result) *serverpb.CompareAndSetResponse {
-		return &serverpb.CompareAndSetResponse{Status: ok(), Updated: res.Code == command.OK, Index: res.Index}
+		return &serverpb.CompareAndSetResponse{Status: &serverpb.Status{}, Updated: res.Code == command.OK, Index: res.Index}
 	})
 }
 
@@ -83,7 +80,7 @@ func (s *KV) Increment(ctx context.Context, r *serverpb.IncrementRequest) (*serv
 		Mutations: []kv.Mutation{{Key: r.Key, ExpireTS: r.ExpireTS}},
 		Delta:     r.Delta,
 	}, func(res command.Result) *serverpb.IncrementResponse {
-		return &serverpb.IncrementResponse{Status: ok(), Value: res.Counter, Index: res.Index}
+		return &serverpb.IncrementResponse{Status: &serverpb.Status{}, Value: res.Counter, Index: res.Index}
 	})
 }
 
@@ -106,7 +103,7 @@ func (s *KV) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.GetResp
 			return nil, err
 		}
 		return &serverpb.GetResponse{
-			Status:   ok(),
+			Status:   &serverpb.Status{},
 			Value:    pair.Value,
 			Found:    found,
 			Index:    info.Index,

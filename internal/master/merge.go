@@ -6,6 +6,22 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
+// iterator walks live pairs in key order, or in the reverse of it.
+type iterator interface {
+	// Next moves to the next pair, and reports whether there is one.
+	Next() bool
+	// Pair is the present pair; its slices are valid until Next is called.
+	Pair() kv.Pair
+	// Err is why Next has returned false before the end.
+	Err() error
+}
+
+// source is an iterator that has to be closed.
+type source interface {
+	iterator
+	Close()
+}
+
 // merge is the pairs of several sources in order. No key is in two of them.
 type merge struct {
 	// heap has the source with the next pair at 0; sources that have ended

@@ -41,7 +41,7 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 func (s *KV) multiPut(ctx context.Context, v route.VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
 	cmd := &command.Command{Kind: command.Write, Request: id, Mutations: ms}
 	return proposeAtOwner(ctx, s.router, v, multiPutCall, r, cmd, func(res command.Result) *serverpb.PutResponse {
-		return &serverpb.PutResponse{Status: ok(), Index: res.Index}
+		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index}
 	})
 }
 
@@ -115,7 +115,7 @@ func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID
 	}
 	first := g.Wait()
 	if first == nil {
-		return &serverpb.PutResponse{Status: ok()}, nil
+		return &serverpb.PutResponse{Status: &serverpb.Status{}}, nil
 	}
 	failed, unapplied := 0, true
 	for _, err := range errs {

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/timing"
 )
 
 // NodeInfo describes the node to those who ask.
@@ -67,6 +68,22 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		resp.VBuckets = append(resp.VBuckets, n.vBucketStatus(v.Status()))
 	}
 	return resp, nil
+}
+
+// timed is a replica whose log several nodes keep. The log of the first vBucket keeps the
+// timing of all.
+type timed interface {
+	TimingSetting() timing.Setting
+	SetTiming(ctx context.Context, to timing.Timing) error
+}
+
+// addTiming adds the members' timing to a status.
+func (n *Node) addTiming(resp *serverpb.NodeStatusResponse) {
+	resp.Timing = n.info.Timing
+	if raft, is := n.keyspace.All()[0].Replica.(timed); is {
+		s := raft.TimingSetting()
+		resp.ClusterTiming, resp.NextTiming = s.Current.Text(), s.Next.Text()
+	}
 }
 
 func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
@@ -198,13 +215,13 @@ const StandaloneID = "1"
 func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	const id = 1
 	if n.router.HasCopies() {
-		return &serverpb.ListNodesResponse{Status: ok(), Nodes: map[uint64]*modelspb.NodeInfo{
+		return &serverpb.ListNodesResponse{Status: &serverpb.Status{}, Nodes: map[uint64]*modelspb.NodeInfo{
 			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_SLAVE, NonVoting: true,
 				Address: n.info.Address, HttpAddress: n.info.HTTPAddress, NodeName: n.info.Name, DcID: n.info.DC},
 		}}, nil
 	}
 	return &serverpb.ListNodesResponse{
-		Status: ok(),
+		Status: &serverpb.Status{},
 		Leader: id,
 		Nodes: map[uint64]*modelspb.NodeInfo{
 			id: {NodeUrl: "http://" + n.info.Address, NodeId: id, Status: modelspb.NodeInfo_LEADER},

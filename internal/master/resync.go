@@ -28,7 +28,7 @@ func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb
 		}
 		all = []route.VBucket{v}
 	}
-	resp := &serverpb.ResyncResponse{Status: ok()}
+	resp := &serverpb.ResyncResponse{Status: &serverpb.Status{}}
 	for _, v := range all {
 		is, copies := v.Replica.(Resyncer)
 		if !copies {

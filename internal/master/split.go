@@ -101,7 +101,7 @@ func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsi
 	if err != nil {
 		return nil, done, err
 	}
-	resp := &serverpb.MultiGetResponse{Status: ok()}
+	resp := &serverpb.MultiGetResponse{Status: &serverpb.Status{}}
 	for _, p := range parts {
 		resp.Age = max(resp.Age, p.age)
 	}

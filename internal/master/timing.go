@@ -9,13 +9,6 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// timed is a vBucket whose log several nodes keep: that of the first one keeps their
-// timing.
-type timed interface {
-	TimingSetting() timing.Setting
-	SetTiming(ctx context.Context, to timing.Timing) error
-}
-
 var setTimingCall = route.Call{Method: serverpb.DKVNode_SetTiming_FullMethodName, Mutates: true}
 
 // SetTiming implements DKVNode.
@@ -33,15 +26,6 @@ func (n *Node) SetTiming(ctx context.Context, r *serverpb.SetTimingRequest) (*se
 		if err := raft.SetTiming(ctx, to); err != nil {
 			return nil, err
 		}
-		return ok(), nil
+		return &serverpb.Status{}, nil
 	})
-}
-
-// addTiming adds the members' timing to a status.
-func (n *Node) addTiming(resp *serverpb.NodeStatusResponse) {
-	resp.Timing = n.info.Timing
-	if raft, is := n.keyspace.All()[0].Replica.(timed); is {
-		s := raft.TimingSetting()
-		resp.ClusterTiming, resp.NextTiming = s.Current.Text(), s.Next.Text()
-	}
 }

@@ -14,22 +14,6 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// pairs are live pairs in key order.
-type pairs interface {
-	// Next moves to the next pair, and tells whether there is one.
-	Next() bool
-	// Pair is the present pair; its slices are valid until Next is called.
-	Pair() kv.Pair
-	// Err is why Next has returned false before the end.
-	Err() error
-}
-
-// source is pairs that have to be closed.
-type source interface {
-	pairs
-	Close()
-}
-
 // walk is an iteration that is open: one source for each vBucket on this node, and
 // one for each other node, where the pairs of that node's vBuckets come in order.
 type walk struct {
@@ -115,8 +99,8 @@ func (w *walk) remote() *remotePairs {
 	return s
 }
 
-// pairs are those of all sources in key order, or in the reverse of it.
-func (w *walk) pairs(reverse bool) pairs {
+// iterator walks the pairs of all sources.
+func (w *walk) iterator(reverse bool) iterator {
 	if len(w.sources) == 1 {
 		return w.sources[0]
 	}

@@ -85,7 +85,7 @@ func TestMergeAgainstSort(t *testing.T) {
 		}
 		w := walk{sources: dealt}
 		var got []string
-		m := w.pairs(reverse)
+		m := w.iterator(reverse)
 		for m.Next() {
 			got = append(got, string(m.Pair().Key))
 		}

@@ -16,12 +16,6 @@ import (
 // restart nor another owner makes an entry young.
 
 const (
-	// SlaveExpiry is how long a slave stays on the list without being heard of.
-	SlaveExpiry = 5 * time.Minute
-	// SlaveRenewal is how often a slave says that it is there.
-	SlaveRenewal = time.Minute
-	// slaveRenewed is how old an entry may be before it is worth a new one in the log.
-	slaveRenewed = SlaveRenewal / 2
 	// slavesInterval is the time between two looks at the list, slavesAtOnce how many
 	// entries each of them changes at the most.
 	slavesInterval = 5 * time.Second
@@ -114,20 +108,3 @@ func (s *Service) expireSlave(ctx context.Context, v route.VBucket, slave fsm.Li
 	}
 	return nil
 }
-
-// unknownAge is the age of an entry whose time does not tell it: a release put it there
-// that kept no times, or the log's clock was set back since.
-const unknownAge = time.Duration(-1)
-
-// ageOf is how long ago an entry was renewed.
-func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
-	age := v.Now().Sub(slave.Renewed.Time())
-	if slave.Renewed == 0 || age < -SlaveRenewal {
-		return unknownAge
-	}
-	return max(age, 0)
-}
-
-// expired reports whether an entry is to be taken off the list. One of unknown age is
-// renewed first.
-func expired(v route.VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }

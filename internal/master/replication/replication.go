@@ -5,12 +5,9 @@ package replication
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
-	"github.com/dkvdb/dkv/internal/fsm"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
 )
 
@@ -78,47 +75,4 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 	resp.ReplacesHistory = r.GetHistoryId() != "" && slices.Contains(changes.Former, r.GetHistoryId())
 	resp.NowMillis = uint64(max(v.Now().UnixMilli(), 0))
 	return resp, nil
-}
-
-// changesResponse translates a stretch of the change stream. Its messages are made
-// together: a stretch may hold many thousands.
-func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
-	resp := &serverpb.GetChangesResponse{
-		Status:             &serverpb.Status{},
-		MasterChangeNumber: c.Newest,
-		NumberOfChanges:    uint32(len(c.Changes)),
-		Changes:            make([]*serverpb.ChangeRecord, len(c.Changes)),
-		HistoryId:          c.History,
-		ClusterId:          c.Cluster,
-		MasterClock:        uint64(c.Clock),
-		AgeMillis:          uint64(age.Milliseconds()),
-	}
-	trxns := 0
-	for i := range c.Changes {
-		trxns += len(c.Changes[i].Mutations)
-	}
-	records := make([]serverpb.ChangeRecord, len(c.Changes))
-	trxnRecords, trxnList := make([]serverpb.TrxnRecord, trxns), make([]*serverpb.TrxnRecord, trxns)
-	for i := range c.Changes {
-		n := len(c.Changes[i].Mutations)
-		resp.Changes[i] = &records[i]
-		fillRecord(&records[i], &c.Changes[i], trxnRecords[:n], trxnList[:n:n])
-		trxnRecords, trxnList = trxnRecords[n:], trxnList[n:]
-	}
-	return resp
-}
-
-// fillRecord translates a change into rec, its mutations into trxns, and points
-// list at these.
-func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnRecord, list []*serverpb.TrxnRecord) {
-	rec.ChangeNumber, rec.Clock = c.Index, uint64(c.Clock)
-	rec.NumberOfTrxns, rec.Trxns = uint32(len(trxns)), list
-	for i := range trxns {
-		m, t := &c.Mutations[i], &trxns[i]
-		t.Type, t.Key, t.Value, t.ExpireTS = serverpb.TrxnRecord_Put, m.Key, m.Value, m.ExpireTS
-		if m.Delete {
-			t.Type = serverpb.TrxnRecord_Delete
-		}
-		list[i] = t
-	}
 }

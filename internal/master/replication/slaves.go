@@ -2,12 +2,7 @@ package replication
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
@@ -116,60 +111,4 @@ func (s *Service) GetReplicas(ctx context.Context, r *serverpb.GetReplicasReques
 		resp.Replicas = append(resp.Replicas, out)
 	}
 	return resp, nil
-}
-
-const (
-	maxZone = 255
-	// maxHostname is the longest name that DNS has.
-	maxHostname = 253
-	maxPort     = 65535
-)
-
-// slaveOf checks and converts who a slave is.
-func slaveOf(r *serverpb.Replica) (command.Slave, error) {
-	host, port := r.GetHostname(), r.GetPort()
-	switch {
-	case len(r.GetZone()) > maxZone || strings.ContainsFunc(r.GetZone(), unicode.IsControl):
-		return command.Slave{}, kv.Errorf(kv.Invalid, "zone %.64q is no name; use up to %d bytes without control characters", r.GetZone(), maxZone)
-	case host == "":
-		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname is empty; say where the slave serves")
-	case len(host) > maxHostname || strings.ContainsFunc(host, noHostname):
-		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname %.64q is neither a name nor an address", host)
-	case isNowhere(host):
-		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname %.64q is not the address of one host; say where clients reach the slave", host)
-	case port == 0 || port > maxPort:
-		return command.Slave{}, kv.Errorf(kv.Invalid, "port %d is none; ports go from 1 to %d", port, maxPort)
-	}
-	return command.Slave{Zone: r.GetZone(), Address: net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}, nil
-}
-
-// noHostname reports whether a character can be neither in a name nor in an address.
-func noHostname(r rune) bool {
-	switch {
-	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-		return false
-	default:
-		return !strings.ContainsRune(".-_:%", r) // with those of IPv6 addresses and their zones
-	}
-}
-
-// isNowhere reports whether host is an address that no host can be dialled at, such as
-// the unspecified one.
-func isNowhere(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return strings.ContainsAny(host, ":%") // only addresses have these
-	}
-	return ip.IsUnspecified() || ip.IsMulticast()
-}
-
-// replicaOf is the reverse of slaveOf.
-func replicaOf(s command.Slave) *serverpb.Replica {
-	out := &serverpb.Replica{Zone: s.Zone, Hostname: s.Address}
-	if host, text, err := net.SplitHostPort(s.Address); err == nil {
-		if port, err := strconv.ParseUint(text, 10, 16); err == nil {
-			out.Hostname, out.Port = host, uint32(port)
-		}
-	}
-	return out
 }

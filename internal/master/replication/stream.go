@@ -47,11 +47,3 @@ func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.Serv
 	}
 	return f.run(stream.Context(), r.GetHistoryId())
 }
-
-// sendChanges sends a stretch. The server encodes the message before it waits for
-// the receiver, and what it is made of, which takes a multiple, is not kept here.
-func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
-	resp := changesResponse(c, age)
-	c.Changes = nil
-	return stream.SendMsg(resp)
-}

@@ -1,0 +1,62 @@
+package replication
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// changesResponse translates a stretch of the change stream. Its messages are made
+// together: a stretch may hold many thousands.
+func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
+	resp := &serverpb.GetChangesResponse{
+		Status:             &serverpb.Status{},
+		MasterChangeNumber: c.Newest,
+		NumberOfChanges:    uint32(len(c.Changes)),
+		Changes:            make([]*serverpb.ChangeRecord, len(c.Changes)),
+		HistoryId:          c.History,
+		ClusterId:          c.Cluster,
+		MasterClock:        uint64(c.Clock),
+		AgeMillis:          uint64(age.Milliseconds()),
+	}
+	trxns := 0
+	for i := range c.Changes {
+		trxns += len(c.Changes[i].Mutations)
+	}
+	records := make([]serverpb.ChangeRecord, len(c.Changes))
+	trxnRecords, trxnList := make([]serverpb.TrxnRecord, trxns), make([]*serverpb.TrxnRecord, trxns)
+	for i := range c.Changes {
+		n := len(c.Changes[i].Mutations)
+		resp.Changes[i] = &records[i]
+		fillRecord(&records[i], &c.Changes[i], trxnRecords[:n], trxnList[:n:n])
+		trxnRecords, trxnList = trxnRecords[n:], trxnList[n:]
+	}
+	return resp
+}
+
+// fillRecord translates a change into rec, its mutations into trxns, and points
+// list at these.
+func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnRecord, list []*serverpb.TrxnRecord) {
+	rec.ChangeNumber, rec.Clock = c.Index, uint64(c.Clock)
+	rec.NumberOfTrxns, rec.Trxns = uint32(len(trxns)), list
+	for i := range trxns {
+		m, t := &c.Mutations[i], &trxns[i]
+		t.Type, t.Key, t.Value, t.ExpireTS = serverpb.TrxnRecord_Put, m.Key, m.Value, m.ExpireTS
+		if m.Delete {
+			t.Type = serverpb.TrxnRecord_Delete
+		}
+		list[i] = t
+	}
+}
+
+// sendChanges sends a stretch. The server encodes the message before it waits for
+// the receiver, and what it is made of, which takes a multiple, is not kept here.
+func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
+	resp := changesResponse(c, age)
+	c.Changes = nil
+	return stream.SendMsg(resp)
+}
