@@ -84,7 +84,7 @@ var mayImport = map[string][]string{
 	"internal/clock":             {"internal/signal"},
 	"internal/timing":            {},
 	"internal/command":           {"internal/kv"},
-	"internal/storage":           {"internal/kv"},
+	"internal/storage":           {},
 	"internal/storage/datadir":   {"internal/storage"},
 	"internal/storage/diskspace": {"internal/storage"},
 	"internal/storage/memory":    {"internal/storage"},
@@ -115,9 +115,8 @@ var mayImport = map[string][]string{
 		"internal/backup", "internal/replica", "internal/route", "internal/timing", "api/serverpb", "api/modelspb"},
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
 		"internal/sleep", "api/serverpb"},
-	"internal/cluster": {"internal/kv", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
-	"internal/slave": {"internal/kv", "internal/clock", "internal/command", "internal/storage", "internal/storage/datadir",
-		"internal/storage/diskspace", "internal/changelog", "internal/fsm", "internal/backup", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
+	"internal/cluster":            {"internal/kv", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
+	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb"},
 	"internal/discovery":          {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "api/serverpb"},
 	"internal/discovery/announce": {"internal/kv", "internal/storage/datadir", "internal/peer", "internal/signal", "api/serverpb"},
 	"clients/go/dkv":              {"internal/kv", "internal/peer", "internal/signal", "api/serverpb"},
@@ -125,11 +124,11 @@ var mayImport = map[string][]string{
 	// They know no role.
 	"internal/conns":     {},
 	"internal/server":    {"internal/kv", "internal/conns"},
-	"internal/ops":       {"internal/kv", "internal/conns", "internal/version"},
+	"internal/ops":       {"internal/conns"},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},
-	"internal/config":      {"internal/suggest", "internal/timing", "internal/version"},
+	"internal/config":      {"internal/suggest", "internal/timing"},
 }
 
 // root are the packages that only main packages may import.
