@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -130,12 +131,22 @@ func (s *session) received(resp *serverpb.GetChangesResponse, bytes int) {
 	}
 }
 
-// watchOrders ends when an operator has given up the copy.
+// orderRetry is how often it is looked whether there is room by now for what was ordered.
+const orderRetry = time.Minute
+
+// watchOrders ends when an operator has given up the copy, or when there is room to
+// rebuild it.
 func (s *session) watchOrders(ctx context.Context) error {
+	retry := time.NewTicker(orderRetry)
+	defer retry.Stop()
 	for {
 		select {
 		case <-s.ordered:
 			if _, is := s.opts.State.Ordered(); is {
+				return errOrdered
+			}
+		case <-retry.C:
+			if _, is := s.opts.State.Ordered(); is && s.opts.State.Fits(s.opts.State.Size()) == nil {
 				return errOrdered
 			}
 		case <-ctx.Done():

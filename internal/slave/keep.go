@@ -2,10 +2,12 @@ package slave
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // kept is a copy that can follow no master, and does not give way to one by itself.
@@ -35,10 +37,10 @@ func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
 		k.reason += fmt.Sprintf(", and %s may still have what comes next here", undecided)
 	}
 	resync := fmt.Sprintf("dkvctl -a %s -resync", selfOf(p.opts.Self))
-	_, is := p.opts.State.Ordered()
+	order, is := p.opts.State.Ordered()
 	switch {
 	case is:
-		k.reason += "; the order to give it up waits for a master of the cluster that it was given for"
+		k.reason += "; the order to give it up waits for a master of the cluster that it was given for, " + order
 	case found.verdict == behind:
 		k.reason += ", and is waited for; if what it lacks is lost for good, give the copy up for its state: " + resync
 	default:
@@ -83,6 +85,9 @@ func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
 		return "", kv.Errorf(kv.Precondition, "vBucket %s is %s %s and keeps no copy that a master contradicts; "+
 			"-force rebuilds it all the same, from a master of its cluster (not applied)", p.opts.VBucket, s.Phase, s.Master)
 	case k == nil:
+		if err := p.fits(id, at); err != nil {
+			return "", err
+		}
 		k = &kept{cluster: id.Cluster}
 	}
 	if err := p.opts.State.Order(ctx, k.cluster); err != nil {
@@ -96,17 +101,54 @@ func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
 	return fmt.Sprintf("the copy (%s) gives way to a state of cluster %s, and stays until that is whole", name(id, at), k.cluster), nil
 }
 
-// carryOut returns the plan by which an order is carried out, after all masters were asked.
-func (p *Puller) carryOut(ordered []Source, id fsm.Identity) (plan, bool) {
+// fits refuses an order to rebuild a copy that is well if there is no room for another
+// one beside it: it would cost the copy its master until there is.
+func (p *Puller) fits(id fsm.Identity, at kv.Index) error {
+	size := p.opts.State.Size()
+	if err := p.opts.State.Fits(size); errors.Is(err, storage.ErrNoSpace) {
+		return kv.Errorf(kv.Precondition, "the copy of vBucket %s (%s) stays until another one is whole, and there is no room for that, "+
+			"about %d MiB, beside it: %w; make room first (not applied)", p.opts.VBucket, name(id, at), size>>20, err)
+	}
+	return nil
+}
+
+// carryOut returns the plan by which an order is carried out, after all masters were
+// asked: with the state of the cluster that it was given for, and no other.
+func (p *Puller) carryOut(ordered []Source) (plan, bool) {
 	cluster, is := p.opts.State.Ordered()
 	if !is {
 		return plan{}, false
 	}
-	s, ok := p.judged(ordered, func(_ Source, f finding) bool {
-		return f.id.History != "" && (f.id.Cluster == cluster || f.id.Cluster == id.Cluster)
-	})
+	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" && f.id.Cluster == cluster })
 	if !ok {
 		return plan{}, false
 	}
-	return plan{source: s, bootstrap: true, grant: grant{cluster: p.search.findings[s.Address].id.Cluster, back: true}}, true
+	return plan{source: s, bootstrap: true, grant: grant{cluster: cluster, back: true}}, true
+}
+
+// obey carries out an order, if there is one, with a master of the copy's own cluster. It
+// reports false if that master is to be followed: there is no order, or no room for
+// another copy yet, or the order was given for another cluster's state. Such an order is
+// withdrawn: its reason is over.
+func (s *session) obey(ctx context.Context, found finding) (done bool, err error) {
+	order, is := s.opts.State.Ordered()
+	id, _ := s.opts.State.Position()
+	switch {
+	case !is:
+		return false, nil
+	case order != id.Cluster:
+		if err := s.opts.State.Order(ctx, ""); err != nil {
+			return false, localError{err}
+		}
+		s.log.Warn("the order to give up the copy is withdrawn: a master of the copy's own cluster can be followed",
+			"master", s.source.Address, "own_cluster", id.Cluster, "for_cluster", order)
+		return false, nil
+	}
+	s.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
+	err = s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, back: true})
+	if found.verdict == fit && errors.Is(err, storage.ErrNoSpace) {
+		s.report("there is no room to rebuild the copy as ordered; it follows on until there is", err, "master", s.source.Address)
+		return false, nil
+	}
+	return true, err
 }

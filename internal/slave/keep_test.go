@@ -3,6 +3,7 @@ package slave
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,79 @@ func TestOrderIsForWhatWasSeen(t *testing.T) {
 		}
 		s.resync()
 		s.has(third)
+	})
+}
+
+// TestOrderForAnotherClusterIsWithdrawn has the copy's own master come back after the
+// order: the copy was given up for the other cluster's state, and is not rebuilt from
+// its own.
+func TestOrderForAnotherClusterIsWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 500, 10)
+		s := r.slave(Fixed("m1:1"))
+		s.has(m)
+		second := r.wiped(m)
+		second.fill("k", 100, 10)
+		time.Sleep(time.Minute)
+		second.kill()
+		time.Sleep(time.Second)
+		s.resync()
+		if order, is := s.Ordered(); !is || order != second.Replica.Status().Identity.Cluster {
+			t.Fatalf("ordered: %v, for %q", is, order)
+		}
+		r.mu.Lock()
+		r.nodes[m.addr] = m
+		r.mu.Unlock()
+		m.revive()
+		testkit.Eventually(r.t, "its own master is followed", func() bool { return s.Puller.Status().Phase == Following })
+		m.put("more", "1")
+		s.has(m)
+		if order, is := s.Ordered(); is {
+			t.Errorf("the order for %s stands", order)
+		}
+		if st := s.Puller.Status(); st.Bootstraps != 1 {
+			t.Errorf("it was rebuilt: %+v", st)
+		}
+		if !strings.Contains(r.logs.String(), "the order to give up the copy is withdrawn") {
+			t.Error("the log does not say so")
+		}
+	})
+}
+
+// TestForcedRebuildNeedsRoom has a disk without room for a second copy: the order is
+// refused, and one that was given before waits while the copy follows on.
+func TestForcedRebuildNeedsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 500, 10)
+		var full atomic.Bool
+		s := r.slave(Fixed("m1:1"), func(o *Options, _ *follower.Options) { o.State = &fullState{full: full.Load} })
+		s.has(m)
+		full.Store(true)
+		if text, err := s.Puller.Resync(t.Context(), true); kv.KindOf(err) != kv.Precondition || !strings.Contains(err.Error(), "there is no room for that") {
+			t.Errorf("%q, %v", text, err)
+		}
+		// The disk was filled after the order.
+		if err := s.Order(t.Context(), m.Replica.Status().Identity.Cluster); err != nil {
+			t.Fatal(err)
+		}
+		m.kill()
+		time.Sleep(time.Second)
+		m.revive()
+		m.put("more", "1")
+		s.has(m)
+		if err := s.Healthy(); err != nil {
+			t.Error(err)
+		}
+		full.Store(false)
+		testkit.Eventually(r.t, "it is rebuilt when there is room", func() bool { return s.Puller.Status().Bootstraps == 2 })
+		s.has(m)
+		if _, is := s.Ordered(); is {
+			t.Error("the order stands")
+		}
 	})
 }
 

@@ -66,15 +66,16 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	}
 	p.moving = ""
 	found, err := attach(ctx)
-	_, ordered := p.opts.State.Ordered()
+	if err == nil && found.own() {
+		if done, err := s.obey(ctx, found); done || err != nil {
+			return err
+		}
+	}
 	switch {
 	case err != nil:
 		return err
 	case found.verdict == nothing:
 		return s.bootstrap(ctx, grant{any: true})
-	case ordered && (found.verdict == fit || found.verdict == trimmed || found.verdict == renewed):
-		p.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
-		return s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, back: true})
 	case found.verdict != fit:
 		p.search.found(s.source.Address, found)
 		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)

@@ -70,6 +70,12 @@ type finding struct {
 	newest kv.Index
 }
 
+// own reports whether the source has the state's own history, or what a restore has put in
+// its place.
+func (f finding) own() bool {
+	return f.verdict == fit || f.verdict == trimmed || f.verdict == renewed
+}
+
 // search is what is known of sources that cannot be followed.
 type search struct {
 	// findings are those of the present round, by address.
@@ -188,7 +194,7 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 // over at once where the leader has it, or where all who were chosen have answered; else
 // that takes its time.
 func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identity) (plan, bool) {
-	if next, ok := p.carryOut(ordered, id); ok {
+	if next, ok := p.carryOut(ordered); ok {
 		return next, true
 	}
 	undecided, due := p.search.undecided(ordered, id), p.search.due()

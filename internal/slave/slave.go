@@ -37,12 +37,14 @@ type State interface {
 	// Keyless reports whether there is no key in the state.
 	Keyless(ctx context.Context) (bool, error)
 	// Order notes, durably, that the state was given up for that of a cluster; Ordered
-	// returns that until another state has taken its place.
+	// returns that until another state has taken its place. An empty cluster withdraws it.
 	Order(ctx context.Context, cluster string) error
 	Ordered() (cluster string, ordered bool)
-	// Fits returns an error that wraps storage.ErrNoSpace where there is no room
+	// Fits returns an error that wraps storage.ErrNoSpace if there is no room
 	// for so many bytes.
 	Fits(bytes uint64) error
+	// Size is about how many bytes the state takes.
+	Size() uint64
 	// Fresh notes that the state holds all that was in the log at a time.
 	Fresh(at time.Time)
 	// Age is for how long the state may not have been the newest any more.

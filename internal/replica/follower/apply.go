@@ -45,6 +45,14 @@ func (f *Replica) LastChange(ctx context.Context) (c kv.Change, found bool, err 
 // for so many bytes.
 func (f *Replica) Fits(bytes uint64) error { return f.opts.Guard.Fits(bytes) }
 
+// Size is about how many bytes the state takes on the disk, without the changes that are
+// retained, which a snapshot leaves out.
+func (f *Replica) Size() uint64 {
+	s := f.state.Status()
+	all := s.Storage.DiskBytes + s.Storage.MemtableBytes
+	return all - min(all, s.ChangelogBytes)
+}
+
 // Apply brings the state, which must be at index after (else ErrMoved), to index
 // upTo: by changes, in order, which are all that those above after and up to upTo
 // did. An error that wraps storage.ErrNoSpace tells that the disk has no room at

@@ -9,7 +9,8 @@ import (
 )
 
 // Order has an operator give up the present state for that of a cluster: durably, unless
-// the state is diskless, until another state has taken its place.
+// the state is diskless, until another state has taken its place. An empty cluster
+// withdraws that.
 func (f *Replica) Order(ctx context.Context, cluster string) error {
 	unlock, err := f.state.LockState(ctx)
 	if err != nil {
@@ -28,7 +29,7 @@ func (f *Replica) Order(ctx context.Context, cluster string) error {
 // Ordered returns the cluster for whose state an operator has given up the present one,
 // and whether that is so.
 func (f *Replica) Ordered() (cluster string, ordered bool) {
-	if c := f.order.Load(); c != nil {
+	if c := f.order.Load(); c != nil && *c != "" {
 		return *c, true
 	}
 	return "", false
