@@ -135,7 +135,7 @@ var mayImport = map[string][]string{
 var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other.
-var testOnly = []string{"internal/testkit", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest"}
+var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{

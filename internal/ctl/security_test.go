@@ -1,21 +1,14 @@
 package ctl
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/dkvdb/dkv/internal/testkit/certs"
 )
 
 func TestTokenNeedsProtection(t *testing.T) {
@@ -53,56 +46,20 @@ func TestAuthorityIsSent(t *testing.T) {
 	}
 }
 
-// certificate makes a self-signed certificate for name and its PEM files.
-func certificate(t *testing.T, name string) (cert tls.Certificate, certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})
-	if err := os.WriteFile(certFile, certPEM, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(keyFile, keyPEM, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if cert, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
-		t.Fatal(err)
-	}
-	return cert, certFile, keyFile
-}
-
 func TestTLS(t *testing.T) {
-	cert, certFile, keyFile := certificate(t, "dkv.test")
-	roots := x509.NewCertPool()
-	pemBytes, err := os.ReadFile(certFile)
-	if err != nil || !roots.AppendCertsFromPEM(pemBytes) {
-		t.Fatal("no certificate", err)
-	}
-	f := startFake(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots})))
+	authority := certs.New(t)
+	cert := authority.Issue(t, "dkv.test", "127.0.0.1")
+	caFile, certFile, keyFile := authority.File, cert.CertFile, cert.KeyFile
+	f := startFake(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert.Certificate},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool})))
 	f.put("k", "v")
-	_, otherFile, _ := certificate(t, "other.test")
+	otherFile := certs.New(t).File
 	mutual := []string{"-get", "k", "-timeout", "10s", "-cert", certFile, "-key", keyFile}
 
-	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile)...), outcome{stdout: "v\n"})
-	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile, "-authority", "dkv.test")...), outcome{stdout: "v\n"})
-	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile, "-token", "t")...), outcome{stdout: "v\n"})
-	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", certFile, "-authority", "else.test")...), outcome{code: 1, stderr: "not else.test"})
+	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", caFile)...), outcome{stdout: "v\n"})
+	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", caFile, "-authority", "dkv.test")...), outcome{stdout: "v\n"})
+	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", caFile, "-token", "t")...), outcome{stdout: "v\n"})
+	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", caFile, "-authority", "else.test")...), outcome{code: 1, stderr: "not else.test"})
 	expect(t, dkvctl(t, f.addr, append(mutual, "-caCert", otherFile)...), outcome{code: 1, stderr: "certificate"})
 	expect(t, dkvctl(t, f.addr, append(mutual, "-tls")...), outcome{code: 1, stderr: "certificate"})
 	expect(t, dkvctl(t, f.addr, "-get", "k", "-timeout", "2s"), outcome{code: 1, stderr: "cannot reach"})

@@ -1,43 +1,20 @@
 package transport
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
-	"net"
 	"testing"
-	"time"
 
 	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/testkit/certs"
 )
 
 // certified returns the two ends' configuration for nodes at a loopback address.
-func certified(t *testing.T, ip net.IP) (server, client *tls.Config) {
+func certified(t *testing.T, host string) (server, client *tls.Config) {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{ip}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	own := []tls.Certificate{{Certificate: [][]byte{raw}, PrivateKey: private}}
-	return &tls.Config{Certificates: own, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert},
-		&tls.Config{Certificates: own, RootCAs: pool, ServerName: ip.String()}
+	authority := certs.New(t)
+	own := []tls.Certificate{authority.Issue(t, host).Certificate}
+	return &tls.Config{Certificates: own, ClientCAs: authority.Pool, ClientAuth: tls.RequireAndVerifyClientCert},
+		&tls.Config{Certificates: own, RootCAs: authority.Pool, ServerName: host}
 }
 
 // Messages and snapshots pass secured connections, and those that are not secured, or show
@@ -47,7 +24,7 @@ func TestConnectionsAreSecured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, client := certified(t, net.ParseIP(host))
+	server, client := certified(t, host)
 	secure := func(_ *node, o *Options) {
 		o.ServerTLS = func() (*tls.Config, error) { return server, nil }
 		o.ClientTLS = func(string) (*tls.Config, error) { return client, nil }

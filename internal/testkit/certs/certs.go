@@ -1,0 +1,105 @@
+// Package certs makes TLS certificates for tests: an authority of the test's own, and
+// certificates that it has signed, as files and in memory. They are valid for an hour.
+package certs
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Authority is a certificate authority.
+type Authority struct {
+	// Pool trusts the authority, and File is its certificate in PEM.
+	Pool *x509.CertPool
+	File string
+
+	dir    string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	issued int64
+}
+
+// Certificate is a certificate that an authority has signed, in memory and as files in PEM.
+type Certificate struct {
+	tls.Certificate
+	CertFile, KeyFile string
+}
+
+// New returns an authority whose files are removed when the test ends.
+func New(t testing.TB) *Authority {
+	t.Helper()
+	a := &Authority{dir: t.TempDir(), Pool: x509.NewCertPool()}
+	own := a.sign(t, "authority", &x509.Certificate{
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	})
+	a.cert, a.key, a.File = own.Leaf, own.PrivateKey.(*ecdsa.PrivateKey), own.CertFile
+	a.Pool.AddCert(own.Leaf)
+	return a
+}
+
+// Issue returns a certificate for a server or client at the given hosts, which are IP
+// addresses or names.
+func (a *Authority) Issue(t testing.TB, hosts ...string) Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	return a.sign(t, fmt.Sprintf("certificate%d", a.issued), template)
+}
+
+// sign completes a template and signs it, by itself if there is no authority yet.
+func (a *Authority) sign(t testing.TB, name string, template *x509.Certificate) Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.issued++
+	template.SerialNumber, template.Subject = big.NewInt(a.issued), pkix.Name{CommonName: name}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawKey, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey})
+	out := Certificate{CertFile: filepath.Join(a.dir, name+".pem"), KeyFile: filepath.Join(a.dir, name+".key")}
+	if err := os.WriteFile(out.CertFile, certPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(out.KeyFile, keyPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out.Certificate, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
