@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,24 +23,7 @@ type rig struct {
 	*Listener
 	t        *testing.T
 	accepted chan *Conn
-	log      *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	log      *testkit.Log
 }
 
 // failing is a listener that first returns errors.
@@ -75,8 +60,8 @@ func newRig(t *testing.T, opts Options) (*rig, *failing) {
 		t.Fatal(err)
 	}
 	f := &failing{Listener: l}
-	r := &rig{t: t, accepted: make(chan *Conn, 100), log: &lockedBuffer{}}
-	opts.Log = slog.New(slog.NewTextHandler(r.log, nil))
+	r := &rig{t: t, accepted: make(chan *Conn, 100), log: &testkit.Log{}}
+	opts.Log = r.log.Logger(slog.LevelInfo)
 	opts.Refusal = func(reason string) []byte { return []byte(reason) }
 	opts.Key, opts.HostKey = "max-connections", "max-connections-per-host"
 	r.Listener = Limit(f, opts)
@@ -154,7 +139,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if got := r.Stats(); got != (Stats{Open: 2, Refused: 3}) {
 		t.Errorf("%+v", got)
 	}
-	if log := r.log.String(); strings.Count(log, "connections are refused") != 1 || !strings.Contains(log, "max-connections") {
+	if log := r.log; log.Count("connections are refused") != 1 || !log.Has("max-connections") {
 		t.Errorf("logged %s", log)
 	}
 	first.Close()

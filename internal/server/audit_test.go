@@ -40,9 +40,9 @@ func TestAuditLinesAreBounded(t *testing.T) {
 	for range calls {
 		_, _ = node.PauseWrites(t.Context(), &emptypb.Empty{})
 	}
-	testkit.Eventually(t, "all calls are accounted for", func() bool { return accounted(r.audit.lines()) == calls })
+	testkit.Eventually(t, "all calls are accounted for", func() bool { return accounted(r.audit.Lines()) == calls })
 	seconds := int(time.Since(begun).Seconds()) + 1
-	if n := len(r.audit.lines()); n < auditsAtOnce || n > auditsAtOnce+(auditsPerSecond+1)*seconds {
+	if n := len(r.audit.Lines()); n < auditsAtOnce || n > auditsAtOnce+(auditsPerSecond+1)*seconds {
 		t.Errorf("%d lines in %d seconds", n, seconds)
 	}
 }
@@ -50,7 +50,7 @@ func TestAuditLinesAreBounded(t *testing.T) {
 // A host that makes too many calls does not keep those of others out of the log, and
 // quiet hosts are forgotten.
 func TestAuditedHostsAreApart(t *testing.T) {
-	out := &lockedBuffer{}
+	out := &testkit.Log{}
 	l := newAuditLog(logger(out))
 	now := time.Now()
 	noisy, quiet := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -58,11 +58,11 @@ func TestAuditedHostsAreApart(t *testing.T) {
 		l.write(noisy, now, "op", "PauseWrites")
 	}
 	l.write(quiet, now, "op", "Restore")
-	if lines := out.lines(); len(lines) != auditsAtOnce+1 || !strings.Contains(lines[auditsAtOnce], "Restore") {
+	if lines := out.Lines(); len(lines) != auditsAtOnce+1 || !strings.Contains(lines[auditsAtOnce], "Restore") {
 		t.Errorf("%d lines, the last is %s", len(lines), lines[len(lines)-1])
 	}
 	l.tell(now)
-	if lines := out.lines(); !strings.Contains(lines[len(lines)-1], "host=192.0.2.1 suppressed=500") {
+	if lines := out.Lines(); !strings.Contains(lines[len(lines)-1], "host=192.0.2.1 suppressed=500") {
 		t.Errorf("the last line is %s", lines[len(lines)-1])
 	}
 	for i := range 3 * auditedHosts {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestErrorsBecomeStatuses(t *testing.T) {
@@ -241,7 +242,7 @@ func TestPanicIsContained(t *testing.T) {
 	if got := r.gauge("dkv_requests_in_flight") + r.gauge("dkv_streams"); got != 0 {
 		t.Errorf("%v requests are still counted", got)
 	}
-	line := strings.Join(r.log.lines(), "")
+	line := strings.Join(r.log.Lines(), "")
 	for _, want := range []string{`msg="a request panicked; this is a bug" method=/dkv.serverpb.DKV/Get panic=boo`, "calls_test.go"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("the log lacks %q: %s", want, line)
@@ -331,16 +332,16 @@ func TestAdministrativeCallsAreOfThoseWhoAreAdmitted(t *testing.T) {
 func TestAuditLogFallsBack(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Audit = nil })
 	_, _ = serverpb.NewDKVNodeClient(r.conn).PauseWrites(t.Context(), &emptypb.Empty{})
-	if got := r.log.lines(); len(got) != 1 || !strings.Contains(got[0], "msg=audit") {
+	if got := r.log.Lines(); len(got) != 1 || !strings.Contains(got[0], "msg=audit") {
 		t.Errorf("logged %q", got)
 	}
 }
 
 var volatile = regexp.MustCompile(`(took=)\S+|(peer=)127\.0\.0\.1:\d+`)
 
-func wantLines(t *testing.T, log *lockedBuffer, want []string) {
+func wantLines(t *testing.T, log *testkit.Log, want []string) {
 	t.Helper()
-	got := log.lines()
+	got := log.Lines()
 	for i, line := range got {
 		line = strings.TrimSuffix(line, "\n")
 		got[i] = volatile.ReplaceAllStringFunc(line, func(s string) string {

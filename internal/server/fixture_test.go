@@ -1,12 +1,9 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -59,32 +57,14 @@ type rig struct {
 	conn    *grpc.ClientConn
 	service *service
 	metrics *prometheus.Registry
-	log     *lockedBuffer
-	audit   *lockedBuffer
+	log     *testkit.Log
+	audit   *testkit.Log
 	stop    context.CancelFunc
 	ran     chan struct{}
 	runErr  error // once ran is closed
 }
 
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-// lines returns what was logged.
-func (b *lockedBuffer) lines() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(strings.Lines(b.buf.String()))
-}
-
-func logger(w *lockedBuffer) *slog.Logger {
+func logger(w *testkit.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -95,13 +75,13 @@ func logger(w *lockedBuffer) *slog.Logger {
 	}))
 }
 
-func options(t *testing.T, s *service) (Options, *lockedBuffer, *lockedBuffer) {
+func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
 	t.Helper()
 	listener, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, audit := &lockedBuffer{}, &lockedBuffer{}
+	log, audit := &testkit.Log{}, &testkit.Log{}
 	return Options{
 		Listener: listener,
 		Register: func(r grpc.ServiceRegistrar) {

@@ -108,11 +108,11 @@ func TestUndecodableRequests(t *testing.T) {
 			}
 		}
 	}
-	if n := len(r.audit.lines()); n != 0 {
+	if n := len(r.audit.Lines()); n != 0 {
 		t.Errorf("%d lines in the audit log", n)
 	}
 	told := 0
-	for _, line := range r.log.lines() {
+	for _, line := range r.log.Lines() {
 		if strings.Contains(line, "administrative call without a request") {
 			told++
 		}

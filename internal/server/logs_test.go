@@ -36,14 +36,14 @@ func TestLongTextsAreShortened(t *testing.T) {
 			t.Errorf("%s: %v, %d bytes: %.100q", name, st.Code(), len(st.Message()), st.Message())
 		}
 	}
-	for _, log := range []*lockedBuffer{r.log, r.audit} {
-		for _, line := range log.lines() {
+	for _, log := range []*testkit.Log{r.log, r.audit} {
+		for _, line := range log.Lines() {
 			if len(line) > 10<<10 {
 				t.Errorf("a line of %d bytes: %.200s", len(line), line)
 			}
 		}
 	}
-	if lines := strings.Join(r.audit.lines(), ""); !strings.Contains(lines, `request="GetRequest of 819204 bytes"`) {
+	if lines := strings.Join(r.audit.Lines(), ""); !strings.Contains(lines, `request="GetRequest of 819204 bytes"`) {
 		t.Errorf("audited %.300s", lines)
 	}
 }
@@ -61,12 +61,12 @@ func TestSlowLinesAreLimited(t *testing.T) {
 	}
 	// Two kinds of lines: that it was slow, and that it failed.
 	most := 2 * (linesAtOnce + int(time.Since(begin).Seconds()*linesPerSecond) + 1)
-	if n := len(r.log.lines()); n > most || n < linesAtOnce {
+	if n := len(r.log.Lines()); n > most || n < linesAtOnce {
 		t.Errorf("%d lines, want at most %d", n, most)
 	}
 	testkit.Eventually(t, "a line says how many were left out", func() bool {
 		_, _ = r.Get(t.Context(), &serverpb.GetRequest{})
-		return strings.Contains(strings.Join(r.log.lines(), ""), " omitted=")
+		return strings.Contains(strings.Join(r.log.Lines(), ""), " omitted=")
 	})
 }
 

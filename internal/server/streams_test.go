@@ -183,7 +183,7 @@ func TestUnreadConnectionIsClosed(t *testing.T) {
 	testkit.Eventually(t, "it is closed", func() bool { return r.hits(limitStalled) > 0 })
 	r.drained()
 	r.others()
-	if log := strings.Join(r.log.lines(), ""); !strings.Contains(log, `msg="a connection is closed"`) || !strings.Contains(log, "stream-stall-timeout") {
+	if log := strings.Join(r.log.Lines(), ""); !strings.Contains(log, `msg="a connection is closed"`) || !strings.Contains(log, "stream-stall-timeout") {
 		t.Errorf("logged %s", log)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,6 +89,9 @@ func (l *Log) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// Lines returns what was written, line by line, each with its newline.
+func (l *Log) Lines() []string { return slices.Collect(strings.Lines(l.String())) }
 
 // Has reports whether s was written.
 func (l *Log) Has(s string) bool { return strings.Contains(l.String(), s) }
