@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -51,14 +50,7 @@ func TestSetFormat(t *testing.T) {
 func TestFormatOutlastsARestore(t *testing.T) {
 	x := newFixture(t)
 	x.one(command.OK, setFormat(3))
-	x.one(command.OK, beginRestore)
-	end := endRestore(0, 1)
-	target := openMemory(t)
-	if err := x.restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: &end}, target); err != nil {
-		t.Fatal(err)
-	}
-	x.engine = target
-	x.restart()
+	x.restoreEmpty()
 	x.wantFormat(3)
 	if err := Continue(x.engine); err != nil {
 		t.Fatal(err)

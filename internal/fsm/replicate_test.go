@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -55,25 +54,11 @@ func changesFrom(t failer, m *Machine, from kv.Index) Changes {
 	return c
 }
 
-func hashOf(t failer, m *Machine) ContentHash {
-	t.Helper()
-	v, err := m.View()
-	if err != nil {
-		t.Fatalf("View: %v", err)
-	}
-	defer v.Close()
-	h, err := v.Hash(context.Background())
-	if err != nil {
-		t.Fatalf("Hash: %v", err)
-	}
-	return h
-}
-
 // sameState compares what a machine holds with what its source does at the same
 // index: the keyspace, the expiry index, the clock, and the changes that both have.
 func sameState(t failer, got, want *Machine, since kv.Index) {
 	t.Helper()
-	if g, w := hashOf(t, got), hashOf(t, want); g != w {
+	if g, w := hash(t, got), hash(t, want); g != w {
 		t.Fatalf("the copy hashes %x (%d keys) at %d, its source %x (%d keys) at %d", g.Sum, g.Keys, g.Index, w.Sum, w.Keys, w.Index)
 	}
 	if g, w := dump(t, got.engine, storage.Expiry), dump(t, want.engine, storage.Expiry); !slices.Equal(g, w) {

@@ -51,6 +51,19 @@ func (x *fixture) restored(ctx context.Context, e Entry, target storage.Engine) 
 	return x.m.Restored(ctx, e, target, staged)
 }
 
+// restoreEmpty replaces the state by a restore of an empty keyspace.
+func (x *fixture) restoreEmpty() {
+	x.Helper()
+	x.one(command.OK, beginRestore)
+	end := endRestore(0, 1)
+	target := openMemory(x)
+	if err := x.restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: &end}, target); err != nil {
+		x.Fatalf("restore: %v", err)
+	}
+	x.engine = target
+	x.restart()
+}
+
 // While pairs are staged nothing of them is seen, and mutations are refused.
 func TestStaging(t *testing.T) {
 	x := newFixture(t)

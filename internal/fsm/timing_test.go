@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -55,14 +54,7 @@ func TestSetTimingReplacesWhatItNames(t *testing.T) {
 func TestTimingOutlastsARestore(t *testing.T) {
 	x := newFixture(t)
 	set := x.one(command.OK, setTiming("one", 0)).Index
-	x.one(command.OK, beginRestore)
-	end := endRestore(0, 1)
-	target := openMemory(t)
-	if err := x.restored(context.Background(), Entry{Index: x.m.Applied() + 1, Command: &end}, target); err != nil {
-		t.Fatal(err)
-	}
-	x.engine = target
-	x.restart()
+	x.restoreEmpty()
 	x.wantTiming("one", set)
 	if err := Continue(x.engine); err != nil {
 		t.Fatal(err)

@@ -11,21 +11,21 @@ import (
 	"testing"
 )
 
-// Some servers bind their port themselves, and some tests stop a server and start
-// it again on its address, so a listener on port 0 that is closed again is not
-// enough: by the time the port is used, another process may listen on it, or the
-// kernel may have given it to an outgoing connection. Three rules exclude both:
+// Some servers bind their port themselves, and some tests stop a server and start it again
+// at its address. So it is not enough to listen on port 0 and close the listener: when the
+// port is used, another process may listen on it, or the kernel may have given it to an
+// outgoing connection. Three rules exclude both:
 //
-//   - Each test process has a loopback address of its own, from 127.64.0.0/10. It
-//     listens on guardPort there for as long as it lives, so that no other test
-//     process takes the same one.
-//   - Ports are given out once, counting up.
-//   - They lie below 32768, from where on the kernel takes the ports of
-//     connections. (Those have 127.0.0.1 as their source anyway.)
+//   - Each test process has a loopback address of its own, from 127.64.0.0/10. It listens
+//     on guardPort there as long as it lives, so that no other test process takes the same
+//     address.
+//   - Each port is given out once, counting up.
+//   - Ports are below 32768, where the kernel's range for outgoing connections begins.
+//     (Those have 127.0.0.1 as their source anyway.)
 const guardPort, firstPort, lastPort = "9641", 10_000, 32_000
 
-// guard holds the process's loopback address. It is never closed: the address is
-// free again when the process ends.
+// guard reserves the process's loopback address. It is never closed: the address is free
+// again when the process ends.
 var guard net.Listener
 
 // claim chooses the process's loopback address.
@@ -49,12 +49,11 @@ var (
 	lastUsed = firstPort - 1
 )
 
-// Host returns the loopback address that belongs to this process alone.
+// Host returns the loopback address that only this process uses.
 func Host() (string, error) { return claim() }
 
-// Addresses returns n addresses of this process, in the order of their ports, which
-// are also in the order of strings. Nothing listens on them, and nothing will that
-// the caller does not start.
+// Addresses returns n addresses of this process, in the order of their ports, which is also
+// the order of strings. Nothing listens on them, and nothing will unless the caller starts it.
 func Addresses(n int) ([]string, error) {
 	host, err := claim()
 	if err != nil {
@@ -70,7 +69,7 @@ func Addresses(n int) ([]string, error) {
 		addr := net.JoinHostPort(host, strconv.Itoa(lastUsed))
 		l, err := net.Listen("tcp", addr)
 		if errors.Is(err, syscall.EADDRINUSE) {
-			continue // by a server that listens on all addresses
+			continue // a server listens on this port at all addresses
 		}
 		if err != nil {
 			return nil, err
@@ -83,7 +82,7 @@ func Addresses(n int) ([]string, error) {
 	return out, nil
 }
 
-// Address returns an address as Addresses does.
+// Address returns one address like Addresses.
 func Address(t testing.TB) string {
 	t.Helper()
 	out, err := Addresses(1)
@@ -93,8 +92,8 @@ func Address(t testing.TB) string {
 	return out[0]
 }
 
-// Listen listens on an address of this process, which stays free for a second
-// listener when this one is closed. The caller closes it.
+// Listen listens on an address of this process. When the listener is closed, which is up to
+// the caller, the address stays reserved for another one.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", Address(t))
@@ -104,9 +103,8 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
-// Refusing returns an address of localhost, 127.0.0.1, where connections are refused
-// until the test ends: its port is bound, so that no one else takes it, and nothing
-// listens there.
+// Refusing returns an address of localhost, 127.0.0.1, that refuses connections until the
+// test ends: its port is bound, so that no other process takes it, and nothing listens there.
 func Refusing(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -6,15 +6,14 @@ import (
 	"testing"
 )
 
-// notEverywhere are the faults that CI may skip, by name, each with the reason. Any
-// other fault that the host cannot inject fails a test there: a battery that
-// silently leaves a fault out would prove nothing. Elsewhere it is skipped and
-// reported.
+// notEverywhere lists the faults that CI may skip, by name, each with the reason. If CI cannot
+// inject any other fault, the test fails, since a test suite that silently left a fault out
+// would prove nothing. Elsewhere such a test is skipped and reported.
 var notEverywhere = map[string]string{}
 
-// SkipFault ends a test that cannot go on because this host does not let it inject
-// a fault. make test lists the faults that were skipped; with CI=true in the
-// environment the test fails instead, unless notEverywhere has the fault.
+// SkipFault skips a test that needs a fault which this host cannot inject. make test lists the
+// skipped faults. With CI=true in the environment the test fails instead, unless
+// notEverywhere has the fault.
 func SkipFault(t testing.TB, fault string, cause error) {
 	t.Helper()
 	if _, listed := notEverywhere[fault]; os.Getenv("CI") == "true" && !listed {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Forward listens on an address of its own until the test ends and hands every
-// connection on to another one: a second address for one server.
+// Forward listens on an address of its own until the test ends, and forwards every connection
+// to another address: a second address for one server.
 func Forward(t testing.TB, to string) string {
 	t.Helper()
 	l := Listen(t)
@@ -30,7 +30,7 @@ func Forward(t testing.TB, to string) string {
 	return l.Addr().String()
 }
 
-// forwarder knows its connections, to cut them at the end.
+// forwarder has a list of its connections, to close them at the end.
 type forwarder struct {
 	to      string
 	running sync.WaitGroup
@@ -57,15 +57,14 @@ func (f *forwarder) forward(in net.Conn) {
 	back.Wait()
 }
 
-// closeWrite lets the other end know that nothing follows, and still hears it.
+// closeWrite tells the other end that nothing more is sent, and still receives.
 func closeWrite(c net.Conn) {
 	if tcp, is := c.(*net.TCPConn); is {
 		_ = tcp.CloseWrite()
 	}
 }
 
-// keep notes a connection that is to be cut at the end, and reports whether that
-// has not come yet.
+// keep adds a connection to the list, and returns false if the forwarder has ended.
 func (f *forwarder) keep(c net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

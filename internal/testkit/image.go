@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// clockTick is longer than the steps in which file systems tell the time: two changes
-// within one cannot be told apart.
+// clockTick is longer than the resolution of file times: two changes within one step of the
+// file system's clock have the same time.
 const clockTick = 20 * time.Millisecond
 
-// Image copies a folder that a process has open, as a crash would leave it: at a
-// moment in which nothing in it changes. It returns the copy's path.
+// Image copies a folder that a process has open, as a crash would leave it: at a moment when
+// nothing in it changes. It returns the path of the copy.
 func Image(t testing.TB, folder string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "image")
@@ -36,7 +36,7 @@ func Image(t testing.TB, folder string) string {
 		if err == nil {
 			after, err = files(folder)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // as a file that is deleted meanwhile
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a file may be deleted meanwhile
 			t.Fatal(err)
 		}
 		return err == nil && maps.Equal(before, after)
@@ -49,7 +49,7 @@ type file struct {
 	changed time.Time
 }
 
-// files lists what is in a folder and below.
+// files returns the files and folders in a folder, at any depth.
 func files(folder string) (map[string]file, error) {
 	out := make(map[string]file)
 	return out, filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {

@@ -1,9 +1,12 @@
-// Package testkit holds what the tests of many packages share: waiting for what
-// other goroutines do, running something for the length of a test, logs that can be
-// read while they are written, and addresses that no other test takes.
+// Package testkit has what the tests of many packages need: waiting for other goroutines
+// (Eventually, Within), running something until a test ends (Run), logs that can be read
+// while they are written (Log), addresses that no other test uses (Address, Listen), copies
+// of folders as a crash would leave them (Image), and faults that a host may not be able to
+// inject (SkipFault). Packages below it run dkvsrv as a process, make TLS certificates and
+// speak gRPC without its rules.
 //
-// Only tests import it. It imports none of our packages, so that the tests of all
-// of them can.
+// Only tests import it. It imports no other package of DKV, so that all their tests can
+// import it.
 package testkit
 
 import (
@@ -17,8 +20,8 @@ import (
 	"time"
 )
 
-// Patience bounds how long a test waits for what must happen. It passes only in a
-// test that fails, so it is far longer than anything takes on a busy machine.
+// Patience is how long a test waits for what must happen. Only a test that fails waits so
+// long, so Patience is far longer than anything takes on a busy machine.
 const Patience = time.Minute
 
 // Eventually waits until happened returns true, and ends the test if it does not
@@ -30,9 +33,9 @@ func Eventually(t testing.TB, what string, happened func() bool) {
 	}
 }
 
-// Soon waits until happened returns true and reports whether it did within
-// Patience. It asks every millisecond at first, then less and less often, so that a
-// long wait does not keep busy what it waits for.
+// Soon waits until happened returns true and reports whether it did within Patience. It calls
+// happened every millisecond at first, then less and less often, so that a long wait does not
+// slow down what it waits for.
 func Soon(happened func() bool) bool {
 	const shortest, longest = time.Millisecond, 50 * time.Millisecond
 	begun := time.Now()
@@ -46,9 +49,9 @@ func Soon(happened func() bool) bool {
 	return true
 }
 
-// Run runs f in a goroutine until the test ends; the function that it returns ends
-// it before that. Either way f's context is cancelled and its return awaited, and
-// an error that it returns fails the test.
+// Run runs f in a goroutine until the test ends, or until the returned function is called.
+// Either way f's context is cancelled, Run waits until f returns, and an error of f fails the
+// test.
 func Run(t testing.TB, f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is a user without privileges.
+// nobody is the id of a user without privileges.
 const nobody = 65534
 
-// Unprivileged runs f with the rights to files of a user who is not root, also if
-// root runs the tests, as CI does: root may read and write everything. dir is a
-// folder of t.TempDir, which f may reach. Only what f does by itself is affected,
-// not what goroutines do that it starts.
+// Unprivileged runs f with the file permissions of a user who is not root, even if root runs
+// the tests, as in CI: root may read and write everything. dir is a folder of t.TempDir that
+// f has to reach. The permissions are those of f's goroutine, and not of goroutines that f
+// starts.
 func Unprivileged(t testing.TB, dir string, f func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		f()
 		return
 	}
-	// Only root may pass through the folder that all of the test's are in.
+	// Only root may enter the folder that has all of the test's folders.
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// Of this thread alone: with the user, the right to override permissions goes.
+	// For this thread alone: another user may not override permissions.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Setfsuid(nobody); err != nil {

@@ -1,5 +1,5 @@
-// Package rawgrpc is a client of gRPC that keeps to no rules of HTTP/2 but those that
-// a test wants: it sends parts of messages, takes no responses, and forges frames.
+// Package rawgrpc is a gRPC client for tests that breaks the rules of HTTP/2 as a hostile
+// client would: it sends parts of messages, takes no responses, and forges frames.
 package rawgrpc
 
 import (
@@ -18,12 +18,12 @@ import (
 // Client is one connection.
 type Client struct {
 	conn net.Conn
-	// Ends has the gRPC status of each call, by stream, as they end, as long as it has
-	// room; Gone is closed when the server has closed the connection. Both stay silent
-	// if nothing is read.
+	// Ends receives the gRPC status of each call when it ends, unless Ends is full. Gone
+	// is closed when the server has closed the connection. If the client does not read,
+	// neither happens.
 	Ends chan Ended
 	Gone chan struct{}
-	// windows has the streams that more may be sent on.
+	// windows receives the streams whose windows the server has opened.
 	windows chan uint32
 	reads   bool
 
@@ -34,16 +34,16 @@ type Client struct {
 	last    uint32
 }
 
-// Ended is how a call has ended.
+// Ended says how a call has ended.
 type Ended struct {
 	Stream  uint32
 	Code    codes.Code
 	Message string
 }
 
-// New begins to speak HTTP/2 on a connection. Responses may come as far as window
-// says; unless reads is set, not even the socket is read. Close it, and wait for Gone
-// if it reads.
+// New begins to speak HTTP/2 on a connection. window is how many bytes of responses the server
+// may send. Unless reads is set, not even the socket is read. The caller closes the client,
+// and waits for Gone if it reads.
 func New(conn net.Conn, window uint32, reads bool) (*Client, error) {
 	c := &Client{
 		conn: conn, framer: http2.NewFramer(conn, conn), Ends: make(chan Ended, 1<<12), Gone: make(chan struct{}),
@@ -67,10 +67,10 @@ func New(conn net.Conn, window uint32, reads bool) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the connection, without a word.
+// Close closes the connection without telling the server.
 func (c *Client) Close() { _ = c.conn.Close() }
 
-// read answers what has to be answered and notes how calls end.
+// read sends the answers that HTTP/2 requires, and records how calls end.
 func (c *Client) read() {
 	defer close(c.Gone)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -120,8 +120,8 @@ func statusIn(f *http2.MetaHeadersFrame) Ended {
 	return out
 }
 
-// Write writes frames and reports whether the connection took them; one that the
-// server has closed takes none.
+// Write writes frames and reports whether the connection accepted them. One that the server
+// has closed accepts none.
 func (c *Client) Write(f func(*http2.Framer) error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -158,7 +158,7 @@ func (c *Client) writeHeaders(stream uint32) error {
 	return err
 }
 
-// Data sends bytes of a call's message, in frames of a size.
+// Data sends bytes of a call's message, in frames of the given size.
 func (c *Client) Data(stream uint32, p []byte, end bool, frame int) bool {
 	return c.Write(func(w *http2.Framer) error {
 		for {
@@ -181,7 +181,7 @@ func (c *Client) Call(method string, m proto.Message) (stream uint32, ok bool) {
 	return stream, ok
 }
 
-// Announce begins a call whose message has size bytes, and sends the first of them.
+// Announce begins a call whose message has size bytes, and sends the first ones.
 func (c *Client) Announce(method string, size int, sent []byte, frame int) (stream uint32, ok bool) {
 	if stream, ok = c.Begin(method); !ok {
 		return stream, false
@@ -197,8 +197,8 @@ func (c *Client) Announce(method string, size int, sent []byte, frame int) (stre
 	return stream, c.Data(stream, sent, false, frame)
 }
 
-// AwaitWindow waits until the server lets more come on a stream, or for as long as it
-// takes to see that it does not. It reports whether the connection is there still.
+// AwaitWindow waits until the server opens a stream's window, or 50 ms to see that it does
+// not. It reports whether the connection is still open.
 func (c *Client) AwaitWindow(stream uint32) bool {
 	patience := time.After(50 * time.Millisecond)
 	for {
@@ -215,12 +215,12 @@ func (c *Client) AwaitWindow(stream uint32) bool {
 	}
 }
 
-// Reset gives a call up.
+// Reset cancels a call.
 func (c *Client) Reset(stream uint32) bool {
 	return c.Write(func(w *http2.Framer) error { return w.WriteRSTStream(stream, http2.ErrCodeCancel) })
 }
 
-// Message is a message as gRPC frames it.
+// Message returns a message with gRPC's framing.
 func Message(m proto.Message) []byte {
 	encoded, err := proto.Marshal(m)
 	if err != nil {
