@@ -47,14 +47,14 @@ func TestAnnouncedNodes(t *testing.T) {
 			var led, others []string
 			primaries := 0
 			for _, r := range d.Rows() {
-				switch r.Info.GetStatus() {
+				switch r.GetStatus() {
 				case leader:
-					led = append(led, r.Info.GetNodeAddress())
+					led = append(led, r.GetNodeAddress())
 					continue
 				case primary:
 					primaries++
 				}
-				others = append(others, r.Info.GetNodeAddress())
+				others = append(others, r.GetNodeAddress())
 			}
 			return d.Live() && primaries == 1 && slices.Equal(append(led, others...), want)
 		})

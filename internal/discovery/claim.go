@@ -12,20 +12,20 @@ import (
 )
 
 // database is the rows of one database, which one cluster holds at a time: the one that
-// registered first. It holds each vBucket under an id (group.cluster), and all of them
-// by the layout.
+// registered first. It holds each vBucket by its cluster id (group.cluster), and all of
+// them by the layout.
 type database struct {
 	name   string
 	groups map[string]*group // by vBucket
 	weight int
-	// layout is how the holder has cut the database, recorded the layout that is
-	// stored.
+	// layout is the holder's layout, recorded the layout that is stored.
 	layout, recorded layout
 	// claims counts the vBuckets that a cluster holds.
 	claims int
-	// held is when a node was last heard that names the holder, or its layout.
+	// held is when a node that names the holder, or its layout, was last heard.
 	held time.Time
-	// barred are clusters that the database was taken from, until when.
+	// barred are the clusters that the database was taken from, with the time until which
+	// they may not register.
 	barred map[string]time.Time
 }
 
@@ -38,7 +38,7 @@ func (t *table) databaseAt(name string) *database {
 	return d
 }
 
-// holder is a vBucket that a cluster holds, for messages; nil for none.
+// holder returns a vBucket that a cluster holds, for messages; nil for none.
 func (d *database) holder() *group {
 	var first *group
 	for _, g := range d.groups {
@@ -51,10 +51,10 @@ func (d *database) holder() *group {
 
 func (d *database) isHeld() bool { return d.layout.known() || d.claims > 0 }
 
-const howToRelease = "give one of them another database name; or, if the present holder is gone, let go of it: dkvctl -releaseDatabase %s (it happens by itself %v after its last heartbeat)"
+const howToRelease = "give one of them another database name; or, if the current holder is gone, release it: dkvctl -releaseDatabase %s (that happens by itself %v after its last heartbeat)"
 
-// stranger says why the row of a node, a master perhaps, may not be registered in its
-// database as it stands; nil if it may.
+// stranger returns an error if the row of a node, which may be a master, must not be
+// registered in its database because another cluster or layout holds that.
 func (t *table) stranger(in *serverpb.RegionInfo, master bool, now time.Time) error {
 	d := t.databases[in.GetDatabase()]
 	if d == nil {
@@ -70,10 +70,10 @@ func (t *table) stranger(in *serverpb.RegionInfo, master bool, now time.Time) er
 		why = fmt.Sprintf("vBucket %q is held by cluster %s (%s), and node %s is of %s",
 			g.vBucket, g.cluster, g.example(), in.GetNodeAddress(), clusterOf(in))
 	case now.Before(d.barred[in.GetClusterID()]):
-		return kv.Errorf(kv.Precondition, "database %q was taken from cluster %s, which may not take it again before %v are over",
+		return kv.Errorf(kv.Precondition, "database %q was taken from cluster %s, which may not register again until %v have passed",
 			d.name, in.GetClusterID(), t.times.timeout)
 	case g != nil && g.cluster == "" && in.GetClusterID() != "" && g.anonymousBut(in.GetNodeAddress()) > 0:
-		return kv.Errorf(kv.Precondition, "database %q: vBucket %q is served by masters that name no cluster (%s), and node %s is of %s; stop the former",
+		return kv.Errorf(kv.Precondition, "database %q: vBucket %q is served by masters that name no cluster (%s), and node %s is of %s; stop those masters",
 			d.name, g.vBucket, g.example(), in.GetNodeAddress(), clusterOf(in))
 	default:
 		return nil
@@ -82,7 +82,7 @@ func (t *table) stranger(in *serverpb.RegionInfo, master bool, now time.Time) er
 }
 
 // differs reports whether a row is of another cluster than the one that holds the
-// vBucket. A node that names none may be a slave of it, and no master.
+// vBucket. A node that names no cluster may be its slave, but not its master.
 func (g *group) differs(in *serverpb.RegionInfo, master bool) bool {
 	if g.cluster == "" || in.GetClusterID() == g.cluster {
 		return false
@@ -94,7 +94,7 @@ func clusterOf(in *serverpb.RegionInfo) string {
 	if id := in.GetClusterID(); id != "" {
 		return "cluster " + id
 	}
-	return "a cluster that it does not name"
+	return "a cluster without an id"
 }
 
 // masterStatus reports whether a node says that it is a master.
@@ -107,8 +107,8 @@ func masterStatus(s serverpb.RegionStatus) bool {
 	}
 }
 
-// fits reports whether a row is of the database's layout. One that is not known has
-// the vBuckets that have live rows.
+// fits reports whether a row is of the database's layout. If that is not known, the
+// layout must have the vBuckets that have live rows.
 func (d *database) fits(in *serverpb.RegionInfo) bool {
 	theirs := layoutOf(in)
 	switch {
@@ -171,8 +171,8 @@ func (g *group) anonymousBut(node string) int {
 	return n
 }
 
-// claim has the cluster of a row, which is no stranger, hold its vBucket and its
-// database from here on.
+// claim makes the cluster of a row, which stranger has accepted, the holder of its
+// vBucket and its database, unless they have one.
 func (t *table) claim(in *serverpb.RegionInfo, now time.Time) {
 	g := t.groupAt(keyOf(in).place)
 	d := g.database
@@ -186,7 +186,7 @@ func (t *table) claim(in *serverpb.RegionInfo, now time.Time) {
 	}
 }
 
-// hold has a cluster hold a vBucket; "" is none.
+// hold makes a cluster the holder of a vBucket; "" is none.
 func (g *group) hold(cluster string) {
 	if g.cluster != "" {
 		g.database.claims--
@@ -209,7 +209,7 @@ func storedLayout(info *serverpb.RegionInfo) layout {
 	return layout{count: info.GetVBuckets(), only: info.GetNodeName()}
 }
 
-// applyLayout notes which layout is stored.
+// applyLayout records which layout is stored.
 func (t *table) applyLayout(c *change) {
 	d := t.databaseAt(c.key.database)
 	d.recorded = layout{}
@@ -241,15 +241,15 @@ func (t *table) vacate(d *database) {
 	t.releaseDatabase(d)
 }
 
-// releaseDatabase forgets a database of which nothing is left.
+// releaseDatabase deletes a database of which nothing is left.
 func (t *table) releaseDatabase(d *database) {
 	if len(d.groups) == 0 && !d.layout.known() && !d.recorded.known() && len(d.barred) == 0 {
 		delete(t.databases, d.name)
 	}
 }
 
-// expel takes a database from the cluster that holds it, with all of its rows. That
-// cluster may not have it back at once: another one waits for it.
+// expel takes a database from the cluster that holds it, and deletes all of its rows. For
+// a while that cluster may not register again, so that another one can.
 func (t *table) expel(name string, now time.Time) (wait *batch, from string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -286,8 +286,9 @@ func (t *table) purgeNow(r *row, now time.Time) *batch {
 	return wait
 }
 
-// settleClaims finds out who holds a database of which only rows are known: the cluster
-// with the most masters. Rows of others, which an earlier release let in, are removed.
+// settleClaims finds the holder of a database of which only rows are known: the cluster
+// with the most masters. Rows of other clusters, which an earlier release accepted, are
+// removed.
 func (t *table) settleClaims(d *database, now time.Time) {
 	if !d.layout.known() {
 		if l, found := mostFrequent(d.all(), func(r *row) layout { return layoutOf(r.info) }); found {
@@ -311,7 +312,7 @@ func (t *table) settleClaims(d *database, now time.Time) {
 	}
 }
 
-// all are the rows of a database by vBucket and node address.
+// all returns the rows of a database, ordered by vBucket and node address.
 func (d *database) all() []*row {
 	var out []*row
 	for _, g := range d.groups {
@@ -321,8 +322,8 @@ func (d *database) all() []*row {
 	return out
 }
 
-// mostFrequent finds what most rows have, counting masters only if there are any. It
-// leaves the zero value out. Of equals it is what comes first.
+// mostFrequent returns the value that most rows have, leaving out the zero value. Masters
+// alone decide if there are any. Of equally frequent values the first counts.
 func mostFrequent[T comparable](rows []*row, of func(*row) T) (best T, found bool) {
 	var none T
 	counts := make(map[T]int)

@@ -6,8 +6,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// settle derives what a change of a vBucket's rows may have touched, and tells the
-// watchers what is new. The rows of a few data centres have changed.
+// settle derives again what a change of a vBucket's rows may affect, and passes the
+// result to the watchers. dcs are the data centres whose rows have changed.
 func (t *table) settle(g *group, now time.Time, dcs ...string) {
 	former := g.leader
 	g.succeed(now, t.times)
@@ -22,8 +22,7 @@ func (t *table) settle(g *group, now time.Time, dcs ...string) {
 	t.show(g.leader, false)
 }
 
-// show has a row be seen as what it is now. news reports whether its content has
-// changed.
+// show publishes a row if its status has changed, or its content has, which news says.
 func (t *table) show(r *row, news bool) {
 	if r == nil {
 		return
@@ -36,13 +35,13 @@ func (t *table) show(r *row, news bool) {
 	t.publish(r)
 }
 
-// statusOf is what a row is shown as; INACTIVE if it is not shown.
+// statusOf returns the status that a row is shown with; INACTIVE if it is not shown.
 func (g *group) statusOf(r *row) serverpb.RegionStatus {
 	switch {
 	case r.silent():
 		return serverpb.RegionStatus_INACTIVE
 	case r.reported == serverpb.RegionStatus_LEADER && r != g.leader:
-		return serverpb.RegionStatus_SECONDARY_FOLLOWER // it does not know yet, or any more
+		return serverpb.RegionStatus_SECONDARY_FOLLOWER // it leads another history, or has been replaced
 	case r.reported == serverpb.RegionStatus_SECONDARY_FOLLOWER && g.primaries[r.info.GetDcID()] == r:
 		return serverpb.RegionStatus_PRIMARY_FOLLOWER
 	default:
@@ -50,9 +49,9 @@ func (g *group) statusOf(r *row) serverpb.RegionStatus {
 	}
 }
 
-// elect chooses the leader among those of the leading history that claim to be it: the
-// one of the highest term. Of equal terms the present leader's counts, else the one with
-// the least address.
+// elect chooses the leader among the nodes of the leading history that say that they lead:
+// the one with the highest term. Of equal terms the current leader stays, otherwise the
+// least address counts.
 func (g *group) elect() {
 	var best *row
 	if b := g.origins[g.leading]; b != nil {

@@ -1,6 +1,6 @@
-// Package discovery is the registry of who serves which vBucket: the DKVDiscovery
-// service over a replicated store. What nodes are is stored in the log; that they
-// are alive is known to the log's owner only, in memory. DESIGN.md tells why.
+// Package discovery is the registry of which node serves which vBucket: the DKVDiscovery
+// service over a replicated store. The log stores what nodes report; only its owner
+// knows, in memory, which of them are alive. DESIGN.md says why.
 package discovery
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// Store keeps the registry's rows. A replica.Replica is one; its keys that begin
-// with "region/" are the registry's.
+// Store keeps the registry's rows. A replica.Replica is one; the registry owns its keys
+// that begin with "region/".
 type Store interface {
 	Propose(ctx context.Context, c *command.Command) (command.Result, error)
 	View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error)
@@ -29,18 +29,18 @@ type Store interface {
 }
 
 const (
-	// DefaultStatusTTL is for how long a silent node's rows are kept.
+	// DefaultStatusTTL is how long a silent node's rows are kept.
 	DefaultStatusTTL = 5 * time.Minute
-	// DefaultHeartbeatTimeout is for how long after a heartbeat a row is shown.
+	// DefaultHeartbeatTimeout is how long after a heartbeat a row is shown.
 	DefaultHeartbeatTimeout = time.Minute
 )
 
-// Options are what a Registry is made of.
+// Options configure a Registry.
 type Options struct {
 	// Store keeps the rows.
 	Store Store
-	// Pool reaches the registry's other nodes; it stays the caller's. nil is for
-	// a registry of one node.
+	// Pool reaches the registry's other nodes; it stays the caller's. It is nil for a
+	// registry of one node.
 	Pool *peer.Pool
 	// StatusTTL is how long after its last heartbeat a row is purged; 0 is
 	// DefaultStatusTTL.
@@ -53,8 +53,8 @@ type Options struct {
 	Log    *slog.Logger
 }
 
-// Registry is one node of the registry. Any node may be asked; the owner of the
-// log answers. It serves once Run runs.
+// Registry is one node of the registry. Any node may be asked; the owner of the log
+// answers. It serves once Run is called.
 type Registry struct {
 	serverpb.UnimplementedDKVDiscoveryServer
 	store  Store
@@ -63,16 +63,16 @@ type Registry struct {
 	limits Limits
 	log    *slog.Logger
 
-	// current is the present reign; nil while the registry is not this node's, or
-	// not read yet.
+	// current is the current reign; nil while this node does not own the registry, or
+	// has not read it yet.
 	current atomic.Pointer[reign]
-	// known is the last stored state that was read for lack of an owner.
+	// known is the stored state as it was last read while there was no owner.
 	known lastKnown
 }
 
 var _ serverpb.DKVDiscoveryServer = (*Registry)(nil)
 
-// New makes a registry. Nothing runs until Run does.
+// New returns a registry. Nothing runs until Run is called.
 func New(opts Options) (*Registry, error) {
 	if opts.StatusTTL == 0 {
 		opts.StatusTTL = DefaultStatusTTL
@@ -97,13 +97,13 @@ func New(opts Options) (*Registry, error) {
 }
 
 const (
-	// tenureInterval is how often the log is asked who owns it.
+	// tenureInterval is how often the log's owner is compared.
 	tenureInterval = 50 * time.Millisecond
-	// loadRetry is the pause after the stored rows could not be read.
+	// loadRetry is the pause after a failure to read the stored rows.
 	loadRetry = 200 * time.Millisecond
 )
 
-// Run keeps the registry while this node owns its log, until ctx ends.
+// Run serves the registry while this node owns its log, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
 	tick := time.NewTicker(tenureInterval)
 	defer tick.Stop()
@@ -119,7 +119,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
-// reign keeps the registry for as long as the tenure lasts.
+// reign serves the registry while the tenure lasts.
 func (r *Registry) reign(ctx context.Context, now tenure, tick <-chan time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -152,12 +152,12 @@ func (r *Registry) rule(ctx context.Context, now tenure) {
 		}
 		if ctx.Err() == nil && err.Error() != said {
 			said = err.Error()
-			r.log.Warn("the registry's rows cannot be read yet", "err", err)
+			r.log.Warn("the registry's rows cannot be read yet", "error", err)
 		}
 		sleep.For(ctx, loadRetry)
 	}
 }
 
 func (r *Registry) damaged(err error) {
-	r.log.Warn("a stored row is left out until its node sends it again", "err", err)
+	r.log.Warn("a damaged row is left out until its node sends it again", "error", err)
 }

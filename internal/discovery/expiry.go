@@ -10,13 +10,13 @@ import (
 
 const (
 	// The registry looks for rows that have timed out this many times within a
-	// time-out, and at least each second.
+	// timeout, and at least once a second.
 	looksPerTimeout = 10
 	maxLookInterval = time.Second
-	// maxPurge bounds what is purged in one look, and what is stored again.
+	// maxPurge bounds the rows that one look purges, and those that it stores again.
 	maxPurge = 4 * maxProposalRows
-	// stepRows and stepTime bound for how long a look keeps others waiting: however
-	// many rows time out together, heartbeats and look-ups come in between.
+	// stepRows and stepTime bound how long a look holds the lock: heartbeats and look-ups
+	// come in between, however many rows time out together.
 	stepRows = 256
 	stepTime = 2 * time.Millisecond
 )
@@ -40,10 +40,10 @@ func (t *table) watchExpiry(ctx context.Context) {
 }
 
 // expire hides the rows whose heartbeats have timed out, purges those that have been
-// silent for too long, and releases the databases of which nothing is heard any more.
+// silent for too long, and releases the databases whose holders are no longer heard.
 func (t *table) expire(now time.Time) {
 	t.beginLook(now)
-	// Those that have got furthest come first, so that the queues stay in order.
+	// The oldest age comes first, so that the queues stay in order.
 	for a := threeQuarters; ; a-- {
 		for t.ageSome(a, now) {
 			runtime.Gosched()
@@ -61,8 +61,8 @@ func (t *table) expire(now time.Time) {
 	}
 }
 
-// beginLook finds out whether it was this process that stood still: the heartbeats of
-// that time are yet to be read.
+// beginLook finds out whether this process itself was stopped: if so, heartbeats that
+// arrived in that time have not been read yet, and rows get that time back.
 func (t *table) beginLook(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -81,8 +81,8 @@ func (t *table) beginLook(now time.Time) {
 	t.looked = now
 }
 
-// ageSome has rows of an age that have been silent for longer go over to a later one.
-// It reports whether there may be more of them.
+// ageSome moves rows of an age that have been silent for longer to a later age. more
+// reports whether there may be more of them.
 func (t *table) ageSome(a age, now time.Time) (more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,7 +104,7 @@ func (t *table) ageSome(a age, now time.Time) (more bool) {
 	}
 }
 
-// ageAfter is the age of a row that has been silent for so long.
+// ageAfter returns the age of a row that has been silent for a time.
 func (t times) ageAfter(silence time.Duration) age {
 	a := live
 	for a < silent && silence >= t.limit(a) {
@@ -113,7 +113,7 @@ func (t times) ageAfter(silence time.Duration) age {
 	return a
 }
 
-// grow has a row reach an age.
+// grow moves a row to a later age.
 func (t *table) grow(r *row, to age, now time.Time) {
 	if to != silent {
 		t.enter(r, to)
@@ -131,8 +131,8 @@ func (t *table) hush(r *row, now time.Time) {
 	t.show(r, false)
 }
 
-// stageAge has the age of a row stored: the next owner of the registry is to know for
-// how long it has been silent, and not to take it for alive if it is not.
+// stageAge stores the age of a row, so that the next owner of the registry knows how long
+// it has been silent, and does not take a dead node for alive.
 func (t *table) stageAge(r *row) {
 	switch {
 	case r.reported == serverpb.RegionStatus_INACTIVE: // is not shown anyway
@@ -143,7 +143,7 @@ func (t *table) stageAge(r *row) {
 	}
 }
 
-// storeAges tries again to store what could not be stored.
+// storeAges stores the ages that could not be stored before.
 func (t *table) storeAges() {
 	n := 0
 	for r := range t.unstored {
@@ -168,8 +168,8 @@ func (t *table) purge(now time.Time) {
 	}
 }
 
-// lookAt releases a database if its holder has not been heard for so long that its rows
-// are purged, and forgets who is barred from it no longer.
+// lookAt releases a database if its holder has been silent for as long as rows are kept,
+// and forgets clusters that are no longer barred from it.
 func (t *table) lookAt(d *database, now time.Time) {
 	for cluster, until := range d.barred {
 		if !now.Before(until) {

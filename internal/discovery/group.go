@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// group is the rows of one vBucket. What is derived from them is kept up to date row
-// by row: no heartbeat and no time-out costs more where there are many.
+// group is the rows of one vBucket. What is derived from them is updated row by row, so
+// that the cost of a heartbeat or a timeout does not grow with their number.
 type group struct {
 	place
 	database *database
 	rows     []*row // by node address
-	// cluster is the one that holds the vBucket; empty while none does.
+	// cluster is the id of the cluster that holds the vBucket; empty while none does.
 	cluster string
 	// alive counts the rows that are not silent.
 	alive int
-	// anonymous counts the masters that name no cluster.
+	// anonymous counts the masters without a cluster id.
 	anonymous int
-	// leading is the history whose nodes may lead, recorded the one of which that is
+	// leading is the history whose nodes may lead, recorded the leading history that is
 	// stored.
 	leading, recorded origin
 	// awaited reports whether the first claim is being stored.
@@ -27,14 +27,14 @@ type group struct {
 	leader *row
 	// claimed is when it was last known that a node of the leading history led.
 	claimed time.Time
-	// origins are the rows by where their changes come from.
+	// origins are the rows by the origin of their changes.
 	origins map[origin]*branch
 	// claimants counts the rows that claim to lead.
 	claimants int
 	// contested reports whether a row claims to lead and is not the leader, so that
 	// heartbeats count too.
 	contested bool
-	// disputed is when a node of another cluster was last refused.
+	// disputed is when a node of another cluster was last rejected.
 	disputed time.Time
 	// followers are the rows that follow, by data centre, and primaries those of
 	// them that are shown as PRIMARY_FOLLOWER.
@@ -45,11 +45,11 @@ type group struct {
 // branch is the rows of one origin.
 type branch struct {
 	rows int
-	// heard is when a node of it was last heard that is no slave.
+	// heard is when a node of it other than a slave was last heard.
 	heard time.Time
-	// claims are the rows that claim to lead, that of the highest term first.
+	// claims are the rows that claim to lead, the one with the highest term first.
 	claims rowHeap
-	// from counts the masters by where their changes came from before.
+	// from counts the masters by the origin of their changes before this one.
 	from map[origin]int
 }
 
@@ -81,14 +81,14 @@ func (g *group) followersIn(dc string) *rowHeap {
 	return h
 }
 
-// add takes a new row in.
+// add adds a new row.
 func (g *group) add(r *row) {
 	i, _ := slices.BinarySearchFunc(g.rows, r.key.node, byNode)
 	g.rows = slices.Insert(g.rows, i, r)
 	g.enlist(r)
 }
 
-// remove lets a row go.
+// remove removes a row.
 func (g *group) remove(r *row) {
 	if i, found := slices.BinarySearchFunc(g.rows, r.key.node, byNode); found {
 		g.rows = slices.Delete(g.rows, i, i+1)
@@ -103,7 +103,7 @@ func (g *group) remove(r *row) {
 	}
 }
 
-// update changes a row, and what is known of all with it.
+// update changes a row, and what is derived from all rows with it.
 func (g *group) update(r *row, change func()) {
 	from, dc := originOf(r.info), r.info.GetDcID()
 	g.strike(r)
@@ -112,7 +112,7 @@ func (g *group) update(r *row, change func()) {
 	g.tidy(from, dc)
 }
 
-// enlist counts a row in for what it is now.
+// enlist counts a row as what it is now.
 func (g *group) enlist(r *row) {
 	b := g.branch(originOf(r.info))
 	b.rows++
@@ -162,7 +162,7 @@ func (g *group) strike(r *row) {
 	}
 }
 
-// tidy forgets an origin and a data centre that have no rows any more.
+// tidy deletes an origin and a data centre without rows.
 func (g *group) tidy(o origin, dc string) {
 	if b := g.origins[o]; b != nil && b.rows == 0 {
 		delete(g.origins, o)
@@ -172,7 +172,7 @@ func (g *group) tidy(o origin, dc string) {
 	}
 }
 
-// hear notes a heartbeat of a row.
+// hear records a heartbeat of a row.
 func (g *group) hear(r *row, now time.Time) {
 	from := originOf(r.info)
 	if !r.slave() {
@@ -186,7 +186,7 @@ func (g *group) hear(r *row, now time.Time) {
 	}
 }
 
-// rowHeap is rows of which the first one is at hand. Each knows its place.
+// rowHeap is a heap of rows, each of which knows its place in it.
 type rowHeap struct {
 	rows  []*row
 	less  func(a, b *row) bool
@@ -202,7 +202,7 @@ func higherTerm(a, b *row) bool {
 
 func lesserAddress(a, b *row) bool { return a.key.node < b.key.node }
 
-// top is the first row; nil for none.
+// top returns the first row; nil for none.
 func (h *rowHeap) top() *row {
 	if h == nil || len(h.rows) == 0 {
 		return nil

@@ -7,10 +7,9 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// heartbeat takes what a node says of itself. What is news is handed to the writer, and
-// seen once it is stored: the batch that is returned is the one to wait for. Rows that
-// are refused are left out, and the error says why the first of them was. rows are
-// valid; they are kept, and not changed.
+// heartbeat applies what a node reports. What is new goes to the writer, and is shown once
+// the batch that is returned is stored. Rejected rows are left out, and the error is that
+// of the first. rows must be valid; they are kept and not changed.
 func (t *table) heartbeat(now time.Time, stamp uint64, rows ...*serverpb.RegionInfo) (wait *batch, refused error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -26,8 +25,8 @@ func (t *table) heartbeat(now time.Time, stamp uint64, rows ...*serverpb.RegionI
 			continue
 		}
 		if !checked {
-			// The rows of a node are of one cluster: if one is refused, no other
-			// one may claim anything.
+			// The rows of a node are of one cluster: if one is rejected, no other one
+			// may claim a vBucket.
 			stranger, checked = t.anyStranger(rows, now), true
 		}
 		err := stranger
@@ -46,7 +45,7 @@ func (t *table) heartbeat(now time.Time, stamp uint64, rows ...*serverpb.RegionI
 	return wait, refused
 }
 
-// The reasons by which refusals are counted.
+// The reasons by which rejected rows are counted.
 const (
 	refusedCluster = "cluster"
 	refusedLimit   = "limit"
@@ -68,8 +67,8 @@ func (t *table) anyStranger(rows []*serverpb.RegionInfo, now time.Time) error {
 	return nil
 }
 
-// news hands a row to the writer that is new or says something new. r is what is known
-// of it, nil for nothing.
+// news passes a row to the writer that is new or has changed. r is the known row; nil for
+// none.
 func (t *table) news(r *row, in *serverpb.RegionInfo, now time.Time, stamp uint64) *batch {
 	if t.ended == nil {
 		t.claim(in, now)
@@ -80,9 +79,9 @@ func (t *table) news(r *row, in *serverpb.RegionInfo, now time.Time, stamp uint6
 	switch {
 	case r == nil:
 	case r.silent():
-		t.dequeue(r) // it is not to be purged meanwhile
+		t.dequeue(r) // it must not be purged while it is being stored
 	default:
-		// It lives, whether or not its news can be stored.
+		// It is alive, whether or not the change can be stored.
 		t.touch(r, now, stamp)
 	}
 	t.stageFirst(in)
@@ -90,9 +89,9 @@ func (t *table) news(r *row, in *serverpb.RegionInfo, now time.Time, stamp uint6
 }
 
 const (
-	// A heartbeat whose time is earlier than the last one's by more than
-	// reordered seconds was held up on its way, unless that one came more than
-	// reorderWindow ago: then it is the node's clock that went back.
+	// A heartbeat whose time is earlier than the last one's by more than reordered
+	// seconds was delayed, unless the last one came more than reorderWindow ago: then the
+	// node's clock was set back.
 	reordered     = 2
 	reorderWindow = 10 * time.Second
 )
@@ -102,7 +101,7 @@ func (t *table) outdated(r *row, now time.Time, stamp uint64) bool {
 	return stamp != 0 && stamp+reordered < r.stamp && now.Sub(r.heard) < min(reorderWindow, t.times.timeout/2)
 }
 
-// refresh takes a heartbeat that has no news but numbers.
+// refresh applies a heartbeat in which only numbers have changed.
 func (t *table) refresh(r *row, in *serverpb.RegionInfo, now time.Time, stamp uint64) {
 	t.touch(r, now, stamp)
 	moreSlaves := in.GetSlaves() != r.info.GetSlaves()
@@ -117,7 +116,7 @@ func (t *table) refresh(r *row, in *serverpb.RegionInfo, now time.Time, stamp ui
 	}
 }
 
-// apply does to the table what has been stored.
+// apply applies a change to the table once it is stored.
 func (t *table) apply(c *change, now time.Time) {
 	r := t.rows[c.key]
 	switch c.kind {
@@ -139,20 +138,20 @@ func (t *table) apply(c *change, now time.Time) {
 	}
 }
 
-// applyHeard takes a row that its node sent.
+// applyHeard applies a row that its node sent.
 func (t *table) applyHeard(c *change, now time.Time) {
 	r := t.rows[c.key]
 	if r == nil {
 		r = t.insert(c.info, now)
 	}
 	if t.claim(c.info, now); r.group.cluster != c.info.GetClusterID() && c.info.GetClusterID() != "" {
-		t.purgeNow(r, now) // the vBucket has changed hands while the row was stored
+		t.purgeNow(r, now) // another cluster has got the vBucket while the row was stored
 		return
 	}
 	g, dc := r.group, r.info.GetDcID()
 	if r.visible() && dc != c.info.GetDcID() {
 		r.info = withStatus(r.info, serverpb.RegionStatus_INACTIVE)
-		t.publish(r) // gone, for those who watch the former data centre
+		t.publish(r) // gone, for watchers of the former data centre
 	}
 	seen := r.info.GetStatus()
 	g.leave(r, c.info, now)

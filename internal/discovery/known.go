@@ -7,8 +7,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// lastKnown is the rows as this node's copy of the store has them, read again only
-// when that has moved on: while nobody owns the registry, many ask.
+// lastKnown is the rows in this node's copy of the store. They are read again only when
+// the copy has changed: while no node owns the registry, many clients ask.
 type lastKnown struct {
 	mu    sync.Mutex
 	index kv.Index
@@ -23,7 +23,7 @@ func (k *lastKnown) rows(ctx context.Context, store Store, t times, l Limits) (*
 		return k.table, nil
 	}
 	out := newTable(t, l)
-	// Damaged rows are the owner's to tell of.
+	// The owner logs damaged rows.
 	if err := loadRows(ctx, store, kv.Sequential, out, func(error) {}); err != nil {
 		return nil, err
 	}

@@ -7,12 +7,12 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Limits bound what nodes may register: anybody who reaches the registry may send rows.
-// A row that is known is renewed whatever the limits say.
+// Limits bound what nodes may register, since any host that reaches the registry may send
+// rows. A row that is known is renewed whatever the limits say.
 type Limits struct {
-	// Rows bounds all rows together. A row counts once for each rowUnit that it
-	// takes. Raise it with the number of nodes times their vBuckets; each row takes
-	// up to a kibibyte of memory.
+	// Rows bounds all rows together. A row counts once for each rowUnit bytes of its
+	// size. Raise it with the number of nodes times their vBuckets; each row takes up to
+	// a kibibyte of memory.
 	Rows int
 	// Nodes bounds the rows of one vBucket, a quarter of them reserved for masters.
 	// Raise it for more slaves than that.
@@ -43,14 +43,14 @@ func (l Limits) orDefault() Limits {
 
 func weightOf(info *serverpb.RegionInfo) int { return 1 + textSize(info)/rowUnit }
 
-// room says why there is no room for a new row; nil if there is. Rows that are silent
-// make room.
+// room returns an error if there is no room for a new row. Silent rows are purged to make
+// room.
 func (t *table) room(in *serverpb.RegionInfo) error {
 	key := keyOf(in)
 	d := t.databases[key.database]
 	if d == nil {
 		if len(t.databases) >= t.limits.Databases {
-			return kv.Errorf(kv.Exhausted, "the registry has rows of %d databases, which is its limit; database %q finds no room", len(t.databases), key.database)
+			return kv.Errorf(kv.Exhausted, "the registry has rows of %d databases, which is the limit; there is no room for database %q", len(t.databases), key.database)
 		}
 		return t.roomFor(nil, in)
 	}
@@ -72,8 +72,7 @@ func (t *table) room(in *serverpb.RegionInfo) error {
 	return t.roomFor(d, in)
 }
 
-// roomFor says why there is no room for a row among those of all databases; nil if
-// there is.
+// roomFor returns an error if there is no room for a row among those of all databases.
 func (t *table) roomFor(d *database, in *serverpb.RegionInfo) error {
 	weight := weightOf(in)
 	for t.weight+weight > t.limits.Rows*3/4 && t.evictOldest() {

@@ -6,8 +6,9 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// load takes a stored row, as heard of as late as it may have been: its node gets the
-// time to be heard that it had left. info belongs to the table from here on.
+// load inserts a stored row as if its last heartbeat had come as late as it may have: its
+// node has the time left that it had under the former owner. info belongs to the table
+// from now on.
 func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
 	key := keyOf(info)
 	switch key {
@@ -42,7 +43,7 @@ func (t *table) load(info *serverpb.RegionInfo, now time.Time) {
 	}
 }
 
-// loaded settles who holds what, and what rows are shown as, once all are loaded.
+// loaded derives holders and statuses once all rows are loaded.
 func (t *table) loaded(now time.Time) {
 	for _, d := range t.databases {
 		t.settleClaims(d, now)

@@ -9,15 +9,15 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// Rows returns the rows that are shown, of all vBuckets, ordered by database,
-// vBucket and node address. It may be called on any node, and is as GetClusterInfo.
+// Rows returns the rows that are shown, of all vBuckets, ordered by database, vBucket and
+// node address. It answers on any node, as GetClusterInfo does.
 func (r *Registry) Rows(ctx context.Context) ([]*serverpb.RegionInfo, error) {
 	out, err := r.GetClusterInfo(ctx, new(serverpb.GetClusterInfoRequest))
 	return out.GetRegionInfos(), err
 }
 
-// Summary counts what the registry knows. It may be called on any node, and waits for
-// the owner to answer.
+// Summary counts what the registry knows. It may be called on any node, and waits for the
+// owner's answer.
 func (r *Registry) Summary(ctx context.Context) (*serverpb.RegistrySummary, error) {
 	out, err := r.GetClusterInfo(ctx, &serverpb.GetClusterInfoRequest{SummaryOnly: true})
 	return out.GetSummary(), err
@@ -25,31 +25,32 @@ func (r *Registry) Summary(ctx context.Context) (*serverpb.RegistrySummary, erro
 
 // Observation is the registry in numbers.
 type Observation struct {
-	// Rows are all rows that are kept, by what they are shown as. INACTIVE ones
-	// are not shown.
+	// Rows counts all rows that are kept, by the status that they are shown with.
+	// INACTIVE ones are not shown.
 	Rows map[serverpb.RegionStatus]int
-	// VBuckets are those that have a row; Leaderless have no LEADER among them.
+	// VBuckets counts the vBuckets that have a row, Leaderless those without a LEADER
+	// among their rows.
 	VBuckets, Leaderless int
-	// Disputed vBuckets have a node that leads another history than the one that is
-	// shown, or one of another cluster that was refused of late: two clusters were
-	// given the same names.
+	// Disputed counts the vBuckets with a node that leads another history than the one
+	// shown, or with a node of another cluster that was rejected recently: two clusters
+	// were given the same names.
 	Disputed int
-	// UnderReplicated vBuckets have fewer masters that keep their heartbeats up than
-	// the cluster URLs of their rows name members, or none if no row names any.
+	// UnderReplicated counts the vBuckets with fewer masters that send heartbeats than
+	// their rows' cluster URLs name members, or with none if no row names any.
 	UnderReplicated int
-	// Refused are the rows that were refused since this node owns the registry, by
-	// reason: "cluster" for those of another cluster or layout than the one that
-	// holds their database, "limit" for those beyond one.
+	// Refused counts the rows that were rejected since this node has owned the registry,
+	// by reason: "cluster" for another cluster or layout than the one that holds the
+	// database, "limit" for rows beyond a limit.
 	Refused map[string]uint64
-	// Watchers follow the registry.
+	// Watchers counts the clients that follow the registry.
 	Watchers int
-	// OldestHeartbeat is the age of the oldest heartbeat among the rows that have
-	// not timed out, MeanHeartbeat the mean.
-	OldestHeartbeat, MeanHeartbeat time.Duration
+	// OldestHeartbeat is the age of the oldest heartbeat among the rows that have not
+	// timed out.
+	OldestHeartbeat time.Duration
 }
 
-// Observe counts. Only the owner of the registry knows: owner reports whether this
-// node is that.
+// Observe counts. Only the owner of the registry can: owner reports whether this node is
+// it.
 func (r *Registry) Observe() (_ Observation, owner bool) {
 	g := r.current.Load()
 	if g == nil {
@@ -71,18 +72,10 @@ func (t *table) observe(now time.Time) Observation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := Observation{Rows: make(map[serverpb.RegionStatus]int), Watchers: t.countWatchers(), Refused: maps.Clone(t.refusals)}
-	var sum time.Duration
-	n := 0
 	for _, q := range t.queues[:silent] {
 		for e := q.Front(); e != nil; e = e.Next() {
-			age := now.Sub(e.Value.(*row).heard)
-			sum += age
-			out.OldestHeartbeat = max(out.OldestHeartbeat, age)
-			n++
+			out.OldestHeartbeat = max(out.OldestHeartbeat, now.Sub(e.Value.(*row).heard))
 		}
-	}
-	if n > 0 {
-		out.MeanHeartbeat = sum / time.Duration(n)
 	}
 	t.groups(filter{}, func(g *group) {
 		if len(g.rows) > 0 {

@@ -6,11 +6,11 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// filter chooses rows. A part that is nil admits any.
+// filter chooses rows. A part that is nil admits any value.
 type filter struct{ dc, database, vBucket *string }
 
-// filterOf reads a request. An empty part admits any too: not all clients can leave
-// a field out.
+// filterOf returns the filter of a request. An empty part admits any value too, since not
+// all clients can leave a field out.
 func filterOf(r *serverpb.GetClusterInfoRequest) filter {
 	return filter{dc: unlessEmpty(r.DcID), database: unlessEmpty(r.Database), vBucket: unlessEmpty(r.VBucket)}
 }
@@ -22,7 +22,7 @@ func unlessEmpty(s *string) *string {
 	return s
 }
 
-// databaseName is the database that the filter is of; empty for all.
+// databaseName returns the database of the filter; empty for all.
 func (f filter) databaseName() string {
 	if f.database == nil {
 		return ""
@@ -61,8 +61,7 @@ func eachGroup(groups map[string]*group, f filter, use func(*group)) {
 	}
 }
 
-// selection is rows that match, in the order of the node addresses within each
-// vBucket.
+// selection is the rows that match, ordered by node address within each vBucket.
 type selection struct {
 	rows  []*serverpb.RegionInfo
 	parts []part
@@ -74,8 +73,8 @@ type part struct {
 	from, to int
 }
 
-// selectRows finds the rows that are shown and match. It looks at the vBuckets that
-// match only; a data centre alone narrows nothing down.
+// selectRows returns the rows that are shown and match. It looks only at vBuckets that
+// match; a filter by data centre alone looks at all.
 func (t *table) selectRows(f filter) selection {
 	var out selection
 	if f == (filter{}) {

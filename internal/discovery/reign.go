@@ -10,8 +10,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// tenure tells one ownership of the log from the next, also where the same node has
-// both: in between, others may have written.
+// tenure identifies one ownership of the log. Two of the same node differ, since others
+// may have written in between.
 type tenure struct {
 	self    bool
 	term    uint64
@@ -26,17 +26,17 @@ func tenureOf(s Store) tenure {
 	return tenure{self: true, term: st.Term, history: st.Identity.History}
 }
 
-// reign is the time for which this node owns the registry. What is not stored, who
-// was heard when and who watches, begins and ends with it.
+// reign is one period in which this node owns the registry. What is not stored, the times
+// of heartbeats and the watchers, begins and ends with it.
 type reign struct {
 	table *table
 	// ended is closed when it is over.
 	ended chan struct{}
 }
 
-// beginReign reads all that is stored. Each live row gets the time to be heard from
-// now on that it had left: that nobody reported to this node yet says nothing about who
-// is alive.
+// beginReign reads all that is stored. Each live row has the time left that it had under
+// the former owner: that no node has reported to this one yet does not mean that it is
+// dead.
 func beginReign(ctx context.Context, store Store, t times, l Limits, damaged func(error)) (*reign, error) {
 	out := newTable(t, l)
 	if err := loadRows(ctx, store, kv.Linearizable, out, damaged); err != nil {
@@ -45,8 +45,8 @@ func beginReign(ctx context.Context, store Store, t times, l Limits, damaged fun
 	return &reign{table: out, ended: make(chan struct{})}, nil
 }
 
-// loadRows fills a table with what is stored. A row that is damaged is left out: its
-// node will send it again.
+// loadRows fills a table from the store. A damaged row is left out: its node will send it
+// again.
 func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table, damaged func(error)) error {
 	view, _, err := store.View(ctx, kv.ReadOptions{Level: level})
 	if err != nil {
@@ -74,9 +74,9 @@ func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table,
 	return nil
 }
 
-var errReignOver = kv.Errorf(kv.NotOwner, "the registry has another owner by now")
+var errReignOver = kv.Errorf(kv.NotOwner, "the registry has another owner now")
 
-// run keeps the table true until ctx ends.
+// run keeps the table up to date until ctx ends.
 func (g *reign) run(ctx context.Context, store Store) {
 	var wg sync.WaitGroup
 	wg.Go(func() { g.table.write(ctx, store) })
@@ -87,8 +87,8 @@ func (g *reign) run(ctx context.Context, store Store) {
 	wg.Wait()
 }
 
-// update takes the heartbeats of a node, and returns when what they change is
-// stored. Rows that are refused are left out.
+// update applies the heartbeats of a node, and returns when what they change is stored.
+// Rejected rows are left out.
 func (g *reign) update(ctx context.Context, u update) error {
 	wait, refused := g.table.heartbeat(time.Now(), u.stamp, u.rows...)
 	if err := await(ctx, wait); err != nil {

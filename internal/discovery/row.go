@@ -16,7 +16,7 @@ import (
 // place is a vBucket of a database.
 type place struct{ database, vBucket string }
 
-// rowKey names a row: what one node has of one vBucket.
+// rowKey identifies a row: what one node serves of one vBucket.
 type rowKey struct {
 	place
 	node string
@@ -38,8 +38,8 @@ func (p place) compare(other place) int {
 // rowPrefix begins the stored keys of all rows.
 const rowPrefix = "region/"
 
-// stored is the row's key in the store. The parts hold no NUL, so that it ends
-// each of them.
+// stored returns the row's key in the store. Each part is ended by NUL, which parts do not
+// contain.
 func (k rowKey) stored() []byte {
 	out := make([]byte, 0, len(rowPrefix)+len(k.database)+len(k.vBucket)+len(k.node)+2)
 	out = append(out, rowPrefix...)
@@ -55,7 +55,7 @@ func decodeRow(key, value []byte) (*serverpb.RegionInfo, error) {
 		return nil, kv.Errorf(kv.Corrupt, "the registry's row %q cannot be read: %w", key, err)
 	}
 	if !bytes.Equal(keyOf(out).stored(), key) {
-		return nil, kv.Errorf(kv.Corrupt, "the registry's row %q names itself %q", key, keyOf(out).stored())
+		return nil, kv.Errorf(kv.Corrupt, "the registry's row %q holds the row %q", key, keyOf(out).stored())
 	}
 	return out, nil
 }
@@ -85,7 +85,7 @@ const (
 type field struct {
 	name, value string
 	max         int
-	// hint says what to send; empty where the part may be left out.
+	// hint says what to send; empty if the part may be left out.
 	hint string
 }
 
@@ -105,7 +105,7 @@ func textsOf(in *serverpb.RegionInfo) [11]field {
 	}
 }
 
-// validate says what is wrong with a row that a node sends.
+// validate returns an error for a row that a node must not send.
 func validate(in *serverpb.RegionInfo) error {
 	if in == nil {
 		return kv.Errorf(kv.Invalid, "the request has no regionInfo: send one for each vBucket of the node")
@@ -139,20 +139,20 @@ func hasControl(s string) bool {
 	return false
 }
 
-// validateLayout says what is wrong with the number of vBuckets, or with the vBucket's
-// name as one of so many.
+// validateLayout returns an error for a wrong number of vBuckets, or for a vBucket that is
+// not one of them.
 func validateLayout(in *serverpb.RegionInfo) error {
 	switch n := in.GetVBuckets(); {
 	case n > maxVBuckets || n&(n-1) != 0:
-		return kv.Errorf(kv.Invalid, "regionInfo.vBuckets is %d: a database is cut into a power of two up to %d", n, maxVBuckets)
+		return kv.Errorf(kv.Invalid, "regionInfo.vBuckets is %d: the number of vBuckets is a power of two of at most %d", n, maxVBuckets)
 	case !layoutOf(in).has(in.GetVBucket()):
-		return kv.Errorf(kv.Invalid, "regionInfo.vBucket %q is none of %v", in.GetVBucket(), layoutOf(in))
+		return kv.Errorf(kv.Invalid, "regionInfo.vBucket %q is not one of %v", in.GetVBucket(), layoutOf(in))
 	default:
 		return nil
 	}
 }
 
-// textSize is about what a row takes, in bytes.
+// textSize returns about how many bytes a row takes.
 func textSize(in *serverpb.RegionInfo) int {
 	n := len(in.ProtoReflect().GetUnknown())
 	for _, part := range textsOf(in) {
@@ -161,15 +161,15 @@ func textSize(in *serverpb.RegionInfo) int {
 	return n
 }
 
-// layout is how a database is cut into vBuckets. The zero layout is an unknown one.
+// layout is how a database is divided into vBuckets. The zero layout is an unknown one.
 type layout struct {
 	count uint32
-	// only is the name of the vBucket of a database that has only one; those of
-	// several are called by their numbers.
+	// only is the name of the vBucket if the database has only one; several are named by
+	// their numbers.
 	only string
 }
 
-// layoutOf is the layout that a row tells of; nodes of earlier releases tell of none.
+// layoutOf returns the layout that a row states; nodes of earlier releases state none.
 func layoutOf(in *serverpb.RegionInfo) layout {
 	if in.GetVBuckets() == 1 {
 		return layout{1, in.GetVBucket()}
@@ -195,8 +195,8 @@ func (l layout) String() string {
 	return fmt.Sprintf("%d vBuckets", l.count)
 }
 
-// reportedBy is the status that a node gives itself. Which follower is the primary
-// one is not for the followers to say.
+// reportedBy returns the status that a node reports. The registry chooses the primary
+// follower, not the followers.
 func reportedBy(in *serverpb.RegionInfo) serverpb.RegionStatus {
 	if in.GetStatus() == serverpb.RegionStatus_PRIMARY_FOLLOWER {
 		return serverpb.RegionStatus_SECONDARY_FOLLOWER
@@ -204,7 +204,7 @@ func reportedBy(in *serverpb.RegionInfo) serverpb.RegionStatus {
 	return in.GetStatus()
 }
 
-// withStatus is a row with another status: a copy, unless it has that one.
+// withStatus returns a row with a status: a copy, unless it has that one.
 func withStatus(info *serverpb.RegionInfo, s serverpb.RegionStatus) *serverpb.RegionInfo {
 	if info.GetStatus() == s {
 		return info
@@ -214,9 +214,9 @@ func withStatus(info *serverpb.RegionInfo, s serverpb.RegionStatus) *serverpb.Re
 	return out
 }
 
-// sameRow reports whether two rows of one key say the same, their status, change
-// number and number of slaves apart: the status is compared as it was reported,
-// and the numbers are not worth a write.
+// sameRow reports whether two rows of one key are the same apart from status, change
+// number and number of slaves: the status is compared as it was reported, and the numbers
+// are not worth a write.
 func sameRow(a, b *serverpb.RegionInfo) bool {
 	return a.GetDcID() == b.GetDcID() &&
 		a.GetHttpAddress() == b.GetHttpAddress() &&

@@ -83,7 +83,7 @@ func TestStoredRow(t *testing.T) {
 		want       string
 	}{
 		{key, value[:len(value)-1], "cannot be read"},
-		{[]byte("region/db\x000\x00b:1"), value, "names itself"},
+		{[]byte("region/db\x000\x00b:1"), value, "holds the row"},
 	} {
 		if _, err := decodeRow(c.key, c.value); kv.KindOf(err) != kv.Corrupt || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)

@@ -33,12 +33,12 @@ func readUpdate(r *serverpb.UpdateStatusRequest) (update, error) {
 		if err := validate(in); err != nil {
 			return update{}, err
 		}
-		in.SilentQuarters = 0 // is for the registry to say
+		in.SilentQuarters = 0 // only the registry sets it
 	}
 	return out, nil
 }
 
-// UpdateStatus implements DKVDiscovery. It returns when the log has what is new.
+// UpdateStatus implements DKVDiscovery. It returns when what is new is in the log.
 func (r *Registry) UpdateStatus(ctx context.Context, req *serverpb.UpdateStatusRequest) (*serverpb.Status, error) {
 	u, err := readUpdate(req)
 	if err != nil {
@@ -85,8 +85,8 @@ func (r *Registry) ReleaseDatabase(ctx context.Context, req *serverpb.ReleaseDat
 	return out, nil
 }
 
-// GetClusterInfo implements DKVDiscovery. Where nobody owns the registry it returns
-// the rows as they were last known here.
+// GetClusterInfo implements DKVDiscovery. If no node owns the registry, it returns the
+// rows in this node's copy.
 func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterInfoRequest) (*serverpb.GetClusterInfoResponse, error) {
 	out := new(serverpb.GetClusterInfoResponse)
 	f := filterOf(req)
@@ -116,10 +116,10 @@ func (r *Registry) GetClusterInfo(ctx context.Context, req *serverpb.GetClusterI
 	return &serverpb.GetClusterInfoResponse{RegionInfos: t.query(f)}, nil
 }
 
-// WatchClusterInfo implements DKVDiscovery. It ends with Unavailable when the
-// registry changes hands.
+// WatchClusterInfo implements DKVDiscovery. It ends with Unavailable when the registry
+// gets another owner.
 func (r *Registry) WatchClusterInfo(req *serverpb.GetClusterInfoRequest, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
-	begun := false // what was sent cannot be begun anew
+	begun := false // after the first message the request cannot start again
 	once := func(err error) error {
 		if err != nil && begun {
 			return &final{err}
@@ -139,10 +139,10 @@ func (r *Registry) WatchClusterInfo(req *serverpb.GetClusterInfoRequest, stream 
 	return err
 }
 
-// final is an error after which a request cannot be made again.
+// final is an error after which a request must not be repeated.
 type final struct{ error }
 
-// relay hands a watch of the owner on.
+// relay passes on the owner's watch.
 func relay(ctx context.Context, p *peer.Peer, req *serverpb.GetClusterInfoRequest, to grpc.ServerStreamingServer[serverpb.ClusterInfoChange], begun *bool) error {
 	from, err := p.Stream(ctx, serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, req)
 	if err != nil {

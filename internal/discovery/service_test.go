@@ -133,11 +133,11 @@ func TestInvalidRows(t *testing.T) {
 		{with(func(r *serverpb.RegionInfo) { r.HistoryID = strings.Repeat("n", 200) }), "at most 64"},
 		{with(func(r *serverpb.RegionInfo) { r.NexusClusterUrl = proto.String(strings.Repeat("n", 4096)) }), "at most 2048"},
 		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 7 }), "power of two"},
-		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 1 << 31 }), "power of two up to 1024"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 1 << 31 }), "power of two of at most 1024"},
 		{with(func(r *serverpb.RegionInfo) { r.VBuckets = 0xffffffff }), "power of two"}, // -1
-		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "4" }), "none of 4 vBuckets"},
-		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "03" }), "none of 4 vBuckets"},
-		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "default" }), "none of 4 vBuckets"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "4" }), "not one of 4 vBuckets"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "03" }), "not one of 4 vBuckets"},
+		{with(func(r *serverpb.RegionInfo) { r.VBuckets, r.VBucket = 4, "default" }), "not one of 4 vBuckets"},
 	} {
 		for _, req := range []*serverpb.UpdateStatusRequest{
 			{RegionInfo: c.row}, {RegionInfo: good, More: []*serverpb.RegionInfo{c.row}},
@@ -285,8 +285,8 @@ func TestObserve(t *testing.T) {
 	if fmt.Sprint(o.Rows) != fmt.Sprint(map[serverpb.RegionStatus]int{inactive: 1, leader: 3, primary: 2, secondary: 1, slave: 1}) {
 		t.Errorf("rows %v", o.Rows)
 	}
-	if o.OldestHeartbeat <= 0 || o.MeanHeartbeat > o.OldestHeartbeat {
-		t.Errorf("heartbeats %v, %v", o.OldestHeartbeat, o.MeanHeartbeat)
+	if o.OldestHeartbeat <= 0 {
+		t.Errorf("the oldest heartbeat is %v old", o.OldestHeartbeat)
 	}
 	if _, owner := sites[1].Observe(); owner {
 		t.Error("a node that does not own the registry counts")

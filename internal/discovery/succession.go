@@ -6,13 +6,13 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// leaderGrace is for how long after the leader was last heard, or gave its place up,
-// no successor of its history takes it: longer than any hand-over within the history,
-// and shorter than any time-out, since who was promoted in a dead leader's place has
-// to be seen soon.
+// leaderGrace is how long after the leader was last heard, or stopped leading, no
+// successor of its history replaces it: longer than any hand-over within the history, and
+// shorter than any timeout, since a node that was promoted to replace a dead leader must
+// be shown soon.
 const leaderGrace = 3 * time.Second
 
-// origin is where change numbers come from: a history of a cluster. The zero origin is
+// origin is what change numbers belong to: a history of a cluster. The zero origin is
 // none.
 type origin struct {
 	cluster, history string
@@ -24,10 +24,11 @@ func originOf(r *serverpb.RegionInfo) origin {
 }
 
 // succeed replaces the leading history if another one may lead and a node of it claims
-// to. None may for leaderGrace after the leader was last heard, unless it has gone over
-// itself. Then a history may if a master of it was one of the leading history's nodes
-// before: it was restored, or promoted. Another one may once no master of the leading
-// history was heard for the time-out, as it may be an older one that is back.
+// to. None may for leaderGrace after the leader was last heard, unless the leader itself
+// has moved to it. After that, a history may if one of its masters was a node of the
+// leading history before: it was restored, or promoted. Any other may once no master of
+// the leading history was heard for the timeout, since it may be an older one that came
+// back.
 func (g *group) succeed(now time.Time, t times) {
 	own := g.origins[g.leading]
 	others := g.claimants
@@ -54,8 +55,8 @@ func (g *group) succeed(now time.Time, t times) {
 	}
 }
 
-// candidate finds the origin that claims to lead, is not the leading one and matches;
-// of several, that of the least address.
+// candidate returns an origin with a node that claims to lead, that is not the leading one
+// and that matches; of several, the one with the least address.
 func (g *group) candidate(matches func(*branch) bool) (best origin, found bool) {
 	var first *row
 	for o, b := range g.origins {
@@ -70,7 +71,7 @@ func (g *group) candidate(matches func(*branch) bool) (best origin, found bool) 
 	return best, found
 }
 
-// leave notes, before a row takes the content in, where it comes from.
+// leave records a row's origin before its content is replaced.
 func (g *group) leave(r *row, in *serverpb.RegionInfo, now time.Time) {
 	if r == g.leader && r.claims() {
 		g.claimed = now
@@ -85,20 +86,20 @@ func (g *group) leave(r *row, in *serverpb.RegionInfo, now time.Time) {
 	}
 }
 
-// leadingKey is where the leading history of a vBucket is stored: among its rows, as
-// that of no node.
+// leadingKey is the key of a vBucket's leading history: among its rows, as the row of no
+// node.
 func leadingKey(p place) rowKey { return rowKey{place: p} }
 
-// leadingChange writes a vBucket's leading history down, so that the next owner of the
-// registry knows it too.
+// leadingChange stores a vBucket's leading history, so that the next owner of the registry
+// knows it.
 func leadingChange(p place, o origin) change {
 	return change{kind: leads, key: leadingKey(p), info: &serverpb.RegionInfo{
 		Database: p.database, VBucket: p.vBucket, ClusterID: o.cluster, HistoryID: o.history,
 	}}
 }
 
-// stageFirst has the first claim to a vBucket stored together with, and not before,
-// what it makes of its history.
+// stageFirst stores the first claim to a vBucket together with, and not before, the history
+// that it makes the leading one.
 func (t *table) stageFirst(in *serverpb.RegionInfo) {
 	if in.GetStatus() != serverpb.RegionStatus_LEADER {
 		return
@@ -109,15 +110,15 @@ func (t *table) stageFirst(in *serverpb.RegionInfo) {
 	}
 }
 
-// stageLeading has the leading history stored if it is another one than before.
+// stageLeading stores the leading history if it has changed.
 func (t *table) stageLeading(g *group) {
 	if g.leading != g.recorded {
 		t.stage(leadingChange(g.place, g.leading))
 	}
 }
 
-// applyLeading notes which leading history is stored. Another one may have taken the
-// lead since; that is yet to be stored.
+// applyLeading records which leading history is stored. If another one leads by then, that
+// is stored next.
 func (t *table) applyLeading(c *change, now time.Time) {
 	g := t.groupAt(c.key.place)
 	g.recorded = origin{}
@@ -135,8 +136,7 @@ func (t *table) applyLeading(c *change, now time.Time) {
 	}
 }
 
-// releaseGroup forgets a vBucket that has no rows any more and that no cluster holds,
-// in the store too.
+// releaseGroup deletes a vBucket without rows that no cluster holds, from the store too.
 func (t *table) releaseGroup(g *group) {
 	if len(g.rows) > 0 || g.cluster != "" {
 		return

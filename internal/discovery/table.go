@@ -10,28 +10,27 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// row is what one node has of one vBucket.
+// row is what one node serves of one vBucket.
 type row struct {
 	key   rowKey
 	group *group
-	// info is the row as others see it, with the status that was derived, which is
-	// INACTIVE if they do not see it. Messages are shared with who reads them: one
-	// that is here does not change any more.
+	// info is the row as clients see it, with the derived status, which is INACTIVE if
+	// the row is not shown. Messages are shared with readers and never changed.
 	info *serverpb.RegionInfo
-	// reported is the status that the node gives itself, as it is stored.
+	// reported is the status that the node reports, as it is stored.
 	reported serverpb.RegionStatus
 	// heard is when the last heartbeat came, and stamp the time that it carried,
 	// in epoch seconds.
 	heard time.Time
 	stamp uint64
-	// pace is about the time between two heartbeats.
+	// pace is the approximate time between two heartbeats.
 	pace time.Duration
-	// before is where the row's changes came from before they came from where they
-	// do now, as far as this owner of the registry saw it.
+	// before is the origin of the row's changes before the current one, if this owner of
+	// the registry saw it.
 	before origin
-	// age is how far the row has got on its way to being purged, and queued its
-	// place among those that have got as far; nil while it is being purged, or a
-	// heartbeat of it is being stored that ends its silence.
+	// age is how long the row has been silent, and queued its place in the queue of that
+	// age; nil while it is being purged, or while a heartbeat that ends its silence is
+	// being stored.
 	age    age
 	queued *list.Element
 	// fresh reports whether nothing of the row has been stored yet.
@@ -69,24 +68,23 @@ type age uint8
 
 const (
 	live age = iota
-	// One, two and three quarters of the heartbeat time-out have passed. That is
-	// stored, so that the next owner of the registry does not begin to count again.
+	// One, two and three quarters of the heartbeat timeout have passed. That is stored,
+	// so that the next owner of the registry does not start counting again.
 	quarter
 	half
 	threeQuarters
-	// silent rows are not shown any more, and purged in the end.
+	// silent rows are not shown, and purged in the end.
 	silent
 	ages
 )
 
-// times are how long the registry believes a row.
+// times are how long the registry keeps showing and storing a silent row.
 type times struct {
-	// timeout is for how long after a heartbeat a row is shown, ttl for how long
-	// it is kept.
+	// timeout is how long after a heartbeat a row is shown, ttl how long it is kept.
 	timeout, ttl time.Duration
 }
 
-// limit is after how long a silence rows of an age go over to the next.
+// limit returns after how long a silence rows of an age move to the next.
 func (t times) limit(a age) time.Duration {
 	switch a {
 	case silent:
@@ -98,14 +96,13 @@ func (t times) limit(a age) time.Duration {
 	}
 }
 
-// silence is the age of a row that was stored, and for how long it had been silent at
-// least.
+// silence returns the age of a stored row, and how long it had been silent at least.
 func (t times) silence(info *serverpb.RegionInfo) (age, time.Duration) {
 	a := age(min(info.GetSilentQuarters(), uint32(threeQuarters)))
 	return a, t.timeout / 4 * time.Duration(a)
 }
 
-// table is all rows, as the owner of the log knows them.
+// table is all rows as the owner of the log knows them.
 type table struct {
 	times  times
 	limits Limits
@@ -113,7 +110,7 @@ type table struct {
 	mu        sync.Mutex
 	rows      map[rowKey]*row
 	databases map[string]*database
-	// weight is that of all rows.
+	// weight is the sum of all rows' weights.
 	weight int
 	// queues are the rows of each age in the order of their last heartbeats, the
 	// oldest first.
@@ -126,13 +123,13 @@ type table struct {
 	// there is one.
 	open   *batch
 	opened signal.Signal
-	// ended is why nothing is stored any more; nil while it is.
+	// ended is why nothing can be stored; nil while it can.
 	ended error
-	// unstored are rows whose age could not be stored; it is tried again.
+	// unstored are rows whose age could not be stored, which is tried again.
 	unstored map[*row]struct{}
 	// looked is when expire last ran.
 	looked time.Time
-	// refusals count the rows that were refused, by reason.
+	// refusals counts the rejected rows, by reason.
 	refusals map[string]uint64
 }
 
@@ -152,7 +149,7 @@ func newTable(t times, limits Limits) *table {
 	return out
 }
 
-// groupAt returns the rows of a vBucket, and makes the place for them.
+// groupAt returns the rows of a vBucket, which may be a new one.
 func (t *table) groupAt(p place) *group {
 	d := t.databaseAt(p.database)
 	g := d.groups[p.vBucket]
@@ -182,7 +179,7 @@ func (t *table) weigh(r *row) {
 	t.weight += delta
 }
 
-// remove forgets a silent row.
+// remove deletes a silent row.
 func (t *table) remove(r *row) {
 	delete(t.rows, r.key)
 	delete(t.unstored, r)
@@ -193,13 +190,13 @@ func (t *table) remove(r *row) {
 	t.releaseGroup(r.group)
 }
 
-// touch notes a heartbeat of a row that is not silent.
+// touch records a heartbeat of a row that is not silent.
 func (t *table) touch(r *row, now time.Time, stamp uint64) {
 	t.renew(r, now, stamp)
 	r.group.hear(r, now)
 }
 
-// renew has a row that is not silent be as young as can be.
+// renew makes a row that is not silent live.
 func (t *table) renew(r *row, now time.Time, stamp uint64) {
 	const memory = 8 // heartbeats
 	r.pace += (now.Sub(r.heard) - r.pace) / memory
@@ -212,7 +209,7 @@ func (t *table) renew(r *row, now time.Time, stamp uint64) {
 	}
 }
 
-// dequeue has a row age no further.
+// dequeue stops a row from ageing.
 func (t *table) dequeue(r *row) {
 	if r.queued != nil {
 		t.queues[r.age].Remove(r.queued)
@@ -220,14 +217,14 @@ func (t *table) dequeue(r *row) {
 	}
 }
 
-// enter moves a row to those of another age.
+// enter moves a row to the queue of an age.
 func (t *table) enter(r *row, a age) {
 	t.dequeue(r)
 	r.age = a
 	r.queued = t.queues[a].PushBack(r)
 }
 
-// revive makes a row live, whatever it was.
+// revive makes a row live, whatever its age.
 func (t *table) revive(r *row, now time.Time, stamp uint64) {
 	if r.silent() {
 		r.pace = 0

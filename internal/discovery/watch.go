@@ -16,14 +16,14 @@ import (
 const (
 	// maxWatchChunk bounds one message of a watch, in bytes.
 	maxWatchChunk = 1 << 20
-	// signOfLife is how often a watch says something where there is nothing new,
-	// so that who watches knows that it is still told.
+	// signOfLife is how often a watch sends an empty message if there is nothing new, so
+	// that the client knows that the watch still works.
 	signOfLife = 2 * time.Second
 )
 
-// watcher is one client that follows the rows of a filter. What it has not fetched
-// yet is held once for each row, so that a slow one costs no more than that and
-// keeps nobody waiting.
+// watcher is one client that follows the rows of a filter. Changes that it has not
+// fetched are kept once for each row, so that a slow client costs no more than that and
+// delays no other.
 type watcher struct {
 	filter filter
 	// pending is the newest change of each row, under table.mu; a row that is
@@ -45,7 +45,8 @@ const (
 	fewPending    = 1 << 8
 )
 
-// watch begins to follow the rows of a filter, from those that are returned on.
+// watch starts to follow the rows of a filter. It returns the current rows; the watcher
+// gets the changes after them.
 func (t *table) watch(f filter) (*watcher, selection) {
 	w := &watcher{filter: f, pending: make(map[rowKey]*serverpb.RegionInfo)}
 	t.mu.Lock()
@@ -76,7 +77,7 @@ func (t *table) countWatchers() (n int) {
 	return n
 }
 
-// publish tells the watchers of a row's change.
+// publish passes a row's change to its watchers.
 func (t *table) publish(r *row) {
 	for _, name := range [...]string{"", r.key.database} {
 		for w := range t.watchers[name] {
@@ -103,7 +104,8 @@ func (t *table) tell(w *watcher, r *row) {
 
 var errTooSlow = kv.Errorf(kv.Unavailable, "the watch did not keep up with the registry's changes; watch again")
 
-// fetch takes what is pending, ordered by key. Its error is errTooSlow.
+// fetch returns the pending changes, ordered by key, and clears them. Its error is
+// errTooSlow.
 func (t *table) fetch(w *watcher) (rows, gone []*serverpb.RegionInfo, err error) {
 	t.mu.Lock()
 	pending, lost := w.pending, w.lost
@@ -131,8 +133,8 @@ func sortRows(rows []*serverpb.RegionInfo) {
 	slices.SortFunc(rows, func(a, b *serverpb.RegionInfo) int { return keyOf(a).compare(keyOf(b)) })
 }
 
-// follow sends the rows of a filter, and then their changes, until the client
-// leaves or the registry is no longer this node's.
+// follow sends the rows of a filter, and then their changes, until the client leaves or
+// this node no longer owns the registry.
 func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange]) error {
 	w, rows := g.table.watch(f)
 	defer g.table.unwatch(w)
@@ -168,7 +170,7 @@ func (g *reign) follow(f filter, stream grpc.ServerStreamingServer[serverpb.Clus
 	}
 }
 
-var errChangedHands = kv.Errorf(kv.Unavailable, "the registry is changing hands; watch again, at any of its nodes")
+var errChangedHands = kv.Errorf(kv.Unavailable, "the registry's owner is changing; watch again, at any of its nodes")
 
 func sendChanges(stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange], t *table, w *watcher) error {
 	rows, gone, err := t.fetch(w)
@@ -189,7 +191,7 @@ func sendRows(stream grpc.ServerStreamingServer[serverpb.ClusterInfoChange], row
 	})
 }
 
-// inChunks hands rows on in parts of at most maxWatchChunk, or of one row.
+// inChunks sends rows in parts of at most maxWatchChunk bytes, or of one row.
 func inChunks(rows []*serverpb.RegionInfo, send func([]*serverpb.RegionInfo) error) error {
 	for len(rows) > 0 {
 		n, size := 0, 0

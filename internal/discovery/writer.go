@@ -18,19 +18,18 @@ type changeKind uint8
 const (
 	// heard is a row that its node sent.
 	heard changeKind = iota
-	// aged is a row that has been silent for a part of the time-out, or is heard
-	// again after that: the next owner counts on from there.
+	// aged is a row that has been silent for a part of the timeout, or is heard again
+	// after that: the next owner continues counting from there.
 	aged
 	// lapsed is a row whose heartbeat timed out: it is stored as INACTIVE, so that
 	// the next owner does not take its node for alive.
 	lapsed
 	// purged is a row that has been silent for too long.
 	purged
-	// leads is the history that leads a vBucket, forgotten that there is none any
-	// more.
+	// leads is the history that leads a vBucket, forgotten that none does.
 	leads
 	forgotten
-	// cutUp is the layout of a database, uncut that none holds any more.
+	// cutUp is the layout of a database, uncut that it has none.
 	cutUp
 	uncut
 )
@@ -44,7 +43,7 @@ type change struct {
 	age   age
 }
 
-// mutation is what the change does to the store.
+// mutation returns what the change writes to the store.
 func (c *change) mutation() (kv.Mutation, error) {
 	m := kv.Mutation{Key: c.key.stored(), Delete: c.kind == purged || c.kind == forgotten || c.kind == uncut}
 	if m.Delete {
@@ -64,16 +63,16 @@ func (c *change) mutation() (kv.Mutation, error) {
 	return m, err
 }
 
-// batch is the changes that are written together, one for each row. done is closed
-// when they are; then err tells whether all were.
+// batch is the changes that are written together, one for each row. done is closed when
+// they are; err is then nil if all were.
 type batch struct {
 	changes map[rowKey]change
 	done    chan struct{}
 	err     error
 }
 
-// stage hands a change to the writer. The newest one of a row counts, except that
-// what was heard is not undone by a time-out that was due before.
+// stage passes a change to the writer. The newest one of a row counts, except that a
+// timeout does not undo a heartbeat that came before it is written.
 func (t *table) stage(c change) *batch {
 	if t.ended != nil {
 		b := &batch{done: make(chan struct{}), err: t.ended}
@@ -92,7 +91,7 @@ func (t *table) stage(c change) *batch {
 	return t.open
 }
 
-// take returns the batch that is due; nil for none.
+// take returns the open batch and closes it to changes; nil for none.
 func (t *table) take() *batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,7 +100,7 @@ func (t *table) take() *batch {
 	return b
 }
 
-// endWrites fails what waits to be written, and all that comes after it.
+// endWrites fails the changes that wait to be written, and all later ones.
 func (t *table) endWrites(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,7 +138,7 @@ func (t *table) write(ctx context.Context, store Store) {
 }
 
 // writeBatch stores a batch in as many proposals as it takes, each of which is
-// seen as soon as it is stored.
+// shown as soon as it is stored.
 func (t *table) writeBatch(ctx context.Context, store Store, b *batch) error {
 	changes := make([]change, 0, len(b.changes))
 	for _, c := range b.changes {
@@ -188,7 +187,7 @@ func propose(ctx context.Context, store Store, mutations []kv.Mutation) error {
 	case err != nil:
 		return err
 	case res.Code != command.OK:
-		return kv.Errorf(kv.Unavailable, "the registry's log does not take changes at present: %v; retry later", res.Code)
+		return kv.Errorf(kv.Unavailable, "the registry's log does not accept changes at the moment: %v; retry later", res.Code)
 	default:
 		return nil
 	}
@@ -203,8 +202,8 @@ func (t *table) applyAll(changes []change) {
 	}
 }
 
-// giveBack undoes what was done for changes that could not be stored. A node says again
-// what it has to say; the rest is tried again.
+// giveBack undoes what was done for changes that could not be stored. A node sends its
+// heartbeat again; the rest is tried again.
 func (t *table) giveBack(changes []change) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -81,11 +81,7 @@ func (l *listed) Run(ctx context.Context) error {
 func (l *listed) listen(ctx context.Context) {
 	for {
 		changed := l.directory.Changed()
-		var rows []*serverpb.RegionInfo
-		for _, r := range l.directory.Rows() {
-			rows = append(rows, r.Info)
-		}
-		l.role.Hear(rows, l.directory.Live())
+		l.role.Hear(l.directory.Rows(), l.directory.Live())
 		select {
 		case <-changed:
 		case <-ctx.Done():

@@ -14,12 +14,12 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// Options are what an Announcer is made of.
+// Options configure an Announcer.
 type Options struct {
 	// Addresses are the registry's nodes, host:port.
 	Addresses []string
 	// Rows returns what the node serves, a row for each vBucket. It is called from
-	// one goroutine, each interval; what it returns is not changed by either side.
+	// one goroutine, at each interval; neither side changes what it returns.
 	Rows func() []*serverpb.RegionInfo
 	// Interval is the time between two heartbeats; 0 is DefaultInterval.
 	Interval time.Duration
@@ -31,33 +31,33 @@ type Options struct {
 const (
 	// DefaultInterval is the time between two heartbeats, and between two polls.
 	DefaultInterval = time.Second
-	// minCallTimeout bounds a call of one node of the registry from below: it may
-	// have to wait for an election there.
+	// minCallTimeout is the least time limit of a call of one node of the registry,
+	// which may have to wait for an election there.
 	minCallTimeout = 3 * time.Second
 	// maxBackoff is the longest pause after all nodes of the registry have failed,
-	// where the interval is not longer. It is short: a row that is not renewed
-	// vanishes.
+	// unless the interval is longer. It is short, since a row that is not renewed
+	// disappears.
 	maxBackoff = 2 * time.Second
 	// farewellTimeout bounds the last heartbeat.
 	farewellTimeout = time.Second
-	// repeatRefusal is how often it is logged that the registry refuses the rows.
+	// repeatRefusal is how often a rejection of the rows is logged.
 	repeatRefusal = time.Minute
 	// maxRequest bounds one heartbeat's request, in bytes.
 	maxRequest = 1 << 20
 )
 
-// Announcer tells the registry what a node serves.
+// Announcer reports to the registry what a node serves.
 type Announcer struct {
 	opts  Options
 	nodes *nodes
 	poked signal.Signal
 	link  link
-	// refusal is why the registry does not take the node's rows; nil while it does.
+	// refusal is why the registry rejects the node's rows; nil while it accepts them.
 	refusal atomic.Pointer[error]
 	said    time.Time // when that was logged
 }
 
-// NewAnnouncer makes an announcer. Nothing is sent until Run runs.
+// NewAnnouncer returns an announcer. It sends nothing until Run is called.
 func NewAnnouncer(opts Options) *Announcer {
 	if opts.Interval <= 0 {
 		opts.Interval = DefaultInterval
@@ -68,14 +68,16 @@ func NewAnnouncer(opts Options) *Announcer {
 	return &Announcer{
 		opts:  opts,
 		nodes: newNodes(opts.Pool, opts.Addresses),
-		link:  link{log: opts.Log, lost: "the registry cannot be reached; this node goes on and tries again", back: "the registry is told again of this node"},
+		link:  link{log: opts.Log, lost: "the registry cannot be reached; this node keeps running and keeps trying", back: "the registry is reached again"},
 	}
 }
 
-// Poke has the rows sent now: what the node serves has changed. It does not wait.
+// Poke makes Run send the rows now, since what the node serves has changed. It does not
+// wait.
 func (a *Announcer) Poke() { a.poked.Raise() }
 
-// Run sends heartbeats until ctx ends; then it says goodbye, within a second.
+// Run sends heartbeats until ctx ends, then reports within a second that the node is
+// going away.
 func (a *Announcer) Run(ctx context.Context) error {
 	backoff := a.opts.Interval
 	for ctx.Err() == nil {
@@ -99,9 +101,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 	return nil
 }
 
-// Refusal returns why the registry does not take this node's rows, so that neither
-// clients nor slaves find it: another cluster holds the database, say. It is nil while it
-// takes them, or cannot be asked.
+// Refusal returns why the registry rejects this node's rows, so that neither clients nor
+// slaves find it, for example because another cluster holds the database. It is nil while
+// the registry accepts them or cannot be reached.
 func (a *Announcer) Refusal() error {
 	if err := a.refusal.Load(); err != nil {
 		return *err
@@ -113,12 +115,12 @@ func (a *Announcer) noteRefusal(err error) {
 	switch before := a.Refusal(); {
 	case err == nil && before != nil:
 		a.refusal.Store(nil)
-		a.opts.Log.Info("the registry takes this node's rows again")
+		a.opts.Log.Info("the registry accepts this node's rows again")
 	case err != nil:
 		a.refusal.Store(&err)
 		if kv.KindOf(err) != kv.KindOf(before) || time.Since(a.said) >= repeatRefusal {
 			a.said = time.Now()
-			a.opts.Log.Error("the registry refuses this node: neither clients nor slaves find it there", "error", err)
+			a.opts.Log.Error("the registry rejects this node: neither clients nor slaves find it there", "error", err)
 		}
 	}
 }
@@ -134,13 +136,13 @@ func (a *Announcer) push(ctx context.Context, rows []*serverpb.RegionInfo, perNo
 			return err
 		}
 		if refusal == nil {
-			refusal = err // what is wrong with some rows does not stop the others
+			refusal = err // the other rows are sent all the same
 		}
 	}
 	return refusal
 }
 
-// farewell tells that the node is going away, if the registry wants to hear it.
+// farewell reports that the node is going away, if the registry can be reached.
 func (a *Announcer) farewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
 	defer cancel()
@@ -151,7 +153,7 @@ func (a *Announcer) farewell(ctx context.Context) {
 		rows = append(rows, r)
 	}
 	if err := a.push(ctx, rows, farewellTimeout/3); err != nil {
-		a.opts.Log.Debug("the registry was not told that this node goes away; it will notice", "err", err)
+		a.opts.Log.Debug("the registry does not know that this node is going away; it will notice", "error", err)
 	}
 }
 
@@ -174,7 +176,8 @@ func requests(rows []*serverpb.RegionInfo, timestamp uint64) []*serverpb.UpdateS
 	return out
 }
 
-// link logs when the registry is lost and when it is back, not each attempt.
+// link logs when the connection to the registry is lost and when it is back, not each
+// attempt.
 type link struct {
 	log        *slog.Logger
 	lost, back string
@@ -186,7 +189,7 @@ type link struct {
 func (l *link) failed(err error) {
 	if !l.down {
 		l.down, l.since = true, time.Now()
-		l.log.Warn(l.lost, "err", err)
+		l.log.Warn(l.lost, "error", err)
 	}
 }
 

@@ -89,7 +89,7 @@ func TestDyingNodes(t *testing.T) {
 	testkit.Eventually(t, "the loss is logged", func() bool { return log.Count("cannot be reached") > 0 })
 	nodes[1].restart(t)
 	testkit.Eventually(t, "back", f.heard("back ACTIVE_SLAVE"))
-	testkit.Eventually(t, "each return is logged", func() bool { return log.Count("level=WARN") == log.Count("told again") })
+	testkit.Eventually(t, "each return is logged", func() bool { return log.Count("level=WARN") == log.Count("is reached again") })
 	stop()
 	if log.Count("level=WARN") > 4 { // all were away, at most once for each restart
 		t.Errorf("log:\n%s", log.String())

@@ -23,13 +23,13 @@ import (
 const (
 	// cacheInterval is the shortest time between two writes of the cache.
 	cacheInterval = time.Second
-	// cacheRate bounds what writing the cache may cost, in bytes a second: a large
-	// registry changes all the time, and its cache is not worth a disk.
+	// cacheRate bounds how much is written to the cache, in bytes a second: a large
+	// registry changes all the time, and its cache must not keep a disk busy.
 	cacheRate = 1 << 20
 )
 
-// cacheMagic begins a cache file; the CRC-32C of the rest follows, little-endian,
-// and then the rows as a GetClusterInfoResponse.
+// cacheMagic begins a cache file. The CRC-32C of the rest follows, little-endian, and
+// then the rows as a GetClusterInfoResponse.
 const cacheMagic = "dkv-registry-rows-1\n"
 
 // castagnoli is never changed.
@@ -38,14 +38,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // cache is a file of the last known rows.
 type cache struct {
 	path string // empty: there is none
-	// rows are those in the file, as far as known; size is its length.
+	// rows are those in the file, if known; size is its length.
 	rows []*serverpb.RegionInfo
 	size int
 	// changed is raised when the rows have changed.
 	changed signal.Signal
 }
 
-// load reads the file; one that is not there has no rows.
+// load reads the file; a missing one has no rows.
 func (c *cache) load() ([]*serverpb.RegionInfo, error) {
 	if c.path == "" {
 		return nil, nil
@@ -94,7 +94,7 @@ func encodeCache(rows []*serverpb.RegionInfo) ([]byte, error) {
 	return append(out, body...), nil
 }
 
-// run keeps the file up to date until ctx ends, with a last write then.
+// run keeps the file up to date until ctx ends, and writes it a last time then.
 func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log *slog.Logger) {
 	if c.path == "" {
 		return
@@ -106,7 +106,7 @@ func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log
 			said = ""
 		case err.Error() != said:
 			said = err.Error()
-			log.Warn("the registry's rows cannot be kept on disk for the next start", "path", c.path, "err", err)
+			log.Warn("the registry's rows cannot be cached for the next start", "path", c.path, "error", err)
 		}
 	}
 	defer write() // what changes in a pause
@@ -126,13 +126,13 @@ func (c *cache) run(ctx context.Context, rows func() []*serverpb.RegionInfo, log
 	}
 }
 
-// interval is the pause after a write.
+// interval returns the pause after a write.
 func (c *cache) interval() time.Duration {
 	return max(cacheInterval, time.Duration(c.size)*time.Second/cacheRate)
 }
 
-// write replaces the file where it would not say the same. The numbers that change with
-// each heartbeat mean nothing to the next run, and are not worth a write.
+// write replaces the file if its content has changed. The numbers that change with each
+// heartbeat mean nothing to the next run, and cause no write.
 func (c *cache) write(rows []*serverpb.RegionInfo) error {
 	if slices.EqualFunc(c.rows, rows, sameForCache) {
 		return nil

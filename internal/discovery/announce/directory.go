@@ -14,7 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// DirectoryOptions are what a Directory is made of.
+// DirectoryOptions configure a Directory.
 type DirectoryOptions struct {
 	// Addresses are the registry's nodes, host:port.
 	Addresses []string
@@ -30,17 +30,8 @@ type DirectoryOptions struct {
 	Log  *slog.Logger
 }
 
-// Row is a row of the registry. Its Info does not change; callers do not change it
-// either.
-type Row struct {
-	Info *serverpb.RegionInfo
-	// Stale tells that the row comes from an earlier run of the node, and that the
-	// registry has not been heard since.
-	Stale bool
-}
-
-// Directory follows the registry's rows. It keeps the last known ones while the
-// registry is away, on disk too. Its methods are safe for concurrent use.
+// Directory follows the registry's rows. It keeps the last known ones, in a file too,
+// while the registry cannot be reached. Its methods are safe for concurrent use.
 type Directory struct {
 	opts  DirectoryOptions
 	nodes *nodes
@@ -48,16 +39,16 @@ type Directory struct {
 	cache *cache
 
 	mu sync.Mutex
-	// rows are in the order of compare. They are shared with who asked for them: a
-	// change makes a new slice.
-	rows []Row
+	// rows are in the order of compare. They are shared with callers: a change makes a
+	// new slice.
+	rows []*serverpb.RegionInfo
 	live bool
 	// changed is raised when rows or live have changed.
 	changed signal.Signal
 }
 
-// OpenDirectory makes a directory with the rows that an earlier run has left. A cache
-// that cannot be read is logged, and does without. Nothing is asked until Run runs.
+// OpenDirectory returns a directory with the rows in the cache. A cache that cannot be
+// read is logged and ignored. The registry is asked once Run is called.
 func OpenDirectory(opts DirectoryOptions) *Directory {
 	if opts.PollInterval <= 0 {
 		opts.PollInterval = DefaultInterval
@@ -71,43 +62,43 @@ func OpenDirectory(opts DirectoryOptions) *Directory {
 	d := &Directory{
 		opts:  opts,
 		nodes: newNodes(opts.Pool, opts.Addresses),
-		link:  link{log: opts.Log, lost: "the registry cannot be asked; its last known rows count until it can", back: "the registry is followed again"},
+		link:  link{log: opts.Log, lost: "the registry cannot be reached; its last known rows are used until it can", back: "the registry is followed again"},
 		cache: &cache{path: opts.CachePath},
 	}
 	found, err := d.cache.load()
 	if err != nil {
-		opts.Log.Warn("the rows that the registry had before cannot be read; they are asked for anew", "err", err)
+		opts.Log.Warn("the cached rows of the registry cannot be read; the registry is asked for them", "error", err)
 	}
 	for _, info := range found {
 		if d.wants(info) {
-			d.rows = append(d.rows, Row{Info: info, Stale: true})
+			d.rows = append(d.rows, info)
 		}
 	}
-	slices.SortFunc(d.rows, func(a, b Row) int { return compare(a.Info, b.Info) })
+	slices.SortFunc(d.rows, compare)
 	return d
 }
 
-// wants tells whether a row of the cache is one that the filter admits: another run
-// may have had another filter.
+// wants reports whether the filter admits a row of the cache: an earlier run may have had
+// another filter.
 func (d *Directory) wants(r *serverpb.RegionInfo) bool {
 	f := d.opts.Filter
 	admits := func(want, have string) bool { return want == "" || want == have }
 	return admits(f.GetDcID(), r.GetDcID()) && admits(f.GetDatabase(), r.GetDatabase()) && admits(f.GetVBucket(), r.GetVBucket())
 }
 
-// Rows returns the rows in the order of database, vBucket and node address. The
-// slice is shared: it is not to be changed.
-func (d *Directory) Rows() []Row {
+// Rows returns the rows in the order of database, vBucket and node address. The slice
+// and its rows are shared: callers do not change them.
+func (d *Directory) Rows() []*serverpb.RegionInfo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rows
 }
 
-// Changed returns a channel that is closed at the next change of what Rows or Live
-// returns. To miss nothing, take it before them.
+// Changed returns a channel that is closed when what Rows or Live returns changes next.
+// To miss no change, call it before them.
 func (d *Directory) Changed() <-chan struct{} { return d.changed.Changed() }
 
-// Live tells whether the rows are those of the registry now, as opposed to the last
+// Live reports whether the rows are the registry's current ones, as opposed to the last
 // known ones.
 func (d *Directory) Live() bool {
 	d.mu.Lock()
@@ -115,26 +106,24 @@ func (d *Directory) Live() bool {
 	return d.live
 }
 
-// announceChange tells who waits for a change.
+// announceChange wakes those that wait for a change, and the writer of the cache.
 func (d *Directory) announceChange() {
 	d.changed.Raise()
 	d.cache.changed.Raise()
 }
 
-// replace takes all rows anew. live tells that they are followed from here on.
-func (d *Directory) replace(rows []Row, live bool) {
+// replace replaces all rows. live says whether they are followed from now on.
+func (d *Directory) replace(rows []*serverpb.RegionInfo, live bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	same := d.live == live && slices.EqualFunc(d.rows, rows, func(a, b Row) bool {
-		return a.Stale == b.Stale && sameRow(a.Info, b.Info)
-	})
+	same := d.live == live && slices.EqualFunc(d.rows, rows, sameRow)
 	d.rows, d.live = rows, live
 	if !same {
 		d.announceChange()
 	}
 }
 
-// sameRow leaves the numbers out that are new with each look.
+// sameRow compares two rows without the change number, which differs each time.
 func sameRow(a, b *serverpb.RegionInfo) bool {
 	if a == b {
 		return true
@@ -149,7 +138,7 @@ func sameRow(a, b *serverpb.RegionInfo) bool {
 	return proto.Equal(a, b)
 }
 
-// merge takes a change.
+// merge applies a change.
 func (d *Directory) merge(m *serverpb.ClusterInfoChange) {
 	deltas := deltasOf(m)
 	if len(deltas) == 0 {
@@ -161,7 +150,7 @@ func (d *Directory) merge(m *serverpb.ClusterInfoChange) {
 	d.announceChange()
 }
 
-// lose notes that the rows are no longer followed.
+// lose records that the rows are no longer followed.
 func (d *Directory) lose() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,23 +160,13 @@ func (d *Directory) lose() {
 	}
 }
 
-// infos are the rows to cache.
-func (d *Directory) infos() []*serverpb.RegionInfo {
-	rows := d.Rows()
-	out := make([]*serverpb.RegionInfo, len(rows))
-	for i, r := range rows {
-		out[i] = r.Info
-	}
-	return out
-}
-
 // Run follows the registry until ctx ends.
 func (d *Directory) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wg.Go(func() { d.cache.run(ctx, d.infos, d.opts.Log) })
+	wg.Go(func() { d.cache.run(ctx, d.Rows, d.opts.Log) })
 	d.follow(ctx)
 	return nil
 }

@@ -184,15 +184,11 @@ const (
 	slave  = serverpb.RegionStatus_ACTIVE_SLAVE
 )
 
-// text writes rows, a star behind those that are stale.
-func text(rows []Row) []string {
+// text writes rows.
+func text(rows []*serverpb.RegionInfo) []string {
 	out := []string{}
 	for _, r := range rows {
-		star := ""
-		if r.Stale {
-			star = "*"
-		}
-		out = append(out, fmt.Sprintf("%s %v%s", r.Info.GetVBucket(), r.Info.GetStatus(), star))
+		out = append(out, fmt.Sprintf("%s %v", r.GetVBucket(), r.GetStatus()))
 	}
 	return out
 }

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// firstBackoff is the pause after a watch has ended: mostly the registry has
-	// changed hands, and the next attempt succeeds.
+	// firstBackoff is the pause after a watch has ended: usually the registry has got
+	// another owner, and the next attempt succeeds.
 	firstBackoff = 50 * time.Millisecond
-	// maxSilence is how long a watch may say nothing; a registry says something
-	// every two seconds.
+	// maxSilence is how long a watch may be silent; a registry sends something every
+	// two seconds.
 	maxSilence = 7 * time.Second
 	// maxStart is how long a watch may take to begin.
 	maxStart = 10 * time.Second
-	// minPolls is how many polls of a registry that cannot be watched pass before
-	// it is tried again.
+	// minPolls is how many times a registry that does not offer watches is polled before
+	// a watch is tried again.
 	minPolls = 30
 )
 
@@ -33,8 +33,8 @@ func compare(a, b *serverpb.RegionInfo) int {
 		cmp.Compare(a.GetNodeAddress(), b.GetNodeAddress()))
 }
 
-// follow watches the registry, at one node after the other, and asks it where it
-// cannot be watched.
+// follow watches the registry, at one node after the other, and polls it if it cannot be
+// watched.
 func (d *Directory) follow(ctx context.Context) {
 	for backoff := firstBackoff; ctx.Err() == nil; {
 		at := d.nodes.addr()
@@ -51,7 +51,7 @@ func (d *Directory) follow(ctx context.Context) {
 		if !began {
 			d.link.failed(err)
 		}
-		if d.nodes.addr() == at { // otherwise one that answers has been found
+		if d.nodes.addr() == at { // otherwise poll has found a node that answers
 			d.nodes.next()
 		}
 		if !wait(ctx, jittered(backoff), nil) {
@@ -61,8 +61,8 @@ func (d *Directory) follow(ctx context.Context) {
 	}
 }
 
-// watch follows the registry at the present node. began tells whether all rows have
-// come.
+// watch follows the registry at the current node. began reports whether all rows have
+// arrived.
 func (d *Directory) watch(ctx context.Context) (began bool, _ error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -101,12 +101,12 @@ func (d *Directory) watch(ctx context.Context) (began bool, _ error) {
 	}
 }
 
-var errSilent = errors.New("the registry has said nothing for too long")
+var errSilent = errors.New("the registry has sent nothing for too long")
 
-// poll asks the registry for its rows. why is what a watch ended in. Where the
-// registry does not know watches, polling is what remains, and nil is returned when
-// it is time to try one again; otherwise one look is better than none until a watch
-// succeeds.
+// poll asks the registry for its rows. why is the error that a watch ended with. If the
+// registry does not offer watches, poll asks at intervals and returns nil when it is time
+// to try a watch again. Otherwise it asks once, so that the rows are as new as they can be
+// until a watch succeeds.
 func (d *Directory) poll(ctx context.Context, why error) error {
 	for n := 0; ; n++ {
 		resp := new(serverpb.GetClusterInfoResponse)

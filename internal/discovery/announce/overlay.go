@@ -6,7 +6,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// delta is what a message says of one row.
+// delta is a message's change of one row.
 type delta struct {
 	info *serverpb.RegionInfo
 	gone bool
@@ -23,24 +23,24 @@ func deltasOf(m *serverpb.ClusterInfoChange) []delta {
 	return out
 }
 
-// overlay returns rows with deltas made, of those of one row the last. It changes
-// deltas, and not rows, and costs a copy of what is between the deltas: among many rows
-// few change at a time.
-func overlay(rows []Row, deltas []delta) []Row {
+// overlay returns rows with deltas applied, of several for one row the last. It reorders
+// deltas and does not change rows. It costs a copy of the rows between the deltas, since
+// few of many rows change at a time.
+func overlay(rows []*serverpb.RegionInfo, deltas []delta) []*serverpb.RegionInfo {
 	slices.SortStableFunc(deltas, func(a, b delta) int { return compare(a.info, b.info) })
-	out := make([]Row, 0, len(rows)+len(deltas))
+	out := make([]*serverpb.RegionInfo, 0, len(rows)+len(deltas))
 	for i, d := range deltas {
 		if i+1 < len(deltas) && compare(d.info, deltas[i+1].info) == 0 {
 			continue
 		}
-		at, found := slices.BinarySearchFunc(rows, d.info, func(r Row, in *serverpb.RegionInfo) int { return compare(r.Info, in) })
+		at, found := slices.BinarySearchFunc(rows, d.info, compare)
 		out = append(out, rows[:at]...)
 		if found {
 			at++
 		}
 		rows = rows[at:]
 		if !d.gone {
-			out = append(out, Row{Info: d.info})
+			out = append(out, d.info)
 		}
 	}
 	return append(out, rows...)

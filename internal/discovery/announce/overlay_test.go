@@ -17,7 +17,7 @@ import (
 // were.
 func TestOverlay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var rows []Row
+		var rows []*serverpb.RegionInfo
 		model := make(map[string]*serverpb.RegionInfo)
 		for range rapid.IntRange(1, 20).Draw(t, "messages") {
 			m := new(serverpb.ClusterInfoChange)
@@ -39,15 +39,12 @@ func TestOverlay(t *testing.T) {
 				t.Fatal("rows that others read were changed")
 			}
 			rows = next
-			var got, want []*serverpb.RegionInfo
-			for _, r := range rows {
-				got = append(got, r.Info)
-			}
+			var want []*serverpb.RegionInfo
 			for _, name := range slices.Sorted(maps.Keys(model)) {
 				want = append(want, model[name])
 			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("rows %v\nwant %v", got, want)
+			if !slices.Equal(rows, want) {
+				t.Fatalf("rows %v\nwant %v", rows, want)
 			}
 		}
 	})

@@ -1,6 +1,6 @@
-// Package announce is a node's side of the registry: an Announcer tells what the
-// node serves, a Directory follows what all nodes serve. Both go on while the
-// registry is away.
+// Package announce is a node's side of the discovery registry: an Announcer reports what
+// the node serves, and a Directory follows what all nodes serve. Both keep trying while
+// the registry cannot be reached.
 package announce
 
 import (
@@ -17,18 +17,18 @@ import (
 type nodes struct {
 	pool  *peer.Pool
 	addrs []string
-	// present is the index of the one that is asked.
+	// present is the index of the node that is asked.
 	present atomic.Uint64
 }
 
 func newNodes(pool *peer.Pool, addrs []string) *nodes {
 	n := &nodes{pool: pool, addrs: addrs}
-	// Not all nodes of a cluster ask the same one.
+	// The nodes of a cluster start with different ones.
 	n.present.Store(uint64(rand.IntN(max(len(addrs), 1))))
 	return n
 }
 
-// addr is the present one's address; empty where there is none.
+// addr returns the current node's address; empty if there are no nodes.
 func (n *nodes) addr() string {
 	if len(n.addrs) == 0 {
 		return ""
@@ -38,8 +38,8 @@ func (n *nodes) addr() string {
 
 func (n *nodes) next() { n.present.Add(1) }
 
-// try makes a call of one node after the other, from the present one on, until one
-// does not fail. Where a node refuses what it is asked, another one would too.
+// try makes a call of one node after the other, starting with the current one, until one
+// succeeds or rejects it: another node would reject it too.
 func (n *nodes) try(ctx context.Context, perNode time.Duration, call func(context.Context, *peer.Peer) error) error {
 	if len(n.addrs) == 0 {
 		return errNoNodes
@@ -54,7 +54,7 @@ func (n *nodes) try(ctx context.Context, perNode time.Duration, call func(contex
 	return err
 }
 
-// ask makes a call of the present node.
+// ask makes a call of the current node.
 func (n *nodes) ask(ctx context.Context, limit time.Duration, call func(context.Context, *peer.Peer) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -65,7 +65,7 @@ func (n *nodes) ask(ctx context.Context, limit time.Duration, call func(context.
 	return call(ctx, p)
 }
 
-// reach returns the present node once there is a connection, or none to be had.
+// reach returns the current node once a connection stands or has failed.
 func (n *nodes) reach(ctx context.Context) (*peer.Peer, error) {
 	if len(n.addrs) == 0 {
 		return nil, errNoNodes
@@ -75,8 +75,7 @@ func (n *nodes) reach(ctx context.Context) (*peer.Peer, error) {
 
 var errNoNodes = kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
 
-// refused reports whether a node has answered, and every other one would answer so
-// again.
+// refused reports whether a node has rejected a call, as every other one would.
 func refused(err error) bool {
 	if !peer.Answered(err) {
 		return false
@@ -89,11 +88,10 @@ func refused(err error) bool {
 	}
 }
 
-// jittered spreads a pause, so that nodes do not come all at once.
+// jittered varies a pause, so that nodes do not all call at the same moment.
 func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
-// wait waits for d, or until it is to go on sooner. It tells whether ctx is
-// still alive.
+// wait waits for d, or until sooner is sent to. It reports whether ctx has not ended.
 func wait(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
