@@ -44,7 +44,7 @@ func TestSecondClusterIsRefused(t *testing.T) {
 		{"more vBuckets", []*serverpb.RegionInfo{region("db/0/a:1/dc1", leader, theirs(vBuckets(8))...)}, []string{`1 vBucket, "default"`, "8 vBuckets"}},
 		{"the same cluster, cut otherwise", []*serverpb.RegionInfo{region("db/0/a:1/dc1", leader, cluster("ours"), vBuckets(8))}, []string{"8 vBuckets"}},
 		{"fewer vBuckets", []*serverpb.RegionInfo{region("cut/default/a:1/dc1", leader, theirs(vBuckets(1))...)}, []string{"2 vBuckets", `1 vBucket, "default"`}},
-		{"no cluster, as a master", []*serverpb.RegionInfo{region("db/default/a:1/dc1", leader, term(99))}, []string{"a cluster that it does not name"}},
+		{"no cluster, as a master", []*serverpb.RegionInfo{region("db/default/a:1/dc1", leader, term(99))}, []string{"a cluster without an id"}},
 		{"no cluster, another vBucket", []*serverpb.RegionInfo{region("db/7/a:1/dc1", slave)}, []string{`vBucket "7"`}},
 		{"one of several vBuckets", []*serverpb.RegionInfo{
 			region("cut/0/a:1/dc1", leader, theirs(vBuckets(2))...), region("cut/1/a:1/dc1", leader, cluster("a1"), vBuckets(2)),
@@ -111,7 +111,7 @@ func TestAnonymousMastersHoldWhileTheyLive(t *testing.T) {
 		c.run(65 * time.Second)
 		c.says("a", leader, ours, 1)
 		c.leads("a")
-		c.tries("b", leader, origin{known: true}, 9, "a cluster that it does not name")
+		c.tries("b", leader, origin{known: true}, 9, "a cluster without an id")
 	})
 }
 

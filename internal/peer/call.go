@@ -56,14 +56,6 @@ func (p *Pool) Reach(ctx context.Context, addr string) (*Peer, error) {
 // Unavailable and outcome NotApplied, and wraps ctx's. It costs next to nothing if a
 // connection stands.
 func (p *Peer) Reach(ctx context.Context) error {
-	if err := p.Await(ctx); err != nil {
-		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", p.addr, err)
-	}
-	return nil
-}
-
-// Await is Reach whose error is ctx's.
-func (p *Peer) Await(ctx context.Context) error {
 	c := p.pick()
 	for {
 		switch state := c.GetState(); state {
@@ -74,7 +66,7 @@ func (p *Peer) Await(ctx context.Context) error {
 			fallthrough
 		default:
 			if !c.WaitForStateChange(ctx, state) {
-				return context.Cause(ctx)
+				return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", p.addr, context.Cause(ctx))
 			}
 		}
 	}

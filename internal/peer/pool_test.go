@@ -118,7 +118,7 @@ func TestInvoke(t *testing.T) {
 	if p.Addr() != s.addr || p.Ready() || s.conns.Load() != 0 {
 		t.Error("connected before the first call")
 	}
-	if err := p.Await(t.Context()); err != nil || !p.Ready() {
+	if err := p.Reach(t.Context()); err != nil || !p.Ready() {
 		t.Errorf("%v, ready: %v", err, p.Ready())
 	}
 	for range 3 {
@@ -181,7 +181,7 @@ func TestRetain(t *testing.T) {
 	if _, err := get(t.Context(), old); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
 		t.Errorf("%v, %v", err, kv.OutcomeOf(err))
 	}
-	if err := old.Await(t.Context()); err != nil {
+	if err := old.Reach(t.Context()); err != nil {
 		t.Errorf("waits for what will not be: %v", err)
 	}
 	if stays.conns.Load() != 1 {
@@ -241,7 +241,7 @@ func TestPeerRestarts(t *testing.T) {
 	servertest.Serve(t, again, l)
 	begin := time.Now()
 	testkit.Eventually(t, "it answers", func() bool {
-		if err := p.Await(t.Context()); err != nil {
+		if err := p.Reach(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		_, err := get(t.Context(), p)
@@ -350,7 +350,7 @@ func TestOutcomeOfConnections(t *testing.T) {
 		t.Errorf("broke: %v, %v", err, kv.OutcomeOf(err))
 	}
 	for range 3 {
-		if err := p.Await(t.Context()); err != nil {
+		if err := p.Reach(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		_, err = get(t.Context(), p)
@@ -373,7 +373,7 @@ func TestReachEnds(t *testing.T) {
 	cause := errors.New("cause")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
-	if err := peerAt(t, pool, "far:1").Await(ctx); !errors.Is(err, cause) {
+	if err := peerAt(t, pool, "far:1").Reach(ctx); !errors.Is(err, cause) {
 		t.Error(err)
 	}
 	_, reachErr := pool.Reach(ctx, "far:1")

@@ -102,10 +102,7 @@ const connectTimeout = time.Second
 func (s *session) connect(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := s.peer.Await(limited); err != nil {
-		return kv.Errorf(kv.Unavailable, "node %s cannot be reached: %w", s.source.Address, err)
-	}
-	return nil
+	return s.peer.Reach(limited)
 }
 
 // left draws the conclusions from the end of a session.
