@@ -2,9 +2,9 @@ package master
 
 import "github.com/dkvdb/dkv/api/serverpb"
 
-// Administrative reports whether a gRPC method, by its full name, is for operators and
-// the cluster's own nodes: it changes how the cluster is made up or led, or all of its
-// keys at once. Slaves on other hosts list themselves, and any client may read.
+// Administrative reports whether a gRPC method, by its full name, is for operators and the
+// cluster's own nodes: it changes the membership, the leaders, or all keys at once. Slaves on
+// other hosts add themselves to the list, and any client may read.
 func Administrative(method string) bool {
 	switch method {
 	case serverpb.DKVReplication_AddReplica_FullMethodName,
@@ -16,8 +16,8 @@ func Administrative(method string) bool {
 	}
 }
 
-// Audited tells whether a gRPC method, by its full name, is an administrative
-// call that has to be logged whatever it comes to.
+// Audited reports whether a gRPC method, by its full name, is an administrative call that is
+// logged whether it succeeds or fails.
 func Audited(method string) bool {
 	switch method {
 	case serverpb.DKVBackupRestore_Backup_FullMethodName,

@@ -21,8 +21,8 @@ type Backup struct {
 	lead     func(ctx context.Context, vBucket string) error
 }
 
-// NewBackup makes the service; root is the absolute path of backup-dir. lead makes
-// this node own a vBucket's log, which restoring it takes; nil where it always does.
+// NewBackup makes the service; root is the absolute path of backup-dir. lead makes this node own
+// a vBucket's log, which a restore requires; it is nil on a node that always owns its logs.
 func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vBucket string) error) *Backup {
 	return &Backup{keyspace: k, root: root, lead: lead}
 }
@@ -55,9 +55,9 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Restore implements DKVBackupRestore. Of several vBuckets each is replaced for
-// itself, once all of them are known to be there and to be what they are to replace; the
-// error of one says which, and asking again goes through all of them.
+// Restore implements DKVBackupRestore. It first checks that the backup has all vBuckets and
+// that they match those here, and then replaces one after the other. The error of one names it;
+// asking again restores all of them once more.
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
@@ -75,9 +75,9 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 	return &serverpb.Status{}, nil
 }
 
-// partlyRestored is the error of a restore after some vBuckets were replaced. It is not to
-// be taken for one of a restore without effect, and sent again as such: these take writes
-// by now.
+// partlyRestored is the error of a restore after some vBuckets were replaced. It must not be
+// mistaken for a restore without effect and repeated as such: these vBuckets accept writes by
+// now.
 func partlyRestored(err error, done, all int) error {
 	if done == 0 {
 		return err
@@ -94,7 +94,7 @@ func (s *Backup) folderOf(v route.VBucket, dir string) string {
 	return filepath.Join(dir, v.Name)
 }
 
-// about names the vBucket of an error, where there are several.
+// about names the vBucket of an error if there are several.
 func (s *Backup) about(v route.VBucket, err error) error {
 	if len(s.keyspace.All()) == 1 {
 		return err
@@ -102,8 +102,8 @@ func (s *Backup) about(v route.VBucket, err error) error {
 	return fmt.Errorf("vBucket %s: %w", v.Name, err)
 }
 
-// check refuses a backup of other vBuckets than those here, and in a cluster one that is
-// damaged, before any vBucket is replaced or its leader moved.
+// check rejects a backup of other vBuckets than those here, and in a cluster a damaged one,
+// before any vBucket is replaced or its leader moved.
 func (s *Backup) check(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	if len(all) > 1 && backup.IsOne(dir) {

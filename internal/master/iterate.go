@@ -12,7 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// batchBytes is about how large the messages of a batched iteration become.
+// batchBytes is the size that the messages of a batched iteration grow to.
 const batchBytes = 64 << 10
 
 // Iterate implements DKV.
@@ -50,8 +50,8 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 	return send(stream, walk.iterator(r.GetReverse()), r, walk.info)
 }
 
-// resumable says where to go on with an iteration that is ended while resp, which
-// has its messages one by one, is being sent: at the first key of that.
+// resumable registers where to resume an iteration that is ended while a message is being sent:
+// at the first key of that message. resp holds each of the messages in turn.
 func resumable(stream grpc.ServerStreamingServer[serverpb.IterateResponse], resp *serverpb.IterateResponse) {
 	kv.PlaceOf(stream.Context()).Resumable(func() kv.Resume {
 		key := resp.GetKey()
@@ -63,14 +63,14 @@ func resumable(stream grpc.ServerStreamingServer[serverpb.IterateResponse], resp
 }
 
 func iterateRange(r *serverpb.IterateRequest) storage.Range {
-	// Not KeysOnly, even where no values are wanted: what stands before a value
-	// says whether the key has expired.
+	// Not KeysOnly, even if no values are wanted: the bytes before a value say whether
+	// the key has expired.
 	out := storage.Prefix(r.GetKeyPrefix())
 	out.Reverse = r.GetReverse()
 	switch start := r.GetStartKey(); {
 	case len(start) == 0:
 	case out.Reverse:
-		out.End = append(bytes.Clone(start), 0) // the least key behind it
+		out.End = append(bytes.Clone(start), 0) // the least key after it
 	default:
 		out.Start = start
 	}
@@ -125,17 +125,15 @@ func sendBatched(stream grpc.ServerStreamingServer[serverpb.IterateResponse], it
 	return stream.Send(&b.resp)
 }
 
-// pairBatch is one message of many pairs, of batchBytes at most; a pair beyond
-// that travels alone, so that no message is larger than it would be in an
-// iteration that is not batched. Unlike with single pairs, the
-// iterator moves on before the message is sent: the bytes are copied into buf. Those of
-// a pair that travels alone are not, and a stream whose reader stalls does not hold
-// them twice.
+// pairBatch is one message of many pairs, of batchBytes at most. A larger pair travels alone, so
+// that no message is larger than in an iteration that is not batched. The iterator advances
+// before the message is sent, so that the bytes are copied into buf. Those of a pair that travels
+// alone are not copied: a stream whose reader stalls does not hold them twice.
 type pairBatch struct {
 	resp serverpb.IterateResponse
 	buf  []byte
 	size int
-	// pairs are the messages of resp.Pairs, used again for each batch.
+	// pairs are the messages of resp.Pairs, reused for each batch.
 	pairs []*serverpb.KVPair
 }
 
@@ -152,7 +150,7 @@ func (b *pairBatch) add(p kv.Pair) {
 
 func (b *pairBatch) copy(p []byte) []byte {
 	from := len(b.buf)
-	// Growing moves buf, but leaves what earlier pairs point to as it is.
+	// When buf grows it is moved, but what earlier pairs point to stays as it is.
 	b.buf = append(b.buf, p...)
 	return b.buf[from:len(b.buf):len(b.buf)]
 }

@@ -18,13 +18,13 @@ type KV struct {
 	router   *route.Router
 }
 
-// NewKV makes the service. The router may be nil: what is not owned here is then
-// refused.
+// NewKV makes the service. A nil router forwards nothing: requests for vBuckets that this node
+// does not own are then rejected.
 func NewKV(k *route.Keyspace, limits Limits, r *route.Router) *KV {
 	return &KV{keyspace: k, limits: limits, router: r}
 }
 
-// The calls of an owner.
+// The calls that the owner of a vBucket serves.
 var (
 	putCall           = route.Call{Method: serverpb.DKV_Put_FullMethodName, Mutates: true}
 	multiPutCall      = route.Call{Method: serverpb.DKV_MultiPut_FullMethodName, Mutates: true}

@@ -22,10 +22,10 @@ type source interface {
 	Close()
 }
 
-// merge is the pairs of several sources in order. No key is in two of them.
+// merge iterates over several sources in key order. No key is in two of them.
 type merge struct {
-	// heap has the source with the next pair at 0; sources that have ended
-	// are not in it.
+	// heap has the source with the next pair at 0. Sources that have ended are
+	// removed.
 	heap    []source
 	reverse bool
 	begun   bool
@@ -45,7 +45,7 @@ func (m *merge) Next() bool {
 	return m.err == nil && len(m.heap) > 0
 }
 
-// begin moves all sources to their first pairs.
+// begin advances all sources to their first pairs.
 func (m *merge) begin() {
 	m.begun = true
 	live := m.heap[:0]
@@ -62,7 +62,7 @@ func (m *merge) begin() {
 	}
 }
 
-// advance moves the source whose pair was the last.
+// advance advances the source that the last pair came from.
 func (m *merge) advance() {
 	s := m.heap[0]
 	if !s.Next() {

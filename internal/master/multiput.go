@@ -62,7 +62,7 @@ func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
 	return ms, s.limits.checkBatch(ms)
 }
 
-// target returns the one vBucket that all keys belong to.
+// target returns the vBucket that all keys belong to, or an error if they belong to several.
 func (s *KV) target(ms []kv.Mutation) (route.VBucket, error) {
 	first := s.keyspace.Of(ms[0].Key)
 	for i := 1; i < len(ms); i++ {
@@ -75,13 +75,13 @@ func (s *KV) target(ms []kv.Mutation) (route.VBucket, error) {
 	return first, nil
 }
 
-// putPart is what a multi-put has for one vBucket.
+// putPart is the part of a multi-put for one vBucket.
 type putPart struct {
 	vBucket route.VBucket
 	request *serverpb.MultiPutRequest
 }
 
-// split sorts the puts of a request by vBucket.
+// split divides the puts of a request by vBucket.
 func (s *KV) split(r *serverpb.MultiPutRequest) []putPart {
 	var parts []putPart
 	at := make(map[string]int)

@@ -14,34 +14,34 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// NodeInfo describes the node to those who ask.
+// NodeInfo describes a node.
 type NodeInfo struct {
-	// ID is the node's in its cluster, in decimal; Cluster is the cluster's.
+	// ID is the node's id in its cluster, in decimal, and Cluster the cluster's id.
 	ID, Cluster          string
 	Name, Version        string
 	Role, Engine         string
 	DC, Database         string
 	Address, HTTPAddress string
 	Started              time.Time
-	// Timing is what the process runs with in Raft; empty for none.
+	// Timing is the Raft timing that the process runs with; empty without Raft.
 	Timing string
 }
 
-// Node serves what concerns the node as a whole: its status, pausing writes,
-// content hashes, and the membership of a node that has no cluster.
+// Node serves requests about the node as a whole: its status, pausing writes, the clock, content
+// hashes, and the membership of a node that has no cluster.
 type Node struct {
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVClusterServer
 	keyspace *route.Keyspace
 	info     NodeInfo
 	router   *route.Router
-	// hashing holds an element for the content hash that is being made, and
-	// hashes one for each that is asked for.
+	// hashing holds an element while a content hash is being made, and hashes one for each
+	// request for one.
 	hashing, hashes chan struct{}
 }
 
-// maxHashes is how many content hashes may be asked for at once, most of which wait:
-// each reads all that there is, and one at a time is enough.
+// maxHashes is how many content hashes may be requested at once. All but one of them wait,
+// because each reads the whole state.
 const maxHashes = 8
 
 // NewNode makes the services. The router may be nil; see NewKV.
@@ -77,7 +77,7 @@ type timed interface {
 	SetTiming(ctx context.Context, to timing.Timing) error
 }
 
-// addTiming adds the members' timing to a status.
+// addTiming adds the Raft timing to a status.
 func (n *Node) addTiming(resp *serverpb.NodeStatusResponse) {
 	resp.Timing = n.info.Timing
 	if raft, is := n.keyspace.All()[0].Replica.(timed); is {
@@ -142,7 +142,7 @@ func (n *Node) GetContentHash(ctx context.Context, r *serverpb.ContentHashReques
 	}, nil
 }
 
-// takeTurn waits until no other content hash is being made. done ends the turn.
+// takeTurn waits until no other content hash is being made. done lets the next one begin.
 func (n *Node) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case n.hashes <- struct{}{}:
@@ -158,7 +158,7 @@ func (n *Node) takeTurn(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// noCluster is why a node that has no cluster of its own changes none.
+// noCluster is the error for a change of the cluster on a node that belongs to none.
 func (n *Node) noCluster() error {
 	if !n.router.HasCopies() {
 		return kv.Errorf(kv.Precondition, "this node is %s and has no cluster to change; start masters with --role master (not applied)", n.standalone())
@@ -171,7 +171,7 @@ func (n *Node) noCluster() error {
 	return kv.Errorf(kv.Precondition, "this node is a slave and changes no cluster; ask a master (not applied)")
 }
 
-// standalone is what a node without a cluster is called.
+// standalone describes a node without a cluster in an error.
 func (n *Node) standalone() string {
 	if n.info.Role == roleDiscovery {
 		return "a registry of one"
@@ -210,8 +210,8 @@ func (n *Node) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, erro
 // StandaloneID is the node id of a standalone node.
 const StandaloneID = "1"
 
-// ListNodes implements DKVCluster: a standalone node is a cluster of itself. A slave is no
-// member of any, and lists itself as what it is.
+// ListNodes implements DKVCluster. A standalone node is a cluster of itself. A slave is a member
+// of no cluster, and lists itself as a slave.
 func (n *Node) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {
 	const id = 1
 	if n.router.HasCopies() {

@@ -5,9 +5,9 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// checkCluster refuses a request for another cluster than the vBucket's: a client that
-// was led to this node by its address, or by a registry, does not mean it. want is the
-// xxHash64 of the cluster's id; 0 is any.
+// checkCluster rejects a request that is meant for another cluster than the vBucket's: an
+// address or a registry may have led its client to the wrong node. want is a kv.ClusterTag; 0
+// accepts any cluster.
 func checkCluster(v route.VBucket, want uint64) error {
 	if want == 0 {
 		return nil

@@ -25,8 +25,8 @@ func (n *Node) ResumeWrites(ctx context.Context, _ *emptypb.Empty) (*serverpb.St
 	return n.SetPaused(ctx, false)
 }
 
-// SetPaused refuses or admits mutations in all vBuckets, each at its owner. Where
-// it fails for some of them it says so; it may be repeated.
+// SetPaused stops or admits mutations in all vBuckets, each at its owner. If it fails for some of
+// them, the error says so; it may be repeated.
 func (n *Node) SetPaused(ctx context.Context, paused bool) (*serverpb.Status, error) {
 	c := resumeCall
 	if paused {

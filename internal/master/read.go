@@ -11,7 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// readRequest is what all reads have in common.
+// readRequest is the part of a request that all reads share.
 type readRequest interface {
 	GetReadConsistency() serverpb.ReadConsistency
 	GetMinIndex() uint64

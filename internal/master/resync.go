@@ -9,16 +9,17 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// Resyncer is a copy of another node's vBucket, which an operator may give up.
+// Resyncer is a copy of another node's vBucket that an operator may have rebuilt.
 type Resyncer interface {
-	// Resync orders the copy to give way to a master's state, and returns what becomes
-	// of it. A copy that is well is rebuilt only with force.
+	// Resync orders the copy to be replaced by a master's state, and returns a sentence on
+	// what happens to it. A healthy copy is rebuilt only with force.
 	Resync(ctx context.Context, force bool) (string, error)
-	// Kept reports whether the copy waits for such an order.
+	// Kept reports whether the copy is kept, although a master contradicts it, until such
+	// an order.
 	Kept() bool
 }
 
-// Resync implements DKVNode: it is for this node alone.
+// Resync implements DKVNode. It concerns this node only, and is never forwarded.
 func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb.ResyncResponse, error) {
 	all := n.keyspace.All()
 	if r.GetVBucket() != "" {
@@ -35,7 +36,7 @@ func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb
 			return nil, kv.Errorf(kv.Precondition, "this node has role %s and keeps no copy of another node's data; -resync is for a slave (not applied)", n.info.Role)
 		}
 		if r.GetVBucket() == "" && !r.GetForce() && len(all) > 1 && !is.Kept() {
-			continue // it is not in need of it
+			continue // it follows its master
 		}
 		what, err := is.Resync(ctx, r.GetForce())
 		if err != nil && len(resp.Orders) > 0 {

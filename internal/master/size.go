@@ -5,16 +5,16 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// pairOverhead is about what a pair adds to a message beyond its bytes.
+// pairOverhead estimates what a pair adds to a message beyond its bytes.
 const pairOverhead = 24
 
-// pairSize is about what a pair takes in a message.
+// pairSize estimates what a pair takes in a message.
 func pairSize(p kv.Pair) int { return len(p.Key) + len(p.Value) + pairOverhead }
 
-// budget is the room that a response has for pairs, in bytes.
+// budget bounds the pairs of a response, in bytes.
 type budget struct{ size, limit int }
 
-// append adds pairs to those of a message.
+// append adds pairs to a message, or returns an error if they exceed the budget.
 func (b *budget) append(to []*serverpb.KVPair, pairs []kv.Pair) ([]*serverpb.KVPair, error) {
 	out := make([]serverpb.KVPair, len(pairs)) // one allocation for all
 	for i, p := range pairs {
@@ -24,7 +24,7 @@ func (b *budget) append(to []*serverpb.KVPair, pairs []kv.Pair) ([]*serverpb.KVP
 	return to, b.take(to[len(to)-len(pairs):])
 }
 
-// take checks that pairs fit in what is left.
+// take takes the size of pairs from the budget, or returns an error if they exceed it.
 func (b *budget) take(pairs []*serverpb.KVPair) error {
 	for _, p := range pairs {
 		b.size += len(p.GetKey()) + len(p.GetValue()) + pairOverhead

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// home returns the vBucket that all keys are in, and whether there is one. No keys
-// are at home in the first.
+// home returns the vBucket that all keys belong to, and whether there is one. Without keys it
+// returns the first vBucket.
 func (s *KV) home(keys [][]byte) (route.VBucket, bool) {
 	if len(s.keyspace.All()) == 1 || len(keys) == 0 {
 		return s.keyspace.All()[0], true
@@ -24,8 +24,8 @@ func (s *KV) home(keys [][]byte) (route.VBucket, bool) {
 	return first, true
 }
 
-// part is what one source has to read for a MultiGet: a vBucket on this node, or
-// another node for all of its vBuckets.
+// part is what one source reads for a MultiGet: a vBucket on this node, or another node for all
+// vBuckets that it owns.
 type part struct {
 	route.Leg
 	keys  [][]byte
@@ -64,8 +64,8 @@ func (s *KV) spread(keys [][]byte) []route.VBucket {
 	return out
 }
 
-// gather reads all legs at the same time and puts their pairs in the order of the
-// keys. done is that of route.Local and route.Call.Remote.
+// gather reads all legs at the same time, and returns their pairs in the order of the keys.
+// done is that of route.Local and route.Call.Remote.
 func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsistency, opts kv.ReadOptions, legs []route.Leg) (_ *serverpb.MultiGetResponse, done bool, err error) {
 	parts, of := s.parts(keys, legs)
 	ctx, cancel := context.WithCancel(ctx)
@@ -94,7 +94,7 @@ func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsi
 		switch p := <-finished; {
 		case p.err == nil && err == nil:
 			done, err = true, room.take(p.pairs)
-		case p.err != nil && (err == nil || p.done && !done): // what is final counts most
+		case p.err != nil && (err == nil || p.done && !done): // a final error counts most
 			done, err = p.done, p.err
 		}
 	}
@@ -109,7 +109,7 @@ func (s *KV) gather(ctx context.Context, keys [][]byte, level serverpb.ReadConsi
 	return resp, true, nil
 }
 
-// parts divides keys, and returns for each key its part.
+// parts divides the keys by source, and returns for each key its part.
 func (s *KV) parts(keys [][]byte, legs []route.Leg) (parts []*part, of []*part) {
 	byName := make(map[string]*part)
 	for _, l := range legs {
@@ -135,7 +135,7 @@ func (s *KV) parts(keys [][]byte, legs []route.Leg) (parts []*part, of []*part) 
 	return parts, of
 }
 
-// read is a part on this node.
+// read reads a part on this node.
 func (s *KV) read(ctx context.Context, p *part, opts kv.ReadOptions, room *budget) (done bool, _ error) {
 	info, err := readKeys(ctx, p.VBuckets[0], p.keys, opts, func(found []kv.Pair) (err error) {
 		p.pairs, err = room.append(p.pairs, found)
@@ -145,7 +145,7 @@ func (s *KV) read(ctx context.Context, p *part, opts kv.ReadOptions, room *budge
 	return route.Local(err)
 }
 
-// fetch is a part on another node.
+// fetch reads a part from another node.
 func (s *KV) fetch(ctx context.Context, p *part, level serverpb.ReadConsistency, opts kv.ReadOptions) {
 	resp := new(serverpb.MultiGetResponse)
 	p.done, p.err = multiGetCall.Remote(s.router.Ask(ctx, p.Leg, multiGetCall, &serverpb.MultiGetRequest{
@@ -156,8 +156,8 @@ func (s *KV) fetch(ctx context.Context, p *part, level serverpb.ReadConsistency,
 	p.pairs, p.age = resp.GetKeyValues(), resp.GetAge()
 }
 
-// inOrder puts the pairs of all parts in the order of the keys. Each part has its
-// pairs in that order already, without those that were not found.
+// inOrder merges the pairs of all parts in the order of the keys. Each part has its pairs in that
+// order already, without the keys that were not found.
 func inOrder(keys [][]byte, parts, of []*part) []*serverpb.KVPair {
 	n := 0
 	for _, p := range parts {

@@ -14,8 +14,8 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// walk is an iteration that is open: one source for each vBucket on this node, and
-// one for each other node, where the pairs of that node's vBuckets come in order.
+// walk is an open iteration: one source for each vBucket on this node, and one for each other
+// node, which merges its own vBuckets.
 type walk struct {
 	sources []source
 	info    kv.ReadInfo
@@ -40,8 +40,8 @@ func (s *KV) open(ctx context.Context, r *serverpb.IterateRequest, opts kv.ReadO
 	return w, nil
 }
 
-// addLegs opens the sources of all legs. The first messages of other nodes are
-// awaited last, so that they are on their way at the same time.
+// addLegs opens the sources of all legs. It awaits the first messages of other nodes last, so
+// that these nodes work at the same time.
 func (w *walk) addLegs(ctx, opening context.Context, router *route.Router, r *serverpb.IterateRequest, opts kv.ReadOptions, legs []route.Leg) (done bool, err error) {
 	req := r
 	if len(legs) > 1 {
@@ -71,8 +71,8 @@ func (w *walk) addLegs(ctx, opening context.Context, router *route.Router, r *se
 	return true, nil
 }
 
-// saw keeps the greatest age of all sources, and the index of the last, which
-// counts where there is one.
+// saw records what a source was read at: the greatest age of all sources, and the index, which
+// means something only if there is a single source.
 func (w *walk) saw(info kv.ReadInfo) {
 	w.info.Index = info.Index
 	w.info.Age = max(w.info.Age, info.Age)
@@ -90,7 +90,7 @@ func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv
 	return nil
 }
 
-// remote is the only source, where it is another node's.
+// remote returns the only source if that is another node's, and nil otherwise.
 func (w *walk) remote() *remotePairs {
 	if len(w.sources) != 1 {
 		return nil
@@ -127,7 +127,7 @@ func (l localPairs) Close() {
 	l.view.Close()
 }
 
-// batchedRequest is r as one of several nodes is asked.
+// batchedRequest is the request that one of several nodes gets for r.
 func batchedRequest(r *serverpb.IterateRequest) *serverpb.IterateRequest {
 	return &serverpb.IterateRequest{
 		KeyPrefix:       r.GetKeyPrefix(),
@@ -141,7 +141,7 @@ func batchedRequest(r *serverpb.IterateRequest) *serverpb.IterateRequest {
 	}
 }
 
-// responses is what a route.Stream is.
+// responses are those of a route.Stream.
 type responses interface {
 	Recv(m any) error
 	Opened() error
@@ -203,8 +203,8 @@ func (s *remotePairs) Err() error {
 
 func (s *remotePairs) Close() { s.stream.Close() }
 
-// relay sends the messages on as they come. While the client does not take them,
-// none are taken from the other node.
+// relay passes the messages to the client as they arrive. While the client reads none, it reads
+// none from the other node.
 func (s *remotePairs) relay(to grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
 	for ; s.err == nil && !s.ended; s.recv() {
 		if err := to.Send(&s.msg); err != nil {

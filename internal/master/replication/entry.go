@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// SlaveExpiry is how long a slave stays on the list without being heard of.
+	// SlaveExpiry is how long a slave stays on the list without being heard from.
 	SlaveExpiry = 5 * time.Minute
-	// SlaveRenewal is how often a slave says that it is there.
+	// SlaveRenewal is how often a slave renews its entry.
 	SlaveRenewal = time.Minute
-	// slaveRenewed is how old an entry may be before it is worth a new one in the log.
+	// slaveRenewed is how old an entry must be for its renewal to be worth a log entry.
 	slaveRenewed = SlaveRenewal / 2
 )
 
-// unknownAge is the age of an entry whose time does not tell it: a release put it there
-// that kept no times, or the log's clock was set back since.
+// unknownAge is the age of an entry without a usable time: it was made by a release that kept
+// no times, or the log's clock was set back since.
 const unknownAge = time.Duration(-1)
 
 // ageOf is how long ago an entry was renewed.
@@ -37,7 +37,7 @@ func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
 	return max(age, 0)
 }
 
-// expired reports whether an entry is to be taken off the list. One of unknown age is
+// expired reports whether an entry should be removed from the list. An entry of unknown age is
 // renewed first.
 func expired(v route.VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }
 
@@ -48,7 +48,7 @@ const (
 	maxPort     = 65535
 )
 
-// slaveOf checks and converts who a slave is.
+// slaveOf checks and converts the description of a slave.
 func slaveOf(r *serverpb.Replica) (command.Slave, error) {
 	host, port := r.GetHostname(), r.GetPort()
 	switch {
@@ -86,7 +86,7 @@ func isNowhere(host string) bool {
 	return ip.IsUnspecified() || ip.IsMulticast()
 }
 
-// replicaOf is the reverse of slaveOf.
+// replicaOf converts back what slaveOf returned.
 func replicaOf(s command.Slave) *serverpb.Replica {
 	out := &serverpb.Replica{Zone: s.Zone, Hostname: s.Address}
 	if host, text, err := net.SplitHostPort(s.Address); err == nil {

@@ -10,20 +10,20 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// A slave stays on the list for as long as it is heard of: it says every minute that it
-// is there, and each master renews those that ask it for changes. What was listed by
-// hand and does neither goes as well. Ages are by the log's clock, so that neither a
-// restart nor another owner makes an entry young.
+// A slave stays on the list for as long as it is heard from: it renews its entry every minute,
+// and each master renews the entries of the slaves that ask it for changes. Entries that an
+// operator added expire too if neither happens. Ages are by the log's clock, so that neither a
+// restart nor another owner makes an entry younger.
 
 const (
-	// slavesInterval is the time between two looks at the list, slavesAtOnce how many
-	// entries each of them changes at the most.
+	// slavesInterval is the time between two checks of the list, slavesAtOnce the most
+	// entries that one check changes.
 	slavesInterval = 5 * time.Second
 	slavesAtOnce   = 64
 )
 
-// KeepSlaves keeps the list of slaves to those that are heard of, until ctx ends.
-// doubtful reports whether this node's clock is not to be relied on.
+// KeepSlaves renews and expires the entries of the list of slaves until ctx ends. doubtful
+// reports whether this node's clock cannot be relied on.
 func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
 	t := time.NewTicker(slavesInterval)
 	defer t.Stop()
@@ -37,12 +37,12 @@ func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slo
 			continue
 		}
 		if err := s.keepSlaves(ctx, log); err != nil && ctx.Err() == nil {
-			log.Debug("the list of slaves is not kept at present", "error", err)
+			log.Debug("cannot renew or expire slaves for now", "error", err)
 		}
 	}
 }
 
-// keepSlaves looks at the list once.
+// keepSlaves checks the list once.
 func (s *Service) keepSlaves(ctx context.Context, log *slog.Logger) error {
 	v := s.keyspace.All()[0]
 	slaves, err := v.Slaves(ctx)
@@ -66,8 +66,8 @@ func (s *Service) keepSlaves(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// changeOf returns what is to be done about an entry, of a slave that this node has heard
-// of lately or not; nil for nothing.
+// changeOf returns the change that an entry needs, nil if none. heard reports whether its slave
+// has asked this node lately.
 func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) func(context.Context, *slog.Logger) error {
 	owner := v.Owner().Self
 	switch age := ageOf(v, slave); {
@@ -85,8 +85,8 @@ func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) f
 	}
 }
 
-// expireSlave takes an entry off the list, unless it was renewed meanwhile: entries are
-// renewed here, at the log's owner, and after a change of owners this is fenced.
+// expireSlave removes an entry unless it was renewed meanwhile: entries are renewed here, at
+// the log's owner, and the log fences the removal after a change of owners.
 func (s *Service) expireSlave(ctx context.Context, v route.VBucket, slave fsm.ListedSlave, log *slog.Logger) error {
 	unlock, err := s.lockList(ctx)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Service) expireSlave(ctx context.Context, v route.VBucket, slave fsm.Li
 		if _, err := v.Propose(ctx, &command.Command{Kind: command.SetSlave, Expect: slave.Append(nil)}); err != nil {
 			return err
 		}
-		log.Info("a slave was not heard of and is not on the list any more", "slave", slave.Address, "zone", slave.Zone, "after", SlaveExpiry)
+		log.Info("removed a slave from the list: it was not heard from", "slave", slave.Address, "zone", slave.Zone, "after", SlaveExpiry)
 	}
 	return nil
 }

@@ -14,47 +14,47 @@ import (
 )
 
 const (
-	// streamHeartbeat is the longest that a stream is silent.
+	// streamHeartbeat is the longest time without a message.
 	streamHeartbeat = 400 * time.Millisecond
-	// streamPace is the least time between two looks at the log: under load it lets
-	// changes gather, and bounds what a follower may wait for one.
+	// streamPace is the least time between two reads of the log. Under load it lets changes
+	// gather; it is also the longest that a follower waits for a change because of it.
 	streamPace = 2 * time.Millisecond
-	// aheadPatience is how long a node that is behind a follower may take to draw
-	// level: another one may have served it some milliseconds ago.
+	// aheadPatience is how long a node that lags behind a follower has to catch up: another
+	// node may have served the follower some milliseconds ago.
 	aheadPatience = 200 * time.Millisecond
 )
 
-// feed follows the changes of a vBucket for one receiver. It reads a stretch when
-// the one before is sent, so that a slow receiver costs no memory and holds nothing
-// back, and keeps no state pinned in between.
+// feed sends the changes of a vBucket to one receiver. It reads a stretch after the one before
+// it was sent, so that a slow receiver costs no memory and delays no one else, and pins no
+// state in between.
 type feed struct {
 	v route.VBucket
-	// next is the first number that has not been read; 0 is the next that comes.
+	// next is the first number that has not been read; 0 means the next change to come.
 	next kv.Index
-	// keep picks the mutations to send; nil is all.
+	// keep selects the mutations to send; nil selects all.
 	keep func(*kv.Mutation) bool
-	// prompt tells at once that numbers without effect have come, and not with the
-	// next heartbeat: a slave's lag is to reach 0.
+	// prompt sends numbers without changes at once, not with the next heartbeat, so that
+	// a slave's lag reaches 0.
 	prompt bool
-	// send sends a stretch, all up to next, and leaves it empty before it waits for
-	// the receiver. The age is the state's from before the stretch was read: what
-	// was known later may have been known of what is not in it.
+	// send sends a stretch, which ends before next, and empties it before it waits for the
+	// receiver. The age is the state's from before the stretch was read: a later one may
+	// be that of changes that are not in it.
 	send func(c *fsm.Changes, age time.Duration) error
 	// share counts what is being sent.
 	share share
 
 	history string
-	// told is the number up to which the receiver knows to have all, as of the last
-	// message, which was begun at sent.
+	// told is the number up to which the last message said that the receiver has
+	// everything; sent is when that message was begun.
 	told kv.Index
 	sent time.Time
-	// resume is the first number that is in no message which gRPC has taken.
+	// resume is the first number that is in no message that gRPC has accepted.
 	resume kv.Index
-	// looked is when the log was last looked at.
+	// looked is when the log was last read.
 	looked time.Time
 }
 
-// run sends until the context ends or the numbers have no meaning any more.
+// run sends until the context ends, or the numbers are no longer those of this history.
 func (f *feed) run(ctx context.Context, history string) error {
 	if err := f.begin(ctx, history); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (f *feed) run(ctx context.Context, history string) error {
 	return context.Cause(ctx)
 }
 
-// tell sends a stretch, if there is anything to tell.
+// tell sends a stretch, if it has changes or a message is due.
 func (f *feed) tell(c *fsm.Changes, age time.Duration) error {
 	nothing := len(c.Changes) == 0
 	if f.keep != nil {
@@ -102,7 +102,7 @@ func (f *feed) tell(c *fsm.Changes, age time.Duration) error {
 	return nil
 }
 
-// begin finds out whether the receiver may begin where it wants to.
+// begin checks that the receiver can begin at the number that it asks for.
 func (f *feed) begin(ctx context.Context, history string) error {
 	st := f.v.Status()
 	f.history = st.Identity.History
@@ -136,7 +136,7 @@ func otherHistory(theirs, here string) error {
 		"the change number belongs to history %s, and the history here is %s; ask another node, or start over from a snapshot", theirs, here)
 }
 
-// read returns the stretch at next, and moves next behind it.
+// read returns the stretch at next, and advances next to its end.
 func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 	c, err := f.v.Changes(ctx, f.next, changelog.PageChanges, f.share.take(changelog.StreamBytes))
 	if kv.KindOf(err) == kv.OutOfRange {
@@ -153,14 +153,14 @@ func (f *feed) read(ctx context.Context) (fsm.Changes, error) {
 	case len(c.Changes) > 0:
 		f.next = c.Changes[len(c.Changes)-1].Index + 1
 	default:
-		// A state that was opened anew may be some entries back for a moment.
+		// A state that was reopened may lag by some entries for a moment.
 		f.next = max(f.next, c.Newest+1)
 	}
 	return c, nil
 }
 
-// await returns when next is applied, which may be the case already, but not before
-// the pace allows; or when the next heartbeat is due.
+// await returns when next is applied, but not earlier than the pace allows, or when the next
+// heartbeat is due.
 func (f *feed) await(ctx context.Context) error {
 	if pause := streamPace - time.Since(f.looked); pause > 0 && !sleep.For(ctx, pause) {
 		return ctx.Err()
@@ -174,8 +174,8 @@ func (f *feed) await(ctx context.Context) error {
 	return err
 }
 
-// ended is the error of a stream after err: where the context has ended, it is for
-// the context's reason.
+// ended is the error with which a stream ends after err: the context's reason if that has
+// ended.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -183,8 +183,8 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// matching returns the changes with those of their mutations that keep picks,
-// without the changes that have none. It works in place.
+// matching returns the changes with only the mutations that keep selects, and drops changes
+// without any. It works in place.
 func matching(changes []kv.Change, keep func(*kv.Mutation) bool) []kv.Change {
 	out := changes[:0]
 	for _, c := range changes {

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// followerLively is for how long a slave counts that has not been heard of.
+	// followerLively is how long a slave counts after it was last heard from.
 	followerLively = 10 * time.Second
-	// followerKept is for how long it is remembered.
+	// followerKept is how long it is remembered.
 	followerKept = time.Minute
 	maxFollowers = 4096
 )
 
-// followers are the slaves that ask this node. It is a matter of this process, and
-// lost with it.
+// followers are the slaves that ask this node. They are known to this process only, and
+// forgotten when it ends.
 type followers struct {
 	mu    sync.Mutex
 	seen  map[followerKey]followerState
@@ -32,21 +32,21 @@ type followerKey struct {
 }
 
 type followerState struct {
-	// applied is as the slave's last request told it. What is streamed to it since
-	// says nothing of that.
+	// applied is the position in the slave's last request. What was streamed to it since
+	// does not change it.
 	applied kv.Index
 	at      time.Time
 }
 
 func newFollowers() *followers { return &followers{seen: make(map[followerKey]followerState)} }
 
-// heard notes that a slave asks, and how far it is. One that does not fully say who
-// it is, is served all the same and not noted.
+// heard records that a slave asks, and its position. A slave that does not describe itself
+// completely is served all the same, and not recorded.
 func (f *followers) heard(r *serverpb.Replica, vBucket string, applied kv.Index) {
 	f.note(r, vBucket, func(s *followerState) { s.applied = applied })
 }
 
-// lives notes that a slave takes what is sent to it.
+// lives records that a slave receives what is sent to it.
 func (f *followers) lives(r *serverpb.Replica, vBucket string) {
 	f.note(r, vBucket, func(*followerState) {})
 }
@@ -79,7 +79,7 @@ func (f *followers) sweep(now time.Time) {
 	maps.DeleteFunc(f.seen, func(_ followerKey, s followerState) bool { return now.Sub(s.at) > followerKept })
 }
 
-// at returns how far a slave was when it was last heard of, and since when that is.
+// at returns the position of a slave when it last asked, and how long ago it was heard from.
 func (f *followers) at(slave command.Slave, vBucket string) (applied kv.Index, since time.Duration, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,7 +104,7 @@ func (f *followers) lively() map[command.Slave]bool {
 	return out
 }
 
-// count counts the slaves of a vBucket that have been heard of lately.
+// count returns how many slaves of a vBucket have been heard from lately.
 func (f *followers) count(vBucket string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

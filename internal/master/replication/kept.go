@@ -12,22 +12,21 @@ import (
 )
 
 const (
-	// snapshotPatience is how long a snapshot whose stream has ended waits for being
-	// gone on with. What was sent may not have arrived, be it the last chunk.
+	// snapshotPatience is how long a snapshot waits to be resumed after its stream has
+	// ended. Even after the last chunk: what was sent may not have arrived.
 	snapshotPatience = time.Minute
-	// maxKeptSnapshots is how many may wait; a further one takes the place of that
-	// which has waited longest. A pinned state keeps storage from freeing what was
-	// overwritten since.
+	// maxKeptSnapshots is how many may wait; a further one replaces the one that has waited
+	// longest. A pinned state keeps storage from freeing what was overwritten since.
 	maxKeptSnapshots = 4
 )
 
-// snapshots are the states that are being sent, or wait for being gone on with.
+// snapshots are the states that are being sent, or wait to be resumed.
 type snapshots struct {
 	mu     sync.Mutex
 	closed bool
-	// byID are those that can be gone on with.
+	// byID are those that can be resumed.
 	byID map[string]*snapshot
-	// waiting are those that nobody reads, the one that waits longest first.
+	// waiting are those without readers, the one that has waited longest first.
 	waiting []*snapshot
 }
 
@@ -36,11 +35,11 @@ type snapshot struct {
 	id, vBucket string
 	view        replica.View
 	size        uint64
-	// evicted is closed when its readers are to leave at once.
+	// evicted is closed when its readers must leave at once.
 	evicted chan struct{}
 
-	// Under snapshots.mu: how many streams read it, how often it has waited and,
-	// while it does, what ends that.
+	// Under snapshots.mu: how many streams read it, how often it has waited, and the timer
+	// that ends the present wait.
 	readers int
 	waits   uint64
 	expiry  *time.Timer
@@ -48,7 +47,8 @@ type snapshot struct {
 
 func newSnapshots() *snapshots { return &snapshots{byID: make(map[string]*snapshot)} }
 
-// begin takes over a view. The caller is a reader of the snapshot and must leave it.
+// begin makes a snapshot of a view, which it closes in the end. The caller is a reader of the
+// snapshot and must leave it.
 func (s *snapshots) begin(vBucket string, view replica.View, size uint64) (*snapshot, error) {
 	snap := &snapshot{id: fsm.NewID(), vBucket: vBucket, view: view, size: size, evicted: make(chan struct{}), readers: 1}
 	s.mu.Lock()
@@ -63,7 +63,7 @@ func (s *snapshots) begin(vBucket string, view replica.View, size uint64) (*snap
 
 var errStopping = kv.Errorf(kv.Unavailable, "this node is shutting down; ask another one")
 
-// resume makes the caller a reader of a snapshot that is there, which it must leave.
+// resume makes the caller a reader of a snapshot that exists, which it must leave.
 func (s *snapshots) resume(id, vBucket string) (*snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,8 +76,8 @@ func (s *snapshots) resume(id, vBucket string) (*snapshot, error) {
 	return snap, nil
 }
 
-// leave ends what begin or resume began. After the last reader the snapshot waits
-// for a while.
+// leave ends the reading that begin or resume began. After its last reader has left, a snapshot
+// waits for a while.
 func (s *snapshots) leave(snap *snapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *snapshots) leave(snap *snapshot) {
 	}
 }
 
-// expire drops a snapshot that waited in vain, unless that was an earlier wait.
+// expire drops a snapshot that was not resumed in time. It ignores the timer of an earlier wait.
 func (s *snapshots) expire(snap *snapshot, wait uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *snapshots) expire(snap *snapshot, wait uint64) {
 	}
 }
 
-// unwait ends a snapshot's wait, if it waits.
+// unwait ends a snapshot's wait, if it is waiting.
 func (s *snapshots) unwait(snap *snapshot) {
 	if i := slices.Index(s.waiting, snap); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
@@ -114,15 +114,15 @@ func (s *snapshots) unwait(snap *snapshot) {
 	}
 }
 
-// drop lets go of a snapshot that nobody reads.
+// drop releases a snapshot without readers.
 func (s *snapshots) drop(snap *snapshot) {
 	s.unwait(snap)
 	delete(s.byID, snap.id)
 	snap.view.Close()
 }
 
-// evict gives all snapshots of a vBucket up: those that wait at once, and those that
-// are read when their readers have left, which they are told to.
+// evict gives up all snapshots of a vBucket: those that wait at once, and the others when their
+// readers, which it tells to leave, have left.
 func (s *snapshots) evict(vBucket string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +138,7 @@ func (s *snapshots) evict(vBucket string) {
 	}
 }
 
-// close drops the snapshots that wait, and those that are read when their readers
-// leave.
+// close drops the snapshots that wait, and has the others dropped when their readers leave.
 func (s *snapshots) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

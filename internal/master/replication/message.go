@@ -10,8 +10,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// changesResponse translates a stretch of the change stream. Its messages are made
-// together: a stretch may hold many thousands.
+// changesResponse translates a stretch of changes. Their messages are allocated together: a
+// stretch may hold many thousands.
 func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
 	resp := &serverpb.GetChangesResponse{
 		Status:             &serverpb.Status{},
@@ -53,8 +53,8 @@ func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnR
 	}
 }
 
-// sendChanges sends a stretch. The server encodes the message before it waits for
-// the receiver, and what it is made of, which takes a multiple, is not kept here.
+// sendChanges sends a stretch. The server encodes the message before it waits for the receiver;
+// the changes, which take several times the memory, are released before that.
 func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
 	resp := changesResponse(c, age)
 	c.Changes = nil

@@ -20,16 +20,16 @@ type Service struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
-	// listing holds a token of the call that changes the list of slaves: each decides
-	// by what the list is.
+	// listing holds a token while a call changes the list of slaves, because a change
+	// depends on what is listed.
 	listing chan struct{}
 }
 
-// New makes the service. The router may be nil; see NewKV.
+// New makes the service. A nil router forwards nothing.
 func New(k *route.Keyspace, r *route.Router) *Service {
 	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1)}
 	for _, v := range k.All() {
-		// Not all replicas have storage that they could open anew.
+		// Not every replica reopens its storage.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {
 			waits.WhenHeldUp(func() { s.snapshots.evict(v.Name) })
 		}
@@ -37,12 +37,12 @@ func New(k *route.Keyspace, r *route.Router) *Service {
 	return s
 }
 
-// Close lets go of the snapshots that are kept for being gone on with, which keep
-// replicas from closing. It is idempotent.
+// Close releases the snapshots that wait to be resumed, which keep replicas from closing. It is
+// idempotent.
 func (s *Service) Close() { s.snapshots.close() }
 
-// Followers counts the slaves that have lately asked for the changes of a vBucket
-// and said who they are.
+// Followers returns how many slaves have lately asked for the changes of a vBucket and
+// described themselves.
 func (s *Service) Followers(vBucket string) int { return s.followers.count(vBucket) }
 
 // Memory is how many bytes a call may take beyond its request and response: the changes of a
@@ -65,7 +65,7 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 		limit = changelog.PageChanges
 	}
 	from := max(r.GetFromChangeNumber(), 1)
-	age := v.Age() // what is known later may be of later changes than those that are read
+	age := v.Age() // before the read: a later age may be that of later changes
 	changes, err := v.Changes(ctx, from, limit, changelog.PageBytes)
 	if err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// maxSlaves bounds the list of slaves, which every snapshot carries and every Go
-// client may ask for.
+// maxSlaves bounds the list of slaves, which is part of every snapshot and is sent to every Go
+// client.
 const maxSlaves = 1024
 
 var (
@@ -20,19 +20,18 @@ var (
 	removeReplicaCall = route.Call{Method: serverpb.DKVReplication_RemoveReplica_FullMethodName, Mutates: true}
 )
 
-// AddReplica implements DKVReplication. Adding what is on the list succeeds, and renews
-// it: see SlaveExpiry.
+// AddReplica implements DKVReplication. Adding a slave that is on the list renews its entry;
+// see SlaveExpiry.
 func (s *Service) AddReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
 	return s.setSlave(ctx, addReplicaCall, r, true)
 }
 
-// RemoveReplica implements DKVReplication. Removing what is not on the list
-// succeeds.
+// RemoveReplica implements DKVReplication. Removing a slave that is not on the list succeeds.
 func (s *Service) RemoveReplica(ctx context.Context, r *serverpb.Replica) (*serverpb.Status, error) {
 	return s.setSlave(ctx, removeReplicaCall, r, false)
 }
 
-// setSlave changes the list, which the first vBucket's log keeps.
+// setSlave changes the list, which is kept in the log of the first vBucket.
 func (s *Service) setSlave(ctx context.Context, c route.Call, r *serverpb.Replica, keep bool) (*serverpb.Status, error) {
 	slave, err := slaveOf(r)
 	if err != nil {
@@ -60,8 +59,8 @@ func (s *Service) setSlave(ctx context.Context, c route.Call, r *serverpb.Replic
 	})
 }
 
-// lockList makes the caller the only one that changes the list here, until it calls
-// unlock.
+// lockList waits until no other call on this node changes the list, and keeps others out until
+// unlock is called.
 func (s *Service) lockList(ctx context.Context) (unlock func(), err error) {
 	select {
 	case s.listing <- struct{}{}:
@@ -71,8 +70,8 @@ func (s *Service) lockList(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// listed reports whether a slave is on the list and was renewed so lately that this is
-// not worth an entry of the log. A slave that would make the list too long is refused.
+// listed reports whether a slave's entry is so recent that renewing it is not worth a log
+// entry. A slave that would make the list too long is rejected.
 func (s *Service) listed(ctx context.Context, v route.VBucket, slave command.Slave) (bool, error) {
 	slaves, err := v.Slaves(ctx)
 	if err != nil {
@@ -85,14 +84,14 @@ func (s *Service) listed(ctx context.Context, v route.VBucket, slave command.Sla
 		return age != unknownAge && age < slaveRenewed, nil
 	case len(slaves) >= maxSlaves:
 		return false, route.WithOutcome(kv.Errorf(kv.Exhausted,
-			"%d slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for %v is taken off", len(slaves), SlaveExpiry))
+			"%d slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard from for %v is removed", len(slaves), SlaveExpiry))
 	default:
 		return false, nil
 	}
 }
 
-// GetReplicas implements DKVReplication. The positions are those that slaves have
-// told this node. Who is to be taken off the list is not shown any more.
+// GetReplicas implements DKVReplication. The positions are those that slaves have told this
+// node. Expired entries are left out even before they are removed.
 func (s *Service) GetReplicas(ctx context.Context, r *serverpb.GetReplicasRequest) (*serverpb.GetReplicasResponse, error) {
 	v := s.keyspace.All()[0]
 	slaves, err := v.Slaves(ctx)

@@ -102,7 +102,7 @@ func TestReplicaListRefuses(t *testing.T) {
 		}
 	}
 	_, err := r.Replication.AddReplica(t.Context(), slave("z", "more", 1))
-	mastertest.WantStatus(t, err, codes.ResourceExhausted, "1024 slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard of for 5m0s is taken off (not applied)")
+	mastertest.WantStatus(t, err, codes.ResourceExhausted, "1024 slaves are on the list, which is the limit; remove those that are gone, or wait: a slave that is not heard from for 5m0s is removed (not applied)")
 	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "h7", 1)); err != nil {
 		t.Error("one that is on the list:", err)
 	}

@@ -13,15 +13,13 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-const (
-	// snapshotChunkBytes is what a chunk holds, if no single pair is larger.
-	snapshotChunkBytes = 1 << 20
-)
+// snapshotChunkBytes is what a chunk holds, unless a single pair is larger.
+const snapshotChunkBytes = 1 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// StreamSnapshot implements DKVReplication. Each chunk is read when the one before
-// is sent; only the state itself is held meanwhile.
+// StreamSnapshot implements DKVReplication. Each chunk is read after the one before it was
+// sent; only the state itself is held in between.
 func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.ServerStreamingServer[serverpb.SnapshotChunk]) error {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {
@@ -56,13 +54,13 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 	}
 }
 
-var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because it kept storage from being opened anew; begin a new one")
+var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because it kept storage from being reopened; begin a new one")
 
-// sendChunk sends a chunk, unless the snapshot is given up. A receiver that has
-// stopped reading is for the server to end.
+// sendChunk sends a chunk, unless the snapshot is given up. If the receiver has stopped reading,
+// the server ends the stream.
 func (s *Service) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotChunk], snap *snapshot, chunk *serverpb.SnapshotChunk) error {
 	sent := make(chan error, 1)
-	// It ends at the latest with the call, which ends when the handler returns.
+	// This goroutine ends with the call at the latest, and that with the handler.
 	go func() { sent <- stream.Send(chunk) }()
 	select {
 	case err := <-sent:
@@ -74,7 +72,7 @@ func (s *Service) sendChunk(stream grpc.ServerStreamingServer[serverpb.SnapshotC
 	}
 }
 
-// snapshot returns the snapshot that a request is about.
+// snapshot returns the snapshot that a request resumes, or begins a new one.
 func (s *Service) snapshot(ctx context.Context, v route.VBucket, r *serverpb.StreamSnapshotRequest) (*snapshot, error) {
 	if r.GetSnapshotId() != "" {
 		return s.snapshots.resume(r.GetSnapshotId(), v.Name)
@@ -93,7 +91,7 @@ func (s *Service) snapshot(ctx context.Context, v route.VBucket, r *serverpb.Str
 	return s.snapshots.begin(v.Name, view, sizeOf(v.Status()))
 }
 
-// complete refuses a state that a follower could do nothing with.
+// complete returns an error for a state that a follower could not start from.
 func complete(view replica.View) error {
 	if view.Identity().History == "" {
 		return errUnnamed
@@ -109,8 +107,7 @@ func complete(view replica.View) error {
 	}
 }
 
-// sizeOf is about how much a state's snapshot holds; 0 where the engine does not
-// tell.
+// sizeOf estimates the bytes of a state's snapshot; 0 if the engine does not report sizes.
 func sizeOf(s replica.Status) uint64 {
 	all := s.Storage.DiskBytes + s.Storage.MemtableBytes
 	return all - min(all, s.ChangelogBytes)

@@ -29,9 +29,9 @@ func (s *Service) StreamChanges(r *serverpb.StreamChangesRequest, stream grpc.Se
 	return f.run(stream.Context(), r.GetHistoryId())
 }
 
-// WatchChanges implements DKVReplication. The masterChangeNumber of each message
-// is the number up to which it has all been sent: a watcher that comes back goes on
-// behind it, even where none of its keys has changed for long.
+// WatchChanges implements DKVReplication. The masterChangeNumber of each message is the number
+// up to which everything was sent: a watcher that reconnects resumes after it, even if none of
+// its keys has changed for long.
 func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
 	v, err := s.keyspace.Named(r.GetVBucket())
 	if err != nil {

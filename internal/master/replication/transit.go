@@ -8,28 +8,27 @@ import (
 )
 
 const (
-	// transitBytes is how much the messages of all streams may hold together that
-	// have not left yet. It is apart from what requests may take: a slow slave is
-	// not to cost clients theirs.
+	// transitBytes is what the messages of all streams that were not sent yet may hold
+	// together. It is separate from the memory of requests: a slow slave must not take
+	// that from clients.
 	transitBytes = 64 << 20
-	// tightBytes is what a message holds where as much is taken already, if no
-	// change is larger: slow receivers then cost little, and nobody has to wait for
-	// them.
+	// tightBytes is what a message holds when that much is taken, unless a single change is
+	// larger: slow receivers then cost little, and no other stream waits for them.
 	tightBytes = 30 << 10
 )
 
 // transit counts the bytes that the streams of a node are sending.
 type transit struct{ taken atomic.Int64 }
 
-// share is what one stream has of a transit. A nil transit is without bound.
+// share is what one stream has taken of a transit. A nil transit is unlimited.
 type share struct {
 	of *transit
-	// making is taken for the message that is being made, sent by the one before.
+	// making is taken by the message that is being made, sent by the one before it.
 	making, sent int64
 }
 
-// take reserves room for the next message and returns how many bytes it may have,
-// at most most.
+// take reserves memory for the next message, and returns how many bytes it may hold, up to
+// most.
 func (s *share) take(most int) int {
 	s.holds(int64(most))
 	if s.of == nil || s.of.taken.Load() <= transitBytes {
@@ -39,7 +38,7 @@ func (s *share) take(most int) int {
 	return tightBytes
 }
 
-// holds says how many bytes the message has that is being made.
+// holds records how many bytes the message that is being made takes.
 func (s *share) holds(bytes int64) {
 	if s.of != nil {
 		s.of.taken.Add(bytes - s.making)
@@ -47,8 +46,8 @@ func (s *share) holds(bytes int64) {
 	s.making = bytes
 }
 
-// left tells that gRPC has taken the message. It does so once the one before is
-// all but gone, and keeps it for as long as its receiver is slow.
+// left records that gRPC has accepted the message. gRPC does so once most of the one before it
+// was sent, and holds it for as long as the receiver is slow.
 func (s *share) left() {
 	if s.of != nil {
 		s.of.taken.Add(-s.sent)
@@ -62,7 +61,7 @@ func (s *share) end() {
 	s.left()
 }
 
-// bytesOf is about what a stretch takes as a message.
+// bytesOf estimates what a stretch takes as a message.
 func bytesOf(c *fsm.Changes) int64 {
 	n := 0
 	for i := range c.Changes {
