@@ -10,8 +10,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// attach finds out whether the state can follow on from the master: by asking for the
-// last change that was applied here, which the master must have too, the same.
+// attach checks whether the state can follow the master: the master must have the last
+// change that was applied here, and it must be the same.
 func (s *session) attach(ctx context.Context) (finding, error) {
 	id, at := s.opts.State.Position()
 	if id.History == "" {
@@ -50,7 +50,7 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 	return f, nil
 }
 
-// descent is how a master's log is related to the state here; fit where it is of
+// descent returns how a master's log is related to this node's state; fit if both are of
 // the same history.
 func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
 	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
@@ -62,7 +62,7 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at
 	case own && resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
 		return renewed
 	case own && s.opts.State.Succeeds(resp.GetHistoryId()):
-		return behind // it has not got to the restore that the state is of
+		return behind // it has not applied the restore that the state comes from
 	case own:
 		return rewritten
 	default:
@@ -70,7 +70,7 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at
 	}
 }
 
-// answer is what a master says of the changes from a number on.
+// answer is a master's response about the changes from a number on.
 type answer struct {
 	resp *serverpb.GetChangesResponse
 	from kv.Index
@@ -78,9 +78,9 @@ type answer struct {
 	retained bool
 }
 
-// look asks for a change from a number on and the next; where the master does not have
-// that any more, for what comes behind at; and where it does not have that either, only
-// whose changes it has.
+// look asks for the change at a number and the next one. If the master no longer has it,
+// look asks for the changes after at, and if it does not have those either, only for the
+// identity of its log.
 func (s *session) look(ctx context.Context, from, at kv.Index) (answer, error) {
 	resp, err := s.peek(ctx, from)
 	if kv.KindOf(err) == kv.OutOfRange && from <= at {
@@ -94,14 +94,14 @@ func (s *session) look(ctx context.Context, from, at kv.Index) (answer, error) {
 	return answer{resp: resp, from: from, retained: retained}, err
 }
 
-// beyond is a number that no log ever reaches.
+// beyond is a change number that no log ever reaches.
 const beyond = math.MaxInt64
 
-// regressMargin is by how much a master's word of its age may be too small.
+// regressMargin is by how much the age that a master reports may be too small.
 const regressMargin = 5 * time.Second
 
-// wentBack tells whether the master knew all of the log, up to a number below the
-// state's, at a time when the state had gone further already.
+// wentBack reports whether the master had all of the log, up to a number below the
+// state's, at a time when the state was already further.
 func (s *session) wentBack(begun time.Time, resp *serverpb.GetChangesResponse) bool {
 	return begun.Add(-ageOf(resp) - regressMargin).After(s.status.lastApplied())
 }
@@ -110,17 +110,17 @@ func ageOf(resp *serverpb.GetChangesResponse) time.Duration {
 	return time.Duration(min(resp.GetAgeMillis(), uint64(maxAge.Milliseconds()))) * time.Millisecond
 }
 
-// maxAge is what greater ages count as.
+// maxAge is the greatest age; greater ones count as this.
 const maxAge = 365 * 24 * time.Hour
 
-// peek asks for the change at a number and the next one. The master does not take it
-// for where the state is.
+// peek asks for the change at a number and the next one. The master does not conclude
+// from it how far the state is.
 func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket, HistoryId: s.history})
 }
 
-// getChanges asks the master for the changes behind a number, which tells it how far
-// the state is; most is 0 for as many as it likes to send.
+// getChanges asks the master for the changes after a number, which also tells the master
+// how far the state is. most bounds their number; 0 leaves that to the master.
 func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{
 		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, HistoryId: s.history, Replica: s.opts.Self,

@@ -9,29 +9,29 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// betterMaster ends a session, since there has been a better master for a while.
+// betterMaster is the error that ends a session for a better master.
 type betterMaster struct {
 	address string
-	// why is what is better about it.
+	// why is the reason why it is better.
 	why string
 }
 
 func (b betterMaster) Error() string { return fmt.Sprintf("master %s is better: %s", b.address, b.why) }
 
 const (
-	// A move costs a pause of some milliseconds, so a better master has to be there for
-	// betterFor first, and up to betterJitter longer, which each slave draws for itself:
-	// not all of them move at once to where one is missing.
+	// A move costs a pause of some milliseconds, so a better master must have been
+	// available for betterFor, plus a random time of up to betterJitter: not all slaves
+	// move at once to a master that lacks one.
 	betterFor    = 10 * time.Second
 	betterJitter = 20 * time.Second
 	betterLook   = time.Second
-	// fewerSlaves is by how many slaves an equal master has to have less: with one, the
-	// two would take turns.
+	// fewerSlaves is how many slaves fewer an equal master must have: with a difference of
+	// one, slaves would move back and forth.
 	fewerSlaves = 2
 )
 
-// watchBetter ends when there has been a better master for a while, one that this slave
-// can go on from. Without news of which masters there are nothing is better.
+// watchBetter returns when there has been a better master for a while, and this slave can
+// continue from it. While the list of masters is out of date, none is better.
 func (s *session) watchBetter(ctx context.Context) error {
 	t := time.NewTicker(betterLook)
 	defer t.Stop()
@@ -59,8 +59,8 @@ func (s *session) watchBetter(ctx context.Context) error {
 	}
 }
 
-// better returns the best master, and what is better about it than about the present one;
-// nothing where it is not better.
+// better returns the best master, and why it is better than the present one; nothing if it
+// is not better.
 func (s *session) better() (Source, string) {
 	if !s.opts.Sources.Live() {
 		return Source{}, ""
@@ -92,14 +92,14 @@ func (s *session) better() (Source, string) {
 }
 
 const (
-	// levelPatience is how long a master may take to draw level that this slave moves to:
-	// a follower is always some milliseconds behind the leader.
+	// levelPatience is how long the next master may take to reach this slave's index: a
+	// follower is always some milliseconds behind the leader.
 	levelPatience = 500 * time.Millisecond
 	levelPause    = 20 * time.Millisecond
 )
 
-// fits reports whether the copy can go on from another master, while the present one is
-// followed.
+// fits reports whether the copy can continue from another master, while it follows the
+// present one.
 func (s *session) fits(ctx context.Context, other Source) bool {
 	pr, err := s.opts.Pool.Peer(other.Address)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *session) fits(ctx context.Context, other Source) bool {
 	return err == nil && found.verdict == fit
 }
 
-// attachLevel is attach to a master that may take a moment to draw level.
+// attachLevel is attach to a master that may take a moment to reach the copy's index.
 func (s *session) attachLevel(ctx context.Context) (finding, error) {
 	for until := time.Now().Add(levelPatience); ; {
 		found, err := s.attach(ctx)

@@ -16,12 +16,12 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// snapshot is one that is being loaded.
+// snapshot is a snapshot that is being loaded.
 type snapshot struct {
 	*session
 	grant grant
-	// open opens the engine of the state to come, which loader fills; there is neither
-	// before the first chunk.
+	// open opens the engine of the new state, which loader fills; both are nil before the
+	// first chunk.
 	open     func() (storage.Engine, error)
 	loader   *fsm.Loader
 	id       string
@@ -31,8 +31,8 @@ type snapshot struct {
 	whole    bool
 }
 
-// bootstrap builds the state from a snapshot of the master's that g admits. What there is
-// stays until the new state is whole.
+// bootstrap builds the state from a snapshot of the master that g admits. The present
+// state stays until the new one is complete.
 func (s *session) bootstrap(ctx context.Context, g grant) error {
 	s.status.bootstrapping(s.source.Address)
 	begun := time.Now()
@@ -40,7 +40,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 		s.log.Info("bootstrapping from a snapshot", "master", s.source.Address)
 	}
 	snap := &snapshot{session: s, grant: g, reported: begun}
-	var failure error // of the way or the master
+	var failure error // of the connection or the master
 	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, open func() (storage.Engine, error)) error {
 		snap.open = open
 		failure = snap.load(ctx)
@@ -64,15 +64,15 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 }
 
 const (
-	// resumeFor is how long a stream that broke is tried again without progress;
-	// masters keep a snapshot for a minute.
+	// resumeFor is how long a broken stream is retried without progress; masters keep a
+	// snapshot for a minute.
 	resumeFor   = 20 * time.Second
 	resumePause = 200 * time.Millisecond
 	// progressInterval is how often the progress is logged.
 	progressInterval = 5 * time.Second
 )
 
-// load gets the whole snapshot. A stream that breaks is gone on with where it was.
+// load loads the whole snapshot. A stream that breaks is resumed.
 func (s *snapshot) load(ctx context.Context) error {
 	last := time.Now()
 	for {
@@ -98,17 +98,17 @@ func (s *snapshot) load(ctx context.Context) error {
 		if time.Since(last) > resumeFor {
 			return err
 		}
-		s.report("the snapshot's stream broke; going on with it", err, "master", s.source.Address)
+		s.report("the snapshot's stream broke; resuming it", err, "master", s.source.Address)
 		if !sleep.For(ctx, resumePause) {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// errDamaged means that a chunk was damaged on its way.
+// errDamaged means that a chunk was damaged in transit.
 var errDamaged = errors.New("a chunk of the snapshot fails its checksum")
 
-// resumable tells whether it is of use to go on with the snapshot.
+// resumable reports whether the snapshot can be resumed after an error.
 func (s *snapshot) resumable(err error) bool {
 	var local localError
 	if s.id == "" || errors.As(err, &local) {
@@ -125,10 +125,10 @@ func (s *snapshot) finish() error {
 	return err
 }
 
-// chunks is how many chunks may wait to be loaded.
+// chunks is the number of chunks that may wait to be loaded.
 const chunks = 4
 
-// stream loads the chunks from the present position on, until the last.
+// stream loads the chunks from the present position to the last one.
 func (s *snapshot) stream(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -157,7 +157,7 @@ func (s *snapshot) stream(ctx context.Context) error {
 	}
 }
 
-// receiveChunks sends on what arrives, and closes out behind it.
+// receiveChunks sends the chunks that arrive to out, and closes it after the last.
 func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFunc, out chan<- *serverpb.SnapshotChunk) error {
 	defer close(out)
 	quiet := newWatchdog(snapshotPatience*s.patience.length(), snapshotPatience*minPatience, stop)
@@ -185,14 +185,14 @@ func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFu
 	return err
 }
 
-// snapshotPatience is by how much longer than a stream of changes, which has
-// heartbeats, that of a snapshot may be silent.
+// snapshotPatience is how much longer a snapshot's stream may be silent than a stream of
+// changes, which has heartbeats.
 const snapshotPatience = 4
 
 // add loads one chunk.
 func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error {
 	if crc32.Checksum(chunk.GetData(), castagnoli) != chunk.GetChecksum() {
-		return fmt.Errorf("%w (behind %d bytes)", errDamaged, s.progress.Bytes)
+		return fmt.Errorf("%w (after %d bytes)", errDamaged, s.progress.Bytes)
 	}
 	if s.id == "" {
 		if err := s.meet(chunk); err != nil {
@@ -200,7 +200,7 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 		}
 	}
 	if chunk.GetSnapshotId() != s.id {
-		return kv.Errorf(kv.Internal, "the master went on with snapshot %.64q instead of %.64q", chunk.GetSnapshotId(), s.id)
+		return kv.Errorf(kv.Internal, "the master continued with snapshot %.64q instead of %.64q", chunk.GetSnapshotId(), s.id)
 	}
 	if err := s.room(uint64(len(chunk.GetData()))); err != nil {
 		return err
@@ -222,8 +222,8 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	return nil
 }
 
-// begin opens the engine to load into, unless it has. A master that cannot be reached, or
-// has nothing that is of use here, costs none.
+// begin opens the engine to load into, if it is not open. Without a usable snapshot from a
+// master, none is opened.
 func (s *snapshot) begin() error {
 	if s.loader != nil {
 		return nil
@@ -236,18 +236,17 @@ func (s *snapshot) begin() error {
 	return nil
 }
 
-// meet takes down what the first chunk says of the whole, and whether that is of any
-// use here.
+// meet records what the first chunk says about the snapshot, and checks that it is usable.
 func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	if chunk.GetSnapshotId() == "" || chunk.GetHistoryId() == "" {
-		return kv.Errorf(kv.Unavailable, "the master has no state to begin with yet")
+		return kv.Errorf(kv.Unavailable, "the master has no state yet")
 	}
 	id, at := s.opts.State.Position()
 	if err := s.grant.check(chunk, at); err != nil {
 		return err
 	}
 	if err := s.opts.State.Fits(chunk.GetSize()); err != nil {
-		return localError{fmt.Errorf("a snapshot of about %d MiB has no room: %w", chunk.GetSize()>>20, err)}
+		return localError{fmt.Errorf("a snapshot of about %d MiB does not fit on the disk: %w", chunk.GetSize()>>20, err)}
 	}
 	s.id = chunk.GetSnapshotId()
 	s.progress.Size, s.progress.Index = chunk.GetSize(), chunk.GetChangeNumber()
@@ -257,18 +256,18 @@ func (s *snapshot) meet(chunk *serverpb.SnapshotChunk) error {
 	return nil
 }
 
-// errNoRoom means that the disk is full in the middle of a snapshot.
-var errNoRoom = errors.New("the disk has no room for more of the snapshot")
+// errNoRoom means that the disk became full during a snapshot.
+var errNoRoom = errors.New("the disk has no space for the rest of the snapshot")
 
-// room returns errNoRoom where so many bytes do not fit on the disk. The stream ends
-// with it: whoever waits must not keep the master's state pinned, which forgets the
+// room returns errNoRoom if this many bytes do not fit on the disk. It ends the stream: a
+// slave that waits must not keep the master's state pinned, and the master drops the
 // snapshot after a while.
 func (s *snapshot) room(bytes uint64) error {
 	err := s.opts.State.Fits(bytes)
 	switch {
 	case errors.Is(err, storage.ErrNoSpace):
 		s.status.failing(localError{err})
-		s.report("the disk is full; the snapshot waits for room", err)
+		s.report("the disk is full; the snapshot waits for space", err)
 		return fmt.Errorf("%w: %w", errNoRoom, err)
 	case err != nil:
 		return localError{err}
@@ -276,10 +275,10 @@ func (s *snapshot) room(bytes uint64) error {
 	return nil
 }
 
-// roomBytes is how much room there has to be for a snapshot to go on.
+// roomBytes is the free space that is needed to resume a snapshot.
 const roomBytes = 16 << 20
 
-// awaitRoom waits until the disk has some room; it returns false when ctx has ended.
+// awaitRoom waits until the disk has space; it returns false when ctx has ended.
 func (s *snapshot) awaitRoom(ctx context.Context) bool {
 	for {
 		if !sleep.For(ctx, localPause) {
@@ -293,7 +292,7 @@ func (s *snapshot) awaitRoom(ctx context.Context) bool {
 	}
 }
 
-// tell logs the progress now and then.
+// tell logs the progress at intervals.
 func (s *snapshot) tell() {
 	if time.Since(s.reported) < progressInterval {
 		return

@@ -10,26 +10,26 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 )
 
-// chooser says which source to take: live followers in the slave's own data centre
-// first, then the leader there, then followers elsewhere, then the leader; the one
-// with the fewest slaves of equals. One that has failed is passed over for a while.
+// chooser orders the sources: live followers in the slave's own data centre first, then
+// the leader there, then followers elsewhere, then the leader; among equals the one with
+// the fewest slaves first. A source that has failed is excluded for a while.
 type chooser struct {
 	dc, self string
 	excluded map[string]*exclusion
 }
 
-// exclusion is that of one source.
+// exclusion is the exclusion of one source.
 type exclusion struct {
 	until time.Time
-	// length is that of the present or last one.
+	// length is that of the present or last exclusion.
 	length time.Duration
 }
 
 const (
 	firstExclusion = time.Second
 	maxExclusion   = 30 * time.Second
-	// provenAfter is how long a source has to serve without failing until its
-	// earlier failures are forgotten.
+	// provenAfter is how long a source must serve without failing for its earlier
+	// failures to be forgotten.
 	provenAfter = 10 * time.Second
 )
 
@@ -37,8 +37,8 @@ func newChooser(dc, self string) chooser {
 	return chooser{dc: dc, self: self, excluded: make(map[string]*exclusion)}
 }
 
-// order returns sources, the best first. id is whose the slave's state is; those of
-// another history come last. Where there is no state yet, the leader's is the one.
+// order returns the sources, the best first. id identifies the slave's state; sources of
+// another history come last. Without a state, the leader's history counts.
 func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 	out := slices.Clone(sources)
 	if id.History == "" {
@@ -57,7 +57,7 @@ func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 	return out
 }
 
-// class is how far a source is from what is wanted.
+// class ranks a source; the lowest is preferred.
 func (c *chooser) class(s Source, id fsm.Identity) int {
 	class := 0
 	if s.Status == serverpb.RegionStatus_LEADER {
@@ -72,21 +72,21 @@ func (c *chooser) class(s Source, id fsm.Identity) int {
 	return class
 }
 
-// lot spreads slaves over sources that are equal otherwise.
+// lot spreads slaves over otherwise equal sources.
 func (c *chooser) lot(s Source) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(c.self + "\x00" + s.Address)) // never fails
 	return h.Sum64()
 }
 
-// passedOver tells whether a source has failed lately.
+// passedOver reports whether a source has failed lately.
 func (c *chooser) passedOver(address string) bool {
 	e := c.excluded[address]
 	return e != nil && time.Now().Before(e.until)
 }
 
-// failed excludes a source, for twice as long as before unless it has proven itself
-// since.
+// failed excludes a source, for twice as long as before unless it has served for
+// provenAfter since.
 func (c *chooser) failed(address string, served time.Duration) {
 	e := c.excluded[address]
 	if e == nil || served >= provenAfter {
@@ -97,14 +97,14 @@ func (c *chooser) failed(address string, served time.Duration) {
 	e.until = time.Now().Add(e.length)
 }
 
-// forgive ends all exclusions: there is nobody else.
+// forgive ends all exclusions, if there is no other source.
 func (c *chooser) forgive() {
 	for _, e := range c.excluded {
 		e.until = time.Time{}
 	}
 }
 
-// retain forgets what is known of sources that are gone for good.
+// retain drops what is known of sources that no longer exist.
 func (c *chooser) retain(sources []Source) {
 	for address := range c.excluded {
 		if _, there := sourceOf(sources, address); !there && !c.passedOver(address) {

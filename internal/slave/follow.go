@@ -13,13 +13,13 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// pipeline is how many stretches may wait to be applied: while one is, the next ones
-// arrive. It bounds memory, at some MiB each.
+// pipeline is how many stretches may wait to be applied: while one is being applied, the
+// next ones arrive. It bounds memory, at some MiB each.
 const pipeline = 2
 
-// follow receives and applies changes until the master is to be left, and returns
-// why. Receiving and applying overlap; in between waits a bounded number of
-// stretches, so that a slow disk slows the master's stream and not the master.
+// follow receives and applies changes until the session with the master ends, and returns
+// the reason. Receiving and applying overlap; a bounded number of stretches waits in
+// between, so that a slow disk slows the stream but not the master.
 func (s *session) follow(ctx context.Context) error {
 	ctx, leave := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
@@ -47,7 +47,7 @@ func (s *session) follow(ctx context.Context) error {
 	return s.apply(ctx, at, in, claims)
 }
 
-// apply applies what comes in.
+// apply applies the stretches that arrive.
 func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, claims <-chan claim) error {
 	for {
 		select {
@@ -72,8 +72,8 @@ func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, cla
 	}
 }
 
-// gather adds to a stretch those that wait behind it, and takes their claims. How much goes
-// into one engine batch is for the replica to decide; see package changelog.
+// gather adds the waiting stretches to a stretch, and takes over their claims. The replica
+// decides how much goes into one engine batch; see package changelog.
 func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 	f.add(st.claim)
 	for range len(in) {
@@ -88,13 +88,13 @@ func gather(f *freshness, st stretch, in <-chan stretch) stretch {
 	return st
 }
 
-// waiting is what the log says of changes that storage cannot take for now.
+// waiting is what is logged when storage cannot apply changes for now.
 var waiting = map[error]string{
-	storage.ErrNoSpace: "the disk is full; waiting for room",
+	storage.ErrNoSpace: "the disk is full; waiting for space",
 	storage.ErrNoFiles: "no more files can be opened; waiting until they can",
 }
 
-// write applies a stretch. Where the disk is full it waits until there is room.
+// write applies a stretch. If the disk is full, it waits until there is space.
 func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 	changes := st.all()
 	for {
@@ -122,7 +122,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 	}
 }
 
-// received notes a sign of life, and what came with it.
+// received records that the master answered, and what it sent.
 func (s *session) received(resp *serverpb.GetChangesResponse, bytes int) {
 	_, at := s.opts.State.Position()
 	s.status.heard(resp.GetMasterChangeNumber(), at, bytes)
@@ -131,10 +131,10 @@ func (s *session) received(resp *serverpb.GetChangesResponse, bytes int) {
 	}
 }
 
-// orderRetry is how often it is looked whether there is room by now for what was ordered.
+// orderRetry is the time between two checks whether there is space to carry out an order.
 const orderRetry = time.Minute
 
-// watchOrders ends when an operator has given up the copy, or when there is room to
+// watchOrders returns when an operator has given up the copy, or when there is space to
 // rebuild it.
 func (s *session) watchOrders(ctx context.Context) error {
 	retry := time.NewTicker(orderRetry)
@@ -155,8 +155,8 @@ func (s *session) watchOrders(ctx context.Context) error {
 	}
 }
 
-// watchSources ends when the master is not among the live ones any more, although
-// there are others. That there is none is more likely a fault of who tells.
+// watchSources returns when the master is no longer among the live ones although there are
+// others. If there are none at all, the registry is more likely at fault than the master.
 func (s *session) watchSources(ctx context.Context) error {
 	for {
 		changed := s.opts.Sources.Changed()

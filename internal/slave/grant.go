@@ -8,19 +8,19 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// grant says which state may take the copy's place.
+// grant specifies which state may replace the copy.
 type grant struct {
-	// any admits every state: there is nothing to lose.
+	// any admits every state, since there is nothing to lose.
 	any bool
-	// cluster and history are whose state it has to be; any history of the cluster where
-	// that is empty.
+	// cluster and history are those that the state must have; an empty history admits any
+	// of the cluster.
 	cluster, history string
-	// back admits a state that is behind the copy.
+	// back admits a state whose index is below the copy's.
 	back bool
 }
 
-// check returns why the state that a snapshot begins with must not take the place of the
-// copy, which is id's at index at.
+// check returns why the state of a snapshot, of which first is the first chunk, must not
+// replace the copy, which is of identity id at index at.
 func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
 	their := fsm.Identity{Cluster: first.GetClusterId(), History: first.GetHistoryId()}
 	switch {
@@ -34,7 +34,7 @@ func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
 	return nil
 }
 
-// name is how a state is called in logs and errors.
+// name returns the name of a state for logs and errors.
 func name(id fsm.Identity, at kv.Index) string {
 	return fmt.Sprintf("cluster %s, history %s, change %d", id.Cluster, id.History, at)
 }

@@ -10,16 +10,15 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// kept is a copy that can follow no master, and does not give way to one by itself.
+// kept is a copy that can follow no master and that the slave does not replace by itself.
 type kept struct {
 	// reason is a sentence for operators.
 	reason string
-	// cluster is whose state an order would have the copy give way to.
+	// cluster is the cluster whose state would replace the copy after an order.
 	cluster string
 }
 
-// keep says why the copy stays as it is although masters answer: what is here may be
-// nowhere else.
+// keep records why the copy stays although masters answer: it may be the only one.
 func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
 	undecided := p.search.undecided(ordered, id)
 	due := p.search.due()
@@ -54,8 +53,8 @@ func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
 	p.status.keep(&k)
 }
 
-// contrary returns the best source that answered and cannot be followed, one that is only
-// behind last.
+// contrary returns the best source that answered and cannot be followed; one that only
+// lags comes last.
 func (s *search) contrary(ordered []Source) (Source, finding) {
 	var behindOne Source
 	for _, src := range ordered {
@@ -70,10 +69,10 @@ func (s *search) contrary(ordered []Source) (Source, finding) {
 	return behindOne, s.findings[behindOne.Address]
 }
 
-// Resync has the copy give way to the state that the reason for which it is kept names.
-// A copy that is not kept is rebuilt, from a master of its own cluster, only with force.
-// The order stands, also across restarts, until it was carried out. It returns what
-// becomes of the copy.
+// Resync orders the copy to be replaced by the state that the reason for keeping it names.
+// A copy that is not kept is rebuilt only with force, from a master of its own cluster.
+// The order stays, through restarts too, until it is carried out. Resync returns a
+// sentence about what will happen to the copy.
 func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
 	id, at := p.opts.State.Position()
 	k := p.status.keeping()
@@ -101,8 +100,8 @@ func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
 	return fmt.Sprintf("the copy (%s) gives way to a state of cluster %s, and stays until that is whole", name(id, at), k.cluster), nil
 }
 
-// fits refuses an order to rebuild a copy that is well if there is no room for another
-// one beside it: it would cost the copy its master until there is.
+// fits rejects an order to rebuild a healthy copy if there is no space for another one
+// beside it: until there was, the copy would follow no master.
 func (p *Puller) fits(id fsm.Identity, at kv.Index) error {
 	size := p.opts.State.Size()
 	if err := p.opts.State.Fits(size); errors.Is(err, storage.ErrNoSpace) {
@@ -112,8 +111,8 @@ func (p *Puller) fits(id fsm.Identity, at kv.Index) error {
 	return nil
 }
 
-// carryOut returns the plan by which an order is carried out, after all masters were
-// asked: with the state of the cluster that it was given for, and no other.
+// carryOut returns the plan for an order, after all masters were asked: it uses a state of
+// the cluster that the order was given for, and no other.
 func (p *Puller) carryOut(ordered []Source) (plan, bool) {
 	cluster, is := p.opts.State.Ordered()
 	if !is {
@@ -127,9 +126,9 @@ func (p *Puller) carryOut(ordered []Source) (plan, bool) {
 }
 
 // obey carries out an order, if there is one, with a master of the copy's own cluster. It
-// reports false if that master is to be followed: there is no order, or no room for
-// another copy yet, or the order was given for another cluster's state. Such an order is
-// withdrawn: its reason is over.
+// returns false if that master is to be followed instead: there is no order, no space for
+// another copy yet, or the order was given for another cluster's state. In the last case
+// the order is withdrawn, since its reason no longer exists.
 func (s *session) obey(ctx context.Context, found finding) (done bool, err error) {
 	order, is := s.opts.State.Ordered()
 	id, _ := s.opts.State.Position()

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// named returns who leads the state's history as discovery tells; empty where it does
-// not, or tells only what it knew once.
+// named returns the leader of the state's history according to discovery; empty if it
+// names none, or if its information is not current.
 func (p *Puller) named() string {
 	if !p.opts.Sources.Live() {
 		return ""
@@ -19,18 +19,18 @@ func (p *Puller) named() string {
 	return leaderOf(p.opts.Sources.Candidates(p.opts.VBucket), id)
 }
 
-// lead says who leads; empty while that is unknown.
+// lead sets the leader's address; empty while it is unknown.
 func (p *Puller) lead(address string) {
 	p.leader.Store(&address)
 	p.opts.State.SetLeader(address)
 }
 
-// leaderInterval is how often a master is asked who leads.
+// leaderInterval is the time between two questions to a master for the leader.
 const leaderInterval = time.Second
 
-// watchLeader keeps the state told of who leads: at once when discovery names another
-// one, and each second as the master says, which knows sooner than discovery that the
-// one before is dead, and knows also while discovery is away.
+// watchLeader keeps the leader's address current: at once when discovery names another
+// one, and each second from the master, which learns of a dead leader sooner than
+// discovery, and also while discovery is unavailable.
 func (s *session) watchLeader(ctx context.Context) error {
 	t := time.NewTicker(leaderInterval)
 	defer t.Stop()
@@ -58,9 +58,9 @@ func (s *session) watchLeader(ctx context.Context) error {
 	}
 }
 
-// askLeader has the master tell who leads; where it knows nobody, it is whom discovery
-// names, if any. Where it does not answer, what is known stays. It returns false when
-// ctx has ended.
+// askLeader asks the master for the leader. If the master knows none, the leader is the one
+// that discovery names, if any. If the master does not answer, the known leader stays.
+// askLeader returns false when ctx has ended.
 func (s *session) askLeader(ctx context.Context, named string) bool {
 	limited, cancel := context.WithTimeout(ctx, minPatience)
 	defer cancel()

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// mark tells a change from any other: logs that have the same one under its number are
-// the same up to there. Unlike the change it keeps no memory. Its zero value is none.
+// mark identifies a change: logs that have the same one under its number are the same up to
+// there. Unlike the change it takes little memory. The zero value stands for no change.
 type mark struct {
 	index kv.Index
 	clock kv.Clock
@@ -32,7 +32,7 @@ func markOf(c *kv.Change) mark {
 		binary.LittleEndian.PutUint32(head[1:], uint32(len(m.Key)))
 		binary.LittleEndian.PutUint32(head[5:], uint32(len(m.Value)))
 		binary.LittleEndian.PutUint64(head[9:], m.ExpireTS)
-		// Never fail.
+		// These never fail.
 		_, _ = h.Write(head[:])
 		_, _ = h.Write(m.Key)
 		_, _ = h.Write(m.Value)
@@ -42,9 +42,9 @@ func markOf(c *kv.Change) mark {
 	return out
 }
 
-// holds tells whether a log, of which a response has what begins at the mark's number,
-// is that which was applied here up to at, as far as the response goes: the change must
-// be the marked one, and what comes next must be news.
+// holds reports whether a log is the one that was applied here up to at, as far as a
+// response with its changes from the mark's number on shows: the first change must be the
+// marked one, and the next one must be new.
 func (m mark) holds(resp *serverpb.GetChangesResponse, at kv.Index) bool {
 	records := resp.GetChanges()
 	if len(records) == 0 || records[0].GetChangeNumber() != m.index {

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// poll asks for changes: at once while there are more, else at an interval, or when
-// a reader waits for them.
+// poll asks for changes: at once while there are more, otherwise at an interval, or when a
+// reader waits for them.
 func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -51,16 +51,15 @@ func (s *session) poll(ctx context.Context, after kv.Index, out chan<- stretch) 
 	}
 }
 
-// wantedPause bounds how often readers who wait have the master asked.
+// wantedPause is the least time between two questions that waiting readers cause.
 const wantedPause = 20 * time.Millisecond
 
-// confirmBytes is how large a change may be that is asked for again where nothing has
-// come behind it.
+// confirmBytes is the largest change that is asked for again if none has come after it.
 const confirmBytes = 256 << 10
 
-// confirm finds out whether what a master has is still what was received up to a
-// number: unlike a stream, polls outlive its restart, after which its log may end
-// earlier, or have gone on in another way.
+// confirm checks that the master's log, up to a number, is still the one that was
+// received. Unlike a stream, polls continue after the master's restart, after which its
+// log may end earlier or have other changes.
 func (s *session) confirm(ctx context.Context, resp *serverpb.GetChangesResponse, after kv.Index) error {
 	newest := resp.GetMasterChangeNumber()
 	if newest < after {
@@ -82,8 +81,8 @@ func (s *session) confirm(ctx context.Context, resp *serverpb.GetChangesResponse
 	return nil
 }
 
-// hand passes a stretch on, and goes on hearing of the master where that takes long.
-// It returns false when ctx has ended.
+// hand passes a stretch to out. While that takes long, it keeps asking the master how far
+// it is. It returns false when ctx has ended.
 func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch) bool {
 	t := time.NewTicker(s.opts.PollInterval)
 	defer t.Stop()

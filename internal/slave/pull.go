@@ -13,17 +13,17 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// The reasons to end a session that are no errors of the master's.
+// The reasons to end a session that are not errors of the master.
 var (
 	// errSilent means that a master has sent nothing for too long.
 	errSilent = errors.New("it was silent for too long")
-	// errGone means that discovery does not name the master any more.
+	// errGone means that discovery no longer lists the master.
 	errGone = errors.New("it is not among the live masters any more")
 	// errOrdered means that an operator has given up the copy.
 	errOrdered = errors.New("the copy is rebuilt as ordered")
 )
 
-// localError is an error of this node's, for which no master is to blame.
+// localError is an error of this node, not of a master.
 type localError struct{ err error }
 
 func (e localError) Error() string { return e.err.Error() }
@@ -34,19 +34,19 @@ type session struct {
 	*Puller
 	source Source
 	peer   *peer.Peer
-	// history is what the changes must be of.
+	// history is the one that the changes must belong to.
 	history string
-	// last is the newest change that was received, where that is known.
+	// last is the newest change that was received, if it is known.
 	last mark
 	// told is the index that ask has told the master of, at toldAt.
 	told   kv.Index
 	toldAt time.Time
 	fresh  freshness
-	// served tells that changes were received.
+	// served reports that changes were received.
 	served atomic.Bool
 }
 
-// pull does what a plan says, until the master is to be left.
+// pull carries out a plan until the session with the master ends.
 func (p *Puller) pull(ctx context.Context, todo plan) error {
 	p.status.search(todo.source.Address)
 	pr, err := p.opts.Pool.Peer(todo.source.Address)
@@ -95,8 +95,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	return err
 }
 
-// connectTimeout bounds the wait for a connection. A node that does not answer is
-// to be left soon: there may be others.
+// connectTimeout bounds the wait for a connection: there may be other masters.
 const connectTimeout = time.Second
 
 func (s *session) connect(ctx context.Context) error {
@@ -105,7 +104,7 @@ func (s *session) connect(ctx context.Context) error {
 	return s.peer.Reach(limited)
 }
 
-// left draws the conclusions from the end of a session.
+// left handles the end of a session.
 func (p *Puller) left(ctx context.Context, src Source, err error) {
 	var local localError
 	var better betterMaster
@@ -146,18 +145,18 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 }
 
 const (
-	// localPause is how long to wait after an error of this node's, spacePause
-	// after one that costs the master something to try again.
+	// localPause is how long to wait after an error of this node, spacePause after one
+	// whose retry costs the master something.
 	localPause = 500 * time.Millisecond
 	spacePause = 5 * time.Second
 )
 
-// report logs what is wrong, once per cause and not once per attempt.
+// report logs an error once for each cause, not for each attempt.
 func (p *Puller) report(what string, err error, more ...any) {
 	p.reportAs(what+fmt.Sprint(more...), what, err, more...)
 }
 
-// reportAs is report of a cause that is the same whenever text is.
+// reportAs is report with a text that identifies the cause.
 func (p *Puller) reportAs(text, what string, err error, more ...any) {
 	if err != nil {
 		more = append(more, "error", err)
@@ -170,7 +169,7 @@ func (p *Puller) reportAs(text, what string, err error, more ...any) {
 	}
 }
 
-// first reports whether a cause is news, and not only another attempt.
+// first reports whether a cause is new, and not just another attempt.
 func (p *Puller) first(cause string) bool {
 	p.reporting.Lock()
 	defer p.reporting.Unlock()
@@ -182,18 +181,18 @@ func (p *Puller) first(cause string) bool {
 	return !logged
 }
 
-// maxReported is how many causes are kept in mind.
+// maxReported bounds the causes that are remembered.
 const maxReported = 100
 
-// recovered has the same failure logged again when it comes again.
+// recovered forgets the reported causes, so that they are logged again when they recur.
 func (p *Puller) recovered() {
 	p.reporting.Lock()
 	defer p.reporting.Unlock()
 	p.reported = nil
 }
 
-// patience is how long a master may be silent. It grows where that was too little: a
-// large message takes its time on a slow line.
+// patience is how long a master may be silent. It grows if that was too short: a large
+// message takes long on a slow network.
 type patience struct{ now time.Duration }
 
 const (

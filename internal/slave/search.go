@@ -9,11 +9,11 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// verdict is why a state cannot follow on from a source.
+// verdict is why a state cannot continue from a source.
 type verdict uint8
 
 const (
-	// fit is no reason: it can.
+	// fit means that it can.
 	fit verdict = iota
 	// nothing means that there is no state yet.
 	nothing
@@ -21,19 +21,19 @@ const (
 	trimmed
 	// behind means that the source has not got as far as the state.
 	behind
-	// regressed means that it has not, although it has all of the log: the log
-	// itself has gone back.
+	// regressed means the same of a source that has all of the log: the log itself has
+	// lost its end.
 	regressed
 	// diverged means that the source has another change than the state had under
 	// the same number.
 	diverged
-	// renewed means that a restore has put a new history in the place of the state's,
-	// and that the source has got as far.
+	// renewed means that a restore has replaced the state's history by a new one, and that
+	// the source has applied it.
 	renewed
-	// rewritten means that the state's cluster has another history, which is not known
-	// to have taken the place of the state's, or has not got as far.
+	// rewritten means that the state's cluster has another history, which is not known to
+	// have replaced the state's, or has not got as far.
 	rewritten
-	// foreign means that the source is of another cluster.
+	// foreign means that the source belongs to another cluster.
 	foreign
 )
 
@@ -62,7 +62,7 @@ func (v verdict) String() string {
 	}
 }
 
-// finding is what became of asking a source that cannot be followed.
+// finding is the result of asking a source that cannot be followed.
 type finding struct {
 	verdict verdict
 	// id and newest are what the source has.
@@ -70,17 +70,17 @@ type finding struct {
 	newest kv.Index
 }
 
-// own reports whether the source has the state's own history, or what a restore has put in
-// its place.
+// own reports whether the source has the state's own history, or the one that a restore
+// has replaced it by.
 func (f finding) own() bool {
 	return f.verdict == fit || f.verdict == trimmed || f.verdict == renewed
 }
 
-// search is what is known of sources that cannot be followed.
+// search collects the sources that cannot be followed.
 type search struct {
 	// findings are those of the present round, by address.
 	findings map[string]finding
-	// asked tells that in this round those are tried too that were passed over.
+	// asked reports that excluded sources are tried too in this round.
 	asked  bool
 	rounds int
 	// since is when the first of them was found.
@@ -88,12 +88,12 @@ type search struct {
 }
 
 const (
-	// A state gives way, or is said to be kept, only when no source has had its own for
-	// some rounds and some time: a node that shows a wrong one, or lags, for a moment
-	// must not cost a bootstrap, or an alert.
+	// A state is replaced, or reported as kept, only when no source has had its history
+	// for some rounds and some time: a node that lags or shows a wrong state for a moment
+	// must cause neither a bootstrap nor an alert.
 	giveUpRounds = 3
 	giveUpAfter  = 10 * time.Second
-	// roundPause is how long a source that is behind has to draw level.
+	// roundPause is how long a source that lags has to catch up.
 	roundPause = 250 * time.Millisecond
 )
 
@@ -107,17 +107,17 @@ func (s *search) found(address string, f finding) {
 	s.findings[address] = f
 }
 
-// again begins another round.
+// again starts another round.
 func (s *search) again() { s.findings, s.asked = nil, false }
 
-// reset forgets all: a source can be followed.
+// reset drops all findings, when a source can be followed.
 func (s *search) reset() { *s = search{} }
 
-// due reports whether the search for a source to follow has taken its time.
+// due reports whether the search for a source has taken long enough.
 func (s *search) due() bool { return s.rounds >= giveUpRounds && time.Since(s.since) >= giveUpAfter }
 
-// undecided returns the first source that may still have what the state goes on with:
-// one that has not answered, or is of its history. Empty is none.
+// undecided returns the first source that may still have the next changes of the state: one
+// that has not answered, or is of its history; empty if there is none.
 func (s *search) undecided(sources []Source, id fsm.Identity) string {
 	for _, src := range sources {
 		switch f, judged := s.findings[src.Address]; {
@@ -133,12 +133,12 @@ func (s *search) undecided(sources []Source, id fsm.Identity) string {
 // plan is what to do next.
 type plan struct {
 	source Source
-	// bootstrap tells to begin with a snapshot, which grant has to admit.
+	// bootstrap says to start with a snapshot, which grant must admit.
 	bootstrap bool
 	grant     grant
 }
 
-// next chooses what to do; false is to wait.
+// next chooses what to do; false means to wait.
 func (p *Puller) next(ctx context.Context) (plan, bool) {
 	if leader := p.named(); leader != "" {
 		p.lead(leader)
@@ -168,8 +168,8 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	}
 }
 
-// judge decides what becomes of a state that can follow on from none of the sources,
-// all of which were asked.
+// judge decides what to do with a state that can continue from none of the sources, all of
+// which were asked.
 func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 	id, at := p.opts.State.Position()
 	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == trimmed }); ok {
@@ -189,10 +189,10 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 	return plan{}, false
 }
 
-// successor returns how the present state gives way to another one: by an order, or to a
-// restore of its own cluster, or because there is nothing in it. A restored state is taken
-// over at once where the leader has it, or where all who were chosen have answered; else
-// that takes its time.
+// successor returns the plan by which another state replaces the present one: after an
+// order, after a restore of its own cluster, or because the present state is empty. A
+// restored state is used at once if the leader has it or if all chosen sources have
+// answered, and otherwise after a while.
 func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identity) (plan, bool) {
 	if next, ok := p.carryOut(ordered); ok {
 		return next, true
@@ -206,7 +206,7 @@ func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identit
 	if !due || undecided != "" {
 		return plan{}, false
 	}
-	// An error is that of storage, which says so elsewhere.
+	// An error is one of storage, which is reported elsewhere.
 	if nothing, err := p.opts.State.Keyless(ctx); err != nil || !nothing {
 		return plan{}, false
 	}
@@ -214,7 +214,7 @@ func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identit
 	return plan{source: s, bootstrap: true, grant: grant{any: true}}, ok
 }
 
-// judged returns the best source of a finding that is not passed over.
+// judged returns the best source with this verdict that is not excluded.
 func (p *Puller) judged(ordered []Source, is func(Source, finding) bool) (Source, bool) {
 	for _, s := range ordered {
 		if f, judged := p.search.findings[s.Address]; judged && is(s, f) && !p.chooser.passedOver(s.Address) {

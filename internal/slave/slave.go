@@ -1,6 +1,6 @@
 // Package slave keeps a copy of a vBucket up to date: it finds a master, follows its
-// changes, and builds the copy from a snapshot where there is nothing to follow on
-// from. DESIGN.md in this folder tells why nothing is lost or repeated on the way.
+// changes, and builds the copy from a snapshot if it cannot continue from the changes.
+// DESIGN.md in this folder explains why no change is lost or repeated.
 package slave
 
 import (
@@ -19,42 +19,42 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// State is the copy that a Puller keeps; follower.Replica is one.
+// State is the copy that a Puller keeps up to date; follower.Replica implements it.
 type State interface {
-	// Position returns whose state it is and its index, zeros where there is none.
+	// Position returns the identity of the state and its index; zeros if there is none.
 	Position() (fsm.Identity, kv.Index)
 	// LastChange returns the newest change that was applied, and whether it is
 	// retained.
 	LastChange(ctx context.Context) (kv.Change, bool, error)
 	// Apply brings the state from index after, where it must be, to index upTo.
 	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error
-	// Replace makes the state that load fills an empty engine with the present one,
-	// which stays until that is whole. With back its index may be less than the present.
-	// load calls open once, when it has something to fill the engine with.
+	// Replace replaces the state by one that load builds in an empty engine; the present
+	// state stays until that is complete. With back, the new index may be below the present
+	// one. load calls open once, when it has data for the engine.
 	Replace(ctx context.Context, back bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
-	// Succeeds reports whether the state's history has taken the place of another one.
+	// Succeeds reports whether the state's history has replaced another one.
 	Succeeds(history string) bool
-	// Keyless reports whether there is no key in the state.
+	// Keyless reports whether the state has no keys.
 	Keyless(ctx context.Context) (bool, error)
-	// Order notes, durably, that the state was given up for that of a cluster; Ordered
-	// returns that until another state has taken its place. An empty cluster withdraws it.
+	// Order records durably that the state is to be replaced by that of a cluster. Ordered
+	// returns the cluster until that is done. An empty cluster withdraws the order.
 	Order(ctx context.Context, cluster string) error
 	Ordered() (cluster string, ordered bool)
-	// Fits returns an error that wraps storage.ErrNoSpace if there is no room
-	// for so many bytes.
+	// Fits returns an error that wraps storage.ErrNoSpace if there is no space for this
+	// many bytes.
 	Fits(bytes uint64) error
-	// Size is about how many bytes the state takes.
+	// Size returns the approximate size of the state in bytes.
 	Size() uint64
-	// Fresh notes that the state holds all that was in the log at a time.
+	// Fresh records that the state has everything that was in the log at a time.
 	Fresh(at time.Time)
-	// Age is for how long the state may not have been the newest any more.
+	// Age returns for how long the state may have been out of date.
 	Age() time.Duration
-	// Failure is why nothing can be applied until an operator, or room on the disk,
-	// cures it; nil where something can.
+	// Failure returns why nothing can be applied until an operator acts or the disk has
+	// space; nil if changes can be applied.
 	Failure() error
 	// Wanted holds a token while a reader waits for a newer state.
 	Wanted() <-chan struct{}
-	// SetLeader says where the log's owner serves gRPC; empty while unknown.
+	// SetLeader sets the gRPC address of the log's owner; empty while unknown.
 	SetLeader(address string)
 }
 
@@ -62,9 +62,9 @@ type State interface {
 type Mode string
 
 const (
-	// Poll asks for changes: at once while there are more, else at an interval.
+	// Poll asks for changes: at once while there are more, otherwise at an interval.
 	Poll Mode = "poll"
-	// Stream has changes sent as they come.
+	// Stream receives changes as they happen.
 	Stream Mode = "stream"
 )
 
@@ -74,40 +74,39 @@ const (
 	DefaultMaxActiveLag = 100_000
 )
 
-// Options are what a Puller is made of. VBucket, State, Sources and Pool are
-// required.
+// Options configure a Puller. VBucket, State, Sources and Pool are required.
 type Options struct {
-	// VBucket names what is followed, at the masters as here.
+	// VBucket is the name of the vBucket, the same on the masters.
 	VBucket string
-	// DC is where this node is: masters of it are preferred.
+	// DC is this node's data centre, whose masters are preferred.
 	DC string
-	// Self is how this node is told of to its master.
+	// Self is this node as its master lists it.
 	Self *serverpb.Replica
 	// State is the copy.
 	State State
 	// Sources are the masters to choose from.
 	Sources Sources
-	// Pool reaches them. It stays the caller's.
+	// Pool connects to them. The caller closes it.
 	Pool *peer.Pool
-	// Mode is Poll where it is empty.
+	// Mode is Poll if it is empty.
 	Mode Mode
-	// PollInterval is how often a master is asked that had nothing new.
+	// PollInterval is the time to the next question after a master had nothing new.
 	PollInterval time.Duration
-	// MaxActiveLag is how many changes the copy may be behind and be healthy.
+	// MaxActiveLag is how many changes a healthy copy may lag.
 	MaxActiveLag uint64
-	// Clock is told the master's time; nil is not.
+	// Clock receives the master's time, unless it is nil.
 	Clock *clock.Clock
-	// Changed is raised when what Status and Healthy say may have changed otherwise than by
-	// time alone; nil is not.
+	// Changed is raised when the results of Status and Healthy may have changed for another
+	// reason than the passing of time; nil is never raised.
 	Changed *signal.Signal
 	Log     *slog.Logger
 }
 
-// masterClock is how Clock calls the master, whichever it is.
+// masterClock is the name of any master in Clock.
 const masterClock = 1
 
-// NewClock makes a clock that goes by the master's time as soon as that is known, and
-// by that of the state before.
+// NewClock makes a clock that follows the master's time when that is known, and before
+// that the state's.
 func NewClock(o clock.Options) *clock.Clock {
 	o.Slave = true
 	c := clock.New(o)
@@ -124,17 +123,16 @@ type Puller struct {
 	status  tracker
 	// patience is how long a master may be silent.
 	patience patience
-	// pause is how long to wait before the next attempt.
+	// pause is the wait before the next attempt.
 	pause pause
-	// reported is what was logged of failures since the last one was over; under
-	// reporting.
+	// reported are the causes that were logged since the last recovery; reporting guards it.
 	reporting sync.Mutex
 	reported  map[string]bool
-	// leader is who leads as far as is known; empty where that is not.
+	// leader is the leader's address; empty if it is not known.
 	leader atomic.Pointer[string]
-	// moving is the master that was found to be better than the one before.
+	// moving is the master to move to because it is better.
 	moving string
-	// ordered holds a token when an order was given that is not carried out yet.
+	// ordered holds a token while an order has not been carried out.
 	ordered chan struct{}
 }
 

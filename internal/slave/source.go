@@ -14,25 +14,25 @@ import (
 
 // Source is a node that serves the changes of a vBucket.
 type Source struct {
-	// Address is where it serves gRPC, host:port.
+	// Address is its gRPC address, host:port.
 	Address string
 	DC      string
-	// Status tells a leader from a follower.
+	// Status says whether it is a leader or a follower.
 	Status serverpb.RegionStatus
-	// Cluster and History are what its change numbers belong to; empty while unknown.
+	// Cluster and History identify the log of its change numbers; empty while unknown.
 	Cluster, History string
-	// Slaves is how many follow it already.
+	// Slaves is the number of slaves that follow it.
 	Slaves uint32
-	// Order is that of equals: the least first.
+	// Order decides between equals: the least is preferred.
 	Order int
-	// Chosen tells that an operator has named it, so that the state of its cluster
-	// may take the place of another cluster's.
+	// Chosen reports that an operator has named it, so that a state of its cluster may
+	// replace one of another cluster.
 	Chosen bool
 }
 
 func (s Source) identity() fsm.Identity { return fsm.Identity{Cluster: s.Cluster, History: s.History} }
 
-// foreignTo tells whether a source is known to be of another history.
+// foreignTo reports whether a source is known to have another history.
 func (s Source) foreignTo(id fsm.Identity) bool {
 	return id.History != "" && s.History != "" && s.identity() != id
 }
@@ -41,15 +41,15 @@ func (s Source) foreignTo(id fsm.Identity) bool {
 type Sources interface {
 	// Candidates returns the live nodes that own or follow a vBucket's log.
 	Candidates(vBucket string) []Source
-	// Live tells whether the candidates are those that there are now, as opposed to
-	// the last ones that were known.
+	// Live reports whether the candidates are current, as opposed to those that were known
+	// last.
 	Live() bool
-	// Changed returns a channel that is closed when there may be others than
-	// before the call; nil where that cannot be.
+	// Changed returns a channel that is closed when the candidates may have changed since
+	// the call; nil if they never change.
 	Changed() <-chan struct{}
 }
 
-// fixed is the list of an operator.
+// fixed is the list that an operator has configured.
 type fixed []Source
 
 // Fixed returns the sources at the given addresses, the
@@ -68,7 +68,7 @@ func (f fixed) Live() bool { return true }
 
 func (f fixed) Changed() <-chan struct{} { return nil }
 
-// Rows are the sources that discovery tells of.
+// Rows are the sources that discovery lists.
 type Rows struct {
 	database string
 
@@ -85,9 +85,9 @@ func NewRows(database string) *Rows {
 	return &Rows{database: database}
 }
 
-// Set says which nodes there are: at present where live is set, else when the registry
-// was last heard. The rows are not kept. Rows of another database, of slaves, and of
-// nodes that are INACTIVE are passed over.
+// Set replaces the sources by those in the registry's rows: the current ones if live is
+// set, otherwise those that were known last. It does not keep the rows. Rows of another
+// database, of slaves and of INACTIVE nodes are ignored.
 func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 	next := make(map[string][]Source)
 	for _, row := range rows {
@@ -138,10 +138,9 @@ func (r *Rows) Live() bool {
 // Changed implements Sources.
 func (r *Rows) Changed() <-chan struct{} { return r.changed.Changed() }
 
-// leaderOf returns the address of the leader of a history among sources; empty where
-// it is not among them. What another history's leader takes and answers is of no use
-// to this one's readers. Before there is a state, any leader is the one, unless
-// sources are of several histories.
+// leaderOf returns the address of the leader of a history among sources; empty if it is
+// not among them. The leader of another history is of no use to readers of this one.
+// Without a state any leader counts, unless the sources have several histories.
 func leaderOf(sources []Source, id fsm.Identity) string {
 	for _, s := range sources {
 		if s.Status != serverpb.RegionStatus_LEADER {
@@ -155,7 +154,7 @@ func leaderOf(sources []Source, id fsm.Identity) string {
 	return ""
 }
 
-// selfOf is a slave's own address.
+// selfOf returns a slave's own address.
 func selfOf(r *serverpb.Replica) string {
 	return net.JoinHostPort(r.GetHostname(), strconv.Itoa(int(r.GetPort())))
 }

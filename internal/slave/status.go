@@ -16,45 +16,44 @@ type Phase string
 const (
 	// Searching looks for a master that can be followed.
 	Searching Phase = "searching"
-	// Bootstrapping gets a snapshot.
+	// Bootstrapping loads a snapshot.
 	Bootstrapping Phase = "bootstrapping"
-	// Following applies changes as they come.
+	// Following applies changes as they arrive.
 	Following Phase = "following"
 )
 
-// Status is where a Puller stands.
+// Status is the state of a Puller.
 type Status struct {
 	Phase Phase
 	Mode  Mode
 	// Master is the address of the node that is followed; empty for none.
 	Master string
-	// Applied is the copy's index, Newest the greatest that a master was heard to
-	// have, and LagChanges what is in between.
+	// Applied is the copy's index, Newest the greatest that a master has reported, and
+	// LagChanges the difference.
 	Applied, Newest kv.Index
 	LagChanges      uint64
-	// Age is for how long the copy may not have been the newest state any more.
+	// Age is for how long the copy may have been out of date.
 	Age time.Duration
-	// Contact is how long ago a master was heard of; since the start where none
-	// was yet.
+	// Contact is the time since a master last answered; since the start if none has.
 	Contact time.Duration
-	// Met tells whether a master was heard of since the start.
+	// Met reports whether a master has answered since the start.
 	Met bool
-	// Switches counts the changes of master, Moves those that were made since another one
-	// was better, Bootstraps the snapshots applied.
+	// Switches counts the changes of master, Moves those of them to a better master, and
+	// Bootstraps the snapshots that were loaded.
 	Switches, Moves, Bootstraps uint64
-	// Bytes is how much was received, in keys and values of changes and in
+	// Bytes counts the received bytes, of the keys and values of changes and of
 	// snapshots.
 	Bytes uint64
-	// Snapshot is the progress of a bootstrap; zero where there is none.
+	// Snapshot is the progress of a bootstrap; zero if there is none.
 	Snapshot Progress
-	// Err is why the copy makes no progress; nil where it does.
+	// Err is why the copy makes no progress; nil if it does.
 	Err error
-	// Kept is why the copy stays as it is although masters answer, and what an operator
-	// may do; empty where that is not so.
+	// Kept is why the copy follows no master although masters answer, and what an operator
+	// can do; empty if it follows one.
 	Kept string
 }
 
-// Progress is that of a bootstrap.
+// Progress is the progress of a bootstrap.
 type Progress struct {
 	// Bytes of about Size, which is 0 while unknown, have arrived.
 	Bytes, Size uint64
@@ -65,7 +64,7 @@ type Progress struct {
 
 // tracker collects a Status.
 type tracker struct {
-	// changed is raised after each change but the progress of a bootstrap.
+	// changed is raised after each change except the progress of a bootstrap.
 	changed *signal.Signal
 
 	mu      sync.Mutex
@@ -74,15 +73,15 @@ type tracker struct {
 	begun   time.Time
 	contact time.Time
 	loading time.Time
-	// local tells that Err is this node's own, which another master does not cure.
+	// local reports that Err is this node's own, which another master does not help.
 	local bool
-	// stuck is since when nothing is applied although there is something to apply;
-	// zero where that is not so.
+	// stuck is the time since which nothing was applied although there are changes to
+	// apply; zero if there are none.
 	stuck time.Time
 	// since is when the present phase began, appliedAt when the last change was
 	// applied, or the start.
 	since, appliedAt time.Time
-	// kept is nil where the copy is not; see Puller.keep.
+	// kept is nil unless the copy is kept; see Puller.keep.
 	kept *kept
 }
 
@@ -138,7 +137,7 @@ func (t *tracker) bootstrapped() {
 	t.clear(time.Time{})
 }
 
-// heard notes a master's word of how far it is, while the state is at applied.
+// heard records how far a master says it is, while the state is at applied.
 func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	defer t.lock()()
 	t.s.Newest = max(t.s.Newest, newest)
@@ -149,34 +148,34 @@ func (t *tracker) heard(newest, applied kv.Index, bytes int) {
 	}
 }
 
-// keep notes why the copy is kept.
+// keep records why the copy is kept.
 func (t *tracker) keep(k *kept) {
 	defer t.lock()()
 	t.kept = k
 }
 
-// keeping is why the copy is kept; nil where it is not.
+// keeping returns why the copy is kept; nil if it is not.
 func (t *tracker) keeping() *kept {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.kept
 }
 
-// moved notes that the master is left for a better one.
+// moved records a move to a better master.
 func (t *tracker) moved() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.s.Moves++
 }
 
-// newest is the greatest number that a master was heard to have.
+// newest returns the greatest number that a master has reported.
 func (t *tracker) newest() kv.Index {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.s.Newest
 }
 
-// applied notes that the state has got to an index.
+// applied records that the state has reached an index.
 func (t *tracker) applied(at kv.Index) {
 	defer t.lock()()
 	t.appliedAt = time.Now()
@@ -187,7 +186,7 @@ func (t *tracker) applied(at kv.Index) {
 	}
 }
 
-// level notes that there is nothing to apply.
+// level records that there is nothing to apply.
 func (t *tracker) level() {
 	defer t.lock()()
 	t.clear(time.Time{})
@@ -195,14 +194,14 @@ func (t *tracker) level() {
 
 func (t *tracker) clear(stuck time.Time) { t.s.Err, t.local, t.stuck = nil, false, stuck }
 
-// lastApplied is when changes were last applied; the start where none were yet.
+// lastApplied returns when changes were last applied; the start if none were.
 func (t *tracker) lastApplied() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.appliedAt
 }
 
-// served is for how long the present master was followed.
+// served returns for how long the present master was followed.
 func (t *tracker) served() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -221,7 +220,7 @@ func (t *tracker) failing(err error) {
 	t.s.Err, t.local = err, errors.As(err, &local)
 }
 
-// stuckFor is for how long nothing was applied although there is something to apply.
+// stuckFor returns for how long nothing was applied although there are changes to apply.
 func (t *tracker) stuckFor() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -231,7 +230,7 @@ func (t *tracker) stuckFor() time.Duration {
 	return time.Since(t.stuck)
 }
 
-// Status reports where the puller stands; it does not wait for anything.
+// Status returns the puller's status without waiting.
 func (p *Puller) Status() Status {
 	t := &p.status
 	t.mu.Lock()
@@ -256,15 +255,15 @@ func (p *Puller) Status() Status {
 	return s
 }
 
-// quietIntervals is after how many poll intervals without contact, or without progress
-// where there is something to apply, a slave is not healthy any more.
+// quietIntervals is the number of poll intervals without contact, or without progress
+// although there are changes to apply, after which a slave is unhealthy.
 const quietIntervals = 10
 
-// minStuck is the least time without progress that counts: applying what has gathered
-// takes a while on a slow disk, however short the interval.
+// minStuck is the least time without progress that counts: applying a backlog takes a
+// while on a slow disk, however short the interval is.
 const minStuck = 5 * time.Second
 
-// Healthy returns why the copy should not be read from; nil where it may.
+// Healthy returns why the copy should not be read from; nil if it may.
 func (p *Puller) Healthy() error {
 	s := p.Status()
 	id, _ := p.opts.State.Position()

@@ -12,8 +12,8 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// receive follows the master's stream of changes. Its heartbeats tell that the
-// master lives, but not when what they say was so: see probe.
+// receive follows the master's stream of changes. Its heartbeats show that the master is
+// alive, but not at what time it had the number in them: see probe.
 func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretch) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -50,8 +50,8 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 // watchdog ends a stream on which nothing arrives.
 type watchdog struct {
 	timer *time.Timer
-	// patient is how long the next message may take, least how long one may take on
-	// a line that is not slow.
+	// patient is how long the next message may take, least how long one may take on a
+	// network that is not slow.
 	patient, least time.Duration
 }
 
@@ -59,8 +59,8 @@ func newWatchdog(patient, least time.Duration, stop context.CancelCauseFunc) *wa
 	return &watchdog{patient: patient, least: least, timer: time.AfterFunc(patient, func() { stop(errSilent) })}
 }
 
-// recv reads the next message. Only this counts: what is done with it in between may
-// take as long as it will.
+// recv reads the next message. Only this time counts: handling a message may take any
+// time.
 func (w *watchdog) recv(stream *peer.Stream, m any) error {
 	begun := time.Now()
 	w.timer.Reset(w.patient)
@@ -72,9 +72,8 @@ func (w *watchdog) recv(stream *peer.Stream, m any) error {
 	return err
 }
 
-// arrived notes how long a message took. What patience had grown for is over with the
-// first one that comes in time, and a master that dies then is found out as soon as
-// any other.
+// arrived records how long a message took. The first one that comes in time resets a grown
+// patience, so that a master that dies then is noticed as soon as any other.
 func (w *watchdog) arrived(took time.Duration) {
 	if took < w.least/2 {
 		w.patient = w.least
@@ -83,7 +82,7 @@ func (w *watchdog) arrived(took time.Duration) {
 
 func (w *watchdog) stop() { w.timer.Stop() }
 
-// explain is the error of a stream that has ended with err.
+// explain returns the error of a stream that ended with err.
 func (w *watchdog) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errSilent):
@@ -96,11 +95,12 @@ func (w *watchdog) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// probeInterval is how often a streaming slave asks how far its master is.
+// probeInterval is the time between two questions of a streaming slave about how far its
+// master is.
 const probeInterval = 500 * time.Millisecond
 
-// probe asks the master how far it is, now and then and when a reader wants to know:
-// once the state is there, it was the newest when the question was asked.
+// probe asks the master how far it is, at intervals and when a reader waits. When the state
+// has reached that number, it was up to date at the time of the question.
 func (s *session) probe(ctx context.Context, out chan<- claim) error {
 	t := time.NewTicker(probeInterval)
 	defer t.Stop()
@@ -110,8 +110,8 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 		resp, err := s.ask(ctx)
 		if err == nil && resp.GetHistoryId() == s.history {
 			s.received(resp, 0)
-			// A master that is behind knows nothing of how old the state is. And where
-			// nothing can be applied at present, the claims that wait do.
+			// The answer of a master that is behind says nothing about the age of the state.
+			// If nothing can be applied at present, the waiting claims suffice.
 			if resp.GetMasterChangeNumber() >= at {
 				select {
 				case out <- claimOf(resp, begun):
@@ -119,7 +119,7 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 				}
 			}
 		}
-		// That a master fails is for the stream to find out.
+		// The stream detects the failure of a master.
 		select {
 		case <-t.C:
 		case <-s.opts.State.Wanted():
@@ -132,12 +132,12 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 	}
 }
 
-// positionInterval is how often a master is told how far a state is that has not got
-// everything: that costs sending a change which is not used.
+// positionInterval is the time between two reports to the master of how far the state is
+// while it lags: each costs sending a change that is not used.
 const positionInterval = 5 * time.Second
 
-// ask asks how far the master is, and tells it how far the state is. One goroutine of
-// a session calls it.
+// ask asks how far the master is, and reports how far the state is. Only one goroutine of a
+// session calls it.
 func (s *session) ask(ctx context.Context) (*serverpb.GetChangesResponse, error) {
 	_, at := s.opts.State.Position()
 	newest := s.status.newest()

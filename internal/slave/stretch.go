@@ -8,22 +8,22 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// stretch is a part of the change stream: all that the numbers up to upTo did which
-// were not in the stretch before.
+// stretch is a part of the change stream: the effects of all numbers up to upTo that were
+// not in the stretch before.
 type stretch struct {
 	changes []kv.Change
 	upTo    kv.Index
-	// clock is the log's at upTo; 0 where the last change tells it, or nothing does.
+	// clock is the log's clock at upTo; 0 if the last change has it, or if it is unknown.
 	clock kv.Clock
 	// bytes is the size of keys and values.
 	bytes int
-	// claim is what the master said of the newest state; zero where that says
-	// nothing of when.
+	// claim is the newest number that the master reported and when; zero if the time is not
+	// known.
 	claim claim
 }
 
-// stretchOf checks a response and returns what is in it. after is the number up to
-// which all was received before. The stretch points into the response.
+// stretchOf checks a response and returns its changes. after is the number up to which all
+// changes were received before. The stretch refers to memory of the response.
 func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (stretch, error) {
 	if h := resp.GetHistoryId(); h != s.history {
 		return stretch{}, kv.Errorf(kv.Precondition, "the history here is %s, and the master's is %s by now", s.history, h)
@@ -31,7 +31,7 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 	records := resp.GetChanges()
 	out := stretch{upTo: after}
 	if len(records) == 0 {
-		// What has no change up to there had no effect.
+		// Numbers without a change up to there had no effect.
 		if newest := resp.GetMasterChangeNumber(); newest > after {
 			out.upTo, out.clock = newest, kv.Clock(resp.GetMasterClock())
 		}
@@ -45,7 +45,7 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 	mutations := make([]kv.Mutation, total)
 	for i, r := range records {
 		if r.GetChangeNumber() <= out.upTo {
-			return stretch{}, kv.Errorf(kv.Internal, "the master sent change %d behind %d", r.GetChangeNumber(), out.upTo)
+			return stretch{}, kv.Errorf(kv.Internal, "the master sent change %d after %d", r.GetChangeNumber(), out.upTo)
 		}
 		n := len(r.GetTrxns())
 		bytes, err := fill(mutations[:n], r.GetTrxns())
@@ -60,7 +60,7 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 	return out, nil
 }
 
-// all returns the changes, and the clock at upTo as one that does nothing else.
+// all returns the changes, with a last one that only sets the clock at upTo.
 func (s *stretch) all() []kv.Change {
 	if s.clock == 0 {
 		return s.changes
@@ -68,8 +68,7 @@ func (s *stretch) all() []kv.Change {
 	return append(slices.Clip(s.changes), kv.Change{Index: s.upTo, Clock: s.clock})
 }
 
-// fill translates a change's transactions, and returns the size of their keys and
-// values.
+// fill converts a change's mutations, and returns the size of their keys and values.
 func fill(dst []kv.Mutation, trxns []*serverpb.TrxnRecord) (bytes int, err error) {
 	for i, t := range trxns {
 		m := kv.Mutation{Key: t.GetKey()}
@@ -89,22 +88,22 @@ func fill(dst []kv.Mutation, trxns []*serverpb.TrxnRecord) (bytes int, err error
 	return bytes, nil
 }
 
-// claim says that a number was the newest of the log at a time.
+// claim records that a number was the newest of the log at a time.
 type claim struct {
 	newest kv.Index
 	at     time.Time
 }
 
-// claimOf is what a response to a request says that was begun at a time.
+// claimOf returns the claim of a response to a request that was sent at a time.
 func claimOf(resp *serverpb.GetChangesResponse, begun time.Time) claim {
 	return claim{newest: resp.GetMasterChangeNumber(), at: begun.Add(-ageOf(resp))}
 }
 
-// maxClaims is how many claims wait for the state to draw level.
+// maxClaims bounds the claims that the state has not reached yet.
 const maxClaims = 16
 
-// freshness is the claims that the state has not reached yet, the oldest first. It
-// is not safe for concurrent use.
+// freshness holds the claims that the state has not reached yet, the oldest first. It is
+// not safe for concurrent use.
 type freshness struct{ claims []claim }
 
 func (f *freshness) add(c claim) {
@@ -114,8 +113,8 @@ func (f *freshness) add(c claim) {
 	f.claims = append(f.claims, c)
 }
 
-// reached returns the latest time of a claim that a state at an index fulfils; false
-// where there is none.
+// reached returns the latest time of a claim that a state at an index has reached; false
+// if there is none.
 func (f *freshness) reached(at kv.Index) (time.Time, bool) {
 	var latest time.Time
 	n := 0
