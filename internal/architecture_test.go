@@ -100,7 +100,7 @@ var mayImport = map[string][]string{
 	"internal/replica/local": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir", "internal/fsm", "internal/backup",
 		"internal/replica", "internal/replica/state"},
 	"internal/replica/follower": {"internal/kv", "internal/command", "internal/storage", "internal/storage/datadir", "internal/changelog", "internal/fsm",
-		"internal/replica", "internal/replica/state"},
+		"internal/signal", "internal/replica", "internal/replica/state"},
 	"internal/replica/raft": {"internal/kv", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease"},
 	"internal/replica/raft/host": {"internal/kv", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace", "internal/timing",

@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // freshness is when the state was last known to be the newest, and whoever waits
@@ -17,8 +18,8 @@ import (
 type freshness struct {
 	mu     sync.Mutex
 	newest time.Time
-	// later is closed, and made anew, when newest grows; nil while nobody waits.
-	later chan struct{}
+	// later is raised when newest grows.
+	later signal.Signal
 }
 
 func (f *freshness) confirm(at time.Time) {
@@ -28,10 +29,7 @@ func (f *freshness) confirm(at time.Time) {
 		return
 	}
 	f.newest = at
-	if f.later != nil {
-		close(f.later)
-		f.later = nil
-	}
+	f.later.Raise()
 }
 
 // forget says that nothing is known of the state that there is now.
@@ -65,10 +63,7 @@ func (f *freshness) wait(ctx context.Context, closing <-chan struct{}, wanted ti
 			f.mu.Unlock()
 			return age, nil
 		}
-		if f.later == nil {
-			f.later = make(chan struct{})
-		}
-		later := f.later
+		later := f.later.Changed()
 		f.mu.Unlock()
 		select {
 		case <-later:

@@ -14,4 +14,4 @@ func Frees(c *command.Command) bool {
 
 // concernsLog reports whether a command is about the log itself, such as a pause, an epoch
 // or a step of a restore. Neither a pause nor a nearly full disk rejects those.
-func ConcernsLog(c *command.Command) bool { return c.Kind >= command.SetPaused }
+func ConcernsLog(c *command.Command) bool { return !c.Kind.ChangesKeys() }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // progress is the applied index, and what waits for it to grow. A step wakes only
@@ -16,8 +17,8 @@ type progress struct {
 	mu      sync.Mutex
 	applied kv.Index
 	waiting waiters
-	// grown is closed, and replaced, at each advance; nil while no one watches.
-	grown chan struct{}
+	// grown is raised at each advance.
+	grown signal.Signal
 }
 
 // waiter waits for an index.
@@ -61,10 +62,7 @@ func (p *progress) advance(applied kv.Index) {
 	for len(p.waiting) > 0 && p.waiting[0].index <= applied {
 		close(heap.Pop(&p.waiting).(*waiter).done)
 	}
-	if p.grown != nil {
-		close(p.grown)
-		p.grown = nil
-	}
+	p.grown.Raise()
 }
 
 // wait returns once index is applied, or with the index that is applied when
@@ -99,8 +97,5 @@ func (p *progress) wait(ctx context.Context, closing <-chan struct{}, index kv.I
 func (p *progress) watch() (kv.Index, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.grown == nil {
-		p.grown = make(chan struct{})
-	}
-	return p.applied, p.grown
+	return p.applied, p.grown.Changed()
 }

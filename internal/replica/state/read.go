@@ -77,7 +77,7 @@ func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadIn
 func (c *Store) awaitReadable(ctx context.Context, m *fsm.Machine) error {
 	for {
 		c.mu.Lock()
-		changed, closed, unreadable := c.changed, c.closed, c.unreadable
+		changed, closed, unreadable := c.changed.Changed(), c.closed, c.unreadable
 		c.mu.Unlock()
 		switch {
 		case closed:

@@ -75,9 +75,8 @@ type Store struct {
 	closed  bool
 	// unreadable is why nothing can be read at present; nil where it can.
 	unreadable error
-	// changed is closed, and made anew, when whoever waits to read should look
-	// again.
-	changed chan struct{}
+	// changed is raised when those who wait to read should look again.
+	changed signal.Signal
 	// heldUp, if there is one, ends long reads; see WhenHeldUp.
 	heldUp func()
 	// heldUpSince is when reads began to keep a failed state from being opened again;
@@ -112,7 +111,6 @@ func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 		propose:  propose,
 		swapping: make(chan struct{}, 1),
 		copying:  make(chan struct{}, 1),
-		changed:  make(chan struct{}),
 		served:   make(chan struct{}),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
@@ -311,8 +309,7 @@ func (c *Store) SetUnreadable(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unreadable = err
-	close(c.changed)
-	c.changed = make(chan struct{})
+	c.changed.Raise()
 	c.opts.Changed.Raise()
 }
 

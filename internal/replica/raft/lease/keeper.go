@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 )
 
 // Keeper owns one vBucket's epochs on behalf of this process. Its methods are
@@ -29,9 +30,8 @@ type Keeper struct {
 	wake chan struct{}
 
 	mu sync.Mutex
-	// changed is closed and removed when those who wait for the active epoch should
-	// look again. The first of them makes it.
-	changed chan struct{}
+	// changed is raised when those who wait for the active epoch should look again.
+	changed signal.Signal
 	// waiting is the epoch whose wait-out is under way; nil for none.
 	waiting *tenure
 	// lastActive is the last epoch that this process has activated.
@@ -95,10 +95,7 @@ func (k *Keeper) poke() {
 // announce wakes those who wait for the active epoch: it, held or state has changed,
 // or the leader has. mu is held.
 func (k *Keeper) announce() {
-	if k.changed != nil {
-		close(k.changed)
-		k.changed = nil
-	}
+	k.changed.Raise()
 	k.o.Changed.Raise()
 }
 
@@ -189,10 +186,7 @@ func (k *Keeper) tenure(ctx context.Context) (*tenure, error) {
 func (k *Keeper) look() (*tenure, state, <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.changed == nil {
-		k.changed = make(chan struct{})
-	}
-	return k.active.Load(), k.state, k.changed
+	return k.active.Load(), k.state, k.changed.Changed()
 }
 
 // Fenced says that a mutation proposed in that epoch came back Fenced: the
