@@ -1,0 +1,71 @@
+package wal
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// A frame is what was saved with one write: a header and records. The header:
+//
+//	magic   4  frameMagic
+//	length  4  of the records
+//	crc     4  CRC-32C of the segment's seed, of length and number, and of the records
+//	zero    4
+//	number  8  one more than that of the frame before it, across segments
+//
+// All numbers are little endian. A frame begins at a multiple of frameAlign.
+const (
+	frameMagic  = 0x464b5644 // "DVKF"
+	frameHeader = 24
+	frameAlign  = 8
+)
+
+// aligned is n rounded up to where a frame may begin.
+func aligned(n int64) int64 { return (n + frameAlign - 1) &^ (frameAlign - 1) }
+
+// frameHead builds the header of a frame whose records are in parts.
+func frameHead(seed, number uint64, parts [][]byte) []byte {
+	h := make([]byte, frameHeader)
+	length := 0
+	for _, p := range parts {
+		length += len(p)
+	}
+	binary.LittleEndian.PutUint32(h, frameMagic)
+	binary.LittleEndian.PutUint32(h[4:], uint32(length))
+	binary.LittleEndian.PutUint64(h[16:], number)
+	crc := frameSum(seed, h)
+	for _, p := range parts {
+		crc = crc32.Update(crc, castagnoli, p)
+	}
+	binary.LittleEndian.PutUint32(h[8:], crc)
+	return h
+}
+
+// frameSum is the checksum of what precedes the records. The segment's seed is part of it: what
+// is left in a file that is used again does not count as written, nor does a client's value
+// that was made to look like a frame.
+func frameSum(seed uint64, h []byte) uint32 {
+	var s [8]byte
+	binary.LittleEndian.PutUint64(s[:], seed)
+	crc := crc32.Update(0, castagnoli, s[:])
+	crc = crc32.Update(crc, castagnoli, h[4:8])
+	return crc32.Update(crc, castagnoli, h[16:frameHeader])
+}
+
+// readFrame returns the records of the frame that b begins with and its number, or ok as
+// false if there is no whole frame of the segment with that seed.
+func readFrame(seed uint64, b []byte) (records []byte, number uint64, ok bool) {
+	if len(b) < frameHeader || binary.LittleEndian.Uint32(b) != frameMagic {
+		return nil, 0, false
+	}
+	n := uint64(binary.LittleEndian.Uint32(b[4:]))
+	if n > uint64(len(b)-frameHeader) {
+		return nil, 0, false
+	}
+	records = b[frameHeader : frameHeader+n]
+	crc := crc32.Update(frameSum(seed, b), castagnoli, records)
+	if crc != binary.LittleEndian.Uint32(b[8:]) {
+		return nil, 0, false
+	}
+	return records, binary.LittleEndian.Uint64(b[16:]), true
+}

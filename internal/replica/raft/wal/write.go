@@ -1,0 +1,312 @@
+package wal
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// request is what one caller wants to be durable.
+type request struct {
+	buf     []byte
+	records []placed
+	// flush asks for what is in memory of all groups besides.
+	flush bool
+	done  chan outcome
+}
+
+// placed is a record at an offset of a request's buf.
+type placed struct {
+	record
+	at, length int
+	// moved is where the record's entries come from, of kindMoved.
+	moved *moving
+}
+
+func (q *request) add(r *record) {
+	at := len(q.buf)
+	q.buf = r.appendTo(q.buf)
+	q.records = append(q.records, placed{record: *r, at: at, length: len(q.buf) - at})
+}
+
+// outcome is what a caller that waits is told.
+type outcome struct {
+	err error
+	// lead asks the caller to write what is queued, its own request among it.
+	lead bool
+}
+
+// writer makes one write out of what several callers want to be durable at the same time:
+// the first that comes writes, those that come meanwhile are the next write.
+type writer struct {
+	mu      sync.Mutex
+	queue   []*request
+	writing bool
+	// number is that of the next frame, failed the error of a write: what is durable is not
+	// known since. Both belong to the one that writes.
+	number uint64
+	failed error
+}
+
+// frameLimit bounds what is written at once, in bytes, unless a single request is larger.
+const frameLimit = 8 << 20
+
+// write returns when a request is durable and in the index.
+func (l *Log) write(q *request) error {
+	w := &l.writer
+	w.mu.Lock()
+	w.queue = append(w.queue, q)
+	if w.writing {
+		q.done = make(chan outcome, 1)
+		w.mu.Unlock()
+		if o := <-q.done; !o.lead {
+			return o.err
+		}
+		w.mu.Lock()
+	}
+	w.writing = true
+	batch := w.take()
+	w.mu.Unlock()
+
+	err := l.writeBatch(batch)
+
+	w.mu.Lock()
+	if len(w.queue) > 0 {
+		w.queue[0].done <- outcome{lead: true}
+	} else {
+		w.writing = false
+	}
+	w.mu.Unlock()
+	for _, other := range batch {
+		if other != q {
+			other.done <- outcome{err: err}
+		}
+	}
+	return err
+}
+
+// take removes what is written next from the queue. The caller holds mu.
+func (w *writer) take() []*request {
+	n, bytes := 0, 0
+	for n < len(w.queue) && (n == 0 || bytes+len(w.queue[n].buf) <= frameLimit) {
+		bytes += len(w.queue[n].buf)
+		n++
+	}
+	batch := slices.Clone(w.queue[:n])
+	w.queue = slices.Delete(w.queue, 0, n)
+	return batch
+}
+
+// writeBatch writes requests as one frame and puts them into the index. Only one goroutine at
+// a time is in it.
+func (l *Log) writeBatch(batch []*request) error {
+	w := &l.writer
+	if w.failed == nil {
+		w.failed = l.writeFrame(batch)
+	}
+	return w.failed
+}
+
+func (l *Log) writeFrame(batch []*request) error {
+	batch = slices.DeleteFunc(slices.Clone(batch), l.outdated)
+	var parts [][]byte
+	length := int64(frameHeader)
+	if slices.ContainsFunc(batch, func(q *request) bool { return q.flush }) {
+		// It goes first: what the requests themselves bring is newer.
+		parts = append(parts, l.takeDirty())
+		length += int64(len(parts[0]))
+	}
+	start := length
+	for _, q := range batch {
+		parts = append(parts, q.buf)
+		length += int64(len(q.buf))
+	}
+	if length == frameHeader {
+		return nil // there was nothing to flush
+	}
+	s := l.current()
+	if s == nil || s.end+length > s.size {
+		var err error
+		if s, err = l.roll(length); err != nil {
+			return err
+		}
+	}
+	at := s.end
+	if err := l.writeAt(s, nil, parts, length); err != nil {
+		return err
+	}
+	l.indexBatch(batch, s, at+start)
+	l.prepareSpare(s)
+	return nil
+}
+
+// writeAt writes a frame to the end of a segment, behind what is in front.
+func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) error {
+	whole := make([][]byte, 0, len(parts)+2)
+	if front != nil {
+		whole = append(whole, front)
+	}
+	whole = append(whole, frameHead(s.seed, l.writer.number, parts))
+	for _, p := range parts {
+		if len(p) > 0 {
+			whole = append(whole, p)
+		}
+	}
+	begin := time.Now()
+	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
+		return err
+	}
+	if l.opts.Flushed != nil {
+		l.opts.Flushed(time.Since(begin))
+	}
+	l.writer.number++
+	s.end = aligned(s.end + length)
+	return nil
+}
+
+// current is the segment that is written to; nil for none.
+func (l *Log) current() *segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.segments) == 0 {
+		return nil
+	}
+	return l.segments[len(l.segments)-1]
+}
+
+// roll begins the next segment, with a checkpoint, and room for a frame of length bytes.
+func (l *Log) roll(length int64) (*segment, error) {
+	l.mu.Lock()
+	var checkpoint []byte
+	for _, g := range l.groups {
+		checkpoint = g.checkpoint().appendTo(checkpoint)
+		g.clean()
+	}
+	l.mu.Unlock()
+	need := int64(frameHeader + len(checkpoint))
+	s, err := l.nextSegment(segmentHeader + aligned(need) + length)
+	if err != nil {
+		return nil, err
+	}
+	s.end = segmentHeader
+	if err := l.writeAt(s, s.header(), [][]byte{checkpoint}, need); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.segments = append(l.segments, s)
+	l.mu.Unlock()
+	l.reclaimSoon()
+	return s, nil
+}
+
+// clean notes that all the group has in memory is about to be durable.
+func (g *group) clean() { g.saved, g.trimmed = g.state, false }
+
+// dirty reports whether something is only in memory which nothing has to wait for: a commit
+// index, or that entries are gone.
+func (g *group) dirty() bool { return g.saved != g.state || g.trimmed }
+
+// takeDirty encodes what is only in memory of the groups.
+func (l *Log) takeDirty() (b []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.groups {
+		if g.dirty() {
+			b = g.checkpoint().appendTo(b)
+			g.clean()
+		}
+	}
+	return b
+}
+
+// indexBatch puts what was written at an offset into the index.
+func (l *Log) indexBatch(batch []*request, s *segment, at int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range batch {
+		for i := range q.records {
+			r := &q.records[i]
+			if r.moved != nil {
+				l.repoint(r, s, at+int64(r.at))
+				continue
+			}
+			first, next := r.span()
+			if b := l.apply(&r.record, first, next, s, at+int64(r.at), r.length); b != nil {
+				l.recent.add(b, slices.Clone(r.entries))
+			}
+		}
+		at += int64(len(q.buf))
+	}
+}
+
+// apply changes the index by a record with the entries [first, next), and returns their block;
+// nil for none. The caller holds mu.
+func (l *Log) apply(r *record, first, next uint64, s *segment, at int64, length int) *block {
+	if r.kind == kindRemoved {
+		if g := l.groups[r.group]; g != nil {
+			l.drop(g.blocks)
+			delete(l.groups, r.group)
+		}
+		return nil
+	}
+	g := l.group(r.group)
+	if r.state != nil {
+		g.state, g.saved = *r.state, *r.state
+	}
+	if r.bootstrap != nil {
+		g.bootstrap = r.bootstrap
+	}
+	if r.snapshot != nil {
+		index := g.setSnapshot(r.snapshot)
+		if r.kind == kindInstalled {
+			l.drop(g.blocks)
+			g.blocks, g.next, g.low = nil, index+1, index+1
+		}
+	}
+	if first == next {
+		return nil
+	}
+	b := &block{first: first, next: next, segment: s, at: at, length: length}
+	l.keep(b)
+	l.drop(g.append(b))
+	return b
+}
+
+// keep and drop count what a segment is needed for. The caller holds mu.
+func (l *Log) keep(b *block) {
+	b.segment.blocks++
+	b.segment.live += int64(b.length)
+}
+
+func (l *Log) drop(gone []*block) {
+	for _, b := range gone {
+		b.segment.blocks--
+		b.segment.live -= int64(b.length)
+	}
+	if len(gone) > 0 {
+		l.reclaimSoon()
+	}
+}
+
+// flushSoon has what is only in memory written in a while. The caller holds mu.
+func (l *Log) flushSoon() {
+	if l.flushing || l.closed {
+		return
+	}
+	l.flushing = true
+	l.background.Go(func() {
+		select {
+		case <-l.stop:
+			return
+		case <-time.After(flushDelay):
+		}
+		l.mu.Lock()
+		l.flushing = false
+		l.mu.Unlock()
+		// A write that fails makes the next one fail, whose caller is told.
+		_ = l.flush()
+	})
+}
+
+// flush makes durable what is only in memory, or was when it was called.
+func (l *Log) flush() error { return l.write(&request{flush: true}) }
