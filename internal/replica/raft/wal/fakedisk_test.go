@@ -51,11 +51,33 @@ func (d *fakeDisk) step() (done, torn bool) {
 	return true, false
 }
 
+// powerOff lets the power go after n more writes and changes of the folder; never if n is
+// negative.
+func (d *fakeDisk) powerOff(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left, d.off = n, false
+}
+
+// setFull lets no file be made, or lets them be made again.
+func (d *fakeDisk) setFull(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
+}
+
+// written is how many writes were made durable.
+func (d *fakeDisk) written() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
+}
+
 // restart is the disk when the power is back.
 func (d *fakeDisk) restart() *fakeDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	next := &fakeDisk{rand: d.rand, files: map[string]*fakeFile{}, left: -1, writes: d.writes}
+	next := &fakeDisk{rand: rand.New(rand.NewPCG(d.rand.Uint64(), 1)), files: map[string]*fakeFile{}, left: -1, writes: d.writes}
 	for name, f := range d.files {
 		next.files[name] = &fakeFile{disk: next, data: slices.Clone(f.data)}
 	}

@@ -64,9 +64,9 @@ func TestCommitIndexIsWrittenAlong(t *testing.T) {
 	d := newFakeDisk(1)
 	l := mustOpen(t, d)
 	save(t, l, 1, pb.State{Term: 1, Vote: 1}, entries(1, 3, 1, 10)...)
-	writes := d.writes
+	writes := d.written()
 	save(t, l, 1, pb.State{Term: 1, Vote: 1, Commit: 1})
-	if d.writes != writes {
+	if d.written() != writes {
 		t.Error("it is written at once")
 	}
 	save(t, l, 1, pb.State{}, entries(4, 1, 1, 10)...)
@@ -302,9 +302,7 @@ func TestWaitsForRoom(t *testing.T) {
 	d := newFakeDisk(1)
 	l := mustOpen(t, d)
 	save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
-	d.mu.Lock()
-	d.full = true
-	d.mu.Unlock()
+	d.setFull(true)
 	saved := make(chan error, 1)
 	go func() {
 		saved <- l.SaveRaftState([]pb.Update{{ShardID: 1, ReplicaID: 1, EntriesToSave: entries(2, 1, 1, 20<<10)}}, 1)
@@ -314,9 +312,7 @@ func TestWaitsForRoom(t *testing.T) {
 		t.Fatalf("it did not wait: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	d.mu.Lock()
-	d.full = false
-	d.mu.Unlock()
+	d.setFull(false)
 	if err := <-saved; err != nil {
 		t.Fatal(err)
 	}
@@ -328,17 +324,13 @@ func TestFailedWriteIsFinal(t *testing.T) {
 	d := newFakeDisk(1)
 	l := mustOpen(t, d)
 	save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
-	d.mu.Lock()
-	d.left = 0
-	d.mu.Unlock()
+	d.powerOff(0)
 	for range 2 {
 		if err := l.SaveRaftState([]pb.Update{{ShardID: 1, ReplicaID: 1, EntriesToSave: entries(2, 1, 1, 10)}}, 1); !errors.Is(err, errPower) {
 			t.Errorf("error %v", err)
 		}
 	}
-	d.mu.Lock()
-	d.left, d.off = -1, false
-	d.mu.Unlock()
+	d.powerOff(-1)
 	if err := l.SaveRaftState([]pb.Update{{ShardID: 1, ReplicaID: 1, EntriesToSave: entries(2, 1, 1, 10)}}, 1); !errors.Is(err, errPower) {
 		t.Errorf("then %v", err)
 	}

@@ -202,8 +202,8 @@ func history(seed uint64) error {
 		return err
 	}
 	for restart := range 6 {
-		if d.left = -1; restart < 5 {
-			d.left = m.rand.IntN(150)
+		if restart < 5 {
+			d.powerOff(m.rand.IntN(150))
 		}
 		for range m.rand.IntN(200) {
 			id, after, err := m.step(l)
@@ -236,8 +236,9 @@ func history(seed uint64) error {
 			}
 		}
 		if m.rand.IntN(2) == 0 {
-			_ = l.Close() // it fails if the power is off
+			d.powerOff(0)
 		}
+		_ = l.Close() // it fails if the power is off
 		d = d.restart()
 		if l, err = openOn(d); err != nil {
 			return fmt.Errorf("start %d: %w", restart, err)
