@@ -66,11 +66,12 @@ func list(t *testing.T) []listed {
 // onlyIn names libraries and the packages that each of them may be imported by. "C"
 // is cgo.
 var onlyIn = map[string][]string{
-	"github.com/lni/dragonboat":   {"internal/replica/raft", "internal/replica/raft/host", "internal/replica/raft/transport"},
-	"github.com/linxGnu/grocksdb": {"internal/storage/rocksdb"},
-	"C":                           {"internal/storage/rocksdb"},
-	"github.com/dgraph-io/badger": {"internal/storage/badger"},
-	"go.yaml.in/yaml":             {"internal/config"},
+	"github.com/lni/dragonboat":     {"internal/replica/raft", "internal/replica/raft/host", "internal/replica/raft/transport", "internal/replica/raft/wal", "internal/replica/raft/wal/former"},
+	"github.com/cockroachdb/pebble": {"internal/replica/raft/wal/former"},
+	"github.com/linxGnu/grocksdb":   {"internal/storage/rocksdb"},
+	"C":                             {"internal/storage/rocksdb"},
+	"github.com/dgraph-io/badger":   {"internal/storage/badger"},
+	"go.yaml.in/yaml":               {"internal/config"},
 }
 
 // mayImport names the packages of ours that a package may import. A package
@@ -104,7 +105,9 @@ var mayImport = map[string][]string{
 	"internal/replica/raft": {"internal/kv", "internal/command", "internal/storage", "internal/storage/diskspace", "internal/fsm", "internal/backup", "internal/timing",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease"},
 	"internal/replica/raft/host": {"internal/kv", "internal/storage", "internal/storage/datadir", "internal/storage/diskspace", "internal/timing",
-		"internal/replica", "internal/replica/state", "internal/replica/raft/transport"},
+		"internal/replica", "internal/replica/state", "internal/replica/raft/transport", "internal/replica/raft/wal", "internal/replica/raft/wal/former"},
+	"internal/replica/raft/wal":        {"internal/storage", "internal/replica/raft/wal/former"},
+	"internal/replica/raft/wal/former": {},
 	"internal/replica/raft/filestream": {"internal/fsm", "internal/storage", "internal/storage/datadir"},
 	"internal/replica/raft/lease":      {"internal/kv", "internal/command", "internal/signal"},
 	"internal/replica/raft/transport":  {"internal/conns"},
@@ -208,13 +211,13 @@ func TestImportRulesCanFail(t *testing.T) {
 		{"internal/slave", module + "/internal/master", "", "internal/slave imports internal/master"},
 		{"internal/server", module + "/internal/master", "", "internal/server imports internal/master"},
 		{"internal/ctl", module + "/internal/app", "", "internal/ctl imports internal/app"},
-		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport may"},
+		{"internal/app", "github.com/lni/dragonboat/v4", "", "internal/app imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport and internal/replica/raft/wal and internal/replica/raft/wal/former may"},
 		{"internal/storage/badger", "C", "", "internal/storage/badger imports C, which only internal/storage/rocksdb may"},
 		{"internal/storage/memory", "", "google.golang.org/grpc/codes", "internal/storage/memory depends on google.golang.org/grpc/codes"},
 		{"internal/app", module + "/internal/testkit", "", "internal/app imports internal/testkit, which only tests may"},
 		{"internal/server/servertest", module + "/internal/testkit", "", ""},
 		{"internal/replica/raft", "github.com/lni/dragonboat/v4", "", ""},
-		{"internal/replica/local", "github.com/lni/dragonboat/v4", "", "internal/replica/local imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport may"},
+		{"internal/replica/local", "github.com/lni/dragonboat/v4", "", "internal/replica/local imports github.com/lni/dragonboat/v4, which only internal/replica/raft and internal/replica/raft/host and internal/replica/raft/transport and internal/replica/raft/wal and internal/replica/raft/wal/former may"},
 		{"internal/storage/badger", "github.com/dgraph-io/badger/v4", "", ""},
 		{"internal/kvx", module + "/internal/replica", "google.golang.org/grpc", ""},
 		{"cmd/dkvsrv", module + "/internal/app", "google.golang.org/grpc", ""},

@@ -109,6 +109,7 @@ func (h *Host) config(layout layout) config.NodeHostConfig {
 			LogDB:            h.opts.Size.logDB(layout),
 			Engine:           h.opts.Size.engine(layout),
 			TransportFactory: network,
+			LogDBFactory:     &logStorage{dir: h.opts.Dir, layout: layout, log: h.opts.Log},
 		},
 	}
 	return c

@@ -13,25 +13,32 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
-// raftLayout is what cannot change once a log was written with it: Dragonboat keeps
-// both numbers beside the log and compares them.
+// layout is what cannot change once a log was written with it: Dragonboat keeps the numbers
+// and the name of the log's storage beside the log and compares them.
 type layout struct {
 	Format int `json:"format"`
-	// Workers are Dragonboat's step workers, which write the log, LogShards the
-	// databases that the logs of all replicas are spread over.
+	// Workers are Dragonboat's step workers, which write the log. LogShards is the number of
+	// databases that an earlier release spread the log over; 1 for a log that is new.
 	Workers   uint64 `json:"workers"`
 	LogShards uint64 `json:"logShards"`
+	// TakenOver says that the folder is that of an earlier release, under whose name for the log
+	// Dragonboat knows it.
+	TakenOver bool `json:"takenOver,omitempty"`
 }
 
 const layoutFile = "layout.json"
 
-// raftLayoutFormat is the newest format of the file that this release reads.
-const layoutFormat = 1
+// layoutFormat is the newest format of the file that this release reads: the log is that of
+// package wal.
+const layoutFormat = 2
+
+// pebbleFormat is the format of releases that kept the log in Pebble.
+const pebbleFormat = 1
 
 // valid reports whether a worker only ever writes to one database, which Dragonboat
 // insists on.
 func (l *layout) valid() bool {
-	return l.Format == layoutFormat && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
+	return l.Format >= pebbleFormat && l.Format <= layoutFormat && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
 }
 
 // loadLayout returns the layout of the log in dir. Where there is none yet it is fit to
@@ -55,7 +62,7 @@ func loadLayout(dir string, size Size) (layout, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&l); err != nil || !l.valid() {
-		return l, fmt.Errorf("%s does not say how the Raft log is laid out: %q; restore the file, or remove this node and join it anew", path, raw)
+		return l, fmt.Errorf("%s does not say how the Raft log is laid out: %q; restore the file, or remove this node (dkvctl -removeNode) and let it join again", path, raw)
 	}
 	return l, nil
 }

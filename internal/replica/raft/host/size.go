@@ -20,8 +20,7 @@ const (
 	bigMemory = 32 << 30
 	// maxWorkers is what Dragonboat can tell apart.
 	maxWorkers = 64
-	// maxStepWorkers bounds the workers that write the log: each has one fsync
-	// under way at a time, which it shares with all groups that it serves.
+	// maxStepWorkers bounds the workers that write the log. They share its writes.
 	maxStepWorkers = 16
 	// unknownVBuckets is taken for the number of vBuckets where that is not known.
 	unknownVBuckets = 16
@@ -41,20 +40,12 @@ func (s Size) MaxInMemory() uint64 {
 
 // layout is what fits a new log on this host. It stays, though the host grows.
 func (s Size) layout() layout {
-	l := layout{Format: 1, LogShards: 2}
-	if s.big() {
-		l.LogShards = maxStepWorkers
-	}
-	l.Workers = l.LogShards * max(1, between(s.Cores, 2, maxStepWorkers)/l.LogShards)
-	return l
+	return layout{Format: layoutFormat, LogShards: 1, Workers: between(s.Cores, 2, maxStepWorkers)}
 }
 
-// logDB is how the databases of the log are tuned. All of it but Shards may change.
+// logDB is what Dragonboat compares of the log's storage.
 func (s Size) logDB(l layout) config.LogDBConfig {
 	c := config.GetTinyMemLogDBConfig()
-	if s.big() {
-		c = config.GetMediumMemLogDBConfig()
-	}
 	c.Shards = l.LogShards
 	return c
 }
@@ -82,6 +73,5 @@ func between(n, least, most int) uint64 { return uint64(min(max(n, least), most)
 // tell logs what was chosen.
 func (s Size) tell(log *slog.Logger, c *config.ExpertConfig) {
 	log.Info("raft log opens", "cores", s.Cores, "memory-mib", s.Memory>>20, "big-host", s.big(),
-		"step-workers", c.Engine.ExecShards, "apply-workers", c.Engine.ApplyShards, "snapshot-workers", c.Engine.SnapshotShards,
-		"log-databases", c.LogDB.Shards, "log-memory-mib", c.LogDB.MemorySizeMB())
+		"step-workers", c.Engine.ExecShards, "apply-workers", c.Engine.ApplyShards, "snapshot-workers", c.Engine.SnapshotShards)
 }

@@ -14,28 +14,28 @@ import (
 func TestHostSizes(t *testing.T) {
 	const gib = 1 << 30
 	for _, c := range []struct {
-		size                               Size
-		step, shards, apply, snapshot, mib uint64
-		inMemory                           uint64
+		size                  Size
+		step, apply, snapshot uint64
+		inMemory              uint64
 	}{
-		{Size{}, 2, 2, 16, 4, 32, 32 << 20},
-		{Size{Cores: 1, Memory: gib, VBuckets: 1}, 2, 2, 2, 4, 32, 32 << 20},
-		{Size{Cores: 2, Memory: 8 * gib, VBuckets: 8}, 2, 2, 8, 4, 32, 32 << 20},
-		{Size{Cores: 5, Memory: 64 * gib, VBuckets: 100}, 4, 2, 64, 5, 32, 32 << 20},
-		{Size{Cores: 64, Memory: 8 * gib, VBuckets: 64}, 16, 2, 64, 16, 32, 32 << 20},
-		{Size{Cores: 8, Memory: 32 * gib, VBuckets: 256}, 16, 16, 64, 8, 4096, 256 << 20},
+		{Size{}, 2, 16, 4, 32 << 20},
+		{Size{Cores: 1, Memory: gib, VBuckets: 1}, 2, 2, 4, 32 << 20},
+		{Size{Cores: 2, Memory: 8 * gib, VBuckets: 8}, 2, 8, 4, 32 << 20},
+		{Size{Cores: 5, Memory: 64 * gib, VBuckets: 100}, 5, 64, 5, 32 << 20},
+		{Size{Cores: 64, Memory: 8 * gib, VBuckets: 64}, 16, 64, 16, 32 << 20},
+		{Size{Cores: 8, Memory: 32 * gib, VBuckets: 256}, 8, 64, 8, 256 << 20},
 	} {
 		t.Run(fmt.Sprintf("%+v", c.size), func(t *testing.T) {
 			l := c.size.layout()
-			if !l.valid() || l.Workers != c.step || l.LogShards != c.shards {
+			if !l.valid() || l.Workers != c.step {
 				t.Errorf("layout %+v", l)
 			}
-			e, db := c.size.engine(l), c.size.logDB(l)
+			e := c.size.engine(l)
 			if e.ExecShards != c.step || e.ApplyShards != c.apply || e.SnapshotShards != c.snapshot {
 				t.Errorf("workers %+v", e)
 			}
-			if db.Shards != c.shards || db.MemorySizeMB() != c.mib || c.size.MaxInMemory() != c.inMemory {
-				t.Errorf("%d databases of %d MiB in all, %d bytes in memory", db.Shards, db.MemorySizeMB(), c.size.MaxInMemory())
+			if c.size.MaxInMemory() != c.inMemory {
+				t.Errorf("%d bytes in memory", c.size.MaxInMemory())
 			}
 		})
 	}
@@ -58,13 +58,13 @@ func TestBadLayouts(t *testing.T) {
 
 // A log that a newer release laid out is no damage, whatever else its file says.
 func TestNewerLayout(t *testing.T) {
-	for _, raw := range []string{`{"format":2,"workers":2,"logShards":2}`, `{"format":2,"shards":[1,2]}`} {
+	for _, raw := range []string{`{"format":3,"workers":2,"logShards":2}`, `{"format":3,"shards":[1,2]}`} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, layoutFile), []byte(raw), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := loadLayout(dir, Size{})
-		if !errors.Is(err, storage.ErrNewer) || !strings.Contains(err.Error(), layoutFile+" has format 2, and this release reads up to 1") {
+		if !errors.Is(err, storage.ErrNewer) || !strings.Contains(err.Error(), layoutFile+" has format 3, and this release reads up to 2") {
 			t.Errorf("%s: %v", raw, err)
 		}
 	}

@@ -19,9 +19,7 @@ type Options struct {
 	// SegmentSize bounds a segment, in bytes, unless a single write is larger; 64 MiB if 0.
 	// A log begins with small ones.
 	SegmentSize int64
-	// Flushed, if not nil, is told how long each write took until it was durable.
-	Flushed func(time.Duration)
-	Log     *slog.Logger
+	Log         *slog.Logger
 
 	// disk takes the place of Dir in tests.
 	disk disk

@@ -180,12 +180,12 @@ func TestNewerFormatIsNamed(t *testing.T) {
 	save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
 	s := l.current()
 	h := s.header()
-	h[8] = segmentFormat + 1
+	h[8] = Format + 1
 	sum := segmentSum(h)
 	h[12], h[13], h[14], h[15] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
 	copy(d.files[segmentName(s.number)].data, h)
 	var newer *NewerError
-	if _, err := openOn(d.restart()); !errors.As(err, &newer) || newer.Format != segmentFormat+1 {
+	if _, err := openOn(d.restart()); !errors.As(err, &newer) || newer.Format != Format+1 {
 		t.Errorf("error %v", err)
 	}
 }
@@ -339,9 +339,8 @@ func TestFailedWriteIsFinal(t *testing.T) {
 // The same through the operating system, with a file that is used again.
 func TestFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
-	flushed := 0
 	open := func() *Log {
-		l, err := Open(Options{Dir: dir, SegmentSize: 64 << 10, Flushed: func(time.Duration) { flushed++ }, Log: slog.New(slog.DiscardHandler)})
+		l, err := Open(Options{Dir: dir, SegmentSize: 64 << 10, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -358,9 +357,6 @@ func TestFolder(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if flushed < 400 {
-		t.Errorf("%d writes are reported", flushed)
 	}
 	l = open()
 	defer l.Close()

@@ -21,10 +21,12 @@ import (
 //	zeros      up to segmentHeader
 const (
 	segmentMagic  = "DKV-WAL\n"
-	segmentFormat = 1
 	segmentHeader = 64
 	segmentSuffix = ".wal"
 )
+
+// Format is the newest format of a segment that this release reads, and the one that it writes.
+const Format = 1
 
 // segment is a file of the log.
 type segment struct {
@@ -64,7 +66,7 @@ func newSegment(number uint64, f file, size int64) *segment {
 func (s *segment) header() []byte {
 	h := make([]byte, segmentHeader)
 	copy(h, segmentMagic)
-	binary.LittleEndian.PutUint32(h[8:], segmentFormat)
+	binary.LittleEndian.PutUint32(h[8:], Format)
 	binary.LittleEndian.PutUint64(h[16:], s.number)
 	binary.LittleEndian.PutUint64(h[24:], s.seed)
 	binary.LittleEndian.PutUint32(h[12:], segmentSum(h))
@@ -83,7 +85,7 @@ func (s *segment) begin(h []byte) (bool, error) {
 		binary.LittleEndian.Uint64(h[16:]) != s.number {
 		return false, nil
 	}
-	if format := binary.LittleEndian.Uint32(h[8:]); format > segmentFormat {
+	if format := binary.LittleEndian.Uint32(h[8:]); format > Format {
 		return false, &NewerError{File: segmentName(s.number), Format: format}
 	}
 	s.seed = binary.LittleEndian.Uint64(h[24:])
@@ -97,7 +99,7 @@ type NewerError struct {
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("%s has format %d, but this release reads formats up to %d", e.File, e.Format, segmentFormat)
+	return fmt.Sprintf("%s has format %d, but this release reads formats up to %d", e.File, e.Format, Format)
 }
 
 // acquire keeps the file open until release. The caller holds Log.mu, under which the log

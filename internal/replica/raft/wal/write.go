@@ -152,12 +152,8 @@ func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) er
 			whole = append(whole, p)
 		}
 	}
-	begin := time.Now()
 	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
 		return err
-	}
-	if l.opts.Flushed != nil {
-		l.opts.Flushed(time.Since(begin))
 	}
 	l.writer.number++
 	s.end = aligned(s.end + length)

@@ -1,0 +1,78 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+
+	"github.com/dkvdb/dkv/internal/replica/raft/wal"
+	"github.com/dkvdb/dkv/internal/replica/raft/wal/former"
+	"github.com/dkvdb/dkv/internal/storage"
+)
+
+// logStorage opens the log for Dragonboat, and takes over the one of an earlier release.
+type logStorage struct {
+	dir    string
+	layout layout
+	log    *slog.Logger
+}
+
+// The names under which Dragonboat knows the storage of a log.
+const (
+	walName    = "dkv-wal"
+	pebbleName = "sharded-pebble"
+)
+
+// Name implements config.LogDBFactory. Dragonboat does not open a folder whose log had another
+// name.
+func (s *logStorage) Name() string {
+	if s.layout.TakenOver || s.layout.Format == pebbleFormat {
+		return pebbleName
+	}
+	return walName
+}
+
+// Create implements config.LogDBFactory. The folder is locked.
+func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, _ []string) (raftio.ILogDB, error) {
+	opts := wal.Options{Dir: filepath.Join(dirs[0], "wal"), Log: s.log}
+	if s.layout.Format == pebbleFormat {
+		if err := s.takeOver(opts, dirs[0]); err != nil {
+			return nil, fmt.Errorf("the Raft log of the earlier release cannot be taken over: %w; it is as it was, and that release can still use it", err)
+		}
+	}
+	// What a crash left of it, or what has just been taken over.
+	if err := former.Remove(dirs[0]); err != nil {
+		return nil, err
+	}
+	l, err := wal.Open(opts)
+	var newer *wal.NewerError
+	var damage *wal.DamageError
+	switch {
+	case errors.As(err, &newer):
+		return nil, storage.Newer("the Raft log by "+newer.File, uint64(newer.Format), wal.Format)
+	case errors.As(err, &damage):
+		return nil, fmt.Errorf("the Raft log in %s is damaged: %w. What this node has voted for and acknowledged may be missing: remove it (dkvctl -removeNode), "+
+			"start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)", opts.Dir, err)
+	case err != nil:
+		return nil, err
+	}
+	return l, nil
+}
+
+// takeOver copies the log, and then notes that the copy is the log from now on.
+func (s *logStorage) takeOver(opts wal.Options, from string) error {
+	was, err := wal.TakeOver(opts, from)
+	if err != nil {
+		return err
+	}
+	if was {
+		s.log.Info("the Raft log of an earlier release was taken over", "dir", opts.Dir)
+	}
+	next := s.layout
+	next.Format, next.TakenOver = layoutFormat, true
+	return saveLayout(s.dir, next)
+}
