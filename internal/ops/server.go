@@ -7,19 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dkvdb/dkv/internal/conns"
 )
@@ -171,68 +167,6 @@ func closedIsFine(err error) error {
 	return fmt.Errorf("serve HTTP: %w", err)
 }
 
-// register puts every path on the mux.
-func (s *Server) register() (err error) {
-	taken := make(map[string]bool)
-	claim := func(path string) {
-		if taken[path] || !strings.HasPrefix(path, "/") {
-			err = errors.Join(err, fmt.Errorf("ops: path %q is taken or does not begin with a slash", path))
-		}
-		taken[path] = true
-	}
-	own := map[string]handler{
-		"/health/quick":   s.quick,
-		"/health":         s.health,
-		"/livez":          s.checks("livez", s.options.Live),
-		"/readyz":         s.checks("readyz", s.options.Ready),
-		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})),
-		"/metrics/json":   s.metricsJSON,
-		"/metrics/stream": s.metricsStream,
-		"/debug/vars":     s.vars,
-	}
-	for path, h := range own {
-		claim(path)
-		s.get(path, h)
-	}
-	claim("/")
-	if s.options.Pprof {
-		claim("/debug/pprof/")
-		s.registerPprof()
-	}
-	for path := range s.options.Views {
-		claim(path)
-	}
-	for path := range s.options.Actions {
-		claim(path)
-	}
-	for path := range s.options.Handlers {
-		claim(path)
-	}
-	if err != nil {
-		return err
-	}
-	for path, v := range s.options.Views {
-		s.get(path, view(v))
-	}
-	for path, action := range s.options.Actions {
-		s.handle(path, http.MethodPost, s.act(path, action))
-	}
-	for path, h := range s.options.Handlers {
-		s.mux.Handle(path, h)
-		s.paths = append(s.paths, path)
-	}
-	slices.Sort(s.paths)
-	index := s.answer(http.MethodGet, s.index)
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" { // for any method: it is the path that is wrong
-			s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"})
-			return
-		}
-		index.ServeHTTP(w, r)
-	})
-	return nil
-}
-
 // get registers a path that is read.
 func (s *Server) get(path string, h handler) {
 	s.handle(path, http.MethodGet, h)
@@ -276,16 +210,4 @@ func setWriteDeadline(w http.ResponseWriter, d time.Duration) {
 	}
 	// Recorders in tests and wrapped writers may not support deadlines.
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
-}
-
-// index is a page of links.
-func (s *Server) index(w http.ResponseWriter, _ *http.Request) error {
-	var page strings.Builder
-	page.WriteString("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dkvsrv</title></head><body>\n<h1>dkvsrv</h1>\n<ul>\n")
-	for _, path := range s.paths {
-		p := html.EscapeString(path)
-		page.WriteString(`<li><a href="` + p + `">` + p + "</a></li>\n")
-	}
-	page.WriteString("</ul>\n</body></html>\n")
-	return write(w, http.StatusOK, "text/html; charset=utf-8", []byte(page.String()))
 }

@@ -25,47 +25,18 @@ import (
 // network with it.
 const snapshotRate = 64 << 20
 
-// Open implements role.Role. It finds out which member of which cluster this node is,
-// which may take until others are up.
+// Open implements role.Role.
 func (m *Member) Open(ctx context.Context) error {
-	url, err := m.nodeURL()
-	if err != nil {
+	if err := m.enter(ctx); err != nil {
 		return err
 	}
-	if err := m.checkURLs(url); err != nil {
+	if err := m.openHost(); err != nil {
 		return err
 	}
-	m.identity, err = bootstrap.Enter(ctx, m.bootstrapOptions(url))
-	if err = errors.Join(err, m.node.Waiting.End()); err != nil {
-		return err
-	}
-	m.node.Info.Timing = m.timing().Text()
-	m.node.Info.ID, m.node.Info.Cluster = strconv.FormatUint(m.identity.Replica, 10), fmt.Sprintf("%016x", m.identity.Deployment)
-	if m.identity.Fresh && m.node.Dir.Claimed() && len(m.identity.Members) == 1 {
-		if err := m.continueInRaft(); err != nil {
-			return err
-		}
-	}
-	if err := m.guardLog(); err != nil {
-		return err
-	}
-	m.host, err = host.Open(host.Options{
-		Dir:          m.node.Config.Nexus.LogDir,
-		Address:      m.identity.Address(),
-		Deployment:   m.identity.Deployment,
-		Timing:       m.timing(),
-		Size:         m.hostSize(),
-		ConfirmReads: !m.node.Config.Nexus.LeaseBasedReads,
-		Guard:        m.logGuard,
-		Log:          m.node.Log,
-	})
-	if err != nil {
-		return err
-	}
-	m.node.OnClose(m.host.Close)
 	if err := m.identity.MarkStarted(); err != nil {
 		return err
 	}
+	var err error
 	if m.rafts, err = node.OpenEach(ctx, m.node, m.openRaft); err != nil {
 		return err
 	}
@@ -84,6 +55,53 @@ func (m *Member) Open(ctx context.Context) error {
 		return err
 	}
 	return m.node.Dir.Claim()
+}
+
+// enter finds out which member of which cluster this node is, which may take until others
+// are up.
+func (m *Member) enter(ctx context.Context) error {
+	url, err := m.nodeURL()
+	if err != nil {
+		return err
+	}
+	if err := m.checkURLs(url); err != nil {
+		return err
+	}
+	m.identity, err = bootstrap.Enter(ctx, m.bootstrapOptions(url))
+	if err = errors.Join(err, m.node.Waiting.End()); err != nil {
+		return err
+	}
+	info := &m.node.Info
+	info.Timing = m.timing().Text()
+	info.ID, info.Cluster = strconv.FormatUint(m.identity.Replica, 10), fmt.Sprintf("%016x", m.identity.Deployment)
+	if m.identity.Fresh && m.node.Dir.Claimed() && len(m.identity.Members) == 1 {
+		return m.continueInRaft()
+	}
+	return nil
+}
+
+// openHost opens what keeps the Raft logs of all vBuckets.
+func (m *Member) openHost() error {
+	if err := m.guardLog(); err != nil {
+		return err
+	}
+	nexus := &m.node.Config.Nexus
+	var err error
+	m.host, err = host.Open(host.Options{
+		Dir:          nexus.LogDir,
+		Address:      m.identity.Address(),
+		Deployment:   m.identity.Deployment,
+		Timing:       m.timing(),
+		Size:         m.hostSize(),
+		ConfirmReads: !nexus.LeaseBasedReads,
+		Guard:        m.logGuard,
+		Log:          m.node.Log,
+	})
+	if err != nil {
+		return err
+	}
+	m.node.OnClose(m.host.Close)
+	return nil
 }
 
 // checkURLs rejects addresses that a member could be entered with and not be reached at.

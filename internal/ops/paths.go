@@ -1,0 +1,94 @@
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"html"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// register puts every path on the mux, once it is known that no two are the same.
+func (s *Server) register() error {
+	own := s.ownPaths()
+	all := slices.Concat([]string{"/"}, keys(own), keys(s.options.Views), keys(s.options.Actions), keys(s.options.Handlers))
+	if s.options.Pprof {
+		all = append(all, "/debug/pprof/")
+	}
+	if err := checkPaths(all); err != nil {
+		return err
+	}
+	for path, h := range own {
+		s.get(path, h)
+	}
+	if s.options.Pprof {
+		s.registerPprof()
+	}
+	for path, v := range s.options.Views {
+		s.get(path, view(v))
+	}
+	for path, action := range s.options.Actions {
+		s.handle(path, http.MethodPost, s.act(path, action))
+	}
+	for path, h := range s.options.Handlers {
+		s.mux.Handle(path, h)
+		s.paths = append(s.paths, path)
+	}
+	slices.Sort(s.paths)
+	s.mux.HandleFunc("/", s.root)
+	return nil
+}
+
+// ownPaths are the paths that every server has.
+func (s *Server) ownPaths() map[string]handler {
+	return map[string]handler{
+		"/health/quick":   s.quick,
+		"/health":         s.health,
+		"/livez":          s.checks("livez", s.options.Live),
+		"/readyz":         s.checks("readyz", s.options.Ready),
+		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})),
+		"/metrics/json":   s.metricsJSON,
+		"/metrics/stream": s.metricsStream,
+		"/debug/vars":     s.vars,
+	}
+}
+
+func keys[T any](paths map[string]T) []string { return slices.Collect(maps.Keys(paths)) }
+
+// checkPaths rejects paths that the mux would panic at.
+func checkPaths(paths []string) error {
+	var errs []error
+	taken := make(map[string]bool)
+	for _, path := range paths {
+		if taken[path] || !strings.HasPrefix(path, "/") {
+			errs = append(errs, fmt.Errorf("ops: path %q is taken or does not begin with a slash", path))
+		}
+		taken[path] = true
+	}
+	return errors.Join(errs...)
+}
+
+// root answers / with the index, and every path that nothing else is registered for.
+func (s *Server) root(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" { // for any method: it is the path that is wrong
+		s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"})
+		return
+	}
+	s.answer(http.MethodGet, s.index).ServeHTTP(w, r)
+}
+
+// index is a page of links.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) error {
+	var page strings.Builder
+	page.WriteString("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>dkvsrv</title></head><body>\n<h1>dkvsrv</h1>\n<ul>\n")
+	for _, path := range s.paths {
+		p := html.EscapeString(path)
+		page.WriteString(`<li><a href="` + p + `">` + p + "</a></li>\n")
+	}
+	page.WriteString("</ul>\n</body></html>\n")
+	return write(w, http.StatusOK, "text/html; charset=utf-8", []byte(page.String()))
+}
