@@ -1,10 +1,21 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/app/role/standalone"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/ops"
 )
 
 func TestHTTPStatus(t *testing.T) {
@@ -18,5 +29,84 @@ func TestHTTPStatus(t *testing.T) {
 	}
 	if got := httpStatus(errors.New("x")); got != 500 {
 		t.Errorf("any error is %d", got)
+	}
+}
+
+// document is an Admin of a standalone node with a condition.
+func document(n condition.Node) *Admin {
+	cfg := new(config.Config)
+	cfg.Node.VBuckets, cfg.Node.VBucket = 1, "default"
+	self := &node.Node{Config: cfg, Log: slog.New(slog.DiscardHandler), Layout: node.LayoutOf(cfg)}
+	self.Info.ID, self.Info.Name, self.Info.Database = "1", "n1", "db"
+	return &Admin{
+		Node:      self,
+		Role:      standalone.New(self),
+		Readiness: func() condition.Readiness { return n.Readiness },
+		Condition: func() condition.Node { return n },
+		Services:  func() *role.Services { return new(role.Services) },
+	}
+}
+
+// TestEverythingSaysWhyTheNodeIsNotOpen: the health document, the probes and every
+// administrative call answer what a node waits for that is not open.
+func TestEverythingSaysWhyTheNodeIsNotOpen(t *testing.T) {
+	waits := errors.New("this node waits to be added")
+	a := document(condition.Judge(condition.Evidence{Readiness: condition.Readiness{Starting: waits}}))
+	options := a.Options(Access{Gatherer: prometheus.NewRegistry()})
+	if h := options.Health(t.Context()); h.Status != ops.Unhealthy || len(h.Reasons) != 1 || h.Reasons[0] != waits.Error() || h.NodeName != "n1" || h.NodeID != "" {
+		t.Errorf("the health is %+v", h)
+	}
+	if options.Serving() {
+		t.Error("it serves")
+	}
+	for _, c := range options.Ready {
+		if err := c.Probe(t.Context()); err != waits {
+			t.Errorf("the probe %s says %v", c.Name, err)
+		}
+	}
+	for path, view := range options.Views {
+		if _, err := view(t.Context()); kv.KindOf(err) != kv.Unavailable || !errors.Is(err, waits) {
+			t.Errorf("%s answers %v", path, err)
+		}
+	}
+	for path, action := range options.Actions {
+		if _, err := action(t.Context(), nil); kv.KindOf(err) != kv.Unavailable || !errors.Is(err, waits) {
+			t.Errorf("%s answers %v", path, err)
+		}
+	}
+}
+
+// TestBodiesThatAreNotUnderstood: the error shows what the body of a call should be.
+func TestBodiesThatAreNotUnderstood(t *testing.T) {
+	options := document(condition.Node{}).Options(Access{Gatherer: prometheus.NewRegistry()})
+	for path, bodies := range map[string][]string{
+		"/admin/backup":                      {"", "{}", `{"path": 1}`},
+		"/admin/cluster/add":                 {"", "{}", `{"node_url": 1}`},
+		"/admin/cluster/remove":              {"", "{}"},
+		"/admin/cluster/transfer-leadership": {`{"target": 1}`},
+		"/admin/reset-clock":                 {`{"time": "noon"}`},
+	} {
+		for _, body := range bodies {
+			var bad *ops.Error
+			if _, err := options.Actions[path](t.Context(), json.RawMessage(body)); !errors.As(err, &bad) || bad.Status != 400 || !strings.HasPrefix(bad.Text, "the body must be {") {
+				t.Errorf("%s with %q: %v", path, body, err)
+			}
+		}
+	}
+}
+
+// TestProbeOfStorageSaysWhy: the reason is that of the vBucket that cannot be read.
+func TestProbeOfStorageSaysWhy(t *testing.T) {
+	bad := errors.New("bad block")
+	n := condition.Node{
+		Readiness: condition.Readiness{Accepts: true, Fitness: []condition.Fitness{{Readable: true, Served: true}, {}}},
+		VBuckets:  []condition.VBucket{{Name: "0"}, {Name: "1", Unreadable: bad}},
+	}
+	if err := document(n).probeStorage(t.Context()); err != bad {
+		t.Errorf("the probe says %v", err)
+	}
+	n.Fitness[1].Readable = true
+	if err := document(n).probeStorage(t.Context()); err != nil {
+		t.Errorf("the probe says %v", err)
 	}
 }
