@@ -30,8 +30,8 @@ type members struct {
 
 func (m members) Addresses() []string { return []string{m.at} }
 
-// TestAdministrativeCallsAreOfThisMachineAndTheMembers: who asks from elsewhere is told
-// what to do, unless allow-insecure opens the node.
+// TestAdministrativeCallsAreOfThisMachineAndTheMembers: a call from elsewhere is answered
+// with what to do, unless allow-insecure opens the node.
 func TestAdministrativeCallsAreOfThisMachineAndTheMembers(t *testing.T) {
 	l, err := server.Listen("127.0.0.1:0")
 	if err != nil {
@@ -53,7 +53,7 @@ func TestAdministrativeCallsAreOfThisMachineAndTheMembers(t *testing.T) {
 		}
 	}
 	if a.admit(netip.Addr{}) == nil {
-		t.Error("what has no address is let in")
+		t.Error("a caller without an address is admitted")
 	}
 	a.node.Config.Network.AllowInsecure = true
 	if err := a.admit(netip.MustParseAddr("192.0.2.1")); err != nil {
@@ -79,11 +79,11 @@ func TestOwnAddressIsThisMachine(t *testing.T) {
 		t.Log("this machine has no address but loopback")
 	}
 	if a.admit(netip.MustParseAddr("240.0.0.1")) == nil { // which no machine has
-		t.Error("another host is let in")
+		t.Error("another host is admitted")
 	}
 }
 
-// everywhere is a listener at all addresses, as far as its own address says.
+// everywhere is a listener that says that it listens at all addresses.
 type everywhere struct{ net.Listener }
 
 func (everywhere) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6unspecified, Port: 9090} }

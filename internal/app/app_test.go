@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestMainServesUntilToldToStop runs whole nodes in this process: whatever they
-// start has to be gone when they return.
+// TestMainServesUntilToldToStop runs whole nodes in this process. Every goroutine that
+// they start has to have ended when they return.
 func TestMainServesUntilToldToStop(t *testing.T) {
 	for _, engine := range [][]string{
 		{"--db-engine", "rocksdb"},
@@ -113,8 +113,8 @@ func (l *watchedLog) waitFor(t *testing.T, re *regexp.Regexp) string {
 	}
 }
 
-// TestFailedStartReleasesEverything: what was opened before the failure is
-// closed, so that the next try in the same process succeeds or fails alike.
+// TestFailedStartReleasesEverything: what was opened before the failure is closed, so that
+// the next start in the same process fails with the same error.
 func TestFailedStartReleasesEverything(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -169,7 +169,7 @@ func serve(t *testing.T, args ...string) (grpc, http string) {
 	return log.waitFor(t, regexp.MustCompile(`grpc=(\S+)`)), http
 }
 
-// The metrics of every role keep to Prometheus' conventions: a counter ends in
+// TestMetricsAreConventional: the metrics of every role keep to Prometheus' conventions: a counter ends in
 // _total, each family has a help text, units are base units.
 func TestMetricsAreConventional(t *testing.T) {
 	master, masterHTTP := serve(t, "--role", "master", "--nexus-node-url", "http://"+testkit.Address(t), "--disable-discovery-client")

@@ -53,7 +53,7 @@ func startWrapped(t *testing.T, wrap func(storage.Engine) storage.Engine, args .
 	return p
 }
 
-// begin starts the node, again if it was stopped.
+// begin starts the node, also after a stop.
 func (p *process) begin(args ...string) {
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
@@ -63,7 +63,7 @@ func (p *process) begin(args ...string) {
 	go func() { code <- Main(ctx, Process{Args: all, Stdout: log, Stderr: log, WrapEngine: p.wrap}) }()
 }
 
-// stop stops the node and returns its exit code; nothing happens to one that was stopped.
+// stop stops the node, if it runs, and returns its exit code.
 func (p *process) stop() int {
 	p.cancel()
 	code := <-p.code
@@ -115,7 +115,7 @@ func mastersWith(t *testing.T, n int, args ...string) []*process {
 	return out
 }
 
-// ask returns what a path of a node's HTTP server answers, whatever its status.
+// ask returns the body that a path of a node's HTTP server answers with any status.
 func ask(t *testing.T, address, path string) string {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second}
@@ -132,7 +132,7 @@ func ask(t *testing.T, address, path string) string {
 	return string(body)
 }
 
-// health is what a test looks at of GET /health.
+// health has the fields of GET /health that tests compare.
 type health struct {
 	Status   string
 	Reasons  []string
@@ -151,7 +151,7 @@ func healthOf(t *testing.T, address string) (h health) {
 	return h
 }
 
-// statusDocument is what a test looks at of GET /admin/cluster/status.
+// statusDocument has the fields of GET /admin/cluster/status that tests compare.
 type statusDocument struct {
 	Leader   string
 	LeaderID string `json:"leader_id"`
@@ -165,9 +165,9 @@ type statusDocument struct {
 	}
 }
 
-// TestADeadMemberShows: with a member that does not answer, the others are degraded and
-// say who it is and what to do, count what lacks it at once, with a leader or without,
-// and their status tells the leader and how far each member is.
+// TestADeadMemberShows: if a member does not answer, the others are degraded, name it and
+// say what to do. They count the vBuckets that lack it at once, with a leader or without,
+// and their status shows the leader and how far each member is.
 func TestADeadMemberShows(t *testing.T) {
 	nodes := masters(t, 3)
 	conn := connect(t, nodes[0].grpc())

@@ -14,8 +14,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestRestoresAreOfTheSameVBuckets: a backup of some of a database's keys replaces none
-// of a node that holds others, wherever it is restored to.
+// TestRestoresAreOfTheSameVBuckets: a backup of some vBuckets of a database cannot be
+// restored to a node, or to a vBucket, that holds other keys.
 func TestRestoresAreOfTheSameVBuckets(t *testing.T) {
 	dir := t.TempDir()
 	four := start(t, "--role", "master", "--disable-discovery-client", "--nexus-node-url", "http://"+testkit.Address(t), "--vbuckets", "4", "--backup-dir", dir)

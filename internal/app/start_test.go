@@ -11,8 +11,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestStartIsLeftWhenToldToStop stops a node whose storage does not open: the
-// program ends, and does not wait for it.
+// TestStartIsLeftWhenToldToStop stops a node while its storage is being opened: the program
+// ends without waiting for that.
 func TestStartIsLeftWhenToldToStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	opening, release, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -47,7 +47,7 @@ func TestStartIsLeftWhenToldToStop(t *testing.T) {
 	}
 }
 
-// closeTold is an engine that lets a test know that it is closed.
+// closeTold is an engine that closes a channel when it is closed.
 type closeTold struct {
 	storage.Engine
 	closed chan struct{}

@@ -20,14 +20,14 @@ import (
 
 // shown is a node's condition as everything shows it that presents one.
 type shown struct {
-	// health, state and reason are those of GET /health.
+	// health and state are those of GET /health.
 	health, state string
-	// quick, grpc and storage say what /health/quick and the probes of /readyz answer,
-	// and serving what gRPC's health check does.
+	// quick, grpc and storage are whether /health/quick and the two probes of /readyz pass,
+	// serving whether gRPC's health check does.
 	quick, grpc, storage, serving bool
 	// row is the node's part as the registry is told.
 	row serverpb.RegionStatus
-	// said is the state in DKVNode's status, member that in /admin/cluster/status.
+	// said is the state in the answer of DKVNode, member that in /admin/cluster/status.
 	said, member string
 	// rejects is the metric of writes that are rejected.
 	rejects bool

@@ -19,19 +19,19 @@ const (
 	inactive = serverpb.RegionStatus_INACTIVE
 )
 
-// member is what a healthy member's replica says that does not lead.
+// member are the facts of a healthy member that does not lead.
 func member() Facts {
 	return Facts{Cluster: "c", Mode: replica.ModeRaft, State: replica.Serving, Readable: true, Age: time.Second}
 }
 
-// leader is what a healthy leader's replica says.
+// leader are the facts of a healthy leader.
 func leader() Facts {
 	f := member()
 	f.Leads, f.Age = true, 0
 	return f
 }
 
-// slave is what a healthy slave's replica says.
+// slave are the facts of a healthy slave.
 func slave() Facts {
 	return Facts{Cluster: "c", Mode: replica.ModeStream, State: replica.Serving, Readable: true, Master: "10.0.0.1:8080"}
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestHostAddresses: hosts are known by address and by name, and those that cannot be looked up
-// have no address.
+// TestHostAddresses: hosts are known by address and by name. A host that cannot be looked up
+// has no address.
 func TestHostAddresses(t *testing.T) {
 	var h Known
 	list := func() []string {
@@ -37,8 +37,8 @@ func TestHostsFollowTheList(t *testing.T) {
 	}
 }
 
-// TestHostsThatCannotBeLookedUp: a name server that says nothing of one host hides no
-// other, and what it said before counts until it says something else.
+// TestHostsThatCannotBeLookedUp: a name server that does not answer for one host hides no
+// other, and its last answer counts until it gives another one.
 func TestHostsThatCannotBeLookedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers, silent := map[string]string{"a": "10.0.0.1", "b": "10.0.0.2"}, map[string]bool{"a": true}
@@ -56,12 +56,12 @@ func TestHostsThatCannotBeLookedUp(t *testing.T) {
 			return h.Has(netip.MustParseAddr(a), func() []string { return []string{"a:1", "b:1"} })
 		}
 		if has("10.0.0.1") || !has("10.0.0.2") {
-			t.Errorf("while a is not told: %v", h.known)
+			t.Errorf("while a cannot be looked up: %v", h.known)
 		}
 		silent["a"], silent["b"] = false, true
 		time.Sleep(2 * hostsKept)
 		if !has("10.0.0.1") || !has("10.0.0.2") {
-			t.Errorf("while b is not told any more: %v", h.known)
+			t.Errorf("while b can no longer be looked up: %v", h.known)
 		}
 		silent["b"] = false
 		delete(answers, "b")

@@ -11,7 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// vessel is what a test opens for a vBucket.
+// vessel stands for the replica of a vBucket.
 type vessel struct{ closed *atomic.Int32 }
 
 func (v vessel) Close() error { v.closed.Add(1); return nil }
@@ -22,7 +22,7 @@ func nodeOf(vBuckets int) *Node {
 	return &Node{Config: cfg, Layout: LayoutOf(cfg)}
 }
 
-// Several vBuckets are opened at a time, and closed so.
+// Several vBuckets are opened at a time, and all are closed.
 func TestVBucketsOpenTogether(t *testing.T) {
 	n := nodeOf(64)
 	var closed atomic.Int32
