@@ -87,7 +87,7 @@ func TestAddNodeWaitsUntilItHasCaughtUp(t *testing.T) {
 	r.expectVoters(1, 2)
 }
 
-// Wherever an attempt is cut short, the next one goes on, and the node keeps the
+// Wherever an attempt is interrupted, the next one continues, and the node keeps the
 // replica id that it was given.
 func TestAddNodeGoesOnWhereItWasCut(t *testing.T) {
 	for _, c := range []struct {
@@ -217,7 +217,7 @@ func TestAddNodeRefuses(t *testing.T) {
 		words []string
 	}{
 		{"nonsense", func(*testing.T, *rig) string { return "nonsense" }, kv.Invalid, []string{"not a Raft address"}},
-		{"nobody there", func(t *testing.T, _ *rig) string { return reserve(t, 1)[0] }, kv.Unavailable, []string{"no answer", "is the node started"}},
+		{"no node there", func(t *testing.T, _ *rig) string { return reserve(t, 1)[0] }, kv.Unavailable, []string{"no answer", "is the node started"}},
 		{"another cluster", func(_ *testing.T, r *rig) string {
 			return r.joiner(func(o *bootstrap.Options) { o.Terms.ClusterName = "c2" }).URL
 		}, kv.Precondition, []string{"nexus-cluster-name", `"c2"`, `"c1"`}},

@@ -180,7 +180,7 @@ func (r *rig) expect(vBucket int, want ...string) {
 	}
 }
 
-// ledTerm is the term in which whoever leads does.
+// ledTerm is the term of the current leader.
 const ledTerm = 7
 
 // GetNodeStatus implements DKVNode.
@@ -343,5 +343,5 @@ func expectError(t *testing.T, err error, kind kv.Kind, words ...string) {
 	}
 }
 
-// errCut is where a test cuts a change short.
+// errCut is the error with which a test interrupts a change.
 var errCut = errors.New("cut short")

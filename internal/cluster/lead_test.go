@@ -154,7 +154,7 @@ func TestSnapshot(t *testing.T) {
 	expectError(t, err, kv.Internal, "b1", errCut.Error())
 }
 
-// A leader is moved only where that evens things out, and to a member that votes
+// A leader is moved only if that evens the load, and to a member that votes
 // and answers.
 func TestSurplus(t *testing.T) {
 	for _, c := range []struct {
@@ -172,7 +172,7 @@ func TestSurplus(t *testing.T) {
 		{"leads the fewest", []uint64{2, 2, 2, 1}, []uint64{2, 3}, 0, 0, 0},
 		{"leads no vBucket", []uint64{2, 2, 3, 3}, []uint64{2, 3}, 0, 0, 0},
 		{"the best does not answer", []uint64{1, 1, 1, 2}, []uint64{2}, 0, 0, 2},
-		{"nobody answers", []uint64{1, 1, 1, 1}, nil, 0, 0, 0},
+		{"no answer", []uint64{1, 1, 1, 1}, nil, 0, 0, 0},
 		{"the best has no vote", []uint64{1, 1, 1, 2}, []uint64{2, 3}, 3, 0, 2},
 		{"an election is under way", []uint64{1, 1, 1, 0}, []uint64{2, 3}, 0, 0, 0},
 	} {

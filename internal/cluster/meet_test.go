@@ -74,7 +74,7 @@ func (n *node) expectOlder(t *testing.T, words ...string) {
 	t.Helper()
 	reason := n.retired.Load()
 	if reason == nil {
-		t.Fatalf("node %d goes on", n.id)
+		t.Fatalf("node %d does not stop", n.id)
 	}
 	for _, w := range append(words, "-removeNode "+n.self.URL, "--nexus-join") {
 		if !errors.Is(*reason, bootstrap.ErrOlderCopy) || !strings.Contains((*reason).Error(), w) {
@@ -173,7 +173,7 @@ func TestAnOlderCopyStopsWhenOneIsBackThatKnows(t *testing.T) {
 	r.stop(1, 2, 3)
 	n, err := older.confirm()
 	if err != nil {
-		t.Fatalf("nobody could know: %v", err)
+		t.Fatalf("no other member could know: %v", err)
 	}
 	// The address of the copy is what stands in the log.
 	disks[3].mustConfirm()
@@ -229,7 +229,7 @@ func TestOfTwoCopiesTheOneThatWasUsedLastStays(t *testing.T) {
 	n.expectOlder(t, "start 3")
 }
 
-// What stands in any of the logs is asked first, and goes on being looked at.
+// The logs are checked first, and again while the node runs.
 func TestTheLogTellsAnOlderCopy(t *testing.T) {
 	for vBucket := range 2 {
 		for _, starting := range []bool{true, false} {

@@ -27,7 +27,7 @@ type group struct {
 	format  uint32
 	// setting is the members' timing that the log has recorded.
 	setting timing.Setting
-	// minority tells that no majority answers.
+	// minority means that no majority answers.
 	minority bool
 	// steps are the changes that took effect, in order, such as "add 4".
 	steps []string
@@ -75,7 +75,7 @@ func (g *group) locked(f func() error) error {
 	return f()
 }
 
-// set changes the state behind everybody's back.
+// set changes the state and notifies no one.
 func (g *group) set(f func()) { _ = g.locked(func() error { f(); return nil }) }
 
 // done lists the changes that took effect since it was last called.
@@ -251,7 +251,7 @@ func (r *fakeRaft) TransferLeader(_ context.Context, to uint64) error {
 				return nil
 			}
 		}
-		return kv.Errorf(kv.Precondition, "nobody could take over")
+		return kv.Errorf(kv.Precondition, "no other member could take over")
 	})
 }
 

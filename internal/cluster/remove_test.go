@@ -43,7 +43,7 @@ func TestRemoveNodeRefuses(t *testing.T) {
 		{"the only voter, forced", 1, nil, 1, true, kv.Precondition, []string{"only member with a vote"}},
 		{"two of three would be down", 4, []uint64{3, 4}, 2, false, kv.Precondition, []string{"3 voting members", "only 1", "-force"}},
 		{"one of two would be down", 3, []uint64{3}, 2, false, kv.Precondition, []string{"2 voting members", "only 1"}},
-		{"itself, and nobody answers", 3, []uint64{2, 3}, 1, false, kv.Unavailable, []string{"no other member answers"}},
+		{"itself, and no other answers", 3, []uint64{2, 3}, 1, false, kv.Unavailable, []string{"no other member answers"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, c.members, 2)
@@ -88,7 +88,7 @@ func TestRemoveNodeAllows(t *testing.T) {
 }
 
 // Two removals at the same time may each leave a majority, and both of them none.
-// The log turns the later one down, and that is judged anew.
+// The log rejects the later one, which is then judged again.
 func TestRemoveNodeBehindAnotherRemoval(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -152,7 +152,7 @@ func TestRemoveNodeLeavesItsSuccessor(t *testing.T) {
 	r.expectVoters(1, 2, 4, 9)
 }
 
-// A node without a vote decides nothing: it may go whoever is down.
+// A node without a vote may be removed whichever members are down.
 func TestRemoveNodeWithoutVote(t *testing.T) {
 	r := newRig(t, 3, 2)
 	for _, g := range r.groups {
@@ -165,7 +165,7 @@ func TestRemoveNodeWithoutVote(t *testing.T) {
 	r.expectVoters(1, 2)
 }
 
-// A node that leads hands over before it is put out.
+// A node that leads hands over before it is removed.
 func TestRemoveNodeThatLeads(t *testing.T) {
 	for at := uint64(1); at <= 2; at++ {
 		r := newRig(t, 3, 2)
@@ -181,7 +181,7 @@ func TestRemoveNodeThatLeads(t *testing.T) {
 	}
 }
 
-// One that leads and does not hand over is put out all the same.
+// One that leads and does not hand over is removed all the same.
 func TestRemoveNodeThatDoesNotHandOver(t *testing.T) {
 	r := newRig(t, 3, 1)
 	r.stop(1)
@@ -191,7 +191,7 @@ func TestRemoveNodeThatDoesNotHandOver(t *testing.T) {
 	r.expectVoters(2, 3)
 }
 
-// Wherever a removal is cut short, the next one goes on.
+// Wherever a removal is interrupted, the next one continues.
 func TestRemoveNodeGoesOnWhereItWasCut(t *testing.T) {
 	for _, c := range []struct {
 		vBucket int

@@ -40,12 +40,12 @@ func TestOutcomes(t *testing.T) {
 		do    func(*rig) error
 		want  kv.Outcome
 	}{
-		{"nobody to add", func(*rig) {}, func(r *rig) error { return r.add(1, reserve(r.t, 1)[0]) }, kv.NotApplied},
+		{"no node to add", func(*rig) {}, func(r *rig) error { return r.add(1, reserve(r.t, 1)[0]) }, kv.NotApplied},
 		{"nonsense to add", func(*rig) {}, func(r *rig) error { return r.add(1, "nonsense") }, kv.NotApplied},
 		{"not added at all", fail(0, "add 4"), add, kv.NotApplied},
 		{"added to one of two", fail(1, "add 4"), add, kv.Unknown},
 		{"not promoted", fail(0, "promote 4"), add, kv.Unknown},
-		{"nobody to remove", func(*rig) {}, func(r *rig) error { return r.remove(1, "http://127.0.0.1:1", false) }, kv.NotApplied},
+		{"no node to remove", func(*rig) {}, func(r *rig) error { return r.remove(1, "http://127.0.0.1:1", false) }, kv.NotApplied},
 		{"nonsense to remove", func(*rig) {}, func(r *rig) error { return r.remove(1, "nonsense", false) }, kv.NotApplied},
 		{"no majority left", func(r *rig) { r.stop(2) }, remove, kv.NotApplied},
 		{"not removed at all", fail(1, "remove 3"), remove, kv.NotApplied},

@@ -75,8 +75,8 @@ func TestListNodesTellsWhoAnswers(t *testing.T) {
 	}
 }
 
-// Without a majority there is a list, and nobody leads by it: whoever asks can
-// tell it from one that a majority vouches for.
+// Without a majority there is a list without a leader, which shows that no majority has
+// confirmed it.
 func TestListNodesWithoutMajority(t *testing.T) {
 	r := newRig(t, 3, 1)
 	g := r.groups[0]
@@ -102,7 +102,7 @@ func TestListNodesWithoutMajorityTellsAddresses(t *testing.T) {
 	record := g.records[3]
 	delete(g.records, 3)
 	if n := r.list(1).GetNodes()[3]; n.GetAddress() != "" || n.GetStatus() != modelspb.NodeInfo_UNKNOWN {
-		t.Errorf("before it has said where it serves: %v", n)
+		t.Errorf("before it has announced its address: %v", n)
 	}
 	g.set(func() { g.records[3] = record; g.minority = true })
 	if n := r.list(1).GetNodes()[3]; n.GetAddress() != record.Address || n.GetStatus() != modelspb.NodeInfo_FOLLOWER {
@@ -184,7 +184,7 @@ func TestSilent(t *testing.T) {
 	}
 }
 
-// A replica that was removed while it was away is put out once a majority says so.
+// A replica that was removed while it was down is stopped once a majority says so.
 func TestAskWhetherRemoved(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -195,8 +195,8 @@ func TestAskWhetherRemoved(t *testing.T) {
 		{"removed", func(r *rig) { delete(r.groups[0].peers, 3) }, true},
 		{"removed, one of the others is down", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1) }, true},
 		{"no majority to say so", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].minority = true }, false},
-		{"nobody leads", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].leader = 0 }, false},
-		{"nobody answers", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1, 2) }, false},
+		{"no leader", func(r *rig) { delete(r.groups[0].peers, 3); r.groups[0].leader = 0 }, false},
+		{"no answer", func(r *rig) { delete(r.groups[0].peers, 3); r.stop(1, 2) }, false},
 		{"their addresses are another cluster's now", func(r *rig) {
 			delete(r.groups[0].peers, 3)
 			for id := uint64(1); id <= 2; id++ {
@@ -209,7 +209,7 @@ func TestAskWhetherRemoved(t *testing.T) {
 		r.node(3).askWhetherRemoved(testkit.Within(t, long))
 		for _, raft := range r.node(3).rafts {
 			if got := raft.putOut() > 0; got != c.out {
-				t.Errorf("%s: put out of %s: %v", c.name, raft.name, got)
+				t.Errorf("%s: stopped in %s: %v", c.name, raft.name, got)
 			}
 		}
 	}
@@ -271,7 +271,7 @@ func TestRunIsPutOutWithALeaderInMind(t *testing.T) {
 	n.run(t)
 	r.groups[0].set(func() { delete(r.groups[0].peers, 3) })
 	n.rafts[0].cut.Store(true)
-	testkit.Eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 })
+	testkit.Eventually(t, "it is stopped", func() bool { return n.rafts[0].putOut() > 0 })
 }
 
 // A running Cluster keeps what is known of the members true, and puts its replicas
@@ -297,7 +297,7 @@ func TestRun(t *testing.T) {
 	g := r.groups[0]
 	g.set(func() { delete(g.peers, 3) })
 	n.rafts[0].deaf.Store(true)
-	testkit.Eventually(t, "it is put out", func() bool { return n.rafts[0].putOut() > 0 && n.rafts[1].putOut() > 0 })
+	testkit.Eventually(t, "it is stopped", func() bool { return n.rafts[0].putOut() > 0 && n.rafts[1].putOut() > 0 })
 	stop()
 }
 
@@ -324,11 +324,11 @@ func TestRunPassesOnWhoLeads(t *testing.T) {
 	r.groups[1].set(func() { r.groups[1].leader = 1 })
 	n.reach(testkit.Within(t, long))
 	if id, _ := n.rafts[0].lastHeard(); id != 2 {
-		t.Errorf("a node of another cluster is taken for leader %d", id)
+		t.Errorf("a node of another cluster counts as leader %d", id)
 	}
 }
 
-// A member that comes back without its disk is turned away by the others.
+// A member that comes back without its disk is rejected by the others.
 func TestRunTurnsAwayLostDisks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, 1)
@@ -336,7 +336,7 @@ func TestRunTurnsAwayLostDisks(t *testing.T) {
 	r.node(1).run(t)
 	w := &waiting{Options: r.joinOptions(r.url(3))}
 	w.Join, w.Peers = false, []string{r.url(1), r.url(2), r.url(3)}
-	// The others' Raft ports answer nobody here: it waits for its founder.
+	// The others' Raft ports do not answer here: it waits for its founder.
 	r.enter(w)
 	<-w.done
 	if !errors.Is(w.err, bootstrap.ErrRejected) {

@@ -91,12 +91,12 @@ func TestTimeLimitsOfClusterCommands(t *testing.T) {
 		}
 	}
 	if got := dkvctl(t, "", "help", "get"); strings.Contains(got.stdout, "take up to") {
-		t.Errorf("the help of -get tells of a long time limit: %s", got.stdout)
+		t.Errorf("the help of -get mentions a long time limit: %s", got.stdout)
 	}
 	for _, of := range [][2]string{{"addNode", "-progress"}, {"addNode", "-nonVoting"}, {"removeNode", "-force"}, {"transferLeader", "-vBucket"}} {
 		name, option := of[0], of[1]
 		if got := dkvctl(t, "", "help", name); !strings.Contains(got.stdout, "\n  "+option+" ") && !strings.Contains(got.stdout, "\n  "+option+"\n") {
-			t.Errorf("the help of -%s does not tell of %s: %s", name, option, got.stdout)
+			t.Errorf("the help of -%s does not mention %s: %s", name, option, got.stdout)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestStatusOfOneNode(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	if got := dkvctl(t, f.addr, "-status"); !strings.Contains(got.stdout, "writes paused") {
-		t.Errorf("%+v does not tell that writes are paused", got)
+		t.Errorf("%+v does not say that writes are paused", got)
 	}
 	if got := dkvctl(t, f.addr, "-resumeWrites"); got.code != exitOK || f.paused {
 		t.Errorf("%+v", got)
@@ -78,7 +78,7 @@ func TestResync(t *testing.T) {
 	}
 }
 
-// -v says which timing nodes run with, by the names of profiles where it has one.
+// -v says which timing nodes run with, by the names of profiles if it has one.
 func TestStatusTellsTiming(t *testing.T) {
 	f := startFake(t)
 	other := timing.LAN

@@ -89,7 +89,7 @@ func TestHelpTellsOfEverything(t *testing.T) {
 	}
 	for _, c := range options.Commands() {
 		if strings.Contains(full.stdout, "-"+c.Name) == c.Hidden {
-			t.Errorf("the help tells of -%s: %t", c.Name, c.Hidden)
+			t.Errorf("hidden commands are left out of the help, -%s: %t", c.Name, c.Hidden)
 		}
 		own := dkvctl(t, "", "-"+c.Name, "-help")
 		if own.code != exitOK || !strings.HasPrefix(own.stdout, "Usage: dkvctl -"+c.Name) {
@@ -98,7 +98,7 @@ func TestHelpTellsOfEverything(t *testing.T) {
 	}
 	for _, o := range options.Table() {
 		if !strings.Contains(full.stdout+bench.stdout, "-"+o.Name) {
-			t.Errorf("the help does not tell of -%s", o.Name)
+			t.Errorf("the help does not mention -%s", o.Name)
 		}
 	}
 	for _, line := range strings.Split(full.stdout+bench.stdout, "\n") {

@@ -33,7 +33,7 @@ func TestVerifyTakesAllMembers(t *testing.T) {
 	}
 }
 
-// The node that was named is asked where it was named: the address that its
+// The node that -a names is asked at that address: the one that its
 // cluster knows may lead nowhere from here.
 func TestVerifyAsksTheNamedNodeAtItsName(t *testing.T) {
 	fakes := startMasters(t, 2)

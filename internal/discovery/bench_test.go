@@ -127,7 +127,7 @@ func BenchmarkTakeOver(b *testing.B) {
 	}
 }
 
-// BenchmarkExpire looks for rows that timed out, where there are none.
+// BenchmarkExpire looks for rows that timed out among rows that have not.
 func BenchmarkExpire(b *testing.B) {
 	r, _ := benchRegistry(b)
 	table := r.current.Load().table

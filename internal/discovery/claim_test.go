@@ -39,7 +39,7 @@ func TestSecondClusterIsRefused(t *testing.T) {
 		{"follower", []*serverpb.RegionInfo{region("db/default/a:1/dc1", secondary, theirs(vBuckets(1))...)}, []string{"cluster theirs"}},
 		{"slave", []*serverpb.RegionInfo{region("db/default/a:1/dc1", slave, theirs(vBuckets(1))...)}, []string{"cluster theirs"}},
 		{"inactive", []*serverpb.RegionInfo{region("db/default/a:1/dc1", inactive, theirs(vBuckets(1))...)}, []string{"cluster theirs"}},
-		{"that does not tell its layout", []*serverpb.RegionInfo{region("db/default/a:1/dc1", leader, theirs()...)}, []string{"cluster theirs"}},
+		{"without a layout", []*serverpb.RegionInfo{region("db/default/a:1/dc1", leader, theirs()...)}, []string{"cluster theirs"}},
 		{"another vBucket's name", []*serverpb.RegionInfo{region("db/v/a:1/dc1", leader, theirs(vBuckets(1))...)}, []string{`1 vBucket, "default"`, `1 vBucket, "v"`, "-releaseDatabase"}},
 		{"more vBuckets", []*serverpb.RegionInfo{region("db/0/a:1/dc1", leader, theirs(vBuckets(8))...)}, []string{`1 vBucket, "default"`, "8 vBuckets"}},
 		{"the same cluster, cut otherwise", []*serverpb.RegionInfo{region("db/0/a:1/dc1", leader, cluster("ours"), vBuckets(8))}, []string{"8 vBuckets"}},

@@ -189,7 +189,7 @@ func TestTimeOutIsStoredLater(t *testing.T) {
 	})
 }
 
-// TestSameOwnerAgain reads the rows anew where the log was another node's in between.
+// TestSameOwnerAgain reads the rows again if another node owned the log in between.
 func TestSameOwnerAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)

@@ -45,7 +45,7 @@ type log struct {
 	proposals, rows atomic.Int64
 
 	mu    sync.Mutex
-	owner int // 0 is nobody
+	owner int // 0 is none
 	term  uint64
 	addrs map[int]string
 	fault error
@@ -72,7 +72,7 @@ func newLog(t testing.TB) *log {
 	return &log{local: local, addrs: make(map[int]string)}
 }
 
-// elect makes a node the owner; 0 is nobody.
+// elect makes a node the owner; 0 is none.
 func (l *log) elect(node int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -137,7 +137,7 @@ func TestLimitsHoldWhileRowsAreStored(t *testing.T) {
 	if got := len(l.open.changes); got != 8 {
 		t.Errorf("%d rows are stored", got)
 	}
-	// They find no room for good where they cannot be stored.
+	// They take no room for good if they cannot be stored.
 	b := l.take()
 	l.giveBack(changesOf(b))
 	if len(l.rows) != 0 || l.weight != 0 {

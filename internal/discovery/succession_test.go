@@ -178,7 +178,7 @@ func TestPromotion(t *testing.T) {
 	})
 }
 
-// TestUnseenPromotion has nobody have seen the promoted slave as one: its history takes
+// TestUnseenPromotion promotes a slave that was never seen as one: its history takes
 // the lead when there is no master of the former one any more.
 func TestUnseenPromotion(t *testing.T) {
 	play(t, func(t *testing.T, _ *log, c *cast) {

@@ -123,7 +123,7 @@ func TestWatchSeesRowsTimeOut(t *testing.T) {
 	}
 }
 
-// TestWatchFollowsDataCentre tells of a row that leaves the data centre watched.
+// TestWatchFollowsDataCentre holds that a watch reports a row that leaves its data centre.
 func TestWatchFollowsDataCentre(t *testing.T) {
 	_, sites := newSites(t)
 	dc := "dc1"

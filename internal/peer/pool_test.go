@@ -222,7 +222,7 @@ func TestPerRPCCredentials(t *testing.T) {
 	}
 }
 
-// TestPeerRestarts is found again at once.
+// TestPeerRestarts holds that a peer that restarts is found again at once.
 func TestPeerRestarts(t *testing.T) {
 	s := serve(t, &site{get: answers})
 	pool := newPool(t, Options{})
@@ -313,7 +313,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestOutcomeOfConnections tells what was sent from what was not.
+// TestOutcomeOfConnections distinguishes requests that were sent from those that were not.
 func TestOutcomeOfConnections(t *testing.T) {
 	reached := make(chan struct{}, 1)
 	s := serve(t, &site{get: func(ctx context.Context, _ *serverpb.GetRequest) (*serverpb.GetResponse, error) {

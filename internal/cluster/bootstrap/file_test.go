@@ -163,7 +163,7 @@ func TestImpossibleRecords(t *testing.T) {
 		"member's url":        func(r *record) { r.Members[0].URL = "x" },
 		"member 0":            func(r *record) { r.Members[0].Replica = 0 },
 		"member's state":      func(r *record) { r.Members[0].State = "odd" },
-		"invited nobody":      func(r *record) { r.Members[0].State = invited },
+		"invited no disk":     func(r *record) { r.Members[0].State = invited },
 		"joined with list":    func(r *record) { r.Join = true },
 		"founder that joined": func(r *record) { r.Join, r.Founder, r.Members = true, true, nil },
 		"starts without ids":  func(r *record) { r.Starts = 1 },

@@ -184,7 +184,7 @@ func likeRaft(conn net.Conn) {
 	_, _ = conn.Read(b[:])
 }
 
-// cancelled is a context with a way to end it that waits for nobody.
+// cancelled is a context with a function that ends it and does not wait.
 func cancelled(t *testing.T) (context.Context, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,7 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// lead starts the founder and goes on inviting; done tells how that ended.
+// lead starts the founder, which keeps inviting; done returns how that ended.
 func lead(t *testing.T, ctx context.Context, n *node) (id *Identity, done <-chan error) {
 	t.Helper()
 	id = must(t, n.start(ctx))
@@ -312,7 +312,7 @@ func TestSameReasonIsLoggedOnce(t *testing.T) {
 	})
 	ctx, cancel := cancelled(t)
 	done := rest(ctx, id, nil)
-	testkit.Eventually(t, "it goes on asking", func() bool { return conns.Load() > 5 })
+	testkit.Eventually(t, "it keeps asking", func() bool { return conns.Load() > 5 })
 	cancel()
 	<-done
 	if n := founder.text.Count("cannot be invited"); n != 1 {

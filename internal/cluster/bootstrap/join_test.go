@@ -51,7 +51,7 @@ func TestJoin(t *testing.T) {
 }
 
 // TestInvitationsDeclined holds each wrong invitation against a waiting node,
-// which goes on waiting.
+// which keeps waiting.
 func TestInvitationsDeclined(t *testing.T) {
 	urls := reserve(t, 3)
 	members := map[uint64]string{1: urls[0], 2: urls[1], 3: urls[2]}
@@ -124,7 +124,7 @@ func TestInvitationRepeated(t *testing.T) {
 	}
 	late := &invitee{self: i.self, terms: testTerms, state: joining, file: i.file, wall: time.Now, decided: make(chan struct{})}
 	if rec, err := late.end(); rec != nil || err != nil {
-		t.Error("it was decided by nobody")
+		t.Error("it was decided without an invitation")
 	}
 	if _, err := late.Invite(t.Context(), inv); err == nil {
 		t.Error("it accepted after its end")
@@ -149,7 +149,7 @@ func TestWhoWaitsToJoinIsNotRefused(t *testing.T) {
 }
 
 // TestStrangersAtThePort lets programs that speak something else, or nothing,
-// connect: the node goes on waiting, and they do not keep the port.
+// connect: the node keeps waiting, and they do not keep the port.
 func TestStrangersAtThePort(t *testing.T) {
 	url := reserve(t, 1)[0]
 	n := newNode(t, url)

@@ -50,7 +50,7 @@ func TestRestart(t *testing.T) {
 		name string
 		bend func(*record, *Options)
 		err  error
-		// want is in the error or, where there is none, in the log.
+		// want is in the error or, if there is none, in the log.
 		want string
 	}{
 		{name: "the same", bend: func(*record, *Options) {}},
@@ -125,7 +125,7 @@ func TestFirstStartRefused(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"log of nobody", func(o *Options) { o.RaftData = func() (bool, error) { return true, nil } }, ErrMismatch, "holds data"},
+		{"log of no member", func(o *Options) { o.RaftData = func() (bool, error) { return true, nil } }, ErrMismatch, "holds data"},
 		{"data in a list", func(o *Options) { o.StateThere = true }, ErrMismatch, "naming only itself"},
 		{"data, joining", func(o *Options) { o.StateThere, o.Join = true, true }, ErrMismatch, "--nexus-join"},
 		{"not in the list", func(o *Options) { o.URL = urlC }, ErrConfig, urlC + " is not in nexus-cluster-url (" + urlA + ", " + urlB + ")"},

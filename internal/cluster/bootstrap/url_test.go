@@ -98,7 +98,7 @@ func TestOwnURL(t *testing.T) {
 		}
 	}
 	if _, err := OwnURL(t.Context(), []string{"n1:9"}, Host{Addrs: addrs}); err == nil {
-		t.Error("a name is resolved by nobody")
+		t.Error("a name is resolved without a resolver")
 	}
 }
 

@@ -56,7 +56,7 @@ func TestWipedMemberIsRefusedByAnyMember(t *testing.T) {
 }
 
 // TestDiskLostBeforeAccepting loses the disk of a node that has been invited,
-// while nobody knows whether it accepted: it is not invited again.
+// while no one knows whether it accepted: it is not invited again.
 func TestDiskLostBeforeAccepting(t *testing.T) {
 	urls := reserve(t, 2)
 	founder, member := newNode(t, urls[0], urls...), newNode(t, urls[1], urls...)

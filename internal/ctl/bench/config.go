@@ -44,8 +44,7 @@ type Config struct {
 	Operation Operation
 	// Workers bounds the requests in flight.
 	Workers int
-	// Duration is how long to measure; with Count it is only a bound, where it
-	// is not 0.
+	// Duration is how long to measure; with Count it is only a bound, and 0 is none.
 	Duration time.Duration
 	// Count ends the run after so many operations; 0 means no such end.
 	Count uint64

@@ -180,7 +180,7 @@ func TestCountsAreThoseTheServerSaw(t *testing.T) {
 				seen += server.counts[m]
 			}
 			if result.Operations != 300 || seen != 300 {
-				t.Errorf("the result tells of %d operations, the server of %d; want 300", result.Operations, seen)
+				t.Errorf("the result counts %d operations, the server %d; want 300", result.Operations, seen)
 			}
 			if result.Failed != 0 || result.Unmatched != 0 || result.Items != tt.items {
 				t.Errorf("%d failed, %d unmatched, %d items; want 0, 0, %d", result.Failed, result.Unmatched, result.Items, tt.items)

@@ -96,7 +96,7 @@ func TestDyingNodes(t *testing.T) {
 	}
 }
 
-// TestFarewellIsBounded ends in time where nobody listens.
+// TestFarewellIsBounded ends in time if no node listens.
 func TestFarewellIsBounded(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	if err != nil {
@@ -141,7 +141,7 @@ func TestRefusedRows(t *testing.T) {
 		testkit.Eventually(t, "nothing is refused", func() bool { return a.Refusal() == nil })
 		stop()
 		if log.Count("cannot be reached") != 0 {
-			t.Error("the registry is taken for dead")
+			t.Error("the registry counts as unreachable")
 		}
 	}
 }

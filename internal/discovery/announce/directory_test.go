@@ -198,7 +198,7 @@ func TestDamagedCache(t *testing.T) {
 			t.Errorf("a flipped bit in byte %d is not noticed", i)
 		}
 		if _, err := decodeCache(whole[:i]); err == nil {
-			t.Errorf("the first %d bytes are taken for the whole", i)
+			t.Errorf("the first %d bytes are accepted as the whole file", i)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "registry")

@@ -111,7 +111,7 @@ func (n *fakeNode) WatchClusterInfo(_ *serverpb.GetClusterInfoRequest, stream gr
 		fault = status.Error(codes.Unimplemented, "unknown method WatchClusterInfo")
 	}
 	if n.ownerless {
-		fault = kv.Errorf(kv.Unavailable, "nobody owns the registry")
+		fault = kv.Errorf(kv.Unavailable, "no node owns the registry")
 	}
 	n.watches[changes] = true
 	n.mu.Unlock()
@@ -131,7 +131,7 @@ func (n *fakeNode) WatchClusterInfo(_ *serverpb.GetClusterInfoRequest, stream gr
 		select {
 		case m := <-changes:
 			if m == nil {
-				return kv.Errorf(kv.Unavailable, "the registry is changing hands")
+				return kv.Errorf(kv.Unavailable, "the registry's owner is changing")
 			}
 			if err := stream.Send(m); err != nil {
 				return err
