@@ -72,7 +72,7 @@ type sighting struct {
 // once: those under way to it, and a few milliseconds' worth under full load.
 const closeBehind = 4096
 
-// reach finds out which members answer, and closes connections to all other nodes.
+// reach finds out which members answer, and closes connections to all nodes that are not members.
 func (c *Cluster) reach(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, watchCall)
 	defer cancel()
@@ -80,13 +80,8 @@ func (c *Cluster) reach(ctx context.Context) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	seen := make(map[uint64]sighting)
-	addresses := make([]string, 0, len(members))
 	for id, member := range members {
-		if member.Address == "" {
-			continue
-		}
-		addresses = append(addresses, member.Address)
-		if id == c.self.Replica {
+		if member.Address == "" || id == c.self.Replica {
 			continue
 		}
 		wg.Go(func() {
@@ -100,7 +95,24 @@ func (c *Cluster) reach(ctx context.Context) {
 	wg.Wait()
 	c.seen.Store(&seen)
 	c.looked.Store(true)
-	c.pool.Retain(addresses...)
+	c.pool.Retain(c.named()...)
+}
+
+// named returns the gRPC addresses of members that any log or the notes name: requests
+// may be under way to a member whose record the first vBucket does not have yet.
+func (c *Cluster) named() []string {
+	c.mu.Lock()
+	gone := c.known.Removed
+	c.mu.Unlock()
+	out := slices.Collect(maps.Values(c.noted()))
+	for _, l := range c.logs {
+		for id, member := range l.Members() {
+			if member.Address != "" && !slices.Contains(gone, id) {
+				out = append(out, member.Address)
+			}
+		}
+	}
+	return out
 }
 
 // led returns the applied indexes of the vBuckets that this node leads.

@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -363,5 +364,34 @@ func TestRunInvites(t *testing.T) {
 	<-w.done
 	if w.err != nil || w.id.Replica != 2 || w.id.Deployment != founder.Deployment {
 		t.Errorf("%+v, %v", w.id, w.err)
+	}
+}
+
+// A member that only another vBucket's log names yet keeps its connections: requests are
+// forwarded to it. Those to a removed member are closed.
+func TestConnectionsOfMembersStay(t *testing.T) {
+	r := newRig(t, 3, 2)
+	n := r.node(1)
+	connections := make(map[uint64]*peer.Peer)
+	for _, id := range []uint64{2, 3} {
+		p, err := n.pool.Peer(r.node(id).server.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		connections[id] = p
+	}
+	r.groups[0].set(func() { delete(r.groups[0].records, 2) })
+	n.mu.Lock()
+	n.known.Removed = []uint64{3}
+	n.mu.Unlock()
+	n.reach(t.Context())
+	for id, want := range map[uint64]bool{2: true, 3: false} {
+		p, err := n.pool.Peer(r.node(id).server.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stays := p == connections[id]; stays != want {
+			t.Errorf("the connections to member %d stay: %v, want %v", id, stays, want)
+		}
 	}
 }
