@@ -38,8 +38,16 @@ func ageOf(v route.VBucket, slave fsm.ListedSlave) time.Duration {
 }
 
 // expired reports whether an entry should be removed from the list. An entry of unknown age is
-// renewed first.
-func expired(v route.VBucket, slave fsm.ListedSlave) bool { return ageOf(v, slave) > SlaveExpiry }
+// renewed first, and none expires while this node listens.
+func (s *Service) expired(v route.VBucket, slave fsm.ListedSlave) bool {
+	return ageOf(v, slave) > SlaveExpiry && time.Now().After(*s.listensUntil.Load())
+}
+
+// listens begins to listen.
+func (s *Service) listens() {
+	until := time.Now().Add(s.listenFor)
+	s.listensUntil.Store(&until)
+}
 
 const (
 	maxZone = 255

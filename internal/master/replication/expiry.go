@@ -13,13 +13,17 @@ import (
 // A slave stays on the list for as long as it is heard from: it renews its entry every minute,
 // and each master renews the entries of the slaves that ask it for changes. Entries that an
 // operator added expire too if neither happens. Ages are by the log's clock, so that neither a
-// restart nor another owner makes an entry younger.
+// restart nor another owner makes an entry younger; but while all masters were away, no
+// slave could be heard. So a node that has just started, or has just become the owner of
+// the log, first listens for as long as every slave needs to renew its entry.
 
 const (
 	// slavesInterval is the time between two checks of the list, slavesAtOnce the most
 	// entries that one check changes.
 	slavesInterval = 5 * time.Second
 	slavesAtOnce   = 64
+	// listenFor is how long a node listens before slaves expire.
+	listenFor = 2 * SlaveRenewal
 )
 
 // KeepSlaves renews and expires the entries of the list of slaves until ctx ends. doubtful
@@ -27,12 +31,18 @@ const (
 func (s *Service) KeepSlaves(ctx context.Context, doubtful func() bool, log *slog.Logger) {
 	t := time.NewTicker(slavesInterval)
 	defer t.Stop()
+	owned := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
+		owns := s.keyspace.All()[0].Owner().Self
+		if owns && !owned {
+			s.listens()
+		}
+		owned = owns
 		if doubtful() {
 			continue
 		}
@@ -78,7 +88,7 @@ func (s *Service) changeOf(v route.VBucket, slave fsm.ListedSlave, heard bool) f
 			_, err := s.AddReplica(ctx, replicaOf(slave.Slave))
 			return err
 		}
-	case expired(v, slave) && owner:
+	case s.expired(v, slave) && owner:
 		return func(ctx context.Context, log *slog.Logger) error { return s.expireSlave(ctx, v, slave, log) }
 	default:
 		return nil

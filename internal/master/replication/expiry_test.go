@@ -19,6 +19,37 @@ func keep(t *testing.T, s *Service) {
 	}
 }
 
+// listened makes a node one that has been there for a while.
+func (s *Service) listened() {
+	s.listenFor = 0
+	s.listens()
+}
+
+// TestSlavesAreHeardBeforeTheyExpire: after an outage of all masters, for longer than a
+// slave may be silent, those that are there have time to say so.
+func TestSlavesAreHeardBeforeTheyExpire(t *testing.T) {
+	r := newRig(t)
+	for _, host := range []string{"gone", "there"} {
+		if _, err := r.Replication.AddReplica(t.Context(), slave("z", host, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Sleep(int64(2 * SlaveExpiry / time.Second))
+	r.service.listenFor = listenFor
+	r.service.listens() // as one that has just begun
+	keep(t, r.service)
+	wantReplicas(t, r.Replication, "", "z/gone:1", "z/there:1")
+	if _, err := r.Replication.AddReplica(t.Context(), slave("z", "there", 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.service.listened()
+	keep(t, r.service)
+	wantReplicas(t, r.Replication, "", "z/there:1")
+	if slaves, err := r.Local.Slaves(t.Context()); err != nil || len(slaves) != 1 {
+		t.Errorf("the state still has %v, %v", slaves, err)
+	}
+}
+
 // TestSlavesThatAreNotHeardOfLeaveTheList: who asks for changes or says that it is there
 // stays on the list, and no one else does.
 func TestSlavesThatAreNotHeardOfLeaveTheList(t *testing.T) {

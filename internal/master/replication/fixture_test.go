@@ -36,6 +36,7 @@ func newRig(t testing.TB, changes ...func(*master.Limits)) *rig {
 	}
 	r.Node = mastertest.New(t, func(n *mastertest.Node) func(grpc.ServiceRegistrar) {
 		r.service = New(n.Keyspace, nil)
+		r.service.listened()
 		t.Cleanup(r.service.Close)
 		return func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(s, master.NewKV(n.Keyspace, limits, nil))
@@ -58,6 +59,7 @@ func newCluster(t testing.TB, nodes, vBuckets int, changes ...func(*mastertest.C
 	c := &cluster{}
 	c.Cluster = mastertest.NewCluster(t, nodes, vBuckets, func(n *mastertest.Member) func(grpc.ServiceRegistrar) {
 		service := New(n.Keyspace, n.Router)
+		service.listened()
 		t.Cleanup(service.Close)
 		c.services = append(c.services, service)
 		return func(s grpc.ServiceRegistrar) {

@@ -5,6 +5,8 @@ package replication
 import (
 	"context"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
@@ -23,11 +25,15 @@ type Service struct {
 	// listing holds a token while a call changes the list of slaves, because a change
 	// depends on what is listed.
 	listing chan struct{}
+	// listensUntil is until when no slave expires; see KeepSlaves.
+	listensUntil atomic.Pointer[time.Time]
+	listenFor    time.Duration
 }
 
 // New makes the service. A nil router forwards nothing.
 func New(k *route.Keyspace, r *route.Router) *Service {
-	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1)}
+	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1), listenFor: listenFor}
+	s.listens()
 	for _, v := range k.All() {
 		// Not every replica reopens its storage.
 		if waits, ok := v.Replica.(interface{ WhenHeldUp(func()) }); ok {

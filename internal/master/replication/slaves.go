@@ -100,7 +100,7 @@ func (s *Service) GetReplicas(ctx context.Context, r *serverpb.GetReplicasReques
 	}
 	resp := &serverpb.GetReplicasResponse{}
 	for _, slave := range slaves {
-		if r.GetZone() != "" && slave.Zone != r.GetZone() || expired(v, slave) {
+		if r.GetZone() != "" && slave.Zone != r.GetZone() || s.expired(v, slave) {
 			continue
 		}
 		out := replicaOf(slave.Slave)
