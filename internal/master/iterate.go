@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -43,11 +44,25 @@ func (s *KV) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServ
 		resumable(stream, &only.msg)
 		return only.relay(stream)
 	}
-	send := sendSingly
+	send := sender(sendSingly)
 	if r.GetBatched() {
 		send = sendBatched
 	}
-	return send(stream, walk.iterator(r.GetReverse()), r, walk.info)
+	it := walk.iterator(r.GetReverse())
+	if !walk.local() {
+		return send(stream, it, r, walk.info) // other nodes bound what they make, and are waited for
+	}
+	return bounded(s.making, stream, it, r, walk.info, send)
+}
+
+// sender sends the pairs of an iteration.
+type sender func(grpc.ServerStreamingServer[serverpb.IterateResponse], iterator, *serverpb.IterateRequest, kv.ReadInfo) error
+
+// bounded sends pairs of this node; each message is made within a place of the gate.
+func bounded(gate *fair.Gate, stream grpc.ServerStreamingServer[serverpb.IterateResponse], it iterator, r *serverpb.IterateRequest, info kv.ReadInfo, send sender) error {
+	m := &making{gate: gate, ctx: stream.Context()}
+	defer m.end()
+	return send(boundedStream{stream, m}, boundedPairs{it, m}, r, info)
 }
 
 // resumable registers where to resume an iteration that is ended while a message is being sent:

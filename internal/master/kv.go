@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
 )
@@ -16,12 +17,13 @@ type KV struct {
 	keyspace *route.Keyspace
 	limits   Limits
 	router   *route.Router
+	making   *fair.Gate // of iterations
 }
 
 // NewKV makes the service. A nil router forwards nothing: requests for vBuckets that this node
 // does not own are then rejected.
 func NewKV(k *route.Keyspace, limits Limits, r *route.Router) *KV {
-	return &KV{keyspace: k, limits: limits, router: r}
+	return &KV{keyspace: k, limits: limits, router: r, making: fair.New(makingAtOnce)}
 }
 
 // The calls that the owner of a vBucket serves.

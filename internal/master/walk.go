@@ -84,7 +84,7 @@ func (w *walk) addLocal(ctx context.Context, r *serverpb.IterateRequest, opts kv
 		if err != nil {
 			return err
 		}
-		w.sources = append(w.sources, localPairs{Iterator: view.Iterate(iterateRange(r)), view: view})
+		w.sources = append(w.sources, &localPairs{view: view, request: r})
 		w.saw(info)
 	}
 	return nil
@@ -97,6 +97,16 @@ func (w *walk) remote() *remotePairs {
 	}
 	s, _ := w.sources[0].(*remotePairs)
 	return s
+}
+
+// local reports whether all sources are of this node.
+func (w *walk) local() bool {
+	for _, s := range w.sources {
+		if _, is := s.(*localPairs); !is {
+			return false
+		}
+	}
+	return true
 }
 
 // iterator walks the pairs of all sources.
@@ -114,16 +124,34 @@ func (w *walk) Close() {
 	}
 }
 
-// localPairs reads a vBucket on this node.
+// localPairs reads a vBucket on this node. Nothing is read, or held but the state, before
+// the first Next.
 type localPairs struct {
-	*fsm.Iterator
-	view replica.View
+	view    replica.View
+	request *serverpb.IterateRequest
+	it      *fsm.Iterator
 }
 
-func (l localPairs) Err() error { return replica.ReadError(l.Iterator.Err()) }
+func (l *localPairs) Next() bool {
+	if l.it == nil {
+		l.it = l.view.Iterate(iterateRange(l.request))
+	}
+	return l.it.Next()
+}
 
-func (l localPairs) Close() {
-	l.Iterator.Close()
+func (l *localPairs) Pair() kv.Pair { return l.it.Pair() }
+
+func (l *localPairs) Err() error {
+	if l.it == nil {
+		return nil
+	}
+	return replica.ReadError(l.it.Err())
+}
+
+func (l *localPairs) Close() {
+	if l.it != nil {
+		l.it.Close()
+	}
 	l.view.Close()
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fair"
 	"github.com/dkvdb/dkv/internal/route"
 )
 
@@ -22,6 +23,7 @@ type Service struct {
 	followers *followers
 	snapshots *snapshots
 	transit   transit
+	making    *fair.Gate // of chunks of snapshots
 	// listing holds a token while a call changes the list of slaves, because a change
 	// depends on what is listed.
 	listing chan struct{}
@@ -32,7 +34,7 @@ type Service struct {
 
 // New makes the service. A nil router forwards nothing.
 func New(k *route.Keyspace, r *route.Router) *Service {
-	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), listing: make(chan struct{}, 1), listenFor: listenFor}
+	s := &Service{keyspace: k, router: r, followers: newFollowers(), snapshots: newSnapshots(), making: fair.New(chunksAtOnce), listing: make(chan struct{}, 1), listenFor: listenFor}
 	s.listens()
 	for _, v := range k.All() {
 		// Not every replica reopens its storage.

@@ -37,10 +37,9 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 		return kv.Resume{kv.ResumeSnapshot: snap.id, kv.ResumePosition: base64.StdEncoding.EncodeToString(position)}
 	})
 	for {
-		if chunk.Data, chunk.Position, err = snap.view.Chunk(position, share.take(snapshotChunkBytes)); err != nil {
-			return replica.ReadError(err)
+		if err := s.makeChunk(stream.Context(), snap, position, chunk, &share); err != nil {
+			return err
 		}
-		share.holds(2 * int64(len(chunk.GetData()))) // and encoded
 		chunk.Checksum = crc32.Checksum(chunk.GetData(), castagnoli)
 		if err := s.sendChunk(stream, snap, chunk); err != nil {
 			return err
@@ -52,6 +51,23 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 		}
 		position, chunk = chunk.GetPosition(), &serverpb.SnapshotChunk{SnapshotId: snap.id}
 	}
+}
+
+// chunksAtOnce is how many chunks are being made at once. Until a chunk is there no limit
+// has seen how large it is, and a single pair may be larger than all of a chunk should be.
+const chunksAtOnce = 8
+
+// makeChunk reads the chunk at a position.
+func (s *Service) makeChunk(ctx context.Context, snap *snapshot, position []byte, into *serverpb.SnapshotChunk, share *share) (err error) {
+	if err := s.making.Enter(ctx, kv.PlaceOf(ctx).Client()); err != nil {
+		return err
+	}
+	defer s.making.Leave()
+	if into.Data, into.Position, err = snap.view.Chunk(position, share.take(snapshotChunkBytes)); err != nil {
+		return replica.ReadError(err)
+	}
+	share.holds(2 * int64(len(into.GetData()))) // and encoded
+	return nil
 }
 
 var errEvicted = kv.Errorf(kv.Unavailable, "the snapshot was given up, because it kept storage from being reopened; begin a new one")
