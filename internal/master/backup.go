@@ -45,7 +45,7 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 		return v.Backup(ctx, dir)
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		return kv.Errorf(kv.Precondition, "%s is there already; name a new folder", dir)
+		return kv.Errorf(kv.Precondition, "%s exists already; name a new folder", dir)
 	}
 	for _, v := range s.keyspace.All() {
 		if err := v.Backup(ctx, filepath.Join(dir, v.Name)); err != nil {

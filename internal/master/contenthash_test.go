@@ -67,7 +67,7 @@ func TestContentHashesAreBounded(t *testing.T) {
 	}
 	<-slow.begun
 	for range 2 * maxHashes {
-		mastertest.WantStatus(t, <-errs, codes.ResourceExhausted, "8 content hashes are asked for already, which is the limit; retry when they are done")
+		mastertest.WantStatus(t, <-errs, codes.ResourceExhausted, "8 content hashes are requested already, which is the limit; retry when they are done")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()

@@ -168,22 +168,22 @@ func TestForwardedOnce(t *testing.T) {
 		{"put", func(ctx context.Context) error {
 			_, err := c.Nodes[0].Put(ctx, mastertest.PutOf("a", "1"))
 			return err
-		}, "the node that is taken for the owner says that it is not, so that the log is changing hands; retry later (not applied)"},
+		}, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later (not applied)"},
 		{"get", func(ctx context.Context) error {
 			_, err := c.Nodes[0].Get(ctx, mastertest.Linearizable("a"))
 			return err
-		}, "the node that is taken for the owner says that it is not, so that the log is changing hands; retry later"},
+		}, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later"},
 		{"iterate", func(ctx context.Context) error {
 			s, err := c.Nodes[0].Iterate(ctx, &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 			if err == nil {
 				_, err = s.Recv()
 			}
 			return err
-		}, "the node that is taken for the owner says that it is not, so that the log is changing hands; retry later"},
+		}, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later"},
 		{"pause", func(ctx context.Context) error {
 			_, err := c.Nodes[0].Ops.PauseWrites(ctx, nil)
 			return err
-		}, "the node that is taken for the owner says that it is not, so that the log is changing hands; retry later (not applied)"},
+		}, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later (not applied)"},
 	} {
 		t.Run(ask.name, func(t *testing.T) {
 			mastertest.Timely(t, func() error {

@@ -147,7 +147,7 @@ func (n *Node) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
 	case n.hashes <- struct{}{}:
 	default:
-		return nil, kv.Errorf(kv.Exhausted, "%d content hashes are asked for already, which is the limit; retry when they are done", maxHashes)
+		return nil, kv.Errorf(kv.Exhausted, "%d content hashes are requested already, which is the limit; retry when they are done", maxHashes)
 	}
 	select {
 	case n.hashing <- struct{}{}:

@@ -64,8 +64,8 @@ func TestRetry(t *testing.T) {
 	_, err := inc(1, 0) // a late duplicate
 	// The first attempt was applied: an error that said otherwise would have it sent again
 	// as a new request.
-	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged already, so that its result is forgotten; "+
-		"this attempt was not applied, and what became of the first the client has been told; use a new sequence for another request (outcome unknown)")
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 was acknowledged before, so its result is forgotten; "+
+		"this attempt was not applied, and the client has had the result of the first one; use a new sequence for another request (outcome unknown)")
 	if mastertest.Reason(err) != kv.ReasonUnknown {
 		t.Errorf("the error's reason is %s", mastertest.Reason(err))
 	}
@@ -83,7 +83,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// A retry that comes when its result is not remembered any more is not applied
+// A retry that comes when its result is no longer remembered is not applied
 // again, and what became of the first attempt is said to be unknown for good.
 func TestRetryThatIsTooLate(t *testing.T) {
 	r := newRig(t)
@@ -97,7 +97,7 @@ func TestRetryThatIsTooLate(t *testing.T) {
 		}
 	}
 	err := put("k", 1)
-	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence (outcome unknown)")
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, "request 1 of client 7 is no longer remembered: an earlier attempt may have been applied, and this one was not; read the key before you write again, with a new sequence (outcome unknown)")
 	if got := mastertest.Reason(err); got != kv.ReasonTooLate {
 		t.Errorf("reason %q, want %q", got, kv.ReasonTooLate)
 	}

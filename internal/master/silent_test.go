@@ -17,8 +17,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestForwardDeadline has an owner that does not answer: whoever asked is told
-// why before the deadline, and not much before.
+// TestForwardDeadline has an owner that does not answer: the caller gets the reason before its
+// deadline, and not much before.
 func TestForwardDeadline(t *testing.T) {
 	c := newCluster(t, 2, 1)
 	mastertest.MustPut(t, c.Nodes[1], "a", "1") // the connection stands

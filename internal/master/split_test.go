@@ -16,9 +16,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// TestMultiGetAcross compares with a map: pairs come in the order of the request,
-// whoever owns them, without those that are not there, again where they are asked
-// for again.
+// TestMultiGetAcross compares with a map: pairs come in the order of the request, whichever node
+// owns them, without missing keys, and again for keys that are requested again.
 func TestMultiGetAcross(t *testing.T) {
 	const vBuckets = 5
 	c := newCluster(t, 3, vBuckets)

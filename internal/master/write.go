@@ -63,15 +63,15 @@ func propose(ctx context.Context, v route.VBucket, c *command.Command) (command.
 	case command.Overflow:
 		err = kv.Errorf(kv.Precondition, "counter %.64q is %d; the sum would leave the range of int64", key, res.Counter)
 	case command.RequestMismatch:
-		err = kv.Errorf(kv.Invalid, "request %d of client %x was another one before; an id is for retries of the same request", c.Request.Sequence, c.Request.Client)
+		err = kv.Errorf(kv.Invalid, "request %d of client %x was used for another request before; an id is only for retries of the same request", c.Request.Sequence, c.Request.Client)
 	case command.StaleRequest:
 		// The client itself says that it had the answer of an earlier attempt.
 		err = kv.UnknownOutcome(kv.Precondition, fmt.Errorf(
-			"request %d of client %x was acknowledged already, so that its result is forgotten; this attempt was not applied, and what became of the first the client has been told; use a new sequence for another request",
+			"request %d of client %x was acknowledged before, so its result is forgotten; this attempt was not applied, and the client has had the result of the first one; use a new sequence for another request",
 			c.Request.Sequence, c.Request.Client))
 	case command.TooLate:
 		err = kv.UnknownOutcome(kv.TooLate, fmt.Errorf(
-			"request %d of client %x is not remembered any more: it is too late to tell whether an earlier attempt was applied, and this one was not; read what is there before writing again, with a new sequence",
+			"request %d of client %x is no longer remembered: an earlier attempt may have been applied, and this one was not; read the key before you write again, with a new sequence",
 			c.Request.Sequence, c.Request.Client))
 	default:
 		err = kv.Errorf(kv.Internal, "unexpected result %v", res.Code)

@@ -23,7 +23,7 @@ func (c Call) gaveUp(ctx context.Context, last error) error {
 	case errors.Is(cause, context.Canceled):
 		return c.Explain(kv.Errorf(kv.Unavailable, "the caller did not wait for the owner: %w", cause))
 	case known.Kind == kv.NotOwner && peer.Answered(last):
-		return c.Explain(kv.Errorf(kv.Unavailable, "the node that is taken for the owner says that it is not, so that the log is changing hands; retry later"))
+		return c.Explain(kv.Errorf(kv.Unavailable, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later"))
 	case known.Outcome == kv.Unknown, peer.Answered(last):
 		return c.Explain(last)
 	default: // it was not sent to any node; the deadline is not the reason

@@ -1,23 +1,17 @@
 package mastertest
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/clock"
-	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
-	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
@@ -27,11 +21,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// NoOne is the owner of a vBucket that has none.
-const NoOne = -1
-
-// Cluster is a cluster as its nodes see it: real servers and connections over
-// vBuckets whose state all nodes share, so that only who owns what is played.
+// Cluster is several nodes with real servers and connections. They share the state of each
+// vBucket; only the ownership is simulated.
 type Cluster struct {
 	T      testing.TB
 	States []*local.Replica // by vBucket
@@ -67,84 +58,6 @@ type Member struct {
 	Keyspace    *route.Keyspace
 	Kill        func()
 }
-
-// OwnedReplica is a replica which knows an owner, and serves only where that is
-// its own node.
-type OwnedReplica struct {
-	*local.Replica
-	cluster *Cluster
-	node    int
-	owner   atomic.Int64
-	// OnOwner, if there is one, runs at each look for the owner, OnServe before
-	// anything that only the owner does.
-	OnOwner atomic.Pointer[func()]
-	OnServe atomic.Pointer[func(context.Context) error]
-}
-
-// SetOwner lets only this replica know that a node owns its vBucket, or NoOne.
-func (r *OwnedReplica) SetOwner(node int) { r.owner.Store(int64(node)) }
-
-func (r *OwnedReplica) Owner() replica.Owner {
-	if f := r.OnOwner.Load(); f != nil {
-		(*f)()
-	}
-	switch owner := int(r.owner.Load()); owner {
-	case NoOne:
-		return replica.Owner{}
-	case r.node:
-		return replica.Owner{Self: true, ID: uint64(owner + 1)}
-	default:
-		return replica.Owner{ID: uint64(owner + 1), Address: r.cluster.Nodes[owner].Addr}
-	}
-}
-
-func (r *OwnedReplica) serve(ctx context.Context) error {
-	if int(r.owner.Load()) != r.node {
-		return kv.Errorf(kv.NotOwner, "node %d is not the owner", r.node)
-	}
-	if f := r.OnServe.Load(); f != nil {
-		return (*f)(ctx)
-	}
-	return nil
-}
-
-func (r *OwnedReplica) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
-	if err := r.serve(ctx); err != nil {
-		return command.Result{}, err
-	}
-	return r.Replica.Propose(ctx, c)
-}
-
-func (r *OwnedReplica) level(ctx context.Context, opts kv.ReadOptions) error {
-	if opts.Level != kv.Linearizable {
-		return nil
-	}
-	return r.serve(ctx)
-}
-
-func (r *OwnedReplica) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (kv.Pair, bool, kv.ReadInfo, error) {
-	if err := r.level(ctx, opts); err != nil {
-		return kv.Pair{}, false, kv.ReadInfo{}, err
-	}
-	return r.Replica.Get(ctx, key, opts)
-}
-
-func (r *OwnedReplica) MultiGet(ctx context.Context, keys [][]byte, opts kv.ReadOptions) ([]kv.Pair, kv.ReadInfo, error) {
-	if err := r.level(ctx, opts); err != nil {
-		return nil, kv.ReadInfo{}, err
-	}
-	return r.Replica.MultiGet(ctx, keys, opts)
-}
-
-func (r *OwnedReplica) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error) {
-	if err := r.level(ctx, opts); err != nil {
-		return nil, kv.ReadInfo{}, err
-	}
-	return r.Replica.View(ctx, opts)
-}
-
-// Hook sets one of a replica's functions.
-func Hook[F any](at *atomic.Pointer[F], f F) { at.Store(&f) }
 
 // NewCluster starts nodes, of which the first owns all vBuckets. services makes what a node
 // serves, before its server starts.
@@ -211,48 +124,10 @@ func (c *Cluster) newNode(i int, services func(*Member) func(grpc.ServiceRegistr
 	return n
 }
 
-// Own lets all nodes know that one owns a vBucket.
+// Own makes a node the owner of a vBucket, in the eyes of all nodes.
 func (c *Cluster) Own(vBucket, node int) {
 	for _, n := range c.Nodes {
 		n.Replicas[vBucket].SetOwner(node)
-	}
-}
-
-// Patience is a deadline that is not expected to be met.
-const Patience = testkit.Patience
-
-// Reason is what an error says to programs.
-func Reason(err error) string {
-	for _, d := range status.Convert(err).Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == "dkv" {
-			return info.GetReason()
-		}
-	}
-	return ""
-}
-
-func PutOf(key, value string) *serverpb.PutRequest {
-	return &serverpb.PutRequest{Key: []byte(key), Value: []byte(value)}
-}
-
-func Linearizable(key string) *serverpb.GetRequest {
-	return &serverpb.GetRequest{Key: []byte(key), ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
-}
-
-func MustPut(t testing.TB, n serverpb.DKVClient, key, value string) *serverpb.PutResponse {
-	t.Helper()
-	resp, err := n.Put(testkit.Within(t, Patience), PutOf(key, value))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp
-}
-
-func MustGet(t testing.TB, n serverpb.DKVClient, key, want string) {
-	t.Helper()
-	resp, err := n.Get(testkit.Within(t, Patience), Linearizable(key))
-	if err != nil || string(resp.GetValue()) != want {
-		t.Errorf("%s: %q, %v; want %q", key, resp.GetValue(), err, want)
 	}
 }
 
@@ -263,26 +138,4 @@ func (c *Cluster) VBucketOf(key string) string {
 		vs = append(vs, route.VBucket{Name: fmt.Sprint("v", j)})
 	}
 	return route.NewKeyspace(vs...).Of([]byte(key)).Name
-}
-
-// Keys returns n keys.
-func Keys(n int) [][]byte {
-	out := make([][]byte, n)
-	for i := range out {
-		out[i] = fmt.Appendf(nil, "key-%05d", i)
-	}
-	return out
-}
-
-// Timely makes a check of times again where it fails: a machine that stalls for
-// tens of milliseconds says nothing about the code.
-func Timely(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for range 6 {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Error(err)
 }

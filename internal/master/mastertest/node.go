@@ -1,3 +1,7 @@
+// Package mastertest starts the services of masters for tests: one node over a replica in
+// memory, and clusters in which the test decides who owns a vBucket. It imports neither
+// package master nor replication, so that the tests of both can use it: each registers the
+// services that it tests.
 package mastertest
 
 import (
@@ -14,8 +18,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -135,6 +137,7 @@ func (r *Node) MustPut(key, value string, expireTS ...uint64) kv.Index {
 	return resp.GetIndex()
 }
 
+// MustGet reads a key.
 func (r *Node) MustGet(key string) *serverpb.GetResponse {
 	r.T.Helper()
 	resp, err := r.Get(r.T.Context(), &serverpb.GetRequest{Key: []byte(key)})
@@ -144,6 +147,7 @@ func (r *Node) MustGet(key string) *serverpb.GetResponse {
 	return resp
 }
 
+// WantValue checks the value of a key.
 func (r *Node) WantValue(key, want string) {
 	r.T.Helper()
 	if got := r.MustGet(key); !got.GetFound() || string(got.GetValue()) != want {
@@ -151,19 +155,11 @@ func (r *Node) WantValue(key, want string) {
 	}
 }
 
+// WantAbsent checks that a key does not exist.
 func (r *Node) WantAbsent(key string) {
 	r.T.Helper()
 	if got := r.MustGet(key); got.GetFound() || len(got.GetValue()) != 0 {
 		r.T.Errorf("%s is %q (found: %v), want nothing", key, got.GetValue(), got.GetFound())
-	}
-}
-
-// WantStatus checks what a client is told: code and text are part of the
-// contract with those who read them.
-func WantStatus(t *testing.T, err error, code codes.Code, text string) {
-	t.Helper()
-	if got := status.Convert(err); got.Code() != code || got.Message() != text {
-		t.Errorf("%v %q\nwant %v %q", got.Code(), got.Message(), code, text)
 	}
 }
 
@@ -206,6 +202,7 @@ func (r *Node) Pairs(req *serverpb.IterateRequest) []string {
 	return out
 }
 
+// WantPairs checks what an iteration returns, as key=value.
 func (r *Node) WantPairs(req *serverpb.IterateRequest, want ...string) {
 	r.T.Helper()
 	if got := r.Pairs(req); !slices.Equal(got, want) {
@@ -213,6 +210,7 @@ func (r *Node) WantPairs(req *serverpb.IterateRequest, want ...string) {
 	}
 }
 
+// MustBackup writes a backup to a path below Root.
 func (r *Node) MustBackup(path string) {
 	r.T.Helper()
 	if s, err := r.Backups.Backup(r.T.Context(), &serverpb.BackupRequest{BackupPath: path}); err != nil || s.GetCode() != 0 {
@@ -220,6 +218,7 @@ func (r *Node) MustBackup(path string) {
 	}
 }
 
+// MustRestore restores the backup at a path below Root.
 func (r *Node) MustRestore(path string) {
 	r.T.Helper()
 	if s, err := r.Backups.Restore(r.T.Context(), &serverpb.RestoreRequest{RestorePath: path}); err != nil || s.GetCode() != 0 {

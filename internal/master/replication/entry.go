@@ -61,7 +61,7 @@ func slaveOf(r *serverpb.Replica) (command.Slave, error) {
 	host, port := r.GetHostname(), r.GetPort()
 	switch {
 	case len(r.GetZone()) > maxZone || strings.ContainsFunc(r.GetZone(), unicode.IsControl):
-		return command.Slave{}, kv.Errorf(kv.Invalid, "zone %.64q is no name; use up to %d bytes without control characters", r.GetZone(), maxZone)
+		return command.Slave{}, kv.Errorf(kv.Invalid, "zone %.64q is not a valid name; use up to %d bytes without control characters", r.GetZone(), maxZone)
 	case host == "":
 		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname is empty; say where the slave serves")
 	case len(host) > maxHostname || strings.ContainsFunc(host, noHostname):
@@ -69,7 +69,7 @@ func slaveOf(r *serverpb.Replica) (command.Slave, error) {
 	case isNowhere(host):
 		return command.Slave{}, kv.Errorf(kv.Invalid, "hostname %.64q is not the address of one host; say where clients reach the slave", host)
 	case port == 0 || port > maxPort:
-		return command.Slave{}, kv.Errorf(kv.Invalid, "port %d is none; ports go from 1 to %d", port, maxPort)
+		return command.Slave{}, kv.Errorf(kv.Invalid, "port %d is not a valid port; ports go from 1 to %d", port, maxPort)
 	}
 	return command.Slave{Zone: r.GetZone(), Address: net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10))}, nil
 }

@@ -53,8 +53,8 @@ func write(key, value string) *command.Command {
 	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Value: []byte(value)}}}
 }
 
-// TestFeedIsTrimmedAway: a receiver that is overtaken by the trimming is told so,
-// and never gets what lies behind a gap.
+// TestFeedIsTrimmedAway: a receiver that is overtaken by trimming gets an error, and
+// never a change after a gap.
 func TestFeedIsTrimmedAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, done := bubble(t, changelog.Retention{MaxAge: time.Minute})

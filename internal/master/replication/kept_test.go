@@ -94,14 +94,14 @@ func TestKeptSnapshots(t *testing.T) {
 	})
 }
 
-// kept counts the snapshots that wait for being gone on with.
+// kept counts the snapshots that wait to be resumed.
 func (s *snapshots) kept() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.waiting)
 }
 
-// TestEvictedSnapshots: what keeps storage from being opened anew is given up at once,
+// TestEvictedSnapshots: what keeps storage from being reopened is given up at once,
 // whether it is read or not; another vBucket's is not.
 func TestEvictedSnapshots(t *testing.T) {
 	r := large(t)
@@ -123,10 +123,10 @@ func TestEvictedSnapshots(t *testing.T) {
 	}
 	for _, x := range []*transfer{stalled, kept} {
 		if err := x.receive(r.Replication, 1); status.Code(err) != codes.NotFound {
-			t.Errorf("it goes on: %v", err)
+			t.Errorf("it is resumed: %v", err)
 		}
 	}
-	if err := r.Local.Close(); err != nil { // waits for whoever reads
+	if err := r.Local.Close(); err != nil { // waits for all readers
 		t.Error(err)
 	}
 	if other.closed.Load() != 0 {
@@ -134,7 +134,7 @@ func TestEvictedSnapshots(t *testing.T) {
 	}
 }
 
-// reopening is a replica that opens its storage anew.
+// reopening is a replica that reopens its storage.
 type reopening struct {
 	replica.Replica
 	heldUp func()

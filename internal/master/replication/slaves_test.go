@@ -81,10 +81,10 @@ func TestReplicaListRefuses(t *testing.T) {
 		{slave("z", "::", 1), `hostname "::" is not the address of one host; say where clients reach the slave`},
 		{slave("z", "a:b", 1), `hostname "a:b" is not the address of one host; say where clients reach the slave`},
 		{slave("z", "224.0.0.1", 1), `hostname "224.0.0.1" is not the address of one host; say where clients reach the slave`},
-		{slave("z", "a", 0), "port 0 is none; ports go from 1 to 65535"},
-		{slave("z", "a", 65536), "port 65536 is none; ports go from 1 to 65535"},
-		{slave("z\x00", "a", 1), `zone "z\x00" is no name; use up to 255 bytes without control characters`},
-		{slave(long, "a", 1), fmt.Sprintf("zone %.64q is no name; use up to 255 bytes without control characters", long)},
+		{slave("z", "a", 0), "port 0 is not a valid port; ports go from 1 to 65535"},
+		{slave("z", "a", 65536), "port 65536 is not a valid port; ports go from 1 to 65535"},
+		{slave("z\x00", "a", 1), `zone "z\x00" is not a valid name; use up to 255 bytes without control characters`},
+		{slave(long, "a", 1), fmt.Sprintf("zone %.64q is not a valid name; use up to 255 bytes without control characters", long)},
 	} {
 		_, err := r.Replication.AddReplica(t.Context(), c.s)
 		mastertest.WantStatus(t, err, codes.InvalidArgument, c.want)

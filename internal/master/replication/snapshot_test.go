@@ -135,13 +135,13 @@ func TestStreamSnapshotRefuses(t *testing.T) {
 	if err := y.receive(r.Replication, 1000); err != nil || y.chunks != x.chunks || y.hash() != x.hash() {
 		t.Errorf("again: %d chunks, %v", y.chunks, err)
 	}
-	// A node that stops lets go of all, which wait for somebody or not.
+	// A node that stops releases all of them, with readers and without.
 	r.service.Close()
 	mastertest.WantStatus(t, newTransfer(t).receive(r.Replication, 1), codes.Unavailable, "this node is shutting down; ask another one")
 }
 
-// TestSnapshotAcrossARestore: what was begun goes on from the state that it was
-// begun with, and says which history that is of.
+// TestSnapshotAcrossARestore: a snapshot that was begun before a restore is completed from the
+// state it was begun with, and names that state's history.
 func TestSnapshotAcrossARestore(t *testing.T) {
 	r := large(t)
 	want := r.hash()
@@ -176,7 +176,7 @@ func TestStalledSnapshotEnds(t *testing.T) {
 	err := x.drain(s)
 	if resume := mastertest.ResumeOf(t, err); resume[kv.ResumeSnapshot] != x.at.GetSnapshotId() || x.at.GetSnapshotId() == "" ||
 		resume[kv.ResumePosition] != base64.StdEncoding.EncodeToString(x.at.GetPosition()) {
-		t.Errorf("it goes on with %v, and is at %v", resume, x.at)
+		t.Errorf("it is resumed with %v, and is at %v", resume, x.at)
 	}
 	if err := x.receive(r.Replication, 1000); err != nil {
 		t.Fatal(err)

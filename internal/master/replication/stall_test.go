@@ -41,7 +41,7 @@ func TestStalledChangesAreResumed(t *testing.T) {
 			}
 		})
 		if got := mastertest.ResumeOf(t, err)[kv.ResumeChange]; got != strconv.FormatUint(next, 10) || next > last {
-			t.Errorf("%s: it goes on with change %s, and %d is due, of %d", name, got, next, last)
+			t.Errorf("%s: it is resumed with change %s, and %d is due, of %d", name, got, next, last)
 		}
 	}
 }

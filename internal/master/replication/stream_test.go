@@ -307,8 +307,8 @@ func (c *counted) Changes(ctx context.Context, from kv.Index, limit, maxBytes in
 	return out, err
 }
 
-// TestSlowReceiver: one who does not take what is sent costs a few messages of
-// memory, however much there is, and holds up nobody.
+// TestSlowReceiver: a receiver that does not read costs the memory of a few messages, however
+// much there is to send, and delays no other.
 func TestSlowReceiver(t *testing.T) {
 	const value, n = 256 << 10, 160
 	r := newRig(t, func(l *master.Limits) { l.Value, l.Batch = value, 2*value })

@@ -38,8 +38,8 @@ func newTransfer(t *testing.T) *transfer {
 	return &transfer{t: t, engine: e, load: fsm.NewLoader(e), at: &serverpb.StreamSnapshotRequest{}}
 }
 
-// receive takes up to most chunks of a new stream that goes on where the transfer
-// is, and then cuts it off.
+// receive reads up to most chunks of a new stream, which resumes where the transfer is, and then
+// cuts the stream off.
 func (x *transfer) receive(c serverpb.DKVReplicationClient, most int) error {
 	x.t.Helper()
 	ctx, cut := context.WithTimeout(context.Background(), 30*time.Second)
@@ -82,7 +82,7 @@ func (x *transfer) take(c *serverpb.SnapshotChunk, first bool) {
 			x.about = about
 		}
 		if !proto.Equal(about, x.about) {
-			x.t.Fatalf("the stream goes on with %v, it was %v", about, x.about)
+			x.t.Fatalf("the stream is resumed with %v, it was %v", about, x.about)
 		}
 	}
 	if err := x.load.Add(c.GetData()); err != nil {

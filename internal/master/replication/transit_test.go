@@ -57,8 +57,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// TestStreamsAreSmallWhereMuchIsTaken: a stream goes on in small messages where slow
-// ones have taken the room, and gives back what it takes.
+// TestStreamsAreSmallWhereMuchIsTaken: when slow streams have used up the memory, another stream
+// continues in small messages. It releases what it takes.
 func TestStreamsAreSmallWhereMuchIsTaken(t *testing.T) {
 	r := newRig(t)
 	last := kv.Index(0)
