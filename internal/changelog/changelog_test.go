@@ -312,7 +312,7 @@ func TestCorruptRecords(t *testing.T) {
 	}
 }
 
-// Corruption in the middle is found by whoever comes across it.
+// Corruption in the middle is found by every read that reaches it.
 func TestCorruptionInTheMiddle(t *testing.T) {
 	l := newLog(t)
 	for i := range kv.Index(9) {

@@ -19,7 +19,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte{0}, []byte("\x01\x00\x09\x00"))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		if bytes.Compare(key, changelog.Key(0)) < 0 {
-			return // in front of any index, where nobody looks
+			return // before any index, which no one reads
 		}
 		l := newLog(t)
 		l.put(key, value)

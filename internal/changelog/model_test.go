@@ -39,7 +39,7 @@ func (o *model) size(floor kv.Index) uint64 {
 	return n
 }
 
-// keeps tells whether retention keeps all from floor on.
+// keeps reports whether retention keeps everything from floor on.
 func (o *model) keeps(ret changelog.Retention, floor kv.Index) bool {
 	rest := o.from(floor)
 	if len(rest) == 0 {

@@ -112,7 +112,7 @@ func TestMajority(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t, c.own, member)
-			m.GoOnFrom(m.truth().Add(-time.Hour))
+			m.ContinueFrom(m.truth().Add(-time.Hour))
 			m.Vote(1, []uint64{1, 2, 3}, everyone)
 			m.hear(c.other)
 			m.want("at once", c.want)
@@ -129,7 +129,7 @@ func TestEveryJumpAllowed(t *testing.T) {
 	for _, jump := range []time.Duration{200 * 365 * 24 * time.Hour, math.MaxInt64} {
 		for name, voters := range map[string][]uint64{"a member": {1, 2, 3}, "alone": {1}} {
 			m := newMachine(t, 0, func(o *Options) { o.Member, o.MaxJump = true, jump })
-			m.GoOnFrom(m.truth())
+			m.ContinueFrom(m.truth())
 			m.Vote(1, voters, everyone)
 			m.hear(map[uint64]time.Duration{2: 0, 3: 0})
 			m.want(name+" with right clocks", 0)
@@ -144,7 +144,7 @@ func TestEveryJumpAllowed(t *testing.T) {
 func TestMemberThatHasHeardNoMajority(t *testing.T) {
 	m := newMachine(t, decade, member)
 	m.want("without a log", earliest.Sub(truth))
-	m.GoOnFrom(truth.Add(-time.Hour))
+	m.ContinueFrom(truth.Add(-time.Hour))
 	m.want("with a log", -time.Hour)
 	m.Vote(1, []uint64{1, 2, 3}, everyone)
 	m.pass(time.Minute)
@@ -158,7 +158,7 @@ func TestMemberThatHasHeardNoMajority(t *testing.T) {
 		t.Errorf("a majority's time is %v (%v), want %v", now, known, m.truth())
 	}
 	behind := newMachine(t, -time.Hour, member)
-	behind.GoOnFrom(truth)
+	behind.ContinueFrom(truth)
 	behind.want("behind its log", -time.Hour)
 }
 
@@ -193,7 +193,7 @@ func TestNeverBack(t *testing.T) {
 func TestSlave(t *testing.T) {
 	m := newMachine(t, decade, func(o *Options) { o.Slave = true })
 	m.Vote(0, []uint64{1}, everyone)
-	m.GoOnFrom(m.truth().Add(-time.Minute))
+	m.ContinueFrom(m.truth().Add(-time.Minute))
 	m.want("before it hears its master", -time.Minute)
 	m.hear(map[uint64]time.Duration{1: time.Hour})
 	m.want("when it does", time.Hour+jump)
@@ -268,7 +268,7 @@ func TestClockThatIsSetLate(t *testing.T) {
 	m.set(0)
 	m.want("set", 0)
 	m = newMachine(t, unset, nil)
-	m.GoOnFrom(truth.Add(-time.Hour))
+	m.ContinueFrom(truth.Add(-time.Hour))
 	m.want("before it is set", unset)
 	if m.said("behind the log's clock") != 1 {
 		t.Errorf("it said: %s", &m.log)
@@ -285,8 +285,8 @@ func TestClockThatIsSetLate(t *testing.T) {
 // and is in no hurry to remove what has expired.
 func TestStartFarAheadOfTheLog(t *testing.T) {
 	for _, m := range []*machine{newMachine(t, 0, nil), newMachine(t, 0, member)} {
-		m.GoOnFrom(truth.Add(-365 * 24 * time.Hour))
-		m.GoOnFrom(truth.Add(-2 * 365 * 24 * time.Hour))
+		m.ContinueFrom(truth.Add(-365 * 24 * time.Hour))
+		m.ContinueFrom(truth.Add(-2 * 365 * 24 * time.Hour))
 		m.Vote(1, []uint64{1}, everyone)
 		m.want("at the start", 0)
 		if !m.Doubtful() || m.said("far ahead of the log's clock") != 1 {
@@ -298,7 +298,7 @@ func TestStartFarAheadOfTheLog(t *testing.T) {
 		}
 	}
 	m := newMachine(t, 0, nil)
-	m.GoOnFrom(truth.Add(-time.Hour))
+	m.ContinueFrom(truth.Add(-time.Hour))
 	m.Now()
 	if m.Doubtful() || m.log.Len() > 0 {
 		t.Errorf("after a short rest it is in doubt: %s", &m.log)
@@ -360,7 +360,7 @@ func TestUncertainty(t *testing.T) {
 // Many may ask at once, while all is changed.
 func TestConcurrently(t *testing.T) {
 	m := newMachine(t, 0, member)
-	m.GoOnFrom(truth)
+	m.ContinueFrom(truth)
 	m.Vote(1, []uint64{1, 2, 3}, everyone)
 	var wg sync.WaitGroup
 	for range 4 {

@@ -19,9 +19,9 @@ type logs struct {
 
 func (l *logs) now(elapsed time.Duration) int64 { return l.nanos + int64(elapsed-l.at) }
 
-// GoOnFrom sets the clock of a log that this node has at its start. Until the clocks of a
+// ContinueFrom sets the clock of a log that this node has at its start. Until the clocks of a
 // majority are known, a member's time continues from the latest of its logs' clocks.
-func (c *Clock) GoOnFrom(log time.Time) {
+func (c *Clock) ContinueFrom(log time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.o.Elapsed()

@@ -205,7 +205,7 @@ const (
 	// Restoring means that mutations are rejected because a restore is replacing the
 	// keyspace.
 	Restoring Code = 8
-	// NotStaged means that no restore with this id is under way, or that the number of
+	// NotStaged means that no restore with this id is in progress, or that the number of
 	// staged pairs is not the expected one.
 	NotStaged Code = 9
 	// TooLate means that it is unknown whether the request was applied before: its

@@ -151,7 +151,7 @@ func TestIncrement(t *testing.T) {
 		{name: "up to the top", before: five, command: increment("a", math.MaxInt64-5), counter: math.MaxInt64, effects: []string{"a=" + counter(math.MaxInt64)}, value: []byte(counter(math.MaxInt64))},
 		{name: "keeps the expiry", before: fiveUntil9, after: 8, command: increment("a", 1), counter: 6, effects: []string{"a=" + counter(6) + "@9"}, value: []byte(counter(6)), expireTS: sec(9)},
 		{name: "sets the expiry", before: fiveUntil9, command: with("a", 1, 20), counter: 6, effects: []string{"a=" + counter(6) + "@20"}, value: []byte(counter(6)), expireTS: sec(20)},
-		{name: "starts anew on expired", before: fiveUntil9, after: 9, command: increment("a", 1), counter: 1, effects: []string{"a=" + counter(1)}, value: []byte(counter(1))},
+		{name: "starts over on expired", before: fiveUntil9, after: 9, command: increment("a", 1), counter: 1, effects: []string{"a=" + counter(1)}, value: []byte(counter(1))},
 		{name: "past expiry deletes", before: five, command: with("a", 1, -1), counter: 6, effects: []string{"-a"}},
 	})
 }

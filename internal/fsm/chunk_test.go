@@ -124,7 +124,7 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// A transfer may go on anywhere, with another limit.
+// A transfer may be resumed anywhere, with another limit.
 func TestChunksFromAnyPosition(t *testing.T) {
 	v := viewOf(t, varied(t).m)
 	payloads, positions := chunksOf(t, v, func() int { return 500 })

@@ -145,7 +145,7 @@ func TestTick(t *testing.T) {
 }
 
 // A clock that ran ahead is set back: what it hid and nothing has removed is there
-// again, later entries go on from it, and requests are still remembered.
+// again, later entries continue from it, and requests are still remembered.
 func TestSetClockBack(t *testing.T) {
 	x := newFixture(t)
 	x.apply(write(putUntil("a", "1", 60), putUntil("gone", "1", 60)))
@@ -180,9 +180,9 @@ func TestSetClockFencesWhatWasUnderWay(t *testing.T) {
 	right := x.clock
 	x.clock = start + decade
 	x.one(command.OK, fenced(e.Index, write(put("a", "1"))))
-	set := x.apply(fenced(e.Index, setClock(right)), fenced(e.Index, write(put("a", "under way"))))
+	set := x.apply(fenced(e.Index, setClock(right)), fenced(e.Index, write(put("a", "delayed"))))
 	if set[0].Code != command.OK || set[1].Code != command.Fenced {
-		t.Fatalf("set and what was under way came to %+v", set)
+		t.Fatalf("set and the delayed write came to %+v", set)
 	}
 	x.wantClock(right)
 	if want := (command.Epoch{ID: set[0].Index, Term: 3, Owner: 1, Nonce: 9, Lease: command.UnstatedLease}); x.m.Epoch() != want {

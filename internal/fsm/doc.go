@@ -13,7 +13,7 @@
 // requests and the state record with the applied index. A crash leaves all of it or nothing,
 // and the log is replayed from the index that the state record names.
 //
-// What a command comes to (value differs, overflow, paused) is a result, and not an error:
+// The outcome of a command (value differs, overflow, paused) is a result, and not an error:
 // it is part of the function. An error means that storage failed. The machine then writes
 // nothing more, because it cannot know whether the batch was stored.
 //

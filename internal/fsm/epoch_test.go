@@ -237,7 +237,7 @@ func TestRebaseForgetsEpochAndMembers(t *testing.T) {
 	}
 }
 
-// A state that comes from another log goes on above its own index.
+// A state that comes from another log continues above its own index.
 func TestContinue(t *testing.T) {
 	x := newFixture(t)
 	x.apply(begin(9, 1, 1), member(1, "one"))

@@ -196,7 +196,7 @@ func TestFailuresBreakTheMachine(t *testing.T) {
 	}
 }
 
-// What cannot be read changes nothing, and is in nobody else's way.
+// A value that cannot be read changes nothing, and does not hinder other writes.
 func TestUnreadChangesNothing(t *testing.T) {
 	x := newFixture(t)
 	x.apply(write(put("a", "1")), pause(false))
@@ -257,7 +257,7 @@ func TestApplyRefusesAnImpossibleLog(t *testing.T) {
 				t.Error("something was written")
 			}
 			if err := x.m.Apply([]Entry{{Index: 9}}, make([]command.Result, 1), false); err == nil {
-				t.Error("the machine goes on")
+				t.Error("the machine continues")
 			}
 		})
 	}

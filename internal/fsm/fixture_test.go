@@ -81,7 +81,7 @@ func newBoundedMachine(t failer, e storage.Engine, bounds requests.Bounds) *Mach
 	return m
 }
 
-// restart opens the machine anew over the same engine.
+// restart opens the machine again over the same engine.
 func (x *fixture) restart() {
 	x.Helper()
 	x.m = newBoundedMachine(x, x.engine, x.m.bounds)

@@ -18,11 +18,11 @@ func TestGateWaitsForThoseInside(t *testing.T) {
 		g.init()
 		for range 2 {
 			if !g.enter() {
-				t.Fatal("an open gate lets nobody in")
+				t.Fatal("an open gate rejects a reader")
 			}
 		}
 		closed := atomic.Int32{}
-		for range 3 { // whoever closes waits, not only the first
+		for range 3 { // every closer waits, not only the first
 			go func() {
 				g.close()
 				closed.Add(1)
@@ -65,7 +65,7 @@ func TestGateGivesUp(t *testing.T) {
 		var g gate
 		g.init()
 		if !g.enter() || !g.open() {
-			t.Fatal("an open gate lets nobody in")
+			t.Fatal("an open gate rejects a reader")
 		}
 		second := func() <-chan struct{} {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -86,7 +86,7 @@ func TestGateGivesUp(t *testing.T) {
 		}()
 		begin = time.Now()
 		if !g.tryClose(second(), nil) || time.Since(begin) != time.Second/2 {
-			t.Fatalf("not closed with nobody inside; %v passed", time.Since(begin))
+			t.Fatalf("not closed while empty; %v passed", time.Since(begin))
 		}
 		if g.enter() || g.open() || !g.tryClose(nil, nil) {
 			t.Error("a closed gate lets in")
@@ -94,7 +94,7 @@ func TestGateGivesUp(t *testing.T) {
 	})
 }
 
-// However enter, leave and close meet, nobody is inside once close is done.
+// However enter, leave and close meet, no reader is inside once close has returned.
 func TestGateUnderContention(t *testing.T) {
 	for range 200 {
 		var g gate

@@ -144,7 +144,7 @@ func (o *model) set(effects []kv.Mutation, m kv.Mutation) []kv.Mutation {
 	return append(effects, kv.Mutation{Key: m.Key, Delete: true})
 }
 
-// asked is what a command wants, whoever wants it and when.
+// asked is what a command asks for, without who asks and when.
 func asked(c *command.Command) string {
 	bare := *c
 	bare.Clock, bare.Request = 0, kv.RequestID{}

@@ -51,7 +51,7 @@ func TestRebase(t *testing.T) {
 			t.Error("the keyspace is another")
 		}
 		checkInvariants(t, x.m)
-		// It goes on: the change of a new request is the first.
+		// It continues: the change of a new request is the first.
 		res := x.one(command.OK, as(write(put("a", "1")), 7, 13, 0))
 		if got := x.effects(res.Index); res.Index != index+1 || len(got) != 1 {
 			t.Errorf("result %+v, effects %q", res, got)

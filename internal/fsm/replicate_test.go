@@ -194,7 +194,7 @@ func TestReplicateRefusesDisorder(t *testing.T) {
 	if after := dump(t, x.engine, storage.Data); !slices.Equal(before, after) || x.m.Applied() != 2 {
 		t.Errorf("%v at %d, was %v", after, x.m.Applied(), before)
 	}
-	// And it goes on.
+	// And it continues.
 	if err := x.m.Replicate([]kv.Change{oneChange(7, put("a", "7"))}, 9, false); err != nil || x.m.Applied() != 9 {
 		t.Errorf("%v, at %d", err, x.m.Applied())
 	}

@@ -155,7 +155,7 @@ func TestRestoredCountsPairs(t *testing.T) {
 	}
 }
 
-// A clock that is set gives the epoch another id, so a restore could not go on, nor be
+// A clock that is set gives the epoch another id, so a restore could not continue, nor be
 // aborted.
 func TestStagedIsDroppedByASetClock(t *testing.T) {
 	x := newFixture(t)
@@ -255,7 +255,7 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// A backup that was taken while a restore was under way knows nothing of it.
+// A backup that was taken while a restore was in progress does not contain it.
 func TestRebaseDropsStaged(t *testing.T) {
 	x := newFixture(t)
 	x.one(command.OK, write(put("a", "1")))

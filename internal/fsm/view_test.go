@@ -52,7 +52,7 @@ func TestViewIsRevoked(t *testing.T) {
 		}
 	}
 	if it.Next() {
-		t.Error("it goes on")
+		t.Error("it continues")
 	}
 	want("Next", it.Err())
 	_, err = view.MultiGet([][]byte{[]byte("k00")}, start)

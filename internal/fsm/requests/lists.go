@@ -27,7 +27,7 @@ type entry struct {
 	next *entry
 }
 
-// session is what is known of one client.
+// session is what the table records about one client.
 type session struct {
 	client uint64
 	// acked is the highest Acked of its requests: it has the answers to all requests up to

@@ -132,7 +132,7 @@ func TestAcknowledgedResultsGo(t *testing.T) {
 	r.fresh(request(7, 6, 4))
 	r.entries(2) // 5 and 6
 	r.answered(request(7, 5, 0), 5)
-	// A duplicate that was under way all the time must not be applied.
+	// A duplicate that was delayed until now must not be applied.
 	for _, seq := range []uint64{1, 4} {
 		r.refused(request(7, seq, 0), command.StaleRequest)
 	}

@@ -121,7 +121,7 @@ func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 		return nil, err
 	}
 	c.machine.Store(m)
-	c.opts.Clock.GoOnFrom(m.Clock().Time())
+	c.opts.Clock.ContinueFrom(m.Clock().Time())
 	c.progress.advance(m.Applied())
 	c.opts.Guard.Owes(c.owed)
 	return c, nil
