@@ -519,3 +519,14 @@ func TestLargeChanges(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 }
+
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "127.8.0.1": true, "::1": true, "localhost": true, "LocalHost": true,
+		"": false, "0.0.0.0": false, "::": false, "192.0.2.1": false, "localhost.example.org": false, "127.0.0.1.example.org": false,
+	} {
+		if Loopback(host) != want {
+			t.Errorf("%q: %v, want %v", host, !want, want)
+		}
+	}
+}

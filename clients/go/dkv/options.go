@@ -156,11 +156,7 @@ func allLoopback(addrs []string) bool {
 
 func loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && peer.Loopback(host)
 }
 
 // mayDial reports whether the client may connect to an address that it learned from
