@@ -76,13 +76,33 @@ type networkEnd struct {
 	deployment uint64
 	messages   raftio.MessageHandler
 	chunks     raftio.ChunkHandler
+	// delivering is held by those that call messages and chunks: Dragonboat clears what these
+	// use once Close has returned.
+	delivering sync.RWMutex
+	closed     bool
 }
 
 func (e *networkEnd) Name() string { return "test network" }
 
 func (e *networkEnd) Start() error { e.plug(e); return nil }
 
-func (e *networkEnd) Close() error { e.plug(nil); return nil }
+func (e *networkEnd) Close() error {
+	e.plug(nil)
+	e.delivering.Lock()
+	defer e.delivering.Unlock()
+	e.closed = true
+	return nil
+}
+
+// deliver calls take unless the end is closed.
+func (e *networkEnd) deliver(take func() error) error {
+	e.delivering.RLock()
+	defer e.delivering.RUnlock()
+	if e.closed {
+		return errNoHost
+	}
+	return take()
+}
 
 func (e *networkEnd) plug(end *networkEnd) {
 	e.net.mu.Lock()
@@ -130,10 +150,10 @@ func (l networkLine) SendMessageBatch(sent raftpb.MessageBatch) error {
 			show(l.from.address, l.to, &batch.Requests[i])
 		}
 	}
-	if reached {
-		other.messages(batch)
+	if !reached {
+		return nil
 	}
-	return nil
+	return other.deliver(func() error { other.messages(batch); return nil })
 }
 
 func (l networkLine) SendChunk(sent raftpb.Chunk) error {
@@ -149,8 +169,10 @@ func (l networkLine) SendChunk(sent raftpb.Chunk) error {
 	if err := chunk.Unmarshal(raw); err != nil {
 		return err
 	}
-	if !other.chunks(chunk) {
-		return errNoHost
-	}
-	return nil
+	return other.deliver(func() error {
+		if !other.chunks(chunk) {
+			return errNoHost
+		}
+		return nil
+	})
 }

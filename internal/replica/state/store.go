@@ -84,11 +84,13 @@ type Store struct {
 	heldUpSince time.Time
 
 	// served is closed when the first request can be served.
-	served   chan struct{}
-	closing  chan struct{}
-	stopped  chan struct{}
-	close    sync.Once
-	closeErr error
+	served  chan struct{}
+	closing chan struct{}
+	stopped chan struct{}
+	// untilClosing ends what lasts until the replica closes; guarded by mu.
+	untilClosing map[context.Context]context.CancelFunc
+	close        sync.Once
+	closeErr     error
 }
 
 // openState opens the present state with load, which is given its engine. propose puts a
@@ -114,6 +116,8 @@ func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 		served:   make(chan struct{}),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
+
+		untilClosing: map[context.Context]context.CancelFunc{},
 	}
 	c.standing.Store(newStanding(replica.Starting, nil))
 	m, err := c.openMachine(load)
@@ -209,6 +213,9 @@ func (c *Store) Close(last func()) error {
 		c.mu.Lock()
 		c.closed = true
 		running := c.running
+		for _, cancel := range c.untilClosing {
+			cancel()
+		}
 		close(c.closing)
 		c.mu.Unlock()
 		if running {
@@ -284,14 +291,19 @@ func (c *Store) Begin() (done func(), ok bool) {
 // takes as long as a disk is large.
 func (c *Store) UntilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-c.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		cancel()
+		return ctx, cancel
+	}
+	c.untilClosing[ctx] = cancel
+	return ctx, func() {
+		cancel()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.untilClosing, ctx)
+	}
 }
 
 // replace puts m in the place of the present machine.
