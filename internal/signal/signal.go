@@ -25,10 +25,10 @@
 // # What it is not
 //
 // Several calls of Raise between two looks are one signal: a receiver that must see each value
-// needs a queue. A signal is not remembered for a receiver that comes later, which looks
-// anyway before it waits. What happens once (a node is closed, a call is done) is a channel
-// that is closed once, and what only one of many may take is a buffered channel: neither
-// needs a Signal.
+// needs a queue. A signal is not kept for a receiver that comes later; such a receiver looks
+// before it waits anyway. A wake-up that must be kept until its one receiver takes it, which
+// does not look before it waits, is a channel with one slot. What happens once (a node is
+// closed, a call is done) is a channel that is closed once.
 package signal
 
 import "sync"

@@ -41,7 +41,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	}
 	snap := &snapshot{session: s, grant: g, reported: begun}
 	var failure error // of the connection or the master
-	err := s.opts.State.Replace(ctx, g.back || g.any, func(ctx context.Context, open func() (storage.Engine, error)) error {
+	err := s.opts.State.Replace(ctx, g.older || g.any, func(ctx context.Context, open func() (storage.Engine, error)) error {
 		snap.open = open
 		failure = snap.load(ctx)
 		return failure

@@ -15,8 +15,8 @@ type grant struct {
 	// cluster and history are those that the state must have; an empty history admits any
 	// of the cluster.
 	cluster, history string
-	// back admits a state whose index is below the copy's.
-	back bool
+	// older admits a state whose index is below the copy's.
+	older bool
 }
 
 // check returns why the state of a snapshot, of which first is the first chunk, must not
@@ -28,7 +28,7 @@ func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
 		return nil
 	case their.Cluster != g.cluster || g.history != "" && their.History != g.history:
 		return kv.Errorf(kv.Precondition, "the master's snapshot is of another history by now: %s", name(their, first.GetChangeNumber()))
-	case !g.back && first.GetChangeNumber() < at:
+	case !g.older && first.GetChangeNumber() < at:
 		return kv.Errorf(kv.Precondition, "the master's snapshot is at change %d, and here is %d already", first.GetChangeNumber(), at)
 	}
 	return nil

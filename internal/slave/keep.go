@@ -122,7 +122,7 @@ func (p *Puller) carryOut(ordered []Source) (plan, bool) {
 	if !ok {
 		return plan{}, false
 	}
-	return plan{source: s, bootstrap: true, grant: grant{cluster: cluster, back: true}}, true
+	return plan{source: s, bootstrap: true, grant: grant{cluster: cluster, older: true}}, true
 }
 
 // obey carries out an order, if there is one, with a master of the copy's own cluster. It
@@ -144,7 +144,7 @@ func (s *session) obey(ctx context.Context, found finding) (done bool, err error
 		return false, nil
 	}
 	s.log.Warn("rebuilding the copy as ordered; it is kept until the new one is whole", "master", s.source.Address)
-	err = s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, back: true})
+	err = s.bootstrap(ctx, grant{cluster: found.id.Cluster, history: found.id.History, older: true})
 	if found.verdict == fit && errors.Is(err, storage.ErrNoSpace) {
 		s.report("there is no room to rebuild the copy as ordered; it follows on until there is", err, "master", s.source.Address)
 		return false, nil

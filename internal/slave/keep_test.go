@@ -396,10 +396,10 @@ func TestSnapshotOfAnotherState(t *testing.T) {
 	}{
 		"its own":                   {own, chunk("c", "h", 10), true},
 		"older":                     {own, chunk("c", "h", 9), false},
-		"older, as ordered":         {grant{cluster: "c", back: true}, chunk("c", "h", 9), true},
+		"older, as ordered":         {grant{cluster: "c", older: true}, chunk("c", "h", 9), true},
 		"of another history":        {own, chunk("c", "h2", 99), false},
-		"of any history of its own": {grant{cluster: "c", back: true}, chunk("c", "h2", 1), true},
-		"of another cluster":        {grant{cluster: "c", back: true}, chunk("d", "h", 99), false},
+		"of any history of its own": {grant{cluster: "c", older: true}, chunk("c", "h2", 1), true},
+		"of another cluster":        {grant{cluster: "c", older: true}, chunk("d", "h", 99), false},
 		"where there is nothing":    {grant{any: true}, chunk("d", "h", 0), true},
 	} {
 		if err := tc.grant.check(tc.chunk, 10); (err == nil) != tc.fits {

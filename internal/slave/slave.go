@@ -29,9 +29,9 @@ type State interface {
 	// Apply brings the state from index after, where it must be, to index upTo.
 	Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error
 	// Replace replaces the state by one that load builds in an empty engine; the present
-	// state stays until that is complete. With back, the new index may be below the present
+	// state stays until that is complete. With older, the new index may be below the present
 	// one. load calls open once, when it has data for the engine.
-	Replace(ctx context.Context, back bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
+	Replace(ctx context.Context, older bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
 	// Succeeds reports whether the state's history has replaced another one.
 	Succeeds(history string) bool
 	// Keyless reports whether the state has no keys.
