@@ -115,7 +115,7 @@ func (l BatchLimit) CheckKey(key []byte) error {
 	return fmt.Errorf("%w: the key that begins with %.*q has %d bytes, and this engine holds keys of %d at most", ErrTooLarge, shown, key, len(key), l.Key)
 }
 
-// Allows tells whether a batch of that size is within the limit.
+// Allows reports whether a batch of that size is within the limit.
 func (l BatchLimit) Allows(bytes, ops int) bool {
 	return (l.Bytes == 0 || bytes <= l.Bytes) && (l.Ops == 0 || ops <= l.Ops)
 }

@@ -80,7 +80,7 @@ func ShortageIn(text string) error {
 	return nil
 }
 
-// Remedy is what to do about a shortage, after which an operation goes on by itself.
+// Remedy returns what to do about a shortage, after which operations resume by themselves.
 func Remedy(err error) string {
 	switch Shortage(err) {
 	case ErrNoSpace:

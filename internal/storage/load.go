@@ -3,9 +3,9 @@ package storage
 // BulkLoader is an Engine that can be filled with sorted pairs faster than Write
 // could do it: straight into sorted files, past log and memtables.
 type BulkLoader interface {
-	// BeginLoad begins to fill the engine. It is an ErrNotEmpty where anything was
-	// written to it before. Until the load is finished nobody else may use the
-	// engine, but Close it.
+	// BeginLoad starts to fill the engine. It fails with ErrNotEmpty if anything was
+	// written to it before. Until the load is finished the engine must not be used
+	// otherwise, except to Close it.
 	BeginLoad() (Load, error)
 }
 

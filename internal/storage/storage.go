@@ -50,7 +50,7 @@ type Reader interface {
 	// Get returns the value of key, and whether it is there. The value of a
 	// present key is never nil.
 	Get(s Space, key []byte) (value []byte, found bool, err error)
-	// MultiGet returns a value for each key, in order; nil where the key is
+	// MultiGet returns a value for each key, in order; nil if the key is
 	// absent. All are read from one state.
 	MultiGet(s Space, keys [][]byte) ([][]byte, error)
 	// Iterate walks the keys of r in order. The iterator sees one state: the
@@ -75,7 +75,7 @@ type Engine interface {
 	// NewView pins the present state until the view is closed.
 	NewView() (View, error)
 	// Checkpoint writes a consistent copy of the present state into dir, which
-	// must not exist, durably, while reads and writes go on. Opening dir with
+	// must not exist, durably, while reads and writes continue. Opening dir with
 	// an engine of the same kind yields that state.
 	Checkpoint(dir string) error
 	// Verify reads all sorted files from end to end, past the caches, and
@@ -114,7 +114,7 @@ type View interface {
 //
 // An Iterator is not safe for concurrent use.
 type Iterator interface {
-	// Next moves to the next pair and tells whether there is one.
+	// Next moves to the next pair and reports whether there is one.
 	Next() bool
 	// Key is valid until the next call of Next or Close.
 	Key() []byte
@@ -141,7 +141,7 @@ type Range struct {
 	Bulk bool
 }
 
-// Contains tells whether key lies in r.
+// Contains reports whether key is in r.
 func (r Range) Contains(key []byte) bool {
 	return bytes.Compare(key, r.Start) >= 0 && (r.End == nil || bytes.Compare(key, r.End) < 0)
 }
@@ -150,7 +150,7 @@ func (r Range) Contains(key []byte) bool {
 func Prefix(p []byte) Range { return Range{Start: p, End: PrefixEnd(p)} }
 
 // PrefixEnd returns the least key greater than all that begin with p, or nil
-// where there is none (p is empty or all 0xff).
+// if there is none (p is empty or all 0xff).
 func PrefixEnd(p []byte) []byte {
 	for i := len(p) - 1; i >= 0; i-- {
 		if p[i] != 0xff {

@@ -30,7 +30,7 @@ var _ storage.BulkLoader = (*Engine)(nil)
 // there is one at a time of keys, and one of parts, which sort behind all keys.
 type load struct {
 	engine *Engine
-	// writer is nil once the load goes on by Write, or is over.
+	// writer is nil once the load continues by Write, or is over.
 	writer *bdg.StreamWriter
 	over   error // why nothing more is taken, if so
 	order  storage.LoadOrder
@@ -99,7 +99,7 @@ func (l *load) Add(b *storage.Batch) error {
 	return l.failed(err)
 }
 
-// usable tells whether the load takes more.
+// usable returns why the load takes no more data; nil if it does.
 func (l *load) usable() error {
 	if err := l.engine.readable(); err != nil {
 		return err

@@ -60,7 +60,7 @@ func TestLoadOfSeveralTables(t *testing.T) {
 	}
 }
 
-// Nobody writes during a load, or where one has failed.
+// Writes during a load, or after one has failed, are rejected.
 func TestWriteDuringLoad(t *testing.T) {
 	e := mustOpen(t, badger.Options{Dir: t.TempDir()})
 	l := beginLoad(t, e)

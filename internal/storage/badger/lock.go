@@ -40,7 +40,7 @@ func (e *Engine) checkRoom(n int) error {
 	}
 	free := int64(fs.Bavail) * int64(fs.Bsize)
 	if need := e.opts.ReserveBytes + int64(n); free < need {
-		return fmt.Errorf("%w: %s has %d MiB free and the engine needs %d MiB; make room and writes go on",
+		return fmt.Errorf("%w: %s has %d MiB free and the engine needs %d MiB; free some space and writes resume",
 			storage.ErrNoSpace, e.opts.Dir, free>>20, need>>20)
 	}
 	return nil

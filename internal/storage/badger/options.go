@@ -53,7 +53,7 @@ const (
 // Options say how to open an engine. The zero value of each field stands for
 // its default.
 type Options struct {
-	// Dir is the engine's directory, which is made where it is missing. It
+	// Dir is the engine's directory, which is created if it is missing. It
 	// must be "" for a diskless engine.
 	Dir string
 	// Diskless keeps everything in memory; it is lost at Close.
@@ -78,7 +78,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Validate tells whether the options can be used; its errors wrap
+// Validate returns why the options cannot be used; its errors wrap
 // storage.ErrBadOptions.
 func (o Options) Validate() error {
 	switch {

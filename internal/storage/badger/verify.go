@@ -19,7 +19,7 @@ import (
 )
 
 func corrupt(path, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s; restore a backup or bootstrap the node anew",
+	return fmt.Errorf("%w: %s: %s; restore a backup or bootstrap the node again",
 		storage.ErrCorrupt, path, fmt.Sprintf(format, args...))
 }
 

@@ -50,7 +50,7 @@ func (e *Engine) Sync() error {
 	return nil
 }
 
-// writable tells whether writes are accepted.
+// writable returns why writes are rejected; nil if they are accepted.
 func (e *Engine) writable() error {
 	if err := e.readable(); err != nil {
 		return err
@@ -89,7 +89,7 @@ type batchWriter struct {
 	data int
 }
 
-// newBatchWriter goes on from a version, which is not published if it is above base. The
+// newBatchWriter continues from a version, which is not published if it is above base. The
 // caller discards it.
 func newBatchWriter(e *Engine, b *storage.Batch, base, version uint64) *batchWriter {
 	w := &batchWriter{

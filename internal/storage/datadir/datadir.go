@@ -94,9 +94,9 @@ type Dir struct {
 	claimed bool
 }
 
-// Open creates the folder where it is missing, locks it and checks that what it
+// Open creates the folder if it is missing, locks it and checks that what it
 // holds, if anything, is id's. The error says what to do; it is
-// storage.ErrLocked where another process has the folder open.
+// storage.ErrLocked if another process has the folder open.
 func Open(path string, id Identity) (*Dir, error) {
 	if err := MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create db-folder: %w; choose a folder that this user may write to", err)
@@ -182,10 +182,10 @@ func (d *Dir) Claim() error {
 	return nil
 }
 
-// Claimed tells whether the folder holds, or has held, somebody's data.
+// Claimed reports whether the folder holds, or has held, a node's data.
 func (d *Dir) Claimed() bool { return d.claimed }
 
-// checkUnclaimed refuses a folder that somebody else's database lives in.
+// checkUnclaimed rejects a folder that holds another database.
 func (d *Dir) checkUnclaimed() error {
 	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {
 		if _, err := os.Stat(filepath.Join(d.path, name)); err == nil {
@@ -207,8 +207,8 @@ func (d *Dir) Close() error {
 }
 
 // VBucket opens the folder of one vBucket and removes what an interrupted
-// replacement has left. It creates the folder where it is missing, unless there
-// must have been one: a node that has lost its data must not go on as if it never
+// replacement has left. It creates the folder if it is missing, unless there
+// must have been one: a node that has lost its data must not start as if it never
 // had any.
 func (d *Dir) VBucket(name string) (*Generations, error) {
 	if name == "" || strings.ContainsAny(name, `/\`+"\x00") || name == "." || name == ".." {

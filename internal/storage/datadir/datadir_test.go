@@ -206,7 +206,7 @@ func TestUnusablePaths(t *testing.T) {
 			t.Errorf("%s: error %v", path, err)
 		}
 	}
-	// What has to be files are folders, which nobody can write to as files.
+	// What must be files are folders, which cannot be written as files.
 	locked := filepath.Join(root, "locked")
 	mkdir(t, filepath.Join(locked, "LOCK"))
 	if _, err := Open(locked, mine); err == nil || !strings.HasSuffix(err.Error(), "; check its owner and permissions") {

@@ -61,7 +61,7 @@ func (g *Generations) begin() error {
 	return g.Commit(first)
 }
 
-// refuseOrphans fails where there are generations but nothing that says which
+// refuseOrphans fails if there are generations but nothing that says which
 // of them counts. An empty one is what a crash in begin leaves.
 func (g *Generations) refuseOrphans() error {
 	entries, err := os.ReadDir(g.path)
@@ -93,7 +93,7 @@ func number(name string) int {
 	return n
 }
 
-// Current returns the present engine directory; it is empty where the vBucket
+// Current returns the present engine directory; it is empty if the vBucket
 // is new.
 func (g *Generations) Current() string { return g.dir(g.current) }
 
@@ -126,7 +126,7 @@ func (g *Generations) Commit(dir string) error {
 }
 
 // Scratch returns a directory for passing use on the same file system. It does
-// not exist; whoever creates it removes it, and so does the next open.
+// not exist; the caller that creates it removes it, and so does the next open.
 func (g *Generations) Scratch(purpose string) (string, error) {
 	path := filepath.Join(g.path, tmpPrefix+purpose)
 	return path, os.RemoveAll(path)

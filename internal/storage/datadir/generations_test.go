@@ -109,7 +109,7 @@ func TestReplacement(t *testing.T) {
 	if g.Current() != next {
 		t.Errorf("current is %s", g.Current())
 	}
-	wantNames(t, g, "CURRENT", "gen-000001", "gen-000002") // somebody may be reading the old one
+	wantNames(t, g, "CURRENT", "gen-000001", "gen-000002") // the old one may still be read
 
 	// A crash here leaves the new one.
 	crashed = mustVBucket(t, d)
@@ -263,7 +263,7 @@ func TestDamagedVBucket(t *testing.T) {
 }
 
 // TestCrashInFirstOpen leaves the first generation without the file that names
-// it; there is nothing in it, and nobody has to be asked.
+// it; there is nothing in it, and no operator has to be asked.
 func TestCrashInFirstOpen(t *testing.T) {
 	d := mustOpen(t, t.TempDir())
 	mkdir(t, filepath.Join(d.Path(), "vbucket-default", "gen-000001"))

@@ -92,8 +92,8 @@ func (g *Guard) Owes(bytes func() uint64) {
 	g.budget.Add(-int64(one) / amplification)
 }
 
-// look refreshes the budget. Where the file system does not answer, the old
-// budget goes on shrinking.
+// look refreshes the budget. If the file system does not answer, the old
+// budget continues to shrink.
 func (g *Guard) look() error {
 	free, total, err := g.probe(g.path)
 	if err != nil {
@@ -168,7 +168,7 @@ func (g *Guard) Fits(n uint64) error {
 		storage.ErrNoSpace, n>>20, free>>20, g.path, reserve>>20)
 }
 
-// Covers tells whether path, which exists, is on the file system that is
+// Covers reports whether path, which exists, is on the file system that is
 // watched.
 func (g *Guard) Covers(path string) bool {
 	if g == nil {
@@ -186,7 +186,7 @@ func (g *Guard) Path() string {
 	return g.path
 }
 
-// Low tells whether writes are refused at present.
+// Low reports whether writes are rejected at present.
 func (g *Guard) Low() bool {
 	return g != nil && g.budget.Load() <= 0
 }

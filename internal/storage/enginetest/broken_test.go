@@ -160,7 +160,7 @@ func (b *broken) Iterate(s storage.Space, r storage.Range) storage.Iterator {
 	return b.Engine.Iterate(s, r)
 }
 
-// liveIterator looks at the engine anew at each step.
+// liveIterator looks at the engine again at each step.
 type liveIterator struct {
 	storage.Iterator
 	engine storage.Engine

@@ -17,7 +17,7 @@ func concurrencyChecks() []check {
 }
 
 // checkAtomic has readers look at keys that every batch sets alike, in all
-// ways of reading: whoever sees two of them differ has seen half a batch.
+// ways of reading: a reader that sees two of them differ has seen half a batch.
 func checkAtomic(t T, f Factory) {
 	x := open(t, f)
 	const keys, rounds = 20, 300

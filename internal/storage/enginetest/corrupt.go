@@ -86,7 +86,7 @@ func checkCorrupt(t T, f Factory) {
 	x.wantWalk(x.engine, storage.Data, storage.Range{}, all)
 }
 
-// damagedOnce applies d to one file of a copy of dir, and tells whether the
+// damagedOnce applies d to one file of a copy of dir, and reports whether the
 // engine noticed.
 func damagedOnce(t T, f Factory, dir, table string, d damage, all []pair) bool {
 	t.Helper()

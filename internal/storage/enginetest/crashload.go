@@ -57,7 +57,7 @@ func loadChild(loader storage.BulkLoader, e storage.Engine, ack func(n uint64)) 
 	}
 	ack(crashLoadBatches + 1)
 	time.Sleep(time.Hour)
-	return errors.New("nobody has killed the child")
+	return errors.New("the child was not killed")
 }
 
 func fillMarker(b *storage.Batch) { b.Put(storage.Meta, []byte("whole"), nil) }
@@ -66,8 +66,8 @@ func loadedValue(n uint64, i int) []byte {
 	return bytes.Repeat(pattern(n*crashLoadPairs+uint64(i), 256), crashLoadValue/256)
 }
 
-// checkAfterCrashedLoad checks that the engine can be opened and, where what counts
-// was written, that everything is there: which it must be where it was acknowledged.
+// checkAfterCrashedLoad checks that the engine can be opened and, if the marker
+// was written, that everything is there, which it must be if it was acknowledged.
 func checkAfterCrashedLoad(t T, f Factory, dir string, acked uint64) {
 	t.Helper()
 	e, err := f.Open(dir)

@@ -189,7 +189,7 @@ func checkIterateLifecycle(t T, f Factory) {
 	it.Close()
 	it.Close()
 	if it.Next() {
-		t.Fatal("a closed iterator goes on")
+		t.Fatal("a closed iterator continues")
 	}
 
 	// Bounds belong to the caller.

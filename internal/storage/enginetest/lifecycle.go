@@ -96,7 +96,7 @@ func checkCloseUnderAReader(t T, f Factory) {
 	}
 	for _, it := range []storage.Iterator{it, bulk} {
 		if it.Next() {
-			t.Error("a walk goes on behind Close")
+			t.Error("an iteration continues after Close")
 		}
 		if err := it.Err(); !errors.Is(err, storage.ErrClosed) {
 			t.Errorf("a walk behind Close: %v", err)

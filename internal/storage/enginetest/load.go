@@ -138,7 +138,7 @@ func checkLoadOfNothing(t T, f Factory) {
 	var b storage.Batch
 	b.Put(storage.Data, []byte("k"), []byte("v"))
 	if l.Add(&b) == nil || l.Finish() == nil {
-		t.Error("a load goes on that is finished")
+		t.Error("a finished load takes more data")
 	}
 	x.put(storage.Data, "k", "w")
 	x.wantWalk(x.engine, storage.Data, storage.Range{}, []pair{{"k", "w"}})
@@ -180,7 +180,7 @@ func checkLoadOrder(t T, f Factory) {
 		b.Reset()
 		put(storage.Meta, "z")(&b)
 		if l.Add(&b) == nil || l.Finish() == nil {
-			t.Errorf("%s: the load goes on after it", name)
+			t.Errorf("%s: the load continues after it", name)
 		}
 	}
 }

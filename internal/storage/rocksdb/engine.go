@@ -50,7 +50,7 @@ func (e *Engine) Kind() string { return Kind }
 // Write implements storage.Engine. Batches of concurrent writers are merged
 // into one write, and one sync, of the log by RocksDB. After a failed Write or
 // Sync the engine only reads: what the log's file holds is not known then. Open
-// it again to go on.
+// it again to resume writing.
 func (e *Engine) Write(b *storage.Batch, sync bool) error {
 	if err := e.writable(); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// pin registers p, so that Close ends it if nobody has by then.
+// pin registers p, so that Close ends it if it has not ended by then.
 func (e *Engine) pin(p pin) {
 	e.mu.Lock()
 	e.pins[p] = struct{}{}

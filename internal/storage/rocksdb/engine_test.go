@@ -287,7 +287,7 @@ func TestClosed(t *testing.T) {
 	_, oldViewMultiErr := v.MultiGet(storage.Data, nil)
 	late, lateView := e.Iterate(storage.Data, storage.Range{}), v.Iterate(storage.Data, storage.Range{})
 	if it.Next() || late.Next() || lateView.Next() {
-		t.Error("an iterator goes on after Close")
+		t.Error("an iterator continues after Close")
 	}
 	for name, err := range map[string]error{
 		"Get": getErr, "MultiGet": multiErr, "NewView": viewErr,

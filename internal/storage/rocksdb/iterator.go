@@ -131,7 +131,7 @@ func (it *iterator) release() {
 	it.giant = nil
 }
 
-// fetch fills the next block and tells whether there is a pair in it.
+// fetch fills the next block and reports whether there is a pair in it.
 func (it *iterator) fetch() bool {
 	for it.native != nil {
 		it.size = min(it.size*8, largeBlock)

@@ -22,7 +22,7 @@ const loadFolder = "load"
 type load struct {
 	engine *Engine
 	native *C.dkv_load // nil when the load is over
-	err    error       // why it is over; nil where it was finished
+	err    error       // why it is over; nil if it was finished
 }
 
 var _ storage.BulkLoader = (*Engine)(nil)

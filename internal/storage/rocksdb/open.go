@@ -21,10 +21,10 @@ import (
 // also the order of their creation, and so of their ids.
 var familyNames = [storage.Spaces]string{"default", "expiry", "changelog", "meta"}
 
-// Open opens the database in o.Dir, or creates it where the folder is empty or
-// missing. The error wraps storage.ErrLocked where another process, or another
-// engine of this one, has it open; storage.ErrCorrupt where it is damaged; and
-// storage.ErrBadOptions where the options, the ini file or the folder are not
+// Open opens the database in o.Dir, or creates it if the folder is empty or
+// missing. The error wraps storage.ErrLocked if another process, or another
+// engine of this one, has it open; storage.ErrCorrupt if it is damaged; and
+// storage.ErrBadOptions if the options, the ini file or the folder are not
 // for this engine.
 func Open(o Options) (*Engine, error) {
 	if err := o.Validate(); err != nil {
@@ -102,7 +102,7 @@ func checkIDs(native *C.dkv_db) error {
 	return nil
 }
 
-// prepareFolder creates the folder where it is missing, and tells whether there
+// prepareFolder creates the folder if it is missing, and reports whether there
 // is a RocksDB database in it.
 func prepareFolder(dir string) (exists bool, err error) {
 	entries, err := os.ReadDir(dir)
@@ -138,7 +138,7 @@ func prepareFolder(dir string) (exists bool, err error) {
 }
 
 // checkFamilies makes sure that an existing database is one of ours. complete
-// is false where its creation was interrupted before anything was written.
+// is false if its creation was interrupted before anything was written.
 func checkFamilies(dir string) (complete bool, err error) {
 	o := inspectionOptions()
 	defer o.Destroy()

@@ -22,7 +22,7 @@ const (
 // Options say how to open an engine. Only Dir is required; a zero field means
 // its default.
 type Options struct {
-	// Dir is the folder of the database. It is created where it is missing.
+	// Dir is the folder of the database. It is created if it is missing.
 	Dir string
 
 	// Memory is a block cache and a write buffer budget shared with other
@@ -30,11 +30,11 @@ type Options struct {
 	// the two sizes below.
 	Memory *Memory
 	// BlockCacheBytes is the size of the cache of uncompressed blocks, indexes
-	// and filters (default 512 MiB). Ignored where Memory is set.
+	// and filters (default 512 MiB). Ignored if Memory is set.
 	BlockCacheBytes int64
 	// WriteBufferBytes limits the memory of writes that are not yet in sorted
 	// files (default 64 MiB). More makes fewer and larger files, and longer
-	// recovery: the log may grow to twice as much. Where Memory is set, its
+	// recovery: the log may grow to twice as much. If Memory is set, its
 	// budget is the limit and this one only sizes the engine's own buffers; it
 	// defaults to that budget then.
 	WriteBufferBytes int64

@@ -15,7 +15,7 @@ import (
 const inlineValue = 1 << 10
 
 // reader reads one state of an engine: that of a snapshot, or the newest one
-// where there is none.
+// if there is none.
 type reader struct {
 	engine   *Engine
 	snapshot *C.dkv_snapshot

@@ -48,7 +48,7 @@ type logState struct {
 	// damage is where the first unreadable bytes are; "" for none.
 	damage string
 	// behindGap is the sequence number of the first sound record that does not
-	// go on where the one before it in its file ends; 0 for none.
+	// continue the one before it in its file; 0 for none.
 	behindGap uint64
 }
 
@@ -98,14 +98,14 @@ func logFiles(dir string) ([]string, error) {
 	return names, nil
 }
 
-// logReader reads log files one after the other and goes on behind damage.
+// logReader reads log files one after the other and continues after damage.
 type logReader struct {
 	state      logState
 	castagnoli *crc32.Table
 	buf        []byte
 	record     logRecord
 	// next is the sequence number that the file's next record should have; 0
-	// where that is not known. It is not known across files: obsolete ones may
+	// if that is not known. It is not known across files: obsolete ones may
 	// be deleted in any order.
 	next uint64
 }
@@ -215,8 +215,8 @@ func (r *logReader) fragment(p []byte) (kind byte, payload []byte, ok bool) {
 	return kind, p[logFragmentHeader:end], true
 }
 
-// accept takes in a sound fragment, and its record where it is the last of it.
-// It returns false where the fragment does not belong behind the one before.
+// accept adds a sound fragment, and its record if it is the last fragment of it.
+// It returns false if the fragment does not continue the one before.
 func (r *logReader) accept(kind byte, payload []byte) bool {
 	begins := kind == fullFragment || kind == firstFragment
 	ends := kind == fullFragment || kind == lastFragment
