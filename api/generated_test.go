@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestGeneratedCodeIsCurrent generates the code anew and compares it with what
+// TestGeneratedCodeIsCurrent generates the code again and compares it with what
 // is committed. Only the line that names protoc's version may differ.
 func TestGeneratedCodeIsCurrent(t *testing.T) {
 	out := t.TempDir()

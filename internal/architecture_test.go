@@ -187,7 +187,7 @@ func violations(packages []listed) []string {
 	return out
 }
 
-// within tells whether a package's path is another's, or lies below it.
+// within reports whether a package's path is another's, or is below it.
 func within(path, other string) bool {
 	return path == other || strings.HasPrefix(path, other+"/")
 }

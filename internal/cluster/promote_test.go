@@ -45,8 +45,8 @@ func TestAddNodeWithoutVote(t *testing.T) {
 	r.expectVoters(1, 2, 3, 4)
 }
 
-// Whoever adds a node wants to read from it: also one without a vote has caught up
-// when it has been added.
+// A node that was added can be read: even one without a vote has caught up
+// by the time it is added.
 func TestAddNodeWithoutVoteWaitsUntilItHasCaughtUp(t *testing.T) {
 	r := newRig(t, 1, 1)
 	w := r.joiner(nil)

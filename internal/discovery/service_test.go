@@ -166,7 +166,7 @@ func TestOwnerDies(t *testing.T) {
 	sites[2].update(t, row)
 	sites[0].stop()
 	l.elect(0)
-	// Nobody owns the registry: its rows are as last known, and news has to wait.
+	// The registry has no owner: its rows are as last known, and changes have to wait.
 	for _, s := range sites[1:] {
 		if got := s.info(t, new(serverpb.GetClusterInfoRequest)); !slices.Equal(got, want) {
 			t.Errorf("rows %q", got)

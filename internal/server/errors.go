@@ -41,8 +41,8 @@ func shortened(err error, st *status.Status) error {
 	return status.ErrorProto(p)
 }
 
-// explained adds what became of the request in a form for programs: whoever
-// forwards or retries decides by it.
+// explained adds the outcome of the request in a form for programs, which
+// decide by it whether to forward or retry.
 func explained(st *status.Status, reason string) error {
 	if full, err := st.WithDetails(&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: reason}); err == nil {
 		st = full

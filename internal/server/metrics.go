@@ -20,7 +20,7 @@ import (
 const codesKnown = int(codes.Unauthenticated) + 1
 
 // method counts the calls of one method. Counting is a few atomic additions;
-// the label strings are put together only when somebody scrapes.
+// the label strings are built only when metrics are read.
 type method struct {
 	service, name string
 	full          string

@@ -97,8 +97,8 @@ func TestReflection(t *testing.T) {
 	}
 }
 
-// TestDrain ends the server while a request is under way: it is finished, new
-// ones are turned away, and whoever watches the health is told.
+// TestDrain ends the server during a request: the request is finished, new
+// ones are rejected, and watchers of the health are notified.
 func TestDrain(t *testing.T) {
 	r := newRig(t)
 	r.SetServing(true)

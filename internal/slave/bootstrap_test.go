@@ -403,7 +403,7 @@ func TestSnapshotWaitsForRoom(t *testing.T) {
 		}
 		s.has(m)
 		if got := s.Puller.Status().Bytes; got > 32<<20 {
-			t.Errorf("%d bytes were sent: it was begun anew", got)
+			t.Errorf("%d bytes were sent: it was started again", got)
 		}
 		if st := s.Puller.Status(); st.Err != nil || st.Bootstraps != 1 {
 			t.Errorf("status %+v", st)

@@ -139,7 +139,7 @@ func TestRows(t *testing.T) {
 	select {
 	case <-changed:
 	default:
-		t.Error("nobody was told")
+		t.Error("the signal was not raised")
 	}
 	got := rows.Candidates("default")
 	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got, fsm.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
@@ -165,7 +165,7 @@ func TestRows(t *testing.T) {
 	select {
 	case <-changed:
 	default:
-		t.Error("nobody was told that there are no more")
+		t.Error("the signal was not raised when there are no more")
 	}
 }
 
@@ -180,7 +180,7 @@ func TestLeaderOf(t *testing.T) {
 		sources []Source
 		want    string
 	}{
-		"nobody":                            {own, nil, ""},
+		"none":                              {own, nil, ""},
 		"the leader":                        {own, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
 		"another cluster's alone":           {own, []Source{node("b", secondary, own), stray}, ""},
 		"another cluster's beside":          {own, []Source{stray, node("a", leader, own)}, "a"},

@@ -272,7 +272,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// kill breaks all connections and lets nobody in, as a process that was killed.
+// kill breaks all connections and accepts none, like a process that was killed.
 func (n *node) kill() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -128,7 +128,7 @@ func TestLeavesAMasterThatIsGone(t *testing.T) {
 		if at := s.Puller.Status().Master; at != "m2:1" {
 			t.Fatalf("it follows %s", at)
 		}
-		// That discovery knows nobody is no reason to leave.
+		// An empty registry is no reason to leave the master.
 		rows.Set(nil, true)
 		time.Sleep(time.Second)
 		// Nor what it knew once.
@@ -189,7 +189,7 @@ func TestAllMastersDown(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		if err := s.Healthy(); err == nil {
-			t.Error("it is healthy, and has heard of nobody for more than 10 intervals")
+			t.Error("it is healthy, though no master has answered for more than 10 intervals")
 		}
 		if age := s.Puller.Status().Age; age < 5*time.Second {
 			t.Errorf("age %v", age)

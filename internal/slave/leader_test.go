@@ -41,7 +41,7 @@ func TestLeaderWithoutDiscovery(t *testing.T) {
 		leads("m1:1")
 		twin.lead("m4:1")
 		leads("m4:1")
-		// Where nobody tells, what is known stays.
+		// If no node names a leader, the known one stays.
 		rows.Set(known, false)
 		twin.kill()
 		leads("m4:1")

@@ -39,7 +39,7 @@ func TestStretchOf(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	if st, err = s.stretchOf(response(3), 9); err != nil || st.upTo != 9 {
-		t.Errorf("a master that was opened anew: %+v, %v", st, err)
+		t.Errorf("a master that was reopened: %+v, %v", st, err)
 	}
 }
 

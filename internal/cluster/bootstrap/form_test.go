@@ -236,8 +236,8 @@ func TestOnlyTheFounderInvites(t *testing.T) {
 	}
 }
 
-// TestFoundersFileCannotBeWritten lets writes fail for a while: nobody is
-// invited whose uuid is not written down.
+// TestFoundersFileCannotBeWritten lets writes fail for a while: no node is
+// invited whose uuid is not recorded.
 func TestFoundersFileCannotBeWritten(t *testing.T) {
 	urls := reserve(t, 2)
 	founder := newNode(t, urls[0], urls...)
