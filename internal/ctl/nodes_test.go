@@ -100,7 +100,7 @@ func TestStatusTellsTiming(t *testing.T) {
 			t.Errorf("told %q without being asked", got.stdout)
 		}
 	}
-	if got := dkvctl(t, f.addr, "-setTiming", "mars"); got.code != exitUsage || !strings.Contains(got.stderr, "neither lan or wan") {
+	if got := dkvctl(t, f.addr, "-setTiming", "mars"); got.code != exitUsage || !strings.Contains(got.stderr, "is not lan, wan or KEY=VALUE") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -53,7 +53,7 @@ func (s Setting) Fits(who string, t Timing) error {
 	}
 	change := "to change the cluster's, first run dkvctl -setTiming " + t.String() + " on a member, then restart the members one after the other"
 	if s.Changing() {
-		change = "the cluster is being changed from " + s.Current.String() + " to " + s.Next.String() + ", which has to end before it is changed to something else"
+		change = "the cluster is being changed from " + s.Current.String() + " to " + s.Next.String() + ", which has to end before it can be changed again"
 	}
 	return fmt.Errorf("%s has another timing than the cluster: %s. Give it the cluster's raft-profile, raft-rtt, raft-election-rtt, raft-heartbeat-rtt and lease-duration; %s",
 		who, strings.Join(differ, "; and of the next timing: "), change)
@@ -67,7 +67,7 @@ func ParseRecord(p []byte, changed uint64) (Setting, error) {
 	current, next, ok := strings.Cut(string(p), "\n")
 	s := Setting{Changed: changed}
 	if !ok {
-		return s, fmt.Errorf("timing record %.256q: one line", p)
+		return s, fmt.Errorf("timing record %.256q: it has one line instead of two", p)
 	}
 	if err := s.Current.UnmarshalText([]byte(current)); err != nil {
 		return s, err

@@ -112,7 +112,7 @@ func Parse(s string) (Timing, error) {
 		}
 		key, value, assigned := strings.Cut(part, "=")
 		if !assigned {
-			return Timing{}, fmt.Errorf("timing %q: %q is neither lan or wan nor KEY=VALUE", s, part)
+			return Timing{}, fmt.Errorf("timing %q: %q is not lan, wan or KEY=VALUE", s, part)
 		}
 		if err := t.set(key, value); err != nil {
 			return Timing{}, fmt.Errorf("timing %q: %w", s, err)
@@ -122,20 +122,23 @@ func Parse(s string) (Timing, error) {
 }
 
 func (t *Timing) set(key, value string) (err error) {
+	want := "a duration such as 50ms"
 	switch key {
 	case keyRTT:
 		t.RTT, err = time.ParseDuration(value)
 	case keyElection:
+		want = "a number up to 65535"
 		t.Election, err = strconv.ParseUint(value, 10, 16)
 	case keyHeartbeat:
+		want = "a number up to 65535"
 		t.Heartbeat, err = strconv.ParseUint(value, 10, 16)
 	case keyLease:
 		t.Lease, err = time.ParseDuration(value)
 	default:
-		return fmt.Errorf("%q is none of %s, %s, %s and %s", key, keyRTT, keyElection, keyHeartbeat, keyLease)
+		return fmt.Errorf("%q is not one of %s, %s, %s and %s", key, keyRTT, keyElection, keyHeartbeat, keyLease)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %q is no such value as 50ms or 20", key, value)
+		return fmt.Errorf("%s: %q is not %s", key, value, want)
 	}
 	return nil
 }

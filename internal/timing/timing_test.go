@@ -24,13 +24,13 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for text, word := range map[string]string{
-		"":                        "neither lan or wan nor KEY=VALUE",
-		"mars":                    "neither lan or wan nor KEY=VALUE",
-		"raft-rtt=1s,wan":         "neither lan or wan nor KEY=VALUE",
-		"rtt=1s":                  `"rtt" is none of raft-rtt`,
-		"raft-rtt=50":             "no such value",
+		"":                        "is not lan, wan or KEY=VALUE",
+		"mars":                    "is not lan, wan or KEY=VALUE",
+		"raft-rtt=1s,wan":         "is not lan, wan or KEY=VALUE",
+		"rtt=1s":                  `"rtt" is not one of raft-rtt`,
+		"raft-rtt=50":             `"50" is not a duration such as 50ms`,
 		"raft-rtt=0s":             "raft-rtt 0s is not between",
-		"raft-election-rtt=-1":    "no such value",
+		"raft-election-rtt=-1":    `"-1" is not a number up to 65535`,
 		"raft-election-rtt=4":     "more than twice raft-heartbeat-rtt 2",
 		"raft-heartbeat-rtt=0":    "more than twice raft-heartbeat-rtt 0",
 		"lease-duration=0s":       "lease-duration 0s is not above 0",
