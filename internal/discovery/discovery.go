@@ -16,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -50,18 +51,21 @@ type Options struct {
 	HeartbeatTimeout time.Duration
 	// Limits bound what nodes may register; parts that are 0 are the defaults.
 	Limits Limits
-	Log    *slog.Logger
+	// Changed is raised when the owner of Store may have changed; nil is not.
+	Changed *signal.Signal
+	Log     *slog.Logger
 }
 
 // Registry is one node of the registry. Any node may be asked; the owner of the log
 // answers. It serves once Run is called.
 type Registry struct {
 	serverpb.UnimplementedDKVDiscoveryServer
-	store  Store
-	pool   *peer.Pool
-	times  times
-	limits Limits
-	log    *slog.Logger
+	store   Store
+	pool    *peer.Pool
+	times   times
+	limits  Limits
+	changed *signal.Signal
+	log     *slog.Logger
 
 	// current is the current reign; nil while this node does not own the registry, or
 	// has not read it yet.
@@ -84,21 +88,25 @@ func New(opts Options) (*Registry, error) {
 		return nil, fmt.Errorf("a heartbeat timeout of %v and a status TTL of %v: the TTL has to be the longer one",
 			opts.HeartbeatTimeout, opts.StatusTTL)
 	}
+	if opts.Changed == nil {
+		opts.Changed = new(signal.Signal)
+	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Registry{
-		store:  opts.Store,
-		pool:   opts.Pool,
-		times:  times{timeout: opts.HeartbeatTimeout, ttl: opts.StatusTTL},
-		limits: opts.Limits.orDefault(),
-		log:    opts.Log,
+		store:   opts.Store,
+		pool:    opts.Pool,
+		times:   times{timeout: opts.HeartbeatTimeout, ttl: opts.StatusTTL},
+		limits:  opts.Limits.orDefault(),
+		changed: opts.Changed,
+		log:     opts.Log,
 	}, nil
 }
 
 const (
-	// tenureInterval is how often the log's owner is compared.
-	tenureInterval = 50 * time.Millisecond
+	// tenureInterval is how often the log's owner is compared without a signal.
+	tenureInterval = time.Second
 	// loadRetry is the pause after a failure to read the stored rows.
 	loadRetry = 200 * time.Millisecond
 )
@@ -107,16 +115,19 @@ const (
 func (r *Registry) Run(ctx context.Context) error {
 	tick := time.NewTicker(tenureInterval)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
+		changed := r.changed.Changed()
 		if now := tenureOf(r.store); now.self {
 			r.reign(ctx, now, tick.C)
+			continue // this node may own the log again already
 		}
 		select {
+		case <-changed:
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil
 }
 
 // reign serves the registry while the tenure lasts.
@@ -127,11 +138,13 @@ func (r *Registry) reign(ctx context.Context, now tenure, tick <-chan time.Time)
 	defer cancel()
 	wg.Go(func() { r.rule(ctx, now) })
 	for {
+		changed := r.changed.Changed()
+		if tenureOf(r.store) != now {
+			return
+		}
 		select {
+		case <-changed:
 		case <-tick:
-			if tenureOf(r.store) != now {
-				return
-			}
 		case <-ctx.Done():
 			return
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -49,6 +50,8 @@ type log struct {
 	term  uint64
 	addrs map[int]string
 	fault error
+	// changed is raised when the owner has changed.
+	changed signal.Signal
 }
 
 func newLog(t testing.TB) *log {
@@ -78,6 +81,7 @@ func (l *log) elect(node int) {
 	defer l.mu.Unlock()
 	l.owner = node
 	l.term++
+	l.changed.Raise()
 }
 
 // fail makes proposals end in an error; nil is none.
@@ -132,7 +136,7 @@ func (c copyOf) View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv
 // newRegistry runs the registry of one node of a log, without a network.
 func newRegistry(t testing.TB, l *log, node int, opts Options) *Registry {
 	t.Helper()
-	opts.Store = copyOf{l, node}
+	opts.Store, opts.Changed = copyOf{l, node}, &l.changed
 	r, err := New(opts)
 	if err != nil {
 		t.Fatal(err)

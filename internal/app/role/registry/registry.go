@@ -56,6 +56,7 @@ func (r *Registry) Open(ctx context.Context) error {
 		StatusTTL:        cfg.StatusTTL,
 		HeartbeatTimeout: cfg.HeartbeatTimeout,
 		Limits:           discovery.Limits{Rows: cfg.MaxRows, Nodes: cfg.MaxNodes},
+		Changed:          &r.node.Changed,
 		Log:              r.node.Log,
 	})
 	if err != nil {
