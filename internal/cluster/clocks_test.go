@@ -89,7 +89,7 @@ func TestAddRefusesAWrongClock(t *testing.T) {
 	if err := r.add(1, w.URL); err != nil {
 		t.Error(err)
 	}
-	// Where the clocks of too few members are known, one cannot tell.
+	// If the clocks of too few members are known, the time is not known.
 	late := r.joiner(nil)
 	r.stop(2, 3, 4)
 	r.node(1).Cluster.clock = clock.New(clock.Options{Member: true})

@@ -58,7 +58,7 @@ type fake struct {
 	reads   []serverpb.ReadConsistency
 	meta    metadata.MD // of the last request
 	froms   []uint64    // what GetChanges was asked for
-	// fail, where set, may fail a request before it does anything.
+	// fail, if set, may fail a request before it does anything.
 	fail func(method string) error
 	// onChanges is called after each GetChanges.
 	onChanges func()
@@ -438,7 +438,7 @@ func runMain(ctx context.Context, stdin string, env map[string]string, args ...s
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
-// expect compares an outcome; stderr has to contain want.stderr and, where that
+// expect compares an outcome; stderr has to contain want.stderr and, if that
 // is empty, to be empty.
 func expect(t *testing.T, got outcome, want outcome) {
 	t.Helper()

@@ -200,7 +200,7 @@ func TestReleaseDatabase(t *testing.T) {
 		c.says("a", leader, theirs, 1)
 		c.leads("a")
 		c.tries("m1", leader, ours, 3, "cluster theirs")
-		// Where none is waiting, the former holder has it again after a while.
+		// If none is waiting, the former holder has it again after a while.
 		if err := release("db"); err != nil {
 			t.Fatal(err)
 		}

@@ -142,7 +142,7 @@ func (x *fixture) expireTS(key string) uint64 {
 }
 
 // effects returns the change at index in short: "a=1" is a put, with "@" and the
-// expiry's distance from start where it has one; "-a" is a delete. It is empty
+// expiry's distance from start if it has one; "-a" is a delete. It is empty
 // where the entry had no effect.
 func (x *fixture) effects(index kv.Index) []string {
 	x.Helper()

@@ -125,7 +125,7 @@ func (g *generator) timing(c *command.Command) *command.Command {
 	return c
 }
 
-// again is mostly what was asked under the same id before, where there was
+// again is mostly what was asked under the same id before, if there was
 // something: a retry, and now and then a mistake.
 func (g *generator) again(c *command.Command) *command.Command {
 	if c.Request.IsZero() {

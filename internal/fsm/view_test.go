@@ -140,7 +140,7 @@ func TestRevokingWaitsForARead(t *testing.T) {
 	view.Close()
 }
 
-// Where the machine does not close after all, because something else is inside, what a
+// If the machine does not close after all, because something else is inside, what a
 // revoked view held is released by its reader.
 func TestRevokedInVain(t *testing.T) {
 	x := newFixture(t)

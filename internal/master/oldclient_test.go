@@ -78,7 +78,7 @@ func decode(t *testing.T, p []byte) message {
 	return m
 }
 
-// bytes returns a field's bytes; nil where it is not there.
+// bytes returns a field's bytes; nil if it is absent.
 func (m message) bytes(num protowire.Number) string {
 	if len(m[num]) == 0 {
 		return ""
@@ -203,7 +203,7 @@ func TestOldClientCompareAndSet(t *testing.T) {
 		}
 	}
 	if cas("none", "x", "y") {
-		t.Error("a value was expected where nothing was, and it was updated")
+		t.Error("an absent key was updated although a value was expected")
 	}
 	if !cas("brief", "", "v", field{4, mastertest.Epoch + 10}) {
 		t.Error("not created")

@@ -42,7 +42,7 @@ type method struct {
 	latency prometheus.Histogram
 }
 
-// newMethod makes the counters of a method. Where several services have one of
+// newMethod makes the counters of a method. If several services have one of
 // its name, qualified tells them apart.
 func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 	op := m.Name

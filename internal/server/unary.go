@@ -129,7 +129,7 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 	}
 }
 
-// receive reads the request into v, where the handler wants it; again if it is
+// receive reads the request into v, as the handler asks for it; again if it is
 // served again.
 func (u *unaryCall) receive(v any) error {
 	if u.req != nil {

@@ -51,11 +51,11 @@ func TestOrder(t *testing.T) {
 			{Address: "a", DC: "here", Status: leader, Cluster: "c", History: "h1"},
 			{Address: "b", DC: "there", Status: leader},
 		}, "a b c d"},
-		"any history, where there is none": {"", []Source{
+		"any history, if there is none": {"", []Source{
 			{Address: "b", DC: "there", Status: secondary},
 			{Address: "a", DC: "here", Status: secondary, History: "h2"},
 		}, "a b"},
-		"the leader's, where there is none": {"", []Source{
+		"the leader's, if there is none": {"", []Source{
 			{Address: "b", DC: "here", Status: secondary, Cluster: "another", History: "h1"},
 			{Address: "a", DC: "there", Status: leader, Cluster: "c", History: "h2"},
 		}, "a b"},

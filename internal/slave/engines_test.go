@@ -40,7 +40,7 @@ var engines = []engine{
 	}, storage.BatchLimit{Bytes: badger.MaxBatchBytes, Ops: badger.MaxBatchOps}, false},
 }
 
-// on has a slave keep its state in an engine, below folder where it has a disk.
+// on has a slave keep its state in an engine, below folder if it has a disk.
 func (e engine) on(t testing.TB, folder string) func(*Options, *follower.Options) {
 	dir, err := datadir.Open(folder, datadir.Identity{Engine: e.name, Database: "db", VBuckets: 1, Holds: datadir.Copy})
 	if err != nil {

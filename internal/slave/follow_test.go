@@ -377,7 +377,7 @@ func TestGoesByTheMastersClock(t *testing.T) {
 	})
 }
 
-// Where the master's log is given another time, a slave follows, even if nothing else
+// If the master's log is given another time, a slave follows, even if nothing else
 // happens there.
 func TestFollowsTheClockBack(t *testing.T) {
 	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {

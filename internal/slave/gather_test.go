@@ -21,6 +21,6 @@ func TestWhatWaitsIsAppliedTogether(t *testing.T) {
 		t.Errorf("%d changes up to %d at %d, %d bytes; %d stretches still wait", len(got.changes), got.upTo, got.clock, got.bytes, len(in))
 	}
 	if got := gather(&f, next(4), in); len(got.changes) != 1 || got.upTo != 4 {
-		t.Errorf("%d changes up to %d, where nothing waits", len(got.changes), got.upTo)
+		t.Errorf("%d changes up to %d, when nothing waits", len(got.changes), got.upTo)
 	}
 }

@@ -77,7 +77,7 @@ type Config struct {
 	Seed uint64
 	// Timeout bounds each operation.
 	Timeout time.Duration
-	// Ledger, where not nil, makes Put write a fresh key each time and records
+	// Ledger, if not nil, makes Put write a fresh key each time and records
 	// what was acknowledged.
 	Ledger *Ledger
 }
