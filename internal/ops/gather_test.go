@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Hundreds who ask for all metrics without end have them gathered a few times a
-// second, and each gets what is newer than the question.
+// Hundreds of clients that scrape all the time have all metrics gathered a few times a
+// second, and each of them gets metrics that were gathered after its request.
 func TestMetricsAreGatheredForAllAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gathered atomic.Int64

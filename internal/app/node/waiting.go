@@ -7,7 +7,7 @@ import (
 	"github.com/dkvdb/dkv/internal/server"
 )
 
-// Waiting answers for a node that cannot serve before others have taken it in: it says,
+// Waiting answers for a node that cannot serve before other nodes have added it: it says,
 // over HTTP and over gRPC, what the node waits for.
 type Waiting struct {
 	node    *Node
