@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// admit refuses an administrative call that comes from where none is taken. Its
-// connection is all there is to go by: nothing that a request says grants anything.
+// admit rejects an administrative call from an address that may not make one. Only the
+// connection's address counts: nothing in a request grants a right.
 func (c *calls) admit(ctx context.Context, m *method) error {
 	if err := c.opts.Admit(hostAddr(ctx)); err != nil {
 		return statusOf(codes.PermissionDenied, "%s: %s (not applied)", m.op, short(err.Error()))
@@ -18,7 +18,7 @@ func (c *calls) admit(ctx context.Context, m *method) error {
 	return nil
 }
 
-// hostAddr is where a call comes from; the zero Addr if that has no address.
+// hostAddr returns the address that a call comes from; the zero Addr if it has none.
 func hostAddr(ctx context.Context) netip.Addr {
 	p, known := peer.FromContext(ctx)
 	if !known {
@@ -27,7 +27,7 @@ func hostAddr(ctx context.Context) netip.Addr {
 	return addrOf(p.Addr)
 }
 
-// addrOf is the host of an address; the zero Addr if it names none.
+// addrOf returns the host of an address; the zero Addr if it names none.
 func addrOf(at net.Addr) netip.Addr {
 	host, _, err := net.SplitHostPort(at.String())
 	if err != nil {

@@ -15,20 +15,20 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// call is one call from its headers on, when nothing of its message may have come
-// yet. It is the context of the call.
+// call is one call, from the arrival of its headers, when its message may not have
+// arrived yet. It is also the call's context.
 type call struct {
 	context.Context
 	calls *calls
 	conn  *conn
 	id    uint32 // of its stream
 	begun time.Time
-	// receiving until the first message is there, all of it; it changes under mu.
+	// receiving is true until the first message has arrived completely; it changes under mu.
 	receiving atomic.Bool
 	out       outgoing
 
-	// Under conn.mu: what has come of the request and is held for it, when the last
-	// of it came, and whether that was given back.
+	// Under conn.mu: how many bytes and frames of the request have arrived and are held,
+	// when the last one arrived, and whether they were released.
 	bytes  int64
 	frames int
 	moved  time.Time
@@ -38,15 +38,15 @@ type call struct {
 	method *method
 	stream transportStream // nil before there is a handler
 	ended  error           // why the server has ended it
-	parks  int             // who wait on behalf of the call
-	// sending is since when a message has been waiting to be sent, and resume where
-	// to go on with it.
+	parks  int             // how many goroutines wait on behalf of the call
+	// sending is since when a message has been waiting to be sent, and resume returns
+	// where a client can resume the stream.
 	sending time.Time
 	resume  func() kv.Resume
 }
 
-// transportStream is what gRPC's own stream can do beyond what it says. A status
-// that is written to it is the end, also while a handler waits for it.
+// transportStream is implemented by gRPC's own stream, though not documented. Writing a
+// status ends the stream, even while a handler waits for it.
 type transportStream interface {
 	WriteStatus(*status.Status) error
 }
@@ -62,14 +62,14 @@ func (k *call) Value(key any) any {
 	return k.Context.Value(key)
 }
 
-// callOf returns the call that a context is of.
+// callOf returns the call that a context belongs to; nil if none.
 func callOf(ctx context.Context) *call {
 	k, _ := ctx.Value(callKey{}).(*call)
 	return k
 }
 
-// tap sees each call before it takes a goroutine. It is called by the goroutine
-// that reads the connection, which holds a lock of gRPC's.
+// tap sees each call before gRPC starts a goroutine for it. The goroutine that reads the
+// connection calls it and holds one of gRPC's locks meanwhile.
 func (c *calls) tap(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	k := &call{Context: ctx, calls: c, begun: time.Now()}
 	k.receiving.Store(true)
@@ -87,8 +87,7 @@ func (c *calls) tap(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	return k, nil
 }
 
-// enter notes that a call has a handler. It returns why the call has ended already,
-// if it has.
+// enter records that a call has a handler. If the call has ended already it returns why.
 func (k *call) enter(ctx context.Context, m *method) error {
 	stream, _ := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	k.mu.Lock()
@@ -100,7 +99,7 @@ func (k *call) enter(ctx context.Context, m *method) error {
 	return k.ended
 }
 
-// leave is the end of the handler: what the request held is given back.
+// leave releases what the request held, at the end of the handler.
 func (k *call) leave() {
 	if k.conn == nil {
 		return
@@ -109,8 +108,8 @@ func (k *call) leave() {
 	k.conn.End()
 }
 
-// release gives back what the request of a call holds. What comes of it from now on
-// is for no one.
+// release releases what the request of a call holds. Frames that arrive for it from now
+// on count as stray.
 func (c *conn) release(k *call) {
 	c.mu.Lock()
 	if c.byStream[k.id] == k {
@@ -119,7 +118,7 @@ func (c *conn) release(k *call) {
 	n := k.bytes
 	k.bytes, k.over = 0, true
 	if c.closed {
-		n = 0 // is given back
+		n = 0 // Close has released it
 	}
 	c.received -= n
 	c.mu.Unlock()
@@ -128,8 +127,8 @@ func (c *conn) release(k *call) {
 	}
 }
 
-// arrived notes that the first message is there. It returns why the call has ended,
-// if it has: from now on it cannot be told that it had no effect.
+// arrived records that the first message has arrived. If the call has ended already it
+// returns why; from now on the server cannot claim any more that it had no effect.
 func (k *call) arrived() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -139,7 +138,7 @@ func (k *call) arrived() error {
 	return k.ended
 }
 
-// endRequest ends a call whose message is not there yet.
+// endRequest ends a call whose message has not arrived yet.
 func (k *call) endRequest(why error) bool {
 	return k.end(func() error {
 		if !k.receiving.Load() {
@@ -149,14 +148,14 @@ func (k *call) endRequest(why error) bool {
 	})
 }
 
-// endStream ends a stream of responses, wherever it is.
+// endStream ends a stream of responses, whatever its handler is doing.
 func (k *call) endStream(why error) bool {
 	return k.end(func() error { return k.resumable(why) })
 }
 
-// endStalled ends a stream whose message has been waiting to be sent for a time. That is
-// looked at when it ends: a stream whose message has just been taken is not stalled any
-// more, and could not say where to resume it.
+// endStalled ends a stream whose message has been waiting to be sent for so long. This is
+// checked under the same lock as the end: a stream whose message has just been sent is not
+// stalled any more, and its error could not say where to resume it.
 func (k *call) endStalled(now time.Time, after time.Duration) bool {
 	return k.end(func() error {
 		if k.sending.IsZero() || now.Sub(k.sending) < after {
@@ -166,9 +165,9 @@ func (k *call) endStalled(now time.Time, after time.Duration) bool {
 	})
 }
 
-// end ends a call from outside, for the reason that is given under mu, if there is
-// one: what its handler waits for fails, and the client is told why. It reports
-// whether it did.
+// end ends a call from outside its handler, if reason, which is called under mu, returns
+// one: what the handler waits for fails, and the client gets the reason. It reports
+// whether the call was ended.
 func (k *call) end(reason func() error) bool {
 	k.mu.Lock()
 	if k.ended != nil {
@@ -191,7 +190,7 @@ func (k *call) end(reason func() error) bool {
 	return true
 }
 
-// endedBy returns why the server has ended the call, or else err.
+// endedBy returns why the server has ended the call; err if it has not.
 func (k *call) endedBy(err error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -201,8 +200,8 @@ func (k *call) endedBy(err error) error {
 	return err
 }
 
-// resumable adds to an error where to go on, if a message is being sent: the handler
-// stands still then, since it needs mu to go on, which the caller holds.
+// resumable adds to an error where to resume the stream, if a message is being sent. The
+// caller holds mu, so the handler cannot proceed meanwhile.
 func (k *call) resumable(why error) error {
 	st := status.Convert(why)
 	info := &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonStalled}
@@ -231,8 +230,8 @@ func (k *call) beginSend() error {
 	return k.ended
 }
 
-// endSend says that gRPC has taken the message. What ends the call has read by then
-// where it stood: before the message, which may reach the client all the same.
+// endSend says that gRPC has taken the message. If the call was ended meanwhile, its error
+// names a position before the message, which may reach the client all the same.
 func (k *call) endSend() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -240,8 +239,8 @@ func (k *call) endSend() error {
 	return k.ended
 }
 
-// excused says that the message waits for what others hold, and not for its reader: the
-// time until now does not count.
+// excused says that the message waits for memory that others hold, not for its reader: the
+// time until now does not count as stalled.
 func (k *call) excused() {
 	now := time.Now()
 	k.mu.Lock()
@@ -251,7 +250,7 @@ func (k *call) excused() {
 	}
 }
 
-// stalled is for how long a message has been waiting to be sent, by its reader.
+// stalled returns for how long the reader has kept a message from being sent.
 func (k *call) stalled(now time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -296,5 +295,5 @@ func (k *call) Client() kv.Client {
 	return kv.Client{Host: k.conn.Host(), Conn: k.conn.number}
 }
 
-// places reports whether the call has one of the places for requests in flight.
+// places reports whether the call counts as a request in flight.
 func (k *call) places() bool { return k.method != nil && !k.method.streaming && !k.method.probe }

@@ -18,20 +18,18 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// calls watches over every call: it limits, times, counts and logs them and
-// turns errors into gRPC statuses.
+// calls limits, times, counts and logs every call, and turns errors into gRPC statuses.
 type calls struct {
 	opts    Options
 	drained <-chan struct{}
 	methods map[string]*method
-	// unknown counts the calls of methods that there are not. services are those
-	// that there are.
+	// unknown counts the calls of methods that do not exist. services are those that do.
 	unknown  *method
 	services map[string]bool
-	// memory is what requests may find together; nil is no bound. Messages have
-	// their own, in wire.
+	// memory bounds what all requests together may read; nil is no bound. Messages are
+	// bounded apart, by wire.
 	memory *semaphore.Weighted
-	// decoded is what requests take beside their bytes on the wire, if that is much.
+	// decoded bounds what decoded requests take beyond their bytes on the wire.
 	decoded *semaphore.Weighted
 	wire    *wire
 	slow    *slowLog
@@ -39,22 +37,22 @@ type calls struct {
 	hits    limitHits
 
 	inFlight, probes atomic.Int64
-	// waiting are requests that have given their place in flight to others.
+	// waiting is how many requests wait and do not count as in flight meanwhile.
 	waiting    atomic.Int64
 	maxWaiting int64
-	// streamsWaiting is what messages of streams hold that wait for room.
+	// streamsWaiting is how many bytes the messages of streams hold that wait for room.
 	streamsWaiting atomic.Int64
-	// placed is when a place in flight was last looked for in vain, in Unix
+	// placed is when requests to give up were last searched for without success, in Unix
 	// nanoseconds.
 	placed atomic.Int64
-	// audited is when the log of administrative calls was last looked at, by watch.
+	// audited is when watch last checked the audit log for suppressed lines.
 	audited time.Time
-	// streams are those of clients, following those of nodes that follow this one,
-	// watching those that watch its health.
+	// streams are those of clients, following those by which other nodes follow this one,
+	// watching those of health checks.
 	streams, following, watching *streamSet
 
 	listener *conns.Listener
-	// numbered is how many connections there have been.
+	// numbered counts the connections since the start.
 	numbered atomic.Uint64
 
 	mu          sync.Mutex
@@ -160,11 +158,10 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	return k.endedBy(toStatus(handler(srv, endlessStream{s})))
 }
 
-// errDrained is why a stream's context ends that would not end by itself.
+// errDrained is the cause with which the contexts of endless streams end.
 var errDrained = status.Error(codes.Unavailable, "the node is shutting down")
 
-// noSuchMethod answers the calls of methods that there are not, as gRPC would, but
-// repeats no more of their names than a name has.
+// noSuchMethod answers calls of unknown methods as gRPC does, but shortens their names.
 func (c *calls) noSuchMethod(_ any, ss grpc.ServerStream) error {
 	full, _ := grpc.MethodFromServerStream(ss)
 	service, method := path.Split(strings.TrimPrefix(full, "/"))
@@ -185,14 +182,14 @@ func (c *calls) panicked(method string, p any) error {
 	return status.Errorf(codes.Internal, "%s failed by a bug in the server (outcome unknown); its log holds the details", path.Base(method))
 }
 
-// endless tells which streams go on until one side leaves, or for so long that a
-// server which stops does not wait for them: by their names, those that follow
-// something and those that carry a whole state.
+// endless reports whether a stream goes on until one side leaves, or for so long that a
+// stopping server does not wait for it. Names tell: streams that follow something, and
+// those that carry a whole state.
 func endless(service, name string) bool {
 	return strings.HasPrefix(name, "Watch") || following(name) || strings.HasPrefix(service, "grpc.reflection.")
 }
 
-// following tells by its name a method by which another node follows this one.
+// following reports whether other nodes follow this one by a method, which its name tells.
 func following(name string) bool { return strings.HasPrefix(name, "Stream") }
 
 // repeatable reports whether a method, by its name, changes nothing, so that a call
@@ -201,14 +198,14 @@ func repeatable(name string) bool {
 	return strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "MultiGet") || strings.HasPrefix(name, "List")
 }
 
-// begins notes a connection.
+// begins adds a connection.
 func (c *calls) begins(conn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.connections[conn] = struct{}{}
 }
 
-// forget is the end of a connection.
+// forget removes a connection.
 func (c *calls) forget(conn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,30 +20,30 @@ const (
 	// frameOverhead is about what gRPC keeps for a frame beside its bytes. A message
 	// may come in frames of a byte each.
 	frameOverhead = 64
-	// maxStray is how much may come for calls that have ended before the client is
-	// taken for one that ignores that.
+	// maxStray is how many bytes may arrive for calls that have ended before the server
+	// concludes that the client ignores their end.
 	maxStray = 32 << 20
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 
-// conn is a connection of clients or other nodes, with the memory that its calls
-// hold: what has come of requests until they are done, and responses until they
-// have left. gRPC counts neither.
+// conn is a connection of a client or another node. It counts the memory that its calls
+// hold, which gRPC does not: requests until they are served, and responses until they are
+// sent.
 //
-// It sees the frames of HTTP/2, so that TLS has to be done below it.
+// It reads the frames of HTTP/2, so TLS must be terminated below it.
 type conn struct {
 	*conns.Conn
 	calls *calls
-	// number tells connections apart.
+	// number identifies the connection within the process.
 	number uint64
 	raw    syscall.RawConn // nil for what is no socket
 
-	// Of the goroutine that reads: what was read and not yet taken, the frames
-	// found, and the stream of the headers that came last.
+	// Used by the reading goroutine alone: what was read and not yet returned, the frame
+	// parser, and the stream of the last headers.
 	buf    *[readBuffer]byte
 	unread []byte
-	// ready is tryRead, with what it found.
+	// ready is tryRead; got and failed are its results.
 	ready  func(fd uintptr) bool
 	got    int
 	failed error
@@ -52,7 +52,7 @@ type conn struct {
 	// resets bounds the calls that the client cancels; flooded: it cancelled more.
 	resets  resets
 	flooded bool
-	// out is of the goroutine that writes.
+	// out is used by the writing goroutine alone.
 	out frames
 	// writing is since when, in Unix nanoseconds, a Write has been under way; 0 is
 	// none.
@@ -62,15 +62,15 @@ type conn struct {
 	// byStream are the calls whose handlers have not ended.
 	byStream map[uint32]*call
 	closed   bool
-	// received is what requests hold, unwritten what responses hold, and stray what
-	// came for calls that are not there any more, since the last Write has ended.
+	// received is what requests hold, unwritten what responses hold, and stray what has
+	// arrived for calls that have ended, since the last Write returned.
 	received, unwritten, stray int64
-	// written is what responses have left with since the last look, slow how many
-	// looks in a row found little of that, and still for how long none at all.
+	// written is how many bytes of responses were sent since the last look, slow how many
+	// looks in a row found few, and still for how long there were none.
 	written int64
 	slow    int
 	still   time.Duration
-	// queue are the responses that wait for room, the first one first.
+	// queue are the responses that wait for room, in order.
 	queue []*turn
 }
 
@@ -92,8 +92,8 @@ type addr struct {
 // RemoteAddr implements net.Conn.
 func (c *conn) RemoteAddr() net.Addr { return addr{c.Conn.RemoteAddr(), c} }
 
-// Read implements net.Conn. gRPC must not read ahead of what it handles: what was
-// read last tells which stream a call is on.
+// Read implements net.Conn. gRPC must not read ahead of what it handles: tap identifies a
+// call by the headers that were read last.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
 		if err := c.fill(); err != nil {
@@ -122,8 +122,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// fill reads from the socket. It takes a buffer only once there is something to
-// read: idle connections hold none.
+// fill reads from the socket. It takes a buffer from the pool only when there is something
+// to read, so idle connections hold none.
 func (c *conn) fill() error {
 	if c.raw == nil {
 		c.buf = readBuffers.Get().(*[readBuffer]byte)
@@ -143,8 +143,8 @@ func (c *conn) fill() error {
 	}
 }
 
-// tryRead reads what there is into a buffer, and reports whether there was
-// something, an error or the end included.
+// tryRead reads what is available, and reports whether that was anything, including an
+// error or the end.
 func (c *conn) tryRead(fd uintptr) bool {
 	if c.buf == nil {
 		c.buf = readBuffers.Get().(*[readBuffer]byte)
@@ -176,7 +176,7 @@ func (c *conn) filled(n int, err error) error {
 	return nil
 }
 
-// data notes a frame of a request, whose bytes come next.
+// data counts a DATA frame of a request, whose payload follows.
 func (c *conn) data(f frame) {
 	cost, now := int64(f.length+frameOverhead), time.Now()
 	c.mu.Lock()
@@ -191,7 +191,7 @@ func (c *conn) data(f frame) {
 		}
 		return
 	case k.frames == 0 && f.flags&flagEndStream != 0:
-		c.mu.Unlock() // a small request, all of it: its call counts
+		c.mu.Unlock() // a whole request in one frame: bounded by the number of calls
 		return
 	}
 	k.frames++
@@ -205,10 +205,10 @@ func (c *conn) data(f frame) {
 	}
 }
 
-// reset notes that the client has cancelled a call.
+// reset counts a call that the client has cancelled.
 func (c *conn) reset(stream uint32) {
 	if !c.flooded && !c.resets.allow(stream, time.Now(), c.ofMember) {
-		c.flooded = true // what was read already may hold more of them
+		c.flooded = true // more may follow in what was already read
 		c.calls.cut(c, limitResets, "it cancels too many calls soon after it began them; use longer deadlines, or more connections")
 	}
 }
@@ -236,20 +236,20 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	c.mu.Lock()
-	c.stray = 0 // what has ended is known to be by now
+	c.stray = 0 // by now the client has been told which calls have ended
 	c.written += int64(data)
 	c.mu.Unlock()
 	return n, err
 }
 
-// Close implements net.Conn. What the connection held is given back.
+// Close implements net.Conn. It releases what the connection held.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed
 	c.closed = true
 	held := c.received + c.unwritten
 	c.received, c.unwritten = 0, 0
-	c.grant() // what is made for it now is free at once
+	c.grant() // what waits for room need not wait any more
 	c.mu.Unlock()
 	if first {
 		c.calls.wire.held.Add(-held)
@@ -258,7 +258,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// blocked is for how long the socket has taken nothing that was written.
+// blocked returns for how long a Write has been waiting for the socket.
 func (c *conn) blocked(now time.Time) time.Duration {
 	since := c.writing.Load()
 	if since == 0 {

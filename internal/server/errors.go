@@ -30,8 +30,8 @@ func toStatus(err error) error {
 	return explained(status.New(codeOf(known), short(err.Error())), known.Reason())
 }
 
-// shortened is an error whose text its receiver can take: it travels as a header,
-// and one that is too long costs the client its connection.
+// shortened is an error with a text of bounded length: it travels as a header, and a
+// header that is too long breaks the client's connection.
 func shortened(err error, st *status.Status) error {
 	if len(st.Message()) <= maxText {
 		return err

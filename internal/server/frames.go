@@ -13,7 +13,7 @@ const (
 	flagEndStream = 0x1
 
 	frameHeaderBytes = 9
-	// prefaceBytes is how long the line is that a client begins with.
+	// prefaceBytes is the length of the preface that a client sends first.
 	prefaceBytes = 24
 )
 
@@ -24,8 +24,8 @@ type frame struct {
 	length      int
 }
 
-// frames finds the frames in the bytes that go over a connection, whichever way
-// they are cut. What is in them it does not look at.
+// frames finds the frame headers in the bytes of a connection, in whatever pieces they
+// arrive. It does not look at payloads.
 type frames struct {
 	// skip is how many bytes there are until the next header.
 	skip   int

@@ -10,10 +10,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// incoming is a request that gRPC is to decode, for a call that takes memory for what
-// becomes of it. On the wire an empty element of a list has two bytes; decoded, one
-// that is a message has more than a hundred. So the memory for messages, which counts
-// bytes on the wire, does not bound that.
+// incoming is a request that gRPC decodes, for a call that reserves memory for the result.
+// On the wire an empty element of a list has two bytes; decoded, a message takes more than
+// a hundred. The bound on messages counts bytes on the wire and does not cover that.
 type incoming struct {
 	message pb.Message
 	call    *unaryCall
@@ -21,16 +20,16 @@ type incoming struct {
 }
 
 const (
-	// messageElement and bytesElement are about what an element of a list takes beside
-	// its bytes, with what handlers make of it.
+	// messageElement and bytesElement estimate what an element of a list takes beyond its
+	// bytes, including what handlers make of it.
 	messageElement, bytesElement = 256, 64
-	// expandedFrom is what a request may come to beside its bytes without being
-	// counted. It is bounded by the number of requests in flight.
+	// expandedFrom is what a decoded request may take beyond its bytes without being
+	// counted: the number of requests in flight bounds that.
 	expandedFrom = 16 << 10
 )
 
-// decode reads the message, once there is memory for it. That there is none, or that it
-// is no message, is no error here: gRPC would end the call with Internal.
+// decode decodes the message once there is memory for it. A failure is kept in refused
+// and not returned: gRPC would end the call with Internal.
 func (in *incoming) decode(data mem.BufferSlice) error {
 	wire := data.MaterializeToBuffer(buffers)
 	defer wire.Free()
@@ -46,7 +45,7 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 	return nil
 }
 
-// mostExpanded is how much one request may take when it is decoded, beside its bytes.
+// mostExpanded is how much one decoded request may take beyond its bytes.
 func (c *calls) mostExpanded() int64 {
 	if c.opts.MaxMemory <= 0 {
 		return math.MaxInt64
@@ -54,7 +53,7 @@ func (c *calls) mostExpanded() int64 {
 	return c.opts.MaxMemory / 2
 }
 
-// expand takes n bytes for the decoded request, beside those that it has on the wire.
+// expand reserves n bytes for the decoded request, beyond those that it has on the wire.
 func (u *unaryCall) expand(n int64) error {
 	c := u.calls
 	if c.opts.MaxMemory <= 0 {
@@ -68,10 +67,9 @@ func (u *unaryCall) expand(n int64) error {
 	return u.acquire(c.decoded, n, &u.expanded)
 }
 
-// expansion is about how much a message takes when it is decoded, beside its bytes.
-// Only its own lists count: none of our messages has lists of messages below. Beyond most
-// the rest is taken to be like what was seen: a message that is refused in any case is
-// not worth the time.
+// expansion estimates how much a decoded message takes beyond its bytes. Only its own
+// lists count: none of our messages has lists of messages further down. Once the estimate
+// exceeds most, the rest is extrapolated: the message is rejected in any case.
 func expansion(of protoreflect.MessageDescriptor, raw []byte, most int64) (n int64) {
 	fields := of.Fields()
 	var last protowire.Number
@@ -99,7 +97,7 @@ func expansion(of protoreflect.MessageDescriptor, raw []byte, most int64) (n int
 	return n
 }
 
-// elementOf is about what an element takes if the field is a list, beside its bytes.
+// elementOf estimates what an element takes beyond its bytes; 0 if the field is no list.
 func elementOf(field protoreflect.FieldDescriptor) int64 {
 	switch {
 	case field == nil || field.Cardinality() != protoreflect.Repeated:

@@ -9,7 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
-// listener makes the connections of a bounded listener ones that calls knows.
+// listener registers the connections of a bounded listener with calls.
 type listener struct {
 	*conns.Listener
 	calls *calls
@@ -42,7 +42,7 @@ func (l listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// goAway is what a client of HTTP/2 is sent whose connection is refused.
+// goAway is what an HTTP/2 client gets when its connection is refused.
 func goAway(reason string) []byte {
 	var out bytes.Buffer
 	framer := http2.NewFramer(&out, nil)

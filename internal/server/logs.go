@@ -31,7 +31,7 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 	switch {
 	case !m.audited:
 	case req == nil && !m.streaming && code != codes.PermissionDenied && code != codes.Unauthenticated:
-		// Nothing was asked for, which takes a client nothing.
+		// No request arrived. Such calls cost a client nothing and could flood the audit log.
 		c.slow.warn("administrative call without a request", "op", m.op, "peer", peerOf(ctx), "code", code.String(), "error", errText(err))
 	default:
 		c.audits.write(hostAddr(ctx), time.Now(), "op", m.op, "peer", peerOf(ctx), "request", brief(req), "code", code.String(), "error", errText(err))
@@ -45,14 +45,14 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 }
 
 const (
-	// linesPerSecond bounds the lines of a kind that clients can cause, and
-	// linesAtOnce how many of them may come in a row.
+	// linesPerSecond is the rate limit of each kind of line that clients can cause, and
+	// linesAtOnce its burst.
 	linesPerSecond = 10
 	linesAtOnce    = 50
 )
 
-// slowLog logs what clients can cause, so often at most that a log does not fill
-// the disk. What is left out is counted in the next line of the same kind.
+// slowLog logs what clients can cause, at a limited rate, so that the log does not fill
+// the disk. The next line of the same kind says how many were omitted.
 type slowLog struct {
 	logger *slog.Logger
 	mu     sync.Mutex
@@ -115,8 +115,8 @@ func peerOf(ctx context.Context) string {
 const (
 	// loggedKey is how much of a key may appear in a log.
 	loggedKey = 16
-	// maxText is how long a text of a client's may be in an error or a log, and
-	// keptEnd how much of its end is kept, which tells the outcome.
+	// maxText bounds a text that a client sent, in errors and logs; keptEnd is how much of
+	// its end is kept, which tells the outcome.
 	maxText = 2 << 10
 	keptEnd = 256
 )

@@ -28,7 +28,7 @@ type method struct {
 	kind          string
 	streaming     bool
 	endless       bool
-	// following tells that its streams are of nodes that follow this one.
+	// following: its streams are those of nodes that follow this one.
 	following bool
 	// repeatable: serving a call twice changes nothing.
 	repeatable bool
@@ -118,13 +118,13 @@ const (
 	limitStalled     = "stream-stall-timeout"
 )
 
-// limitHits count how often limits were met. They are few, and so are the times.
+// limitHits counts how often each limit was hit. Both are few.
 type limitHits struct {
 	mu    sync.Mutex
 	count map[string]uint64
 }
 
-// limited counts that a limit was met.
+// limited counts a hit of a limit.
 func (c *calls) limited(limit string) {
 	c.hits.mu.Lock()
 	defer c.hits.mu.Unlock()
@@ -166,7 +166,7 @@ func (c *calls) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collectLimits tells of the connections and of the limits that were met.
+// collectLimits collects the metrics of connections and limits.
 func (c *calls) collectLimits(ch chan<- prometheus.Metric, gauge func(*prometheus.Desc, int64)) {
 	hits := c.hits.all()
 	if hits == nil {

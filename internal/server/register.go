@@ -6,8 +6,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// registrar registers services so that their unary calls are watched before their
-// messages are read. An interceptor sees them only afterwards.
+// registrar registers services so that their unary calls pass through calls before their
+// messages are read; an interceptor would see them only afterwards.
 type registrar struct {
 	*grpc.Server
 	calls *calls

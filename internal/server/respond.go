@@ -15,10 +15,10 @@ import (
 // Smaller ones are bounded by the number of streams of a connection.
 const countedFrom = 4 << 10
 
-// outgoing is a message that is encoded.
+// outgoing is an encoded message.
 type outgoing struct{ data mem.BufferSlice }
 
-// codec is protobuf's, and passes on what is encoded already.
+// codec is protobuf's codec, except that it passes on messages that are already encoded.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
@@ -41,8 +41,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// encode encodes a message of a known size. What was taken of conn for it is given
-// back when the last reference to it is gone.
+// encode encodes a message of a known size. What was taken of conn for it is released with
+// the last reference to it.
 func encode(m pb.Message, size int, c *conn) (mem.BufferSlice, error) {
 	pool := buffers
 	buf := pool.Get(size)
@@ -54,15 +54,15 @@ func encode(m pb.Message, size int, c *conn) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.NewBuffer(buf, newCounted(pool, c, int64(size)))}, nil
 }
 
-// counted is the buffer pool of one buffer, which gives back what was taken for it
-// together with the buffer.
+// counted is the buffer pool of one buffer. With the buffer it releases what was taken of
+// the connection for it.
 type counted struct {
 	mem.BufferPool
 	share   *share
 	cleanup runtime.Cleanup
 }
 
-// share is what was taken of a connection for a buffer.
+// share is what a buffer holds of its connection's room.
 type share struct {
 	conn *conn
 	n    atomic.Int64
@@ -77,8 +77,7 @@ func (s *share) give() {
 func newCounted(pool mem.BufferPool, c *conn, n int64) *counted {
 	out := &counted{BufferPool: pool, share: &share{conn: c}}
 	out.share.n.Store(n)
-	// gRPC drops some messages of streams that their clients have reset without
-	// saying so.
+	// gRPC drops some messages of reset streams without returning their buffers.
 	out.cleanup = runtime.AddCleanup(out, (*share).give, out.share)
 	return out
 }
@@ -90,7 +89,7 @@ func (c *counted) Put(buf *[]byte) {
 	c.BufferPool.Put(buf)
 }
 
-// countedSize is the size of a response that has to be counted; 0 for others.
+// countedSize returns the size of a response that has to be counted; 0 for others.
 func (k *call) countedSize(resp any) (pb.Message, int64) {
 	m, ok := resp.(pb.Message)
 	if !ok || k.conn == nil {
@@ -103,7 +102,7 @@ func (k *call) countedSize(resp any) (pb.Message, int64) {
 	return m, int64(size)
 }
 
-// encoded is a response, for which room is taken, as it is handed to gRPC.
+// encoded encodes a response for which room was taken, for gRPC.
 func (k *call) encoded(m pb.Message, size int64) (*outgoing, error) {
 	data, err := encode(m, int(size), k.conn)
 	if err != nil {

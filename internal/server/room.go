@@ -14,8 +14,8 @@ type turn struct {
 	ready chan struct{} // closed when the room is taken
 }
 
-// take reserves room for a response of n bytes, or returns the limit that there is
-// none by.
+// take reserves room for a response of n bytes. If there is none it returns the limit that
+// was hit.
 func (c *conn) take(n int64) (limit string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,7 +25,7 @@ func (c *conn) take(n int64) (limit string) {
 	return c.fit(n)
 }
 
-// fit is take without regard to who waits. The caller holds mu.
+// fit is take regardless of the queue. The caller holds mu.
 func (c *conn) fit(n int64) (limit string) {
 	w := c.calls.wire
 	switch {
@@ -41,7 +41,7 @@ func (c *conn) fit(n int64) (limit string) {
 	return ""
 }
 
-// give gives back what was taken, when the response has left.
+// give releases what was taken for a response that has been sent.
 func (c *conn) give(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +53,7 @@ func (c *conn) give(n int64) {
 	c.grant()
 }
 
-// settle makes what was taken for a response what it really is.
+// settle corrects what was taken for a response to its real size.
 func (c *conn) settle(taken, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,7 +65,7 @@ func (c *conn) settle(taken, n int64) {
 	c.grant()
 }
 
-// grant gives those that wait their room, in order, as far as there is any. It
+// grant gives room to the responses that wait, in order, as far as there is any. It
 // returns the limit that the next one waits for. The caller holds mu.
 func (c *conn) grant() (limit string) {
 	for len(c.queue) > 0 {
@@ -80,20 +80,20 @@ func (c *conn) grant() (limit string) {
 	return ""
 }
 
-// crowded reports whether responses wait to leave, or for room to be made, so that
-// there is no use in making another one.
+// crowded reports whether another response would have to wait, so that it is too early to
+// make it.
 func (c *conn) crowded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.queue) > 0 || c.unwritten >= c.calls.wire.perConnOut
 }
 
-// memoryPause is the time between two looks for memory that other connections hold.
+// memoryPause is the time between two attempts to get memory that other connections hold.
 const memoryPause = 50 * time.Millisecond
 
-// await takes room for n bytes once there is some. Its limit, if ctx ends before,
-// is what was waited for. others is called while the memory is that of others: it is nil
-// for those to whom that makes no difference.
+// await takes room for n bytes once there is some. If ctx ends first it returns the limit
+// that was waited for. others, which may be nil, is called now and then while the
+// memory is held by other connections.
 func (c *conn) await(ctx context.Context, n int64, others func()) (limit string) {
 	t := &turn{n: n, ready: make(chan struct{})}
 	c.mu.Lock()
@@ -122,16 +122,15 @@ func (c *conn) await(ctx context.Context, n int64, others func()) (limit string)
 	}
 }
 
-// takes reports whether the connection has been taking its responses, so that memory
-// which is short is held by others.
+// takes reports whether the client has been reading its responses, so that other
+// connections hold the memory that is short.
 func (c *conn) takes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.slow == 0
 }
 
-// leave gives up waiting. It returns limit, or nothing if the room was taken just
-// now.
+// leave stops waiting. It returns limit, or nothing if the room was granted just now.
 func (c *conn) leave(t *turn, limit string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,8 +143,8 @@ func (c *conn) leave(t *turn, limit string) string {
 	return limit
 }
 
-// awaitRoom takes room for a response of n bytes, in all within half the time that
-// a request may take to arrive. The call has no place in flight meanwhile.
+// awaitRoom takes room for a response of n bytes. It waits at most half the time that a
+// request may take to arrive, and the call does not count as in flight meanwhile.
 func (u *unaryCall) awaitRoom(n int64) error {
 	c := u.calls
 	if err := u.Park(); err != nil {

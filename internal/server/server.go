@@ -4,7 +4,7 @@
 //
 // Health is that of the node as a whole: every service has the same, and it is
 // SERVING as long as reads are served, since that is what a balancer decides
-// by. Whether mutations are admitted, too, is told by their errors.
+// by. Whether mutations are accepted is said by their errors.
 package server
 
 import (
@@ -32,7 +32,7 @@ import (
 
 // Options are what a Server is made of.
 type Options struct {
-	// Listener is where it serves; see Listen.
+	// Listener accepts the connections; see Listen.
 	Listener net.Listener
 	// Register registers the services.
 	Register func(grpc.ServiceRegistrar)
@@ -41,33 +41,32 @@ type Options struct {
 	// MaxConnections bounds the open connections, and MaxConnectionsPerHost those of
 	// one client host; 0 is no bound.
 	MaxConnections, MaxConnectionsPerHost int
-	// MaxInFlight bounds the unary requests under way, from their first byte on, and
-	// MaxStreams the streams: those that other nodes follow this one by, apart from
-	// them those of clients, and apart from both those that watch the health. Health
-	// checks have a bound of their own.
+	// MaxInFlight bounds the unary requests in flight, from their first byte on, and
+	// MaxStreams the streams of each kind: those by which other nodes follow this one,
+	// those of clients, and those that watch the health. Unary health checks have a bound
+	// of their own.
 	MaxInFlight, MaxStreams int
-	// MaxMemory bounds, in bytes, the messages that are on their way: requests from
-	// their first byte until they are done, and responses until they have left. It
-	// bounds as well, by itself, what requests may find for which Memory is not 0.
-	// One at a time is always let in. 0 is no bound.
+	// MaxMemory bounds, in bytes, the messages in transit: requests from their first byte
+	// until they are served, and responses until they are sent. Apart from these it
+	// bounds what requests may read for which Memory is not 0. A single one is always
+	// admitted. 0 is no bound.
 	MaxMemory int64
-	// Memory tells how many bytes a call of a method, by its full name, may hold
-	// beyond what every call does. Where as much is taken already, it waits a
-	// little.
+	// Memory returns how many bytes a call of a method, by its full name, may hold beyond
+	// what every call does. A call waits a little if they are not available.
 	Memory func(method string, req any) int64
-	// StallTimeout is after how long a stream is ended whose reader takes nothing, and
-	// ReceiveTimeout how long a request may take to arrive, beyond what its size
-	// explains. 0 is a minute and 10 seconds.
+	// StallTimeout is after how long a stream is ended whose reader takes nothing; 0 is a
+	// minute. ReceiveTimeout is how long a request may take to arrive, beyond what its size
+	// explains; 0 is 10 seconds.
 	StallTimeout, ReceiveTimeout time.Duration
 	// SlowThreshold is the duration from which a request is logged; 0 logs
 	// none.
 	SlowThreshold time.Duration
-	// Audited tells by its full method whether a call is administrative and
-	// has to be logged, whatever it comes to.
+	// Audited reports whether calls of a method, by its full name, are administrative and
+	// have to be logged, whatever their outcome.
 	Audited func(method string) bool
-	// Administrative reports by its full name whether a method is only for those whom
-	// Admit lets in, by where their connection comes from; the error of Admit says who
-	// that is. Nil is none.
+	// Administrative reports whether a method, by its full name, may only be called from
+	// the addresses that Admit accepts; Admit's error says which these are. Nil is no
+	// such method.
 	Administrative func(method string) bool
 	Admit          func(from netip.Addr) error
 	// NotHere says why a service of this program is not served by this node and who
@@ -87,15 +86,15 @@ type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	calls  *calls
-	// drained ends the streams that would not end by themselves.
+	// drained is closed to end the streams that would not end by themselves.
 	drained  chan struct{}
 	drain    sync.Once
 	serving  atomic.Bool
 	draining atomic.Bool
 }
 
-// keepaliveInterval is how long a connection may be silent before it is
-// probed: a client that lost its network must not hold a snapshot for ever.
+// keepaliveInterval is how long a connection may be silent before it is probed, so that a
+// client which lost its network does not hold a snapshot for ever.
 const (
 	keepaliveInterval = 30 * time.Second
 	keepaliveTimeout  = 10 * time.Second
@@ -104,9 +103,9 @@ const (
 )
 
 const (
-	// streamWorkers is how many goroutines stay ready for requests, with stacks
-	// that have grown to what a request needs; growing a new one's takes a tenth
-	// of a request's time. Requests beyond them get goroutines of their own.
+	// streamWorkers is how many goroutines stay ready for requests, with stacks that have
+	// grown to what a request needs: growing a new one takes a tenth of a request's
+	// time. Requests beyond that get goroutines of their own.
 	streamWorkers = 64
 	// writeBuffer is four times gRPC's own, so that a busy connection takes fewer
 	// system calls.
@@ -114,17 +113,17 @@ const (
 )
 
 const (
-	// streamsPerConnection bounds the calls that are open on a connection; a client
-	// waits for one to end before it begins another. It is far above what a node
-	// hands on to another one over a connection.
+	// streamsPerConnection bounds the open calls of a connection; a client waits for one to
+	// end before it begins another. It is far above what a node forwards to another one
+	// over a connection.
 	streamsPerConnection = 1024
 	// maxHeaders bounds the headers of a call. The largest are those that name each
 	// of 1024 vBuckets.
 	maxHeaders = 80 << 10
 	// handshakeTimeout is how long a connection may take to begin to speak HTTP/2.
 	handshakeTimeout = 10 * time.Second
-	// maxIdle and maxAge are after how long clients are asked to open another
-	// connection: what is under way on this one is finished.
+	// maxIdle and maxAge are after how long clients are asked to open another connection;
+	// the calls that are open on this one are finished.
 	maxIdle = 15 * time.Minute
 	maxAge  = 6 * time.Hour
 )
@@ -206,8 +205,8 @@ func (c *calls) grpcOptions() []grpc.ServerOption {
 	}
 }
 
-// SetServing tells health checks whether the node serves. Telling the same again
-// costs nothing. Once the server drains, it does not serve whatever is told.
+// SetServing sets what health checks report. Setting the same again costs nothing. A
+// server that drains reports that it does not serve, whatever is set.
 func (s *Server) SetServing(serving bool) {
 	if s.serving.Swap(serving) == serving {
 		return
@@ -222,13 +221,13 @@ func (s *Server) SetServing(serving bool) {
 	}
 }
 
-// Serving tells what health checks are told.
+// Serving returns what health checks report.
 func (s *Server) Serving() bool { return s.serving.Load() && !s.draining.Load() }
 
-// Run serves until ctx ends, then drains: health says NOT_SERVING, new requests
-// are turned away, those under way are finished within DrainTimeout.
+// Run serves until ctx ends, then drains: health reports NOT_SERVING, new requests are
+// rejected, and those in flight are finished within DrainTimeout.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.Close() // also where serving fails: workers wait for requests
+	defer s.Close() // also if serving fails: workers wait for requests
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(s.calls.listen(s.opts.Listener)) }()
 	watching, stop := context.WithCancel(ctx)

@@ -18,8 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// StandInOptions are what a StandIn is made of; what they share with Options means the
-// same.
+// StandInOptions are the options of a StandIn; those that Options have, too, mean the same.
 type StandInOptions struct {
 	Listener                              net.Listener
 	MaxConnections, MaxConnectionsPerHost int
@@ -27,8 +26,9 @@ type StandInOptions struct {
 	Why func() string
 }
 
-// StandIn answers in the place of the server of a node that waits for others and cannot
-// serve yet: each call at once, with why. Health checks hear that it does not serve.
+// StandIn answers instead of a node's server while the node waits for others and cannot
+// serve yet. Each call fails at once with the reason, and health checks report that it
+// does not serve.
 type StandIn struct {
 	grpc   *grpc.Server
 	lent   *lent
@@ -61,8 +61,7 @@ func BeginStandIn(o StandInOptions) (*StandIn, error) {
 	return s, nil
 }
 
-// notYet is the error of every call. Nothing has come of it, and another node may serve
-// it.
+// notYet is the error of every call: it had no effect, and another node may serve it.
 func notYet(why string) error {
 	st, err := status.New(codes.Unavailable, short(why)+" (not applied)").WithDetails(
 		&errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied},
@@ -73,7 +72,7 @@ func notYet(why string) error {
 	return st.Err()
 }
 
-// End closes the connections and gives the listener back.
+// End closes the connections and returns the listener to its owner.
 func (s *StandIn) End() error {
 	s.grpc.Stop()
 	if err := <-s.served; err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, grpc.ErrServerStopped) {
@@ -88,16 +87,16 @@ type deadlineListener interface {
 	SetDeadline(time.Time) error
 }
 
-// lent is a listener that its borrower cannot close, but only stop accepting at.
+// lent is a listener that its borrower cannot close: Close only stops Accept.
 type lent struct {
 	deadlineListener
-	given atomic.Bool // back
+	returned atomic.Bool
 }
 
 // Accept implements net.Listener.
 func (l *lent) Accept() (net.Conn, error) {
 	c, err := l.deadlineListener.Accept()
-	if err != nil && l.given.Load() {
+	if err != nil && l.returned.Load() {
 		return nil, net.ErrClosed
 	}
 	return c, err
@@ -105,6 +104,6 @@ func (l *lent) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (l *lent) Close() error {
-	l.given.Store(true)
+	l.returned.Store(true)
 	return l.SetDeadline(time.Unix(1, 0))
 }

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// streamSet is the open streams of a kind. No kind uses up what another may have.
+// streamSet is the open streams of one kind. Each kind has a limit of its own.
 type streamSet struct {
 	whose, limit string // for errors and metrics
 	max          int
@@ -18,8 +18,7 @@ type streamSet struct {
 	mu     sync.Mutex
 	byConn map[*conn]map[*call]struct{} // none is empty
 	n      int                          // in all
-	// looked is when all streams were last looked at for one that has stalled, in
-	// vain.
+	// looked is when all streams were last searched for a stalled one without success.
 	looked time.Time
 }
 
@@ -27,8 +26,8 @@ func newStreamSet(whose, limit string, most int) *streamSet {
 	return &streamSet{whose: whose, limit: limit, max: most, byConn: make(map[*conn]map[*call]struct{})}
 }
 
-// add makes a stream one of the set. If the set is full it returns the stream that
-// is to end for it, nil if none is.
+// add adds a stream to the set. If the set is full, it removes another stream for it and
+// returns that one, which the caller ends; it adds nothing if there is none to remove.
 func (s *streamSet) add(k *call, now time.Time) (instead *call, added bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +51,7 @@ func (s *streamSet) remove(k *call) {
 	s.drop(k)
 }
 
-// drop is remove for those who hold mu. A stream may have been dropped before.
+// drop is remove with mu held. The stream may have been removed before.
 func (s *streamSet) drop(k *call) {
 	of := s.byConn[k.conn]
 	if _, open := of[k]; !open {
@@ -84,17 +83,17 @@ func (s *streamSet) all() []*call {
 }
 
 const (
-	// hesitation is how long a stream's reader must have taken nothing for the stream
-	// to make room for another one.
+	// hesitation is how long a stream's reader must have taken nothing before the stream
+	// makes room for another one.
 	hesitation = 2 * time.Second
-	// lookPause bounds how often all streams are looked at for such a one: a client that
-	// floods a full set must not have that done for each of its calls.
+	// lookPause bounds how often all streams are searched for such a one, so that a client
+	// which floods a full set does not cause a search with each call.
 	lookPause = 20 * time.Millisecond
 )
 
-// dispensable is the stream that another one takes the place of: the one whose
-// reader has stalled for longest, or else the last one of the connection that has
-// most, unless it has hardly more than the connection of the new one.
+// dispensable returns the stream that a new one replaces: the one that has stalled for
+// longest, or else the newest one of the connection with the most streams, unless it has
+// hardly more than the connection of the new one. It returns nil if there is none.
 func (s *streamSet) dispensable(next *call, now time.Time) *call {
 	if now.Sub(s.looked) >= lookPause {
 		if slowest := s.slowest(now); slowest != nil {
@@ -120,7 +119,7 @@ func (s *streamSet) dispensable(next *call, now time.Time) *call {
 	return last
 }
 
-// slowest is the stream whose reader has stalled for longest; nil if none has.
+// slowest returns the stream that has stalled for longest; nil if none has.
 func (s *streamSet) slowest(now time.Time) (slowest *call) {
 	longest := hesitation
 	for _, of := range s.byConn {
@@ -149,7 +148,7 @@ func (c *calls) open(k *call, m *method) error {
 	return nil
 }
 
-// setOf is the kind of stream that those of a method are.
+// setOf returns the set of a method's streams.
 func (c *calls) setOf(m *method) *streamSet {
 	switch {
 	case m.probe:
@@ -161,13 +160,13 @@ func (c *calls) setOf(m *method) *streamSet {
 	}
 }
 
-// stallError ends a stream whose reader takes nothing.
+// stallError is the error of a stream whose reader takes nothing.
 func stallError(after time.Duration) error {
 	return status.Errorf(codes.Aborted,
 		"nothing of the stream was taken for %v (stream-stall-timeout); the details of this error tell where to resume it", after)
 }
 
-// guardedStream is a stream that the server can end while its handler waits.
+// guardedStream is a stream that the server can end while its handler waits for it.
 type guardedStream struct {
 	grpc.ServerStream
 	ctx  context.Context
@@ -186,8 +185,8 @@ func (s guardedStream) RecvMsg(m any) error {
 	return s.call.endedBy(err)
 }
 
-// SendMsg implements grpc.ServerStream. Where to resume is asked for between the
-// beginning and the end of sending, while the message is kept back.
+// SendMsg implements grpc.ServerStream. The position to resume at is read while the
+// message waits, between beginSend and endSend.
 func (s guardedStream) SendMsg(m any) error {
 	if err := s.call.beginSend(); err != nil {
 		return err
@@ -199,9 +198,9 @@ func (s guardedStream) SendMsg(m any) error {
 	return err
 }
 
-// sources is how much a stream holds of what a message was made of, in its sizes: an
-// iterator has the last pair and the next one, and the pairs of a message are copies.
-// Streams that follow something bound theirs themselves.
+// sources is how many times a message's size a stream holds beside the message: an
+// iterator has the last pair and the next one, and a message's pairs are copies.
+// Streams that follow something bound what they hold themselves.
 const sources = 2
 
 // send encodes a message once there is room for it and for what it was made of.
@@ -228,8 +227,8 @@ func (s guardedStream) send(m any) error {
 	return s.ServerStream.SendMsg(out)
 }
 
-// await waits until there is room for n bytes. What waits is there already, and so is
-// bounded, too: a stream beyond that is ended, to be resumed.
+// await waits until there is room for n bytes. Messages that wait are in memory already,
+// so their sum is bounded, too: beyond that a stream is ended, and can be resumed.
 func (s guardedStream) await(n int64) error {
 	c, k := s.call.calls, s.call
 	defer c.streamsWaiting.Add(-n)

@@ -8,24 +8,25 @@ import (
 )
 
 const (
-	// receiveTime is how long a request may take to arrive, and leastRate the bytes
-	// a second that it may take longer for: a mobile phone sends more.
+	// receiveTime is how long a request may take to arrive, plus a second for each leastRate
+	// bytes: a mobile phone sends faster.
 	receiveTime = 10 * time.Second
 	leastRate   = 64 << 10
-	// slowRate is the bytes a second below which a connection takes its responses
-	// slowly, and slowLooks for how many looks in a row it has to.
+	// slowRate is the rate in bytes a second below which a connection counts as slow, and
+	// slowLooks for how many looks in a row.
 	slowRate  = 64 << 10
 	slowLooks = 2
-	// stuckBytes is how much a connection may keep of responses that it does not
-	// take, and stuckTimes for how many times as long as a stream: what is left of a
-	// stream that has stalled is there for its reader to come back to.
+	// stuckBytes is how many bytes of responses a client may leave unread for longer than
+	// stuckTimes the stall timeout of a stream: what is left of a stalled stream stays
+	// for its reader to come back to.
 	stuckBytes = 1 << 20
 	stuckTimes = 10
 	// lookEvery is the time between two looks at all calls.
 	lookEvery = time.Second
 )
 
-// watch tells of audit lines that were left out, and looks after calls and connections that make no progress until ctx ends.
+// watch logs how many audit lines were suppressed, and ends calls and connections that
+// make no progress, until ctx ends.
 func (c *calls) watch(ctx context.Context) {
 	every := lookEvery
 	for _, d := range []time.Duration{c.opts.ReceiveTimeout, c.opts.StallTimeout} {
@@ -70,8 +71,8 @@ func (c *calls) look(now time.Time, every time.Duration) {
 	}
 }
 
-// overdue are the calls whose requests take too long to arrive. Calls that ended
-// before they had a handler are forgotten.
+// overdue returns the calls whose requests take too long to arrive. It forgets calls that
+// ended before they had a handler.
 func (c *conn) overdue(now time.Time, within time.Duration) (out []*call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +88,7 @@ func (c *conn) overdue(now time.Time, within time.Duration) (out []*call) {
 	return out
 }
 
-// abandon gives back what a call holds that has ended. The caller holds mu.
+// abandon releases what a call holds that has ended. The caller holds mu.
 func (c *conn) abandon(id uint32, k *call) {
 	delete(c.byStream, id)
 	if !c.closed {
@@ -97,8 +98,8 @@ func (c *conn) abandon(id uint32, k *call) {
 	k.bytes, k.over = 0, true
 }
 
-// look notes how fast the connection takes its responses. It reports whether it has
-// taken none for a time, although they are many or their sender waits for the
+// look measures how fast the client reads its responses. It reports whether the connection
+// is stuck: nothing was read for long, although much is unread or a Write waits for the
 // socket.
 func (c *conn) look(now time.Time, every, stalled time.Duration) (stuck bool) {
 	blocked := c.blocked(now)

@@ -12,7 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// maxProbes bounds health checks, which have no part in what is in flight: an
+// maxProbes bounds health checks, which do not count as requests in flight: an
 // orchestrator must not take a busy node for a dead one.
 const maxProbes = 1000
 
@@ -25,8 +25,8 @@ type unaryCall struct {
 	memory   int64 // taken of calls.memory
 	expanded int64 // taken of calls.decoded
 	response any
-	// taken is what was taken for a response that is not there yet, and patience
-	// until when room is waited for.
+	// taken is the room that was taken for a response that is yet to be made, and patience
+	// until when the call waits for room.
 	taken    int64
 	patience time.Time
 }
@@ -54,7 +54,7 @@ func (c *calls) unary(full string, h handler) handler {
 	}
 }
 
-// begin takes a place for the call, before anything of its message is read.
+// begin counts the call as in flight, before its message is read.
 func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	c := u.calls
 	ended := u.enter(ctx, m)
@@ -77,7 +77,7 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	return ended
 }
 
-// done is the other end of begin, and gives back what the call held.
+// done undoes begin, and releases what the call held.
 func (u *unaryCall) done(m *method) {
 	if m.probe {
 		u.calls.probes.Add(-1)
@@ -96,9 +96,8 @@ func (u *unaryCall) done(m *method) {
 	u.leave()
 }
 
-// serve runs the handler and makes its response ready. If there is no room for that
-// the response is dropped and made again when there is, as long as that changes
-// nothing.
+// serve runs the handler and encodes its response. If there is no room for the response
+// and the method can be repeated, the response is dropped and made again once there is.
 func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) {
 	for {
 		resp, err := h(srv, ctx, u.receive, nil)
@@ -151,17 +150,16 @@ func (u *unaryCall) receive(v any) error {
 		if err := u.awaitRoom(countedFrom); err != nil {
 			return err
 		}
-		u.conn.give(countedFrom) // how much it takes is not known yet
+		u.conn.give(countedFrom) // the response's size is not known yet
 	}
 	return u.reserve()
 }
 
-// memoryPatience is how long a request waits for memory. It is bounded, since two
-// nodes may wait for each other that way.
+// memoryPatience is how long a request waits for memory. The wait is bounded because two
+// nodes may wait for each other.
 const memoryPatience = time.Second
 
-// reserve takes as much of the memory for requests as this one may find, once it is
-// free.
+// reserve reserves the memory that the request may need for what it reads.
 func (u *unaryCall) reserve() error {
 	c := u.calls
 	if c.memory == nil {
@@ -174,7 +172,7 @@ func (u *unaryCall) reserve() error {
 	return u.acquire(c.memory, n, &u.memory)
 }
 
-// acquire takes n bytes of one kind of memory for the call, and notes that in taken.
+// acquire takes n bytes of one kind of memory for the call, and records that in taken.
 func (u *unaryCall) acquire(of *semaphore.Weighted, n int64, taken *int64) error {
 	c := u.calls
 	if !of.TryAcquire(n) {
@@ -192,15 +190,14 @@ func (u *unaryCall) acquire(of *semaphore.Weighted, n int64, taken *int64) error
 }
 
 const (
-	// placesAtOnce is how many requests are given up at once, of which nothing
-	// comes.
+	// placesAtOnce is how many requests that do not arrive are ended at once.
 	placesAtOnce = 128
-	// placePause bounds how often they are looked for.
+	// placePause bounds how often they are searched for.
 	placePause = 10 * time.Millisecond
 )
 
-// makePlace ends requests that have been announced and do not come, since others
-// need their places. It reports whether there were any.
+// makePlace ends requests that were announced and do not arrive, to make room for others.
+// It reports whether there were any.
 func (c *calls) makePlace() bool {
 	now := time.Now()
 	if now.UnixNano()-c.placed.Load() < int64(placePause) {
@@ -222,7 +219,7 @@ func (c *calls) makePlace() bool {
 	return ended > 0
 }
 
-// idlers are calls of which nothing has come since a time, at most n of them.
+// idlers returns up to n calls of which nothing has arrived since a time.
 func (c *conn) idlers(since time.Time, n int) (out []*call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

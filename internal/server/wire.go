@@ -11,8 +11,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// wire is the memory of messages that are on their way: requests from their first
-// byte until they are done, and responses until they have left.
+// wire counts the memory of messages in transit: requests from their first byte until they
+// are served, and responses until they are sent.
 type wire struct {
 	// limit bounds it for all connections, perConn the requests of one and
 	// perConnOut its responses.
@@ -20,10 +20,10 @@ type wire struct {
 	held                       atomic.Int64
 
 	mu       sync.Mutex
-	searched time.Time // without success
+	searched time.Time // for something to end, without success
 }
 
-// leastOut is what a connection may have of responses, whatever the limit is.
+// leastOut is what the responses of a connection may hold, if the limit allows it.
 const leastOut = 64 << 20
 
 func newWire(limit int64, message int) *wire {
@@ -35,16 +35,16 @@ func newWire(limit int64, message int) *wire {
 }
 
 const (
-	// stale is after how long without progress a request or a connection may be
-	// given up to make room for others.
+	// stale is after how long without progress a request or a connection may be ended to
+	// make room for others.
 	stale = time.Second
-	// searchPause bounds how often what is stale is looked for.
+	// searchPause bounds how often stale ones are searched for.
 	searchPause = 10 * time.Millisecond
 )
 
-// relieve makes room when a frame of a request has gone beyond a limit: it ends the
-// largest of what makes no progress, of the request's connection if that is full,
-// or else the request.
+// relieve makes room when a frame of a request has exceeded a limit: it ends the largest
+// request that makes no progress (of the same connection, if that one's limit was
+// exceeded), or else the request itself.
 func (c *calls) relieve(k *call, connFull bool) {
 	if connFull {
 		if !c.endStalest(k.conn.stalest(time.Now())) {
@@ -68,8 +68,8 @@ func memoryFull(limit int64) error {
 		"messages that are on their way take all of the %d MiB for them (max-memory-in-flight); retry later, or send less at once (not applied)", limit>>20)
 }
 
-// makeRoom ends what holds most of the memory for messages and makes no progress. It
-// reports whether there was something.
+// makeRoom ends the request or connection that holds most of the memory for messages
+// without making progress. It reports whether there was one.
 func (c *calls) makeRoom() bool {
 	now := time.Now()
 	c.wire.mu.Lock()
@@ -101,7 +101,7 @@ type holder struct {
 	conn  *conn
 }
 
-// endStalest ends what holds memory, if anything does.
+// endStalest ends a holder of memory. It reports false if it holds none.
 func (c *calls) endStalest(h holder) bool {
 	switch {
 	case h.bytes == 0:
@@ -116,7 +116,8 @@ func (c *calls) endStalest(h holder) bool {
 	return true
 }
 
-// stalest is the request that holds most of those of which nothing has come lately.
+// stalest returns the request that holds most among those of which nothing has arrived
+// lately.
 func (c *conn) stalest(now time.Time) (most holder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +129,7 @@ func (c *conn) stalest(now time.Time) (most holder) {
 	return most
 }
 
-// slowest is the connection, if it has been taking its responses slowly.
+// slowest returns the connection if its client has been reading its responses slowly.
 func (c *conn) slowest() holder {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,7 +139,7 @@ func (c *conn) slowest() holder {
 	return holder{bytes: c.unwritten, conn: c}
 }
 
-// statusOf is an error of the server's own, which had no effect.
+// statusOf is an error of the server itself, by which the call had no effect.
 func statusOf(code codes.Code, format string, args ...any) error {
 	return explained(status.Newf(code, format, args...), kv.ReasonNotApplied)
 }
