@@ -2,10 +2,9 @@
 // host. Without a bound, one client that opens connections takes every file descriptor
 // of the process, and with them the ability to write: storage has to open files.
 //
-// A connection beyond a bound takes the place of one on which nothing is under
-// way, if there is such a one: those that have never been used come first, then
-// those that have been idle for longest. If all are at work the new one is
-// refused with a few bytes that say why.
+// A connection beyond a bound replaces an idle one, if there is any: those that have never
+// been used come first, then those that have been idle for longest. If none is idle, the
+// new one is refused with a few bytes that say why.
 package conns
 
 import (
@@ -21,19 +20,19 @@ import (
 )
 
 const (
-	// minIdle is how long a connection must have been idle to be displaced: a
-	// client needs some time to make its first call.
+	// minIdle is how long a connection must have been idle before it may be displaced: a
+	// client needs some time for its first call.
 	minIdle = time.Second
-	// searchEvery bounds how often all connections are looked at for an idle one.
+	// searchEvery bounds how often all connections are searched for an idle one.
 	searchEvery = 5 * time.Millisecond
 	// logEvery bounds how often the log says that connections are refused.
 	logEvery = 10 * time.Second
 )
 
-// Options are what a Listener is made of.
+// Options are the options of a Listener.
 type Options struct {
 	// Max bounds the connections in all, MaxPerHost those from one address (of
-	// IPv6, from one /64 network, which is what one host is given). 0 is no bound.
+	// IPv6, from one /64 network, which is what a host gets). 0 is no bound.
 	Max, MaxPerHost int
 	// Key and HostKey name the settings behind the two, for errors and the log.
 	Key, HostKey string
@@ -46,11 +45,11 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Stats count what became of connections.
+// Stats counts connections.
 type Stats struct {
 	// Open is how many there are now.
 	Open int
-	// Refused were closed at once, and Displaced to make room for others.
+	// Refused were closed at once, Displaced were closed to make room for others.
 	Refused, Displaced uint64
 }
 
@@ -85,7 +84,7 @@ func (l *Listener) Stats() Stats {
 	return Stats{Open: len(l.conns), Refused: l.refused.Load(), Displaced: l.displaced.Load()}
 }
 
-// Accept waits for a connection that there is room for.
+// Accept waits for a connection for which there is room.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -109,14 +108,14 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// outOfFiles reports whether the process, or the machine, has no file descriptor
-// left.
+// outOfFiles reports whether err means that the process, or the machine, has no file
+// descriptor left.
 func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// acceptInNeed accepts when there are no file descriptors: with that of an idle
-// connection, or with the one that is kept back.
+// acceptInNeed accepts a connection without a free file descriptor: it closes an idle
+// connection, or uses the descriptor that is kept back.
 func (l *Listener) acceptInNeed(cause error) (_ net.Conn, onSpare bool, _ error) {
 	if l.displace(netip.Addr{}) {
 		c, err := l.Listener.Accept()
@@ -133,8 +132,7 @@ func (l *Listener) acceptInNeed(cause error) (_ net.Conn, onSpare bool, _ error)
 	return c, true, nil
 }
 
-// admit makes a connection one of those that are open. It returns nil if there is
-// no room.
+// admit counts a connection as open. It returns nil if there is no room.
 func (l *Listener) admit(c net.Conn, onSpare bool) *Conn {
 	out := &Conn{Conn: c, listener: l, host: hostOf(c.RemoteAddr()), opened: time.Now(), onSpare: onSpare}
 	for {
@@ -152,8 +150,8 @@ func (l *Listener) admit(c net.Conn, onSpare bool) *Conn {
 	}
 }
 
-// enter counts a connection, or returns why there is no room for it, and the host
-// whose connections are in the way; the zero Addr is all of them.
+// enter counts a connection. If there is no room it returns why, and the host of which a
+// connection would have to be displaced; the zero Addr is any host.
 func (l *Listener) enter(c *Conn) (reason string, host netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,8 +166,8 @@ func (l *Listener) enter(c *Conn) (reason string, host netip.Addr) {
 	return "", host
 }
 
-// displace closes a connection, of a host or of any, that has been idle. It
-// reports whether there was one.
+// displace closes an idle connection of a host, or of any. It reports whether there was
+// one.
 func (l *Listener) displace(host netip.Addr) bool {
 	now := time.Now()
 	l.mu.Lock()
@@ -189,7 +187,7 @@ func (l *Listener) displace(host netip.Addr) bool {
 		return false
 	}
 	l.mu.Lock()
-	l.searched = time.Time{} // the next one may be as lucky
+	l.searched = time.Time{} // there may be more idle ones
 	l.mu.Unlock()
 	l.displaced.Add(1)
 	_ = idlest.Close()
@@ -201,8 +199,8 @@ func (l *Listener) refuse(c *Conn, reason string) {
 	l.refused.Add(1)
 	l.tell(c, reason)
 	if l.opts.Refusal != nil {
-		// It goes into the socket's buffer, which is empty, at once; the deadline, which
-		// counts from before the goroutine may be held up, is for what cannot be.
+		// The refusal fits into the empty socket buffer, so Write returns at once; the
+		// deadline is a safeguard.
 		_ = c.Conn.SetDeadline(time.Now().Add(time.Second))
 		_, _ = c.Conn.Write(l.opts.Refusal(reason))
 	}
@@ -212,7 +210,7 @@ func (l *Listener) refuse(c *Conn, reason string) {
 	}
 }
 
-// tell logs that connections are refused, now and then.
+// tell logs from time to time that connections are refused.
 func (l *Listener) tell(c *Conn, reason string) {
 	l.mu.Lock()
 	l.quiet++
@@ -240,7 +238,7 @@ func (l *Listener) left(c *Conn) {
 	}
 }
 
-// hostOf is the host that an address counts for.
+// hostOf returns the host for whose limit an address counts.
 func hostOf(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

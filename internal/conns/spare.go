@@ -10,10 +10,10 @@ import (
 // for a question about the node's health.
 const spareTime = 5 * time.Second
 
-// spare is a file descriptor that is kept back for when there are none.
+// spare is a file descriptor that is kept back for when the process has no others.
 type spare struct {
 	mu     sync.Mutex
-	file   *os.File // nil while it is lent, or cannot be had again
+	file   *os.File // nil while it is lent, or cannot be opened again
 	closed bool
 }
 
@@ -23,8 +23,8 @@ func newSpare() *spare {
 	return s
 }
 
-// lend gives the descriptor up, so that something else can be opened. It reports
-// whether there was one.
+// lend closes the descriptor, so that something else can be opened. It reports whether
+// there was one.
 func (s *spare) lend() bool {
 	if s == nil {
 		return false
@@ -54,7 +54,7 @@ func (s *spare) takeBack() {
 
 func (s *spare) open() {
 	if s.file == nil && !s.closed {
-		s.file, _ = os.Open(os.DevNull) // if there is none, the next one may be luckier
+		s.file, _ = os.Open(os.DevNull) // if that fails, the next call tries again
 	}
 }
 

@@ -13,21 +13,21 @@ import (
 	"github.com/dkvdb/dkv/tests/hostile/attack"
 )
 
-// What an attack may do. The bounds leave room for a busy machine, on which the
-// attacker takes the processor from the node; they are far below what each of these
-// attacks did to a node without limits.
+// What an attack may cause. The bounds leave room for a busy machine, on which the
+// attacker competes with the node for the processor; they are far below what each of
+// these attacks did to a node without limits.
 const (
-	// slowest is what the 99th percentile of honest operations may take at any rate,
-	// and slower how many times what it took before.
+	// slowest is what the 99th percentile of honest operations may take in any case, and
+	// slower the factor by which it may grow.
 	slowest, slower = 3 * time.Second, 10
-	// failures is the part of honest operations that may fail, and newcomersServed that
-	// of new clients that have to be served.
+	// failures is the fraction of honest operations that may fail, and newcomersServed the
+	// fraction of new clients that must be served.
 	failures, newcomersServed = 0.01, 0.7
-	// room is what a node may take beside what its keys say and what it took before: a
-	// collector lets the heap grow before it collects, and a thousand stalled streams
-	// have a message each that is not counted yet.
+	// room is what a node may take beyond its settings and what it took before: the
+	// garbage collector lets the heap grow before it runs, and messages are counted only
+	// once they are made.
 	room = 768 << 20
-	// What may stay behind, once the node has had time to clean up.
+	// What may be left once the node has had time to clean up.
 	memoryLeft, filesLeft, goroutinesLeft = 200 << 20, 60, 150
 	recovery                              = time.Minute
 	// logPerSecond is what nodes may log, in bytes: a line for each administrative call,
@@ -35,7 +35,7 @@ const (
 	logPerSecond = 512 << 10
 )
 
-// brief are the attacks that tell most, and on what.
+// brief are the most telling attacks, by target.
 var brief = map[attack.Kind][]string{
 	attack.RocksDB: {
 		"idle-connections", "rapid-reset", "many-empty-puts", "unread-small-window", "stalled-puts", "far-indexes",
@@ -86,7 +86,7 @@ func run(t *testing.T, kind attack.Kind, attacks []attack.Attack) {
 	}
 }
 
-// settle lets time pass, which is what windows of measurement are made of.
+// settle lets a window of measurement pass.
 func settle(d time.Duration) { <-time.After(d) }
 
 // outcome is what an attack has done to its target.
@@ -164,7 +164,7 @@ func (o *outcome) remains(f *field, was map[*node]vitals) string {
 // wrong.
 func (o *outcome) report(t *testing.T) {
 	if o.after == nil {
-		return // it did not come to an end
+		return // it was not completed
 	}
 	verdict := "ok"
 	if len(o.wrong) > 0 {

@@ -39,11 +39,10 @@ type node struct {
 	*process.Process
 	name, log        string
 	grpc, http, raft string
-	conn             *grpc.ClientConn // of those who run the test
+	conn             *grpc.ClientConn // the test's own
 }
 
-// The memory that the nodes' keys say, which is little, so that it is seen when more is
-// taken.
+// The nodes' memory settings. They are small, so that a node which takes more is noticed.
 const (
 	inFlight   = 64 << 20
 	blockCache = 64 << 20
@@ -85,7 +84,7 @@ func (f *field) alone(engine string) {
 }
 
 // cluster starts three masters. Honest clients write to the leader and read from a
-// follower, which hands linearizable reads on.
+// follower, which forwards linearizable reads.
 func (f *field) cluster() {
 	f.t.Helper()
 	raft, err := testkit.Addresses(3)
@@ -123,7 +122,7 @@ func (f *field) slave() *node {
 	return f.start("slave", args...)
 }
 
-// aim makes nodes the target.
+// aim adds nodes to the target.
 func (f *field) aim(nodes ...*node) {
 	for _, n := range nodes {
 		f.target.GRPC = append(f.target.GRPC, n.grpc)
@@ -141,7 +140,7 @@ func (f *field) start(name string, args ...string) *node {
 	return n
 }
 
-// launch starts a node and does not wait.
+// launch starts a node without waiting until it serves.
 func (f *field) launch(name string, args ...string) *node {
 	f.t.Helper()
 	at, err := testkit.Addresses(2)
@@ -180,7 +179,7 @@ func (f *field) await(n *node) {
 	n.conn = f.connect(n.grpc)
 }
 
-// connect makes a connection from this process's own address, which no attacker has.
+// connect connects from this process's own address, which no attacker uses.
 func (f *field) connect(addr string) *grpc.ClientConn {
 	f.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -203,7 +202,7 @@ func (n *node) leads() bool {
 	return err == nil && len(s.GetVBuckets()) == 1 && s.GetVBuckets()[0].GetIsLeader()
 }
 
-// sow writes what attacks and honest clients read.
+// sow writes the keys that attacks and honest clients read.
 func (f *field) sow() {
 	f.t.Helper()
 	ctx := testkit.Within(f.t, time.Minute)

@@ -28,7 +28,7 @@ const (
 
 func honestKey(i int) []byte { return fmt.Appendf(nil, "honest/%06d", i) }
 
-// honest are clients that behave, while they run.
+// honest are well-behaved clients, while they run.
 type honest struct {
 	f      *field
 	cancel context.CancelFunc
@@ -65,7 +65,7 @@ func (w *felt) String() string {
 	return s
 }
 
-// behave starts honest clients, which go on until the test ends.
+// behave starts honest clients, which run until the test ends.
 func behave(f *field) *honest {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &honest{f: f, cancel: cancel, now: &felt{errors: make(map[string]int)}}
@@ -149,7 +149,7 @@ func found(got *serverpb.GetResponse, err error) error {
 	return err
 }
 
-// come connects again and again, each time as another client.
+// come connects again and again, each time as a new client.
 func (h *honest) come(ctx context.Context) {
 	every(ctx, newcomerPause, func(n int) {
 		begun := time.Now()
@@ -186,7 +186,7 @@ func (h *honest) lookUp(ctx context.Context) error {
 	})
 }
 
-// ask asks whether the nodes are alive, as an orchestrator does.
+// ask polls the nodes' liveness, as an orchestrator does.
 func (h *honest) ask(ctx context.Context) {
 	client := http.Client{Timeout: honestTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },

@@ -1,5 +1,5 @@
-// Package hostile attacks nodes, and looks at what other clients notice of it and what
-// stays behind.
+// Package hostile attacks nodes, and measures what other clients notice of it and what
+// the attack leaves behind.
 //
 // Nodes and attackers are processes of their own: the test binary starts itself again
 // under their names. While an attack goes on, an honest client writes and reads, and a
@@ -58,8 +58,8 @@ const (
 	attacker = "attacker"
 )
 
-// openFiles is the limit of open files that nodes run under, which is low; they have
-// to leave enough to storage. It is told to them by the environment.
+// openFiles is the limit of open files that nodes run under. It is low: connections must
+// leave enough to storage. Nodes read it from the environment.
 const openFiles, openFilesKey = 512, "HOSTILE_OPEN_FILES"
 
 func TestMain(m *testing.M) {
@@ -82,7 +82,7 @@ func TestMain(m *testing.M) {
 }
 
 // attackUntilTold runs an attack against a target, which is JSON, until standard input
-// ends, and prints what it got for answers.
+// ends, and prints how its calls were answered.
 func attackUntilTold(name, target string) int {
 	var t attack.Target
 	a, err := attack.Named(name)
@@ -93,7 +93,7 @@ func attackUntilTold(name, target string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// On a machine of its own, it would not take the node's processor.
+	// In the field the attacker does not share the node's processors.
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 10); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -107,7 +107,7 @@ func attackUntilTold(name, target string) int {
 	select {
 	case <-done:
 		return 0
-	case <-time.After(5 * time.Second): // what it does may not end by itself
+	case <-time.After(5 * time.Second): // an attack may not end by itself
 		return 0
 	}
 }
@@ -148,8 +148,8 @@ func begin(t testing.TB, a attack.Attack, on attack.Target) *attacking {
 	return out
 }
 
-// end stops the attack: its connections go without a word. It returns what the
-// attacker got for answers.
+// end stops the attack, whose connections break. It returns how the attacker's calls were
+// answered.
 func (a *attacking) end() (answers string) {
 	a.stop.Do(func() {
 		_ = a.tell.Close()

@@ -14,16 +14,15 @@ import (
 const (
 	// moment is how long a window of the brief form lasts.
 	moment = 2 * time.Second
-	// together is how many attacks go on at once, and pace how many actions a second
-	// each of them does: a flood without bounds shows how fast the machine is, which
-	// the battery does.
+	// together is how many attacks run at once, and pace how many actions a second each of
+	// them does: unbounded floods, which the battery runs, depend on the machine's speed.
 	together, pace = 2, 200
 )
 
-// TestMixedLoad has honest clients use three masters and a slave for -hostile.hour,
-// and in every other minute attacks besides. What the honest ones notice then is
-// compared with the minutes between, which have the same noise; and nothing may grow.
-// Without the flag it is one moment of each, of which only the failures are judged.
+// TestMixedLoad has honest clients use three masters and a slave for -hostile.hour, with
+// attacks in every other minute. What the honest clients notice then is compared with the
+// minutes between, which have the same noise; and nothing may grow. Without the flag it
+// runs one moment of each and judges only failures.
 func TestMixedLoad(t *testing.T) {
 	window := *minute
 	if *hour == 0 {
@@ -57,7 +56,7 @@ func TestMixedLoad(t *testing.T) {
 			e.end()
 		}
 		m.loud = append(m.loud, m.note("mixed", felt, strings.Join(names, ", ")))
-		settle(window / 12) // until what the attackers left is gone
+		settle(window / 12) // until the nodes have cleaned up
 		h.window()
 	}
 	m.judge()
@@ -135,7 +134,7 @@ func (m *mixed) judge() {
 			m.t.Errorf("honest operations failed: %v", w)
 		}
 	}
-	// What was there after the first minutes is what the nodes need.
+	// What they take after the first minutes is what the nodes need.
 	begun, ended := m.vitals[min(4, len(m.vitals)-1)], m.vitals[len(m.vitals)-1]
 	for i, n := range m.f.nodes {
 		was, is := begun[i], ended[i]

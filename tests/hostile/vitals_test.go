@@ -15,19 +15,19 @@ import (
 	"context"
 )
 
-// vitals are what a process takes.
+// vitals are the resources that a process takes.
 type vitals struct {
 	rss        int64 // bytes
 	fds        int
-	goroutines int // -1 if the node did not say
+	goroutines int // -1 if the node did not answer
 }
 
 func (v vitals) String() string {
 	return fmt.Sprintf("%d MiB, %d descriptors, %d goroutines", v.rss>>20, v.fds, v.goroutines)
 }
 
-// resident is the memory of the node's process, and files how many it has open. Both
-// are asked of the kernel, which always answers.
+// resident is the memory of the node's process, and files how many files it has open, both
+// according to the kernel, which answers even if the node does not.
 func (n *node) resident() int64 {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", n.PID()))
 	if err != nil {
@@ -51,7 +51,7 @@ func (n *node) files() int {
 	return len(all)
 }
 
-// vitals asks for all of them.
+// vitals measures all of them.
 func (n *node) vitals() vitals {
 	return vitals{rss: n.resident(), fds: n.files(), goroutines: n.goroutines()}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// Calls that do what they are for, such as PauseWrites, Restore of a backup that is
-// there, or StepDown, are no attacks here: nothing but authentication can tell who may
-// ask for them.
+// Administrative calls that do what they are meant to, such as PauseWrites, Restore of an
+// existing backup, or StepDown, are no attacks here: only authentication can decide who
+// may make them.
 var admin = []Attack{
 	{"content-hashes", data, func(ctx context.Context, e *Enemy) {
 		node := serverpb.NewDKVNodeClient(e.client(ctx))

@@ -1,9 +1,8 @@
-// Package attack is what a hostile client may do to nodes: everything that can be sent
+// Package attack has what a hostile client can do to nodes: everything that can be sent
 // without credentials, from floods of frames to requests that are merely expensive.
 //
-// An attack goes on until it is told to stop, and gives up nothing by itself: what is
-// closed or refused, it tries again. It counts what it gets for an answer, so that a
-// report can say which limit met it.
+// An attack runs until it is stopped, and tries again whatever is closed or refused. It
+// counts the answers, so that a report can say which limits it hit.
 package attack
 
 import (
@@ -40,7 +39,7 @@ const (
 	Registry Kind = "registry"
 )
 
-// Target are the addresses of the nodes that are attacked.
+// Target is the nodes that are attacked.
 type Target struct {
 	GRPC, HTTP, Raft []string
 	Kind             Kind
@@ -64,7 +63,7 @@ var (
 	every = []Kind{RocksDB, Badger, Masters, Slave, Registry}
 )
 
-// All are the attacks, in the order of what they strain.
+// All returns the attacks, ordered by what they strain.
 func All() []Attack {
 	return slices.Concat(connections, frames, messages, streams, requests, storage, admin, registry)
 }
@@ -98,7 +97,7 @@ func NewEnemy(t Target) *Enemy {
 	return &Enemy{Target: t, pace: rate.NewLimiter(pace, 1), answers: make(map[string]int)}
 }
 
-// Answers says how often the enemy got which answer.
+// Answers returns how often the enemy got which answer.
 func (e *Enemy) Answers() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,7 +114,7 @@ func (e *Enemy) count(what string, n int) {
 	e.answers[what] += n
 }
 
-// answered counts what a call came to.
+// answered counts the outcome of a call.
 func (e *Enemy) answered(err error) { e.count(status.Code(err).String(), 1) }
 
 // host is the address that the enemy comes from unless it takes many: it is not that
@@ -138,13 +137,13 @@ func (e *Enemy) dial(ctx context.Context, addr, from string) (net.Conn, error) {
 	return conn, err
 }
 
-// next returns one of several, each in its turn.
+// next returns one of several, in turn.
 func (e *Enemy) next(of []string) string {
 	return of[int(e.turn.Add(1))%len(of)]
 }
 
-// raw opens a connection that keeps to no rules, to one of the nodes; nil if that
-// fails. It is closed when ctx ends.
+// raw opens a connection that follows no rules, to one of the nodes; nil if that fails. It
+// is closed when ctx ends.
 func (e *Enemy) raw(ctx context.Context, window uint32, reads bool) *rawgrpc.Client {
 	return e.rawFrom(ctx, host, window, reads)
 }
@@ -197,8 +196,8 @@ func (e *Enemy) kv(ctx context.Context) serverpb.DKVClient {
 	return serverpb.NewDKVClient(e.client(ctx))
 }
 
-// pause is what an enemy waits after a failure: it shall take the server's processor,
-// not spin on its own.
+// pause is how long an enemy waits after a failure: it is to load the server's processor,
+// not its own.
 const pause = 20 * time.Millisecond
 
 // often runs f again and again, n at a time, until ctx ends. One that reports a

@@ -10,7 +10,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// many is more than what a node of a test lets in.
+// many is more connections than a node of a test accepts.
 const many = 1500
 
 var connections = []Attack{

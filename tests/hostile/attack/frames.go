@@ -109,8 +109,8 @@ func continuations(_ *Enemy, c *rawgrpc.Client) bool {
 	})
 }
 
-// headerBomb puts a large header into the table of the compression, and then names it
-// with a byte each.
+// headerBomb puts a large header into the compression table, and then repeats it with one
+// byte each.
 func headerBomb(_ *Enemy, c *rawgrpc.Client) bool {
 	more := []hpack.HeaderField{{Name: "x", Value: junkText(3900)}}
 	for range 4000 {
@@ -120,7 +120,7 @@ func headerBomb(_ *Enemy, c *rawgrpc.Client) bool {
 	return ok
 }
 
-// grpcHead is what gRPC has in front of a message.
+// grpcHead returns the prefix that gRPC has before a message.
 func grpcHead(compressed byte, size int) []byte {
 	head := make([]byte, 5)
 	head[0] = compressed

@@ -67,7 +67,7 @@ var messages = []Attack{
 	}},
 }
 
-// malformed sends what is no message.
+// malformed sends bytes that are no message.
 func malformed(_ *Enemy, c *rawgrpc.Client) bool {
 	body := junk(rand.IntN(300))
 	switch rand.IntN(4) {
@@ -79,7 +79,7 @@ func malformed(_ *Enemy, c *rawgrpc.Client) bool {
 	case 1: // lengths beyond the end
 		body = protowire.AppendTag(nil, 1, protowire.BytesType)
 		body = protowire.AppendVarint(body, 1<<63)
-	case 2: // fields that no one knows
+	case 2: // unknown fields
 		for i := range 200 {
 			body = protowire.AppendTag(body, protowire.Number(1000+i), protowire.BytesType)
 			body = protowire.AppendBytes(body, junk(10))
@@ -125,7 +125,7 @@ func push(c *rawgrpc.Client, stream uint32, head, body []byte, end bool) bool {
 	return c.Data(stream, head, false, len(head)) && c.AwaitWindow(stream) && c.Data(stream, body, end, 16<<10)
 }
 
-// Large is the key of a value of a megabyte, which is there before an attack.
+// Large is the key of a value of a megabyte that exists before an attack.
 var Large = []byte("hostile/large")
 
 // unread asks for large values and takes none of them.
@@ -152,7 +152,7 @@ func (e *Enemy) unread(ctx context.Context, window uint32, reads bool) {
 	})
 }
 
-// stall announces large requests and keeps their last bytes back.
+// stall announces large requests and withholds their last bytes.
 func stall(method string, size int) func(context.Context, *Enemy) {
 	return func(ctx context.Context, e *Enemy) {
 		body := make([]byte, size-1)

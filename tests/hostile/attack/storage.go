@@ -86,8 +86,8 @@ func pairs(n int, key func() []byte, expires uint64) []*serverpb.PutRequest {
 	return out
 }
 
-// oddKey is a key that is refused, or looks like one that storage uses itself. None is
-// one of honest clients, which all begin with "honest/".
+// oddKey returns a key that is refused, or looks like one that storage uses itself. None
+// begins with "honest/", as those of honest clients do.
 func oddKey() []byte {
 	switch rand.IntN(7) {
 	case 0:

@@ -42,7 +42,7 @@ var streams = []Attack{
 	})},
 }
 
-// someReplica is a slave that there is not.
+// someReplica names a slave that does not exist.
 func someReplica() *serverpb.Replica {
 	return &serverpb.Replica{Zone: junkText(20), Hostname: string(junkName()), Port: 1 + rand.Uint32N(60_000)}
 }
@@ -78,7 +78,7 @@ func stalled(each int, method string, request func() proto.Message) func(context
 	}
 }
 
-// churned begins streams and gives each of them up at once.
+// churned begins streams and cancels each of them at once.
 func churned(method string, request func() proto.Message) func(context.Context, *Enemy) {
 	return flood(func(_ *Enemy, c *rawgrpc.Client) bool {
 		s, ok := c.Call(method, request())
