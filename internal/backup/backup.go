@@ -20,8 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 const (
@@ -98,7 +98,7 @@ func Prepare(dir string) error {
 			return kv.Errorf(kv.Precondition, "%s is inside the backup %s; choose a path beside it", dir, above)
 		}
 	}
-	if err := datadir.MkdirAll(filepath.Dir(dir)); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(dir)); err != nil {
 		return pathError(dir, err)
 	}
 	return nil
@@ -127,7 +127,7 @@ func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 	if err := os.Rename(partial, dir); err != nil {
 		return Manifest{}, fmt.Errorf("backup: %w", err)
 	}
-	return m, datadir.SyncDir(parent)
+	return m, durable.SyncDir(parent)
 }
 
 func (m *Manifest) fill(ctx context.Context, dir, src string) error {
@@ -149,7 +149,7 @@ func (m *Manifest) fill(ctx context.Context, dir, src string) error {
 	if err := syncFile(path); err != nil {
 		return err
 	}
-	return datadir.SyncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 func readManifest(dir string) (Manifest, error) {

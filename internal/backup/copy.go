@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // copyTree copies the regular files below src durably into dst, which must not exist, and
@@ -53,7 +53,7 @@ func syncDirs(root string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return datadir.SyncDir(path)
+		return durable.SyncDir(path)
 	})
 }
 

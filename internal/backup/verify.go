@@ -9,9 +9,9 @@ import (
 	"path"
 	"path/filepath"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // Verify reads every byte of the backup at dir and compares it with the manifest: each file
@@ -41,7 +41,7 @@ func Extract(ctx context.Context, dir, dst string) error {
 	if err := syncDirs(dst); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	return datadir.SyncDir(filepath.Dir(dst))
+	return durable.SyncDir(filepath.Dir(dst))
 }
 
 // walk calls consume for the files of a backup and compares what it has read with the

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // Workspace is a temporary folder beside a backup. A process that is killed leaves it behind,
@@ -39,8 +40,8 @@ func NewWorkspace(parent string) (*Workspace, error) {
 	w := &Workspace{path: path, lock: lock}
 	// The marker is written after the lock is taken, so that a process that reads it finds
 	// it locked.
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), w.Close())
+	if err := durable.Lock(lock); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	if _, err := lock.WriteString(ownerMarker); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -89,11 +90,11 @@ func sweep(path string) error {
 	if err != nil || string(marker) != ownerMarker {
 		return err
 	}
-	switch err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-	case errors.Is(err, unix.EWOULDBLOCK):
+	switch err := durable.Lock(lock); {
+	case errors.Is(err, durable.ErrLocked):
 		return nil
 	case err != nil:
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		return err
 	}
 	return os.RemoveAll(path)
 }

@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/crc"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/storage"
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // snapshot is a snapshot that is being loaded.
 type snapshot struct {
@@ -191,7 +189,7 @@ const snapshotPatience = 4
 
 // add loads one chunk.
 func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error {
-	if crc32.Checksum(chunk.GetData(), castagnoli) != chunk.GetChecksum() {
+	if crc.Sum(chunk.GetData()) != chunk.GetChecksum() {
 		return fmt.Errorf("%w (after %d bytes)", errDamaged, s.progress.Bytes)
 	}
 	if s.id == "" {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
@@ -75,7 +76,7 @@ func (n *Node) keepName() error {
 		return nil
 	}
 	path := filepath.Join(n.Config.Storage.RootFolder, config.NodeNameFile)
-	if err := datadir.WriteFile(path, []byte(n.Config.Node.Name+"\n")); err != nil {
+	if err := durable.WriteFile(path, []byte(n.Config.Node.Name+"\n")); err != nil {
 		return fmt.Errorf("record node-name: %w; set --node-name, or let this user write to root-folder", err)
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // pace is how long the loops of a first start wait.
@@ -51,7 +51,7 @@ type starter struct {
 // wrap ErrConfig, ErrMismatch, ErrCorrupt, ErrPortTaken, ErrRejected, ErrRemoved,
 // ErrOlderCopy, or the cause of ctx's end.
 func Enter(ctx context.Context, o Options) (*Identity, error) {
-	return enter(ctx, o, usualPace, datadir.WriteFile)
+	return enter(ctx, o, usualPace, durable.WriteFile)
 }
 
 func enter(ctx context.Context, o Options, p pace, write func(string, []byte) error) (*Identity, error) {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -15,7 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 const (
@@ -122,7 +122,7 @@ func (r *record) urls() []string {
 // file is where a record is kept.
 type file struct {
 	dir string
-	// write replaces a file durably; datadir.WriteFile, or a test's fault.
+	// write replaces a file durably; durable.WriteFile, or a test's fault.
 	write func(path string, content []byte) error
 }
 
@@ -155,7 +155,7 @@ func (f file) store(rec record) error {
 	if err != nil {
 		return err
 	}
-	if err := datadir.MkdirAll(f.dir); err != nil {
+	if err := durable.MkdirAll(f.dir); err != nil {
 		return fmt.Errorf("identity file: %w", err)
 	}
 	if err := f.write(f.path(), content); err != nil {
@@ -195,7 +195,7 @@ func (r *record) checksum() (string, error) {
 
 // checksum is a file's CRC-32C in hex.
 func checksum(content []byte) string {
-	return fmt.Sprintf("%08x", crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli)))
+	return fmt.Sprintf("%08x", crc.Sum(content))
 }
 
 // restoreIt ends the errors about a file that cannot be used.

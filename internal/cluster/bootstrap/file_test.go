@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // records are one of each kind.
@@ -35,7 +35,7 @@ func records() map[string]record {
 
 func TestFileRoundTrip(t *testing.T) {
 	for name, rec := range records() {
-		f := file{t.TempDir(), datadir.WriteFile}
+		f := file{t.TempDir(), durable.WriteFile}
 		if _, ok, err := f.load(); ok || err != nil {
 			t.Fatalf("an empty folder has a record: %v, %v", ok, err)
 		}
@@ -215,7 +215,7 @@ func TestUnwritableFolder(t *testing.T) {
 	if err := os.WriteFile(at, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := file{filepath.Join(at, "below"), datadir.WriteFile}
+	f := file{filepath.Join(at, "below"), durable.WriteFile}
 	if err := f.store(memberOf()); err == nil || !strings.Contains(err.Error(), "identity file") {
 		t.Errorf("stored: %v", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/dkvdb/dkv/api/peerpb"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -53,7 +53,7 @@ type node struct {
 
 func newNode(t *testing.T, url string, peers ...string) *node {
 	t.Helper()
-	n := &node{write: datadir.WriteFile, pace: testPace, text: new(testkit.Log)}
+	n := &node{write: durable.WriteFile, pace: testPace, text: new(testkit.Log)}
 	n.Options = Options{
 		Dir: filepath.Join(t.TempDir(), "nexus"), URL: url, Peers: slices.Clone(peers), Terms: testTerms,
 		RaftData: func() (bool, error) { return false, nil },

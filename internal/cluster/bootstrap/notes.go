@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // notesName is the file, beside the identity file, of what the other members have said.
@@ -80,7 +80,7 @@ func (f file) storeNotes(n notes) error {
 	if err != nil {
 		return err
 	}
-	if err := datadir.MkdirAll(f.dir); err != nil {
+	if err := durable.MkdirAll(f.dir); err != nil {
 		return fmt.Errorf("notes of the members: %w", err)
 	}
 	if err := f.write(f.notesPath(), content); err != nil {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -33,7 +33,7 @@ var someday = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 // That a node was removed is noted once, and survives the process.
 func TestNoteRemoved(t *testing.T) {
-	id := &Identity{file: file{t.TempDir(), datadir.WriteFile}, rec: memberOf()}
+	id := &Identity{file: file{t.TempDir(), durable.WriteFile}, rec: memberOf()}
 	for _, at := range []time.Time{someday, someday.Add(time.Hour)} {
 		if err := id.NoteRemoved(at); err != nil {
 			t.Fatal(err)
@@ -187,7 +187,7 @@ func TestMarkStarted(t *testing.T) {
 	if err := id.MarkStarted(); !errors.Is(err, errCrash) {
 		t.Errorf("the failure is told as %v", err)
 	}
-	id.file.write = datadir.WriteFile
+	id.file.write = durable.WriteFile
 	for range 2 {
 		if err := id.MarkStarted(); err != nil {
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // restarted enters a node again whose log is there.
@@ -144,7 +144,7 @@ func TestNotesOfStarts(t *testing.T) {
 		}
 	}
 	writes := 0
-	id.file.write = func(path string, content []byte) error { writes++; return datadir.WriteFile(path, content) }
+	id.file.write = func(path string, content []byte) error { writes++; return durable.WriteFile(path, content) }
 	if err := id.Hear(2, want[2]); err != nil || writes != 0 {
 		t.Errorf("to hear the same again: %v, %d writes", err, writes)
 	}
@@ -152,7 +152,7 @@ func TestNotesOfStarts(t *testing.T) {
 	if err := id.Hear(2, Start{"a", 5, 5}); !errors.Is(err, errCrash) {
 		t.Errorf("a note that cannot be written: %v", err)
 	}
-	id.file.write = datadir.WriteFile
+	id.file.write = durable.WriteFile
 	addresses := map[uint64]string{2: "127.0.0.1:1"}
 	for range 2 {
 		if err := id.SetAddresses(addresses); err != nil {

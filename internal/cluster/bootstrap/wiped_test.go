@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/testkit"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -66,7 +66,7 @@ func TestDiskLostBeforeAccepting(t *testing.T) {
 			crash()
 			return errCrash
 		}
-		return datadir.WriteFile(path, content)
+		return durable.WriteFile(path, content)
 	}
 	lost := member.start(ctx)
 	leading, stop := cancelled(t)
@@ -80,7 +80,7 @@ func TestDiskLostBeforeAccepting(t *testing.T) {
 	if bound.State != invited {
 		t.Fatalf("the founder knows %+v", bound)
 	}
-	member.write = datadir.WriteFile
+	member.write = durable.WriteFile
 
 	t.Run("wiped", func(t *testing.T) {
 		wiped := newNode(t, urls[1], urls...)
@@ -116,7 +116,7 @@ func TestCopiedDisk(t *testing.T) {
 	waits(t, urls[1])
 	clone := newNode(t, urls[2], urls...)
 	rec := second.stored(t)
-	if err := (file{clone.Dir, datadir.WriteFile}).store(rec); err != nil {
+	if err := (file{clone.Dir, durable.WriteFile}).store(rec); err != nil {
 		t.Fatal(err)
 	}
 	founder := newNode(t, urls[0], urls...)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -16,8 +15,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/signal"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 const (
@@ -31,9 +31,6 @@ const (
 // cacheMagic begins a cache file. The CRC-32C of the rest follows, little-endian, and
 // then the rows as a GetClusterInfoResponse.
 const cacheMagic = "dkv-registry-rows-1\n"
-
-// castagnoli is never changed.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // cache is a file of the last known rows.
 type cache struct {
@@ -71,7 +68,7 @@ func decodeCache(content []byte) ([]*serverpb.RegionInfo, error) {
 		return nil, errors.New("it is not a file of registry rows")
 	}
 	sum, body := binary.LittleEndian.Uint32(rest), rest[4:]
-	if crc32.Checksum(body, castagnoli) != sum {
+	if crc.Sum(body) != sum {
 		return nil, errors.New("its checksum is wrong")
 	}
 	var out serverpb.GetClusterInfoResponse
@@ -90,7 +87,7 @@ func encodeCache(rows []*serverpb.RegionInfo) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := binary.LittleEndian.AppendUint32([]byte(cacheMagic), crc32.Checksum(body, castagnoli))
+	out := binary.LittleEndian.AppendUint32([]byte(cacheMagic), crc.Sum(body))
 	return append(out, body...), nil
 }
 
@@ -141,7 +138,7 @@ func (c *cache) write(rows []*serverpb.RegionInfo) error {
 	if err != nil {
 		return err
 	}
-	if err := datadir.WriteFile(c.path, content); err != nil {
+	if err := durable.WriteFile(c.path, content); err != nil {
 		return err
 	}
 	c.rows, c.size = rows, len(content)

@@ -3,11 +3,11 @@ package replication
 import (
 	"context"
 	"encoding/base64"
-	"hash/crc32"
 
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/crc"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
@@ -15,8 +15,6 @@ import (
 
 // snapshotChunkBytes is what a chunk holds, unless a single pair is larger.
 const snapshotChunkBytes = 1 << 20
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // StreamSnapshot implements DKVReplication. Each chunk is read after the one before it was
 // sent; only the state itself is held in between.
@@ -40,7 +38,7 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 		if err := s.makeChunk(stream.Context(), snap, position, chunk, &share); err != nil {
 			return err
 		}
-		chunk.Checksum = crc32.Checksum(chunk.GetData(), castagnoli)
+		chunk.Checksum = crc.Sum(chunk.GetData())
 		if err := s.sendChunk(stream, snap, chunk); err != nil {
 			return err
 		}

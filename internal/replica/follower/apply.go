@@ -7,12 +7,12 @@ import (
 	"slices"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 var (
@@ -175,7 +175,7 @@ func (f *Replica) Replace(ctx context.Context, back bool, load Load) error {
 	f.state.Become(replica.Bootstrapping, nil, replica.Serving)
 	err := f.substitute(ctx, back, load)
 	switch {
-	case errors.Is(err, datadir.ErrUncertain):
+	case errors.Is(err, durable.ErrUncertain):
 		f.fail(err) // a restart finds the old or the new state
 	case err == nil:
 		// A new engine is a cure for what the old one has failed of.

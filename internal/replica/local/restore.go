@@ -6,12 +6,12 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/backup"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // Restore implements Replica. The new state is built aside, while reads go on
@@ -81,7 +81,7 @@ func (l *Replica) restoreBytes(m *backup.Manifest) uint64 {
 func (l *Replica) restore(ctx context.Context, dir string, manifest *backup.Manifest) error {
 	err := l.replaceBy(ctx, func(place string) (storage.Engine, error) { return l.build(ctx, dir, place, manifest.Engine) })
 	switch {
-	case errors.Is(err, datadir.ErrUncertain):
+	case errors.Is(err, durable.ErrUncertain):
 		return kv.UnknownOutcome(replica.KindOf(err), fmt.Errorf("restore: %w; restart the node", err))
 	case err != nil:
 		return state.NothingChanged(err)
@@ -108,7 +108,7 @@ func (l *Replica) replaceBy(ctx context.Context, build func(place string) (stora
 		}
 		completed = true
 		err = l.state.TakeOver(state.Successor{Machine: m, Place: place})
-		if errors.Is(err, datadir.ErrUncertain) {
+		if errors.Is(err, durable.ErrUncertain) {
 			// Acknowledge nothing more in a state that a restart may not find again.
 			l.fail(err)
 		}

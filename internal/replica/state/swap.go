@@ -5,9 +5,9 @@ import (
 	"errors"
 	"os"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // exchange builds a state in the next generation's folder and makes it the present
@@ -75,7 +75,7 @@ func (c *Store) TakeOver(next Successor) error {
 		oldPlace = c.opts.Generations.Current()
 		if err := c.opts.Generations.Commit(next.Place); err != nil {
 			err = errors.Join(err, next.Close())
-			if !errors.Is(err, datadir.ErrUncertain) {
+			if !errors.Is(err, durable.ErrUncertain) {
 				err = errors.Join(err, RemoveFolder(next.Place))
 			}
 			return err

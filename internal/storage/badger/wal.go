@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"os"
 
 	"github.com/dgraph-io/ristretto/v2/z"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A write-ahead log is a header of 20 bytes, of which the first 8 are zero
@@ -109,12 +110,12 @@ func record(p []byte) (meta byte, n int) {
 		n += w
 	}
 	rest := uint64(len(p) - n)
-	if sizes[0] == 0 || sizes[0] > rest || sizes[1] > rest || sizes[0]+sizes[1]+crc32.Size > rest {
+	if sizes[0] == 0 || sizes[0] > rest || sizes[1] > rest || sizes[0]+sizes[1]+crc.Size > rest {
 		return 0, 0
 	}
 	n += int(sizes[0] + sizes[1])
-	if crc32.Checksum(p[:n], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(p[n:]) {
+	if crc.Sum(p[:n]) != binary.BigEndian.Uint32(p[n:]) {
 		return 0, 0
 	}
-	return p[0], n + crc32.Size
+	return p[0], n + crc.Size
 }

@@ -23,8 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -81,10 +80,6 @@ type marker struct {
 	Identity
 }
 
-// ErrUncertain is wrapped by the error of a replacement that may or may not
-// have happened: a crash could leave either.
-var ErrUncertain = errors.New("outcome uncertain until the folder is opened again")
-
 // Dir is an open, locked data folder.
 type Dir struct {
 	path string
@@ -98,7 +93,7 @@ type Dir struct {
 // holds, if anything, is id's. The error says what to do; it is
 // storage.ErrLocked if another process has the folder open.
 func Open(path string, id Identity) (*Dir, error) {
-	if err := MkdirAll(path); err != nil {
+	if err := durable.MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("create db-folder: %w; choose a folder that this user may write to", err)
 	}
 	lock, err := acquire(filepath.Join(path, lockFile))
@@ -117,12 +112,12 @@ func acquire(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; check its owner and permissions", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := durable.Lock(f); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, durable.ErrLocked) {
 			return nil, fmt.Errorf("%w; stop the other dkvsrv or choose another db-folder", storage.ErrLocked)
 		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	return f, nil
 }
@@ -175,7 +170,7 @@ func (d *Dir) Claim() error {
 	if err != nil {
 		return err
 	}
-	if err := WriteFile(filepath.Join(d.path, markerFile), append(raw, '\n')); err != nil {
+	if err := durable.WriteFile(filepath.Join(d.path, markerFile), append(raw, '\n')); err != nil {
 		return fmt.Errorf("db-folder %s: %w", d.path, err)
 	}
 	d.claimed = true

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -235,7 +236,7 @@ func TestUnwritableFolder(t *testing.T) {
 func TestMkdirAll(t *testing.T) {
 	root := t.TempDir()
 	for _, path := range []string{filepath.Join(root, "a", "b", "c"), filepath.Join(root, "a", "b"), root} {
-		if err := MkdirAll(path); err != nil {
+		if err := durable.MkdirAll(path); err != nil {
 			t.Error(err)
 		}
 		if fi, err := os.Stat(path); err != nil || !fi.IsDir() {
@@ -248,7 +249,7 @@ func TestMkdirAll(t *testing.T) {
 	}
 	write(t, filepath.Join(root, "file"), "x")
 	for _, path := range []string{filepath.Join(root, "file"), filepath.Join(root, "file", "x"), link} {
-		if err := MkdirAll(path); err == nil {
+		if err := durable.MkdirAll(path); err == nil {
 			t.Errorf("%s was made", path)
 		}
 	}

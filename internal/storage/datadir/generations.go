@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 const (
@@ -24,7 +26,7 @@ type Generations struct {
 }
 
 func (g *Generations) open() error {
-	if err := MkdirAll(g.path); err != nil {
+	if err := durable.MkdirAll(g.path); err != nil {
 		return err
 	}
 	raw, err := os.ReadFile(filepath.Join(g.path, currentFile))
@@ -115,10 +117,10 @@ func (g *Generations) Commit(dir string) error {
 	if n != g.current+1 {
 		return fmt.Errorf("generation %s does not follow %d", dir, g.current)
 	}
-	if err := SyncDir(g.path); err != nil {
+	if err := durable.SyncDir(g.path); err != nil {
 		return err
 	}
-	if err := WriteFile(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
+	if err := durable.WriteFile(filepath.Join(g.path, currentFile), []byte(filepath.Base(dir)+"\n")); err != nil {
 		return err
 	}
 	g.current = n

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 func mustVBucket(t *testing.T, d *Dir) *Generations {
@@ -144,7 +146,7 @@ func TestCommitOfAnythingElse(t *testing.T) {
 	g := mustVBucket(t, mustOpen(t, t.TempDir()))
 	for _, name := range []string{"gen-000001", "gen-000003", "gen-2", "x", ""} {
 		err := g.Commit(filepath.Join(g.path, name))
-		if err == nil || errors.Is(err, ErrUncertain) {
+		if err == nil || errors.Is(err, durable.ErrUncertain) {
 			t.Errorf("commit of %q: %v", name, err)
 		}
 	}
@@ -162,7 +164,7 @@ func TestFailedCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	mkdir(t, next)
-	if err := g.Commit(next); err == nil || errors.Is(err, ErrUncertain) {
+	if err := g.Commit(next); err == nil || errors.Is(err, durable.ErrUncertain) {
 		t.Errorf("commit: %v", err)
 	}
 	if g.Current() == next || current(t, g) != "gen-000001\n" {

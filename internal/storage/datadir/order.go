@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // orderFile holds an operator's order to give up a generation: its name, and a line of
@@ -19,7 +21,7 @@ func (g *Generations) Order(text string) error {
 	if strings.Contains(text, "\n") {
 		return fmt.Errorf("an order is one line, not %q", text)
 	}
-	return WriteFile(filepath.Join(g.path, orderFile), []byte(filepath.Base(g.Current())+"\n"+text+"\n"))
+	return durable.WriteFile(filepath.Join(g.path, orderFile), []byte(filepath.Base(g.Current())+"\n"+text+"\n"))
 }
 
 // Ordered returns the text of the order to give up the present generation, and whether

@@ -1,6 +1,10 @@
 package datadir
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/durable"
+)
 
 // An order concerns one generation, and outlives the process.
 func TestOrderConcernsOneGeneration(t *testing.T) {
@@ -36,7 +40,7 @@ func TestOrderConcernsOneGeneration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := MkdirAll(next); err != nil {
+	if err := durable.MkdirAll(next); err != nil {
 		t.Fatal(err)
 	}
 	wants(g, "for cluster c", true)

@@ -4,11 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -42,7 +43,7 @@ func writeCheckpoint(dir string, s *state) (err error) {
 			return true
 		})
 	}
-	data = binary.LittleEndian.AppendUint32(data, checksum(data))
+	data = binary.LittleEndian.AppendUint32(data, crc.Sum(data))
 
 	f, err := os.OpenFile(filepath.Join(dir, checkpointName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -50,7 +51,7 @@ func writeCheckpoint(dir string, s *state) (err error) {
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
-	return errors.Join(err, syncDir(dir), syncDir(filepath.Dir(dir)))
+	return errors.Join(err, durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir)))
 }
 
 // readCheckpoint reads what writeCheckpoint wrote.
@@ -65,11 +66,11 @@ func readCheckpoint(dir string) (*state, error) {
 	corrupt := func(what string) error {
 		return fmt.Errorf("%w: %s: %s", storage.ErrCorrupt, filepath.Join(dir, checkpointName), what)
 	}
-	if len(data) < len(magic)+crc32.Size || string(data[:len(magic)]) != magic {
+	if len(data) < len(magic)+crc.Size || string(data[:len(magic)]) != magic {
 		return nil, corrupt("not a checkpoint file")
 	}
-	body, sum := data[:len(data)-crc32.Size], data[len(data)-crc32.Size:]
-	if binary.LittleEndian.Uint32(sum) != checksum(body) {
+	body, sum := data[:len(data)-crc.Size], data[len(data)-crc.Size:]
+	if binary.LittleEndian.Uint32(sum) != crc.Sum(body) {
 		return nil, corrupt("checksum mismatch")
 	}
 	s := newState()
@@ -93,14 +94,4 @@ func takeBytes(p []byte) (val, rest []byte, ok bool) {
 		return nil, nil, false
 	}
 	return p[w : w+int(n)], p[w+int(n):], true
-}
-
-func checksum(p []byte) uint32 { return crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)) }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,10 +7,12 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -152,7 +154,7 @@ func (e *Engine) Checkpoint(dir string) error {
 	if err := statusError(s.code, s.message); err != nil {
 		return fmt.Errorf("checkpoint into %s: %w", dir, err)
 	}
-	if err := syncParent(dir); err != nil {
+	if err := durable.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil {
 		return fmt.Errorf("checkpoint into %s: %w", dir, err)
 	}
 	return nil

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/linxGnu/grocksdb"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -107,10 +107,7 @@ func checkIDs(native *C.dkv_db) error {
 func prepareFolder(dir string) (exists bool, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return false, err
-		}
-		return false, syncParent(dir)
+		return false, durable.MkdirAll(dir)
 	}
 	if err != nil {
 		return false, err
@@ -164,14 +161,4 @@ func checkFamilies(dir string) (complete bool, err error) {
 func isEmpty(dir string, names []string) (empty bool, err error) {
 	err = inspect(dir, names, func(db *grocksdb.DB) { empty = db.GetLatestSequenceNumber() == 0 })
 	return empty, err
-}
-
-// syncParent makes the entry of path in its folder durable.
-func syncParent(path string) error {
-	d, err := os.Open(filepath.Dir(filepath.Clean(path)))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

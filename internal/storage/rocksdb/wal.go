@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A log file is a sequence of blocks of 32 KiB. A record is one fragment, or
@@ -67,8 +68,7 @@ func readLogs(dir string) (logState, error) {
 	buf := logBuffers.Get().(*[logBuffer]byte)
 	defer logBuffers.Put(buf)
 	r := logReader{
-		castagnoli: crc32.MakeTable(crc32.Castagnoli),
-		buf:        buf[:],
+		buf: buf[:],
 	}
 	for _, name := range names {
 		if err := r.readFile(filepath.Join(dir, name)); err != nil {
@@ -100,10 +100,9 @@ func logFiles(dir string) ([]string, error) {
 
 // logReader reads log files one after the other and continues after damage.
 type logReader struct {
-	state      logState
-	castagnoli *crc32.Table
-	buf        []byte
-	record     logRecord
+	state  logState
+	buf    []byte
+	record logRecord
 	// next is the sequence number that the file's next record should have; 0
 	// if that is not known. It is not known across files: obsolete ones may
 	// be deleted in any order.
@@ -208,8 +207,8 @@ func (r *logReader) fragment(p []byte) (kind byte, payload []byte, ok bool) {
 	if kind < fullFragment || kind > lastFragment || end > len(p) {
 		return 0, nil, false
 	}
-	crc := crc32.Checksum(p[6:end], r.castagnoli)
-	if (crc>>15|crc<<17)+0xa282ead8 != binary.LittleEndian.Uint32(p) {
+	sum := crc.Sum(p[6:end])
+	if (sum>>15|sum<<17)+0xa282ead8 != binary.LittleEndian.Uint32(p) {
 		return 0, nil, false
 	}
 	return kind, p[logFragmentHeader:end], true

@@ -13,12 +13,12 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica/raft"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/route"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // snapshotRate bounds what one snapshot is sent with, in bytes a second: clients share the
@@ -121,7 +121,7 @@ func (m *Member) checkURLs(own string) error {
 // guardLog watches the disk of the Raft log, if it is not that of the states.
 func (m *Member) guardLog() error {
 	dir := m.node.Config.Nexus.LogDir
-	if err := datadir.MkdirAll(dir); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return fmt.Errorf("nexus-log-dir: %w; choose a folder that this user may write to", err)
 	}
 	if m.node.Guard.Covers(dir) {

@@ -6,16 +6,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/time/rate"
 
+	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // A folder's files as a stream, which is what a Raft snapshot consists of:
@@ -27,8 +27,6 @@ import (
 //
 // The last byte of the magic is the format, a digit. Sizes come first, so that the receiver knows whether it has room.
 var streamMagic = [8]byte{'D', 'K', 'V', 'f', 'i', 'l', 'e', '1'}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 const (
 	BufferSize  = 256 << 10
@@ -104,7 +102,7 @@ func (s *fileWriter) file(path string) error {
 	s.write(binary.BigEndian.AppendUint16(nil, uint16(len(name))))
 	s.write([]byte(name))
 	s.write(binary.BigEndian.AppendUint64(nil, uint64(fi.Size())))
-	sum := crc32.New(castagnoli)
+	sum := crc.New()
 	for left := fi.Size(); left > 0; {
 		p := s.buf[:min(left, int64(len(s.buf)))]
 		if _, err := io.ReadFull(f, p); err != nil {
@@ -154,7 +152,7 @@ func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error)
 			return err
 		}
 		if last {
-			return datadir.SyncDir(dir)
+			return durable.SyncDir(dir)
 		}
 	}
 }
@@ -216,7 +214,7 @@ func readFile(ctx context.Context, r io.Reader, dir string, buf []byte) (last bo
 }
 
 func readContent(ctx context.Context, r io.Reader, w io.Writer, size uint64, buf []byte) error {
-	sum := crc32.New(castagnoli)
+	sum := crc.New()
 	for left := size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err

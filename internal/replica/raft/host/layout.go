@@ -9,8 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/storage"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // layout is what cannot change once a log was written with it: Dragonboat keeps the numbers
@@ -68,12 +68,12 @@ func loadLayout(dir string, size Size) (layout, error) {
 }
 
 func saveLayout(dir string, l layout) error {
-	if err := datadir.MkdirAll(dir); err != nil {
+	if err := durable.MkdirAll(dir); err != nil {
 		return fmt.Errorf("raft log: %w; choose a folder that this user may write to", err)
 	}
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	return datadir.WriteFile(filepath.Join(dir, layoutFile), append(raw, '\n'))
+	return durable.WriteFile(filepath.Join(dir, layoutFile), append(raw, '\n'))
 }

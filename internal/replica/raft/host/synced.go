@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/dkvdb/dkv/internal/crc"
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // A log is cut behind what the state has made durable. From then on the state
@@ -25,8 +25,8 @@ func (h *Host) syncedPath(shard uint64) string {
 // noteSynced writes down that a shard's log may be cut behind index.
 func (h *Host) NoteSynced(shard uint64, index kv.Index) error {
 	p := binary.BigEndian.AppendUint64(nil, index)
-	p = binary.BigEndian.AppendUint32(p, crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)))
-	return datadir.WriteFile(h.syncedPath(shard), p)
+	p = binary.BigEndian.AppendUint32(p, crc.Sum(p))
+	return durable.WriteFile(h.syncedPath(shard), p)
 }
 
 // checkSynced returns an error where a state at index is older than it can be.
@@ -37,7 +37,7 @@ func (h *Host) CheckSynced(shard uint64, index kv.Index) error {
 		return nil
 	case err != nil:
 		return err
-	case len(p) != 12 || crc32.Checksum(p[:8], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(p[8:]):
+	case len(p) != 12 || crc.Sum(p[:8]) != binary.BigEndian.Uint32(p[8:]):
 		return fmt.Errorf("%s is damaged; remove this node (dkvctl -removeNode), and let it join with an empty db-folder (--nexus-join)", h.syncedPath(shard))
 	}
 	if least := binary.BigEndian.Uint64(p); index < least {

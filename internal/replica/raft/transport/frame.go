@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"slices"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A frame is
@@ -55,8 +56,6 @@ const (
 )
 
 var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 	errChecksum = errors.New("a frame fails its checksum")
 )
 
@@ -78,7 +77,7 @@ func seal(frame []byte, k kind) error {
 }
 
 func checksum(head, payload []byte) uint32 {
-	return crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, payload)
+	return crc.Extend(crc.Sum(head), payload)
 }
 
 // writeAll writes p, a frame mostly in one call. The peer has patience for each step.

@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A connection begins with a preface, which the other end answers:
@@ -65,7 +66,7 @@ func (p preface) encode() []byte {
 	out := append(make([]byte, 0, prefaceSize), magic[:]...)
 	out = append(out, p.version, byte(p.purpose), 0, 0)
 	out = binary.BigEndian.AppendUint64(out, p.deployment)
-	return binary.BigEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
+	return binary.BigEndian.AppendUint32(out, crc.Sum(out))
 }
 
 // readPreface reads what a connection begins with. It looks at the first bytes before it
@@ -85,7 +86,7 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, fmt.Errorf("the preface is cut short: %w", err)
 	}
 	const end = prefaceSize - 4
-	if binary.BigEndian.Uint32(p[end:]) != crc32.Checksum(p[:end], castagnoli) {
+	if binary.BigEndian.Uint32(p[end:]) != crc.Sum(p[:end]) {
 		return preface{}, errors.New("the preface fails its checksum")
 	}
 	return preface{version: p[4], purpose: purpose(p[5]), deployment: binary.BigEndian.Uint64(p[8:])}, nil
@@ -94,7 +95,7 @@ func readPreface(r io.Reader) (preface, error) {
 func encodeAnswer(r refusal) []byte {
 	out := append(make([]byte, 0, answerSize), magic[:]...)
 	out = append(out, version, byte(r), 0, 0)
-	return binary.BigEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
+	return binary.BigEndian.AppendUint32(out, crc.Sum(out))
 }
 
 // introduce sends a preface and reads the answer.
@@ -114,7 +115,7 @@ func introduce(conn net.Conn, p preface, patience time.Duration) error {
 		return fmt.Errorf("it does not answer: %w", err)
 	}
 	const end = answerSize - 4
-	if [4]byte(a[:4]) != magic || binary.BigEndian.Uint32(a[end:]) != crc32.Checksum(a[:end], castagnoli) {
+	if [4]byte(a[:4]) != magic || binary.BigEndian.Uint32(a[end:]) != crc.Sum(a[:end]) {
 		return fmt.Errorf("it answers %x, which is not DKV's Raft transport", a)
 	}
 	if err := refusal(a[5]).of(a[4]); err != nil {

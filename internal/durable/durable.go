@@ -1,4 +1,7 @@
-package datadir
+// Package durable changes files and folders so that a crash leaves them either
+// as they were or as they were meant to be, and locks them against other
+// processes.
+package durable
 
 import (
 	"errors"
@@ -7,6 +10,10 @@ import (
 	"os"
 	"path/filepath"
 )
+
+// ErrUncertain is wrapped by the error of a replacement that may or may not
+// have happened: a crash could leave either.
+var ErrUncertain = errors.New("outcome uncertain until the folder is opened again")
 
 // WriteFile replaces a file's content: after a crash it is the old or the
 // new, whole. After an error it is the old, unless the error wraps
