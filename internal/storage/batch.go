@@ -99,7 +99,7 @@ func (b *Batch) Rep() []byte {
 
 // BatchLimit is the most that an engine writes atomically; 0 is no limit.
 type BatchLimit struct {
-	// Bytes bounds Batch.Size, Ops bounds Batch.Count, where a range delete
+	// Bytes bounds Batch.Size, Ops bounds Batch.Count, in which a range delete
 	// counts every key that it finds.
 	Bytes, Ops int
 	// Key bounds the keys of Data, in bytes.
@@ -120,7 +120,7 @@ func (l BatchLimit) Allows(bytes, ops int) bool {
 	return (l.Bytes == 0 || bytes <= l.Bytes) && (l.Ops == 0 || ops <= l.Ops)
 }
 
-// OpKind tells what an Op does.
+// OpKind says what an Op does.
 type OpKind uint8
 
 const (

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// Engines wrap these, so that callers can tell the cases apart with errors.Is.
+// Engines wrap these, so that callers can distinguish the cases with errors.Is.
 var (
 	// ErrClosed is returned by an engine that was closed.
 	ErrClosed = errors.New("storage engine is closed")
@@ -80,7 +80,7 @@ func ShortageIn(text string) error {
 	return nil
 }
 
-// Remedy returns what to do about a shortage, after which operations resume by themselves.
+// Remedy is what to do about a shortage, after which an operation resumes by itself.
 func Remedy(err error) string {
 	switch Shortage(err) {
 	case ErrNoSpace:

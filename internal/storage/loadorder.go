@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// LoadOrder holds what a load is given to the order that it has to have. The zero
-// value is at the beginning.
+// LoadOrder checks that what a load is given is in order. The zero value expects
+// the first pair.
 type LoadOrder struct {
 	begun bool
 	space Space
 	key   []byte
 }
 
-// Check returns an ErrUnordered unless b holds puts only, in order and behind all
+// Check returns an ErrUnordered unless b holds only puts, in order and after all
 // that was checked before.
 func (o *LoadOrder) Check(b *Batch) error {
 	last := o.key // in o, or in b

@@ -18,6 +18,6 @@ type Staged interface {
 	MultiGet(s Space, keys [][]byte) ([][]byte, error)
 	// Commit adds the last batch and makes all of them visible and durable.
 	Commit(b *Batch) error
-	// Abandon takes everything back. Behind Commit it does nothing.
+	// Abandon undoes every batch. After Commit it does nothing.
 	Abandon() error
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Space is one of the ordered keyspaces of an engine, a column family where
-// the engine has such. The numbers are stored on disk: never reuse one.
+// Space is one of the ordered keyspaces of an engine: a column family, in an
+// engine that has them. The numbers are stored on disk: never reuse one.
 type Space uint8
 
 const (
@@ -44,8 +44,8 @@ func (s Space) String() string {
 }
 
 // Reader reads one state of an engine. All methods are safe for concurrent
-// use. Key and value slices that are returned belong to the caller, except
-// where a method says otherwise; slices passed in are not kept.
+// use. Key and value slices that are returned belong to the caller, unless a
+// method says otherwise; slices passed in are not kept.
 type Reader interface {
 	// Get returns the value of key, and whether it is there. The value of a
 	// present key is never nil.
@@ -79,19 +79,17 @@ type Engine interface {
 	// an engine of the same kind yields that state.
 	Checkpoint(dir string) error
 	// Verify reads all sorted files from end to end, past the caches, and
-	// compares checksums: ErrCorrupt means damage, which a checkpoint would carry
-	// on. It takes as long as reading the disk does.
+	// compares checksums. It returns ErrCorrupt for damage, which a checkpoint
+	// would copy. It takes as long as reading the disk does.
 	Verify(ctx context.Context) error
-	// Compact reclaims space now rather than in the background.
-	Compact() error
 	// Stats reports sizes; it is cheap enough for a metrics scrape.
 	Stats() Stats
 	// Close flushes and releases everything. It is idempotent.
 	Close() error
 }
 
-// Flusher is an Engine that can be told to write its memtables into files, which
-// frees the room that their log takes.
+// Flusher is an Engine that can write its memtables into files on request, which
+// frees the space that their log takes.
 type Flusher interface {
 	Flush() error
 }
@@ -141,7 +139,7 @@ type Range struct {
 	Bulk bool
 }
 
-// Contains reports whether key is in r.
+// Contains reports whether key lies in r.
 func (r Range) Contains(key []byte) bool {
 	return bytes.Compare(key, r.Start) >= 0 && (r.End == nil || bytes.Compare(key, r.End) < 0)
 }
@@ -182,8 +180,8 @@ type Stats struct {
 	EstimatedKeys uint64
 }
 
-// MemtableSizer is an Engine that knows Stats.MemtableBytes without gathering the
-// other figures, so that it can be asked several times a second.
+// MemtableSizer is an Engine that can return Stats.MemtableBytes without computing
+// the other figures, cheaply enough for several times a second.
 type MemtableSizer interface {
 	MemtableBytes() uint64
 }

@@ -42,7 +42,7 @@ var _ storage.Engine = (*Engine)(nil)
 
 // Open opens the engine in opts.Dir, after it has verified what is there. Its
 // errors wrap storage.ErrLocked, ErrBadOptions, ErrCorrupt and ErrNoSpace
-// where these apply.
+// if these apply.
 func Open(opts Options) (*Engine, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("open badger engine: %w", err)
@@ -130,7 +130,7 @@ func (e *Engine) countPartsAt(version uint64) error {
 // Kind returns "badger".
 func (e *Engine) Kind() string { return Kind }
 
-// Compact implements storage.Engine as far as Badger lets it: tables that are
+// Compact reclaims space as far as Badger lets it: tables that are
 // spread over levels are gathered on one, and what is overwritten or deleted
 // is dropped on the way. Memory tables and a few tables on level 0 are left
 // alone; the one way to force those blocks all readers meanwhile.

@@ -5,7 +5,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
 	"github.com/dkvdb/dkv/internal/storage/enginetest"
 )
@@ -14,7 +13,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func onDisk() enginetest.Factory {
 	return enginetest.Factory{
-		Open: func(dir string) (storage.Engine, error) {
+		Open: func(dir string) (enginetest.Engine, error) {
 			return open(badger.Options{Dir: dir, BlockCacheBytes: 1 << 20})
 		},
 		Durable: true,
@@ -25,7 +24,7 @@ func onDisk() enginetest.Factory {
 func diskless() enginetest.Factory {
 	f := onDisk()
 	return enginetest.Factory{
-		Open: func(string) (storage.Engine, error) {
+		Open: func(string) (enginetest.Engine, error) {
 			return open(badger.Options{Diskless: true, BlockCacheBytes: 1 << 20})
 		},
 		OpenCheckpoint: f.Open,
@@ -33,7 +32,7 @@ func diskless() enginetest.Factory {
 }
 
 // open keeps a nil *Engine out of the interface.
-func open(opts badger.Options) (storage.Engine, error) {
+func open(opts badger.Options) (enginetest.Engine, error) {
 	e, err := badger.Open(opts)
 	if err != nil {
 		return nil, err
@@ -45,7 +44,7 @@ func open(opts badger.Options) (storage.Engine, error) {
 // in several steps.
 func small() enginetest.Factory {
 	f := onDisk()
-	f.Open = func(dir string) (storage.Engine, error) {
+	f.Open = func(dir string) (enginetest.Engine, error) {
 		return open(badger.Options{Dir: dir, MemtableBytes: badger.MinMemtableBytes, ReserveBytes: -1})
 	}
 	return f
@@ -54,7 +53,7 @@ func small() enginetest.Factory {
 // smallDiskless is diskless with them.
 func smallDiskless() enginetest.Factory {
 	f := diskless()
-	f.Open = func(string) (storage.Engine, error) {
+	f.Open = func(string) (enginetest.Engine, error) {
 		return open(badger.Options{Diskless: true, MemtableBytes: badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
 	}
 	return f

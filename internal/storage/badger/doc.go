@@ -6,7 +6,7 @@
 // Badger is opened in managed mode: the engine numbers its batches 1, 2, 3...
 // and commits each one as the version of that number. Reads are at the version
 // that was published last, and a version is published when its batch is as
-// durable as was requested. So no reader sees a batch before it is durable, and
+// durable as was asked for. So no reader sees a batch before it is durable, and
 // readers never wait for a write under way, as they would for Badger's own
 // transactions. A view or an iterator pins its version; versions older than
 // the oldest pin are Badger's to discard.
@@ -43,7 +43,7 @@
 // that has found damage answers everything with storage.ErrCorrupt. What rots
 // on disk between two verifications reads as absent until the next; a shorter
 // Options.VerifyInterval narrows that. A damaged last record of the newest log
-// cannot be told from a write that a power failure interrupted.
+// cannot be distinguished from a write that a power failure interrupted.
 //
 // # Limits
 //

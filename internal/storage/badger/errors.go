@@ -10,7 +10,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// mapped wraps an error of Badger's so that it is one of storage's where there
+// mapped wraps an error of Badger's so that it is one of storage's if there
 // is a fitting one.
 func mapped(err error) error {
 	switch {

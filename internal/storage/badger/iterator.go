@@ -114,7 +114,7 @@ func (it *iterator) Close() {
 	if it.it == nil {
 		return
 	}
-	// A closed engine has let go of what the iterator holds.
+	// A closed engine has freed what the iterator holds.
 	if !it.engine.closed.Load() {
 		it.it.Close()
 		it.txn.Discard()

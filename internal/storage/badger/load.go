@@ -32,7 +32,7 @@ type load struct {
 	engine *Engine
 	// writer is nil once the load continues by Write, or is over.
 	writer *bdg.StreamWriter
-	over   error // why nothing more is taken, if so
+	over   error // why nothing more can be added, if so
 	order  storage.LoadOrder
 
 	buf      *z.Buffer
@@ -99,7 +99,7 @@ func (l *load) Add(b *storage.Batch) error {
 	return l.failed(err)
 }
 
-// usable returns why the load takes no more data; nil if it does.
+// usable returns why nothing more can be added, if so.
 func (l *load) usable() error {
 	if err := l.engine.readable(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (l *load) failed(err error) error {
 	return l.over
 }
 
-// abandon lets go of what the load holds. The caller holds writeMu.
+// abandon frees what the load holds. The caller holds writeMu.
 func (l *load) abandon() {
 	if l.writer != nil {
 		l.writer.Cancel()
@@ -185,7 +185,7 @@ var errPartsUnordered = errors.New("parts are not in order")
 func (l *load) stream(b *storage.Batch) error {
 	return b.Each(func(op storage.Op) error {
 		if err := keyLimit.CheckKey(op.Key); err != nil {
-			return err // which Badger's tables would take in, and cut short
+			return err // which Badger's tables would store cut short
 		}
 		l.scratch = appendKey(l.scratch[:0], op.Space, op.Key)
 		n := partsOf(len(op.Value))

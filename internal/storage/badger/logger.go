@@ -17,7 +17,7 @@ var _ bdg.Logger = logger{}
 func (l logger) Errorf(format string, args ...any)   { l.say(slog.LevelError, format, args) }
 func (l logger) Warningf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
 
-// Infof is debug to us: it tells of every table and compaction.
+// Infof logs at debug level: it reports every table and compaction.
 func (l logger) Infof(format string, args ...any)  { l.say(slog.LevelDebug, format, args) }
 func (l logger) Debugf(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
 

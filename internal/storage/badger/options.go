@@ -40,7 +40,7 @@ const (
 	// MinMemtableBytes is the least of Options.MemtableBytes: it makes transactions
 	// that a part of a value fits into.
 	MinMemtableBytes = 8 << 20
-	// valueThreshold is where Badger would move a value to its value log. It
+	// valueThreshold is the size from which Badger would move a value to its value log. It
 	// is the greatest that Badger accepts; maxInline keeps values below it.
 	valueThreshold = 1 << 20
 	// valueLogBytes is the nominal size of the value log, which stays empty.
@@ -78,7 +78,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Validate returns why the options cannot be used; its errors wrap
+// Validate checks whether the options can be used; its errors wrap
 // storage.ErrBadOptions.
 func (o Options) Validate() error {
 	switch {
@@ -144,7 +144,7 @@ func (o Options) badger() bdg.Options {
 		WithValueLogFileSize(valueLogBytes).
 		WithBlockSize(blockBytes).
 		WithBlockCacheSize(o.BlockCacheBytes).
-		WithIndexCacheSize(0). // indices are read where they are mapped
+		WithIndexCacheSize(0). // indices are read from the mapped files
 		WithCompression(bopt.Snappy).
 		WithChecksumVerificationMode(bopt.OnBlockRead).
 		WithVerifyValueChecksum(true).

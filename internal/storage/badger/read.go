@@ -47,7 +47,7 @@ func (e *Engine) NewView() (storage.View, error) {
 	return &view{engine: e, version: e.snapshots.acquire()}, nil
 }
 
-// readable returns why reads are rejected; nil if they are answered.
+// readable returns why reads are rejected, if they are.
 func (e *Engine) readable() error {
 	if e.closed.Load() {
 		return storage.ErrClosed
@@ -82,7 +82,7 @@ func (e *Engine) multiGetAt(version uint64, s storage.Space, keys [][]byte) ([][
 	return values, nil
 }
 
-// get returns the value of a stored key, put together if it is in parts.
+// get returns the value of a stored key, joined if it is in parts.
 // The value belongs to the caller.
 func get(txn *bdg.Txn, stored []byte) ([]byte, bool, error) {
 	item, err := txn.Get(stored)

@@ -13,7 +13,7 @@ import (
 // A staged write commits each of its batches as a version of its own and publishes
 // none but the last, so that readers stay at the version before all of them. The
 // first batch also writes a marker, which names that version, and the last one
-// deletes it: where a crash left the marker, Open takes back whatever is newer.
+// deletes it: if a crash left the marker, Open undoes everything newer.
 // Badger keeps the old versions meanwhile, since the discard timestamp stays. A batch
 // that is more than one transaction holds is written in the same way.
 
@@ -49,7 +49,7 @@ type staged struct {
 	// base is the version before it, last that of its newest batch.
 	base, last uint64
 	over       bool
-	// broken is why a batch was not taken in. The write can only be abandoned then.
+	// broken is why a batch failed. The write can only be abandoned then.
 	broken error
 }
 
@@ -103,7 +103,7 @@ func (s *staged) write(b *storage.Batch, final bool) error {
 	return err
 }
 
-// writable reports why nothing more is taken.
+// writable returns why nothing more can be written, if so.
 func (s *staged) writable() error {
 	e := s.engine
 	switch err := e.readable(); {

@@ -9,7 +9,7 @@ import (
 )
 
 // memtable estimates what Badger's active memory table holds; Badger does not
-// tell.
+// report it.
 type memtable struct {
 	bytes atomic.Int64
 	data  atomic.Int64 // keys of Data
@@ -30,7 +30,7 @@ func (m *memtable) add(entries, size, data int, full int64) {
 
 // Stats implements storage.Engine. MemtableBytes and EstimatedKeys are
 // estimates; overwrites count as keys until they are compacted away. Badger
-// does not tell how long it has compacted.
+// does not report how long it has compacted.
 func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}

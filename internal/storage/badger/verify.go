@@ -88,7 +88,7 @@ func dropUnborn(path string) (bool, error) {
 }
 
 // checkAccess makes sure that Badger can write to one of its files: it ends
-// the process where it cannot.
+// the process if it cannot.
 func checkAccess(path string, entry fs.DirEntry) error {
 	if !entry.Type().IsRegular() {
 		return nil

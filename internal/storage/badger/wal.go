@@ -31,7 +31,7 @@ const (
 	endHeader = 5
 )
 
-// verifyLog returns an error if replaying a log would lose a batch that was
+// verifyLog reports whether replaying a log would lose a batch that was
 // acknowledged. Badger replays up to the first record that fails its checksum
 // and cuts off the rest, which is right for the batch that a power failure
 // interrupted and wrong for any other. Batches are synced one after the other

@@ -50,7 +50,7 @@ func (e *Engine) Sync() error {
 	return nil
 }
 
-// writable returns why writes are rejected; nil if they are accepted.
+// writable returns why writes are rejected, if they are.
 func (e *Engine) writable() error {
 	if err := e.readable(); err != nil {
 		return err
@@ -105,7 +105,7 @@ func newBatchWriter(e *Engine, b *storage.Batch, base, version uint64) *batchWri
 	return w
 }
 
-// fill takes in a batch.
+// fill adds a batch.
 func (w *batchWriter) fill(b *storage.Batch) error {
 	if b.Size() > MaxBatchBytes {
 		return fmt.Errorf("%w: %d bytes, at most %d", storage.ErrTooLarge, b.Size(), MaxBatchBytes)
@@ -170,10 +170,10 @@ func (w *batchWriter) admit(size int) error {
 	return nil
 }
 
-// discard lets go of what was not written.
+// discard drops what was not written.
 func (w *batchWriter) discard() { w.txn.Discard() }
 
-// takeBack undoes the versions of a batch that was given up after some of them.
+// takeBack undoes the versions of a batch that failed after some of them.
 func (w *batchWriter) takeBack() error {
 	e := w.engine
 	if w.version == w.base || e.failed != nil {
@@ -336,7 +336,7 @@ func (w *batchWriter) setParts(stored []byte, n int) {
 	w.parts[string(stored)] = n
 }
 
-// settle tells the engine what the committed batch has changed.
+// settle records in the engine what the committed batch has changed.
 func (w *batchWriter) settle() {
 	for stored, n := range w.parts {
 		if n == 0 {

@@ -33,7 +33,7 @@ const (
 	format     = 1
 )
 
-// Identity says whose data a folder holds: what a node must have been told to
+// Identity says whose data a folder holds: what a node must be configured with to
 // open it.
 type Identity struct {
 	Engine   string `json:"engine"`
@@ -42,7 +42,7 @@ type Identity struct {
 	// cut into: with another count a key would be looked for in the wrong one.
 	VBucket  string `json:"vbucket"`
 	VBuckets int    `json:"vbuckets"`
-	// Holds tells the folder's own database from one that follows another.
+	// Holds distinguishes a database of the folder's own from a copy of another.
 	Holds Contents `json:"holds,omitempty"`
 }
 
@@ -122,7 +122,7 @@ func acquire(path string) (*os.File, error) {
 	return f, nil
 }
 
-// check compares the marker with what the node was told.
+// check compares the marker with the configuration of the node.
 func (d *Dir) check() error {
 	raw, err := os.ReadFile(filepath.Join(d.path, markerFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +142,7 @@ func (d *Dir) check() error {
 	return m.Identity.admits(d.id)
 }
 
-// admits returns an error where a folder of id is to be opened as another one.
+// admits returns an error if a folder of id is to be opened as another one.
 func (id Identity) admits(want Identity) error {
 	const otherFolder = "or choose another folder"
 	switch {
@@ -177,10 +177,10 @@ func (d *Dir) Claim() error {
 	return nil
 }
 
-// Claimed reports whether the folder holds, or has held, a node's data.
+// Claimed reports whether the folder holds, or has held, data of a node.
 func (d *Dir) Claimed() bool { return d.claimed }
 
-// checkUnclaimed rejects a folder that holds another database.
+// checkUnclaimed rejects a folder that holds another program's database.
 func (d *Dir) checkUnclaimed() error {
 	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {
 		if _, err := os.Stat(filepath.Join(d.path, name)); err == nil {
@@ -203,8 +203,8 @@ func (d *Dir) Close() error {
 
 // VBucket opens the folder of one vBucket and removes what an interrupted
 // replacement has left. It creates the folder if it is missing, unless there
-// must have been one: a node that has lost its data must not start as if it never
-// had any.
+// must have been one: a node that has lost its data must not continue as if it
+// never had any.
 func (d *Dir) VBucket(name string) (*Generations, error) {
 	if name == "" || strings.ContainsAny(name, `/\`+"\x00") || name == "." || name == ".." {
 		return nil, fmt.Errorf("vBucket name %q cannot be a folder's name", name)

@@ -63,8 +63,8 @@ func (g *Generations) begin() error {
 	return g.Commit(first)
 }
 
-// refuseOrphans fails if there are generations but nothing that says which
-// of them counts. An empty one is what a crash in begin leaves.
+// refuseOrphans fails if there are generations but nothing says which of them
+// is the present one. An empty one is what a crash in begin leaves.
 func (g *Generations) refuseOrphans() error {
 	entries, err := os.ReadDir(g.path)
 	if err != nil {
@@ -127,7 +127,7 @@ func (g *Generations) Commit(dir string) error {
 	return nil
 }
 
-// Scratch returns a directory for passing use on the same file system. It does
+// Scratch returns a directory for temporary use on the same file system. It does
 // not exist; the caller that creates it removes it, and so does the next open.
 func (g *Generations) Scratch(purpose string) (string, error) {
 	path := filepath.Join(g.path, tmpPrefix+purpose)

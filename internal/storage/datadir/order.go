@@ -16,7 +16,7 @@ import (
 const orderFile = "RESYNC"
 
 // Order writes down, durably, that the present generation is to be given up. text is one
-// line for the one who does it.
+// line for the code that carries it out.
 func (g *Generations) Order(text string) error {
 	if strings.Contains(text, "\n") {
 		return fmt.Errorf("an order is one line, not %q", text)

@@ -1,6 +1,6 @@
-// Package diskspace refuses writes before the file system is full: an engine
-// that meets a full disk in the middle of a write is in a far worse place than
-// a client that is told to wait.
+// Package diskspace rejects writes before the file system is full: an engine that
+// fills the disk in the middle of a write is far worse off than a client that has
+// to wait.
 package diskspace
 
 import (
@@ -45,8 +45,8 @@ type Guard struct {
 	budget atomic.Int64
 }
 
-// New looks at the file system of path. reserveOf tells, given its size, how
-// many bytes of it to keep free.
+// New looks at the file system of path. reserveOf returns, given its size,
+// how many bytes of it to keep free.
 func New(path string, reserveOf func(total uint64) uint64) (*Guard, error) {
 	return newGuard(path, reserveOf, statfs)
 }
@@ -93,7 +93,7 @@ func (g *Guard) Owes(bytes func() uint64) {
 }
 
 // look refreshes the budget. If the file system does not answer, the old
-// budget continues to shrink.
+// budget keeps shrinking.
 func (g *Guard) look() error {
 	free, total, err := g.probe(g.path)
 	if err != nil {
@@ -151,7 +151,7 @@ func (g *Guard) Admit(n int, frees bool) error {
 		storage.ErrNoSpace, g.free.Load()>>20, g.path, g.reserve.Load()>>20, g.owed.Load()>>20)
 }
 
-// Fits returns an error that wraps storage.ErrNoSpace where n bytes, written at
+// Fits returns an error that wraps storage.ErrNoSpace if n bytes, written at
 // once as by a restore, would go into the reserve.
 func (g *Guard) Fits(n uint64) error {
 	if g == nil {
@@ -186,7 +186,7 @@ func (g *Guard) Path() string {
 	return g.path
 }
 
-// Low reports whether writes are rejected at present.
+// Low reports whether writes are being rejected.
 func (g *Guard) Low() bool {
 	return g != nil && g.budget.Load() <= 0
 }

@@ -175,7 +175,7 @@ func checkBatchReused(t T, f Factory) {
 }
 
 // checkOversized writes a batch that an engine may refuse: then nothing of it
-// is there, and the engine goes on.
+// is there, and the engine keeps working.
 func checkOversized(t T, f Factory) {
 	x := open(t, f)
 	var b storage.Batch

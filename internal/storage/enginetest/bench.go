@@ -33,7 +33,7 @@ func Bench(b *testing.B, f Factory) {
 }
 
 // benchEngine opens and fills an engine.
-func benchEngine(b *testing.B, f Factory) storage.Engine {
+func benchEngine(b *testing.B, f Factory) Engine {
 	b.Helper()
 	e, err := f.Open(b.TempDir())
 	if err != nil {
@@ -70,7 +70,7 @@ func benchKeyset(format string) [][]byte {
 	return keys
 }
 
-func benchGet(b *testing.B, e storage.Engine, format string, want bool) {
+func benchGet(b *testing.B, e Engine, format string, want bool) {
 	keys := benchKeyset(format)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -80,7 +80,7 @@ func benchGet(b *testing.B, e storage.Engine, format string, want bool) {
 	}
 }
 
-func benchMultiGet(b *testing.B, e storage.Engine, n int) {
+func benchMultiGet(b *testing.B, e Engine, n int) {
 	keys := benchKeyset("key-%012d")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i += n {
@@ -93,7 +93,7 @@ func benchMultiGet(b *testing.B, e storage.Engine, n int) {
 	b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "keys/s")
 }
 
-func benchIterate(b *testing.B, e storage.Engine, rng storage.Range) {
+func benchIterate(b *testing.B, e Engine, rng storage.Range) {
 	b.ReportAllocs()
 	pairs, size := 0, 0
 	for b.Loop() {
@@ -114,7 +114,7 @@ func benchIterate(b *testing.B, e storage.Engine, rng storage.Range) {
 	b.SetBytes(int64(size / b.N))
 }
 
-func benchShortScan(b *testing.B, e storage.Engine) {
+func benchShortScan(b *testing.B, e Engine) {
 	keys := benchKeyset("key-%012d")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -128,7 +128,7 @@ func benchShortScan(b *testing.B, e storage.Engine) {
 	}
 }
 
-func benchPut(b *testing.B, e storage.Engine, n int, sync bool) {
+func benchPut(b *testing.B, e Engine, n int, sync bool) {
 	keys := benchKeyset("put-%012d")
 	value := pattern(1, benchValue)
 	var batch storage.Batch

@@ -14,7 +14,7 @@ import (
 
 // broken is a memory engine with faults switched on.
 type broken struct {
-	storage.Engine
+	Engine
 	faults
 	used   atomic.Bool // written to, or loaded into
 	mu     sync.Mutex
@@ -160,10 +160,10 @@ func (b *broken) Iterate(s storage.Space, r storage.Range) storage.Iterator {
 	return b.Engine.Iterate(s, r)
 }
 
-// liveIterator looks at the engine again at each step.
+// liveIterator reads the engine again at each step.
 type liveIterator struct {
 	storage.Iterator
-	engine storage.Engine
+	engine Engine
 	space  storage.Space
 	rng    storage.Range
 }
@@ -227,7 +227,7 @@ func (b *broken) Close() error {
 func volatileFactory(f faults) Factory {
 	return Factory{
 		RandomRuns: 50,
-		Open: func(string) (storage.Engine, error) {
+		Open: func(string) (Engine, error) {
 			e, err := memory.Open(memory.Options{})
 			return &broken{Engine: e, faults: f, cache: map[string][]byte{}}, err
 		},
@@ -235,7 +235,7 @@ func volatileFactory(f faults) Factory {
 	}
 }
 
-func openCheckpoint(dir string) (storage.Engine, error) {
+func openCheckpoint(dir string) (Engine, error) {
 	e, err := memory.Open(memory.Options{Dir: dir})
 	if err != nil {
 		return nil, err
@@ -245,7 +245,7 @@ func openCheckpoint(dir string) (storage.Engine, error) {
 
 // durable is a memory engine that leaves a checkpoint when it is closed.
 type durable struct {
-	storage.Engine
+	Engine
 	dir  string
 	once sync.Once
 }
@@ -263,9 +263,9 @@ func (d *durable) Close() (err error) {
 }
 
 // durableFactory opens engines that outlive Close; load reads what they left.
-func durableFactory(load func(dir string) (storage.Engine, error)) Factory {
+func durableFactory(load func(dir string) (Engine, error)) Factory {
 	return Factory{
-		Open: func(dir string) (storage.Engine, error) {
+		Open: func(dir string) (Engine, error) {
 			from := filepath.Join(dir, tableDir)
 			if _, err := os.Stat(from); err != nil {
 				from = ""

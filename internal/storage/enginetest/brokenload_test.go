@@ -80,7 +80,7 @@ func (l *brokenLoad) Finish() error {
 // TestCheckAfterCrashedLoad gives the check of the crash test states that no sound
 // engine is left in.
 func TestCheckAfterCrashedLoad(t *testing.T) {
-	fill := func(batches uint64, marked bool, spoil func(b *storage.Batch)) storage.Engine {
+	fill := func(batches uint64, marked bool, spoil func(b *storage.Batch)) Engine {
 		e, err := memory.Open(memory.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestCheckAfterCrashedLoad(t *testing.T) {
 	}
 	const all, whole = crashLoadBatches, crashLoadBatches + 1
 	for name, c := range map[string]struct {
-		engine storage.Engine
+		engine Engine
 		acked  uint64
 		want   string // what the failure says; "" for none
 	}{
@@ -118,7 +118,7 @@ func TestCheckAfterCrashedLoad(t *testing.T) {
 		"a value that is wrong": {fill(all, true, func(b *storage.Batch) { b.Put(storage.Data, keyOf(3, 4), nil) }), whole, "another"},
 		"a pair too many":       {fill(all, true, func(b *storage.Batch) { b.Put(storage.Data, keyOf(all, 0), nil) }), whole, "behind"},
 	} {
-		f := Factory{Open: func(string) (storage.Engine, error) { return c.engine, nil }}
+		f := Factory{Open: func(string) (Engine, error) { return c.engine, nil }}
 		r := record(t, check{name, func(t T, f Factory) { checkAfterCrashedLoad(t, f, "", c.acked) }}, f)
 		if r.Failed() != (c.want != "") || !strings.Contains(fmt.Sprint(r.failures), c.want) {
 			t.Errorf("%s: failures %q, want one about %q", name, r.failures, c.want)

@@ -130,7 +130,7 @@ func damagedOnce(t T, f Factory, dir, table string, d damage, all []pair) bool {
 
 // readDamaged reads everything in every way; each must give the truth or
 // ErrCorrupt.
-func readDamaged(t T, what string, e storage.Engine, all []pair) (noticed bool) {
+func readDamaged(t T, what string, e Engine, all []pair) (noticed bool) {
 	t.Helper()
 	verdict := func(how string, err error, right bool) {
 		t.Helper()

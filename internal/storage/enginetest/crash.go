@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// crashDirEnv tells a child process to be the writer, and where.
+	// crashDirEnv makes a child process the writer, in this folder.
 	crashDirEnv = "ENGINETEST_CRASH_DIR"
-	// crashSyncEnv tells it how to make its writes durable.
+	// crashSyncEnv says how it makes its writes durable.
 	crashSyncEnv = "ENGINETEST_CRASH_SYNC"
 	// crashSeedEnv repeats a run with the seed that it logged.
 	crashSeedEnv = "ENGINETEST_CRASH_SEED"

@@ -31,7 +31,7 @@ func crashLoads(t *testing.T, f Factory, test string, rnd *rand.Rand) {
 // loadChild loads batches, writes what makes them count, and waits to be killed. It
 // calls ack with the number of batches after each one, and with one more at the
 // end.
-func loadChild(loader storage.BulkLoader, e storage.Engine, ack func(n uint64)) error {
+func loadChild(loader storage.BulkLoader, e Engine, ack func(n uint64)) error {
 	l, err := loader.BeginLoad()
 	if err != nil {
 		return err
@@ -66,8 +66,8 @@ func loadedValue(n uint64, i int) []byte {
 	return bytes.Repeat(pattern(n*crashLoadPairs+uint64(i), 256), crashLoadValue/256)
 }
 
-// checkAfterCrashedLoad checks that the engine can be opened and, if the marker
-// was written, that everything is there, which it must be if it was acknowledged.
+// checkAfterCrashedLoad checks that the engine can be opened and, if what counts
+// was written, that everything is there, as it must be if it was acknowledged.
 func checkAfterCrashedLoad(t T, f Factory, dir string, acked uint64) {
 	t.Helper()
 	e, err := f.Open(dir)

@@ -21,15 +21,23 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Factory opens the engine under test and tells what to expect of it.
+// Engine is an engine under test: one that can compact on demand, so that reads
+// go through its sorted files.
+type Engine interface {
+	storage.Engine
+	// Compact reclaims space now rather than in the background.
+	Compact() error
+}
+
+// Factory opens the engine under test and says what to expect of it.
 type Factory struct {
 	// Open opens the engine in dir, a directory that exists and is empty, or
 	// where an engine of the same factory was before. An engine without
 	// directories ignores it.
-	Open func(dir string) (storage.Engine, error)
+	Open func(dir string) (Engine, error)
 	// OpenCheckpoint opens a directory that Checkpoint wrote. nil means Open.
-	OpenCheckpoint func(dir string) (storage.Engine, error)
-	// Durable tells that the state outlives Close, and that a directory can be
+	OpenCheckpoint func(dir string) (Engine, error)
+	// Durable says that the state outlives Close, and that a directory can be
 	// open only once.
 	Durable bool
 	// RandomRuns is how many random sequences of operations are tried; 0 means
@@ -96,7 +104,7 @@ type fixture struct {
 	T
 	factory Factory
 	dir     string
-	engine  storage.Engine
+	engine  Engine
 }
 
 // open opens an empty engine and closes it when the test ends.
@@ -131,7 +139,7 @@ func (x *fixture) reopen() {
 }
 
 // openCheckpoint opens a checkpoint until the test ends.
-func (x *fixture) openCheckpoint(dir string) storage.Engine {
+func (x *fixture) openCheckpoint(dir string) Engine {
 	x.Helper()
 	openIn := x.factory.OpenCheckpoint
 	if openIn == nil {

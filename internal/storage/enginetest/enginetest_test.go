@@ -98,10 +98,10 @@ func TestBrokenEnginesFail(t *testing.T) {
 // opened again.
 func TestBrokenDurableEnginesFail(t *testing.T) {
 	quickRapid(t)
-	forgets := durableFactory(func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) })
+	forgets := durableFactory(func(string) (Engine, error) { return memory.Open(memory.Options{}) })
 	wantFailing(t, forgets, "Reopen", "CorruptTables", "RandomOperations")
 
-	ignoresDamage := durableFactory(func(dir string) (storage.Engine, error) {
+	ignoresDamage := durableFactory(func(dir string) (Engine, error) {
 		e, err := openCheckpoint(dir)
 		if errors.Is(err, storage.ErrCorrupt) {
 			return memory.Open(memory.Options{})
@@ -110,7 +110,7 @@ func TestBrokenDurableEnginesFail(t *testing.T) {
 	})
 	wantFailing(t, ignoresDamage, "CorruptTables")
 
-	namesDamageWrongly := durableFactory(func(dir string) (storage.Engine, error) {
+	namesDamageWrongly := durableFactory(func(dir string) (Engine, error) {
 		e, err := openCheckpoint(dir)
 		if err != nil {
 			return nil, errors.New("something is wrong")
@@ -132,7 +132,7 @@ func wantFailing(t *testing.T, f Factory, names ...string) {
 // TestCheckAfterCrash gives the check of the crash test states that no sound
 // engine is left in.
 func TestCheckAfterCrash(t *testing.T) {
-	write := func(t *testing.T, from, to uint64, spoil func(n uint64, b *storage.Batch)) storage.Engine {
+	write := func(t *testing.T, from, to uint64, spoil func(n uint64, b *storage.Batch)) Engine {
 		e, err := memory.Open(memory.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -157,31 +157,31 @@ func TestCheckAfterCrash(t *testing.T) {
 		}
 	}
 	cases := map[string]struct {
-		engine func(t *testing.T) storage.Engine
+		engine func(t *testing.T) Engine
 		want   string // what the failure says; "" for none
 	}{
-		"sound":             {func(t *testing.T) storage.Engine { return write(t, 1, 30, nil) }, ""},
-		"ahead":             {func(t *testing.T) storage.Engine { return write(t, 1, 31, nil) }, ""},
-		"lost the last one": {func(t *testing.T) storage.Engine { return write(t, 1, 29, nil) }, "was acknowledged"},
-		"lost everything":   {func(t *testing.T) storage.Engine { return write(t, 1, 0, nil) }, "was acknowledged"},
-		"lost an early one": {func(t *testing.T) storage.Engine { return write(t, 2, 30, nil) }, "pair 0"},
-		"lost a key of the last": {func(t *testing.T) storage.Engine {
+		"sound":             {func(t *testing.T) Engine { return write(t, 1, 30, nil) }, ""},
+		"ahead":             {func(t *testing.T) Engine { return write(t, 1, 31, nil) }, ""},
+		"lost the last one": {func(t *testing.T) Engine { return write(t, 1, 29, nil) }, "was acknowledged"},
+		"lost everything":   {func(t *testing.T) Engine { return write(t, 1, 0, nil) }, "was acknowledged"},
+		"lost an early one": {func(t *testing.T) Engine { return write(t, 2, 30, nil) }, "pair 0"},
+		"lost a key of the last": {func(t *testing.T) Engine {
 			return write(t, 1, 30, at(30, func(b *storage.Batch) { b.Delete(storage.Data, keyOf(30, 2)) }))
 		}, "pair"},
-		"part of an unfinished one": {func(t *testing.T) storage.Engine {
+		"part of an unfinished one": {func(t *testing.T) Engine {
 			return write(t, 1, 30, at(30, func(b *storage.Batch) { b.Put(storage.Data, keyOf(31, 0), nil) }))
 		}, "too much"},
-		"lost a range delete": {func(t *testing.T) storage.Engine {
+		"lost a range delete": {func(t *testing.T) Engine {
 			return write(t, 1, 30, at(30, func(b *storage.Batch) { b.Put(storage.Changelog, keyOf(10, 0), valueOf(10, 0)) }))
 		}, "changelog"},
-		"changed a value": {func(t *testing.T) storage.Engine {
+		"changed a value": {func(t *testing.T) Engine {
 			return write(t, 1, 30, at(30, func(b *storage.Batch) { b.Put(storage.Data, keyOf(7, 1), []byte("x")) }))
 		}, "pair"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			e := c.engine(t)
-			f := Factory{Open: func(string) (storage.Engine, error) { return e, nil }}
+			f := Factory{Open: func(string) (Engine, error) { return e, nil }}
 			r := record(t, check{name, func(t T, f Factory) { checkAfterCrash(t, f, "", 30) }}, f)
 			if r.Failed() != (c.want != "") {
 				t.Fatalf("failures: %q", r.failures)

@@ -105,7 +105,7 @@ func checkLoad(t T, f Factory) {
 	b.Delete(storage.Data, []byte("l"))
 	b.Delete(storage.Meta, []byte("a"))
 	b.DeleteRange(storage.Data, []byte("k00100"), []byte("k00200"))
-	for _, e := range []storage.Engine{x.engine, want.engine} {
+	for _, e := range []Engine{x.engine, want.engine} {
 		if err := e.Write(&b, true); err != nil {
 			t.Fatalf("Write after a load: %v", err)
 		}

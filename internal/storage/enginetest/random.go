@@ -59,8 +59,8 @@ type machine struct {
 	factory Factory
 	dir     string
 	serial  int
-	engine  storage.Engine
-	model   storage.Engine
+	engine  Engine
+	model   Engine
 	views   []viewPair
 }
 

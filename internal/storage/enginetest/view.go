@@ -40,7 +40,7 @@ func checkViewPinned(t T, f Factory) {
 	if err != nil || string(many[0]) != "v05" || string(many[1]) != "v06" || string(many[2]) != "v12" || many[3] != nil {
 		t.Fatalf("MultiGet of a view = %q, %v", many, err)
 	}
-	// The engine has gone on.
+	// The engine has changed since.
 	x.wantGet(x.engine, storage.Data, "k05", "changed")
 	x.wantAbsent(x.engine, storage.Data, "k06")
 	x.wantAbsent(x.engine, storage.Data, "k12")

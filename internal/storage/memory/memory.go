@@ -163,7 +163,7 @@ func (e *Engine) Verify(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Compact implements storage.Engine; there is nothing to reclaim.
+// Compact does nothing: there is nothing to reclaim.
 func (e *Engine) Compact() error {
 	if e.closed.Load() {
 		return storage.ErrClosed

@@ -16,8 +16,8 @@ import (
 func factory() enginetest.Factory {
 	return enginetest.Factory{
 		RandomRuns: 60,
-		Open:       func(string) (storage.Engine, error) { return memory.Open(memory.Options{}) },
-		OpenCheckpoint: func(dir string) (storage.Engine, error) {
+		Open:       func(string) (enginetest.Engine, error) { return memory.Open(memory.Options{}) },
+		OpenCheckpoint: func(dir string) (enginetest.Engine, error) {
 			return memory.Open(memory.Options{Dir: dir})
 		},
 	}

@@ -69,7 +69,7 @@ Status Write(dkv_db* db, std::string rep, bool sync) {
 
 // Sync writes a batch of nothing, synced. That is DB::SyncWAL, but in line with
 // the other writes and under the same rule that none follows a failed one:
-// SyncWAL goes on to a log that could not be written, which aborts a build with
+// SyncWAL continues with a log that could not be written, which aborts a build with
 // assertions.
 Status Sync(dkv_db* db) {
   const uint64_t logged = db->db->GetLatestSequenceNumber();

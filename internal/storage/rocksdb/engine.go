@@ -51,8 +51,8 @@ func (e *Engine) Kind() string { return Kind }
 
 // Write implements storage.Engine. Batches of concurrent writers are merged
 // into one write, and one sync, of the log by RocksDB. After a failed Write or
-// Sync the engine only reads: what the log's file holds is not known then. Open
-// it again to resume writing.
+// Sync the engine only reads: what the log's file holds is not known then. It
+// has to be opened again.
 func (e *Engine) Write(b *storage.Batch, sync bool) error {
 	if err := e.writable(); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (e *Engine) writable() error {
 		return storage.ErrClosed
 	}
 	if err := e.failed.Load(); err != nil {
-		return fmt.Errorf("rocksdb takes no more writes until it is opened again, since one failed: %w", *err)
+		return fmt.Errorf("rocksdb rejects writes until it is opened again, because one failed: %w", *err)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (e *Engine) Flush() error {
 	return nil
 }
 
-// Compact implements storage.Engine.
+// Compact flushes and rewrites everything now rather than in the background.
 func (e *Engine) Compact() error {
 	if err := e.writable(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (e *Engine) Compact() error {
 	return nil
 }
 
-// Verify implements storage.Engine. RocksDB cannot be told to stop in the middle.
+// Verify implements storage.Engine. RocksDB cannot stop in the middle.
 func (e *Engine) Verify(ctx context.Context) error {
 	if e.closed.Load() {
 		return storage.ErrClosed
@@ -140,7 +140,7 @@ func (e *Engine) Verify(ctx context.Context) error {
 	return nil
 }
 
-// Checkpoint implements storage.Engine. Sorted files are hard links where dir
+// Checkpoint implements storage.Engine. Sorted files are hard links if dir
 // is on the same file system; the live part of the log is copied, so nothing
 // has to be flushed.
 func (e *Engine) Checkpoint(dir string) error {
@@ -189,7 +189,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// pin registers p, so that Close ends it if it has not ended by then.
+// pin registers p, so that Close ends it if it is still open then.
 func (e *Engine) pin(p pin) {
 	e.mu.Lock()
 	e.pins[p] = struct{}{}

@@ -16,7 +16,7 @@ import (
 )
 
 // load applies an ini file of raw RocksDB options over the settings; the
-// package comment tells its form. The error wraps storage.ErrBadOptions and
+// package comment describes its form. The error wraps storage.ErrBadOptions and
 // names file and line.
 func (s *settings) load(path string) error {
 	text, err := os.ReadFile(path)

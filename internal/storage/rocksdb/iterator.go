@@ -160,7 +160,7 @@ func (it *iterator) take(buf []byte, block C.dkv_block) {
 	}
 }
 
-// buffer is the memory for a block of it.size, or more where a pair needs it.
+// buffer is the memory for a block of it.size, or more if a pair needs it.
 func (it *iterator) buffer() []byte {
 	switch {
 	case it.giant != nil:

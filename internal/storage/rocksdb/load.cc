@@ -39,7 +39,7 @@ struct dkv_load : public rocksdb::WriteBatch::Handler {
     idle_ = size == size_ ? idle_ + len : 0;
     size_ = size;
     // A file may become too long by one batch. One that grows no longer has
-    // failed, which SstFileWriter only tells when the file is ended.
+    // failed, which SstFileWriter reports only when the file is finished.
     return size >= limit_ || idle_ >= kIdle ? Complete() : s;
   }
 
@@ -55,7 +55,7 @@ struct dkv_load : public rocksdb::WriteBatch::Handler {
       arg.external_files = files_[cf];
       arg.options.move_files = true;
       arg.options.write_global_seqno = false;
-      // There is nothing that they could have to go on top of.
+      // The database is empty: there is nothing that they could overwrite.
       arg.options.allow_global_seqno = false;
       arg.options.allow_blocking_flush = false;
       args.push_back(std::move(arg));
@@ -96,7 +96,7 @@ struct dkv_load : public rocksdb::WriteBatch::Handler {
     ColumnFamilyHandle* const family = db_->cfs[cf];
     rocksdb::Options options = db_->db->GetOptions(family);
     // Compressed as a flush does it: the last level's compression takes three
-    // times as long, and can wait until compaction comes by.
+    // times as long, and can wait until compaction rewrites the file.
     options.bottommost_compression = rocksdb::kDisableCompressionOption;
     options.compression_per_level.clear();
     limit_ = options.target_file_size_base;
@@ -111,7 +111,7 @@ struct dkv_load : public rocksdb::WriteBatch::Handler {
   }
 
   // Complete ends the file that is being written, if any. Its filter, its index
-  // and the wait for the disk go on beside the writing of the next one; there
+  // and the wait for the disk overlap with the writing of the next one; there
   // are never more than two.
   Status Complete() {
     if (writer_ == nullptr) return Status::OK();

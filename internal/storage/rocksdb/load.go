@@ -57,13 +57,13 @@ func (e *Engine) beginLoad() (*load, error) {
 	return &load{engine: e, native: begun.load}, nil
 }
 
-// removeLoad removes what a load has left that a crash ended.
+// removeLoad removes the files of a load that a crash interrupted.
 func removeLoad(dir string) error { return os.RemoveAll(filepath.Join(dir, loadFolder)) }
 
 // errLoadFinished is a fault of the caller's.
 var errLoadFinished = errors.New("rocksdb: the load is finished")
 
-// over returns why the load takes no more, if it is over.
+// over returns why nothing more can be added, if the load is over.
 func (l *load) over() error {
 	switch {
 	case l.engine.closed.Load():
@@ -104,7 +104,7 @@ func (l *load) Finish() error {
 	return l.end(nil)
 }
 
-// end ends the load with err, or nil, and returns it. The engine is for others
+// end ends the load with err, or nil, and returns it. The engine may be used
 // again.
 func (l *load) end(err error) error {
 	l.engine.unpin(l)
@@ -112,8 +112,8 @@ func (l *load) end(err error) error {
 	return l.err
 }
 
-// free lets go of the load, and removes its files where they did not become part
-// of the database.
+// free frees the load, and removes its files if they did not become part of the
+// database.
 func (l *load) free() error {
 	C.dkv_load_free(l.native)
 	l.native = nil

@@ -16,19 +16,19 @@ type Memory struct {
 	budget           *C.dkv_write_budget
 	writeBufferBytes int64
 	// arenaBlock is by how much a memtable grows at a time. A block counts against the
-	// budget as a whole: those of many engines that hold next to nothing would use it up.
+	// budget as a whole: large blocks of many almost empty engines would use it up.
 	arenaBlock int64
 	engines    int // that share it, at least 1
 }
 
 const (
-	// budgetBlocks is of how many blocks each memtable's share of the budget is.
+	// budgetBlocks is how many blocks make each memtable's share of the budget.
 	budgetBlocks                 = 8
 	minArenaBlock, maxArenaBlock = 4 << 10, 1 << 20
 )
 
 // NewMemory makes a block cache of cacheBytes and a write buffer budget of
-// writeBufferBytes, to be shared by so many engines. The cache takes memory only as it
+// writeBufferBytes, to be shared by that many engines. The cache takes memory only as it
 // fills. The error wraps storage.ErrBadOptions.
 func NewMemory(cacheBytes, writeBufferBytes int64, engines int) (*Memory, error) {
 	o := Options{Dir: ".", BlockCacheBytes: cacheBytes, WriteBufferBytes: writeBufferBytes}

@@ -115,7 +115,7 @@ dkv_status BadOption(const std::string& why) {
 }
 
 // BadOption turns RocksDB's verdict on an option into ours. Unknown names are
-// told from bad values, which RocksDB does by text only.
+// distinguished from bad values, which RocksDB does by text only.
 dkv_status BadOption(const Status& s) {
   const std::string text = s.ToString();
   if (s.IsNotFound() || text.find("Could not find option") != text.npos) {
@@ -124,8 +124,8 @@ dkv_status BadOption(const Status& s) {
   return BadOption(text);
 }
 
-// The three functions Broken return what an engine of DKV cannot do without,
-// where options lack it, and nullptr where they are fine.
+// The three functions Broken return why an engine of DKV cannot work with the
+// options, or nullptr if it can.
 
 const char* Broken(const rocksdb::DBOptions& o) {
   if (o.unordered_write) return "views need writes to become visible in order";

@@ -48,7 +48,7 @@ type Options struct {
 	BackgroundJobs int
 
 	// INI is the path of a file of raw RocksDB options, which win over the
-	// engine's own; "" for none. The package comment tells its form.
+	// engine's own; "" for none. The package comment describes its form.
 	INI string
 
 	// Logger receives what an operator should know of opening and recovery;

@@ -9,8 +9,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// checkRecovery returns storage.ErrCorrupt where replaying the write-ahead log
-// would lose writes that were durable, or pass over a gap. It changes nothing
+// checkRecovery returns storage.ErrCorrupt if replaying the write-ahead log
+// would lose writes that were durable, or skip a gap. It changes nothing
 // in the folder.
 func checkRecovery(dir string, logger *slog.Logger) error {
 	state, err := readLogs(dir)

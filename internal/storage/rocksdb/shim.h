@@ -167,8 +167,8 @@ dkv_load_begin dkv_load_open(dkv_db* db, const char* dir);
 // DKV_UNORDERED if they are not in order, or not all puts. After any error
 // the load is only to be freed.
 dkv_status dkv_load_add(dkv_load* load, const char* rep, size_t len);
-// dkv_load_finish makes all that was added part of the database, durably, at
-// once and altogether.
+// dkv_load_finish makes all that was added part of the database, durably and
+// atomically.
 dkv_status dkv_load_finish(dkv_load* load);
 void dkv_load_free(dkv_load* load);
 

@@ -11,8 +11,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Stats implements storage.Engine. CacheBytes is that of the whole cache, also
-// where other engines share it. A closed engine reports zeroes.
+// Stats implements storage.Engine. CacheBytes is that of the whole cache, even
+// if other engines share it. A closed engine reports zeroes.
 func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}

@@ -3,14 +3,13 @@ package rocksdb_test
 import (
 	"testing"
 
-	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/enginetest"
 	"github.com/dkvdb/dkv/internal/storage/rocksdb"
 )
 
 func factory() enginetest.Factory {
 	return enginetest.Factory{
-		Open: func(dir string) (storage.Engine, error) {
+		Open: func(dir string) (enginetest.Engine, error) {
 			return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: 8 << 20, WriteBufferBytes: 4 << 20})
 		},
 		Durable: true,
@@ -25,7 +24,7 @@ func TestCrash(t *testing.T) { enginetest.RunCrash(t, factory()) }
 // tuned opens engines as a node does.
 func tuned() enginetest.Factory {
 	f := factory()
-	f.Open = func(dir string) (storage.Engine, error) { return rocksdb.Open(rocksdb.Options{Dir: dir}) }
+	f.Open = func(dir string) (enginetest.Engine, error) { return rocksdb.Open(rocksdb.Options{Dir: dir}) }
 	return f
 }
 

@@ -49,7 +49,7 @@ type logState struct {
 	// damage is where the first unreadable bytes are; "" for none.
 	damage string
 	// behindGap is the sequence number of the first sound record that does not
-	// continue the one before it in its file; 0 for none.
+	// follow the one before it in its file; 0 for none.
 	behindGap uint64
 }
 
@@ -116,7 +116,7 @@ type logRecord struct {
 	tail []byte // the last bytes, up to markSize
 }
 
-// add takes in a fragment's payload.
+// add adds a fragment's payload.
 func (r *logRecord) add(payload []byte) {
 	r.head = append(r.head, payload[:min(len(payload), batchHeader-len(r.head))]...)
 	if extra := len(r.tail) + len(payload) - markSize; extra > 0 {
@@ -214,8 +214,8 @@ func (r *logReader) fragment(p []byte) (kind byte, payload []byte, ok bool) {
 	return kind, p[logFragmentHeader:end], true
 }
 
-// accept adds a sound fragment, and its record if it is the last fragment of it.
-// It returns false if the fragment does not continue the one before.
+// accept adds a sound fragment, and finishes its record if it is the last of it.
+// It returns false if the fragment cannot follow the one before.
 func (r *logReader) accept(kind byte, payload []byte) bool {
 	begins := kind == fullFragment || kind == firstFragment
 	ends := kind == fullFragment || kind == lastFragment
@@ -236,7 +236,7 @@ func (r *logReader) accept(kind byte, payload []byte) bool {
 	return true
 }
 
-// finish takes in a whole record.
+// finish evaluates a whole record.
 func (r *logReader) finish() {
 	if len(r.record.head) < batchHeader {
 		return
