@@ -42,7 +42,7 @@ type Raft interface {
 	Applied() kv.Index
 	// HearLeader tells the replica that a member has said that it leads in a term.
 	HearLeader(id, term uint64)
-	PutOut()
+	MarkRemoved()
 	// Format is the format of the log, which every member understands.
 	Format() uint32
 	// Retire stops the replica for good.

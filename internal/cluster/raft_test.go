@@ -300,7 +300,7 @@ func (r *fakeRaft) Reached(index kv.Index) error {
 
 func (r *fakeRaft) Retire(reason error) { r.set(func() { r.retired = reason }) }
 
-func (r *fakeRaft) PutOut() { r.set(func() { r.out++ }) }
+func (r *fakeRaft) MarkRemoved() { r.set(func() { r.out++ }) }
 
 func (r *fakeRaft) putOut() int {
 	r.mu.Lock()

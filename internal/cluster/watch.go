@@ -184,7 +184,7 @@ func (c *Cluster) askWhetherRemoved(ctx context.Context) {
 			continue
 		}
 		for _, l := range c.logs {
-			l.PutOut()
+			l.MarkRemoved()
 		}
 		return
 	}

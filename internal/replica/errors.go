@@ -10,21 +10,21 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// The errors of a request that a replica rejects for what it is or does at present.
+// Errors with which a replica rejects requests, because of its role or its condition.
 var (
-	// errClosed is that of a replica that is closed.
+	// ErrClosed rejects requests to a replica that is closed.
 	ErrClosed = kv.Errorf(kv.Unavailable, "the node is shutting down")
-	// errRestoring rejects mutations while a restore replaces the state.
+	// ErrRestoring rejects mutations while a restore replaces the state.
 	ErrRestoring = kv.Errorf(kv.Unavailable, "a restore is under way; retry when it is done")
-	// errRemoved is that of a replica whose log has removed it.
+	// ErrRemoved rejects requests to a replica that was removed from its log.
 	ErrRemoved = kv.Errorf(kv.Precondition, "this node was removed from the cluster; ask another one")
-	// errPaused rejects mutations while an operator has stopped them.
+	// ErrPaused rejects mutations while an operator has stopped them.
 	ErrPaused = kv.Errorf(kv.Precondition, "writes are paused; dkvctl -resumeWrites ends the pause")
-	// errNotOwner is that of a request that only the owner of the log serves.
+	// ErrNotOwner rejects a request that only the owner of the log serves.
 	ErrNotOwner = kv.Errorf(kv.NotOwner, "another node owns the log, or none does at present")
 )
 
-// kindOf classifies an error from below.
+// KindOf classifies an error of storage, the state machine or the operating system.
 func KindOf(err error) kv.Kind {
 	var known *kv.Error
 	switch {
@@ -38,13 +38,13 @@ func KindOf(err error) kv.Kind {
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
 		return kv.Corrupt
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTDIR):
-		return kv.Precondition // a path that an operator chose, or has to open to us
+		return kv.Precondition // a path that an operator has to change or to grant access to
 	default:
 		return kv.Internal
 	}
 }
 
-// ReadError turns an error from an iterator of a View into a kv.Error.
+// ReadError turns an error of a read, such as that of a View's iterator, into a kv.Error.
 func ReadError(err error) error {
 	if err == nil {
 		return nil

@@ -8,27 +8,27 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// Member is how a replica's node is reached and what it is called. It stands in
-// the replicated state, so that every member can forward to every other.
+// Member is the name of a replica's node and the addresses at which it is reached. It is
+// part of the replicated state, so that every member can forward requests to every other.
 type Member struct {
 	Name string `json:"name"`
-	// Address serves gRPC, HTTPAddress operators, RaftAddress the log.
+	// Address serves gRPC, HTTPAddress serves operators, RaftAddress serves the other
+	// members' logs.
 	Address     string `json:"grpc"`
 	HTTPAddress string `json:"http"`
 	RaftAddress string `json:"raft"`
 	DC          string `json:"dc"`
-	// UUID tells the node's disk from one that takes its place.
+	// UUID identifies the node's disk: another one in its place has another id.
 	UUID string `json:"uuid"`
-	// Starts counts the starts of the node's process on that disk, and Start is the
-	// random id of the last one. Both are 0 in a record that the node has not written
-	// itself.
+	// Starts counts the starts of the node's process on that disk, and Start is the random
+	// id of the last one. Both are 0 in a record that another node has written.
 	Starts uint64 `json:"starts,omitempty"`
 	Start  uint64 `json:"start,omitempty"`
-	// LogFormat is the greatest format of the log that the node's release understands;
-	// 0 in the record of one that knows nothing of formats.
+	// LogFormat is the newest log format that the node's release understands; 0 in the
+	// record of a release from before there were formats.
 	LogFormat uint32 `json:"logFormat,omitempty"`
 	// Timing is what the node's process runs with; zero in the record of a release that
-	// does not tell.
+	// does not announce it.
 	Timing timing.Timing `json:"timing,omitzero"`
 }
 
@@ -48,5 +48,5 @@ func DecodeMember(record []byte) (Member, error) {
 	return m, nil
 }
 
-// understood is the greatest format that the member's release understands.
+// Understood is the greatest format that the member's release understands.
 func (m Member) Understood() uint32 { return max(m.LogFormat, command.FirstFormat) }

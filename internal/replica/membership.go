@@ -13,14 +13,14 @@ type Peer struct {
 	Member Member
 	// Address is the Raft address that the log sends to.
 	Address string
-	// Voting tells a member with a vote from one that only follows.
+	// Voting reports whether the member has a vote; one without only follows.
 	Voting bool
 }
 
-// Membership is who belongs to a log.
+// Membership is the list of a log's members.
 type Membership struct {
 	Peers []Peer
-	// Removed are the ids that were put out; none of them comes again.
+	// Removed are the ids of members that were removed. None of them is ever used again.
 	Removed []uint64
 	// Version changes with each change of the membership.
 	Version uint64
@@ -37,7 +37,7 @@ func (m *Membership) Voters() int {
 	return n
 }
 
-// NextID is the least id that no member ever had.
+// NextID is the least id that no member has ever had.
 func (m *Membership) NextID() uint64 {
 	next := uint64(1)
 	for _, p := range m.Peers {

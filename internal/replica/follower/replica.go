@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// FollowerOptions are what a Follower is made of.
+// Options are what a Follower is made of.
 type Options struct {
 	state.Options
 	// BatchLimit is what the engine writes atomically.
@@ -25,7 +25,7 @@ type Options struct {
 	Reject bool
 }
 
-// Follower is a Replica without a log: somebody brings it the changes of another
+// Replica is a Replica without a log: somebody brings it the changes of another
 // node, one after the other, or a whole state where there is none to follow on from.
 // It answers sequential reads and the change stream. It refuses mutations and names
 // who takes them.
@@ -49,7 +49,7 @@ type Replica struct {
 	order atomic.Pointer[string]
 }
 
-// OpenFollower opens the replica's present state, which may be none yet. Nothing
+// Open opens the replica's present state, which may be none yet. Nothing
 // runs until Run does.
 func Open(opts Options) (*Replica, error) {
 	f := &Replica{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}

@@ -21,14 +21,14 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// followerRig is a Follower over engines as those of a rig.
+// rig is a Follower over engines as those of a rig.
 type rig struct {
 	*Replica
 	*replicatest.Rig
 	reject bool
 }
 
-// newFollowerRig opens a follower and runs it.
+// newRig opens a follower and runs it.
 func newRig(t *testing.T, changes ...replicatest.Change) *rig {
 	t.Helper()
 	f := &rig{Rig: replicatest.NewRig(t, changes...)}

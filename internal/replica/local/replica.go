@@ -14,14 +14,14 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// LocalOptions are what a Local replica is made of.
+// Options are what a Local replica is made of.
 type Options struct {
 	state.Options
 	// BatchLimit is what the engine writes atomically.
 	BatchLimit storage.BatchLimit
 }
 
-// Local is a Replica whose log is the engine's own: every group of waiting
+// Replica is a Replica whose log is the engine's own: every group of waiting
 // proposals becomes one engine batch with one fsync, after which all of them
 // are acknowledged.
 type Replica struct {
@@ -41,7 +41,7 @@ const (
 	maxGroupBytes    = 4 << 20
 )
 
-// OpenLocal opens the replica's present state. Nothing runs until Run does.
+// Open opens the replica's present state. Nothing runs until Run does.
 func Open(opts Options) (*Replica, error) {
 	l := &Replica{
 		limit:     opts.BatchLimit,

@@ -15,7 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// raftMachine is what Dragonboat applies the log to: a thin coat around the
+// machine is what Dragonboat applies the log to: a thin coat around the
 // replica's state machine. An error that it returns ends the process, so what
 // storage reports stops the replica instead. Each start of the replica's part in the
 // log has one of its own.

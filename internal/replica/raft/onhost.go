@@ -41,7 +41,7 @@ func (g onHost) Lacks(why error) {
 }
 
 // Removed implements Group.
-func (g onHost) Removed() { g.r.PutOut() }
+func (g onHost) Removed() { g.r.MarkRemoved() }
 
 // Unloaded implements Group.
 func (g onHost) Unloaded() {

@@ -217,7 +217,7 @@ func (r *Replica) outcome(done *dragonboat.RequestResult) (command.Result, error
 	}
 }
 
-// raftGroup is what the lease keeper needs of a replica.
+// group is what the lease keeper needs of a replica.
 type group struct{ r *Replica }
 
 // Leader implements lease.Group.

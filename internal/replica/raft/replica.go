@@ -24,7 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
-// RaftOptions are what a Raft replica is made of.
+// Options are what a Raft replica is made of.
 type Options struct {
 	state.Options
 	// Shard numbers the vBucket, from 1, alike on all members.
@@ -70,7 +70,7 @@ type Options struct {
 	SnapshotRate uint64
 }
 
-// Raft is a Replica of a log that several nodes keep together.
+// Replica is a Replica of a log that several nodes keep together.
 type Replica struct {
 	state.Shared
 	opts    state.Options
@@ -124,13 +124,13 @@ type Replica struct {
 	heard atomic.Int64
 }
 
-// raftStats count what concerns a log of several.
+// counters count what concerns a log of several.
 type counters struct {
 	snapshotsSent, snapshotsReceived atomic.Uint64
 	snapshotBytes                    atomic.Uint64
 }
 
-// OpenRaft opens the replica's present state. It takes no part in the log until
+// Open opens the replica's present state. It takes no part in the log until
 // Run does.
 func Open(h *host.Host, opts Options) (*Replica, error) {
 	r := &Replica{
@@ -343,7 +343,7 @@ func (r *Replica) Close() error {
 
 // PutOut says that the log has no place for this replica any more. The log itself
 // says so only to a replica that still hears of the entry that removed it.
-func (r *Replica) PutOut() { r.removeOnce.Do(func() { close(r.removed) }) }
+func (r *Replica) MarkRemoved() { r.removeOnce.Do(func() { close(r.removed) }) }
 
 // leads returns who leads the log as far as is known here; 0 is nobody.
 func (r *Replica) leads() (id, term uint64) {

@@ -182,7 +182,7 @@ func TestRaftGrowsAndShrinks(t *testing.T) {
 		}
 		return owner.Remove(context.Background(), gone.id, m.Version)
 	})
-	gone.PutOut() // as its node does when the others have told it
+	gone.MarkRemoved() // as its node does when the others have told it
 	testkit.Eventually(t, "the removed member says so", func() bool { return gone.State() == replica.Removed })
 	_, _, _, err := gone.Get(context.Background(), []byte("k"), kv.ReadOptions{})
 	replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)

@@ -55,7 +55,7 @@ type cluster struct {
 	options func(*node, *Options)
 }
 
-// raftNode is one member. Its replica and host are nil while it is down.
+// node is one member. Its replica and host are nil while it is down.
 type node struct {
 	*Replica
 	c    *cluster

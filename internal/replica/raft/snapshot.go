@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/raft/filestream"
 )
 
-// raftSnapshot is a state that is being streamed to a follower.
+// preparedSnapshot is a state that is being streamed to a follower.
 type preparedSnapshot struct {
 	dir string
 	// failed says that there is none.

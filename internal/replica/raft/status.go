@@ -44,7 +44,7 @@ func (r *Replica) Status() replica.Status {
 	return s
 }
 
-// RaftStats count what a Raft replica has done since it was opened.
+// Stats count what a Raft replica has done since it was opened.
 type Stats struct {
 	lease.Stats
 	LeaderChanges                    uint64
@@ -53,7 +53,7 @@ type Stats struct {
 	SnapshotBytes uint64
 }
 
-// RaftStats returns what was counted.
+// Stats returns what was counted.
 func (r *Replica) Stats() Stats {
 	return Stats{
 		Stats:             r.keeper.Stats(),

@@ -24,7 +24,7 @@ type Engines struct {
 // Writes is how many synced batches all engines have written.
 func (e *Engines) Writes() int64 { return e.writes.Load() }
 
-// onWrite sets what every synced write of an engine does first; nil is nothing.
+// OnWrite sets what every synced write of an engine does first; nil is nothing.
 func (e *Engines) OnWrite(hook func() error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -46,7 +46,7 @@ func (e *Engines) beforeSync() error {
 	return nil
 }
 
-// holdWrites makes writes wait. It returns a channel that tells of each write
+// HoldWrites makes writes wait. It returns a channel that tells of each write
 // that has begun, and a function that lets them all go.
 func (e *Engines) HoldWrites() (begun chan struct{}, release func()) {
 	begun, gate := make(chan struct{}, 1000), make(chan struct{})
@@ -58,7 +58,7 @@ func (e *Engines) HoldWrites() (begun chan struct{}, release func()) {
 	return begun, sync.OnceFunc(func() { e.OnWrite(nil); close(gate) })
 }
 
-// failWrites makes every write from here on fail with err.
+// FailWrites makes every write from here on fail with err.
 func (e *Engines) FailWrites(err error) { e.OnWrite(func() error { return err }) }
 
 // Open opens the engine of a folder, which finds what was written there before, or a

@@ -67,7 +67,7 @@ func (r *Node) Start(ctx context.Context) {
 	}()
 }
 
-// folder lists the names in a rig's vBucket folder.
+// Folder lists the names in a rig's vBucket folder.
 func (r *Node) Folder() []string {
 	r.T.Helper()
 	entries, err := os.ReadDir(filepath.Dir(r.Opts.Generations.Current()))
@@ -81,7 +81,7 @@ func (r *Node) Folder() []string {
 	return names
 }
 
-// mustBackup takes a backup and returns its path.
+// MustBackup takes a backup and returns its path.
 func (r *Node) MustBackup() string {
 	r.T.Helper()
 	dir := filepath.Join(r.T.TempDir(), "backups", "b1")
@@ -104,7 +104,7 @@ func OtherBackup(t *testing.T) string {
 	return r.MustBackup()
 }
 
-// copyFolder copies a rig's data folder as it is now, as a crash leaves it.
+// CopyFolder copies a rig's data folder as it is now, as a crash leaves it.
 func (r *Node) CopyFolder() string {
 	dst := filepath.Join(r.T.TempDir(), "image")
 	if err := os.CopyFS(dst, os.DirFS(r.Dir.Path())); err != nil {
@@ -126,7 +126,7 @@ type Outcome struct {
 	Err error
 }
 
-// proposeAll starts a goroutine for each command and returns a function that
+// ProposeAll starts a goroutine for each command and returns a function that
 // waits for their outcomes.
 func (r *Node) ProposeAll(ctx context.Context, cs ...*command.Command) func() []Outcome {
 	out := make([]Outcome, len(cs))

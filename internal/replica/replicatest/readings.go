@@ -17,7 +17,7 @@ import (
 
 var Linearizable = kv.ReadOptions{Level: kv.Linearizable}
 
-// readings are the ways to look for a key with a linearizable read.
+// Readings are the ways to look for a key with a linearizable read.
 var Readings = map[string]func(replica.Replica, string) (bool, error){
 	"get": func(r replica.Replica, key string) (bool, error) {
 		_, found, _, err := r.Get(context.Background(), []byte(key), Linearizable)
@@ -40,17 +40,17 @@ var Readings = map[string]func(replica.Replica, string) (bool, error){
 	},
 }
 
-// decade is by how much a wrong clock is wrong.
+// Decade is by how much a wrong clock is wrong.
 const Decade = 10 * 365 * 24 * time.Hour
 
-// aheadBy has a rig's wall clock be ahead by so many nanoseconds.
+// AheadBy has a rig's wall clock be ahead by so many nanoseconds.
 func AheadBy(ahead *atomic.Int64) Change {
 	return func(r *Rig) {
 		r.Opts.Clock = WallClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	}
 }
 
-// awaits waits for an index in the background.
+// Awaits waits for an index in the background.
 func Awaits(ctx context.Context, r replica.Replica, index kv.Index) chan error {
 	done := make(chan error, 1)
 	go func() { done <- r.AwaitApplied(ctx, index) }()
@@ -61,7 +61,7 @@ func SetSlave(address string, keep bool) *command.Command {
 	return &command.Command{Kind: command.SetSlave, Flag: keep, Expect: command.Slave{Zone: "z", Address: address}.Append(nil)}
 }
 
-// wantNoLeftovers closes a replica and checks what it leaves.
+// WantNoLeftovers closes a replica and checks what it leaves.
 func WantNoLeftovers(t *testing.T, r *Node, backups string) {
 	t.Helper()
 	if err := r.Close(); err != nil {

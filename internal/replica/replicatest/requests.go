@@ -41,7 +41,7 @@ type Client struct {
 // NewClient returns a client of r.
 func NewClient(t *testing.T, r replica.Replica) Client { return Client{t: t, r: r} }
 
-// mustPut sets a key and returns the index.
+// MustPut sets a key and returns the index.
 func (c Client) MustPut(key, value string) kv.Index {
 	c.t.Helper()
 	return c.MustPropose(Put(key, value)).Index
@@ -56,7 +56,7 @@ func (c Client) MustPropose(cmd *command.Command) command.Result {
 	return res
 }
 
-// value returns what is at key, "" where nothing is.
+// Value returns what is at key, "" where nothing is.
 func (c Client) Value(key string) string {
 	c.t.Helper()
 	p, _, _, err := c.r.Get(context.Background(), []byte(key), kv.ReadOptions{})
@@ -73,7 +73,7 @@ func (c Client) WantValue(key, want string) {
 	}
 }
 
-// keys lists a view's keys.
+// Keys lists a view's keys.
 func Keys(t *testing.T, v replica.View) []string {
 	t.Helper()
 	it := v.Iterate(storage.Range{})

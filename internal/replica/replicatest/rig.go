@@ -37,7 +37,7 @@ func OnDiskAt(r *Rig, path string) {
 	r.Reread()
 }
 
-// reread looks at the data folder as a process does that starts.
+// Reread looks at the data folder as a process does that starts.
 func (r *Rig) Reread() {
 	var err error
 	if r.Opts.Generations, err = r.Dir.VBucket("default"); err != nil {

@@ -2,7 +2,7 @@ package state
 
 import "github.com/dkvdb/dkv/internal/command"
 
-// frees reports whether a command only removes keys.
+// Frees reports whether a command only removes keys.
 func Frees(c *command.Command) bool {
 	for i := range c.Mutations {
 		if !c.Mutations[i].Delete {
@@ -12,6 +12,6 @@ func Frees(c *command.Command) bool {
 	return len(c.Mutations) > 0
 }
 
-// concernsLog reports whether a command is about the log itself, such as a pause, an epoch
-// or a step of a restore. Neither a pause nor a nearly full disk rejects those.
+// ConcernsLog reports whether a command is about the log itself, such as a pause, an epoch
+// or a step of a restore. Neither a pause nor a nearly full disk rejects such a command.
 func ConcernsLog(c *command.Command) bool { return !c.Kind.ChangesKeys() }

@@ -13,9 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// Backup implements Replica. The copy is opened before it counts: a backup that
-// cannot be restored must be found out while there is still something to back
-// up.
+// Backup implements Replica. The copy is opened and read before it counts: a backup that
+// cannot be restored must be noticed while there is still something to back up.
 func (c *Store) Backup(ctx context.Context, dir string) error {
 	unlock, err := c.LockCopy(ctx)
 	if err != nil {
@@ -61,8 +60,8 @@ func (c *Store) backup(ctx context.Context, dir string) error {
 	return err
 }
 
-// link makes a checkpoint of the present state. Nothing waits for the long part of
-// a backup, which is to copy that.
+// link makes a checkpoint of the present state. The state is locked for that alone; to copy
+// the checkpoint takes much longer.
 func (c *Store) link(ctx context.Context, dir string) (kind string, err error) {
 	unlock, err := c.LockState(ctx)
 	if err != nil {
@@ -71,7 +70,7 @@ func (c *Store) link(ctx context.Context, dir string) (kind string, err error) {
 	defer unlock()
 	m := c.machine.Load()
 	if err := m.Corruption(); err != nil {
-		return "", fmt.Errorf("a read has met damaged data, which a backup would carry on: %w; restore an earlier one", err)
+		return "", fmt.Errorf("a read has found damaged data, which the backup would contain: %w; restore an earlier backup", err)
 	}
 	return m.EngineKind(), m.Checkpoint(dir)
 }
@@ -100,9 +99,9 @@ func (c *Store) fits(src, dir string) error {
 	return c.opts.Guard.Fits(need)
 }
 
-// scratch returns the path of a folder for passing use, which does not exist yet,
-// and a function that removes it: beside the data, so that engines can link instead
-// of copy, or beside the backup if there is no data folder.
+// Scratch returns the path of a temporary folder, which does not exist yet, and a function
+// that removes it. It is beside the data, so that engines can link files instead of copying
+// them, or beside the backup if there is no data folder.
 func (c *Store) Scratch(beside, purpose string) (path string, remove func() error, err error) {
 	if c.opts.Generations != nil {
 		path, err := c.opts.Generations.Scratch(purpose)
@@ -115,7 +114,7 @@ func (c *Store) Scratch(beside, purpose string) (path string, remove func() erro
 	return w.Path(purpose), w.Close, nil
 }
 
-// inspect opens the copy, reads all of it and takes down whose state it is.
+// inspect opens the copy, reads all of it and notes in info whose state it is.
 func (c *Store) inspect(ctx context.Context, dir string, info *backup.Info) error {
 	engine, err := c.opts.OpenKind(info.Engine, dir)
 	if err != nil {
@@ -129,7 +128,7 @@ func (c *Store) inspect(ctx context.Context, dir string, info *backup.Info) erro
 	return errors.Join(err, engine.Close())
 }
 
-// wrap says what failed; an error that is a kv.Error already says it itself.
+// wrap says what failed, unless the error is a kv.Error, which says it itself.
 func wrap(what string, err error) error {
 	var known *kv.Error
 	if errors.As(err, &known) {
@@ -138,7 +137,7 @@ func wrap(what string, err error) error {
 	return kv.Errorf(replica.KindOf(err), "%s: %w", what, err)
 }
 
-// nothingChanged is the error of a restore that had no effect.
+// NothingChanged is the error of a restore that had no effect.
 func NothingChanged(err error) error {
 	return kv.Errorf(replica.KindOf(err), "restore: %w; nothing was changed", err)
 }

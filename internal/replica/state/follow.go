@@ -9,7 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// What those need who follow a log by its change stream.
+// What followers of the change stream ask for.
 
 // AwaitApplied implements Replica.
 func (c *Store) AwaitApplied(ctx context.Context, index kv.Index) error {

@@ -10,9 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// progress is the applied index, and what waits for it to grow. A step wakes only
-// those that have waited for it: readers choose what they wait for, and many that
-// wait for a distant index must cost the steps before it nothing.
+// progress is the applied index, and those that wait for it to grow. An advance wakes only
+// those whose index it reaches: readers choose what they wait for, and many that wait for a
+// distant index must not cost the advances before it.
 type progress struct {
 	mu      sync.Mutex
 	applied kv.Index

@@ -11,27 +11,27 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// now is the clock that hides expired keys and that goes into the log: this node's,
-// but never behind the log's. Neither goes back, unless the log's clock is set.
+// Clock is the time that decides what has expired and that goes into the log: this node's,
+// but never behind the log's. It does not go backwards, unless the log's clock is set.
 func (c *Store) Clock(s clocked) kv.Clock {
 	return max(kv.ClockOf(c.opts.Clock.Now()), s.Clock())
 }
 
-// clocked is a state with the log's clock at it: the present one, or a view.
+// clocked is a state with its log's clock: the present one, or a view.
 type clocked interface{ Clock() kv.Clock }
 
-// lookup is a state to look keys up in.
+// lookup is a state in which keys are looked up.
 type lookup interface {
 	clocked
 	Get(key []byte, now kv.Clock) (kv.Pair, bool, error)
 	MultiGet(keys [][]byte, now kv.Clock) ([]kv.Pair, error)
 }
 
-// exactly calls look with the present state and returns its index. While a batch is
-// being written the engine may show it already or not yet: look is called again then,
-// with a view, which costs more and is of one index for certain. An index that is too
-// low would let the next read, which waits for it on another replica, go back; one that
-// is too high would have those who follow the changes from there miss some.
+// exactly calls look with the present state and returns its index. While a batch is being
+// written the engine may show it already or not yet. Then look is called again with a view,
+// which costs more and is of one index for certain. With an index that is too low, the next
+// read, which waits for it on another replica, could see an older state; with one that is
+// too high, a slave that follows the changes from there would miss some.
 func exactly(m *fsm.Machine, look func(lookup) error) (kv.Index, error) {
 	at := m.Applied()
 	if err := look(m); err != nil || m.StandsAt(at) {
@@ -48,8 +48,7 @@ func exactly(m *fsm.Machine, look func(lookup) error) (kv.Index, error) {
 // Now implements Replica.
 func (c *Store) Now() time.Time { return c.opts.Clock.Now() }
 
-// with calls f with the present machine, again where the machine was replaced
-// in between.
+// With calls f with the present machine, and again if the machine was replaced meanwhile.
 func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	trace := kv.TraceOf(ctx)
 	defer trace.Read(trace.Start())
@@ -72,7 +71,7 @@ func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadIn
 	}
 }
 
-// awaitReadable waits until m, which turned a read away, or what is in its place
+// awaitReadable waits until m, which rejected a read, or the machine that has replaced it
 // can be read.
 func (c *Store) awaitReadable(ctx context.Context, m *fsm.Machine) error {
 	for {
@@ -96,8 +95,7 @@ func (c *Store) awaitReadable(ctx context.Context, m *fsm.Machine) error {
 	}
 }
 
-// Readable tells whether reads are served. Unlike Status it costs next to
-// nothing.
+// Readable reports whether reads are served. Unlike Status it costs next to nothing.
 func (c *Store) Readable() bool {
 	switch c.State() {
 	case replica.Starting, replica.Removed, replica.Closed:
@@ -108,17 +106,16 @@ func (c *Store) Readable() bool {
 	return c.unreadable == nil
 }
 
-// maxIndexWait bounds the wait for an index where the caller sets no deadline: a
-// request that waits takes the place of another.
+// MaxIndexWait bounds the wait for an index if the caller sets no deadline.
 const MaxIndexWait = 10 * time.Second
 
-// maxIndexAhead is how far an index may be ahead of the state for a read to wait for
-// it. A node that is further behind does not catch up while a caller waits; what is
-// more likely is an index that was made up, or is of another log.
+// maxIndexAhead is how far ahead of the state an index may be for a read to wait for it. A
+// node that is further behind does not catch up while a caller waits; more likely the index
+// was invented, or is of another log.
 const maxIndexAhead = 1 << 20
 
-// awaitIndex waits until index is applied. The request takes no place in flight
-// meanwhile.
+// AwaitIndex waits until index is applied. The request gives up its place among those in
+// flight meanwhile.
 func (c *Store) AwaitIndex(ctx context.Context, index kv.Index) error {
 	applied := c.machine.Load().Applied()
 	if index <= applied {

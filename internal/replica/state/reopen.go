@@ -13,21 +13,21 @@ import (
 
 const (
 	ReopenInterval = time.Second
-	// reopenPatience is how long new reads are held up for those that are under
-	// way: a stream whose reader has stopped reading may stay open for ever.
+	// reopenPatience is how long new reads wait for those that are under way: a stream
+	// whose client has stopped reading may stay open forever.
 	reopenPatience = 250 * time.Millisecond
-	// viewPatience is how long reads that go on and on may keep storage from being
-	// opened again. They are given up then: no write is taken meanwhile.
+	// viewPatience is how long reads that do not end may keep storage from being reopened.
+	// They are cut off then, since no write is accepted meanwhile.
 	viewPatience = 10 * time.Second
-	// OpenRoom is what opening an engine writes, beyond what was in its
-	// memory, and reopenFiles about how many files it opens, beyond those that it
-	// had open.
+	// OpenRoom is how many bytes opening an engine writes, beyond what was in its memory,
+	// and reopenFiles about how many files it opens, beyond those that it had open.
 	OpenRoom    = 16 << 20
 	reopenFiles = 16
 )
 
-// whenThereIsSpace calls reopen once the disk, and those of other guards, have room
-// again, and files can be opened, until it succeeds or the replica closes.
+// WhenThereIsSpace waits until the disk, and those of the other guards, have room again and
+// files can be opened. It then calls reopen, each second, until that succeeds or the
+// replica closes.
 func (c *Store) WhenThereIsSpace(reopen func() error, also ...*diskspace.Guard) {
 	t := time.NewTicker(ReopenInterval)
 	defer t.Stop()
@@ -52,8 +52,7 @@ func (c *Store) WhenThereIsSpace(reopen func() error, also ...*diskspace.Guard) 
 	}
 }
 
-// recoverState opens the state of a replica that has failed anew, and ends the
-// failure.
+// Recover reopens the state of a replica that has failed, and ends the failure.
 func (c *Store) Recover(load Loader) error {
 	defer c.HoldState()()
 	if c.State() != replica.Failed {
@@ -67,10 +66,10 @@ func (c *Store) Recover(load Loader) error {
 	return nil
 }
 
-// reopenState closes the engine after a failure and opens it again: whether the
-// batch that failed is there is then known. Reads wait meanwhile, and go on until
-// it is certain that this can be done; where it does not open, they are told so.
-// The caller holds swapping.
+// Reopen closes the engine after a failure and opens it again: then it is known whether the
+// batch that failed was written. Reads are served until it is certain that this can be
+// done, and wait meanwhile; if the engine does not open, they get an error that says so.
+// The caller holds the lock of LockState.
 func (c *Store) Reopen(load Loader) error {
 	old := c.machine.Load()
 	if old.Readable() {
@@ -80,12 +79,12 @@ func (c *Store) Reopen(load Loader) error {
 	}
 	closed, err := c.closeForReopen(old)
 	if !closed {
-		c.SetUnreadable(nil) // wakes whoever was turned away
+		c.SetUnreadable(nil) // wakes the readers that were rejected
 		c.endLongReads()
-		return fmt.Errorf("reads that are under way keep storage open; they are given up when that has lasted for %v", c.opts.ViewPatience)
+		return fmt.Errorf("reads that are under way keep storage open; they are cut off when that has lasted for %v", c.opts.ViewPatience)
 	}
 	if err != nil {
-		// It failed before; what matters is whether it opens.
+		// It has failed before; what matters is whether it opens.
 		c.opts.Log.Debug("storage does not close cleanly", "vbucket", c.opts.VBucket, "error", err)
 	}
 	m, err := c.openMachine(load)
@@ -97,8 +96,8 @@ func (c *Store) Reopen(load Loader) error {
 	return nil
 }
 
-// closeForReopen closes the engine, unless reads are under way. Those that hold it up
-// for too long are given up. The caller holds swapping.
+// closeForReopen closes the engine, unless reads are under way. Those that last for too
+// long are cut off. The caller holds the lock of LockState.
 func (c *Store) closeForReopen(old *fsm.Machine) (closed bool, err error) {
 	patience, done := context.WithTimeout(context.Background(), reopenPatience)
 	defer done()
@@ -111,7 +110,7 @@ func (c *Store) closeForReopen(old *fsm.Machine) (closed bool, err error) {
 		var revoked int
 		closed, revoked, err = old.TryCloseWithout(patience)
 		if revoked > 0 {
-			c.opts.Log.Warn("reads that have been under way for long were given up, so that storage can be opened again", "vbucket", c.opts.VBucket, "reads", revoked)
+			c.opts.Log.Warn("reads that have been under way for long were cut off, so that storage can be reopened", "vbucket", c.opts.VBucket, "reads", revoked)
 		}
 	}
 	if closed {
@@ -120,9 +119,9 @@ func (c *Store) closeForReopen(old *fsm.Machine) (closed bool, err error) {
 	return closed, err
 }
 
-// WhenHeldUp has f called, now and then, while reads keep the replica from opening
-// its storage anew, and with that from writing. f ends what reads for long and can
-// begin again; it does not wait for that.
+// WhenHeldUp has f called, now and then, while reads keep the replica from reopening its
+// storage, and so from writing. f ends long reads that can begin again; it does not wait
+// for their end.
 func (c *Store) WhenHeldUp(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,15 +10,14 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// stamp gives a command the time, unless that is what the command is about.
+// Stamp sets a command's clock, unless the command is one that sets the log's.
 func (c *Store) Stamp(cmd *command.Command, now kv.Clock) {
 	if cmd.Kind != command.SetClock {
 		cmd.Clock = now
 	}
 }
 
-// heedClock has this node's clock follow the log's where that was set: no read goes
-// back otherwise.
+// FollowClock resets this node's clock if a command has set the log's.
 func (c *Store) FollowClock(entries []fsm.Entry, results []command.Result) {
 	for i := range entries {
 		cmd := entries[i].Command
@@ -28,7 +27,7 @@ func (c *Store) FollowClock(entries []fsm.Entry, results []command.Result) {
 	}
 }
 
-// SetClock implements Replica, where the log is kept by this node or with others.
+// SetClock implements Replica for one that has a log.
 func (c *Store) SetClock(ctx context.Context, to time.Time) error {
 	now, known := c.opts.Clock.Majority()
 	if !known {
@@ -56,5 +55,5 @@ func (c *Store) SetClock(ctx context.Context, to time.Time) error {
 	return nil
 }
 
-// stated is a time as errors and logs state it.
+// stated formats a time for errors and logs.
 func stated(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -9,18 +9,19 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// readWhen calls f with a state that is as new as the options ask for, and says how new.
-// It may call f again after an attempt that came too late.
+// Read calls f with a state that is as new as the options ask for, and returns how new it
+// is. It calls f again if an attempt came too late.
 type Read = func(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error)
 
-// Shared is the part of a replica that is the same whatever keeps its log: what its state
-// alone answers. The replica says when the state is new enough to be read.
+// Shared is the part of a replica that is the same whatever keeps its log: the requests
+// that its state alone answers. The replica decides when the state is new enough to be
+// read.
 type Shared struct {
 	state *Store
 	when  Read
 }
 
-// Shared returns what answers from the state, which when says may be read.
+// Shared returns the part of a replica that answers from the state, when that may be read.
 func (c *Store) Shared(when Read) Shared { return Shared{state: c, when: when} }
 
 // Get implements Replica.
@@ -91,10 +92,10 @@ func (s Shared) Backup(ctx context.Context, dir string) error { return s.state.B
 // Now implements Replica.
 func (s Shared) Now() time.Time { return s.state.Now() }
 
-// Applied is that of Status. It is cheap enough to be asked for all the time.
+// Applied is that of Status, and cheap enough for every request.
 func (s Shared) Applied() kv.Index { return s.state.Applied() }
 
-// State is that of Status. Unlike Status it costs nothing.
+// State is that of Status. It costs one atomic load.
 func (s Shared) State() replica.State { return s.state.State() }
 
 // Served is closed once Run serves.
@@ -103,7 +104,7 @@ func (s Shared) Served() <-chan struct{} { return s.state.Served() }
 // Readable reports whether reads are served. Unlike Status it costs next to nothing.
 func (s Shared) Readable() bool { return s.state.Readable() }
 
-// WhenHeldUp has f called, now and then, while reads keep the replica from opening its
-// storage again, and with that from writing. f ends what reads for long and can begin
-// again; it does not wait for that.
+// WhenHeldUp has f called, now and then, while reads keep the replica from reopening its
+// storage, and so from writing. f ends long reads that can begin again; it does not wait
+// for their end.
 func (s Shared) WhenHeldUp(f func()) { s.state.WhenHeldUp(f) }

@@ -54,8 +54,8 @@ func newStanding(s replica.State, err error) *Standing {
 	return st
 }
 
-// become moves the replica to another state, if it is in one of those given
-// (any, where none is), and tells whether it was.
+// Become moves the replica to another state if it is in one of those given (any, if none is
+// given), and reports whether it did.
 func (c *Store) Become(s replica.State, err error, from ...replica.State) bool {
 	next := newStanding(s, err)
 	for {
@@ -70,20 +70,20 @@ func (c *Store) Become(s replica.State, err error, from ...replica.State) bool {
 	}
 }
 
-// refusal is the error of a mutation that the replica's state does not admit.
-// It costs a proposal one atomic load.
+// Refusal is the error that rejects a mutation in the present standing; nil if mutations
+// are admitted. It costs a proposal one atomic load.
 func (c *Store) Refusal() error { return c.standing.Load().Refusal }
 
-// State tells what the replica is doing. Unlike Status it costs nothing.
+// State is that of Status. It costs one atomic load.
 func (c *Store) State() replica.State { return c.standing.Load().State }
 
-// Standing is what the replica is doing, and what it rejects mutations with.
+// Standing returns what the replica is doing.
 func (c *Store) Standing() Standing { return *c.standing.Load() }
 
 // Cluster implements Replica.
 func (c *Store) Cluster() string { return c.machine.Load().Identity().Cluster }
 
-// status is what can be told of a replica whatever keeps its log.
+// Status returns the part of the status that does not depend on what keeps the log.
 func (c *Store) Status() replica.Status {
 	m, st := c.machine.Load(), c.standing.Load()
 	s := replica.Status{
@@ -105,7 +105,7 @@ func (c *Store) Status() replica.Status {
 	c.mu.Lock()
 	s.Unreadable = c.unreadable
 	c.mu.Unlock()
-	s.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph; 0 where it cannot be read
+	s.ChangelogBytes, _ = m.ChangelogBytes() // a figure for a graph; 0 if it cannot be read
 	switch {
 	case st.Refusal != nil:
 		s.ReadOnly = st.Refusal.Error()

@@ -20,12 +20,12 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// StateOptions say where a replica's state is and how it is kept, whatever keeps
-// its log.
+// Options say where a replica's state is stored and how it is maintained. They are the same
+// for every kind of replica.
 type Options struct {
 	// Database and VBucket name it, in backups and errors.
 	Database, VBucket string
-	// VBuckets is how many vBuckets the database is cut into, for backups.
+	// VBuckets is the number of vBuckets of the database, for backups.
 	VBuckets int
 	// Open opens the engine in a directory, which is empty for a diskless one.
 	Open func(dir string) (storage.Engine, error)
@@ -33,28 +33,28 @@ type Options struct {
 	OpenKind func(kind, dir string) (storage.Engine, error)
 	// Generations are the replica's folders; nil means diskless.
 	Generations *datadir.Generations
-	// Guard refuses mutations while the disk is nearly full; nil never does.
+	// Guard rejects mutations while the disk is nearly full; nil never does.
 	Guard *diskspace.Guard
 	// Retention bounds the changelog.
 	Retention changelog.Retention
-	// ViewPatience is how long reads that go on and on may keep a failed state from
-	// being opened again before they are given up; 0 means viewPatience.
+	// ViewPatience is how long reads that do not end may keep a failed state from being
+	// reopened before they are cut off; 0 means viewPatience.
 	ViewPatience time.Duration
 	// Version goes into backups.
 	Version string
 	Log     *slog.Logger
-	// Clock tells the time; nil means that of a node alone.
+	// Clock is the node's clock; nil means one that asks no other node.
 	Clock *clock.Clock
 	// Changed is raised when what the replica is doing, or whether it can be read, has
-	// changed; nil is not. Under Raft it is raised as well when the log's owner may have.
+	// changed; nil is not. Under Raft it is also raised when the log's owner may have changed.
 	Changed *signal.Signal
-	// Reads bounds the reads of all replicas of the process; nil makes a bound of this
-	// one's own.
+	// Reads bounds the reads of all replicas of the process; nil bounds those of this one
+	// alone.
 	Reads *Reads
 }
 
-// core is what all replicas have in common: a state machine that may be replaced
-// while others read it, and a standing.
+// Store holds a vBucket's state: a state machine that may be replaced while others read it,
+// and a standing, which says whether it may be written.
 type Store struct {
 	opts     Options
 	machine  atomic.Pointer[fsm.Machine]
@@ -62,25 +62,26 @@ type Store struct {
 	standing atomic.Pointer[Standing]
 	ticks    ticks
 	propose  Proposer
-	// swapping holds a token of whoever replaces the state, or links its files.
+	// swapping holds a token while the state is being replaced, or its files are being
+	// linked.
 	swapping chan struct{}
-	// copying holds a token of whoever takes or restores a backup, however long
-	// that takes.
+	// copying holds a token while a backup is being taken or restored, however long that
+	// takes.
 	copying chan struct{}
-	// background are the goroutines that Run does not wait for; see later.
+	// background are the goroutines that Close waits for, and Run does not; see Go.
 	background sync.WaitGroup
 
 	mu      sync.Mutex
 	running bool
 	closed  bool
-	// unreadable is why nothing can be read at present; nil where it can.
+	// unreadable is why nothing can be read; nil if reads are served.
 	unreadable error
-	// changed is raised when those who wait to read should look again.
+	// changed is raised when readers that wait should look again.
 	changed signal.Signal
-	// heldUp, if there is one, ends long reads; see WhenHeldUp.
+	// heldUp ends long reads, if it is set; see WhenHeldUp.
 	heldUp func()
-	// heldUpSince is when reads began to keep a failed state from being opened again;
-	// zero while none do. Under swapping.
+	// heldUpSince is when reads began to keep a failed state from being opened again; zero
+	// while none do. It is guarded by swapping.
 	heldUpSince time.Time
 
 	// served is closed when the first request can be served.
@@ -93,8 +94,8 @@ type Store struct {
 	closeErr     error
 }
 
-// openState opens the present state with load, which is given its engine. propose puts a
-// command into the log; it is nil if the log is another node's.
+// Open opens the state in its engine; load makes the state machine. propose puts a command
+// into the replica's log; it is nil if the replica has none.
 func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 	if opts.Clock == nil {
 		opts.Clock = clock.New(clock.Options{Log: opts.Log})
@@ -131,10 +132,10 @@ func Open(opts Options, load Loader, propose Proposer) (*Store, error) {
 	return c, nil
 }
 
-// loader makes a state machine of what is in an engine.
+// Loader makes a state machine of the content of an engine.
 type Loader = func(storage.Engine) (*fsm.Machine, error)
 
-// proposer puts a command into the log; see Replica.Propose.
+// Proposer puts a command into the log; see Replica.Propose.
 type Proposer = func(context.Context, *command.Command) (command.Result, error)
 
 // Options are those that the state was opened with, with their defaults.
@@ -167,16 +168,17 @@ func (c *Store) OpenAt(dir string, load Loader) (*fsm.Machine, error) {
 	return m, nil
 }
 
-// Machine is the present state.
+// Machine returns the present state machine.
 func (c *Store) Machine() *fsm.Machine { return c.machine.Load() }
 
-// Applied is that of Status. It is cheap enough to be asked for all the time.
+// Applied is that of Status, and cheap enough for every request.
 func (c *Store) Applied() kv.Index { return c.machine.Load().Applied() }
 
-// owed is what the engine has yet to write by itself: the memtables.
+// owed is how many bytes the engine has yet to write by itself: its memtables.
 func (c *Store) owed() uint64 { return c.machine.Load().MemtableBytes() }
 
-// start tells whether Run may go on.
+// Start reports whether Run may continue: it has not run before, and the replica is not
+// closed.
 func (c *Store) Start() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,13 +189,13 @@ func (c *Store) Start() bool {
 	return true
 }
 
-// serve ends the start.
+// Serve ends the start: from here on requests are served.
 func (c *Store) Serve() {
 	c.Become(replica.Serving, nil, replica.Starting)
 	close(c.served)
 }
 
-// ended says that Run has returned.
+// End notes that Run has returned.
 func (c *Store) End() { close(c.stopped) }
 
 // Ended is closed when Run has returned.
@@ -205,9 +207,8 @@ func (c *Store) Closing() <-chan struct{} { return c.closing }
 // Served is closed once Run serves.
 func (c *Store) Served() <-chan struct{} { return c.served }
 
-// shut ends Run, if it runs, as well as backups and restores, and closes the
-// state once its readers are done. When nothing can replace the state any more
-// it calls last.
+// Close ends Run, if it runs, as well as backups and restores, and closes the state once
+// its readers are done. It calls last as soon as nothing can replace the state any more.
 func (c *Store) Close(last func()) error {
 	c.close.Do(func() {
 		c.mu.Lock()
@@ -231,19 +232,19 @@ func (c *Store) Close(last func()) error {
 	return c.closeErr
 }
 
-// lockCopy makes the caller the only one that takes or restores a backup, until it
-// calls unlock.
+// LockCopy keeps others from taking or restoring a backup until the caller calls unlock.
 func (c *Store) LockCopy(ctx context.Context) (unlock func(), err error) {
 	return c.lock(ctx, c.copying)
 }
 
-// lockState makes the caller the only one that replaces the state or links its
-// files, until it calls unlock.
+// LockState keeps others from replacing the state, or linking its files, until the caller
+// calls unlock.
 func (c *Store) LockState(ctx context.Context) (unlock func(), err error) {
 	return c.lock(ctx, c.swapping)
 }
 
-// holdState is lockState for what neither gives up nor minds whether the replica closes.
+// HoldState is LockState for a caller that waits however long it takes, also for a replica
+// that is closed.
 func (c *Store) HoldState() (unlock func()) {
 	c.swapping <- struct{}{}
 	return func() { <-c.swapping }
@@ -265,8 +266,8 @@ func (c *Store) lock(ctx context.Context, token chan struct{}) (unlock func(), e
 	return unlock, nil
 }
 
-// later runs f in the background, unless the replica is closed, and tells whether
-// it does: closing waits for what runs there.
+// Go runs f in a goroutine that Close waits for, and reports whether it does: not if the
+// replica is closed.
 func (c *Store) Go(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,7 +277,7 @@ func (c *Store) Go(f func()) bool {
 	return !c.closed
 }
 
-// begin makes closing wait until done is called, unless the replica is closed.
+// Begin has Close wait until done is called; ok is false if the replica is closed.
 func (c *Store) Begin() (done func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -287,8 +288,7 @@ func (c *Store) Begin() (done func(), ok bool) {
 	return c.background.Done, true
 }
 
-// untilClosing returns a ctx that also ends when the replica closes: a backup
-// takes as long as a disk is large.
+// UntilClosing returns a context that also ends when the replica closes.
 func (c *Store) UntilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.mu.Lock()
@@ -306,7 +306,7 @@ func (c *Store) UntilClosing(ctx context.Context) (context.Context, context.Canc
 	}
 }
 
-// replace puts m in the place of the present machine.
+// replace makes m the present machine.
 func (c *Store) replace(m *fsm.Machine) {
 	if before := c.machine.Swap(m); m.Clock() < before.Clock() {
 		c.opts.Clock.Reset(m.Clock().Time()) // the log's clock was set in between
@@ -315,8 +315,8 @@ func (c *Store) replace(m *fsm.Machine) {
 	c.SetUnreadable(nil)
 }
 
-// setUnreadable says whether the state can be read, and wakes whoever waits for
-// that.
+// SetUnreadable sets why the state cannot be read (nil: it can), and wakes the readers that
+// wait.
 func (c *Store) SetUnreadable(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

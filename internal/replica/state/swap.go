@@ -10,9 +10,9 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// exchange builds a state in the next generation's folder and makes it the present
-// one: a crash at any point leaves the old or the new, whole. Readers of the old
-// one go on; it goes with the last of them.
+// Exchange builds a state in the next generation's folder and makes it the present one. A
+// crash at any point leaves the old or the new one, whole. Readers of the old one are not
+// disturbed; it is removed when the last of them is done.
 func (c *Store) Exchange(ctx context.Context, build func(place string) (*fsm.Machine, error)) error {
 	select {
 	case c.swapping <- struct{}{}:
@@ -30,15 +30,15 @@ func (c *Store) Exchange(ctx context.Context, build func(place string) (*fsm.Mac
 	return c.TakeOver(next)
 }
 
-// successor is a state beside the present one.
+// Successor is a state beside the present one.
 type Successor struct {
 	*fsm.Machine
-	// place is its folder; empty for a diskless one.
+	// Place is its folder; empty for a diskless one.
 	Place string
 }
 
-// aside builds a state in the next generation's folder, or in memory. Only one may
-// be built at a time. What it leaves on an error is gone.
+// Aside builds a state in the next generation's folder, or in memory. Only one may be built
+// at a time. After an error nothing of it is left.
 func (c *Store) Aside(build func(place string) (*fsm.Machine, error)) (Successor, error) {
 	place, err := c.NextPlace()
 	if err != nil {
@@ -51,8 +51,8 @@ func (c *Store) Aside(build func(place string) (*fsm.Machine, error)) (Successor
 	return Successor{Machine: m, Place: place}, nil
 }
 
-// nextPlace is the folder of the next generation, which is empty; "" for a diskless state.
-// The caller holds swapping, or is the only one that builds.
+// NextPlace returns the folder of the next generation, which does not exist; "" for a
+// diskless state. Only one caller at a time may build there.
 func (c *Store) NextPlace() (string, error) {
 	if c.opts.Generations == nil {
 		return "", nil
@@ -67,8 +67,9 @@ func RemoveFolder(place string) error {
 	return os.RemoveAll(place)
 }
 
-// takeOver makes next, which is durable, the present state. Where it does not, next
-// is closed. The caller holds swapping.
+// TakeOver makes next, which is durable, the present state. On an error next is closed, and
+// removed unless the error wraps datadir.ErrUncertain. The caller holds the lock of
+// LockState.
 func (c *Store) TakeOver(next Successor) error {
 	old, oldPlace := c.machine.Load(), ""
 	if c.opts.Generations != nil {
@@ -83,12 +84,12 @@ func (c *Store) TakeOver(next Successor) error {
 	}
 	c.replace(next.Machine)
 	if !c.Go(func() { c.discard(old, oldPlace) }) {
-		c.closeReplaced(old) // its folder goes when the replica is opened again
+		c.closeReplaced(old) // its folder is removed when the data folder is opened the next time
 	}
 	return nil
 }
 
-// drop gives up a state beside the present one.
+// Drop closes and removes a state that does not replace the present one.
 func (c *Store) Drop(next Successor) error {
 	return errors.Join(next.Close(), RemoveFolder(next.Place))
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// A linearizable read decides by the log's clock which keys have expired: it is the
-// only clock that the next owner of the log, or this node after a restart, goes on
-// from. A pair that has expired by this node's clock and not by the log's is
-// neither shown nor hidden: the log's clock is moved past the expiry first.
+// A linearizable read decides by the log's clock which keys have expired: it is the only
+// clock that the next owner of the log, or this node after a restart, has. A pair that has
+// expired by this node's clock and not by the log's is neither shown nor hidden: first the
+// log's clock is moved past the expiry.
 
-// errDue is the error of an attempt at a linearizable read that has met such a pair.
+// errDue is the error of an attempt at a linearizable read that has found such a pair.
 var errDue error = kv.Errorf(kv.Unavailable, "the log's clock is behind the expiry of a key")
 
-// get returns the pair at key as a read of a level sees it, and the index of the state
-// that it is in.
+// get returns the pair at key as a read of that level sees it, and the index of the state
+// that was read.
 func (c *Store) get(m *fsm.Machine, key []byte, level kv.ReadLevel) (p kv.Pair, found bool, at kv.Index, err error) {
 	at, err = exactly(m, func(s lookup) (err error) {
 		if level != kv.Linearizable {
@@ -37,7 +37,7 @@ func (c *Store) get(m *fsm.Machine, key []byte, level kv.ReadLevel) (p kv.Pair, 
 	return p, found, at, err
 }
 
-// multiGet is get of several keys.
+// multiGet is get for several keys.
 func (c *Store) multiGet(m *fsm.Machine, keys [][]byte, level kv.ReadLevel) (pairs []kv.Pair, at kv.Index, err error) {
 	at, err = exactly(m, func(s lookup) (err error) {
 		if level != kv.Linearizable {
@@ -56,7 +56,7 @@ func (c *Store) multiGet(m *fsm.Machine, keys [][]byte, level kv.ReadLevel) (pai
 	return pairs, at, err
 }
 
-// pin pins the present state, to be read as a read of a level sees it.
+// pin pins the present state for reads of that level.
 func (c *Store) pin(m *fsm.Machine, level kv.ReadLevel) (pinned, error) {
 	if level == kv.Linearizable {
 		switch due, err := m.Due(c.Clock(m)); {
@@ -73,17 +73,17 @@ func (c *Store) pin(m *fsm.Machine, level kv.ReadLevel) (pinned, error) {
 	if level == kv.Linearizable {
 		return pinned{View: v, now: v.Clock()}, nil
 	}
-	return pinned{View: v, now: c.Clock(m)}, nil // behind the view's clock at no time
+	return pinned{View: v, now: c.Clock(m)}, nil // never behind the view's clock
 }
 
-// due reports whether a pair with an expiry, which has not expired by the log's
-// clock, has by this node's. No clock is read for one that never expires.
+// due reports whether a pair that has not expired by the log's clock has expired by this
+// node's. It reads no clock for a pair that never expires.
 func (c *Store) due(s clocked, expireTS uint64) bool {
 	return expireTS != 0 && c.Clock(s).Expired(expireTS)
 }
 
-// settled is the outcome of a read that has met no pair whose expiry is open,
-// whatever was to be done for that.
+// Settle calls read until it finds no pair whose expiry is open, and moves the log's clock
+// in between.
 func (c *Store) Settle(ctx context.Context, read func() (kv.ReadInfo, error)) (kv.ReadInfo, error) {
 	for {
 		info, err := read()
@@ -96,7 +96,7 @@ func (c *Store) Settle(ctx context.Context, read func() (kv.ReadInfo, error)) (k
 	}
 }
 
-// ticks is the tick that is under way, if there is one.
+// ticks holds the tick that is under way; nil for none.
 type ticks struct {
 	mu      sync.Mutex
 	running *tick
@@ -107,8 +107,8 @@ type tick struct {
 	err  error // set before done is closed
 }
 
-// tick moves the log's clock to this node's. Those who ask for it meanwhile wait
-// for the same one: each looks again behind it whether that was enough.
+// tick moves the log's clock to this node's. Readers that need one meanwhile wait for the
+// same; each checks afterwards whether that was enough.
 func (c *Store) tick(ctx context.Context) error {
 	t, err := c.joinTick()
 	if err != nil {
@@ -138,8 +138,8 @@ func (c *Store) joinTick() (*tick, error) {
 	return t, nil
 }
 
-// runTick proposes a tick. It is no one reader's, so that no reader's deadline ends
-// it for the others.
+// runTick proposes a tick. It has no reader's deadline, so that none of them ends it for
+// the others.
 func (c *Store) runTick(t *tick) {
 	ctx, cancel := c.UntilClosing(context.Background())
 	defer cancel()
@@ -157,8 +157,8 @@ func (c *Store) runTick(t *tick) {
 	close(t.done)
 }
 
-// noTick is the error of a reader for whom the log's clock was not moved. What
-// became of the tick is of no concern to it.
+// noTick is the error of a reader for which the log's clock was not moved. The outcome of
+// the tick does not matter to it.
 func noTick(err error) error {
-	return kv.Errorf(kv.Unavailable, "a key has expired by this node's clock, and the log does not take note of it: %v; retry", err)
+	return kv.Errorf(kv.Unavailable, "a key has expired by this node's clock, and that could not be written to the log: %v; retry", err)
 }

@@ -20,9 +20,8 @@ const (
 	TrimInterval = 5 * time.Second
 )
 
-// expireLoop takes expired keys out of the store by proposing to. Reads hide
-// them from the moment on; this frees the space and puts the deletes into the
-// change stream.
+// ExpireLoop proposes to delete expired keys. Reads hide them from the moment on; this
+// frees their space and adds the deletes to the change stream.
 func (c *Store) ExpireLoop(ctx context.Context) {
 	last := ""
 	report := func(err error) {
@@ -57,7 +56,8 @@ func (c *Store) ExpireLoop(ctx context.Context) {
 	})
 }
 
-// trimLoop holds the changelog to its retention.
+// TrimLoop deletes changes that the retention does not keep. It calls fail with a storage
+// error.
 func (c *Store) TrimLoop(ctx context.Context, fail func(error)) {
 	Every(ctx, TrimInterval, func() bool {
 		if c.Refusal() != nil {
@@ -82,13 +82,13 @@ func (c *Store) TrimLoop(ctx context.Context, fail func(error)) {
 
 const (
 	relieveInterval = time.Second
-	// relieveFrom is how much of memtables is worth writing to get their log's
-	// room back.
+	// relieveFrom is the size of memtables that are worth writing to free the space of
+	// their log.
 	relieveFrom = 4 << 20
 )
 
-// relieveLoop has memtables written when the disk becomes full: their log is
-// removed then, and what was held back for them may be used.
+// RelieveLoop flushes memtables when the disk becomes full: their log is removed then, and
+// the space that was reserved for them becomes free.
 func (c *Store) RelieveLoop(ctx context.Context) {
 	Every(ctx, relieveInterval, func() bool {
 		if !c.opts.Guard.Low() || c.Refusal() != nil {
@@ -106,8 +106,8 @@ func (c *Store) RelieveLoop(ctx context.Context) {
 	})
 }
 
-// every calls step at each interval until ctx ends, and again at once while
-// step says that there is more to do.
+// Every calls step at each interval until ctx ends, and again at once while step reports
+// that there is more to do.
 func Every(ctx context.Context, interval time.Duration, step func() bool) {
 	t := time.NewTicker(interval)
 	defer t.Stop()

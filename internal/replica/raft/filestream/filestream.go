@@ -33,7 +33,7 @@ const (
 	maxFileName = 255
 )
 
-// writeFiles streams the regular files of dir, which nobody changes meanwhile,
+// Write streams the regular files of dir, which nobody changes meanwhile,
 // at most as fast as limit says; nil is no limit.
 func Write(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) error {
 	entries, total, err := Files(dir)
@@ -55,7 +55,7 @@ func Write(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) er
 	return s.w.Flush()
 }
 
-// regularFiles returns the files of dir, which has nothing else in it, and their size.
+// Files returns the files of dir, which has nothing else in it, and their size.
 func Files(dir string) (entries []os.DirEntry, total uint64, err error) {
 	entries, err = os.ReadDir(dir)
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *fileWriter) pause(n int) error {
 	return s.limit.WaitN(s.ctx, n)
 }
 
-// readFiles makes dir, with the files that writeFiles streamed, durably. fits is
+// Read makes dir, with the files that writeFiles streamed, durably. fits is
 // asked first whether there is room for so many bytes. An error may wrap
 // fsm.ErrBadSnapshot.
 func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error) error {

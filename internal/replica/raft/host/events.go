@@ -2,7 +2,7 @@ package host
 
 import "github.com/lni/dragonboat/v4/raftio"
 
-// hostEvents takes down what a Host is told about its replicas. None of it may
+// events takes down what a Host is told about its replicas. None of it may
 // wait: an unbuffered channel feeds it.
 type events struct{ h *Host }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// HostOptions are what a Host is made of.
+// Options are what a Host is made of.
 type Options struct {
 	// Dir keeps the Raft log and what is received of snapshots.
 	Dir string
@@ -64,14 +64,14 @@ type Host struct {
 	room   room
 }
 
-// errHostClosed is the error of a call that comes after Close.
+// ErrClosed is the error of a call that comes after Close.
 var ErrClosed = errors.New("the node is shutting down")
 
 // settingsFiles would change, silently, what Dragonboat has compiled in, the
 // layout of its log among it.
 var settingsFiles = []string{"dragonboat-soft-settings.json", "dragonboat-hard-settings.json"}
 
-// OpenHost opens the log's storage and begins to listen.
+// Open opens the log's storage and begins to listen.
 func Open(opts Options) (*Host, error) {
 	for _, name := range settingsFiles {
 		if _, err := os.Stat(name); err == nil {
@@ -180,7 +180,7 @@ func (h *Host) NodeHost() (*dragonboat.NodeHost, error) {
 	return h.nh, nil
 }
 
-// use calls f with the NodeHost, unless it is closed. f must not wait.
+// Use calls f with the NodeHost, unless it is closed. f must not wait.
 func (h *Host) Use(f func(nh *dragonboat.NodeHost) error) error {
 	h.closing.RLock()
 	defer h.closing.RUnlock()
@@ -190,7 +190,7 @@ func (h *Host) Use(f func(nh *dragonboat.NodeHost) error) error {
 	return f(h.nh)
 }
 
-// borrow returns the NodeHost for a call that may wait a little, and a function to
+// Borrow returns the NodeHost for a call that may wait a little, and a function to
 // be called behind it.
 func (h *Host) Borrow() (nh *dragonboat.NodeHost, done func(), err error) {
 	h.closing.RLock()

@@ -24,7 +24,7 @@ func logTo(log *slog.Logger) {
 	})
 }
 
-// raftLogger passes Dragonboat's log on, one level lower: what it thinks worth
+// partLogger passes Dragonboat's log on, one level lower: what it thinks worth
 // knowing is about itself.
 type partLogger struct{ part string }
 

@@ -21,7 +21,7 @@ const (
 	takenUpWithin = time.Minute
 )
 
-// hostRoom admits snapshots that other members want to send, if there is room for them.
+// room admits snapshots that other members want to send, if there is room for them.
 // A snapshot is received as a file beside the log, and the state is built from that, so
 // it takes its size twice, beside the present state. Dragonboat would find out when the
 // disk is full, which ends the process.

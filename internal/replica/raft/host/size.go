@@ -6,7 +6,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 )
 
-// HostSize is what a Host may make use of. A zero field is unknown.
+// Size is what a Host may make use of. A zero field is unknown.
 type Size struct {
 	// Cores is how much of the process runs at once, Memory what it may use, in bytes.
 	Cores  int

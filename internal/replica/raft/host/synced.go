@@ -22,14 +22,14 @@ func (h *Host) syncedPath(shard uint64) string {
 	return filepath.Join(h.opts.Dir, fmt.Sprintf("synced-%d", shard))
 }
 
-// noteSynced writes down that a shard's log may be cut behind index.
+// NoteSynced writes down that a shard's log may be cut behind index.
 func (h *Host) NoteSynced(shard uint64, index kv.Index) error {
 	p := binary.BigEndian.AppendUint64(nil, index)
 	p = binary.BigEndian.AppendUint32(p, crc.Sum(p))
 	return durable.WriteFile(h.syncedPath(shard), p)
 }
 
-// checkSynced returns an error where a state at index is older than it can be.
+// CheckSynced returns an error where a state at index is older than it can be.
 func (h *Host) CheckSynced(shard uint64, index kv.Index) error {
 	p, err := os.ReadFile(h.syncedPath(shard))
 	switch {
