@@ -16,16 +16,16 @@ import (
 )
 
 var (
-	// ErrMoved means that changes do not go on from where the state is: it may
-	// have been opened anew at an earlier index. Nothing was applied.
-	ErrMoved = errors.New("the changes do not go on from the state")
+	// ErrMoved means that changes do not continue from the state's index: it may have been
+	// reopened at an earlier one. Nothing was applied.
+	ErrMoved = errors.New("the changes do not continue from the state")
 	// ErrOlder means that a new state is older than the one that it was to
 	// replace, by their indexes.
 	ErrOlder = errors.New("the new state is older than the present one")
 )
 
-// Position returns whose state it is and its index. Both are zero where there is
-// none yet.
+// Position returns the identity of the state and its index. Both are zero if there is no
+// state yet.
 func (f *Replica) Position() (fsm.Identity, kv.Index) {
 	m := f.state.Machine()
 	return m.Identity(), m.Applied()
@@ -41,8 +41,8 @@ func (f *Replica) LastChange(ctx context.Context) (c kv.Change, found bool, err 
 	return c, found, err
 }
 
-// Fits returns an error that wraps storage.ErrNoSpace where the disk has no room
-// for so many bytes.
+// Fits returns an error that wraps storage.ErrNoSpace if the disk has no room for so many
+// bytes.
 func (f *Replica) Fits(bytes uint64) error { return f.opts.Guard.Fits(bytes) }
 
 // Size is about how many bytes the state takes on the disk, without the changes that are
@@ -53,10 +53,10 @@ func (f *Replica) Size() uint64 {
 	return all - min(all, s.ChangelogBytes)
 }
 
-// Apply brings the state, which must be at index after (else ErrMoved), to index
-// upTo: by changes, in order, which are all that those above after and up to upTo
-// did. An error that wraps storage.ErrNoSpace tells that the disk has no room at
-// present; whatever it is, Position tells how far the state has come.
+// Apply brings the state, which must be at index after (else ErrMoved), to index upTo: by
+// changes, in order, which are all that those above after and up to upTo did. An error that
+// wraps storage.ErrNoSpace means that the disk has no room at present. After any error
+// Position returns how far the state has come.
 func (f *Replica) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
 	m := f.state.Machine()
 	for len(changes) > 0 || after < upTo {
@@ -98,7 +98,7 @@ func (f *Replica) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Chan
 		return st.Refusal
 	}
 	if at := m.Applied(); at != after {
-		return fmt.Errorf("%w: they begin behind %d, and it is at %d", ErrMoved, after, at)
+		return fmt.Errorf("%w: they follow index %d, and it is at %d", ErrMoved, after, at)
 	}
 	if err := f.holds(m, changes); err != nil {
 		return kv.Errorf(kv.Precondition, "%w", err)
@@ -121,8 +121,8 @@ func (f *Replica) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Chan
 	return nil
 }
 
-// holds returns an error for a key that the engine cannot hold, as one from a master with
-// another engine may be. Nothing is applied then, and nothing has failed: reads go on.
+// holds returns an error for a key that the engine cannot store, as a master with another
+// engine may have. Then nothing is applied, and nothing has failed.
 func (f *Replica) holds(m *fsm.Machine, changes []kv.Change) error {
 	for i := range changes {
 		for j := range changes[i].Mutations {
@@ -135,7 +135,7 @@ func (f *Replica) holds(m *fsm.Machine, changes []kv.Change) error {
 	return nil
 }
 
-// untouched are the errors of changes of which nothing was written.
+// untouched are the errors after which nothing of the changes was written.
 var untouched = []error{fsm.ErrDisorder, fsm.ErrUnread, fsm.ErrClosed, storage.ErrTooLarge}
 
 func (f *Replica) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index) error {
@@ -151,17 +151,17 @@ func (f *Replica) replicate(m *fsm.Machine, changes []kv.Change, upTo kv.Index) 
 	return m.Replicate(nil, upTo, false)
 }
 
-// Load fills the empty engine that open opens. It calls open once, when it has something to
-// fill it with: an engine costs much more than an attempt that comes to nothing. The engine
-// is not its own to close.
+// Load fills the empty engine that open opens. It calls open once, and only when it has
+// data: to open an engine costs much more than an attempt that fails before. It does not
+// close the engine.
 type Load = func(ctx context.Context, open func() (storage.Engine, error)) error
 
-// Replace makes the state that load fills an empty engine with the present one. The
-// present one is read and kept until the new one is whole and durable: a crash at
-// any point leaves one of the two. load's context also ends when the replica closes. A new state that has a lesser index than the
-// present one is turned away with ErrOlder, whatever history it is of; unless back says
-// that this was ordered.
-func (f *Replica) Replace(ctx context.Context, back bool, load Load) error {
+// Replace makes the state that load puts into an empty engine the present one. The old one
+// is read and kept until the new one is complete and durable: a crash at any point leaves
+// one of the two. load's context also ends when the replica closes. A new state with a
+// lower index than the present one is rejected with ErrOlder, whatever its history, unless
+// older says that an operator has ordered it.
+func (f *Replica) Replace(ctx context.Context, older bool, load Load) error {
 	done, ok := f.state.Begin()
 	if !ok {
 		return replica.ErrClosed
@@ -173,12 +173,12 @@ func (f *Replica) Replace(ctx context.Context, back bool, load Load) error {
 		return st.Refusal
 	}
 	f.state.Become(replica.Bootstrapping, nil, replica.Serving)
-	err := f.substitute(ctx, back, load)
+	err := f.substitute(ctx, older, load)
 	switch {
 	case errors.Is(err, durable.ErrUncertain):
 		f.fail(err) // a restart finds the old or the new state
 	case err == nil:
-		// A new engine is a cure for what the old one has failed of.
+		// A new engine cures the failure of the old one.
 		f.state.Become(replica.Serving, nil, replica.Bootstrapping, replica.Failed)
 	case !f.empty():
 		f.state.Become(replica.Serving, nil, replica.Bootstrapping)
@@ -186,7 +186,7 @@ func (f *Replica) Replace(ctx context.Context, back bool, load Load) error {
 	return err
 }
 
-func (f *Replica) substitute(ctx context.Context, back bool, load Load) error {
+func (f *Replica) substitute(ctx context.Context, older bool, load Load) error {
 	next, err := f.state.Aside(func(place string) (*fsm.Machine, error) { return f.load(ctx, place, load) })
 	if err != nil {
 		return err
@@ -196,22 +196,23 @@ func (f *Replica) substitute(ctx context.Context, back bool, load Load) error {
 		return errors.Join(err, f.state.Drop(next))
 	}
 	defer unlock()
-	if err := f.succeeds(next, back); err != nil {
+	if err := f.succeeds(next, older); err != nil {
 		return errors.Join(err, f.state.Drop(next))
 	}
 	if id, at := f.Position(); id != next.Identity() || next.Applied() < at {
-		// What was known of the former state, and read of it, is of another log.
+		// What is known about the old state, and was read from it, is of another log.
 		f.fresh.forget()
 		f.least.Store(0)
 	}
 	if err := f.state.TakeOver(next); err != nil {
 		return err
 	}
-	f.order.Store(nil) // it concerned the former state
+	f.order.Store(nil) // it concerned the old state
 	return nil
 }
 
-// load builds a state in place, where nothing is until fill opens the engine.
+// load builds a state in the folder place, which does not exist before fill opens the
+// engine.
 func (f *Replica) load(ctx context.Context, place string, fill Load) (*fsm.Machine, error) {
 	var engine storage.Engine
 	err := fill(ctx, func() (storage.Engine, error) {
@@ -239,10 +240,10 @@ func (f *Replica) load(ctx context.Context, place string, fill Load) (*fsm.Machi
 	return m, nil
 }
 
-// succeeds returns ErrOlder where next must not take the present state's place.
-func (f *Replica) succeeds(next state.Successor, back bool) error {
+// succeeds returns ErrOlder if next must not replace the present state.
+func (f *Replica) succeeds(next state.Successor, older bool) error {
 	_, at := f.Position()
-	if back || next.Applied() >= at {
+	if older || next.Applied() >= at {
 		return nil
 	}
 	return fmt.Errorf("%w: it is at change %d, and here is %d", ErrOlder, next.Applied(), at)

@@ -8,9 +8,9 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// Order has an operator give up the present state for that of a cluster: durably, unless
-// the state is diskless, until another state has taken its place. An empty cluster
-// withdraws that.
+// Order notes that an operator has given up the present state for that of a cluster. The
+// order lasts, over restarts unless the state is diskless, until another state has replaced
+// the present one. An empty cluster withdraws the order.
 func (f *Replica) Order(ctx context.Context, cluster string) error {
 	unlock, err := f.state.LockState(ctx)
 	if err != nil {
@@ -19,15 +19,15 @@ func (f *Replica) Order(ctx context.Context, cluster string) error {
 	defer unlock()
 	if f.opts.Generations != nil {
 		if err := f.opts.Generations.Order(cluster); err != nil {
-			return kv.Errorf(replica.KindOf(err), "the order cannot be written down: %w", err)
+			return kv.Errorf(replica.KindOf(err), "the order cannot be stored: %w", err)
 		}
 	}
 	f.order.Store(&cluster)
 	return nil
 }
 
-// Ordered returns the cluster for whose state an operator has given up the present one,
-// and whether that is so.
+// Ordered returns the cluster for whose state an operator has given up the present one, and
+// whether there is one.
 func (f *Replica) Ordered() (cluster string, ordered bool) {
 	if c := f.order.Load(); c != nil && *c != "" {
 		return *c, true
@@ -35,7 +35,7 @@ func (f *Replica) Ordered() (cluster string, ordered bool) {
 	return "", false
 }
 
-// loadOrder finds an order that a crash, or a stop, has left.
+// loadOrder reads an order that was given before this start.
 func (f *Replica) loadOrder() error {
 	if f.opts.Generations == nil {
 		return nil
@@ -47,10 +47,10 @@ func (f *Replica) loadOrder() error {
 	return err
 }
 
-// Succeeds reports whether the present history has taken the place of another one.
+// Succeeds reports whether the present history has replaced that one.
 func (f *Replica) Succeeds(history string) bool { return f.state.Machine().Succeeds(history) }
 
-// Keyless reports whether there is no key in the state.
+// Keyless reports whether the state has no keys.
 func (f *Replica) Keyless(ctx context.Context) (keyless bool, err error) {
 	_, err = f.state.With(ctx, func(m *fsm.Machine) error {
 		some, err := m.HasKeys()

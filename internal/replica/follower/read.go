@@ -13,8 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 )
 
-// freshness is when the state was last known to be the newest, and whoever waits
-// for that to be later.
+// freshness is when the state was last known to be the newest. Readers wait for it to grow.
 type freshness struct {
 	mu     sync.Mutex
 	newest time.Time
@@ -32,14 +31,14 @@ func (f *freshness) confirm(at time.Time) {
 	f.later.Raise()
 }
 
-// forget says that nothing is known of the state that there is now.
+// forget notes that nothing is known about the present state.
 func (f *freshness) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.newest = time.Time{}
 }
 
-// age is how long ago newest was.
+// age is the time since newest.
 func (f *freshness) age() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,14 +74,14 @@ func (f *freshness) wait(ctx context.Context, closing <-chan struct{}, wanted ti
 	}
 }
 
-// Fresh notes that the present state holds all that was in the log at a time.
+// Fresh notes that the present state contains everything that was in the log at a time.
 func (f *Replica) Fresh(at time.Time) { f.fresh.confirm(at) }
 
 // Age implements Replica.
 func (f *Replica) Age() time.Duration { return f.fresh.age() }
 
-// Wanted holds a token when a reader waits for a newer state than there is. It comes
-// back while the reader waits on.
+// Wanted holds a token when a reader waits for a newer state. It is filled again while the
+// reader waits.
 func (f *Replica) Wanted() <-chan struct{} { return f.wanted }
 
 func (f *Replica) want() {
@@ -93,14 +92,14 @@ func (f *Replica) want() {
 }
 
 const (
-	// A reader who waits on says so again, since the answer that came may have been
-	// that of a master that is behind: soon first, then less and less often.
+	// A reader that still waits asks again, since the answer may have come from a master
+	// that lags: soon at first, then less and less often.
 	firstWant = 25 * time.Millisecond
 	maxWant   = time.Second
 )
 
-// wanting calls wait, which waits for a newer state until its context ends, and has
-// one wanted meanwhile.
+// wanting calls wait, which waits for a newer state until its context ends, and asks for
+// one meanwhile.
 func (f *Replica) wanting(ctx context.Context, wait func(context.Context) error) error {
 	place := kv.PlaceOf(ctx)
 	if err := place.Park(); err != nil {
@@ -120,7 +119,7 @@ func (f *Replica) wanting(ctx context.Context, wait func(context.Context) error)
 	}
 }
 
-// read calls fn with the local state, once it is as new as opts ask for.
+// read calls fn with the state once it is as new as opts ask for.
 func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	if opts.Level == kv.Linearizable {
 		if f.reject {
@@ -133,7 +132,7 @@ func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Ma
 			return kv.ReadInfo{}, err
 		}
 	}
-	// Before the state is looked at, which may be newer by then.
+	// It is taken before the state, which may be newer by then.
 	age, err := f.awaitAge(ctx, opts.MaxAge)
 	if err != nil {
 		return kv.ReadInfo{}, err
@@ -143,7 +142,7 @@ func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Ma
 	}
 	info, err := f.state.With(ctx, func(m *fsm.Machine) error {
 		if m.Applied() < f.least.Load() {
-			return errEarlier // it was opened anew in between
+			return errEarlier // it was reopened in between
 		}
 		return fn(m)
 	})
@@ -153,7 +152,7 @@ func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Ma
 
 var errEarlier = kv.Errorf(kv.Unavailable, "the state is being brought up to where it was; retry")
 
-// awaitAge returns the age of the state, once it is at most wanted (0: any will do).
+// awaitAge returns the age of the state once it is at most wanted (0: any age).
 func (f *Replica) awaitAge(ctx context.Context, wanted time.Duration) (time.Duration, error) {
 	age := f.fresh.age()
 	if wanted == 0 || age <= wanted {
@@ -169,7 +168,7 @@ func (f *Replica) awaitAge(ctx context.Context, wanted time.Duration) (time.Dura
 	case kv.KindOf(err) == kv.Exhausted:
 		return 0, err
 	case err != nil:
-		return 0, kv.Errorf(kv.Precondition, "the state here is %v old, and %v is the most that is wanted: %w",
+		return 0, kv.Errorf(kv.Precondition, "the state here is %v old, and at most %v is asked for: %w",
 			age.Round(time.Millisecond), wanted, err)
 	}
 	return age, nil

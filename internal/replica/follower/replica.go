@@ -1,3 +1,6 @@
+// Package follower is the replica of a slave: it has no log, and applies the changes of
+// another node, or replaces its state by a snapshot of that node's. Package slave decides
+// which node, and fetches them.
 package follower
 
 import (
@@ -15,20 +18,20 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Options are what a Follower is made of.
+// Options are what a follower is opened with.
 type Options struct {
 	state.Options
 	// BatchLimit is what the engine writes atomically.
 	BatchLimit storage.BatchLimit
-	// Reject refuses linearizable reads here. Otherwise they are a kv.NotOwner,
-	// which has them handed on to the owner.
+	// Reject rejects linearizable reads. Otherwise they are a kv.NotOwner, which has them
+	// forwarded to the owner.
 	Reject bool
 }
 
-// Replica is a Replica without a log: somebody brings it the changes of another
-// node, one after the other, or a whole state where there is none to follow on from.
-// It answers sequential reads and the change stream. It refuses mutations and names
-// who takes them.
+// Replica is a replica.Replica without a log. Its caller, a slave's puller, applies the
+// changes of another node, in order, or replaces the state by a whole new one if it cannot
+// follow the changes. It answers sequential reads and the change stream. It rejects
+// mutations, and names the leader.
 //
 // Apply and Replace are called by one goroutine at a time.
 type Replica struct {
@@ -41,16 +44,15 @@ type Replica struct {
 	fresh  freshness
 	// wanted holds a token while a reader waits for a newer state.
 	wanted chan struct{}
-	// least is the index that reads wait for: an earlier state, as it may be opened
-	// after a failure, would take back what was read.
+	// least is the index that reads wait for: a state that is opened after a failure may be
+	// older than one that was read.
 	least atomic.Uint64
 	// order is the cluster for whose state an operator has given up the present one; nil
-	// where that is not so.
+	// for none.
 	order atomic.Pointer[string]
 }
 
-// Open opens the replica's present state, which may be none yet. Nothing
-// runs until Run does.
+// Open opens the replica's state, which may be empty. Nothing runs until Run does.
 func Open(opts Options) (*Replica, error) {
 	f := &Replica{limit: opts.BatchLimit, reject: opts.Reject, wanted: make(chan struct{}, 1)}
 	var err error
@@ -69,11 +71,11 @@ func Open(opts Options) (*Replica, error) {
 
 var errNoState = kv.Errorf(kv.Unavailable, "this node is a slave that has no data yet; retry when it has bootstrapped, or ask another node")
 
-// empty tells whether there has never been a state to read.
+// empty reports whether there has never been a state to read.
 func (f *Replica) empty() bool { return f.state.Machine().Identity().History == "" }
 
-// Run keeps the state until ctx ends: it trims the changelog and makes durable what
-// was applied. It is called once.
+// Run maintains the state until ctx ends: it trims the changelog and makes durable what was
+// applied. It is called once.
 func (f *Replica) Run(ctx context.Context) error {
 	if !f.state.Start() {
 		return nil
@@ -101,11 +103,11 @@ func (f *Replica) Run(ctx context.Context) error {
 // once its readers are done. It is idempotent.
 func (f *Replica) Close() error { return f.state.Close(func() {}) }
 
-// syncInterval is how much is applied again after a crash, at most.
+// syncInterval is the longest time whose changes have to be fetched again after a crash.
 const syncInterval = time.Second
 
-// syncLoop makes durable what was applied. A crash in between leaves an earlier
-// state, whole, from which the changes go on.
+// syncLoop makes durable what was applied. A crash in between leaves an earlier, consistent
+// state, from which the changes continue.
 func (f *Replica) syncLoop(ctx context.Context) {
 	var of *fsm.Machine
 	var synced kv.Index
@@ -128,8 +130,8 @@ func (f *Replica) syncLoop(ctx context.Context) {
 	sync()
 }
 
-// fail stops applying after a storage error. A full disk is waited out; everything
-// else needs an operator.
+// fail stops applying after a storage error. A shortage is waited out; every other error
+// needs an operator.
 func (f *Replica) fail(err error) {
 	if !f.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Bootstrapping) {
 		return // it has failed before
@@ -140,8 +142,8 @@ func (f *Replica) fail(err error) {
 	}
 }
 
-// Failure is why nothing can be applied until an operator, or room on the disk, cures
-// it; nil where something can.
+// Failure is why nothing can be applied until an operator, or room on the disk, cures it;
+// nil if changes can be applied.
 func (f *Replica) Failure() error {
 	if st := f.state.Standing(); st.State == replica.Failed {
 		return st.Refusal
@@ -149,8 +151,8 @@ func (f *Replica) Failure() error {
 	return nil
 }
 
-// reopen opens the state anew after a failure: at an earlier index, perhaps, which
-// nobody reads.
+// reopen opens the state again after a failure. It may then be at an earlier index, at
+// which it is not read.
 func (f *Replica) reopen() error {
 	_, before := f.Position()
 	f.least.Store(before)
@@ -164,11 +166,11 @@ func (f *Replica) reopen() error {
 	return nil
 }
 
-// followedOwner is the id of whoever owns the log, which has no number here.
+// followedOwner is the id that stands for the log's owner, whose own id is not known here.
 const followedOwner = 1
 
-// SetLeader says who takes mutations: where it serves gRPC, host:port; empty while
-// that is unknown.
+// SetLeader sets the host:port at which the leader, which accepts mutations, serves gRPC;
+// empty while that is unknown.
 func (f *Replica) SetLeader(address string) { f.leader.Store(&address) }
 
 // Owner implements Replica.
@@ -187,17 +189,17 @@ func (f *Replica) notHere(what, instead string) error {
 	return kv.Errorf(kv.Precondition, "this node is a slave%s, and does not know the leader at present; %s a master", what, instead)
 }
 
-// Propose implements Replica: it refuses, and names the leader.
+// Propose implements Replica: it rejects the command, and names the leader.
 func (f *Replica) Propose(context.Context, *command.Command) (command.Result, error) {
 	return command.Result{}, f.notHere("", "write to")
 }
 
-// Restore implements Replica: it refuses. A slave gets what its master restores.
+// Restore implements Replica: it rejects that. A slave gets what its master restores.
 func (f *Replica) Restore(context.Context, string) error {
 	return f.notHere(" and gets what its master has", "restore on")
 }
 
-// SetClock implements Replica: it refuses. A slave's clock follows its master's.
+// SetClock implements Replica: it rejects that. A slave's clock follows its master's.
 func (f *Replica) SetClock(context.Context, time.Time) error {
 	return f.notHere(" and goes by its master's clock", "set that of")
 }
@@ -208,7 +210,7 @@ func (f *Replica) Status() replica.Status {
 	s.Mode = replica.ModeStream
 	s.Owner = f.Owner()
 	s.Age = f.fresh.age()
-	s.Paused = false // the master's affair
+	s.Paused = false // a pause concerns the master
 	if s.State == replica.Serving || s.State == replica.Bootstrapping {
 		s.ReadOnly = f.notHere("", "write to").Error()
 	}

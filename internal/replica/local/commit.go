@@ -12,7 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// committer is the state of the goroutine that writes.
+// committer writes the proposals, in the goroutine of Run.
 type committer struct {
 	local   *Replica
 	group   []*proposal
@@ -20,7 +20,7 @@ type committer struct {
 	results []command.Result
 }
 
-// drain commits everything that waits, group by group.
+// drain commits all waiting proposals, group by group.
 func (c *committer) drain() {
 	waiting := c.local.queue.take()
 	for len(waiting) > 0 {
@@ -60,7 +60,7 @@ func (c *committer) commit() {
 		return
 	}
 	m := l.state.Machine()
-	// Not behind any read's: what a read took for expired is so for a
+	// Not behind any read's clock: a key that a read found expired is expired for a
 	// CompareAndSet that follows.
 	clock := l.state.Clock(m)
 	c.entries, c.results = c.entries[:0], c.results[:0]
@@ -101,8 +101,8 @@ func (c *committer) onlyTicks() bool {
 	return !slices.ContainsFunc(c.group, func(p *proposal) bool { return !c.local.duringRestore(p.cmd) })
 }
 
-// split commits the members of the group one by one, of which some depend on what
-// cannot be read. Nobody else's mutation fails because of that.
+// split commits the members of the group one by one, after some needed data that could not
+// be read, so that only these fail.
 func (c *committer) split() {
 	members := slices.Clone(c.group)
 	for _, p := range members {

@@ -6,9 +6,9 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// fail stops mutations after a storage error: nothing may be acknowledged on
-// top of a write whose fate is open. A shortage is waited out; everything else needs
-// an operator. Only what Run waits for may call it.
+// fail stops mutations after a storage error: nothing may be acknowledged after a write of
+// which it is not known whether it was stored. A shortage is waited out; every other error
+// needs an operator. Only goroutines that Run waits for may call it.
 func (l *Replica) fail(err error) {
 	if !l.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Restoring) {
 		return // it has failed before
@@ -28,5 +28,5 @@ func (l *Replica) Status() replica.Status {
 	return s
 }
 
-// reopen opens the state anew after a failure and takes mutations again.
+// reopen opens the state again after a failure and admits mutations again.
 func (l *Replica) reopen() error { return l.state.Recover(fsm.New) }

@@ -17,11 +17,11 @@ var errQueueFull = kv.Errorf(kv.Exhausted, "too many bytes of mutations are wait
 type proposal struct {
 	cmd  *command.Command
 	size int
-	// state decides who finishes with a proposal whose caller gives up: as long
-	// as it is queued the caller may take it back.
+	// state decides whether the caller or the committer ends a proposal: as long as it is
+	// queued, a caller that gives up may withdraw it.
 	state atomic.Int32
 	done  chan struct{}
-	// begun is when the committing goroutine took it.
+	// begun is when the committer took it.
 	begun  time.Time
 	result command.Result
 	err    error
@@ -33,9 +33,8 @@ const (
 	abandoned
 )
 
-// queue collects proposals while the one before them is being written. The
-// committing goroutine takes all that are there at once: whoever waits for the
-// disk shares its next fsync.
+// queue collects proposals while earlier ones are being written. The committer takes all of
+// them at once, so that they share the next fsync.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*proposal
@@ -47,7 +46,7 @@ type queue struct {
 	ready chan struct{}
 }
 
-// proposal returns a proposal, one that was used before where there is one.
+// proposal returns a proposal, a used one if there is one.
 func (q *queue) proposal(c *command.Command, size int) *proposal {
 	p, _ := q.used.Get().(*proposal)
 	if p == nil {
@@ -58,9 +57,8 @@ func (q *queue) proposal(c *command.Command, size int) *proposal {
 	return p
 }
 
-// settle takes the answer out of a proposal that is done, and the proposal back.
-// One whose caller gave up never comes here: the committing goroutine may still
-// hold it.
+// settle returns the answer of a proposal that is done, and keeps the proposal for another
+// command. One whose caller gave up is not used again: the committer may still hold it.
 func (q *queue) settle(p *proposal) (command.Result, error) {
 	result, err := p.result, p.err
 	p.cmd, p.result, p.err = nil, command.Result{}, nil
@@ -71,7 +69,7 @@ func (q *queue) settle(p *proposal) (command.Result, error) {
 	return result, nil
 }
 
-// maxQueued bounds the memory of waiting mutations.
+// maxQueued bounds the memory of waiting mutations, in bytes.
 const maxQueued = 128 << 20
 
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
@@ -103,7 +101,7 @@ func (q *queue) wake() {
 	}
 }
 
-// take returns everything that waits. The slice is valid until the next call.
+// take returns all waiting proposals. The slice is valid until the next call.
 func (q *queue) take() []*proposal {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,13 +111,13 @@ func (q *queue) take() []*proposal {
 	return out
 }
 
-// lingerRounds is how often in a row linger yields for nothing.
+// lingerRounds is how many times in a row linger yields without a new proposal before it
+// returns.
 const lingerRounds = 3
 
-// linger lets those push who are about to: on a busy machine the requests that
-// have arrived wait for a processor, and whoever is behind the next fsync has to
-// wait for the one after it. Where nobody is about to, it costs a few hundred
-// nanoseconds.
+// linger lets requests that have arrived, and wait for a processor, push their proposals,
+// so that they share the next fsync instead of waiting for the one after it. It costs a few
+// hundred nanoseconds if there are none.
 func (q *queue) linger() {
 	n := q.len()
 	for idle := 0; idle < lingerRounds && n < maxGroupCommands; {
@@ -140,7 +138,7 @@ func (q *queue) len() int {
 	return len(q.waiting)
 }
 
-// close makes push fail from here on.
+// close makes push fail from now on.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

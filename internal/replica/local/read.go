@@ -8,9 +8,9 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// read calls f with the present state once it reflects what opts ask for. A log
-// of one has nobody to be behind of: its state is the newest there is, so both
-// levels read it as it is, and its age is 0. They differ in what has expired.
+// read calls f with the present state once it is at the index that opts ask for. No other
+// node has a newer state, so both levels read it as it is, and its age is 0. They differ in
+// which keys have expired.
 func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	if err := l.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
@@ -18,5 +18,5 @@ func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	return l.state.Settle(ctx, func() (kv.ReadInfo, error) { return l.state.With(ctx, f) })
 }
 
-// Age implements Replica: no other node writes to a log of one.
+// Age implements Replica: no other node writes to this log.
 func (l *Replica) Age() time.Duration { return 0 }

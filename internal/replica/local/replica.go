@@ -1,3 +1,5 @@
+// Package local is the replica of a standalone node: its log is the write-ahead log of its
+// engine, and it is always the owner. Proposals that wait share one batch and one fsync.
 package local
 
 import (
@@ -14,16 +16,16 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Options are what a Local replica is made of.
+// Options are what a replica is opened with.
 type Options struct {
 	state.Options
 	// BatchLimit is what the engine writes atomically.
 	BatchLimit storage.BatchLimit
 }
 
-// Replica is a Replica whose log is the engine's own: every group of waiting
-// proposals becomes one engine batch with one fsync, after which all of them
-// are acknowledged.
+// Replica is a replica.Replica whose log is its engine's own: each group of waiting
+// proposals becomes one engine batch with one fsync, after which all of them are
+// acknowledged.
 type Replica struct {
 	state.Shared
 	opts  state.Options
@@ -34,8 +36,8 @@ type Replica struct {
 	exclusive chan func()
 }
 
-// groups bound what one engine batch takes in: beyond them a longer wait for
-// the disk buys no more throughput.
+// These bound a group. A larger one would only wait longer for the disk, without more
+// throughput.
 const (
 	maxGroupCommands = 4096
 	maxGroupBytes    = 4 << 20
@@ -56,8 +58,8 @@ func Open(opts Options) (*Replica, error) {
 	return l, nil
 }
 
-// Run commits proposals until ctx ends, then finishes those that wait and
-// returns. It is called once.
+// Run commits proposals until ctx ends, then commits those that wait and returns. It is
+// called once.
 func (l *Replica) Run(ctx context.Context) error {
 	if !l.state.Start() {
 		return nil
@@ -90,18 +92,17 @@ func (l *Replica) Run(ctx context.Context) error {
 	}
 }
 
-// Close ends Run, if it runs, as well as a backup or a restore, and closes the
-// state once its readers are done. Proposals that still wait are not applied. It
-// is idempotent.
+// Close ends Run, if it runs, as well as a backup or a restore, and closes the state once
+// its readers are done. Proposals that still wait are rejected. It is idempotent.
 func (l *Replica) Close() error {
 	return l.state.Close(func() {
 		l.queue.close()
 		c := committer{local: l}
-		c.drain() // refuses what waited for a Run that never came
+		c.drain() // rejects proposals that waited for a Run that never came
 	})
 }
 
-// localOwner owns the log of one.
+// localOwner is the id of the log's only member.
 const localOwner = 1
 
 // SetClock implements Replica.
@@ -110,8 +111,7 @@ func (l *Replica) SetClock(ctx context.Context, to time.Time) error { return l.s
 // Owner implements Replica.
 func (l *Replica) Owner() replica.Owner { return replica.Owner{Self: true, ID: localOwner} }
 
-// do runs f between two groups of proposals, so that nothing is applied
-// meanwhile.
+// do runs f between two groups of proposals: nothing is applied meanwhile.
 func (l *Replica) do(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	select {
@@ -150,13 +150,13 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	}
 }
 
-// giveUp ends a proposal whose caller does not wait any longer.
+// giveUp ends a proposal whose caller no longer waits.
 func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, error) {
 	if p.state.CompareAndSwap(queued, abandoned) {
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
 	}
 	select {
-	case <-p.done: // it came to an end at the same time
+	case <-p.done: // it was answered at the same moment
 		return l.queue.settle(p)
 	default:
 		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
@@ -164,7 +164,7 @@ func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, erro
 	}
 }
 
-// admit refuses what cannot be written now.
+// admit rejects a command that cannot be written at present.
 func (l *Replica) admit(c *command.Command, size int) error {
 	if err := l.state.Refusal(); err != nil && !l.duringRestore(c) {
 		return err
@@ -187,7 +187,7 @@ func (l *Replica) admit(c *command.Command, size int) error {
 }
 
 // duringRestore reports whether c only moves the clock of a state that is read while a
-// restore builds another one.
+// restore builds its successor.
 func (l *Replica) duringRestore(c *command.Command) bool {
 	return c.Kind == command.Tick && l.State() == replica.Restoring
 }

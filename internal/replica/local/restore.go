@@ -14,9 +14,9 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Restore implements Replica. The new state is built aside, while reads go on
-// from the old one, and takes its place at one index, which is greater than any
-// that either had: change numbers never go backwards.
+// Restore implements replica.Replica. The new state is built beside the old one, which is
+// read meanwhile, and takes its place at an index greater than any that either had: change
+// numbers never go backwards.
 func (l *Replica) Restore(ctx context.Context, dir string) error {
 	unlockCopy, err := l.state.LockCopy(ctx)
 	if err != nil {
@@ -50,9 +50,8 @@ func (l *Replica) Restore(ctx context.Context, dir string) error {
 	return nil
 }
 
-// beginRestore admits a restore: to a replica that serves, and to one whose
-// storage failed, since a new state is a cure for that. The function that it
-// returns undoes it.
+// beginRestore admits a restore at a replica that serves, and at one whose storage failed,
+// which a new state cures. The function that it returns undoes it.
 func (l *Replica) beginRestore() (back func(), err error) {
 	before := l.state.Standing()
 	from := replica.Serving
@@ -68,7 +67,7 @@ func (l *Replica) beginRestore() (back func(), err error) {
 	return nil, kv.Errorf(kv.Unavailable, "the node is starting; retry when it serves")
 }
 
-// restoreBytes is about what a restore writes beside the present state.
+// restoreBytes is about how many bytes a restore writes beside the present state.
 func (l *Replica) restoreBytes(m *backup.Manifest) uint64 {
 	if m.Engine == l.state.Machine().EngineKind() {
 		return m.Bytes()
@@ -166,8 +165,8 @@ func (l *Replica) importInto(ctx context.Context, engine storage.Engine, dir, ki
 	return errors.Join(err, machine.Close())
 }
 
-// complete gives the engine what a restore keeps of the present state, and opens its
-// machine. Nothing is applied meanwhile.
+// complete copies to the engine what a restore keeps of the present state, and opens a
+// machine in it. Nothing is applied meanwhile.
 func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 	if l.State() != replica.Restoring {
 		return nil, l.state.Refusal() // the last group before this has failed
@@ -189,7 +188,7 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 	if err := fsm.KeepSlaves(engine, slaves); err != nil {
 		return nil, err
 	}
-	// A backup brings keys back, and no other time.
+	// A backup brings back keys, and not its time.
 	if err := fsm.KeepClock(engine, old.Clock()); err != nil {
 		return nil, err
 	}

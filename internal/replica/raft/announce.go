@@ -11,7 +11,7 @@ import (
 
 const announceInterval = 500 * time.Millisecond
 
-// announceLoop keeps this node's own record true.
+// announceLoop keeps this node's record in the log up to date.
 func (r *Replica) announceLoop(ctx context.Context) {
 	own := r.raft.Self.Record()
 	newest := false
@@ -21,7 +21,7 @@ func (r *Replica) announceLoop(ctx context.Context) {
 		}
 		err := error(nil)
 		if !newest {
-			// What stood in the log before this start must not be overwritten unseen.
+			// What the log said before this start must be checked before it is overwritten.
 			err = r.awaitNewest(ctx)
 			newest = err == nil
 		}
@@ -35,15 +35,15 @@ func (r *Replica) announceLoop(ctx context.Context) {
 	})
 }
 
-// awaitNewest waits until everything is applied here that was committed before.
+// awaitNewest waits until everything that is committed now is applied here.
 func (r *Replica) awaitNewest(ctx context.Context) error {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
 	return group{r}.ReadIndex(ctx)
 }
 
-// judgeRecord reports whether what the log says of this replica allows it to go on.
-// If it does not, the replica is retired.
+// judgeRecord reports whether this replica may continue by its record in the log. If not,
+// it is retired.
 func (r *Replica) judgeRecord() bool {
 	record := r.state.Machine().Members()[r.raft.Replica]
 	if r.raft.Recorded == nil || record == nil {
@@ -64,10 +64,10 @@ func (r *Replica) judgeRecord() bool {
 // retireTimeout bounds how long Retire waits for what is under way.
 const retireTimeout = 2 * time.Second
 
-// Retire ends the replica's part in the log, for a reason that a restart does not
-// mend: its disk is not the one that the other members have dealt with. When it
-// returns, the replica acknowledges nothing and votes for no one any more. Reads of
-// what it has go on, but for those that need the log.
+// Retire ends the replica's part in the log for a reason that a restart does not remove:
+// its disk is an older copy of the one that the other members know. When it returns, the
+// replica neither acknowledges anything nor votes any more. Sequential reads are still
+// served.
 func (r *Replica) Retire(reason error) {
 	err := state.Retired(reason)
 	if !r.retired.CompareAndSwap(nil, &err) {

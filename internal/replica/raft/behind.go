@@ -7,18 +7,18 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// behind is why a replica cannot catch up.
+// behind is why a replica cannot catch up with the log.
 type behind struct {
 	mu    sync.Mutex
 	why   error
 	since time.Time
 }
 
-// behindFor is for how long a reason stands that was not found again: the leader offers a
+// behindFor is for how long a reason that was not found again counts: the leader offers a
 // snapshot again within some seconds.
 const behindFor = time.Minute
 
-// say notes why. The log says so once, not each time that it is found again.
+// say notes why. It is logged once, not each time that it is found again.
 func (b *behind) say(r *Replica, why error) {
 	b.mu.Lock()
 	first := b.current() == nil
@@ -48,15 +48,16 @@ func (b *behind) current() error {
 	return b.why
 }
 
-// Behind returns why this replica cannot catch up with the log at present; nil if it can,
-// as far as is known.
+// Behind returns why this replica cannot catch up with the log; nil if nothing is known to
+// keep it from that.
 func (r *Replica) Behind() error {
 	r.behind.mu.Lock()
 	defer r.behind.mu.Unlock()
 	return r.behind.current()
 }
 
-// awaited is what a replica that has failed for want of space needs before it can go on.
+// awaited is the room that a replica that has failed for lack of space needs before it can
+// continue.
 type awaited struct {
 	mu    sync.Mutex
 	guard *diskspace.Guard
@@ -74,7 +75,7 @@ func (a *awaited) fits(guard *diskspace.Guard, bytes uint64) error {
 	return err
 }
 
-// there returns an error while there is less room than what was asked for.
+// there returns an error while there is less room than was asked for.
 func (a *awaited) there() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,29 +12,29 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// restoreBuild is the state that a restore will end with, while it is built aside in the
-// next generation's folder. One goroutine does all of it, from beginning to removing what
-// nothing came of.
+// restoreBuild builds the state that a restore will end with, in the next generation's
+// folder. One goroutine does all of it, and removes the folder if it is not used.
 type restoreBuild struct {
 	id     []byte
 	cancel context.CancelFunc
-	// ready is closed when there is a result, gone when the folder is no longer the
-	// build's.
+	// ready is closed when there is a result, gone when the build no longer uses the
+	// folder.
 	ready, gone chan struct{}
-	// Behind ready.
+	// These are set before ready is closed.
 	place  string
 	engine storage.Engine
 	staged fsm.Unstaged
 	err    error
 
 	mu sync.Mutex
-	// taken says that the end of the restore has taken the result over.
+	// taken says that the result has been taken over by the end of the restore, or is being
+	// removed.
 	taken bool
 }
 
-// followStaging builds what a restore will end with from the moment on when all of it
-// is staged, and gives that up with the restore. What applies the log calls it behind
-// every batch, since it must not be held up by the building.
+// followStaging begins to build the state that a restore will end with as soon as all of it
+// is staged, and cancels that if the restore is aborted. It is called after every batch
+// that is applied, and does not wait for the build.
 func (r *Replica) followStaging(m *fsm.Machine) {
 	b := r.build.Load()
 	if b == nil && !m.Restoring() {
@@ -75,7 +75,7 @@ func (r *Replica) beginBuild(m *fsm.Machine, id []byte, before *restoreBuild) {
 func (b *restoreBuild) run(ctx context.Context, r *Replica, m *fsm.Machine) {
 	b.err = b.unstage(ctx, r, m)
 	if b.err != nil && ctx.Err() == nil {
-		r.opts.Log.Warn("cannot build the restored state ahead of the restore's end", "vbucket", r.opts.VBucket, "error", b.err)
+		r.opts.Log.Warn("cannot build the restored state before the end of the restore", "vbucket", r.opts.VBucket, "error", b.err)
 	}
 	close(b.ready)
 	<-ctx.Done()
@@ -86,7 +86,7 @@ func (b *restoreBuild) run(ctx context.Context, r *Replica, m *fsm.Machine) {
 	}
 	b.taken = true
 	if err := b.discard(); err != nil {
-		r.opts.Log.Warn("what was built of a restore stays", "vbucket", r.opts.VBucket, "folder", b.place, "error", err)
+		r.opts.Log.Warn("the folder of a restore that was cut short cannot be removed", "vbucket", r.opts.VBucket, "folder", b.place, "error", err)
 	}
 }
 
@@ -113,7 +113,7 @@ func (b *restoreBuild) build(ctx context.Context, r *Replica, m *fsm.Machine) er
 	return err
 }
 
-// finish completes the state by what an EndRestore makes of old, and opens it.
+// finish adds to the state what EndRestore keeps of old, and opens it.
 func (b *restoreBuild) finish(ctx context.Context, r *Replica, old *fsm.Machine, e fsm.Entry) (*fsm.Machine, error) {
 	err := old.Restored(ctx, e, b.engine, b.staged)
 	if err := errors.Join(err, b.engine.Close()); err != nil {
@@ -122,7 +122,7 @@ func (b *restoreBuild) finish(ctx context.Context, r *Replica, old *fsm.Machine,
 	return r.state.OpenAt(b.place, fsm.NewReplica)
 }
 
-// nextPlace is the folder of the next generation, empty for a diskless state.
+// nextPlace returns the folder of the next generation; "" for a diskless state.
 func (r *Replica) nextPlace(ctx context.Context) (string, error) {
 	unlock, err := r.state.LockState(ctx)
 	if err != nil {
@@ -141,8 +141,8 @@ func (b *restoreBuild) discard() error {
 	return errors.Join(err, state.RemoveFolder(b.place))
 }
 
-// take hands the result over once it is there: the caller closes the engine, and uses or
-// removes the folder. It fails where nothing was built, or it was given up.
+// take waits for the result and hands it over: the caller closes the engine, and uses or
+// removes the folder. It fails if nothing was built, or the build was cancelled.
 func (b *restoreBuild) take() error {
 	<-b.ready
 	b.mu.Lock()
@@ -156,8 +156,8 @@ func (b *restoreBuild) take() error {
 	return b.err
 }
 
-// takeBuild ends the build of a restore, if there is one, and returns it if it came to
-// something.
+// takeBuild ends the build of a restore, if there is one, and returns it if it was
+// successful.
 func (r *Replica) takeBuild(id []byte) *restoreBuild {
 	b := r.build.Swap(nil)
 	if b == nil {
@@ -175,7 +175,7 @@ func (r *Replica) takeBuild(id []byte) *restoreBuild {
 	return b
 }
 
-// dropBuild gives up what is being built, and waits until it is gone.
+// dropBuild cancels the build, if there is one, and waits until its folder is removed.
 func (r *Replica) dropBuild() {
 	if b := r.build.Swap(nil); b != nil {
 		b.cancel()
@@ -183,12 +183,12 @@ func (r *Replica) dropBuild() {
 	}
 }
 
-// awaitBuild waits until what a restore will end with is built here. An error is what
-// keeps it from being built.
+// awaitBuild waits until the state that a restore will end with is built here. The error is
+// why it cannot be built.
 func (r *Replica) awaitBuild(ctx context.Context, id []byte) error {
 	b := r.build.Load()
 	if b == nil || !bytes.Equal(b.id, id) {
-		return nil // the end of the restore builds it
+		return nil // EndRestore builds it
 	}
 	select {
 	case <-b.ready:

@@ -16,22 +16,22 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// fail takes the replica out of the log after a storage error: nothing can be
-// acknowledged here on top of it, and the others go on. A shortage is waited out;
-// everything else needs an operator.
+// fail stops the replica's part in the log after a storage error: nothing can be
+// acknowledged here after that, and the other members continue. A shortage is waited out;
+// every other error needs an operator.
 func (r *Replica) fail(err error) {
 	if !r.state.Become(replica.Failed, err, replica.Starting, replica.Serving, replica.Restoring) {
 		return
 	}
 	r.state.Advance(r.state.Machine().Applied()) // wakes catchUp
 	if b := r.build.Load(); b != nil {
-		b.cancel() // the rest needs the room
+		b.cancel() // the replica needs the room for itself
 	}
 	what := "storage failed"
 	if errors.Is(err, command.ErrNewer) {
 		what = "the log is of a newer release"
 	}
-	r.opts.Log.Error(what+"; this replica stops, the other members go on", "vbucket", r.opts.VBucket, "error", err)
+	r.opts.Log.Error(what+"; this replica stops, the other members continue", "vbucket", r.opts.VBucket, "error", err)
 	short := storage.Shortage(err) != nil
 	r.state.Go(func() {
 		r.stop()
@@ -41,8 +41,8 @@ func (r *Replica) fail(err error) {
 	})
 }
 
-// rejoin opens the state again and takes part in the log again, which brings what
-// was missed.
+// rejoin opens the state again and takes part in the log again, from which it gets what it
+// has missed.
 func (r *Replica) rejoin() error {
 	if err := r.awaited.there(); err != nil {
 		return err
@@ -50,14 +50,14 @@ func (r *Replica) rejoin() error {
 	if again, err := r.reopenFailed(); err != nil || !again {
 		return err
 	}
-	// Not under swapping: a snapshot that the log begins with takes it.
+	// Not under the lock of LockState: a snapshot that the log begins with takes that.
 	err := r.join(context.Background())
 	if err != nil {
 		err = r.fullAgain(err)
 		if r.state.Become(replica.Failed, err, replica.Starting) {
 			return err
 		}
-		return nil // it has failed by itself meanwhile, and that is waited out in turn
+		return nil // it has failed again meanwhile, and that failure is waited out in turn
 	}
 	r.catchUp(context.Background())
 	if r.state.Become(replica.Serving, nil, replica.Starting) {
@@ -68,12 +68,12 @@ func (r *Replica) rejoin() error {
 
 // reopenFailed opens the state of a failed replica again, and reports whether it did.
 func (r *Replica) reopenFailed() (bool, error) {
-	r.dropBuild() // it reads the state that is about to be closed
+	r.dropBuild() // it reads the state, which is about to be closed
 	defer r.state.HoldState()()
 	if r.State() != replica.Failed || r.retired.Load() != nil {
 		return false, nil
 	}
-	// The log's library may still have entries in hand for the part that has failed.
+	// Dragonboat may still be applying entries for the machine that has failed.
 	r.applier.Store(nil)
 	r.atLeast(r.state.Machine().Applied())
 	if err := r.state.Reopen(fsm.NewReplica); err != nil {
@@ -83,8 +83,8 @@ func (r *Replica) reopenFailed() (bool, error) {
 	return r.state.Become(replica.Starting, nil, replica.Failed), nil
 }
 
-// fullAgain keeps what the replica waits for in the error of an attempt to come
-// back.
+// fullAgain keeps the shortage that the replica waits out in the error of an attempt to
+// come back.
 func (r *Replica) fullAgain(err error) error {
 	if errors.Is(err, dragonboat.ErrShardAlreadyExist) {
 		err = errors.New("it has not quite stopped yet")
@@ -98,14 +98,14 @@ func (r *Replica) fullAgain(err error) error {
 
 const (
 	spaceInterval = time.Second
-	// lastSpace is the part of the reserve below which a follower gives up: its
-	// owner's disk may have room for ever, and the log would write on until
-	// nothing works any more.
+	// lastSpace is the fraction (a fourth) of the reserve below which a follower stops: its
+	// owner's disk may always have room, and the log would be written until this disk is
+	// full.
 	lastSpace = 4
 )
 
-// spaceLoop stops a follower before its disk is full. An owner refuses mutations
-// long before.
+// spaceLoop stops a follower before its disk is full. An owner rejects mutations long
+// before.
 func (r *Replica) spaceLoop(ctx context.Context) {
 	state.Every(ctx, spaceInterval, func() bool {
 		if r.Owner().Self || r.State() != replica.Serving {

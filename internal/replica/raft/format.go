@@ -14,13 +14,13 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
-// Format returns the format of the log: what every member understands. What its
-// members agreed on when the log was begun, or when this one was added, counts before
-// it is applied here.
+// Format returns the format of the log, which every member understands. The format that the
+// members agreed on when the log was begun, or when this one was added, counts before it is
+// applied here.
 func (r *Replica) Format() uint32 { return max(r.state.Machine().Format(), r.raft.Agreed) }
 
-// understands returns an error if the log of a state may hold what this node's release
-// does not know.
+// understands returns an error if the log of a state may contain what this node's release
+// does not understand.
 func (r *Replica) understands(m *fsm.Machine) error {
 	format := max(m.Format(), r.raft.Agreed)
 	if format <= r.raft.Self.LogFormat {
@@ -30,8 +30,8 @@ func (r *Replica) understands(m *fsm.Machine) error {
 		command.ErrNewer, format, r.opts.Version, r.raft.Self.LogFormat)
 }
 
-// lowered returns c as the log's format has it. What has no meaning there stays as it
-// is, and is refused.
+// lowered returns c in the form that the log's format has for it. A command that has none
+// is returned as it is, and will be rejected.
 func (r *Replica) lowered(c *command.Command) *command.Command {
 	if c.Kind == command.Tick && r.Format() < c.Format() {
 		return &command.Command{Kind: command.Expire} // of no keys, which moves the clock too
@@ -39,7 +39,7 @@ func (r *Replica) lowered(c *command.Command) *command.Command {
 	return c
 }
 
-// admitFormat refuses a command that not all members understand.
+// admitFormat rejects a command that not all members understand.
 func (r *Replica) admitFormat(c *command.Command) error {
 	need := c.Format()
 	if need <= r.Format() || c.Kind == command.SetFormat {
@@ -58,8 +58,7 @@ func (r *Replica) admitFormat(c *command.Command) error {
 	return kv.Errorf(kv.Precondition, "%v: %s; upgrade it, or remove it if it is gone", c.Kind, strings.Join(lacking, ", and "))
 }
 
-// lacking says which of the members that have announced themselves understand less than
-// a format.
+// lacking lists the members that have announced that they do not understand a format.
 func (r *Replica) lacking(format uint32, members map[uint64]replica.Member) []string {
 	var out []string
 	for id, m := range members {
@@ -72,7 +71,7 @@ func (r *Replica) lacking(format uint32, members map[uint64]replica.Member) []st
 	return out
 }
 
-// formatInterval is how often an owner looks whether the log's format can be raised.
+// formatInterval is how often an owner checks whether the log's format can be raised.
 const formatInterval = time.Second
 
 // formatLoop raises the log's format when all members understand a newer one.
@@ -99,8 +98,8 @@ func (r *Replica) formatLoop(ctx context.Context) {
 	})
 }
 
-// agreed returns the greatest format, up to newest, that all members understand, those
-// without a vote among them, and why it is not newest.
+// agreed returns the greatest format, up to newest, that all members understand, with or
+// without a vote, and why it is not newest.
 func (r *Replica) agreed(ctx context.Context, newest uint32) (format uint32, reason string) {
 	m, err := r.Membership(ctx)
 	if err != nil {

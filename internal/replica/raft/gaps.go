@@ -7,7 +7,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 )
 
-// entryLog is what logGaps looks entries up in.
+// entryLog is a log in which entries can be looked up.
 type entryLog interface {
 	// GetRange returns the first and the last entry that the log has.
 	GetRange() (first, last uint64)
@@ -16,19 +16,18 @@ type entryLog interface {
 	Entries(low, high, maxSize uint64) ([]raftpb.Entry, error)
 }
 
-// logGaps are the stretches of the log that the state machine was not given. All
-// that may be in them is what Dragonboat keeps to itself. An entry may be applied a
-// moment before the log can be asked about those in front of it, so a stretch stays
-// until it can.
+// logGaps are the stretches of the log that the state machine was not given. They may only
+// contain entries of Dragonboat's own. An entry may be applied a moment before the log
+// shows those before it, so a gap stays until it can be checked.
 type logGaps struct {
 	mu   sync.Mutex
 	open []logGap
 }
 
-// logGap is the entries from low up to but not including high.
+// logGap are the entries from low up to but not including high.
 type logGap struct{ low, high uint64 }
 
-// gapBytes bounds what of a gap is in memory at a time.
+// gapBytes bounds how many bytes of a gap are in memory at a time.
 const gapBytes = 1 << 20
 
 func (g *logGaps) add(low, high uint64) {
@@ -40,8 +39,8 @@ func (g *logGaps) add(low, high uint64) {
 	g.open = append(g.open, logGap{low, high})
 }
 
-// check looks into the gaps, and reports whether it could look into all of them. The
-// error is that a command is in one.
+// check searches the gaps for commands, and reports whether it could search all of them. It
+// is an error if there is one.
 func (g *logGaps) check(log entryLog) (all bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,11 +50,11 @@ func (g *logGaps) check(log entryLog) (all bool, err error) {
 		if gap.high-1 > last {
 			return false, nil
 		}
-		// What was cut off was applied, or came with a snapshot.
+		// What is compacted was applied, or came with a snapshot.
 		if missed, err := lastCommand(log, max(gap.low, first), gap.high); err != nil {
 			return false, fmt.Errorf("log entries %d to %d: %w", gap.low, gap.high-1, err)
 		} else if missed != 0 {
-			return false, fmt.Errorf("log entry %d was never given to the state machine, which went on to entry %d", missed, gap.high)
+			return false, fmt.Errorf("log entry %d was never given to the state machine, which was then given entry %d", missed, gap.high)
 		}
 		g.open = g.open[1:]
 	}
@@ -94,6 +93,6 @@ func lastCommand(log entryLog, low, high uint64) (uint64, error) {
 	return 0, nil
 }
 
-// gapEntries is how many entries lastCommand looks at from the end of a stretch
-// before it goes further back.
+// gapEntries is how many entries lastCommand looks at, from the end of a stretch, before it
+// looks further back.
 const gapEntries = 64

@@ -15,15 +15,13 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// machine is what Dragonboat applies the log to: a thin coat around the
-// replica's state machine. An error that it returns ends the process, so what
-// storage reports stops the replica instead. Each start of the replica's part in the
-// log has one of its own.
+// machine is what Dragonboat applies the log to: an adapter of the replica's state machine.
+// An error that it returned would end the process, so a storage error stops the replica
+// instead. Each start of the replica's part in the log has a machine of its own.
 //
-// Between a failure and the stop Dragonboat goes on, and counts the entries as
-// applied that were passed over. So a raftMachine that is no longer live claims
-// nothing: it applies no later entry, neither syncs for a snapshot nor sends one, and
-// nothing that Dragonboat takes for applied counts as read.
+// Between a failure and the stop Dragonboat continues, and counts entries as applied that
+// were skipped. So a machine that is no longer live applies no later entry, neither syncs
+// for a snapshot nor sends one, and confirms no read.
 type machine struct {
 	r        *Replica
 	log      dragonboat.ReadonlyLogReader
@@ -31,23 +29,23 @@ type machine struct {
 	entries  []fsm.Entry
 	commands []command.Command
 	results  []command.Result
-	// state is what the log is applied to. It is not the replica's any more once the
-	// replica has failed and opened its state again for another raftMachine: what is
-	// still applied for this one must not get there.
+	// state is what the log is applied to. It is no longer the replica's once the replica
+	// has failed and reopened its state for another machine: what is still applied by this
+	// one must not get there.
 	state atomic.Pointer[fsm.Machine]
-	// refused is why the replica takes no part in the log; nil where it does.
+	// refused is why the replica takes no part in the log; nil if it does.
 	refused atomic.Pointer[error]
 }
 
-// live reports whether every entry that Dragonboat has given to s is in the state. Once
-// it is false it stays so.
+// live reports whether every entry that Dragonboat has given to s is in the state. Once it
+// is false it stays false.
 func (s *machine) live() bool { return s.r.applier.Load() == s && s.r.State() != replica.Failed }
 
-// retire ends that s is live, and reports whether it was s that the log was applied by.
+// retire makes s no longer live, and reports whether the log was applied by s.
 func (s *machine) retire() bool { return s.r.applier.CompareAndSwap(s, nil) }
 
-// fail retires s and takes the replica out of the log, unless s has gone before: then
-// the replica may be back.
+// fail retires s and fails the replica, unless s was retired before: then the replica may
+// have recovered.
 func (s *machine) fail(err error) {
 	if s.retire() {
 		s.r.fail(err)
@@ -60,9 +58,9 @@ func (s *machine) at() uint64 {
 	return m.Applied() - m.Base()
 }
 
-// Update implements statemachine.IOnDiskStateMachine: all entries become one
-// engine batch, which is not synced. The log is what was synced; a crash leaves
-// an earlier state, whole, from which the log goes on.
+// Update implements statemachine.IOnDiskStateMachine: all entries become one engine batch,
+// which is not synced. The log is synced; a crash leaves an earlier, consistent state, to
+// which the log is applied again.
 func (s *machine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
 	if err := s.apply(entries); err != nil {
 		if s.r.cutShort(err) {
@@ -91,8 +89,8 @@ func (s *machine) apply(entries []statemachine.Entry) error {
 	if err := s.follows(entries); err != nil {
 		return err
 	}
-	// What comes before an entry that is not understood is applied: the state is then
-	// where an upgraded node goes on.
+	// Entries before one that is not understood are applied: an upgraded node continues
+	// from there.
 	n, unread := s.decode(entries)
 	// One batch, unless the state is replaced in the middle of it.
 	for begin := 0; begin < n; {
@@ -130,19 +128,18 @@ func (s *machine) decode(entries []statemachine.Entry) (n int, err error) {
 	return n, nil
 }
 
-// errPassedOver is why an entry is not applied that comes behind a failure.
+// errPassedOver is why an entry that follows a failure is not applied.
 var errPassedOver = errors.New("an earlier entry of the log was not applied here")
 
-// follows returns an error if entries do not go on from what is applied. What the
-// library keeps to itself, changes of the membership and the entry that begins a
-// term, it does not show, so an entry that carries a command is missed only where the
-// log says that there is one.
+// follows returns an error if entries do not continue from what is applied. Dragonboat does
+// not show entries of its own, such as changes of the membership and the entry that begins
+// a term. So gaps are allowed, unless the log shows a command in one.
 func (s *machine) follows(entries []statemachine.Entry) error {
 	last := s.at()
 	for i := range entries {
 		index := entries[i].Index
 		if index <= last {
-			return fmt.Errorf("log entry %d came behind entry %d", index, last)
+			return fmt.Errorf("log entry %d came after entry %d", index, last)
 		}
 		s.gaps.add(last+1, index)
 		last = index
@@ -174,7 +171,7 @@ func (s *machine) applyBatch(entries []statemachine.Entry, first int) error {
 	return nil
 }
 
-// grow returns a slice of n elements, in the memory of s where that is enough.
+// grow returns a slice of n elements, in the memory of s if that is enough.
 func grow[T any](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n)
@@ -182,17 +179,16 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// Lookup implements statemachine.IOnDiskStateMachine. Reads go to the state
-// machine itself, once ReadIndex or the lease allows them.
+// Lookup implements statemachine.IOnDiskStateMachine. Reads use the state machine itself,
+// when ReadIndex or the lease allows them.
 func (s *machine) Lookup(any) (any, error) {
 	return nil, errors.New("reads do not go through the log's library")
 }
 
-// Sync implements statemachine.IOnDiskStateMachine: the log may be cut behind
-// what it made durable. Dragonboat calls it before it cuts the log, where an error
-// has it keep the log, and on two occasions where nothing comes of it and an error
-// would end the process: now and then, and behind a snapshot that was received,
-// which is durable by itself.
+// Sync implements statemachine.IOnDiskStateMachine: the log may be compacted up to what it
+// has made durable. Dragonboat calls it before it compacts the log, and keeps the log on an
+// error. It also calls it now and then, and after a snapshot was received, which is durable
+// already; on these occasions an error would end the process.
 func (s *machine) Sync() error {
 	err := s.sync()
 	if err == nil || !calledBy("concurrentSave") {
@@ -216,8 +212,8 @@ func (s *machine) sync() error {
 	return err
 }
 
-// whole returns an error unless every command of the log up to where Dragonboat is
-// has been applied, as far as it has let on.
+// whole returns an error unless every command that Dragonboat counts as applied has been
+// applied, as far as it has shown them.
 func (s *machine) whole() error {
 	if !s.live() {
 		return errPassedOver
@@ -234,8 +230,7 @@ func (s *machine) whole() error {
 
 var errUnchecked = errors.New("the log does not show yet whether it is applied without a gap")
 
-// calledBy tells whether a function of Dragonboat's state machine is among the
-// callers.
+// calledBy reports whether a function of Dragonboat's state machine is among the callers.
 func calledBy(name string) bool {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
@@ -250,15 +245,16 @@ func calledBy(name string) bool {
 	}
 }
 
-// unsynced is the error of Sync. Before the log is cut, Dragonboat calls Sync and
-// gives the attempt up where the error is one of those that it knows; it ends the
-// process for all others. Those that it knows are not exported, but an error may
-// say itself what it is.
+// unsynced is the error of Sync. If Sync fails before the log is compacted, Dragonboat
+// gives up the attempt for errors that it knows, and ends the process for all others. It
+// does not export the errors that it knows, but an error's own Is method decides what it
+// counts as.
 type unsynced struct{ error }
 
 func (e unsynced) Unwrap() error { return e.error }
 
-// Is tells errors.Is that nothing was snapshot and nothing may be cut.
+// Is has errors.Is find the error by which no snapshot was taken and nothing may be
+// compacted.
 func (unsynced) Is(target error) bool { return target.Error() == "snapshot out of date" }
 
 // Close implements statemachine.IOnDiskStateMachine. The state is closed by its

@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// Membership asks a majority who belongs to the log.
+// Membership asks a majority for the members of the log.
 func (r *Replica) Membership(ctx context.Context) (replica.Membership, error) {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
@@ -38,12 +38,12 @@ func (r *Replica) Membership(ctx context.Context) (replica.Membership, error) {
 	return m, nil
 }
 
-// membershipAttempt is how long one question to the majority may take: what is
-// forwarded to a leader that has just gone is never answered.
+// membershipAttempt is how long one attempt to ask the majority may take: a request that
+// was forwarded to a leader that has just stopped is never answered.
 const membershipAttempt = 500 * time.Millisecond
 
 func (r *Replica) askMembership(ctx context.Context) (*dragonboat.Membership, error) {
-	var failed error // what the last attempt failed with for which there was time
+	var failed error // the error of the last attempt for which there was time
 	for {
 		got, err := r.askOnce(ctx)
 		switch {
@@ -77,8 +77,8 @@ func (r *Replica) askOnce(ctx context.Context) (*dragonboat.Membership, error) {
 	return nh.SyncGetShardMembership(ctx, r.raft.Shard)
 }
 
-// Members returns how the replicas are reached that have said so, by id, as the
-// local state knows it.
+// Members returns the members that have announced themselves, by id, as the local state
+// knows them.
 func (r *Replica) Members() map[uint64]replica.Member {
 	records := r.state.Machine().Members()
 	out := make(map[uint64]replica.Member, len(records))
@@ -93,9 +93,8 @@ func (r *Replica) Members() map[uint64]replica.Member {
 	return out
 }
 
-// Add lets a replica at a Raft address follow the log; Promote gives it a vote
-// once it has caught up. Version is that of the membership that was looked at
-// before.
+// Add adds a replica at a Raft address without a vote; Promote gives it one when it has
+// caught up. It fails if version is no longer the membership's.
 func (r *Replica) Add(ctx context.Context, id uint64, address string, version uint64) error {
 	if err := r.cutBase(ctx); err != nil {
 		return err
@@ -105,14 +104,14 @@ func (r *Replica) Add(ctx context.Context, id uint64, address string, version ui
 	})
 }
 
-// Promote gives a replica that follows a vote.
+// Promote gives a vote to a replica without one.
 func (r *Replica) Promote(ctx context.Context, id uint64, address string, version uint64) error {
 	return r.reconfigure(ctx, "give the replica a vote", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
 		return nh.RequestAddReplica(r.raft.Shard, id, address, version, timeout)
 	})
 }
 
-// Remove puts a replica out of the log for ever.
+// Remove removes a replica from the log. It can never come back under that id.
 func (r *Replica) Remove(ctx context.Context, id, version uint64) error {
 	return r.reconfigure(ctx, "remove the replica", func(nh *dragonboat.NodeHost, timeout time.Duration) (*dragonboat.RequestState, error) {
 		return nh.RequestDeleteReplica(r.raft.Shard, id, version, timeout)
@@ -139,7 +138,7 @@ func (r *Replica) reconfigure(ctx context.Context, what string,
 		case done.Completed():
 			return nil
 		case done.Rejected():
-			return kv.Errorf(kv.Unavailable, "cannot %s: the membership has changed meanwhile; look again", what)
+			return kv.Errorf(kv.Unavailable, "cannot %s: the membership has changed meanwhile; look at the list of members, and try again", what)
 		case done.Dropped():
 			return kv.Errorf(kv.Unavailable, "cannot %s: the log has no leader at present", what)
 		}
@@ -148,7 +147,7 @@ func (r *Replica) reconfigure(ctx context.Context, what string,
 	return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("cannot tell whether the attempt to %s was successful; look at the list of members", what))
 }
 
-// SetMember keeps how a replica is reached; a zero Member forgets it.
+// SetMember records how a replica is reached; a zero Member deletes the record.
 func (r *Replica) SetMember(ctx context.Context, id uint64, m replica.Member) error {
 	c := &command.Command{Kind: command.SetMember, Member: &command.Member{ID: id}}
 	if m != (replica.Member{}) {
@@ -158,8 +157,8 @@ func (r *Replica) SetMember(ctx context.Context, id uint64, m replica.Member) er
 	return err
 }
 
-// cutBase makes sure that a new member of a log that goes on from an earlier state
-// gets that by a snapshot: its entries alone do not make the state.
+// cutBase compacts a log that began with an earlier state, so that a new member gets that
+// state by a snapshot: the entries alone do not make it.
 func (r *Replica) cutBase(ctx context.Context) error {
 	if r.state.Machine().Base() == 0 {
 		return nil
@@ -176,12 +175,12 @@ func (r *Replica) cutBase(ctx context.Context) error {
 		select {
 		case <-time.After(transferPoll):
 		case <-ctx.Done():
-			return kv.Errorf(kv.Unavailable, "the log that goes on from an earlier state is not cut yet: %w", ctx.Err())
+			return kv.Errorf(kv.Unavailable, "the log, which began with an earlier state, is not compacted yet: %w", ctx.Err())
 		}
 	}
 }
 
-// firstEntry is the first entry that the log still has here.
+// firstEntry returns the first entry that the log still has here.
 func (r *Replica) firstEntry() (first uint64, err error) {
 	err = r.host.Use(func(nh *dragonboat.NodeHost) error {
 		log, err := nh.GetLogReader(r.raft.Shard)
@@ -191,12 +190,12 @@ func (r *Replica) firstEntry() (first uint64, err error) {
 		return err
 	})
 	if err != nil {
-		return 0, kv.Errorf(kv.Unavailable, "the log cannot be looked at: %w", err)
+		return 0, kv.Errorf(kv.Unavailable, "the log cannot be read: %w", err)
 	}
 	return first, nil
 }
 
-// Snapshot cuts the log behind the present state.
+// Snapshot compacts the log up to the present state.
 func (r *Replica) Snapshot(ctx context.Context) error {
 	return r.snapshot(ctx, dragonboat.SnapshotOption{})
 }

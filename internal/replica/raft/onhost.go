@@ -7,7 +7,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// onHost is a replica as its host knows it.
+// onHost is a replica as its host sees it.
 type onHost struct{ r *Replica }
 
 // Replica implements Group.
@@ -29,7 +29,7 @@ func (g onHost) SnapshotSize() uint64 { return g.r.sending.Load() }
 func (g onHost) LeaderUpdated(info raftio.LeaderInfo) { g.r.leaderUpdated(info) }
 
 // Committed implements Group.
-func (g onHost) Committed(entry uint64) { g.r.decided.heard(entry) }
+func (g onHost) Committed(entry uint64) { g.r.committed.heard(entry) }
 
 // Lacks implements Group.
 func (g onHost) Lacks(why error) {

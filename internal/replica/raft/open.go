@@ -12,16 +12,16 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// logEnds is what a replica's own log holds when the replica is about to take part
-// in it.
+// logEnds is the extent of a replica's own log when the replica is about to take part in
+// it.
 type logEnds struct {
-	// First and Last are the entries that are there; where Last is below First, none
-	// are.
+	// First and Last are the entries that it has; if Last is below First, it has none.
 	First, Last uint64
-	// Commit is the last entry that the log knows to be decided, Term the last term
-	// that this replica has voted in or heard of.
+	// Commit is the last entry that the log knows to be committed, Term the last term that
+	// this replica has voted in or heard of.
 	Commit, Term uint64
-	// Snapshot is the entry up to which the log was cut or replaced; 0 for none.
+	// Snapshot is the entry up to which the log was compacted or replaced by a snapshot; 0
+	// for none.
 	Snapshot uint64
 }
 
@@ -52,8 +52,8 @@ func (s *machine) Open(done <-chan struct{}) (uint64, error) {
 	return 0, statemachine.ErrOpenStopped
 }
 
-// beforeItTakesPart compares the log with the state, which is at a log entry. An
-// error keeps the replica out of the log.
+// beforeItTakesPart compares the log with the state, which is at an entry of the log. An
+// error keeps the replica from taking part.
 func (r *Replica) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) error {
 	ends := readLogEnds(log)
 	if err := ends.check(at); err != nil {
@@ -62,18 +62,18 @@ func (r *Replica) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64)
 	if err := r.reach.open(r.state.Machine().Base() + kv.Index(ends.Last)); err != nil {
 		return err
 	}
-	r.decided.heard(ends.Commit)
-	// What the log knows to be decided may have been read here before.
+	r.committed.heard(ends.Commit)
+	// What the log knows to be committed may have been read here before.
 	low := max(at+1, ends.First)
 	if ends.Commit < low {
 		return nil
 	}
-	decided, err := lastCommand(log, low, ends.Commit+1)
+	last, err := lastCommand(log, low, ends.Commit+1)
 	if err != nil {
 		return fmt.Errorf("the Raft log cannot be read: %w", err)
 	}
-	if decided != 0 {
-		r.atLeast(r.state.Machine().Base() + kv.Index(decided))
+	if last != 0 {
+		r.atLeast(r.state.Machine().Base() + kv.Index(last))
 	}
 	return nil
 }
@@ -84,9 +84,8 @@ func readLogEnds(log dragonboat.ReadonlyLogReader) logEnds {
 	return logEnds{First: first, Last: last, Commit: state.Commit, Term: state.Term, Snapshot: first - 1}
 }
 
-// check returns an error if a state at a log entry cannot come from the log: entries
-// are applied when they are durable in the log, and a snapshot is noted there before
-// it is taken in.
+// check returns an error if a state at an entry cannot come from the log: entries are
+// durable in the log before they are applied, and so is the record of a snapshot.
 func (e logEnds) check(at uint64) error {
 	if at <= e.Last {
 		return nil
@@ -94,20 +93,21 @@ func (e logEnds) check(at uint64) error {
 	return fmt.Errorf("the Raft log ends at entry %d, but the state in db-folder has applied entry %d: the log (nexus-log-dir) is an older copy, and %s", e.Last, at, olderLog)
 }
 
-// olderLog is what an older copy of the log means, and what to do about it.
-const olderLog = "what this node has voted for and acknowledged since is missing. Put the newest one back; if there is none, remove this node " +
+// olderLog says what an older copy of the log means, and what to do about it.
+const olderLog = "the votes and acknowledgements that this node has given since are missing. Put the newest one back; if there is none, remove this node " +
 	"(dkvctl -removeNode), start it on an empty data folder with --nexus-join and add it again (dkvctl -addNode)"
 
-// reach compares the end of the log with what other members have heard that the replica
-// had applied before it was started.
+// reach compares the end of the log with what the replica had applied before this start, as
+// other members have heard.
 type reach struct {
 	mu     sync.Mutex
 	opened bool
-	// end is where the log ended when it was opened, least what it must hold.
+	// end is the last index of the log when it was opened, least the index that it must
+	// have.
 	end, least kv.Index
 }
 
-// open notes where the log ends.
+// open notes the last index of the log.
 func (r *reach) open(end kv.Index) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,9 +122,9 @@ func (r *reach) check() error {
 	return fmt.Errorf("index %d was applied here before this start, but the Raft log ends at index %d: it is an older copy, and %s", r.least, r.end, olderLog)
 }
 
-// Reached notes that this replica had applied an index before it was started, as another
-// member has heard. An error means that its log does not hold that: the disk is an older
-// copy. Before the log is opened there is no error; the replica then does not start.
+// Reached notes that this replica had applied an index before this start, as another member
+// has heard. An error means that its log ends before that: the disk is an older copy. Until
+// the log is opened there is no error, and then the replica does not start.
 func (r *Replica) Reached(index kv.Index) error {
 	r.reach.mu.Lock()
 	defer r.reach.mu.Unlock()
@@ -142,8 +142,8 @@ func (r *Replica) atLeast(index kv.Index) {
 	}
 }
 
-// catchUp waits until the state may be read again: what was read here before a crash
-// or a failure must be in it. It ends early when the replica fails or closes.
+// catchUp waits until the state may be read again: it must be as new as the one that was
+// read before a crash or a failure. It returns early when the replica fails or closes.
 func (r *Replica) catchUp(ctx context.Context) {
 	for r.State() == replica.Starting {
 		applied, grown := r.state.Watch()

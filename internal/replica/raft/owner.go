@@ -6,12 +6,12 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 )
 
-// leadership is who leads the log in a term.
+// leadership is the leader of the log in a term.
 type leadership struct{ id, term uint64 }
 
-// Owner implements Replica. One that was removed sends nobody elsewhere: it knows no
-// better, and says what became of it. One whose storage has failed takes no part in
-// the log, but the others go on, and so it sends to whom it last heard to lead.
+// Owner implements replica.Replica. A replica that was removed names itself, so that
+// requests get an error that says so. One whose storage has failed takes no part in the
+// log, but the other members continue, so it names the last leader that it has heard of.
 func (r *Replica) Owner() replica.Owner {
 	switch r.State() {
 	case replica.Removed:
@@ -26,7 +26,7 @@ func (r *Replica) Owner() replica.Owner {
 	return r.ownerOf(id)
 }
 
-// ownerOf is the owner of the log where a replica with this id leads it.
+// ownerOf is the owner of the log if the replica with this id leads it.
 func (r *Replica) ownerOf(id uint64) replica.Owner {
 	out := replica.Owner{ID: id}
 	if record := r.state.Machine().Members()[id]; record != nil {
@@ -37,9 +37,9 @@ func (r *Replica) ownerOf(id uint64) replica.Owner {
 	return out
 }
 
-// otherOwner is the owner as a replica that has stopped knows it. It is nobody where
-// this one was it and has not heard who has followed; where there is no other member,
-// this one stays it, to say what is wrong.
+// otherOwner is the owner as a replica that has stopped knows it. It is none if this
+// replica was the owner and has not heard of the next. If there is no other member, this
+// one remains the owner, to say what is wrong.
 func (r *Replica) otherOwner() replica.Owner {
 	if len(r.state.Machine().Members()) <= 1 {
 		return replica.Owner{Self: true}
@@ -50,9 +50,9 @@ func (r *Replica) otherOwner() replica.Owner {
 	return replica.Owner{}
 }
 
-// HearLeader tells the replica that another one has said that it leads in a term. One
-// that takes part in the log knows by itself; one that has stopped for its storage
-// does not.
+// HearLeader tells the replica that another one leads in a term, as that one says. A
+// replica that takes part in the log knows by itself; one whose storage has failed does
+// not.
 func (r *Replica) HearLeader(id, term uint64) {
 	if r.noteLeader(leadership{id, term}); r.State() == replica.Failed {
 		r.heard.Store(int64(r.clock.Now()))
@@ -68,7 +68,7 @@ func (r *Replica) noteLeader(l leadership) {
 	}
 }
 
-// leaderUpdated takes a hint. It must not wait.
+// leaderUpdated notes a hint at the leader. It must not wait.
 func (r *Replica) leaderUpdated(info raftio.LeaderInfo) {
 	if info.LeaderID != 0 {
 		r.noteLeader(leadership{info.LeaderID, info.Term})

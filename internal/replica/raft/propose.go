@@ -18,8 +18,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
-// Propose implements Replica. It is served by the log's owner only; elsewhere
-// the error is a kv.NotOwner.
+// Propose implements replica.Replica. Only the log's owner serves it; at other members the
+// error is a kv.NotOwner.
 func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
@@ -49,7 +49,8 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		case err != nil:
 			return command.Result{}, err
 		case res.Code == command.Fenced:
-			// Not applied, for certain: again in the next epoch, if it is ours.
+			// Certainly not applied: it is proposed again in the next epoch, if that is
+			// ours.
 			r.keeper.Fenced(epoch)
 			continue
 		case res.Code == command.Restoring:
@@ -67,9 +68,9 @@ func (r *Replica) SetClock(ctx context.Context, to time.Time) error { return r.s
 // timePatience is how long the first mutation of a new log waits for the members' clocks.
 const timePatience = 3 * time.Second
 
-// awaitTime waits, before the first mutation of a new log, until a majority's clocks
-// tell the time, within bounds. There is no log's clock to go on from, and what is
-// stamped without one would be years old: too old for the changelog to keep.
+// awaitTime waits, before the first mutation of a new log, until the clocks of a majority
+// are known, for timePatience at most. The log has no clock yet, and a change without a
+// time would be years old: too old for the changelog to keep it.
 func (r *Replica) awaitTime(ctx context.Context) error {
 	if r.state.Machine().Clock() != 0 {
 		return nil
@@ -86,7 +87,7 @@ func (r *Replica) awaitTime(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-patience:
-			return nil // the others' clocks are not to be had: the log needs none to go on
+			return nil // the others' clocks are not available, and the log can do without them
 		case <-r.state.Closing():
 			return replica.ErrClosed
 		case <-ctx.Done():
@@ -95,7 +96,7 @@ func (r *Replica) awaitTime(ctx context.Context) error {
 	}
 }
 
-// admit refuses what cannot be written now.
+// admit rejects a command that cannot be written at present.
 func (r *Replica) admit(c *command.Command) error {
 	if err := r.state.Refusal(); err != nil {
 		return err
@@ -117,8 +118,7 @@ func (r *Replica) admit(c *command.Command) error {
 	return nil
 }
 
-// bounded gives ctx a deadline where it has none or a later one than the
-// replica's own.
+// bounded gives ctx the replica's own deadline if it has none or a later one.
 func (r *Replica) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= r.raft.Timeout {
 		return ctx, func() {}
@@ -126,7 +126,7 @@ func (r *Replica) bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeout(ctx, r.raft.Timeout)
 }
 
-// ownership turns the keeper's errors into what a caller is told.
+// ownership turns the lease keeper's errors into those of a replica.
 func ownership(err error) error {
 	if errors.Is(err, lease.ErrNotOwner) {
 		return replica.ErrNotOwner
@@ -134,13 +134,13 @@ func ownership(err error) error {
 	return err
 }
 
-// encodings are buffers for encoded commands: Dragonboat copies them.
+// encodings are buffers for encoded commands, which Dragonboat copies.
 var encodings = sync.Pool{New: func() any { return new([]byte) }}
 
-// maxPooled is the largest buffer that is kept for the next command.
+// maxPooled is the size, in bytes, of the largest buffer that is kept for another command.
 const maxPooled = 64 << 10
 
-// append puts c into the log and waits until it is applied here.
+// append appends c to the log and waits until it is applied here.
 func (r *Replica) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
 	if err := r.admitFormat(c); err != nil {
 		return command.Result{}, err
@@ -165,8 +165,7 @@ func (r *Replica) append(ctx context.Context, c *command.Command, patience time.
 	}
 }
 
-// submit hands an encoded command to Dragonboat. An error means that it went
-// nowhere.
+// submit hands an encoded command to Dragonboat. An error means that it was not proposed.
 func (r *Replica) submit(ctx context.Context, encoded []byte, patience time.Duration) (rs *dragonboat.RequestState, err error) {
 	timeout := r.within(ctx, patience)
 	err = r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
@@ -179,14 +178,14 @@ func (r *Replica) submit(ctx context.Context, encoded []byte, patience time.Dura
 	case errors.Is(err, dragonboat.ErrSystemBusy):
 		return nil, kv.Errorf(kv.Exhausted, "a follower is too slow for so many mutations; slow down and retry: %w", err)
 	case errors.Is(err, dragonboat.ErrPayloadTooBig):
-		return nil, kv.Errorf(kv.Invalid, "the request is larger than the log takes, %d bytes; split it", r.raft.MaxInMemory)
+		return nil, kv.Errorf(kv.Invalid, "the request is larger than an entry of the log may be, %d bytes; split it", r.raft.MaxInMemory)
 	default:
-		return nil, kv.Errorf(kv.Unavailable, "the log takes nothing at present: %w", err)
+		return nil, kv.Errorf(kv.Unavailable, "the log is unavailable: %w", err)
 	}
 }
 
-// timeout is how long Dragonboat shall keep a request. It counts in round trips,
-// and refuses less than one of them.
+// timeout is how long Dragonboat may keep a request. It counts in round trips, and rejects
+// less than one.
 func (r *Replica) timeout(ctx context.Context) time.Duration { return r.within(ctx, r.raft.Timeout) }
 
 func (r *Replica) within(ctx context.Context, left time.Duration) time.Duration {
@@ -196,7 +195,7 @@ func (r *Replica) within(ctx context.Context, left time.Duration) time.Duration 
 	return max(left, 2*r.host.Timing().RTT)
 }
 
-// outcome says what became of a command that Dragonboat took.
+// outcome is the result of a command that Dragonboat accepted.
 func (r *Replica) outcome(done *dragonboat.RequestResult) (command.Result, error) {
 	switch {
 	case done.Completed():
@@ -205,7 +204,7 @@ func (r *Replica) outcome(done *dragonboat.RequestResult) (command.Result, error
 			return res, kv.UnknownOutcome(kv.Internal, err)
 		}
 		if !applied {
-			return res, kv.UnknownOutcome(kv.Unavailable, errors.New("this node's storage failed; the mutation may stand on the others"))
+			return res, kv.UnknownOutcome(kv.Unavailable, errors.New("this node's storage failed; the other members may have applied the mutation"))
 		}
 		return res, nil
 	case done.Dropped():
@@ -217,7 +216,7 @@ func (r *Replica) outcome(done *dragonboat.RequestResult) (command.Result, error
 	}
 }
 
-// group is what the lease keeper needs of a replica.
+// group is a replica as the lease keeper sees it.
 type group struct{ r *Replica }
 
 // Leader implements lease.Group.
@@ -231,7 +230,8 @@ func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duratio
 	now, previous command.Epoch, accepted bool, err error) {
 	begin := command.Begin{Term: term, Owner: g.r.raft.Replica, Nonce: nonce, Lease: lease, Stated: true}
 	if g.r.Format() == command.FirstFormat {
-		// It counts as command.UnstatedLease, and the keeper takes no longer ones.
+		// It counts as command.UnstatedLease, and the keeper's leases are no longer than
+		// that.
 		begin.Lease, begin.Stated = 0, false
 	}
 	if g.r.state.Machine().Identity().Cluster == "" {

@@ -34,9 +34,9 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	return info, err
 }
 
-// readNewest reads what every acknowledged write is in. Under the lease that is
-// the local state; without one a majority is asked first. Either is looked at
-// again behind the read, because the process may have stood still in between.
+// readNewest reads a state that contains every acknowledged write. Under the lease that is
+// the local one; without a lease a majority is asked first. Both are checked again after
+// the read, because the process may have been suspended in between.
 func (r *Replica) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	if held, ok := r.keeper.Take(); ok && opts.MinIndex <= r.state.Machine().Applied() {
 		info, err := r.state.With(ctx, f)
@@ -61,9 +61,8 @@ func (r *Replica) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*f
 	}
 }
 
-// fresh returns the age of the local state. Where it is above the greatest that
-// is wanted (0: any will do), a majority is asked where the log ends, and the
-// state awaited.
+// fresh returns the age of the local state. If it is above the greatest that is wanted (0:
+// any age), it asks a majority for the end of the log, and waits until that is applied.
 func (r *Replica) fresh(ctx context.Context, wanted time.Duration) (time.Duration, error) {
 	now := r.clock.Now()
 	if age := r.Age(); wanted == 0 || age != replica.NeverFresh && age <= wanted {
@@ -83,7 +82,7 @@ func (r *Replica) fresh(ctx context.Context, wanted time.Duration) (time.Duratio
 	return r.clock.Now() - now, nil
 }
 
-// confirmed notes that the state was the newest at a time.
+// confirmed notes that the state was the newest at that reading of the clock.
 func (r *Replica) confirmed(at time.Duration) {
 	for {
 		last := r.newest.Load()
@@ -108,9 +107,9 @@ func (r *Replica) Age() time.Duration {
 
 const freshInterval = time.Second
 
-// freshLoop keeps the age of the state small, so that a reader who minds it does
-// not have to wait. The owner asks as well, unless its lease says the same: the age
-// of its state is what slaves count theirs from.
+// freshLoop keeps the age of the state low, so that readers that limit it do not have to
+// wait. The owner does so too, unless its lease confirms the same: slaves count the age of
+// their states from the owner's.
 func (r *Replica) freshLoop(ctx context.Context) {
 	state.Every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
 		begun := r.clock.Now()

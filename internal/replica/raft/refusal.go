@@ -12,25 +12,25 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
 )
 
-// hasty are the errors of requests that come too close to their deadlines.
+// hasty are the errors of requests that have too little time left.
 var hasty = []error{dragonboat.ErrTimeoutTooSmall, dragonboat.ErrInvalidDeadline, dragonboat.ErrDeadlineNotSet}
 
-// outOfTime tells whether a request was not even begun for want of time.
+// outOfTime reports whether a request was not begun for lack of time.
 func outOfTime(err error) bool { return isAny(err, hasty) }
 
 func isAny(err error, causes []error) bool {
 	return slices.ContainsFunc(causes, func(cause error) bool { return errors.Is(err, cause) })
 }
 
-// refusals word what Dragonboat says of a request that it did not take, or did not
-// answer, and tell what can be done about it.
+// refusals translate Dragonboat's errors of requests that it rejected, or did not answer,
+// and say what can be done.
 var refusals = []struct {
 	causes []error
 	kind   kv.Kind
 	text   string
 }{
 	{[]error{dragonboat.ErrInvalidAddress}, kv.Invalid,
-		"the log's library takes no such address; write an IPv4 address or a host name of letters, digits and hyphens"},
+		"this is not a valid Raft address; write an IPv4 address or a host name of letters, digits and hyphens"},
 	{hasty, kv.Unavailable, "too little is left of the time that the request may take; allow more"},
 	{[]error{dragonboat.ErrTimeout, dragonboat.ErrCanceled, context.DeadlineExceeded, context.Canceled}, kv.Unavailable,
 		"there was no answer in time; is a majority of the members up?"},
@@ -42,9 +42,9 @@ var refusals = []struct {
 	{[]error{dragonboat.ErrReplicaRemoved}, kv.Precondition, replica.ErrRemoved.Error()},
 }
 
-// refused is the error of a request about the membership that had no effect. What
-// was to be done comes first in its text. Only where its kind is kv.Unavailable may
-// the same request succeed later.
+// refused is the error of a request about the membership that had no effect. Its text
+// begins with what was to be done. Only if its kind is kv.Unavailable may the same request
+// succeed later.
 func (r *Replica) refused(what string, err error) error {
 	if r.State() == replica.Removed {
 		return kv.Errorf(kv.Precondition, "%s: %w", what, replica.ErrRemoved)

@@ -28,7 +28,7 @@ func TestRefused(t *testing.T) {
 		kind kv.Kind
 		text string
 	}{
-		{dragonboat.ErrInvalidAddress, kv.Invalid, "takes no such address"},
+		{dragonboat.ErrInvalidAddress, kv.Invalid, "not a valid Raft address"},
 		{dragonboat.ErrTimeoutTooSmall, kv.Unavailable, "allow more"},
 		{dragonboat.ErrInvalidDeadline, kv.Unavailable, "allow more"},
 		{fmt.Errorf("wrapped: %w", dragonboat.ErrDeadlineNotSet), kv.Unavailable, "allow more"},
@@ -82,7 +82,7 @@ func TestRaftMembershipErrors(t *testing.T) {
 	replicatest.WantError(t, err, kv.Invalid, kv.NotApplied)
 	err = owner.Add(context.Background(), 2, testkit.Address(t), m.Version+1)
 	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
-	if !strings.Contains(err.Error(), "look again") {
+	if !strings.Contains(err.Error(), "look at the list of members") {
 		t.Errorf("with an old version: %v", err)
 	}
 	raft := owner.Replica

@@ -1,3 +1,7 @@
+// Package raft is the replica of a master: its log is replicated to several nodes by Raft,
+// for which it uses Dragonboat. Dragonboat keeps the log; the machine of this package
+// applies it to the state. Package lease turns leadership into ownership, which is what
+// writes and linearizable reads need; package host is what the replicas of a process share.
 package raft
 
 import (
@@ -24,53 +28,52 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
-// Options are what a Raft replica is made of.
+// Options are what a replica is opened with.
 type Options struct {
 	state.Options
 	// Shard numbers the vBucket, from 1, alike on all members.
 	Shard uint64
 	// Replica is this member's id, from 1, never used by another one before.
 	Replica uint64
-	// Members are the replicas of a new log, by id, with their Raft addresses.
-	// They are empty where the replica was added to a log that there was already.
+	// Members are the replicas of a new log, by id, with their Raft addresses. They are
+	// empty for a replica that was added to an existing log.
 	Members map[uint64]string
-	// NonVoting tells that the replica was added without a vote. That it has
-	// been given one since stands in the log.
+	// NonVoting says that the replica was added without a vote. Whether it was given one
+	// since then is in the log.
 	NonVoting bool
-	// Self is how others reach this node.
+	// Self is the name of this node, and the addresses at which others reach it.
 	Self replica.Member
-	// Agreed is the format of the log that all members understood when this replica
-	// became one of them; 0 where that was before there were formats.
+	// Agreed is the log format that all members understood when this replica became one of
+	// them; 0 if that was before there were formats.
 	Agreed uint32
-	// TakePart, if there is one, is called when nothing keeps the replica out of the log
-	// and before it takes any step: no vote is given before it returns.
+	// TakePart, if set, is called when nothing keeps the replica from taking part in the
+	// log: it gives no vote before that returns.
 	TakePart func()
-	// Recorded judges what stands in the log of this replica before Self takes its
-	// place. An error means that the disk is older than the record: the replica
-	// retires with it. Nil has no objections.
+	// Recorded checks this replica's record in the log before Self replaces it. An error
+	// means that the disk is older than the record: the replica retires with it. Nil
+	// accepts every record.
 	Recorded func(replica.Member) error
-	// WhenRemoved, if there is one, is called when the replica is Removed.
+	// WhenRemoved, if set, is called when the replica becomes Removed.
 	WhenRemoved func()
 	// Timeout bounds a proposal whose caller sets no deadline.
 	Timeout time.Duration
-	// SnapshotEvery is after how many entries the log is cut, and Keep how many
-	// are kept for followers that are a little behind.
+	// SnapshotEvery is after how many entries the log is compacted, and Keep how many are
+	// kept for followers that lag a little.
 	SnapshotEvery, Keep uint64
-	// MaxInMemory bounds the entries that the slowest follower has yet to get,
-	// in bytes, and with it a command.
+	// MaxInMemory bounds, in bytes, the entries that the slowest follower has yet to get,
+	// and so the size of a command.
 	MaxInMemory uint64
-	// FreshEvery is how often a follower finds out whether its state is the
-	// newest; less than a second means a second.
+	// FreshEvery is how often a follower confirms that its state is the newest; less than a
+	// second means a second.
 	FreshEvery time.Duration
-	// KeepsTiming has the log keep the timing that the cluster's members agree on: one of
+	// KeepsTiming has the log record the timing that the cluster's members agree on. One of
 	// a cluster's logs does.
 	KeepsTiming bool
-	// SnapshotRate bounds, in bytes a second, what a snapshot is sent with; 0 is
-	// no bound.
+	// SnapshotRate bounds how many bytes of a snapshot are sent in a second; 0 is no bound.
 	SnapshotRate uint64
 }
 
-// Replica is a Replica of a log that several nodes keep together.
+// Replica is a replica.Replica of a log that several nodes replicate.
 type Replica struct {
 	state.Shared
 	opts    state.Options
@@ -80,39 +83,39 @@ type Replica struct {
 	session *client.Session
 	keeper  *lease.Keeper
 	clock   lease.Clock
-	// applier is what the log is applied by; nil while nothing is to be applied.
+	// applier applies the log; nil while nothing may be applied.
 	applier atomic.Pointer[machine]
-	// build is the state that a restore will end with, while one is under way.
+	// build is the state that a restore will end with, while it is being built.
 	build atomic.Pointer[restoreBuild]
-	// floor is the least index of a state that may be read: an older one was read
+	// floor is the least index of a state that may be read: one as new as that was read
 	// here before.
 	floor atomic.Uint64
-	// leader is what Dragonboat last told of who leads.
+	// leader is what Dragonboat last reported about the leader.
 	leader atomic.Pointer[raftio.LeaderInfo]
-	// led is who led last, as far as this replica has heard.
+	// led is the last leader that this replica has heard of.
 	led atomic.Pointer[leadership]
-	// up tells which members can be reached; see Prefer.
+	// up reports which members can be reached; see Prefer.
 	up atomic.Pointer[func(id uint64) bool]
-	// changes counts how often the leader was another one.
-	changes atomic.Uint64
-	reach   reach
-	decided decided
+	// changes counts changes of the leader.
+	changes   atomic.Uint64
+	reach     reach
+	committed committed
 	// opened is when, by the monotonic clock, the replica was opened.
 	opened time.Duration
-	// behind is why the replica cannot catch up, awaited the room that it needs before
-	// it can go on.
+	// behind is why the replica cannot catch up, awaited the room that it needs before it
+	// can continue.
 	behind  behind
 	awaited awaited
-	// sending is the size of the snapshot that was prepared last.
+	// sending is the size, in bytes, of the snapshot that was prepared last.
 	sending atomic.Uint64
-	// retired is why the replica was retired; nil while it was not. retiring is closed
-	// then.
+	// retired is why the replica was retired; nil if it was not. retiring is closed when it
+	// is.
 	retired  atomic.Pointer[error]
 	retiring chan struct{}
-	// unloaded is closed when the log's library has let go of the replica; nil before
-	// it is started.
+	// unloaded is closed when Dragonboat no longer uses the replica; nil before it is
+	// started.
 	unloaded atomic.Pointer[chan struct{}]
-	// removed is closed when the log has put this replica out.
+	// removed is closed when this replica was removed from the log.
 	removed    chan struct{}
 	removeOnce sync.Once
 	scratches  atomic.Uint64
@@ -120,25 +123,25 @@ type Replica struct {
 	// newest is when, by the monotonic clock, the state was last known to be
 	// the newest.
 	newest atomic.Int64
-	// heard is when, by the monotonic clock, the leader was last heard of.
+	// heard is when, by the monotonic clock, the leader was last heard from.
 	heard atomic.Int64
 }
 
-// counters count what concerns a log of several.
+// counters count what only replicas of this kind do.
 type counters struct {
 	snapshotsSent, snapshotsReceived atomic.Uint64
 	snapshotBytes                    atomic.Uint64
 }
 
-// Open opens the replica's present state. It takes no part in the log until
-// Run does.
+// Open opens the replica's state and makes the replica known to its host. It takes no part
+// in the log until Run does.
 func Open(h *host.Host, opts Options) (*Replica, error) {
 	r := &Replica{
 		raft:  opts,
 		host:  h,
 		clock: lease.SystemClock{},
-		// An on-disk state machine has no sessions; retries are told by our own
-		// ids. The id here only tells this process's proposals from others'.
+		// An on-disk state machine has no sessions; our own request ids identify retries.
+		// The id here only distinguishes this process's proposals from those of others.
 		session:  &client.Session{ShardID: opts.Shard, ClientID: rand.Uint64() | 1},
 		removed:  make(chan struct{}),
 		retiring: make(chan struct{}),
@@ -189,8 +192,9 @@ func (r *Replica) raftConfig() config.Config {
 	}
 }
 
-// Run takes part in the log until ctx ends, or until the log puts the replica
-// out; it then gives up what it owns and returns. It is called once.
+// Run takes part in the log until ctx ends or the replica closes; it then hands over the
+// log, if it owns it, and returns. A replica that is removed from the log meanwhile becomes
+// Removed. Run is called once.
 func (r *Replica) Run(ctx context.Context) error {
 	if !r.state.Start() {
 		return nil
@@ -220,7 +224,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-r.state.Closing():
 	case <-r.removed:
-		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and nobody is served from it")
+		r.opts.Log.Warn("this node was removed from the cluster; its data stays where it is, and is no longer served")
 		r.state.Become(replica.Removed, nil, replica.Starting, replica.Serving, replica.Failed)
 		if r.raft.WhenRemoved != nil {
 			r.raft.WhenRemoved()
@@ -234,14 +238,14 @@ func (r *Replica) Run(ctx context.Context) error {
 	return nil
 }
 
-// join starts the replica's part in the log and waits until it knows what it has to
-// apply. It ends early, without an error, when ctx ends or the replica closes, fails or
-// is retired.
+// join starts the replica in Dragonboat and waits until it knows what it has to apply. It
+// returns early, without an error, when ctx ends or the replica closes, fails or is
+// retired.
 func (r *Replica) join(ctx context.Context) error {
 	if r.retired.Load() != nil {
 		return nil
 	}
-	// Not through use: it waits, and Close ends the wait.
+	// Not through Use: it waits, and Close ends the wait.
 	nh, err := r.host.NodeHost()
 	if err != nil {
 		return err
@@ -268,17 +272,17 @@ func (r *Replica) join(ctx context.Context) error {
 	case errors.Is(err, dragonboat.ErrReplicaRemoved):
 		return fmt.Errorf("this node was removed from the cluster; empty its db-folder and start it with --nexus-join to let it come back: %w", err)
 	case errors.Is(err, dragonboat.ErrInvalidShardSettings):
-		return fmt.Errorf("the Raft log was begun with other members than %v; restore the folder from a backup, or remove this node and join it anew: %w", r.raft.Members, err)
+		return fmt.Errorf("the Raft log was begun with other members than %v; restore the folder from a backup, or remove this node and let it join again: %w", r.raft.Members, err)
 	}
 	return err
 }
 
-// stopAgain is how often a replica is told to stop that is being started: it may not
-// be known yet.
+// stopAgain is how often a replica that is being started is told to stop: Dragonboat may
+// not know it yet.
 const stopAgain = 20 * time.Millisecond
 
-// awaitStart returns what comes of a start, which a snapshot may make long. It cuts
-// it short when ctx ends or the replica closes or is retired.
+// awaitStart returns the result of a start, which takes long if a snapshot is applied. It
+// cancels the start when ctx ends or the replica closes or is retired.
 func (r *Replica) awaitStart(ctx context.Context, started <-chan error) error {
 	select {
 	case err := <-started:
@@ -308,9 +312,9 @@ func (r *Replica) keep(ctx context.Context) {
 // leaveTimeout bounds how long a replica that stops tries to hand over.
 const leaveTimeout = 2 * time.Second
 
-// leave hands the log over, where it is this replica's, and stops. It stays a
-// little as a follower: the next leader may first have to mend its connection to
-// another member, and until then the two of them may be all there is of a majority.
+// leave hands the log over, if this replica owns it, and stops. It stays a follower for a
+// moment: the next leader may first have to reconnect to another member, and until then
+// needs this one for a majority.
 func (r *Replica) leave(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
@@ -321,13 +325,13 @@ func (r *Replica) leave(ctx context.Context) {
 		case <-time.After(r.transferTimeout() * 3 / 2):
 		case <-r.state.Closing():
 		}
-	case !errors.Is(err, errNotLeader) && !errors.Is(err, errNobodyElse):
+	case !errors.Is(err, errNotLeader) && !errors.Is(err, errNoSuccessor):
 		r.opts.Log.Warn("stopping without a successor", "vbucket", r.opts.VBucket, "error", err)
 	}
 	r.stop()
 }
 
-// stop ends the replica's part in the log. It may be called again.
+// stop stops the replica in Dragonboat. It may be called again.
 func (r *Replica) stop() {
 	err := r.host.Use(func(nh *dragonboat.NodeHost) error { return nh.StopReplica(r.raft.Shard, r.raft.Replica) })
 	if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) && !errors.Is(err, host.ErrClosed) {
@@ -341,11 +345,11 @@ func (r *Replica) Close() error {
 	return r.state.Close(r.stop)
 }
 
-// PutOut says that the log has no place for this replica any more. The log itself
-// says so only to a replica that still hears of the entry that removed it.
+// MarkRemoved says that this replica was removed from the log. The log itself says so only
+// to a replica that still receives the entry that removes it.
 func (r *Replica) MarkRemoved() { r.removeOnce.Do(func() { close(r.removed) }) }
 
-// leads returns who leads the log as far as is known here; 0 is nobody.
+// leads returns the id of the leader as far as is known here, 0 for none, and its term.
 func (r *Replica) leads() (id, term uint64) {
 	err := r.host.Use(func(nh *dragonboat.NodeHost) error {
 		leader, t, valid, err := nh.GetLeaderID(r.raft.Shard)
@@ -361,6 +365,6 @@ func (r *Replica) leads() (id, term uint64) {
 }
 
 var (
-	errNotLeader  = kv.Errorf(kv.Precondition, "this node does not lead the log")
-	errNobodyElse = kv.Errorf(kv.Precondition, "there is no other voting member that could lead")
+	errNotLeader   = kv.Errorf(kv.Precondition, "this node does not lead the log")
+	errNoSuccessor = kv.Errorf(kv.Precondition, "there is no other voting member that could lead")
 )

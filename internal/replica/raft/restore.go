@@ -14,10 +14,9 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Restore implements Replica. The backup's pairs go through the log and are laid
-// aside by every member; one command at the end makes them the keyspace. Whatever
-// cuts it short before that, the old keyspace stays. Only the owner of the log can
-// restore.
+// Restore implements Replica. The backup's pairs go through the log and are staged by every
+// member; one command at the end makes them the keyspace. If the restore is cut short
+// before that, the old keyspace stays. Only the owner of the log can restore.
 func (r *Replica) Restore(ctx context.Context, dir string) error {
 	unlock, err := r.state.LockCopy(ctx)
 	if err != nil {
@@ -33,7 +32,7 @@ func (r *Replica) Restore(ctx context.Context, dir string) error {
 	if err != nil {
 		return state.NothingChanged(err)
 	}
-	// The log, the pairs that are laid aside, and the new state.
+	// The log, the staged pairs, and the new state.
 	if err := r.opts.Guard.Fits(3 * manifest.Bytes()); err != nil {
 		return state.NothingChanged(err)
 	}
@@ -70,7 +69,7 @@ func (r *Replica) openBackup(ctx context.Context, dir, kind string) (*fsm.View, 
 	return view, func() {
 		view.Close()
 		if err := errors.Join(m.Close(), remove()); err != nil {
-			r.opts.Log.Warn("the copy of a backup stays", "folder", scratch, "error", err)
+			r.opts.Log.Warn("the copy of a backup cannot be removed", "folder", scratch, "error", err)
 		}
 	}, nil
 }
@@ -97,10 +96,10 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
 		err = r.seal(ctx, epoch, id)
 	}
 	if err == nil {
-		// From here on the outcome is what the log says.
+		// From here on the outcome is that of the log.
 		err = r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
 		if err != nil {
-			r.abort(epoch, id) // behind an end that takes effect it has none
+			r.abort(epoch, id) // after an end that was applied it has no effect
 		}
 		return err
 	}
@@ -108,21 +107,21 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
 	return state.NothingChanged(err)
 }
 
-// abort ends a restore that was cut short, since mutations are refused while it is
-// under way. What cannot be done now is done later.
+// abort ends a restore that was cut short, since mutations are rejected while it is under
+// way. If that fails it is tried again in the background.
 func (r *Replica) abort(epoch kv.Index, id []byte) {
 	err := r.tryAbort(epoch, id)
 	if err == nil {
 		return
 	}
-	r.opts.Log.Warn("a restore was cut short, and mutations stay refused until that is in the log", "vbucket", r.opts.VBucket, "error", err)
+	r.opts.Log.Warn("a restore was cut short, and mutations are rejected until that is in the log", "vbucket", r.opts.VBucket, "error", err)
 	r.state.Go(func() { r.abortLater(epoch, id) })
 }
 
 const abortInterval = 500 * time.Millisecond
 
-// abortLater aborts a restore as soon as the log takes that, unless the epoch that the
-// restore belongs to has ended, and the restore with it.
+// abortLater tries to abort a restore until that succeeds, or until the restore's epoch,
+// and so the restore, has ended.
 func (r *Replica) abortLater(epoch kv.Index, id []byte) {
 	t := time.NewTicker(abortInterval)
 	defer t.Stop()
@@ -139,8 +138,8 @@ func (r *Replica) abortLater(epoch kv.Index, id []byte) {
 	}
 }
 
-// tryAbort puts the end of a restore into the log. In a later epoch it has no effect,
-// nor has it where that restore has ended.
+// tryAbort proposes to abort a restore. That has no effect in a later epoch, or if the
+// restore has ended.
 func (r *Replica) tryAbort(epoch kv.Index, id []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.raft.Timeout)
 	defer cancel()
@@ -152,8 +151,8 @@ func (r *Replica) tryAbort(epoch kv.Index, id []byte) error {
 }
 
 // seal has every member begin to build the state that the restore ends with, and waits
-// until it is built here: the end of the restore holds up each member's log as long as
-// its own is not. A log of members that do not all understand it does without.
+// until it is built here: at the end of the restore, each member applies nothing until its
+// own is built. It is left out if not all members understand it.
 func (r *Replica) seal(ctx context.Context, epoch kv.Index, id []byte) error {
 	c := &command.Command{Kind: command.SealRestore, Expect: id}
 	if r.Format() < c.Format() {
@@ -165,8 +164,7 @@ func (r *Replica) seal(ctx context.Context, epoch kv.Index, id []byte) error {
 	return r.awaitBuild(ctx, id)
 }
 
-// stage sends all pairs, and counts them. What has expired by now is not worth a
-// place.
+// stage sends all pairs, but those that have expired, and counts them.
 func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fsm.View) (pairs uint64, err error) {
 	it := view.Iterate(storage.Range{Bulk: true}, r.state.Clock(r.state.Machine()))
 	defer it.Close()
@@ -198,21 +196,21 @@ func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fs
 	return pairs, nil
 }
 
-// restoreStep is how long one command of a restore may take: the last one may have to
-// build the new state.
+// restoreStep is how long one command of a restore may take: the last one may have to build
+// the new state.
 const restoreStep = 10 * time.Minute
 
 // busyPause is how long a restore waits for members that are behind.
 const busyPause = 50 * time.Millisecond
 
-// step puts one command of a restore into the log.
+// step proposes one command of a restore.
 func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) error {
 	ctx, cancel := context.WithTimeout(ctx, restoreStep)
 	defer cancel()
 	c.Fence, c.Clock = epoch, r.state.Clock(r.state.Machine())
 	res, err := r.append(ctx, c, restoreStep)
 	for err != nil && kv.KindOf(err) == kv.Exhausted && kv.OutcomeOf(err) == kv.NotApplied {
-		// A member is behind; it will not be for ever.
+		// A member lags, and will catch up.
 		select {
 		case <-time.After(busyPause):
 		case <-ctx.Done():
@@ -225,7 +223,7 @@ func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) 
 		return err
 	case res.Code == command.Fenced:
 		r.keeper.Fenced(epoch)
-		return kv.Errorf(kv.Unavailable, "the log has changed hands during the restore; try again")
+		return kv.Errorf(kv.Unavailable, "the log got another owner during the restore; try again")
 	case res.Code != command.OK:
 		return kv.Errorf(kv.Internal, "%v: %v", c.Kind, res.Code)
 	}

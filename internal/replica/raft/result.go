@@ -11,14 +11,14 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// What the state machine returns through Dragonboat: the code in the highest
-// byte of Value, the index in the others. Data is empty but for what few results
-// have: a counter, or the epoch before.
+// The state machine returns results through Dragonboat: the code in the highest byte of
+// Value, the index in the others. Data is empty, except for a counter or the previous
+// epoch.
 const (
 	resultIndexBits = 56
 	resultIndexMask = 1<<resultIndexBits - 1
-	// storageFailed stands in the place of a code: the entry is in the log, but
-	// this replica did not apply it.
+	// storageFailed takes the place of the code: the entry is in the log, but this replica
+	// did not apply it.
 	storageFailed = 0xff
 )
 
@@ -43,8 +43,7 @@ func packResult(r command.Result) statemachine.Result {
 	return out
 }
 
-// unpackResult returns what packResult was given, and whether the entry was
-// applied.
+// unpackResult returns what packResult was given, and whether the entry was applied.
 func unpackResult(in statemachine.Result) (r command.Result, applied bool, err error) {
 	code := in.Value >> resultIndexBits
 	if code == storageFailed {

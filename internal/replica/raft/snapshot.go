@@ -16,15 +16,15 @@ import (
 // preparedSnapshot is a state that is being streamed to a follower.
 type preparedSnapshot struct {
 	dir string
-	// failed says that there is none.
+	// failed says that it could not be prepared.
 	failed bool
 }
 
 // PrepareSnapshot implements statemachine.IOnDiskStateMachine. Nothing is applied
 // meanwhile, so it only links files.
 //
-// It returns no error: Dragonboat would then leave the stream to the follower open for
-// ever, and the follower would not be sent another one. SaveSnapshot ends the stream.
+// It returns no error: Dragonboat would then leave the stream to the follower open forever,
+// and never send it another one. SaveSnapshot ends the stream.
 func (s *machine) PrepareSnapshot() (any, error) {
 	if s.whole() != nil {
 		return &preparedSnapshot{failed: true}, nil
@@ -77,8 +77,8 @@ func (s *machine) SaveSnapshot(prepared any, w io.Writer, done <-chan struct{}) 
 	return statemachine.ErrSnapshotAborted
 }
 
-// RecoverFromSnapshot implements statemachine.IOnDiskStateMachine: the new state
-// is built aside and takes the old one's place with one rename.
+// RecoverFromSnapshot implements statemachine.IOnDiskStateMachine: the new state is built
+// beside the old one and replaces it by one rename.
 func (s *machine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) error {
 	ctx, cancel := untilDone(done)
 	defer cancel()
@@ -91,8 +91,8 @@ func (s *machine) RecoverFromSnapshot(in io.Reader, done <-chan struct{}) error 
 		s.retire()
 	default:
 		s.fail(fmt.Errorf("receive a snapshot: %w", err))
-		// Dragonboat takes the error for a stop, and would go on with the
-		// entries behind the snapshot.
+		// Dragonboat takes the error for a stop, and would continue with the entries after
+		// the snapshot.
 		<-done
 	}
 	return statemachine.ErrSnapshotStopped
@@ -122,7 +122,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// snapshotDir returns a folder that does not exist, for one snapshot.
+// snapshotDir returns the path of a new folder for one snapshot.
 func (r *Replica) snapshotDir() (string, error) {
 	return r.opts.Generations.Scratch(fmt.Sprintf("snapshot-%d", r.scratches.Add(1)))
 }

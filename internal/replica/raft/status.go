@@ -7,9 +7,9 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 )
 
-// lostAfter is after how many intervals without a word of the leader a replica no
-// longer tells who that is. One without a vote calls no election, and would for
-// ever name a leader that is gone. Requests are still sent there, and find out.
+// lostAfter is after how many intervals without a message from the leader a replica no
+// longer names it. A replica without a vote calls no election, and would always name a
+// leader that has stopped. Requests are still forwarded there.
 const lostAfter = 4
 
 // Status implements Replica.
@@ -25,7 +25,7 @@ func (r *Replica) Status() replica.Status {
 	now := r.clock.Now()
 	if !r.keeper.Held() {
 		newest := max(time.Duration(r.newest.Load()), r.keeper.Confirmed(), r.opened)
-		// Between two confirmations there is nothing to tell.
+		// The age between two confirmations is normal.
 		if age := now - newest; age > 2*interval {
 			s.Age = age
 		}
@@ -44,12 +44,12 @@ func (r *Replica) Status() replica.Status {
 	return s
 }
 
-// Stats count what a Raft replica has done since it was opened.
+// Stats count what a replica has done since it was opened.
 type Stats struct {
 	lease.Stats
 	LeaderChanges                    uint64
 	SnapshotsSent, SnapshotsReceived uint64
-	// SnapshotBytes were sent in snapshots.
+	// SnapshotBytes is how many bytes were sent in snapshots.
 	SnapshotBytes uint64
 }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
-// recover replaces the state, old, by the snapshot in, which a member sent, and returns
-// the new one.
+// recover replaces the state, old, by the snapshot that another member has sent, and
+// returns the new state.
 func (r *Replica) recover(ctx context.Context, in io.Reader, old *fsm.Machine) (m *fsm.Machine, err error) {
 	defer r.host.TakenUp(onHost{r})
-	r.dropBuild() // it is built where the snapshot goes
+	r.dropBuild() // it is built in the folder that the snapshot needs
 	err = r.state.Exchange(ctx, func(place string) (_ *fsm.Machine, err error) {
 		if err := r.isPresent(old); err != nil {
 			return nil, err
@@ -36,8 +36,8 @@ func (r *Replica) recover(ctx context.Context, in io.Reader, old *fsm.Machine) (
 	return m, nil
 }
 
-// isPresent returns an error if a state is not the replica's any more: it has failed, and
-// has opened its state again since. The caller holds swapping.
+// isPresent returns an error if m is no longer the replica's state: the replica has failed
+// and reopened it. The caller holds the lock of LockState.
 func (r *Replica) isPresent(m *fsm.Machine) error {
 	if r.state.Machine() != m {
 		return errPassedOver
@@ -46,7 +46,7 @@ func (r *Replica) isPresent(m *fsm.Machine) error {
 }
 
 // fits returns an error if there is no room for a state of so many bytes. A replica that
-// fails for that does not come back before there is.
+// fails for that does not recover before there is.
 func (r *Replica) fits(bytes uint64) error {
 	if err := r.awaited.fits(r.opts.Guard, bytes); err != nil {
 		return fmt.Errorf("the state that a snapshot brings does not fit: %w", err)
@@ -54,7 +54,7 @@ func (r *Replica) fits(bytes uint64) error {
 	return nil
 }
 
-// receive builds a state machine in place of what in holds.
+// receive builds a state machine in the folder place from a snapshot.
 func (r *Replica) receive(ctx context.Context, in io.Reader, place string) (*fsm.Machine, error) {
 	if err := filestream.Read(ctx, in, place, r.fits); err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func (r *Replica) receive(ctx context.Context, in io.Reader, place string) (*fsm
 	return m, nil
 }
 
-// restored makes what a restore has staged in old the present state, and returns that.
-// Nothing is applied meanwhile, but most of it was built before.
+// restored makes the state that a restore has staged in old the present one, and returns
+// it. Nothing is applied meanwhile, but most of it was built before.
 func (r *Replica) restored(e fsm.Entry, old *fsm.Machine) (*fsm.Machine, error) {
 	ctx, cancel := r.state.UntilClosing(context.Background())
 	defer cancel()

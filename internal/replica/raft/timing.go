@@ -77,7 +77,7 @@ func nextTiming(now timing.Setting, to timing.Timing, peers []replica.Peer) (tim
 	return timing.Setting{Current: now.Current, Next: to, Changed: now.Changed}, nil
 }
 
-// recordTiming proposes a setting in the place of the one that has its Changed.
+// recordTiming proposes a setting that replaces the one with the same Changed.
 func (r *Replica) recordTiming(ctx context.Context, s timing.Setting) error {
 	res, err := r.Propose(ctx, &command.Command{Kind: command.SetTiming, Expect: s.Record(), Delta: int64(s.Changed)})
 	switch {
@@ -90,11 +90,11 @@ func (r *Replica) recordTiming(ctx context.Context, s timing.Setting) error {
 	return nil
 }
 
-// timingInterval is how often the owner looks whether the timing is to be recorded.
+// timingInterval is how often the owner checks whether a timing is to be recorded.
 const timingInterval = time.Second
 
-// timingLoop records the timing that the members have been started with, where there is
-// no setting, and ends a change of it when all of them have made it.
+// timingLoop records the timing that the members were started with if none is recorded yet,
+// and ends a change of it when all of them have made it.
 func (r *Replica) timingLoop(ctx context.Context) {
 	said := ""
 	state.Every(ctx, timingInterval, func() bool {
@@ -117,7 +117,7 @@ func (r *Replica) timingLoop(ctx context.Context) {
 			err = r.recordTiming(ctx, next)
 		} else if reason != said {
 			said = reason
-			r.opts.Log.Info("the members have not the same timing yet", "reason", reason)
+			r.opts.Log.Info("the members do not have the same timing yet", "reason", reason)
 		}
 		if err != nil && ctx.Err() == nil {
 			r.opts.Log.Debug("the timing is not recorded yet", "error", err)
@@ -126,15 +126,15 @@ func (r *Replica) timingLoop(ctx context.Context) {
 	})
 }
 
-// firstTiming returns the setting to begin with, this node's own timing, and why it must
-// not be recorded yet.
+// firstTiming returns the first setting, this node's own timing, and why it must not be
+// recorded yet; "" if it may be.
 func (r *Replica) firstTiming(peers []replica.Peer) (timing.Setting, string) {
 	own := r.raft.Self.Timing
 	return timing.Setting{Current: own}, apart(own, peers)
 }
 
-// apart says which of the peers do not run with a timing; empty if all do, those without
-// a vote among them.
+// apart lists the peers, with or without a vote, that do not run with a timing; "" if all
+// do.
 func apart(t timing.Timing, peers []replica.Peer) string {
 	var out []string
 	for _, p := range peers {

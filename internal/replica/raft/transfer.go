@@ -12,16 +12,15 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// transferRounds is how often each candidate is tried: one that is a little behind
-// takes over at the second attempt. Requests wait meanwhile.
+// transferRounds is how often each candidate is tried: one that lags a little takes over at
+// the second attempt. Requests wait meanwhile.
 const transferRounds = 2
 
-// transferPoll is how often a transfer, which only says that it was begun, is
-// looked at.
+// transferPoll is how often a transfer is checked: Dragonboat only says that it was begun.
 const transferPoll = 10 * time.Millisecond
 
-// TransferLeader makes another voting member the leader: the one with the given
-// id, or any where that is 0. It returns when it leads.
+// TransferLeader makes another voting member the leader: the one with the given id, or any
+// if that is 0. It returns when that one leads.
 func (r *Replica) TransferLeader(ctx context.Context, to uint64) error {
 	if id, _ := r.leads(); id != r.raft.Replica {
 		return errNotLeader
@@ -31,8 +30,8 @@ func (r *Replica) TransferLeader(ctx context.Context, to uint64) error {
 		return err
 	}
 	return r.keeper.HandOver(ctx, func(ctx context.Context) error {
-		// A candidate that has not applied the epoch's end yet ignores that it
-		// shall lead, and that costs an election's time.
+		// A candidate that has not applied the epoch's end yet ignores the request to lead,
+		// which costs the time of an election.
 		select {
 		case <-time.After(r.host.Timing().RTT / 2):
 		case <-ctx.Done():
@@ -59,7 +58,7 @@ func (r *Replica) TransferLeader(ctx context.Context, to uint64) error {
 	})
 }
 
-// successors lists who could lead in this replica's place.
+// successors lists the members that could lead instead of this one.
 func (r *Replica) successors(ctx context.Context, to uint64) ([]uint64, error) {
 	members, err := r.Membership(ctx)
 	if err != nil {
@@ -72,7 +71,7 @@ func (r *Replica) successors(ctx context.Context, to uint64) ([]uint64, error) {
 		}
 	}
 	if up := r.up.Load(); up != nil {
-		// One that is down would be waited for, with all requests held.
+		// All requests would wait for one that is down.
 		slices.SortStableFunc(ids, func(a, b uint64) int { return cmp.Compare(order((*up)(a)), order((*up)(b))) })
 	}
 	switch {
@@ -81,10 +80,10 @@ func (r *Replica) successors(ctx context.Context, to uint64) ([]uint64, error) {
 	case to != 0:
 		return nil, kv.Errorf(kv.Precondition, "replica %d is no voting member that could take over", to)
 	}
-	return nil, errNobodyElse
+	return nil, errNoSuccessor
 }
 
-// order puts what is up first.
+// order sorts members that are up first.
 func order(up bool) int {
 	if up {
 		return 0
@@ -92,12 +91,12 @@ func order(up bool) int {
 	return 1
 }
 
-// Prefer tells which members can be reached, as far as is known: they are tried
-// first when another one has to lead.
+// Prefer sets what reports whether a member can be reached, as far as is known. Those are
+// tried first when another member has to lead.
 func (r *Replica) Prefer(up func(id uint64) bool) { r.up.Store(&up) }
 
-// transferTimeout is how long one member is given to take over: an election's
-// time, after which Dragonboat gives the transfer up.
+// transferTimeout is how long one member has to take over: the time of an election, after
+// which Dragonboat gives up the transfer.
 func (r *Replica) transferTimeout() time.Duration {
 	t := r.host.Timing()
 	return time.Duration(t.Election+2) * t.RTT
@@ -116,7 +115,7 @@ func (r *Replica) transfer(ctx context.Context, to uint64) error {
 		if !errors.Is(err, dragonboat.ErrSystemBusy) {
 			return kv.Errorf(kv.Unavailable, "cannot hand over to replica %d: %w", to, err)
 		}
-		select { // an earlier attempt is not over
+		select { // an earlier attempt is still under way
 		case <-t.C:
 		case <-ctx.Done():
 			return kv.Errorf(kv.Unavailable, "cannot hand over to replica %d: %w", to, err)

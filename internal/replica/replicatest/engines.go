@@ -24,7 +24,7 @@ type Engines struct {
 // Writes is how many synced batches all engines have written.
 func (e *Engines) Writes() int64 { return e.writes.Load() }
 
-// OnWrite sets what every synced write of an engine does first; nil is nothing.
+// OnWrite sets a function that every synced write of an engine calls first; nil is none.
 func (e *Engines) OnWrite(hook func() error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -46,8 +46,8 @@ func (e *Engines) beforeSync() error {
 	return nil
 }
 
-// HoldWrites makes writes wait. It returns a channel that tells of each write
-// that has begun, and a function that lets them all go.
+// HoldWrites makes synced writes wait. It returns a channel that gets a value for each
+// write that has begun, and a function that lets all of them continue.
 func (e *Engines) HoldWrites() (begun chan struct{}, release func()) {
 	begun, gate := make(chan struct{}, 1000), make(chan struct{})
 	e.OnWrite(func() error {
@@ -58,11 +58,10 @@ func (e *Engines) HoldWrites() (begun chan struct{}, release func()) {
 	return begun, sync.OnceFunc(func() { e.OnWrite(nil); close(gate) })
 }
 
-// FailWrites makes every write from here on fail with err.
+// FailWrites makes every synced write from now on fail with err.
 func (e *Engines) FailWrites(err error) { e.OnWrite(func() error { return err }) }
 
-// Open opens the engine of a folder, which finds what was written there before, or a
-// diskless one.
+// Open opens the engine of a folder, with what was written there before, or a diskless one.
 func (e *Engines) Open(dir string) (storage.Engine, error) {
 	opts := memory.Options{OnSync: e.beforeSync}
 	if dir != "" {
@@ -88,10 +87,11 @@ type DiskEngine struct {
 	*memory.Engine
 	dir string
 	mu  sync.Mutex
-	// BeforeWrite is what every write does first; nil is nothing.
+	// BeforeWrite is called first by every write, synced or not; nil is not.
 	BeforeWrite func()
 }
 
+// Write implements storage.Engine.
 func (e *DiskEngine) Write(b *storage.Batch, sync bool) error {
 	if e.BeforeWrite != nil {
 		e.BeforeWrite()
@@ -102,6 +102,7 @@ func (e *DiskEngine) Write(b *storage.Batch, sync bool) error {
 	return e.Save()
 }
 
+// Sync implements storage.Engine.
 func (e *DiskEngine) Sync() error {
 	if err := e.Engine.Sync(); err != nil {
 		return err
@@ -121,19 +122,22 @@ func (e *DiskEngine) Save() error {
 	return errors.Join(os.Rename(filepath.Join(tmp, file), filepath.Join(e.dir, file)), os.Remove(tmp))
 }
 
-// OtherKind stands for an engine of another kind, whose files ours cannot use.
+// OtherKind is the kind of an engine whose files the rig's own kind cannot use.
 const OtherKind = "other"
 
+// KindEngine is an engine that says it is of another kind.
 type KindEngine struct {
 	storage.Engine
 	kind string
 }
 
+// Kind implements storage.Engine.
 func (e KindEngine) Kind() string { return e.kind }
 
 // Rotten has one key whose block is damaged.
 type Rotten struct{ storage.Engine }
 
+// Get implements storage.Engine.
 func (e Rotten) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	if string(key) == "rotten" {
 		return nil, false, fmt.Errorf("%w: 000007.sst", storage.ErrCorrupt)
@@ -141,6 +145,7 @@ func (e Rotten) Get(s storage.Space, key []byte) ([]byte, bool, error) {
 	return e.Engine.Get(s, key)
 }
 
+// MultiGet implements storage.Engine.
 func (e Rotten) MultiGet(s storage.Space, keys [][]byte) ([][]byte, error) {
 	for _, key := range keys {
 		if string(key) == "rotten" {

@@ -1,3 +1,5 @@
+// Package replicatest has what the tests of several kinds of replica share: engines whose
+// writes a test can watch, hold up and fail, a standalone replica over them, and requests.
 package replicatest
 
 import (
@@ -21,8 +23,7 @@ type Node struct {
 	Ran chan struct{}
 }
 
-// OpenNode opens a replica, diskless unless a change says otherwise, that does
-// not run yet.
+// OpenNode opens a replica that does not run yet: diskless, unless a change says otherwise.
 func OpenNode(t *testing.T, changes ...Change) *Node {
 	t.Helper()
 	r := &Node{Rig: NewRig(t, changes...), Ran: make(chan struct{})}
@@ -44,11 +45,12 @@ func (r *Node) open() {
 	r.Replica, r.Client = l, NewClient(r.T, l)
 }
 
+// Options are those of the replica.
 func (r *Node) Options() local.Options {
 	return local.Options{Options: r.Opts, BatchLimit: r.BatchLimit}
 }
 
-// RunNode opens a replica and returns once it runs.
+// RunNode opens a replica and returns when it serves.
 func RunNode(t *testing.T, changes ...Change) *Node {
 	t.Helper()
 	r := OpenNode(t, changes...)
@@ -57,6 +59,7 @@ func RunNode(t *testing.T, changes ...Change) *Node {
 	return r
 }
 
+// Start runs the replica until ctx ends.
 func (r *Node) Start(ctx context.Context) {
 	l := r.Replica
 	go func() {
@@ -67,7 +70,7 @@ func (r *Node) Start(ctx context.Context) {
 	}()
 }
 
-// Folder lists the names in a rig's vBucket folder.
+// Folder lists the names in the replica's vBucket folder.
 func (r *Node) Folder() []string {
 	r.T.Helper()
 	entries, err := os.ReadDir(filepath.Dir(r.Opts.Generations.Current()))
@@ -91,6 +94,7 @@ func (r *Node) MustBackup() string {
 	return dir
 }
 
+// MustRestore restores a backup.
 func (r *Node) MustRestore(dir string) {
 	r.T.Helper()
 	if err := r.Restore(context.Background(), dir); err != nil {
@@ -98,13 +102,16 @@ func (r *Node) MustRestore(dir string) {
 	}
 }
 
+// OtherBackup takes a backup of another replica, with another kind of engine, and returns its
+// path.
 func OtherBackup(t *testing.T) string {
 	r := RunNode(t, OfOtherKind)
 	r.MustPut("a", "1")
 	return r.MustBackup()
 }
 
-// CopyFolder copies a rig's data folder as it is now, as a crash leaves it.
+// CopyFolder copies the data folder as it is now, as a crash would leave it, and returns
+// the copy's path.
 func (r *Node) CopyFolder() string {
 	dst := filepath.Join(r.T.TempDir(), "image")
 	if err := os.CopyFS(dst, os.DirFS(r.Dir.Path())); err != nil {
@@ -120,14 +127,14 @@ func InImage(path string) Change {
 	}
 }
 
-// Outcome is what became of one proposal.
+// Outcome is the outcome of one proposal.
 type Outcome struct {
 	Res command.Result
 	Err error
 }
 
-// ProposeAll starts a goroutine for each command and returns a function that
-// waits for their outcomes.
+// ProposeAll proposes all commands at once and returns a function that waits for their
+// outcomes.
 func (r *Node) ProposeAll(ctx context.Context, cs ...*command.Command) func() []Outcome {
 	out := make([]Outcome, len(cs))
 	var wg sync.WaitGroup

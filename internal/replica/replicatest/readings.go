@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
+// Linearizable asks for the newest state.
 var Linearizable = kv.ReadOptions{Level: kv.Linearizable}
 
 // Readings are the ways to look for a key with a linearizable read.
@@ -43,7 +44,7 @@ var Readings = map[string]func(replica.Replica, string) (bool, error){
 // Decade is by how much a wrong clock is wrong.
 const Decade = 10 * 365 * 24 * time.Hour
 
-// AheadBy has a rig's wall clock be ahead by so many nanoseconds.
+// AheadBy gives a rig a wall clock that is ahead by so many nanoseconds.
 func AheadBy(ahead *atomic.Int64) Change {
 	return func(r *Rig) {
 		r.Opts.Clock = WallClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
@@ -57,6 +58,7 @@ func Awaits(ctx context.Context, r replica.Replica, index kv.Index) chan error {
 	return done
 }
 
+// SetSlave is a command that lists a slave, or removes it from the list.
 func SetSlave(address string, keep bool) *command.Command {
 	return &command.Command{Kind: command.SetSlave, Flag: keep, Expect: command.Slave{Zone: "z", Address: address}.Append(nil)}
 }

@@ -13,26 +13,29 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// WallClock takes whatever a wall clock says for the time.
+// WallClock is a node's clock that follows a wall clock, wherever that jumps.
 func WallClock(wall func() time.Time) *clock.Clock {
 	return clock.New(clock.Options{Wall: wall, MaxJump: 100 * 365 * 24 * time.Hour})
 }
 
+// Put is a command that sets a key.
 func Put(key, value string) *command.Command {
 	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Value: []byte(value)}}}
 }
 
+// Del is a command that deletes a key.
 func Del(key string) *command.Command {
 	return &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte(key), Delete: true}}}
 }
 
+// PutUntil is a command that sets a key which expires.
 func PutUntil(key, value string, at time.Time) *command.Command {
 	c := Put(key, value)
 	c.Mutations[0].ExpireTS = uint64(at.Unix())
 	return c
 }
 
-// Client sends requests to a replica and fails a test if they fail.
+// Client sends requests to a replica, and fails the test if they fail.
 type Client struct {
 	t *testing.T
 	r replica.Replica
@@ -47,6 +50,7 @@ func (c Client) MustPut(key, value string) kv.Index {
 	return c.MustPropose(Put(key, value)).Index
 }
 
+// MustPropose proposes a command and returns its result.
 func (c Client) MustPropose(cmd *command.Command) command.Result {
 	c.t.Helper()
 	res, err := c.r.Propose(context.Background(), cmd)
@@ -56,7 +60,7 @@ func (c Client) MustPropose(cmd *command.Command) command.Result {
 	return res
 }
 
-// Value returns what is at key, "" where nothing is.
+// Value returns the value at key, "" if there is none.
 func (c Client) Value(key string) string {
 	c.t.Helper()
 	p, _, _, err := c.r.Get(context.Background(), []byte(key), kv.ReadOptions{})
@@ -66,6 +70,7 @@ func (c Client) Value(key string) string {
 	return string(p.Value)
 }
 
+// WantValue checks what is at key.
 func (c Client) WantValue(key, want string) {
 	c.t.Helper()
 	if got := c.Value(key); got != want {

@@ -28,6 +28,7 @@ type Change = func(*Rig)
 // OnDisk gives the rig a data folder.
 func OnDisk(r *Rig) { OnDiskAt(r, filepath.Join(r.T.TempDir(), "db")) }
 
+// OnDiskAt gives the rig a data folder at a path.
 func OnDiskAt(r *Rig, path string) {
 	var err error
 	if r.Dir, err = datadir.Open(path, datadir.Identity{Engine: memory.Kind}); err != nil {
@@ -37,7 +38,7 @@ func OnDiskAt(r *Rig, path string) {
 	r.Reread()
 }
 
-// Reread looks at the data folder as a process does that starts.
+// Reread opens the vBucket's folder as a process that starts does.
 func (r *Rig) Reread() {
 	var err error
 	if r.Opts.Generations, err = r.Dir.VBucket("default"); err != nil {

@@ -1,3 +1,9 @@
+// Package state holds the state of a vBucket's replica: the state machine in its engine,
+// and what every kind of replica needs around it. That is how the state is opened, reopened
+// after a failure and replaced (TakeOver), whether it may be read and written (Standing),
+// its clock, waits for an index, backups, and the loops that expire keys, trim the changelog
+// and free space. What keeps the log is decided by the packages local, raft and follower,
+// which hold a Store.
 package state
 
 import (

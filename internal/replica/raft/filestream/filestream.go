@@ -1,3 +1,12 @@
+// Package filestream writes the files of a folder to a stream, and makes a folder from one:
+// the content of a Raft snapshot. The format is
+//
+//	magic    8 bytes, the last of which is the format, a digit
+//	total    the bytes of all files (8, big endian)
+//	file*    length of the name (2), name, size (8), content, CRC-32C of it (4)
+//	end      a name of length 0
+//
+// Sizes come first, so that the receiver knows whether it has room.
 package filestream
 
 import (
@@ -18,30 +27,24 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// A folder's files as a stream, which is what a Raft snapshot consists of:
-//
-//	magic    8 bytes
-//	total    the bytes of all files (8, big endian)
-//	file*    length of the name (2), name, size (8), content, CRC-32C of it (4)
-//	end      a name of length 0
-//
-// The last byte of the magic is the format, a digit. Sizes come first, so that the receiver knows whether it has room.
-var streamMagic = [8]byte{'D', 'K', 'V', 'f', 'i', 'l', 'e', '1'}
+// magic begins a stream. Its last byte is the format, a digit.
+var magic = [8]byte{'D', 'K', 'V', 'f', 'i', 'l', 'e', '1'}
 
 const (
+	// BufferSize is how many bytes are read and written at a time.
 	BufferSize  = 256 << 10
 	maxFileName = 255
 )
 
-// Write streams the regular files of dir, which nobody changes meanwhile,
-// at most as fast as limit says; nil is no limit.
+// Write streams the regular files of dir, which must not change meanwhile, at most as fast
+// as limit allows; nil is no limit.
 func Write(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) error {
 	entries, total, err := Files(dir)
 	if err != nil {
 		return err
 	}
 	s := fileWriter{ctx: ctx, w: bufio.NewWriterSize(w, BufferSize), limit: limit, buf: make([]byte, BufferSize)}
-	s.write(streamMagic[:])
+	s.write(magic[:])
 	s.write(binary.BigEndian.AppendUint64(nil, total))
 	for _, e := range entries {
 		if err := s.file(filepath.Join(dir, e.Name())); err != nil {
@@ -55,7 +58,8 @@ func Write(ctx context.Context, w io.Writer, dir string, limit *rate.Limiter) er
 	return s.w.Flush()
 }
 
-// Files returns the files of dir, which has nothing else in it, and their size.
+// Files returns the files of dir and their total size. It fails if dir contains anything
+// else.
 func Files(dir string) (entries []os.DirEntry, total uint64, err error) {
 	entries, err = os.ReadDir(dir)
 	if err != nil {
@@ -127,9 +131,8 @@ func (s *fileWriter) pause(n int) error {
 	return s.limit.WaitN(s.ctx, n)
 }
 
-// Read makes dir, with the files that writeFiles streamed, durably. fits is
-// asked first whether there is room for so many bytes. An error may wrap
-// fsm.ErrBadSnapshot.
+// Read makes the folder dir with the files of a stream, durably. First it calls fits, whose
+// error says that there is no room for so many bytes. An error may wrap fsm.ErrBadSnapshot.
 func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error) error {
 	br := bufio.NewReaderSize(r, BufferSize)
 	var head [16]byte
@@ -157,17 +160,17 @@ func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error)
 	}
 }
 
-// checkMagic compares the 8 bytes that a stream begins with to those that are known here. A
-// greater format is a storage.ErrNewer, everything else an fsm.ErrBadSnapshot.
+// checkMagic returns a storage.ErrNewer if the first 8 bytes of a stream have a newer
+// format, and an fsm.ErrBadSnapshot if they are anything else than magic.
 func checkMagic(got [8]byte) error {
-	const last = len(streamMagic) - 1
+	const last = len(magic) - 1
 	switch format := got[last]; {
-	case got == streamMagic:
+	case got == magic:
 		return nil
-	case [last]byte(got[:last]) == [last]byte(streamMagic[:last]) && format > streamMagic[last] && format <= '9':
-		return storage.Newer("the Raft snapshot", uint64(format-'0'), uint64(streamMagic[last]-'0'))
+	case [last]byte(got[:last]) == [last]byte(magic[:last]) && format > magic[last] && format <= '9':
+		return storage.Newer("the Raft snapshot", uint64(format-'0'), uint64(magic[last]-'0'))
 	default:
-		return bad("it begins with %q, not with %q", got, streamMagic)
+		return bad("it begins with %q, not with %q", got, magic)
 	}
 }
 
@@ -175,7 +178,7 @@ func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fsm.ErrBadSnapshot, fmt.Errorf(format, args...))
 }
 
-// readFile reads one file of the stream and tells whether it was the last.
+// readFile reads one file of the stream; last reports that there is none left.
 func readFile(ctx context.Context, r io.Reader, dir string, buf []byte) (last bool, err error) {
 	var n [8]byte
 	if _, err := io.ReadFull(r, n[:2]); err != nil {

@@ -2,27 +2,26 @@ package host
 
 import "github.com/lni/dragonboat/v4/raftio"
 
-// events takes down what a Host is told about its replicas. None of it may
-// wait: an unbuffered channel feeds it.
+// events passes on what Dragonboat reports about replicas. None of its methods may wait: an
+// unbuffered channel feeds them.
 type events struct{ h *Host }
 
-// NodeDeleted implements raftio.ISystemEventListener: the log has put the replica
-// out.
+// NodeDeleted implements raftio.ISystemEventListener: the replica was removed from the log.
 func (e events) NodeDeleted(info raftio.NodeInfo) {
 	if g := e.h.group(info.ShardID); g != nil {
 		g.Removed()
 	}
 }
 
-// NodeUnloaded implements raftio.ISystemEventListener: nothing is under way any more
-// for a replica that was stopped.
+// NodeUnloaded implements raftio.ISystemEventListener: Dragonboat no longer uses a replica
+// that was stopped.
 func (e events) NodeUnloaded(info raftio.NodeInfo) {
 	if g := e.h.group(info.ShardID); g != nil {
 		g.Unloaded()
 	}
 }
 
-// The others do not matter here.
+// The other events are not needed.
 
 func (events) NodeHostShuttingDown()                       {}
 func (events) NodeReady(raftio.NodeInfo)                   {}

@@ -24,10 +24,10 @@ type Group interface {
 	LeaderUpdated(raftio.LeaderInfo)
 	// Committed notes that the log is committed up to an entry.
 	Committed(entry uint64)
-	// Lacks notes why the replica cannot catch up; nil that nothing keeps it from that.
+	// Lacks notes why the replica cannot catch up; nil means that it can.
 	Lacks(why error)
-	// Removed says that the log has removed the replica, Unloaded that Dragonboat has let
-	// go of one that was stopped.
+	// Removed says that the replica was removed from the log, Unloaded that Dragonboat no
+	// longer uses one that was stopped.
 	Removed()
 	Unloaded()
 }

@@ -1,3 +1,7 @@
+// Package host is a process's part in Raft: the port, the storage of the logs and the
+// workers, which all replicas of the process share. It opens Dragonboat sized to the
+// machine, admits snapshots if there is room for them, and passes Dragonboat's events on to
+// the replicas, which it knows as Groups.
 package host
 
 import (
@@ -21,26 +25,25 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// Options are what a Host is made of.
+// Options are what a Host is opened with.
 type Options struct {
-	// Dir keeps the Raft log and what is received of snapshots.
+	// Dir holds the Raft log and received snapshots.
 	Dir string
 	// Address is the host:port at which the other members reach this one.
 	Address string
-	// Deployment keeps clusters apart: only hosts with the same one talk to each
-	// other.
+	// Deployment separates clusters: only hosts with the same value talk to each other.
 	Deployment uint64
 	Timing     timing.Timing
-	// Size is what the log may make use of.
+	// Size is how much of the machine the log may use.
 	Size Size
-	// ConfirmReads asks a majority for every linearizable read, instead of
-	// answering under the lease.
+	// ConfirmReads has every linearizable read ask a majority, instead of being answered
+	// under the lease.
 	ConfirmReads bool
-	// Guard watches the file system of Dir, where it is not that of the states;
-	// nil does not.
+	// Guard watches the file system of Dir, if that is not the one of the states; nil if it
+	// is.
 	Guard *diskspace.Guard
-	// ServerTLS and ClientTLS secure what hosts say to each other; nil leaves it in the
-	// clear.
+	// ServerTLS and ClientTLS secure the connections between hosts; nil leaves them
+	// unencrypted.
 	ServerTLS func() (*tls.Config, error)
 	ClientTLS func(target string) (*tls.Config, error)
 	Log       *slog.Logger
@@ -49,29 +52,29 @@ type Options struct {
 	Transport config.TransportFactory
 }
 
-// Host is the part of a process that its Raft replicas share: the port, the
-// log's storage and the workers.
+// Host is the part of a process that its Raft replicas share: the port, the storage of the
+// logs and the workers.
 type Host struct {
 	opts Options
-	// closing keeps the NodeHost open while a call into it is under way: it
-	// clears what calls use.
+	// closing keeps the NodeHost open while a call into it is under way: its Close clears
+	// what calls use.
 	closing sync.RWMutex
 	closed  bool
 	nh      *dragonboat.NodeHost
-	// calls are those that wait, which Close waits for.
+	// calls are the calls that may wait; Close waits for them.
 	calls  sync.WaitGroup
 	groups sync.Map // shard -> Group
 	room   room
 }
 
-// ErrClosed is the error of a call that comes after Close.
+// ErrClosed is the error of a call after Close.
 var ErrClosed = errors.New("the node is shutting down")
 
-// settingsFiles would change, silently, what Dragonboat has compiled in, the
-// layout of its log among it.
+// settingsFiles would silently change constants of Dragonboat, the layout of its log among
+// them.
 var settingsFiles = []string{"dragonboat-soft-settings.json", "dragonboat-hard-settings.json"}
 
-// Open opens the log's storage and begins to listen.
+// Open opens the storage of the logs and begins to listen.
 func Open(opts Options) (*Host, error) {
 	for _, name := range settingsFiles {
 		if _, err := os.Stat(name); err == nil {
@@ -126,7 +129,7 @@ func (h *Host) transportOptions() transport.Options {
 	}
 }
 
-// Register has the host serve a group. It comes before the group takes part in its log.
+// Register makes a group known to the host, before the group takes part in its log.
 func (h *Host) Register(shard uint64, g Group) { h.groups.Store(shard, g) }
 
 // group returns the group of a shard, nil if there is none here.
@@ -144,7 +147,7 @@ func (h *Host) snapshotSize(shard uint64) uint64 {
 	return 0
 }
 
-// seen is called with every message that is sent or has come: a leader says with each how
+// seen is called with every message that is sent or received. A leader says with each how
 // far the log is committed.
 func (h *Host) seen(m *raftpb.Message) {
 	if m.Type != raftpb.Replicate && m.Type != raftpb.Heartbeat {
@@ -170,7 +173,8 @@ func (h *Host) Timing() timing.Timing { return h.opts.Timing }
 // it is.
 func (h *Host) Guard() *diskspace.Guard { return h.opts.Guard }
 
-// NodeHost is Dragonboat's own. A call through it keeps nothing from closing it.
+// NodeHost returns Dragonboat's own. Unlike Use and Borrow it does not keep Close from
+// closing it.
 func (h *Host) NodeHost() (*dragonboat.NodeHost, error) {
 	h.closing.RLock()
 	defer h.closing.RUnlock()
@@ -190,8 +194,8 @@ func (h *Host) Use(f func(nh *dragonboat.NodeHost) error) error {
 	return f(h.nh)
 }
 
-// Borrow returns the NodeHost for a call that may wait a little, and a function to
-// be called behind it.
+// Borrow returns the NodeHost for a call that may wait a little, and a function to be
+// called afterwards.
 func (h *Host) Borrow() (nh *dragonboat.NodeHost, done func(), err error) {
 	h.closing.RLock()
 	defer h.closing.RUnlock()
@@ -215,8 +219,8 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// LeaderUpdated implements raftio.IRaftEventListener: a hint, since the news may
-// be old by the time that it comes.
+// LeaderUpdated implements raftio.IRaftEventListener: a hint, since it may be out of date
+// when it arrives.
 func (h *Host) LeaderUpdated(info raftio.LeaderInfo) {
 	if g := h.group(info.ShardID); g != nil {
 		g.LeaderUpdated(info)
@@ -231,7 +235,7 @@ func CheckAddress(address string) error {
 	return fmt.Errorf("the Raft address %s is not one that the log's library takes: write an IPv4 address or a host name of letters, digits, hyphens and dots", address)
 }
 
-// HasLog tells whether dir holds a Raft log.
+// HasLog reports whether dir holds a Raft log.
 func HasLog(dir string) (bool, error) {
 	f, err := os.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {

@@ -35,14 +35,13 @@ const layoutFormat = 2
 // pebbleFormat is the format of releases that kept the log in Pebble.
 const pebbleFormat = 1
 
-// valid reports whether a worker only ever writes to one database, which Dragonboat
-// insists on.
+// valid reports whether each worker writes to one database only, as Dragonboat requires.
 func (l *layout) valid() bool {
 	return l.Format >= pebbleFormat && l.Format <= layoutFormat && l.LogShards > 0 && l.Workers > 0 && l.Workers <= maxWorkers && l.Workers%l.LogShards == 0
 }
 
-// loadLayout returns the layout of the log in dir. Where there is none yet it is fit to
-// the host.
+// loadLayout returns the layout of the log in dir. If there is no log yet, it chooses one
+// for the host and stores it.
 func loadLayout(dir string, size Size) (layout, error) {
 	path := filepath.Join(dir, layoutFile)
 	raw, err := os.ReadFile(path)
@@ -53,7 +52,7 @@ func loadLayout(dir string, size Size) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	// What a newer release wrote may have fields that are unknown here.
+	// A newer release may have written fields that are unknown here.
 	var newer struct{ Format uint64 }
 	if err := json.Unmarshal(raw, &newer); err == nil && newer.Format > layoutFormat {
 		return layout{}, storage.Newer("the Raft log by "+path, newer.Format, layoutFormat)

@@ -16,7 +16,7 @@ var (
 	destination     atomic.Pointer[slog.Logger]
 )
 
-// logTo sends what Dragonboat says to log from now on.
+// logTo sends Dragonboat's log lines to log from now on.
 func logTo(log *slog.Logger) {
 	destination.Store(log)
 	destinationOnce.Do(func() {
@@ -24,8 +24,8 @@ func logTo(log *slog.Logger) {
 	})
 }
 
-// partLogger passes Dragonboat's log on, one level lower: what it thinks worth
-// knowing is about itself.
+// partLogger passes Dragonboat's log lines on, one level lower: most of them concern
+// Dragonboat itself.
 type partLogger struct{ part string }
 
 func (l *partLogger) say(level slog.Level, format string, args []any) {
@@ -40,7 +40,7 @@ func (l *partLogger) Infof(format string, args ...any)    { l.say(slog.LevelDebu
 func (l *partLogger) Warningf(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
 func (l *partLogger) Errorf(format string, args ...any)   { l.say(slog.LevelWarn, format, args) }
 
-// Panicf ends the process: Dragonboat calls it where going on would lose data.
+// Panicf ends the process: Dragonboat calls it if to continue would lose data.
 func (l *partLogger) Panicf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	destination.Load().Error(text, "part", "raft/"+l.part)

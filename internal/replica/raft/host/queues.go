@@ -5,10 +5,11 @@ import (
 	_ "unsafe" // for go:linkname
 )
 
-// Dragonboat gives each group queues of fixed lengths, which make a megabyte a group:
-// right for a few groups, and a gigabyte for a thousand. It reads the lengths when a
-// group starts, and lets them be set by a file in the working directory alone, so they
-// are set here. Its version is fixed in go.mod; a name that is gone fails to link.
+// Dragonboat gives each group queues of fixed lengths, about a megabyte a group: fine for a
+// few groups, but a gigabyte for a thousand. It reads the lengths when a group starts. They
+// can only be configured by a file in the working directory, so they are set through their
+// linker names. Dragonboat's version is fixed in go.mod; a name that does not exist fails
+// to link.
 
 //go:linkname receiveQueueLen github.com/lni/dragonboat/v4.receiveQueueLen
 var receiveQueueLen uint64
@@ -28,12 +29,13 @@ var entrySliceSize uint64
 //go:linkname minEntrySliceSize github.com/lni/dragonboat/v4/internal/raft.minEntrySliceSize
 var minEntrySliceSize uint64
 
-// fullQueues is up to how many groups all have Dragonboat's own queues.
+// fullQueues is the greatest number of groups that all have queues of Dragonboat's own
+// lengths.
 const fullQueues = 16
 
-// queueLength is one of those lengths: what Dragonboat gives a group, and the least that
-// one of many gets. A message that does not fit is sent again; a proposal or read that
-// does not fit is refused, and may be retried.
+// queueLength is one of those lengths: Dragonboat's own, and the least for a group of many.
+// A message that does not fit is sent again; a proposal or read that does not fit is
+// rejected, and may be retried.
 type queueLength struct {
 	length       *uint64
 	full, lowest uint64
@@ -51,8 +53,8 @@ var queueLengths = []queueLength{
 
 var shortenOnce sync.Once
 
-// shortenQueues shares the memory of a few groups' queues out to many. It concerns
-// the whole process, and must come before its first group starts.
+// shortenQueues divides the memory of a few groups' queues among many groups. It affects
+// the whole process, and must be called before its first group starts.
 func (s Size) shortenQueues() {
 	if s.VBuckets <= fullQueues {
 		return

@@ -12,33 +12,35 @@ import (
 )
 
 const (
-	// roomInterval is how often room is looked for while a snapshot waits for it.
+	// roomInterval is how often the free space is checked while a snapshot waits for room.
 	roomInterval = 500 * time.Millisecond
-	// leastSnapshot is what a snapshot of unknown size is taken to have.
+	// leastSnapshot is the size, in bytes, that a snapshot of unknown size is assumed to
+	// have.
 	leastSnapshot = 1 << 20
-	// takenUpWithin is for how long the room of a state is held free after its snapshot
-	// has arrived, if the log does not take it up.
+	// takenUpWithin is for how long room is reserved for a state after its snapshot has
+	// arrived, if nothing is built from it.
 	takenUpWithin = time.Minute
 )
 
-// room admits snapshots that other members want to send, if there is room for them.
-// A snapshot is received as a file beside the log, and the state is built from that, so
-// it takes its size twice, beside the present state. Dragonboat would find out when the
-// disk is full, which ends the process.
+// room admits snapshots that other members want to send, if there is room for them. A
+// snapshot is received as a file beside the log, and the state is built from that, so it
+// needs its size twice, beside the present state. Without this check Dragonboat would fill
+// the disk, which ends the process.
 type room struct {
 	mu sync.Mutex
-	// promised is what admitted snapshots have yet to write.
+	// promised are the admitted snapshots that have yet to be written.
 	promised map[*incomingSnapshot]struct{}
 }
 
-// incomingSnapshot is one that was admitted. Its fields belong to the room.
+// incomingSnapshot is a snapshot that was admitted. Its fields are guarded by the room.
 type incomingSnapshot struct {
 	room  *room
 	host  *Host
 	group Group
-	// file is what is yet to come, state what will be built from it.
+	// file is how many bytes are yet to come, state how many the state that is built from
+	// them will have.
 	file, state uint64
-	// until is when the promise ends; zero while the snapshot is coming.
+	// until is when the promise ends; zero while the snapshot is being received.
 	until time.Time
 }
 
@@ -75,7 +77,7 @@ func (h *Host) Admit(ctx context.Context, s transport.Snapshot) (transport.Admis
 
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
 
-// promise holds room free for a snapshot of a size, if there is.
+// promise reserves room for a snapshot of a size, if there is enough.
 func (m *room) promise(h *Host, g Group, size uint64) (*incomingSnapshot, error) {
 	in := &incomingSnapshot{room: m, host: h, group: g, file: size}
 	if g.OnDisk() {
@@ -94,8 +96,8 @@ func (m *room) promise(h *Host, g Group, size uint64) (*incomingSnapshot, error)
 	return in, nil
 }
 
-// fits returns an error if there is no room for a file of in, and what is behind it. The
-// caller holds mu.
+// fits returns an error if there is no room for so many bytes of in's file, for its state
+// and for more bytes besides. The caller holds mu.
 func (m *room) fits(in *incomingSnapshot, file, more uint64) error {
 	state := in.state + more
 	now := time.Now()
@@ -109,7 +111,7 @@ func (m *room) fits(in *incomingSnapshot, file, more uint64) error {
 		}
 	}
 	log, states := in.host.opts.Guard, in.group.Guard()
-	if log == nil { // it is on the disk of the states
+	if log == nil { // the log is on the disk of the states
 		return states.Fits(file + state)
 	}
 	if err := log.Fits(file); err != nil {
@@ -121,7 +123,7 @@ func (m *room) fits(in *incomingSnapshot, file, more uint64) error {
 	return states.Fits(state)
 }
 
-// More implements transport.Admission: the disk may have become full meanwhile.
+// More implements transport.Admission: the disk may have filled meanwhile.
 func (in *incomingSnapshot) More(n int) error {
 	in.room.mu.Lock()
 	defer in.room.mu.Unlock()
@@ -132,7 +134,7 @@ func (in *incomingSnapshot) More(n int) error {
 	return nil
 }
 
-// Done implements transport.Admission. The state has yet to be built.
+// Done implements transport.Admission. The state has yet to be built if it is whole.
 func (in *incomingSnapshot) Done(whole bool) {
 	in.room.mu.Lock()
 	defer in.room.mu.Unlock()

@@ -6,9 +6,10 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 )
 
-// Size is what a Host may make use of. A zero field is unknown.
+// Size is how much of the machine a Host may use. A zero field is unknown.
 type Size struct {
-	// Cores is how much of the process runs at once, Memory what it may use, in bytes.
+	// Cores is how many threads of the process run at once, Memory how many bytes it may
+	// use.
 	Cores  int
 	Memory uint64
 	// VBuckets is how many replicas the host will have.
@@ -18,19 +19,19 @@ type Size struct {
 const (
 	bigCores  = 8
 	bigMemory = 32 << 30
-	// maxWorkers is what Dragonboat can tell apart.
+	// maxWorkers is the most that Dragonboat supports.
 	maxWorkers = 64
 	// maxStepWorkers bounds the workers that write the log. They share its writes.
 	maxStepWorkers = 16
-	// unknownVBuckets is taken for the number of vBuckets where that is not known.
+	// unknownVBuckets is the assumed number of vBuckets if it is not known.
 	unknownVBuckets = 16
 )
 
 // big reports whether the host is large enough to spend memory on the log.
 func (s Size) big() bool { return s.Cores >= bigCores && s.Memory >= bigMemory }
 
-// MaxInMemory bounds the entries that the slowest follower has yet to get, in bytes: a
-// follower may be further behind before its owner has to slow down.
+// MaxInMemory bounds, in bytes, the entries that the slowest follower has yet to get. On a
+// big host a follower may lag further before its owner has to slow down.
 func (s Size) MaxInMemory() uint64 {
 	if s.big() {
 		return 256 << 20
@@ -38,7 +39,7 @@ func (s Size) MaxInMemory() uint64 {
 	return 32 << 20
 }
 
-// layout is what fits a new log on this host. It stays, though the host grows.
+// layout is the layout of a new log on this host. It stays as it is if the host grows.
 func (s Size) layout() layout {
 	return layout{Format: layoutFormat, LogShards: 1, Workers: between(s.Cores, 2, maxStepWorkers)}
 }
@@ -52,8 +53,8 @@ func (s Size) logDB(l layout) config.LogDBConfig {
 
 // engine is how many workers Dragonboat has. All of it but ExecShards may change.
 //
-// A group that is held up, by a disk or by a write stall of its engine, holds up its apply
-// worker. So each group has one of its own, as far as there are enough.
+// A group that waits for a disk, or for a write stall of its engine, blocks its apply
+// worker. So each group has a worker of its own, as far as there are enough.
 func (s Size) engine(l layout) config.EngineConfig {
 	vBuckets := s.VBuckets
 	if vBuckets == 0 {
@@ -61,7 +62,7 @@ func (s Size) engine(l layout) config.EngineConfig {
 	}
 	return config.EngineConfig{
 		ExecShards:     l.Workers,
-		CommitShards:   1, // it has nothing to do
+		CommitShards:   1, // it has no work
 		ApplyShards:    between(vBuckets, 2, maxWorkers),
 		SnapshotShards: between(s.Cores, 4, maxStepWorkers),
 		CloseShards:    4,

@@ -13,23 +13,23 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// A log is cut behind what the state has made durable. From then on the state
-// cannot be older than that: one that is was put back from somewhere, and has lost
-// what the log no longer has. What a state must hold at least stands beside the
-// log, in a file of its own: the index (8) and its CRC-32C (4).
+// A log is compacted up to what the state has made durable. From then on the state cannot
+// be older than that: an older one was put back from a copy, and lacks entries that the log
+// no longer has. The least entry that a state must have applied is stored beside the log,
+// in a file of its own: the entry's index (8) and its CRC-32C (4).
 
 func (h *Host) syncedPath(shard uint64) string {
 	return filepath.Join(h.opts.Dir, fmt.Sprintf("synced-%d", shard))
 }
 
-// NoteSynced writes down that a shard's log may be cut behind index.
+// NoteSynced stores that a shard's log may be compacted up to index.
 func (h *Host) NoteSynced(shard uint64, index kv.Index) error {
 	p := binary.BigEndian.AppendUint64(nil, index)
 	p = binary.BigEndian.AppendUint32(p, crc.Sum(p))
 	return durable.WriteFile(h.syncedPath(shard), p)
 }
 
-// CheckSynced returns an error where a state at index is older than it can be.
+// CheckSynced returns an error if a state at index is older than it can be.
 func (h *Host) CheckSynced(shard uint64, index kv.Index) error {
 	p, err := os.ReadFile(h.syncedPath(shard))
 	switch {
@@ -41,7 +41,7 @@ func (h *Host) CheckSynced(shard uint64, index kv.Index) error {
 		return fmt.Errorf("%s is damaged; remove this node (dkvctl -removeNode), and let it join with an empty db-folder (--nexus-join)", h.syncedPath(shard))
 	}
 	if least := binary.BigEndian.Uint64(p); index < least {
-		return fmt.Errorf("the state in db-folder is at log entry %d, but it was at %d before and the log was cut behind that: it is an old copy. "+
+		return fmt.Errorf("the state in db-folder is at log entry %d, but it was at %d before, and the log has been compacted up to that: it is an old copy. "+
 			"Put the newest one back, or remove this node (dkvctl -removeNode) and let it join with an empty db-folder (--nexus-join)", index, least)
 	}
 	return nil

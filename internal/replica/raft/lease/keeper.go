@@ -79,7 +79,7 @@ func New(g Group, o Options) *Keeper {
 	return &Keeper{group: g, o: o, wake: make(chan struct{}, 1)}
 }
 
-// LeaderChanged says that it is worth looking at Leader again. It does not block.
+// LeaderChanged says that Leader may have changed. It does not block.
 func (k *Keeper) LeaderChanged() {
 	k.rouse()
 	k.poke()
@@ -108,8 +108,8 @@ func (k *Keeper) rouse() {
 	k.announce()
 }
 
-// revoke ends t, and its lease first: no reader that looks at either again will
-// find it. A nil t stands for whatever is active.
+// revoke ends t, and its lease first: no reader that looks at either again will find it. A
+// nil t means the one that is active.
 func (k *Keeper) revoke(t *tenure) *tenure {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -145,9 +145,9 @@ func (k *Keeper) lapse() {
 	}
 }
 
-// Epoch returns the epoch to propose a mutation in. While this process takes the
-// vBucket over, or hands it over, it waits. ErrNotOwner: another one should be
-// asked. The error of a context that has ended says that nothing was proposed.
+// Epoch returns the epoch to propose a mutation in. While this process takes the vBucket
+// over, or hands it over, it waits. ErrNotOwner means that another process should be asked.
+// The error of a context that has ended says that nothing was proposed.
 func (k *Keeper) Epoch(ctx context.Context) (kv.Index, error) {
 	t, err := k.tenure(ctx)
 	if err != nil {

@@ -1,8 +1,7 @@
-// Package lease decides which process may serve a vBucket's writes and
-// linearizable reads: the owner of the state machine's epoch, who reads without
-// asking anybody as long as its lease runs. DESIGN.md has the rules and the
-// argument for them. The package knows neither the Raft engine nor the network
-// nor the state machine; it drives a Group.
+// Package lease decides which process may serve a vBucket's writes and linearizable reads:
+// the owner of the state machine's epoch, who reads without asking other nodes as long as
+// its lease runs. DESIGN.md has the rules and the argument for them. The package knows
+// neither the Raft engine nor the network nor the state machine; it drives a Group.
 package lease
 
 import (
@@ -69,7 +68,7 @@ type Options struct {
 	// Poll is how often the leader is looked up even without LeaderChanged. Zero
 	// stands for DefaultPoll.
 	Poll time.Duration
-	// Nonce tells this process from all that were or will be the same replica:
+	// Nonce distinguishes this process from all that were or will be the same replica:
 	// random at every start.
 	Nonce uint64
 	// Changed is raised when the leader or the active epoch may have changed; nil is not.

@@ -31,8 +31,8 @@ func (k *Keeper) Take() (Lease, bool) {
 	return Lease{k: k, tenure: g.tenure}, true
 }
 
-// Valid tells, after the view was taken, that what it shows may be returned as
-// linearizable. If it does not, the view is void: Confirm, and take another.
+// Valid reports, after the view was taken, whether what it shows may be returned as
+// linearizable. If not, the view must not be used: call Confirm, and take another.
 func (l Lease) Valid() bool {
 	k := l.k
 	if l.confirmed {
@@ -52,16 +52,16 @@ func (l Lease) Valid() bool {
 	return true
 }
 
-// Held reports whether the lease runs at present. Unlike Take it is for those who
-// only want to know: it is neither counted as a read nor a reason to renew the lease.
+// Held reports whether the lease runs at present. Unlike Take it is for status alone: it
+// neither counts as a read nor has the lease renewed.
 func (k *Keeper) Held() bool {
 	g := k.grant.Load()
 	return g != nil && k.o.Clock.Now() < g.until
 }
 
 // Confirmed returns the reading of the clock at which a majority was last asked
-// successfully whether this process leads: everything committed before it was then
-// applied here. It is 0 if there was no such time. Like Held it leaves no trace.
+// successfully whether this process leads: everything committed before it was then applied
+// here. It is 0 if there was no such time. Like Held it has no effect.
 func (k *Keeper) Confirmed() time.Duration { return time.Duration(k.confirmed.Load()) }
 
 func (k *Keeper) note(confirmed time.Duration) {
@@ -73,7 +73,7 @@ func (k *Keeper) note(confirmed time.Duration) {
 	}
 }
 
-// stillLeads tells whether t is active and this replica the leader of its term.
+// stillLeads reports whether t is active and this replica the leader of its term.
 func (k *Keeper) stillLeads(t *tenure) bool {
 	term, self := k.group.Leader()
 	return self && term == t.term && k.serving() == t
@@ -159,8 +159,8 @@ func (k *Keeper) rounds() {
 	}
 }
 
-// begin returns the round that waits, which nobody can join any more; nil, and
-// one runner less, where there is none.
+// begin returns the round that waits, which no reader can join any more. It returns nil,
+// and counts one runner less, if there is none.
 func (k *Keeper) begin() *round {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -174,7 +174,7 @@ func (k *Keeper) begin() *round {
 	return r
 }
 
-// finish tells those who wait for r.
+// finish wakes the readers that wait for r.
 func (k *Keeper) finish(r *round) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -184,7 +184,7 @@ func (k *Keeper) finish(r *round) {
 	close(r.done)
 }
 
-// renew confirms the leadership for nobody but the lease.
+// renew confirms the leadership for the lease alone.
 func (k *Keeper) renew(ctx context.Context) {
 	if _, err := k.confirm(ctx); err != nil {
 		k.o.Log.Debug("the lease was not renewed", "error", err)

@@ -34,7 +34,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// step does what is to be done at present and waits for more.
+// step does what is due and waits for more.
 func (k *Keeper) step(ctx context.Context) {
 	pause := k.o.Poll
 	term, self := k.group.Leader()
@@ -70,13 +70,13 @@ func (k *Keeper) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// activate makes this process the owner, the leader of the given term. It tells
-// whether it worked.
+// activate makes this process, the leader of the given term, the owner, and reports whether
+// it could.
 func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	if k.isHeld() {
 		return false
 	}
-	// Whoever won the term did so before this reading, and whoever holds a lease
+	// The term was won before this reading, and every other process that holds a lease
 	// began to confirm it before that.
 	from := k.o.Clock.Now()
 	begun, cancel := context.WithTimeout(ctx, k.o.Timeout)
@@ -101,8 +101,8 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 	return k.install(t)
 }
 
-// mustWait tells whether somebody else may hold a lease of the previous epoch or
-// of one before it.
+// mustWait reports whether another process may hold a lease of the previous epoch or of one
+// before it.
 func (k *Keeper) mustWait(now, previous command.Epoch) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -112,8 +112,8 @@ func (k *Keeper) mustWait(now, previous command.Epoch) bool {
 	return previous.ID != 0 && !previous.Ended && previous.ID != k.lastActive
 }
 
-// waitOut waits for a reading of the clock, and tells whether this process was
-// the leader of t's term all the while, and may go on.
+// waitOut waits for a reading of the clock, and reports whether this process was the leader
+// of t's term all the while, and may continue.
 func (k *Keeper) waitOut(ctx context.Context, t *tenure, until time.Duration) bool {
 	k.counts.waitOuts.Add(1)
 	k.setWaiting(t)

@@ -8,16 +8,16 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-// Stats says where a Keeper stands and what it has done.
+// Stats is the condition of a Keeper and what it has done.
 type Stats struct {
 	// Epoch is the active one, and Term its; zero for none.
 	Epoch kv.Index
 	Term  uint64
-	// Waiting tells that a takeover is waiting for earlier leases to end.
+	// Waiting reports whether a takeover waits for earlier leases to end.
 	Waiting bool
 	// Remaining is what is left of the lease; zero for none.
 	Remaining time.Duration
-	// LeaseReads counts reads that asked nobody, Confirmed those that a ReadIndex
+	// LeaseReads counts reads that asked no other node, Confirmed those that a ReadIndex
 	// let through, and Fallbacks the calls of Confirm.
 	LeaseReads, Confirmed, Fallbacks uint64
 	// ReadIndexes counts what was asked of the quorum, renewals included.
@@ -52,7 +52,7 @@ func (s *striped) load() (n uint64) {
 	return n
 }
 
-// Stats returns a reading. It asks nobody.
+// Stats returns the present statistics. It asks no other node.
 func (k *Keeper) Stats() Stats {
 	s := Stats{
 		LeaseReads: k.counts.leaseReads.load(), Confirmed: k.counts.confirmed.Load(),
