@@ -66,7 +66,7 @@ test: build test-deps ## install what tests need, and run all tests
 go-test:
 	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	$(MAKE) --no-print-directory race
-	$(GO) test -run '$(MUTANTS)' ./internal/replica/raft/lease
+	$(GO) test -tags leasebreach -run '$(MUTANTS)' ./internal/replica/raft/lease
 
 race: ## run the tests that use the race detector
 	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)

@@ -36,11 +36,11 @@ func (k *Keeper) hold(n int) {
 // wait-out is under way must not be ended, since that would tell the next owner
 // that there is nothing left to wait for.
 func (k *Keeper) quit() *tenure {
-	if k.o.rules.endFirst {
+	if k.o.breaches.has(endFirst) {
 		return k.active.Load()
 	}
 	t := k.revoke(nil)
-	if t == nil && k.o.rules.endUnused {
+	if t == nil && k.o.breaches.has(endUnused) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.waiting

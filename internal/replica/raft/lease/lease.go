@@ -78,8 +78,8 @@ type Options struct {
 	// Log defaults to none.
 	Log *slog.Logger
 
-	// rules are switched off by tests, to see what they are there for.
-	rules rules
+	// breaches are rules that a test breaks; see breach.
+	breaches breaches
 }
 
 func (o *Options) setDefaults() {
@@ -111,30 +111,12 @@ func (o *Options) setDefaults() {
 func (o *Options) waitOut(previous command.Epoch) time.Duration {
 	longest := max(previous.Longest(), o.Length)
 	switch {
-	case o.rules.waitOwn:
+	case o.breaches.has(waitOwn):
 		longest = o.Length
-	case o.rules.shortWaitOut:
+	case o.breaches.has(shortWaitOut):
 		return longest / 2
-	case o.rules.waitAlone:
+	case o.breaches.has(waitAlone):
 		return longest
 	}
 	return longest + time.Duration(float64(longest)*o.Drift)
-}
-
-// rules names what a test may take away. The zero value keeps everything.
-type rules struct {
-	noWaitOut          bool // activate as soon as BEGIN is applied
-	shortWaitOut       bool // wait for half a lease
-	waitOwn            bool // wait for the process's own lease length only
-	unrecorded         bool // leases last for Length, whatever the epoch's record says
-	waitAlone          bool // wait without allowance for drift
-	noRecheck          bool // a lease is looked at before the view only
-	noRecheckConfirmed bool // and so is a confirmation
-	readWhileWaiting   bool // ReadIndex serves reads during the wait-out
-	leaseFromEnd       bool // a lease is measured from the end of ReadIndex
-	noLeaderCheck      bool // whoever answers ReadIndex will do
-	endFirst           bool // END is proposed before the lease is revoked
-	endUnused          bool // END is proposed for an epoch that was never active
-	trustOwner         bool // no earlier epoch of this replica's needs a wait-out
-	joinRunning        bool // a reader joins a ReadIndex that has begun before
 }

@@ -25,7 +25,7 @@ func (k *Keeper) Take() (Lease, bool) {
 		k.wanted.Store(true)
 	}
 	g := k.grant.Load()
-	if g == nil || k.o.rules.noRecheck && k.o.Clock.Now() >= g.until {
+	if g == nil || k.o.breaches.has(noRecheck) && k.o.Clock.Now() >= g.until {
 		return Lease{}, false
 	}
 	return Lease{k: k, tenure: g.tenure}, true
@@ -36,13 +36,13 @@ func (k *Keeper) Take() (Lease, bool) {
 func (l Lease) Valid() bool {
 	k := l.k
 	if l.confirmed {
-		ok := k.stillLeads(l.tenure) || k.o.rules.noRecheckConfirmed
+		ok := k.stillLeads(l.tenure) || k.o.breaches.has(noRecheckConfirmed)
 		if ok {
 			k.counts.confirmed.Add(1)
 		}
 		return ok
 	}
-	if !k.o.rules.noRecheck {
+	if !k.o.breaches.has(noRecheck) {
 		g := k.grant.Load()
 		if g == nil || g.tenure != l.tenure || k.o.Clock.Now() >= g.until {
 			return false
@@ -82,7 +82,7 @@ func (k *Keeper) stillLeads(t *tenure) bool {
 // serving is the tenure to read in; nil for none.
 func (k *Keeper) serving() *tenure {
 	t := k.active.Load()
-	if t == nil && k.o.rules.readWhileWaiting {
+	if t == nil && k.o.breaches.has(readWhileWaiting) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return k.waiting
@@ -95,7 +95,7 @@ func (k *Keeper) serving() *tenure {
 // lease is renewed by the same, so that the next reader finds one.
 func (k *Keeper) Confirm(ctx context.Context) (Lease, error) {
 	k.counts.fallbacks.Add(1)
-	if !k.o.rules.readWhileWaiting {
+	if !k.o.breaches.has(readWhileWaiting) {
 		if _, err := k.tenure(ctx); err != nil {
 			return Lease{}, err
 		}
@@ -165,7 +165,7 @@ func (k *Keeper) begin() *round {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.next
-	if !k.o.rules.joinRunning {
+	if !k.o.breaches.has(joinRunning) {
 		k.next = nil
 	}
 	if r == nil {
@@ -208,12 +208,12 @@ func (k *Keeper) confirm(ctx context.Context) (*tenure, error) {
 		k.counts.failures.Add(1)
 		return nil, kv.Errorf(kv.Unavailable, "the quorum did not confirm the leader: %w", err)
 	}
-	if !k.stillLeads(t) && !k.o.rules.noLeaderCheck {
+	if !k.stillLeads(t) && !k.o.breaches.has(noLeaderCheck) {
 		k.poke()
 		return nil, ErrNotOwner
 	}
 	k.note(from)
-	if k.o.rules.leaseFromEnd {
+	if k.o.breaches.has(leaseFromEnd) {
 		from = k.o.Clock.Now()
 	}
 	if t.lease > 0 {

@@ -92,7 +92,7 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 		return false
 	}
 	t := &tenure{epoch: now.ID, term: term, lease: min(k.o.Length, now.Lease)}
-	if k.o.rules.unrecorded {
+	if k.o.breaches.has(unrecorded) {
 		t.lease = k.o.Length
 	}
 	if k.mustWait(now, previous) && !k.waitOut(ctx, t, from+k.o.waitOut(previous)) {
@@ -106,7 +106,7 @@ func (k *Keeper) activate(ctx context.Context, term uint64) bool {
 func (k *Keeper) mustWait(now, previous command.Epoch) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.o.rules.noWaitOut || k.o.rules.trustOwner && previous.Owner == now.Owner {
+	if k.o.breaches.has(noWaitOut) || k.o.breaches.has(trustOwner) && previous.Owner == now.Owner {
 		return false
 	}
 	return previous.ID != 0 && !previous.Ended && previous.ID != k.lastActive

@@ -11,9 +11,8 @@ import (
 )
 
 var (
-	seedFlag   = flag.Uint64("lease.seed", 0, "run only this seed, as often as -lease.runs says")
-	runsFlag   = flag.Int("lease.runs", 60, "how many seeds the simulation runs in each climate")
-	mutantFlag = flag.Int("lease.mutantruns", 4000, "how many seeds may be needed to find a rule missing")
+	seedFlag = flag.Uint64("lease.seed", 0, "run only this seed, as often as -lease.runs says")
+	runsFlag = flag.Int("lease.runs", 60, "how many seeds the simulation runs in each climate")
 )
 
 // add sums up what runs reached.
@@ -158,58 +157,4 @@ func runClimate(t *testing.T, climate int) (sum reached) {
 		sum.add(r)
 	}
 	return sum
-}
-
-// rulesTaken is what TestRules takes away, one at a time, and the climate in which that is
-// found.
-var rulesTaken = []struct {
-	name    string
-	climate int
-	o       simOptions
-}{
-	{"no wait-out", temperate, simOptions{rules: rules{noWaitOut: true}}},
-	{"half a wait-out", temperate, simOptions{rules: rules{shortWaitOut: true}}},
-	{"no allowance for drift", drifting, simOptions{rules: rules{waitAlone: true}}},
-	{"waiting for one's own lease length", temperate, simOptions{rules: rules{waitOwn: true}}},
-	{"only the previous epoch's own length", lopsided, simOptions{machine: machineRules{noEarlier: true}}},
-	{"a lease longer than the epoch says", lopsided, simOptions{understated: true, rules: rules{unrecorded: true}}},
-	{"no fence", repetitive, simOptions{machine: machineRules{noFence: true}}},
-	{"the table of requests before the fence", repetitive, simOptions{machine: machineRules{tableFirst: true}}},
-	{"hiding what has expired by the owner's clock alone", expiring, simOptions{hideUntold: true}},
-	{"no second look at the lease", dawdlingReaders, simOptions{rules: rules{noRecheck: true}}},
-	{"no second look at a confirmation", dawdlingReaders, simOptions{rules: rules{noRecheckConfirmed: true}}},
-	{"ReadIndex during the wait-out", temperate, simOptions{rules: rules{readWhileWaiting: true}}},
-	{"lease from the end of ReadIndex", slowQuorum, simOptions{rules: rules{leaseFromEnd: true}}},
-	{"whoever answers ReadIndex", temperate, simOptions{rules: rules{noLeaderCheck: true}}},
-	{"END before the lease is revoked", handingOver, simOptions{rules: rules{endFirst: true}}},
-	{"END of an epoch that was never active", restless, simOptions{rules: rules{endUnused: true}}},
-	{"any earlier epoch of the replica's counts as its own", restless, simOptions{rules: rules{trustOwner: true}}},
-	{"joining a ReadIndex that has begun", slowQuorum, simOptions{rules: rules{joinRunning: true}}},
-	{"a clock that stops with its process", temperate, simOptions{suspendedClock: true}},
-	{"a clock that leaps while its process waits", restless, simOptions{jumpWhileWaiting: true}},
-}
-
-// TestRules takes one rule away at a time, and then one of the assumptions, and
-// wants to see what it was there for.
-func TestRules(t *testing.T) {
-	found := make([]uint64, len(rulesTaken))
-	t.Run("rules", func(t *testing.T) {
-		for i, c := range rulesTaken {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				for seed := uint64(1); seed <= uint64(*mutantFlag); seed++ {
-					if history, _ := simulate(t, seed, c.climate, c.o); !check(t, seed, history) {
-						found[i] = seed
-						return
-					}
-				}
-				t.Errorf("%d seeds have not found it", *mutantFlag)
-			})
-		}
-	})
-	for i, c := range rulesTaken {
-		if found[i] != 0 {
-			t.Logf("%-55s %-17s caught by seed %d", c.name, climateNames[c.climate], found[i])
-		}
-	}
 }

@@ -14,8 +14,8 @@ import (
 
 // simOptions says what is different from the real thing.
 type simOptions struct {
-	rules   rules
-	machine machineRules
+	breaches breaches
+	machine  machineRules
 	// hideUntold has an owner hide what has expired by its own clock, without a Tick that
 	// says so to the others.
 	hideUntold bool
@@ -165,7 +165,7 @@ func (w *world) boot(i int) {
 	p := &port{w: w, n: n, life: n.life}
 	k := New(p, Options{
 		Length: n.length, Nonce: w.rng.Uint64(), Clock: p, Drift: w.climate.drift, Poll: 25 * time.Millisecond,
-		Timeout: w.between(20*time.Millisecond, 250*time.Millisecond), rules: w.o.rules,
+		Timeout: w.between(20*time.Millisecond, 250*time.Millisecond), breaches: w.o.breaches,
 	})
 	ended := make(chan struct{})
 	n.keeper, n.kill, n.ended = k, kill, ended
