@@ -273,7 +273,7 @@ func TestFollowerMinIndex(t *testing.T) {
 		select {
 		case <-f.Wanted():
 		default:
-			t.Error("nobody was told that a reader waits")
+			t.Error("the signal of a waiting reader was not raised")
 		}
 		src.MustPut("a", "1")
 		go func() {
@@ -296,7 +296,7 @@ func TestFollowerMinIndex(t *testing.T) {
 		time.Sleep(time.Minute)
 		select {
 		case <-f.Wanted():
-			t.Error("nobody waits any more")
+			t.Error("no reader waits any more")
 		default:
 		}
 	})
@@ -384,7 +384,7 @@ func TestFollowerDiskNearlyFull(t *testing.T) {
 	f.WantValue("a", "2")
 }
 
-// After a failed write the state is opened anew, at an earlier index perhaps: what
+// After a failed write the state is reopened, perhaps at an earlier index: what
 // was read once is waited for.
 func TestFollowerStorageFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -35,7 +35,7 @@ func TestFollowRaft(t *testing.T) {
 	testkit.Eventually(t, "the owner has met a majority", func() bool { return c.owner().Age() < patience })
 	follower := c.follower()
 	testkit.Eventually(t, "a follower that has met the owner", func() bool { age := follower.Age(); return age > 0 && age < patience })
-	for _, n := range c.nodes { // nobody is left to ask
+	for _, n := range c.nodes { // no member is left to ask
 		if n != follower {
 			n.kill()
 		}
@@ -64,6 +64,6 @@ func TestAgeIsNoRead(t *testing.T) {
 		return age > 0 && o.clock.Now()-age > asked && !o.keeper.Held()
 	})
 	if n := o.Stats().LeaseReads - before.LeaseReads; n > 0 {
-		t.Errorf("nobody has read, and %d reads by lease are counted", n)
+		t.Errorf("nothing was read, and %d reads by lease are counted", n)
 	}
 }

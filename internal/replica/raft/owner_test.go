@@ -65,7 +65,7 @@ func TestFailedReplicaSendsToTheOwner(t *testing.T) {
 	testkit.Eventually(t, "the former owner is back", func() bool { return owner.State() == replica.Serving })
 }
 
-// TestFailedReplicaAlone has nobody to send to, and says itself what is wrong.
+// TestFailedReplicaAlone has no other member to send to, and returns its own error.
 func TestFailedReplicaAlone(t *testing.T) {
 	c := newCluster(t, 1)
 	c.put("k", "v")

@@ -132,7 +132,7 @@ func TestRaftForgetsALeaderThatIsGone(t *testing.T) {
 	n.wantAt(index, "k", "v")
 	testkit.Eventually(t, "the leader is told", func() bool { return n.Status().Owner.ID == owner.id })
 	owner.kill()
-	testkit.Eventually(t, "nobody is told to lead", func() bool {
+	testkit.Eventually(t, "no member is told to lead", func() bool {
 		s := n.Status()
 		return s.Owner == (replica.Owner{}) && strings.Contains(s.ReadOnly, "no leader is known")
 	})

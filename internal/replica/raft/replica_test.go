@@ -41,7 +41,7 @@ func TestRaftReplicates(t *testing.T) {
 	})
 }
 
-// Whoever is killed, what was acknowledged stays, and the others go on.
+// Whichever node is killed, acknowledged writes stay, and the others continue.
 func TestRaftSurvivesItsLeaders(t *testing.T) {
 	c := newCluster(t, 3)
 	for round := range 3 {
@@ -269,7 +269,7 @@ func TestRaftRefusesAnOldState(t *testing.T) {
 	}
 }
 
-// A standalone node's state goes on in a Raft log, and whoever joins gets it.
+// A standalone node's state continues in a Raft log, and a new member gets it.
 func TestRaftGoesOnFromAStandaloneState(t *testing.T) {
 	c := newCluster(t, 0)
 	first := c.add(1, false)

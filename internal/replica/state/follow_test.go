@@ -44,7 +44,7 @@ func TestAwaitApplied(t *testing.T) {
 	}
 }
 
-// A state that takes the place of another is beyond it, and whoever waits sees it.
+// A state that replaces another has a higher index, and waiting readers see it.
 func TestAwaitAppliedAcrossARestore(t *testing.T) {
 	r := replicatest.RunNode(t)
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)

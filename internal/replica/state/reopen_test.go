@@ -14,8 +14,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// TestLongReadsAreAskedToEnd: whoever reads for long is told when that keeps storage
-// from being opened anew, and not before.
+// TestLongReadsAreAskedToEnd: a long read is asked to end when it keeps storage
+// from being reopened, and not before.
 func TestLongReadsAreAskedToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := replicatest.RunNode(t, replicatest.OnDisk)
@@ -45,7 +45,7 @@ func TestLongReadsAreAskedToEnd(t *testing.T) {
 		fill()
 		served()
 		if asked != 0 {
-			t.Errorf("it was asked %d times where nobody reads", asked)
+			t.Errorf("it was asked %d times without a reader", asked)
 		}
 		var err error
 		if view, _, err = r.View(t.Context(), kv.ReadOptions{}); err != nil {

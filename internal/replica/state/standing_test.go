@@ -81,7 +81,7 @@ func TestFullDiskIsWaitedOut(t *testing.T) {
 	}
 }
 
-// TestReadsGoOnUntilStorageCanReopen: a stream that nobody reads from keeps the
+// TestReadsGoOnUntilStorageCanReopen: a stream without a reader keeps the
 // engine open. Other reads are held up for a moment, not for good.
 func TestReadsGoOnUntilStorageCanReopen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -100,7 +100,7 @@ func TestChangelogIsTrimmed(t *testing.T) {
 	})
 }
 
-// TestFailedTrimEndsMutations: a write is a write, whoever asked for it.
+// TestFailedTrimEndsMutations: a failed write ends mutations, even if no client asked for it.
 func TestFailedTrimEndsMutations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("input/output error")
@@ -180,7 +180,7 @@ func TestClockNeverGoesBack(t *testing.T) {
 }
 
 // TestLogClockHidesFromReads: what the log has expired no reader sees, though
-// the wall clock went back in between and the process was started anew.
+// the wall clock went back in between and the process was started again.
 func TestLogClockHidesFromReads(t *testing.T) {
 	c := clockAt(at(0))
 	r := replicatest.RunNode(t, replicatest.OnDisk, c.option)

@@ -143,7 +143,7 @@ func TestFirstEpochServesAtOnce(t *testing.T) {
 	keep(t, &fakeGroup{term: 1, self: true}, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		k.mustEpoch(t, 1)
 		if _, ok := k.Take(); ok {
-			t.Error("there is a lease that nobody has confirmed")
+			t.Error("there is a lease that was never confirmed")
 		}
 		l, err := k.Confirm(t.Context())
 		if err != nil || !l.Valid() {
@@ -343,7 +343,7 @@ func TestLookingIsNoDemand(t *testing.T) {
 	})
 }
 
-// The lease is renewed while somebody reads, lapses when nobody does, and comes
+// The lease is renewed while there are readers, lapses when there are none, and comes
 // back with the next reader.
 func TestDemand(t *testing.T) {
 	g := &fakeGroup{term: 1, self: true}
@@ -364,7 +364,7 @@ func TestDemand(t *testing.T) {
 		before := g.asked()
 		time.Sleep(10 * length)
 		if g.asked() != before {
-			t.Errorf("%d ReadIndexes for nobody", g.asked()-before)
+			t.Errorf("%d ReadIndexes without a reader", g.asked()-before)
 		}
 		if _, ok := k.Take(); ok {
 			t.Error("a lapsed lease is still handed out")
@@ -542,7 +542,7 @@ func TestHandOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		l, _ := k.Take()
-		failed := errors.New("nobody there")
+		failed := errors.New("no one there")
 		err := k.HandOver(t.Context(), func(context.Context) error {
 			if len(g.ends) != 1 || g.ends[0] != 1 {
 				t.Errorf("ended %v, want 1", g.ends)

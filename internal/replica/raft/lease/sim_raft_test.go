@@ -8,7 +8,7 @@ import (
 // This file is a Raft of its own, message by message: elections, log matching,
 // commit, ReadIndex by an acknowledged heartbeat, forwarding to the leader,
 // TimeoutNow. It has neither CheckQuorum nor PreVote, so that a deposed leader
-// goes on believing for as long as nobody tells it. Everything in it runs under
+// takes itself for the leader until a message corrects it. Everything in it runs under
 // world.mu.
 
 type simEntry struct {
@@ -260,7 +260,7 @@ func (r *simRaft) onAppended(from int, m simMessage) {
 	if m.term != r.term || r.role != leader {
 		return
 	}
-	// Whoever answers in this term has not voted in a later one before.
+	// A node that answers in this term has not voted in a later one before.
 	r.acked[from] = max(r.acked[from], m.sequence)
 	if m.ok {
 		r.match[from] = max(r.match[from], m.index)

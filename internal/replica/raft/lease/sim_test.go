@@ -81,7 +81,7 @@ var registers = porcupine.Model{
 	},
 }
 
-// check tells whether a history is linearizable.
+// check reports whether a history is linearizable.
 func check(t *testing.T, seed uint64, history []porcupine.Operation) bool {
 	t.Helper()
 	switch porcupine.CheckOperationsTimeout(registers, relevant(history), time.Minute) {

@@ -113,7 +113,7 @@ func (k *kept) Create(c config.NodeHostConfig, cb config.LogDBCallback, dirs, wa
 func (k *kept) Name() string { return "sharded-pebble" }
 
 // The log of a node of an earlier release is taken over whole: with and without a snapshot,
-// twice, since a crash may come between. Dragonboat goes on with it.
+// twice, since a crash may come between. Dragonboat continues with it.
 func TestTakeOver(t *testing.T) {
 	dir, address := t.TempDir(), testkit.Address(t)
 	nh := formerHost(t, dir, address, nil)
