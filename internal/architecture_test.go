@@ -108,7 +108,7 @@ var mayImport = map[string][]string{
 		"internal/replica", "internal/replica/state", "internal/replica/raft/host", "internal/replica/raft/filestream", "internal/replica/raft/lease"},
 	"internal/replica/raft/host": {"internal/kv", "internal/storage", "internal/storage/diskspace", "internal/timing",
 		"internal/replica", "internal/replica/state", "internal/replica/raft/transport", "internal/replica/raft/wal", "internal/replica/raft/wal/former", "internal/crc", "internal/durable"},
-	"internal/replica/raft/wal":        {"internal/storage", "internal/replica/raft/wal/former"},
+	"internal/replica/raft/wal":        {"internal/storage", "internal/crc", "internal/durable", "internal/replica/raft/wal/former"},
 	"internal/replica/raft/wal/former": {},
 	"internal/replica/raft/filestream": {"internal/fsm", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/replica/raft/lease":      {"internal/kv", "internal/command", "internal/signal"},

@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // kind says what a record means for its group.
@@ -51,8 +52,6 @@ type record struct {
 // recordHeader is the length of what follows and its CRC-32C.
 const recordHeader = 8
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // appendTo encodes the record behind b.
 func (r *record) appendTo(b []byte) []byte {
 	at := len(b)
@@ -80,7 +79,7 @@ func (r *record) appendTo(b []byte) []byte {
 	}
 	body := b[at+recordHeader:]
 	binary.LittleEndian.PutUint32(b[at:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(b[at+4:], crc32.Checksum(body, castagnoli))
+	binary.LittleEndian.PutUint32(b[at+4:], crc.Sum(body))
 	return b
 }
 
@@ -152,7 +151,7 @@ func splitRecord(b []byte) (body, rest []byte, err error) {
 		return nil, nil, errDamaged
 	}
 	body, rest = b[recordHeader:recordHeader+n], b[recordHeader+n:]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	if crc.Sum(body) != binary.LittleEndian.Uint32(b[4:]) {
 		return nil, nil, errDamaged
 	}
 	return body, rest, nil

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // disk is the file system as far as the log uses it. Tests put one in its place that loses
@@ -52,7 +54,7 @@ func (d folder) create(name string, size int64, old string) (_ file, err error) 
 		if err := os.Rename(d.path(old), d.path(name)); err != nil {
 			return nil, err
 		}
-		if err := d.sync(); err != nil {
+		if err := durable.SyncDir(d.dir); err != nil {
 			return nil, err
 		}
 		return d.open(name)
@@ -76,7 +78,7 @@ func (d folder) create(name string, size int64, old string) (_ file, err error) 
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	if err := d.sync(); err != nil {
+	if err := durable.SyncDir(d.dir); err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
@@ -94,16 +96,7 @@ func (d folder) remove(name string) error {
 	if err := os.Remove(d.path(name)); err != nil {
 		return err
 	}
-	return d.sync()
-}
-
-// sync makes durable which files there are.
-func (d folder) sync() error {
-	f, err := os.Open(d.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(d.dir)
 }
 
 // osFile is a file of the operating system.

@@ -2,7 +2,8 @@ package wal
 
 import (
 	"encoding/binary"
-	"hash/crc32"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A frame is what was saved with one write: a header and records. The header:
@@ -33,11 +34,11 @@ func frameHead(seed, number uint64, parts [][]byte) []byte {
 	binary.LittleEndian.PutUint32(h, frameMagic)
 	binary.LittleEndian.PutUint32(h[4:], uint32(length))
 	binary.LittleEndian.PutUint64(h[16:], number)
-	crc := frameSum(seed, h)
+	sum := frameSum(seed, h)
 	for _, p := range parts {
-		crc = crc32.Update(crc, castagnoli, p)
+		sum = crc.Extend(sum, p)
 	}
-	binary.LittleEndian.PutUint32(h[8:], crc)
+	binary.LittleEndian.PutUint32(h[8:], sum)
 	return h
 }
 
@@ -47,9 +48,9 @@ func frameHead(seed, number uint64, parts [][]byte) []byte {
 func frameSum(seed uint64, h []byte) uint32 {
 	var s [8]byte
 	binary.LittleEndian.PutUint64(s[:], seed)
-	crc := crc32.Update(0, castagnoli, s[:])
-	crc = crc32.Update(crc, castagnoli, h[4:8])
-	return crc32.Update(crc, castagnoli, h[16:frameHeader])
+	sum := crc.Sum(s[:])
+	sum = crc.Extend(sum, h[4:8])
+	return crc.Extend(sum, h[16:frameHeader])
 }
 
 // readFrame returns the records of the frame that b begins with and its number, or ok as
@@ -63,8 +64,8 @@ func readFrame(seed uint64, b []byte) (records []byte, number uint64, ok bool) {
 		return nil, 0, false
 	}
 	records = b[frameHeader : frameHeader+n]
-	crc := crc32.Update(frameSum(seed, b), castagnoli, records)
-	if crc != binary.LittleEndian.Uint32(b[8:]) {
+	sum := crc.Extend(frameSum(seed, b), records)
+	if sum != binary.LittleEndian.Uint32(b[8:]) {
 		return nil, 0, false
 	}
 	return records, binary.LittleEndian.Uint64(b[16:]), true

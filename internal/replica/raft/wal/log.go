@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // Options are what a Log is made of.
@@ -79,7 +81,8 @@ func Open(opts Options) (*Log, error) {
 	}
 	l.recent.limit = recentLimit
 	if l.disk == nil {
-		if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		// A file that is durable in a folder that is not is lost with it.
+		if err := errors.Join(durable.MkdirAll(opts.Dir), durable.SyncDir(filepath.Dir(opts.Dir))); err != nil {
 			return nil, err
 		}
 		l.disk = folder{opts.Dir}

@@ -3,12 +3,13 @@ package wal
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/dkvdb/dkv/internal/crc"
 )
 
 // A segment file begins with a header, and frames follow:
@@ -74,8 +75,7 @@ func (s *segment) header() []byte {
 }
 
 func segmentSum(h []byte) uint32 {
-	crc := crc32.Checksum(h[:12], castagnoli)
-	return crc32.Update(crc, castagnoli, h[16:32])
+	return crc.Extend(crc.Sum(h[:12]), h[16:32])
 }
 
 // begin reports whether h is the header of the segment, and takes the seed from it. The error

@@ -8,6 +8,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 
+	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/replica/raft/wal/former"
 )
 
@@ -37,7 +38,7 @@ func TakeOver(opts Options, from string) (bool, error) {
 	if err := os.Rename(next.Dir, opts.Dir); err != nil {
 		return true, err
 	}
-	return true, folder{filepath.Dir(opts.Dir)}.sync()
+	return true, durable.SyncDir(filepath.Dir(opts.Dir))
 }
 
 // importGroup writes all of a group but its entries.
