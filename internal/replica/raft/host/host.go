@@ -61,6 +61,7 @@ type Host struct {
 	closing sync.RWMutex
 	closed  bool
 	nh      *dragonboat.NodeHost
+	storage *logStorage
 	// calls are the calls that may wait; Close waits for them.
 	calls  sync.WaitGroup
 	groups sync.Map // shard -> Group
@@ -86,7 +87,7 @@ func Open(opts Options) (*Host, error) {
 		return nil, err
 	}
 	logTo(opts.Log)
-	h := &Host{opts: opts}
+	h := &Host{opts: opts, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log}}
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
@@ -112,7 +113,7 @@ func (h *Host) config(layout layout) config.NodeHostConfig {
 			LogDB:            h.opts.Size.logDB(layout),
 			Engine:           h.opts.Size.engine(layout),
 			TransportFactory: network,
-			LogDBFactory:     &logStorage{dir: h.opts.Dir, layout: layout, log: h.opts.Log},
+			LogDBFactory:     h.storage,
 		},
 	}
 	return c
@@ -214,6 +215,7 @@ func (h *Host) Close() error {
 	h.closing.Unlock()
 	if !closed {
 		h.calls.Wait()
+		h.storage.stopWaiting()
 		h.nh.Close()
 	}
 	return nil

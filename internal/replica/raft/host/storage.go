@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/lni/dragonboat/v4/config"
@@ -19,6 +20,8 @@ type logStorage struct {
 	dir    string
 	layout layout
 	log    *slog.Logger
+	// opened is the log once it is open.
+	opened *wal.Log
 }
 
 // The names under which Dragonboat knows the storage of a log.
@@ -26,6 +29,9 @@ const (
 	walName    = "dkv-wal"
 	pebbleName = "sharded-pebble"
 )
+
+// hostFile is what Dragonboat writes beside a log once it has opened it.
+const hostFile = "dragonboat.ds"
 
 // Name implements config.LogDBFactory. Dragonboat does not open a folder whose log had another
 // name.
@@ -60,7 +66,15 @@ func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dir
 	case err != nil:
 		return nil, err
 	}
+	s.opened = l
 	return l, nil
+}
+
+// stopWaiting makes writes fail that wait for room: the host is about to be closed.
+func (s *logStorage) stopWaiting() {
+	if s.opened != nil {
+		s.opened.StopWaiting()
+	}
 }
 
 // takeOver copies the log, and then notes that the copy is the log from now on.
@@ -68,6 +82,9 @@ func (s *logStorage) takeOver(opts wal.Options, from string) error {
 	was, err := wal.TakeOver(opts, from)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(from, hostFile)); !was && err == nil {
+		return fmt.Errorf("%s says that there is one, but its databases (logdb-*) are missing in %s", hostFile, from)
 	}
 	if was {
 		s.log.Info("the Raft log of an earlier release was taken over", "dir", opts.Dir)

@@ -93,7 +93,7 @@ func (d folder) open(name string) (file, error) {
 }
 
 func (d folder) remove(name string) error {
-	if err := os.Remove(d.path(name)); err != nil {
+	if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return durable.SyncDir(d.dir)
@@ -108,4 +108,15 @@ func (f osFile) size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+// writeThenSync is writeSync for file systems that cannot do both at once.
+func (f osFile) writeThenSync(parts [][]byte, at int64) error {
+	for _, p := range parts {
+		if _, err := f.WriteAt(p, at); err != nil {
+			return err
+		}
+		at += int64(len(p))
+	}
+	return f.Sync()
 }

@@ -17,17 +17,22 @@ func (f osFile) writeSync(parts [][]byte, at int64) error {
 	parts = append(make([][]byte, 0, len(parts)), parts...)
 	for len(parts) > 0 {
 		var n int
+		var failed error
 		// The call may be interrupted, and may write less than it was given.
 		err := conn.Control(func(fd uintptr) {
-			n, err = unix.Pwritev2(int(fd), parts[:min(len(parts), maxParts)], at, unix.RWF_DSYNC)
+			n, failed = unix.Pwritev2(int(fd), parts[:min(len(parts), maxParts)], at, unix.RWF_DSYNC)
 		})
 		switch {
-		case err == nil && n == 0:
-			return io.ErrShortWrite
-		case errors.Is(err, unix.EINTR):
-			continue
 		case err != nil:
 			return err
+		case errors.Is(failed, unix.EINTR):
+			continue
+		case errors.Is(failed, unix.EOPNOTSUPP), errors.Is(failed, unix.ENOSYS):
+			return f.writeThenSync(parts, at)
+		case failed != nil:
+			return failed
+		case n == 0:
+			return io.ErrShortWrite
 		}
 		at += int64(n)
 		parts = skip(parts, n)

@@ -2,12 +2,4 @@
 
 package wal
 
-func (f osFile) writeSync(parts [][]byte, at int64) error {
-	for _, p := range parts {
-		if _, err := f.WriteAt(p, at); err != nil {
-			return err
-		}
-		at += int64(len(p))
-	}
-	return f.Sync()
-}
+func (f osFile) writeSync(parts [][]byte, at int64) error { return f.writeThenSync(parts, at) }

@@ -25,8 +25,9 @@ type fakeDisk struct {
 	// negative for never.
 	left int
 	off  bool
-	// full lets no file be made.
-	full bool
+	// full lets no file be made, failing removals fail.
+	full    bool
+	failing int
 	// writes counts those that were made durable.
 	writes int
 }
@@ -97,7 +98,7 @@ func (d *fakeDisk) list() ([]string, error) {
 func (d *fakeDisk) create(name string, size int64, old string) (file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.full {
+	if d.full && old == "" {
 		return nil, fmt.Errorf("create: %w", syscall.ENOSPC)
 	}
 	done, torn := d.step()
@@ -128,6 +129,10 @@ func (d *fakeDisk) open(name string) (file, error) {
 func (d *fakeDisk) remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failing > 0 {
+		d.failing--
+		return fmt.Errorf("remove: %w", syscall.EMFILE)
+	}
 	done, torn := d.step()
 	if done || torn && d.rand.IntN(2) == 0 {
 		delete(d.files, name)

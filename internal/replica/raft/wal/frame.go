@@ -11,7 +11,7 @@ import (
 //	magic   4  frameMagic
 //	length  4  of the records
 //	crc     4  CRC-32C of the segment's seed, of length and number, and of the records
-//	zero    4
+//	head    4  CRC-32C of the segment's seed, of length and number
 //	number  8  one more than that of the frame before it, across segments
 //
 // All numbers are little endian. A frame begins at a multiple of frameAlign.
@@ -35,6 +35,7 @@ func frameHead(seed, number uint64, parts [][]byte) []byte {
 	binary.LittleEndian.PutUint32(h[4:], uint32(length))
 	binary.LittleEndian.PutUint64(h[16:], number)
 	sum := frameSum(seed, h)
+	binary.LittleEndian.PutUint32(h[12:], sum)
 	for _, p := range parts {
 		sum = crc.Extend(sum, p)
 	}
@@ -53,20 +54,23 @@ func frameSum(seed uint64, h []byte) uint32 {
 	return crc.Extend(sum, h[16:frameHeader])
 }
 
+// frameBegins returns the number and the length of the frame whose header b begins with, or ok as
+// false if it begins with none. It looks at no more than the header, so that a value full of
+// what looks like headers costs nothing.
+func frameBegins(seed uint64, b []byte) (number, length uint64, ok bool) {
+	if len(b) < frameHeader || binary.LittleEndian.Uint32(b) != frameMagic || frameSum(seed, b) != binary.LittleEndian.Uint32(b[12:]) {
+		return 0, 0, false
+	}
+	return binary.LittleEndian.Uint64(b[16:]), uint64(binary.LittleEndian.Uint32(b[4:])), true
+}
+
 // readFrame returns the records of the frame that b begins with and its number, or ok as
 // false if there is no whole frame of the segment with that seed.
 func readFrame(seed uint64, b []byte) (records []byte, number uint64, ok bool) {
-	if len(b) < frameHeader || binary.LittleEndian.Uint32(b) != frameMagic {
-		return nil, 0, false
-	}
-	n := uint64(binary.LittleEndian.Uint32(b[4:]))
-	if n > uint64(len(b)-frameHeader) {
+	number, n, ok := frameBegins(seed, b)
+	if !ok || n > uint64(len(b)-frameHeader) {
 		return nil, 0, false
 	}
 	records = b[frameHeader : frameHeader+n]
-	sum := crc.Extend(frameSum(seed, b), records)
-	if sum != binary.LittleEndian.Uint32(b[8:]) {
-		return nil, 0, false
-	}
-	return records, binary.LittleEndian.Uint64(b[16:]), true
+	return records, number, crc.Extend(frameSum(seed, b), records) == binary.LittleEndian.Uint32(b[8:])
 }

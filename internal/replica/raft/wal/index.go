@@ -13,9 +13,10 @@ import (
 type block struct {
 	first, next uint64
 	segment     *segment
-	// at and length are where the record is.
-	at     int64
-	length int
+	// at and length are where the record is, weight is the part of its length that counts for
+	// this block.
+	at             int64
+	length, weight int
 	// entries are those of the record if they are still in memory.
 	entries []pb.Entry
 }
@@ -124,7 +125,7 @@ func (g *group) trim(first uint64) (gone []*block) {
 	gone = slices.Clone(g.blocks[:n])
 	clear(g.blocks[:n])
 	g.blocks = g.blocks[n:]
-	g.low, g.trimmed = max(g.low, min(first, g.next)), true
+	g.low = max(g.low, min(first, g.next))
 	if len(g.blocks) > 0 {
 		g.blocks[0].first = max(g.blocks[0].first, first)
 	}

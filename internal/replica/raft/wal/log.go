@@ -23,6 +23,8 @@ type Options struct {
 	SegmentSize int64
 	Log         *slog.Logger
 
+	// failWhenFull lets a write fail if there is no room, instead of waiting for it.
+	failWhenFull bool
 	// disk takes the place of Dir in tests.
 	disk disk
 }
@@ -33,7 +35,7 @@ const (
 	// before, up to SegmentSize.
 	firstSegmentSize = 1 << 20
 	// flushDelay is how long what nothing waits for, as a commit index, may stay in memory. The
-	// next write takes it along if there is one before.
+	// group's next write takes it along if there is one before.
 	flushDelay = 100 * time.Millisecond
 	// recentLimit bounds the entries that are kept in memory, in bytes: those that followers
 	// are likely to be sent.
@@ -46,6 +48,9 @@ type Log struct {
 	opts Options
 	disk disk
 	stop chan struct{}
+	// stopWaiting is closed when no call is to wait for room any more.
+	stopWaiting chan struct{}
+	stopOnce    sync.Once
 	// background counts the goroutines that Close waits for.
 	background sync.WaitGroup
 
@@ -75,9 +80,13 @@ func Open(opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, disk: opts.disk,
-		stop:    make(chan struct{}),
-		groups:  make(map[raftio.NodeInfo]*group),
-		reclaim: make(chan struct{}, 1),
+		stop:        make(chan struct{}),
+		stopWaiting: make(chan struct{}),
+		groups:      make(map[raftio.NodeInfo]*group),
+		reclaim:     make(chan struct{}, 1),
+	}
+	if opts.failWhenFull {
+		l.StopWaiting()
 	}
 	l.recent.limit = recentLimit
 	if l.disk == nil {
@@ -109,11 +118,16 @@ func (l *Log) Close() error {
 	if closed {
 		return nil
 	}
+	l.StopWaiting()
 	err := l.flush()
 	close(l.stop)
 	l.background.Wait()
 	return errors.Join(err, l.spare.close(), l.closeFiles())
 }
+
+// StopWaiting makes the calls fail that wait for room, from now on. It comes before Dragonboat is
+// closed, which waits for them.
+func (l *Log) StopWaiting() { l.stopOnce.Do(func() { close(l.stopWaiting) }) }
 
 func (l *Log) closeFiles() (err error) {
 	for _, s := range l.segments {
@@ -123,26 +137,30 @@ func (l *Log) closeFiles() (err error) {
 }
 
 // SaveRaftState implements raftio.ILogDB. What must not be lost is durable when it returns:
-// entries, terms, votes and snapshots. A commit index that has moved is in memory; the next write
-// takes it along, or a timer.
+// entries, terms, votes and snapshots. A commit index that has moved alone is in memory; the
+// group's next write takes it along, or a timer.
 func (l *Log) SaveRaftState(updates []pb.Update, _ uint64) error {
-	var q request
+	var records []record
 	l.mu.Lock()
 	for i := range updates {
-		l.add(&q, &updates[i])
-	}
-	if len(q.records) == 0 {
-		l.flushSoon()
+		if r, ok := l.record(&updates[i]); ok {
+			records = append(records, r)
+		}
 	}
 	l.mu.Unlock()
-	if len(q.records) == 0 {
+	if len(records) == 0 {
 		return nil
+	}
+	var q request
+	for i := range records {
+		q.add(&records[i])
 	}
 	return l.write(&q)
 }
 
-// add encodes what an update has to be saved before it counts. The caller holds mu.
-func (l *Log) add(q *request, u *pb.Update) {
+// record returns what an update has to be saved before it counts, or false if there is nothing.
+// The caller holds mu.
+func (l *Log) record(u *pb.Update) (record, bool) {
 	g := l.group(raftio.NodeInfo{ShardID: u.ShardID, ReplicaID: u.ReplicaID})
 	state := g.state
 	if !pb.IsEmptyState(u.State) {
@@ -153,15 +171,17 @@ func (l *Log) add(q *request, u *pb.Update) {
 		r.kind, r.snapshot = kindInstalled, pb.MustMarshal(&u.Snapshot)
 	}
 	if len(r.entries) == 0 && r.snapshot == nil && state.Term == g.saved.Term && state.Vote == g.saved.Vote {
-		g.state = state
-		return
+		if g.state = state; g.dirty() {
+			l.flushSoon()
+		}
+		return r, false
 	}
 	// A commit index that moves past the entries in the same update must not be durable before
 	// them, as it might be if it was in memory for all to write.
 	if state != g.saved {
 		r.state = &state
 	}
-	q.add(&r)
+	return r, true
 }
 
 // group returns the group with an id, which is made if it is not there. The caller holds mu.
@@ -207,9 +227,12 @@ func (l *Log) GetBootstrapInfo(shard, replica uint64) (b pb.Bootstrap, err error
 func (l *Log) SaveSnapshots(updates []pb.Update) error {
 	var q request
 	for i := range updates {
-		if u := &updates[i]; !pb.IsEmptySnapshot(u.Snapshot) {
-			q.add(&record{kind: kindUpdate, group: raftio.NodeInfo{ShardID: u.ShardID, ReplicaID: u.ReplicaID}, snapshot: pb.MustMarshal(&u.Snapshot)})
+		u := &updates[i]
+		if pb.IsEmptySnapshot(u.Snapshot) {
+			continue
 		}
+		r := record{kind: kindUpdate, group: raftio.NodeInfo{ShardID: u.ShardID, ReplicaID: u.ReplicaID}, snapshot: pb.MustMarshal(&u.Snapshot)}
+		q.add(&r)
 	}
 	if len(q.records) == 0 {
 		return nil
@@ -238,6 +261,9 @@ func (l *Log) ReadRaftState(shard, replica, last uint64) (raftio.RaftState, erro
 		return raftio.RaftState{}, raftio.ErrNoSavedLog
 	}
 	s := raftio.RaftState{State: g.state, FirstIndex: last}
+	// What a snapshot holds was committed. Dragonboat does not start with a commit index before
+	// it.
+	s.State.Commit = max(s.State.Commit, g.snapshotIndex)
 	first, next := g.first(), g.next
 	if first >= next || next <= last+1 {
 		return s, nil
@@ -258,6 +284,7 @@ func (l *Log) RemoveEntriesTo(shard, replica, index uint64) error {
 		return nil
 	}
 	l.drop(g.trim(max(index, index+1)))
+	g.trimmed = true
 	l.flushSoon()
 	l.reclaimSoon()
 	return nil

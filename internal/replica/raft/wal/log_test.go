@@ -99,9 +99,10 @@ func TestCommitIndexIsNotDurableBeforeItsEntries(t *testing.T) {
 	l := mustOpen(t, d)
 	save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
 	l.mu.Lock()
-	var q request
 	u := pb.Update{ShardID: 1, ReplicaID: 1, State: pb.State{Term: 1, Commit: 2}, EntriesToSave: entries(2, 1, 1, 10)}
-	l.add(&q, &u)
+	if _, ok := l.record(&u); !ok {
+		t.Error("there is nothing to be saved")
+	}
 	l.mu.Unlock()
 	if err := l.flush(); err != nil {
 		t.Fatal(err)

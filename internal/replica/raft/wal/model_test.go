@@ -42,11 +42,13 @@ type model struct {
 	groups map[uint64]*shape
 }
 
-const modelGroups = 5
-
 func newModel(seed uint64) *model {
 	m := &model{rand: rand.New(rand.NewPCG(seed, 2)), groups: map[uint64]*shape{}}
-	for id := range uint64(modelGroups) {
+	n := uint64(5)
+	if seed%2 == 1 {
+		n = 40 // a checkpoint takes several sectors
+	}
+	for id := range n {
 		m.groups[id+1] = &shape{first: 1}
 	}
 	return m
@@ -55,7 +57,7 @@ func newModel(seed uint64) *model {
 // step does something to a group of the log, and returns the group with what it has if that
 // has lasted. The error is the log's.
 func (m *model) step(l *Log) (id uint64, after *shape, err error) {
-	id = 1 + m.rand.Uint64N(modelGroups)
+	id = 1 + m.rand.Uint64N(uint64(len(m.groups)))
 	s := m.groups[id].clone()
 	if !s.exists {
 		s.exists, s.bootstrap = true, true
@@ -152,6 +154,9 @@ func (s *shape) check(l *Log, id uint64, started bool) error {
 	if err != nil {
 		return err
 	}
+	if rs.State.Commit < snapshot.Index {
+		return fmt.Errorf("commit index %d is behind the snapshot's, %d", rs.State.Commit, snapshot.Index)
+	}
 	if rs.State.Term != s.state.Term || rs.State.Vote != s.state.Vote || rs.State.Commit > s.state.Commit || rs.State.Commit < s.committed ||
 		!started && rs.State.Commit != s.state.Commit {
 		return fmt.Errorf("state %+v, want %+v, at least commit %d", rs.State, s.state, s.committed)
@@ -205,7 +210,7 @@ func history(seed uint64) error {
 		if restart < 5 {
 			d.powerOff(m.rand.IntN(150))
 		}
-		for range m.rand.IntN(200) {
+		for range m.rand.IntN(40 * len(m.groups)) {
 			id, after, err := m.step(l)
 			if err != nil {
 				if !errors.Is(err, errPower) {

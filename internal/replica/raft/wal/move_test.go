@@ -28,18 +28,12 @@ func TestReplacedEntriesAreNotMoved(t *testing.T) {
 	save(t, l, 2, pb.State{Term: 1}, entries(1, 1, 1, 100)...)
 	first := l.current()
 	fill(t, l, 2)
-	moves := l.blocksIn(first)
 	var q request
-	for i, m := range moves {
-		if m.group.id.ShardID != 1 {
-			continue
+	for _, run := range l.runsIn(first) {
+		if run[0].group.id.ShardID == 1 {
+			q.add(&record{kind: kindMoved, group: run[0].group.id, entries: entries(1, 6, 1, 100)})
+			q.records[0].moved = run
 		}
-		r, err := m.record()
-		if err != nil {
-			t.Fatal(err)
-		}
-		q.add(r)
-		q.records[len(q.records)-1].moved = &moves[i]
 	}
 	save(t, l, 1, pb.State{Term: 2}, entries(4, 2, 2, 100)...)
 	replaced := l.current()

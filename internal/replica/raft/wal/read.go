@@ -99,22 +99,28 @@ func errorOf(a, b error) error {
 // recent bounds the entries in memory. Those that came first go first.
 type recent struct {
 	limit, bytes int
-	blocks       []*block
+	kept         []keptBlock
 }
 
-// add keeps a block's entries in memory, which take size bytes, unless that is too much.
+// keptBlock is a block whose entries are in memory, and what they count for, in bytes.
+type keptBlock struct {
+	block *block
+	bytes int
+}
+
+// add keeps a block's entries in memory, unless they are too large.
 func (r *recent) add(b *block, entries []pb.Entry) {
 	if b.length > r.limit/4 {
 		return
 	}
 	b.entries = entries
-	r.blocks = append(r.blocks, b)
+	r.kept = append(r.kept, keptBlock{b, b.length})
 	r.bytes += b.length
 	for r.bytes > r.limit {
-		old := r.blocks[0]
-		r.blocks[0] = nil
-		r.blocks = r.blocks[1:]
-		r.bytes -= old.length
-		old.entries = nil
+		old := r.kept[0]
+		r.kept[0] = keptBlock{}
+		r.kept = r.kept[1:]
+		r.bytes -= old.bytes
+		old.block.entries = nil
 	}
 }

@@ -52,10 +52,47 @@ func (l *Log) reclaimOldest() (again bool, err error) {
 	if err := l.flush(); err != nil {
 		return false, err
 	}
+	return true, l.giveBack(oldest)
+}
+
+// giveBack gives the oldest segment back, unless it is gone already. The ranges that do not need it
+// are durable.
+func (l *Log) giveBack(oldest *segment) error {
 	l.mu.Lock()
-	l.segments = slices.Delete(l.segments, 0, 1)
+	gone := l.segments[0] != oldest
+	if !gone {
+		l.segments = slices.Delete(l.segments, 0, 1)
+	}
 	l.mu.Unlock()
-	return true, l.free(oldest)
+	if gone {
+		return nil
+	}
+	return l.free(oldest)
+}
+
+// makeRoom gives back, while the disk is too full for another segment, what is not needed of the
+// log: those who write wait, so no one else can. It belongs to the one that writes.
+func (l *Log) makeRoom() error {
+	current := l.current()
+	if current == nil {
+		return nil
+	}
+	if fits, err := l.flushIfRoom(current); err != nil || !fits {
+		return err
+	}
+	for {
+		l.mu.RLock()
+		oldest := l.segments[0]
+		needed := oldest == current || oldest.blocks > 0
+		l.mu.RUnlock()
+		if needed {
+			return nil
+		}
+		// Should this fail, the reclaimer tells, and tries again.
+		if err := l.giveBack(oldest); err != nil {
+			return nil
+		}
+	}
 }
 
 // crowded reports whether the full segments are much longer than what is needed of them. The
@@ -69,19 +106,30 @@ func (l *Log) crowded() bool {
 	return size > 2*live+2*l.opts.SegmentSize
 }
 
-// moveChunk bounds what is moved with one write, in bytes.
-const moveChunk = 1 << 20
+const (
+	// moveChunk bounds what is moved with one write, in bytes.
+	moveChunk = 1 << 20
+	// moveRecord bounds the record that entries of several blocks are moved with, in bytes: to
+	// read one of them, all of it is read.
+	moveRecord = 64 << 10
+)
 
 // moveFrom writes again, to the end of the log, what is needed of a segment.
 func (l *Log) moveFrom(s *segment) error {
 	q := &request{}
-	for _, m := range l.blocksIn(s) {
-		r, err := m.record()
-		if err != nil {
-			return err
+	for _, run := range l.runsIn(s) {
+		r := &record{kind: kindMoved, group: run[0].group.id}
+		for i := range run {
+			h, err := run[i].was.load()
+			if err != nil {
+				return err
+			}
+			if r.entries, _, err = h.unpack(r.entries, run[i].was.first, run[i].was.next, 0, ^uint64(0)); err != nil {
+				return err
+			}
 		}
 		q.add(r)
-		q.records[len(q.records)-1].moved = &m
+		q.records[len(q.records)-1].moved = run
 		if len(q.buf) >= moveChunk {
 			if err := l.write(q); err != nil {
 				return err
@@ -102,29 +150,30 @@ type moving struct {
 	was   block
 }
 
-// blocksIn lists the blocks in a segment.
-func (l *Log) blocksIn(s *segment) (found []moving) {
+// runsIn lists the blocks in a segment, in runs of blocks that follow each other and become one
+// record.
+func (l *Log) runsIn(s *segment) (runs [][]moving) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, g := range l.groups {
+		var run []moving
+		size := 0
 		for _, b := range g.blocks {
-			if b.segment == s {
-				found = append(found, moving{g, b, *b})
+			if b.segment != s {
+				continue
 			}
+			if n := len(run); n > 0 && (run[n-1].was.next != b.first || size+b.weight > moveRecord) {
+				runs = append(runs, run)
+				run, size = nil, 0
+			}
+			run = append(run, moving{g, b, *b})
+			size += b.weight
+		}
+		if len(run) > 0 {
+			runs = append(runs, run)
 		}
 	}
-	return found
-}
-
-// record is the one that repeats the block's entries.
-func (m *moving) record() (*record, error) {
-	h, err := m.was.load()
-	if err != nil {
-		return nil, err
-	}
-	r := &record{kind: kindMoved, group: m.group.id}
-	r.entries, _, err = h.unpack(nil, m.was.first, m.was.next, 0, ^uint64(0))
-	return r, err
+	return runs
 }
 
 // outdated reports whether a request moves entries that have been replaced or given up since it
@@ -132,7 +181,14 @@ func (m *moving) record() (*record, error) {
 func (l *Log) outdated(q *request) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return slices.ContainsFunc(q.records, func(r placed) bool { return r.moved != nil && !l.unchanged(r.moved) })
+	for i := range q.records {
+		for j := range q.records[i].moved {
+			if !l.unchanged(&q.records[i].moved[j]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // unchanged reports whether a block is needed, up to the same entry as when it was chosen. The
@@ -142,14 +198,16 @@ func (l *Log) unchanged(m *moving) bool {
 	return ok && m.group.blocks[i] == m.block && m.block.next == m.was.next && l.groups[m.group.id] == m.group
 }
 
-// repoint lets a block refer to where its entries were moved to, unless it was given up
+// repoint lets blocks refer to where their entries were moved to, unless they were given up
 // meanwhile. The caller holds mu.
 func (l *Log) repoint(r *placed, s *segment, at int64) {
-	if !l.unchanged(r.moved) {
-		return
+	for i := range r.moved {
+		m := &r.moved[i]
+		if !l.unchanged(m) {
+			continue
+		}
+		l.drop([]*block{m.block})
+		m.block.segment, m.block.at, m.block.length, m.block.weight = s, at, r.length, r.length/len(r.moved)
+		l.keep(m.block)
 	}
-	b := r.moved.block
-	l.drop([]*block{b})
-	b.segment, b.at, b.length = s, at, r.length
-	l.keep(b)
 }

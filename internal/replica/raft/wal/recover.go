@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -75,10 +76,9 @@ func (l *Log) recoverSegment(number uint64, last bool) error {
 	case !begun && (!last || !unused(p, number)):
 		return damaged(s, 0, "its header is not as it was written")
 	case !begun:
-		l.segments = l.segments[:len(l.segments)-1]
-		return errorOf(s.release(), l.disk.remove(segmentName(number)))
+		return l.dropUnused(s)
 	}
-	return l.recoverFrames(s, p)
+	return l.recoverFrames(s, p, last)
 }
 
 // unused reports whether a file was made to become a segment and never was: its first sector,
@@ -92,9 +92,11 @@ func unused(p []byte, number uint64) bool {
 	return err == nil && begun && before.number < number
 }
 
-// recoverFrames reads the frames of a segment, whose file holds p.
-func (l *Log) recoverFrames(s *segment, p []byte) error {
+// recoverFrames reads the frames of a segment, whose file holds p. The first is a checkpoint: a
+// last segment without a whole one was never begun.
+func (l *Log) recoverFrames(s *segment, p []byte, last bool) error {
 	s.end = segmentHeader
+	begin, before := s.end, l.writer.number
 	for {
 		records, number, ok := readFrame(s.seed, p[min(s.end, s.size):])
 		if !ok {
@@ -104,29 +106,59 @@ func (l *Log) recoverFrames(s *segment, p []byte) error {
 			return damaged(s, s.end, fmt.Sprintf("write %d follows write %d", number, l.writer.number-1))
 		}
 		l.writer.number = number + 1
-		if err := l.replay(s, s.end+frameHeader, records); err != nil {
+		if err := l.replay(s, s.end+frameHeader, records, s.end == segmentHeader); err != nil {
 			return err
 		}
+		begin = s.end
 		s.end = aligned(s.end + frameHeader + int64(len(records)))
 	}
-	// A frame was durable before the next was written: what is behind a torn one was not
-	// written by this log, unless the torn one was whole once.
+	if err := s.noneBehind(p, l.writer.number); err != nil {
+		return err
+	}
+	switch {
+	case s.end > segmentHeader && !last:
+		return nil
+	case s.end > segmentHeader:
+		// The system may have it in memory only: then this process would acknowledge, and write
+		// behind it, what a power loss takes back.
+		return s.file.writeSync([][]byte{p[begin:min(s.end, s.size)]}, begin)
+	case !last, before == 0 && s.number != 1:
+		// Segments before it are given back only when it has one.
+		return damaged(s, s.end, "it has no checkpoint")
+	}
+	l.writer.number = before
+	return l.dropUnused(s)
+}
+
+// noneBehind returns an error if there is a frame behind the end of a segment: a frame was
+// durable before the next was written, so what the log ends with was whole once.
+func (s *segment) noneBehind(p []byte, next uint64) error {
 	for at := s.end + frameAlign; at < s.size-frameHeader; at += frameAlign {
-		if _, _, ok := readFrame(s.seed, p[at:]); ok {
+		if number, _, ok := frameBegins(s.seed, p[at:]); ok && (next == 0 || number > next && number-next <= uint64(s.size/frameHeader)) {
 			return damaged(s, s.end, "a write is not as it was written, but one behind it is")
 		}
 	}
 	return nil
 }
 
-// replay applies the records of a frame, which begin at an offset.
-func (l *Log) replay(s *segment, at int64, records []byte) error {
+// dropUnused removes the last segment, which was never begun.
+func (l *Log) dropUnused(s *segment) error {
+	l.segments = l.segments[:len(l.segments)-1]
+	return errorOf(s.release(), l.disk.remove(segmentName(s.number)))
+}
+
+// replay applies the records of a frame, which begin at an offset: those of a checkpoint, if the
+// frame has to be one.
+func (l *Log) replay(s *segment, at int64, records []byte, checkpoint bool) error {
 	for len(records) > 0 {
 		body, rest, err := splitRecord(records)
 		if err != nil {
 			return damaged(s, at, err.Error())
 		}
 		h, err := decode(body)
+		if err == nil && checkpoint != (h.kind == kindCheckpoint) {
+			err = errors.New("a segment begins with a checkpoint, and has no other")
+		}
 		if err != nil {
 			return damaged(s, at, err.Error())
 		}
@@ -153,7 +185,7 @@ func (l *Log) replayRecord(h *header, s *segment, at int64, length int) {
 			g.low = h.first
 		}
 	case kindMoved:
-		b := &block{first: h.firstEntry, next: h.firstEntry + h.count, segment: s, at: at, length: length}
+		b := &block{first: h.firstEntry, next: h.firstEntry + h.count, segment: s, at: at, length: length, weight: length}
 		for _, b := range l.group(h.group).insert(b) {
 			l.keep(b)
 		}

@@ -47,6 +47,11 @@ type segment struct {
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
 
+// room is how far the segment is filled by what callers bring. The rest is for what is only in
+// memory: it is saved there while the disk is too full for another segment, so that older ones can
+// be given back.
+func (s *segment) room() int64 { return s.size - s.size/16 }
+
 // segmentNumber is the number in a file's name.
 func segmentNumber(name string) (uint64, bool) {
 	hex, is := strings.CutSuffix(name, segmentSuffix)

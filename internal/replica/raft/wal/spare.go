@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -14,11 +15,12 @@ type spare struct {
 	// made delivers it; nil if none was asked for.
 	made chan made
 
-	// files is held while a file gets another name or is removed, and guards old: a segment
-	// that is not needed any more, whose file can become the next one. Files go in the order of
-	// their numbers, so that those that are there have no gap between them.
+	// files is held while a file gets another name or is removed, and guards old: the segments
+	// that are not needed any more and whose files are there, oldest first. They go in that
+	// order, so that the files that are there have no gap between them. One is kept, to become the
+	// next segment.
 	files sync.Mutex
-	old   *segment
+	old   []*segment
 }
 
 type made struct {
@@ -29,22 +31,30 @@ type made struct {
 // roomRetry is how often the log tries again to make a segment while there is no room for it.
 const roomRetry = time.Second
 
+// ErrFull is the error of a write that was not done because the disk is full and the log is about
+// to be closed, or is not to wait.
+var ErrFull = errors.New("there is no room on the disk of the Raft log, and it waits no longer for it")
+
 // prepareSpare has the segment behind s made once s is half full.
 func (l *Log) prepareSpare(s *segment) {
-	if s.end < s.size/2 {
-		return
+	if s.end >= s.size/2 {
+		l.askForSpare(s.number+1, l.nextSize(s))
 	}
+}
+
+// askForSpare has a segment made, unless one is, and returns what delivers it.
+func (l *Log) askForSpare(number uint64, size int64) chan made {
 	l.spare.mu.Lock()
 	defer l.spare.mu.Unlock()
-	if l.spare.made != nil {
-		return
+	if l.spare.made == nil {
+		c := make(chan made, 1)
+		l.spare.made = c
+		go func() {
+			next, err := l.makeSegment(number, size)
+			c <- made{next, err}
+		}()
 	}
-	c := make(chan made, 1)
-	l.spare.made = c
-	l.background.Go(func() {
-		next, err := l.makeSegment(s.number+1, l.nextSize(s))
-		c <- made{next, err}
-	})
+	return l.spare.made
 }
 
 func (l *Log) nextSize(s *segment) int64 {
@@ -54,27 +64,44 @@ func (l *Log) nextSize(s *segment) int64 {
 	return min(max(2*s.size, firstSegmentSize), l.opts.SegmentSize)
 }
 
-// nextSegment returns the segment behind the current one, with room for need bytes.
+// nextSegment returns the segment behind the current one, with room for need bytes. It belongs
+// to the one that writes.
 func (l *Log) nextSegment(need int64) (*segment, error) {
 	current, number := l.current(), uint64(1)
 	if current != nil {
 		number = current.number + 1
 	}
-	l.spare.mu.Lock()
-	c := l.spare.made
-	l.spare.made = nil
-	l.spare.mu.Unlock()
-	if c != nil {
-		m := <-c
-		if m.err != nil || m.segment.size >= need {
-			return m.segment, m.err
+	need += need/8 + segmentHeader // what room leaves free
+	for {
+		m, err := l.awaitSpare(l.askForSpare(number, max(need, l.nextSize(current))))
+		if err != nil {
+			return nil, err
 		}
-		// A single write is larger than a segment.
+		if m.segment.size >= need {
+			return m.segment, nil
+		}
+		// A single write is larger than the segment that was made beforehand.
 		if err := errors.Join(m.segment.release(), l.disk.remove(segmentName(number))); err != nil {
 			return nil, err
 		}
 	}
-	return l.makeSegment(number, max(need, l.nextSize(current)))
+}
+
+// awaitSpare returns what was made. While there is no room for it, it gives back what it can.
+func (l *Log) awaitSpare(c chan made) (made, error) {
+	for {
+		select {
+		case m := <-c:
+			l.spare.mu.Lock()
+			l.spare.made = nil
+			l.spare.mu.Unlock()
+			return m, m.err
+		case <-time.After(roomRetry):
+			if err := l.makeRoom(); err != nil {
+				return made{}, err
+			}
+		}
+	}
 }
 
 // makeSegment makes a segment's file. While there is no room for it, it waits: nothing can be
@@ -87,14 +114,14 @@ func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 			return newSegment(number, f, size), err
 		}
 		if storage.Shortage(err) == nil {
-			return nil, err
+			return nil, fmt.Errorf("a segment of the Raft log in %s cannot be made: %w", l.opts.Dir, err)
 		}
 		if !waited {
 			l.opts.Log.Error("the Raft log waits for room on its disk", "dir", l.opts.Dir, "bytes", size, "error", err)
 		}
 		select {
-		case <-l.stop:
-			return nil, err
+		case <-l.stopWaiting:
+			return nil, fmt.Errorf("%w: %w", ErrFull, err)
 		case <-time.After(roomRetry):
 		}
 	}
@@ -103,10 +130,13 @@ func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 // createFile makes a file, out of one that is not needed any more if there is one.
 func (l *Log) createFile(name string, size int64) (file, error) {
 	l.spare.files.Lock()
-	if old := l.spare.old; old != nil && old.size >= size {
+	if old := l.spare.old; len(old) == 1 && old[0].size >= size && old[0].size <= l.opts.SegmentSize && old[0].uses.Load() == 0 {
 		defer l.spare.files.Unlock()
-		l.spare.old = nil
-		return l.disk.create(name, size, segmentName(old.number))
+		f, err := l.disk.create(name, size, segmentName(old[0].number))
+		if err == nil {
+			l.spare.old = nil
+		}
+		return f, err
 	}
 	l.spare.files.Unlock()
 	return l.disk.create(name, size, "")
@@ -114,31 +144,30 @@ func (l *Log) createFile(name string, size int64) (file, error) {
 
 // free gives a segment's file back: to the next segment, if no one reads from it any more.
 func (l *Log) free(s *segment) error {
-	idle := s.uses.Load() == 1
 	if err := s.release(); err != nil {
 		return err
 	}
 	l.spare.files.Lock()
 	defer l.spare.files.Unlock()
-	if before := l.spare.old; before != nil {
-		l.spare.old = nil
-		if err := l.disk.remove(segmentName(before.number)); err != nil {
+	l.spare.old = append(l.spare.old, s)
+	for len(l.spare.old) > 1 {
+		if err := l.disk.remove(segmentName(l.spare.old[0].number)); err != nil {
 			return err
 		}
+		l.spare.old = l.spare.old[1:]
 	}
-	if !idle || s.size > l.opts.SegmentSize {
-		return l.disk.remove(segmentName(s.number))
-	}
-	l.spare.old = s
 	return nil
 }
 
-// close closes what was made and not needed. Nothing is being made any more.
+// close closes what was made and not needed. No one waits for room any more.
 func (p *spare) close() error {
-	if p.made == nil {
+	p.mu.Lock()
+	c := p.made
+	p.mu.Unlock()
+	if c == nil {
 		return nil
 	}
-	m := <-p.made
+	m := <-c
 	if m.err != nil {
 		return nil // whom it concerned was told, or will be when the log is opened again
 	}

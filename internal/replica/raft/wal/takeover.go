@@ -21,7 +21,7 @@ func TakeOver(opts Options, from string) (bool, error) {
 		return false, err
 	}
 	next := opts
-	next.Dir = opts.Dir + ".new"
+	next.Dir, next.failWhenFull = opts.Dir+".new", true
 	if err := errors.Join(os.RemoveAll(next.Dir), os.RemoveAll(opts.Dir)); err != nil {
 		return true, err
 	}

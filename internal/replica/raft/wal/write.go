@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ type placed struct {
 	record
 	at, length int
 	// moved is where the record's entries come from, of kindMoved.
-	moved *moving
+	moved []moving
 }
 
 func (q *request) add(r *record) {
@@ -109,35 +110,64 @@ func (l *Log) writeBatch(batch []*request) error {
 
 func (l *Log) writeFrame(batch []*request) error {
 	batch = slices.DeleteFunc(slices.Clone(batch), l.outdated)
-	var parts [][]byte
 	length := int64(frameHeader)
-	if slices.ContainsFunc(batch, func(q *request) bool { return q.flush }) {
-		// It goes first: what the requests themselves bring is newer.
-		parts = append(parts, l.takeDirty())
-		length += int64(len(parts[0]))
-	}
-	start := length
+	var parts [][]byte
 	for _, q := range batch {
 		parts = append(parts, q.buf)
 		length += int64(len(q.buf))
 	}
-	if length == frameHeader {
-		return nil // there was nothing to flush
-	}
 	s := l.current()
-	if s == nil || s.end+length > s.size {
+	if s == nil && length == frameHeader {
+		return nil // there is nothing yet
+	}
+	if s == nil || s.end+length > s.room() {
+		if length == frameHeader {
+			return l.flushInto(s)
+		}
 		var err error
 		if s, err = l.roll(length); err != nil {
 			return err
 		}
+	} else if slices.ContainsFunc(batch, func(q *request) bool { return q.flush }) {
+		if err := l.flushInto(s); err != nil {
+			return err
+		}
+		if s.end+length > s.room() {
+			var err error
+			if s, err = l.roll(length); err != nil {
+				return err
+			}
+		}
 	}
-	at := s.end
+	if length == frameHeader {
+		return nil
+	}
+	at := s.end + frameHeader
 	if err := l.writeAt(s, nil, parts, length); err != nil {
 		return err
 	}
-	l.indexBatch(batch, s, at+start)
+	l.indexBatch(batch, s, at)
 	l.prepareSpare(s)
 	return nil
+}
+
+// flushInto writes what is only in memory to a segment, or begins another one, with a checkpoint,
+// if it does not fit. What the log had to say by then is durable when it returns.
+func (l *Log) flushInto(s *segment) error {
+	fits, err := l.flushIfRoom(s)
+	if err == nil && !fits {
+		_, err = l.roll(0)
+	}
+	return err
+}
+
+// flushIfRoom writes what is only in memory to a segment, if it fits, and reports whether it does.
+func (l *Log) flushIfRoom(s *segment) (fits bool, err error) {
+	dirty, fits := l.takeDirty(s.size - s.end - frameHeader)
+	if !fits || len(dirty) == 0 {
+		return fits, nil
+	}
+	return true, l.writeAt(s, nil, [][]byte{dirty}, frameHeader+int64(len(dirty)))
 }
 
 // writeAt writes a frame to the end of a segment, behind what is in front.
@@ -153,7 +183,7 @@ func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) er
 		}
 	}
 	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
-		return err
+		return fmt.Errorf("the Raft log cannot write to %s in %s: %w", segmentName(s.number), l.opts.Dir, err)
 	}
 	l.writer.number++
 	s.end = aligned(s.end + length)
@@ -198,21 +228,41 @@ func (l *Log) roll(length int64) (*segment, error) {
 // clean notes that all the group has in memory is about to be durable.
 func (g *group) clean() { g.saved, g.trimmed = g.state, false }
 
+// unsaved is the record of what is only in memory.
+func (g *group) unsaved() *record {
+	r := &record{kind: kindUpdate, group: g.id}
+	if g.state != g.saved {
+		state := g.state
+		r.state = &state
+	}
+	if g.trimmed {
+		r.first, r.next = g.first(), g.next
+	}
+	return r
+}
+
 // dirty reports whether something is only in memory which nothing has to wait for: a commit
 // index, or that entries are gone.
 func (g *group) dirty() bool { return g.saved != g.state || g.trimmed }
 
-// takeDirty encodes what is only in memory of the groups.
-func (l *Log) takeDirty() (b []byte) {
+// takeDirty encodes what is only in memory of the groups, unless that takes more than room bytes.
+func (l *Log) takeDirty(room int64) (b []byte, fits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var dirty []*group
 	for _, g := range l.groups {
 		if g.dirty() {
-			b = g.checkpoint().appendTo(b)
-			g.clean()
+			dirty = append(dirty, g)
+			b = g.unsaved().appendTo(b)
 		}
 	}
-	return b
+	if int64(len(b)) > room {
+		return nil, false
+	}
+	for _, g := range dirty {
+		g.clean()
+	}
+	return b, true
 }
 
 // indexBatch puts what was written at an offset into the index.
@@ -222,7 +272,7 @@ func (l *Log) indexBatch(batch []*request, s *segment, at int64) {
 	for _, q := range batch {
 		for i := range q.records {
 			r := &q.records[i]
-			if r.moved != nil {
+			if r.kind == kindMoved {
 				l.repoint(r, s, at+int64(r.at))
 				continue
 			}
@@ -252,6 +302,9 @@ func (l *Log) apply(r *record, first, next uint64, s *segment, at int64, length 
 	if r.bootstrap != nil {
 		g.bootstrap = r.bootstrap
 	}
+	if r.next != 0 {
+		l.drop(g.trim(r.first))
+	}
 	if r.snapshot != nil {
 		index := g.setSnapshot(r.snapshot)
 		if r.kind == kindInstalled {
@@ -262,7 +315,7 @@ func (l *Log) apply(r *record, first, next uint64, s *segment, at int64, length 
 	if first == next {
 		return nil
 	}
-	b := &block{first: first, next: next, segment: s, at: at, length: length}
+	b := &block{first: first, next: next, segment: s, at: at, length: length, weight: length}
 	l.keep(b)
 	l.drop(g.append(b))
 	return b
@@ -271,13 +324,13 @@ func (l *Log) apply(r *record, first, next uint64, s *segment, at int64, length 
 // keep and drop count what a segment is needed for. The caller holds mu.
 func (l *Log) keep(b *block) {
 	b.segment.blocks++
-	b.segment.live += int64(b.length)
+	b.segment.live += int64(b.weight)
 }
 
 func (l *Log) drop(gone []*block) {
 	for _, b := range gone {
 		b.segment.blocks--
-		b.segment.live -= int64(b.length)
+		b.segment.live -= int64(b.weight)
 	}
 	if len(gone) > 0 {
 		l.reclaimSoon()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble"
 	"github.com/lni/dragonboat/v4/raftio"
@@ -43,7 +44,18 @@ func Exists(dir string) (bool, error) {
 }
 
 // databases are the folders that the log is spread over.
-func databases(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, "logdb-*")) }
+func databases(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "logdb-") {
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
+	return names, err
+}
 
 // Remove removes the log in a folder, if there is one.
 func Remove(dir string) error {
