@@ -25,11 +25,14 @@ func ignoreSyncs() error {
 	const retErrno, retAllow = 0x00050000, 0x7fff0000
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: numberOffset}}
 	for i, nr := range calls {
-		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i + 1)})
 	}
 	filter = append(filter,
+		// To write and sync at once is not supported, so that it is done in two calls.
+		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PWRITEV2, Jt: 2},
 		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retAllow},
-		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retErrno}) // the number 0: success
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retErrno}, // the number 0: success
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: retErrno | uint32(unix.EOPNOTSUPP)})
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("give up privileges: %w", err)
