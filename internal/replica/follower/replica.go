@@ -137,7 +137,7 @@ func (f *Replica) fail(err error) {
 		return // it has failed before
 	}
 	f.opts.Log.Error("storage failed; nothing more is applied, reads go on", "vbucket", f.opts.VBucket, "error", err)
-	if storage.Shortage(err) != nil && f.opts.Generations != nil {
+	if state.Shortage(err) != nil && f.opts.Generations != nil {
 		f.state.Go(func() { f.state.WhenThereIsSpace(f.reopen) })
 	}
 }

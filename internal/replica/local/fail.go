@@ -3,7 +3,7 @@ package local
 import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
 // fail stops mutations after a storage error: nothing may be acknowledged after a write of
@@ -14,7 +14,7 @@ func (l *Replica) fail(err error) {
 		return // it has failed before
 	}
 	l.opts.Log.Error("storage failed; mutations are refused", "vbucket", l.opts.VBucket, "error", err)
-	if storage.Shortage(err) != nil && l.opts.Generations != nil {
+	if state.Shortage(err) != nil && l.opts.Generations != nil {
 		l.state.Go(func() { l.state.WhenThereIsSpace(l.reopen) })
 	}
 }

@@ -55,7 +55,7 @@ func (l *Replica) Restore(ctx context.Context, dir string) error {
 func (l *Replica) beginRestore() (back func(), err error) {
 	before := l.state.Standing()
 	from := replica.Serving
-	if before.State == replica.Failed && storage.Shortage(before.Err) == nil {
+	if before.State == replica.Failed && state.Shortage(before.Err) == nil {
 		from = replica.Failed
 	}
 	if l.state.Become(replica.Restoring, nil, from) {

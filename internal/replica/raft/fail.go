@@ -32,7 +32,7 @@ func (r *Replica) fail(err error) {
 		what = "the log is of a newer release"
 	}
 	r.opts.Log.Error(what+"; this replica stops, the other members continue", "vbucket", r.opts.VBucket, "error", err)
-	short := storage.Shortage(err) != nil
+	short := state.Shortage(err) != nil
 	r.state.Go(func() {
 		r.stop()
 		if short {
@@ -89,7 +89,7 @@ func (r *Replica) fullAgain(err error) error {
 	if errors.Is(err, dragonboat.ErrShardAlreadyExist) {
 		err = errors.New("it has not quite stopped yet")
 	}
-	short := storage.Shortage(err)
+	short := state.Shortage(err)
 	if short == nil {
 		short = storage.ErrNoSpace
 	}

@@ -281,6 +281,10 @@ func (r *Replica) join(ctx context.Context) error {
 // not know it yet.
 const stopAgain = 20 * time.Millisecond
 
+// startPatience is how long a start may take to end once the node is told to stop, before it
+// may not wait for room any more.
+const startPatience = time.Second
+
 // awaitStart returns the result of a start, which takes long if a snapshot is applied. It
 // cancels the start when ctx ends or the replica closes or is retired.
 func (r *Replica) awaitStart(ctx context.Context, started <-chan error) error {
@@ -290,6 +294,11 @@ func (r *Replica) awaitStart(ctx context.Context, started <-chan error) error {
 	case <-ctx.Done():
 	case <-r.state.Closing():
 	case <-r.retiring:
+	}
+	if ctx.Err() != nil || r.state.IsClosing() {
+		// A start that waits for room in the log holds up all that Dragonboat is asked.
+		full := time.AfterFunc(startPatience, r.host.StopWaiting)
+		defer full.Stop()
 	}
 	t := time.NewTicker(stopAgain)
 	defer t.Stop()

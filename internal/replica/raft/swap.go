@@ -114,10 +114,5 @@ func (r *Replica) exchangeBuilt(ctx context.Context, e fsm.Entry, old *fsm.Machi
 
 // cutShort reports whether err only says that the replica is being closed.
 func (r *Replica) cutShort(err error) bool {
-	select {
-	case <-r.state.Closing():
-		return errors.Is(err, context.Canceled) || errors.Is(err, replica.ErrClosed)
-	default:
-		return false
-	}
+	return r.state.IsClosing() && (errors.Is(err, context.Canceled) || errors.Is(err, replica.ErrClosed))
 }

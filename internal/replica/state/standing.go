@@ -40,7 +40,7 @@ func newStanding(s replica.State, err error) *Standing {
 		st.Refusal = kv.Errorf(kv.Unavailable, "%w", err)
 	case s == replica.Failed && errors.Is(err, command.ErrNewer):
 		st.Refusal = kv.Errorf(kv.Unavailable, "this replica has stopped: %w", err)
-	case s == replica.Failed && storage.Shortage(err) != nil:
+	case s == replica.Failed && Shortage(err) != nil:
 		st.Refusal = kv.Errorf(kv.Exhausted, "storage failed, reads go on: %w; %s, writes resume by themselves", err, storage.Remedy(err))
 	case s == replica.Failed:
 		st.Refusal = kv.Errorf(kv.Unavailable, "storage failed, only reads are served: %w; repair it and restart, or restore a backup", err)

@@ -210,6 +210,14 @@ func (c *Store) Ended() <-chan struct{} { return c.stopped }
 // Closing is closed when the replica begins to close.
 func (c *Store) Closing() <-chan struct{} { return c.closing }
 
+// IsClosing reports whether the replica has begun to close. It is so before UntilClosing's
+// contexts end.
+func (c *Store) IsClosing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 // Served is closed once Run serves.
 func (c *Store) Served() <-chan struct{} { return c.served }
 

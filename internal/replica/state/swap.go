@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Exchange builds a state in the next generation's folder and makes it the present one. A
@@ -68,7 +69,7 @@ func RemoveFolder(place string) error {
 }
 
 // TakeOver makes next, which is durable, the present state. On an error next is closed, and
-// removed unless the error wraps datadir.ErrUncertain. The caller holds the lock of
+// removed unless the error wraps durable.ErrUncertain. The caller holds the lock of
 // LockState.
 func (c *Store) TakeOver(next Successor) error {
 	old, oldPlace := c.machine.Load(), ""
@@ -92,4 +93,15 @@ func (c *Store) TakeOver(next Successor) error {
 // Drop closes and removes a state that does not replace the present one.
 func (c *Store) Drop(next Successor) error {
 	return errors.Join(next.Close(), RemoveFolder(next.Place))
+}
+
+// Shortage returns what has run out by an error, after which a state may be opened again in this
+// process; nil for every other error. A swap of which it is not known whether it lasted is one of
+// those whatever caused it: the folder may name another state than the present one, and only a
+// restart finds out.
+func Shortage(err error) error {
+	if errors.Is(err, durable.ErrUncertain) {
+		return nil
+	}
+	return storage.Shortage(err)
 }

@@ -207,15 +207,19 @@ func (h *Host) Borrow() (nh *dragonboat.NodeHost, done func(), err error) {
 	return h.nh, h.calls.Done, nil
 }
 
+// StopWaiting makes writes to the log fail that wait for room on its disk, which ends the
+// process: the node is to stop.
+func (h *Host) StopWaiting() { h.storage.stopWaiting() }
+
 // Close stops what replicas still run and closes the log. It is idempotent.
 func (h *Host) Close() error {
+	h.StopWaiting() // what waits holds the lock
 	h.closing.Lock()
 	closed := h.closed
 	h.closed = true
 	h.closing.Unlock()
 	if !closed {
 		h.calls.Wait()
-		h.storage.stopWaiting()
 		h.nh.Close()
 	}
 	return nil

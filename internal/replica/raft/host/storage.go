@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
@@ -21,7 +22,7 @@ type logStorage struct {
 	layout layout
 	log    *slog.Logger
 	// opened is the log once it is open.
-	opened *wal.Log
+	opened atomic.Pointer[wal.Log]
 }
 
 // The names under which Dragonboat knows the storage of a log.
@@ -66,14 +67,14 @@ func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dir
 	case err != nil:
 		return nil, err
 	}
-	s.opened = l
+	s.opened.Store(l)
 	return l, nil
 }
 
 // stopWaiting makes writes fail that wait for room: the host is about to be closed.
 func (s *logStorage) stopWaiting() {
-	if s.opened != nil {
-		s.opened.StopWaiting()
+	if l := s.opened.Load(); l != nil {
+		l.StopWaiting()
 	}
 }
 

@@ -51,7 +51,11 @@ const zeroChunk = 1 << 20
 
 func (d folder) create(name string, size int64, old string) (_ file, err error) {
 	if old != "" {
-		if err := os.Rename(d.path(old), d.path(name)); err != nil {
+		err := os.Rename(d.path(old), d.path(name))
+		if _, there := os.Stat(d.path(name)); errors.Is(err, os.ErrNotExist) && there == nil {
+			err = nil // it was renamed before, and something else failed
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := durable.SyncDir(d.dir); err != nil {

@@ -227,7 +227,60 @@ func TestFullDiskIsRelievedByTheLogItself(t *testing.T) {
 			t.Errorf("segment %d is written to", got)
 		}
 	}
+	// Whatever was given back, a start misses nothing.
+	mustOpen(t, d.restart())
 	d.setFull(false)
+}
+
+// What a start found at the end of the log is on the disk, and not in the system's memory alone,
+// before anything comes behind it: also if a spare segment is there.
+func TestLastWriteIsWrittenAgain(t *testing.T) {
+	for _, spare := range []bool{false, true} {
+		d := newFakeDisk(1)
+		l := mustOpen(t, d)
+		save(t, l, 1, pb.State{Term: 1}, entries(1, 1, 1, 10)...)
+		d = d.restart()
+		if spare {
+			if _, err := d.create(segmentName(2), 4096, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := d.written()
+		mustOpen(t, d)
+		if got := d.written() - before; got != 1 {
+			t.Errorf("with a spare segment (%t), %d writes", spare, got)
+		}
+	}
+}
+
+// A checkpoint is what the log has when it is written, and not when its segment was asked for.
+func TestCheckpointIsOfItsMoment(t *testing.T) {
+	d := newFakeDisk(1)
+	l := mustOpen(t, d)
+	save(t, l, 1, pb.State{Term: 1}, entries(1, 5, 1, 100)...)
+	first := l.current()
+	for first.end+1100 <= first.room() {
+		save(t, l, 2, pb.State{Term: 1}, entries(1, 1, 1, 1000)...)
+	}
+	d.setFull(true)
+	saved := make(chan error, 1)
+	go func() {
+		saved <- l.SaveRaftState([]pb.Update{{ShardID: 2, ReplicaID: 1, EntriesToSave: entries(2, 2, 1, 1000)}}, 1)
+	}()
+	testkit.Eventually(t, "the log waits for a segment", func() bool { l.spare.mu.Lock(); defer l.spare.mu.Unlock(); return l.spare.made != nil })
+	if err := l.RemoveEntriesTo(1, 1, 3); err != nil {
+		t.Fatal(err)
+	}
+	d.setFull(false)
+	if err := <-saved; err != nil {
+		t.Fatal(err)
+	}
+	// The old segment is not there for the range that the checkpoint has.
+	d = d.restart()
+	l = mustOpen(t, d)
+	if got := l.groups[groupID(1)].low; got != 4 {
+		t.Errorf("entries from %d on are expected", got)
+	}
 }
 
 // A log that waits for room can be closed.

@@ -82,6 +82,7 @@ func (g *group) insert(b *block) (added []*block) {
 		if i < len(g.blocks) {
 			piece.next = min(next, g.blocks[i].first)
 		}
+		piece.weight = int(uint64(b.weight) * (piece.next - piece.first) / (b.next - b.first))
 		g.blocks = slices.Insert(g.blocks, i, &piece)
 		added = append(added, &piece)
 		first = piece.next

@@ -19,7 +19,7 @@ func (l *Log) reclaimer() {
 			return
 		case <-l.reclaim:
 		}
-		for {
+		for !l.stopped() {
 			again, err := l.reclaimOldest()
 			if err != nil {
 				l.opts.Log.Error("a segment of the Raft log cannot be given back", "dir", l.opts.Dir, "error", err)
@@ -28,6 +28,15 @@ func (l *Log) reclaimer() {
 				break
 			}
 		}
+	}
+}
+
+func (l *Log) stopped() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -58,6 +67,8 @@ func (l *Log) reclaimOldest() (again bool, err error) {
 // giveBack gives the oldest segment back, unless it is gone already. The ranges that do not need it
 // are durable.
 func (l *Log) giveBack(oldest *segment) error {
+	l.spare.files.Lock()
+	defer l.spare.files.Unlock()
 	l.mu.Lock()
 	gone := l.segments[0] != oldest
 	if !gone {
@@ -67,32 +78,38 @@ func (l *Log) giveBack(oldest *segment) error {
 	if gone {
 		return nil
 	}
-	return l.free(oldest)
+	l.spare.old = append(l.spare.old, oldest)
+	return errorOf(oldest.release(), l.removeOld())
 }
 
 // makeRoom gives back, while the disk is too full for another segment, what is not needed of the
 // log: those who write wait, so no one else can. It belongs to the one that writes.
 func (l *Log) makeRoom() error {
-	current := l.current()
-	if current == nil {
-		return nil
-	}
-	if fits, err := l.flushIfRoom(current); err != nil || !fits {
-		return err
-	}
-	for {
-		l.mu.RLock()
-		oldest := l.segments[0]
-		needed := oldest == current || oldest.blocks > 0
-		l.mu.RUnlock()
-		if needed {
-			return nil
+	l.mu.RLock()
+	var idle []*segment
+	for _, s := range l.segments[:max(len(l.segments)-1, 0)] {
+		if s.blocks > 0 {
+			break
 		}
-		// Should this fail, the reclaimer tells, and tries again.
-		if err := l.giveBack(oldest); err != nil {
-			return nil
+		idle = append(idle, s)
+	}
+	l.mu.RUnlock()
+	// What needs them no more must be durable before they go; what is given up meanwhile is not.
+	if current := l.current(); current != nil {
+		if fits, err := l.flushIfRoom(current); err != nil || !fits {
+			return err
 		}
 	}
+	l.spare.files.Lock()
+	err := l.removeOld()
+	l.spare.files.Unlock()
+	for _, s := range idle {
+		err = errorOf(err, l.giveBack(s))
+	}
+	if err != nil {
+		l.opts.Log.Warn("a segment of the Raft log cannot be given back; trying again", "dir", l.opts.Dir, "error", err)
+	}
+	return nil
 }
 
 // crowded reports whether the full segments are much longer than what is needed of them. The
@@ -117,7 +134,12 @@ const (
 // moveFrom writes again, to the end of the log, what is needed of a segment.
 func (l *Log) moveFrom(s *segment) error {
 	q := &request{}
-	for _, run := range l.runsIn(s) {
+	runs := l.runsIn(s)
+	if len(runs) == 0 {
+		return nil
+	}
+	defer s.release() // runsIn acquired it; its file is closed for good
+	for _, run := range runs {
 		r := &record{kind: kindMoved, group: run[0].group.id}
 		for i := range run {
 			h, err := run[i].was.load()
@@ -151,7 +173,7 @@ type moving struct {
 }
 
 // runsIn lists the blocks in a segment, in runs of blocks that follow each other and become one
-// record.
+// record. If there are any, the caller releases the segment.
 func (l *Log) runsIn(s *segment) (runs [][]moving) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -172,6 +194,9 @@ func (l *Log) runsIn(s *segment) (runs [][]moving) {
 		if len(run) > 0 {
 			runs = append(runs, run)
 		}
+	}
+	if len(runs) > 0 {
+		s.acquire()
 	}
 	return runs
 }
@@ -198,16 +223,18 @@ func (l *Log) unchanged(m *moving) bool {
 	return ok && m.group.blocks[i] == m.block && m.block.next == m.was.next && l.groups[m.group.id] == m.group
 }
 
-// repoint lets blocks refer to where their entries were moved to, unless they were given up
-// meanwhile. The caller holds mu.
+// repoint lets a run refer to where its entries were moved to, as one block. What was given up of
+// it meanwhile stays so. The caller holds mu.
 func (l *Log) repoint(r *placed, s *segment, at int64) {
-	for i := range r.moved {
-		m := &r.moved[i]
-		if !l.unchanged(m) {
-			continue
-		}
-		l.drop([]*block{m.block})
-		m.block.segment, m.block.at, m.block.length, m.block.weight = s, at, r.length, r.length/len(r.moved)
-		l.keep(m.block)
+	run := slices.DeleteFunc(r.moved, func(m moving) bool { return !l.unchanged(&m) })
+	if len(run) == 0 {
+		return
 	}
+	g := run[0].group
+	i, _ := g.find(run[0].was.next - 1)
+	gone := slices.Clone(g.blocks[i : i+len(run)])
+	b := &block{first: gone[0].first, next: gone[len(gone)-1].next, segment: s, at: at, length: r.length, weight: r.length}
+	l.drop(gone)
+	l.keep(b)
+	g.blocks = slices.Replace(g.blocks, i, i+len(run), b)
 }

@@ -33,12 +33,30 @@ func (l *Log) recover() error {
 		}
 	}
 	l.writer.number = max(l.writer.number, 1)
+	if err := l.rewriteTail(); err != nil {
+		return err
+	}
 	for _, g := range l.groups {
 		if first, next, ok := g.missing(); ok {
 			return &DamageError{Text: fmt.Sprintf("entries %d to %d of shard %d are missing", first, next-1, g.id.ShardID)}
 		}
 	}
 	return nil
+}
+
+// rewriteTail writes the last frame of all once more. The system may have it in memory only, after
+// a write that failed: this process would answer for it, and write behind it, and a power loss
+// would take it back.
+func (l *Log) rewriteTail() error {
+	if len(l.segments) == 0 {
+		return nil
+	}
+	s := l.segments[len(l.segments)-1]
+	p, err := s.read(s.tail, int(min(s.end, s.size)-s.tail))
+	if err != nil {
+		return err
+	}
+	return s.file.writeSync([][]byte{p}, s.tail)
 }
 
 func (l *Log) segmentNumbers() (numbers []uint64, err error) {
@@ -73,7 +91,7 @@ func (l *Log) recoverSegment(number uint64, last bool) error {
 	switch {
 	case err != nil:
 		return err
-	case !begun && (!last || !unused(p, number)):
+	case !begun && (!last || !unused(p, number) || l.writer.number == 0 && number != 1):
 		return damaged(s, 0, "its header is not as it was written")
 	case !begun:
 		return l.dropUnused(s)
@@ -96,7 +114,7 @@ func unused(p []byte, number uint64) bool {
 // last segment without a whole one was never begun.
 func (l *Log) recoverFrames(s *segment, p []byte, last bool) error {
 	s.end = segmentHeader
-	begin, before := s.end, l.writer.number
+	before := l.writer.number
 	for {
 		records, number, ok := readFrame(s.seed, p[min(s.end, s.size):])
 		if !ok {
@@ -109,19 +127,15 @@ func (l *Log) recoverFrames(s *segment, p []byte, last bool) error {
 		if err := l.replay(s, s.end+frameHeader, records, s.end == segmentHeader); err != nil {
 			return err
 		}
-		begin = s.end
+		s.tail = s.end
 		s.end = aligned(s.end + frameHeader + int64(len(records)))
 	}
 	if err := s.noneBehind(p, l.writer.number); err != nil {
 		return err
 	}
 	switch {
-	case s.end > segmentHeader && !last:
-		return nil
 	case s.end > segmentHeader:
-		// The system may have it in memory only: then this process would acknowledge, and write
-		// behind it, what a power loss takes back.
-		return s.file.writeSync([][]byte{p[begin:min(s.end, s.size)]}, begin)
+		return nil
 	case !last, before == 0 && s.number != 1:
 		// Segments before it are given back only when it has one.
 		return damaged(s, s.end, "it has no checkpoint")

@@ -35,8 +35,8 @@ type segment struct {
 	seed   uint64
 	file   file
 	size   int64
-	// end is where the next frame goes.
-	end int64
+	// end is where the next frame goes, tail, once the log is read, where the last one begins.
+	end, tail int64
 	// blocks are the entries in it that are needed, live their length in bytes. Both are
 	// guarded by Log.mu.
 	blocks int

@@ -142,14 +142,9 @@ func (l *Log) createFile(name string, size int64) (file, error) {
 	return l.disk.create(name, size, "")
 }
 
-// free gives a segment's file back: to the next segment, if no one reads from it any more.
-func (l *Log) free(s *segment) error {
-	if err := s.release(); err != nil {
-		return err
-	}
-	l.spare.files.Lock()
-	defer l.spare.files.Unlock()
-	l.spare.old = append(l.spare.old, s)
+// removeOld removes the files that are not needed any more, but the newest. What fails is done
+// first the next time. The caller holds files.
+func (l *Log) removeOld() error {
 	for len(l.spare.old) > 1 {
 		if err := l.disk.remove(segmentName(l.spare.old[0].number)); err != nil {
 			return err

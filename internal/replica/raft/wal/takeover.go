@@ -33,7 +33,7 @@ func TakeOver(opts Options, from string) (bool, error) {
 		return l.writeOne(&record{kind: kindUpdate, group: id, entries: ents})
 	})
 	if err := errors.Join(err, l.Close()); err != nil {
-		return true, err
+		return true, errors.Join(err, os.RemoveAll(next.Dir))
 	}
 	if err := os.Rename(next.Dir, opts.Dir); err != nil {
 		return true, err

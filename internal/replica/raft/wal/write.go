@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -202,27 +203,52 @@ func (l *Log) current() *segment {
 
 // roll begins the next segment, with a checkpoint, and room for a frame of length bytes.
 func (l *Log) roll(length int64) (*segment, error) {
+	for more := int64(0); ; more += 1 << 16 {
+		size := int64(len(l.checkpoint(nil)))
+		s, err := l.nextSegment(segmentHeader + aligned(frameHeader+size+size/8+more) + length)
+		if err != nil {
+			return nil, err
+		}
+		// What is in memory may have changed while the segment was made. It counts as saved
+		// from here on, so it is written at once.
+		checkpoint := l.checkpoint(func(size int64) bool { return segmentHeader+aligned(frameHeader+size)+length <= s.size })
+		if checkpoint == nil {
+			if err := errors.Join(s.release(), l.disk.remove(segmentName(s.number))); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		s.end = segmentHeader
+		if err := l.writeAt(s, s.header(), [][]byte{checkpoint}, int64(frameHeader+len(checkpoint))); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		l.segments = append(l.segments, s)
+		l.mu.Unlock()
+		l.reclaimSoon()
+		return s, nil
+	}
+}
+
+// checkpoint encodes what every group has besides entries. If save is not nil and true for its
+// length, that counts as saved; if it is false, checkpoint returns nil.
+func (l *Log) checkpoint(save func(size int64) bool) []byte {
 	l.mu.Lock()
-	var checkpoint []byte
+	defer l.mu.Unlock()
+	b := []byte{}
 	for _, g := range l.groups {
-		checkpoint = g.checkpoint().appendTo(checkpoint)
+		b = g.checkpoint().appendTo(b)
+	}
+	if save == nil {
+		return b
+	}
+	if !save(int64(len(b))) {
+		return nil
+	}
+	for _, g := range l.groups {
 		g.clean()
 	}
-	l.mu.Unlock()
-	need := int64(frameHeader + len(checkpoint))
-	s, err := l.nextSegment(segmentHeader + aligned(need) + length)
-	if err != nil {
-		return nil, err
-	}
-	s.end = segmentHeader
-	if err := l.writeAt(s, s.header(), [][]byte{checkpoint}, need); err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	l.segments = append(l.segments, s)
-	l.mu.Unlock()
-	l.reclaimSoon()
-	return s, nil
+	return b
 }
 
 // clean notes that all the group has in memory is about to be durable.
@@ -256,7 +282,7 @@ func (l *Log) takeDirty(room int64) (b []byte, fits bool) {
 			b = g.unsaved().appendTo(b)
 		}
 	}
-	if int64(len(b)) > room {
+	if len(b) > 0 && int64(len(b)) > room {
 		return nil, false
 	}
 	for _, g := range dirty {
