@@ -171,15 +171,17 @@ func (a *app) readiness() condition.Readiness {
 
 // condition judges the node.
 func (a *app) condition() condition.Node {
-	e := condition.Evidence{Readiness: a.readiness()}
-	if e.Starting != nil {
-		return condition.Judge(e)
+	if !a.opened.Load() {
+		return condition.Judge(condition.Evidence{Readiness: a.readiness()})
 	}
 	info, cluster := &a.node.Info, a.role.Cluster()
-	e.Names = a.node.Layout.VBuckets
+	e := condition.Evidence{Names: a.node.Layout.VBuckets}
 	for _, v := range a.role.VBuckets() {
 		e.Replicas = append(e.Replicas, v.Status())
 	}
+	// Whether the node leads is looked at behind the term: a leader that was replaced between
+	// the two must not say that it leads in its successor's term.
+	e.Readiness = a.readiness()
 	e.Self = condition.Self{ID: info.ID, Address: info.Address}
 	e.Removal = a.removal(e.Replicas)
 	e.Up = time.Since(info.Started)

@@ -373,6 +373,12 @@ func (r *Replica) leads() (id, term uint64) {
 	return id, term
 }
 
+// Term is Raft's, and 0 if the replica does not take part. It is cheap.
+func (r *Replica) Term() uint64 {
+	_, term := r.leads()
+	return term
+}
+
 var (
 	errNotLeader   = kv.Errorf(kv.Precondition, "this node does not lead the log")
 	errNoSuccessor = kv.Errorf(kv.Precondition, "there is no other voting member that could lead")

@@ -83,7 +83,7 @@ func (m *Member) Facts(i int) condition.Facts {
 // lease of the leader before it to run out.
 func ownsEpoch(r *raft.Replica) bool {
 	stats := r.Stats()
-	return stats.Epoch != 0 && stats.Term == r.Status().Term
+	return stats.Epoch != 0 && stats.Term == r.Term()
 }
 
 // Cluster implements role.Role.

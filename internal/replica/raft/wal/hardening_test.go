@@ -122,13 +122,13 @@ func TestFailedRemovalLeavesNoGap(t *testing.T) {
 	d := newFakeDisk(1)
 	l := mustOpen(t, d)
 	for i := range uint64(60) {
-		if i == 20 {
+		if i == 30 {
 			d.mu.Lock()
-			d.failing = 2
+			d.failing = 1
 			d.mu.Unlock()
 		}
 		save(t, l, 1, pb.State{Term: 1}, entries(1+i, 1, 1, 1500)...)
-		if i > 3 {
+		if i%20 == 19 { // several segments at once
 			if err := l.RemoveEntriesTo(1, 1, i-3); err != nil {
 				t.Fatal(err)
 			}
