@@ -190,6 +190,37 @@ func TestFlushThatDoesNotFit(t *testing.T) {
 	}
 }
 
+// A write that comes with a flush which does not fit goes to the segment that is begun for it.
+func TestWriteBesideAFlushThatDoesNotFit(t *testing.T) {
+	d := newFakeDisk(1)
+	l := mustOpen(t, d)
+	const groups = 60
+	for shard := uint64(1); shard <= groups; shard++ {
+		save(t, l, shard, pb.State{Term: 1, Vote: 1}, entries(1, 1, 1, 1)...)
+	}
+	for shard := uint64(1); shard <= groups; shard++ {
+		save(t, l, shard, pb.State{Term: 1, Vote: 1, Commit: 1})
+	}
+	s := l.current()
+	for s.end+400 < s.room() {
+		save(t, l, 1, pb.State{}, entries(l.groups[groupID(1)].next, 1, 1, 100)...)
+	}
+	last := l.groups[groupID(1)].next
+	q := &request{flush: true}
+	q.add(&record{kind: kindUpdate, group: groupID(1), entries: entries(last, 1, 1, 10)})
+	if err := l.write(q); err != nil {
+		t.Fatal(err)
+	}
+	if l.current() == s {
+		t.Fatal("the flush fits")
+	}
+	l = mustOpen(t, d.restart())
+	wantEntries(t, l, 1, entries(last, 1, 1, 10))
+	if rs, err := l.ReadRaftState(groups, 1, 0); err != nil || rs.State.Commit != 1 {
+		t.Errorf("%+v, %v", rs, err)
+	}
+}
+
 // While the disk is full, what the log itself does not need any more makes room.
 func TestFullDiskIsRelievedByTheLogItself(t *testing.T) {
 	d := newFakeDisk(1)

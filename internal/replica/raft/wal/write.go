@@ -117,31 +117,21 @@ func (l *Log) writeFrame(batch []*request) error {
 		parts = append(parts, q.buf)
 		length += int64(len(q.buf))
 	}
-	s := l.current()
-	if s == nil && length == frameHeader {
-		return nil // there is nothing yet
-	}
-	if s == nil || s.end+length > s.room() {
-		if length == frameHeader {
-			return l.flushInto(s)
-		}
-		var err error
-		if s, err = l.roll(length); err != nil {
+	if slices.ContainsFunc(batch, func(q *request) bool { return q.flush }) {
+		// It goes first: what the requests themselves bring is newer.
+		if err := l.flushDirty(); err != nil {
 			return err
-		}
-	} else if slices.ContainsFunc(batch, func(q *request) bool { return q.flush }) {
-		if err := l.flushInto(s); err != nil {
-			return err
-		}
-		if s.end+length > s.room() {
-			var err error
-			if s, err = l.roll(length); err != nil {
-				return err
-			}
 		}
 	}
 	if length == frameHeader {
 		return nil
+	}
+	s := l.current()
+	if s == nil || s.end+length > s.room() {
+		var err error
+		if s, err = l.roll(length); err != nil {
+			return err
+		}
 	}
 	at := s.end + frameHeader
 	if err := l.writeAt(s, nil, parts, length); err != nil {
@@ -152,9 +142,13 @@ func (l *Log) writeFrame(batch []*request) error {
 	return nil
 }
 
-// flushInto writes what is only in memory to a segment, or begins another one, with a checkpoint,
-// if it does not fit. What the log had to say by then is durable when it returns.
-func (l *Log) flushInto(s *segment) error {
+// flushDirty writes what is only in memory to the current segment, or begins another one, with a
+// checkpoint, if it does not fit. What the log had to say by then is durable when it returns.
+func (l *Log) flushDirty() error {
+	s := l.current()
+	if s == nil {
+		return nil // there is nothing yet
+	}
 	fits, err := l.flushIfRoom(s)
 	if err == nil && !fits {
 		_, err = l.roll(0)
