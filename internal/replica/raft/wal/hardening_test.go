@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -393,5 +394,56 @@ func TestFormerLogInAnyFolder(t *testing.T) {
 		if ok, err := former.Exists(dir); !ok || err != nil {
 			t.Error(fmt.Sprintf("%q:", name), ok, err)
 		}
+	}
+}
+
+// Workers save, give up and read at the same time when the power goes: the log can be read again,
+// and has what each was told is durable.
+func TestPowerLossUnderConcurrentUse(t *testing.T) {
+	for seed := range uint64(40) {
+		d := newFakeDisk(seed)
+		l, err := openOn(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.powerOff(20 + int(seed)*9)
+		const workers = 8
+		var all sync.WaitGroup
+		var acknowledged [workers + 1]uint64
+		for shard := uint64(1); shard <= workers; shard++ {
+			all.Go(func() {
+				for at := uint64(1); ; at++ {
+					us := []pb.Update{{ShardID: shard, ReplicaID: 1, State: pb.State{Term: 1, Commit: at - 1}, EntriesToSave: entries(at, 1, 1, 50*int(shard))}}
+					if err := l.SaveRaftState(us, shard); err != nil {
+						return
+					}
+					acknowledged[shard] = at
+					if err := l.SaveRaftState([]pb.Update{{ShardID: shard, ReplicaID: 1, State: pb.State{Term: 1, Commit: at}}}, shard); err != nil {
+						return
+					}
+					if at%10 == 0 && shard > 2 { // the entries of the others are moved
+						snapshot := pb.Update{ShardID: shard, ReplicaID: 1, Snapshot: pb.Snapshot{Index: at, Term: 1}}
+						if l.SaveSnapshots([]pb.Update{snapshot}) != nil || l.RemoveEntriesTo(shard, 1, at-3) != nil {
+							return
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+		_ = l.Close()
+		if l, err = openOn(d.restart()); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for shard := uint64(1); shard <= workers; shard++ {
+			if last := acknowledged[shard]; last > 0 {
+				from := uint64(1)
+				if shard > 2 {
+					from = max(last, 3) - 2
+				}
+				wantEntries(t, l, shard, entries(from, int(last-from+1), 1, 50*int(shard)))
+			}
+		}
+		_ = l.Close()
 	}
 }
