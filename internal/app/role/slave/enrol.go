@@ -26,11 +26,16 @@ const (
 // ends; then it takes it off. Masters forget slaves that they do not hear of. The list is
 // for operators, and for clients that use no registry: nothing here depends on it.
 func (s *Slave) enrol(ctx context.Context) {
-	listed, master := "", "" // the cluster that has listed this slave, and who was told
+	// listed is the cluster that has listed this slave. told is the last master that it followed
+	// since it asked to be listed: at the end there may be none that it follows.
+	listed, told := "", ""
 	var renew, again time.Time
 	s.node.Watch(ctx, func() time.Duration {
 		cluster := s.copies[0].Cluster()
-		master = s.copies[0].puller.Status().Master
+		master := s.copies[0].puller.Status().Master
+		if told != "" && master != "" {
+			told = master
+		}
 		switch now := time.Now(); {
 		case cluster == "" || master == "": // the list is that of the state's cluster
 			return renewal
@@ -39,6 +44,7 @@ func (s *Slave) enrol(ctx context.Context) {
 		case cluster == listed && now.Before(renew):
 			return renew.Sub(now)
 		}
+		told = master
 		if err := s.tellMaster(ctx, enrolCall, master, serverpb.DKVReplication_AddReplica_FullMethodName); err != nil {
 			s.node.Log.Debug("not on the master's list of slaves yet", "master", master, "error", err)
 			again = time.Now().Add(enrolAgain)
@@ -47,8 +53,8 @@ func (s *Slave) enrol(ctx context.Context) {
 		listed, renew = cluster, time.Now().Add(renewal)
 		return renewal
 	})
-	if listed != "" && master != "" {
-		s.leave(context.WithoutCancel(ctx), master)
+	if told != "" {
+		s.leave(context.WithoutCancel(ctx), told)
 	}
 }
 
