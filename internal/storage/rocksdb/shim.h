@@ -1,7 +1,7 @@
 // The calls into RocksDB that the engine makes. The hot ones do in one crossing
 // from Go to C what would otherwise take several, and copy results straight into
 // memory that Go owns. Everything here is built on RocksDB's public C++ headers,
-// versions 7.8 to 10.
+// versions 7.8 to 9.11.
 //
 // Conventions. Memory that Go passes in is only read or written during the
 // call. A message is malloc()ed and belongs to the caller; it is NULL if the
