@@ -123,7 +123,18 @@ const (
 	repetitive
 )
 
-var climateNames = [...]string{"temperate", "drifting", "dawdling readers", "dawdling writers", "slow quorum", "restless", "lopsided", "handing over", "expiring", "repetitive"}
+var climateNames = [...]string{
+	temperate:       "temperate",
+	drifting:        "drifting",
+	dawdlingReaders: "dawdling readers",
+	dawdlingWriters: "dawdling writers",
+	slowQuorum:      "slow quorum",
+	restless:        "restless",
+	lopsided:        "lopsided",
+	handingOver:     "handing over",
+	expiring:        "expiring",
+	repetitive:      "repetitive",
+}
 
 // chaos makes things go wrong until ctx ends.
 func (w *world) chaos(ctx context.Context) {

@@ -29,7 +29,7 @@ var rulesTaken = []struct {
 	{"no second look at a confirmation", dawdlingReaders, simOptions{breaches: breaches(noRecheckConfirmed)}},
 	{"ReadIndex during the wait-out", temperate, simOptions{breaches: breaches(readWhileWaiting)}},
 	{"lease from the end of ReadIndex", slowQuorum, simOptions{breaches: breaches(leaseFromEnd)}},
-	{"whoever answers ReadIndex", temperate, simOptions{breaches: breaches(noLeaderCheck)}},
+	{"any member answers ReadIndex", temperate, simOptions{breaches: breaches(noLeaderCheck)}},
 	{"END before the lease is revoked", handingOver, simOptions{breaches: breaches(endFirst)}},
 	{"END of an epoch that was never active", restless, simOptions{breaches: breaches(endUnused)}},
 	{"any earlier epoch of the replica's counts as its own", restless, simOptions{breaches: breaches(trustOwner)}},
