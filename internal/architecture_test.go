@@ -86,6 +86,8 @@ var mayImport = map[string][]string{
 	"internal/fair":              {"internal/kv"},
 	"internal/clock":             {"internal/signal"},
 	"internal/timing":            {},
+	"internal/certs":             {},
+	"internal/auth":              {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {},
 	"internal/storage/datadir":   {"internal/storage", "internal/durable"},
