@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"slices"
@@ -153,7 +154,7 @@ func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.
 	if err != nil {
 		return nil, err
 	}
-	by := "member " + strconv.FormatUint(id, 10) + " at " + address
+	by := source(id, address)
 	c.judgeSelf(startsOf(resp.GetHeard()), by)
 	c.judgeReached(resp.GetReached(), by)
 	c.hearTiming(resp)
@@ -161,12 +162,21 @@ func (c *Cluster) meet(ctx context.Context, id uint64, address string) (*peerpb.
 	return resp, nil
 }
 
+// source names the member that something was heard from, whichever side called.
+func source(id uint64, address string) string {
+	out := "member " + strconv.FormatUint(id, 10)
+	if address != "" {
+		out += " at " + address
+	}
+	return out
+}
+
 // Meet implements Members.
 func (c *Cluster) Meet(_ context.Context, r *peerpb.MeetRequest) (*peerpb.MeetResponse, error) {
 	if err := c.isAsked(r.GetDeployment(), r.GetTo()); err != nil {
 		return nil, err
 	}
-	by := "member " + strconv.FormatUint(r.GetFrom(), 10)
+	by := source(r.GetFrom(), cmp.Or(r.GetAddress(), c.addresses()[r.GetFrom()]))
 	c.judgeSelf(startsOf(r.GetHeard()), by)
 	c.judgeReached(r.GetReached(), by)
 	defer c.callOnce.Do(func() { close(c.called) })

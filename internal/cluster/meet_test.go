@@ -177,7 +177,7 @@ func TestAnOlderCopyStopsWhenOneIsBackThatKnows(t *testing.T) {
 	}
 	// The address of the copy is what stands in the log.
 	disks[3].mustConfirm()
-	n.expectOlder(t, "member 3", "start 2")
+	n.expectOlder(t, "member 3 at ", "start 2")
 }
 
 // Two members that come up at the same moment find out as well.
