@@ -88,6 +88,7 @@ var mayImport = map[string][]string{
 	"internal/timing":            {},
 	"internal/certs":             {},
 	"internal/auth":              {},
+	"internal/auth/token":        {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {},
 	"internal/storage/datadir":   {"internal/storage", "internal/durable"},
