@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/ctl/bench"
+	"github.com/dkvdb/dkv/internal/ctl/bench/procs"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -78,6 +79,11 @@ func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
 		return err
 	}
 	defer closeTarget()
+	if len(s.PIDs) > 0 {
+		if target.Processes, err = procs.Find(s.PIDs); err != nil {
+			return fmt.Errorf("%w; -pids takes the ids of the servers' processes on this machine", err)
+		}
+	}
 	progress := bench.Progress{Out: s.stderr, Interval: s.Options.Progress}
 	if s.Reference == "" {
 		result, err := bench.Run(ctx, cfg, target, progress)

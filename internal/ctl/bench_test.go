@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -183,4 +186,27 @@ func TestBenchInterrupted(t *testing.T) {
 	if got.code != exitFailed || !strings.Contains(got.stderr, "interrupted") || !strings.Contains(got.stdout, "operations ") {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestBenchPrintsWhatTheServersUse(t *testing.T) {
+	f := startFake(t)
+	pid := strconv.Itoa(os.Getpid())
+	got := runQuick(t, f.addr, "put -pids "+pid)
+	if runtime.GOOS != "linux" {
+		if got.code != exitFailed || !strings.Contains(got.stderr, "only Linux") {
+			t.Errorf("%+v", got)
+		}
+		return
+	}
+	if got.code != exitOK || !strings.Contains(got.stdout, "\nserver      an operation: CPU ") || !strings.Contains(got.stdout, "(1 process, ") {
+		t.Errorf("%+v", got)
+	}
+	got = runQuick(t, f.addr, "put -o json -pids "+pid)
+	var r bench.Result
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil || r.Server == nil || r.Server.Processes != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// No process has the largest id that the kernel can give.
+	expect(t, runQuick(t, f.addr, "put -pids "+pid+",4194304"),
+		outcome{code: 1, stderr: "cannot measure process 4194304: no process on this machine has this id; -pids takes"})
 }

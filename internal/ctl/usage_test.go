@@ -74,6 +74,9 @@ func TestBadUsage(t *testing.T) {
 		{"-bench -ref a:1,b:2", "one address"},
 		{"-bench -ref a", "not host:port"},
 		{"-bench -preload=2", "true and false"},
+		{"-bench -pids 1,x", "not a process id"},
+		{"-bench -pids 0", "not a process id"},
+		{"-bench -pids 7,7", "given twice"},
 	}
 	for _, tt := range tests {
 		got := dkvctl(t, "", strings.Fields(tt.line)...)

@@ -19,10 +19,12 @@ type Comparison struct {
 
 // Series is several runs against one target.
 type Series struct {
-	Throughput Spread    `json:"throughput"` // operations a second
-	P50        Spread    `json:"p50_micros"`
-	P99        Spread    `json:"p99_micros"`
-	Runs       []*Result `json:"runs"`
+	Throughput Spread `json:"throughput"` // operations a second
+	P50        Spread `json:"p50_micros"`
+	P99        Spread `json:"p99_micros"`
+	// CPU is the servers' processor time an operation, if it was measured.
+	CPU  *Spread   `json:"server_cpu_micros,omitempty"`
+	Runs []*Result `json:"runs"`
 }
 
 // Spread is the least, the middle and the greatest of several measurements.
@@ -77,6 +79,10 @@ func (s *Series) summarize() {
 	s.Throughput = spread(func(r *Result) float64 { return r.Throughput })
 	s.P50 = spread(func(r *Result) float64 { return r.Latency.P50 })
 	s.P99 = spread(func(r *Result) float64 { return r.Latency.P99 })
+	if !slices.ContainsFunc(s.Runs, func(r *Result) bool { return r.Server == nil }) {
+		cpu := spread(func(r *Result) float64 { return r.Server.CPUMicros })
+		s.CPU = &cpu
+	}
 }
 
 // spreadOf needs at least one measurement.
@@ -103,6 +109,9 @@ func (c *Comparison) WriteText(out io.Writer) error {
 		t.linef("  throughput  median %.0f/s  (%.0f to %.0f)", s.Throughput.Median, s.Throughput.Min, s.Throughput.Max)
 		t.linef("  p50         median %s  (%s to %s)", micros(s.P50.Median), micros(s.P50.Min), micros(s.P50.Max))
 		t.linef("  p99         median %s  (%s to %s)", micros(s.P99.Median), micros(s.P99.Min), micros(s.P99.Max))
+		if s.CPU != nil {
+			t.linef("  server CPU  median %s an operation  (%s to %s)", micros(s.CPU.Median), micros(s.CPU.Min), micros(s.CPU.Max))
+		}
 		s.writeTrouble(t)
 	}
 	t.linef("ratio to the reference: throughput %.2f  p50 %.2f  p99 %.2f", c.ThroughputRatio, c.P50Ratio, c.P99Ratio)

@@ -45,6 +45,8 @@ type Result struct {
 	Classes []Class `json:"classes,omitempty"`
 	// BeginDelay is how late operations of an open loop began.
 	BeginDelay *Latency `json:"begin_delay,omitempty"`
+	// Server is what the servers' processes used, if it was measured.
+	Server *ServerUse `json:"server,omitempty"`
 }
 
 // ErrorCount is how often a run met an error.
@@ -157,6 +159,9 @@ func (r *Result) WriteText(out io.Writer) error {
 	if r.BeginDelay != nil {
 		t.linef("begun late  p50 %s  p99 %s  max %s (included in the latency)",
 			micros(r.BeginDelay.P50), micros(r.BeginDelay.P99), micros(r.BeginDelay.Max))
+	}
+	if r.Server != nil {
+		t.linef("server      %s", r.Server)
 	}
 	if r.Missed > 0 {
 		t.linef("missed      %d operations of the schedule never began: the server, or too few workers, did not keep up", r.Missed)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/dkvdb/dkv/internal/ctl/bench/procs"
 )
 
 // Target is a server, or several that are one database.
@@ -17,6 +19,9 @@ type Target struct {
 	Name string
 	// Conns carry the requests; worker i uses connection i modulo their number.
 	Conns []grpc.ClientConnInterface
+	// Processes are those of the servers if they run on this machine and what they use is
+	// to be measured; otherwise nil.
+	Processes *procs.Set
 }
 
 // Progress prints how far a run is.
@@ -72,11 +77,16 @@ func measure(ctx context.Context, w *workload, target Target, progress Progress)
 		p.stop = func(err error) { cancel(fmt.Errorf("%w: %w", ErrStopped, readable(err))) }
 	}
 	workers := newWorkers(runCtx, w, target, p)
+	used, err := startUse(target.Processes)
+	if err != nil {
+		return nil, err
+	}
 	p.start = time.Now()
 	if cfg.Duration > 0 {
 		p.end = p.start.Add(cfg.Duration)
 	}
 	runWorkers(runCtx, workers, cfg, p, progress)
+	server, err := used.end()
 
 	total := newRecorder(len(w.classes), cfg.Rate > 0)
 	for _, one := range workers {
@@ -84,6 +94,10 @@ func measure(ctx context.Context, w *workload, target Target, progress Progress)
 		total.merge(one.rec)
 	}
 	result := newResult(w, target, p, total)
+	if err != nil {
+		return result, err
+	}
+	result.Server = server.perOperation(result.Operations)
 	if runCtx.Err() == nil {
 		return result, nil
 	}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -38,6 +40,8 @@ func benchOptions() []*Option {
 		{Name: "stopOnError", summary: "end at the first unavailable server instead of trying again", set: boolean(func(o *Options) *bool { return &o.Bench.StopOnError })},
 		{Name: "ledger", value: "FILE", summary: "put: append every acknowledged key to FILE; check: read them back", set: text(func(o *Options) *string { return &o.Ledger })},
 		{Name: "ref", value: "HOST:PORT", summary: "compare with the server at this address: both are measured in turn", set: setReference},
+		{Name: "pids", value: "P,P,P", summary: "ids of the servers' processes on this machine: print their CPU time, context switches and system calls an operation (Linux)",
+			set: setPIDs},
 		{Name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *Options) *int { return &o.Rounds })},
 		{Name: "progress", value: "DURATION", summary: "how often progress is printed on stderr; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
 	}
@@ -72,6 +76,21 @@ func setReference(o *Options, value string) error {
 		return errors.New("give one address, not several")
 	}
 	o.Reference = value
+	return nil
+}
+
+func setPIDs(o *Options, value string) error {
+	o.PIDs = nil
+	for field := range strings.SplitSeq(value, ",") {
+		pid, err := strconv.ParseInt(strings.TrimSpace(field), 10, 32)
+		if err != nil || pid < 1 {
+			return fmt.Errorf("%q is not a process id; give numbers separated by commas", field)
+		}
+		if slices.Contains(o.PIDs, int(pid)) {
+			return fmt.Errorf("process %d is given twice", pid)
+		}
+		o.PIDs = append(o.PIDs, int(pid))
+	}
 	return nil
 }
 

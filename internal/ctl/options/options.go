@@ -48,6 +48,7 @@ type Options struct {
 	Preload                   *bool // nil leaves it to the operation
 	Connections, Rounds       int
 	Ledger, Reference         string
+	PIDs                      []int
 	Progress                  time.Duration
 }
 
