@@ -120,6 +120,20 @@ func (i *Identity) Covers(r Role, database string, s Span) bool {
 	return slices.ContainsFunc(i.Grants, func(g Grant) bool { return g.gives(r) && g.in(database) && g.contains(s) })
 }
 
+// CoversKey is Covers for a single key, without making a span of it.
+func (i *Identity) CoversKey(r Role, database string, key []byte) bool {
+	switch i.Kind {
+	case OfNode, Open:
+		return true
+	}
+	for n := range i.Grants {
+		if g := &i.Grants[n]; g.gives(r) && g.in(database) && g.hasKey(key) {
+			return true
+		}
+	}
+	return false
+}
+
 // gives reports whether the grant is one of a role: admin without prefixes includes all
 // that can be granted.
 func (g *Grant) gives(r Role) bool {
@@ -128,6 +142,10 @@ func (g *Grant) gives(r Role) bool {
 
 func (g *Grant) in(database string) bool {
 	return len(g.Databases) == 0 || slices.Contains(g.Databases, database)
+}
+
+func (g *Grant) hasKey(key []byte) bool {
+	return len(g.Prefixes) == 0 || slices.ContainsFunc(g.Prefixes, func(p []byte) bool { return bytes.HasPrefix(key, p) })
 }
 
 // contains reports whether the grant's keys include all of a span.

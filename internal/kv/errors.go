@@ -39,6 +39,10 @@ const (
 	// OtherCluster is a request for a cluster that this node does not belong to. It had no
 	// effect; ask a node of that cluster.
 	OtherCluster
+	// Unauthenticated is a caller that has shown no credentials, or wrong ones.
+	Unauthenticated
+	// Denied is a caller that is known, and is not allowed what it asks for.
+	Denied
 )
 
 // Outcome says whether a mutation that ended in an error may have been applied.

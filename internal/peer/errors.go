@@ -166,6 +166,10 @@ func kindOf(code codes.Code) kv.Kind {
 		return kv.NotFound
 	case codes.Unimplemented:
 		return kv.Unimplemented
+	case codes.Unauthenticated:
+		return kv.Unauthenticated
+	case codes.PermissionDenied:
+		return kv.Denied
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Aborted:
 		return kv.Unavailable
 	default:

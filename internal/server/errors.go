@@ -66,6 +66,10 @@ func codeOf(err *kv.Error) codes.Code {
 		return codes.NotFound
 	case kv.Unimplemented:
 		return codes.Unimplemented
+	case kv.Unauthenticated:
+		return codes.Unauthenticated
+	case kv.Denied:
+		return codes.PermissionDenied
 	case kv.Unavailable, kv.NotOwner:
 		if c := contextCode(err); c != codes.OK {
 			return c

@@ -120,6 +120,10 @@ func httpStatus(err error) int {
 		return http.StatusBadRequest
 	case kv.NotFound:
 		return http.StatusNotFound
+	case kv.Unauthenticated:
+		return http.StatusUnauthorized
+	case kv.Denied:
+		return http.StatusForbidden
 	case kv.Precondition:
 		return http.StatusConflict
 	case kv.Exhausted:
