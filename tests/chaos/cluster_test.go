@@ -42,6 +42,7 @@ type cluster struct {
 	slaves   []*node
 	made     int // nodes of all roles
 	stopped  sync.Once
+	power    powerCut
 }
 
 // node is a member. Its addresses and folder outlive its process.
@@ -129,7 +130,7 @@ func (c *cluster) node(p *place, ip string, role ...string) *node {
 	if n.addr, err = p.freeAddr(n.ip); err != nil {
 		c.t.Fatal(err)
 	}
-	if n.conn, err = connect(c.clients, n.addr); err != nil {
+	if n.conn, err = connect(c.clients, n.addr, &c.power); err != nil {
 		c.t.Fatal(err)
 	}
 	return n
@@ -141,9 +142,10 @@ func (c *cluster) all() []*node {
 }
 
 // connect opens a connection that reconnects soon after its node is back.
-func connect(p *place, addr string) (*grpc.ClientConn, error) {
+func connect(p *place, addr string, power *powerCut) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUnaryInterceptor(power.unary),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return p.dial(ctx, "tcp", addr) }),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
