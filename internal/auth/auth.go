@@ -5,8 +5,10 @@ package auth
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Role is a kind of calls.
@@ -43,7 +45,24 @@ type Identity struct {
 	Grants []Grant
 	// Via is the node that vouches for the identity of a forwarded call; "" otherwise.
 	Via string
+	// Credential is what showed the identity, for logs and not secret: "token ID",
+	// "certificate NAME" or "jwt"; "" of a forwarded call.
+	Credential string
+	// Expires is when the credential ends; zero is never. A stream ends then too.
+	Expires time.Time
+	// Limits are those of the identity alone; nil means none.
+	Limits *Limits
+	// Carried reports whether the grants come from a JWT and not from the file. They are
+	// sent with a forwarded call; see EncodeGrants.
+	Carried bool
 }
+
+// Limits bound what the calls of an identity use together, on each node; 0 means no limit.
+type Limits struct{ RequestsPerSecond, RequestsInFlight, Streams int }
+
+// ErrRejected is the error of every call with a wrong credential. It is the same for all of
+// them, so that a caller does not learn which names, tokens and certificates exist.
+var ErrRejected = errors.New("the token or certificate of this call is not accepted: check that it is complete, has not ended and is meant for this cluster; the log of the node says more")
 
 // Grant allows the calls of a role. Databases and Prefixes narrow it; empty means all.
 type Grant struct {
@@ -66,15 +85,17 @@ type Credentials struct {
 // Authenticator finds the identity of a call. An implementation is safe for concurrent
 // use and costs a call well under a microsecond once it has seen the credentials.
 type Authenticator interface {
-	// Identify returns the identity; its error is for the caller and tells an attacker
-	// nothing: which of the names, tokens and certificates exist does not follow from it.
+	// Identify returns the identity, or ErrRejected. A rejection may take up to a second if
+	// the host has sent many wrong credentials.
 	Identify(Credentials) (*Identity, error)
-	// Vouched returns the identity of a forwarded call, by the name that a node sent.
+	// Vouched returns the identity of a forwarded call, by the name that a node sent
+	// without grants. The caller sets Via in a copy.
 	Vouched(name string) (*Identity, error)
-	// Changed returns a channel that is closed when grants may have changed: streams check
-	// theirs again with Current.
+	// Changed returns a channel that is closed when grants may have changed: streams get a
+	// channel, then check their grants with Current, and do so again when it is closed.
 	Changed() <-chan struct{}
-	// Current returns the identity as the file has it now; nil if it has it no longer.
+	// Current returns the identity as it is now; nil if its credential has ended or been
+	// removed. Streams call it when Changed and at Expires.
 	Current(*Identity) *Identity
 }
 
