@@ -71,7 +71,7 @@ var onlyIn = map[string][]string{
 	"github.com/linxGnu/grocksdb":   {"internal/storage/rocksdb"},
 	"C":                             {"internal/storage/rocksdb"},
 	"github.com/dgraph-io/badger":   {"internal/storage/badger"},
-	"go.yaml.in/yaml":               {"internal/config"},
+	"go.yaml.in/yaml":               {"internal/config", "internal/auth/policy"},
 }
 
 // mayImport names the packages of ours that a package may import. A package
@@ -89,6 +89,8 @@ var mayImport = map[string][]string{
 	"internal/certs":             {},
 	"internal/auth":              {},
 	"internal/auth/token":        {},
+	"internal/auth/policy":       {"internal/auth", "internal/auth/token", "internal/suggest"},
+	"internal/auth/identify":     {"internal/auth", "internal/auth/policy", "internal/auth/token", "internal/certs"},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {},
 	"internal/storage/datadir":   {"internal/storage", "internal/durable"},

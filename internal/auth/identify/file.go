@@ -1,0 +1,130 @@
+// Package identify finds the identity of a call by the file of auth-file: from a token, a
+// JWT, the certificate of the connection, or nothing. It reads the file again when that
+// changes. The rules are in internal/auth/DESIGN.md.
+package identify
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/policy"
+)
+
+// Options say what the file belongs to.
+type Options struct {
+	// NodeName is the DNS name that the certificates of nodes carry; "" if there are none.
+	NodeName string
+	Log      *slog.Logger
+}
+
+// File is an open file of identities. It implements auth.Authenticator.
+type File struct {
+	path    string
+	options Options
+	log     *slog.Logger
+	current atomic.Pointer[identities]
+	counts  counts
+
+	// reading is held while the file is read. content and seen are what was read last, also
+	// if it could not be used.
+	reading sync.Mutex
+	content [sha256.Size]byte
+	seen    stamp
+}
+
+// Open reads the file. Close releases what it holds.
+func Open(path string, o Options) (*File, error) {
+	f := &File{path: path, options: o, log: o.Log}
+	f.seen = stampOf(path)
+	if _, err := f.read(); err != nil {
+		return nil, fmt.Errorf("auth-file: %w", err)
+	}
+	f.warnOfReaders()
+	return f, nil
+}
+
+// Reload reads the file again, as after SIGHUP. A file that cannot be used is logged, and
+// the one before stays in use.
+func (f *File) Reload() error {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	f.seen = stampOf(f.path)
+	changed, err := f.read()
+	switch {
+	case err != nil:
+		f.counts.reloadFailures.Add(1)
+		f.log.Error("the file of identities cannot be used, and the one before stays in use", "error", err)
+		return err
+	case changed:
+		f.warnOfReaders()
+		f.log.Info("the file of identities was read again", "identities", f.current.Load().count())
+	}
+	return nil
+}
+
+// read reads the file, and takes it into use if its content has changed.
+func (f *File) read() (changed bool, err error) {
+	data, err := readFile(f.path)
+	if err != nil {
+		return false, err
+	}
+	content := sha256.Sum256(data)
+	before := f.current.Load()
+	if before != nil && content == f.content {
+		return false, nil
+	}
+	p, err := policy.Parse(f.path, data)
+	if err != nil {
+		return false, err
+	}
+	f.current.Store(newIdentities(p, f.options.NodeName))
+	f.content = content
+	if before != nil {
+		close(before.replaced)
+	}
+	return true, nil
+}
+
+// readFile reads no more than a file of identities may have.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; name a file that this user may read", err)
+	}
+	defer file.Close() // only read
+	data, err := io.ReadAll(io.LimitReader(file, policy.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w; name a YAML file", path, err)
+	}
+	return data, nil
+}
+
+// warnOfReaders logs if other users of this machine may read the file or, worse, write it.
+func (f *File) warnOfReaders() {
+	info, err := os.Stat(f.path)
+	if err == nil && info.Mode().Perm()&0o037 != 0 {
+		f.log.Warn("other users may read or change the file of identities: chmod 600 it, or 640 for a group that only reads",
+			"file", f.path, "mode", fmt.Sprintf("%#o", info.Mode().Perm()))
+	}
+}
+
+// Changed implements auth.Authenticator.
+func (f *File) Changed() <-chan struct{} { return f.current.Load().replaced }
+
+// Current implements auth.Authenticator.
+func (f *File) Current(i *auth.Identity) *auth.Identity { return f.current.Load().again(i) }
+
+// Vouched implements auth.Authenticator.
+func (f *File) Vouched(name string) (*auth.Identity, error) {
+	if i := f.current.Load().vouched(name); i != nil {
+		return i, nil
+	}
+	f.counts.reject(unknownForwarded)
+	return nil, auth.ErrRejected
+}
