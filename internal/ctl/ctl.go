@@ -2,7 +2,8 @@
 // every error is one line on stderr.
 //
 // Package options reads the command line and the environment, nodes calls the nodes
-// that these name, output prints results, and bench is the load generator of -bench.
+// that these name, output prints results, bench is the load generator of -bench, and ca the
+// certificate authority of -certs.
 package ctl
 
 import (
@@ -13,6 +14,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 )
@@ -48,13 +50,18 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	if err != nil {
 		return err
 	}
+	printer := &output.Printer{W: out, JSON: inv.Options.JSON}
+	if inv.Command.Local {
+		s := &session{Client: &nodes.Client{Options: inv.Options}, out: printer, stdin: stdin, stderr: stderr}
+		return runners()[inv.Command.Name](ctx, s, inv.Args)
+	}
 	if err := inv.Options.FromEnvironment(lookupEnv); err != nil {
 		return err
 	}
 	if inv.Options.Timeout == 0 {
 		inv.Options.Timeout = inv.Command.Timeout
 	}
-	s, err := newSession(inv.Options, &output.Printer{W: out, JSON: inv.Options.JSON}, stdin, stderr)
+	s, err := newSession(inv.Options, printer, stdin, stderr)
 	if err != nil {
 		return err
 	}

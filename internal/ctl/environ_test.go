@@ -30,7 +30,7 @@ func TestTokenComesFromAFile(t *testing.T) {
 		args []string
 	}{
 		{map[string]string{"DKVCTL_TOKEN_FILE": file}, nil},
-		{map[string]string{"DKVCTL_TOKEN_FILE": "other", "DKV_TOKEN": "other"}, []string{"-tokenFile", file}},
+		{map[string]string{"DKVCTL_TOKEN_FILE": "other", "DKVCTL_TOKEN": "other"}, []string{"-tokenFile", file}},
 	} {
 		inv, err := options.Parse(append(run.args, "-a", f.addr, "-get", "k"))
 		if err != nil {

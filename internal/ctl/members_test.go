@@ -230,11 +230,12 @@ func TestTokenDoesNotGoToMembersUnencrypted(t *testing.T) {
 	for _, m := range f.members.Nodes {
 		m.Address = "192.0.2.1:9081"
 	}
-	got := dkvctl(t, f.addr, "-status", "-token", "secret", "-timeout", "2s")
+	env := map[string]string{"DKVCTL_TOKEN": "secret"}
+	got := runMain(t.Context(), "", env, "-a", f.addr, "-status", "-timeout", "2s")
 	if got.code != exitOK || strings.Count(got.stdout, "the token would go there unencrypted") != 2 || !strings.HasSuffix(got.stdout, "3 alive, 3 total\n") {
 		t.Errorf("%+v", got)
 	}
-	expect(t, dkvctl(t, f.addr, "-verify", "-token", "secret"), outcome{code: 2, stderr: "192.0.2.1:9081 unencrypted"})
+	expect(t, runMain(t.Context(), "", env, "-a", f.addr, "-verify"), outcome{code: 2, stderr: "192.0.2.1:9081 unencrypted"})
 }
 
 // A session made from another one shares its options and no connection.

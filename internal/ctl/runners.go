@@ -37,6 +37,7 @@ func runners() map[string]runner {
 		"resync":          runResync,
 		"backup":          runBackup,
 		"restore":         runRestore,
+		"certs":           runCerts,
 		"bench":           runBench,
 		"help":            runHelp,
 		"version":         runVersion,

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/ctl/ca"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/peer"
 )
@@ -96,20 +96,20 @@ func transportCredentials(o *options.Options) (credentials.TransportCredentials,
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		authorities, err := ca.ReadCertificates(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("-caCert: %w", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("-caCert: %s holds no PEM certificate", o.CAFile)
+		for _, c := range authorities {
+			cfg.RootCAs.AddCert(c)
 		}
 	}
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return nil, options.Usagef("-cert and -key belong together: give both")
 	}
 	if o.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		cert, err := ca.LoadPair(o.CertFile, o.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("-cert, -key: %w", err)
 		}
@@ -126,7 +126,7 @@ func mayCarryToken(o *options.Options) error {
 	for _, addr := range append([]string{o.Reference}, o.Addrs...) {
 		host, _, _ := net.SplitHostPort(addr)
 		if addr != "" && !peer.Loopback(host) {
-			return options.Usagef("the token would go to %s unencrypted: use -tls, or leave out -token (and unset DKV_TOKEN)", addr)
+			return options.Usagef("the token would go to %s unencrypted: use -tls or -caCert, or leave out -tokenFile (and unset DKVCTL_TOKEN_FILE and DKVCTL_TOKEN)", addr)
 		}
 	}
 	return nil

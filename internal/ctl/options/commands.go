@@ -26,6 +26,9 @@ type Command struct {
 	summary  string
 	// Hidden keeps a command that this version does not serve out of the help.
 	Hidden bool
+	// Local commands call no node: neither the environment nor the options of connections
+	// matter to them.
+	Local bool
 }
 
 func (c *Command) synopsis() string {
@@ -54,7 +57,7 @@ func arguments(n int) string {
 
 // Commands returns all commands, in the order of the help.
 func Commands() []*Command {
-	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), otherCommands())
+	table := slices.Concat(keyCommands(), scanCommands(), clusterCommands(), nodeCommands(), securityCommands(), otherCommands())
 	for _, c := range table {
 		if c.Timeout == 0 {
 			c.Timeout = DefaultTimeout
@@ -138,10 +141,17 @@ func nodeCommands() []*Command {
 	}
 }
 
+func securityCommands() []*Command {
+	return []*Command{
+		{Name: "certs", group: groupSecurity, usage: "ACTION [NAME ...]", min: 1, max: -1, Local: true,
+			summary: "make and renew TLS certificates: init, node [HOST ...], client NAME, rotate [FILE ...], rotate ca, show [FILE ...]"},
+	}
+}
+
 func otherCommands() []*Command {
 	return []*Command{
 		{Name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
-		{Name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, summary: "explain a command, or list them all"},
-		{Name: "version", group: groupOther, max: 0, summary: "print the version"},
+		{Name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, Local: true, summary: "explain a command, or list them all"},
+		{Name: "version", group: groupOther, max: 0, Local: true, summary: "print the version"},
 	}
 }

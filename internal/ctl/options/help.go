@@ -8,10 +8,11 @@ import (
 
 // Groups of commands, in the order of the help.
 const (
-	groupKeys    = "Keys"
-	groupCluster = "Cluster"
-	groupNodes   = "Nodes"
-	groupOther   = "Other"
+	groupKeys     = "Keys"
+	groupCluster  = "Cluster"
+	groupNodes    = "Nodes"
+	groupSecurity = "Security"
+	groupOther    = "Other"
 )
 
 const (
@@ -38,7 +39,7 @@ Exit codes: 0 success, 1 failure (also -verify that found a difference, -status 
 -health of a node that does not serve), 2 bad usage, 3 -get of a key that does not exist,
 4 -cas of a key that holds another value.
 Environment, for what the command line does not set: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
-DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE.
+DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE, or DKVCTL_TOKEN for the token itself.
 With -o json each result is one JSON document on a line, with names written as in /health
 (applied_index). Keys and values are strings if they are valid UTF-8; otherwise the member is named
 key_base64 or value_base64.
@@ -70,6 +71,9 @@ Examples:
   dkvctl -bench put -ledger acked -stopOnError; dkvctl -bench check -ledger acked
 `
 
+// notes are what the help of a command says beyond its options.
+var notes = map[string]string{"bench": benchNotes, "certs": certsNotes}
+
 // Help returns the text of -help: about the command that args name, or about all.
 func Help(args []string) (string, error) {
 	if len(args) == 0 {
@@ -87,7 +91,7 @@ func Help(args []string) (string, error) {
 func fullHelp() string {
 	var b strings.Builder
 	b.WriteString(helpIntro)
-	for _, group := range []string{groupKeys, groupCluster, groupNodes, groupOther} {
+	for _, group := range []string{groupKeys, groupCluster, groupNodes, groupSecurity, groupOther} {
 		fmt.Fprintf(&b, "\n%s:\n", group)
 		for _, c := range Commands() {
 			if c.group == group && !c.Hidden {
@@ -114,10 +118,8 @@ func commandHelp(c *Command) string {
 	}
 	b.WriteString("\nOptions:\n")
 	writeOptions(&b, func(o *Option) bool { return o.commands != nil && o.appliesTo(c) })
-	writeOptions(&b, func(o *Option) bool { return o.commands == nil })
-	if c.Name == "bench" {
-		b.WriteString(benchNotes)
-	}
+	writeOptions(&b, func(o *Option) bool { return o.commands == nil && o.appliesTo(c) })
+	b.WriteString(notes[c.Name])
 	return b.String()
 }
 

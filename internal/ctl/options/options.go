@@ -22,6 +22,8 @@ const (
 	// DefaultTimeout bounds a request of most commands.
 	DefaultTimeout = 5 * time.Second
 	defaultPoll    = 200 * time.Millisecond
+	// defaultDir is the folder of -certs.
+	defaultDir = "certs"
 )
 
 // Options are all that can be given besides the command and its arguments.
@@ -34,7 +36,7 @@ type Options struct {
 
 	TLS                       bool
 	CAFile, CertFile, KeyFile string
-	Token, tokenFile          string
+	Token, TokenFile          string
 	Level                     kv.ReadLevel
 	TTL                       time.Duration // 0 means that the key never expires
 	FromStdin, MaySplit       bool
@@ -50,6 +52,10 @@ type Options struct {
 	Ledger, Reference         string
 	PIDs                      []int
 	Progress                  time.Duration
+
+	Dir, NodeName string
+	Days          int // 0 leaves it to the kind of certificate
+	Loopback      bool
 }
 
 // DefaultOptions returns what applies if nothing is given.
@@ -59,6 +65,8 @@ func DefaultOptions() *Options {
 		Addrs:    []string{DefaultAddr},
 		Level:    kv.Linearizable,
 		Poll:     defaultPoll,
+		Dir:      defaultDir,
+		Loopback: true,
 		Rounds:   3,
 		Progress: time.Second,
 		Bench:    bench.DefaultConfig(),
@@ -76,6 +84,9 @@ type Option struct {
 }
 
 func (o *Option) appliesTo(c *Command) bool {
+	if o.commands == nil && c.group == groupSecurity { // they call no node
+		return o.Name == "output"
+	}
 	return o.commands == nil || slices.Contains(o.commands, c.Name)
 }
 
@@ -92,7 +103,7 @@ func (o *Option) names(shortest int) []string {
 
 // Table returns all options, in the order of the help.
 func Table() []*Option {
-	return slices.Concat(connectionOptions(), dataOptions(), benchOptions())
+	return slices.Concat(connectionOptions(), dataOptions(), securityOptions(), benchOptions())
 }
 
 func connectionOptions() []*Option {
@@ -112,11 +123,8 @@ func connectionOptions() []*Option {
 		{Name: "cert", value: "FILE", summary: "PEM client certificate, with -key; implies -tls",
 			set: text(func(o *Options) *string { return &o.CertFile })},
 		{Name: "key", value: "FILE", summary: "PEM key of -cert", set: text(func(o *Options) *string { return &o.KeyFile })},
-		{Name: "token", value: "TOKEN",
-			summary: "bearer token; other users of this machine see it: better -tokenFile, or DKVCTL_TOKEN_FILE in the environment",
-			set:     text(func(o *Options) *string { return &o.Token })},
 		{Name: "tokenFile", value: "FILE", summary: "file that holds the bearer token",
-			set: text(func(o *Options) *string { return &o.tokenFile })},
+			set: text(func(o *Options) *string { return &o.TokenFile })},
 	}
 }
 
@@ -148,6 +156,19 @@ func dataOptions() []*Option {
 		{Name: "force", commands: []string{"removeNode", "resync"},
 			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
+	}
+}
+
+func securityOptions() []*Option {
+	return []*Option{
+		{Name: "dir", value: "FOLDER", commands: []string{"certs"}, summary: "folder of the authority and its certificates (default " + defaultDir + ")",
+			set: text(func(o *Options) *string { return &o.Dir })},
+		{Name: "days", value: "N", commands: []string{"certs"}, summary: "how long the certificate is valid (default 365; an authority 3650)",
+			set: count(func(o *Options) *int { return &o.Days })},
+		{Name: "nodeName", value: "NAME", commands: []string{"certs"}, summary: "name that the certificates of nodes carry, tls-node-name (default dkv-node)",
+			set: text(func(o *Options) *string { return &o.NodeName })},
+		{Name: "loopback", commands: []string{"certs"}, summary: "node: add localhost, 127.0.0.1 and ::1 (default true)",
+			set: boolean(func(o *Options) *bool { return &o.Loopback })},
 	}
 }
 

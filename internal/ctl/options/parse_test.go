@@ -75,13 +75,13 @@ func TestWordsBecomeArguments(t *testing.T) {
 }
 
 func TestOptionsTakeTheirValues(t *testing.T) {
-	inv, err := Parse(strings.Fields("-get k -dkvAddr a:1,b:2 --timeout=1.5 -level SEQ -o json -authority me -tls -token t"))
+	inv, err := Parse(strings.Fields("-get k -dkvAddr a:1,b:2 --timeout=1.5 -level SEQ -o json -authority me -tls -tokenFile t"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := inv.Options
 	if !slices.Equal(o.Addrs, []string{"a:1", "b:2"}) || o.Timeout != 1500*time.Millisecond || o.Level != kv.Sequential ||
-		!o.JSON || o.Authority != "me" || !o.TLS || o.Token != "t" {
+		!o.JSON || o.Authority != "me" || !o.TLS || o.TokenFile != "t" {
 		t.Errorf("options are %+v", o)
 	}
 	inv, err = Parse(strings.Fields("-bench get -stop-on-error -keyCount 5 -rate 10.5 -preload=false -tls=false"))

@@ -1,0 +1,282 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/durable"
+)
+
+// The modes of the files: certificates are public.
+const (
+	folderMode = 0o700
+	keyMode    = 0o600
+	certMode   = 0o644
+)
+
+// largest bounds a file with certificates, in bytes.
+const largest = 1 << 20
+
+// makeFolder makes the folder of an authority, or checks one that exists.
+func makeFolder(dir string) error {
+	err := os.Mkdir(dir, folderMode)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("the folder of the authority: %w", err)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder", dir)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("other users may write to %s, and so replace the authority: chmod 700 %[1]s", dir)
+	}
+	return nil
+}
+
+// lockFolder keeps other processes from changing the files.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.Lock(f); err != nil {
+		_ = f.Close() // it was not written to
+		return nil, fmt.Errorf("%s: %w: is another dkvctl -certs running?", dir, err)
+	}
+	return f, nil
+}
+
+func syncFolder(dir string) error { return durable.SyncDir(dir) }
+
+// keyIsPrivate rejects a key that other users may read.
+func keyIsPrivate(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("other users may read the authority's key %s: chmod 600 %[1]s, and if they may have done so, change the authority", file)
+	}
+	return nil
+}
+
+func encodeCertificates(certs ...*x509.Certificate) []byte {
+	var out bytes.Buffer
+	for _, c := range certs {
+		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // to memory
+	}
+	return out.Bytes()
+}
+
+func encodeKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func writeKey(file string, key crypto.Signer) error {
+	raw, err := encodeKey(key)
+	if err != nil {
+		return err
+	}
+	return writeNew(file, raw, keyMode)
+}
+
+// writeNew writes a file that must not exist yet. After an error it is gone.
+func writeNew(file string, content []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already, and nothing is overwritten: dkvctl -certs rotate renews a certificate", file)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(file))
+	}
+	return nil
+}
+
+// replaceAll replaces files, each with one rename, in order. All new contents are on disk
+// before the first rename, so that readers see a mixed pair only for the moment between
+// two renames. A node waits for a pair that matches before it uses new files.
+func replaceAll(files ...replacement) (err error) {
+	for i, r := range files {
+		tmp := r.file + ".new"
+		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err // of a replacement that was interrupted
+		}
+		if err := writeNew(tmp, r.content, r.mode); err != nil {
+			return err
+		}
+		files[i].tmp = tmp
+	}
+	for _, r := range files {
+		if err := os.Rename(r.tmp, r.file); err != nil {
+			return err
+		}
+	}
+	return syncFolder(filepath.Dir(files[0].file))
+}
+
+type replacement struct {
+	file    string
+	content []byte
+	mode    fs.FileMode
+	tmp     string
+}
+
+// readFile reads a file of bounded size.
+func readFile(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err == nil && len(raw) > largest {
+		err = fmt.Errorf("%s is larger than %d bytes: it is no file of certificates", file, largest)
+	}
+	return raw, err
+}
+
+// ReadCertificates reads the certificates of a PEM file, of which there is one at least.
+func ReadCertificates(file string) ([]*x509.Certificate, error) {
+	raw, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := parseCertificates(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certs, nil
+}
+
+func parseCertificates(raw []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	others := make(map[string]bool)
+	for rest := raw; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			others[block.Type] = true
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d in it cannot be read: %w", len(certs)+1, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) > 0 {
+		return certs, nil
+	}
+	for other := range others {
+		return nil, fmt.Errorf("it holds no PEM certificate but a %s", other)
+	}
+	return nil, errors.New("it holds no PEM certificate" + binaryHint(raw, "x509"))
+}
+
+// binaryHint says how to convert a file that is in DER.
+func binaryHint(raw []byte, command string) string {
+	if len(raw) > 1 && raw[0] == 0x30 && raw[1] >= 0x80 {
+		return ": it seems to be in DER; convert it with openssl " + command + " -inform der"
+	}
+	return ""
+}
+
+// ReadKey reads the private key of a PEM file: PKCS#8, PKCS#1 (RSA) or SEC 1 (EC).
+func ReadKey(file string) (crypto.Signer, error) {
+	raw, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
+}
+
+func parseKey(raw []byte) (crypto.Signer, error) {
+	for rest := raw; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("it holds no PEM private key" + binaryHint(raw, "pkey"))
+		}
+		switch {
+		case !strings.HasSuffix(block.Type, "PRIVATE KEY"): // EC PARAMETERS, or a certificate
+			continue
+		case strings.Contains(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "":
+			return nil, errors.New("its private key is encrypted, which nodes cannot read: write it without a passphrase (openssl pkey -in FILE), for its owner alone (mode 600)")
+		}
+		return parseKeyBlock(block)
+	}
+}
+
+func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
+	var key any
+	var err error
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	default:
+		return nil, fmt.Errorf("a %s is not supported: convert it with openssl pkey", block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("its private key cannot be read: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("its private key, a %T, cannot sign", key)
+	}
+	return signer, nil
+}
+
+// LoadPair reads a certificate, with what it needs of its chain, and its key.
+func LoadPair(certFile, keyFile string) (tls.Certificate, error) {
+	certs, err := ReadCertificates(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := ReadKey(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if !belongs(key, certs[0]) {
+		return tls.Certificate{}, fmt.Errorf("the key in %s is not that of the certificate in %s", keyFile, certFile)
+	}
+	pair := tls.Certificate{PrivateKey: key, Leaf: certs[0]}
+	for _, c := range certs {
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	return pair, nil
+}
