@@ -88,6 +88,7 @@ var mayImport = map[string][]string{
 	"internal/timing":            {},
 	"internal/certs":             {},
 	"internal/auth":              {},
+	"internal/access":            {"internal/auth", "internal/kv", "api/serverpb", "api/peerpb"},
 	"internal/auth/token":        {},
 	"internal/auth/policy":       {"internal/auth", "internal/auth/token", "internal/suggest"},
 	"internal/auth/identify":     {"internal/auth", "internal/auth/policy", "internal/auth/token", "internal/certs"},
@@ -133,8 +134,8 @@ var mayImport = map[string][]string{
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/conns":     {},
-	"internal/server":    {"internal/kv", "internal/conns"},
-	"internal/ops":       {"internal/conns"},
+	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access"},
+	"internal/ops":       {"internal/conns", "internal/auth", "internal/access", "internal/kv"},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},
@@ -145,7 +146,7 @@ var mayImport = map[string][]string{
 var root = []string{"internal/app", "internal/testcluster"}
 
 // testOnly are the packages that only tests import, and each other.
-var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest"}
+var testOnly = []string{"internal/testkit", "internal/testkit/certs", "internal/testkit/process", "internal/testkit/rawgrpc", "tests/hostile/attack", "internal/access/accesstest", "internal/server/servertest", "internal/master/mastertest", "internal/replica/replicatest", "internal/storage/enginetest"}
 
 // belowGRPC are the packages that must not know gRPC, not even through others.
 var belowGRPC = []string{

@@ -1,0 +1,113 @@
+package access
+
+import (
+	"slices"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/auth"
+)
+
+// These functions find the keys and databases of requests. A request of an unexpected type
+// is not covered: the table is wrong then, and must not open anything.
+
+// keyed is a request with one key.
+type keyed interface{ GetKey() []byte }
+
+func ofKey(d demand, req any) bool {
+	r, ok := req.(keyed)
+	return ok && d.key(r.GetKey())
+}
+
+func ofMultiGet(d demand, req any) bool {
+	r, ok := req.(*serverpb.MultiGetRequest)
+	if !ok {
+		return false
+	}
+	for _, k := range r.GetKeys() {
+		if !d.key(k) {
+			return false
+		}
+	}
+	return true
+}
+
+func ofMultiPut(d demand, req any) bool {
+	r, ok := req.(*serverpb.MultiPutRequest)
+	if !ok {
+		return false
+	}
+	for _, p := range r.GetPutRequest() {
+		if !d.key(p.GetKey()) {
+			return false
+		}
+	}
+	return true
+}
+
+// ofIterate covers what the iteration may come to, by its prefix, its start and its
+// direction; package master reads the same range.
+func ofIterate(d demand, req any) bool {
+	r, ok := req.(*serverpb.IterateRequest)
+	return ok && d.span(iterated(r))
+}
+
+func iterated(r *serverpb.IterateRequest) auth.Span {
+	span := auth.Prefix(r.GetKeyPrefix())
+	switch start := r.GetStartKey(); {
+	case len(start) == 0:
+	case r.GetReverse():
+		span.End = append(slices.Clone(start), 0) // the start itself is included
+	default:
+		span.Start = start
+	}
+	return span
+}
+
+func ofWatch(d demand, req any) bool {
+	r, ok := req.(*serverpb.WatchChangesRequest)
+	return ok && d.span(auth.Prefix(r.GetKeyPrefix()))
+}
+
+// ofLookup covers a look-up in the registry. One that names no database shows the rows of
+// all.
+func ofLookup(d demand, req any) bool {
+	r, ok := req.(*serverpb.GetClusterInfoRequest)
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(d.id.Grants, func(g auth.Grant) bool {
+		return len(g.Databases) == 0 || r.Database != nil && slices.Contains(g.Databases, r.GetDatabase())
+	})
+}
+
+// ofRows covers a heartbeat: rows of masters are a node's, those of slaves belong to the
+// replication of their database.
+func ofRows(d demand, req any) bool {
+	r, ok := req.(*serverpb.UpdateStatusRequest)
+	if !ok {
+		return false
+	}
+	if r.GetRegionInfo() != nil && !ofRow(d, r.GetRegionInfo()) {
+		return false
+	}
+	for _, row := range r.GetMore() {
+		if !ofRow(d, row) {
+			return false
+		}
+	}
+	return true
+}
+
+func ofRow(d demand, row *serverpb.RegionInfo) bool {
+	switch row.GetStatus() {
+	case serverpb.RegionStatus_ACTIVE_SLAVE, serverpb.RegionStatus_INACTIVE:
+		return d.in(row.GetDatabase()).all()
+	default:
+		return d.of(auth.Node).all()
+	}
+}
+
+func ofRelease(d demand, req any) bool {
+	r, ok := req.(*serverpb.ReleaseDatabaseRequest)
+	return ok && d.in(r.GetDatabase()).all()
+}
