@@ -116,6 +116,7 @@ func (a *app) newHTTP() (err error) {
 		return err
 	}
 	a.node.OnClose(a.http.Close)
+	a.metrics.MustRegister(a.node.Collectors...)
 	return a.metrics.Register(a.http)
 }
 

@@ -125,7 +125,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 	}
 	logStart(log, cfg)
 	if ctx.Err() == nil {
-		err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, log) })
+		err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, a.node) })
 	}
 	// What was acknowledged is durable by now; an error of closing is still worth an
 	// exit code.
@@ -136,15 +136,16 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 }
 
 // handleSignals handles the signals that do not stop a running node, until ctx ends.
-func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) error {
+func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, n *node.Node) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-signals.Hangups():
-			reloadLog(inv, level, log)
+			reloadLog(inv, level, n.Log)
+			n.Reload()
 		case s := <-signals.Unused():
-			log.Warn("this signal means nothing to dkvsrv: SIGHUP reloads the configuration, SIGTERM stops it", "signal", s.String())
+			n.Log.Warn("this signal means nothing to dkvsrv: SIGHUP reloads the configuration, SIGTERM stops it", "signal", s.String())
 		}
 	}
 }

@@ -21,6 +21,9 @@ func (a *app) run(ctx context.Context, reload func(context.Context) error) error
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reload(gctx) })
 	g.Go(func() error { return a.http.Run(below) })
+	for _, run := range a.node.Beside() {
+		g.Go(func() error { return run(below) })
+	}
 	if guard := a.node.Guard; guard != nil {
 		g.Go(func() error { guard.Run(below); return nil })
 	}

@@ -75,6 +75,16 @@ func isUnspecified(host string) bool {
 	return host == "" || err == nil && ip.Unmap().IsUnspecified()
 }
 
+// isLoopback reports whether only this machine reaches an address.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
 // multiScheme is the prefix of a list of addresses in the field's existing files.
 const multiScheme = "multi:///"
 

@@ -288,8 +288,9 @@ type Security struct {
 	TLSCertFile, TLSKeyFile, TLSCAFile string
 	// TLSMinVersion is the oldest TLS version that is accepted.
 	TLSMinVersion TLSVersion
-	// AuthTokenFile holds hashes of the accepted tokens.
-	AuthTokenFile string
+	// AuthFile names the identities that may call the node, what shows them and what they
+	// may do; "" means no authentication.
+	AuthFile string
 }
 
 // Log holds the keys of the logs.

@@ -86,9 +86,9 @@ func securityKeys() []key {
 		{name: "tls-min-version", def: "1.2", traits: unbuilt | guards,
 			field: func(c *Config) value { return tlsVersionValue(&c.Security.TLSMinVersion) },
 			doc:   "The oldest TLS version that is accepted."},
-		{name: "auth-token-file", def: "", traits: unbuilt | guards | secret,
-			field: func(c *Config) value { return pathValue{p: &c.Security.AuthTokenFile} },
-			doc:   "The file of hashed access tokens; no authentication if empty."},
+		{name: "auth-file", def: "", traits: guards,
+			field: func(c *Config) value { return pathValue{p: &c.Security.AuthFile} },
+			doc:   "The YAML file of the identities that may call this node, what shows them and what they may do; no authentication if empty. It is read again when it changes, and at SIGHUP."},
 	}
 }
 

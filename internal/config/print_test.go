@@ -53,7 +53,7 @@ func TestPrintNamesSources(t *testing.T) {
 
 func TestPrintHidesSecrets(t *testing.T) {
 	c := complete(t)
-	c.Security.AuthTokenFile, c.Security.TLSKeyFile, c.Security.TLSCertFile = "s3cr3t-token", "s3cr3t-key", "cert.pem"
+	c.Security.TLSKeyFile, c.Security.TLSCertFile = "s3cr3t-key", "cert.pem"
 	var out bytes.Buffer
 	if err := c.Print(&out); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestPrintHidesSecrets(t *testing.T) {
 	if strings.Contains(out.String(), "s3cr3t") {
 		t.Errorf("a secret is printed:\n%s", out.String())
 	}
-	if !strings.Contains(out.String(), `auth-token-file: "" # default, hidden`) || !strings.Contains(out.String(), "cert.pem") {
+	if !strings.Contains(out.String(), `tls-key-file: "" # default, hidden`) || !strings.Contains(out.String(), "cert.pem") {
 		t.Errorf("what is hidden is not said, or too much is:\n%s", out.String())
 	}
 }

@@ -18,7 +18,7 @@ func (c *Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
-		c.validateLimits, c.validateDiscovery, c.validateRaft,
+		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateAuth,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (c *Config) validateBuilt() error {
 		switch {
 		case !k.has(unbuilt) || k.field(c).text() == k.field(defaults).text():
 		case k.has(guards):
-			return c.wrong(k.name, "not available in this version, which has neither TLS nor authentication: "+
+			return c.wrong(k.name, "not available in this version, which has no TLS: "+
 				"remove the key and keep the node on a trusted network")
 		default:
 			return c.wrong(k.name, "not available in this version: remove the key")
@@ -194,4 +194,15 @@ func (c *Config) validateRaft() error {
 			formatDuration(r.LeaseDuration), formatDuration(r.ElectionTimeout()))
 	}
 	return nil
+}
+
+// validateAuth rejects tokens that would cross a network in the clear, and members whose
+// connections to each other show nothing.
+func (c *Config) validateAuth() error {
+	n := &c.Network
+	if c.Security.AuthFile == "" || c.Role == RoleNone && isLoopback(n.ListenAddr) && isLoopback(n.HTTPListenAddr) {
+		return nil
+	}
+	return c.wrong("auth-file", "tokens would cross the network in the clear: "+
+		"listen on this machine only, with --listen-addr 127.0.0.1:8080 and --http-listen-addr 127.0.0.1:8081, on a node of role none")
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dkvdb/dkv/internal/auth/identify"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/durable"
@@ -29,6 +30,11 @@ func CheckStart(cfg *config.Config) error {
 			return fmt.Errorf("db-engine-ini: %w; name a file with RocksDB options, or leave the key empty", err)
 		} else if fi.IsDir() {
 			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
+		}
+	}
+	if file := cfg.Security.AuthFile; file != "" {
+		if err := identify.Check(file); err != nil {
+			return err
 		}
 	}
 	if err := checkBadgerFits(cfg, int64(config.ThisHost().Memory())); err != nil {

@@ -11,6 +11,9 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/master"
@@ -53,10 +56,18 @@ type Node struct {
 	Guard   *diskspace.Guard
 	Engines *Engines
 
-	closers []func() error
+	// Auth finds the identity of a call; nil without auth-file.
+	Auth auth.Authenticator
+	// Collectors are metrics of what New has opened.
+	Collectors []prometheus.Collector
+
+	closers   []func() error
+	reloaders []func()
+	beside    []func(context.Context) error
 }
 
-// New binds the addresses: whether they are free is known at once. After an error
+// New reads the file of identities and binds the addresses: whether they are free is known
+// at once. After an error
 // nothing is left open.
 func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, err error) {
 	n := &Node{Config: cfg, Log: log, Layout: LayoutOf(cfg), Reads: state.NewReads()}
@@ -65,6 +76,9 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 			_ = n.Close() // err is the one to report
 		}
 	}()
+	if err := n.openAuth(); err != nil {
+		return nil, err
+	}
 	if n.GRPC, err = server.Listen(cfg.Network.ListenAddr); err != nil {
 		return nil, err
 	}

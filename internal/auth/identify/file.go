@@ -49,6 +49,18 @@ func Open(path string, o Options) (*File, error) {
 	return f, nil
 }
 
+// Check returns the error that Open would return.
+func Check(path string) error {
+	data, err := readFile(path)
+	if err == nil {
+		_, err = policy.Parse(path, data)
+	}
+	if err != nil {
+		return fmt.Errorf("auth-file: %w", err)
+	}
+	return nil
+}
+
 // Reload reads the file again, as after SIGHUP. A file that cannot be used is logged, and
 // the one before stays in use.
 func (f *File) Reload() error {
