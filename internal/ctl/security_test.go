@@ -1,14 +1,24 @@
 package ctl
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/internal/auth/token"
 	"github.com/dkvdb/dkv/internal/testkit/certs"
@@ -103,4 +113,84 @@ func TestTLS(t *testing.T) {
 	expect(t, dkvctl(t, f.addr, "-get", "k", "-caCert", keyFile), outcome{code: 1, stderr: "no PEM certificate"})
 	expect(t, dkvctl(t, f.addr, "-get", "k", "-caCert", filepath.Join(t.TempDir(), "none")), outcome{code: 1, stderr: "-caCert"})
 	expect(t, dkvctl(t, f.addr, "-get", "k", "-cert", keyFile, "-key", certFile), outcome{code: 1, stderr: "-cert, -key"})
+}
+
+// TestTLSFaults holds that each disagreement about TLS gets an error that says what to do.
+func TestTLSFaults(t *testing.T) {
+	authority, other := certs.New(t), certs.New(t)
+	cert, foreign := authority.Issue(t, "dkv.test", "127.0.0.1"), other.Issue(t, "client")
+	expired := expiredCertificate(t)
+	serve := func(cert tls.Certificate, ask tls.ClientAuthType) string {
+		return startFake(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: ask, ClientCAs: authority.Pool}))).addr
+	}
+	open, mutual, old, plain := serve(cert.Certificate, tls.NoClientCert), serve(cert.Certificate, tls.RequireAndVerifyClientCert),
+		serve(expired.Certificate, tls.NoClientCert), startFake(t).addr
+	for name, c := range map[string]struct {
+		addr, args, want string
+	}{
+		"unknown authority":             {open, "-tls", "-caCert FILE (DKVCTL_TLS_CA_FILE) names the authority that has issued it"},
+		"another authority":             {open, "-caCert " + other.File, "none of the authorities in " + other.File + " has issued its certificate"},
+		"another name":                  {open, "-authority else.test -caCert " + authority.File, "valid for dkv.test, not else.test; issue a certificate with that name"},
+		"expired":                       {old, "-caCert " + expired.CertFile, "renew the node's certificate (dkvctl -certs rotate)"},
+		"TLS to a clear port":           {plain, "-caCert " + authority.File, "it does not speak TLS: leave out -tls"},
+		"clear to a TLS port":           {open, "", "does it require TLS? -caCert FILE"},
+		"no certificate":                {mutual, "-caCert " + authority.File, "accepts only clients with a certificate: -cert FILE -key FILE"},
+		"certificate that is not known": {mutual, "-caCert " + authority.File + " -cert " + foreign.CertFile + " -key " + foreign.KeyFile, "does not accept the certificate in " + foreign.CertFile},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, command := range []string{"-get k", "-status", "-bench get -duration 1s", "-watch"} {
+				line := strings.Fields(command + " -timeout 20s " + c.args)
+				got := dkvctl(t, c.addr, line...)
+				if got.code != exitFailed || !strings.Contains(got.stdout+got.stderr, c.want) {
+					t.Errorf("%s: %+v, want %q", command, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// expiredCertificate returns a certificate that has signed itself, as if an hour had passed
+// since it ended.
+func expiredCertificate(t *testing.T) certs.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "expired.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return certs.Certificate{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, CertFile: file}
+}
+
+// A caller that is not known, or has no right, learns what it has shown and tries no other
+// node with the same.
+func TestRejectedCallers(t *testing.T) {
+	unknown, denied, second := startFake(t), startFake(t), startFake(t)
+	unknown.fail = func(string) error { return status.Error(codes.Unauthenticated, "the token is not known") }
+	denied.fail = func(string) error { return status.Error(codes.PermissionDenied, "reports has no role write") }
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := func(f *fake) string { return f.addr + "," + second.addr }
+	env := map[string]string{"DKVCTL_TOKEN": "secret"}
+	expect(t, dkvctl(t, at(unknown), "-get", "k"), outcome{code: 1, stderr: "neither a token nor a certificate was sent: -tokenFile FILE"})
+	expect(t, dkvctl(t, at(unknown), "-set", "k", "v", "-tokenFile", file), outcome{code: 1, stderr: "the token is not known; the token came from " + file})
+	expect(t, runMain(t.Context(), "", env, "-a", at(unknown), "-get", "k"), outcome{code: 1, stderr: "the token came from DKVCTL_TOKEN"})
+	expect(t, dkvctl(t, at(denied), "-set", "k", "v"), outcome{code: 1, stderr: "PermissionDenied: reports has no role write"})
+	if len(second.seen) > 0 {
+		t.Errorf("another node was asked: %v", second.seen)
+	}
+	got := dkvctl(t, unknown.addr, "-status")
+	if got.code != exitFailed || !strings.Contains(got.stdout, "REJECTED") || !strings.Contains(got.stdout, "the token is not known") {
+		t.Errorf("%+v", got)
+	}
 }

@@ -19,13 +19,14 @@ import (
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
-// The health of a node that serves, of one that does not answer, and of one that cannot
-// serve yet.
+// The health of a node that serves, of one that does not answer, of one that does not
+// accept the caller, and of one that cannot serve yet.
 const (
 	alive       = "ALIVE"
 	unhealthy   = "UNHEALTHY"
 	unreachable = "UNREACHABLE"
-	waiting     = "WAITING" // to become a member of a cluster
+	rejecting   = "REJECTED" // it does not accept the caller
+	waiting     = "WAITING"  // to become a member of a cluster
 )
 
 // nodeRow is one node in -status.
@@ -131,11 +132,13 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 	case err == nil:
 		return rowOf(addr, res)
 	case errors.As(err, &down):
-		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.Reason)}
+		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(down.Why())}
 	case errors.As(err, &re) && re.Waiting != "":
 		return nodeRow{Address: addr, Health: waiting, Reason: oneLine(re.Waiting)}
 	case errors.As(err, &re) && re.Code == codes.Unimplemented:
 		return nodeRow{Address: addr, Health: alive, Reason: "it answers, but not with a status"}
+	case errors.As(err, &re) && (re.Code == codes.Unauthenticated || re.Code == codes.PermissionDenied):
+		return nodeRow{Address: addr, Health: rejecting, Reason: oneLine(err.Error())}
 	default:
 		return nodeRow{Address: addr, Health: unreachable, Reason: oneLine(err.Error())}
 	}

@@ -58,7 +58,7 @@ func (c *Client) callOne(ctx context.Context, addr string, dialLimit time.Durati
 	}
 	callCtx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	return explain(request(callCtx, conn), addr, c.Timeout, e)
+	return c.explain(request(callCtx, conn), addr, e)
 }
 
 // RequestError is a failed request, in words for people.
@@ -74,7 +74,7 @@ func (e *RequestError) Error() string { return e.text }
 // explain puts the error of a request into words. What the server said is kept as it
 // is; what gRPC says on this side gets the address and, after a mutation, the warning
 // that it may have taken effect.
-func explain(err error, addr string, timeout time.Duration, e Effect) error {
+func (c *Client) explain(err error, addr string, e Effect) error {
 	var local *localError
 	if err == nil || errors.As(err, &local) {
 		return err
@@ -94,9 +94,12 @@ func explain(err error, addr string, timeout time.Duration, e Effect) error {
 			re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
 		}
 		return re
+	case codes.Unauthenticated:
+		re.text += "; " + unauthenticated(c.Options)
+		return re
 	case codes.DeadlineExceeded:
 		if !said {
-			re.text = fmt.Sprintf("%s did not answer within %s: is it overloaded or stuck? -timeout allows more time", addr, timeout)
+			re.text = fmt.Sprintf("%s did not answer within %s: is it overloaded or stuck? -timeout allows more time", addr, c.Timeout)
 		}
 	case codes.Unavailable, codes.Unknown, codes.Internal, codes.Canceled:
 		if !said {
@@ -163,7 +166,7 @@ func joinFailures(failures []error) error {
 		texts[i] = err.Error()
 		var unreachable *UnreachableError
 		if errors.As(err, &unreachable) {
-			texts[i] = unreachable.Addr + ": " + unreachable.Reason
+			texts[i] = unreachable.Addr + ": " + unreachable.Why()
 		}
 	}
 	return fmt.Errorf("none of the %d addresses served the request: %s", len(failures), strings.Join(texts, "; "))

@@ -115,7 +115,7 @@ func transportCredentials(o *options.Options) (credentials.TransportCredentials,
 		}
 		cfg.Certificates = []tls.Certificate{cert}
 	}
-	return credentials.NewTLS(cfg), nil
+	return alerting{credentials.NewTLS(cfg)}, nil
 }
 
 // mayCarryToken rejects a token that would be sent unencrypted over a network.
@@ -155,30 +155,31 @@ func (b bearer) RequireTransportSecurity() bool { return false }
 // Connect returns the connection to an address once it is ready for use, or an
 // *UnreachableError.
 func (c *Client) Connect(ctx context.Context, addr string) (grpc.ClientConnInterface, error) {
-	return connect(ctx, c.pool, addr)
+	return c.connect(ctx, c.pool, addr)
 }
 
 // Open is Connect with a connection that is shared with no other caller. The caller
 // closes it.
 func (c *Client) Open(ctx context.Context, addr string) (conn grpc.ClientConnInterface, closeConn func(), err error) {
 	pool := peer.NewPool(c.dial)
-	if conn, err = connect(ctx, pool, addr); err != nil {
+	if conn, err = c.connect(ctx, pool, addr); err != nil {
 		_ = pool.Close() // always nil
 		return nil, nil, err
 	}
 	return conn, func() { _ = pool.Close() }, nil
 }
 
-func connect(ctx context.Context, pool *peer.Pool, addr string) (grpc.ClientConnInterface, error) {
+func (c *Client) connect(ctx context.Context, pool *peer.Pool, addr string) (grpc.ClientConnInterface, error) {
 	p, err := pool.Peer(addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	if p.Reach(ctx) != nil {
-		return nil, &UnreachableError{addr, "no answer in time"}
+		return nil, &UnreachableError{addr, "no answer in time", notRunning}
 	}
 	if !p.Ready() {
-		return nil, &UnreachableError{addr, connectionFault(ctx, p.Conn())}
+		fault := connectionFault(ctx, p.Conn())
+		return nil, &UnreachableError{addr, fault, advice(c.Options, fault)}
 	}
 	return p.Conn(), nil
 }
@@ -200,8 +201,17 @@ func connectionFault(ctx context.Context, conn grpc.ClientConnInterface) string 
 // sent.
 type UnreachableError struct {
 	Addr, Reason string
+	advice       string // what to do
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("cannot reach %s: %s; is dkvsrv running there? -a HOST:PORT names another address", e.Addr, e.Reason)
+	return fmt.Sprintf("cannot reach %s: %s; %s", e.Addr, e.Reason, e.advice)
+}
+
+// Why returns the reason, with what to do if that is not always the same.
+func (e *UnreachableError) Why() string {
+	if e.advice == notRunning {
+		return e.Reason
+	}
+	return e.Reason + "; " + e.advice
 }
