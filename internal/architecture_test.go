@@ -86,7 +86,7 @@ var mayImport = map[string][]string{
 	"internal/fair":              {"internal/kv"},
 	"internal/clock":             {"internal/signal"},
 	"internal/timing":            {},
-	"internal/certs":             {},
+	"internal/certs":             {"internal/sleep"},
 	"internal/auth":              {},
 	"internal/access":            {"internal/auth", "internal/kv", "api/serverpb", "api/peerpb"},
 	"internal/auth/token":        {},

@@ -1,5 +1,5 @@
 // Package certs makes TLS certificates for tests: an authority of the test's own, and
-// certificates that it has signed, as files and in memory. They are valid for an hour.
+// certificates that it has signed, as files and in memory.
 package certs
 
 import (
@@ -49,15 +49,52 @@ func New(t testing.TB) *Authority {
 	return a
 }
 
+// NodeName is the DNS name that the certificates of nodes carry by default.
+const NodeName = "dkv-node"
+
+// validity is for how long certificates are valid: longer than what a node calls soon.
+const validity = 60 * 24 * time.Hour
+
+// Request is what a certificate should be.
+type Request struct {
+	// Hosts are IP addresses and DNS names.
+	Hosts []string
+	// Name is the common name; "" gives each certificate its own.
+	Name string
+	// NotBefore and NotAfter are when it is valid; the zero time is an hour ago, and in two
+	// months.
+	NotBefore, NotAfter time.Time
+	// Usages are what it may be used for; nil is as a server and as a client.
+	Usages []x509.ExtKeyUsage
+}
+
 // Issue returns a certificate for a server or client at the given hosts, which are IP
 // addresses or names.
 func (a *Authority) Issue(t testing.TB, hosts ...string) Certificate {
 	t.Helper()
+	return a.Sign(t, Request{Hosts: hosts})
+}
+
+// Node returns a certificate of a node that is reached on this machine.
+func (a *Authority) Node(t testing.TB) Certificate {
+	t.Helper()
+	return a.Issue(t, NodeName, "localhost", "127.0.0.1")
+}
+
+// Sign returns a certificate as requested.
+func (a *Authority) Sign(t testing.TB, r Request) Certificate {
+	t.Helper()
 	template := &x509.Certificate{
 		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		ExtKeyUsage: r.Usages,
+		NotBefore:   r.NotBefore,
+		NotAfter:    r.NotAfter,
+		Subject:     pkix.Name{CommonName: r.Name},
 	}
-	for _, host := range hosts {
+	if r.Usages == nil {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	for _, host := range r.Hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else {
@@ -75,8 +112,16 @@ func (a *Authority) sign(t testing.TB, name string, template *x509.Certificate) 
 		t.Fatal(err)
 	}
 	a.issued++
-	template.SerialNumber, template.Subject = big.NewInt(a.issued), pkix.Name{CommonName: name}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.SerialNumber = big.NewInt(a.issued)
+	if template.Subject.CommonName == "" {
+		template.Subject.CommonName = name
+	}
+	if template.NotBefore.IsZero() {
+		template.NotBefore = time.Now().Add(-time.Hour)
+	}
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(validity)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
