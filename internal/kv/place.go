@@ -28,7 +28,8 @@ type Place interface {
 	Client() Client
 }
 
-// Resume says where to resume a stream that was ended early. It is the metadata of an
+// Resume says where to resume a stream that was ended early: nothing before it is missing, but
+// the message after it may have arrived all the same. It is the metadata of an
 // error: the names of a request's fields with their values, binary ones in base64
 // (encoding/base64's StdEncoding).
 type Resume map[string]string
