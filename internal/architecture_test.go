@@ -134,8 +134,9 @@ var mayImport = map[string][]string{
 	"clients/go/dkv/admin":        {"api/serverpb"},
 	// They know no role.
 	"internal/conns":     {},
-	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access"},
-	"internal/ops":       {"internal/conns", "internal/auth", "internal/access", "internal/kv"},
+	"internal/audit":     {"internal/auth"},
+	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access", "internal/audit"},
+	"internal/ops":       {"internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit"},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},

@@ -2,10 +2,7 @@ package app
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/role/slave"
 	"github.com/dkvdb/dkv/internal/app/role/standalone"
 	"github.com/dkvdb/dkv/internal/app/rows"
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/ops"
@@ -40,7 +38,7 @@ type app struct {
 	role    role.Role
 	metrics *prometheus.Registry
 	http    *ops.Server
-	audit   *slog.Logger // nil means the common log
+	audit   *audit.Log
 	// memberHosts are the hosts of the cluster's members, which forward administrative
 	// calls.
 	memberHosts hosts.Known
@@ -189,6 +187,7 @@ func (a *app) condition() condition.Node {
 	e.Clock, e.Clocks = a.node.Clock, cluster.Clocks()
 	e.Missing, e.TimingFault = cluster.Missing(), cluster.TimingFault()
 	e.Rejection = a.rows.Rejection()
+	e.AuditFailure = a.audit.Failure()
 	return condition.Judge(e)
 }
 
@@ -202,21 +201,22 @@ func (a *app) removal(replicas []replica.Status) string {
 	return ""
 }
 
-// openAuditLog opens the file for administrative calls, if one is configured.
-func (a *app) openAuditLog() (*slog.Logger, error) {
+// openAuditLog opens the audit log.
+func (a *app) openAuditLog() (*audit.Log, error) {
 	cfg := &a.node.Config.Log
-	if cfg.Audit == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(cfg.Audit, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	l, err := audit.New(audit.Options{
+		File: cfg.Audit, MaxSize: int64(cfg.AuditSize), Files: cfg.AuditFiles, Required: cfg.AuditRequired,
+		Node: a.node.Config.Node.Name, Database: a.node.Layout.Database, Common: a.node.Log,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("audit-log: %w; name a file that this user may write to", err)
+		return nil, err
 	}
-	a.node.OnClose(f.Close)
-	return telemetry.NewLogger(telemetry.LogOptions{
-		Writer: io.Writer(f),
-		JSON:   cfg.Format == config.LogJSON,
-		Level:  slog.LevelInfo,
-		Node:   a.node.Config.Node.Name,
-	}), nil
+	a.node.OnClose(l.Close)
+	a.node.RunBeside(l.Run)
+	a.node.OnReload(func() {
+		if err := l.Reopen(); err != nil {
+			a.node.Log.Error("reload: the audit log cannot be opened again; the file that is open stays in use", "error", err)
+		}
+	})
+	return l, a.metrics.Register(l)
 }

@@ -306,9 +306,15 @@ type Log struct {
 	SlowThreshold time.Duration
 	// Access is the file of the access log; "" means none.
 	Access string
-	// Audit is the file of the audit log of administrative calls; "" writes them to
-	// the common log.
+	// Audit is the file of the audit log; "" writes its lines to the common log.
 	Audit string
+	// AuditSize is the size at which a new audit file is begun, 0 for none, and AuditFiles
+	// how many earlier ones are kept. Raise them to look back further.
+	AuditSize  Size
+	AuditFiles int
+	// AuditRequired rejects administrative calls that cannot be logged. Set it if a call
+	// that no one can trace is worse than one that fails.
+	AuditRequired bool
 }
 
 // Ops holds the other keys of operation.

@@ -105,7 +105,13 @@ func logKeys() []key {
 		{name: "access-log", def: "", traits: unbuilt, field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
 			doc: "The file with a line for each request; none if empty."},
 		{name: "audit-log", def: "", field: func(c *Config) value { return pathValue{p: &c.Log.Audit} },
-			doc: "The file that administrative calls are logged to; the common log if empty."},
+			doc: "The file of the audit log, JSON lines: administrative calls with their results, and calls that were rejected because of who made them; the common log if empty. SIGHUP opens it again."},
+		{name: "audit-log-size", def: "64MiB", field: func(c *Config) value { return sizeValue{&c.Log.AuditSize, 0, anySize} },
+			doc: "The size at which a new audit file is begun; 0 if another program, such as logrotate, does that."},
+		{name: "audit-log-files", def: "4", field: func(c *Config) value { return intValue{&c.Log.AuditFiles, 0, 1000} },
+			doc: "The number of earlier audit files that are kept, as FILE.1, FILE.2 and so on. Raise it to look back further."},
+		{name: "audit-required", def: "false", field: func(c *Config) value { return boolValue{&c.Log.AuditRequired} },
+			doc: "Reject administrative calls while audit-log cannot be written, and log each before it does anything. Without it such calls go on, their lines go to the common log, and the node's health says why."},
 	}
 }
 

@@ -18,7 +18,7 @@ func (c *Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
-		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateAuth,
+		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -205,4 +205,11 @@ func (c *Config) validateAuth() error {
 	}
 	return c.wrong("auth-file", "tokens would cross the network in the clear: "+
 		"listen on this machine only, with --listen-addr 127.0.0.1:8080 and --http-listen-addr 127.0.0.1:8081, on a node of role none")
+}
+
+func (c *Config) validateLog() error {
+	if c.Log.AuditRequired && c.Log.Audit == "" {
+		return c.wrong("audit-required", "there is no file that administrative calls could be required to be in: set audit-log, or remove the key")
+	}
+	return nil
 }

@@ -48,6 +48,7 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--raft-election-rtt 4", "--raft-election-rtt: 4 would start an election after one late heartbeat"},
 		{"--lease-duration 61m --raft-rtt 2m --nexus-repl-timeout 5m", "--lease-duration: 1h1m is longer than the 1h that the log can record"},
 		{"--lease-duration 1s", "--lease-duration: 1s is not below the election timeout, 1s"},
+		{"--audit-required", "--audit-required: there is no file that administrative calls could be required to be in"},
 		{"--raft-profile wan --nexus-repl-timeout 50ms", "--nexus-repl-timeout: 50ms is shorter than twice raft-rtt 100ms"},
 	}
 	for _, tt := range tests {

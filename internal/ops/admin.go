@@ -28,8 +28,7 @@ const (
 // act answers POST requests with an action, if they come from an address that may act.
 func (s *Server) act(path string, action Action) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		result, body, err := s.guarded(w, r, action)
-		s.audit(path, r, body, err)
+		result, err := s.guarded(w, r, path, action)
 		if err != nil {
 			return err
 		}
@@ -40,33 +39,21 @@ func (s *Server) act(path string, action Action) handler {
 	}
 }
 
-// auditedBody is how much of a body an audit line shows, in bytes.
-const auditedBody = 1 << 10
-
-// audit logs an administrative call and its outcome, also one that was rejected, as the
-// gRPC server does.
-func (s *Server) audit(path string, r *http.Request, body json.RawMessage, err error) {
-	status, text := http.StatusOK, ""
-	if err != nil {
-		status, text = s.statusOf(err), err.Error()
-	}
-	s.options.Audit.Info("audit", "op", "POST "+path, "peer", r.RemoteAddr,
-		"request", string(body[:min(len(body), auditedBody)]), "code", status, "error", text)
-}
-
-// guarded checks that the request may act, reads its body and calls the action.
-func (s *Server) guarded(w http.ResponseWriter, r *http.Request, action Action) (any, json.RawMessage, error) {
+// guarded checks that the request may act, reads its body and calls the action, all within
+// its audit.
+func (s *Server) guarded(w http.ResponseWriter, r *http.Request, path string, action Action) (any, error) {
 	if err := s.admit(r); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	body, err := readBody(w, r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	setWriteDeadline(w, 0) // an action may take any time
-	result, err := action(r.Context(), body)
-	setWriteDeadline(w, writeTimeout)
-	return result, body, err
+	return s.audited(r, path, body, func() (any, error) {
+		setWriteDeadline(w, 0) // an action may take any time
+		defer setWriteDeadline(w, writeTimeout)
+		return action(r.Context(), body)
+	})
 }
 
 // view answers GET requests with a document.

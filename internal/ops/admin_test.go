@@ -8,8 +8,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/internal/audit"
 )
 
 // withAction is a server with one action that counts its calls.
@@ -202,15 +207,46 @@ func TestEveryActionIsLogged(t *testing.T) {
 	var log strings.Builder
 	calls := 0
 	s := withAction(t, &calls)
-	s.options.Audit = slog.New(slog.NewTextHandler(&log, nil))
+	s.options.Audit = audit.ToCommon(slog.New(slog.NewTextHandler(&log, nil)))
 	call(s, "POST", "/admin/pause-writes", "")
 	call(s, "POST", "/admin/pause-writes", "", func(r *http.Request) { r.RemoteAddr = "192.0.2.1:5" })
 	for _, want := range []string{
-		`msg=audit op="POST /admin/pause-writes" peer=127.0.0.1:40000 request="" code=200 error=""`,
-		`msg=audit op="POST /admin/pause-writes" peer=192.0.2.1:5 request="" code=403 error="administrative calls are taken from this machine only`,
+		`msg=audit op="POST /admin/pause-writes" address=127.0.0.1:40000 kind=open code=OK`,
+		`msg=audit op="POST /admin/pause-writes" address=192.0.2.1:5 kind=open code=PermissionDenied error="administrative calls are taken from this machine only`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in\n%s", want, log.String())
+		}
+	}
+	if n := strings.Count(log.String(), "msg=audit"); n != 2 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+// An action that the audit log cannot hold is not done, if it must.
+func TestActionsThatCannotBeAuditedAreRejected(t *testing.T) {
+	calls := 0
+	s := withAction(t, &calls)
+	audits, err := audit.New(audit.Options{File: filepath.Join(t.TempDir(), "audit.log"), Required: true, Common: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.options.Audit = audits
+	if r := call(s, "POST", "/admin/pause-writes", ""); r.Code != http.StatusOK {
+		t.Errorf("%d %s", r.Code, r.Body)
+	}
+	if err := audits.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := call(s, "POST", "/admin/pause-writes", ""); r.Code != http.StatusServiceUnavailable || !strings.Contains(errorText(t, r), "audit-required") || calls != 1 {
+		t.Errorf("%d %s, and %d calls were made", r.Code, r.Body, calls)
+	}
+}
+
+func TestHTTPStatusesHaveCodes(t *testing.T) {
+	for status, want := range map[int]codes.Code{200: codes.OK, 401: codes.Unauthenticated, 403: codes.PermissionDenied, 409: codes.FailedPrecondition, 500: codes.Internal, 503: codes.Unavailable, 599: codes.Unknown} {
+		if got := codeOf(status); got != want {
+			t.Errorf("%d: %v, want %v", status, got, want)
 		}
 	}
 }

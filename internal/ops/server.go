@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -37,9 +38,11 @@ type Options struct {
 	// Admit returns an error if an administrative call from an address is rejected; nil
 	// accepts those of this machine only.
 	Admit func(from netip.Addr) error
-	// Logger is what the server logs to. Audit gets a line for each administrative call;
-	// nil means Logger.
-	Logger, Audit *slog.Logger
+	// Logger is what the server logs to.
+	Logger *slog.Logger
+	// Audit gets a line for each administrative call, and for each request that is rejected
+	// because of who makes it; nil means Logger.
+	Audit *audit.Log
 	// Gatherer provides the metrics.
 	Gatherer prometheus.Gatherer
 	// Serving answers /health/quick; it must be cheap.
@@ -89,7 +92,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		return nil, errors.New("ops: Logger, Gatherer, Serving and Health must be set")
 	}
 	if o.Audit == nil {
-		o.Audit = o.Logger
+		o.Audit = audit.ToCommon(o.Logger)
 	}
 	if o.Admit == nil {
 		o.Admit = thisMachineOnly
@@ -189,6 +192,7 @@ func (s *Server) answer(method string, h handler) http.Handler {
 			return
 		}
 		if err := h(w, r); err != nil {
+			s.auditRefusal(r, err)
 			s.fail(w, err)
 		}
 	})

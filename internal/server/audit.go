@@ -1,97 +1,65 @@
 package server
 
 import (
-	"log/slog"
-	"net/netip"
-	"sync"
-	"time"
+	"context"
+	"fmt"
 
-	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
-const (
-	// auditsPerSecond bounds the audit lines of one host in the long run, and
-	// auditsAtOnce how many of them may come in a row: far more than people and scripts
-	// need, and too few to fill a disk.
-	auditsPerSecond, auditsAtOnce = 20, 500
-	// auditedHosts is from how many hosts lines are bounded apart; those of further ones
-	// are bounded together.
-	auditedHosts = 256
-)
-
-// auditLog is the log of administrative calls. Every call is in it, by a line of its
-// own or, if its host makes too many, by their number: no host can hide the calls of
-// another one.
-type auditLog struct {
-	logger *slog.Logger
-	mu     sync.Mutex
-	hosts  map[netip.Addr]*auditedHost
+// beginAudit enters a call in the audit log, if it is administrative, before it does
+// anything. An error means that the call must not be made.
+func (c *calls) beginAudit(ctx context.Context, m *method, req any) (*audit.Entry, error) {
+	if !m.audited {
+		return nil, nil
+	}
+	e, err := c.opts.Audit.Begin(audit.Call{Caller: audit.CallerOf(ctx), Address: peerOf(ctx), Op: m.op, What: brief(req)})
+	if err != nil {
+		c.limited(limitAudit)
+		return nil, kv.Errorf(kv.Unavailable, "%s: %w", m.op, err)
+	}
+	return e, nil
 }
 
-// auditedHost is what the log knows of a host, or of all that are too many.
-type auditedHost struct {
-	limit      *rate.Limiter
-	suppressed int // since the last line
-}
-
-func newAuditLog(l *slog.Logger) *auditLog {
-	return &auditLog{logger: l, hosts: make(map[netip.Addr]*auditedHost)}
-}
-
-// write logs a call of a host, or counts it.
-func (l *auditLog) write(from netip.Addr, now time.Time, args ...any) {
-	l.mu.Lock()
-	h := l.host(from)
-	due := h.limit.AllowN(now, 1)
-	suppressed := h.suppressed
-	if due {
-		h.suppressed = 0
-	} else {
-		h.suppressed++
-	}
-	l.mu.Unlock()
-	if !due {
-		return
-	}
-	if suppressed > 0 {
-		args = append(args, "suppressed", suppressed)
-	}
-	l.logger.Info("audit", args...)
-}
-
-// host is what is known of a host. The caller holds mu.
-func (l *auditLog) host(from netip.Addr) *auditedHost {
-	h := l.hosts[from]
-	if h == nil && len(l.hosts) >= auditedHosts {
-		from = netip.Addr{} // all of them
-		h = l.hosts[from]
-	}
-	if h == nil {
-		h = &auditedHost{limit: rate.NewLimiter(auditsPerSecond, auditsAtOnce)}
-		l.hosts[from] = h
-	}
-	return h
-}
-
-// tell logs how many calls were left out, and forgets hosts that have been quiet.
-func (l *auditLog) tell(now time.Time) {
-	l.mu.Lock()
-	told := make(map[netip.Addr]int)
-	for from, h := range l.hosts {
-		switch {
-		case h.suppressed > 0:
-			told[from] = h.suppressed
-			h.suppressed = 0
-		case h.limit.TokensAt(now) >= auditsAtOnce:
-			delete(l.hosts, from)
+// endAudit writes the line of a call's result, if the call is administrative or was
+// rejected because of who made it. entry is nil if the call has not begun.
+func (c *calls) endAudit(ctx context.Context, m *method, entry *audit.Entry, req any, code codes.Code, err error) {
+	switch {
+	case entry != nil:
+		entry.End(code.String(), errText(err))
+	case code == codes.Unauthenticated || code == codes.PermissionDenied:
+		what := keyPrefix(req)
+		if m.audited && req != nil {
+			what = brief(req)
 		}
+		c.opts.Audit.Refused(audit.Call{Caller: audit.CallerOf(ctx), Address: peerOf(ctx), Op: m.op, What: what}, code.String(), errText(err))
+	case m.audited:
+		// Mostly no request arrived. Such calls cost a client nothing and could flood the log.
+		c.slow.warn("administrative call that was not made", "op", m.op, "peer", peerOf(ctx), "code", code.String(), "error", errText(err))
 	}
-	l.mu.Unlock()
-	for from, n := range told {
-		host := "several"
-		if from.IsValid() {
-			host = from.String()
+}
+
+// keyPrefix describes the key that a request is about, or the first of them, by its first
+// bytes; "" if it has none.
+func keyPrefix(req any) string {
+	var key []byte
+	switch of := req.(type) {
+	case interface{ GetKey() []byte }:
+		key = of.GetKey()
+	case interface{ GetKeys() [][]byte }:
+		if keys := of.GetKeys(); len(keys) > 0 {
+			key = keys[0]
 		}
-		l.logger.Warn("audit lines are suppressed: too many administrative calls", "host", host, "suppressed", n, "limit_per_second", auditsPerSecond)
+	case interface{ GetKeyPrefix() []byte }:
+		key = of.GetKeyPrefix()
+	default:
+		return ""
 	}
+	if len(key) > loggedKey {
+		return fmt.Sprintf("%q...", key[:loggedKey])
+	}
+	return fmt.Sprintf("%q", key)
 }

@@ -1,80 +1,132 @@
 package server
 
 import (
-	"net/netip"
-	"regexp"
-	"strconv"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/testkit"
+	"github.com/dkvdb/dkv/internal/audit"
 )
 
-var suppressedIn = regexp.MustCompile(` suppressed=(\d+)`)
-
-// accounted is how many calls a log tells of, by lines of their own or by number.
-func accounted(lines []string) (n int) {
-	for _, line := range lines {
-		if strings.Contains(line, "msg=audit ") {
-			n++
-		}
-		if m := suppressedIn.FindStringSubmatch(line); m != nil {
-			more, _ := strconv.Atoi(m[1])
-			n += more
-		}
+// auditTo makes an audit log in a file.
+func auditTo(t *testing.T, required bool) (*audit.Log, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, err := audit.New(audit.Options{File: path, Required: required, Common: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+	t.Cleanup(func() { _ = l.Close() }) // some tests have closed it
+	return l, path
 }
 
-// Administrative calls cannot fill the disk with lines, and each of them is accounted
-// for.
-func TestAuditLinesAreBounded(t *testing.T) {
-	r := newRig(t)
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// Calls that are rejected because of who made them are audited, whatever they are, by the
+// first bytes of their keys and without their values.
+func TestRejectedCallsAreAudited(t *testing.T) {
+	audits, path := auditTo(t, false)
+	r := newRig(t, func(o *Options) { o.Audit = audits })
+	denied := status.Error(codes.PermissionDenied, "no grant")
+	r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) { return nil, denied }
+	r.service.put = func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error) {
+		return nil, status.Error(codes.Unauthenticated, "no token")
+	}
+	r.service.iterate = func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
+		return denied
+	}
+	for i, call := range []func() error{
+		func() error {
+			_, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("account/1234567890")})
+			return err
+		},
+		func() error {
+			_, err := r.Put(t.Context(), &serverpb.PutRequest{Key: []byte("k"), Value: []byte("the secret")})
+			return err
+		},
+		func() error {
+			stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{KeyPrefix: []byte("p")})
+			if err != nil {
+				return err
+			}
+			_, err = stream.Recv()
+			return err
+		},
+	} {
+		if err := call(); err == nil || errors.Is(err, io.EOF) {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		// The line is there before the answer.
+		if n := strings.Count(read(t, path), "\n"); n != i+1 {
+			t.Errorf("%d lines after %d calls", n, i+1)
+		}
+	}
+	content := read(t, path)
+	for _, want := range []string{
+		`"op":"Get","what":"\"account/12345678\"...","code":"PermissionDenied","error":"no grant"}`,
+		`"op":"Put","what":"\"k\"","code":"Unauthenticated","error":"no token"}`,
+		`"op":"Iterate","what":"\"p\"","code":"PermissionDenied","error":"no grant"}`,
+	} {
+		if !strings.Contains(content, want) {
+			t.Errorf("no %s in\n%s", want, content)
+		}
+	}
+	if strings.Contains(content, "secret") {
+		t.Errorf("a value is in the audit log:\n%s", content)
+	}
+}
+
+// Calls for keys that succeed, or fail for other reasons, are not audited.
+func TestOtherCallsAreNotAudited(t *testing.T) {
+	audits, path := auditTo(t, true)
+	r := newRig(t, func(o *Options) { o.Audit = audits })
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Put(t.Context(), &serverpb.PutRequest{}); status.Code(err) != codes.Unimplemented {
+		t.Error(err)
+	}
+	if content := read(t, path); content != "" {
+		t.Errorf("audited %s", content)
+	}
+}
+
+// An administrative call that the audit log cannot hold is not made, if it must be in it.
+func TestCallsThatCannotBeAuditedAreRejected(t *testing.T) {
+	audits, path := auditTo(t, true)
+	r := newRig(t, func(o *Options) { o.Audit = audits })
 	node := serverpb.NewDKVNodeClient(r.conn)
-	const calls = 3 * auditsAtOnce
-	begun := time.Now()
-	for range calls {
-		_, _ = node.PauseWrites(t.Context(), &emptypb.Empty{})
+	_, err := node.PauseWrites(t.Context(), &emptypb.Empty{})
+	wantCode(t, err, codes.FailedPrecondition, "not now")
+	if content := read(t, path); strings.Count(content, "\n") != 2 || !strings.Contains(content, `"phase":"begin"`) || !strings.Contains(content, `"phase":"end","code":"FailedPrecondition"`) {
+		t.Errorf("audited %s", content)
 	}
-	testkit.Eventually(t, "all calls are accounted for", func() bool { return accounted(r.audit.Lines()) == calls })
-	seconds := int(time.Since(begun).Seconds()) + 1
-	if n := len(r.audit.Lines()); n < auditsAtOnce || n > auditsAtOnce+(auditsPerSecond+1)*seconds {
-		t.Errorf("%d lines in %d seconds", n, seconds)
+	if err := audits.Close(); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// A host that makes too many calls does not keep those of others out of the log, and
-// quiet hosts are forgotten.
-func TestAuditedHostsAreApart(t *testing.T) {
-	out := &testkit.Log{}
-	l := newAuditLog(logger(out))
-	now := time.Now()
-	noisy, quiet := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	for range 2 * auditsAtOnce {
-		l.write(noisy, now, "op", "PauseWrites")
+	_, err = node.PauseWrites(t.Context(), &emptypb.Empty{})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "audit-required") {
+		t.Errorf("%v", err)
 	}
-	l.write(quiet, now, "op", "Restore")
-	if lines := out.Lines(); len(lines) != auditsAtOnce+1 || !strings.Contains(lines[auditsAtOnce], "Restore") {
-		t.Errorf("%d lines, the last is %s", len(lines), lines[len(lines)-1])
-	}
-	l.tell(now)
-	if lines := out.Lines(); !strings.Contains(lines[len(lines)-1], "host=192.0.2.1 suppressed=500") {
-		t.Errorf("the last line is %s", lines[len(lines)-1])
-	}
-	for i := range 3 * auditedHosts {
-		l.write(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), now, "op", "PauseWrites")
-	}
-	if n := len(l.hosts); n > auditedHosts+1 {
-		t.Errorf("%d hosts are known", n)
-	}
-	for range 2 { // what is suppressed is told first
-		l.tell(now.Add(time.Hour))
-	}
-	if n := len(l.hosts); n != 0 {
-		t.Errorf("%d hosts are not forgotten", n)
+	if got := r.hits(limitAudit); got != 1 {
+		t.Errorf("%v hits of the limit", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -33,7 +34,6 @@ type calls struct {
 	decoded *semaphore.Weighted
 	wire    *wire
 	slow    *slowLog
-	audits  *auditLog
 	hits    limitHits
 
 	inFlight, probes atomic.Int64
@@ -45,8 +45,6 @@ type calls struct {
 	// placed is when requests to give up were last searched for without success, in Unix
 	// nanoseconds.
 	placed atomic.Int64
-	// audited is when watch last checked the audit log for suppressed lines.
-	audited time.Time
 	// streams are those of clients, following those by which other nodes follow this one,
 	// watching those of health checks.
 	streams, following, watching *streamSet
@@ -68,7 +66,6 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),
 		slow:        newSlowLog(opts.Log),
-		audits:      newAuditLog(opts.Audit),
 		maxWaiting:  max(int64(opts.MaxInFlight/4), 1),
 		streams:     newStreamSet("", limitStreams, opts.MaxStreams),
 		following:   newStreamSet("of other nodes ", limitFollowing, opts.MaxStreams),
@@ -121,6 +118,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	}
 	k := c.callFor(ss.Context())
 	opened := false
+	var entry *audit.Entry
 	defer func() {
 		if p := recover(); p != nil {
 			err = c.panicked(info.FullMethod, p)
@@ -129,7 +127,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 			c.setOf(m).remove(k)
 		}
 		k.leave()
-		c.finish(ss.Context(), m, begin, nil, nil, err)
+		c.finish(ss.Context(), m, begin, entry, k.first, nil, err)
 	}()
 	if err := k.enter(ss.Context(), m); err != nil {
 		return err
@@ -141,6 +139,9 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return err
 	}
 	opened = true
+	if entry, err = c.beginAudit(ss.Context(), m, nil); err != nil {
+		return toStatus(err)
+	}
 	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k}
 	if !m.endless {
 		return k.endedBy(toStatus(handler(srv, s)))

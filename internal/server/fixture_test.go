@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -28,6 +29,7 @@ type service struct {
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVDiscoveryNodeServer
 	get     func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error)
+	put     func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error)
 	iterate func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error
 }
 
@@ -36,6 +38,13 @@ func (s *service) Get(ctx context.Context, r *serverpb.GetRequest) (*serverpb.Ge
 		return &serverpb.GetResponse{Status: &serverpb.Status{}, Value: r.Key}, nil
 	}
 	return s.get(ctx, r)
+}
+
+func (s *service) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResponse, error) {
+	if s.put == nil {
+		return s.UnimplementedDKVServer.Put(ctx, r)
+	}
+	return s.put(ctx, r)
 }
 
 func (s *service) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamingServer[serverpb.IterateResponse]) error {
@@ -81,7 +90,7 @@ func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, audit := &testkit.Log{}, &testkit.Log{}
+	log, audited := &testkit.Log{}, &testkit.Log{}
 	return Options{
 		Listener: listener,
 		Register: func(r grpc.ServiceRegistrar) {
@@ -96,19 +105,19 @@ func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
 		DrainTimeout:   time.Minute,
 		Metrics:        prometheus.NewRegistry(),
 		Log:            logger(log),
-		Audit:          logger(audit),
-	}, log, audit
+		Audit:          audit.ToCommon(logger(audited)),
+	}, log, audited
 }
 
 // newRig runs a server until the test ends.
 func newRig(t *testing.T, changes ...func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, service: &service{}, ran: make(chan struct{})}
-	opts, log, audit := options(t, r.service)
+	opts, log, audited := options(t, r.service)
 	for _, c := range changes {
 		c(&opts)
 	}
-	r.log, r.audit, r.metrics = log, audit, opts.Metrics.(*prometheus.Registry)
+	r.log, r.audit, r.metrics = log, audited, opts.Metrics.(*prometheus.Registry)
 	r.Server = New(opts)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop

@@ -113,7 +113,7 @@ func TestUndecodableRequests(t *testing.T) {
 	}
 	told := 0
 	for _, line := range r.log.Lines() {
-		if strings.Contains(line, "administrative call without a request") {
+		if strings.Contains(line, "administrative call that was not made") {
 			told++
 		}
 		if strings.Contains(line, "level=ERROR") {

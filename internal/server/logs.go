@@ -15,10 +15,12 @@ import (
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
 
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
-func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, response any, err error) {
+// finish counts and logs a call that ends; entry is that of the audit log, if it has one.
+func (c *calls) finish(ctx context.Context, m *method, begin time.Time, entry *audit.Entry, req, response any, err error) {
 	took := time.Since(begin)
 	code := codes.OK
 	if err != nil {
@@ -28,14 +30,7 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, req, res
 	if code == codes.Internal || code == codes.DataLoss {
 		c.slow.log(slog.LevelError, "request failed", "op", m.op, "code", code.String(), "key", keyPrefix(req), "error", errText(err))
 	}
-	switch {
-	case !m.audited:
-	case req == nil && !m.streaming && code != codes.PermissionDenied && code != codes.Unauthenticated:
-		// No request arrived. Such calls cost a client nothing and could flood the audit log.
-		c.slow.warn("administrative call without a request", "op", m.op, "peer", peerOf(ctx), "code", code.String(), "error", errText(err))
-	default:
-		c.audits.write(hostAddr(ctx), time.Now(), "op", m.op, "peer", peerOf(ctx), "request", brief(req), "code", code.String(), "error", errText(err))
-	}
+	c.endAudit(ctx, m, entry, req, code, err)
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
 		spent := kv.TraceOf(ctx).Parts()
 		c.slow.warn("slow request", "op", m.op, "code", code.String(), "took", took,
@@ -120,18 +115,6 @@ const (
 	maxText = 2 << 10
 	keptEnd = 256
 )
-
-func keyPrefix(req any) string {
-	k, ok := req.(interface{ GetKey() []byte })
-	if !ok {
-		return ""
-	}
-	key := k.GetKey()
-	if len(key) > loggedKey {
-		return fmt.Sprintf("%q...", key[:loggedKey])
-	}
-	return fmt.Sprintf("%q", key)
-}
 
 // brief describes a request in a line of a log.
 func brief(req any) string {

@@ -43,7 +43,7 @@ func TestLongTextsAreShortened(t *testing.T) {
 			}
 		}
 	}
-	if lines := strings.Join(r.audit.Lines(), ""); !strings.Contains(lines, `request="GetRequest of 819204 bytes"`) {
+	if lines := strings.Join(r.audit.Lines(), ""); !strings.Contains(lines, `what="GetRequest of 819204 bytes"`) {
 		t.Errorf("audited %.300s", lines)
 	}
 }

@@ -116,6 +116,7 @@ const (
 	limitFollowing   = "streams-of-nodes"
 	limitWatching    = "health-watches"
 	limitStalled     = "stream-stall-timeout"
+	limitAudit       = "audit-required"
 )
 
 // limitHits counts how often each limit was hit. Both are few.

@@ -28,6 +28,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/dkvdb/dkv/internal/audit"
 )
 
 // Options are what a Server is made of.
@@ -76,8 +78,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	Metrics      prometheus.Registerer
 	Log          *slog.Logger
-	// Audit receives the audited calls; nil means Log.
-	Audit *slog.Logger
+	// Audit receives the audited calls, and those of every method that are rejected because
+	// of who makes them; nil means Log.
+	Audit *audit.Log
 }
 
 // Server is a gRPC server with everything around it.
@@ -151,7 +154,7 @@ func Listen(addr string) (net.Listener, error) {
 // New assembles the server; nothing is served until Run.
 func New(opts Options) *Server {
 	if opts.Audit == nil {
-		opts.Audit = opts.Log
+		opts.Audit = audit.ToCommon(opts.Log)
 	}
 	if opts.StallTimeout == 0 {
 		opts.StallTimeout = time.Minute

@@ -180,6 +180,9 @@ func (s guardedStream) Context() context.Context { return s.ctx }
 func (s guardedStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if err == nil {
+		if s.call.first == nil {
+			s.call.first = m
+		}
 		return s.call.arrived()
 	}
 	return s.call.endedBy(err)

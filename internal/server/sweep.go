@@ -25,8 +25,7 @@ const (
 	lookEvery = time.Second
 )
 
-// watch logs how many audit lines were suppressed, and ends calls and connections that
-// make no progress, until ctx ends.
+// watch ends calls and connections that make no progress, until ctx ends.
 func (c *calls) watch(ctx context.Context) {
 	every := lookEvery
 	for _, d := range []time.Duration{c.opts.ReceiveTimeout, c.opts.StallTimeout} {
@@ -34,7 +33,6 @@ func (c *calls) watch(ctx context.Context) {
 	}
 	t := time.NewTicker(every)
 	defer t.Stop()
-	defer func() { c.audits.tell(time.Now()) }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,10 +45,6 @@ func (c *calls) watch(ctx context.Context) {
 
 // look ends what has made no progress for too long.
 func (c *calls) look(now time.Time, every time.Duration) {
-	if now.Sub(c.audited) >= lookEvery {
-		c.audited = now
-		c.audits.tell(now)
-	}
 	for _, conn := range c.conns() {
 		for _, k := range conn.overdue(now, c.opts.ReceiveTimeout) {
 			if k.endRequest(statusOf(codes.DeadlineExceeded,

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	pb "google.golang.org/protobuf/proto"
 
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -22,8 +23,9 @@ type unaryCall struct {
 	// decode reads the request, which is then req.
 	decode   func(any) error
 	req      any
-	memory   int64 // taken of calls.memory
-	expanded int64 // taken of calls.decoded
+	entry    *audit.Entry // in the audit log, if the call is administrative and has begun
+	memory   int64        // taken of calls.memory
+	expanded int64        // taken of calls.decoded
 	response any
 	// taken is the room that was taken for a response that is yet to be made, and patience
 	// until when the call waits for room.
@@ -42,7 +44,7 @@ func (c *calls) unary(full string, h handler) handler {
 				resp, err = nil, c.panicked(full, p)
 			}
 			u.done(m)
-			c.finish(ctx, m, begin, u.req, u.response, err)
+			c.finish(ctx, m, begin, u.entry, u.req, u.response, err)
 		}()
 		if c.opts.SlowThreshold > 0 {
 			ctx, _ = kv.WithTrace(ctx)
@@ -146,6 +148,10 @@ func (u *unaryCall) receive(v any) error {
 		return err
 	}
 	u.req = v
+	var err error
+	if u.entry, err = u.calls.beginAudit(u.call, u.method, v); err != nil {
+		return err
+	}
 	if u.method.repeatable && u.conn != nil && u.conn.crowded() {
 		if err := u.awaitRoom(countedFrom); err != nil {
 			return err

@@ -5,7 +5,6 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops"
@@ -36,8 +36,8 @@ type Admin struct {
 type Access struct {
 	// Admit returns an error if an administrative call from an address is rejected.
 	Admit func(from netip.Addr) error
-	// Audit logs administrative calls; nil means the common log.
-	Audit    *slog.Logger
+	// Audit logs administrative and rejected calls; nil means the common log.
+	Audit    *audit.Log
 	Gatherer prometheus.Gatherer
 }
 

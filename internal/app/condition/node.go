@@ -44,6 +44,8 @@ type Evidence struct {
 	TimingFault string
 	// Rejection is why the registry rejects this node's rows; nil if it does not.
 	Rejection error
+	// AuditFailure is why the audit log cannot be written; nil if it can.
+	AuditFailure error
 }
 
 // Judge judges a node.
@@ -67,6 +69,9 @@ func Judge(e Evidence) Node {
 	n.worsen(ops.Degraded, e.TimingFault)
 	if e.Rejection != nil {
 		n.worsen(ops.Degraded, "the registry refuses this node: "+e.Rejection.Error())
+	}
+	if e.AuditFailure != nil {
+		n.worsen(ops.Degraded, "the audit log cannot be written, its lines go to the common log: "+e.AuditFailure.Error())
 	}
 	if err := e.Requests(); err != nil && (e.Stale() != nil || !n.Removed) {
 		n.worsen(ops.Unhealthy, err.Error())

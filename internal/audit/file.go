@@ -1,0 +1,128 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// fileMode is that of new files: the lines say who may do what.
+const fileMode = 0o600
+
+// file is the file of the log. A full one is renamed to PATH.1, that one to PATH.2, and so
+// on. It is not safe for concurrent use.
+type file struct {
+	path    string
+	maxSize int64
+	kept    int
+
+	f    *os.File // nil before it is opened, and once it is closed
+	size int64
+	torn bool // it ends within a line
+	// regular: it can be renamed and has a size.
+	regular bool
+}
+
+func openFile(path string, maxSize int64, kept int) (*file, error) {
+	out := &file{path: path, maxSize: maxSize, kept: kept}
+	return out, out.open()
+}
+
+// open opens the file, which is made if it does not exist.
+func (f *file) open() error {
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeCharDevice == 0 {
+		return fmt.Errorf("%s is not a file", f.path) // opening a pipe waits for its reader
+	}
+	opened, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+	if err != nil {
+		return err
+	}
+	info, err := opened.Stat()
+	if err != nil {
+		return errors.Join(err, opened.Close())
+	}
+	f.f, f.size, f.regular = opened, info.Size(), info.Mode().IsRegular()
+	f.torn = f.regular && endsWithinLine(f.path, f.size)
+	return nil
+}
+
+// endsWithinLine reports whether a file of a size ends within a line, after a crash for
+// example.
+func endsWithinLine(path string, size int64) bool {
+	if size == 0 {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, size-1)
+	return err == nil && last[0] != '\n'
+}
+
+// reopen opens the file again, which another program may have renamed. If that fails, the
+// one that is open stays in use.
+func (f *file) reopen() error {
+	before := f.f
+	if err := f.open(); err != nil {
+		return err
+	}
+	if before != nil {
+		return before.Close()
+	}
+	return nil
+}
+
+// write appends a line, and with durable waits until it is on disk.
+func (f *file) write(line []byte, durable bool) error {
+	if f.f == nil {
+		return os.ErrClosed
+	}
+	var rotation error
+	if f.maxSize > 0 && f.regular && f.size > 0 && f.size+int64(len(line)) > f.maxSize {
+		rotation = f.rotate() // the line goes to the file that there is
+	}
+	if f.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := f.f.Write(line)
+	f.size += int64(n)
+	if n > 0 {
+		f.torn = n < len(line)
+	}
+	if err == nil && durable && f.regular {
+		err = f.f.Sync()
+	}
+	return errors.Join(err, rotation)
+}
+
+// rotate begins a new file.
+func (f *file) rotate() error {
+	for i := f.kept; i > 1; i-- {
+		if err := os.Rename(f.numbered(i-1), f.numbered(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if f.kept == 0 {
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	} else if err := os.Rename(f.path, f.numbered(1)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return f.reopen()
+}
+
+func (f *file) numbered(i int) string { return f.path + "." + strconv.Itoa(i) }
+
+func (f *file) close() error {
+	if f.f == nil {
+		return nil
+	}
+	err := f.f.Close()
+	f.f = nil
+	return err
+}
