@@ -23,8 +23,8 @@ func dial(t *testing.T, addr string) net.Conn {
 	return c
 }
 
-// ask makes a request on a connection of its own, and keeps the connection. It returns
-// the status; 503 also if the connection was closed on the request, whose answer a
+// ask makes a request on a connection of its own, and keeps the connection if it is
+// served. It returns the status; 503 also if the connection was closed on the request, whose answer a
 // reset may overtake.
 func ask(t *testing.T, addr string) int {
 	t.Helper()
@@ -35,12 +35,16 @@ func ask(t *testing.T, addr string) int {
 		resp, err = http.ReadResponse(bufio.NewReader(c), nil)
 	}
 	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		c.Close()
 		return http.StatusServiceUnavailable
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		c.Close() // there may be thousands before one is served
+	}
 	return resp.StatusCode
 }
 
