@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -36,6 +37,7 @@ const (
 type Store struct {
 	opts    Options
 	current atomic.Pointer[set]
+	changed signal.Signal
 
 	mu       sync.Mutex // held while a set replaces another
 	warned   string
@@ -86,9 +88,18 @@ func (s *Store) NodeName() string {
 	return s.opts.NodeName
 }
 
+// Changed returns a channel that is closed when another set is in use; see package signal.
+func (s *Store) Changed() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	return s.changed.Changed()
+}
+
 // use makes connections from now on use a set.
 func (s *Store) use(next *set) {
 	s.current.Store(next)
+	s.changed.Raise()
 	warned := strings.Join(s.opts.warnings(), "; ")
 	if warned != "" && warned != s.warned {
 		s.opts.Log.Warn(warned)
