@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/certs/dial"
 )
 
 // Options configure a Pool.
@@ -41,6 +45,9 @@ type Options struct {
 	// DialTimeout bounds one attempt to connect. Raise it for addresses with a slow
 	// way to them; 0 is two seconds.
 	DialTimeout time.Duration
+	// Dialer connects to nodes with TLS or in the clear, as its mode says; it takes the place
+	// of Credentials and Dial. Nil, and one without TLS, leave these in place.
+	Dialer *dial.Dialer
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Extra are applied last and override what this package sets.
@@ -76,6 +83,11 @@ const (
 	overhead = 64 << 10
 )
 
+// NewDialer returns the Dialer of a Pool of connections to nodes.
+func NewDialer(store *certs.Store, log *slog.Logger) *dial.Dialer {
+	return dial.New(dial.Options{Store: store, Protocols: []string{"h2"}, Unheard: keepaliveTimeout, Log: log})
+}
+
 // ErrClosed is returned by a Pool after Close.
 var ErrClosed = errors.New("the connections to other nodes are closed")
 
@@ -84,6 +96,8 @@ var ErrClosed = errors.New("the connections to other nodes are closed")
 type Pool struct {
 	options []grpc.DialOption
 	max     int
+	// unwatch ends the watch for certificates that are read again.
+	unwatch func()
 
 	mu     sync.RWMutex
 	peers  map[string]*Peer
@@ -92,13 +106,28 @@ type Pool struct {
 
 // NewPool returns a pool without connections.
 func NewPool(opts Options) *Pool {
+	if opts.Dialer.Mode() != certs.Off {
+		opts.Credentials, opts.Dial = handshaken{}, opts.Dialer.Dial
+	}
 	if opts.Credentials == nil {
 		opts.Credentials = insecure.NewCredentials()
 	}
 	if opts.MaxConnections <= 0 {
 		opts.MaxConnections = DefaultConnections
 	}
-	return &Pool{options: dialOptions(opts), max: opts.MaxConnections, peers: make(map[string]*Peer)}
+	return &Pool{options: dialOptions(opts), max: opts.MaxConnections, unwatch: watch(opts.Dialer), peers: make(map[string]*Peer)}
+}
+
+// watch closes the connections to nodes whose certificates are no longer accepted, until the
+// function that it returns is called.
+func watch(d *dial.Dialer) (end func()) {
+	if d.Mode() == certs.Off {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { d.Watch(ctx) })
+	return func() { cancel(); wg.Wait() }
 }
 
 func dialOptions(opts Options) []grpc.DialOption {
@@ -171,6 +200,7 @@ func (p *Pool) Retain(addrs ...string) {
 // Close closes all connections for good. It is idempotent.
 func (p *Pool) Close() error {
 	p.drop(func(string) bool { return true }, true)
+	p.unwatch()
 	return nil
 }
 
