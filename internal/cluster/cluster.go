@@ -15,6 +15,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -65,6 +66,9 @@ type Options struct {
 	Identity *bootstrap.Identity
 	// Logs are the vBuckets, in hash order; at least one.
 	Logs []Log
+	// Certs are the node's certificates, for the Raft ports of nodes that wait to be
+	// invited; nil means that there is no TLS.
+	Certs *certs.Store
 	// Pool reaches the members' gRPC servers; it stays the caller's.
 	Pool *peer.Pool
 	// Terms is what a node must have in common with the cluster.
@@ -121,17 +125,13 @@ type Cluster struct {
 }
 
 // New returns a Cluster, which watches the members once Run is called.
-func New(opts Options) (*Cluster, error) {
-	client, err := bootstrap.NewClient(nil)
-	if err != nil {
-		return nil, err
-	}
+func New(opts Options) *Cluster {
 	c := &Cluster{
 		self:     opts.Identity,
 		logs:     opts.Logs,
 		pool:     opts.Pool,
 		terms:    opts.Terms,
-		client:   client,
+		client:   bootstrap.NewClient(opts.Certs, opts.Log),
 		clock:    opts.Clock,
 		log:      opts.Log,
 		changing: make(chan struct{}, 1),
@@ -148,7 +148,7 @@ func New(opts Options) (*Cluster, error) {
 	for _, l := range c.logs {
 		l.Prefer(func(id uint64) bool { return c.fit(l.VBucket, id) })
 	}
-	return c, nil
+	return c
 }
 
 // Run watches the members, invites the first members, and spreads leaders, until ctx

@@ -127,11 +127,7 @@ func (r *rig) start(id *bootstrap.Identity) error {
 		n.rafts = append(n.rafts, raft)
 		logs = append(logs, Log{VBucket: g.name, Raft: raft})
 	}
-	var err error
-	n.Cluster, err = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Clock: n.clock, Log: n.log})
-	if err != nil {
-		return err
-	}
+	n.Cluster = New(Options{Identity: id, Logs: logs, Pool: pool, Terms: terms, Clock: n.clock, Log: n.log})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -283,10 +279,7 @@ func (r *rig) enter(w *waiting) {
 	}()
 	stop := func() { w.cancel(); <-w.done }
 	r.t.Cleanup(stop)
-	client, err := bootstrap.NewClient(nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	client := bootstrap.NewClient(nil, nil)
 	testkit.Eventually(r.t, "the node waits on its port", func() bool {
 		select {
 		case <-w.done:
@@ -301,11 +294,7 @@ func (r *rig) enter(w *waiting) {
 // reservation is the record of a node that was given a replica id.
 func (w *waiting) reservation(t *testing.T) replica.Member {
 	t.Helper()
-	client, err := bootstrap.NewClient(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hello, err := client.Probe(t.Context(), w.URL)
+	hello, err := bootstrap.NewClient(nil, nil).Probe(t.Context(), w.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

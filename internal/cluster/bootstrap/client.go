@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -12,10 +13,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/certs/dial"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -28,18 +31,17 @@ const (
 	maxMessage = 4 << 20
 )
 
+// protocols are what the port speaks, as ALPN names it.
+var protocols = []string{"h2"}
+
 // Client talks to nodes that wait for an invitation. It keeps no connections.
 type Client struct {
-	creds credentials.TransportCredentials
+	dialer *dial.Dialer
 }
 
-// NewClient returns a client; guard may be nil. Errors wrap ErrConfig.
-func NewClient(guard *TLS) (*Client, error) {
-	_, creds, err := guard.credentials()
-	if err != nil {
-		return nil, err
-	}
-	return &Client{creds: creds}, nil
+// NewClient returns a client with a node's certificates; nil means that it has no TLS.
+func NewClient(store *certs.Store, log *slog.Logger) *Client {
+	return &Client{dialer: dial.New(dial.Options{Store: store, Protocols: protocols, Log: log})}
 }
 
 // Hello is what a node that waits at a url says about itself.
@@ -270,10 +272,13 @@ func (c *Client) RefuseEmpty(ctx context.Context, every time.Duration, down func
 func (c *Client) call(ctx context.Context, url string, f func(context.Context, peerpb.BootstrapClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", hostPort(url))
+	raw, err := c.dialer.Dial(ctx, hostPort(url))
 	if err != nil {
-		if errors.Is(ctx.Err(), context.Canceled) {
+		switch {
+		case errors.Is(ctx.Err(), context.Canceled):
 			return context.Cause(ctx)
+		case errors.Is(err, dial.ErrHandshake) && !errors.Is(err, context.DeadlineExceeded):
+			return notWaiting(url, err)
 		}
 		return fmt.Errorf("%w at %s: %w: is the node started, and the url right?", ErrNoAnswer, url, err)
 	}
@@ -281,7 +286,8 @@ func (c *Client) call(ctx context.Context, url string, f func(context.Context, p
 	once := make(chan net.Conn, 1)
 	once <- raw
 	conn, err := grpc.NewClient("passthrough:///"+hostPort(url),
-		grpc.WithTransportCredentials(c.creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // raw has TLS already
+		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			select {
 			case conn := <-once:
@@ -298,6 +304,12 @@ func (c *Client) call(ctx context.Context, url string, f func(context.Context, p
 	return explain(ctx, url, f(ctx, peerpb.NewBootstrapClient(conn)))
 }
 
+// notWaiting returns the error of what answers at url, but not as a node that waits.
+func notWaiting(url string, cause error) error {
+	return fmt.Errorf("%w: %s answers, but not as a node that waits for an invitation (%w): it runs Raft already, "+
+		"has other TLS settings, or is another program", ErrMember, url, cause)
+}
+
 // explain says what a failed call means after TCP had connected.
 func explain(ctx context.Context, url string, err error) error {
 	if err == nil {
@@ -309,8 +321,7 @@ func explain(ctx context.Context, url string, err error) error {
 	s := status.Convert(err)
 	switch s.Code() {
 	case codes.Unavailable, codes.Unimplemented, codes.Internal, codes.Unknown:
-		return fmt.Errorf("%w: %s answers, but not as a node that waits for an invitation (%s): it runs Raft already, "+
-			"has other TLS settings, or is another program", ErrMember, url, s.Message())
+		return notWaiting(url, errors.New(s.Message()))
 	case codes.DeadlineExceeded, codes.Canceled:
 		return fmt.Errorf("%w in time at %s, which accepts connections: is it overloaded, or another program?", ErrNoAnswer, url)
 	}

@@ -11,9 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/credentials"
-
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/certs/nodeport"
 	"github.com/dkvdb/dkv/internal/durable"
 )
 
@@ -39,10 +38,11 @@ var usualPace = pace{
 type starter struct {
 	Options
 	pace   pace
-	server credentials.TransportCredentials
 	client *Client
 	file   file
 	log    *slog.Logger
+	// strange bounds what is logged of strangers at the port.
+	strange nodeport.Sometimes
 }
 
 // Enter returns what this node is in its cluster: what its identity file says or, on a
@@ -65,11 +65,8 @@ func enter(ctx context.Context, o Options, p pace, write func(string, []byte) er
 	if s.Wall == nil {
 		s.Wall = time.Now
 	}
-	server, client, err := o.TLS.credentials()
-	if err != nil {
-		return nil, err
-	}
-	s.server, s.client = server, &Client{creds: client}
+	s.client = NewClient(o.Certs, s.log)
+	var err error
 	if s.Peers, err = canonicalPeers(o.Peers); err != nil {
 		return nil, err
 	}
@@ -206,7 +203,7 @@ func (s *starter) first(ctx context.Context, uuid string, raftData bool) (*Ident
 	if listen == "" {
 		listen = hostPort(s.URL)
 	}
-	p, err := openPort(ctx, listen, s.server, i)
+	p, err := s.openPort(ctx, listen, i)
 	if err != nil {
 		return nil, err
 	}

@@ -13,10 +13,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/certs/nodeport"
 )
 
 const (
@@ -165,7 +165,7 @@ type port struct {
 }
 
 // openPort listens at addr and serves i.
-func openPort(ctx context.Context, addr string, creds credentials.TransportCredentials, i *invitee) (*port, error) {
+func (s *starter) openPort(ctx context.Context, addr string, i *invitee) (*port, error) {
 	var lc net.ListenConfig
 	lis, err := lc.Listen(ctx, "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -175,12 +175,20 @@ func openPort(ctx context.Context, addr string, creds credentials.TransportCrede
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot listen on Raft address %s: %w: is nexus-node-url an address of this machine?", ErrConfig, addr, err)
 	}
+	lis = nodeport.Listen(lis, nodeport.Options{Store: s.Certs, Protocols: protocols, Rejected: s.rejected})
 	p := &port{lis: &trackedListener{Listener: lis, conns: make(map[net.Conn]struct{})}, done: make(chan error, 1)}
-	p.server = grpc.NewServer(grpc.Creds(creds), grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxRecvMsgSize(maxMessage),
+	p.server = grpc.NewServer(grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), grpc.WaitForHandlers(true))
 	peerpb.RegisterBootstrapServer(p.server, i)
 	go func() { p.done <- p.server.Serve(p.lis) }()
 	return p, nil
+}
+
+// rejected logs now and then that a stranger has called.
+func (s *starter) rejected(from net.Addr, err error) {
+	if n := s.strange.Now(); n > 0 {
+		s.log.Warn("a connection to the Raft port is closed", "peer", from.String(), "error", err, "times", n)
+	}
 }
 
 // close frees the port. Answers under way get a moment to leave; then all

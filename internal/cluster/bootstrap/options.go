@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -29,8 +30,8 @@ type Options struct {
 	Join bool
 	// Terms is what all members must have in common.
 	Terms Terms
-	// TLS secures the port; nil leaves it open.
-	TLS *TLS
+	// Certs secure the port; nil leaves it in the clear.
+	Certs *certs.Store
 	// Host knows which addresses are this machine's own; only used if URL is empty.
 	Host Host
 	// RaftData reports whether the folder of the Raft log holds anything.

@@ -136,7 +136,6 @@ func TestFirstStartRefused(t *testing.T) {
 		{"no vbuckets", func(o *Options) { o.Terms.VBuckets = 0 }, ErrConfig, "vBuckets"},
 		{"no folder", func(o *Options) { o.Dir = "" }, ErrConfig, "folder"},
 		{"not this machine's", func(o *Options) { o.Join, o.URL = true, "http://192.0.2.1:1" }, ErrConfig, "an address of this machine"},
-		{"TLS files", func(o *Options) { o.TLS = &TLS{CA: "a", Cert: "b", Key: "c"} }, ErrConfig, "certificate b with key c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNode(t, urlA, list...)

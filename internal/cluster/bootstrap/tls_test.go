@@ -2,42 +2,39 @@ package bootstrap
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/testkit"
-	"github.com/dkvdb/dkv/internal/testkit/certs"
+	tlskit "github.com/dkvdb/dkv/internal/testkit/certs"
 )
 
-// guard returns the TLS of a node that an authority of its own vouches for.
-func guard(t *testing.T) *TLS {
+const nodeName = "node.dkv.test"
+
+// storeOf returns the certificates of a node, which an authority has issued.
+func storeOf(t *testing.T, mode certs.Mode, a *tlskit.Authority) *certs.Store {
 	t.Helper()
-	host, err := testkit.Host()
+	own := a.Issue(t, nodeName)
+	s, err := certs.Open(certs.Options{Mode: mode, CertFile: own.CertFile, KeyFile: own.KeyFile, CAFile: a.File, NodeName: nodeName})
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority := certs.New(t)
-	node := authority.Issue(t, host)
-	return &TLS{CA: authority.File, Cert: node.CertFile, Key: node.KeyFile}
+	return s
 }
 
+// TestFormWithTLS forms a cluster whose nodes require TLS. Those without it, or without the
+// certificate of a node, can neither ask nor invite a node that waits.
 func TestFormWithTLS(t *testing.T) {
-	own := guard(t)
+	authority := tlskit.New(t)
+	own := storeOf(t, certs.Required, authority)
 	urls := reserve(t, 2)
 	member, founder := newNode(t, urls[1], urls...), newNode(t, urls[0], urls...)
-	member.TLS, founder.TLS = own, own
+	member.Certs, founder.Certs = own, own
 	waiting := member.start(t.Context())
-	friend, err := NewClient(own)
-	if err != nil {
-		t.Fatal(err)
-	}
+	friend := NewClient(own, nil)
 	testkit.Eventually(t, "it waits", func() bool { _, err := friend.Probe(t.Context(), urls[1]); return err == nil })
 
-	stranger, err := NewClient(guard(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	stranger := NewClient(storeOf(t, certs.Permissive, tlskit.New(t)), nil)
 	for name, c := range map[string]*Client{"without TLS": testClient(t), "of another authority": stranger} {
 		if _, err := c.Probe(t.Context(), urls[1]); !errors.Is(err, ErrMember) {
 			t.Errorf("%s: %v", name, err)
@@ -46,6 +43,7 @@ func TestFormWithTLS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	testkit.Eventually(t, "the log says that strangers called", func() bool { return member.text.Has("a connection to the Raft port is closed") })
 	_, done := lead(t, t.Context(), founder)
 	must(t, waiting)
 	if err := <-done; err != nil {
@@ -53,20 +51,23 @@ func TestFormWithTLS(t *testing.T) {
 	}
 }
 
-func TestTLSFiles(t *testing.T) {
-	own := guard(t)
-	empty := filepath.Join(t.TempDir(), "empty.pem")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, bad := range map[string]TLS{
-		"no authority":    {CA: empty + "x", Cert: own.Cert, Key: own.Key},
-		"empty authority": {CA: empty, Cert: own.Cert, Key: own.Key},
-		"empty":           {CA: own.CA, Cert: empty, Key: own.Key},
-		"wrong key":       {CA: own.CA, Cert: own.CA, Key: own.Key},
+// TestFormInNeighbouringModes forms clusters of nodes in different modes, as they are while a
+// cluster goes from clear to TLS.
+func TestFormInNeighbouringModes(t *testing.T) {
+	for _, modes := range [][2]certs.Mode{
+		{certs.Off, certs.Permissive}, {certs.Permissive, certs.Off}, {certs.Permissive, certs.Required}, {certs.Required, certs.Permissive},
 	} {
-		if _, err := NewClient(&bad); !errors.Is(err, ErrConfig) {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(string(modes[0]+" founds, "+modes[1]+" waits"), func(t *testing.T) {
+			authority := tlskit.New(t)
+			urls := reserve(t, 2)
+			member, founder := newNode(t, urls[1], urls...), newNode(t, urls[0], urls...)
+			founder.Certs, member.Certs = storeOf(t, modes[0], authority), storeOf(t, modes[1], authority)
+			waiting := member.start(t.Context())
+			_, done := lead(t, t.Context(), founder)
+			must(t, waiting)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

@@ -43,7 +43,7 @@ func (m *Member) Open(ctx context.Context) error {
 	m.pool = peer.NewPool(peer.Options{MaxMessageSize: int(m.node.Config.Limits.MessageSize)})
 	m.node.OnClose(m.pool.Close)
 	m.router = route.New(m.pool)
-	m.cluster, err = cluster.New(cluster.Options{
+	m.cluster = cluster.New(cluster.Options{
 		Identity: m.identity,
 		Logs:     m.logs(),
 		Pool:     m.pool,
@@ -51,9 +51,6 @@ func (m *Member) Open(ctx context.Context) error {
 		Clock:    m.node.Clock,
 		Log:      m.node.Log,
 	})
-	if err != nil {
-		return err
-	}
 	return m.node.Dir.Claim()
 }
 
