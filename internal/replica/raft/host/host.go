@@ -5,7 +5,6 @@
 package host
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -20,6 +20,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
@@ -42,11 +43,9 @@ type Options struct {
 	// Guard watches the file system of Dir, if that is not the one of the states; nil if it
 	// is.
 	Guard *diskspace.Guard
-	// ServerTLS and ClientTLS secure the connections between hosts; nil leaves them
-	// unencrypted.
-	ServerTLS func() (*tls.Config, error)
-	ClientTLS func(target string) (*tls.Config, error)
-	Log       *slog.Logger
+	// Certs secure the connections between hosts; nil leaves them in the clear.
+	Certs *certs.Store
+	Log   *slog.Logger
 
 	// Transport takes the place of the sockets of package transport; nil means those.
 	Transport config.TransportFactory
@@ -66,7 +65,13 @@ type Host struct {
 	calls  sync.WaitGroup
 	groups sync.Map // shard -> Group
 	room   room
+	// rejected counts the connections of strangers to the port.
+	rejected atomic.Uint64
 }
+
+// Rejected returns how many connections to the port were rejected: they were not those of
+// a node of this cluster.
+func (h *Host) Rejected() uint64 { return h.rejected.Load() }
 
 // ErrClosed is the error of a call after Close.
 var ErrClosed = errors.New("the node is shutting down")
@@ -124,8 +129,8 @@ func (h *Host) transportOptions() transport.Options {
 		Snapshots: h,
 		Size:      h.snapshotSize,
 		Seen:      h.seen,
-		ServerTLS: h.opts.ServerTLS,
-		ClientTLS: h.opts.ClientTLS,
+		Rejected:  func() { h.rejected.Add(1) },
+		Certs:     h.opts.Certs,
 		Log:       h.opts.Log,
 	}
 }

@@ -27,6 +27,8 @@ import (
 const (
 	prefaceSize = 20
 	answerSize  = 12
+	// recordHandshake is how TLS begins.
+	recordHandshake = 22
 	// version counts the ways in which connections go on behind the preface.
 	version = 1
 )
@@ -79,6 +81,8 @@ func readPreface(r io.Reader) (preface, error) {
 	switch {
 	case [2]byte(p[:2]) == dragonboat:
 		return preface{}, errors.New("it speaks the Raft transport of an older release; stop the cluster, upgrade that node and start it again")
+	case p[0] == recordHandshake:
+		return preface{}, errors.New("it speaks TLS, which is off here; set tls-mode: permissive here first, and on the other nodes when all have it")
 	case !bytes.Equal(p[:len(magic)], magic[:]):
 		return preface{}, fmt.Errorf("it begins with %x, which is not DKV's Raft transport", p[:len(magic)])
 	}
@@ -110,7 +114,7 @@ func introduce(conn net.Conn, p preface, patience time.Duration) error {
 	_, err := io.ReadFull(conn, a[:])
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return errors.New("it closes the connection instead of answering; it is a node of an older release (upgrade it), is shutting down, or is no DKV node")
+		return errors.New("it closes the connection instead of answering; it is a node of an older release (upgrade it), requires TLS (see tls-mode), is shutting down, or is no DKV node")
 	case err != nil:
 		return fmt.Errorf("it does not answer: %w", err)
 	}

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
 
+	"github.com/dkvdb/dkv/internal/certs/nodeport"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -24,6 +24,7 @@ func (t *transport) serve(c net.Conn) {
 		t.tellStrange(c, err)
 		return
 	}
+	t.shown(c)
 	if counted := countedBehind(c); counted != nil {
 		// A member's is not given up for one that has not said yet what it is.
 		counted.Begin()
@@ -45,7 +46,7 @@ func (t *transport) serve(c net.Conn) {
 
 // countedBehind returns the connection that counts for the bounds.
 func countedBehind(c net.Conn) *conns.Conn {
-	if secure, is := c.(*tls.Conn); is {
+	if secure, is := c.(*nodeport.Conn); is {
 		c = secure.NetConn()
 	}
 	counted, _ := c.(*conns.Conn)
@@ -58,12 +59,16 @@ func (t *transport) ends(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// tellStrange logs that a connection is not one of this cluster's, now and then.
+// tellStrange counts a connection that is not one of this cluster's, and logs it now and
+// then.
 func (t *transport) tellStrange(c net.Conn, err error) {
 	if t.ctx.Err() != nil {
 		return
 	}
-	if n := t.strange.now(); n > 0 {
+	if t.opts.Rejected != nil {
+		t.opts.Rejected()
+	}
+	if n := t.strange.Now(); n > 0 {
 		t.opts.Log.Warn("a connection to the Raft port is closed", "peer", c.RemoteAddr().String(), "error", err, "times", n)
 	}
 }

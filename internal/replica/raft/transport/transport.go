@@ -5,7 +5,6 @@ package transport
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +16,9 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/certs/dial"
+	"github.com/dkvdb/dkv/internal/certs/nodeport"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -29,12 +31,12 @@ type Options struct {
 	// Seen is called with each message that is sent or has come. It must not wait, nor
 	// keep the message.
 	Seen func(m *raftpb.Message)
-	// ServerTLS and ClientTLS return what secures connections; nil leaves them in the
-	// clear.
-	ServerTLS func() (*tls.Config, error)
-	ClientTLS func(target string) (*tls.Config, error)
-	Log       *slog.Logger
-	limits    limits
+	// Rejected is called for each connection to the port that is not one of this cluster's.
+	Rejected func()
+	// Certs secure the connections; nil leaves them in the clear.
+	Certs  *certs.Store
+	Log    *slog.Logger
+	limits limits
 }
 
 // limits are what tests make shorter.
@@ -89,9 +91,11 @@ func New(opts Options) *Factory {
 func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &transport{
-		opts: f.opts, address: c.GetListenAddress(), deployment: c.GetDeploymentID(),
+		opts:    f.opts,
+		dialer:  dial.New(dial.Options{Store: f.opts.Certs, KeepAlive: keepAlive, Unheard: f.opts.limits.unheard, Log: f.opts.Log}),
+		address: c.GetListenAddress(), deployment: c.GetDeploymentID(),
 		messages: messages, chunks: chunks,
-		ctx: ctx, cancel: cancel, open: make(map[net.Conn]struct{}), large: semaphore.NewWeighted(largeFrames),
+		ctx: ctx, cancel: cancel, open: make(map[net.Conn]*tls.ConnectionState), large: semaphore.NewWeighted(largeFrames),
 	}
 }
 
@@ -101,6 +105,7 @@ func (f *Factory) Validate(address string) bool { return config.IsValidAddress(a
 // transport implements raftio.ITransport.
 type transport struct {
 	opts       Options
+	dialer     *dial.Dialer
 	address    string
 	deployment uint64
 	messages   raftio.MessageHandler
@@ -112,11 +117,12 @@ type transport struct {
 	listener net.Listener
 	running  sync.WaitGroup
 	large    *semaphore.Weighted
-	strange  sometimes
+	strange  nodeport.Sometimes
 
 	mu sync.Mutex
-	// open are the connections that others have made.
-	open map[net.Conn]struct{}
+	// open are the connections that others have made, with the state of their TLS once
+	// they have shown a certificate.
+	open map[net.Conn]*tls.ConnectionState
 }
 
 // Name implements raftio.ITransport.
@@ -134,14 +140,9 @@ func (t *transport) Start() error {
 		Refusal: func(string) []byte { return encodeAnswer(tooMany) },
 		Log:     t.opts.Log,
 	})
-	if t.listener = limited; t.opts.ServerTLS != nil {
-		c, err := t.opts.ServerTLS()
-		if err != nil {
-			return errors.Join(err, l.Close())
-		}
-		t.listener = securedBy(limited, c)
-	}
+	t.listener = nodeport.Listen(limited, nodeport.Options{Store: t.opts.Certs})
 	t.running.Go(t.accept)
+	t.running.Go(t.recheck)
 	return nil
 }
 
@@ -175,7 +176,7 @@ func (t *transport) accept() {
 			}
 			return
 		case err != nil:
-			if n := t.strange.now(); n > 0 {
+			if n := t.strange.Now(); n > 0 {
 				t.opts.Log.Warn("the Raft port does not accept connections", "error", err, "times", n)
 			}
 			select {
@@ -191,6 +192,38 @@ func (t *transport) accept() {
 	}
 }
 
+// recheck closes the connections to and from nodes whose certificates are no longer
+// accepted, each time that certificates were read again. Raft connects again at once, with
+// the certificates of the moment.
+func (t *transport) recheck() {
+	for {
+		changed := t.opts.Certs.Changed()
+		t.dialer.Recheck()
+		for _, c := range t.withdrawn() {
+			t.opts.Log.Warn("a connection from a node is closed, since its certificate is no longer accepted", "peer", c.RemoteAddr().String())
+			_ = c.Close()
+		}
+		select {
+		case <-changed:
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+// withdrawn returns the connections that others have made with certificates which are no
+// longer accepted.
+func (t *transport) withdrawn() (out []net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c, state := range t.open {
+		if state != nil && t.opts.Certs.ClientForNodes().VerifyConnection(*state) != nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // opened notes a connection, unless the transport is closed.
 func (t *transport) opened(c net.Conn) bool {
 	t.mu.Lock()
@@ -199,8 +232,19 @@ func (t *transport) opened(c net.Conn) bool {
 		_ = c.Close()
 		return false
 	}
-	t.open[c] = struct{}{}
+	t.open[c] = nil
 	return true
+}
+
+// shown notes the certificate that a connection has shown.
+func (t *transport) shown(c net.Conn) {
+	secure, is := c.(*nodeport.Conn)
+	if !is {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[c] = secure.State()
 }
 
 func (t *transport) ended(c net.Conn) {
@@ -220,21 +264,12 @@ const (
 func (t *transport) dial(ctx context.Context, target string, p purpose) (*outgoing, error) {
 	limited, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	d := net.Dialer{KeepAlive: keepAlive, Control: giveUp(t.opts.limits.unheard)}
-	conn, err := d.DialContext(limited, "tcp", target)
+	conn, err := t.dialer.Dial(limited, target)
 	if err != nil {
 		return nil, err
 	}
 	out := &outgoing{Conn: conn}
 	out.forget = context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if t.opts.ClientTLS != nil {
-		c, err := t.opts.ClientTLS(target)
-		if err != nil {
-			out.Close()
-			return nil, err
-		}
-		out.Conn = tls.Client(conn, c)
-	}
 	if err := introduce(out.Conn, preface{version, p, t.deployment}, dialTimeout); err != nil {
 		out.Close()
 		return nil, fmt.Errorf("node at %s: %w", target, err)
@@ -252,44 +287,4 @@ type outgoing struct {
 func (o *outgoing) Close() {
 	o.forget()
 	_ = o.Conn.Close()
-}
-
-// sometimes bounds how often something is logged.
-type sometimes struct {
-	mu    sync.Mutex
-	last  time.Time
-	quiet int
-}
-
-// logEvery is how often it is at the most.
-const logEvery = 10 * time.Second
-
-// now returns how often it was called since it last did not return 0.
-func (s *sometimes) now() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.quiet++
-	if time.Since(s.last) < logEvery {
-		return 0
-	}
-	n := s.quiet
-	s.last, s.quiet = time.Now(), 0
-	return n
-}
-
-// securedBy is l with its connections secured. Handshakes are left to those who serve
-// the connections.
-func securedBy(l net.Listener, c *tls.Config) net.Listener { return secured{l, c} }
-
-type secured struct {
-	net.Listener
-	config *tls.Config
-}
-
-func (s secured) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return tls.Server(c, s.config), nil
 }
