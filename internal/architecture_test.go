@@ -71,7 +71,7 @@ var onlyIn = map[string][]string{
 	"github.com/linxGnu/grocksdb":   {"internal/storage/rocksdb"},
 	"C":                             {"internal/storage/rocksdb"},
 	"github.com/dgraph-io/badger":   {"internal/storage/badger"},
-	"go.yaml.in/yaml":               {"internal/config", "internal/auth/policy"},
+	"go.yaml.in/yaml":               {"internal/config", "internal/auth/policy", "internal/ctl/authfile"},
 }
 
 // mayImport names the packages of ours that a package may import. A package

@@ -2,8 +2,8 @@
 // every error is one line on stderr.
 //
 // Package options reads the command line and the environment, nodes calls the nodes
-// that these name, output prints results, bench is the load generator of -bench, and ca the
-// certificate authority of -certs.
+// that these name, output prints results, bench is the load generator of -bench, ca the
+// certificate authority of -certs, and authfile changes what -token does.
 package ctl
 
 import (

@@ -38,6 +38,7 @@ func runners() map[string]runner {
 		"backup":          runBackup,
 		"restore":         runRestore,
 		"certs":           runCerts,
+		"token":           runToken,
 		"bench":           runBench,
 		"help":            runHelp,
 		"version":         runVersion,

@@ -21,6 +21,9 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/files"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // The files of an authority in its folder. A next key is one that a change of the
@@ -56,7 +59,7 @@ func Init(dir string, days int) (*Authority, error) {
 	if err := makeFolder(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockFolder(dir)
+	lock, err := files.Lock(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +87,11 @@ func (a *Authority) init(days int) error {
 	if err := writeKey(a.path(KeyFile), key); err != nil {
 		return err
 	}
-	if err := writeNew(a.path(CertFile), encodeCertificates(a.cert), certMode); err != nil {
+	if err := files.WriteNew(a.path(CertFile), encodeCertificates(a.cert), certMode); err != nil {
 		return err
 	}
 	a.key, a.trusted = key, []*x509.Certificate{a.cert}
-	return syncFolder(a.dir)
+	return durable.SyncDir(a.dir)
 }
 
 // Open opens the authority in a folder.
@@ -96,7 +99,7 @@ func Open(dir string) (*Authority, error) {
 	if _, err := os.Stat(filepath.Join(dir, KeyFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s holds no authority (%s is missing): run this on the host and in the folder that has it (-dir), or make one with dkvctl -certs init", dir, KeyFile)
 	}
-	lock, err := lockFolder(dir)
+	lock, err := files.Lock(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/ctl/files"
 )
 
 // The modes of the files: certificates are public.
@@ -47,21 +46,6 @@ func makeFolder(dir string) error {
 	}
 	return nil
 }
-
-// lockFolder keeps other processes from changing the files.
-func lockFolder(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.Lock(f); err != nil {
-		_ = f.Close() // it was not written to
-		return nil, fmt.Errorf("%s: %w: is another dkvctl -certs running?", dir, err)
-	}
-	return f, nil
-}
-
-func syncFolder(dir string) error { return durable.SyncDir(dir) }
 
 // keyIsPrivate rejects a key that other users may read.
 func keyIsPrivate(file string) error {
@@ -96,55 +80,7 @@ func writeKey(file string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	return writeNew(file, raw, keyMode)
-}
-
-// writeNew writes a file that must not exist yet. After an error it is gone.
-func writeNew(file string, content []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already, and nothing is overwritten: dkvctl -certs rotate renews a certificate", file)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(file))
-	}
-	return nil
-}
-
-// replaceAll replaces files, each with one rename, in order. All new contents are on disk
-// before the first rename, so that readers see a mixed pair only for the moment between
-// two renames. A node waits for a pair that matches before it uses new files.
-func replaceAll(files ...replacement) (err error) {
-	for i, r := range files {
-		tmp := r.file + ".new"
-		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err // of a replacement that was interrupted
-		}
-		if err := writeNew(tmp, r.content, r.mode); err != nil {
-			return err
-		}
-		files[i].tmp = tmp
-	}
-	for _, r := range files {
-		if err := os.Rename(r.tmp, r.file); err != nil {
-			return err
-		}
-	}
-	return syncFolder(filepath.Dir(files[0].file))
-}
-
-type replacement struct {
-	file    string
-	content []byte
-	mode    fs.FileMode
-	tmp     string
+	return files.WriteNew(file, raw, keyMode)
 }
 
 // readFile reads a file of bounded size.

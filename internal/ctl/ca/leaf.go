@@ -15,6 +15,8 @@ import (
 	"unicode"
 
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/ctl/files"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // DefaultNodeName is the name that the certificates of nodes carry (tls-node-name).
@@ -172,10 +174,10 @@ func (a *Authority) issue(name string, t *x509.Certificate, days int) (file stri
 	if err := writeKey(keyFile, key); err != nil {
 		return "", err
 	}
-	if err := writeNew(file, encodeCertificates(cert), certMode); err != nil {
+	if err := files.WriteNew(file, encodeCertificates(cert), certMode); err != nil {
 		return "", err
 	}
-	return file, syncFolder(a.dir)
+	return file, durable.SyncDir(a.dir)
 }
 
 // certify completes a template and signs it, for a new key.

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/files"
+	"github.com/dkvdb/dkv/internal/durable"
 )
 
 // KeyOf returns the file of the key that belongs to a certificate's file.
@@ -90,9 +93,9 @@ func replacePair(file string, key crypto.Signer, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return replaceAll(
-		replacement{file: KeyOf(file), content: raw, mode: keyMode},
-		replacement{file: file, content: encodeCertificates(cert), mode: certMode})
+	return files.Replace(
+		files.Replacement{File: KeyOf(file), Content: raw, Mode: keyMode},
+		files.Replacement{File: file, Content: encodeCertificates(cert), Mode: certMode})
 }
 
 // Step is what a change of the authority has come to.
@@ -144,7 +147,7 @@ func (a *Authority) announce(next crypto.Signer, days int) error {
 
 // trust replaces ca.pem.
 func (a *Authority) trust(certs []*x509.Certificate) error {
-	err := replaceAll(replacement{file: a.path(CertFile), content: encodeCertificates(certs...), mode: certMode})
+	err := files.Replace(files.Replacement{File: a.path(CertFile), Content: encodeCertificates(certs...), Mode: certMode})
 	if err == nil {
 		a.trusted = certs
 	}
@@ -156,7 +159,7 @@ func (a *Authority) switchTo(next crypto.Signer) (files []string, err error) {
 	if err := os.Rename(a.path(nextKey), a.path(KeyFile)); err != nil {
 		return nil, err
 	}
-	if err := syncFolder(a.dir); err != nil {
+	if err := durable.SyncDir(a.dir); err != nil {
 		return nil, err
 	}
 	a.key, a.cert = next, holder(a.trusted, next)

@@ -145,6 +145,8 @@ func securityCommands() []*Command {
 	return []*Command{
 		{Name: "certs", group: groupSecurity, usage: "ACTION [NAME ...]", min: 1, max: -1, Local: true,
 			summary: "make and renew TLS certificates: init, node [HOST ...], client NAME, rotate [FILE ...], rotate ca, show [FILE ...]"},
+		{Name: "token", group: groupSecurity, usage: "new NAME|revoke NAME|revoke ID|list", min: 1, max: 2, Local: true,
+			summary: "make, revoke and list the access tokens of an auth-file"},
 	}
 }
 

@@ -72,7 +72,7 @@ Examples:
 `
 
 // notes are what the help of a command says beyond its options.
-var notes = map[string]string{"bench": benchNotes, "certs": certsNotes}
+var notes = map[string]string{"bench": benchNotes, "certs": certsNotes, "token": tokenNotes}
 
 // Help returns the text of -help: about the command that args name, or about all.
 func Help(args []string) (string, error) {

@@ -56,6 +56,9 @@ type Options struct {
 	Dir, NodeName string
 	Days          int // 0 leaves it to the kind of certificate
 	Loopback      bool
+
+	AuthFile                   string
+	Roles, Databases, Prefixes []string
 }
 
 // DefaultOptions returns what applies if nothing is given.
@@ -85,7 +88,7 @@ type Option struct {
 
 func (o *Option) appliesTo(c *Command) bool {
 	if o.commands == nil && c.group == groupSecurity { // they call no node
-		return o.Name == "output"
+		return o.Name == "output" || o.Name == "tokenFile" && c.Name == "token"
 	}
 	return o.commands == nil || slices.Contains(o.commands, c.Name)
 }
@@ -123,7 +126,7 @@ func connectionOptions() []*Option {
 		{Name: "cert", value: "FILE", summary: "PEM client certificate, with -key; implies -tls",
 			set: text(func(o *Options) *string { return &o.CertFile })},
 		{Name: "key", value: "FILE", summary: "PEM key of -cert", set: text(func(o *Options) *string { return &o.KeyFile })},
-		{Name: "tokenFile", value: "FILE", summary: "file that holds the bearer token",
+		{Name: "tokenFile", value: "FILE", summary: "file that holds the bearer token; -token new writes it",
 			set: text(func(o *Options) *string { return &o.TokenFile })},
 	}
 }
@@ -163,12 +166,19 @@ func securityOptions() []*Option {
 	return []*Option{
 		{Name: "dir", value: "FOLDER", commands: []string{"certs"}, summary: "folder of the authority and its certificates (default " + defaultDir + ")",
 			set: text(func(o *Options) *string { return &o.Dir })},
-		{Name: "days", value: "N", commands: []string{"certs"}, summary: "how long the certificate is valid (default 365; an authority 3650)",
+		{Name: "days", value: "N", commands: []string{"certs", "token"}, summary: "how long it is valid (default: a certificate 365, an authority 3650, a token without end)",
 			set: count(func(o *Options) *int { return &o.Days })},
 		{Name: "nodeName", value: "NAME", commands: []string{"certs"}, summary: "name that the certificates of nodes carry, tls-node-name (default dkv-node)",
 			set: text(func(o *Options) *string { return &o.NodeName })},
 		{Name: "loopback", commands: []string{"certs"}, summary: "node: add localhost, 127.0.0.1 and ::1 (default true)",
 			set: boolean(func(o *Options) *bool { return &o.Loopback })},
+		{Name: "authFile", value: "FILE", commands: []string{"token"}, summary: "auth-file to change or list; it is made if it does not exist",
+			set: text(func(o *Options) *string { return &o.AuthFile })},
+		{Name: "role", value: "ROLE[,...]", commands: []string{"token"}, summary: "rights of a new name: read, write, watch, replication, admin",
+			set: names(func(o *Options) *[]string { return &o.Roles })},
+		{Name: "database", value: "NAME[,...]", commands: []string{"token"}, summary: "only for these databases (default all)",
+			set: names(func(o *Options) *[]string { return &o.Databases })},
+		{Name: "prefix", value: "TEXT", commands: []string{"token"}, summary: "only for keys that begin with TEXT (default all); may be repeated", set: addPrefix},
 	}
 }
 
@@ -225,6 +235,26 @@ func text(field func(*Options) *string) func(*Options, string) error {
 		*field(o) = value
 		return nil
 	}
+}
+
+// names adds the parts of a list to those of the lists before it.
+func names(field func(*Options) *[]string) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		parts := strings.Split(value, ",")
+		if slices.Contains(parts, "") {
+			return errors.New("a name in the list is empty")
+		}
+		*field(o) = append(*field(o), parts...)
+		return nil
+	}
+}
+
+func addPrefix(o *Options, value string) error {
+	if value == "" {
+		return errors.New("all keys begin with the empty prefix: leave it out")
+	}
+	o.Prefixes = append(o.Prefixes, value)
+	return nil
 }
 
 func boolean(field func(*Options) *bool) func(*Options, string) error {

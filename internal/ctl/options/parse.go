@@ -81,8 +81,8 @@ func (p *parser) word(word string, after []string) ([]string, error) {
 	if c := p.findCommand(name); c != nil && !hasValue {
 		return after, p.setCommand(c, word)
 	}
-	if fold(name) == "token" {
-		return nil, errSecretTyped
+	if hasValue && fold(name) == "token" {
+		return nil, ErrSecretTyped
 	}
 	return after, p.foreignWord(word, name)
 }
@@ -105,9 +105,9 @@ func (p *parser) option(o *Option, word, value string, hasValue bool, after []st
 	return after, nil
 }
 
-// errSecretTyped is the error of a token on the command line, which earlier releases
+// ErrSecretTyped is the error of a token on the command line, which earlier releases
 // accepted. It does not repeat what was typed.
-var errSecretTyped = Usagef("-token is a command, which makes tokens; a token on a command line is seen by other users of this machine: " +
+var ErrSecretTyped = Usagef("-token is a command, which makes tokens; a token on a command line is seen by other users of this machine: " +
 	"write it to a file of mode 600 and name that with -tokenFile or DKVCTL_TOKEN_FILE, or set DKVCTL_TOKEN")
 
 func (p *parser) setCommand(c *Command, word string) error {
@@ -120,7 +120,7 @@ func (p *parser) setCommand(c *Command, word string) error {
 	case current.Name == "help": // dkvctl -help -set
 		p.inv.Args = append(p.inv.Args, c.Name)
 	case c.Name == "token" || current.Name == "token":
-		return errSecretTyped
+		return ErrSecretTyped
 	default:
 		return Usagef("two commands, -%s and %s: write -- before arguments that begin with a dash", current.Name, word)
 	}
