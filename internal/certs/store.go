@@ -39,8 +39,9 @@ type Store struct {
 	current atomic.Pointer[set]
 	changed signal.Signal
 
-	mu       sync.Mutex // held while a set replaces another
-	warned   string
+	mu     sync.Mutex // held while a set replaces another
+	warned string
+
 	reminded time.Time // used by Watch alone
 }
 

@@ -284,10 +284,15 @@ func (r *Raft) ElectionTimeout() time.Duration { return r.RTT * time.Duration(r.
 
 // Security names files with certificates and secrets.
 type Security struct {
+	// TLSMode is whether connections use TLS: of the gRPC, the HTTP and the Raft port, and
+	// those to other nodes.
+	TLSMode TLSMode
 	// TLSCertFile, TLSKeyFile and TLSCAFile are PEM files.
 	TLSCertFile, TLSKeyFile, TLSCAFile string
 	// TLSMinVersion is the oldest TLS version that is accepted.
 	TLSMinVersion TLSVersion
+	// TLSNodeName is the DNS name that the certificates of nodes carry, and no others.
+	TLSNodeName string
 	// AuthFile names the identities that may call the node, what shows them and what they
 	// may do; "" means no authentication.
 	AuthFile string

@@ -39,6 +39,13 @@ func (c *Config) Complete(host Host) error {
 	}
 	c.deriveConnections(host)
 	c.deriveRaft()
+	if c.Security.TLSMode == "" {
+		c.Security.TLSMode = TLSOff
+		if c.Security.TLSCertFile != "" {
+			c.Security.TLSMode = TLSRequired
+		}
+		c.derived("tls-mode")
+	}
 	return nil
 }
 

@@ -212,3 +212,21 @@ func TestChangelogOfADisklessNode(t *testing.T) {
 		}
 	}
 }
+
+func TestTLSModeFollowsTheCertificate(t *testing.T) {
+	files := []string{"--tls-cert-file", "c", "--tls-key-file", "k", "--tls-ca-file", "a"}
+	for _, c := range []struct {
+		args []string
+		want TLSMode
+	}{
+		{nil, TLSOff},
+		{files, TLSRequired},
+		{append([]string{"--tls-mode", "off"}, files...), TLSOff},
+		{append([]string{"--tls-mode", "permissive"}, files...), TLSPermissive},
+	} {
+		inv, err := LoadOn(testHost(), c.args, nil)
+		if err != nil || inv.Config.Security.TLSMode != c.want {
+			t.Errorf("%q: %v, %v", c.args, inv, err)
+		}
+	}
+}

@@ -78,6 +78,16 @@ const (
 	LogJSON LogFormat = "json"
 )
 
+// TLSMode is whether connections use TLS.
+type TLSMode string
+
+// The modes, in the order in which a running cluster goes through them.
+const (
+	TLSOff        TLSMode = "off"
+	TLSPermissive TLSMode = "permissive"
+	TLSRequired   TLSMode = "required"
+)
+
 // TLSVersion is a version of TLS, as crypto/tls numbers it.
 type TLSVersion uint16
 

@@ -36,8 +36,6 @@ const (
 	unbuilt
 	// obsolete: accepted from old files, permanently without effect.
 	obsolete
-	// guards: the key is about security.
-	guards
 	// secret: the value is never printed.
 	secret
 	// reloads: SIGHUP applies a new value.

@@ -18,7 +18,7 @@ func (c *Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
-		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateAuth, c.validateLog,
+		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateTLS, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -69,12 +69,7 @@ func (c *Config) validateRole() error {
 func (c *Config) validateBuilt() error {
 	defaults := Default()
 	for k := range newTable().all {
-		switch {
-		case !k.has(unbuilt) || k.field(c).text() == k.field(defaults).text():
-		case k.has(guards):
-			return c.wrong(k.name, "not available in this version, which has no TLS: "+
-				"remove the key and keep the node on a trusted network")
-		default:
+		if k.has(unbuilt) && k.field(c).text() != k.field(defaults).text() {
 			return c.wrong(k.name, "not available in this version: remove the key")
 		}
 	}
@@ -196,15 +191,36 @@ func (c *Config) validateRaft() error {
 	return nil
 }
 
+// validateTLS rejects certificates that would not be used, and modes without them.
+func (c *Config) validateTLS() error {
+	s := &c.Security
+	files := []struct{ key, path, what string }{
+		{"tls-cert-file", s.TLSCertFile, "this node's certificate"},
+		{"tls-key-file", s.TLSKeyFile, "its private key"},
+		{"tls-ca-file", s.TLSCAFile, "the authority that issued it"},
+	}
+	for _, f := range files {
+		switch {
+		case s.TLSMode != TLSOff && f.path == "" && c.IsSet("tls-mode"):
+			return c.wrong(f.key, "it is not set, and tls-mode %s needs it: name the PEM file of %s, or set tls-mode to off", s.TLSMode, f.what)
+		case s.TLSMode != TLSOff && f.path == "":
+			return c.wrong(f.key, "it is not set, and TLS needs it since tls-cert-file is set: name the PEM file of %s", f.what)
+		case s.TLSMode == TLSOff && f.path != "" && !c.IsSet("tls-mode"):
+			return c.wrong(f.key, "it has no effect without tls-cert-file: set that as well, or remove the key")
+		}
+	}
+	return nil
+}
+
 // validateAuth rejects tokens that would cross a network in the clear, and members whose
 // connections to each other show nothing.
 func (c *Config) validateAuth() error {
 	n := &c.Network
-	if c.Security.AuthFile == "" || c.Role == RoleNone && isLoopback(n.ListenAddr) && isLoopback(n.HTTPListenAddr) {
+	if c.Security.AuthFile == "" || c.Security.TLSMode == TLSRequired || c.Role == RoleNone && isLoopback(n.ListenAddr) && isLoopback(n.HTTPListenAddr) {
 		return nil
 	}
-	return c.wrong("auth-file", "tokens would cross the network in the clear: "+
-		"listen on this machine only, with --listen-addr 127.0.0.1:8080 and --http-listen-addr 127.0.0.1:8081, on a node of role none")
+	return c.wrong("auth-file", "tokens would cross the network in the clear, since tls-mode is %s: set tls-mode to required, with tls-cert-file, tls-key-file and tls-ca-file; "+
+		"or listen on this machine only, with --listen-addr 127.0.0.1:8080 and --http-listen-addr 127.0.0.1:8081, on a node of role none", c.Security.TLSMode)
 }
 
 func (c *Config) validateLog() error {

@@ -245,6 +245,23 @@ func (v nameValue) set(text string) error {
 func (v nameValue) text() string { return *v.p }
 func (v nameValue) kind() string { return "NAME" }
 
+// dnsNameValue is a DNS name as certificates carry it.
+type dnsNameValue struct{ p *string }
+
+func (v dnsNameValue) set(text string) error {
+	unfit := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	}
+	if text == "" || len(text) > maxName-2 || strings.ContainsFunc(text, unfit) || strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".") {
+		return fmt.Errorf("%q is not a DNS name: use lower-case letters, digits, hyphens, and dots between them", text)
+	}
+	*v.p = text
+	return nil
+}
+
+func (v dnsNameValue) text() string { return *v.p }
+func (v dnsNameValue) kind() string { return "NAME" }
+
 func unfitForName(r rune) bool {
 	return r == '/' || r == '\\' || !strconv.IsPrint(r) || r == utf8.RuneError
 }

@@ -13,7 +13,7 @@ func (n *Node) openAuth() error {
 	if path == "" {
 		return nil
 	}
-	f, err := identify.Open(path, identify.Options{Log: n.Log})
+	f, err := identify.Open(path, identify.Options{NodeName: n.Certs.NodeName(), Log: n.Log})
 	if err != nil {
 		return err
 	}

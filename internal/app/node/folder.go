@@ -32,6 +32,9 @@ func CheckStart(cfg *config.Config) error {
 			return fmt.Errorf("db-engine-ini: %s is a folder; name a file with RocksDB options, or leave the key empty", ini)
 		}
 	}
+	if err := checkCerts(cfg); err != nil {
+		return err
+	}
 	if file := cfg.Security.AuthFile; file != "" {
 		if err := identify.Check(file); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/master"
@@ -56,6 +57,9 @@ type Node struct {
 	Guard   *diskspace.Guard
 	Engines *Engines
 
+	// Certs are the node's certificates, for its ports and for connections to other nodes;
+	// nil if tls-mode is off.
+	Certs *certs.Store
 	// Auth finds the identity of a call; nil without auth-file.
 	Auth auth.Authenticator
 	// Collectors are metrics of what New has opened.
@@ -66,9 +70,8 @@ type Node struct {
 	beside    []func(context.Context) error
 }
 
-// New reads the file of identities and binds the addresses: whether they are free is known
-// at once. After an error
-// nothing is left open.
+// New reads the certificates and the file of identities, and binds the addresses: whether
+// they are free is known at once. After an error nothing is left open.
 func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, err error) {
 	n := &Node{Config: cfg, Log: log, Layout: LayoutOf(cfg), Reads: state.NewReads()}
 	defer func() {
@@ -76,6 +79,9 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 			_ = n.Close() // err is the one to report
 		}
 	}()
+	if err := n.openCerts(); err != nil {
+		return nil, err
+	}
 	if err := n.openAuth(); err != nil {
 		return nil, err
 	}
