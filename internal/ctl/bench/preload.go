@@ -37,7 +37,7 @@ func preload(ctx context.Context, w *workload, target Target) error {
 func preloadRange(ctx context.Context, w *workload, conn grpc.ClientConnInterface, first, end uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
-	req := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, 0, end-first)}
+	req := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, 0, end-first), MaySplit: true}
 	for n := first; n < end; n++ {
 		key := make([]byte, w.cfg.KeySize)
 		writeKey(key, w.prefix, n)

@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type testServer struct {
 	serverpb.UnimplementedDKVServer
 	mu     sync.Mutex
+	whole  int // MultiPuts that must not be split
 	pairs  map[string]string
 	counts map[string]uint64
 	fail   func(method string) error
@@ -68,6 +69,9 @@ func (s *testServer) Put(_ context.Context, r *serverpb.PutRequest) (*serverpb.P
 func (s *testServer) MultiPut(_ context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !r.GetMaySplit() {
+		s.whole++
+	}
 	for _, p := range r.GetPutRequest() {
 		s.pairs[string(p.GetKey())] = string(p.GetValue())
 	}
@@ -257,6 +261,10 @@ func TestPreloadWritesEveryKeyOnce(t *testing.T) {
 	}
 	if len(server.pairs) != 1000 {
 		t.Errorf("%d keys, want 1000", len(server.pairs))
+	}
+	// A database of several vBuckets rejects those.
+	if server.whole > 0 {
+		t.Errorf("%d requests need all their keys in one vBucket", server.whole)
 	}
 }
 
