@@ -25,7 +25,7 @@ MUTANTS := ^TestRules$$
 # nodes as well.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
 
-.PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench docker clean
+.PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench gobench docker clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-10s %s\n", $$1, $$2 }'
@@ -86,7 +86,18 @@ lint: ## run gofmt, go vet and staticcheck
 proto: ## generate the Go code of api/*.proto
 	scripts/proto.sh .
 
-bench: build ## run the Go benchmarks
+# A short look at some rows: make bench BENCH_ROUNDS=1 BENCH_SECONDS=1 BENCH_ARGS='-rows put-leader'
+BENCH_ROUNDS    ?= 3
+BENCH_SECONDS   ?= 4
+BENCH_FAILOVERS ?= 20
+BENCH_ARGS      ?=
+
+bench: build ## measure DKV beside etcd (if on PATH) and a bare echo for 20 minutes, and write docs/BENCHMARKS.md
+	@mkdir -p build/bench
+	$(GO) build -o build/bench/ ./tools/bench ./tools/refserver
+	build/bench/bench -bin $(BIN) -refserver build/bench/refserver -rounds $(BENCH_ROUNDS) -seconds $(BENCH_SECONDS) -failovers $(BENCH_FAILOVERS) $(BENCH_ARGS)
+
+gobench: ## run the Go benchmarks
 	$(WITH_CGO) $(GO) test -run '^$$' -bench . -benchmem ./...
 
 docker: ## build the image dkv:latest (IMAGE) on debian:12 or a similar base (BASE_IMAGE)
