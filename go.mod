@@ -9,6 +9,7 @@ require (
 	github.com/cockroachdb/pebble v0.0.0-20221207173255-0f086d933dac
 	github.com/dgraph-io/badger/v4 v4.9.6
 	github.com/dgraph-io/ristretto/v2 v2.2.0
+	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/google/btree v1.1.3
 	github.com/linxGnu/grocksdb v1.7.14
 	github.com/lni/dragonboat/v4 v4.0.0-20250723143628-076c7f6497dc

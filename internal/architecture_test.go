@@ -71,6 +71,7 @@ var onlyIn = map[string][]string{
 	"github.com/linxGnu/grocksdb":   {"internal/storage/rocksdb"},
 	"C":                             {"internal/storage/rocksdb"},
 	"github.com/dgraph-io/badger":   {"internal/storage/badger"},
+	"github.com/go-jose/go-jose":    {"internal/auth/jwt"},
 	"go.yaml.in/yaml":               {"internal/config", "internal/auth/policy", "internal/ctl/authfile"},
 }
 
@@ -93,7 +94,9 @@ var mayImport = map[string][]string{
 	"internal/access":            {"internal/auth", "internal/kv", "api/serverpb", "api/peerpb"},
 	"internal/auth/token":        {},
 	"internal/auth/policy":       {"internal/auth", "internal/auth/token", "internal/suggest"},
-	"internal/auth/identify":     {"internal/auth", "internal/auth/policy", "internal/auth/token", "internal/certs"},
+	"internal/auth/jwt":          {"internal/auth/policy"},
+	"internal/auth/identify":     {"internal/auth", "internal/auth/policy", "internal/auth/token", "internal/auth/jwt", "internal/auth/brake", "internal/certs"},
+	"internal/auth/brake":        {},
 	"internal/command":           {"internal/kv"},
 	"internal/storage":           {},
 	"internal/storage/datadir":   {"internal/storage", "internal/durable"},
