@@ -24,7 +24,7 @@ func (c *counts) reject(why reason) {
 }
 
 // rejected counts and logs a wrong credential. It returns the error for the caller.
-func (f *File) rejected(host netip.Addr, why reason) error {
+func (f *File) rejected(host netip.Addr, why reason, detail error) error {
 	f.counts.reject(why)
 	return auth.ErrRejected
 }

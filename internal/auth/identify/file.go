@@ -4,16 +4,14 @@
 package identify
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/auth"
-	"github.com/dkvdb/dkv/internal/auth/policy"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 )
 
 // Options say what the file belongs to.
@@ -31,17 +29,16 @@ type File struct {
 	current atomic.Pointer[identities]
 	counts  counts
 
-	// reading is held while the file is read. content and seen are what was read last, also
-	// if it could not be used.
+	// reading is held while the file is read. loaded is what is in use, and seen the stamps
+	// of what was read last, also if it could not be used.
 	reading sync.Mutex
-	content [sha256.Size]byte
-	seen    stamp
+	loaded  *content
+	seen    []stamp
 }
 
-// Open reads the file. Close releases what it holds.
+// Open reads the file.
 func Open(path string, o Options) (*File, error) {
 	f := &File{path: path, options: o, log: o.Log}
-	f.seen = stampOf(path)
 	if _, err := f.read(); err != nil {
 		return nil, fmt.Errorf("auth-file: %w", err)
 	}
@@ -51,9 +48,9 @@ func Open(path string, o Options) (*File, error) {
 
 // Check returns the error that Open would return.
 func Check(path string) error {
-	data, err := readFile(path)
-	if err == nil {
-		_, err = policy.Parse(path, data)
+	c, err := load(path)
+	if err == nil && c.policy.JWT != nil {
+		_, err = jwt.New(*c.policy.JWT, slog.New(slog.DiscardHandler))
 	}
 	if err != nil {
 		return fmt.Errorf("auth-file: %w", err)
@@ -66,7 +63,6 @@ func Check(path string) error {
 func (f *File) Reload() error {
 	f.reading.Lock()
 	defer f.reading.Unlock()
-	f.seen = stampOf(f.path)
 	changed, err := f.read()
 	switch {
 	case err != nil:
@@ -82,39 +78,38 @@ func (f *File) Reload() error {
 
 // read reads the file, and takes it into use if its content has changed.
 func (f *File) read() (changed bool, err error) {
-	data, err := readFile(f.path)
+	next, err := load(f.path)
+	f.seen = next.stamps
 	if err != nil {
 		return false, err
 	}
-	content := sha256.Sum256(data)
 	before := f.current.Load()
-	if before != nil && content == f.content {
+	if before != nil && next.same(f.loaded) {
 		return false, nil
 	}
-	p, err := policy.Parse(f.path, data)
+	verifier, err := f.verifier(next)
 	if err != nil {
 		return false, err
 	}
-	f.current.Store(newIdentities(p, f.options.NodeName))
-	f.content = content
+	f.current.Store(newIdentities(next.policy, f.options.NodeName, verifier))
+	f.loaded = next
 	if before != nil {
 		close(before.replaced)
 	}
 	return true, nil
 }
 
-// readFile reads no more than a file of identities may have.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w; name a file that this user may read", err)
+// verifier returns what checks JWTs by a file that was read. One that has fetched its keys
+// is kept if nothing about it has changed.
+func (f *File) verifier(next *content) (*jwt.Verifier, error) {
+	p := next.policy.JWT
+	if p == nil {
+		return nil, nil
 	}
-	defer file.Close() // only read
-	data, err := io.ReadAll(io.LimitReader(file, policy.MaxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w; name a YAML file", path, err)
+	if before := f.current.Load(); before != nil && before.jwts != nil && before.jwts.Same(*p) && next.keys == f.loaded.keys {
+		return before.jwts, nil
 	}
-	return data, nil
+	return jwt.New(*p, f.log)
 }
 
 // warnOfReaders logs if other users of this machine may read the file or, worse, write it.

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
+	"github.com/dkvdb/dkv/internal/auth/token"
 )
 
 // reason is why a credential was rejected, for the log and the metrics.
@@ -17,10 +19,11 @@ const (
 	ambiguous          reason = "certificate of several identities"
 	unknownForwarded   reason = "unknown forwarded name"
 	expired            reason = "expired"
+	wrongJWT           reason = "JWT"
 )
 
 // reasons are all of them, for the metrics.
-var reasons = []reason{malformed, unknownToken, unknownCertificate, ambiguous, unknownForwarded, expired}
+var reasons = []reason{malformed, unknownToken, unknownCertificate, ambiguous, unknownForwarded, expired, wrongJWT}
 
 // maxAuthorization is the longest authorization that is read.
 const maxAuthorization = 8 << 10
@@ -31,30 +34,39 @@ func (f *File) Identify(c auth.Credentials) (*auth.Identity, error) {
 	s := f.current.Load()
 	var i *auth.Identity
 	var why reason
+	var detail error
 	switch {
 	case c.Authorization != "":
-		i, why = s.authorization(c.Authorization)
+		i, why, detail = s.authorization(c.Authorization)
 	case c.TLS != nil:
 		i, why = s.certificate(c.TLS)
 	default:
 		return s.anonymous, nil
 	}
 	if why != accepted {
-		return nil, f.rejected(c.Host, why)
+		return nil, f.rejected(c.Host, why, detail)
 	}
 	return i, nil
 }
 
-// authorization returns the identity that the value of the authorization header shows.
-func (s *identities) authorization(value string) (*auth.Identity, reason) {
+// authorization returns the identity that the value of the authorization header shows, or
+// why it shows none; detail is for the log.
+func (s *identities) authorization(value string) (i *auth.Identity, why reason, detail error) {
 	if len(value) > maxAuthorization {
-		return nil, malformed
+		return nil, malformed, nil
 	}
 	text, ok := bearer(value)
-	if !ok {
-		return nil, malformed
+	switch {
+	case !ok:
+		return nil, malformed, nil
+	case s.jwts != nil && !strings.HasPrefix(text, token.Prefix) && jwt.LooksLike(text):
+		if i, detail = s.jwt(text); detail != nil {
+			return nil, wrongJWT, detail
+		}
+		return i, accepted, nil
 	}
-	return s.token(text)
+	i, why = s.token(text)
+	return i, why, nil
 }
 
 // bearer returns the token of an authorization.

@@ -130,7 +130,7 @@ func TestStreamsSeeRevocations(t *testing.T) {
 	via := *forwarded
 	via.Via = "n2"
 	anonymous := f.identify(auth.Credentials{})
-	carried := &auth.Identity{Kind: auth.Named, Name: "j", Carried: true, Expires: time.Now().Add(time.Hour)}
+	carried := &auth.Identity{Kind: auth.Named, Name: "j", Via: "n2", Carried: true, Expires: time.Now().Add(time.Hour)}
 	changed := f.Changed()
 
 	f.reload("{name: a, tokens: ["+secondHash+"], grants: [{role: write}]}", "{name: c, certificates: [d.example.com], grants: [{role: read}]}",
@@ -190,10 +190,12 @@ func BenchmarkIdentify(b *testing.B) {
 func everyKind(t testing.TB) (*fixture, map[string]auth.Credentials) {
 	ca := certs.New(t)
 	text, hash := newToken(t)
-	f := open(t, entry("a", hash), "{name: c, certificates: [c.example.com]}")
+	i := newIssuer(t)
+	f := open(t, entry("a", hash), i.accepting("{name: c, certificates: [c.example.com]}"))
 	return f, map[string]auth.Credentials{
 		"nothing":     {},
 		"token":       bearing(text),
+		"jwt":         bearing(i.sign("alice", `[{"role":"read"}]`, time.Hour)),
 		"certificate": showing(ca.Issue(t, "c.example.com").Certificate),
 		"node":        showing(ca.Issue(t, "node.dkv").Certificate),
 	}

@@ -5,10 +5,10 @@ import (
 	"crypto/x509"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 	"github.com/dkvdb/dkv/internal/auth/policy"
 	"github.com/dkvdb/dkv/internal/auth/token"
 	"github.com/dkvdb/dkv/internal/certs"
@@ -25,6 +25,11 @@ type identities struct {
 	certificates map[string]*auth.Identity
 	anonymous    *auth.Identity
 	leaves       remembered[*x509.Certificate]
+	// jwts checks JWTs; nil if none are accepted. jwtNames are identities by the name that a
+	// JWT gives.
+	jwts     *jwt.Verifier
+	jwtNames map[string]*auth.Identity
+	checked  remembered[string]
 	// replaced is closed when another file is in use.
 	replaced chan struct{}
 }
@@ -39,7 +44,7 @@ type tokenHolder struct {
 // one with a wrong secret.
 var noToken tokenHolder
 
-func newIdentities(p *policy.Policy, nodeName string) *identities {
+func newIdentities(p *policy.Policy, nodeName string, jwts *jwt.Verifier) *identities {
 	s := &identities{
 		nodeName:     nodeName,
 		names:        make(map[string]*auth.Identity),
@@ -47,6 +52,9 @@ func newIdentities(p *policy.Policy, nodeName string) *identities {
 		certificates: make(map[string]*auth.Identity),
 		anonymous:    &auth.Identity{Kind: auth.Anonymous, Name: policy.AnonymousName},
 		leaves:       remembered[*x509.Certificate]{seed: maphash.MakeSeed()},
+		jwts:         jwts,
+		jwtNames:     make(map[string]*auth.Identity),
+		checked:      remembered[string]{seed: maphash.MakeSeed()},
 		replaced:     make(chan struct{}),
 	}
 	for i := range p.Identities {
@@ -71,6 +79,11 @@ func (s *identities) add(id *policy.Identity) {
 		shown := named
 		shown.Credential = "certificate " + name
 		s.certificates[name] = &shown
+	}
+	for _, name := range id.JWTNames {
+		shown := named
+		shown.Credential = "jwt " + name
+		s.jwtNames[name] = &shown
 	}
 }
 
@@ -109,12 +122,12 @@ func (s *identities) certificate(state *tls.ConnectionState) (*auth.Identity, re
 	if time.Now().After(leaf.NotAfter) {
 		return nil, expired // while the connection was open
 	}
-	if i := s.leaves.find(leaf); i != nil {
+	if i := s.leaves.find(leaf, nil); i != nil {
 		return i, accepted
 	}
 	i, why := s.ofLeaf(state)
 	if why == accepted {
-		s.leaves.add(leaf, i)
+		s.leaves.add(leaf, nil, i)
 	}
 	return i, why
 }
@@ -160,45 +173,4 @@ func (s *identities) vouched(name string) *auth.Identity {
 		return s.anonymous
 	}
 	return s.names[name]
-}
-
-// again returns an identity as it is now.
-func (s *identities) again(i *auth.Identity) *auth.Identity {
-	switch {
-	case ended(i):
-		return nil
-	case i.Kind == auth.OfNode, i.Kind == auth.Open, i.Carried:
-		return i
-	case i.Kind == auth.Anonymous && i.Via == "":
-		return s.anonymous
-	}
-	now := s.shownBy(i)
-	if now == nil || now.Name != i.Name || ended(now) {
-		return nil
-	}
-	if now.Via == i.Via && now.Expires.Equal(i.Expires) {
-		return now
-	}
-	same := *now
-	same.Via = i.Via
-	if now.Expires.IsZero() || !i.Expires.IsZero() && i.Expires.Before(now.Expires) {
-		same.Expires = i.Expires // of the certificate, or of what the first node has checked
-	}
-	return &same
-}
-
-// shownBy returns the identity that the credential of another one shows now.
-func (s *identities) shownBy(i *auth.Identity) *auth.Identity {
-	kind, name, _ := strings.Cut(i.Credential, " ")
-	switch kind {
-	case "":
-		return s.vouched(i.Name)
-	case "token":
-		if t := s.tokens[name]; t != nil {
-			return t.identity
-		}
-	case "certificate":
-		return s.certificates[name]
-	}
-	return nil
 }

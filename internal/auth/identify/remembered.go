@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 )
 
 // slots is how many credentials are remembered, a power of two.
@@ -19,20 +20,26 @@ type remembered[K comparable] struct {
 }
 
 type shown[K comparable] struct {
-	by       K
+	by K
+	// hash is compared before the credential is, so that the time that a wrong one takes
+	// shows nothing of it.
+	hash uint64
+	// keys are those that a JWT was checked with.
+	keys     *jwt.Keys
 	identity *auth.Identity
 }
 
-func (r *remembered[K]) slot(by K) *atomic.Pointer[shown[K]] {
-	return &r.table[maphash.Comparable(r.seed, by)%slots]
-}
-
-// find returns what a credential has shown; nil if that is not remembered.
-func (r *remembered[K]) find(by K) *auth.Identity {
-	if s := r.slot(by).Load(); s != nil && s.by == by {
+// find returns what a credential has shown; nil if that is not remembered, or was found with
+// other keys.
+func (r *remembered[K]) find(by K, keys *jwt.Keys) *auth.Identity {
+	hash := maphash.Comparable(r.seed, by)
+	if s := r.table[hash%slots].Load(); s != nil && s.hash == hash && s.keys == keys && s.by == by {
 		return s.identity
 	}
 	return nil
 }
 
-func (r *remembered[K]) add(by K, identity *auth.Identity) { r.slot(by).Store(&shown[K]{by, identity}) }
+func (r *remembered[K]) add(by K, keys *jwt.Keys, identity *auth.Identity) {
+	hash := maphash.Comparable(r.seed, by)
+	r.table[hash%slots].Store(&shown[K]{by, hash, keys, identity})
+}

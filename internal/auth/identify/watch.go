@@ -3,7 +3,10 @@ package identify
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 )
 
 // lookInterval is how often the file is looked at. A revoked token works that much longer,
@@ -13,48 +16,92 @@ const lookInterval = 2 * time.Second
 // stamp is what changes with a file: with its content, and with the file that a symbolic
 // link on the way leads to.
 type stamp struct {
+	path string
 	info os.FileInfo // nil if there is no file
 }
 
 func stampOf(path string) stamp {
 	info, err := os.Stat(path)
 	if err != nil {
-		return stamp{}
+		return stamp{path: path}
 	}
-	return stamp{info}
+	return stamp{path, info}
 }
 
 func (s stamp) same(other stamp) bool {
-	if s.info == nil || other.info == nil {
-		return s.info == other.info
+	if s.info == nil || other.info == nil || s.path != other.path {
+		return s.path == other.path && s.info == other.info
 	}
 	return os.SameFile(s.info, other.info) && s.info.ModTime().Equal(other.info.ModTime()) && s.info.Size() == other.info.Size()
 }
 
-// Run reads the file again whenever it has changed, until ctx ends. A file that is being
-// written is left alone until it looks the same twice.
+func same(a, b []stamp) bool { return slices.EqualFunc(a, b, stamp.same) }
+
+// Run reads the file again whenever it has changed, and has the keys of JWTs fetched, until
+// ctx ends. A file that is being written is left alone until it looks the same twice.
 func (f *File) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
-	last := stampOf(f.path)
+	var fetching fetching
+	defer fetching.stop()
+	var last []stamp
 	for {
+		fetching.by(ctx, f.current.Load().jwts)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		now := stampOf(f.path)
-		steady := now.same(last)
-		last = now
-		if steady && !f.hasSeen(now) {
-			_ = f.Reload() // it has logged the error
-		}
+		last = f.look(last)
 	}
 }
 
-// hasSeen reports whether a file was read already.
-func (f *File) hasSeen(now stamp) bool {
+// look reads the file again if it has changed and looks as it did the last time. It returns
+// what it looks like.
+func (f *File) look(last []stamp) []stamp {
 	f.reading.Lock()
-	defer f.reading.Unlock()
-	return now.same(f.seen)
+	seen := f.seen
+	f.reading.Unlock()
+	var now []stamp
+	for _, s := range seen {
+		now = append(now, stampOf(s.path))
+	}
+	changed := !same(now, seen)
+	if changed && same(now, last) {
+		_ = f.Reload() // it has logged the error
+	}
+	return now
+}
+
+// fetching is the verifier whose keys are fetched at present.
+type fetching struct {
+	verifier *jwt.Verifier
+	cancel   context.CancelFunc
+	done     chan struct{}
+}
+
+// by has the keys of another verifier fetched from now on.
+func (f *fetching) by(ctx context.Context, v *jwt.Verifier) {
+	if v == f.verifier {
+		return
+	}
+	f.stop()
+	if f.verifier = v; v == nil {
+		return
+	}
+	ctx, f.cancel = context.WithCancel(ctx)
+	f.done = make(chan struct{})
+	go func() {
+		defer close(f.done)
+		v.Run(ctx)
+	}()
+}
+
+// stop ends the fetching and waits for that.
+func (f *fetching) stop() {
+	if f.done != nil {
+		f.cancel()
+		<-f.done
+		f.done = nil
+	}
 }
