@@ -57,6 +57,9 @@ type Identity struct {
 	Carried bool
 }
 
+// ErrUnavailable is the error of a call with a JWT while the node has no keys to check it.
+var ErrUnavailable = errors.New("the node cannot check JWTs yet, since it could not fetch the keys of their issuer: try again; its log says why")
+
 // Limits bound what the calls of an identity use together, on each node; 0 means no limit.
 type Limits struct{ RequestsPerSecond, RequestsInFlight, Streams int }
 
@@ -85,7 +88,7 @@ type Credentials struct {
 // Authenticator finds the identity of a call. An implementation is safe for concurrent
 // use and costs a call well under a microsecond once it has seen the credentials.
 type Authenticator interface {
-	// Identify returns the identity, or ErrRejected. A rejection may take up to a second if
+	// Identify returns the identity, or ErrRejected or ErrUnavailable. A rejection may take up to a second if
 	// the host has sent many wrong credentials.
 	Identify(Credentials) (*Identity, error)
 	// Vouched returns the identity of a forwarded call, by the name that a node sent

@@ -1,12 +1,9 @@
 package identify
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/dkvdb/dkv/internal/auth"
 )
 
 // counts are what the metrics show.
@@ -21,12 +18,6 @@ func (c *counts) reject(why reason) {
 			c.rejections[n].Add(1)
 		}
 	}
-}
-
-// rejected counts and logs a wrong credential. It returns the error for the caller.
-func (f *File) rejected(host netip.Addr, why reason, detail error) error {
-	f.counts.reject(why)
-	return auth.ErrRejected
 }
 
 var (

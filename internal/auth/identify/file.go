@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/brake"
 	"github.com/dkvdb/dkv/internal/auth/jwt"
 )
 
@@ -28,6 +29,9 @@ type File struct {
 	log     *slog.Logger
 	current atomic.Pointer[identities]
 	counts  counts
+
+	brake      brake.Brake
+	rejections rejections
 
 	// reading is held while the file is read. loaded is what is in use, and seen the stamps
 	// of what was read last, also if it could not be used.

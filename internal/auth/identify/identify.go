@@ -1,11 +1,14 @@
 package identify
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/auth/jwt"
 	"github.com/dkvdb/dkv/internal/auth/token"
+	"github.com/dkvdb/dkv/internal/certs"
 )
 
 // reason is why a credential was rejected, for the log and the metrics.
@@ -39,11 +42,16 @@ func (f *File) Identify(c auth.Credentials) (*auth.Identity, error) {
 	case c.Authorization != "":
 		i, why, detail = s.authorization(c.Authorization)
 	case c.TLS != nil:
-		i, why = s.certificate(c.TLS)
+		if i, why = s.certificate(c.TLS); why != accepted {
+			detail = fmt.Errorf("certificate of %.200q", certs.Names(c.TLS.PeerCertificates[0]))
+		}
 	default:
 		return s.anonymous, nil
 	}
-	if why != accepted {
+	switch {
+	case errors.Is(detail, jwt.ErrUnavailable):
+		return nil, auth.ErrUnavailable
+	case why != accepted:
 		return nil, f.rejected(c.Host, why, detail)
 	}
 	return i, nil
@@ -65,8 +73,11 @@ func (s *identities) authorization(value string) (i *auth.Identity, why reason, 
 		}
 		return i, accepted, nil
 	}
-	i, why = s.token(text)
-	return i, why, nil
+	if i, why = s.token(text); why == unknownToken || why == expired {
+		id, _ := token.IDOf(text) // is no secret, and says which client to look for
+		detail = errors.New("token " + id)
+	}
+	return i, why, detail
 }
 
 // bearer returns the token of an authorization.
