@@ -29,6 +29,8 @@ USER dkv
 # root-folder is ./data by default, so data is below this folder.
 WORKDIR /var/lib/dkv
 VOLUME /var/lib/dkv
+# Clients and other nodes are in other containers. With an auth-file this has no effect.
+ENV DKV_ALLOW_INSECURE=data
 EXPOSE 8080 8081
 # The address that the health check asks; change it if the node listens on another port.
 # It asks this node alone: a node must not be restarted because its cluster has lost its

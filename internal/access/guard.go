@@ -61,6 +61,10 @@ func NewGuard(o Options) *Guard {
 // they come from.
 func (g *Guard) Authenticates() bool { return g.options.Authenticator != nil }
 
+// Shared returns the identity of all callers of a node without authentication; nil if there
+// is nothing to carry along.
+func (g *Guard) Shared() *auth.Identity { return g.open }
+
 // Caller is what is known of a call before its request is read.
 type Caller struct {
 	auth.Credentials
@@ -72,8 +76,8 @@ type Caller struct {
 }
 
 // Enter decides who calls, and whether that caller may make the call at all. Its errors are
-// of kind kv.Unauthenticated and kv.Denied. The identity is nil if callers are not
-// distinguished.
+// of kind kv.Unauthenticated and kv.Denied; beside them it returns the identity, too, if that
+// is known. The identity is nil if callers are not distinguished.
 func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 	switch {
 	case r == nil:
@@ -88,7 +92,7 @@ func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 		return nil, err
 	}
 	if !r.admits(id, g.options.Database) {
-		return nil, lacks(r, id, g.options.Database)
+		return id, lacks(r, id, g.options.Database)
 	}
 	return id, nil
 }
@@ -119,6 +123,9 @@ func (g *Guard) identify(c *Caller) (*auth.Identity, error) {
 }
 
 func (g *Guard) vouched(c *Caller) (*auth.Identity, error) {
+	if c.Grants != "" {
+		return auth.DecodeGrants(c.Vouched, c.Grants)
+	}
 	return g.options.Authenticator.Vouched(c.Vouched)
 }
 

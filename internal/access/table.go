@@ -153,6 +153,12 @@ func Methods() []Row { return grpcRows() }
 // Paths returns the rows of HTTP.
 func Paths() []Row { return httpRows() }
 
+// unknown is the row of calls that do not exist: only a caller with any right is told so.
+var unknown = Row{Call: "unknown", Role: Any, About: nothing}
+
+// Unknown returns the row of calls that do not exist.
+func Unknown() *Row { return &unknown }
+
 // Method returns the row of a gRPC method, by its full name; nil if there is none.
 func Method(full string) *Row { return methods[full] }
 

@@ -1,27 +1,37 @@
 package app
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 
-	"github.com/dkvdb/dkv/internal/app/hosts"
-	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/config"
 )
 
-// There is one rule for gRPC and HTTP: administrative calls are accepted from this machine
-// and from the hosts of the cluster's own members, which forward calls to each other, unless
-// allow-insecure opens them to every host. The rule is not for calls that read or write keys.
+// There is one rule for gRPC and HTTP, which package access applies. With auth-file the
+// identity of the caller decides. Without it the address does: calls are accepted from this
+// machine, from the hosts of the cluster's own members, which forward calls to each other,
+// and with the certificate of a node; allow-insecure opens the others to every host.
 
-// admit returns an error if an administrative call from an address is rejected.
-func (a *app) admit(from netip.Addr) error {
-	from = from.Unmap()
-	if from.IsLoopback() || a.node.Config.Network.AllowInsecure || a.isOwn(from) || a.memberHosts.Has(from, a.memberAddresses) {
-		return nil
-	}
-	return kv.Errorf(kv.Precondition, "administrative calls are taken from this machine and the members of its cluster only, and this one comes from %v: "+
-		"run it on the node itself (dkvctl -a %s), or set allow-insecure: true there if only hosts that you trust reach it", from, a.localAddress())
+// newGuard makes what decides about all calls.
+func (a *app) newGuard() *access.Guard {
+	return access.NewGuard(access.Options{
+		Authenticator: a.node.Auth,
+		Database:      a.node.Layout.Database,
+		Exposure:      access.Exposure(a.node.Config.Network.AllowInsecure),
+		OfNode:        a.ofNode(),
+		Here:          a.isOwn,
+		Member:        func(from netip.Addr) bool { return a.memberHosts.Has(from, a.memberAddresses) },
+		Address:       a.localAddress,
+	})
+}
+
+// ofNode reports whether a connection has shown the certificate of a node; nil without TLS.
+func (a *app) ofNode() func(*tls.ConnectionState) bool {
+	return nil
 }
 
 // isOwn reports whether an address is this machine's: a program on it may call the node at
@@ -32,7 +42,7 @@ func (a *app) isOwn(from netip.Addr) bool {
 		if err != nil {
 			continue
 		}
-		if at.Addr().Unmap() == from || at.Addr().IsUnspecified() && slices.Contains(hosts.Own(), from) {
+		if at.Addr().Unmap() == from || at.Addr().IsUnspecified() && slices.Contains(a.ownHosts.Addresses(), from) {
 			return true
 		}
 	}
@@ -61,24 +71,50 @@ func (a *app) memberAddresses() []string {
 	return a.role.Cluster().Addresses()
 }
 
-// warnOfExposure says which addresses other hosts reach without authentication.
-func (a *app) warnOfExposure() {
-	if a.node.Config.Network.AllowInsecure {
-		a.node.Log.Warn("allow-insecure is set: administrative calls of every host that reaches this node are taken without authentication")
+// insecure is what other hosts may do without authentication; "" for nothing.
+func (a *app) insecure() string {
+	exposure := a.node.Config.Network.AllowInsecure
+	if a.node.Auth != nil || exposure == config.ExposeNothing {
+		return ""
 	}
-	const all = "NO AUTHENTICATION: every host that reaches this address can %s; listen on a loopback address or keep the network closed"
+	return string(exposure)
+}
+
+// logExposure says what other hosts may do without authentication.
+func (a *app) logExposure() {
+	if a.node.Auth != nil {
+		return
+	}
+	exposed := a.exposedAddresses()
+	switch exposure := a.node.Config.Network.AllowInsecure; {
+	case len(exposed) == 0:
+	case exposure == config.ExposeAll:
+		a.node.Log.Warn("NO AUTHENTICATION: allow-insecure lets every host that reaches this node read and change all data and administer the node; "+
+			"configure tls-mode and auth-file, or keep the network closed", "exposed", exposed)
+	case exposure == config.ExposeData:
+		a.node.Log.Warn("NO AUTHENTICATION: allow-insecure lets every host that reaches this node read and change all data; "+
+			"configure tls-mode and auth-file, or keep the network closed", "exposed", exposed)
+	default:
+		a.node.Log.Warn("protected mode: without authentication, calls are accepted from this machine and the members of its cluster only; "+
+			"configure tls-mode and auth-file, or set allow-insecure: data on a network that keeps others out", "exposed", exposed)
+	}
+}
+
+// exposedAddresses are the addresses that other hosts reach.
+func (a *app) exposedAddresses() (out []string) {
 	for _, l := range []struct {
-		key, can string
-		addr     net.Addr
+		key  string
+		addr net.Addr
 	}{
-		{"listen-addr", "read and change all data", a.node.GRPC.Addr()},
-		{"http-listen-addr", "read this node's state and metrics", a.http.Addr()},
-		{"nexus-node-url", "take part in the Raft log, and so read and change all data", a.raftAddr()},
+		{"listen-addr", a.node.GRPC.Addr()},
+		{"http-listen-addr", a.http.Addr()},
+		{"nexus-node-url", a.raftAddr()},
 	} {
 		if tcp, ok := l.addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-			a.node.Log.Warn(fmt.Sprintf(all, l.can), "exposed", l.key+" "+l.addr.String())
+			out = append(out, l.key+" "+l.addr.String())
 		}
 	}
+	return out
 }
 
 // raftAddr is where the Raft port is bound, according to its URL; nil if there is none.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/admin"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/hosts"
@@ -42,6 +43,10 @@ type app struct {
 	// memberHosts are the hosts of the cluster's members, which forward administrative
 	// calls.
 	memberHosts hosts.Known
+	// ownHosts are the addresses of this machine.
+	ownHosts hosts.Machine
+	// guard decides who may make which call.
+	guard *access.Guard
 
 	// open makes these.
 	services *role.Services
@@ -72,6 +77,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func
 	if err := n.OpenFolder(wrap); err != nil {
 		return nil, err
 	}
+	a.guard = a.newGuard()
 	if a.audit, err = a.openAuditLog(); err != nil {
 		return nil, err
 	}
@@ -109,7 +115,7 @@ func (a *app) newHTTP() (err error) {
 		Condition: a.condition,
 		Services:  func() *role.Services { return a.services },
 	}
-	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Admit: a.admit, Audit: a.audit, Gatherer: a.metrics}))
+	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Guard: a.guard, Audit: a.audit, Gatherer: a.metrics, Insecure: a.insecure()}))
 	if err != nil {
 		return err
 	}
@@ -149,6 +155,7 @@ func (a *app) registerMetrics() {
 			Condition: func() []condition.VBucket { return a.condition().VBuckets },
 			Usage:     a.node.Guard.Usage,
 			Followers: a.services.Replication.Followers,
+			Insecure:  a.insecure(),
 			Role:      a.role.Metrics(),
 		}),
 		metrics.NewClock(database, a.node.Clock, a.role.Cluster().Clocks),

@@ -89,7 +89,7 @@ func (a *app) present(ctx context.Context) {
 		if !serving {
 			serving = true
 			a.node.Log.Info("serving", "grpc", a.node.Info.Address, "http", a.node.Info.HTTPAddress)
-			a.warnOfExposure()
+			a.logExposure()
 		}
 		r.Accepts = a.grpc.Serving()
 		if parts := r.Parts(); !slices.Equal(parts, announced) {

@@ -79,9 +79,11 @@ type Network struct {
 	// that is an error for a value that the user set; the default moves to a free
 	// port.
 	HTTPListenAddr string
-	// AllowInsecure accepts administrative calls from any host, while there is no
-	// authentication: set it only on a network that keeps others out.
-	AllowInsecure bool
+	// AllowInsecure is what other hosts than this machine and the cluster's members may do
+	// without authentication: open the node only on a network that keeps others out.
+	AllowInsecure Exposure
+	// Reflection describes the gRPC services to tools.
+	Reflection bool
 }
 
 // Storage holds the folders, the engine and its memory.

@@ -22,6 +22,16 @@ const (
 	Badger  Engine = "badger"
 )
 
+// Exposure is what a node without authentication accepts from other hosts.
+type Exposure string
+
+// A node accepts nothing, all but administrative calls, or everything.
+const (
+	ExposeNothing Exposure = "false"
+	ExposeData    Exposure = "data"
+	ExposeAll     Exposure = "true"
+)
+
 // ReplicationMode is how changes reach a slave.
 type ReplicationMode string
 

@@ -48,7 +48,11 @@ func (k *key) has(t trait) bool { return k.traits&t != 0 }
 func (k *key) env() string { return envPrefix + envName(k.name) }
 
 // isBool reports whether the flag without a value means true.
-func (k *key) isBool() bool { return k.field(new(Config)).kind() == "" }
+func (k *key) isBool() bool {
+	v := k.field(new(Config))
+	b, may := v.(interface{ bare() bool })
+	return v.kind() == "" || may && b.bare()
+}
 
 // appliesTo reports whether the key has an effect in a role.
 func (k *key) appliesTo(r Role) bool { return len(k.roles) == 0 || slices.Contains(k.roles, r) }

@@ -59,8 +59,10 @@ func networkKeys() []key {
 		{name: "http-listen-addr", def: "0.0.0.0:8081", traits: clashes,
 			field: func(c *Config) value { return addrValue{p: &c.Network.HTTPListenAddr, listen: true} },
 			doc:   "The HTTP address for health, metrics and administration. If the port is taken, a node with this key set does not start; with the default it uses a free port."},
-		{name: "allow-insecure", def: "false", field: func(c *Config) value { return boolValue{&c.Network.AllowInsecure} },
-			doc: "Accept administrative calls from any host without authentication, not only from this host and the cluster's members. Set it only on a network that keeps others out."},
+		{name: "allow-insecure", def: "false", field: func(c *Config) value { return exposure(&c.Network.AllowInsecure) },
+			doc: "What other hosts than this one and the cluster's members may do while there is no auth-file: nothing but health probes, all but administrative calls (data), or everything (true). Open a node only on a network that keeps others out."},
+		{name: "grpc-reflection", def: "true", field: func(c *Config) value { return boolValue{&c.Network.Reflection} },
+			doc: "Describe the gRPC services to tools such as grpcurl; without auth-file, to those on this host only."},
 	}
 }
 

@@ -124,7 +124,7 @@ func logKeys() []key {
 func opsKeys() []key {
 	return []key{
 		{name: "pprof", def: "false", field: func(c *Config) value { return boolValue{&c.Ops.Pprof} },
-			doc: "Serve run-time profiles under /debug/pprof."},
+			doc: "Serve run-time profiles under /debug/pprof; without auth-file, to this host only."},
 		{name: "statsd-addr", def: "", traits: unbuilt,
 			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
 			doc:   "The statsd server that metrics are sent to; none if empty."},

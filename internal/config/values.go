@@ -36,6 +36,22 @@ func (v boolValue) set(text string) error {
 func (v boolValue) text() string { return strconv.FormatBool(*v.p) }
 func (v boolValue) kind() string { return "" }
 
+// exposureValue is false, data or true; as a flag without a value it is true.
+type exposureValue struct{ choiceValue[Exposure] }
+
+func exposure(p *Exposure) value {
+	return exposureValue{enum(p, ExposeNothing, ExposeData, ExposeAll)}
+}
+
+func (v exposureValue) set(text string) error {
+	if b, err := strconv.ParseBool(text); err == nil {
+		text = strconv.FormatBool(b)
+	}
+	return v.choiceValue.set(text)
+}
+
+func (v exposureValue) bare() bool { return true }
+
 type intValue struct {
 	p        *int
 	min, max int

@@ -1,6 +1,7 @@
 package conns
 
 import (
+	"crypto/tls"
 	"math"
 	"net"
 	"net/netip"
@@ -23,6 +24,8 @@ type Conn struct {
 	// used is when work last came to an end, in Unix nanoseconds; 0 is never.
 	used  atomic.Int64
 	close sync.Once
+	// shown is the state of TLS once its handshake is over.
+	shown atomic.Pointer[tls.ConnectionState]
 }
 
 // retired is the work of a connection that accepts no more.
@@ -30,6 +33,24 @@ const retired = math.MinInt64 / 2
 
 // Host returns the host for whose limit the connection counts; see Options.MaxPerHost.
 func (c *Conn) Host() netip.Addr { return c.host }
+
+// TLS returns what the other side has shown in the handshake of TLS; nil in the clear, and
+// until the handshake is over.
+func (c *Conn) TLS() *tls.ConnectionState {
+	if s := c.shown.Load(); s != nil {
+		return s
+	}
+	secure, ok := c.Conn.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil
+	}
+	s := secure.ConnectionState()
+	if !s.HandshakeComplete {
+		return nil
+	}
+	c.shown.Store(&s)
+	return &s
+}
 
 // Begin counts a call in progress, which keeps the connection from being displaced until
 // End.

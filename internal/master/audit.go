@@ -2,20 +2,6 @@ package master
 
 import "github.com/dkvdb/dkv/api/serverpb"
 
-// Administrative reports whether a gRPC method, by its full name, is for operators and the
-// cluster's own nodes: it changes the membership, the leaders, or all keys at once. Slaves on
-// other hosts add themselves to the list, and any client may read.
-func Administrative(method string) bool {
-	switch method {
-	case serverpb.DKVReplication_AddReplica_FullMethodName,
-		serverpb.DKVReplication_RemoveReplica_FullMethodName,
-		serverpb.DKVNode_GetContentHash_FullMethodName:
-		return false
-	default:
-		return Audited(method)
-	}
-}
-
 // Audited reports whether a gRPC method, by its full name, is an administrative call that is
 // logged whether it succeeds or fails.
 func Audited(method string) bool {

@@ -28,7 +28,7 @@ const (
 // act answers POST requests with an action, if they come from an address that may act.
 func (s *Server) act(path string, action Action) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		result, err := s.guarded(w, r, path, action)
+		result, err := s.perform(w, r, path, action)
 		if err != nil {
 			return err
 		}
@@ -39,9 +39,9 @@ func (s *Server) act(path string, action Action) handler {
 	}
 }
 
-// guarded checks that the request may act, reads its body and calls the action, all within
+// perform checks that the request may act, reads its body and calls the action, all within
 // its audit.
-func (s *Server) guarded(w http.ResponseWriter, r *http.Request, path string, action Action) (any, error) {
+func (s *Server) perform(w http.ResponseWriter, r *http.Request, path string, action Action) (any, error) {
 	if err := s.admit(r); err != nil {
 		return nil, err
 	}
@@ -67,22 +67,25 @@ func view(v View) handler {
 	}
 }
 
-// admit rejects a request that does not come from an address that administrative calls are
-// accepted from. Of those that do, it rejects a proxy, which speaks for other hosts, and a
-// browser on behalf of another site's page. Without authentication the connection is all
-// there is to judge by: no header grants anything, headers can only lead to a rejection.
+// admit rejects a browser on behalf of another site's page and, of requests that do not show
+// who makes them, those of a proxy, which speaks for other hosts. Without authentication the
+// connection is all there is to judge by: no header grants anything, headers can only lead to
+// a rejection.
 func (s *Server) admit(r *http.Request) error {
+	if err := s.crossOrigin.Check(r); err != nil {
+		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
+	}
 	from, _ := netip.ParseAddrPort(r.RemoteAddr) // no address is rejected like a foreign one
-	if err := s.options.Admit(from.Addr().Unmap()); err != nil {
-		return forbidden(err.Error())
+	switch {
+	case authenticated(r):
+		return nil // and reached under any name
+	case s.options.Access == nil && !from.Addr().Unmap().IsLoopback():
+		return forbidden("administrative calls are taken from this machine only: run the call on the node itself, against 127.0.0.1")
 	}
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
 		if r.Header.Get(name) != "" {
 			return forbidden("administrative calls are not taken through a proxy (" + name + " is set): call the node itself")
 		}
-	}
-	if err := s.crossOrigin.Check(r); err != nil {
-		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
 	}
 	// A page of a foreign name that resolves to loopback would pass for one of this node.
 	if !loopbackHost(r.Host) && (from.Addr().Unmap().IsLoopback() || !isAddress(r.Host)) {
@@ -98,14 +101,6 @@ func isAddress(host string) bool {
 	}
 	_, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	return err == nil
-}
-
-// thisMachineOnly is the default of Options.Admit.
-func thisMachineOnly(from netip.Addr) error {
-	if from.IsLoopback() {
-		return nil
-	}
-	return errors.New("administrative calls are taken from this machine only: run the call on the node itself, against 127.0.0.1")
 }
 
 func forbidden(text string) error { return &Error{Status: http.StatusForbidden, Text: text} }

@@ -31,6 +31,9 @@ type Health struct {
 	UptimeSeconds float64   `json:"uptime_seconds"`
 	VBuckets      []VBucket `json:"vbuckets"`
 	Disk          Disk      `json:"disk"`
+	// Insecure is what other hosts may do without authentication: data, or true for
+	// everything. It is no reason not to be healthy.
+	Insecure string `json:"insecure,omitempty"`
 }
 
 // VBucket is the state of one vBucket on the node.

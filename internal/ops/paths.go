@@ -22,6 +22,7 @@ func (s *Server) register() error {
 	if err := checkPaths(all); err != nil {
 		return err
 	}
+	s.registered = all
 	for path, h := range own {
 		s.get(path, h)
 	}

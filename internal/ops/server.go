@@ -11,12 +11,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
 )
@@ -35,9 +35,9 @@ const (
 // Options are what the server shows and does. Functions are called from many
 // goroutines at once.
 type Options struct {
-	// Admit returns an error if an administrative call from an address is rejected; nil
-	// accepts those of this machine only.
-	Admit func(from netip.Addr) error
+	// Access decides who may ask for which path. Nil opens all paths, but actions to this
+	// machine only.
+	Access *access.Guard
 	// Logger is what the server logs to.
 	Logger *slog.Logger
 	// Audit gets a line for each administrative call, and for each request that is rejected
@@ -76,6 +76,7 @@ type Server struct {
 	mux         *http.ServeMux
 	http        *http.Server
 	crossOrigin *http.CrossOriginProtection
+	registered  []string
 	paths       []string      // for the index
 	streams     chan struct{} // holds an element an open stream
 	stopping    chan struct{} // closed once: streams end
@@ -94,9 +95,6 @@ func New(ln net.Listener, o Options) (*Server, error) {
 	if o.Audit == nil {
 		o.Audit = audit.ToCommon(o.Logger)
 	}
-	if o.Admit == nil {
-		o.Admit = thisMachineOnly
-	}
 	o.Gatherer = &shared{from: o.Gatherer}
 	s := &Server{
 		options:     o,
@@ -110,7 +108,8 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.http = &http.Server{
-		Handler:           s.mux,
+		Handler:           s.guarded(s.mux),
+		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout, // a handler that needs longer extends it: see setWriteDeadline
 		IdleTimeout:       idleTimeout,
@@ -125,7 +124,10 @@ func New(ln net.Listener, o Options) (*Server, error) {
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Handler returns what the server serves, for tests and for other servers.
-func (s *Server) Handler() http.Handler { return s.mux }
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Paths returns everything that is registered.
+func (s *Server) Paths() []string { return s.registered }
 
 // Run serves until the context ends, then lets running requests finish for a
 // few seconds; or until Close. It returns nil on either.

@@ -8,10 +8,12 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"github.com/dkvdb/dkv/internal/auth"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -23,6 +25,10 @@ type call struct {
 	conn  *conn
 	id    uint32 // of its stream
 	begun time.Time
+	// header is the call's metadata, which is not changed. identity is whose call it is, once
+	// authorize has decided that; nil if callers are not distinguished.
+	header   metadata.MD
+	identity *auth.Identity
 	// receiving is true until the first message has arrived completely; it changes under mu.
 	receiving atomic.Bool
 	out       outgoing
@@ -38,8 +44,10 @@ type call struct {
 	mu     sync.Mutex
 	method *method
 	stream transportStream // nil before there is a handler
-	ended  error           // why the server has ended it
-	parks  int             // how many goroutines wait on behalf of the call
+	// request is what a stream of a known identity began with.
+	request any
+	ended   error // why the server has ended it
+	parks   int   // how many goroutines wait on behalf of the call
 	// sending is since when a message has been waiting to be sent, and resume returns
 	// where a client can resume the stream.
 	sending time.Time
@@ -59,6 +67,8 @@ func (k *call) Value(key any) any {
 	switch key.(type) {
 	case callKey, kv.PlaceKey:
 		return k
+	case auth.ContextKey:
+		return k.identity
 	}
 	return k.Context.Value(key)
 }
@@ -71,8 +81,8 @@ func callOf(ctx context.Context) *call {
 
 // tap sees each call before gRPC starts a goroutine for it. The goroutine that reads the
 // connection calls it and holds one of gRPC's locks meanwhile.
-func (c *calls) tap(ctx context.Context, _ *tap.Info) (context.Context, error) {
-	k := &call{Context: ctx, calls: c, begun: time.Now()}
+func (c *calls) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	k := &call{Context: ctx, calls: c, begun: time.Now(), header: info.Header}
 	k.receiving.Store(true)
 	k.moved = k.begun
 	p, known := peer.FromContext(ctx)

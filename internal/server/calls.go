@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -45,6 +46,8 @@ type calls struct {
 	// placed is when requests to give up were last searched for without success, in Unix
 	// nanoseconds.
 	placed atomic.Int64
+	// looked is when watch last looked for credentials that have run out.
+	looked time.Time
 	// streams are those of clients, following those by which other nodes follow this one,
 	// watching those of health checks.
 	streams, following, watching *streamSet
@@ -73,6 +76,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		connections: make(map[*conn]struct{}),
 	}
 	c.decoded = semaphore.NewWeighted(max(opts.MaxMemory/2, 1))
+	c.guard(c.unknown, access.Unknown())
 	if opts.MaxMemory > 0 && opts.Memory != nil {
 		c.memory = semaphore.NewWeighted(opts.MaxMemory)
 	}
@@ -93,7 +97,7 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 			full := "/" + service + "/" + m.Name
 			out := newMethod(service, m, named[m.Name] > 1)
 			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
-			out.admin = c.opts.Administrative != nil && c.opts.Administrative(full)
+			c.guard(out, access.Method(full))
 			c.methods[full] = out
 		}
 	}
@@ -102,12 +106,18 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 	}
 }
 
+// guard prepares what has to be known of a method to authorize its calls.
+func (c *calls) guard(m *method, row *access.Row) {
+	m.row = row
+	m.open = c.opts.Access != nil && c.opts.Access.Opens(row)
+}
+
 // callFor returns the call of a context that gRPC made.
 func (c *calls) callFor(ctx context.Context) *call {
 	if k := callOf(ctx); k != nil {
 		return k
 	}
-	return &call{Context: ctx, calls: c, begun: time.Now()}
+	return &call{Context: ctx, calls: c, begun: time.Now(), header: headerOf(ctx)}
 }
 
 func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
@@ -130,6 +140,9 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		c.finish(ss.Context(), m, begin, entry, k.first, nil, err)
 	}()
 	if err := k.enter(ss.Context(), m); err != nil {
+		return err
+	}
+	if err := k.authorize(m); err != nil {
 		return err
 	}
 	if !known {

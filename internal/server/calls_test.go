@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -123,6 +123,15 @@ func (s *replication) StreamChanges(_ *serverpb.StreamChangesRequest, stream grp
 	}
 	<-s.gate
 	return nil
+}
+
+// WatchChanges sends one response, and goes on until its client leaves.
+func (s *replication) WatchChanges(_ *serverpb.WatchChangesRequest, stream grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+	if err := stream.Send(&serverpb.GetChangesResponse{}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return context.Cause(stream.Context())
 }
 
 // withReplication adds a change stream to a rig's services.
@@ -297,34 +306,20 @@ func TestAuditLog(t *testing.T) {
 	wantLines(t, r.log, nil)
 }
 
-// TestAdministrativeCallsAreOfThoseWhoAreAdmitted: the others are refused by where they
-// come from, before anything is done, and leave a line in the audit log; other calls are
-// not asked where they come from.
-func TestAdministrativeCallsAreOfThoseWhoAreAdmitted(t *testing.T) {
-	var admits error
-	r := newRig(t, func(o *Options) {
-		o.Administrative = func(m string) bool { return m == serverpb.DKVNode_PauseWrites_FullMethodName }
-		o.Admit = func(from netip.Addr) error {
-			if !from.IsLoopback() {
-				t.Errorf("the call comes from %v", from)
-			}
-			return admits
-		}
-	})
-	admits = errors.New("ask on the node itself")
-	node := serverpb.NewDKVNodeClient(r.conn)
-	_, err := node.PauseWrites(t.Context(), &emptypb.Empty{})
-	wantCode(t, err, codes.PermissionDenied, "PauseWrites: ask on the node itself (not applied)")
+// TestAdministrativeCallsOfOtherHosts: they are refused by where they come from, before
+// anything is done, and leave a line in the audit log.
+func TestAdministrativeCallsOfOtherHosts(t *testing.T) {
+	r := newRig(t, from("192.0.2.1"), func(o *Options) { o.Access = access.NewGuard(access.Options{Exposure: access.ExposedData}) })
+	_, err := serverpb.NewDKVNodeClient(r.conn).PauseWrites(t.Context(), &emptypb.Empty{})
+	if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "administrative calls are taken from this machine") {
+		t.Error(err)
+	}
 	if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
 		t.Error(err)
 	}
-	admits = nil
-	_, err = node.PauseWrites(t.Context(), &emptypb.Empty{})
-	wantCode(t, err, codes.FailedPrecondition, "not now")
-	wantLines(t, r.audit, []string{
-		`level=INFO msg=audit op=PauseWrites address=ADDR kind=open code=PermissionDenied error="PauseWrites: ask on the node itself (not applied)"`,
-		`level=INFO msg=audit op=PauseWrites address=ADDR kind=open code=FailedPrecondition error="not now"`,
-	})
+	if lines := r.audit.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "op=PauseWrites address=192.0.2.1:1 kind=open code=PermissionDenied") {
+		t.Errorf("audited %q", lines)
+	}
 }
 
 // TestAuditLogFallsBack: without a log of its own the audit goes to the common

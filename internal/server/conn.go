@@ -3,6 +3,7 @@ package server
 import (
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -37,7 +38,10 @@ type conn struct {
 	calls *calls
 	// number identifies the connection within the process.
 	number uint64
-	raw    syscall.RawConn // nil for what is no socket
+	from   netip.Addr // the client's host
+	// trustedUntil is until when, in Unix nanoseconds, the connection is known to be trusted.
+	trustedUntil atomic.Int64
+	raw          syscall.RawConn // nil for what is no socket
 
 	// Used by the reading goroutine alone: what was read and not yet returned, the frame
 	// parser, and the stream of the last headers.
@@ -75,7 +79,8 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{Conn: c, calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets()}
+	out := &conn{Conn: c, calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets(),
+		from: addrOf(c.Conn.RemoteAddr())}
 	if s, ok := c.Conn.(syscall.Conn); ok {
 		out.raw, _ = s.SyscallConn()
 		out.ready = out.tryRead
@@ -213,11 +218,11 @@ func (c *conn) reset(stream uint32) {
 	}
 }
 
-// ofMember reports whether the connection comes from where administrative calls are
-// taken from: a member of the cluster, or this machine.
+// ofMember reports whether the connection comes from a node of the cluster, or from this
+// machine.
 func (c *conn) ofMember() bool {
-	admit := c.calls.opts.Admit
-	return admit != nil && admit(addrOf(c.Conn.RemoteAddr())) == nil
+	g := c.calls.opts.Access
+	return g != nil && g.Near(c.from, c.TLS())
 }
 
 // Write implements net.Conn.

@@ -31,9 +31,9 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.NotFound, "x"), codes.NotFound},
 		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
 		{kv.Errorf(kv.NotOwner, "x"), codes.Unavailable},
-		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
 		{kv.Errorf(kv.Unauthenticated, "x"), codes.Unauthenticated},
 		{kv.Errorf(kv.Denied, "x"), codes.PermissionDenied},
+		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
 		{kv.Errorf(kv.Denied+1, "x"), codes.Internal},
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 

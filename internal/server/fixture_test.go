@@ -92,7 +92,8 @@ func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
 	}
 	log, audited := &testkit.Log{}, &testkit.Log{}
 	return Options{
-		Listener: listener,
+		Listener:   listener,
+		Reflection: true,
 		Register: func(r grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVServer(r, s)
 			serverpb.RegisterDKVNodeServer(r, s)
@@ -146,6 +147,32 @@ func dial(t *testing.T, addr net.Addr) *grpc.ClientConn {
 	}
 	return conn
 }
+
+// from has the server see connections from another host.
+func from(host string) func(*Options) {
+	return func(o *Options) { o.Listener = foreign{o.Listener, &net.TCPAddr{IP: net.ParseIP(host), Port: 1}} }
+}
+
+// foreign is a listener whose connections seem to come from an address.
+type foreign struct {
+	net.Listener
+	from net.Addr
+}
+
+func (f foreign) Accept() (net.Conn, error) {
+	c, err := f.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return foreignConn{c, f.from}, nil
+}
+
+type foreignConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c foreignConn) RemoteAddr() net.Addr { return c.from }
 
 // hold makes Get wait. It returns a channel that tells of each call that has
 // begun, and a function that lets them go on.

@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -33,8 +34,10 @@ type method struct {
 	// repeatable: serving a call twice changes nothing.
 	repeatable bool
 	audited    bool
-	// admin: only those whom Options.Admit lets in may call it.
-	admin bool
+	// row says what the method needs; nil is a method that no one may call. open: every
+	// caller may make it, without authentication.
+	row  *access.Row
+	open bool
 	// probe is a health check. It passes the limits: an orchestrator must not
 	// take a busy node for a dead one.
 	probe   bool

@@ -1,10 +1,11 @@
 package server
 
 import (
-	"errors"
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/access"
 )
 
 // clocked are the resets of a connection whose client a test plays.
@@ -93,19 +94,19 @@ func TestYouth(t *testing.T) {
 
 // A connection is one of a member by its address.
 func TestMembersAreKnownByTheirAddresses(t *testing.T) {
-	for _, err := range []error{nil, errors.New("not from there")} {
-		r := newRig(t, func(o *Options) {
-			o.Admit = func(from netip.Addr) error {
-				if !from.IsLoopback() {
-					t.Errorf("asked about %v", from)
+	for _, member := range []bool{true, false} {
+		r := newRig(t, from("192.0.2.1"), func(o *Options) {
+			o.Access = access.NewGuard(access.Options{Exposure: access.Exposed, Member: func(a netip.Addr) bool {
+				if a != netip.MustParseAddr("192.0.2.1") {
+					t.Errorf("asked about %v", a)
 				}
-				return err
-			}
+				return member
+			}})
 		})
 		r.others()
 		for _, c := range r.calls.conns() {
-			if c.ofMember() != (err == nil) {
-				t.Errorf("admitted with %v, and a member: %v", err, c.ofMember())
+			if c.ofMember() != member {
+				t.Errorf("a member: %v, and taken for one: %v", member, c.ofMember())
 			}
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 )
 
@@ -66,11 +66,10 @@ type Options struct {
 	// Audited reports whether calls of a method, by its full name, are administrative and
 	// have to be logged, whatever their outcome.
 	Audited func(method string) bool
-	// Administrative reports whether a method, by its full name, may only be called from
-	// the addresses that Admit accepts; Admit's error says which these are. Nil is no
-	// such method.
-	Administrative func(method string) bool
-	Admit          func(from netip.Addr) error
+	// Access decides who may make which calls; nil allows all.
+	Access *access.Guard
+	// Reflection serves the descriptions of the services.
+	Reflection bool
 	// NotHere says why a service of this program is not served by this node and who
 	// serves it; empty for what is no such service. Nil knows none.
 	NotHere func(service string) string
@@ -168,7 +167,9 @@ func New(opts Options) *Server {
 	watched := registrar{s.grpc, s.calls}
 	opts.Register(watched)
 	healthpb.RegisterHealthServer(watched, s.health)
-	reflection.Register(watched)
+	if opts.Reflection {
+		reflection.Register(watched)
+	}
 	s.calls.know(s.grpc.GetServiceInfo())
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
@@ -236,6 +237,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() { s.calls.watch(watching) })
+	looks.Go(func() { s.calls.checkStreams(watching) })
 	defer looks.Wait()
 	defer stop()
 	select {

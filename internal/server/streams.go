@@ -179,13 +179,16 @@ func (s guardedStream) Context() context.Context { return s.ctx }
 // RecvMsg implements grpc.ServerStream.
 func (s guardedStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
-	if err == nil {
-		if s.call.first == nil {
-			s.call.first = m
-		}
-		return s.call.arrived()
+	if err != nil {
+		return s.call.endedBy(err)
 	}
-	return s.call.endedBy(err)
+	if s.call.first == nil {
+		s.call.first = m
+	}
+	if err := s.call.arrived(); err != nil {
+		return err
+	}
+	return s.call.permitStream(m)
 }
 
 // SendMsg implements grpc.ServerStream. The position to resume at is read while the

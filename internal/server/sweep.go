@@ -45,6 +45,10 @@ func (c *calls) watch(ctx context.Context) {
 
 // look ends what has made no progress for too long.
 func (c *calls) look(now time.Time, every time.Duration) {
+	if now.Sub(c.looked) >= lookEvery {
+		c.looked = now
+		c.endExpired(now)
+	}
 	for _, conn := range c.conns() {
 		for _, k := range conn.overdue(now, c.opts.ReceiveTimeout) {
 			if k.endRequest(statusOf(codes.DeadlineExceeded,

@@ -60,10 +60,8 @@ func (c *calls) unary(full string, h handler) handler {
 func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	c := u.calls
 	ended := u.enter(ctx, m)
-	if m.admin {
-		if err := c.admit(ctx, m); err != nil {
-			ended = err
-		}
+	if err := u.authorize(m); err != nil {
+		ended = err
 	}
 	switch {
 	case m.probe:
@@ -148,6 +146,9 @@ func (u *unaryCall) receive(v any) error {
 		return err
 	}
 	u.req = v
+	if err := u.permit(v); err != nil {
+		return err
+	}
 	var err error
 	if u.entry, err = u.calls.beginAudit(u.call, u.method, v); err != nil {
 		return err

@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -30,19 +30,24 @@ type Admin struct {
 	Condition func() condition.Node
 	// Services are the gRPC services, which do most of what an operator asks for.
 	Services func() *role.Services
+
+	insecure string // as in Access
 }
 
 // Access is what the HTTP server needs besides the node itself.
 type Access struct {
-	// Admit returns an error if an administrative call from an address is rejected.
-	Admit func(from netip.Addr) error
+	// Guard decides who may ask for which path.
+	Guard *access.Guard
+	// Insecure is what other hosts may do without authentication; "" for nothing.
+	Insecure string
 	// Audit logs administrative and rejected calls; nil means the common log.
 	Audit    *audit.Log
 	Gatherer prometheus.Gatherer
 }
 
 // Options are those of the HTTP server that presents the node.
-func (a *Admin) Options(access Access) ops.Options {
+func (a *Admin) Options(o Access) ops.Options {
+	a.insecure = o.Insecure
 	special := a.Role.Admin()
 	views := map[string]ops.View{
 		"/admin/cluster/status":  a.clusterStatus,
@@ -54,9 +59,9 @@ func (a *Admin) Options(access Access) ops.Options {
 	maps.Copy(actions, special.Actions)
 	return ops.Options{
 		Logger:   a.Node.Log,
-		Audit:    access.Audit,
-		Admit:    access.Admit,
-		Gatherer: access.Gatherer,
+		Audit:    o.Audit,
+		Access:   o.Guard,
+		Gatherer: o.Gatherer,
 		Serving:  a.serving,
 		Health:   a.health,
 		Live: []ops.Check{

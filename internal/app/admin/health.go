@@ -47,6 +47,7 @@ func (a *Admin) health(context.Context) ops.Health {
 		Version:       info.Version,
 		Role:          info.Role,
 		UptimeSeconds: time.Since(info.Started).Seconds(),
+		Insecure:      a.insecure,
 		Disk:          ops.Disk{FreeBytes: usage.Free, TotalBytes: usage.Total, ReserveBytes: usage.Reserve},
 	}
 	if n.Starting != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,24 @@ func Own() []netip.Addr {
 		}
 	}
 	return out
+}
+
+// Machine is the addresses of this machine, at most some seconds old: a stranger's call must
+// not cost the system calls each time. The zero value is ready.
+type Machine struct {
+	mu    sync.Mutex
+	known []netip.Addr
+	asked time.Time
+}
+
+// Addresses returns them.
+func (m *Machine) Addresses() []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.asked.IsZero() || time.Since(m.asked) > hostsKept {
+		m.known, m.asked = Own(), time.Now()
+	}
+	return m.known
 }
 
 const lookupTimeout = 2 * time.Second

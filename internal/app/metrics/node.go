@@ -25,6 +25,9 @@ type Options struct {
 	Usage     func() diskspace.Usage
 	// Followers counts the slaves that have asked this node for changes of a vBucket.
 	Followers func(vBucket string) int
+	// Insecure is what other hosts may do without authentication: data, true for everything,
+	// or "" for nothing.
+	Insecure string
 	// Role is what the node's role reports besides.
 	Role Source
 }
@@ -36,6 +39,7 @@ type sample struct {
 }
 
 type sharedSample struct {
+	insecure   string
 	cacheBytes uint64
 	disk       diskspace.Usage
 }
@@ -77,11 +81,23 @@ func vBucketTable(database string) *Table[sample] {
 
 func sharedTable(database string) *Table[sharedSample] {
 	t := NewTable[sharedSample](database)
+	t.Add("dkv_insecure", "What other hosts may do without authentication: 0 nothing, 1 all but administrative calls, 2 everything.", Gauge, func(s sharedSample) float64 { return exposure(s.insecure) })
 	t.Add("dkv_storage_cache_bytes", "Memory of cached blocks.", Gauge, func(s sharedSample) float64 { return float64(s.cacheBytes) })
 	t.Add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Free) })
 	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
 	t.Add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Reserve) })
 	return t
+}
+
+func exposure(insecure string) float64 {
+	switch insecure {
+	case "":
+		return 0
+	case "data":
+		return 1
+	default:
+		return 2
+	}
 }
 
 // Describe implements prometheus.Collector.
@@ -94,7 +110,7 @@ func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (n *Node) Collect(ch chan<- prometheus.Metric) {
-	shared := sharedSample{disk: n.options.Usage()}
+	shared := sharedSample{insecure: n.options.Insecure, disk: n.options.Usage()}
 	vBuckets := n.options.Condition()
 	for i := range vBuckets {
 		v := &vBuckets[i]
