@@ -2,6 +2,7 @@ package dkv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,9 @@ func Open(ctx context.Context, targets string, opts ...Option) (*Client, error) 
 	c := &Client{opts: defaultOptions(), target: t, nodes: make(map[string]*node)}
 	for _, o := range opts {
 		o(&c.opts)
+	}
+	if err := errors.Join(c.opts.failed...); err != nil {
+		return nil, errorf(ErrInvalid, "%w", err)
 	}
 	if err := c.opts.check(t); err != nil {
 		return nil, err
@@ -153,6 +157,9 @@ func (c *Client) node(addr string) (*node, error) {
 	defer c.mu.Unlock()
 	if n := c.nodes[addr]; n != nil {
 		return n, nil
+	}
+	if !c.opts.mayDial(addr) {
+		return nil, errorf(ErrInvalid, "the token would travel unencrypted to %s: use WithTLS, or accept that by WithInsecureToken", addr)
 	}
 	p, err := c.pool.Peer(addr)
 	if err != nil {

@@ -43,7 +43,7 @@ func (l *learner) followRegistry() {
 		if !sleepOr(ctx, jitter(pause), nil) {
 			return
 		}
-		pause = min(2*pause, maxProbePause)
+		pause = min(2*pause, longestPause(err))
 	}
 }
 

@@ -33,5 +33,17 @@
 // at least that state, on any replica. Indexes belong to the vBucket of a key and
 // cannot be compared across vBuckets.
 //
+// # Security
+//
+// WithTLS and WithTLSFiles encrypt all connections, those to registries and to nodes that
+// the client learns of included. WithToken, WithTokenFile and WithTokenSource send a bearer
+// token; a client certificate may stand in for it:
+//
+//	c, err := dkv.Open(ctx, "db1.example:8080",
+//		dkv.WithTLSFiles(dkv.TLSFiles{CA: "ca.pem"}), dkv.WithTokenFile("me.token"))
+//
+// Both kinds of files are read again when they change. Errors are ErrTLS,
+// ErrUnauthenticated and ErrPermissionDenied; none of them is retried.
+//
 // A Client is safe for concurrent use, and meant to be shared.
 package dkv

@@ -34,8 +34,12 @@ var (
 	// more, or belong to a keyspace that was replaced. Read the keys again, then
 	// watch from there.
 	ErrTrimmed = errors.New("changes are not retained")
-	// ErrUnauthenticated: the server does not accept the token, or demands one.
+	// ErrUnauthenticated: the server does not accept the token or the certificate, or
+	// demands one. The client does not retry, and asks no other node.
 	ErrUnauthenticated = errors.New("unauthenticated")
+	// ErrPermissionDenied: the server knows the caller, who has no right to do this. The
+	// client does not retry.
+	ErrPermissionDenied = errors.New("permission denied")
 	// ErrTLS: one side speaks TLS and the other does not, or a certificate is
 	// not accepted. It is ErrUnavailable too.
 	ErrTLS = errors.New("TLS does not match")
@@ -128,8 +132,10 @@ func kindOf(err error) error {
 	switch code := transportCode(err); {
 	case wasReset(err):
 		return ErrUnavailable
-	case code == codes.Unauthenticated, code == codes.PermissionDenied:
+	case code == codes.Unauthenticated:
 		return ErrUnauthenticated
+	case code == codes.PermissionDenied:
+		return ErrPermissionDenied
 	case code == codes.ResourceExhausted: // gRPC's own: a message beyond its limit
 		return ErrInvalid
 	}
@@ -155,6 +161,10 @@ func kindOf(err error) error {
 		return ErrOtherCluster
 	case kv.Unimplemented:
 		return ErrUnimplemented
+	case kv.Unauthenticated:
+		return ErrUnauthenticated
+	case kv.Denied:
+		return ErrPermissionDenied
 	default:
 		return nil
 	}
@@ -162,7 +172,12 @@ func kindOf(err error) error {
 
 // permanent reports whether another attempt cannot be expected to help.
 func permanent(err error) bool {
-	return errors.Is(err, ErrTLS) || errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOtherCluster)
+	return errors.Is(err, ErrTLS) || rejected(err) || errors.Is(err, ErrPrecondition) || errors.Is(err, ErrOtherCluster)
+}
+
+// rejected reports whether a server does not accept the caller.
+func rejected(err error) bool {
+	return errors.Is(err, ErrUnauthenticated) || errors.Is(err, ErrPermissionDenied)
 }
 
 // isUnimplemented reports whether the other end does not know the method.

@@ -211,7 +211,9 @@ func TestErrors(t *testing.T) {
 		{explained(codes.Unimplemented, kv.ReasonNotApplied, "x"), ErrUnimplemented},
 		{explained(codes.DataLoss, kv.ReasonNotApplied, "x"), nil},
 		{status.Error(codes.Unauthenticated, "x"), ErrUnauthenticated},
-		{status.Error(codes.PermissionDenied, "x"), ErrUnauthenticated},
+		{status.Error(codes.PermissionDenied, "x"), ErrPermissionDenied},
+		{explained(codes.Unauthenticated, kv.ReasonNotApplied, "x"), ErrUnauthenticated},
+		{explained(codes.PermissionDenied, kv.ReasonNotApplied, "x"), ErrPermissionDenied},
 		{status.Error(codes.ResourceExhausted, "x"), ErrInvalid},
 	} {
 		cl.nodes[0].fail(func(_ context.Context, method string) error {

@@ -62,6 +62,9 @@ const (
 	// fails; it doubles up to maxProbePause.
 	firstProbePause = 50 * time.Millisecond
 	maxProbePause   = 2 * time.Second
+	// maxRejectedPause bounds the pause when the node does not accept the caller: that
+	// lasts until someone changes a token, and a server may count the attempts.
+	maxRejectedPause = 10 * time.Second
 	// minGap is the least time between two probes of a node while calls fail or wait. The
 	// gap grows like the pauses of calls, and starts again at minGap after calm without a
 	// probe.
@@ -131,7 +134,7 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 		}
 		wait := refresh
 		if err != nil || !l.leadersKnown() {
-			wait, pause = pause, min(2*pause, maxProbePause)
+			wait, pause = pause, min(2*pause, longestPause(err))
 		} else {
 			pause = firstProbePause
 		}
@@ -145,6 +148,14 @@ func (l *learner) probeLoop(ctx context.Context, p *probe) {
 			return
 		}
 	}
+}
+
+// longestPause returns the bound of the pauses after an error.
+func longestPause(err error) time.Duration {
+	if rejected(err) {
+		return maxRejectedPause
+	}
+	return maxProbePause
 }
 
 // probeSoon makes the nodes be probed, since a request has failed or waits.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/dkvdb/dkv/internal/peer"
@@ -27,6 +26,8 @@ const (
 
 type options struct {
 	tls         *tls.Config
+	tlsFiles    *tlsFiles
+	failed      []error // of options
 	token       func(context.Context) (string, error)
 	plainToken  bool
 	authority   string
@@ -59,14 +60,38 @@ type Option func(*options)
 // for every node: set ServerName only if all certificates contain that name.
 func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = config } }
 
+// WithTLSFiles makes all connections use TLS, with certificates from files. Each new
+// connection uses the files as they are then: certificates that are renewed, and
+// authorities that are added, need no new client. Files that cannot be used, such as a
+// pair of which only one file has been replaced yet, leave those before in use.
+func WithTLSFiles(files TLSFiles) Option {
+	return func(o *options) {
+		f, err := newTLSFiles(files)
+		if err != nil {
+			o.failed = append(o.failed, err)
+		}
+		o.tlsFiles = f
+	}
+}
+
 // WithToken sends a bearer token with each request. Without TLS that is an error,
 // unless the connections stay on this machine or WithInsecureToken allows it.
 func WithToken(token string) Option {
 	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
 }
 
-// WithTokenSource is WithToken for a token that changes: source is called for each
-// request, concurrently by several goroutines.
+// WithTokenFile is WithToken for the token in a file, which is read again when it has
+// changed. Give a name a second token, replace the file, and revoke the first a few
+// seconds later: no request fails.
+func WithTokenFile(path string) Option {
+	f := tokenFile{path: path}
+	return WithTokenSource(f.token)
+}
+
+// WithTokenSource is WithToken for a token that changes, such as one that an OpenID
+// provider issues: source is called for each request, concurrently by several goroutines,
+// and should return a token that it keeps until shortly before its end. If it fails, so
+// does the request, which is not sent.
 func WithTokenSource(source func(context.Context) (string, error)) Option {
 	return func(o *options) { o.token = source }
 }
@@ -139,11 +164,16 @@ func (o *options) check(t target) error {
 		return errorf(ErrInvalid, "the addresses are those of registries, which serve no keys: leave out WithFixedAddresses")
 	case t.database != "" && o.database != "" && t.database != o.database:
 		return errorf(ErrInvalid, "the target names database %q, the option %q", t.database, o.database)
-	case o.token != nil && o.tls == nil && !o.plainToken && !allLoopback(t.addrs):
+	case o.tls != nil && o.tlsFiles != nil:
+		return errorf(ErrInvalid, "WithTLS and WithTLSFiles are both given: leave out one of them")
+	case o.token != nil && !o.secure() && !o.plainToken && !allLoopback(t.addrs):
 		return errorf(ErrInvalid, "the token would travel unencrypted: use WithTLS, or accept that by WithInsecureToken")
 	}
 	return nil
 }
+
+// secure reports whether connections use TLS.
+func (o *options) secure() bool { return o.tls != nil || o.tlsFiles != nil }
 
 func allLoopback(addrs []string) bool {
 	for _, a := range addrs {
@@ -159,19 +189,23 @@ func loopback(addr string) bool {
 	return err == nil && peer.Loopback(host)
 }
 
-// mayDial reports whether the client may connect to an address that it learned from
-// others: those must not decide where a token is sent unencrypted.
+// mayDial reports whether the client may connect to an address, which may be one that it
+// learned from others: those must not decide where a token is sent unencrypted.
 func (o *options) mayDial(addr string) bool {
-	return o.token == nil || o.tls != nil || o.plainToken || loopback(addr)
+	return o.token == nil || o.secure() || o.plainToken || loopback(addr)
 }
 
 func (o *options) pool() *peer.Pool {
 	out := peer.Options{MaxMessageSize: o.maxMessage, MaxConnections: o.connections, Dial: o.dial}
-	if o.tls != nil {
-		out.Credentials = credentials.NewTLS(o.tls)
+	switch {
+	case o.tls != nil:
+		out.Credentials = peer.TLS(o.tls)
+	case o.tlsFiles != nil:
+		o.tlsFiles.log = o.log
+		out.Credentials = peer.Alerting(o.tlsFiles)
 	}
 	if o.token != nil {
-		out.PerRPC = bearer(o.token)
+		out.PerRPC = &bearer{source: o.token}
 	}
 	if o.authority != "" {
 		out.Extra = append(out.Extra, grpc.WithAuthority(o.authority))
@@ -181,19 +215,3 @@ func (o *options) pool() *peer.Pool {
 	}
 	return peer.NewPool(out)
 }
-
-// bearer sends a token with each request.
-type bearer func(context.Context) (string, error)
-
-// GetRequestMetadata implements credentials.PerRPCCredentials.
-func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	token, err := b(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"authorization": "Bearer " + token}, nil
-}
-
-// RequireTransportSecurity implements credentials.PerRPCCredentials: options.check
-// has decided that the token may travel.
-func (bearer) RequireTransportSecurity() bool { return false }

@@ -115,7 +115,7 @@ func transportCredentials(o *options.Options) (credentials.TransportCredentials,
 		}
 		cfg.Certificates = []tls.Certificate{cert}
 	}
-	return alerting{credentials.NewTLS(cfg)}, nil
+	return peer.TLS(cfg), nil
 }
 
 // mayCarryToken rejects a token that would be sent unencrypted over a network.

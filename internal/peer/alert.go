@@ -1,12 +1,23 @@
-package nodes
+package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"time"
 
 	"google.golang.org/grpc/credentials"
 )
+
+// TLS returns the credentials of TLS connections with a configuration. A connection that the
+// server rejects fails with the server's reason.
+func TLS(c *tls.Config) credentials.TransportCredentials { return alerting{credentials.NewTLS(c)} }
+
+// Alerting makes connections of TLS credentials fail with the server's reason, as those of
+// TLS do.
+func Alerting(c credentials.TransportCredentials) credentials.TransportCredentials {
+	return alerting{c}
+}
 
 // alerting are TLS credentials whose connections fail with the server's reason. A server
 // rejects a client's certificate after the client's own handshake is done, so that the
