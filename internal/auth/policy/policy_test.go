@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -223,4 +224,28 @@ func FuzzParseGrants(f *testing.F) {
 			t.Error("grants with an error")
 		}
 	})
+}
+
+// TestDocumentedFileIsValid reads the example of docs/AUTH-FILE.md, and looks there for every
+// key.
+func TestDocumentedFileIsValid(t *testing.T) {
+	document, err := os.ReadFile("../../../docs/AUTH-FILE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(document), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	p, err := Parse("docs/AUTH-FILE.md", []byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Identities) != 3 || p.JWT == nil {
+		t.Errorf("%+v", p)
+	}
+	for _, key := range []string{"name", "tokens", "certificates", "jwt-names", "grants", "limits", "role", "databases", "prefixes", "prefixes-hex", "prefixes-base64",
+		"issuer", "audience", "key-file", "jwks-url", "ca-file", "name-claim", "grants-claim", "algorithms", "not-after"} {
+		if !strings.Contains(string(document), "`"+key+"`") {
+			t.Errorf("the document does not describe %s", key)
+		}
+	}
 }
