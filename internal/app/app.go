@@ -139,7 +139,9 @@ func (a *app) open(ctx context.Context) error {
 		Followers: a.services.Replication.Followers,
 		URLs:      a.role.Cluster().URLs,
 	}
-	a.rows = rows.NewClient(a.node, a.role, source)
+	if a.rows, err = rows.NewClient(a.node, a.role, source); err != nil {
+		return err
+	}
 	a.registerMetrics()
 	a.grpc = a.newGRPC(source)
 	a.node.OnClose(func() error { a.grpc.Close(); return nil })

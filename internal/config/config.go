@@ -211,6 +211,9 @@ type Replication struct {
 	// MasterAddrs are a slave's fixed masters, tried in turn; if there are none, it
 	// finds them through discovery.
 	MasterAddrs []string
+	// TokenFile is the file of the token that a slave shows to masters and to the registry;
+	// "" if its certificate is enough.
+	TokenFile string
 	// PollInterval is how often a slave that is up to date asks for new changes.
 	// Lower it for less lag, raise it for less load on masters.
 	PollInterval time.Duration

@@ -27,13 +27,17 @@ type Client interface {
 const cacheFile = "registry.rows"
 
 // NewClient makes the client of a node, which does nothing if the registry is not told of
-// this node.
-func NewClient(n *node.Node, r role.Role, s *Source) Client {
+// this node. Its error is that of the token that the node shows.
+func NewClient(n *node.Node, r role.Role, s *Source) (Client, error) {
 	if !r.Announced() || n.Config.Discovery.Disabled {
-		return unlisted{}
+		return unlisted{}, nil
 	}
 	cfg := &n.Config.Discovery.Client
-	pool := peer.NewPool(peer.Options{MaxMessageSize: int(n.Config.Limits.MessageSize)})
+	calls, err := n.Calls()
+	if err != nil {
+		return nil, err
+	}
+	pool := peer.NewPool(calls)
 	n.OnClose(pool.Close)
 	cache := ""
 	if n.Dir != nil {
@@ -56,7 +60,7 @@ func NewClient(n *node.Node, r role.Role, s *Source) Client {
 			Pool:         pool,
 			Log:          n.Log,
 		}),
-	}
+	}, nil
 }
 
 // listed is the client of a node that the registry is told of.

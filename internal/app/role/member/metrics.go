@@ -13,9 +13,9 @@ import (
 
 // source reports the Raft logs of a member and its peers.
 type source struct {
-	member             *Member
-	rafts              *metrics.Table[sample]
-	peer, reads, under *prometheus.Desc
+	member                       *Member
+	rafts                        *metrics.Table[sample]
+	peer, reads, under, rejected *prometheus.Desc
 }
 
 // sample is what is read of a vBucket, once for all its metrics.
@@ -35,6 +35,8 @@ func (m *Member) Metrics() metrics.Source {
 		reads:  prometheus.NewDesc("dkv_lease_reads_total", "Linearizable reads by how they were answered.", []string{"vbucket", "path"}, constant),
 		under: prometheus.NewDesc("dkv_under_replicated_vbuckets",
 			"vBuckets that this node leads, or knows no leader of, and that have fewer live masters than their clusters have members.", nil, constant),
+		rejected: prometheus.NewDesc("dkv_raft_connections_rejected_total",
+			"Connections to the Raft port that were not those of a node of this cluster.", nil, constant),
 	}
 }
 
@@ -63,6 +65,7 @@ func (s *source) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.peer
 	ch <- s.reads
 	ch <- s.under
+	ch <- s.rejected
 }
 
 // Collect implements metrics.Source.
@@ -83,6 +86,7 @@ func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBuck
 		ch <- prometheus.MustNewConstMetric(s.peer, metrics.Gauge, metrics.Flag(p.Healthy), p.Name())
 	}
 	ch <- prometheus.MustNewConstMetric(s.under, metrics.Gauge, float64(s.underReplicated(vBuckets)))
+	ch <- prometheus.MustNewConstMetric(s.rejected, metrics.Counter, float64(s.member.host.Rejected()))
 }
 
 // underReplicated counts the vBuckets that this node answers for and that lack a voting

@@ -40,12 +40,17 @@ func (m *Member) Open(ctx context.Context) error {
 	if m.rafts, err = node.OpenEach(ctx, m.node, m.openRaft); err != nil {
 		return err
 	}
-	m.pool = peer.NewPool(peer.Options{MaxMessageSize: int(m.node.Config.Limits.MessageSize)})
+	calls, err := m.node.Calls()
+	if err != nil {
+		return err
+	}
+	m.pool = peer.NewPool(calls)
 	m.node.OnClose(m.pool.Close)
 	m.router = route.New(m.pool)
 	m.cluster = cluster.New(cluster.Options{
 		Identity: m.identity,
 		Logs:     m.logs(),
+		Certs:    m.node.Certs,
 		Pool:     m.pool,
 		Terms:    m.terms(),
 		Clock:    m.node.Clock,
@@ -92,6 +97,7 @@ func (m *Member) openHost() error {
 		Size:         m.hostSize(),
 		ConfirmReads: !nexus.LeaseBasedReads,
 		Guard:        m.logGuard,
+		Certs:        m.node.Certs,
 		Log:          m.node.Log,
 	})
 	if err != nil {

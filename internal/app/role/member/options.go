@@ -66,6 +66,7 @@ func (m *Member) bootstrapOptions(url string) bootstrap.Options {
 		Peers:      nexus.ClusterURLs,
 		Join:       nexus.Join,
 		Terms:      m.terms(),
+		Certs:      m.node.Certs,
 		Host:       bootstrap.Host{Addrs: hosts.Own(), Lookup: hosts.Lookup},
 		RaftData:   func() (bool, error) { return host.HasLog(nexus.LogDir) },
 		StateThere: m.node.Dir.Claimed(),

@@ -57,10 +57,13 @@ func (*Slave) NeedsOthers() bool { return false }
 // Open implements role.Role.
 func (s *Slave) Open(ctx context.Context) error {
 	n := s.node
-	s.pool = peer.NewPool(peer.Options{MaxMessageSize: int(n.Config.Limits.MessageSize)})
+	calls, err := n.Calls()
+	if err != nil {
+		return err
+	}
+	s.pool = peer.NewPool(calls)
 	n.OnClose(s.pool.Close)
 	s.router = route.NewForCopies(s.pool, !s.rejectsLinearizable())
-	var err error
 	if s.self, err = s.asReplica(); err != nil {
 		return err
 	}
