@@ -18,7 +18,7 @@ const nodeName = "node.dkv.test"
 type files struct{ cert, key, ca string }
 
 // fileOf returns a copy of a file, which a test may replace.
-func fileOf(t *testing.T, from ...string) string {
+func fileOf(t testing.TB, from ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.pem")
 	replace(t, path, from...)
@@ -26,7 +26,7 @@ func fileOf(t *testing.T, from ...string) string {
 }
 
 // replace replaces a file by what others hold.
-func replace(t *testing.T, path string, from ...string) {
+func replace(t testing.TB, path string, from ...string) {
 	t.Helper()
 	var all []byte
 	for _, f := range from {
@@ -42,12 +42,12 @@ func replace(t *testing.T, path string, from ...string) {
 }
 
 // issued returns the files of a node whose certificate an authority has issued.
-func issued(t *testing.T, a *tlskit.Authority) files {
+func issued(t testing.TB, a *tlskit.Authority) files {
 	own := a.Issue(t, nodeName)
 	return files{cert: fileOf(t, own.CertFile), key: fileOf(t, own.KeyFile), ca: fileOf(t, a.File)}
 }
 
-func (f files) open(t *testing.T, mode certs.Mode) *certs.Store {
+func (f files) open(t testing.TB, mode certs.Mode) *certs.Store {
 	t.Helper()
 	s, err := certs.Open(certs.Options{Mode: mode, CertFile: f.cert, KeyFile: f.key, CAFile: f.ca, NodeName: nodeName})
 	if err != nil {
