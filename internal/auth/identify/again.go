@@ -31,7 +31,7 @@ func (s *identities) again(i *auth.Identity) *auth.Identity {
 	same := *now
 	same.Via = i.Via
 	if now.Expires.IsZero() || !i.Expires.IsZero() && i.Expires.Before(now.Expires) {
-		same.Expires = i.Expires // of the certificate, or of what the first node has checked
+		same.Expires = i.Expires // of the JWT, or of what the first node has checked
 	}
 	return &same
 }

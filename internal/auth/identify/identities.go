@@ -113,15 +113,13 @@ func (s *identities) token(text string) (*auth.Identity, reason) {
 func ended(i *auth.Identity) bool { return !i.Expires.IsZero() && !time.Now().Before(i.Expires) }
 
 // certificate returns the identity that the certificate of a connection shows. The handshake
-// has verified its chain; a connection without a certificate is anonymous.
+// has verified its chain and its dates; the connection may last longer. A connection without
+// a certificate is anonymous.
 func (s *identities) certificate(state *tls.ConnectionState) (*auth.Identity, reason) {
 	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
 		return s.anonymous, accepted
 	}
 	leaf := state.PeerCertificates[0]
-	if time.Now().After(leaf.NotAfter) {
-		return nil, expired // while the connection was open
-	}
 	if i := s.leaves.find(leaf, nil); i != nil {
 		return i, accepted
 	}
@@ -138,7 +136,7 @@ func (s *identities) ofLeaf(state *tls.ConnectionState) (*auth.Identity, reason)
 	leaf := state.PeerCertificates[0]
 	names := certs.Names(leaf)
 	if s.nodeName != "" && certs.OfNode(state, s.nodeName) {
-		return &auth.Identity{Kind: auth.OfNode, Name: nameOfNode(names, s.nodeName), Expires: leaf.NotAfter}, accepted
+		return &auth.Identity{Kind: auth.OfNode, Name: nameOfNode(names, s.nodeName)}, accepted
 	}
 	var found *auth.Identity
 	for _, name := range names {
@@ -154,9 +152,7 @@ func (s *identities) ofLeaf(state *tls.ConnectionState) (*auth.Identity, reason)
 	if found == nil {
 		return nil, unknownCertificate
 	}
-	shown := *found
-	shown.Expires = leaf.NotAfter
-	return &shown, accepted
+	return found, accepted
 }
 
 // nameOfNode is the name of a certificate that is not the one that all nodes have.
