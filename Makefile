@@ -25,10 +25,10 @@ MUTANTS := ^TestRules$$
 # nodes as well.
 MAVEN := MAVEN_OPTS=-Xmx512m mvn -q -B -ntp
 
-.PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench gobench docker clean
+.PHONY: help deps test-deps build run cluster test go-test hostile race lint proto bench bench-smoke gobench docker clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 deps: ## install the system packages that building and serving need (Debian; root or sudo)
 	scripts/deps.sh build
@@ -67,6 +67,7 @@ go-test:
 	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	$(MAKE) --no-print-directory race
 	$(GO) test -tags leasebreach -run '$(MUTANTS)' ./internal/replica/raft/lease
+	$(MAKE) --no-print-directory bench-smoke
 
 race: ## run the tests that use the race detector
 	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
@@ -96,6 +97,9 @@ bench: build ## measure DKV beside etcd (if on PATH) and a bare echo for 20 minu
 	@mkdir -p build/bench
 	$(GO) build -o build/bench/ ./tools/bench ./tools/refserver
 	build/bench/bench -bin $(BIN) -refserver build/bench/refserver -rounds $(BENCH_ROUNDS) -seconds $(BENCH_SECONDS) -failovers $(BENCH_FAILOVERS) $(BENCH_ARGS)
+
+bench-smoke: ## fail if hot paths allocate more often than tools/benchsmoke/allowed.txt says
+	$(WITH_CGO) $(GO) run ./tools/benchsmoke
 
 gobench: ## run the Go benchmarks
 	$(WITH_CGO) $(GO) test -run '^$$' -bench . -benchmem ./...

@@ -98,7 +98,7 @@ func (l *watchedLog) String() string {
 }
 
 // waitFor returns the first group of the first match.
-func (l *watchedLog) waitFor(t *testing.T, re *regexp.Regexp) string {
+func (l *watchedLog) waitFor(t testing.TB, re *regexp.Regexp) string {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {

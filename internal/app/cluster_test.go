@@ -25,7 +25,7 @@ import (
 
 // process is a node that runs in this process.
 type process struct {
-	t      *testing.T
+	t      testing.TB
 	args   []string
 	url    string // where it speaks Raft
 	listen string // where it serves gRPC
@@ -38,13 +38,13 @@ type process struct {
 }
 
 // start runs a node until it is stopped, at the latest when the test ends.
-func start(t *testing.T, args ...string) *process {
+func start(t testing.TB, args ...string) *process {
 	t.Helper()
 	return startWrapped(t, nil, args...)
 }
 
 // startWrapped is start with each storage engine wrapped, unless wrap is nil.
-func startWrapped(t *testing.T, wrap func(storage.Engine) storage.Engine, args ...string) *process {
+func startWrapped(t testing.TB, wrap func(storage.Engine) storage.Engine, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, wrap: wrap, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
 	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
@@ -80,7 +80,7 @@ func (p *process) http() string { return p.log.waitFor(p.t, httpAt) }
 func (p *process) grpc() string { return p.log.waitFor(p.t, grpcAt) }
 
 // connect returns a connection to the node's services.
-func connect(t *testing.T, address string) *grpc.ClientConn {
+func connect(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

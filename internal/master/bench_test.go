@@ -129,6 +129,7 @@ func BenchmarkGRPC(b *testing.B) {
 				}
 				b.ReportAllocs()
 				b.SetParallelism(workers / 2) // times GOMAXPROCS, which is 2 on the machine of record
+				b.ResetTimer()
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
 						if err := c.call(client); err != nil {
