@@ -119,14 +119,25 @@ func loopbackHost(hostport string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// readBody reads a body of bounded size within a bounded time, and checks that
-// it is JSON.
+// boundBodies bounds how long the bodies of requests may take. Also those that a handler
+// does not read are waited for, before its answer is sent.
+func boundBodies(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			// If no deadline can be set, the bodies' sizes are the only bound.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// readBody reads a body of bounded size, and checks that it is JSON.
 func readBody(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
 	control := http.NewResponseController(w)
-	// If no deadline can be set, the body's size is the only bound.
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = control.SetReadDeadline(time.Time{}) // it would cancel the request's context
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{}) // that of boundBodies would cancel the request's context
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

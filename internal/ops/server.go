@@ -22,7 +22,7 @@ import (
 )
 
 // Time-outs of the server. There is none for reading a whole request, since it would end
-// streams too; readBody has one for bodies.
+// streams too; boundBodies has one for bodies.
 const (
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = time.Minute
@@ -108,7 +108,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.http = &http.Server{
-		Handler:           s.guarded(s.mux),
+		Handler:           boundBodies(s.guarded(s.mux)),
 		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout, // a handler that needs longer extends it: see setWriteDeadline
