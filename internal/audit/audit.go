@@ -26,6 +26,8 @@ type Caller struct {
 	Name string `json:"name,omitempty"`
 	// Kind is how the name was established, such as "named" or "anonymous".
 	Kind string `json:"kind"`
+	// Credential is what the call has shown, such as "token ID": not the secret itself.
+	Credential string `json:"credential,omitempty"`
 	// Via is the node that forwards the call and vouches for the name.
 	Via string `json:"via,omitempty"`
 }
@@ -36,7 +38,7 @@ func CallerOf(ctx context.Context) Caller {
 	if id == nil {
 		return Caller{Kind: string(auth.Open)}
 	}
-	return Caller{Name: id.Name, Kind: string(id.Kind), Via: id.Via}
+	return Caller{Name: id.Name, Kind: string(id.Kind), Credential: id.Credential, Via: id.Via}
 }
 
 // Call is what a line says about a call.

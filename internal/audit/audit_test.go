@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var pause = Call{Caller: Caller{Name: "ann", Kind: "named", Via: "n2"}, Address: "192.0.2.1:40000", Op: "PauseWrites", What: "for 1s"}
+var pause = Call{Caller: Caller{Name: "ann", Kind: "named", Credential: "token 1a", Via: "n2"}, Address: "192.0.2.1:40000", Op: "PauseWrites", What: "for 1s"}
 
 // logIn makes a log in a folder of its own, with its common log.
 func logIn(t *testing.T, change ...func(*Options)) (l *Log, path string, common *testkit.Log) {
@@ -96,7 +96,7 @@ func TestOneLineForEachCall(t *testing.T) {
 		t.Fatalf("%d lines", len(lines))
 	}
 	wantLine(t, lines[0], `{"address":"192.0.2.1:40000","code":"FailedPrecondition","database":"default","error":"not now",`+
-		`"identity":{"kind":"named","name":"ann","via":"n2"},"node":"n1","op":"PauseWrites","what":"for 1s"}`)
+		`"identity":{"credential":"token 1a","kind":"named","name":"ann","via":"n2"},"node":"n1","op":"PauseWrites","what":"for 1s"}`)
 	wantLine(t, lines[1], `{"address":"192.0.2.1:1","code":"Unauthenticated","database":"default","error":"no token",`+
 		`"identity":{"kind":"anonymous"},"node":"n1","op":"Put","what":"key \"acc\"..."}`)
 	if n := len(common.Lines()); n != 0 {
@@ -126,7 +126,7 @@ func TestWithoutFileLinesGoToTheCommonLog(t *testing.T) {
 	l := ToCommon(slog.New(slog.NewTextHandler(common, nil)))
 	begin(t, l, pause).End("OK", "")
 	if lines := common.Lines(); len(lines) != 1 || !strings.HasSuffix(lines[0],
-		`msg=audit op=PauseWrites address=192.0.2.1:40000 identity=ann kind=named via=n2 what="for 1s" code=OK`+"\n") {
+		`msg=audit op=PauseWrites address=192.0.2.1:40000 identity=ann kind=named credential="token 1a" via=n2 what="for 1s" code=OK`+"\n") {
 		t.Errorf("%q", lines)
 	}
 	if err := l.Reopen(); err != nil {

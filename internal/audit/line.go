@@ -35,7 +35,7 @@ func (n *line) encode(now time.Time, o *Options) []byte {
 		Suppressed int    `json:"suppressed,omitempty"`
 	}{
 		now.UTC().Format(time.RFC3339Nano), o.Node, o.Database,
-		Caller{Name: short(n.Caller.Name), Kind: short(n.Caller.Kind), Via: short(n.Caller.Via)},
+		Caller{Name: short(n.Caller.Name), Kind: short(n.Caller.Kind), Credential: short(n.Caller.Credential), Via: short(n.Caller.Via)},
 		short(n.Address), short(n.Op), short(n.What), n.phase, n.code, short(n.err), n.suppressed,
 	})
 	if err != nil { // strings and numbers always encode
@@ -55,6 +55,7 @@ func (n *line) attrs() (out []slog.Attr) {
 	text("address", n.Address)
 	text("identity", n.Caller.Name)
 	text("kind", n.Caller.Kind)
+	text("credential", n.Caller.Credential)
 	text("via", n.Caller.Via)
 	text("what", n.What)
 	text("phase", n.phase)
