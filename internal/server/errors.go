@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -48,6 +50,22 @@ func explained(st *status.Status, reason string) error {
 		st = full
 	}
 	return st.Err()
+}
+
+const (
+	// requestPause and streamPause are when a call may be tried again that a limit has
+	// rejected: requests end soon, streams last.
+	requestPause, streamPause = 100 * time.Millisecond, time.Second
+)
+
+// exhausted is the error of a call that a limit rejects. It had no effect, and may be tried
+// again after a pause, which the details of the error say.
+func exhausted(after time.Duration, format string, args ...any) error {
+	st := status.Newf(codes.ResourceExhausted, format, args...)
+	if full, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); err == nil {
+		st = full
+	}
+	return explained(st, kv.ReasonNotApplied)
 }
 
 func codeOf(err *kv.Error) codes.Code {

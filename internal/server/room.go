@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"google.golang.org/grpc/codes"
 )
 
 // turn is a response that waits for room.
@@ -167,6 +165,6 @@ func (u *unaryCall) awaitRoom(n int64) error {
 	if limit == limitMemory {
 		return memoryFull(c.wire.limit)
 	}
-	return statusOf(codes.ResourceExhausted,
+	return exhausted(requestPause,
 		"responses that this connection has not taken come to %d MiB, which is the limit; take them first, or use more connections (not applied)", c.wire.perConnOut>>20)
 }

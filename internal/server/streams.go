@@ -138,7 +138,7 @@ func (c *calls) open(k *call, m *method) error {
 	instead, added := set.add(k, time.Now())
 	if !added {
 		c.limited(set.limit)
-		return statusOf(codes.ResourceExhausted, "%d streams %sare open, which is the limit (max-streams); retry later", set.max, set.whose)
+		return exhausted(streamPause, "%d streams %sare open, which is the limit (max-streams); retry later", set.max, set.whose)
 	}
 	if instead != nil {
 		c.limited(set.limit)

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/internal/audit"
@@ -67,11 +66,11 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	case m.probe:
 		if c.probes.Add(1) > maxProbes && !c.makePlace() {
 			c.limited(limitProbes)
-			return statusOf(codes.ResourceExhausted, "%d health checks are under way, which is the limit; retry later", maxProbes)
+			return exhausted(requestPause, "%d health checks are under way, which is the limit; retry later", maxProbes)
 		}
 	case c.inFlight.Add(1) > int64(c.opts.MaxInFlight) && !c.makePlace():
 		c.limited(limitInFlight)
-		return statusOf(codes.ResourceExhausted,
+		return exhausted(requestPause,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
 	}
 	return ended
@@ -187,7 +186,7 @@ func (u *unaryCall) acquire(of *semaphore.Weighted, n int64, taken *int64) error
 		defer cancel()
 		if of.Acquire(ctx, n) != nil {
 			c.limited(limitMemory)
-			return statusOf(codes.ResourceExhausted,
+			return exhausted(requestPause,
 				"requests that are under way may take all of the %d MiB for them (max-memory-in-flight); retry later, or ask for less at once (not applied)",
 				c.opts.MaxMemory>>20)
 		}
@@ -213,7 +212,7 @@ func (c *calls) makePlace() bool {
 	ended := 0
 	for _, conn := range c.conns() {
 		for _, k := range conn.idlers(now.Add(-stale), placesAtOnce-ended) {
-			if k.endRequest(statusOf(codes.ResourceExhausted,
+			if k.endRequest(exhausted(requestPause,
 				"nothing came of the request for %v, and others need its place (max-requests-in-flight); send it again (not applied)", stale)) {
 				ended++
 				c.limited(limitInFlight)

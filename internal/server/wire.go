@@ -49,7 +49,7 @@ func (c *calls) relieve(k *call, connFull bool) {
 	if connFull {
 		if !c.endStalest(k.conn.stalest(time.Now())) {
 			c.limited(limitMemory)
-			k.endRequest(statusOf(codes.ResourceExhausted,
+			k.endRequest(exhausted(requestPause,
 				"requests that this connection sends may take %d MiB at once (half of max-memory-in-flight); send fewer at once, or use more connections (not applied)",
 				c.wire.perConn>>20))
 		}
@@ -64,7 +64,7 @@ func (c *calls) relieve(k *call, connFull bool) {
 
 // memoryFull is the error of a request that there is no memory for.
 func memoryFull(limit int64) error {
-	return statusOf(codes.ResourceExhausted,
+	return exhausted(requestPause,
 		"messages that are on their way take all of the %d MiB for them (max-memory-in-flight); retry later, or send less at once (not applied)", limit>>20)
 }
 
@@ -110,7 +110,7 @@ func (c *calls) endStalest(h holder) bool {
 		c.cut(h.conn, limitMemory, "its client takes no responses, and their memory is needed")
 	default:
 		c.limited(limitMemory)
-		h.call.endRequest(statusOf(codes.ResourceExhausted,
+		h.call.endRequest(exhausted(requestPause,
 			"nothing came of the request for %v, and its memory is needed (max-memory-in-flight); send it again (not applied)", stale))
 	}
 	return true
