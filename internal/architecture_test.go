@@ -140,7 +140,8 @@ var mayImport = map[string][]string{
 	// They know no role.
 	"internal/conns":     {},
 	"internal/audit":     {"internal/auth"},
-	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access", "internal/audit"},
+	"internal/quota":     {"internal/auth"},
+	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access", "internal/audit", "internal/quota"},
 	"internal/ops":       {"internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit"},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
