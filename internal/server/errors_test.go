@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -57,6 +58,28 @@ func TestToStatus(t *testing.T) {
 		}
 		if got := status.Convert(toStatus(wrapped)).Message(); got != wrapped.Error() {
 			t.Errorf("message %q, want %q", got, wrapped.Error())
+		}
+	}
+}
+
+// TestLimitsSayWhenToTryAgain: the pause is in a form for programs, beside the outcome.
+func TestLimitsSayWhenToTryAgain(t *testing.T) {
+	st := status.Convert(exhausted(1500*time.Millisecond, "%d are under way", 2))
+	if st.Code() != codes.ResourceExhausted || st.Message() != "2 are under way" || len(st.Details()) != 2 {
+		t.Fatalf("%v", st)
+	}
+	for _, d := range st.Details() {
+		switch d := d.(type) {
+		case *errdetails.RetryInfo:
+			if after := d.GetRetryDelay().AsDuration(); after != 1500*time.Millisecond {
+				t.Errorf("after %v", after)
+			}
+		case *errdetails.ErrorInfo:
+			if d.GetReason() != kv.ReasonNotApplied {
+				t.Errorf("%v", d)
+			}
+		default:
+			t.Errorf("%v", d)
 		}
 	}
 }
