@@ -57,12 +57,12 @@ func (k *call) permit(req any) error {
 // checked with the grants of now: it is in the set of streams already, and any later change
 // finds it there.
 func (k *call) permitStream(req any) error {
-	if k.identity == nil {
-		return nil
-	}
 	k.mu.Lock()
 	k.request = req
 	k.mu.Unlock()
+	if k.identity == nil {
+		return nil
+	}
 	return k.still(req)
 }
 

@@ -32,7 +32,6 @@ type call struct {
 	// receiving is true until the first message has arrived completely; it changes under mu.
 	receiving atomic.Bool
 	out       outgoing
-	first     any // message of a stream that was received; for its handler's goroutine
 
 	// Under conn.mu: how many bytes and frames of the request have arrived and are held,
 	// when the last one arrived, and whether they were released.

@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/quota"
 )
 
 // calls limits, times, counts and logs every call, and turns errors into gRPC statuses.
@@ -36,6 +37,7 @@ type calls struct {
 	wire    *wire
 	slow    *slowLog
 	hits    limitHits
+	quotas  quota.Quotas
 
 	inFlight, probes atomic.Int64
 	// waiting is how many requests wait and do not count as in flight meanwhile.
@@ -129,6 +131,7 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	k := c.callFor(ss.Context())
 	opened := false
 	var entry *audit.Entry
+	var share *quota.Share
 	defer func() {
 		if p := recover(); p != nil {
 			err = c.panicked(info.FullMethod, p)
@@ -136,14 +139,23 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		if opened {
 			c.setOf(m).remove(k)
 		}
+		share.EndStream()
 		k.leave()
-		c.finish(ss.Context(), m, begin, entry, k.first, nil, err)
+		k.mu.Lock()
+		req := k.request
+		k.mu.Unlock()
+		c.finish(ss.Context(), m, begin, entry, req, nil, err)
 	}()
 	if err := k.enter(ss.Context(), m); err != nil {
 		return err
 	}
 	if err := k.authorize(m); err != nil {
 		return err
+	}
+	if !m.probe {
+		if share, err = c.quotas.Stream(k.identity, begin); err != nil {
+			return c.beyondQuota(m, err)
+		}
 	}
 	if !known {
 		return handler(srv, ss)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/quota"
 )
 
 // toStatus turns an error of the layers below into the gRPC status that says
@@ -66,6 +67,16 @@ func exhausted(after time.Duration, format string, args ...any) error {
 		st = full
 	}
 	return explained(st, kv.ReasonNotApplied)
+}
+
+// beyondQuota is the error of a call beyond a limit of its identity.
+func (c *calls) beyondQuota(m *method, err error) error {
+	var e *quota.Exceeded
+	if !errors.As(err, &e) {
+		return toStatus(err)
+	}
+	c.limited(e.Limit)
+	return exhausted(e.RetryAfter, "%s: %v", m.op, e)
 }
 
 func codeOf(err *kv.Error) codes.Code {

@@ -182,9 +182,6 @@ func (s guardedStream) RecvMsg(m any) error {
 	if err != nil {
 		return s.call.endedBy(err)
 	}
-	if s.call.first == nil {
-		s.call.first = m
-	}
 	if err := s.call.arrived(); err != nil {
 		return err
 	}

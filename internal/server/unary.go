@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/quota"
 )
 
 // maxProbes bounds health checks, which do not count as requests in flight: an
@@ -23,6 +24,7 @@ type unaryCall struct {
 	decode   func(any) error
 	req      any
 	entry    *audit.Entry // in the audit log, if the call is administrative and has begun
+	share    *quota.Share // of its identity
 	memory   int64        // taken of calls.memory
 	expanded int64        // taken of calls.decoded
 	response any
@@ -61,6 +63,10 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	ended := u.enter(ctx, m)
 	if err := u.authorize(m); err != nil {
 		ended = err
+	} else if !m.probe {
+		if u.share, err = c.quotas.Request(u.identity, u.begun); err != nil {
+			ended = c.beyondQuota(m, err)
+		}
 	}
 	switch {
 	case m.probe:
@@ -92,6 +98,7 @@ func (u *unaryCall) done(m *method) {
 	if u.taken > 0 {
 		u.conn.give(u.taken)
 	}
+	u.share.EndRequest()
 	u.leave()
 }
 

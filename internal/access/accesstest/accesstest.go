@@ -45,6 +45,16 @@ func (a *Authenticator) Grant(name string, grants ...auth.Grant) {
 	a.change()
 }
 
+// Limit gives an identity that has grants exactly these limits.
+func (a *Authenticator) Limit(name string, limits auth.Limits) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	limited := *a.known[name]
+	limited.Limits = &limits
+	a.known[name] = &limited
+	a.change()
+}
+
 // Remove takes an identity away.
 func (a *Authenticator) Remove(name string) {
 	a.mu.Lock()
