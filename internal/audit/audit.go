@@ -152,7 +152,7 @@ func long(op string) bool {
 
 // Refused logs a call that was rejected because of who made it.
 func (l *Log) Refused(c Call, code, text string) {
-	if code == "Unauthenticated" && c.Caller.Name == "" {
+	if code == "Unauthenticated" && c.Caller.Kind == string(auth.Open) { // none was found
 		c.Caller.Kind = "unknown"
 	}
 	suppressed, due := l.refusals.admit(hostOf(c.Address), time.Now())
