@@ -35,6 +35,7 @@ deps: ## install the system packages that building and serving need (Debian; roo
 
 test-deps: ## install the further packages that tests need
 	scripts/deps.sh test
+	scripts/prometheus.sh
 
 build: ## build bin/dkvsrv and bin/dkvctl
 	@mkdir -p $(BIN)

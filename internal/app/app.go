@@ -156,6 +156,7 @@ func (a *app) registerMetrics() {
 			Database:  database,
 			Condition: func() []condition.VBucket { return a.condition().VBuckets },
 			Usage:     a.node.Guard.Usage,
+			Memory:    int64(config.ThisHost().Memory()),
 			Followers: a.services.Replication.Followers,
 			Insecure:  a.insecure(),
 			Role:      a.role.Metrics(),

@@ -23,6 +23,8 @@ type Options struct {
 	// Condition judges the node's vBuckets.
 	Condition func() []condition.VBucket
 	Usage     func() diskspace.Usage
+	// Memory is what the process may use, in bytes; 0 is unknown.
+	Memory int64
 	// Followers counts the slaves that have asked this node for changes of a vBucket.
 	Followers func(vBucket string) int
 	// Insecure is what other hosts may do without authentication: data, true for everything,
@@ -42,6 +44,7 @@ type sharedSample struct {
 	insecure   string
 	cacheBytes uint64
 	disk       diskspace.Usage
+	memory     int64
 }
 
 // NewNode makes the collector.
@@ -86,6 +89,7 @@ func sharedTable(database string) *Table[sharedSample] {
 	t.Add("dkv_disk_free_bytes", "Free bytes of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Free) })
 	t.Add("dkv_disk_total_bytes", "Size of the file system of db-folder.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Total) })
 	t.Add("dkv_disk_reserve_bytes", "Free bytes below which writes are refused.", Gauge, func(s sharedSample) float64 { return float64(s.disk.Reserve) })
+	t.Add("dkv_memory_limit_bytes", "Memory that the process may use: the machine's, or the limit of its container; 0 is unknown.", Gauge, func(s sharedSample) float64 { return float64(s.memory) })
 	return t
 }
 
@@ -110,7 +114,7 @@ func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (n *Node) Collect(ch chan<- prometheus.Metric) {
-	shared := sharedSample{insecure: n.options.Insecure, disk: n.options.Usage()}
+	shared := sharedSample{insecure: n.options.Insecure, disk: n.options.Usage(), memory: n.options.Memory}
 	vBuckets := n.options.Condition()
 	for i := range vBuckets {
 		v := &vBuckets[i]

@@ -1,0 +1,132 @@
+package deploy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// The dashboards are those that tools/dashboards writes.
+func TestDashboardsAreCurrent(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("go", "run", "./tools/dashboards", dir)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	written, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(written) < 5 {
+		t.Fatalf("%d dashboards, %v", len(written), err)
+	}
+	for _, path := range written {
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(root, "deploy/grafana", filepath.Base(path))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("deploy/grafana/%s is not what tools/dashboards writes (%v): go run ./tools/dashboards deploy/grafana", filepath.Base(path), err)
+		}
+	}
+}
+
+// mayBeEmpty are parts of queries that have no series as long as nothing is wrong.
+var mayBeEmpty = []string{"dkv:errors:rate5m", `code=~"Unavailable|`, "dkv_cluster_refused_rows_total", "== 1", "== 0", "> 0.8", "> 0.05", "> 1", "> 5", "> 0", "< 2", "> 32 "}
+
+// Every query of the dashboards and every expression of the rules works, and has
+// data, at a Prometheus that scrapes nodes of all roles with requests under way.
+func TestQueriesHaveData(t *testing.T) {
+	p := startPrometheus(t, startNodes(t))
+	queries := map[string][]string{"rules.yaml": nil}
+	for _, group := range readRules(t).Groups {
+		for _, r := range group.Rules {
+			queries["rules.yaml"] = append(queries["rules.yaml"], r.Expr)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(root, "deploy/grafana/*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dashboards: %v", err)
+	}
+	for _, file := range files {
+		queries[filepath.Base(file)] = dashboardQueries(t, file)
+	}
+	for file, of := range queries {
+		for _, q := range of {
+			p.mustHaveData(t, file, q)
+		}
+	}
+}
+
+// dashboardQueries are the queries of a dashboard for all nodes and databases.
+func dashboardQueries(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.NewReplacer("$__rate_interval", "10s", "$job", "dkv", "$database", ".*", "$instance", ".*")
+	var out []string
+	for _, p := range d.Panels {
+		if len(p.Targets) == 0 {
+			t.Errorf("%s: the panel %q has no query", file, p.Title)
+		}
+		for _, q := range p.Targets {
+			out = append(out, all.Replace(q.Expr))
+		}
+	}
+	return out
+}
+
+// mustHaveData fails the test unless a query works and, if something must be there, soon
+// has a result.
+func (p *prometheus) mustHaveData(t *testing.T, file, query string) {
+	t.Helper()
+	var n int
+	var err error
+	empty := false
+	for _, part := range mayBeEmpty {
+		empty = empty || strings.Contains(query, part)
+	}
+	if !testkit.Soon(func() bool { n, err = p.query(query); return err != nil || n > 0 || empty }) || err != nil {
+		t.Errorf("%s: %s: %d series, %v", file, query, n, err)
+	}
+}
+
+// query returns how many series a query has now.
+func (p *prometheus) query(expr string) (int, error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get(p.url + "/api/v1/query?query=" + url.QueryEscape(expr))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []any }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return 0, err
+	}
+	if answer.Status != "success" {
+		return 0, fmt.Errorf("%s", answer.Error)
+	}
+	return len(answer.Data.Result), nil
+}

@@ -1,0 +1,58 @@
+// Package deploy tests what is in the folder deploy with the programs that use it: the
+// rules and dashboards for Prometheus against Prometheus and real nodes.
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dkvdb/dkv/internal/app"
+)
+
+// dkvsrv is the name under which the test binary starts itself as a node.
+const dkvsrv = "dkvsrv"
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		dkvsrv: func() {
+			os.Exit(app.Main(context.Background(), app.Process{
+				Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+			}))
+		},
+	})
+}
+
+// root is the project's folder.
+const root = "../.."
+
+// program finds one of Prometheus' programs.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	path, err := filepath.Abs(filepath.Join(root, "build/prometheus/usr/bin", name))
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("%s is neither on the PATH nor unpacked (%v): run make test-deps", name, err)
+	}
+	return path
+}
+
+// run runs a program to its end, in deploy/prometheus.
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(program(t, name), args...)
+	cmd.Dir = filepath.Join(root, "deploy/prometheus")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v\n%s", name, fmt.Sprint(args), err, out)
+	}
+}
