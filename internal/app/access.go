@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/config"
 )
 
@@ -31,7 +32,10 @@ func (a *app) newGuard() *access.Guard {
 
 // ofNode reports whether a connection has shown the certificate of a node; nil without TLS.
 func (a *app) ofNode() func(*tls.ConnectionState) bool {
-	return nil
+	if a.node.Certs == nil {
+		return nil
+	}
+	return func(state *tls.ConnectionState) bool { return certs.OfNode(state, a.node.Certs.NodeName()) }
 }
 
 // isOwn reports whether an address is this machine's: a program on it may call the node at

@@ -81,7 +81,10 @@ func (c *Cluster) handOver(ctx context.Context, l Log, to uint64) error {
 			}
 		}
 	}
-	return c.pool.Call(route.Forwarded.Set(ctx), owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
+	if ctx, err = route.Forwarded.Set(ctx); err != nil {
+		return err
+	}
+	return c.pool.Call(ctx, owner.Address, serverpb.DKVCluster_TransferLeader_FullMethodName, req, new(serverpb.Status))
 }
 
 // unsure marks the error of a hand-over that may have begun, and may still succeed.

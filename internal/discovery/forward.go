@@ -78,7 +78,10 @@ func (r *Registry) ask(ctx context.Context, limit time.Time, addr string, call f
 	if err != nil {
 		return err
 	}
-	return call(route.RegistryForwarded.Set(ctx), p)
+	if ctx, err = route.RegistryForwarded.Set(ctx); err != nil {
+		return err
+	}
+	return call(ctx, p)
 }
 
 // mayRepeat reports whether another attempt may succeed.

@@ -30,7 +30,10 @@ func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
 		// A mutation that was sent is not given up when the owner changes: only the node
 		// that got it can tell what became of it.
 	}
-	return p.Invoke(forward(ctx, l.VBuckets), c.Method, req, resp)
+	if ctx, err = forward(ctx, l.VBuckets); err != nil {
+		return err
+	}
+	return p.Invoke(ctx, c.Method, req, resp)
 }
 
 // Stream is a server's stream of another node's messages.
@@ -64,7 +67,10 @@ func (r *Router) Open(ctx, opening context.Context, l Leg, c Call, req any) (*St
 		s.close()
 		return nil, err
 	}
-	if s.stream, err = p.Stream(forward(ctx, l.VBuckets), c.Method, req); err != nil {
+	if ctx, err = forward(ctx, l.VBuckets); err == nil {
+		s.stream, err = p.Stream(ctx, c.Method, req)
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"context"
 	"testing"
 
 	"google.golang.org/grpc/metadata"
@@ -63,12 +64,19 @@ func TestRequestedVBuckets(t *testing.T) {
 
 // TestForwardedRequestNamesItsVBuckets: nodes of every release read these keys.
 func TestForwardedRequestNamesItsVBuckets(t *testing.T) {
-	out, _ := metadata.FromOutgoingContext(forward(t.Context(), []VBucket{{Name: "b"}, {Name: "c"}}))
+	sent := func(ctx context.Context, err error) metadata.MD {
+		if err != nil {
+			t.Fatal(err)
+		}
+		md, _ := metadata.FromOutgoingContext(ctx)
+		return md
+	}
+	out := sent(forward(t.Context(), []VBucket{{Name: "b"}, {Name: "c"}}))
 	in := metadata.NewIncomingContext(t.Context(), out)
 	if !Forwarded.In(in) || RegistryForwarded.In(in) || len(out["dkv-vbucket"]) != 2 || out["dkv-vbucket"][1] != "c" {
 		t.Errorf("metadata %v", out)
 	}
-	out, _ = metadata.FromOutgoingContext(RegistryForwarded.Set(t.Context()))
+	out = sent(RegistryForwarded.Set(t.Context()))
 	if len(out["dkv-discovery-forwarded"]) != 1 || len(out) != 1 {
 		t.Errorf("metadata %v", out)
 	}

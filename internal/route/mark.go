@@ -4,6 +4,9 @@ import (
 	"context"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Mark is the metadata key by which a node recognises that another node has forwarded a
@@ -22,9 +25,14 @@ const (
 // appears once for each vBucket.
 const vBucketKey = "dkv-vbucket"
 
-// Set returns the context of a forwarded request.
-func (m Mark) Set(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, string(m), "1")
+// Set returns the context of a forwarded request. It names the caller, whose grants the other
+// node checks.
+func (m Mark) Set(ctx context.Context) (context.Context, error) {
+	caller, err := auth.Vouch(ctx)
+	if err != nil {
+		return nil, kv.Errorf(kv.Denied, "%w", err)
+	}
+	return metadata.AppendToOutgoingContext(ctx, append([]string{string(m), "1"}, caller...)...), nil
 }
 
 // In reports whether a request was forwarded by another node.
@@ -33,11 +41,18 @@ func (m Mark) In(ctx context.Context) bool {
 }
 
 // forward returns the context of a forwarded request about some vBuckets.
-func forward(ctx context.Context, vBuckets []VBucket) context.Context {
-	md := make(metadata.MD, 2)
+func forward(ctx context.Context, vBuckets []VBucket) (context.Context, error) {
+	caller, err := auth.Vouch(ctx)
+	if err != nil {
+		return nil, kv.Errorf(kv.Denied, "%w", err)
+	}
+	md := make(metadata.MD, 2+len(caller)/2)
+	for i := 0; i < len(caller); i += 2 {
+		md[caller[i]] = caller[i+1 : i+2]
+	}
 	md[string(Forwarded)] = []string{"1"}
 	for _, v := range vBuckets {
 		md[vBucketKey] = append(md[vBucketKey], v.Name)
 	}
-	return metadata.NewOutgoingContext(ctx, md)
+	return metadata.NewOutgoingContext(ctx, md), nil
 }

@@ -20,8 +20,8 @@ const (
 	authorizationKey     = "authorization"
 	forwardedKey         = "dkv-forwarded"
 	registryForwardedKey = "dkv-discovery-forwarded"
-	identityKey          = "dkv-identity"
-	grantsKey            = "dkv-grants"
+	identityKey          = auth.IdentityKey
+	grantsKey            = auth.GrantsKey
 )
 
 // authorize decides who calls, and whether that caller may make the call at all. Nothing of
