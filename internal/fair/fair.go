@@ -18,9 +18,9 @@
 package fair
 
 import (
+	"container/list"
 	"context"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/dkvdb/dkv/internal/kv"
@@ -38,9 +38,17 @@ type host struct {
 	conns turns[uint64, *line]
 }
 
-// line is who waits on behalf of one connection, the first one first. Each is told that
-// it has a place by closing its channel.
-type line struct{ waiting []chan struct{} }
+// line is who waits on behalf of one connection, the first one first.
+type line struct{ waiting list.List } // of *waiter
+
+// waiter is one that waits in a line.
+type waiter struct {
+	of    kv.Client
+	host  *host
+	line  *line
+	place *list.Element // in the line; nil once turn is closed
+	turn  chan struct{} // closed when it has a place
+}
 
 // New makes a gate of so many places.
 func New(places int) *Gate { return &Gate{free: places} }
@@ -54,16 +62,14 @@ func (g *Gate) Enter(ctx context.Context, of kv.Client) error {
 		g.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
-	l := g.line(of)
-	l.waiting = append(l.waiting, turn)
+	w := g.wait(of)
 	g.mu.Unlock()
 	select {
-	case <-turn:
+	case <-w.turn:
 		return nil
 	case <-ctx.Done():
 	}
-	if g.giveUp(of, turn) {
+	if g.giveUp(w) {
 		return context.Cause(ctx)
 	}
 	return nil
@@ -77,46 +83,42 @@ func (g *Gate) Leave() {
 		g.free++
 		return
 	}
-	from, h := g.hosts.next()
-	conn, l := h.conns.next()
-	close(l.waiting[0])
-	l.waiting = l.waiting[1:]
-	g.tidy(kv.Client{Host: from, Conn: conn}, h, l)
+	_, h := g.hosts.next()
+	_, l := h.conns.next()
+	w := l.waiting.Front().Value.(*waiter)
+	g.remove(w)
+	close(w.turn)
 }
 
-// line returns the line of a client, made if there is none. The caller holds mu.
-func (g *Gate) line(of kv.Client) *line {
+// wait puts a client into its line, which is made if there is none. The caller holds mu.
+func (g *Gate) wait(of kv.Client) *waiter {
 	h := g.hosts.get(of.Host, func() *host { return &host{} })
-	return h.conns.get(of.Conn, func() *line { return &line{} })
+	l := h.conns.get(of.Conn, func() *line { return &line{} })
+	w := &waiter{of: of, host: h, line: l, turn: make(chan struct{})}
+	w.place = l.waiting.PushBack(w)
+	return w
 }
 
 // giveUp leaves a line. It reports false if the place was given just now.
-func (g *Gate) giveUp(of kv.Client, turn chan struct{}) bool {
+func (g *Gate) giveUp(w *waiter) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h, waits := g.hosts.of[of.Host]
-	if !waits {
+	if w.place == nil {
 		return false
 	}
-	l, waits := h.conns.of[of.Conn]
-	if !waits {
-		return false
-	}
-	i := slices.Index(l.waiting, turn)
-	if i < 0 {
-		return false
-	}
-	l.waiting = slices.Delete(l.waiting, i, i+1)
-	g.tidy(of, h, l)
+	g.remove(w)
 	return true
 }
 
-// tidy forgets a line in which no one waits. The caller holds mu.
-func (g *Gate) tidy(of kv.Client, h *host, l *line) {
-	if len(l.waiting) > 0 {
+// remove takes a waiter out of its line, and forgets lines in which no one waits. The
+// caller holds mu.
+func (g *Gate) remove(w *waiter) {
+	w.line.waiting.Remove(w.place)
+	w.place = nil
+	if w.line.waiting.Len() > 0 {
 		return
 	}
-	if h.conns.drop(of.Conn); h.conns.none() {
-		g.hosts.drop(of.Host)
+	if w.host.conns.drop(w.of.Conn); w.host.conns.none() {
+		g.hosts.drop(w.of.Host)
 	}
 }

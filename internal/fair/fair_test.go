@@ -3,6 +3,7 @@ package fair
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -54,7 +55,7 @@ func TestPlacesAreSharedOut(t *testing.T) {
 			t.Errorf("served in the order %q, want %q", got, want)
 		}
 		g.Leave()
-		if g.free != 1 || !g.hosts.none() || len(g.hosts.order) != 0 {
+		if g.free != 1 || !g.hosts.none() || g.hosts.order.Len() != 0 {
 			t.Errorf("left behind: %d free, %d hosts", g.free, len(g.hosts.of))
 		}
 	})
@@ -71,7 +72,7 @@ func TestWaitingIsGivenUp(t *testing.T) {
 				t.Fatal(g.free, err)
 			}
 		}
-		if !g.hosts.none() || len(g.hosts.order) != 0 {
+		if !g.hosts.none() || g.hosts.order.Len() != 0 {
 			t.Error("a line is left behind")
 		}
 		g.Leave()
@@ -107,6 +108,27 @@ func TestPlacesAreBounded(t *testing.T) {
 	all.Wait()
 	if g.free != places || !g.hosts.none() || entered.Load() == 0 {
 		t.Errorf("left behind: %d free, %d hosts; %d had places", g.free, len(g.hosts.of), entered.Load())
+	}
+}
+
+// BenchmarkCrowd enters and leaves while thousands of connections wait.
+func BenchmarkCrowd(b *testing.B) {
+	for _, crowd := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(crowd), func(b *testing.B) {
+			g := New(0)
+			for i := range crowd {
+				g.wait(client("192.0.2.1", uint64(i)))
+			}
+			ended, cancel := context.WithCancel(b.Context())
+			cancel()
+			for i := 0; b.Loop(); i++ {
+				if err := g.Enter(ended, client("192.0.2.2", uint64(i))); err == nil {
+					b.Fatal("there was a place")
+				}
+				g.wait(client("192.0.2.1", uint64(crowd+i)))
+				g.Leave()
+			}
+		})
 	}
 }
 

@@ -1,39 +1,45 @@
 package fair
 
-import "slices"
+import "container/list"
 
-// turns are values that are taken one after the other, each of which has a key.
+// turns are values that are taken one after the other, each of which has a key. Every
+// operation takes the same time however many there are.
 type turns[K comparable, V any] struct {
-	of    map[K]V
-	order []K // the next one first
+	of    map[K]*list.Element // of order
+	order list.List           // of *entry[K, V], the next one first
+}
+
+type entry[K comparable, V any] struct {
+	key   K
+	value V
 }
 
 // get returns the value of a key. One that is made comes after all others.
 func (t *turns[K, V]) get(k K, made func() V) V {
-	v, there := t.of[k]
+	at, there := t.of[k]
 	if !there {
 		if t.of == nil {
-			t.of = make(map[K]V)
+			t.of = make(map[K]*list.Element)
 		}
-		v = made()
-		t.of[k] = v
-		t.order = append(t.order, k)
+		at = t.order.PushBack(&entry[K, V]{k, made()})
+		t.of[k] = at
 	}
-	return v
+	return at.Value.(*entry[K, V]).value
 }
 
 // next returns whose turn it is, of at least one, and makes it the last.
 func (t *turns[K, V]) next() (K, V) {
-	k := t.order[0]
-	t.order = append(t.order[1:], k)
-	return k, t.of[k]
+	at := t.order.Front()
+	t.order.MoveToBack(at)
+	e := at.Value.(*entry[K, V])
+	return e.key, e.value
 }
 
 // drop forgets a value.
 func (t *turns[K, V]) drop(k K) {
-	delete(t.of, k)
-	if i := slices.Index(t.order, k); i >= 0 {
-		t.order = slices.Delete(t.order, i, i+1)
+	if at, there := t.of[k]; there {
+		delete(t.of, k)
+		t.order.Remove(at)
 	}
 }
 
