@@ -18,6 +18,9 @@ import (
 type Config struct {
 	// Role is the part that this node plays.
 	Role Role
+	// Preset is the size of host that sizes are derived for if they are not set: see
+	// sizing.
+	Preset Preset
 	// Node holds the names of the node and of its data.
 	Node Node
 	// Network holds the addresses of the node.

@@ -6,12 +6,8 @@ import (
 	"strconv"
 )
 
-// Bounds of the derived block cache.
-const (
-	maxDerivedCache = 3 * GiB
-	// cacheOfUnknown is the cache size if the machine's memory is not known.
-	cacheOfUnknown = 128 * MiB
-)
+// cacheOfUnknown is the cache size if the machine's memory is not known.
+const cacheOfUnknown = 128 * MiB
 
 // Complete fills every derived key that is still empty, each after those that it is
 // derived from. It is idempotent. Load has called it already; it is exported for trees
@@ -25,19 +21,13 @@ func (c *Config) Complete(host Host) error {
 	}
 	c.deriveFolders()
 	c.deriveAdvertised(host)
-	// An explicit 0 disables the cache.
-	if c.Storage.BlockCacheSize == 0 && !c.IsSet("block-cache-size") {
-		c.Storage.BlockCacheSize = cacheFor(host.Memory())
-		c.derived("block-cache-size")
-	}
-	c.deriveChangelog()
+	c.derivePreset(host)
 	if c.Storage.DiskReserve == 0 {
 		c.derived("disk-reserve") // of each file system that is written to: see ReserveOf
 		if host.FileSystem != nil {
 			c.fileSystem = host.FileSystem(c.Storage.DBFolder)
 		}
 	}
-	c.deriveConnections(host)
 	c.deriveRaft()
 	if c.Security.TLSMode == "" {
 		c.Security.TLSMode = TLSOff
@@ -49,18 +39,15 @@ func (c *Config) Complete(host Host) error {
 	return nil
 }
 
-// Derived bounds of the change log.
-const (
-	changelogOnDisk   = GiB
-	changelogInMemory = 64 * MiB
-)
+// changelogInMemory bounds the change log of a diskless node.
+const changelogInMemory = 64 * MiB
 
 // deriveChangelog keeps less history if that takes memory. An explicit 0 means no limit.
-func (c *Config) deriveChangelog() {
+func (c *Config) deriveChangelog(s sizing) {
 	if c.Changelog.MaxBytes != 0 || c.IsSet("changelog-max-bytes") {
 		return
 	}
-	c.Changelog.MaxBytes = changelogOnDisk
+	c.Changelog.MaxBytes = s.changelog
 	if c.Storage.Diskless {
 		c.Changelog.MaxBytes = changelogInMemory
 	}
@@ -68,10 +55,10 @@ func (c *Config) deriveChangelog() {
 }
 
 // deriveConnections bounds connections so that storage has file descriptors left.
-func (c *Config) deriveConnections(host Host) {
+func (c *Config) deriveConnections(host Host, s sizing) {
 	l := &c.Limits
 	if l.Connections == 0 {
-		l.Connections = connectionsFor(host.OpenFiles())
+		l.Connections = connectionsFor(host.OpenFiles(), s.connections)
 		c.derived("max-connections")
 	}
 	if l.ConnectionsPerHost == 0 {
@@ -82,10 +69,7 @@ func (c *Config) deriveConnections(host Host) {
 
 // How file descriptors are divided.
 const (
-	// maxDerivedConnections bounds the derived value, since a connection also takes
-	// some tens of kilobytes.
-	maxDerivedConnections = 4096
-	leastConnections      = 16
+	leastConnections = 16
 	// ownFiles are for logs, and for connections to other nodes.
 	ownFiles = 64
 )
@@ -97,10 +81,11 @@ func EngineFiles(limit int) int { return limit / 2 }
 // HTTPFiles is how many of them the ops HTTP server may take.
 func HTTPFiles(limit int) int { return min(max(limit/16, 8), 256) }
 
-// connectionsFor returns the number of gRPC connections for a limit of open files.
-func connectionsFor(limit int) int {
+// connectionsFor returns the number of gRPC connections for a limit of open files, up to
+// most.
+func connectionsFor(limit, most int) int {
 	left := limit - EngineFiles(limit) - HTTPFiles(limit) - ownFiles
-	return min(max(left, leastConnections), maxDerivedConnections)
+	return min(max(left, leastConnections), most)
 }
 
 // derived records that a key's value was derived.
@@ -152,14 +137,6 @@ func (c *Config) Advertise(bound net.Addr) string {
 		return c.Network.AdvertiseAddr
 	}
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
-}
-
-// cacheFor returns the block cache for a machine with the given memory.
-func cacheFor(memory Size) Size {
-	if memory <= 0 {
-		return cacheOfUnknown
-	}
-	return min(memory/4, maxDerivedCache)
 }
 
 func (c *Config) deriveRaft() {

@@ -173,12 +173,15 @@ func TestUsableMemory(t *testing.T) {
 // Storage keeps what it needs of the file descriptors, whatever connections ask for.
 func TestConnectionsLeaveFilesToStorage(t *testing.T) {
 	for _, limit := range []int{200, 300, 1024, 4096, 20000, 1 << 20, math.MaxInt32} {
-		n := connectionsFor(limit)
-		if n < leastConnections || n > maxDerivedConnections {
-			t.Errorf("limit %d: %d connections", limit, n)
-		}
-		if all := n + EngineFiles(limit) + HTTPFiles(limit); all > limit-ownFiles/2 {
-			t.Errorf("limit %d: %d are given away", limit, all)
+		for _, p := range []Preset{PresetSmall, PresetStandard, PresetLarge} {
+			most := sizingOf(p).connections
+			n := connectionsFor(limit, most)
+			if n < leastConnections || n > most {
+				t.Errorf("limit %d: %d connections", limit, n)
+			}
+			if all := n + EngineFiles(limit) + HTTPFiles(limit); all > limit-ownFiles/2 {
+				t.Errorf("limit %d: %d are given away", limit, all)
+			}
 		}
 	}
 	c := load(t, nil)

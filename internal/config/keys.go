@@ -35,6 +35,8 @@ func nodeKeys() []key {
 	return []key{
 		{name: "role", def: "none", field: func(c *Config) value { return roleValue(&c.Role) },
 			doc: "The part that this node plays. none, which may also be written standalone, is a node that works alone."},
+		{name: "preset", def: "standard", field: func(c *Config) value { return enum(&c.Preset, PresetSmall, PresetStandard, PresetLarge) },
+			doc: "The size of host that memory, connections and the change history are derived for, if their keys are not set. small takes up to 1GiB of memory; large takes half of a host's memory and more, flushes less often, and replays more after a crash. --print-config shows what it derives."},
 		{name: "node-name", derived: "the name kept in root-folder, else the host's name", field: func(c *Config) value { return nameValue{&c.Node.Name, true} },
 			doc: "The name of this node in logs, metrics and the registry, and part of db-folder if that is derived. Set it if several nodes share a root-folder."},
 		{name: "dc-id", def: "default", field: func(c *Config) value { return nameValue{&c.Node.DCID, false} },
@@ -80,10 +82,10 @@ func storageKeys() []key {
 			doc: "Keep all data in memory, where it does not survive a restart. Needs db-engine badger, and a slave or a standalone node."},
 		{name: "db-engine-ini", def: "", field: func(c *Config) value { return pathValue{p: &c.Storage.EngineINI} },
 			doc: "A file of raw RocksDB options, which override the keys here without any check; none if empty."},
-		{name: "block-cache-size", derived: "a quarter of memory, at most 3GiB",
+		{name: "block-cache-size", derived: "preset; a quarter of memory, at most 3GiB (small: an eighth, at most 256MiB; large: half)",
 			field: func(c *Config) value { return sizeValue{&c.Storage.BlockCacheSize, 0, anySize} },
 			doc:   "Memory for data blocks that were read, shared by all vBuckets (with badger, in equal parts); 0 disables the cache. Raise it if reads go to the disk and memory is free."},
-		{name: "write-buffer-size", def: "64MiB",
+		{name: "write-buffer-size", derived: "preset; 64MiB (small: 16MiB, large: 256MiB)",
 			field: func(c *Config) value { return sizeValue{&c.Storage.WriteBufferSize, MiB, 64 * GiB} },
 			doc:   "Memory for writes that are not in a table file yet, shared by all vBuckets. Raise it for fewer and larger flushes, lower it for faster recovery and less memory."},
 		{name: "disk-reserve", derived: "5 % of the file system, at most 1GiB",
@@ -109,7 +111,7 @@ func limitKeys() []key {
 		{name: "max-requests-in-flight", def: "10000",
 			field: func(c *Config) value { return intValue{&c.Limits.RequestsInFlight, 1, maxCount} },
 			doc:   "The most requests in progress at a time; further ones are rejected. Lower it if requests queue for too long under load."},
-		{name: "max-memory-in-flight", def: "512MiB",
+		{name: "max-memory-in-flight", derived: "preset; 512MiB (small: 128MiB, large: 2GiB)",
 			field: func(c *Config) value { return sizeValue{&c.Limits.MemoryInFlight, MiB, anySize} },
 			doc:   "Memory for messages being received or sent, and as much again for the results of requests such as MultiGet; requests beyond it are rejected. Raise it if many large requests come at once and memory is free."},
 		{name: "max-streams", def: "1024", field: func(c *Config) value { return intValue{&c.Limits.Streams, 1, maxCount} },
@@ -117,7 +119,7 @@ func limitKeys() []key {
 		{name: "stream-stall-timeout", def: "1m",
 			field: func(c *Config) value { return durationValue{&c.Limits.StreamStall, shortest} },
 			doc:   "How long a stream may wait for its reader before it is ended; the reader may resume it. Raise it for readers that pause during an iteration; lower it to free the storage that such streams hold sooner."},
-		{name: "max-connections", derived: "the limit of open files, at most 4096",
+		{name: "max-connections", derived: "the limit of open files, at most 4096 (preset small: 512, large: 16384)",
 			field: func(c *Config) value { return intValue{&c.Limits.Connections, 1, maxCount} },
 			doc:   "The most open gRPC connections. Idle ones are closed to make room for new ones, and further ones are rejected. Raise the limit of open files before you raise it."},
 		{name: "max-connections-per-host", derived: "three quarters of max-connections",
@@ -128,7 +130,7 @@ func limitKeys() []key {
 
 func changelogKeys() []key {
 	return []key{
-		{name: "changelog-max-bytes", derived: "1GiB, or 64MiB of memory if diskless",
+		{name: "changelog-max-bytes", derived: "preset; 1GiB (small: 256MiB, large: 8GiB), or 64MiB of memory if diskless",
 			field: func(c *Config) value { return sizeValue{&c.Changelog.MaxBytes, 0, anySize} },
 			doc:   "The size of the change history for slaves and watchers; the oldest changes are removed first, and 0 means no limit. Raise it if slaves that were away must start from a snapshot."},
 		{name: "changelog-max-age", def: "24h", field: func(c *Config) value { return durationValue{&c.Changelog.MaxAge, 0} },

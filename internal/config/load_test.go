@@ -309,7 +309,7 @@ func TestLoadOnThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := inv.Config
-	if c.Node.Name == "" || c.Network.AdvertiseAddr == "" || c.Storage.BlockCacheSize <= 0 || c.Storage.BlockCacheSize > maxDerivedCache {
+	if c.Node.Name == "" || c.Network.AdvertiseAddr == "" || c.Storage.BlockCacheSize <= 0 || c.Storage.BlockCacheSize > sizingOf(PresetStandard).cacheMost {
 		t.Errorf("derived here: %+v %+v %+v", c.Node, c.Network, c.Storage)
 	}
 }
