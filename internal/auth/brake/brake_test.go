@@ -18,6 +18,13 @@ func took(b *Brake, host netip.Addr) time.Duration {
 	return time.Since(began)
 }
 
+// waiting is how many answers wait.
+func waiting(b *Brake) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting
+}
+
 func TestFailuresTakeLongerAndLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b Brake
@@ -55,8 +62,8 @@ func TestFewAnswersWait(t *testing.T) {
 			calls.Go(func() { b.Failed(here) })
 		}
 		synctest.Wait()
-		if b.waiting != maxWaiting {
-			t.Errorf("%d answers of a host wait", b.waiting)
+		if n := waiting(&b); n != maxWaiting {
+			t.Errorf("%d answers of a host wait", n)
 		}
 		for n := range 10 * maxWaitingOfAll {
 			calls.Go(func() {
@@ -66,12 +73,12 @@ func TestFewAnswersWait(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if b.waiting > maxWaitingOfAll {
-			t.Errorf("%d answers wait", b.waiting)
+		if n := waiting(&b); n > maxWaitingOfAll {
+			t.Errorf("%d answers wait", n)
 		}
 		calls.Wait()
-		if b.waiting != 0 {
-			t.Errorf("%d answers wait in the end", b.waiting)
+		if n := waiting(&b); n != 0 {
+			t.Errorf("%d answers wait in the end", n)
 		}
 		for host, c := range b.hosts {
 			if c.waiting != 0 {
@@ -91,10 +98,10 @@ func TestManyHostsAreSlowedTogether(t *testing.T) {
 			slowed.Go(func() { b.Failed(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})) })
 		}
 		synctest.Wait()
+		slowed.Wait()
 		if len(b.hosts) > maxHosts {
 			t.Errorf("%d hosts are remembered", len(b.hosts))
 		}
-		slowed.Wait()
 		if d := took(&b, here); d == 0 {
 			t.Error("a failure of a new host is answered at once")
 		}

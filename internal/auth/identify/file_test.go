@@ -2,10 +2,12 @@ package identify
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +65,41 @@ func TestUnusableFileLeavesTheOneBefore(t *testing.T) {
 	if i := f.identify(bearing(text)); i.Name != "b" {
 		t.Errorf("%+v", i)
 	}
+}
+
+// TestReloadsWhileCallsAreIdentified replaces the file below running calls: the token is in
+// all of them, so no call may be rejected.
+func TestReloadsWhileCallsAreIdentified(t *testing.T) {
+	text, hash := newToken(t)
+	f := open(t, entry("a", hash))
+	done := make(chan struct{})
+	var calls sync.WaitGroup
+	for range 4 {
+		calls.Go(func() {
+			i := f.identify(bearing(text))
+			for ended := false; !ended; {
+				changed := f.Changed()
+				if i = f.Current(i); i == nil {
+					t.Error("the identity of a stream is gone")
+					return
+				}
+				if _, err := f.Identify(bearing(text)); err != nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case <-changed:
+				case <-done:
+					ended = true
+				}
+			}
+		})
+	}
+	for n := range 50 {
+		f.reload(entry("a", hash), entry(fmt.Sprint("b", n)))
+	}
+	close(done)
+	calls.Wait()
 }
 
 func TestReadableFileIsWarnedOf(t *testing.T) {

@@ -40,7 +40,7 @@ func (r *rejections) log(log *slog.Logger, host netip.Addr, why reason, detail e
 	skipped := r.skipped
 	r.skipped, r.next = 0, now.Add(logInterval)
 	r.mu.Unlock()
-	attributes := []any{"host", host.String(), "reason", string(why), "not-logged-before", skipped}
+	attributes := []any{"host", host.String(), "reason", string(why), "suppressed", skipped}
 	if detail != nil {
 		attributes = append(attributes, "error", detail)
 	}
