@@ -197,7 +197,7 @@ func (a *app) condition() condition.Node {
 	e.Clock, e.Clocks = a.node.Clock, cluster.Clocks()
 	e.Missing, e.TimingFault = cluster.Missing(), cluster.TimingFault()
 	e.Rejection = a.rows.Rejection()
-	e.AuditFailure = a.audit.Failure()
+	e.AuditFailure, e.AuthFailure = a.audit.Failure(), a.node.AuthFailure()
 	return condition.Judge(e)
 }
 

@@ -46,6 +46,8 @@ type Evidence struct {
 	Rejection error
 	// AuditFailure is why the audit log cannot be written; nil if it can.
 	AuditFailure error
+	// AuthFailure is what is wrong with the file of identities; nil for nothing.
+	AuthFailure error
 }
 
 // Judge judges a node.
@@ -72,6 +74,9 @@ func Judge(e Evidence) Node {
 	}
 	if e.AuditFailure != nil {
 		n.worsen(ops.Degraded, "the audit log cannot be written, its lines go to the common log: "+e.AuditFailure.Error())
+	}
+	if e.AuthFailure != nil {
+		n.worsen(ops.Degraded, e.AuthFailure.Error())
 	}
 	if err := e.Requests(); err != nil && (e.Stale() != nil || !n.Removed) {
 		n.worsen(ops.Unhealthy, err.Error())

@@ -79,6 +79,7 @@ func TestHealthOfANode(t *testing.T) {
 		{"it was removed and does not hear from members", changedEvidence(evidence(removed), func(e *Evidence) { e.Missing, e.Accepts = []cluster.Peer{peer}, false }),
 			ops.Unhealthy, []string{"this node was removed"}},
 		{"the audit log fails", changedEvidence(evidence(local()), func(e *Evidence) { e.AuditFailure = bad }), ops.Degraded, []string{"the audit log cannot be written, its lines go to the common log: bad block"}},
+		{"its file of identities cannot be used", changedEvidence(evidence(local()), func(e *Evidence) { e.AuthFailure = bad }), ops.Degraded, []string{"bad block"}},
 		{"the registry refuses it", changedEvidence(evidence(local()), func(e *Evidence) { e.Rejection = bad }), ops.Degraded, []string{"the registry refuses this node: bad block"}},
 		{"it runs with another timing", changedEvidence(evidence(local()), func(e *Evidence) { e.TimingFault = "other timing" }), ops.Degraded, []string{"other timing"}},
 		{"it drains", changedEvidence(evidence(local()), func(e *Evidence) { e.Accepts = false }), ops.Unhealthy, []string{"gRPC is starting or draining"}},

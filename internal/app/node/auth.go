@@ -17,11 +17,19 @@ func (n *Node) openAuth() error {
 	if err != nil {
 		return err
 	}
-	n.Auth = f
+	n.Auth, n.identities = f, f
 	n.Collectors = append(n.Collectors, f)
 	n.OnReload(func() { _ = f.Reload() }) // it has logged the error
 	n.RunBeside(f.Run)
 	return nil
+}
+
+// AuthFailure is what is wrong with the file of identities; nil for nothing.
+func (n *Node) AuthFailure() error {
+	if n.identities == nil {
+		return nil
+	}
+	return n.identities.Failure()
 }
 
 // OnReload has f called at each SIGHUP. It may only be called while the node is made.

@@ -49,9 +49,14 @@ func TestAuthFileIsOpenedAndReloaded(t *testing.T) {
 	if _, err := n.Auth.Vouched("a"); err != nil {
 		t.Error(err)
 	}
+	write("identities: []")
+	n.Reload()
+	if n.AuthFailure() == nil {
+		t.Error("a file that cannot be used is no failure")
+	}
 	write("identities: [{name: b}]")
 	n.Reload()
-	if _, err := n.Auth.Vouched("b"); err != nil {
-		t.Error(err)
+	if _, err := n.Auth.Vouched("b"); err != nil || n.AuthFailure() != nil {
+		t.Error(err, n.AuthFailure())
 	}
 }

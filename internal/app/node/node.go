@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/identify"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
@@ -65,9 +66,10 @@ type Node struct {
 	// Collectors are metrics of what New has opened.
 	Collectors []prometheus.Collector
 
-	closers   []func() error
-	reloaders []func()
-	beside    []func(context.Context) error
+	identities *identify.File // what Auth is
+	closers    []func() error
+	reloaders  []func()
+	beside     []func(context.Context) error
 }
 
 // New reads the certificates and the file of identities, and binds the addresses: whether

@@ -4,6 +4,7 @@
 package identify
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -29,6 +30,8 @@ type File struct {
 	log     *slog.Logger
 	current atomic.Pointer[identities]
 	counts  counts
+	// unusable is whether the file was changed to one that cannot be used.
+	unusable atomic.Bool
 
 	brake      brake.Brake
 	rejections rejections
@@ -68,6 +71,7 @@ func (f *File) Reload() error {
 	f.reading.Lock()
 	defer f.reading.Unlock()
 	changed, err := f.read()
+	f.unusable.Store(err != nil)
 	switch {
 	case err != nil:
 		f.counts.reloadFailures.Add(1)
@@ -76,6 +80,18 @@ func (f *File) Reload() error {
 	case changed:
 		f.warnOfReaders()
 		f.log.Info("the file of identities was read again", "identities", f.current.Load().count())
+	}
+	return nil
+}
+
+// ErrUnusable is the error of a file that was changed to one that cannot be used. Every caller
+// may read it in the health of a node, so it names nothing of the file.
+var ErrUnusable = errors.New("auth-file has changed and cannot be used, so that what it said before still holds, revoked tokens included: correct it, the log names the line")
+
+// Failure returns ErrUnusable while the file cannot be used; nil if it can.
+func (f *File) Failure() error {
+	if f.unusable.Load() {
+		return ErrUnusable
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ func TestUnusableFileLeavesTheOneBefore(t *testing.T) {
 		if err := f.Reload(); err == nil {
 			t.Errorf("%q is in use", wrong)
 		}
+		if err := f.Failure(); err != ErrUnusable {
+			t.Errorf("%q: %v", wrong, err)
+		}
 		f.identify(bearing(text))
 	}
 	if err := os.Remove(f.path); err != nil {
@@ -62,8 +65,8 @@ func TestUnusableFileLeavesTheOneBefore(t *testing.T) {
 		t.Errorf("%d errors in the log:\n%s", n, f.log)
 	}
 	f.reload(entry("b", hash))
-	if i := f.identify(bearing(text)); i.Name != "b" {
-		t.Errorf("%+v", i)
+	if i := f.identify(bearing(text)); i.Name != "b" || f.Failure() != nil {
+		t.Errorf("%+v, %v", i, f.Failure())
 	}
 }
 
