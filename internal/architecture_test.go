@@ -141,8 +141,8 @@ var mayImport = map[string][]string{
 	"internal/conns":     {},
 	"internal/audit":     {"internal/auth"},
 	"internal/quota":     {"internal/auth"},
-	"internal/server":    {"internal/kv", "internal/conns", "internal/auth", "internal/access", "internal/audit", "internal/quota"},
-	"internal/ops":       {"internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit"},
+	"internal/server":    {"internal/kv", "internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/audit", "internal/quota"},
+	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit"},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},

@@ -16,6 +16,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 	limits := a.node.Config.Limits
 	return server.New(server.Options{
 		Listener: a.node.GRPC,
+		TLS:      a.node.GRPCAcceptor(),
 		Register: func(r grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVClusterServer(r, a.services.Membership)
 			serverpb.RegisterDKVDiscoveryNodeServer(r, rows.Service{Source: source})

@@ -41,6 +41,7 @@ type Store struct {
 
 	mu     sync.Mutex // held while a set replaces another
 	warned string
+	ports  []*failures
 
 	reminded time.Time // used by Watch alone
 }

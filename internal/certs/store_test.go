@@ -12,12 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/testkit"
 	kit "github.com/dkvdb/dkv/internal/testkit/certs"
 )
 
@@ -25,25 +25,7 @@ import (
 type files struct {
 	t   testing.TB
 	dir string
-	log logged
-}
-
-// logged is a log that is written while a test reads it.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), what)
+	log testkit.Log
 }
 
 func newFiles(t testing.TB, of kit.Certificate, authority *kit.Authority) *files {
@@ -81,7 +63,7 @@ func (f *files) read(name string) []byte {
 
 func (f *files) options() certs.Options {
 	return certs.Options{Mode: certs.Required, CertFile: f.path("cert"), KeyFile: f.path("key"), CAFile: f.path("ca"),
-		Log: slog.New(slog.NewTextHandler(&f.log, nil))}
+		Log: f.log.Logger(slog.LevelInfo)}
 }
 
 func (f *files) open() *certs.Store {
@@ -138,7 +120,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 					t.Errorf("%v\ndoes not say %q", err, want)
 				}
 			}
-			if s.Reload() == nil || f.log.count("those that were read before stay in use") != 1 {
+			if s.Reload() == nil || f.log.Count("those that were read before stay in use") != 1 {
 				t.Error("a running node uses them, or does not say that it cannot")
 			}
 			if err := connect(t, s, s.ClientForNodes()); err != nil {
@@ -155,8 +137,8 @@ func TestKeyThatOthersMayReadIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := f.open()
-	if err := s.Reload(); err != nil || f.log.count("chmod o= "+f.path("key")) != 1 {
-		t.Errorf("%v, log: %s", err, &f.log.text)
+	if err := s.Reload(); err != nil || f.log.Count("chmod o= "+f.path("key")) != 1 {
+		t.Errorf("%v, log: %s", err, f.log.String())
 	}
 }
 
@@ -334,8 +316,8 @@ func TestChangedFilesAreUsed(t *testing.T) {
 		f.replaceAll(kit.New(t))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if f.log.count(inUse) != 1 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count(inUse) != 1 {
+			t.Errorf("log: %s", f.log.String())
 		}
 		if err := connect(t, s, s.ClientForNodes()); err != nil {
 			t.Error(err)
@@ -360,8 +342,8 @@ func TestSwappedLinkIsNoticed(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if link.log.count(inUse) != 1 {
-			t.Errorf("log: %s", &link.log.text)
+		if link.log.Count(inUse) != 1 {
+			t.Errorf("log: %s", link.log.String())
 		}
 	})
 }
@@ -377,19 +359,19 @@ func TestPairThatDoesNotMatchYetIsWaitedFor(t *testing.T) {
 		f.put("key", c.KeyFile)
 		time.Sleep(8 * time.Second)
 		synctest.Wait()
-		if f.log.count("\n") != 0 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count("\n") != 0 {
+			t.Errorf("log: %s", f.log.String())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if f.log.count("those that were read before stay in use") != 1 || f.log.count(inUse) != 0 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count("those that were read before stay in use") != 1 || f.log.Count(inUse) != 0 {
+			t.Errorf("log: %s", f.log.String())
 		}
 		f.put("ca", authority.File)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if f.log.count(inUse) != 1 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count(inUse) != 1 {
+			t.Errorf("log: %s", f.log.String())
 		}
 	})
 }
@@ -408,22 +390,22 @@ func TestHalfWrittenBundleIsNotUsed(t *testing.T) {
 		f.write("ca", append(bytes.Clone(first), second...))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if f.log.count(inUse) != 1 {
-			t.Fatalf("log: %s", &f.log.text)
+		if f.log.Count(inUse) != 1 {
+			t.Fatalf("log: %s", f.log.String())
 		}
 		for end := len(second) + len(first) - 100; end < len(bundle); end += 50 {
 			f.write("ca", bundle[:end])
 			time.Sleep(500 * time.Millisecond)
 		}
 		synctest.Wait()
-		if f.log.count(inUse) != 1 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count(inUse) != 1 {
+			t.Errorf("log: %s", f.log.String())
 		}
 		f.write("ca", bundle)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if f.log.count(inUse) != 2 {
-			t.Errorf("log: %s", &f.log.text)
+		if f.log.Count(inUse) != 2 {
+			t.Errorf("log: %s", f.log.String())
 		}
 	})
 }
@@ -446,8 +428,8 @@ func TestExpiryIsReportedOnceADay(t *testing.T) {
 	if got := s.ExpiresSoon(begin.Add(2 * 24 * time.Hour)); !strings.Contains(got, f.path("cert")+" expires at") {
 		t.Errorf("%q", got)
 	}
-	if n := f.log.count("level=WARN"); n != 3 {
-		t.Errorf("%d lines in three days: %s", n, &f.log.text)
+	if n := f.log.Count("level=WARN"); n != 3 {
+		t.Errorf("%d lines in three days: %s", n, f.log.String())
 	}
 	if got := s.ExpiresSoon(of["node"].Add(time.Minute)); !strings.Contains(got, "expired at") {
 		t.Errorf("%q", got)

@@ -21,6 +21,9 @@ type Conn struct {
 	// work is how many calls are in progress on the connection; retired once the connection
 	// is being closed for being idle.
 	work atomic.Int64
+	// ready reports whether the connection may be used: its handshake, if there is any, is
+	// complete.
+	ready atomic.Bool
 	// used is when work last came to an end, in Unix nanoseconds; 0 is never.
 	used  atomic.Int64
 	close sync.Once
@@ -36,20 +39,16 @@ func (c *Conn) Host() netip.Addr { return c.host }
 
 // TLS returns what the other side has shown in the handshake of TLS; nil in the clear, and
 // until the handshake is over.
-func (c *Conn) TLS() *tls.ConnectionState {
-	if s := c.shown.Load(); s != nil {
-		return s
-	}
-	secure, ok := c.Conn.(interface{ ConnectionState() tls.ConnectionState })
-	if !ok {
-		return nil
-	}
-	s := secure.ConnectionState()
-	if !s.HandshakeComplete {
-		return nil
-	}
-	c.shown.Store(&s)
-	return &s
+func (c *Conn) TLS() *tls.ConnectionState { return c.shown.Load() }
+
+// NetConn returns the connection that this one counts.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// Ready ends the handshake that Options.Handshake expects of the connection, and notes what
+// the other side has shown in it; nil is in the clear.
+func (c *Conn) Ready(shown *tls.ConnectionState) {
+	c.shown.Store(shown)
+	c.ready.Store(true)
 }
 
 // Begin counts a call in progress, which keeps the connection from being displaced until
@@ -79,8 +78,12 @@ func (c *Conn) since() time.Time {
 	return c.opened
 }
 
-// before reports whether the connection is displaced before another one.
+// before reports whether the connection is displaced before another one: an unfinished
+// handshake before one that was never used, and that before one that was.
 func (c *Conn) before(other *Conn) bool {
+	if ready, readyOther := c.ready.Load(), other.ready.Load(); ready != readyOther {
+		return !ready
+	}
 	if never, neverOther := c.used.Load() == 0, other.used.Load() == 0; never != neverOther {
 		return never
 	}

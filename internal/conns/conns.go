@@ -2,9 +2,9 @@
 // host. Without a bound, one client that opens connections takes every file descriptor
 // of the process, and with them the ability to write: storage has to open files.
 //
-// A connection beyond a bound replaces an idle one, if there is any: those that have never
-// been used come first, then those that have been idle for longest. If none is idle, the
-// new one is refused with a few bytes that say why.
+// A connection beyond a bound replaces an idle one, if there is any: those whose handshake is
+// unfinished come first, then those that have never been used, then those that have been
+// idle for longest. If none is idle, the new one is refused with a few bytes that say why.
 package conns
 
 import (
@@ -39,6 +39,8 @@ type Options struct {
 	// Refusal returns what a connection is sent before it is closed; nil sends
 	// nothing.
 	Refusal func(reason string) []byte
+	// Handshake: connections begin with a handshake, which Conn.Ready ends.
+	Handshake bool
 	// Spare keeps a file descriptor back, so that one connection at a time can be
 	// served when the process has no others left.
 	Spare bool
@@ -135,6 +137,7 @@ func (l *Listener) acceptInNeed(cause error) (_ net.Conn, onSpare bool, _ error)
 // admit counts a connection as open. It returns nil if there is no room.
 func (l *Listener) admit(c net.Conn, onSpare bool) *Conn {
 	out := &Conn{Conn: c, listener: l, host: hostOf(c.RemoteAddr()), opened: time.Now(), onSpare: onSpare}
+	out.ready.Store(!l.opts.Handshake)
 	for {
 		reason, host := l.enter(out)
 		if reason == "" {

@@ -258,3 +258,19 @@ func TestHosts(t *testing.T) {
 		t.Error("a unix socket has a host")
 	}
 }
+
+// An unfinished handshake makes room before a connection that was never used, even an older
+// one.
+func TestUnfinishedHandshakeGoesFirst(t *testing.T) {
+	r, _ := newRig(t, Options{Max: 2, Handshake: true})
+	_, ready := r.open()
+	ready.Ready(nil)
+	_, unready := r.open()
+	if !unready.before(ready) || ready.before(unready) {
+		t.Error("the older connection goes first, though it is ready")
+	}
+	unready.Ready(nil)
+	if unready.before(ready) || !ready.before(unready) {
+		t.Error("of two that are ready, the newer one goes first")
+	}
+}

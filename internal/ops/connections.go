@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -23,10 +24,20 @@ func limit(l net.Listener, o *Options) *conns.Listener {
 		MaxPerHost: (o.MaxConnections*3 + 3) / 4,
 		Key:        "a share of the limit of open files",
 		HostKey:    "three quarters of a share of the limit of open files",
-		Refusal:    unavailable,
+		Refusal:    refusal(o.TLS),
+		Handshake:  o.TLS != nil,
 		Spare:      true,
 		Log:        o.Logger,
 	})
+}
+
+// refusal returns what a connection is sent for which there is no room: nothing, if it
+// would expect TLS.
+func refusal(by *certs.Acceptor) func(string) []byte {
+	if by.Mode() == certs.Required {
+		return nil
+	}
+	return unavailable
 }
 
 // unavailable is the answer to a connection that there is no room for.
@@ -39,8 +50,8 @@ func unavailable(reason string) []byte {
 // atWork keeps a connection from being closed to make room for others while it serves a
 // request.
 func atWork(c net.Conn, state http.ConnState) {
-	counted, ok := c.(*conns.Conn)
-	if !ok {
+	counted := below(c)
+	if counted == nil {
 		return
 	}
 	switch state {
@@ -48,6 +59,20 @@ func atWork(c net.Conn, state http.ConnState) {
 		counted.Begin()
 	case http.StateIdle:
 		counted.End()
+	}
+}
+
+// below returns the connection that is counted: below TLS, if there is any.
+func below(c net.Conn) *conns.Conn {
+	for {
+		if counted, ok := c.(*conns.Conn); ok {
+			return counted
+		}
+		outer, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = outer.NetConn()
 	}
 }
 

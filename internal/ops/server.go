@@ -18,6 +18,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	// Access decides who may ask for which path. Nil opens all paths, but actions to this
 	// machine only.
 	Access *access.Guard
+	// TLS completes the handshakes of connections; nil if they are in the clear.
+	TLS *certs.Acceptor
 	// Logger is what the server logs to.
 	Logger *slog.Logger
 	// Audit gets a line for each administrative call, and for each request that is rejected
@@ -133,7 +136,7 @@ func (s *Server) Paths() []string { return s.registered }
 // few seconds; or until Close. It returns nil on either.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() { served <- s.http.Serve(s.options.TLS.Listen(s.listener)) }()
 	select {
 	case err := <-served:
 		return closedIsFine(err)

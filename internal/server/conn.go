@@ -1,23 +1,17 @@
 package server
 
 import (
-	"io"
+	"crypto/tls"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
 const (
-	// readBuffer is how much is read at once: four times gRPC's own, so that a busy
-	// connection takes fewer system calls. A connection has a buffer only while
-	// there is something in it.
-	readBuffer = 128 << 10
 	// frameOverhead is about what gRPC keeps for a frame beside its bytes. A message
 	// may come in frames of a byte each.
 	frameOverhead = 64
@@ -26,31 +20,24 @@ const (
 	maxStray = 32 << 20
 )
 
-var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
-
 // conn is a connection of a client or another node. It counts the memory that its calls
 // hold, which gRPC does not: requests until they are served, and responses until they are
 // sent.
 //
-// It reads the frames of HTTP/2, so TLS must be terminated below it.
+// It reads the frames of HTTP/2, so TLS is terminated below it.
 type conn struct {
-	*conns.Conn
+	socket
 	calls *calls
 	// number identifies the connection within the process.
 	number uint64
 	from   netip.Addr // the client's host
 	// trustedUntil is until when, in Unix nanoseconds, the connection is known to be trusted.
 	trustedUntil atomic.Int64
-	raw          syscall.RawConn // nil for what is no socket
+	// secure is TLS over the socket; nil in the clear.
+	secure *tls.Conn
 
-	// Used by the reading goroutine alone: what was read and not yet returned, the frame
-	// parser, and the stream of the last headers.
-	buf    *[readBuffer]byte
-	unread []byte
-	// ready is tryRead; got and failed are its results.
-	ready  func(fd uintptr) bool
-	got    int
-	failed error
+	// Used by the reading goroutine alone: the frame parser, and the stream of the last
+	// headers.
 	in     frames
 	stream uint32
 	// resets bounds the calls that the client cancels; flooded: it cancelled more.
@@ -79,12 +66,9 @@ type conn struct {
 }
 
 func newConn(c *conns.Conn, of *calls) *conn {
-	out := &conn{Conn: c, calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets(),
+	out := &conn{calls: of, number: of.numbered.Add(1), byStream: make(map[uint32]*call), in: frames{skip: prefaceBytes}, resets: newResets(),
 		from: addrOf(c.Conn.RemoteAddr())}
-	if s, ok := c.Conn.(syscall.Conn); ok {
-		out.raw, _ = s.SyscallConn()
-		out.ready = out.tryRead
-	}
+	out.open(c)
 	return out
 }
 
@@ -100,15 +84,9 @@ func (c *conn) RemoteAddr() net.Addr { return addr{c.Conn.RemoteAddr(), c} }
 // Read implements net.Conn. gRPC must not read ahead of what it handles: tap identifies a
 // call by the headers that were read last.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(c.unread) == 0 {
-		if err := c.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, c.unread)
-	if c.unread = c.unread[n:]; len(c.unread) == 0 && c.buf != nil {
-		readBuffers.Put(c.buf)
-		c.buf = nil
+	n, err := c.receive(p)
+	if err != nil {
+		return 0, err
 	}
 	for rest := p[:n]; ; {
 		head, after, found := c.in.next(rest)
@@ -127,58 +105,21 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// fill reads from the socket. It takes a buffer from the pool only when there is something
-// to read, so idle connections hold none.
-func (c *conn) fill() error {
-	if c.raw == nil {
-		c.buf = readBuffers.Get().(*[readBuffer]byte)
-		n, err := c.Conn.Read(c.buf[:])
-		return c.filled(n, err)
+// receive reads what the client has sent, below HTTP/2. With TLS it goes through no other
+// buffer than that of the record: an idle connection holds nothing larger.
+func (c *conn) receive(p []byte) (int, error) {
+	if c.secure == nil {
+		return c.socket.Read(p)
 	}
-	err := c.raw.Read(c.ready)
-	switch n, failed := c.got, c.failed; {
-	case err != nil:
-		return c.filled(0, err)
-	case failed != nil:
-		return c.filled(0, &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.Conn.RemoteAddr(), Err: os.NewSyscallError("read", failed)})
-	case n == 0:
-		return c.filled(0, io.EOF)
-	default:
-		return c.filled(n, nil)
-	}
+	return c.secure.Read(p)
 }
 
-// tryRead reads what is available, and reports whether that was anything, including an
-// error or the end.
-func (c *conn) tryRead(fd uintptr) bool {
-	if c.buf == nil {
-		c.buf = readBuffers.Get().(*[readBuffer]byte)
+// send writes to the client, below HTTP/2.
+func (c *conn) send(p []byte) (int, error) {
+	if c.secure == nil {
+		return c.Conn.Write(p)
 	}
-	for {
-		c.got, c.failed = syscall.Read(int(fd), c.buf[:])
-		switch c.failed {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			readBuffers.Put(c.buf)
-			c.buf = nil
-			return false
-		default:
-			return true
-		}
-	}
-}
-
-func (c *conn) filled(n int, err error) error {
-	if err != nil {
-		if c.buf != nil {
-			readBuffers.Put(c.buf)
-			c.buf = nil
-		}
-		return err
-	}
-	c.unread = c.buf[:n]
-	return nil
+	return c.secure.Write(p)
 }
 
 // data counts a DATA frame of a request, whose payload follows.
@@ -228,7 +169,7 @@ func (c *conn) ofMember() bool {
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
 	c.writing.Store(time.Now().UnixNano())
-	n, err := c.Conn.Write(p)
+	n, err := c.send(p)
 	c.writing.Store(0)
 	data := 0
 	for rest := p[:n]; ; {
@@ -247,7 +188,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn. It releases what the connection held.
+// Close implements net.Conn. It releases what the connection held. It waits for nothing, so
+// that TLS cannot announce the end; HTTP/2 has done that if the server wanted it.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	first := !c.closed

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
 )
 
@@ -22,7 +23,8 @@ func (c *calls) listen(l net.Listener) net.Listener {
 		MaxPerHost: c.opts.MaxConnectionsPerHost,
 		Key:        "max-connections",
 		HostKey:    "max-connections-per-host",
-		Refusal:    goAway,
+		Refusal:    refusal(c.opts.TLS),
+		Handshake:  c.opts.TLS != nil,
 		Log:        c.opts.Log,
 	})
 	c.mu.Lock()
@@ -40,6 +42,15 @@ func (l listener) Accept() (net.Conn, error) {
 	c := newConn(accepted.(*conns.Conn), l.calls)
 	l.calls.begins(c)
 	return c, nil
+}
+
+// refusal returns what a connection is sent for which there is no room: nothing, if it
+// would expect TLS.
+func refusal(by *certs.Acceptor) func(string) []byte {
+	if by.Mode() == certs.Required {
+		return nil
+	}
+	return goAway
 }
 
 // goAway is what an HTTP/2 client gets when its connection is refused.

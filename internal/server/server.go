@@ -30,12 +30,15 @@ import (
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/certs"
 )
 
 // Options are what a Server is made of.
 type Options struct {
 	// Listener accepts the connections; see Listen.
 	Listener net.Listener
+	// TLS completes the handshakes of connections; nil if they are in the clear.
+	TLS *certs.Acceptor
 	// Register registers the services.
 	Register func(grpc.ServiceRegistrar)
 	// MaxMessageSize bounds a request, in bytes.
@@ -89,8 +92,10 @@ type Server struct {
 	health *health.Server
 	calls  *calls
 	// drained is closed to end the streams that would not end by themselves.
-	drained  chan struct{}
-	drain    sync.Once
+	drained chan struct{}
+	drain   sync.Once
+	// shake ends the handshakes that are unfinished.
+	shake    context.CancelFunc
 	serving  atomic.Bool
 	draining atomic.Bool
 }
@@ -163,7 +168,9 @@ func New(opts Options) *Server {
 	}
 	s := &Server{opts: opts, health: health.NewServer(), drained: make(chan struct{})}
 	s.calls = newCalls(opts, s.drained)
-	s.grpc = grpc.NewServer(s.calls.grpcOptions()...)
+	var until context.Context
+	until, s.shake = context.WithCancel(context.Background())
+	s.grpc = grpc.NewServer(append(s.calls.grpcOptions(), secured(opts.TLS, until)...)...)
 	watched := registrar{s.grpc, s.calls}
 	opts.Register(watched)
 	healthpb.RegisterHealthServer(watched, s.health)
@@ -261,6 +268,7 @@ func (s *Server) Close() {
 		s.draining.Store(true)
 		s.health.Shutdown()
 		close(s.drained)
+		s.shake()
 		force := time.AfterFunc(s.opts.DrainTimeout, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()

@@ -14,6 +14,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -21,6 +22,7 @@ import (
 // StandInOptions are the options of a StandIn; those that Options have, too, mean the same.
 type StandInOptions struct {
 	Listener                              net.Listener
+	TLS                                   *certs.Acceptor
 	MaxConnections, MaxConnectionsPerHost int
 	// Why says why nothing is served, in a sentence.
 	Why func() string
@@ -55,9 +57,9 @@ func BeginStandIn(o StandInOptions) (*StandIn, error) {
 	checks.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s.grpc, checks)
 	bounded := conns.Limit(s.lent, conns.Options{
-		Max: o.MaxConnections, MaxPerHost: o.MaxConnectionsPerHost, Key: "max-connections", HostKey: "max-connections-per-host", Refusal: goAway,
+		Max: o.MaxConnections, MaxPerHost: o.MaxConnectionsPerHost, Key: "max-connections", HostKey: "max-connections-per-host", Refusal: refusal(o.TLS), Handshake: o.TLS != nil,
 	})
-	go func() { s.served <- s.grpc.Serve(bounded) }()
+	go func() { s.served <- s.grpc.Serve(o.TLS.Listen(bounded)) }()
 	return s, nil
 }
 

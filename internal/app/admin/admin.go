@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops"
@@ -58,6 +59,7 @@ func (a *Admin) Options(o Access) ops.Options {
 	actions := a.common()
 	maps.Copy(actions, special.Actions)
 	return ops.Options{
+		TLS:      a.Node.Certs.Acceptor("http", certs.Anyone, "http/1.1"),
 		Logger:   a.Node.Log,
 		Audit:    o.Audit,
 		Access:   o.Guard,

@@ -42,6 +42,8 @@ type Evidence struct {
 	// TimingFault is what is wrong with the timing that the cluster runs with; empty for
 	// nothing.
 	TimingFault string
+	// Certificates is what is wrong with the node's certificates; empty for nothing.
+	Certificates string
 	// Rejection is why the registry rejects this node's rows; nil if it does not.
 	Rejection error
 	// AuditFailure is why the audit log cannot be written; nil if it can.
@@ -69,6 +71,7 @@ func Judge(e Evidence) Node {
 		}
 	}
 	n.worsen(ops.Degraded, e.TimingFault)
+	n.worsen(ops.Degraded, e.Certificates)
 	if e.Rejection != nil {
 		n.worsen(ops.Degraded, "the registry refuses this node: "+e.Rejection.Error())
 	}

@@ -81,6 +81,7 @@ func TestHealthOfANode(t *testing.T) {
 		{"the audit log fails", changedEvidence(evidence(local()), func(e *Evidence) { e.AuditFailure = bad }), ops.Degraded, []string{"the audit log cannot be written, its lines go to the common log: bad block"}},
 		{"its file of identities cannot be used", changedEvidence(evidence(local()), func(e *Evidence) { e.AuthFailure = bad }), ops.Degraded, []string{"bad block"}},
 		{"the registry refuses it", changedEvidence(evidence(local()), func(e *Evidence) { e.Rejection = bad }), ops.Degraded, []string{"the registry refuses this node: bad block"}},
+		{"its certificate expires soon", changedEvidence(evidence(local()), func(e *Evidence) { e.Certificates = "expires soon" }), ops.Degraded, []string{"expires soon"}},
 		{"it runs with another timing", changedEvidence(evidence(local()), func(e *Evidence) { e.TimingFault = "other timing" }), ops.Degraded, []string{"other timing"}},
 		{"it drains", changedEvidence(evidence(local()), func(e *Evidence) { e.Accepts = false }), ops.Unhealthy, []string{"gRPC is starting or draining"}},
 	} {

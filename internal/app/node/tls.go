@@ -38,3 +38,6 @@ func certOptions(cfg *config.Config) certs.Options {
 		NodeName:   s.TLSNodeName,
 	}
 }
+
+// GRPCAcceptor completes the handshakes of the gRPC port; nil if tls-mode is off.
+func (n *Node) GRPCAcceptor() *certs.Acceptor { return n.Certs.Acceptor("grpc", certs.Anyone, "h2") }

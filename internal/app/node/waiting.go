@@ -36,6 +36,7 @@ func (w *Waiting) Begin(what string) {
 	var err error
 	w.standIn, err = server.BeginStandIn(server.StandInOptions{
 		Listener:              w.node.GRPC,
+		TLS:                   w.node.GRPCAcceptor(),
 		MaxConnections:        limits.Connections,
 		MaxConnectionsPerHost: limits.ConnectionsPerHost,
 		Why:                   func() string { return w.Reason().Error() },
