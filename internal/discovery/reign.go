@@ -90,6 +90,11 @@ func (g *reign) run(ctx context.Context, store Store) {
 // update applies the heartbeats of a node, and returns when what they change is stored.
 // Rejected rows are left out.
 func (g *reign) update(ctx context.Context, u update) error {
+	if !ofNode(ctx) {
+		if err := g.table.replacesMaster(u.rows); err != nil {
+			return err
+		}
+	}
 	wait, refused := g.table.heartbeat(time.Now(), u.stamp, u.rows...)
 	if err := await(ctx, wait); err != nil {
 		return err
