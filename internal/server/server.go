@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +217,9 @@ func (c *calls) grpcOptions() []grpc.ServerOption {
 		grpc.UnknownServiceHandler(c.noSuchMethod),
 	}
 }
+
+// Methods returns the full names of all registered methods.
+func (s *Server) Methods() []string { return slices.Collect(maps.Keys(s.calls.methods)) }
 
 // SetServing sets what health checks report. Setting the same again costs nothing. A
 // server that drains reports that it does not serve, whatever is set.
