@@ -37,7 +37,7 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 }
 
 // drainIterate runs an iteration and returns how it ends; nil at its end.
-func drainIterate(t *testing.T, r *rig) error {
+func drainIterate(t testing.TB, r *rig) error {
 	t.Helper()
 	stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
 	if err != nil {

@@ -62,7 +62,7 @@ func (s *service) PauseWrites(context.Context, *emptypb.Empty) (*serverpb.Status
 type rig struct {
 	*Server
 	serverpb.DKVClient
-	t       *testing.T
+	t       testing.TB
 	conn    *grpc.ClientConn
 	service *service
 	metrics *prometheus.Registry
@@ -84,7 +84,7 @@ func logger(w *testkit.Log) *slog.Logger {
 	}))
 }
 
-func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
+func options(t testing.TB, s *service) (Options, *testkit.Log, *testkit.Log) {
 	t.Helper()
 	listener, err := Listen("127.0.0.1:0")
 	if err != nil {
@@ -111,7 +111,7 @@ func options(t *testing.T, s *service) (Options, *testkit.Log, *testkit.Log) {
 }
 
 // newRig runs a server until the test ends.
-func newRig(t *testing.T, changes ...func(*Options)) *rig {
+func newRig(t testing.TB, changes ...func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, service: &service{}, ran: make(chan struct{})}
 	opts, log, audited := options(t, r.service)
@@ -139,7 +139,7 @@ func newRig(t *testing.T, changes ...func(*Options)) *rig {
 	return r
 }
 
-func dial(t *testing.T, addr net.Addr) *grpc.ClientConn {
+func dial(t testing.TB, addr net.Addr) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(addr.String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
