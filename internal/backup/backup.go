@@ -42,6 +42,9 @@ type Info struct {
 	VBuckets int    `json:"vbuckets,omitempty"`
 	Cluster  string `json:"cluster_id"`
 	History  string `json:"history_id"`
+	// Encrypted reports whether the data is encrypted. It takes the node's key to restore it;
+	// this manifest is in the clear.
+	Encrypted bool `json:"encrypted,omitempty"`
 	// Index is the log index that the copy reflects.
 	Index   kv.Index  `json:"index"`
 	Created time.Time `json:"created"`

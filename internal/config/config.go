@@ -102,6 +102,12 @@ type Storage struct {
 	// EngineINI is a file of raw engine options, "" for none. They override the
 	// keys here, without any check.
 	EngineINI string
+	// EncryptionKeyFile holds the master key that encrypts what is stored, "" for data in
+	// the clear (Badger only). PreviousKeyFile holds the key that it replaces.
+	EncryptionKeyFile, PreviousKeyFile string
+	// EncryptionRotation is the age at which the keys that data is encrypted with are
+	// replaced for new data. Lower it to encrypt less with one key.
+	EncryptionRotation time.Duration
 	// BlockCacheSize is the memory for uncompressed data blocks, shared by all
 	// vBuckets; 0 disables the cache; derived from the machine's memory. Raise it
 	// if reads go to the disk and memory is free.

@@ -57,6 +57,10 @@ func (c *Config) validateRole() error {
 		return c.wrong("diskless", "a node of role %s must keep its data on disk: drop --diskless", c.Role)
 	case s.EngineINI != "" && s.Engine != RocksDB:
 		return c.wrong("db-engine-ini", "raw engine options are RocksDB's, and db-engine is %s: remove the key", s.Engine)
+	case s.EncryptionKeyFile != "" && s.Engine != Badger:
+		return c.wrong("encryption-key-file", "%s does not encrypt what it stores: put db-folder, nexus-log-dir and backup-dir on an encrypted file system (such as LUKS or fscrypt) and remove the key, or use --db-engine badger", s.Engine)
+	case s.PreviousKeyFile != "" && s.EncryptionKeyFile == "":
+		return c.wrong("encryption-previous-key-file", "there is no key that replaces it: set encryption-key-file as well")
 	case c.Node.VBuckets&(c.Node.VBuckets-1) != 0:
 		return c.wrong("vbuckets", "%d is not a power of two: write 1, 2, 4, ... up to 1024", c.Node.VBuckets)
 	case c.Nexus.EntryStore == EntriesInMemory:

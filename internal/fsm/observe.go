@@ -66,6 +66,9 @@ func (m *Machine) MemtableBytes() uint64 {
 // EngineKind returns the name of the engine.
 func (m *Machine) EngineKind() string { return m.engine.Kind() }
 
+// Encrypted reports whether the engine encrypts what it stores.
+func (m *Machine) Encrypted() bool { return storage.Encrypted(m.engine) }
+
 // Corruption returns the error of the first read that found damaged data, or nil if none
 // did.
 func (m *Machine) Corruption() error {

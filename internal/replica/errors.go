@@ -35,6 +35,8 @@ func KindOf(err error) kv.Kind {
 		return kv.Unavailable
 	case storage.Shortage(err) != nil:
 		return kv.Exhausted
+	case errors.Is(err, storage.ErrBadOptions):
+		return kv.Precondition
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, fsm.ErrBadSnapshot):
 		return kv.Corrupt
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTDIR):

@@ -88,6 +88,18 @@ type Engine interface {
 	Close() error
 }
 
+// Encrypting is an Engine that may encrypt what it stores.
+type Encrypting interface {
+	// Encrypted reports whether it does, and its checkpoints as well.
+	Encrypted() bool
+}
+
+// Encrypted reports whether an engine encrypts what it stores.
+func Encrypted(e Engine) bool {
+	x, ok := e.(Encrypting)
+	return ok && x.Encrypted()
+}
+
 // Flusher is an Engine that can write its memtables into files on request, which
 // frees the space that their log takes.
 type Flusher interface {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/keyfile"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/badger"
@@ -19,6 +20,9 @@ type Engines struct {
 	memory *rocksdb.Memory
 	// files is how many files each of them may have open.
 	files int
+	// key and previousKey are the master keys of encryption-key-file and
+	// encryption-previous-key-file; nil for none.
+	key, previousKey []byte
 	// count is how many engines share what the process has.
 	count int
 	// wrap is put around each engine that is opened to be written to; nil for none.
@@ -28,6 +32,10 @@ type Engines struct {
 // newEngines divides what the process has among so many engines.
 func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (*Engines, error) {
 	e := &Engines{cfg: cfg, log: log, count: count, files: filesEach(config.EngineFiles(config.OpenFiles()), count), wrap: wrap}
+	var err error
+	if e.key, e.previousKey, err = readKeys(cfg); err != nil {
+		return nil, err
+	}
 	if cfg.Engine != config.RocksDB {
 		if each := BadgerShare(cfg, count); count > 1 {
 			log.Info("badger engines share memory", "engines", count, "block-cache-bytes-each", each.BlockCacheBytes,
@@ -35,7 +43,6 @@ func newEngines(cfg *config.Storage, count int, log *slog.Logger, wrap func(stor
 		}
 		return e, nil
 	}
-	var err error
 	e.memory, err = rocksdb.NewMemory(max(int64(cfg.BlockCacheSize), leastCache), int64(cfg.WriteBufferSize), count)
 	return e, err
 }
@@ -100,7 +107,7 @@ func (e *Engines) openKind(kind, dir string) (storage.Engine, error) {
 	case config.RocksDB:
 		return rocksdb.Open(rocksdb.Options{Dir: dir, BlockCacheBytes: copyCache, Logger: e.log})
 	case config.Badger:
-		return badger.Open(e.badger(dir))
+		return e.openBadgerCopy(dir)
 	default:
 		return nil, kv.Errorf(kv.Precondition, "engine %q is not known to this dkvsrv; use the one that made the backup", kind)
 	}
@@ -117,7 +124,37 @@ const (
 func (e *Engines) badger(dir string) badger.Options {
 	opts := BadgerShare(e.cfg, e.count)
 	opts.Dir, opts.Logger = dir, e.log
+	opts.EncryptionKey, opts.PreviousKey, opts.KeyRotation = e.key, e.previousKey, e.cfg.EncryptionRotation
 	return opts
+}
+
+// openBadgerCopy opens a copy of a backup. One that is in the clear is opened as such on a
+// node that encrypts, too: that is how its data comes to be encrypted.
+func (e *Engines) openBadgerCopy(dir string) (storage.Engine, error) {
+	opts := e.badger(dir)
+	encrypted, err := badger.Encrypted(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !encrypted {
+		opts.EncryptionKey, opts.PreviousKey = nil, nil
+	}
+	return badger.Open(opts)
+}
+
+// readKeys reads the master keys, if there are any.
+func readKeys(cfg *config.Storage) (key, previous []byte, err error) {
+	if cfg.EncryptionKeyFile != "" {
+		if key, err = keyfile.Read(cfg.EncryptionKeyFile); err != nil {
+			return nil, nil, fmt.Errorf("encryption-key-file: %w", err)
+		}
+	}
+	if cfg.PreviousKeyFile != "" {
+		if previous, err = keyfile.Read(cfg.PreviousKeyFile); err != nil {
+			return nil, nil, fmt.Errorf("encryption-previous-key-file: %w", err)
+		}
+	}
+	return key, previous, nil
 }
 
 // BadgerShare is the memory of each of so many Badger engines. They cannot share a cache,

@@ -40,6 +40,9 @@ func CheckStart(cfg *config.Config) error {
 			return err
 		}
 	}
+	if _, _, err := readKeys(&cfg.Storage); err != nil {
+		return err
+	}
 	if err := checkBadgerFits(cfg, int64(config.ThisHost().Memory())); err != nil {
 		return err
 	}

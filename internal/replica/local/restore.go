@@ -78,7 +78,7 @@ func (l *Replica) restoreBytes(m *backup.Manifest) uint64 {
 // restore builds the new state beside the present one, which it replaces between two
 // groups of proposals.
 func (l *Replica) restore(ctx context.Context, dir string, manifest *backup.Manifest) error {
-	err := l.replaceBy(ctx, func(place string) (storage.Engine, error) { return l.build(ctx, dir, place, manifest.Engine) })
+	err := l.replaceBy(ctx, func(place string) (storage.Engine, error) { return l.build(ctx, dir, place, &manifest.Info) })
 	switch {
 	case errors.Is(err, durable.ErrUncertain):
 		return kv.UnknownOutcome(replica.KindOf(err), fmt.Errorf("restore: %w; restart the node", err))
@@ -119,10 +119,11 @@ func (l *Replica) replaceBy(ctx context.Context, build func(place string) (stora
 	return err
 }
 
-// build opens an engine in place with the content of a backup of the given
-// kind.
-func (l *Replica) build(ctx context.Context, dir, place, kind string) (storage.Engine, error) {
-	if place != "" && kind == l.state.Machine().EngineKind() {
+// build opens an engine in place with the content of a backup. The files of one that is
+// like the present engine are taken as they are; of any other, the pairs.
+func (l *Replica) build(ctx context.Context, dir, place string, of *backup.Info) (storage.Engine, error) {
+	present := l.state.Machine()
+	if place != "" && of.Engine == present.EngineKind() && of.Encrypted == present.Encrypted() {
 		if err := backup.Extract(ctx, dir, place); err != nil {
 			return nil, err
 		}
@@ -132,7 +133,7 @@ func (l *Replica) build(ctx context.Context, dir, place, kind string) (storage.E
 	if err != nil {
 		return nil, err
 	}
-	if err := l.importInto(ctx, engine, dir, kind); err != nil {
+	if err := l.importInto(ctx, engine, dir, of.Engine); err != nil {
 		return nil, errors.Join(err, engine.Close())
 	}
 	return engine, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Backup implements Replica. The copy is opened and read before it counts: a backup that
@@ -120,6 +121,7 @@ func (c *Store) inspect(ctx context.Context, dir string, info *backup.Info) erro
 	if err != nil {
 		return err
 	}
+	info.Encrypted = storage.Encrypted(engine)
 	id, index, err := fsm.Inspect(engine)
 	info.Cluster, info.History, info.Index = id.Cluster, id.History, index
 	if err == nil {

@@ -73,7 +73,10 @@ func (e *Engine) open() (err error) {
 		if e.lock, err = lockDir(e.opts.Dir); err != nil {
 			return err
 		}
-		if err := verifyDir(e.opts.Dir); err != nil {
+		if err := e.unlock(); err != nil {
+			return err
+		}
+		if err := verifyDir(e.opts.Dir, e.opts.EncryptionKey); err != nil {
 			return err
 		}
 		if err := e.settleMemtables(); err != nil {

@@ -45,6 +45,15 @@
 // Options.VerifyInterval narrows that. A damaged last record of the newest log
 // cannot be distinguished from a write that a power failure interrupted.
 //
+// # Encryption
+//
+// With a master key, tables and logs are encrypted with data keys (AES in counter mode),
+// and the data keys with the master key: see encryption.go. That keeps what is on the
+// disk confidential; the checksums find damage and no one who changes data on purpose.
+// Whether a folder can be opened with the keys that are given is decided before
+// anything in it is changed. Checkpoints are encrypted with the same master key, those
+// of a diskless engine too; what that has in memory is not.
+//
 // # Limits
 //
 // A batch holds at most MaxBatchBytes and MaxBatchOps; a range delete counts

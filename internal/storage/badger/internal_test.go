@@ -20,8 +20,15 @@ import (
 // it, and the path of its log.
 func crashed(t *testing.T, n int) (dir, log string) {
 	t.Helper()
+	return crashedWith(t, Options{}, n)
+}
+
+// crashedWith is crashed for an engine with further options.
+func crashedWith(t *testing.T, opts Options, n int) (dir, log string) {
+	t.Helper()
 	live := t.TempDir()
-	e, err := Open(Options{Dir: live})
+	opts.Dir = live
+	e, err := Open(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,5 +410,16 @@ func TestMappedErrors(t *testing.T) {
 	}
 	if mapped(nil) != nil {
 		t.Error("mapped(nil) is an error")
+	}
+}
+
+// TestEncryptedLogIsNotCutShort: behind a damaged record of an encrypted log, the batches that
+// were acknowledged after it are noticed, though nothing in them can be read.
+func TestEncryptedLogIsNotCutShort(t *testing.T) {
+	dir, log := crashedWith(t, Options{EncryptionKey: bytes.Repeat([]byte{1}, 32)}, 5)
+	change(t, log, func(data []byte) { data[logHeader+30] ^= 1 })
+	_, err := Open(Options{Dir: dir, EncryptionKey: bytes.Repeat([]byte{1}, 32)})
+	if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "batches follow it") {
+		t.Errorf("got %v, want ErrCorrupt because of the batches that follow", err)
 	}
 }

@@ -18,6 +18,8 @@ const (
 	DefaultReserveBytes = 256 << 20
 	// DefaultVerifyInterval is the default of Options.VerifyInterval.
 	DefaultVerifyInterval = 24 * time.Hour
+	// DefaultKeyRotation is the default of Options.KeyRotation.
+	DefaultKeyRotation = 10 * 24 * time.Hour
 
 	// MaxBatchBytes is the largest Size of a batch that is written; a larger
 	// one gets storage.ErrTooLarge.
@@ -46,6 +48,9 @@ const (
 	// valueLogBytes is the nominal size of the value log, which stays empty.
 	valueLogBytes = 16 << 20
 	blockBytes    = 4 << 10
+	// minIndexCache is the least cache of the indices of encrypted tables, which cannot be
+	// read from the mapped files: a few of them.
+	minIndexCache = 4 << 20
 	// compactors is the least that Badger accepts.
 	compactors = 2
 )
@@ -73,6 +78,15 @@ type Options struct {
 	// VerifyInterval is the time between verifications of all tables in the
 	// background. Negative turns them off.
 	VerifyInterval time.Duration
+	// EncryptionKey is the master key, of 16, 24 or 32 bytes, of all that the engine
+	// writes, and of its checkpoints: AES of that length. Data in the clear is not
+	// opened with a key, nor encrypted data without. Empty means in the clear.
+	EncryptionKey []byte
+	// PreviousKey is a master key that EncryptionKey replaces when the engine is opened.
+	PreviousKey []byte
+	// KeyRotation is the age at which a data key is replaced for what is written from
+	// then on.
+	KeyRotation time.Duration
 	// Logger gets what Badger says: its warnings and errors as such, the rest
 	// as debug. nil discards it.
 	Logger *slog.Logger
@@ -90,8 +104,23 @@ func (o Options) Validate() error {
 		return fmt.Errorf("%w: block cache of %d bytes", storage.ErrBadOptions, o.BlockCacheBytes)
 	case o.MemtableBytes != 0 && o.MemtableBytes < MinMemtableBytes:
 		return fmt.Errorf("%w: memory tables of %d bytes: give at least %d", storage.ErrBadOptions, o.MemtableBytes, MinMemtableBytes)
+	case !validKey(o.EncryptionKey) || !validKey(o.PreviousKey):
+		return fmt.Errorf("%w: an encryption key has 16, 24 or 32 bytes", storage.ErrBadOptions)
+	case len(o.PreviousKey) > 0 && len(o.EncryptionKey) == 0:
+		return fmt.Errorf("%w: a previous encryption key without the one that replaces it", storage.ErrBadOptions)
+	case o.KeyRotation < 0:
+		return fmt.Errorf("%w: data keys of age %s", storage.ErrBadOptions, o.KeyRotation)
 	}
 	return nil
+}
+
+// validKey reports whether a key is one of AES, or none.
+func validKey(key []byte) bool {
+	switch len(key) {
+	case 0, 16, 24, 32:
+		return true
+	}
+	return false
 }
 
 func (o Options) withDefaults() Options {
@@ -107,6 +136,9 @@ func (o Options) withDefaults() Options {
 	if o.VerifyInterval == 0 {
 		o.VerifyInterval = DefaultVerifyInterval
 	}
+	if o.KeyRotation == 0 {
+		o.KeyRotation = DefaultKeyRotation
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -119,7 +151,16 @@ func (o Options) withDefaults() Options {
 func (o Options) HeapBytes() int64 {
 	o = o.withDefaults()
 	// Badger makes a memory table's arena larger by the largest transaction.
-	return o.BlockCacheBytes + 2*o.MemtableBytes*13/10
+	return o.BlockCacheBytes + o.indexCache() + 2*o.MemtableBytes*13/10
+}
+
+// indexCache is the size of the cache of the tables' indices. Those of tables in the clear
+// are read from the mapped files.
+func (o Options) indexCache() int64 {
+	if len(o.EncryptionKey) == 0 || o.Diskless {
+		return 0
+	}
+	return max(o.BlockCacheBytes/8, minIndexCache)
 }
 
 // txnLimits are what a transaction holds at most, with room for the marker of a write in
@@ -130,9 +171,9 @@ func (o Options) txnLimits() (bytes, ops int) {
 	return largest - 64<<10, largest/nodeBytes - 64
 }
 
-// badger translates the options.
+// badger translates the options. What is in memory only is not encrypted.
 func (o Options) badger() bdg.Options {
-	return bdg.DefaultOptions(o.Dir).
+	opts := bdg.DefaultOptions(o.Dir).
 		WithInMemory(o.Diskless).
 		WithLogger(logger{o.Logger}).
 		WithSyncWrites(true).
@@ -144,11 +185,15 @@ func (o Options) badger() bdg.Options {
 		WithValueLogFileSize(valueLogBytes).
 		WithBlockSize(blockBytes).
 		WithBlockCacheSize(o.BlockCacheBytes).
-		WithIndexCacheSize(0). // indices are read from the mapped files
+		WithIndexCacheSize(o.indexCache()).
 		WithCompression(bopt.Snappy).
 		WithChecksumVerificationMode(bopt.OnBlockRead).
 		WithVerifyValueChecksum(true).
 		WithNumCompactors(compactors).
 		WithMetricsEnabled(false).
 		WithBypassLockGuard(true) // lock.go holds the lock
+	if len(o.EncryptionKey) > 0 && !o.Diskless {
+		opts = opts.WithEncryptionKey(o.EncryptionKey).WithEncryptionKeyRotationDuration(o.KeyRotation)
+	}
+	return opts
 }

@@ -25,7 +25,8 @@ func corrupt(path, format string, args ...any) error {
 
 // verifyDir looks at a directory before Badger does, because of damage that
 // Badger would answer with a lost table, a panic or the end of the process.
-func verifyDir(dir string) error {
+// The key is the master key.
+func verifyDir(dir string, key []byte) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func verifyDir(dir string) error {
 		}
 		return nil
 	}
-	if err := verifyTables(dir); err != nil {
+	if err := verifyTables(dir, key); err != nil {
 		return err
 	}
 	// Their names are numbers of at least five digits.
@@ -104,29 +105,37 @@ func checkAccess(path string, entry fs.DirEntry) error {
 }
 
 // verifyTables reads every table that the manifest names.
-func verifyTables(dir string) error {
-	path := filepath.Join(dir, bdg.ManifestFilename)
-	f, err := os.Open(path)
+func verifyTables(dir string, key []byte) error {
+	manifest, err := readManifest(dir)
+	if err != nil {
+		return corrupt(filepath.Join(dir, bdg.ManifestFilename), "%v", err)
+	}
+	keys, err := newKeyring(dir, key)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	manifest, _, err := bdg.ReplayManifestFile(f, 0, bdg.DefaultOptions(dir).WithLogger(nil))
-	if err != nil {
-		return corrupt(path, "%v", err)
-	}
+	defer keys.close()
 	for id, t := range manifest.Tables {
-		name := table.NewFilename(id, dir)
-		if err := verifyTable(name, t.Compression); err != nil {
+		if err := verifyTable(table.NewFilename(id, dir), t, keys); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func readManifest(dir string) (bdg.Manifest, error) {
+	f, err := os.Open(filepath.Join(dir, bdg.ManifestFilename))
+	if err != nil {
+		return bdg.Manifest{}, err
+	}
+	defer f.Close()
+	manifest, _, err := bdg.ReplayManifestFile(f, 0, bdg.DefaultOptions(dir).WithLogger(nil))
+	return manifest, err
+}
+
 // verifyTable reads a table from end to end. Badger panics on many kinds of
 // damage, so this is the place for it.
-func verifyTable(path string, compression bopt.CompressionType) (err error) {
+func verifyTable(path string, known bdg.TableManifest, keys *keyring) (err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -146,12 +155,16 @@ func verifyTable(path string, compression bopt.CompressionType) (err error) {
 		}
 		err = errors.Join(err, file.Close(-1))
 	}()
-	t, err := table.OpenTable(file, table.Options{
+	opts := table.Options{
 		ReadOnly:    true,
 		BlockSize:   blockBytes,
-		Compression: compression,
+		Compression: known.Compression,
 		ChkMode:     bopt.OnBlockRead,
-	})
+	}
+	if err := keys.unlock(&opts, known.KeyID); err != nil {
+		return corrupt(path, "%v", err)
+	}
+	t, err := table.OpenTable(file, opts)
 	if err != nil {
 		return corrupt(path, "%v", err)
 	}
@@ -173,15 +186,25 @@ func (e *Engine) verify(ctx context.Context) error {
 	if e.opts.Diskless {
 		return nil
 	}
-	for _, t := range e.db.Tables() {
+	tables := e.db.Tables()
+	keys, known, err := e.keysOf(tables)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
+	for _, t := range tables {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		manifest, listed := known[t.ID]
+		if !listed {
+			continue // compacted meanwhile
 		}
 		path := table.NewFilename(t.ID, e.opts.Dir)
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !e.hasTable(t.ID) {
 			continue // compacted meanwhile
 		}
-		err := verifyTable(path, bopt.Snappy)
+		err := verifyTable(path, manifest, keys)
 		if err != nil && e.hasTable(t.ID) {
 			if errors.Is(err, storage.ErrCorrupt) {
 				e.damage.Store(&err)

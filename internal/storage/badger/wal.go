@@ -11,13 +11,13 @@ import (
 	"github.com/dkvdb/dkv/internal/crc"
 )
 
-// A write-ahead log is a header of 20 bytes, of which the first 8 are zero
-// unless it is encrypted, and records:
+// A write-ahead log is a header of 20 bytes, of which the first 8 are the number of the
+// data key, zero in the clear, and records:
 //
 //	meta, user meta   1 byte each
 //	key length, value length, expiry   varints
-//	key, value
-//	crc               4 bytes, big endian: CRC-32C of all before
+//	key, value        the two that are encrypted
+//	crc               4 bytes, big endian: CRC-32C of all before, as it is stored
 //
 // A batch is its entries, each with metaTxn, and an end record with metaEnd,
 // whose key begins with endKey. Behind the last record the file is zero.
@@ -26,6 +26,10 @@ const (
 	metaTxn   = 1 << 6
 	metaEnd   = 1 << 7
 	endKey    = "!badger!txn"
+	// An end record's key has the version behind endKey, in 8 bytes; its value is the
+	// version in decimal.
+	endKeyLength = len(endKey) + 8
+	endValueMost = 20
 	// endHeader is the length of an end record before its key: its lengths
 	// take one byte each.
 	endHeader = 5
@@ -45,15 +49,19 @@ func verifyLog(path string, newest bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, file.Close(-1)) }()
 	data := file.Data
-	if len(data) < logHeader || binary.BigEndian.Uint64(data) != 0 {
-		return nil // never begun, or encrypted
+	if len(data) < logHeader {
+		return nil // never begun
+	}
+	count := endRecords
+	if binary.BigEndian.Uint64(data) != 0 {
+		count = sealedEndRecords
 	}
 	end := replayable(data)
 	tolerated := 0
 	if newest {
 		tolerated = 1
 	}
-	if n := endRecords(data[end:]); n > tolerated {
+	if n := count(data[end:]); n > tolerated {
 		return corrupt(path, "the record at byte %d fails its checksum, and %d batches follow it", end, n)
 	}
 	return nil
@@ -91,6 +99,22 @@ func endRecords(data []byte) int {
 			n++
 		}
 	}
+}
+
+// sealedEndRecords is endRecords for an encrypted log, in which end records are known by
+// their lengths and checksums alone.
+func sealedEndRecords(data []byte) int {
+	n := 0
+	for at := 0; at+endHeader < len(data); at++ {
+		if data[at]&metaEnd == 0 || int(data[at+2]) != endKeyLength || int(data[at+3]) > endValueMost {
+			continue
+		}
+		if _, size := record(data[at:]); size > 0 {
+			n++
+			at += size - 1
+		}
+	}
+	return n
 }
 
 // record parses the record at the front of p and returns its meta byte and
