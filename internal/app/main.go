@@ -112,6 +112,7 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 // runNode runs a node and calls opened when all of it is open.
 func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog.LevelVar, log *slog.Logger, opened func()) error {
 	cfg := inv.Config
+	warnOfCores(log, keepPrivate())
 	defer tuneCollector(cfg)()
 	a, err := newApp(ctx, cfg, log, p.WrapEngine)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {

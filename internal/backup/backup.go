@@ -134,7 +134,7 @@ func Create(ctx context.Context, dir, src string, info Info) (Manifest, error) {
 }
 
 func (m *Manifest) fill(ctx context.Context, dir, src string) error {
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	var err error
@@ -146,7 +146,7 @@ func (m *Manifest) fill(ctx context.Context, dir, src string) error {
 		return err
 	}
 	path := filepath.Join(dir, manifestFile)
-	if err := os.WriteFile(path, append(raw, '\n'), 0o640); err != nil {
+	if err := os.WriteFile(path, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
 	if err := syncFile(path); err != nil {

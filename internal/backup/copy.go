@@ -28,7 +28,7 @@ func copyTree(ctx context.Context, src, dst string) ([]File, error) {
 		target := filepath.Join(dst, rel)
 		switch {
 		case d.IsDir():
-			return os.Mkdir(target, 0o750)
+			return os.Mkdir(target, 0o700)
 		case !d.Type().IsRegular():
 			return fmt.Errorf("%s is not a regular file", path)
 		}
@@ -59,7 +59,7 @@ func syncDirs(root string) error {
 
 // copyFile copies in durably to a new file and returns its size and checksum.
 func copyFile(ctx context.Context, in io.Reader, dst string) (File, error) {
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return File{}, err
 	}

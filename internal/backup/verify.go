@@ -25,12 +25,12 @@ func Verify(ctx context.Context, dir string) (Manifest, error) {
 // exist, and verifies it at the same time, so that dst has what was verified even if the
 // backup changes meanwhile. After an error dst must not be used.
 func Extract(ctx context.Context, dir, dst string) error {
-	if err := os.Mkdir(dst, 0o750); err != nil {
+	if err := os.Mkdir(dst, 0o700); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	_, err := walk(ctx, dir, func(f File, in io.Reader) (File, error) {
 		target := filepath.Join(dst, filepath.FromSlash(f.Name))
-		if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
+		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 			return File{}, err
 		}
 		return copyFile(ctx, in, target)

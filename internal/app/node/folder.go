@@ -67,6 +67,8 @@ func (n *Node) openDir() error {
 		return err
 	}
 	n.OnClose(n.Dir.Close)
+	n.Private(cfg.DBFolder)
+	n.warnOfSharedBackups()
 	if err := n.keepName(); err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func Open(opts Options) (*Engine, error) {
 
 func (e *Engine) open() (err error) {
 	if !e.opts.Diskless {
-		if err := os.MkdirAll(e.opts.Dir, 0o755); err != nil {
+		if err := os.MkdirAll(e.opts.Dir, 0o700); err != nil {
 			return err
 		}
 		if e.lock, err = lockDir(e.opts.Dir); err != nil {

@@ -24,7 +24,7 @@ func (e *Engine) Checkpoint(dir string) (err error) {
 	if err := e.readable(); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("badger: checkpoint: %w", err)
 	}
 	defer func() {

@@ -74,7 +74,7 @@ func recordMemtable(dir string, size int64) error {
 		return nil // which is what its absence means
 	}
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := syncPath(tmp); err != nil {

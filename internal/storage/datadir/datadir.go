@@ -108,7 +108,7 @@ func Open(path string, id Identity) (*Dir, error) {
 }
 
 func acquire(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%w; check its owner and permissions", err)
 	}

@@ -57,7 +57,7 @@ func (g *Generations) begin() error {
 		return err
 	}
 	first := g.dir(1)
-	if err := os.Mkdir(first, 0o750); err != nil {
+	if err := os.Mkdir(first, 0o700); err != nil {
 		return err
 	}
 	return g.Commit(first)

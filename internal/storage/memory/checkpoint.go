@@ -25,7 +25,7 @@ const magic = "DKVMEM1\n"
 // writeCheckpoint makes dir and writes s into it, durably. It leaves nothing
 // behind when it fails.
 func writeCheckpoint(dir string, s *state) (err error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	defer func() {
@@ -45,7 +45,7 @@ func writeCheckpoint(dir string, s *state) (err error) {
 	}
 	data = binary.LittleEndian.AppendUint32(data, crc.Sum(data))
 
-	f, err := os.OpenFile(filepath.Join(dir, checkpointName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, checkpointName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (e *Engine) BeginLoad() (storage.Load, error) {
 
 func (e *Engine) beginLoad() (*load, error) {
 	dir := filepath.Join(e.dir, loadFolder)
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
 	cDir := C.CString(dir)

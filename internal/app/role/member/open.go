@@ -127,6 +127,7 @@ func (m *Member) guardLog() error {
 	if err := durable.MkdirAll(dir); err != nil {
 		return fmt.Errorf("nexus-log-dir: %w; choose a folder that this user may write to", err)
 	}
+	m.node.Private(dir)
 	if m.node.Guard.Covers(dir) {
 		return nil
 	}

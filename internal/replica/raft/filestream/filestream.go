@@ -145,7 +145,7 @@ func Read(ctx context.Context, r io.Reader, dir string, fits func(uint64) error)
 	if err := fits(binary.BigEndian.Uint64(head[8:])); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	buf := make([]byte, BufferSize)
@@ -202,7 +202,7 @@ func readFile(ctx context.Context, r io.Reader, dir string, buf []byte) (last bo
 		return false, bad("it ends before %s: %w", name, err)
 	}
 	path := filepath.Join(dir, string(name))
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return false, err
 	}
