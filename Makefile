@@ -105,6 +105,27 @@ bench-smoke: ## fail if hot paths allocate more often than tools/benchsmoke/allo
 gobench: ## run the Go benchmarks
 	$(WITH_CGO) $(GO) test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: audit notice sbom
+
+# Needs the vulnerability database: https://vuln.go.dev, or a copy that GOVULNDB names. It
+# is not part of make test, whose result must not change with a database elsewhere.
+audit: ## report known vulnerabilities that the programs are affected by
+	$(WITH_CGO) scripts/audit.sh
+
+# The list of the Java client's libraries is Maven's; everything else is read from the
+# modules themselves.
+notice: ## generate NOTICE, the licences of everything that is distributed with the programs
+	@mkdir -p build
+	$(MAVEN) -f clients/java org.apache.maven.plugins:maven-dependency-plugin:3.8.1:list -DincludeScope=runtime -DoutputFile=$(CURDIR)/build/java-libraries.txt
+	$(GO) run ./tools/notice -java build/java-libraries.txt >build/NOTICE && mv build/NOTICE NOTICE
+
+# Warnings that this module itself cannot be downloaded are in order: its licence is known.
+sbom: build ## write build/sbom.json, the bill of materials of dkvsrv (CycloneDX)
+	@mkdir -p build
+	$(GO) -C tools/sbom build -o $(CURDIR)/build/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	build/cyclonedx-gomod bin -json -licenses -std -assert-licenses -version '$(VERSION)' -output build/sbom.json $(BIN)/dkvsrv
+	$(GO) run ./tools/notice -sbom build/sbom.json
+
 docker: ## build the image dkv:latest (IMAGE) on debian:12 or a similar base (BASE_IMAGE)
 	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) $(DOCKER_ARGS) -t $(IMAGE) .
 
