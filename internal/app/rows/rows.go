@@ -70,5 +70,6 @@ type Service struct {
 
 // GetStatus implements DKVDiscoveryNode. Of several vBuckets it returns the first.
 func (s Service) GetStatus(context.Context, *emptypb.Empty) (*serverpb.RegionInfo, error) {
-	return s.Source.Rows()[0], nil
+	n := s.Source.Condition()
+	return s.Source.row(&n, 0, strings.Join(s.Source.URLs(), ",")), nil
 }

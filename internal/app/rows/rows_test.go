@@ -77,3 +77,15 @@ func TestUnlistedNode(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStatusOfANodeIsOneRow: a node of many vBuckets does not make the rows of all of them
+// to return one.
+func TestStatusOfANodeIsOneRow(t *testing.T) {
+	s := source(leading())
+	made := 0
+	s.Followers = func(string) int { made++; return 0 }
+	row, err := Service{Source: s}.GetStatus(t.Context(), nil)
+	if err != nil || row.GetVBucket() != "0" || made != 1 {
+		t.Errorf("%v, %v: %d rows were made", row, err, made)
+	}
+}
