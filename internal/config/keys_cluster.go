@@ -81,7 +81,7 @@ func securityKeys() []key {
 			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCertFile} },
 			doc:   "The PEM file of this node's certificate, followed by those between it and its authority. This file and the next two are read again when they change, and at SIGHUP."},
 		{name: "tls-key-file", def: "", traits: secret,
-			field: func(c *Config) value { return pathValue{p: &c.Security.TLSKeyFile} },
+			field: func(c *Config) value { return secretFileValue{&c.Security.TLSKeyFile} },
 			doc:   "The PEM file of that certificate's private key, without a passphrase."},
 		{name: "tls-ca-file", def: "",
 			field: func(c *Config) value { return pathValue{p: &c.Security.TLSCAFile} },
@@ -93,7 +93,7 @@ func securityKeys() []key {
 			field: func(c *Config) value { return dnsNameValue{&c.Security.TLSNodeName} },
 			doc:   "The DNS name in the certificates of nodes, by which they know each other whatever their addresses are. Only certificates of nodes may carry it. It must be the same on all nodes."},
 		{name: "auth-file", def: "",
-			field: func(c *Config) value { return pathValue{p: &c.Security.AuthFile} },
+			field: func(c *Config) value { return secretFileValue{&c.Security.AuthFile} },
 			doc:   "The YAML file of the identities that may call this node, what shows them and what they may do; no authentication if empty. It is read again when it changes, and at SIGHUP."},
 	}
 }

@@ -148,3 +148,36 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+// TestSecretsAreNotEchoed: a secret that stands in place of the name of its file, from any
+// source, is rejected, and is not in the error.
+func TestSecretsAreNotEchoed(t *testing.T) {
+	for form, secret := range map[string]string{
+		"token":  "dkv_abcdefgh_" + strings.Repeat("s3cr3t7x", 8),
+		"hex":    strings.Repeat("5ec7e7", 11)[:64],
+		"base64": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlYzA=",
+		"PEM":    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIs3cr3t\n-----END PRIVATE KEY-----\n",
+	} {
+		for k := range newTable().all {
+			if _, ok := k.field(new(Config)).(secretFileValue); !ok {
+				continue
+			}
+			file := write(t, k.name+": \""+strings.ReplaceAll(secret, "\n", "\\n")+"\"\n")
+			for source, try := range map[string]func() error{
+				"flag": func() error { _, err := LoadOn(testHost(), []string{"--" + k.name, secret}, nil); return err },
+				"env":  func() error { _, err := LoadOn(testHost(), nil, []string{k.env() + "=" + secret}); return err },
+				"file": func() error { _, err := LoadOn(testHost(), []string{"-c", file}, nil); return err },
+			} {
+				err := try()
+				if err == nil || !strings.Contains(err.Error(), k.name) && !strings.Contains(err.Error(), k.env()) {
+					t.Errorf("%s as %s, from the %s: %v", form, k.name, source, err)
+				}
+				for _, part := range strings.Fields(secret) {
+					if err != nil && len(part) > 12 && strings.Contains(err.Error(), part) {
+						t.Errorf("%s as %s, from the %s: the error contains it: %v", form, k.name, source, err)
+					}
+				}
+			}
+		}
+	}
+}
