@@ -38,7 +38,7 @@ func Parse(name string, data []byte) (*Policy, error) {
 		return nil, err
 	}
 	if len(p.Identities) == 0 && p.JWT == nil {
-		// Probably a file that is just being written; an empty one would lock everyone out.
+		// Probably a file that is just being written; with an empty one no call would be accepted.
 		return nil, fmt.Errorf("%s has no identities: write at least one", name)
 	}
 	for i := range p.Identities {

@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Algorithms are the signatures that a JWT may have: of a private key, so that no server
+// algorithms are the signatures that a JWT may have: of a private key, so that no server
 // that checks JWTs can also make them.
 var algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 

@@ -81,10 +81,7 @@ func TestMistakesAreNamedWithLineAndRemedy(t *testing.T) {
 	with := func(key string) string {
 		return "identities:\n  - name: a\n    certificates: [c]\n    " + key + "\n"
 	}
-	jwt := func(keys string) string {
-		return "jwt: {issuer: i, audience: a, " + keys + "}\n"
-	}
-	for _, c := range []struct{ file, want string }{
+	for _, c := range []mistake{
 		{"", "auth.yaml is empty: write the key identities"},
 		{"# nothing\n", "auth.yaml is empty: write the key identities"},
 		{"identities: []\n", "auth.yaml has no identities: write at least one"},
@@ -129,6 +126,14 @@ func TestMistakesAreNamedWithLineAndRemedy(t *testing.T) {
 		{with("grants: [{role: read, prefix: a}]"), `auth.yaml:4: unknown key "prefix" in a grant: did you mean prefixes?`},
 		{with("limits: {streams: 0}"), "auth.yaml:4: streams is not a number from 1 to 2147483647: write one, or remove the key for no limit"},
 		{with("limits: {stream: 1}"), `auth.yaml:4: unknown key "stream" in limits: did you mean streams?`},
+	} {
+		c.check(t)
+	}
+}
+
+func TestMistakesInJWTsAreNamed(t *testing.T) {
+	jwt := func(keys string) string { return "jwt: {issuer: i, audience: a, " + keys + "}\n" }
+	for _, c := range []mistake{
 		{"jwt: {issuer: i}", "auth.yaml:1: jwt needs issuer and audience: without them JWTs made for other services would be accepted"},
 		{"jwt: {issuer: i, audience: a}", "auth.yaml:1: jwt needs either key-file or jwks-url: write one of the two"},
 		{jwt("key-file: k, jwks-url: https://h/"), "auth.yaml:1: jwt needs either key-file or jwks-url"},
@@ -138,12 +143,20 @@ func TestMistakesAreNamedWithLineAndRemedy(t *testing.T) {
 		{jwt("key-file: k, algorithms: [none]"), `auth.yaml:1: the algorithm "none" is not accepted: write some of RS256,`},
 		{jwt("key-file: k, algorithms: [HS256]"), `auth.yaml:1: the algorithm "HS256" is not accepted`},
 	} {
-		_, err := Parse("auth.yaml", []byte(c.file))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s\n got %v\nwant %s", c.file, err, c.want)
-		} else if strings.Contains(err.Error(), "\n") {
-			t.Errorf("more than one line: %v", err)
-		}
+		c.check(t)
+	}
+}
+
+// mistake is a file that is rejected, and a part of the error.
+type mistake struct{ file, want string }
+
+func (c mistake) check(t *testing.T) {
+	t.Helper()
+	_, err := Parse("auth.yaml", []byte(c.file))
+	if err == nil || !strings.Contains(err.Error(), c.want) {
+		t.Errorf("%s\n got %v\nwant %s", c.file, err, c.want)
+	} else if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line: %v", err)
 	}
 }
 
