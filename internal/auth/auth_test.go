@@ -95,13 +95,14 @@ func TestRolesAndDatabases(t *testing.T) {
 	}
 }
 
-// TestCoversAgreesWithEveryKey compares Covers with the keys of a span one by one. Keys and
-// bounds have up to three bytes of an alphabet with its first, its last and 0xff.
+// TestCoversAgreesWithEveryKey compares Covers with the keys of a span one by one. Bounds and
+// prefixes have up to three bytes of a few letters. Keys are longer, and also have the letter
+// behind each of those, so that there is a key wherever a span reaches beyond a prefix.
 func TestCoversAgreesWithEveryKey(t *testing.T) {
 	letters := []byte{0, 1, 'a', 0xfe, 0xff}
 	keys := [][]byte{{}}
 	for at := 0; len(keys[at]) < 4; at++ {
-		for _, l := range letters {
+		for _, l := range []byte{0, 1, 2, 'a', 'b', 0xfe, 0xff} {
 			keys = append(keys, append(bytes.Clone(keys[at]), l))
 		}
 	}
@@ -130,7 +131,8 @@ func TestCoversAgreesWithEveryKey(t *testing.T) {
 			for n, p := range g.Prefixes {
 				one[n] = one[n] && bytes.HasPrefix(k, p)
 			}
-			if i.Covers(Read, "d", Key(k)) != (bytes.HasPrefix(k, g.Prefixes[0]) || bytes.HasPrefix(k, g.Prefixes[len(g.Prefixes)-1])) {
+			want := bytes.HasPrefix(k, g.Prefixes[0]) || bytes.HasPrefix(k, g.Prefixes[len(g.Prefixes)-1])
+			if i.Covers(Read, "d", Key(k)) != want || i.CoversKey(Read, "d", k) != want {
 				t.Fatalf("the key %q and the prefixes %q", k, g.Prefixes)
 			}
 		}
