@@ -114,8 +114,9 @@ const (
 const (
 	// streamWorkers is how many goroutines stay ready for requests, with stacks that have
 	// grown to what a request needs: growing a new one takes a tenth of a request's
-	// time. Requests beyond that get goroutines of their own.
-	streamWorkers = 64
+	// time. Requests beyond that get goroutines of their own. Each worker keeps some tens
+	// of KiB of stack at most, which the collector takes back from workers that rest.
+	streamWorkers = 256
 	// writeBuffer is four times gRPC's own, so that a busy connection takes fewer
 	// system calls.
 	writeBuffer = 128 << 10
