@@ -46,10 +46,22 @@ func start(t testing.TB, args ...string) *process {
 // startWrapped is start with each storage engine wrapped, unless wrap is nil.
 func startWrapped(t testing.TB, wrap func(storage.Engine) storage.Engine, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, wrap: wrap, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
-	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
+	p := unstarted(t, args...)
+	p.wrap = wrap
 	p.begin()
-	t.Cleanup(func() { p.stop() })
+	return p
+}
+
+// unstarted is a node that begin starts.
+func unstarted(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
+	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
+	t.Cleanup(func() {
+		if p.cancel != nil {
+			p.stop()
+		}
+	})
 	return p
 }
 

@@ -49,6 +49,9 @@ func New(t testing.TB) *Authority {
 	return a
 }
 
+// Trust adds the authority to a pool.
+func (a *Authority) Trust(pool *x509.CertPool) { pool.AddCert(a.cert) }
+
 // NodeName is the DNS name that the certificates of nodes carry by default.
 const NodeName = "dkv-node"
 
