@@ -34,4 +34,13 @@
 //
 // A node that is started with nexus-join waits for an invitation too. Its replica
 // number is one that was never used, chosen in the cluster's replicated state.
+//
+// # TLS
+//
+// The port of a waiting node is the Raft port, and has its TLS: the same mode, and the
+// certificate of a node from each caller (package nodeport). An invitation decides which
+// cluster a disk belongs to for good, so no one else may send one. What Raft says there and
+// what this package says both begin with other bytes than TLS, so the three are told apart
+// by the first byte. URLs stay http://host:port in every mode; https:// means the same, so
+// that the urls, by which members are known, do not change when TLS is turned on.
 package bootstrap
