@@ -53,7 +53,7 @@ func startWrapped(t testing.TB, wrap func(storage.Engine) storage.Engine, args .
 }
 
 // unstarted is a node that begin starts.
-func unstarted(t *testing.T, args ...string) *process {
+func unstarted(t testing.TB, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, folder: filepath.Join(t.TempDir(), "db"), listen: testkit.Address(t), ops: testkit.Address(t)}
 	p.args = append([]string{"--listen-addr", p.listen, "--http-listen-addr", p.ops, "--db-folder", p.folder}, args...)
