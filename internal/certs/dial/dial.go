@@ -114,6 +114,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 func (d *Dialer) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 	config := d.opts.Store.ClientForNodes()
 	config.NextProtos = d.opts.Protocols
+	config.DynamicRecordSizingDisabled = true // small records save no node a round trip
 	raw, err := d.tcp.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
