@@ -89,6 +89,6 @@ func (a *Acceptor) handshake(ctx context.Context, c Peeker) (net.Conn, error) {
 	case a.store.opts.Mode == Permissive:
 		return c, nil
 	}
-	refuseClear(c)
+	refuseClear(ctx, c)
 	return nil, errClear
 }

@@ -2,12 +2,15 @@ package certs
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // errClear is the error of a connection in the clear to a port that takes TLS only.
@@ -20,15 +23,24 @@ const clearText = "this port accepts TLS connections only (tls-mode: required)"
 // unread data discards what was written to it.
 const lingering = time.Second
 
+// goAwayAfter is when an HTTP/2 client is told: it may open its next connection at once.
+const goAwayAfter = time.Second
+
 // refuseClear tells a client that speaks HTTP/1 or HTTP/2 that it has to use TLS.
-func refuseClear(c net.Conn) {
-	start := make([]byte, len("PRI * HTTP/2.0"))
-	n, _ := io.ReadAtLeast(c, start, len("PRI"))
-	answer := refusal(start[:n])
-	if answer == nil {
-		return
+func refuseClear(ctx context.Context, c net.Conn) {
+	start := make([]byte, len("PRI"))
+	n, _ := io.ReadFull(c, start)
+	_ = c.SetWriteDeadline(time.Now().Add(goAwayAfter + lingering))
+	answer := badRequest()
+	switch start = start[:n]; {
+	case bytes.HasPrefix([]byte("PRI"), start):
+		if _, err := c.Write(settings()); err != nil || !sleep.For(ctx, goAwayAfter) {
+			return
+		}
+		answer = goAway()
+	case bytes.IndexFunc(start, func(r rune) bool { return r < 'A' || r > 'Z' }) >= 0:
+		return // of no protocol that could say it
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(lingering))
 	if _, err := c.Write(answer); err == nil {
 		linger(c)
 	}
@@ -56,30 +68,23 @@ func closeWrite(c net.Conn) error {
 	}
 }
 
-// refusal is the answer to a client, by the first bytes that it has sent; nil if their
-// protocol is not known.
-func refusal(start []byte) []byte {
-	switch {
-	case bytes.HasPrefix(start, []byte("PRI")):
-		return goAway(clearText + "; use a certificate authority and TLS in the client")
-	case bytes.IndexFunc(start[:min(len(start), len("PRI"))], func(r rune) bool { return r < 'A' || r > 'Z' }) < 0:
-		body := clearText + "; use https://\n"
-		return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	}
-	return nil
+// badRequest is the answer to a request of HTTP/1.
+func badRequest() []byte {
+	body := clearText + "; use https://\n"
+	return fmt.Appendf(nil, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-// goAway is the beginning and end of an HTTP/2 connection: SETTINGS, and GOAWAY with the error
-// INADEQUATE_SECURITY.
-func goAway(why string) []byte {
-	const (
-		frameSettings, frameGoAway = 4, 7
-		inadequateSecurity         = 0xc
-	)
-	frame := func(out []byte, kind byte, payload []byte) []byte {
-		out = append(out, byte(len(payload)>>16), byte(len(payload)>>8), byte(len(payload)), kind, 0, 0, 0, 0, 0)
-		return append(out, payload...)
-	}
+// settings is the frame with which a server begins HTTP/2.
+func settings() []byte { return frame(4, nil) }
+
+// goAway is the frame that ends HTTP/2, with the error INADEQUATE_SECURITY and the reason.
+func goAway() []byte {
+	const inadequateSecurity = 0xc
 	payload := binary.BigEndian.AppendUint32(make([]byte, 4), inadequateSecurity)
-	return frame(frame(nil, frameSettings, nil), frameGoAway, append(payload, why...))
+	return frame(7, append(payload, clearText...))
+}
+
+func frame(kind byte, payload []byte) []byte {
+	head := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, 0, 0, 0, 0, 0}
+	return append(head, payload...)
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -37,7 +38,7 @@ type secureRig struct {
 	store     *certs.Store
 }
 
-func newSecureRig(t *testing.T, mode certs.Mode, changes ...func(*Options)) *secureRig {
+func newSecureRig(t testing.TB, mode certs.Mode, changes ...func(*Options)) *secureRig {
 	t.Helper()
 	s := &secureRig{authority: kit.New(t), dir: t.TempDir()}
 	s.install(t, s.authority.Node(t), s.authority)
@@ -54,7 +55,7 @@ func newSecureRig(t *testing.T, mode certs.Mode, changes ...func(*Options)) *sec
 func (s *secureRig) path(name string) string { return filepath.Join(s.dir, name) }
 
 // install writes the files of the server.
-func (s *secureRig) install(t *testing.T, own kit.Certificate, authorities ...*kit.Authority) {
+func (s *secureRig) install(t testing.TB, own kit.Certificate, authorities ...*kit.Authority) {
 	t.Helper()
 	var bundle []string
 	for _, a := range authorities {
@@ -192,6 +193,29 @@ func TestClearTextIsAnsweredInItsProtocol(t *testing.T) {
 				t.Errorf("HTTP/2 gets %v: %s", away.ErrCode, away.DebugData())
 			}
 			break
+		}
+	}
+}
+
+// A gRPC client without TLS does not try again and again at once.
+func TestClearTextClientDoesNotFlood(t *testing.T) {
+	s := newSecureRig(t, certs.Required)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if _, err := s.Get(ctx, &serverpb.GetRequest{Key: []byte("k")}, grpc.WaitForReady(true)); err == nil {
+		t.Error("it is served")
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(s.store)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "dkv_tls_handshake_failures_total" {
+			if n := f.GetMetric()[0].GetCounter().GetValue(); n < 1 || n > 10 {
+				t.Errorf("%v connections in 3 seconds", n)
+			}
 		}
 	}
 }
