@@ -125,7 +125,14 @@ final class Caller {
 
         /** Reports whether to make another attempt, after the pause that it needs. */
         private boolean prepareRetry(Failure failure, String address) {
-            if (!failure.transientFailure() && !failure.otherCluster() || connections.isClosed()) {
+            if (connections.isClosed()) {
+                return false;
+            }
+            if (failure.limited()) {
+                // Any node would answer the same: a limit is the caller's own, or the cluster's.
+                return failure.retryAfterNanos() < remaining() && pause(failure.retryAfterNanos());
+            }
+            if (!failure.transientFailure() && !failure.otherCluster()) {
                 return false;
             }
             if (address != null) {
@@ -145,11 +152,16 @@ final class Caller {
         }
 
         private boolean pause() {
+            return pause(0);
+        }
+
+        /** Pauses, at least as long as a server asked for. */
+        private boolean pause(long least) {
             if (backoff == null) {
                 backoff = new Backoff();
             }
             try {
-                TimeUnit.NANOSECONDS.sleep(Math.min(backoff.next(), Math.max(0, remaining())));
+                TimeUnit.NANOSECONDS.sleep(Math.min(least + backoff.next(), Math.max(0, remaining())));
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
                 return false;
@@ -174,7 +186,7 @@ final class Caller {
                 status = Failure.adding(status, "node " + address);
             }
             metrics.ended(rpc.name(), status.getCode(), elapsed);
-            return new DKVException(
+            return DKVException.from(
                     status, DKVException.mirror(status), rpc.name(), rpc.describe(request), rpc.params(request),
                     mayBeApplied ? DKVException.Outcome.UNKNOWN : DKVException.Outcome.NOT_APPLIED, cause);
         }

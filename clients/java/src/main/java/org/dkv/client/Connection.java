@@ -1,17 +1,17 @@
 package org.dkv.client;
 
+import io.grpc.CallCredentials;
+import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
+import io.grpc.ClientCall;
+import io.grpc.ClientInterceptor;
 import io.grpc.ClientInterceptors;
 import io.grpc.ConnectivityState;
-import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
-import io.grpc.Metadata;
-import io.grpc.TlsChannelCredentials;
+import io.grpc.MethodDescriptor;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
-import io.grpc.stub.MetadataUtils;
-import java.io.IOException;
 import java.util.concurrent.TimeUnit;
 
 /** A connection to one address, which is opened again whenever it breaks. */
@@ -28,14 +28,16 @@ final class Connection {
     private final Channel calls;
 
     /** Takes over a channel. */
-    Connection(ManagedChannel channel, String token) {
+    Connection(ManagedChannel channel, CallCredentials caller) {
         this.channel = channel;
-        this.calls = authorized(channel, token);
+        this.calls = authorized(channel, caller);
     }
 
     /** Prepares a connection, which the first call opens. */
-    static Connection to(String address, String authority, ConnectionOptions options) {
-        NettyChannelBuilder builder = NettyChannelBuilder.forTarget(address, credentials(options))
+    static Connection to(
+            String address, String authority, ConnectionOptions options, ChannelCredentials tls,
+            CallCredentials caller) {
+        NettyChannelBuilder builder = NettyChannelBuilder.forTarget(address, tls)
                 .withOption(ChannelOption.CONNECT_TIMEOUT_MILLIS,
                         (int) Math.min(options.getConnectTimeout(), Integer.MAX_VALUE))
                 .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
@@ -46,34 +48,20 @@ final class Connection {
         if (authority != null) {
             builder.overrideAuthority(authority);
         }
-        return new Connection(builder.build(), options.token());
+        return new Connection(builder.build(), caller);
     }
 
-    private static Channel authorized(ManagedChannel channel, String token) {
-        if (token == null) {
+    private static Channel authorized(ManagedChannel channel, CallCredentials caller) {
+        if (caller == null) {
             return channel;
         }
-        Metadata headers = new Metadata();
-        headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
-        return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
-    }
-
-    private static ChannelCredentials credentials(ConnectionOptions options) {
-        if (!options.tls()) {
-            return InsecureChannelCredentials.create();
-        }
-        TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder();
-        try {
-            if (options.trustCertificates() != null) {
-                tls.trustManager(options.trustCertificates().toFile());
+        return ClientInterceptors.intercept(channel, new ClientInterceptor() {
+            @Override
+            public <Q, R> ClientCall<Q, R> interceptCall(
+                    MethodDescriptor<Q, R> method, CallOptions options, Channel next) {
+                return next.newCall(method, options.withCallCredentials(caller));
             }
-            if (options.certificateChain() != null) {
-                tls.keyManager(options.certificateChain().toFile(), options.privateKey().toFile());
-            }
-        } catch (IOException e) {
-            throw new IllegalArgumentException("TLS files cannot be read: " + e.getMessage(), e);
-        }
-        return tls.build();
+        });
     }
 
     /** Returns the channel to call through. */

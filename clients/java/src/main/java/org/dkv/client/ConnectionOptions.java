@@ -4,6 +4,7 @@ import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Metrics;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.function.Supplier;
 
 /**
  * The options of a client: time limits, retries, TLS and metrics. Immutable; {@code
@@ -22,9 +23,12 @@ public final class ConnectionOptions {
     private final int connectionPoolSize;
     private final boolean idempotentRetries;
     private final String dcId;
-    private final String token;
+    private final String authority;
+    private final Supplier<String> token;
     private final boolean tls;
     private final Path trustCertificates;
+    private final Path trustStore;
+    private final char[] trustStorePassword;
     private final Path certificateChain;
     private final Path privateKey;
 
@@ -37,9 +41,12 @@ public final class ConnectionOptions {
         connectionPoolSize = b.connectionPoolSize;
         idempotentRetries = b.idempotentRetries;
         dcId = b.dcId;
+        authority = b.authority;
         token = b.token;
         tls = b.tls;
         trustCertificates = b.trustCertificates;
+        trustStore = b.trustStore;
+        trustStorePassword = b.trustStorePassword;
         certificateChain = b.certificateChain;
         privateKey = b.privateKey;
     }
@@ -97,12 +104,25 @@ public final class ConnectionOptions {
         return tls;
     }
 
-    String token() {
+    /** The source of the token; null if none is sent. */
+    Supplier<String> token() {
         return token;
+    }
+
+    String authority() {
+        return authority;
     }
 
     Path trustCertificates() {
         return trustCertificates;
+    }
+
+    Path trustStore() {
+        return trustStore;
+    }
+
+    char[] trustStorePassword() {
+        return trustStorePassword == null ? null : trustStorePassword.clone();
     }
 
     Path certificateChain() {
@@ -124,9 +144,12 @@ public final class ConnectionOptions {
         private int connectionPoolSize = DEFAULT_POOL_SIZE;
         private boolean idempotentRetries = true;
         private String dcId;
-        private String token;
+        private String authority;
+        private Supplier<String> token;
         private boolean tls;
         private Path trustCertificates;
+        private Path trustStore;
+        private char[] trustStorePassword;
         private Path certificateChain;
         private Path privateKey;
 
@@ -190,9 +213,37 @@ public final class ConnectionOptions {
             return this;
         }
 
-        /** Sends a bearer token with each call. Without TLS it is sent unencrypted. */
+        /**
+         * Sends a bearer token with each call. It is never sent over a network in the clear: without TLS, calls to
+         * other hosts than this machine fail.
+         */
         public Builder token(String token) {
-            this.token = text(token, "token");
+            if (!BearerToken.valid(token)) { // its content stays out of the message
+                throw new IllegalArgumentException("token is empty, or has characters that cannot be sent");
+            }
+            return tokenSource(() -> token);
+        }
+
+        /** As {@link #token(String)}, for the token that a source returns for each call, which should take no time. */
+        public Builder tokenSource(Supplier<String> source) {
+            if (source == null) {
+                throw new IllegalArgumentException("tokenSource is null");
+            }
+            this.token = source;
+            return this;
+        }
+
+        /** As {@link #token(String)}, for the token in a file, which is read again when it has changed. */
+        public Builder tokenFile(Path file) {
+            return tokenSource(new TokenFile(readable(file, "tokenFile")));
+        }
+
+        /**
+         * Sets the name that the certificates of all nodes must contain, instead of that of their addresses, and that
+         * calls carry as their authority.
+         */
+        public Builder authority(String name) {
+            this.authority = text(name, "authority").trim();
             return this;
         }
 
@@ -202,13 +253,23 @@ public final class ConnectionOptions {
             return this;
         }
 
-        /** Uses TLS, and trusts only the authorities in a PEM file. */
+        /** Uses TLS, and trusts only the authorities in a PEM file, which is read again when it has changed. */
         public Builder trustCertificates(Path pem) {
             this.trustCertificates = readable(pem, "trustCertificates");
             return tls();
         }
 
-        /** Uses TLS with a client certificate: the PEM files of its chain and of its private key (PKCS #8). */
+        /** As {@link #trustCertificates}, for the certificates in a key store of the Java runtime, such as PKCS #12. */
+        public Builder trustStore(Path store, char[] password) {
+            this.trustStore = readable(store, "trustStore");
+            this.trustStorePassword = password == null ? null : password.clone();
+            return tls();
+        }
+
+        /**
+         * Uses TLS with a client certificate: the PEM files of its chain and of its private key (PKCS #8). They are
+         * read again when they have changed; open connections go on.
+         */
         public Builder clientCertificate(Path chain, Path key) {
             this.certificateChain = readable(chain, "clientCertificate");
             this.privateKey = readable(key, "clientCertificate's key");

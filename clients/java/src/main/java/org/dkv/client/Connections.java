@@ -3,6 +3,9 @@ package org.dkv.client;
 import com.github.benmanes.caffeine.cache.Caffeine;
 import com.github.benmanes.caffeine.cache.LoadingCache;
 import com.github.benmanes.caffeine.cache.RemovalCause;
+import io.grpc.CallCredentials;
+import io.grpc.ChannelCredentials;
+import io.grpc.InsecureChannelCredentials;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -17,7 +20,7 @@ final class Connections implements AutoCloseable {
     private volatile boolean closed;
 
     Connections(String authority, ConnectionOptions options) {
-        this(options, address -> Connection.to(address, authority, options));
+        this(options, connector(authority != null ? authority : options.authority(), options));
     }
 
     Connections(ConnectionOptions options, Function<String, Connection> connect) {
@@ -27,6 +30,14 @@ final class Connections implements AutoCloseable {
                 .executor(Runnable::run)
                 .evictionListener((String address, Connection c, RemovalCause cause) -> c.retire())
                 .build(connect::apply);
+    }
+
+    /** Returns what opens connections: all of them show the same credentials. */
+    private static Function<String, Connection> connector(String authority, ConnectionOptions options) {
+        ChannelCredentials tls =
+                options.tls() ? new TlsFiles(options).credentials() : InsecureChannelCredentials.create();
+        CallCredentials caller = options.token() == null ? null : new BearerToken(options.token());
+        return address -> Connection.to(address, authority, options, tls, caller);
     }
 
     /**

@@ -3,8 +3,11 @@ package org.dkv.client;
 import dkv.serverpb.Api;
 import io.grpc.Status;
 
-/** A call that failed. Its message names the request, the failure and the outcome of a write. */
-public final class DKVException extends RuntimeException {
+/**
+ * A call that failed. Its message names the request, the failure and the outcome of a write. Calls that are rejected
+ * because of who makes them throw a {@link DKVUnauthenticatedException} or a {@link DKVPermissionDeniedException}.
+ */
+public class DKVException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
     /** Whether a write that failed was applied. */
@@ -40,7 +43,21 @@ public final class DKVException extends RuntimeException {
 
     /** Makes an exception for a failure that the client itself found, so that the request had no effect. */
     static DKVException of(Status status, String rpcName, String request, Object... params) {
-        return new DKVException(status, mirror(status), rpcName, request, params, Outcome.NOT_APPLIED, null);
+        return from(status, mirror(status), rpcName, request, params, Outcome.NOT_APPLIED, null);
+    }
+
+    /** Makes the exception of the kind that a status has. */
+    static DKVException from(
+            Status grpcStatus, Api.Status status, String rpcName, String request, Object[] params, Outcome outcome,
+            Throwable cause) {
+        switch (grpcStatus.getCode()) {
+            case UNAUTHENTICATED:
+                return new DKVUnauthenticatedException(grpcStatus, status, rpcName, request, params, outcome, cause);
+            case PERMISSION_DENIED:
+                return new DKVPermissionDeniedException(grpcStatus, status, rpcName, request, params, outcome, cause);
+            default:
+                return new DKVException(grpcStatus, status, rpcName, request, params, outcome, cause);
+        }
     }
 
     /** Converts a gRPC status to the form of the responses' status field. */

@@ -86,6 +86,10 @@ public final class DiscoveryDKVClient extends RoutedClient {
                 }
                 way = new Candidates(addresses, connections());
             }
+            Status rejection = way.size() > 0 ? null : watch.rejection();
+            if (rejection != null) {
+                throw DKVException.of(rejection, "GetClusterInfo", "find the nodes of the database");
+            }
             return way;
         }
 

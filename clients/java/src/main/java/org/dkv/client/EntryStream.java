@@ -62,7 +62,7 @@ final class EntryStream implements DKVEntryIterator {
         try {
             fill(patience);
         } catch (StatusRuntimeException e) {
-            throw new DKVException(
+            throw DKVException.from(
                     e.getStatus(), DKVException.mirror(e.getStatus()), Rpc.ITERATE.name(),
                     Rpc.ITERATE.describe(request), Rpc.ITERATE.params(request), DKVException.Outcome.NOT_APPLIED, e)
                     .resumableAt(Failure.resumeKey(e));

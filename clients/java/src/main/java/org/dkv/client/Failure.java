@@ -2,13 +2,16 @@ package org.dkv.client;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
 import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import java.io.IOException;
 import java.util.Base64;
 import java.util.Set;
+import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLException;
 
 /** The end of a failed attempt: its status, whether the request was applied, and whether a retry may help. */
@@ -26,16 +29,20 @@ final class Failure {
     /** The metadata of a stream that the server ended because its reader was too slow: where to resume. */
     private static final String STALLED = "STREAM_STALLED";
     private static final String RESUME_KEY = "startKey";
+    /** The time after which a request may be made again, if the server does not say. */
+    private static final long NEVER = Long.MAX_VALUE;
     private static final Set<String> WITHOUT_EFFECT = Set.of(NOT_APPLIED, NOT_OWNER, OTHER_CLUSTER);
 
     private final Status status;
     private final boolean mayBeApplied;
     private final boolean otherCluster;
+    private final long retryAfterNanos;
 
-    private Failure(Status status, boolean mayBeApplied, boolean otherCluster) {
+    private Failure(Status status, boolean mayBeApplied, boolean otherCluster, long retryAfterNanos) {
         this.status = status;
         this.mayBeApplied = mayBeApplied;
         this.otherCluster = otherCluster;
+        this.retryAfterNanos = retryAfterNanos;
     }
 
     /**
@@ -48,11 +55,11 @@ final class Failure {
         String reason = reason(e);
         return new Failure(
                 explained(asBroken(e.getStatus())), mutates && sent && !WITHOUT_EFFECT.contains(reason),
-                reason.equals(OTHER_CLUSTER));
+                reason.equals(OTHER_CLUSTER), retryAfter(e));
     }
 
     static Failure before(Status status) {
-        return new Failure(status, false, false);
+        return new Failure(status, false, false, NEVER);
     }
 
     /** Returns what the server says about the request's outcome; empty if it says nothing. */
@@ -79,21 +86,37 @@ final class Failure {
 
     /** Returns the server's explanation of an error; empty if there is none. */
     private static ErrorInfo explanation(StatusRuntimeException e) {
+        ErrorInfo info = detail(e, ErrorInfo.getDefaultInstance());
+        return DOMAIN.equals(info.getDomain()) ? info : ErrorInfo.getDefaultInstance();
+    }
+
+    /** Returns when the server says that a request may be made again, in nanoseconds; NEVER if it does not. */
+    private static long retryAfter(StatusRuntimeException e) {
+        RetryInfo info = detail(e, RetryInfo.getDefaultInstance());
+        if (!info.hasRetryDelay()) {
+            return NEVER;
+        }
+        long seconds = Math.max(0, Math.min(info.getRetryDelay().getSeconds(), TimeUnit.DAYS.toSeconds(1)));
+        return TimeUnit.SECONDS.toNanos(seconds) + Math.max(0, info.getRetryDelay().getNanos());
+    }
+
+    /** Returns the first detail of an error of a type; the default if there is none. */
+    @SuppressWarnings("unchecked")
+    private static <M extends Message> M detail(StatusRuntimeException e, M byDefault) {
         com.google.rpc.Status full = StatusProto.fromThrowable(e);
         if (full == null) {
-            return ErrorInfo.getDefaultInstance();
+            return byDefault;
         }
         for (Any detail : full.getDetailsList()) {
-            if (detail.is(ErrorInfo.class)) {
+            if (detail.is(byDefault.getClass())) {
                 try {
-                    ErrorInfo info = detail.unpack(ErrorInfo.class);
-                    return DOMAIN.equals(info.getDomain()) ? info : ErrorInfo.getDefaultInstance();
+                    return (M) detail.unpack(byDefault.getClass());
                 } catch (InvalidProtocolBufferException broken) {
-                    return ErrorInfo.getDefaultInstance();
+                    return byDefault;
                 }
             }
         }
-        return ErrorInfo.getDefaultInstance();
+        return byDefault;
     }
 
     /**
@@ -154,6 +177,16 @@ final class Failure {
     boolean transientFailure() {
         Status.Code code = status.getCode();
         return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
+    }
+
+    /** Reports whether a limit rejected the request, which had no effect, and the server says when to try again. */
+    boolean limited() {
+        return status.getCode() == Status.Code.RESOURCE_EXHAUSTED && !mayBeApplied && retryAfterNanos != NEVER;
+    }
+
+    /** Returns when the request may be made again. */
+    long retryAfterNanos() {
+        return retryAfterNanos;
     }
 
     /** Reports whether the node belongs to another cluster than the client. */

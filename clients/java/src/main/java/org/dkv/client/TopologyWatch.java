@@ -43,6 +43,7 @@ final class TopologyWatch implements AutoCloseable {
     private final Set<String> unusable = new HashSet<>();
     private final Thread thread;
     private volatile Topology topology = Topology.EMPTY;
+    private volatile Status rejection;
 
     TopologyWatch(Connections connections, List<String> registries, String database, String dcId) {
         this.connections = connections;
@@ -77,7 +78,25 @@ final class TopologyWatch implements AutoCloseable {
         return binding.stranger();
     }
 
+    /** Returns why the registry does not answer this client; null if it does, or was not reached. */
+    Status rejection() {
+        return rejection;
+    }
+
+    /** Remembers an error that is about the client and not about the registry. */
+    private void rejected(String address, Status status) {
+        Status.Code code = status.getCode();
+        if (code != Status.Code.UNAUTHENTICATED && code != Status.Code.PERMISSION_DENIED) {
+            return;
+        }
+        rejection = Failure.adding(status, "registry " + address);
+        if (unusable.add(address)) {
+            LOG.warning("registry " + address + " rejects this client: " + status);
+        }
+    }
+
     private void take(Collection<Admin.RegionInfo> rows) {
+        rejection = null;
         String before = binding.stranger();
         topology = Topology.of(rows, binding, dcId);
         String met = binding.stranger();
@@ -95,6 +114,7 @@ final class TopologyWatch implements AutoCloseable {
                 connections.get(address).connectNow();
                 watch(address);
             } catch (StatusRuntimeException e) {
+                rejected(address, e.getStatus());
                 registries.failed(address);
             } catch (RuntimeException e) {
                 if (connections.isClosed()) {

@@ -14,9 +14,11 @@ import java.util.concurrent.TimeUnit;
 final class Certificates {
     final Path certificate;
     final Path key;
+    /** A key store of the Java runtime with both; its password is "changeit". */
+    final Path store;
 
     Certificates(Path folder, String name) throws IOException, GeneralSecurityException, InterruptedException {
-        Path store = folder.resolve(name + ".p12");
+        store = folder.resolve(name + ".p12");
         keytool("-genkeypair", "-alias", name, "-keyalg", "EC", "-dname", "CN=" + name, "-ext",
                 "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true", "-validity", "2", "-keystore", store.toString(),
                 "-storetype", "PKCS12", "-storepass", "changeit");

@@ -2,8 +2,10 @@ package org.dkv.client;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
+import com.google.protobuf.Duration;
 import com.google.protobuf.Message;
 import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
 import dkv.serverpb.Api;
 import dkv.serverpb.DKVGrpc;
 import io.grpc.BindableService;
@@ -135,6 +137,17 @@ final class FakeNode extends DKVGrpc.DKVImplBase implements AutoCloseable {
             status.addDetails(Any.pack(ErrorInfo.newBuilder().setDomain("dkv").setReason(reason).build()));
         }
         return StatusProto.toStatusRuntimeException(status.build());
+    }
+
+    /** Makes the error of a limit that says when to try again. */
+    static StatusRuntimeException limited(long afterMillis) {
+        Duration after = Duration.newBuilder().setSeconds(afterMillis / 1000)
+                .setNanos((int) (afterMillis % 1000 * 1_000_000)).build();
+        com.google.rpc.Status status = com.google.rpc.Status.newBuilder()
+                .setCode(Status.Code.RESOURCE_EXHAUSTED.value()).setMessage("too many")
+                .addDetails(Any.pack(RetryInfo.newBuilder().setRetryDelay(after).build()))
+                .addDetails(Any.pack(ErrorInfo.newBuilder().setDomain("dkv").setReason("NOT_APPLIED").build())).build();
+        return StatusProto.toStatusRuntimeException(status);
     }
 
     @Override

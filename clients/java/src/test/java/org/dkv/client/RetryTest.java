@@ -56,6 +56,62 @@ class RetryTest {
         return seen;
     }
 
+    /** Fails requests with an error until there were so many. */
+    private AtomicInteger failFirst(int times, RuntimeException error) {
+        AtomicInteger seen = new AtomicInteger();
+        node.onRequest((q, doIt) -> {
+            if (seen.incrementAndGet() > times) {
+                return doIt.get();
+            }
+            throw error;
+        });
+        return seen;
+    }
+
+    @Test
+    void limitsAreRespected() {
+        AtomicInteger seen = failFirst(1, FakeNode.limited(300));
+        try (DKVClient c = client(node.address())) {
+            long begun = System.nanoTime();
+            c.put("k", "v");
+            assertEquals(2, seen.get());
+            assertTrue(System.nanoTime() - begun >= TimeUnit.MILLISECONDS.toNanos(300), "came back too early");
+        }
+    }
+
+    @Test
+    void limitsBeyondTheTimeAreNotWaitedFor() {
+        AtomicInteger seen = failFirst(1, FakeNode.limited(3_600_000));
+        try (DKVClient c = client(node.address())) {
+            DKVException e = assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(Status.Code.RESOURCE_EXHAUSTED, e.getGrpcStatus().getCode());
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+            assertEquals(1, seen.get());
+        }
+    }
+
+    @Test
+    void limitsWithoutATimeAreFinal() {
+        AtomicInteger seen = failFirst(1, false, Status.Code.RESOURCE_EXHAUSTED, "NOT_APPLIED");
+        try (DKVClient c = client(node.address())) {
+            assertThrows(DKVException.class, () -> c.put("k", "v"));
+            assertEquals(1, seen.get());
+        }
+    }
+
+    @Test
+    void callersThatAreRejectedDoNotComeBack() {
+        try (DKVClient c = client(node.address())) {
+            AtomicInteger seen = failFirst(1, false, Status.Code.UNAUTHENTICATED, "NOT_APPLIED");
+            DKVException e = assertThrows(DKVUnauthenticatedException.class, () -> c.put("k", "v"));
+            assertEquals(DKVException.Outcome.NOT_APPLIED, e.getOutcome());
+            assertEquals(1, seen.get());
+            seen = failFirst(1, false, Status.Code.PERMISSION_DENIED, null);
+            assertThrows(DKVPermissionDeniedException.class, () -> c.get(LINEARIZABLE, "k"));
+            assertEquals(1, seen.get());
+        }
+    }
+
     @Test
     void readsAreRepeated() {
         failFirst(3, false, Status.Code.UNAVAILABLE, null);

@@ -30,7 +30,8 @@ import site.ycsb.Status;
  *
  * <p>Properties: {@code dkv.addresses} (nodes, separated by commas), or {@code dkv.discovery} (registries) with {@code
  * dkv.database}, or {@code dkv.shards} (a JSON file); {@code dkv.consistency} (LINEARIZABLE or SEQUENTIAL, for reads);
- * {@code dkv.timeout} (milliseconds); {@code dkv.idempotent} (whether writes carry request ids).
+ * {@code dkv.timeout} (milliseconds); {@code dkv.idempotent} (whether writes carry request ids); {@code dkv.tls},
+ * {@code dkv.tls.ca}, {@code dkv.tls.cert}, {@code dkv.tls.key} and {@code dkv.token.file}.
  *
  * <p>YCSB makes one instance for each of its threads. They share one client, which the last one closes.
  */
@@ -65,11 +66,32 @@ public final class DKVYCSBClient extends DB {
         }
     }
 
+    private static ConnectionOptions options(Properties p) {
+        ConnectionOptions.Builder options = ConnectionOptions.builder()
+                .requestTimeout(Long.parseLong(p.getProperty("dkv.timeout", "5000")))
+                .idempotentRetries(Boolean.parseBoolean(p.getProperty("dkv.idempotent", "true")));
+        if (Boolean.parseBoolean(p.getProperty("dkv.tls", "false"))) {
+            options.tls();
+        }
+        if (p.getProperty("dkv.tls.ca") != null) {
+            options.trustCertificates(Path.of(p.getProperty("dkv.tls.ca")));
+        }
+        String chain = p.getProperty("dkv.tls.cert");
+        String key = p.getProperty("dkv.tls.key");
+        if (chain != null && key != null) {
+            options.clientCertificate(Path.of(chain), Path.of(key));
+        } else if (chain != null || key != null) {
+            throw new IllegalArgumentException("dkv.tls.cert and dkv.tls.key belong together");
+        }
+        if (p.getProperty("dkv.token.file") != null) {
+            options.tokenFile(Path.of(p.getProperty("dkv.token.file")));
+        }
+        return options.build();
+    }
+
     private static DKVClient open(Properties p) throws DBException {
         try {
-            ConnectionOptions options = ConnectionOptions.builder()
-                    .requestTimeout(Long.parseLong(p.getProperty("dkv.timeout", "5000")))
-                    .idempotentRetries(Boolean.parseBoolean(p.getProperty("dkv.idempotent", "true"))).build();
+            ConnectionOptions options = options(p);
             String shards = p.getProperty("dkv.shards");
             if (shards != null) {
                 try (Reader json = Files.newBufferedReader(Path.of(shards))) {
