@@ -133,6 +133,7 @@ func TestDisklessBackupIsEncrypted(t *testing.T) {
 func TestMasterKeyRotation(t *testing.T) {
 	one, two, backups := keyFile(t, "1"), keyFile(t, "2"), t.TempDir()
 	node := start(t, "--db-engine", "badger", "--backup-dir", backups)
+	node.grpc() // a start that is told to stop may still hold its address for a while
 	node.stop()
 	if err := os.RemoveAll(node.folder); err != nil {
 		t.Fatal(err)
