@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
 )
 
@@ -67,12 +68,19 @@ func (a *app) localAddress() string {
 	return fmt.Sprintf("127.0.0.1:%d", at.Port())
 }
 
-// memberAddresses are where the members of the cluster serve and speak Raft, host:port.
+// memberAddresses are where the members of the cluster serve and speak Raft, host:port: those
+// that are configured, and those that the node has heard of since.
 func (a *app) memberAddresses() []string {
-	if !a.opened.Load() {
-		return nil
+	var out []string
+	for _, url := range a.node.Config.Nexus.ClusterURLs {
+		if address, err := bootstrap.ParseURL(url); err == nil {
+			out = append(out, address)
+		}
 	}
-	return a.role.Cluster().Addresses()
+	if !a.opened.Load() {
+		return out
+	}
+	return append(out, a.role.Cluster().Addresses()...)
 }
 
 // insecure is what other hosts may do without authentication; "" for nothing.

@@ -29,17 +29,24 @@ type Options struct {
 	Store *certs.Store
 	// Protocols are what the port speaks, as ALPN names it; nil is whatever comes.
 	Protocols []string
+	// Clear, unless nil, returns an error for a connection in the clear that is rejected
+	// because of where it comes from.
+	Clear func(from net.Addr) error
 	// Rejected, unless nil, is called with the error of each connection that is rejected.
 	Rejected func(from net.Addr, err error)
 }
 
 // Listen returns a listener over another one. Its connections are *Conn, unless the port is
-// one without TLS: then it is l itself.
+// one without TLS that anyone may use: then it is l itself.
 func Listen(l net.Listener, o Options) net.Listener {
-	if o.Store.Mode() == certs.Off {
+	switch {
+	case o.Store.Mode() != certs.Off:
+		return &listener{Listener: l, opts: o, config: o.Store.Server(certs.Nodes, o.Protocols...)}
+	case o.Clear != nil:
+		return &listener{Listener: l, opts: o}
+	default:
 		return l
 	}
-	return &listener{Listener: l, opts: o, config: o.Store.Server(certs.Nodes, o.Protocols...)}
 }
 
 type listener struct {
@@ -85,6 +92,10 @@ func (c *Conn) Handshake() error {
 }
 
 func (c *Conn) handshake() error {
+	if c.of.opts.Store.Mode() == certs.Off {
+		c.over = c.Conn
+		return c.clear()
+	}
 	first := []byte{0}
 	if _, err := c.Conn.Read(first); err != nil {
 		return err
@@ -103,6 +114,18 @@ func (c *Conn) handshake() error {
 		return fmt.Errorf("%w: it has no TLS, and tls-mode is required here; it begins with %x", ErrRejected, first)
 	default:
 		c.over = begun
+		return c.clear()
+	}
+	return nil
+}
+
+// clear decides about a connection in the clear.
+func (c *Conn) clear() error {
+	if c.of.opts.Clear == nil {
+		return nil
+	}
+	if err := c.of.opts.Clear(c.RemoteAddr()); err != nil {
+		return fmt.Errorf("%w: %w", ErrRejected, err)
 	}
 	return nil
 }

@@ -175,7 +175,7 @@ func (s *starter) openPort(ctx context.Context, addr string, i *invitee) (*port,
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot listen on Raft address %s: %w: is nexus-node-url an address of this machine?", ErrConfig, addr, err)
 	}
-	lis = nodeport.Listen(lis, nodeport.Options{Store: s.Certs, Protocols: protocols, Rejected: s.rejected})
+	lis = nodeport.Listen(lis, nodeport.Options{Store: s.Certs, Protocols: protocols, Clear: s.Clear, Rejected: s.rejected})
 	p := &port{lis: &trackedListener{Listener: lis, conns: make(map[net.Conn]struct{})}, done: make(chan error, 1)}
 	p.server = grpc.NewServer(grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), grpc.WaitForHandlers(true))

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/certs"
@@ -32,6 +33,9 @@ type Options struct {
 	Terms Terms
 	// Certs secure the port; nil leaves it in the clear.
 	Certs *certs.Store
+	// Clear, unless nil, returns an error for a connection in the clear from a host that may
+	// not use the port.
+	Clear func(from net.Addr) error
 	// Host knows which addresses are this machine's own; only used if URL is empty.
 	Host Host
 	// RaftData reports whether the folder of the Raft log holds anything.

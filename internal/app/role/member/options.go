@@ -67,6 +67,7 @@ func (m *Member) bootstrapOptions(url string) bootstrap.Options {
 		Join:       nexus.Join,
 		Terms:      m.terms(),
 		Certs:      m.node.Certs,
+		Clear:      m.clear(),
 		Host:       bootstrap.Host{Addrs: hosts.Own(), Lookup: hosts.Lookup},
 		RaftData:   func() (bool, error) { return host.HasLog(nexus.LogDir) },
 		StateThere: m.node.Dir.Claimed(),
