@@ -90,5 +90,5 @@ func (a *Acceptor) handshake(ctx context.Context, c Peeker) (net.Conn, error) {
 		return c, nil
 	}
 	refuseClear(ctx, c)
-	return nil, errClear
+	return nil, ErrClear
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// errClear is the error of a connection in the clear to a port that takes TLS only.
-var errClear = errors.New("the connection is in the clear, and tls-mode is required")
+// ErrClear is the error of a connection in the clear to a port that takes TLS only.
+var ErrClear = errors.New("the connection is in the clear, and tls-mode is required")
 
 // clearText is what such a client is told.
 const clearText = "this port accepts TLS connections only (tls-mode: required)"

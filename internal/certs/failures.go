@@ -38,7 +38,7 @@ func reasonOf(err error) string {
 		remote    *net.OpError
 	)
 	switch {
-	case errors.Is(err, errClear):
+	case errors.Is(err, ErrClear):
 		return reasonClear
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return reasonTimeout
@@ -87,6 +87,14 @@ func (s *Store) failuresOf(port string) *failures {
 	f := &failures{port: port, log: s.opts.Log, count: make(map[string]uint64), logged: make(map[string]time.Time), omitted: make(map[string]uint64)}
 	s.ports = append(s.ports, f)
 	return f
+}
+
+// CountFailure counts a connection to a port that its own package has rejected, and logged.
+func (s *Store) CountFailure(port string, err error) {
+	f := s.failuresOf(port)
+	f.mu.Lock()
+	f.count[reasonOf(err)]++
+	f.mu.Unlock()
 }
 
 func (f *failures) add(reason string, from net.Addr, err error) {

@@ -84,7 +84,11 @@ type Conn struct {
 func (c *Conn) Handshake() error {
 	c.once.Do(func() {
 		c.err = c.handshake()
-		if rejected := c.of.opts.Rejected; rejected != nil && errors.Is(c.err, ErrRejected) {
+		if !errors.Is(c.err, ErrRejected) {
+			return
+		}
+		c.of.opts.Store.CountFailure("raft", c.err)
+		if rejected := c.of.opts.Rejected; rejected != nil {
 			rejected(c.RemoteAddr(), c.err)
 		}
 	})
@@ -111,7 +115,7 @@ func (c *Conn) handshake() error {
 		state := secure.ConnectionState()
 		c.over, c.state = secure, &state
 	case c.of.opts.Store.Mode() == certs.Required:
-		return fmt.Errorf("%w: it has no TLS, and tls-mode is required here; it begins with %x", ErrRejected, first)
+		return fmt.Errorf("%w: it has no TLS: %w; it begins with %x", ErrRejected, certs.ErrClear, first)
 	default:
 		c.over = begun
 		return c.clear()

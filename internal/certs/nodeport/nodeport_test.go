@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/dkvdb/dkv/internal/certs"
@@ -57,20 +59,22 @@ func TestWhoIsAccepted(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		call caller
-		// permissive and required are part of the error of the port; "" is none.
-		permissive, required string
+		// permissive and required are part of the error of the port; "" is none. reason is
+		// how the rejection is counted.
+		permissive, required, reason string
 	}{
-		{"a node", withTLS(authority.Pool, &node), "", ""},
-		{"in the clear", inTheClear, "", "it has no TLS"},
-		{"a client", withTLS(authority.Pool, &client), "not the certificate of a node", "not the certificate of a node"},
-		{"a node of another authority", withTLS(authority.Pool, &stranger), "unknown authority", "unknown authority"},
-		{"without a certificate", withTLS(authority.Pool, nil), "didn't provide a certificate", "didn't provide a certificate"},
+		{"a node", withTLS(authority.Pool, &node), "", "", ""},
+		{"in the clear", inTheClear, "", "it has no TLS", "clear-text"},
+		{"a client", withTLS(authority.Pool, &client), "not the certificate of a node", "not the certificate of a node", "not-of-node"},
+		{"a node of another authority", withTLS(authority.Pool, &stranger), "unknown authority", "unknown authority", "authority"},
+		{"without a certificate", withTLS(authority.Pool, nil), "didn't provide a certificate", "didn't provide a certificate", "no-certificate"},
 	} {
 		for mode, rejected := range map[certs.Mode]string{certs.Permissive: c.permissive, certs.Required: c.required} {
 			t.Run(c.name+"/"+string(mode), func(t *testing.T) {
 				var calls atomic.Int32
+				store := storeOf(t, mode, authority)
 				l := Listen(testkit.Listen(t), Options{
-					Store: storeOf(t, mode, authority), Rejected: func(net.Addr, error) { calls.Add(1) },
+					Store: store, Rejected: func(net.Addr, error) { calls.Add(1) },
 				})
 				defer l.Close()
 				raw, err := net.Dial("tcp", l.Addr().String())
@@ -101,12 +105,33 @@ func TestWhoIsAccepted(t *testing.T) {
 				if !errors.Is(err, ErrRejected) || !strings.Contains(err.Error(), rejected) || got != "" || calls.Load() != 1 {
 					t.Errorf("%q, %v", got, err)
 				}
+				if n := counted(t, store, c.reason); n != 1 {
+					t.Errorf("%v rejections are counted as %s", n, c.reason)
+				}
 				if told == nil || c.name != "in the clear" && !strings.Contains(told.Error(), "remote error: tls") {
 					t.Errorf("the caller is told %v", told)
 				}
 			})
 		}
 	}
+}
+
+// counted returns how often the port has rejected connections for a reason.
+func counted(t *testing.T, s *certs.Store, reason string) (n float64) {
+	t.Helper()
+	metrics := make(chan prometheus.Metric, 16)
+	s.Collect(metrics)
+	close(metrics)
+	for m := range metrics {
+		var out dto.Metric
+		if err := m.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		if l := out.GetLabel(); len(l) == 2 && l[0].GetValue() == "raft" && l[1].GetValue() == reason {
+			n += out.GetCounter().GetValue()
+		}
+	}
+	return n
 }
 
 // talk sends a byte and awaits it.
