@@ -12,17 +12,12 @@ type Trace struct {
 	waited, wrote, read, elsewhere atomic.Int64
 }
 
-type traceKey struct{}
-
-// WithTrace returns a context that carries a new Trace.
-func WithTrace(ctx context.Context) (context.Context, *Trace) {
-	t := new(Trace)
-	return context.WithValue(ctx, traceKey{}, t), t
-}
+// TraceKey is the context key of a *Trace.
+type TraceKey struct{}
 
 // TraceOf returns the context's Trace, or nil if it has none.
 func TraceOf(ctx context.Context) *Trace {
-	t, _ := ctx.Value(traceKey{}).(*Trace)
+	t, _ := ctx.Value(TraceKey{}).(*Trace)
 	return t
 }
 

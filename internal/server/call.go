@@ -32,6 +32,9 @@ type call struct {
 	// receiving is true until the first message has arrived completely; it changes under mu.
 	receiving atomic.Bool
 	out       outgoing
+	// trace is in the context of the call's handler if traced points to it; nil otherwise.
+	trace  kv.Trace
+	traced *kv.Trace
 
 	// Under conn.mu: how many bytes and frames of the request have arrived and are held,
 	// when the last one arrived, and whether they were released.
@@ -68,6 +71,8 @@ func (k *call) Value(key any) any {
 		return k
 	case auth.ContextKey:
 		return k.identity
+	case kv.TraceKey:
+		return k.traced
 	}
 	return k.Context.Value(key)
 }

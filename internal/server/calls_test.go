@@ -283,6 +283,40 @@ func TestSlowLog(t *testing.T) {
 	})
 }
 
+// What a handler notes in the trace of its context is in the line.
+func TestSlowLogSaysWhereTheTimeWent(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.SlowThreshold = time.Nanosecond })
+	r.service.get = func(ctx context.Context, _ *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		ctx, cancel := context.WithCancel(ctx) // as replicas derive contexts of their own
+		defer cancel()
+		kv.TraceOf(ctx).Read(time.Now().Add(-time.Hour))
+		return &serverpb.GetResponse{}, nil
+	}
+	for range 2 { // each request has a trace of its own
+		if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := r.log.Lines()
+	if len(lines) != 2 || strings.Count(strings.Join(lines, ""), " read=1h0m0.") != 2 {
+		t.Errorf("%q", lines)
+	}
+}
+
+// A node that logs no slow requests does not measure where their time goes.
+func TestNoTraceWithoutSlowLog(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.SlowThreshold = 0 })
+	r.service.get = func(ctx context.Context, _ *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		if kv.TraceOf(ctx) != nil {
+			return nil, kv.Errorf(kv.Invalid, "there is a trace")
+		}
+		return &serverpb.GetResponse{}, nil
+	}
+	if _, err := r.Get(t.Context(), &serverpb.GetRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFastRequestsAreNotLogged(t *testing.T) {
 	for _, threshold := range []time.Duration{0, time.Hour} {
 		r := newRig(t, func(o *Options) { o.SlowThreshold = threshold })

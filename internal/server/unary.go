@@ -9,7 +9,6 @@ import (
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/internal/audit"
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
 )
 
@@ -48,7 +47,7 @@ func (c *calls) unary(full string, h handler) handler {
 			c.finish(ctx, m, begin, u.entry, u.req, u.response, err)
 		}()
 		if c.opts.SlowThreshold > 0 {
-			ctx, _ = kv.WithTrace(ctx)
+			u.traced = &u.trace
 		}
 		if err := u.begin(ctx, m); err != nil {
 			return nil, err
