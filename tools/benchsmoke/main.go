@@ -65,15 +65,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		verdict := "ok"
-		switch {
-		case *update:
+		verdict := r.verdict(got)
+		if *update {
 			r.allowed, verdict = got, "noted"
-		case got > r.limit():
-			verdict = "TOO MANY"
+		}
+		if verdict == exceeded {
 			tooMany++
-		case got < r.allowed-(r.limit()-r.allowed):
-			verdict = "fewer: lower the table with -update"
 		}
 		fmt.Fprintf(out, "%-22s %-42s %4d allocations an operation, %4d allowed: %s\n", r.pkg, r.benchmark, got, r.limit(), verdict)
 	}
@@ -95,6 +92,21 @@ type row struct {
 // limit is what is allowed with some slack: 3 %, and at least 2, for what the load of the
 // machine and releases of Go change.
 func (r *row) limit() int { return r.allowed + max(2, r.allowed*3/100) }
+
+// exceeded is the verdict on a hot path that allocates too much.
+const exceeded = "TOO MANY"
+
+func (r *row) verdict(got int) string {
+	slack := r.limit() - r.allowed
+	switch {
+	case got > r.allowed+slack:
+		return exceeded
+	case got < r.allowed-slack:
+		return "fewer: lower the table with -update"
+	default:
+		return "ok"
+	}
+}
 
 // parseTable reads lines of package, benchmark and number. # begins a comment.
 func parseTable(text []byte) ([]*row, error) {
