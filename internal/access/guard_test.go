@@ -124,6 +124,8 @@ func TestKeysAreConfined(t *testing.T) {
 		{"from outside into the range", iterate, iteration("", "ab", false), false},
 		{"from the range backwards beyond its begin", iterate, iteration("", "ab/1", true), false},
 		{"backwards from the end of the prefix of the prefix", iterate, iteration("ab", "ab/1", true), false},
+		{"forwards from before the range, which the handler rejects", iterate, iteration("ab/", "aa", false), false},
+		{"backwards from behind the range, which the handler rejects", iterate, iteration("ab/", "ac", true), false},
 		{"another range", iterate, iteration("b", "", false), false},
 		{"a watch", watch, &serverpb.WatchChangesRequest{KeyPrefix: []byte("ab/")}, true},
 		{"a watch of more", watch, &serverpb.WatchChangesRequest{KeyPrefix: []byte("ab")}, false},
@@ -133,6 +135,16 @@ func TestKeysAreConfined(t *testing.T) {
 		err := try(g, by("t"), c.method, c.req)
 		if (err == nil) != c.allowed || err != nil && kv.KindOf(err) != kv.Denied {
 			t.Errorf("%s by %s: %v", c.name, c.method, err)
+		}
+	}
+}
+
+// TestLastPrefix: a range without an end is within a prefix that has none.
+func TestLastPrefix(t *testing.T) {
+	g, _ := guarded(map[string][]auth.Grant{"t": {grant(auth.Read, "\xff")}})
+	for start, allowed := range map[string]bool{"\xff": true, "\xff\x01": true, "\xfe": false, "": false} {
+		if err := try(g, by("t"), iterate, iteration("", start, false)); (err == nil) != allowed {
+			t.Errorf("from %q on: %v", start, err)
 		}
 	}
 }
