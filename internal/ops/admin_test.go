@@ -217,6 +217,21 @@ func TestEveryActionIsLogged(t *testing.T) {
 	}
 }
 
+// A profile shows memory, so that who has taken one is in the audit log.
+func TestProfilesAreAudited(t *testing.T) {
+	var log strings.Builder
+	o := options()
+	o.Pprof = true
+	o.Audit = audit.ToCommon(slog.New(slog.NewTextHandler(&log, nil)))
+	s := newServer(t, o)
+	if r := call(s, "GET", "/debug/pprof/goroutine?debug=1", ""); r.Code != http.StatusOK {
+		t.Fatalf("%d %s", r.Code, r.Body)
+	}
+	if want := `msg=audit op="GET /debug/pprof/goroutine" address=127.0.0.1:40000 kind=open code=OK`; !strings.Contains(log.String(), want) {
+		t.Errorf("no %s in\n%s", want, log.String())
+	}
+}
+
 // An action that the audit log cannot hold is not done, if it must.
 func TestActionsThatCannotBeAuditedAreRejected(t *testing.T) {
 	calls := 0

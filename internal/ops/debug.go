@@ -32,19 +32,22 @@ func (s *Server) vars(w http.ResponseWriter, _ *http.Request) error {
 // registerPprof serves runtime profiles. Importing the package also puts them on
 // http.DefaultServeMux, which this program does not serve.
 func (s *Server) registerPprof() {
-	s.get("/debug/pprof/", unbounded(pprof.Index))
-	s.get("/debug/pprof/cmdline", unbounded(pprof.Cmdline))
-	s.get("/debug/pprof/profile", unbounded(pprof.Profile))
-	s.get("/debug/pprof/trace", unbounded(pprof.Trace))
+	s.get("/debug/pprof/", s.profile(pprof.Index))
+	s.get("/debug/pprof/cmdline", s.profile(pprof.Cmdline))
+	s.get("/debug/pprof/profile", s.profile(pprof.Profile))
+	s.get("/debug/pprof/trace", s.profile(pprof.Trace))
 	s.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // GET and POST
 }
 
-// unbounded lifts the bound on the time that a response may take: a profile takes as long
-// as ?seconds says.
-func unbounded(h http.HandlerFunc) handler {
+// profile serves a profile. It may show parts of the memory and so is audited. There is no
+// bound on the time that the response may take: a profile takes as long as ?seconds says.
+func (s *Server) profile(h http.HandlerFunc) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		setWriteDeadline(w, 0)
-		h(w, r)
-		return nil
+		_, err := s.audited(r, r.URL.Path, nil, func() (any, error) {
+			setWriteDeadline(w, 0)
+			h(w, r)
+			return nil, nil
+		})
+		return err
 	}
 }
