@@ -16,12 +16,29 @@ import (
 
 // grantForm is a grant as it is written, in the file or in a JWT.
 type grantForm struct {
-	Role      string   `json:"role"`
-	Databases []string `json:"databases"`
+	Role      string `json:"role"`
+	Databases narrow `json:"databases"`
 	// Prefixes are text; bytes that are not are written in one of the other two.
-	Prefixes       []string `json:"prefixes"`
-	PrefixesHex    []string `json:"prefixes-hex"`
-	PrefixesBase64 []string `json:"prefixes-base64"`
+	Prefixes       narrow `json:"prefixes"`
+	PrefixesHex    narrow `json:"prefixes-hex"`
+	PrefixesBase64 narrow `json:"prefixes-base64"`
+}
+
+// narrow is a list that narrows a grant.
+type narrow []string
+
+// UnmarshalJSON implements json.Unmarshaler. An empty list or null could mean none, and would
+// be read as all.
+func (n *narrow) UnmarshalJSON(data []byte) error {
+	var texts []string
+	if err := json.Unmarshal(data, &texts); err != nil {
+		return err
+	}
+	if len(texts) == 0 {
+		return errors.New("an empty list or null could mean none or all: name what the grant is for, or leave the key out")
+	}
+	*n = texts
+	return nil
 }
 
 // grants reads the grants of an identity.
@@ -50,8 +67,8 @@ func (r *reader) grants(node *yaml.Node) (all []auth.Grant, err error) {
 
 // narrow returns a function that stores a list which narrows a grant. An empty list could
 // be meant as none, and would be read as all.
-func (r *reader) narrow(key string, to *[]string) func(*yaml.Node) error {
-	read := r.texts(key, to)
+func (r *reader) narrow(key string, to *narrow) func(*yaml.Node) error {
+	read := r.texts(key, (*[]string)(to))
 	return func(node *yaml.Node) error {
 		if err := read(node); err != nil {
 			return err
@@ -100,14 +117,8 @@ func ParseGrants(data []byte) ([]auth.Grant, error) {
 	}
 	grants := make([]auth.Grant, len(forms))
 	for i := range forms {
-		f := &forms[i]
-		for _, list := range [][]string{f.Databases, f.Prefixes, f.PrefixesHex, f.PrefixesBase64} {
-			if list != nil && len(list) == 0 {
-				return nil, fmt.Errorf("grant %d has an empty list, which could mean none or all: name what it is for, or leave the list out", i)
-			}
-		}
 		var err error
-		if grants[i], err = f.grant(); err != nil {
+		if grants[i], err = forms[i].grant(); err != nil {
 			return nil, fmt.Errorf("grant %d %w", i, err)
 		}
 	}

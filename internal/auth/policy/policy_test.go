@@ -189,7 +189,8 @@ func TestParseGrants(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, wrong := range []string{``, `{}`, `"read"`, `[{"role":"node"}]`, `[{"role":"read","prefix":["a"]}]`, `[{"role":"read","prefixes":[]}]`,
-		`[{"role":"read","databases":[]}]`, `[{"role":"read","prefixes":[""]}]`, `[{"role":"read"}] []`, `[{}]`} {
+		`[{"role":"read","databases":[]}]`, `[{"role":"read","databases":null}]`, `[{"role":"read","prefixes":null}]`,
+		`[{"role":"read","databases":["d"],"databases":null}]`, `[{"role":"read","prefixes-hex":null}]`, `[{"role":"read","prefixes-base64":null}]`, `[{"role":"read","prefixes":[""]}]`, `[{"role":"read"}] []`, `[{}]`} {
 		if g, err := ParseGrants([]byte(wrong)); err == nil {
 			t.Errorf("%s is read as %+v", wrong, g)
 		}
