@@ -89,7 +89,7 @@ func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 	}
 	id, err := g.identify(c)
 	if err != nil {
-		return nil, err
+		return id, err
 	}
 	if !r.admits(id, g.options.Database) {
 		return id, lacks(r, id, g.options.Database)
@@ -99,7 +99,7 @@ func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 
 // identify returns the identity of a call: the caller's own, or the one that a node vouches
 // for. The marks of forwarded calls are a node's alone: they skip the search for the owner,
-// and name the identity.
+// and name the identity. Beside the error that a mark is not accepted it returns who sent it.
 func (g *Guard) identify(c *Caller) (*auth.Identity, error) {
 	id, err := g.options.Authenticator.Identify(c.Credentials)
 	switch {
@@ -108,14 +108,14 @@ func (g *Guard) identify(c *Caller) (*auth.Identity, error) {
 	case !c.Marked:
 		return id, nil
 	case id.Kind != auth.OfNode:
-		return nil, kv.Errorf(kv.Denied, "the metadata of forwarded calls (dkv-forwarded, dkv-discovery-forwarded, dkv-identity, dkv-grants) "+
+		return id, kv.Errorf(kv.Denied, "the metadata of forwarded calls (dkv-forwarded, dkv-discovery-forwarded, dkv-identity, dkv-grants) "+
 			"is accepted with the certificate of a node only: make the call without it")
 	case c.Vouched == "":
 		return id, nil
 	}
 	vouched, err := g.vouched(c)
 	if err != nil {
-		return nil, kv.Errorf(kv.Denied, "node %s forwards a call of %.64q, which this node does not accept: %w; have all nodes use the same auth-file", id.Name, c.Vouched, err)
+		return id, kv.Errorf(kv.Denied, "node %s forwards a call of %.64q, which this node does not accept: %w; have all nodes use the same auth-file", id.Name, c.Vouched, err)
 	}
 	out := *vouched
 	out.Via = id.Name

@@ -393,3 +393,34 @@ func TestCheckAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestForgedMarksHaveAName: a caller that claims to forward a call is rejected under its own
+// name, for the audit log; and so is a node that forwards one of an unknown identity.
+func TestForgedMarksHaveAName(t *testing.T) {
+	g, _ := guarded(map[string][]auth.Grant{"t": {grant(auth.Read)}})
+	for token, want := range map[string]string{"t": "t", accesstest.NodeToken: "node-1"} {
+		c := by(token)
+		c.Marked, c.Vouched = true, "no one"
+		id, err := g.Enter(access.Method(get), c)
+		if kv.KindOf(err) != kv.Denied || id == nil || id.Name != want {
+			t.Errorf("%s: %+v, %v", token, id, err)
+		}
+	}
+}
+
+// TestSummariesAreOfAllDatabases: the registry counts all its rows for a summary, whatever
+// database the request names.
+func TestSummariesAreOfAllDatabases(t *testing.T) {
+	g, _ := guarded(map[string][]auth.Grant{"one": {in("db", grant(auth.Read))}, "all": {grant(auth.Read)}})
+	req := &serverpb.GetClusterInfoRequest{Database: proto.String("db")}
+	if err := try(g, by("one"), lookup, req); err != nil {
+		t.Error(err)
+	}
+	req.SummaryOnly = true
+	if err := try(g, by("one"), lookup, req); kv.KindOf(err) != kv.Denied {
+		t.Errorf("a summary: %v", err)
+	}
+	if err := try(g, by("all"), lookup, req); err != nil {
+		t.Error(err)
+	}
+}

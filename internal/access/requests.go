@@ -69,14 +69,15 @@ func ofWatch(d demand, req any) bool {
 }
 
 // ofLookup covers a look-up in the registry. One that names no database shows the rows of
-// all.
+// all, and a summary counts them, whatever it names.
 func ofLookup(d demand, req any) bool {
 	r, ok := req.(*serverpb.GetClusterInfoRequest)
 	if !ok {
 		return false
 	}
+	one := r.Database != nil && !r.GetSummaryOnly()
 	return slices.ContainsFunc(d.id.Grants, func(g auth.Grant) bool {
-		return len(g.Databases) == 0 || r.Database != nil && slices.Contains(g.Databases, r.GetDatabase())
+		return len(g.Databases) == 0 || one && slices.Contains(g.Databases, r.GetDatabase())
 	})
 }
 
