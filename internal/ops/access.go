@@ -23,18 +23,33 @@ func (s *Server) guarded(next *http.ServeMux) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path := next.Handler(r) // what is registered, so no other spelling of a path gets around its row
-		id, err := g.Enter(access.Path(path), callerOf(r))
-		if err != nil {
-			err = s.rejected(w, r, err)
-			s.auditRefusal(r.WithContext(auth.NewContext(r.Context(), id)), err)
-			s.fail(w, err)
-			return
-		}
+		row := access.Path(path)
+		id, err := g.Enter(row, callerOf(r))
 		if id != nil {
 			r = r.WithContext(auth.NewContext(r.Context(), id))
 		}
+		switch {
+		case err != nil:
+			err = s.rejected(w, r, err)
+		case row.Local: // what is this machine's alone must not reach others through its proxies and browsers
+			err = s.admit(r)
+		}
+		if err != nil {
+			s.auditRefusal(r, err)
+			s.fail(w, err)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// still returns an error once the caller of a request may no longer make it: for answers that
+// go on for long.
+func (s *Server) still(r *http.Request, path string) error {
+	if s.options.Access == nil {
+		return nil
+	}
+	return s.options.Access.Still(access.Path(path), auth.FromContext(r.Context()), nil)
 }
 
 // rejected is the error of a request that its caller may not make.

@@ -1,8 +1,10 @@
 package ops
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/access/accesstest"
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 // withAccess has a server that goes by a guard, and counts what its action does.
@@ -93,5 +96,55 @@ func TestPathsOfAProtectedNode(t *testing.T) {
 				t.Errorf("%s from this machine: %d", path, r.Code)
 			}
 		}
+	}
+}
+
+// TestDebuggingThroughAProxy: without authentication, a proxy on the same machine does not
+// open profiles and variables to its clients, and neither does a page whose name resolves
+// to this machine.
+func TestDebuggingThroughAProxy(t *testing.T) {
+	a := accesstest.New()
+	a.Grant("admin", auth.Grant{Role: auth.Admin})
+	open, _ := withAccess(t, access.Options{})
+	secure, _ := withAccess(t, access.Options{Authenticator: a})
+	for what, change := range map[string]func(*http.Request){
+		"a proxy":        func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") },
+		"a foreign name": func(r *http.Request) { r.Host = "attacker.example" },
+	} {
+		for _, path := range []string{"/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol"} {
+			if r := call(open, "GET", path, "", change); r.Code != 403 {
+				t.Errorf("%s asks for %s: %d", what, path, r.Code)
+			}
+			if r := call(secure, "GET", path, "", change, bearer("admin")); r.Code != 200 {
+				t.Errorf("%s with a token asks for %s: %d", what, path, r.Code)
+			}
+		}
+	}
+}
+
+// TestMetricsStreamEndsWithItsGrants: a reader whose token is removed gets no more events.
+func TestMetricsStreamEndsWithItsGrants(t *testing.T) {
+	a := accesstest.New()
+	a.Grant("reader", auth.Grant{Role: auth.Read})
+	o := options()
+	o.Access = access.NewGuard(access.Options{Authenticator: a})
+	s := run(t, o)
+	request, err := http.NewRequestWithContext(testkit.Within(t, testkit.Patience), http.MethodGet, s.url("/metrics/stream"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bearer("reader")(request)
+	response, err := s.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	events := bufio.NewReader(response.Body)
+	if _, err := events.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	a.Remove("reader")
+	if _, err := io.Copy(io.Discard, events); err != nil {
+		t.Errorf("the stream goes on: %v", err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 // Bounds of the metrics streams.
 const (
-	streamInterval = time.Second
+	streamInterval    = time.Second
+	metricsStreamPath = "/metrics/stream"
 	// streamWriteTimeout is how long a reader may leave one event unread.
 	streamWriteTimeout = 10 * time.Second
 	// maxStreams bounds the readers: each gathers every metric each second.
@@ -66,7 +67,7 @@ func (s *Server) metricsJSON(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // metricsStream sends all metrics now and each second from then on, as server-sent events,
-// until the client leaves or the server stops.
+// until the client leaves, its grants end or the server stops.
 func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 	select {
 	case s.streams <- struct{}{}:
@@ -94,6 +95,10 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 		case <-r.Context().Done():
 			return nil
 		case <-s.stopping:
+			return nil
+		}
+		if err := s.still(r, metricsStreamPath); err != nil {
+			s.auditRefusal(r, s.rejected(w, r, err))
 			return nil
 		}
 	}

@@ -53,7 +53,7 @@ func (s *Server) ownPaths() map[string]handler {
 		"/readyz":         s.checks("readyz", s.options.Ready),
 		"/metrics":        wrap(promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})),
 		"/metrics/json":   s.metricsJSON,
-		"/metrics/stream": s.metricsStream,
+		metricsStreamPath: s.metricsStream,
 		"/debug/vars":     s.vars,
 	}
 }
