@@ -44,8 +44,8 @@ build: ## build bin/dkvsrv and bin/dkvctl
 run: deps build ## install what is missing, build, and serve with dkvsrv.yaml
 	./$(BIN)/dkvsrv --config dkvsrv.yaml
 
-cluster: build ## run three discovery nodes, three masters and two slaves here until Ctrl-C
-	@scripts/cluster.sh
+cluster: build ## run three discovery nodes, three masters and two slaves here until Ctrl-C (SECURE=certs: with TLS and tokens)
+	@SECURE='$(SECURE)' scripts/cluster.sh
 
 # Tests of faults that this host cannot inject are skipped, and listed at the end. With
 # CI=true they fail, unless internal/testkit allows them to be skipped.

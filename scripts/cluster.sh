@@ -1,18 +1,35 @@
 #!/usr/bin/env bash
 # Runs a whole cluster on this host until Ctrl-C: three discovery nodes, three
 # masters and two slaves, all on the loopback address. Data and logs stay in
-# CLUSTER_DIR (data/cluster), and the next start continues with them.
+# CLUSTER_DIR (data/cluster), and the next start continues with them. SECURE names a
+# folder with the certificates and the auth-file of dkvctl -certs and -token: all nodes
+# then require TLS and credentials.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dir=${CLUSTER_DIR:-data/cluster}
-names=() pids=() commands=()
+names=() pids=() commands=() security=()
+
+# secure sets the arguments that make nodes use the files in a folder.
+secure() {
+  local file
+  for file in ca.pem node-localhost.pem node-localhost.key auth.yaml; do
+    if [ ! -e "$1/$file" ]; then
+      echo "$1/$file is missing; these commands make what a secure cluster needs:" >&2
+      printf '  ./bin/dkvctl %s\n' "-certs init -dir $1" "-certs node -dir $1" \
+        "-token new me -role admin -authFile $1/auth.yaml -tokenFile $1/me.token" >&2
+      exit 1
+    fi
+  done
+  security=(--tls-mode required --tls-ca-file "$1/ca.pem" --tls-cert-file "$1/node-localhost.pem"
+    --tls-key-file "$1/node-localhost.key" --auth-file "$1/auth.yaml")
+}
 
 # start NAME GRPC-PORT ARGUMENTS... starts a node; its HTTP port is GRPC-PORT + 1000.
 start() {
   local name=$1 port=$2
   local -a command=(./bin/dkvsrv --config dkvsrv.yaml --node-name "$name" --db-folder "$dir/$name"
-    --listen-addr "127.0.0.1:$port" --http-listen-addr "127.0.0.1:$((port + 1000))" "${@:3}")
+    --listen-addr "127.0.0.1:$port" --http-listen-addr "127.0.0.1:$((port + 1000))" ${security[@]+"${security[@]}"} "${@:3}")
   "${command[@]}" >"$dir/$name.log" 2>&1 &
   names+=("$name") pids+=($!) commands+=("${command[*]}")
 }
@@ -47,6 +64,7 @@ stop() {
   echo 'stopped; the data is in '"$dir"
 }
 
+[ -z "${SECURE:-}" ] || secure "${SECURE%/}"
 mkdir -p "$dir"
 trap stop EXIT
 trap 'exit 0' INT TERM
@@ -66,7 +84,8 @@ discovery  127.0.0.1:8001 127.0.0.1:8002 127.0.0.1:8003
 masters    127.0.0.1:9081 127.0.0.1:9082 127.0.0.1:9083
 slaves     127.0.0.1:9091 (RocksDB, stream) 127.0.0.1:9092 (Badger in memory, poll)
 logs       $dir/*.log; HTTP is 1000 above each port
-Ctrl-C stops all of them.
+${SECURE:+calls      need export DKVCTL_TLS_CA_FILE=${SECURE%/}/ca.pem DKVCTL_TOKEN_FILE=${SECURE%/}/me.token
+}Ctrl-C stops all of them.
 EOF
 # A node that ends can be started again by hand; the others keep running.
 for ((left = ${#pids[@]}; left > 0; left--)); do

@@ -76,7 +76,7 @@ func (s *session) certsInit() error {
 	defer a.Close()
 	file := filepath.Join(s.Dir, ca.CertFile)
 	return s.certsResult([]string{file},
-		"Keep "+filepath.Join(s.Dir, ca.KeyFile)+" here, and nowhere else: who has it can act as a node.",
+		"Keep "+filepath.Join(s.Dir, ca.KeyFile)+" here, and nowhere else: it can make certificates of nodes, which have all rights.",
 		"Next, for each node, with the names and addresses at which it is reached: dkvctl -certs node HOST ..."+s.dirFlag())
 }
 

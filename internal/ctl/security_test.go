@@ -194,3 +194,46 @@ func TestRejectedCallers(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestEveryCommandShowsItsCredentials holds that all calls of all commands, those to members
+// that another node has named included, go over TLS and carry the token.
+func TestEveryCommandShowsItsCredentials(t *testing.T) {
+	authority := certs.New(t)
+	cert, own := authority.Issue(t, "127.0.0.1"), authority.Issue(t, "client")
+	serve := func() *fake {
+		return startFake(t, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert.Certificate},
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool})))
+	}
+	f, other := serve(), serve()
+	f.role, f.cluster, f.members = "master", "c1", members(leader, follower)
+	other.role, other.cluster, other.id = "master", "c1", "2"
+	f.members.Nodes[1].Address, f.members.Nodes[2].Address = f.addr, other.addr
+	env := map[string]string{"DKVCTL_TOKEN": "secret", "DKVCTL_TLS_CA_FILE": authority.File, "DKVCTL_TLS_CERT_FILE": own.CertFile, "DKVCTL_TLS_KEY_FILE": own.KeyFile}
+	for _, node := range []*fake{f, other} {
+		node.fail = func(method string) error {
+			node.mu.Lock()
+			defer node.mu.Unlock()
+			if got := node.meta.Get("authorization"); len(got) != 1 || got[0] != "Bearer secret" {
+				t.Errorf("%s carries %q", method, got)
+			}
+			return nil
+		}
+	}
+	for _, line := range []string{"-verify", "-set k v", "-get k", "-del k", "-mset a 1 b 2", "-mget a b", "-cas", "-incr n", "-iter *", "-keys *", "-watch -from 1 -limit 1",
+		"-addNode http://h:1 -progress 1ms", "-removeNode http://h:1", "-listNodes", "-clusterInfo", "-releaseDatabase orders", "-transferLeader", "-stepDown", "-snapshot",
+		"-setTiming lan", "-status", "-health", "-pauseWrites", "-resumeWrites", "-resetClock", "-resync", "-backup p", "-restore p",
+		"-bench mixed -count 20 -warmup 0 -keyCount 5 -workers 2"} {
+		before := len(f.seen)
+		args := strings.Fields(line)
+		if line == "-cas" { // of a key that is absent
+			args = []string{"-cas", "c", "", "1"}
+		}
+		got := runMain(t.Context(), "", env, append([]string{"-a", f.addr, "-timeout", "20s"}, args...)...)
+		if got.code != exitOK || len(f.seen) == before {
+			t.Errorf("%s: %+v, %d calls", line, got, len(f.seen)-before)
+		}
+	}
+	if other.calls("GetNodeStatus") == 0 {
+		t.Error("the other member was not asked")
+	}
+}
