@@ -69,3 +69,35 @@ func TestReadmeJavaCoordinates(t *testing.T) {
 		}
 	}
 }
+
+// TestReadmeSecureCluster checks that testdata/secure.txtar runs the commands with which
+// the README makes the files of a secure cluster, and starts nodes with what
+// scripts/cluster.sh gives them.
+func TestReadmeSecureCluster(t *testing.T) {
+	read := func(file string) string {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	script := read("testdata/secure.txtar")
+	_, section, _ := strings.Cut(read("../../README.md"), "### A secure cluster\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	commands := regexp.MustCompile(`(?m)^\./bin/(dkvctl -(?:certs|token new) .*)$`).FindAllStringSubmatch(section, -1)
+	if len(commands) < 4 {
+		t.Errorf("the README has %d commands for the files of a secure cluster", len(commands))
+	}
+	for _, c := range commands {
+		if !strings.Contains(script, "\nrun 0 "+c[1]+"\n") {
+			t.Errorf("secure.txtar does not run %s", c[1])
+		}
+	}
+	launcher := strings.ReplaceAll(read("../../scripts/cluster.sh"), `"$1/`, `"certs/`)
+	for _, f := range regexp.MustCompile(`--(?:tls|auth)[a-z-]*-file \S+`).FindAllString(script, -1) {
+		key, file, _ := strings.Cut(f, " ")
+		if !strings.Contains(launcher, key+` "`+file+`"`) {
+			t.Errorf("cluster.sh does not start nodes with %s", f)
+		}
+	}
+}
