@@ -17,7 +17,7 @@ func (a *Acceptor) Listen(l net.Listener) net.Listener {
 	if a == nil {
 		return l
 	}
-	out := &listener{Listener: l, acceptor: a, ready: make(chan net.Conn), failed: make(chan error)}
+	out := &listener{Listener: l, acceptor: a, ready: make(chan net.Conn), failed: make(chan error), ended: make(chan struct{})}
 	out.ctx, out.stop = context.WithCancel(context.Background())
 	return out
 }
@@ -26,6 +26,7 @@ type listener struct {
 	net.Listener
 	acceptor *Acceptor
 	begin    sync.Once
+	ended    chan struct{} // closed when accept has returned, or will never be called
 	ready    chan net.Conn
 	failed   chan error
 	ctx      context.Context // ends with Close
@@ -34,7 +35,12 @@ type listener struct {
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
-	l.begin.Do(func() { go l.accept() })
+	l.begin.Do(func() {
+		go func() {
+			defer close(l.ended)
+			l.accept()
+		}()
+	})
 	select {
 	case c := <-l.ready:
 		return c, nil
@@ -93,10 +99,15 @@ func (l *listener) handshake(c net.Conn) {
 	}
 }
 
-// Close implements net.Listener. It ends the handshakes that are unfinished.
+// Close implements net.Listener. It ends the handshakes that are unfinished. When it returns,
+// no connection of the listener below is accepted here any more: that one may not be closed but
+// go on with another owner, as after a StandIn.
 func (l *listener) Close() error {
 	l.stop()
-	return l.Listener.Close()
+	err := l.Listener.Close()
+	l.begin.Do(func() { close(l.ended) })
+	<-l.ended
+	return err
 }
 
 // peeked is a connection whose first byte may have been read already. Peek and the first Read
