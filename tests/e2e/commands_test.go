@@ -159,7 +159,7 @@ func program(ts *testscript.TestScript, name string) string {
 // environ is the script's environment.
 func environ(ts *testscript.TestScript) []string {
 	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR")}
-	for _, name := range []string{"DKV_LISTEN_ADDR", "DKV_LISTEN_ADR", "DKV_LOG_LEVEL"} {
+	for _, name := range []string{"DKV_LISTEN_ADDR", "DKV_LISTEN_ADR", "DKV_LOG_LEVEL", "DKVCTL_TLS_CA_FILE", "DKVCTL_TOKEN_FILE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

@@ -11,8 +11,9 @@ import (
 
 // The texts by which gRPC reports that a connection broke during the TLS handshake, or at
 // the first bytes, when a server that requires TLS closes the connection of a client
-// without it. There is no other sign.
-var tlsTexts = [...]string{"authentication handshake failed", "error reading server preface", "remote error: tls:"}
+// without it. There is no other sign. A server that stops causes some of them, but not again
+// and again.
+var tlsTexts = [...]string{"authentication handshake failed", "error reading server preface", "remote error: tls:", "the connection is draining", "INADEQUATE_SECURITY"}
 
 // suspectTLS reports whether err may mean that the two sides do not agree about TLS. A
 // server that stops at that moment causes the same error.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"net"
+	"sync"
 	"testing"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -54,6 +58,36 @@ func TestToken(t *testing.T) {
 		if err := open(t, cl.addrs(), opts...).WaitReady(testkit.Within(t, enough)); !errors.Is(err, ErrUnauthenticated) {
 			t.Error(err)
 		}
+	}
+}
+
+// A DKV server that requires TLS tells a client without it to go away, in HTTP/2.
+func TestServerThatRequiresTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				framer := http2.NewFramer(c, c)
+				_ = framer.WriteSettings()
+				_ = framer.WriteGoAway(0, http2.ErrCodeInadequateSecurity, []byte("this port accepts TLS connections only"))
+				_, _ = io.Copy(io.Discard, c) // until the client closes
+			})
+		}
+	})
+	t.Cleanup(serving.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	c := open(t, l.Addr().String())
+	if _, err := c.Get(testkit.Within(t, enough), []byte("k")); !errors.Is(err, ErrTLS) {
+		t.Error(err)
 	}
 }
 

@@ -84,6 +84,9 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 		return err
 	}
 	outcome, said := saidOutcome(st)
+	if !said && refusesClear(c.Options, st.Message()) {
+		return &UnreachableError{addr, st.Message(), advice(c.Options, st.Message())}
+	}
 	re := &RequestError{Code: st.Code(), Outcome: kv.NotApplied, text: st.Code().String() + ": " + st.Message()}
 	if hasReason(st, kv.ReasonWaiting) {
 		re.Waiting = strings.TrimSuffix(st.Message(), " ("+kv.NotApplied.String()+")")

@@ -33,8 +33,21 @@ type fault struct {
 	advice func(*options.Options) string
 }
 
+// refusesClear reports whether a request failed since the server told the connection to go
+// away before it had one. Servers that require TLS do that; one that stops does it too.
+func refusesClear(o *options.Options, text string) bool {
+	return !usesTLS(o) && (strings.Contains(text, draining) || strings.Contains(text, inadequateSecurity))
+}
+
+// How gRPC reports a connection that the server ends when it begins: as one for no further
+// requests, or with HTTP/2's reason.
+const (
+	draining           = "the connection is draining"
+	inadequateSecurity = "INADEQUATE_SECURITY"
+)
+
 var clearFaults = []fault{{
-	signs:  []string{"error reading server preface", "frame too large"},
+	signs:  []string{"error reading server preface", "frame too large", draining, inadequateSecurity},
 	advice: says("does it require TLS? -caCert FILE (DKVCTL_TLS_CA_FILE) names the cluster's authority, -tls takes the system's"),
 }}
 
