@@ -129,7 +129,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	r := &runner{options: o, chosen: chosen, results: results, out: out}
-	if err := errors.Join(r.all(ctx), results.Close()); err != nil {
+	err = errors.Join(r.all(ctx), results.Close())
+	if ctx.Err() != nil {
+		// A terminal interrupts the programs as well, so that err may say that they ended.
+		return errors.New("interrupted; what was measured is kept, and -resume continues")
+	}
+	if err != nil {
 		return err
 	}
 	if err := report.Write(results, o.document, o.chart); err != nil {
