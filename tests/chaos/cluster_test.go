@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +18,6 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
@@ -43,6 +41,7 @@ type cluster struct {
 	made     int // nodes of all roles
 	stopped  sync.Once
 	power    powerCut
+	security *security
 }
 
 // node is a member. Its addresses and folder outlive its process.
@@ -107,6 +106,7 @@ func newNetworkedCluster(t *testing.T, n int) *cluster {
 func makeCluster(t *testing.T, clients *place, places []*place, ip func(int) string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), clients: clients}
+	c.security = newSecurity(t, c.dir)
 	t.Cleanup(c.close)
 	for i, p := range places {
 		n := c.node(p, ip(i))
@@ -130,7 +130,7 @@ func (c *cluster) node(p *place, ip string, role ...string) *node {
 	if n.addr, err = p.freeAddr(n.ip); err != nil {
 		c.t.Fatal(err)
 	}
-	if n.conn, err = connect(c.clients, n.addr, &c.power); err != nil {
+	if n.conn, err = c.connect(n.addr); err != nil {
 		c.t.Fatal(err)
 	}
 	return n
@@ -142,15 +142,14 @@ func (c *cluster) all() []*node {
 }
 
 // connect opens a connection that reconnects soon after its node is back.
-func connect(p *place, addr string, power *powerCut) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithUnaryInterceptor(power.unary),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return p.dial(ctx, "tcp", addr) }),
+func (c *cluster) connect(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append(c.security.dialOptions(),
+		grpc.WithUnaryInterceptor(c.power.unary),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return c.clients.dial(ctx, "tcp", addr) }),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
 			MinConnectTimeout: time.Second,
-		}))
+		}))...)
 }
 
 func (c *cluster) close() {
@@ -216,9 +215,9 @@ func (n *node) launch() {
 		"--node-name", fmt.Sprintf("node%d", n.number),
 		"--db-folder", n.folder(),
 		"--listen-addr", n.addr, "--http-listen-addr", net.JoinHostPort(n.ip, "0"),
-		"--allow-insecure", // leaders are moved from another address of the test's network
 		"--log-level", *level, "--write-buffer-size", "4MiB", "--block-cache-size", "16MiB",
 	}
+	args = append(args, n.c.security.nodeFlags()...)
 	if n.role != nil {
 		args = append(args, n.role...)
 	} else {
@@ -346,8 +345,7 @@ func (c *cluster) others(not *node) (out []*node) {
 // readsByPath sums the linearizable reads of a node by how they were answered,
 // since its process started.
 func (n *node) readsByPath() (map[string]float64, error) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: n.c.clients.dial, DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + n.http + "/metrics")
+	resp, err := n.get("/metrics")
 	if err != nil {
 		return nil, err
 	}

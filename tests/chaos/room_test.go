@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -64,8 +62,7 @@ func (d *disk) fill(t *testing.T, leave uint64) (free func()) {
 
 // health returns the node's health; empty while it does not answer.
 func (n *node) health() string {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: n.c.clients.dial, DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + n.http + "/health")
+	resp, err := n.get("/health")
 	if err != nil {
 		return ""
 	}
