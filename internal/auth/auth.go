@@ -55,6 +55,9 @@ type Identity struct {
 	// Carried reports whether the grants come from a JWT and not from the file. They are
 	// sent with a forwarded call; see EncodeGrants.
 	Carried bool
+	// Proof is what the authenticator keeps to tell whether a credential is still accepted; nil
+	// for nothing.
+	Proof any
 }
 
 // ErrUnavailable is the error of a call with a JWT while the node has no keys to check it.

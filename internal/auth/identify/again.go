@@ -4,19 +4,18 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 )
 
 // again returns an identity as it is now.
 func (s *identities) again(i *auth.Identity) *auth.Identity {
+	proof, ofJWT := i.Proof.(*jwt.Proof)
 	switch {
-	case ended(i):
+	case ended(i), ofJWT && (s.jwts == nil || !s.jwts.Holds(proof)):
 		return nil
 	case i.Kind == auth.OfNode, i.Kind == auth.Open:
 		return i
 	case i.Carried:
-		if i.Via == "" && s.jwts == nil {
-			return nil // JWTs are no longer accepted
-		}
 		return i
 	case i.Kind == auth.Anonymous && i.Via == "":
 		return s.anonymous
@@ -29,7 +28,7 @@ func (s *identities) again(i *auth.Identity) *auth.Identity {
 		return now
 	}
 	same := *now
-	same.Via = i.Via
+	same.Via, same.Proof = i.Via, i.Proof
 	if now.Expires.IsZero() || !i.Expires.IsZero() && i.Expires.Before(now.Expires) {
 		same.Expires = i.Expires // of the JWT, or of what the first node has checked
 	}

@@ -111,12 +111,16 @@ func (f *File) read() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	f.current.Store(newIdentities(next.policy, f.options.NodeName, verifier))
 	f.loaded = next
-	if before != nil {
+	f.use(newIdentities(next.policy, f.options.NodeName, verifier))
+	return true, nil
+}
+
+// use takes identities into use. The caller holds reading.
+func (f *File) use(next *identities) {
+	if before := f.current.Swap(next); before != nil {
 		close(before.replaced)
 	}
-	return true, nil
 }
 
 // verifier returns what checks JWTs by a file that was read. One that has fetched its keys

@@ -31,7 +31,7 @@ func (s *identities) jwt(text string) (*auth.Identity, error) {
 func (s *identities) ofClaims(c *jwt.Claims) (*auth.Identity, error) {
 	if named := s.jwtNames[c.Name]; named != nil {
 		shown := *named
-		shown.Expires = c.Expires
+		shown.Expires, shown.Proof = c.Expires, c.Proof
 		return &shown, nil
 	}
 	if err := auth.CheckName(c.Name); err != nil {
@@ -50,6 +50,6 @@ func (s *identities) ofClaims(c *jwt.Claims) (*auth.Identity, error) {
 	// A JWT of at most maxAuthorization has no grants that EncodeGrants finds too large.
 	return &auth.Identity{
 		Kind: auth.Named, Name: c.Name, Grants: grants, Carried: true,
-		Credential: "jwt " + c.Name, Expires: c.Expires,
+		Credential: "jwt " + c.Name, Expires: c.Expires, Proof: c.Proof,
 	}, nil
 }

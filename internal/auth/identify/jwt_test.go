@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/auth/jwt"
 	"github.com/dkvdb/dkv/internal/auth/token"
 )
 
@@ -161,5 +162,73 @@ func TestJWTStreamsEnd(t *testing.T) {
 	f.reload("{name: a}")
 	if now := f.Current(own); now != nil {
 		t.Errorf("without JWTs: %+v", now)
+	}
+}
+
+// TestJWTStreamsEndWithTheirKey: a stream does not outlive the key that its JWT was checked
+// with, nor the issuer or the audience; other keys do not matter to it.
+func TestJWTStreamsEndWithTheirKey(t *testing.T) {
+	i, other := newIssuer(t), newIssuer(t)
+	accepting := i.accepting("{name: a, jwt-names: [x], grants: [{role: read}]}")
+	f := open(t, accepting)
+	own, named := f.identify(bearing(i.sign("alice", `[{"role":"read"}]`, time.Hour))), f.identify(bearing(i.sign("x", "", time.Hour)))
+	wantOpen := func(what string, open bool) {
+		t.Helper()
+		for _, id := range []*auth.Identity{own, named} {
+			if now := f.Current(id); (now != nil) != open {
+				t.Errorf("%s: %s is %+v", what, id.Name, now)
+			}
+		}
+	}
+	var both []byte
+	for _, path := range []string{i.keyFile, other.keyFile} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, data...)
+	}
+	if err := os.WriteFile(i.keyFile, both, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	wantOpen("another key was added", true)
+	f.reload(strings.Replace(accepting, "audience: a", "audience: b", 1))
+	wantOpen("another audience", false)
+	f.reload(accepting)
+	wantOpen("the audience from before", true)
+	changed := f.Changed()
+	i.rotate()
+	if err := f.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("streams do not hear that a key was withdrawn")
+	}
+	wantOpen("its key was withdrawn", false)
+}
+
+// TestStreamsHearOfKeysThatWereFetched: keys that a server no longer publishes end streams,
+// too.
+func TestStreamsHearOfKeysThatWereFetched(t *testing.T) {
+	i := newIssuer(t)
+	f := open(t, i.accepting("{name: a}"))
+	changed := f.Changed()
+	keys := f.sinceKeys(nil)
+	f.sinceKeys(keys)
+	select {
+	case <-changed:
+		t.Error("streams hear of a change that is none")
+	default:
+	}
+	f.sinceKeys(new(jwt.Keys))
+	select {
+	case <-changed:
+	default:
+		t.Error("streams do not hear of other keys")
 	}
 }

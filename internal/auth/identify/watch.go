@@ -45,8 +45,10 @@ func (f *File) Run(ctx context.Context) error {
 	var fetching fetching
 	defer fetching.stop()
 	var last []stamp
+	var keys *jwt.Keys
 	for {
 		fetching.by(ctx, f.current.Load().jwts)
+		keys = f.sinceKeys(keys)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -54,6 +56,22 @@ func (f *File) Run(ctx context.Context) error {
 		}
 		last = f.look(last)
 	}
+}
+
+// sinceKeys has streams look at their grants again if the keys of JWTs are others than the last
+// time: one may have been withdrawn. It returns the keys.
+func (f *File) sinceKeys(last *jwt.Keys) *jwt.Keys {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	now := f.current.Load()
+	if now.jwts == nil {
+		return nil
+	}
+	keys := now.jwts.Keys()
+	if last != nil && keys != last {
+		f.use(newIdentities(f.loaded.policy, f.options.NodeName, now.jwts))
+	}
+	return keys
 }
 
 // look reads the file again if it has changed and looks as it did the last time. It returns

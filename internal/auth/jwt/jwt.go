@@ -40,6 +40,8 @@ type Claims struct {
 	Expires time.Time
 	// Keys names the set of keys that the token was checked with; see Verifier.Keys.
 	Keys *Keys
+	// Proof is what the token was accepted by.
+	Proof *Proof
 }
 
 // ErrUnavailable is the error of a JWT that cannot be checked, since no keys could be
@@ -87,7 +89,7 @@ func (v *Verifier) Verify(text string) (*Claims, error) {
 		if err != nil {
 			return nil, err
 		}
-		claims.Keys = set
+		claims.Keys, claims.Proof = set, &Proof{v.policy.Issuer, v.policy.Audience, key.Key}
 		return claims, nil
 	}
 	if len(found) == 0 {
