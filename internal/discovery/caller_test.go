@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/auth"
@@ -31,5 +32,24 @@ func TestSlaveCannotReplaceAMaster(t *testing.T) {
 	}
 	if err := send(nil, region("db/0/m:1/dc1", leader, term(3))); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSlaveCannotOutdateAMaster: a slave that says that its row at a master's address comes
+// from the future does not keep the master from registering there.
+func TestSlaveCannotOutdateAMaster(t *testing.T) {
+	_, sites := newSites(t)
+	send := func(id *auth.Identity, stamp uint64, row *serverpb.RegionInfo) {
+		t.Helper()
+		if _, err := sites[0].Registry.UpdateStatus(auth.NewContext(t.Context(), id), &serverpb.UpdateStatusRequest{RegionInfo: row, Timestamp: stamp}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := uint64(time.Now().Unix())
+	send(&auth.Identity{Kind: auth.Named, Name: "slave"}, now+1_000_000, region("db/0/m:1/dc1", slave))
+	send(&auth.Identity{Kind: auth.OfNode}, now, region("db/0/m:1/dc1", leader, term(1)))
+	res, err := sites[0].Registry.GetClusterInfo(t.Context(), new(serverpb.GetClusterInfoRequest))
+	if err != nil || len(res.GetRegionInfos()) != 1 || res.GetRegionInfos()[0].GetStatus() != leader {
+		t.Errorf("%v, %v", res, err)
 	}
 }

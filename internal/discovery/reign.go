@@ -90,12 +90,14 @@ func (g *reign) run(ctx context.Context, store Store) {
 // update applies the heartbeats of a node, and returns when what they change is stored.
 // Rejected rows are left out.
 func (g *reign) update(ctx context.Context, u update) error {
+	now := time.Now()
 	if !ofNode(ctx) {
 		if err := g.table.replacesMaster(u.rows); err != nil {
 			return err
 		}
+		u.stamp = min(u.stamp, uint64(now.Unix())) // from the future, it would outdate the master's own
 	}
-	wait, refused := g.table.heartbeat(time.Now(), u.stamp, u.rows...)
+	wait, refused := g.table.heartbeat(now, u.stamp, u.rows...)
 	if err := await(ctx, wait); err != nil {
 		return err
 	}
