@@ -89,8 +89,12 @@ func (s *Store) failuresOf(port string) *failures {
 	return f
 }
 
-// CountFailure counts a connection to a port that its own package has rejected, and logged.
+// CountFailure counts a connection to a port that its own package has rejected, and logged. A
+// node without TLS has no such count.
 func (s *Store) CountFailure(port string, err error) {
+	if s == nil {
+		return
+	}
 	f := s.failuresOf(port)
 	f.mu.Lock()
 	f.count[reasonOf(err)]++
