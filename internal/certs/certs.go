@@ -34,6 +34,9 @@ type Options struct {
 	CertFile, KeyFile, CAFile string
 	// MinVersion is the oldest TLS version, as crypto/tls numbers it; 0 is TLS 1.3.
 	MinVersion uint16
+	// Guest is set for a slave, whose own certificate need not be one of a node: its masters
+	// may know it by another name, or by a token.
+	Guest bool
 	// NodeName is the DNS name that the certificates of nodes carry and no other ones.
 	NodeName string
 	Log      *slog.Logger

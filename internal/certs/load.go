@@ -164,7 +164,7 @@ func (o *Options) checkOwn(c *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("the certificate expired at %s, and it is %s; issue a new one, or correct the clock", c.NotAfter.UTC().Format(day), now.UTC().Format(day))
 	case now.Before(c.NotBefore):
 		return fmt.Errorf("the certificate is not valid before %s, and it is %s; wait, or correct the clock", c.NotBefore.UTC().Format(day), now.UTC().Format(day))
-	case !slices.Contains(c.DNSNames, o.NodeName):
+	case !o.Guest && !slices.Contains(c.DNSNames, o.NodeName):
 		return fmt.Errorf("the certificate does not carry the DNS name %q (tls-node-name), by which nodes know each other; it carries %q: "+
 			"issue it with that name as well, or set tls-node-name to a name that only certificates of nodes carry", o.NodeName, Names(c))
 	}

@@ -74,8 +74,12 @@ func (s *Store) ClientForNodes() *tls.Config {
 		// name of nodes in place of the address.
 		InsecureSkipVerify: true,
 		VerifyConnection:   s.verifyNode,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return &s.current.Load().cert, nil
+		GetClientCertificate: func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			own := &s.current.Load().cert
+			if s.opts.Guest && asked.SupportsCertificate(own) != nil {
+				return new(tls.Certificate), nil // none: the other side would reject it, and may take a token
+			}
+			return own, nil
 		},
 	}
 }

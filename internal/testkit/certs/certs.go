@@ -40,9 +40,17 @@ type Certificate struct {
 // New returns an authority whose files are removed when the test ends.
 func New(t testing.TB) *Authority {
 	t.Helper()
+	return Named(t, "authority")
+}
+
+// Named returns an authority with a name. A server names the authorities that it trusts, and
+// a client may show no certificate of others: those of New have one name, so that it does.
+func Named(t testing.TB, name string) *Authority {
+	t.Helper()
 	a := &Authority{dir: t.TempDir(), Pool: x509.NewCertPool()}
 	own := a.sign(t, "authority", &x509.Certificate{
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{CommonName: name},
+		IsCA:    true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	})
 	a.cert, a.key, a.File = own.Leaf, own.PrivateKey.(*ecdsa.PrivateKey), own.CertFile
 	a.Pool.AddCert(own.Leaf)
