@@ -2,6 +2,7 @@ package access
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/netip"
 
 	"github.com/dkvdb/dkv/internal/auth"
@@ -76,8 +77,8 @@ type Caller struct {
 }
 
 // Enter decides who calls, and whether that caller may make the call at all. Its errors are
-// of kind kv.Unauthenticated and kv.Denied; beside them it returns the identity, too, if that
-// is known. The identity is nil if callers are not distinguished.
+// of kind kv.Unauthenticated and kv.Denied, or kv.Unavailable if it cannot tell at present;
+// beside them it returns the identity, too, if that is known. The identity is nil if callers are not distinguished.
 func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 	switch {
 	case r == nil:
@@ -103,6 +104,8 @@ func (g *Guard) Enter(r *Row, c *Caller) (*auth.Identity, error) {
 func (g *Guard) identify(c *Caller) (*auth.Identity, error) {
 	id, err := g.options.Authenticator.Identify(c.Credentials)
 	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+		return nil, kv.Errorf(kv.Unavailable, "%w", err) // another node may have the keys
 	case err != nil:
 		return nil, kv.Errorf(kv.Unauthenticated, "%w", err)
 	case !c.Marked:

@@ -424,3 +424,19 @@ func TestSummariesAreOfAllDatabases(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// withoutKeys has no keys to check a JWT with.
+type withoutKeys struct{ *accesstest.Authenticator }
+
+func (withoutKeys) Identify(auth.Credentials) (*auth.Identity, error) {
+	return nil, auth.ErrUnavailable
+}
+
+// TestNodeWithoutKeysIsUnavailable: that a node cannot check a JWT does not mean that the JWT
+// is wrong, so clients may try again, and at another node.
+func TestNodeWithoutKeysIsUnavailable(t *testing.T) {
+	g := access.NewGuard(access.Options{Authenticator: withoutKeys{accesstest.New()}})
+	if err := try(g, by("t"), get, key("x")); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
+		t.Error(err)
+	}
+}

@@ -55,9 +55,12 @@ func (s *Server) still(r *http.Request, path string) error {
 // rejected is the error of a request that its caller may not make.
 func (s *Server) rejected(w http.ResponseWriter, r *http.Request, err error) error {
 	out := &Error{Status: http.StatusForbidden, Text: r.URL.Path + ": " + err.Error()}
-	if kv.KindOf(err) == kv.Unauthenticated {
+	switch kv.KindOf(err) {
+	case kv.Unauthenticated:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="dkv"`)
 		out.Status = http.StatusUnauthorized
+	case kv.Unavailable:
+		out.Status = http.StatusServiceUnavailable
 	}
 	return out
 }

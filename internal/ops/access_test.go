@@ -148,3 +148,19 @@ func TestMetricsStreamEndsWithItsGrants(t *testing.T) {
 		t.Errorf("the stream goes on: %v", err)
 	}
 }
+
+// withoutKeys has no keys to check a JWT with.
+type withoutKeys struct{ *accesstest.Authenticator }
+
+func (withoutKeys) Identify(auth.Credentials) (*auth.Identity, error) {
+	return nil, auth.ErrUnavailable
+}
+
+// TestPathsOfANodeWithoutKeys: it is the node that fails, not the caller.
+func TestPathsOfANodeWithoutKeys(t *testing.T) {
+	s, _ := withAccess(t, access.Options{Authenticator: withoutKeys{accesstest.New()}})
+	r := call(s, "GET", "/health", "", bearer("a.b.c"))
+	if r.Code != http.StatusServiceUnavailable || r.Header().Get("WWW-Authenticate") != "" {
+		t.Errorf("%d %s", r.Code, r.Body)
+	}
+}
