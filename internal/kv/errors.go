@@ -3,6 +3,7 @@ package kv
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind classifies an error by what the caller can do about it. The gRPC layer maps each
@@ -69,7 +70,9 @@ func (o Outcome) String() string {
 type Error struct {
 	Kind    Kind
 	Outcome Outcome
-	Err     error
+	// RetryAfter is when the same call may succeed; 0 if that is not known.
+	RetryAfter time.Duration
+	Err        error
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -106,4 +109,13 @@ func OutcomeOf(err error) Outcome {
 		return e.Outcome
 	}
 	return Unknown
+}
+
+// RetryAfterOf returns the pause of the first Error in err's chain, or 0.
+func RetryAfterOf(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
 }

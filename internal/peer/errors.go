@@ -97,7 +97,7 @@ func outcome(kind kv.Kind, sent bool, err error) error {
 
 // answer returns the error of a peer that gave a reason.
 func answer(st *status.Status, reason string) error {
-	out := &kv.Error{Kind: kindOf(st.Code()), Outcome: kv.Unknown}
+	out := &kv.Error{Kind: kindOf(st.Code()), Outcome: kv.Unknown, RetryAfter: retryAfter(st)}
 	switch reason {
 	case kv.ReasonNotOwner:
 		out.Kind, out.Outcome = kv.NotOwner, kv.NotApplied
@@ -138,6 +138,16 @@ func resumeOf(st *status.Status) kv.Resume {
 		}
 	}
 	return nil
+}
+
+// retryAfter returns when a peer says that the call may be tried again; 0 if it does not.
+func retryAfter(st *status.Status) time.Duration {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok {
+			return max(info.GetRetryDelay().AsDuration(), 0)
+		}
+	}
+	return 0
 }
 
 func reasonOf(st *status.Status) (string, bool) {

@@ -30,7 +30,11 @@ func toStatus(err error) error {
 		}
 		return status.Error(codes.Internal, short(err.Error()))
 	}
-	return explained(status.New(codeOf(known), short(err.Error())), known.Reason())
+	st := status.New(codeOf(known), short(err.Error()))
+	if known.RetryAfter > 0 {
+		st = after(st, known.RetryAfter)
+	}
+	return explained(st, known.Reason())
 }
 
 // shortened is an error with a text of bounded length: it travels as a header, and a
@@ -61,12 +65,16 @@ const (
 
 // exhausted is the error of a call that a limit rejects. It had no effect, and may be tried
 // again after a pause, which the details of the error say.
-func exhausted(after time.Duration, format string, args ...any) error {
-	st := status.Newf(codes.ResourceExhausted, format, args...)
-	if full, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); err == nil {
-		st = full
+func exhausted(pause time.Duration, format string, args ...any) error {
+	return explained(after(status.Newf(codes.ResourceExhausted, format, args...), pause), kv.ReasonNotApplied)
+}
+
+// after adds when the call may be tried again.
+func after(st *status.Status, pause time.Duration) *status.Status {
+	if full, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(pause)}); err == nil {
+		return full
 	}
-	return explained(st, kv.ReasonNotApplied)
+	return st
 }
 
 // beyondQuota is the error of a call beyond a limit of its identity.

@@ -114,3 +114,17 @@ func TestToStatusExplains(t *testing.T) {
 		}
 	}
 }
+
+// TestRejectionsSayWhenToTryAgain: also that of another node, which a forwarded call passes on.
+func TestRejectionsSayWhenToTryAgain(t *testing.T) {
+	err := toStatus(&kv.Error{Kind: kv.Exhausted, RetryAfter: 2 * time.Second, Err: errors.New("too many")})
+	var pause time.Duration
+	for _, d := range status.Convert(err).Details() {
+		if info, is := d.(*errdetails.RetryInfo); is {
+			pause = info.GetRetryDelay().AsDuration()
+		}
+	}
+	if pause != 2*time.Second {
+		t.Errorf("%v asks for a pause of %v", err, pause)
+	}
+}

@@ -23,7 +23,8 @@ var (
 	// ErrPrecondition: the state of the database or the node forbids the
 	// request, for example writes that are paused, or data that is too old.
 	ErrPrecondition = errors.New("precondition failed")
-	// ErrExhausted: a limit of the server is reached. The client does not retry.
+	// ErrExhausted: a limit of the server is reached. The client retries if the server says
+	// when, as it does for limits that end soon, and there is time for that.
 	ErrExhausted = errors.New("resource exhausted")
 	// ErrUnavailable: no node served the request in time.
 	ErrUnavailable = errors.New("unavailable")

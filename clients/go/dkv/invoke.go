@@ -98,11 +98,13 @@ func (a *attempts) retry(ctx context.Context, n *node, err error, req, resp any)
 	for pause := firstPause; err != nil; pause = nextPause(pause) {
 		a.count++
 		out := a.note(n, err)
-		if !a.mayRepeat(out, err, n) {
+		if !a.mayRepeat(out, err, n) || !a.hasTime(ctx, err) {
 			return a.finalError(ctx, out)
 		}
-		a.client.learner.probeSoon()
-		if a.client.sleep(ctx, jitter(pause)) != nil {
+		if out.Kind != ErrExhausted { // a limit says nothing about who serves what
+			a.client.learner.probeSoon()
+		}
+		if a.client.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) != nil {
 			return a.finalError(ctx, out)
 		}
 		n = a.next(n, err)
@@ -142,6 +144,8 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	case out.Kind == ErrOtherCluster:
 		// Another node may belong to our cluster; its leader is found within that time.
 		return time.Since(a.began) < otherClusterWait
+	case out.Kind == ErrExhausted:
+		return kv.RetryAfterOf(err) > 0 // and had no effect
 	case out.Kind != ErrUnavailable, markTLS(out, a.count, a.began):
 		return false
 	case a.request.mutates && out.OutcomeUnknown:
@@ -149,6 +153,12 @@ func (a *attempts) mayRepeat(out *Error, err error, n *node) bool {
 	default:
 		return true
 	}
+}
+
+// hasTime reports whether there is time left after the pause that a node asks for.
+func (a *attempts) hasTime(ctx context.Context, err error) bool {
+	deadline, limited := ctx.Deadline()
+	return !limited || time.Until(deadline) > kv.RetryAfterOf(err)
 }
 
 func (c *Client) leads(n *node, key []byte) bool {

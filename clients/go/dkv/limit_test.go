@@ -1,0 +1,62 @@
+package dkv
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// limited is the error of a call beyond a limit that ends after a pause.
+func limited(t *testing.T, pause time.Duration) error {
+	t.Helper()
+	st, err := status.New(codes.ResourceExhausted, "too many requests").WithDetails(
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(pause)}, &errdetails.ErrorInfo{Domain: kv.ErrorDomain, Reason: kv.ReasonNotApplied})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
+}
+
+// A call that a limit rejects is repeated after the pause that the node asks for, if there
+// is time for it, and not before. A full disk asks for none.
+func TestLimitsAreWaitedFor(t *testing.T) {
+	const pause = 300 * time.Millisecond
+	for name, c := range map[string]struct {
+		reject error
+		calls  int
+		kind   error
+	}{
+		"a limit":              {limited(t, pause), 2, nil},
+		"no time for the wait": {limited(t, time.Hour), 1, ErrExhausted},
+		"a full disk":          {explained(codes.ResourceExhausted, kv.ReasonNotApplied, "the disk is full"), 1, ErrExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 1, 1)
+			client := ready(t, cl.addrs())
+			cl.nodes[0].fail(func(_ context.Context, method string) error {
+				if method == putMethod && cl.nodes[0].count(putMethod) == 1 {
+					return c.reject
+				}
+				return nil
+			}, nil)
+			began := time.Now()
+			_, err := client.Put(testkit.Within(t, enough), []byte("k"), nil)
+			took := time.Since(began)
+			if c.kind == nil && (err != nil || took < pause) || c.kind != nil && (!errors.Is(err, c.kind) || errors.Is(err, ErrOutcomeUnknown) || took > enough/2) {
+				t.Errorf("%v after %v", err, took)
+			}
+			if n := cl.nodes[0].count(putMethod); n != c.calls {
+				t.Errorf("it was sent %d times, want %d", n, c.calls)
+			}
+		})
+	}
+}
