@@ -19,7 +19,7 @@ const (
 	allKeys     = "the whole database"
 	theNode     = "the node's database"
 	ofTheRow    = "the database of each row; rows of masters need a node"
-	ofTheFilter = "the database that is asked for; all if none is"
+	ofTheFilter = "the database that is asked for; all if none is, or for a summary"
 	released    = "the database that is released"
 	nothing     = "-"
 )
