@@ -98,6 +98,23 @@ func TestCertificatesShowIdentities(t *testing.T) {
 	f.rejects("a name that was removed", one)
 }
 
+// TestNodesAreToldApartByName: every node has the name of nodes, and most have localhost.
+func TestNodesAreToldApartByName(t *testing.T) {
+	ca := certs.New(t)
+	f := open(t, entry("a"))
+	for want, r := range map[string]certs.Request{
+		"n1.example.com": {Hosts: []string{"localhost", "127.0.0.1", "::1", "node.dkv", "n1.example.com"}},
+		"n2.example.com": {Name: "n2.example.com", Hosts: []string{"alias.example.com", "n2.example.com", "localhost", "node.dkv"}},
+		"10.0.0.3":       {Name: "10.0.0.3", Hosts: []string{"10.0.0.3", "localhost", "node.dkv"}},
+		"10.0.0.4":       {Name: "127.0.0.1", Hosts: []string{"127.0.0.1", "localhost", "node.dkv", "10.0.0.4"}},
+		"node.dkv":       {Name: "localhost", Hosts: []string{"localhost", "node.dkv", "127.0.0.1"}},
+	} {
+		if i := f.identify(showing(ca.Sign(t, r).Certificate)); i.Kind != auth.OfNode || i.Name != want {
+			t.Errorf("%+v is named %q", r, i.Name)
+		}
+	}
+}
+
 // TestOpenConnectionsOutliveTheirCertificate makes calls and asks for the identity of a stream
 // when the certificate of the handshake has ended. The connections between nodes last longer
 // than certificates; a name that is removed from the file ends them all the same.

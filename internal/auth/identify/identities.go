@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"hash/maphash"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/auth"
@@ -134,12 +136,11 @@ func (s *identities) certificate(state *tls.ConnectionState) (*auth.Identity, re
 // shows neither.
 func (s *identities) ofLeaf(state *tls.ConnectionState) (*auth.Identity, reason) {
 	leaf := state.PeerCertificates[0]
-	names := certs.Names(leaf)
 	if s.nodeName != "" && certs.OfNode(state, s.nodeName) {
-		return &auth.Identity{Kind: auth.OfNode, Name: nameOfNode(names, s.nodeName)}, accepted
+		return &auth.Identity{Kind: auth.OfNode, Name: nameOfNode(leaf, s.nodeName)}, accepted
 	}
 	var found *auth.Identity
-	for _, name := range names {
+	for _, name := range certs.Names(leaf) {
 		i := s.certificates[name]
 		if i == nil {
 			continue
@@ -155,12 +156,26 @@ func (s *identities) ofLeaf(state *tls.ConnectionState) (*auth.Identity, reason)
 	return found, accepted
 }
 
-// nameOfNode is the name of a certificate that is not the one that all nodes have.
-func nameOfNode(names []string, all string) string {
-	if i := slices.IndexFunc(names, func(n string) bool { return n != all }); i >= 0 {
+// nameOfNode is the name of a certificate that tells its node from others: neither the one
+// that all nodes have, nor one by which every machine calls itself. The common name comes
+// first if the node is reached by it.
+func nameOfNode(leaf *x509.Certificate, all string) string {
+	names := certs.Names(leaf)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if cn := leaf.Subject.CommonName; leaf.VerifyHostname(cn) == nil {
+		names = append([]string{cn}, names...)
+	}
+	if i := slices.IndexFunc(names, func(n string) bool { return n != all && !loopback(n) }); i >= 0 {
 		return names[i]
 	}
 	return all
+}
+
+func loopback(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return strings.EqualFold(name, "localhost") || err == nil && ip.IsLoopback()
 }
 
 // vouched returns the identity of a forwarded call; nil if there is none.
