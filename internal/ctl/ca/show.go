@@ -105,7 +105,9 @@ func describe(file string, c *x509.Certificate, nodeName string) Report {
 	r := Report{File: file, Names: certs.Names(c), Issuer: c.Issuer.CommonName, NotAfter: c.NotAfter.UTC(),
 		DaysLeft: int(math.Floor((time.Until(c.NotAfter) + time.Hour).Hours() / 24)), Kind: OfClient}
 	for _, ip := range c.IPAddresses {
-		r.Names = append(r.Names, ip.String())
+		if name := ip.String(); !slices.Contains(r.Names, name) { // it may be the common name
+			r.Names = append(r.Names, name)
+		}
 	}
 	switch {
 	case c.IsCA:

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,4 +186,17 @@ func FuzzFiles(f *testing.F) {
 			t.Errorf("key %v, %v", key, err)
 		}
 	})
+}
+
+// TestNamesAreShownOnce: the first address of a node is its common name too.
+func TestNamesAreShownOnce(t *testing.T) {
+	a := newAuthority(t)
+	file := issueNode(t, a, "127.0.0.1", "localhost", "127.0.0.1")
+	r := Show([]string{file}, a.path(CertFile), "")[0]
+	if want := []string{"localhost", DefaultNodeName, "127.0.0.1", "::1"}; !slices.Equal(r.Names, want) {
+		t.Errorf("%q, not %q", r.Names, want)
+	}
+	if n := len(leaf(t, file).IPAddresses); n != 2 {
+		t.Errorf("%d addresses in the certificate", n)
+	}
 }
