@@ -88,3 +88,11 @@ func frame(kind byte, payload []byte) []byte {
 	head := []byte{byte(len(payload) >> 16), byte(len(payload) >> 8), byte(len(payload)), kind, 0, 0, 0, 0, 0}
 	return append(head, payload...)
 }
+
+// NoRoom is what a port with TLS sends to a connection that it has no room for: the alert that
+// ends a handshake. To one that is closed without a word, or told why in the clear, a node would
+// conclude that the port does not speak TLS.
+func NoRoom() []byte {
+	const alert, fatal, internalError = 21, 2, 80
+	return []byte{alert, 3, 3, 0, 2, fatal, internalError}
+}

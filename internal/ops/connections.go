@@ -31,11 +31,11 @@ func limit(l net.Listener, o *Options) *conns.Listener {
 	})
 }
 
-// refusal returns what a connection is sent for which there is no room: nothing, if it
-// would expect TLS.
+// refusal returns what a connection is sent for which there is no room: an alert, if it
+// expects TLS.
 func refusal(by *certs.Acceptor) func(string) []byte {
 	if by.Mode() == certs.Required {
-		return nil
+		return func(string) []byte { return certs.NoRoom() }
 	}
 	return unavailable
 }

@@ -44,11 +44,11 @@ func (l listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// refusal returns what a connection is sent for which there is no room: nothing, if it
-// would expect TLS.
+// refusal returns what a connection is sent for which there is no room: an alert, if it
+// expects TLS.
 func refusal(by *certs.Acceptor) func(string) []byte {
 	if by.Mode() == certs.Required {
-		return nil
+		return func(string) []byte { return certs.NoRoom() }
 	}
 	return goAway
 }

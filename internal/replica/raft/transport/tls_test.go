@@ -164,3 +164,23 @@ func TestWithdrawnAuthorityEndsConnections(t *testing.T) {
 		t.Error("the old node gets in again")
 	}
 }
+
+// TestFullPortIsNotTakenForClear: a node without room for a connection does not lead others to
+// believe that it does not speak TLS, and to go on in the clear.
+func TestFullPortIsNotTakenForClear(t *testing.T) {
+	authority := tlskit.New(t)
+	for _, mode := range []certs.Mode{certs.Permissive, certs.Required} {
+		full := start(t, func(_ *node, o *Options) {
+			o.Certs, o.limits.connections = issued(t, authority).open(t, mode), 1
+		})
+		first := withCerts(t, issued(t, authority).open(t, certs.Required))
+		first.connect(t.Context(), full.addr)
+		for _, caller := range []certs.Mode{certs.Permissive, certs.Required} {
+			n := withCerts(t, issued(t, authority).open(t, caller))
+			_, err := n.GetConnection(t.Context(), full.addr)
+			if err == nil || strings.Contains(err.Error(), "does not speak TLS") || strings.Contains(n.log.String(), "in the clear") {
+				t.Errorf("%s to %s: %v\n%s", caller, mode, err, n.log.String())
+			}
+		}
+	}
+}

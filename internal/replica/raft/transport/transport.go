@@ -137,13 +137,21 @@ func (t *transport) Start() error {
 	limited := conns.Limit(l, conns.Options{
 		Max: t.opts.limits.connections, MaxPerHost: t.opts.limits.perHost,
 		Key: "of the Raft port", HostKey: "of the Raft port",
-		Refusal: func(string) []byte { return encodeAnswer(tooMany) },
+		Refusal: t.refusal,
 		Log:     t.opts.Log,
 	})
 	t.listener = nodeport.Listen(limited, nodeport.Options{Store: t.opts.Certs})
 	t.running.Go(t.accept)
 	t.running.Go(t.recheck)
 	return nil
+}
+
+// refusal is what a connection is sent for which there is no room.
+func (t *transport) refusal(string) []byte {
+	if t.opts.Certs.Mode() != certs.Off {
+		return certs.NoRoom()
+	}
+	return encodeAnswer(tooMany)
 }
 
 // Close implements raftio.ITransport. When it returns no handler is called any more.
