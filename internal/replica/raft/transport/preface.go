@@ -58,6 +58,14 @@ const (
 	tooMany
 )
 
+// grpcPreface is what a gRPC connection begins with, and errLateInvitation the error of one.
+// The port takes gRPC calls, such as invitations, until the node is a member. Who called it
+// then may reconnect once more.
+var (
+	grpcPreface       = []byte("PRI ")
+	errLateInvitation = errors.New("it makes gRPC calls, which this port takes only before the node is a member")
+)
+
 type preface struct {
 	version    byte
 	purpose    purpose
@@ -83,6 +91,8 @@ func readPreface(r io.Reader) (preface, error) {
 		return preface{}, errors.New("it speaks the Raft transport of an older release; stop the cluster, upgrade that node and start it again")
 	case p[0] == recordHandshake:
 		return preface{}, errors.New("it speaks TLS, which is off here; set tls-mode: permissive here first, and on the other nodes when all have it")
+	case bytes.HasPrefix(p[:], grpcPreface):
+		return preface{}, errLateInvitation
 	case !bytes.Equal(p[:len(magic)], magic[:]):
 		return preface{}, fmt.Errorf("it begins with %x, which is not DKV's Raft transport", p[:len(magic)])
 	}

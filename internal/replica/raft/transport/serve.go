@@ -65,6 +65,10 @@ func (t *transport) tellStrange(c net.Conn, err error) {
 	if t.ctx.Err() != nil {
 		return
 	}
+	if errors.Is(err, errLateInvitation) {
+		t.opts.Log.Debug("a connection to the Raft port is closed", "peer", c.RemoteAddr().String(), "error", err)
+		return
+	}
 	if t.opts.Rejected != nil {
 		t.opts.Rejected()
 	}

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -200,6 +201,21 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 			wantClosed(t, conn)
 			testkit.Eventually(t, "the log says so", func() bool { return n.log.Has(c.log) })
 		})
+	}
+}
+
+// A gRPC client that still calls a node after it has become a member is no stranger: such
+// connections come whenever a cluster is founded.
+func TestLateInvitationsRaiseNoAlarm(t *testing.T) {
+	n := start(t)
+	conn := n.raw()
+	if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wantClosed(t, conn)
+	testkit.Eventually(t, "the log says so", func() bool { return n.log.Has("it makes gRPC calls") })
+	if n.log.Has("level=WARN") {
+		t.Errorf("a warning: %s", n.log.String())
 	}
 }
 
