@@ -128,10 +128,19 @@ func TestTokenIsSent(t *testing.T) {
 	sends("first") // it is no token
 	tokenFile(t, path, "third")
 	sends("third")
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokenFile(t, path, "other") // as long as the third, and installed with its time
+	if err := os.Chtimes(path, was.ModTime(), was.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	sends("other")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	sends("third")
+	sends("other")
 	if _, err := OpenToken(path, nil); err == nil {
 		t.Error("no error without a file")
 	}

@@ -28,12 +28,10 @@ type Token struct {
 	path string
 	log  *slog.Logger
 
-	mu      sync.Mutex
-	bearer  string
-	looked  time.Time
-	changed time.Time
-	size    int64
-	failed  string
+	mu     sync.Mutex
+	bearer string
+	looked time.Time
+	failed string
 }
 
 var _ credentials.PerRPCCredentials = (*Token)(nil)
@@ -47,20 +45,14 @@ func OpenToken(path string, log *slog.Logger) (*Token, error) {
 	return t, nil
 }
 
-// read reads the file if it has changed.
+// read reads the file. Its time and size do not show whether it has changed: tokens are of one
+// length, and what installs files may set their times.
 func (t *Token) read() error {
 	f, err := os.Open(t.path)
 	if err != nil {
 		return fmt.Errorf("the token cannot be read: %w", err)
 	}
 	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("the token cannot be read: %w", err)
-	}
-	if fi.ModTime().Equal(t.changed) && fi.Size() == t.size {
-		return nil
-	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxToken+1))
 	if err != nil {
 		return fmt.Errorf("the token cannot be read: %w", err)
@@ -69,7 +61,7 @@ func (t *Token) read() error {
 	if len(raw) == 0 || len(raw) > maxToken || bytes.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return fmt.Errorf("%s is not the file of a token: it must hold one line with the token and nothing else", t.path)
 	}
-	t.bearer, t.changed, t.size = "Bearer "+string(raw), fi.ModTime(), fi.Size()
+	t.bearer = "Bearer " + string(raw)
 	return nil
 }
 
