@@ -8,11 +8,14 @@
 package conns
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -227,6 +230,21 @@ func (l *Listener) tell(c *Conn, reason string) {
 	if n > 0 && l.opts.Log != nil {
 		l.opts.Log.Warn("connections are refused", "reason", reason, "refused", n, "peer", c.RemoteAddr().String(), "listen", l.Addr().String())
 	}
+}
+
+// Drop closes the connections whose other side has shown something in its handshake that gone
+// says is no longer accepted. It returns how many there were.
+func (l *Listener) Drop(gone func(*tls.ConnectionState) bool) (dropped int) {
+	l.mu.Lock()
+	open := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, c := range open {
+		if state := c.TLS(); state != nil && gone(state) {
+			dropped++
+			_ = c.Close() // its user finds out
+		}
+	}
+	return dropped
 }
 
 func (l *Listener) left(c *Conn) {

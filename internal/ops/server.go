@@ -137,6 +137,11 @@ func (s *Server) Paths() []string { return s.registered }
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.options.TLS.Listen(s.listener)) }()
+	watching, stop := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { s.options.TLS.Watch(watching, s.listener) })
+	defer looks.Wait()
+	defer stop()
 	select {
 	case err := <-served:
 		return closedIsFine(err)

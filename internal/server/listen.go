@@ -17,7 +17,7 @@ type listener struct {
 }
 
 // listen bounds the connections of a listener.
-func (c *calls) listen(l net.Listener) net.Listener {
+func (c *calls) listen(l net.Listener) listener {
 	bounded := conns.Limit(l, conns.Options{
 		Max:        c.opts.MaxConnections,
 		MaxPerHost: c.opts.MaxConnectionsPerHost,

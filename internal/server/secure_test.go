@@ -374,3 +374,41 @@ func TestRotationUnderLoadFailsNoCall(t *testing.T) {
 		t.Error("a certificate of the authority that was removed is accepted")
 	}
 }
+
+// TestConnectionsOfWithdrawnAuthoritiesEnd: a certificate whose authority was withdrawn, as
+// after a theft, serves no connection any more, however long that has been open. Connections
+// without a certificate go on.
+func TestConnectionsOfWithdrawnAuthoritiesEnd(t *testing.T) {
+	s := newSecureRig(t, certs.Required)
+	s.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		return &serverpb.GetResponse{}, nil
+	}
+	open := func(with *tls.Config) (call func() error) {
+		conn, err := grpc.NewClient(s.addr(), grpc.WithTransportCredentials(credentials.NewTLS(with)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
+			defer cancel()
+			_, err := serverpb.NewDKVClient(conn).Get(ctx, &serverpb.GetRequest{Key: []byte("k")})
+			return err
+		}
+	}
+	shows, without := open(s.client(s.authority.Node(t))), open(s.client())
+	for _, call := range []func() error{shows, without} {
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := kit.New(t)
+	s.install(t, next.Node(t), next)
+	if err := s.store.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the connection with a certificate ends", func() bool { return shows() != nil })
+	if err := without(); err != nil { // a new connection would not trust the server
+		t.Error(err)
+	}
+}

@@ -246,11 +246,13 @@ func (s *Server) Serving() bool { return s.serving.Load() && !s.draining.Load() 
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close() // also if serving fails: workers wait for requests
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(s.calls.listen(s.opts.Listener)) }()
+	l := s.calls.listen(s.opts.Listener)
+	go func() { served <- s.grpc.Serve(l) }()
 	watching, stop := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() { s.calls.watch(watching) })
 	looks.Go(func() { s.calls.checkStreams(watching) })
+	looks.Go(func() { s.opts.TLS.Watch(watching, l) })
 	defer looks.Wait()
 	defer stop()
 	select {
