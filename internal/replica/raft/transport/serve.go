@@ -20,11 +20,13 @@ import (
 // serve serves a connection that another node has made, or what pretends to be one.
 func (t *transport) serve(c net.Conn) {
 	p, err := t.greet(c)
+	if err == nil {
+		err = t.shown(c)
+	}
 	if err != nil {
 		t.tellStrange(c, err)
 		return
 	}
-	t.shown(c)
 	if counted := countedBehind(c); counted != nil {
 		// A member's is not given up for one that has not said yet what it is.
 		counted.Begin()

@@ -1,11 +1,13 @@
 package transport
 
 import (
+	"crypto/tls"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -183,4 +185,28 @@ func TestFullPortIsNotTakenForClear(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWithdrawnAuthorityEndsBeginnings: a connection that has shown a certificate, and not yet
+// said what it is for, when its authority is withdrawn.
+func TestWithdrawnAuthorityEndsBeginnings(t *testing.T) {
+	first, second := tlskit.New(t), tlskit.New(t)
+	own, other := issued(t, second), issued(t, first)
+	for _, f := range []files{own, other} {
+		replace(t, f.ca, first.File, second.File)
+	}
+	store, old := own.open(t, certs.Required), other.open(t, certs.Required)
+	b := start(t, func(_ *node, o *Options) { o.Certs, o.limits.idle = store, time.Hour })
+	known := withCerts(t, old).connect(t.Context(), b.addr)
+	begun := tls.Client(b.raw(), old.ClientForNodes())
+	if err := begun.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	replace(t, own.ca, second.File)
+	if err := store.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "connections are checked again", func() bool { return known.SendMessageBatch(batch(1, 1)) != nil })
+	_ = introduce(begun, preface{version, forMessages, deployment}, testkit.Patience)
+	wantClosed(t, begun)
 }

@@ -244,15 +244,17 @@ func (t *transport) opened(c net.Conn) bool {
 	return true
 }
 
-// shown notes the certificate that a connection has shown.
-func (t *transport) shown(c net.Conn) {
+// shown notes the certificate that a connection has shown. Its error is that of one that was
+// accepted when the connection began, and is not any more.
+func (t *transport) shown(c net.Conn) error {
 	secure, is := c.(*nodeport.Conn)
-	if !is {
-		return
+	if !is || secure.State() == nil {
+		return nil
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.open[c] = secure.State()
+	t.mu.Unlock()
+	return t.opts.Certs.ClientForNodes().VerifyConnection(*secure.State())
 }
 
 func (t *transport) ended(c net.Conn) {
