@@ -24,6 +24,11 @@ final class FileStamps {
         return changed;
     }
 
+    /** Makes the next call report a change: the files could not be used, which their stamps may not show the end of. */
+    void forget() {
+        seen = null;
+    }
+
     private static String stamp(Path file) {
         try {
             return Files.readAttributes(file, "lastModifiedTime,size,fileKey").toString();

@@ -37,6 +37,7 @@ final class TlsFiles {
     private final FileStamps stamps;
     private final AdvancedTlsX509KeyManager identity = new AdvancedTlsX509KeyManager();
     private final AdvancedTlsX509TrustManager authorities;
+    private String failed;
     private long looked;
 
     /**
@@ -84,9 +85,15 @@ final class TlsFiles {
         }
         try {
             read();
+            failed = null;
             LOG.info("the TLS files have changed and were read again");
         } catch (IOException | GeneralSecurityException | RuntimeException e) {
-            LOG.warning("the TLS files have changed and cannot be used, those before stay in use: " + e.getMessage());
+            stamps.forget();
+            if (!e.toString().equals(failed)) {
+                failed = e.toString();
+                LOG.warning(
+                        "the TLS files have changed and cannot be used, those before stay in use: " + e.getMessage());
+            }
         }
     }
 

@@ -15,6 +15,7 @@ final class TokenFile implements Supplier<String> {
     private final FileStamps stamps;
     private final Path file;
     private String token;
+    private String failed;
     private long looked;
 
     /**
@@ -50,9 +51,14 @@ final class TokenFile implements Supplier<String> {
             if (stamps.changed()) {
                 try {
                     token = read();
+                    failed = null;
                 } catch (IOException e) {
-                    LOG.warning("the token file has changed and cannot be used, the token before stays in use: "
-                            + e.getMessage());
+                    stamps.forget();
+                    if (!e.toString().equals(failed)) {
+                        failed = e.toString();
+                        LOG.warning("the token file has changed and cannot be used, the token before stays in use: "
+                                + e.getMessage());
+                    }
                 }
             }
         }

@@ -19,6 +19,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.FileTime;
+import java.time.Instant;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -132,6 +134,22 @@ class SecurityTest {
                 return "Bearer second".equals(node.headers.get(node.headers.size() - 1).get(AUTHORIZATION));
             });
         }
+    }
+
+    /** What makes a file usable may leave its time and size, as a change of its mode does. */
+    @Test
+    void readsTokenFilesAgainUntilTheyCanBeUsed() throws IOException, InterruptedException {
+        Path file = Files.writeString(folder.resolve("token-to-be"), "first");
+        TokenFile token = new TokenFile(file);
+        FileTime time = FileTime.from(Instant.parse("2020-01-01T00:00:00Z"));
+        Files.setLastModifiedTime(Files.writeString(file, "a b"), time);
+        long wrong = System.nanoTime();
+        Eventually.holds("the file is looked at", () -> {
+            assertEquals("first", token.get());
+            return System.nanoTime() - wrong > TimeUnit.MILLISECONDS.toNanos(2500);
+        });
+        Files.setLastModifiedTime(Files.writeString(file, "abc"), time);
+        Eventually.holds("the token is used", () -> "abc".equals(token.get()));
     }
 
     /** A node gets a certificate of another authority, and the client the new file of authorities. */
