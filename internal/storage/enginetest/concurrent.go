@@ -36,12 +36,23 @@ func checkAtomic(t T, f Factory) {
 	var done atomic.Bool
 	var group sync.WaitGroup
 	errs := make(chan error, 8)
+	// Rounds go on until each reader has looked often enough, or has found something; but not
+	// for ever, if a reader cannot finish a look while there are writes.
+	const looks, most = 20, 20 * rounds
+	var busy atomic.Int64 // readers that have not
 	read := func(look func() error) {
+		busy.Add(1)
 		group.Go(func() {
-			for !done.Load() {
+			for n := 1; !done.Load(); n++ {
 				if err := look(); err != nil {
+					if n <= looks {
+						busy.Add(-1)
+					}
 					errs <- err
 					return
+				}
+				if n == looks {
+					busy.Add(-1)
 				}
 			}
 		})
@@ -57,7 +68,7 @@ func checkAtomic(t T, f Factory) {
 		return errors.Join(sameByMultiGet(v, keys), sameByIterator(v, keys), sameAcrossSpaces(v))
 	})
 	read(neverBackwards(x.engine))
-	for i := 1; i <= rounds; i++ {
+	for i := 1; i <= rounds || busy.Load() > 0 && i <= most; i++ {
 		if err := round(i); err != nil {
 			errs <- err
 			break
