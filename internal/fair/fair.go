@@ -83,9 +83,7 @@ func (g *Gate) Leave() {
 		g.free++
 		return
 	}
-	_, h := g.hosts.next()
-	_, l := h.conns.next()
-	w := l.waiting.Front().Value.(*waiter)
+	w := g.hosts.next().conns.next().waiting.Front().Value.(*waiter)
 	g.remove(w)
 	close(w.turn)
 }

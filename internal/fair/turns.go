@@ -6,12 +6,7 @@ import "container/list"
 // operation takes the same time however many there are.
 type turns[K comparable, V any] struct {
 	of    map[K]*list.Element // of order
-	order list.List           // of *entry[K, V], the next one first
-}
-
-type entry[K comparable, V any] struct {
-	key   K
-	value V
+	order list.List           // of V, the next one first
 }
 
 // get returns the value of a key. One that is made comes after all others.
@@ -21,18 +16,17 @@ func (t *turns[K, V]) get(k K, made func() V) V {
 		if t.of == nil {
 			t.of = make(map[K]*list.Element)
 		}
-		at = t.order.PushBack(&entry[K, V]{k, made()})
+		at = t.order.PushBack(made())
 		t.of[k] = at
 	}
-	return at.Value.(*entry[K, V]).value
+	return at.Value.(V)
 }
 
 // next returns whose turn it is, of at least one, and makes it the last.
-func (t *turns[K, V]) next() (K, V) {
+func (t *turns[K, V]) next() V {
 	at := t.order.Front()
 	t.order.MoveToBack(at)
-	e := at.Value.(*entry[K, V])
-	return e.key, e.value
+	return at.Value.(V)
 }
 
 // drop forgets a value.
