@@ -44,27 +44,23 @@ func ignoreSyncs() error {
 	return nil
 }
 
-// crashFile and clockSkew are environment variables of the faulty programs.
-const (
-	// crashFile names a file: while it exists, splitEngine ends its process between
-	// the two halves of the next batch with a key that is written once.
-	crashFile = "CHAOS_CRASH_FILE"
-	// clockSkew is how far a node's clock is ahead.
-	clockSkew = "CHAOS_CLOCK_SKEW"
-)
+// crashKey is the key at which splitEngine ends its process. Like all keys with its prefix
+// it is expected in the change logs once it is acknowledged.
+const crashKey = onceKeys + "crash"
 
-// splitEngine writes change records in a batch of their own, after their data.
+// splitEngine writes change records in a batch of their own, after their data, and ends
+// its process between the two writes of the batch with crashKey.
 type splitEngine struct{ storage.Engine }
 
 func (e splitEngine) Write(b *storage.Batch, sync bool) error {
 	var data, records storage.Batch
-	watched := false
+	crash := false
 	if err := b.Each(func(op storage.Op) error {
 		to := &data
 		if op.Space == storage.Changelog {
 			to = &records
 		}
-		watched = watched || op.Space == storage.Data && bytes.HasPrefix(op.Key, []byte(onceKeys))
+		crash = crash || op.Space == storage.Data && string(op.Key) == crashKey
 		switch op.Kind {
 		case storage.OpPut:
 			to.Put(op.Space, op.Key, op.Value)
@@ -80,11 +76,14 @@ func (e splitEngine) Write(b *storage.Batch, sync bool) error {
 	if err := e.Engine.Write(&data, sync); err != nil {
 		return err
 	}
-	if _, err := os.Stat(os.Getenv(crashFile)); err == nil && watched {
+	if crash {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	return e.Engine.Write(&records, sync)
 }
+
+// clockSkew is the environment variable that says how far a node's clock is ahead.
+const clockSkew = "CHAOS_CLOCK_SKEW"
 
 // localClockEngine decides by the node's own clock whether a key has expired, like a
 // state machine that does not use the log's clock.
