@@ -3,10 +3,13 @@ package enginetest
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func concurrencyChecks() []check {
@@ -33,33 +36,11 @@ func checkAtomic(t T, f Factory) {
 	if err := round(0); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
-	var done atomic.Bool
-	var group sync.WaitGroup
 	errs := make(chan error, 8)
-	// Rounds go on until each reader has looked often enough, or has found something; but not
-	// for ever, if a reader cannot finish a look while there are writes.
-	const looks, most = 20, 20 * rounds
-	var busy atomic.Int64 // readers that have not
-	read := func(look func() error) {
-		busy.Add(1)
-		group.Go(func() {
-			for n := 1; !done.Load(); n++ {
-				if err := look(); err != nil {
-					if n <= looks {
-						busy.Add(-1)
-					}
-					errs <- err
-					return
-				}
-				if n == looks {
-					busy.Add(-1)
-				}
-			}
-		})
-	}
-	read(func() error { return sameByMultiGet(x.engine, keys) })
-	read(func() error { return sameByIterator(x.engine, keys) })
-	read(func() error {
+	l := &lookers{errs: errs}
+	l.start(func() error { return sameByMultiGet(x.engine, keys) })
+	l.start(func() error { return sameByIterator(x.engine, keys) })
+	l.start(func() error {
 		v, err := x.engine.NewView()
 		if err != nil {
 			return err
@@ -67,19 +48,52 @@ func checkAtomic(t T, f Factory) {
 		defer v.Close()
 		return errors.Join(sameByMultiGet(v, keys), sameByIterator(v, keys), sameAcrossSpaces(v))
 	})
-	read(neverBackwards(x.engine))
-	for i := 1; i <= rounds || busy.Load() > 0 && i <= most; i++ {
+	l.start(neverBackwards(x.engine))
+	// Not for ever, if a reader cannot finish a look while there are writes.
+	patience := time.Now().Add(testkit.Patience)
+	for i := 1; i <= rounds || l.busy.Load() > 0 && time.Now().Before(patience); i++ {
 		if err := round(i); err != nil {
 			errs <- err
 			break
 		}
 	}
-	done.Store(true)
-	group.Wait()
+	l.end()
 	close(errs)
 	for err := range errs {
 		t.Error(err)
 	}
+}
+
+// lookers are readers, each of which looks again and again until the end, or until it finds
+// an error.
+type lookers struct {
+	errs  chan<- error
+	busy  atomic.Int64 // those that have neither looked often enough nor found an error
+	done  atomic.Bool
+	group sync.WaitGroup
+}
+
+func (l *lookers) start(look func() error) {
+	const enough = 20
+	l.busy.Add(1)
+	l.group.Go(func() {
+		for n := 1; !l.done.Load(); n++ {
+			err := look()
+			if n == enough || err != nil && n < enough {
+				l.busy.Add(-1)
+			}
+			if err != nil {
+				l.errs <- err
+				return
+			}
+			runtime.Gosched() // a writer's turn, if there is one processor
+		}
+	})
+}
+
+func (l *lookers) end() {
+	l.done.Store(true)
+	l.group.Wait()
 }
 
 func sameByMultiGet(r storage.Reader, keys int) error {
