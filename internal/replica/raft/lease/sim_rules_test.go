@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var mutantFlag = flag.Int("lease.mutantruns", 4000, "how many seeds may be needed to find a rule missing")
+var mutantFlag = flag.Int("lease.mutantruns", 40_000, "how many seeds may be needed to find a rule missing")
 
 // rulesTaken is what TestRules takes away, one at a time, and the climate in which that is
 // found.
