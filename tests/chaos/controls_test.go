@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -32,22 +30,18 @@ func TestBatteryCanFail(t *testing.T) {
 	follower := c.others(leader)[0]
 	put := func(v string) uint64 {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
 		call := h.now()
-		resp, err := leader.kv().Put(ctx, &serverpb.PutRequest{Key: []byte("k"), Value: []byte(v)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		index := leader.put("k", v, 0)
 		h.add(0, input{kind: opPut, key: "k", value: v}, call, output{}, h.now())
-		return resp.GetIndex()
+		return index
 	}
-	get := func(level serverpb.ReadConsistency, index uint64) (*serverpb.GetResponse, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	get := func(within time.Duration, level serverpb.ReadConsistency) (*serverpb.GetResponse, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
 		defer cancel()
-		return follower.kv().Get(ctx, &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: level, MinIndex: index})
+		return follower.kv().Get(ctx, &serverpb.GetRequest{Key: []byte("k"), ReadConsistency: level})
 	}
-	if resp, err := get(serverpb.ReadConsistency_SEQUENTIAL, put("old")); err != nil || string(resp.GetValue()) != "old" {
+	follower.awaitIndex(put("old"))
+	if resp, err := get(testkit.Patience, serverpb.ReadConsistency_SEQUENTIAL); err != nil || string(resp.GetValue()) != "old" {
 		t.Fatalf("a follower that has applied the write: %v, %v", resp, err)
 	}
 	follower.cut(allRules(follower))
@@ -55,11 +49,11 @@ func TestBatteryCanFail(t *testing.T) {
 	if result, _ := h.check(checkLimit); result != porcupine.Ok {
 		t.Fatalf("before the stale read: %s", result)
 	}
-	if _, err := get(serverpb.ReadConsistency_LINEARIZABLE, 0); status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded {
+	if _, err := get(time.Second, serverpb.ReadConsistency_LINEARIZABLE); status.Code(err) != codes.Unavailable && status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a linearizable read of a follower that is cut off: %v", err)
 	}
 	call := h.now()
-	resp, err := get(serverpb.ReadConsistency_SEQUENTIAL, 0)
+	resp, err := get(testkit.Patience, serverpb.ReadConsistency_SEQUENTIAL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +103,10 @@ func TestSplitBatchIsFound(t *testing.T) {
 	faulty.program = splitBatches
 	c.start(c.nodes...)
 	l := startLoad(c, newRand(t))
-	l.putUntilAcknowledged(c.nodes[0], crashKey)
+	index := c.nodes[0].put(crashKey, "v", 0)
+	l.mu.Lock()
+	l.ledger[crashKey] = written{value: "v", index: index}
+	l.mu.Unlock()
 	faulty.Wait()
 	faulty.kill()
 	c.start(faulty)
@@ -117,37 +114,27 @@ func TestSplitBatchIsFound(t *testing.T) {
 	l.mustFind(fmt.Sprintf("node %d has %s", faulty.number, crashKey), "in its changes at []")
 }
 
-// putUntilAcknowledged writes a key that is written once. An attempt may have been applied
-// although it failed, so all attempts are one request: the response has the index of the
-// first that was applied.
-func (l *load) putUntilAcknowledged(at *node, key string) {
-	l.t.Helper()
-	req := &serverpb.PutRequest{Key: []byte(key), Value: []byte("v"), RequestId: &serverpb.RequestID{ClientId: rand.Uint64(), Sequence: 1}}
-	var resp *serverpb.PutResponse
-	testkit.Eventually(l.t, key+" is acknowledged", func() (acknowledged bool) {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		var err error
-		resp, err = at.kv().Put(ctx, req, grpc.WaitForReady(true))
-		req.RequestId.Repeat = true
-		return err == nil
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ledger[key] = written{value: "v", index: resp.GetIndex()}
-}
-
-// TestLocalClockIsFound has nodes that compare and set by their own clocks, which differ
-// a little.
+// TestLocalClockIsFound has nodes that compare and set by their own clocks, and one key
+// that is set when it has expired by all clocks but that of node 1.
 func TestLocalClockIsFound(t *testing.T) {
 	t.Parallel()
+	const skew = 20 * time.Second
 	c := makeLocalCluster(t, 3)
 	for i, n := range c.nodes {
-		n.program, n.env = localClock, []string{fmt.Sprintf("%s=%dms", clockSkew, 700*i)}
+		n.program, n.env = localClock, []string{fmt.Sprintf("%s=%v", clockSkew, time.Duration(i)*skew)}
 	}
 	c.start(c.nodes...)
 	l := startLoad(c, newRand(t))
-	l.await(500)
+	for n := 0; ; n++ {
+		expiry := time.Now().Truncate(time.Second).Add(skew / 2)
+		key := fmt.Sprintf("%s%d-control-%d", expiringKeys, expiry.Unix(), n)
+		index := c.nodes[0].put(key, "old", expiry.Unix())
+		c.nodes[2].awaitIndex(index) // or it may apply both at once, without a look at its clock
+		c.nodes[0].awaitIndex(c.nodes[0].compareAndSet(key, "old", "new"))
+		if time.Now().Before(expiry) {
+			break // node 1 has not seen it expire
+		}
+	}
 	l.mustFind("holds", "keys with hash")
 }
 

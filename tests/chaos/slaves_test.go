@@ -93,8 +93,7 @@ func TestKillMastersOfSlaves(t *testing.T) {
 	for i, s := range c.slaves {
 		watchers[i] = watchChanges(s)
 	}
-	var took []time.Duration
-	for i := range rounds(2) {
+	timed(t, 2, switchOver, "a slave without a master", func(i int) time.Duration {
 		slave := c.slaves[i%len(c.slaves)]
 		l.await(20 + rng.IntN(200))
 		var master *node
@@ -104,18 +103,16 @@ func TestKillMastersOfSlaves(t *testing.T) {
 		master.kill()
 		var next *node
 		testkit.Eventually(t, "the slave follows another master", func() bool { next = c.master(slave); return next != nil && next != master })
-		took = append(took, time.Since(killed))
+		took := time.Since(killed)
 		t.Logf("node %d, which the slave %d followed (leading: %v), killed: it follows node %d after %v",
-			master.number, slave.number, leads, next.number, took[len(took)-1].Round(time.Millisecond))
+			master.number, slave.number, leads, next.number, took.Round(time.Millisecond))
 		l.await(20)
 		c.start(master)
-	}
+		return took
+	})
 	l.verdict()
 	for i, s := range c.slaves {
 		c.compareChanges(s, watchers[i].end())
-	}
-	if m := median(took); m > switchOver {
-		t.Errorf("a slave takes %v to follow another master, in the median", m)
 	}
 }
 
@@ -147,7 +144,8 @@ func TestKillRegistryLeader(t *testing.T) {
 		leader.kill()
 		answers, refusals := 0, 0
 		until := time.Now().Add(4 * time.Second)
-		for restarted := false; time.Now().Before(until); {
+		patience := until.Add(testkit.Patience)
+		for restarted := false; time.Now().Before(until) || answers == 0 && time.Now().Before(patience); {
 			for _, r := range c.registry {
 				if r.Process == nil {
 					continue

@@ -90,16 +90,16 @@ func (l *load) lost() int {
 	lost := 0
 	all := slices.Collect(maps.Keys(l.ledger))
 	for i, chunk := range slices.Collect(slices.Chunk(all, 200)) {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		req := &serverpb.MultiGetRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
 		for _, k := range chunk {
 			req.Keys = append(req.Keys, []byte(k))
 		}
-		resp, err := l.c.nodes[i%len(l.c.nodes)].kv().MultiGet(ctx, req, grpc.WaitForReady(true))
-		cancel()
-		if err != nil {
-			l.t.Fatalf("reading back: %v", err)
-		}
+		var resp *serverpb.MultiGetResponse
+		node := l.c.nodes[i%len(l.c.nodes)]
+		node.repeat("what was written is read back", func(ctx context.Context) (err error) {
+			resp, err = node.kv().MultiGet(ctx, req, grpc.WaitForReady(true))
+			return err
+		})
 		got := make(map[string]string)
 		for _, p := range resp.GetKeyValues() {
 			got[string(p.GetKey())] = string(p.GetValue())
