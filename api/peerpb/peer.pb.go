@@ -560,6 +560,337 @@ func (*RejectResponse) Descriptor() ([]byte, []int) {
 	return file_api_peer_proto_rawDescGZIP(), []int{5}
 }
 
+type ForwardedCalls struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Calls         []*ForwardedCall       `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardedCalls) Reset() {
+	*x = ForwardedCalls{}
+	mi := &file_api_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardedCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardedCalls) ProtoMessage() {}
+
+func (x *ForwardedCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardedCalls.ProtoReflect.Descriptor instead.
+func (*ForwardedCalls) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ForwardedCalls) GetCalls() []*ForwardedCall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type ForwardedCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the sender; no two calls of a stream have the same.
+	Id     uint64           `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Origin *ForwardedOrigin `protobuf:"bytes,2,opt,name=origin,proto3" json:"origin,omitempty"`
+	// The full name of a unary method.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// How long the sender waits for the answer; 0 is not limited.
+	TimeoutMicros uint64 `protobuf:"varint,4,opt,name=timeoutMicros,proto3" json:"timeoutMicros,omitempty"`
+	Request       []byte `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	// The caller waits no longer for the call with this id. All other fields are empty.
+	Cancel        bool `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardedCall) Reset() {
+	*x = ForwardedCall{}
+	mi := &file_api_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardedCall) ProtoMessage() {}
+
+func (x *ForwardedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardedCall.ProtoReflect.Descriptor instead.
+func (*ForwardedCall) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ForwardedCall) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ForwardedCall) GetOrigin() *ForwardedOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *ForwardedCall) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ForwardedCall) GetTimeoutMicros() uint64 {
+	if x != nil {
+		return x.TimeoutMicros
+	}
+	return 0
+}
+
+func (x *ForwardedCall) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *ForwardedCall) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// ForwardedOrigin is the metadata that each of the calls would have if it were sent alone.
+type ForwardedOrigin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names and values in turn: whose call it is.
+	Caller []string `protobuf:"bytes,1,rep,name=caller,proto3" json:"caller,omitempty"`
+	// The vBuckets that it is about.
+	VBuckets      []string `protobuf:"bytes,2,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardedOrigin) Reset() {
+	*x = ForwardedOrigin{}
+	mi := &file_api_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardedOrigin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardedOrigin) ProtoMessage() {}
+
+func (x *ForwardedOrigin) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardedOrigin.ProtoReflect.Descriptor instead.
+func (*ForwardedOrigin) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ForwardedOrigin) GetCaller() []string {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *ForwardedOrigin) GetVBuckets() []string {
+	if x != nil {
+		return x.VBuckets
+	}
+	return nil
+}
+
+type ForwardedAnswers struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Answers []*ForwardedAnswer     `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	// How large a message of the sender, and a single request in it, may be. Only in the
+	// first message.
+	MaxMessage uint64 `protobuf:"varint,2,opt,name=maxMessage,proto3" json:"maxMessage,omitempty"`
+	MaxRequest uint64 `protobuf:"varint,3,opt,name=maxRequest,proto3" json:"maxRequest,omitempty"`
+	// The receiver is about to stop: it answers all calls that it is still sent, but the
+	// sender should end the stream.
+	Closing       bool `protobuf:"varint,4,opt,name=closing,proto3" json:"closing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardedAnswers) Reset() {
+	*x = ForwardedAnswers{}
+	mi := &file_api_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardedAnswers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardedAnswers) ProtoMessage() {}
+
+func (x *ForwardedAnswers) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardedAnswers.ProtoReflect.Descriptor instead.
+func (*ForwardedAnswers) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ForwardedAnswers) GetAnswers() []*ForwardedAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *ForwardedAnswers) GetMaxMessage() uint64 {
+	if x != nil {
+		return x.MaxMessage
+	}
+	return 0
+}
+
+func (x *ForwardedAnswers) GetMaxRequest() uint64 {
+	if x != nil {
+		return x.MaxRequest
+	}
+	return 0
+}
+
+func (x *ForwardedAnswers) GetClosing() bool {
+	if x != nil {
+		return x.Closing
+	}
+	return false
+}
+
+type ForwardedAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// One of these is set. The response is empty for an empty message.
+	Response []byte `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// A google.rpc.Status.
+	Status []byte `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// The call changes nothing, and its response is too large for the stream: it is to be
+	// sent alone.
+	TooLarge      bool `protobuf:"varint,4,opt,name=tooLarge,proto3" json:"tooLarge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardedAnswer) Reset() {
+	*x = ForwardedAnswer{}
+	mi := &file_api_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardedAnswer) ProtoMessage() {}
+
+func (x *ForwardedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardedAnswer.ProtoReflect.Descriptor instead.
+func (*ForwardedAnswer) Descriptor() ([]byte, []int) {
+	return file_api_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ForwardedAnswer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ForwardedAnswer) GetResponse() []byte {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *ForwardedAnswer) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ForwardedAnswer) GetTooLarge() bool {
+	if x != nil {
+		return x.TooLarge
+	}
+	return false
+}
+
 type TimeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster and the replica that receives the request.
@@ -571,7 +902,7 @@ type TimeRequest struct {
 
 func (x *TimeRequest) Reset() {
 	*x = TimeRequest{}
-	mi := &file_api_peer_proto_msgTypes[6]
+	mi := &file_api_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +914,7 @@ func (x *TimeRequest) String() string {
 func (*TimeRequest) ProtoMessage() {}
 
 func (x *TimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[6]
+	mi := &file_api_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +927,7 @@ func (x *TimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeRequest.ProtoReflect.Descriptor instead.
 func (*TimeRequest) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{6}
+	return file_api_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TimeRequest) GetDeployment() uint64 {
@@ -623,7 +954,7 @@ type TimeResponse struct {
 
 func (x *TimeResponse) Reset() {
 	*x = TimeResponse{}
-	mi := &file_api_peer_proto_msgTypes[7]
+	mi := &file_api_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +966,7 @@ func (x *TimeResponse) String() string {
 func (*TimeResponse) ProtoMessage() {}
 
 func (x *TimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[7]
+	mi := &file_api_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +979,7 @@ func (x *TimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeResponse.ProtoReflect.Descriptor instead.
 func (*TimeResponse) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{7}
+	return file_api_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TimeResponse) GetWallMicros() int64 {
@@ -672,7 +1003,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_api_peer_proto_msgTypes[8]
+	mi := &file_api_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +1015,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[8]
+	mi := &file_api_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +1028,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{8}
+	return file_api_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Start) GetUuid() string {
@@ -734,7 +1065,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +1077,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[9]
+	mi := &file_api_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +1090,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{9}
+	return file_api_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Reached) GetStart() *Start {
@@ -790,7 +1121,7 @@ type Past struct {
 
 func (x *Past) Reset() {
 	*x = Past{}
-	mi := &file_api_peer_proto_msgTypes[10]
+	mi := &file_api_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1133,7 @@ func (x *Past) String() string {
 func (*Past) ProtoMessage() {}
 
 func (x *Past) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[10]
+	mi := &file_api_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1146,7 @@ func (x *Past) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Past.ProtoReflect.Descriptor instead.
 func (*Past) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{10}
+	return file_api_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Past) GetUuid() string {
@@ -862,7 +1193,7 @@ type MeetRequest struct {
 
 func (x *MeetRequest) Reset() {
 	*x = MeetRequest{}
-	mi := &file_api_peer_proto_msgTypes[11]
+	mi := &file_api_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1205,7 @@ func (x *MeetRequest) String() string {
 func (*MeetRequest) ProtoMessage() {}
 
 func (x *MeetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[11]
+	mi := &file_api_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1218,7 @@ func (x *MeetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetRequest.ProtoReflect.Descriptor instead.
 func (*MeetRequest) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{11}
+	return file_api_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MeetRequest) GetDeployment() uint64 {
@@ -978,7 +1309,7 @@ type MeetResponse struct {
 
 func (x *MeetResponse) Reset() {
 	*x = MeetResponse{}
-	mi := &file_api_peer_proto_msgTypes[12]
+	mi := &file_api_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1321,7 @@ func (x *MeetResponse) String() string {
 func (*MeetResponse) ProtoMessage() {}
 
 func (x *MeetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_proto_msgTypes[12]
+	mi := &file_api_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1334,7 @@ func (x *MeetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeetResponse.ProtoReflect.Descriptor instead.
 func (*MeetResponse) Descriptor() ([]byte, []int) {
-	return file_api_peer_proto_rawDescGZIP(), []int{12}
+	return file_api_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MeetResponse) GetPast() *Past {
@@ -1128,7 +1459,33 @@ const file_api_peer_proto_rawDesc = "" +
 	"\tRejection\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
-	"\x0eRejectResponse\"=\n" +
+	"\x0eRejectResponse\"A\n" +
+	"\x0eForwardedCalls\x12/\n" +
+	"\x05calls\x18\x01 \x03(\v2\x19.dkv.peerpb.ForwardedCallR\x05calls\"\xc4\x01\n" +
+	"\rForwardedCall\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x123\n" +
+	"\x06origin\x18\x02 \x01(\v2\x1b.dkv.peerpb.ForwardedOriginR\x06origin\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12$\n" +
+	"\rtimeoutMicros\x18\x04 \x01(\x04R\rtimeoutMicros\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\fR\arequest\x12\x16\n" +
+	"\x06cancel\x18\x06 \x01(\bR\x06cancel\"E\n" +
+	"\x0fForwardedOrigin\x12\x16\n" +
+	"\x06caller\x18\x01 \x03(\tR\x06caller\x12\x1a\n" +
+	"\bvBuckets\x18\x02 \x03(\tR\bvBuckets\"\xa3\x01\n" +
+	"\x10ForwardedAnswers\x125\n" +
+	"\aanswers\x18\x01 \x03(\v2\x1b.dkv.peerpb.ForwardedAnswerR\aanswers\x12\x1e\n" +
+	"\n" +
+	"maxMessage\x18\x02 \x01(\x04R\n" +
+	"maxMessage\x12\x1e\n" +
+	"\n" +
+	"maxRequest\x18\x03 \x01(\x04R\n" +
+	"maxRequest\x12\x18\n" +
+	"\aclosing\x18\x04 \x01(\bR\aclosing\"q\n" +
+	"\x0fForwardedAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
+	"\bresponse\x18\x02 \x01(\fR\bresponse\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\x12\x1a\n" +
+	"\btooLarge\x18\x04 \x01(\bR\btooLarge\"=\n" +
 	"\vTimeRequest\x12\x1e\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\x04R\n" +
@@ -1182,7 +1539,10 @@ const file_api_peer_proto_rawDesc = "" +
 	"\x06Reject\x12\x15.dkv.peerpb.Rejection\x1a\x1a.dkv.peerpb.RejectResponse2\x7f\n" +
 	"\aMembers\x129\n" +
 	"\x04Meet\x12\x17.dkv.peerpb.MeetRequest\x1a\x18.dkv.peerpb.MeetResponse\x129\n" +
-	"\x04Time\x12\x17.dkv.peerpb.TimeRequest\x1a\x18.dkv.peerpb.TimeResponseB!Z\x1fgithub.com/dkvdb/dkv/api/peerpbb\x06proto3"
+	"\x04Time\x12\x17.dkv.peerpb.TimeRequest\x1a\x18.dkv.peerpb.TimeResponse2U\n" +
+	"\n" +
+	"Forwarding\x12G\n" +
+	"\aForward\x12\x1a.dkv.peerpb.ForwardedCalls\x1a\x1c.dkv.peerpb.ForwardedAnswers(\x010\x01B!Z\x1fgithub.com/dkvdb/dkv/api/peerpbb\x06proto3"
 
 var (
 	file_api_peer_proto_rawDescOnce sync.Once
@@ -1197,7 +1557,7 @@ func file_api_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_api_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_api_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_api_peer_proto_goTypes = []any{
 	(HelloResponse_State)(0), // 0: dkv.peerpb.HelloResponse.State
 	(*HelloRequest)(nil),     // 1: dkv.peerpb.HelloRequest
@@ -1206,44 +1566,54 @@ var file_api_peer_proto_goTypes = []any{
 	(*InviteResponse)(nil),   // 4: dkv.peerpb.InviteResponse
 	(*Rejection)(nil),        // 5: dkv.peerpb.Rejection
 	(*RejectResponse)(nil),   // 6: dkv.peerpb.RejectResponse
-	(*TimeRequest)(nil),      // 7: dkv.peerpb.TimeRequest
-	(*TimeResponse)(nil),     // 8: dkv.peerpb.TimeResponse
-	(*Start)(nil),            // 9: dkv.peerpb.Start
-	(*Reached)(nil),          // 10: dkv.peerpb.Reached
-	(*Past)(nil),             // 11: dkv.peerpb.Past
-	(*MeetRequest)(nil),      // 12: dkv.peerpb.MeetRequest
-	(*MeetResponse)(nil),     // 13: dkv.peerpb.MeetResponse
-	nil,                      // 14: dkv.peerpb.Invitation.MembersEntry
-	nil,                      // 15: dkv.peerpb.Invitation.AddressesEntry
-	nil,                      // 16: dkv.peerpb.MeetResponse.AddressesEntry
+	(*ForwardedCalls)(nil),   // 7: dkv.peerpb.ForwardedCalls
+	(*ForwardedCall)(nil),    // 8: dkv.peerpb.ForwardedCall
+	(*ForwardedOrigin)(nil),  // 9: dkv.peerpb.ForwardedOrigin
+	(*ForwardedAnswers)(nil), // 10: dkv.peerpb.ForwardedAnswers
+	(*ForwardedAnswer)(nil),  // 11: dkv.peerpb.ForwardedAnswer
+	(*TimeRequest)(nil),      // 12: dkv.peerpb.TimeRequest
+	(*TimeResponse)(nil),     // 13: dkv.peerpb.TimeResponse
+	(*Start)(nil),            // 14: dkv.peerpb.Start
+	(*Reached)(nil),          // 15: dkv.peerpb.Reached
+	(*Past)(nil),             // 16: dkv.peerpb.Past
+	(*MeetRequest)(nil),      // 17: dkv.peerpb.MeetRequest
+	(*MeetResponse)(nil),     // 18: dkv.peerpb.MeetResponse
+	nil,                      // 19: dkv.peerpb.Invitation.MembersEntry
+	nil,                      // 20: dkv.peerpb.Invitation.AddressesEntry
+	nil,                      // 21: dkv.peerpb.MeetResponse.AddressesEntry
 }
 var file_api_peer_proto_depIdxs = []int32{
 	0,  // 0: dkv.peerpb.HelloResponse.state:type_name -> dkv.peerpb.HelloResponse.State
-	14, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
-	15, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
-	9,  // 3: dkv.peerpb.Reached.start:type_name -> dkv.peerpb.Start
-	11, // 4: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
-	9,  // 5: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
-	10, // 6: dkv.peerpb.MeetRequest.reached:type_name -> dkv.peerpb.Reached
-	11, // 7: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
-	9,  // 8: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
-	16, // 9: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
-	10, // 10: dkv.peerpb.MeetResponse.reached:type_name -> dkv.peerpb.Reached
-	1,  // 11: dkv.peerpb.Bootstrap.Hello:input_type -> dkv.peerpb.HelloRequest
-	3,  // 12: dkv.peerpb.Bootstrap.Invite:input_type -> dkv.peerpb.Invitation
-	5,  // 13: dkv.peerpb.Bootstrap.Reject:input_type -> dkv.peerpb.Rejection
-	12, // 14: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
-	7,  // 15: dkv.peerpb.Members.Time:input_type -> dkv.peerpb.TimeRequest
-	2,  // 16: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
-	4,  // 17: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
-	6,  // 18: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
-	13, // 19: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
-	8,  // 20: dkv.peerpb.Members.Time:output_type -> dkv.peerpb.TimeResponse
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	19, // 1: dkv.peerpb.Invitation.members:type_name -> dkv.peerpb.Invitation.MembersEntry
+	20, // 2: dkv.peerpb.Invitation.addresses:type_name -> dkv.peerpb.Invitation.AddressesEntry
+	8,  // 3: dkv.peerpb.ForwardedCalls.calls:type_name -> dkv.peerpb.ForwardedCall
+	9,  // 4: dkv.peerpb.ForwardedCall.origin:type_name -> dkv.peerpb.ForwardedOrigin
+	11, // 5: dkv.peerpb.ForwardedAnswers.answers:type_name -> dkv.peerpb.ForwardedAnswer
+	14, // 6: dkv.peerpb.Reached.start:type_name -> dkv.peerpb.Start
+	16, // 7: dkv.peerpb.MeetRequest.past:type_name -> dkv.peerpb.Past
+	14, // 8: dkv.peerpb.MeetRequest.heard:type_name -> dkv.peerpb.Start
+	15, // 9: dkv.peerpb.MeetRequest.reached:type_name -> dkv.peerpb.Reached
+	16, // 10: dkv.peerpb.MeetResponse.past:type_name -> dkv.peerpb.Past
+	14, // 11: dkv.peerpb.MeetResponse.heard:type_name -> dkv.peerpb.Start
+	21, // 12: dkv.peerpb.MeetResponse.addresses:type_name -> dkv.peerpb.MeetResponse.AddressesEntry
+	15, // 13: dkv.peerpb.MeetResponse.reached:type_name -> dkv.peerpb.Reached
+	1,  // 14: dkv.peerpb.Bootstrap.Hello:input_type -> dkv.peerpb.HelloRequest
+	3,  // 15: dkv.peerpb.Bootstrap.Invite:input_type -> dkv.peerpb.Invitation
+	5,  // 16: dkv.peerpb.Bootstrap.Reject:input_type -> dkv.peerpb.Rejection
+	17, // 17: dkv.peerpb.Members.Meet:input_type -> dkv.peerpb.MeetRequest
+	12, // 18: dkv.peerpb.Members.Time:input_type -> dkv.peerpb.TimeRequest
+	7,  // 19: dkv.peerpb.Forwarding.Forward:input_type -> dkv.peerpb.ForwardedCalls
+	2,  // 20: dkv.peerpb.Bootstrap.Hello:output_type -> dkv.peerpb.HelloResponse
+	4,  // 21: dkv.peerpb.Bootstrap.Invite:output_type -> dkv.peerpb.InviteResponse
+	6,  // 22: dkv.peerpb.Bootstrap.Reject:output_type -> dkv.peerpb.RejectResponse
+	18, // 23: dkv.peerpb.Members.Meet:output_type -> dkv.peerpb.MeetResponse
+	13, // 24: dkv.peerpb.Members.Time:output_type -> dkv.peerpb.TimeResponse
+	10, // 25: dkv.peerpb.Forwarding.Forward:output_type -> dkv.peerpb.ForwardedAnswers
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_api_peer_proto_init() }
@@ -1257,9 +1627,9 @@ func file_api_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_peer_proto_rawDesc), len(file_api_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   21,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_api_peer_proto_goTypes,
 		DependencyIndexes: file_api_peer_proto_depIdxs,

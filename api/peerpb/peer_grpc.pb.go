@@ -366,3 +366,111 @@ var Members_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "api/peer.proto",
 }
+
+const (
+	Forwarding_Forward_FullMethodName = "/dkv.peerpb.Forwarding/Forward"
+)
+
+// ForwardingClient is the client API for Forwarding service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Forwarding is the service by which a node makes the calls that it forwards to another one,
+// for many callers over one stream. A node that does not have it is sent each forwarded
+// call as a call of its own.
+type ForwardingClient interface {
+	// Forward serves calls until the sender ends the stream. The first answer is the limit;
+	// the sender waits for it. Answers come in any order.
+	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardedCalls, ForwardedAnswers], error)
+}
+
+type forwardingClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewForwardingClient(cc grpc.ClientConnInterface) ForwardingClient {
+	return &forwardingClient{cc}
+}
+
+func (c *forwardingClient) Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardedCalls, ForwardedAnswers], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Forwarding_ServiceDesc.Streams[0], Forwarding_Forward_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ForwardedCalls, ForwardedAnswers]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Forwarding_ForwardClient = grpc.BidiStreamingClient[ForwardedCalls, ForwardedAnswers]
+
+// ForwardingServer is the server API for Forwarding service.
+// All implementations must embed UnimplementedForwardingServer
+// for forward compatibility.
+//
+// Forwarding is the service by which a node makes the calls that it forwards to another one,
+// for many callers over one stream. A node that does not have it is sent each forwarded
+// call as a call of its own.
+type ForwardingServer interface {
+	// Forward serves calls until the sender ends the stream. The first answer is the limit;
+	// the sender waits for it. Answers come in any order.
+	Forward(grpc.BidiStreamingServer[ForwardedCalls, ForwardedAnswers]) error
+	mustEmbedUnimplementedForwardingServer()
+}
+
+// UnimplementedForwardingServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedForwardingServer struct{}
+
+func (UnimplementedForwardingServer) Forward(grpc.BidiStreamingServer[ForwardedCalls, ForwardedAnswers]) error {
+	return status.Error(codes.Unimplemented, "method Forward not implemented")
+}
+func (UnimplementedForwardingServer) mustEmbedUnimplementedForwardingServer() {}
+func (UnimplementedForwardingServer) testEmbeddedByValue()                    {}
+
+// UnsafeForwardingServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ForwardingServer will
+// result in compilation errors.
+type UnsafeForwardingServer interface {
+	mustEmbedUnimplementedForwardingServer()
+}
+
+func RegisterForwardingServer(s grpc.ServiceRegistrar, srv ForwardingServer) {
+	// If the following call panics, it indicates UnimplementedForwardingServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Forwarding_ServiceDesc, srv)
+}
+
+func _Forwarding_Forward_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ForwardingServer).Forward(&grpc.GenericServerStream[ForwardedCalls, ForwardedAnswers]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Forwarding_ForwardServer = grpc.BidiStreamingServer[ForwardedCalls, ForwardedAnswers]
+
+// Forwarding_ServiceDesc is the grpc.ServiceDesc for Forwarding service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Forwarding_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "dkv.peerpb.Forwarding",
+	HandlerType: (*ForwardingServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Forward",
+			Handler:       _Forwarding_Forward_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "api/peer.proto",
+}

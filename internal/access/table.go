@@ -58,6 +58,8 @@ func grpcRows() []Row {
 
 		{Call: peerpb.Members_Meet_FullMethodName, Role: auth.Node, About: nothing},
 		{Call: peerpb.Members_Time_FullMethodName, Role: auth.Node, About: nothing},
+		// Each call in it is checked as one of its own is.
+		{Call: peerpb.Forwarding_Forward_FullMethodName, Role: auth.Node, About: nothing},
 
 		{Call: grpc_health_v1.Health_Check_FullMethodName, Role: Everyone, About: nothing},
 		{Call: grpc_health_v1.Health_List_FullMethodName, Role: Everyone, About: nothing},

@@ -28,13 +28,13 @@ func NewKV(k *route.Keyspace, limits Limits, r *route.Router) *KV {
 
 // The calls that the owner of a vBucket serves.
 var (
-	putCall           = route.Call{Method: serverpb.DKV_Put_FullMethodName, Mutates: true}
-	multiPutCall      = route.Call{Method: serverpb.DKV_MultiPut_FullMethodName, Mutates: true}
-	deleteCall        = route.Call{Method: serverpb.DKV_Delete_FullMethodName, Mutates: true}
-	compareAndSetCall = route.Call{Method: serverpb.DKV_CompareAndSet_FullMethodName, Mutates: true}
-	incrementCall     = route.Call{Method: serverpb.DKV_Increment_FullMethodName, Mutates: true}
-	getCall           = route.Call{Method: serverpb.DKV_Get_FullMethodName}
-	multiGetCall      = route.Call{Method: serverpb.DKV_MultiGet_FullMethodName}
+	putCall           = route.Call{Method: serverpb.DKV_Put_FullMethodName, Mutates: true, Small: true}
+	multiPutCall      = route.Call{Method: serverpb.DKV_MultiPut_FullMethodName, Mutates: true, Small: true}
+	deleteCall        = route.Call{Method: serverpb.DKV_Delete_FullMethodName, Mutates: true, Small: true}
+	compareAndSetCall = route.Call{Method: serverpb.DKV_CompareAndSet_FullMethodName, Mutates: true, Small: true}
+	incrementCall     = route.Call{Method: serverpb.DKV_Increment_FullMethodName, Mutates: true, Small: true}
+	getCall           = route.Call{Method: serverpb.DKV_Get_FullMethodName, Small: true}
+	multiGetCall      = route.Call{Method: serverpb.DKV_MultiGet_FullMethodName, Small: true}
 	iterateCall       = route.Call{Method: serverpb.DKV_Iterate_FullMethodName}
 )
 

@@ -42,6 +42,10 @@ type Options struct {
 	// one is opened when each has callsPerConnection calls under way. 0 is
 	// DefaultConnections.
 	MaxConnections int
+	// Share: Peer.Forward sends calls over a stream that they share. It is for nodes whose
+	// certificate, or address, says who they are: PerRPC credentials are those of a stream's
+	// beginning and may run out, so that with them every call is sent alone.
+	Share bool
 	// DialTimeout bounds one attempt to connect. Raise it for addresses with a slow
 	// way to them; 0 is two seconds.
 	DialTimeout time.Duration
@@ -96,6 +100,7 @@ var ErrClosed = errors.New("the connections to other nodes are closed")
 type Pool struct {
 	options []grpc.DialOption
 	max     int
+	shares  bool
 	// unwatch ends the watch for certificates that are read again.
 	unwatch func()
 
@@ -115,7 +120,7 @@ func NewPool(opts Options) *Pool {
 	if opts.MaxConnections <= 0 {
 		opts.MaxConnections = DefaultConnections
 	}
-	return &Pool{options: dialOptions(opts), max: opts.MaxConnections, unwatch: watch(opts.Dialer), peers: make(map[string]*Peer)}
+	return &Pool{options: dialOptions(opts), max: opts.MaxConnections, shares: opts.Share && opts.PerRPC == nil, unwatch: watch(opts.Dialer), peers: make(map[string]*Peer)}
 }
 
 // watch closes the connections to nodes whose certificates are no longer accepted, until the
@@ -225,10 +230,13 @@ type Peer struct {
 	addr string
 	pool *Pool
 	// conns has at least one element; the slice is replaced, never changed.
-	conns atomic.Pointer[[]*conn]
+	conns  atomic.Pointer[[]*conn]
+	shared shared
 
-	mu     sync.Mutex // while conns is replaced
+	mu     sync.Mutex // while conns is replaced, and lines is added to
 	closed bool
+	// lines are the goroutines of shared.
+	lines sync.WaitGroup
 }
 
 // conn is one connection with the number of calls under way.
@@ -294,11 +302,12 @@ func (p *Peer) grow(have int) {
 
 func (p *Peer) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
 	for _, c := range *p.conns.Load() {
 		_ = c.Close() // fails only if it is closed already
 	}
+	p.mu.Unlock()
+	p.lines.Wait() // they end with their connection
 }
 
 // Loopback reports whether a host, a name or an address, is reached without leaving

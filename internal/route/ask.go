@@ -6,6 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/forward"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 )
@@ -17,6 +21,11 @@ func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
 	p, err := r.pool.Peer(l.Owner.Address)
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "node %s: %w", l.Owner.Address, err)
+	}
+	if c.Small {
+		if taken, err := share(ctx, p, l, c, req, resp); taken {
+			return err
+		}
 	}
 	if !c.Mutates || !p.Ready() {
 		watched, stop := Until(ctx, l.moved)
@@ -30,10 +39,23 @@ func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
 		// A mutation that was sent is not given up when the owner changes: only the node
 		// that got it can tell what became of it.
 	}
-	if ctx, err = forward(ctx, l.VBuckets); err != nil {
+	if ctx, err = forwardedContext(ctx, l.VBuckets); err != nil {
 		return err
 	}
 	return p.Invoke(ctx, c.Method, req, resp)
+}
+
+// share makes a call over the stream that forwarded calls share, if that takes it.
+func share(ctx context.Context, p *peer.Peer, l Leg, c Call, req, resp any) (taken bool, err error) {
+	caller, err := auth.Vouch(ctx)
+	if err != nil {
+		return true, kv.Errorf(kv.Denied, "%w", err)
+	}
+	out := forward.Call{Method: c.Method, Request: req.(proto.Message), Caller: caller, VBuckets: l.names()}
+	if !c.Mutates {
+		out.Moved = l.moved
+	}
+	return p.Forward(ctx, &out, resp.(proto.Message))
 }
 
 // Stream is a server's stream of another node's messages.
@@ -67,7 +89,7 @@ func (r *Router) Open(ctx, opening context.Context, l Leg, c Call, req any) (*St
 		s.close()
 		return nil, err
 	}
-	if ctx, err = forward(ctx, l.VBuckets); err == nil {
+	if ctx, err = forwardedContext(ctx, l.VBuckets); err == nil {
 		s.stream, err = p.Stream(ctx, c.Method, req)
 	}
 	if err != nil {

@@ -71,7 +71,7 @@ func TestForwardedRequestNamesItsVBuckets(t *testing.T) {
 		md, _ := metadata.FromOutgoingContext(ctx)
 		return md
 	}
-	out := sent(forward(t.Context(), []VBucket{{Name: "b"}, {Name: "c"}}))
+	out := sent(forwardedContext(t.Context(), []VBucket{{Name: "b"}, {Name: "c"}}))
 	in := metadata.NewIncomingContext(t.Context(), out)
 	if !Forwarded.In(in) || RegistryForwarded.In(in) || len(out["dkv-vbucket"]) != 2 || out["dkv-vbucket"][1] != "c" {
 		t.Errorf("metadata %v", out)

@@ -40,8 +40,8 @@ func (m Mark) In(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, string(m))) > 0
 }
 
-// forward returns the context of a forwarded request about some vBuckets.
-func forward(ctx context.Context, vBuckets []VBucket) (context.Context, error) {
+// forwardedContext returns the context of a forwarded request about some vBuckets.
+func forwardedContext(ctx context.Context, vBuckets []VBucket) (context.Context, error) {
 	caller, err := auth.Vouch(ctx)
 	if err != nil {
 		return nil, kv.Errorf(kv.Denied, "%w", err)

@@ -29,7 +29,7 @@ func TestForwardedRequestNamesItsCaller(t *testing.T) {
 		"a caller of a node without auth-file": {&auth.Identity{Kind: auth.Open}, "anonymous"},
 	} {
 		ctx := auth.NewContext(t.Context(), c.id)
-		byKey, err := forward(ctx, []VBucket{{Name: "0"}})
+		byKey, err := forwardedContext(ctx, []VBucket{{Name: "0"}})
 		byRegistry, err2 := RegistryForwarded.Set(ctx)
 		if err != nil || err2 != nil {
 			t.Fatal(name, err, err2)
@@ -56,7 +56,7 @@ func TestForwardedRequestNamesItsCaller(t *testing.T) {
 func TestGrantsThatCannotBeSent(t *testing.T) {
 	big := &auth.Identity{Kind: auth.Named, Name: "jwt", Carried: true, Grants: []auth.Grant{{Role: auth.Read, Prefixes: [][]byte{make([]byte, auth.MaxEncodedGrants)}}}}
 	ctx := auth.NewContext(t.Context(), big)
-	if _, err := forward(ctx, nil); kv.KindOf(err) != kv.Denied {
+	if _, err := forwardedContext(ctx, nil); kv.KindOf(err) != kv.Denied {
 		t.Error(err)
 	}
 	if _, err := Forwarded.Set(ctx); kv.KindOf(err) != kv.Denied {

@@ -72,12 +72,23 @@ type Call struct {
 	Method string
 	// Mutates is set if repeating the call after an unknown outcome is not safe.
 	Mutates bool
+	// Small: most requests and responses are, so that calls are forwarded over one stream.
+	Small bool
 }
 
 // Leg is the part of a request that one node serves.
 type Leg struct {
 	Owner    replica.Owner
 	VBuckets []VBucket
+}
+
+// names returns the names of the vBuckets of a leg.
+func (l Leg) names() []string {
+	out := make([]string, len(l.VBuckets))
+	for i, v := range l.VBuckets {
+		out[i] = v.Name
+	}
+	return out
 }
 
 // Here returns the leg of some vBuckets on this node.

@@ -22,6 +22,7 @@ const (
 	registryForwardedKey = "dkv-discovery-forwarded"
 	identityKey          = auth.IdentityKey
 	grantsKey            = auth.GrantsKey
+	vBucketKey           = "dkv-vbucket"
 )
 
 // authorize decides who calls, and whether that caller may make the call at all. Nothing of

@@ -31,6 +31,8 @@ type call struct {
 	identity *auth.Identity
 	// receiving is true until the first message has arrived completely; it changes under mu.
 	receiving atomic.Bool
+	// forwarded: the call came by a stream that it shares with others, and has none itself.
+	forwarded bool
 	out       outgoing
 	// trace is in the context of the call's handler if traced points to it; nil otherwise.
 	trace  kv.Trace
@@ -42,6 +44,8 @@ type call struct {
 	frames int
 	moved  time.Time
 	over   bool
+	// shared, under conn.mu: requests of other calls arrive on the call's stream.
+	shared bool
 
 	mu     sync.Mutex
 	method *method
@@ -104,7 +108,10 @@ func (c *calls) tap(ctx context.Context, info *tap.Info) (context.Context, error
 
 // enter records that a call has a handler. If the call has ended already it returns why.
 func (k *call) enter(ctx context.Context, m *method) error {
-	stream, _ := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
+	var stream transportStream
+	if !k.forwarded {
+		stream, _ = grpc.ServerTransportStreamFromContext(ctx).(transportStream)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.method, k.stream = m, stream

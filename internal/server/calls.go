@@ -26,6 +26,8 @@ type calls struct {
 	opts    Options
 	drained <-chan struct{}
 	methods map[string]*method
+	// unaries are the handlers of the unary methods, for calls that share a stream.
+	unaries map[string]served
 	// unknown counts the calls of methods that do not exist. services are those that do.
 	unknown  *method
 	services map[string]bool
@@ -67,6 +69,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		opts:        opts,
 		drained:     drained,
 		methods:     make(map[string]*method),
+		unaries:     make(map[string]served),
 		services:    make(map[string]bool),
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),
@@ -101,6 +104,10 @@ func (c *calls) know(services map[string]grpc.ServiceInfo) {
 			out.audited = c.opts.Audited != nil && c.opts.Audited(full)
 			c.guard(out, access.Method(full))
 			c.methods[full] = out
+			if u, unary := c.unaries[full]; unary {
+				u.method = out
+				c.unaries[full] = u
+			}
 		}
 	}
 	if c.opts.Metrics != nil {

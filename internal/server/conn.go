@@ -128,6 +128,9 @@ func (c *conn) data(f frame) {
 	c.mu.Lock()
 	k := c.byStream[f.stream]
 	switch {
+	case k != nil && k.shared:
+		c.mu.Unlock() // bounded by the stream's window
+		return
 	case k == nil || k.over || !k.receiving.Load():
 		c.stray += cost
 		flooded := c.stray > maxStray

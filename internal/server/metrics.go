@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/conns"
 )
@@ -69,7 +70,7 @@ func newMethod(service string, m grpc.MethodInfo, qualified bool) *method {
 		kind:       kind,
 		streaming:  m.IsServerStream || m.IsClientStream,
 		endless:    endless(service, m.Name),
-		following:  following(m.Name),
+		following:  following(m.Name) || service == peerpb.Forwarding_ServiceDesc.ServiceName,
 		repeatable: repeatable(m.Name),
 		probe:      service == healthpb.Health_ServiceDesc.ServiceName,
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -18,10 +18,10 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	watched := *desc
 	watched.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
-		watched.Methods[i] = grpc.MethodDesc{
-			MethodName: m.MethodName,
-			Handler:    r.calls.unary("/"+desc.ServiceName+"/"+m.MethodName, m.Handler),
-		}
+		full := "/" + desc.ServiceName + "/" + m.MethodName
+		h := r.calls.unary(full, m.Handler)
+		watched.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: h}
+		r.calls.unaries[full] = served{srv: impl, handler: h}
 	}
 	r.Server.RegisterService(&watched, impl)
 }

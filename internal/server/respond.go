@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	pb "google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/internal/forward"
 )
 
 // countedFrom is the size from which a response is counted until it has left.
@@ -25,18 +27,25 @@ func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if out, encoded := v.(*outgoing); encoded {
+	switch out := v.(type) {
+	case *outgoing:
 		data := out.data
 		out.data = nil
 		return data, nil
+	case *forward.Message:
+		return out.Marshal(), nil
 	}
 	return c.CodecV2.Marshal(v)
 }
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if in, unary := v.(*incoming); unary {
+	switch in := v.(type) {
+	case *incoming:
 		return in.decode(data)
+	case *forward.Message:
+		in.Unmarshal(data)
+		return nil
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }

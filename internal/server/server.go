@@ -30,6 +30,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
@@ -176,6 +177,7 @@ func New(opts Options) *Server {
 	s.grpc = grpc.NewServer(append(s.calls.grpcOptions(), secured(opts.TLS, until)...)...)
 	watched := registrar{s.grpc, s.calls}
 	opts.Register(watched)
+	peerpb.RegisterForwardingServer(watched, forwarding{calls: s.calls})
 	healthpb.RegisterHealthServer(watched, s.health)
 	if opts.Reflection {
 		reflection.Register(watched)

@@ -77,7 +77,7 @@ func TestReflection(t *testing.T) {
 		names = append(names, s.GetName())
 	}
 	want := []string{
-		"dkv.serverpb.DKV", "dkv.serverpb.DKVDiscoveryNode", "dkv.serverpb.DKVNode", "grpc.health.v1.Health",
+		"dkv.peerpb.Forwarding", "dkv.serverpb.DKV", "dkv.serverpb.DKVDiscoveryNode", "dkv.serverpb.DKVNode", "grpc.health.v1.Health",
 		"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
 	}
 	if !slices.Equal(names, want) {

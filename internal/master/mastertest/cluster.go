@@ -104,7 +104,7 @@ func newState(t testing.TB, clock *clock.Clock) *local.Replica {
 }
 
 func (c *Cluster) newNode(i int, services func(*Member) func(grpc.ServiceRegistrar)) *Member {
-	n := &Member{Pool: peer.NewPool(peer.Options{MaxMessageSize: 4 << 20})}
+	n := &Member{Pool: peer.NewPool(peer.Options{MaxMessageSize: 4 << 20, Share: true})}
 	n.Router = route.New(n.Pool)
 	var vBuckets []route.VBucket
 	for j, state := range c.States {

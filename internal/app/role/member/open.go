@@ -44,6 +44,7 @@ func (m *Member) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	calls.Share = true
 	m.pool = peer.NewPool(calls)
 	m.node.OnClose(m.pool.Close)
 	m.router = route.New(m.pool)

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/access/accesstest"
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/forward"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// line opens the stream of forwarded calls. It ends with the test.
+func (r *rig) line(ctx context.Context) (*forward.Line, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := r.conn.NewStream(ctx, &peerpb.Forwarding_ServiceDesc.Streams[0], peerpb.Forwarding_Forward_FullMethodName, grpc.ForceCodecV2(forward.Codec))
+	if err == nil {
+		var l *forward.Line
+		if l, err = forward.Open(stream); err == nil {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = l.Run(func() {}, cancel) // the test ends it
+			}()
+			r.t.Cleanup(func() { cancel(); <-ended })
+			return l, nil
+		}
+	}
+	cancel()
+	return nil, err
+}
+
+// forwards makes a Get over a line, for a caller.
+func forwards(ctx context.Context, l *forward.Line, key string, caller ...string) (forward.Reply, error) {
+	reply, err := l.Call(ctx, &forward.Call{
+		Method: serverpb.DKV_Get_FullMethodName, Request: &serverpb.GetRequest{Key: []byte(key)}, Caller: caller, VBuckets: []string{"v1"},
+	})
+	if err != nil || reply.Status == nil {
+		return reply, err
+	}
+	st := new(spb.Status)
+	return reply, errors.Join(proto.Unmarshal(reply.Status, st), status.ErrorProto(st))
+}
+
+// TestForwardedCallsAreCheckedOneByOne: the stream is a node's, and each call in it another
+// caller's, with that one's grants.
+func TestForwardedCallsAreCheckedOneByOne(t *testing.T) {
+	r, a := newGuarded(t)
+	a.Grant("reader", grant(auth.Read, "a/"))
+	if _, err := r.line(as(t, "reader")); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("the stream of one that is no node: %v", err)
+	}
+	l, err := r.line(as(t, accesstest.NodeToken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := ""
+	r.service.get = func(ctx context.Context, req *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+		who = auth.FromContext(ctx).Name
+		md, _ := metadata.FromIncomingContext(ctx)
+		if len(md.Get("dkv-forwarded")) != 1 || len(md.Get("dkv-vbucket")) != 1 || md.Get("dkv-vbucket")[0] != "v1" {
+			t.Errorf("it is not marked: %v", md)
+		}
+		return &serverpb.GetResponse{Value: req.Key}, nil
+	}
+	if _, err := forwards(t.Context(), l, "a/1", "dkv-identity", "reader"); err != nil || who != "reader" {
+		t.Errorf("it is %q's: %v", who, err)
+	}
+	who = ""
+	_, err = forwards(t.Context(), l, "b", "dkv-identity", "reader")
+	wantDenied(t, "another key", err, codes.PermissionDenied)
+	_, err = forwards(t.Context(), l, "a/1", "dkv-identity", "stranger")
+	wantDenied(t, "an unknown identity", err, codes.PermissionDenied)
+	_, err = forwards(t.Context(), l, "a/1", "dkv-identity", "reader", "authorization", "Bearer "+accesstest.NodeToken, "dkv-identity", "reader")
+	wantDenied(t, "two identities", err, codes.PermissionDenied)
+	if who != "" {
+		t.Error("a handler has served what is not granted")
+	}
+	if _, err := forwards(t.Context(), l, "b"); err != nil || who == "reader" {
+		t.Errorf("the node's own call: %v", err)
+	}
+}
+
+// TestForwardedCallsCountAsCalls: limits and metrics are those of calls of their own, and an
+// end of one ends no other.
+func TestForwardedCallsCountAsCalls(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxInFlight = 1; o.MaxMemory = 1 << 20 })
+	l, err := r.line(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, release := r.service.hold()
+	done := make(chan error, 1)
+	go func() {
+		_, err := forwards(t.Context(), l, "a")
+		done <- err
+	}()
+	<-begun
+	_, err = forwards(t.Context(), l, "b")
+	wantDenied(t, "one more", err, codes.ResourceExhausted)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := forwards(ctx, l, "c"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, size := range []int{10, countedFrom, forward.MaxResponse / 2, 2 * forward.MaxResponse} {
+		value := bytes.Repeat([]byte("v"), size)
+		r.service.get = func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error) {
+			return &serverpb.GetResponse{Value: value}, nil
+		}
+		reply, err := forwards(t.Context(), l, "k")
+		got := new(serverpb.GetResponse)
+		if err := errors.Join(err, proto.Unmarshal(reply.Response, got)); err != nil {
+			t.Fatal(err)
+		}
+		if large := size > forward.MaxResponse; reply.TooLarge != large || !large && !bytes.Equal(got.GetValue(), value) {
+			t.Errorf("a value of %d bytes: too large %v, %d bytes arrive", size, reply.TooLarge, len(got.GetValue()))
+		}
+	}
+	testkit.Eventually(t, "its memory is free", func() bool { return r.calls.wire.held.Load() == 0 && r.calls.inFlight.Load() == 0 })
+	if n := r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load(); n < 5 {
+		t.Errorf("%d calls are counted", n)
+	}
+}
+
+// TestDrainWaitsForForwardedCalls: what has arrived is answered, and the stream does not keep
+// the server from stopping.
+func TestDrainWaitsForForwardedCalls(t *testing.T) {
+	r := newRig(t)
+	l, err := r.line(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, release := r.service.hold()
+	done := make(chan error, 1)
+	go func() {
+		_, err := forwards(context.Background(), l, "a")
+		done <- err
+	}()
+	<-begun
+	r.stop()
+	testkit.Eventually(t, "no further call is taken", func() bool {
+		_, err := l.Call(t.Context(), &forward.Call{Method: "/none", Request: &serverpb.GetRequest{}})
+		return errors.Is(err, forward.ErrNotTaken)
+	})
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	<-r.ran
+}
