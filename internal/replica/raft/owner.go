@@ -26,15 +26,28 @@ func (r *Replica) Owner() replica.Owner {
 	return r.ownerOf(id)
 }
 
-// ownerOf is the owner of the log if the replica with this id leads it.
+// namedOwner is an owner and the member record that names its address.
+type namedOwner struct {
+	record []byte // not empty
+	owner  replica.Owner
+}
+
+// ownerOf is the owner of the log if the replica with this id leads it. Every request that is
+// forwarded asks for it, so a record is decoded once: records are replaced, never changed.
 func (r *Replica) ownerOf(id uint64) replica.Owner {
-	out := replica.Owner{ID: id}
-	if record := r.state.Machine().Members()[id]; record != nil {
-		if m, err := replica.DecodeMember(record); err == nil {
-			out.Address = m.Address
-		}
+	record := r.state.Machine().Members()[id]
+	if len(record) == 0 {
+		return replica.Owner{ID: id}
 	}
-	return out
+	if last := r.named.Load(); last != nil && last.owner.ID == id && &last.record[0] == &record[0] {
+		return last.owner
+	}
+	next := &namedOwner{record, replica.Owner{ID: id}}
+	if m, err := replica.DecodeMember(record); err == nil {
+		next.owner.Address = m.Address
+	}
+	r.named.Store(next)
+	return next.owner
 }
 
 // otherOwner is the owner as a replica that has stopped knows it. It is none if this

@@ -75,3 +75,21 @@ func TestFailedReplicaAlone(t *testing.T) {
 		t.Errorf("it sends to %+v", got)
 	}
 }
+
+// TestOwnerCostsNothing: each request that is forwarded asks for it. Its address is that of
+// the present record all the same.
+func TestOwnerCostsNothing(t *testing.T) {
+	c := newCluster(t, 3)
+	c.put("k", "v")
+	owner, follower := c.owner(), c.follower()
+	testkit.Eventually(t, "all members are known", func() bool { return len(follower.Members()) == 3 })
+	if n := testing.AllocsPerRun(100, func() { follower.Owner() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	m := owner.Members()[owner.id]
+	m.Address = "another"
+	if err := owner.SetMember(t.Context(), owner.id, m); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the follower sends to the new address", func() bool { return follower.Owner().Address == "another" })
+}

@@ -94,6 +94,8 @@ type Replica struct {
 	leader atomic.Pointer[raftio.LeaderInfo]
 	// led is the last leader that this replica has heard of.
 	led atomic.Pointer[leadership]
+	// named is the last other owner whose address was asked for.
+	named atomic.Pointer[namedOwner]
 	// up reports which members can be reached; see Prefer.
 	up atomic.Pointer[func(id uint64) bool]
 	// changes counts changes of the leader.
