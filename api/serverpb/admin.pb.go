@@ -127,7 +127,7 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type GetChangesRequest struct {
@@ -142,7 +142,9 @@ type GetChangesRequest struct {
 	// far it has got.
 	Replica *Replica `protobuf:"bytes,101,opt,name=replica,proto3" json:"replica,omitempty"`
 	// The history of the copy that asks; empty if there is none. See replacesHistory.
-	HistoryId     string `protobuf:"bytes,102,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	HistoryId string `protobuf:"bytes,102,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	// Whether changes are to carry the requests that caused them.
+	WithRequests  bool `protobuf:"varint,103,opt,name=withRequests,proto3" json:"withRequests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,14 +214,23 @@ func (x *GetChangesRequest) GetHistoryId() string {
 	return ""
 }
 
+func (x *GetChangesRequest) GetWithRequests() bool {
+	if x != nil {
+		return x.WithRequests
+	}
+	return false
+}
+
 type StreamChangesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Inclusive; 0 means 1.
 	FromChangeNumber uint64 `protobuf:"varint,1,opt,name=fromChangeNumber,proto3" json:"fromChangeNumber,omitempty"`
 	VBucket          string `protobuf:"bytes,2,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	// The history that the number belongs to; empty means any.
-	HistoryId     string   `protobuf:"bytes,3,opt,name=historyId,proto3" json:"historyId,omitempty"`
-	Replica       *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	HistoryId string   `protobuf:"bytes,3,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	Replica   *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	// As in GetChangesRequest.
+	WithRequests  bool `protobuf:"varint,100,opt,name=withRequests,proto3" json:"withRequests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +291,13 @@ func (x *StreamChangesRequest) GetReplica() *Replica {
 		return x.Replica
 	}
 	return nil
+}
+
+func (x *StreamChangesRequest) GetWithRequests() bool {
+	if x != nil {
+		return x.WithRequests
+	}
+	return false
 }
 
 type WatchChangesRequest struct {
@@ -547,7 +565,9 @@ type GetChangesResponse struct {
 	ReplacesHistory bool `protobuf:"varint,105,opt,name=replacesHistory,proto3" json:"replacesHistory,omitempty"`
 	// For how many milliseconds masterChangeNumber may have been out of date; 0 while
 	// the leader of the log holds a lease.
-	AgeMillis     uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
+	AgeMillis uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
+	// The histories before historyId, the oldest first.
+	Lineage       []*FormerHistory `protobuf:"bytes,106,rep,name=lineage,proto3" json:"lineage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -652,6 +672,153 @@ func (x *GetChangesResponse) GetAgeMillis() uint64 {
 	return 0
 }
 
+func (x *GetChangesResponse) GetLineage() []*FormerHistory {
+	if x != nil {
+		return x.Lineage
+	}
+	return nil
+}
+
+// FormerHistory is a history that another one has followed.
+type FormerHistory struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	HistoryId string                 `protobuf:"bytes,1,opt,name=historyId,proto3" json:"historyId,omitempty"`
+	// The last number of it that what follows has; 0 if a restore ended it.
+	End           uint64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerHistory) Reset() {
+	*x = FormerHistory{}
+	mi := &file_api_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerHistory) ProtoMessage() {}
+
+func (x *FormerHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerHistory.ProtoReflect.Descriptor instead.
+func (*FormerHistory) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FormerHistory) GetHistoryId() string {
+	if x != nil {
+		return x.HistoryId
+	}
+	return ""
+}
+
+func (x *FormerHistory) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+// ChangeRequest identifies a client's request, so that a repeat of it can be answered.
+type ChangeRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Client   uint64                 `protobuf:"fixed64,1,opt,name=client,proto3" json:"client,omitempty"`
+	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Acked    uint64                 `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`
+	// A hash of what the request asks for, and its result.
+	Fingerprint   uint64 `protobuf:"fixed64,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Code          uint32 `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
+	Counter       int64  `protobuf:"zigzag64,6,opt,name=counter,proto3" json:"counter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRequest) Reset() {
+	*x = ChangeRequest{}
+	mi := &file_api_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRequest) ProtoMessage() {}
+
+func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ChangeRequest) GetClient() uint64 {
+	if x != nil {
+		return x.Client
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetAcked() uint64 {
+	if x != nil {
+		return x.Acked
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetFingerprint() uint64 {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetCounter() int64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
 type ChangeRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	SerialisedForm []byte                 `protobuf:"bytes,1,opt,name=serialisedForm,proto3" json:"serialisedForm,omitempty"`
@@ -659,14 +826,17 @@ type ChangeRecord struct {
 	NumberOfTrxns  uint32                 `protobuf:"varint,3,opt,name=numberOfTrxns,proto3" json:"numberOfTrxns,omitempty"`
 	Trxns          []*TrxnRecord          `protobuf:"bytes,4,rep,name=trxns,proto3" json:"trxns,omitempty"`
 	// The log's clock at the change, in milliseconds since the epoch.
-	Clock         uint64 `protobuf:"varint,100,opt,name=clock,proto3" json:"clock,omitempty"`
+	Clock uint64 `protobuf:"varint,100,opt,name=clock,proto3" json:"clock,omitempty"`
+	// The request that caused the change, and its result, if it had an id and the asker wants
+	// them.
+	Request       *ChangeRequest `protobuf:"bytes,101,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +848,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +861,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -729,6 +899,13 @@ func (x *ChangeRecord) GetClock() uint64 {
 	return 0
 }
 
+func (x *ChangeRecord) GetRequest() *ChangeRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type TrxnRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          TrxnRecord_TrxnType    `protobuf:"varint,1,opt,name=type,proto3,enum=dkv.serverpb.TrxnRecord_TrxnType" json:"type,omitempty"`
@@ -741,7 +918,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +930,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +943,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -813,7 +990,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1002,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1015,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Replica) GetZone() string {
@@ -885,7 +1062,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1074,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1087,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -929,7 +1106,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1118,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1131,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -974,7 +1151,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1163,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1176,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -1018,7 +1195,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1207,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1220,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -1065,7 +1242,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1254,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1267,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -1118,7 +1295,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1307,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1320,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -1172,7 +1349,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1361,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1374,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -1225,7 +1402,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1414,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1427,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -1287,7 +1464,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1476,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1489,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -1349,7 +1526,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1538,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1551,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -1416,7 +1593,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1605,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1618,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -1475,7 +1652,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1664,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1677,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -1540,7 +1717,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1729,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1742,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -1611,7 +1788,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1800,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1813,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -1774,7 +1951,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1963,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1976,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -1851,7 +2028,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2040,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2053,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2013,7 +2190,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2202,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2215,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -2172,7 +2349,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2361,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2374,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -2224,7 +2401,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2413,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2426,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -2277,7 +2454,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2466,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2479,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -2330,7 +2507,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2519,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2532,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -2376,7 +2553,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2565,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2578,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -2421,7 +2598,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2610,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2623,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2470,7 +2647,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2659,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2672,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2530,18 +2707,20 @@ var File_api_admin_proto protoreflect.FileDescriptor
 
 const file_api_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xd8\x01\n" +
+	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xfc\x01\n" +
 	"\x11GetChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12.\n" +
 	"\x12maxNumberOfChanges\x18\x02 \x01(\rR\x12maxNumberOfChanges\x12\x18\n" +
 	"\avBucket\x18d \x01(\tR\avBucket\x12/\n" +
 	"\areplica\x18e \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\x1c\n" +
-	"\thistoryId\x18f \x01(\tR\thistoryId\"\xab\x01\n" +
+	"\thistoryId\x18f \x01(\tR\thistoryId\x12\"\n" +
+	"\fwithRequests\x18g \x01(\bR\fwithRequests\"\xcf\x01\n" +
 	"\x14StreamChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
 	"\avBucket\x18\x02 \x01(\tR\avBucket\x12\x1c\n" +
 	"\thistoryId\x18\x03 \x01(\tR\thistoryId\x12/\n" +
-	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\x97\x01\n" +
+	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\"\n" +
+	"\fwithRequests\x18d \x01(\bR\fwithRequests\"\x97\x01\n" +
 	"\x13WatchChangesRequest\x12\x1c\n" +
 	"\tkeyPrefix\x18\x01 \x01(\fR\tkeyPrefix\x12*\n" +
 	"\x10fromChangeNumber\x18\x02 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
@@ -2564,7 +2743,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
 	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"\x96\x03\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"\xcd\x03\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
@@ -2575,13 +2754,25 @@ const file_api_admin_proto_rawDesc = "" +
 	"\vmasterClock\x18f \x01(\x04R\vmasterClock\x12\x1c\n" +
 	"\tnowMillis\x18h \x01(\x04R\tnowMillis\x12(\n" +
 	"\x0freplacesHistory\x18i \x01(\bR\x0freplacesHistory\x12\x1c\n" +
-	"\tageMillis\x18g \x01(\x04R\tageMillis\"\xc6\x01\n" +
+	"\tageMillis\x18g \x01(\x04R\tageMillis\x125\n" +
+	"\alineage\x18j \x03(\v2\x1b.dkv.serverpb.FormerHistoryR\alineage\"?\n" +
+	"\rFormerHistory\x12\x1c\n" +
+	"\thistoryId\x18\x01 \x01(\tR\thistoryId\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x04R\x03end\"\xa9\x01\n" +
+	"\rChangeRequest\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\x06R\x06client\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05acked\x18\x03 \x01(\x04R\x05acked\x12 \n" +
+	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\x12\x18\n" +
+	"\acounter\x18\x06 \x01(\x12R\acounter\"\xfd\x01\n" +
 	"\fChangeRecord\x12&\n" +
 	"\x0eserialisedForm\x18\x01 \x01(\fR\x0eserialisedForm\x12\"\n" +
 	"\fchangeNumber\x18\x02 \x01(\x04R\fchangeNumber\x12$\n" +
 	"\rnumberOfTrxns\x18\x03 \x01(\rR\rnumberOfTrxns\x12.\n" +
 	"\x05trxns\x18\x04 \x03(\v2\x18.dkv.serverpb.TrxnRecordR\x05trxns\x12\x14\n" +
-	"\x05clock\x18d \x01(\x04R\x05clock\"\xb5\x01\n" +
+	"\x05clock\x18d \x01(\x04R\x05clock\x125\n" +
+	"\arequest\x18e \x01(\v2\x1b.dkv.serverpb.ChangeRequestR\arequest\"\xb5\x01\n" +
 	"\n" +
 	"TrxnRecord\x125\n" +
 	"\x04type\x18\x01 \x01(\x0e2!.dkv.serverpb.TrxnRecord.TrxnTypeR\x04type\x12\x10\n" +
@@ -2797,7 +2988,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -2807,119 +2998,123 @@ var file_api_admin_proto_goTypes = []any{
 	(*StreamSnapshotRequest)(nil),  // 5: dkv.serverpb.StreamSnapshotRequest
 	(*SnapshotChunk)(nil),          // 6: dkv.serverpb.SnapshotChunk
 	(*GetChangesResponse)(nil),     // 7: dkv.serverpb.GetChangesResponse
-	(*ChangeRecord)(nil),           // 8: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 9: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 10: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 11: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 12: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 13: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 14: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 15: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 16: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 17: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 18: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 19: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 20: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 21: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 22: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 23: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 24: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 25: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 26: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 27: dkv.serverpb.VBucketStatus
-	(*ResyncRequest)(nil),          // 28: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 29: dkv.serverpb.ResyncResponse
-	(*ResyncOrder)(nil),            // 30: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 31: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 32: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 33: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 34: dkv.serverpb.ContentHashResponse
-	nil,                            // 35: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 36: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 37: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 38: google.protobuf.Empty
+	(*FormerHistory)(nil),          // 8: dkv.serverpb.FormerHistory
+	(*ChangeRequest)(nil),          // 9: dkv.serverpb.ChangeRequest
+	(*ChangeRecord)(nil),           // 10: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 11: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 12: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 13: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 14: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 15: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 16: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 17: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 18: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 19: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 20: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 21: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 22: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 23: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 24: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 25: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 26: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 27: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 28: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 29: dkv.serverpb.VBucketStatus
+	(*ResyncRequest)(nil),          // 30: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 31: dkv.serverpb.ResyncResponse
+	(*ResyncOrder)(nil),            // 32: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 33: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 34: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 35: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 36: dkv.serverpb.ContentHashResponse
+	nil,                            // 37: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 38: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 39: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 40: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	10, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	10, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	10, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	36, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	8,  // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	9,  // 5: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	1,  // 6: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	10, // 7: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	36, // 8: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	35, // 9: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	24, // 10: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	24, // 11: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	24, // 12: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	22, // 13: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
-	0,  // 14: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	24, // 15: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	24, // 16: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	27, // 17: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	36, // 18: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	30, // 19: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	37, // 20: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	2,  // 21: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	3,  // 22: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	5,  // 23: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	4,  // 24: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	10, // 25: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	10, // 26: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	11, // 27: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	13, // 28: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	14, // 29: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	15, // 30: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	16, // 31: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	38, // 32: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	17, // 33: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	38, // 34: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	38, // 35: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	19, // 36: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	20, // 37: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	20, // 38: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	23, // 39: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	38, // 40: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	38, // 41: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	38, // 42: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	38, // 43: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	31, // 44: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	28, // 45: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	32, // 46: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	33, // 47: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 48: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 49: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 50: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 51: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	36, // 52: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	36, // 53: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	12, // 54: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	36, // 55: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	36, // 56: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	36, // 57: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	36, // 58: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	18, // 59: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	36, // 60: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	36, // 61: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	36, // 62: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	36, // 63: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	21, // 64: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	25, // 65: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	36, // 66: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	24, // 67: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	26, // 68: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	36, // 69: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	36, // 70: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	36, // 71: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	29, // 72: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	36, // 73: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	34, // 74: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	48, // [48:75] is the sub-list for method output_type
-	21, // [21:48] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	12, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	12, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	38, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	10, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	8,  // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
+	11, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	9,  // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
+	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
+	12, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	38, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	37, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	26, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	26, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	26, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	24, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	0,  // 16: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
+	26, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	26, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	29, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	38, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	32, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	39, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	2,  // 23: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	3,  // 24: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	5,  // 25: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	4,  // 26: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	12, // 27: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	12, // 28: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	13, // 29: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	15, // 30: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	16, // 31: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	17, // 32: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	18, // 33: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	40, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	19, // 35: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	40, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	40, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	21, // 38: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	22, // 39: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	22, // 40: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	25, // 41: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	40, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	40, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	40, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	40, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	33, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	30, // 47: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	34, // 48: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	35, // 49: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	7,  // 50: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	7,  // 51: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	6,  // 52: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	7,  // 53: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	38, // 54: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	38, // 55: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	14, // 56: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	38, // 57: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	38, // 58: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	38, // 59: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	38, // 60: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	20, // 61: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	38, // 62: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	38, // 63: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	38, // 64: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	38, // 65: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	23, // 66: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	27, // 67: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	38, // 68: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	26, // 69: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	28, // 70: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	38, // 71: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	38, // 72: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	38, // 73: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	31, // 74: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	38, // 75: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	36, // 76: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	50, // [50:77] is the sub-list for method output_type
+	23, // [23:50] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -2928,15 +3123,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[18].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[22].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[20].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

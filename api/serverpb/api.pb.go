@@ -25,6 +25,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AckLevel says which nodes must have a mutation before it is acknowledged. A majority of
+// the masters always must; greater levels include the lesser ones.
+type AckLevel int32
+
+const (
+	// The node's own level.
+	AckLevel_ACK_DEFAULT AckLevel = 0
+	AckLevel_ACK_ASYNC   AckLevel = 1
+	// Each standby has received it.
+	AckLevel_ACK_SEMI_SYNC AckLevel = 2
+	// Each standby has applied it and synced it to disk.
+	AckLevel_ACK_SYNC AckLevel = 3
+	// Every voting master, and every listed slave that is not marked down, has applied it too.
+	AckLevel_ACK_ALL AckLevel = 4
+)
+
+// Enum value maps for AckLevel.
+var (
+	AckLevel_name = map[int32]string{
+		0: "ACK_DEFAULT",
+		1: "ACK_ASYNC",
+		2: "ACK_SEMI_SYNC",
+		3: "ACK_SYNC",
+		4: "ACK_ALL",
+	}
+	AckLevel_value = map[string]int32{
+		"ACK_DEFAULT":   0,
+		"ACK_ASYNC":     1,
+		"ACK_SEMI_SYNC": 2,
+		"ACK_SYNC":      3,
+		"ACK_ALL":       4,
+	}
+)
+
+func (x AckLevel) Enum() *AckLevel {
+	p := new(AckLevel)
+	*p = x
+	return p
+}
+
+func (x AckLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AckLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_api_proto_enumTypes[0].Descriptor()
+}
+
+func (AckLevel) Type() protoreflect.EnumType {
+	return &file_api_api_proto_enumTypes[0]
+}
+
+func (x AckLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AckLevel.Descriptor instead.
+func (AckLevel) EnumDescriptor() ([]byte, []int) {
+	return file_api_api_proto_rawDescGZIP(), []int{0}
+}
+
 type ReadConsistency int32
 
 const (
@@ -57,11 +118,11 @@ func (x ReadConsistency) String() string {
 }
 
 func (ReadConsistency) Descriptor() protoreflect.EnumDescriptor {
-	return file_api_api_proto_enumTypes[0].Descriptor()
+	return file_api_api_proto_enumTypes[1].Descriptor()
 }
 
 func (ReadConsistency) Type() protoreflect.EnumType {
-	return &file_api_api_proto_enumTypes[0]
+	return &file_api_api_proto_enumTypes[1]
 }
 
 func (x ReadConsistency) Number() protoreflect.EnumNumber {
@@ -70,7 +131,7 @@ func (x ReadConsistency) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReadConsistency.Descriptor instead.
 func (ReadConsistency) EnumDescriptor() ([]byte, []int) {
-	return file_api_api_proto_rawDescGZIP(), []int{0}
+	return file_api_api_proto_rawDescGZIP(), []int{1}
 }
 
 // Status repeats the outcome of the call inside the response.
@@ -222,7 +283,10 @@ type PutRequest struct {
 	// The xxHash64 of the clusterID of the (first) key's vBucket, as in RegionInfo
 	// and VBucketStatus; 0 accepts any cluster. A node of another cluster rejects the
 	// request with FailedPrecondition and the reason OTHER_CLUSTER; it is not applied.
-	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Cluster uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Which nodes must have the mutation before it is acknowledged, if that is more than
+	// the node asks for.
+	Ack           AckLevel `protobuf:"varint,102,opt,name=ack,proto3,enum=dkv.serverpb.AckLevel" json:"ack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,12 +356,22 @@ func (x *PutRequest) GetCluster() uint64 {
 	return 0
 }
 
+func (x *PutRequest) GetAck() AckLevel {
+	if x != nil {
+		return x.Ack
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type PutResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	// The log index of the write. With this value as minIndex, a read of any replica
 	// sees the write.
-	Index         uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	Index uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// The history that index belongs to, and the level that was reached.
+	History       string   `protobuf:"bytes,110,opt,name=history,proto3" json:"history,omitempty"`
+	Acked         AckLevel `protobuf:"varint,111,opt,name=acked,proto3,enum=dkv.serverpb.AckLevel" json:"acked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +420,20 @@ func (x *PutResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *PutResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *PutResponse) GetAcked() AckLevel {
+	if x != nil {
+		return x.Acked
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type MultiPutRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	PutRequest []*PutRequest          `protobuf:"bytes,1,rep,name=putRequest,proto3" json:"putRequest,omitempty"`
@@ -355,7 +443,9 @@ type MultiPutRequest struct {
 	// InvalidArgument. The response has no index then.
 	MaySplit bool `protobuf:"varint,101,opt,name=maySplit,proto3" json:"maySplit,omitempty"`
 	// As in PutRequest.
-	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Cluster uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// As in PutRequest.
+	Ack           AckLevel `protobuf:"varint,102,opt,name=ack,proto3,enum=dkv.serverpb.AckLevel" json:"ack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,12 +508,21 @@ func (x *MultiPutRequest) GetCluster() uint64 {
 	return 0
 }
 
+func (x *MultiPutRequest) GetAck() AckLevel {
+	if x != nil {
+		return x.Ack
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type DeleteRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Key       []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	RequestId *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
 	// As in PutRequest.
-	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Cluster uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// As in PutRequest.
+	Ack           AckLevel `protobuf:"varint,102,opt,name=ack,proto3,enum=dkv.serverpb.AckLevel" json:"ack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,10 +578,20 @@ func (x *DeleteRequest) GetCluster() uint64 {
 	return 0
 }
 
+func (x *DeleteRequest) GetAck() AckLevel {
+	if x != nil {
+		return x.Ack
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type DeleteResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	Index         uint64                 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	Index  uint64                 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// As in PutResponse.
+	History       string   `protobuf:"bytes,110,opt,name=history,proto3" json:"history,omitempty"`
+	Acked         AckLevel `protobuf:"varint,111,opt,name=acked,proto3,enum=dkv.serverpb.AckLevel" json:"acked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +638,20 @@ func (x *DeleteResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *DeleteResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *DeleteResponse) GetAcked() AckLevel {
+	if x != nil {
+		return x.Acked
+	}
+	return AckLevel_ACK_DEFAULT
 }
 
 type GetRequest struct {
@@ -1136,7 +1259,9 @@ type CompareAndSetRequest struct {
 	ExpireTS  uint64                 `protobuf:"varint,4,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
 	RequestId *RequestID             `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
 	// As in PutRequest.
-	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Cluster uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// As in PutRequest.
+	Ack           AckLevel `protobuf:"varint,102,opt,name=ack,proto3,enum=dkv.serverpb.AckLevel" json:"ack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1213,11 +1338,21 @@ func (x *CompareAndSetRequest) GetCluster() uint64 {
 	return 0
 }
 
+func (x *CompareAndSetRequest) GetAck() AckLevel {
+	if x != nil {
+		return x.Ack
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type CompareAndSetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	Updated       bool                   `protobuf:"varint,2,opt,name=updated,proto3" json:"updated,omitempty"`
-	Index         uint64                 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Status  *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	Updated bool                   `protobuf:"varint,2,opt,name=updated,proto3" json:"updated,omitempty"`
+	Index   uint64                 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// As in PutResponse.
+	History       string   `protobuf:"bytes,110,opt,name=history,proto3" json:"history,omitempty"`
+	Acked         AckLevel `protobuf:"varint,111,opt,name=acked,proto3,enum=dkv.serverpb.AckLevel" json:"acked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1273,6 +1408,20 @@ func (x *CompareAndSetResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *CompareAndSetResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *CompareAndSetResponse) GetAcked() AckLevel {
+	if x != nil {
+		return x.Acked
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type IncrementRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1281,7 +1430,9 @@ type IncrementRequest struct {
 	ExpireTS  uint64     `protobuf:"varint,3,opt,name=expireTS,proto3" json:"expireTS,omitempty"`
 	RequestId *RequestID `protobuf:"bytes,100,opt,name=requestId,proto3" json:"requestId,omitempty"`
 	// As in PutRequest.
-	Cluster       uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Cluster uint64 `protobuf:"fixed64,120,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// As in PutRequest.
+	Ack           AckLevel `protobuf:"varint,102,opt,name=ack,proto3,enum=dkv.serverpb.AckLevel" json:"ack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1351,12 +1502,22 @@ func (x *IncrementRequest) GetCluster() uint64 {
 	return 0
 }
 
+func (x *IncrementRequest) GetAck() AckLevel {
+	if x != nil {
+		return x.Ack
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 type IncrementResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	// The counter after the addition.
-	Value         int64  `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
-	Index         uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	Value int64  `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	Index uint64 `protobuf:"varint,101,opt,name=index,proto3" json:"index,omitempty"`
+	// As in PutResponse.
+	History       string   `protobuf:"bytes,110,opt,name=history,proto3" json:"history,omitempty"`
+	Acked         AckLevel `protobuf:"varint,111,opt,name=acked,proto3,enum=dkv.serverpb.AckLevel" json:"acked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1412,6 +1573,20 @@ func (x *IncrementResponse) GetIndex() uint64 {
 	return 0
 }
 
+func (x *IncrementResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *IncrementResponse) GetAcked() AckLevel {
+	if x != nil {
+		return x.Acked
+	}
+	return AckLevel_ACK_DEFAULT
+}
+
 var File_api_api_proto protoreflect.FileDescriptor
 
 const file_api_api_proto_rawDesc = "" +
@@ -1424,31 +1599,38 @@ const file_api_api_proto_rawDesc = "" +
 	"\bclientId\x18\x01 \x01(\x06R\bclientId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05acked\x18\x03 \x01(\x04R\x05acked\x12\x16\n" +
-	"\x06repeat\x18d \x01(\bR\x06repeat\"\xa1\x01\n" +
+	"\x06repeat\x18d \x01(\bR\x06repeat\"\xcb\x01\n" +
 	"\n" +
 	"PutRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x1a\n" +
 	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
-	"\acluster\x18x \x01(\x06R\acluster\"Q\n" +
+	"\acluster\x18x \x01(\x06R\acluster\x12(\n" +
+	"\x03ack\x18f \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x03ack\"\x99\x01\n" +
 	"\vPutResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\xb8\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12\x18\n" +
+	"\ahistory\x18n \x01(\tR\ahistory\x12,\n" +
+	"\x05acked\x18o \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x05acked\"\xe2\x01\n" +
 	"\x0fMultiPutRequest\x128\n" +
 	"\n" +
 	"putRequest\x18\x01 \x03(\v2\x18.dkv.serverpb.PutRequestR\n" +
 	"putRequest\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x1a\n" +
 	"\bmaySplit\x18e \x01(\bR\bmaySplit\x12\x18\n" +
-	"\acluster\x18x \x01(\x06R\acluster\"r\n" +
+	"\acluster\x18x \x01(\x06R\acluster\x12(\n" +
+	"\x03ack\x18f \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x03ack\"\x9c\x01\n" +
 	"\rDeleteRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
-	"\acluster\x18x \x01(\x06R\acluster\"T\n" +
+	"\acluster\x18x \x01(\x06R\acluster\x12(\n" +
+	"\x03ack\x18f \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x03ack\"\x9c\x01\n" +
 	"\x0eDeleteResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\xb5\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12\x18\n" +
+	"\ahistory\x18n \x01(\tR\ahistory\x12,\n" +
+	"\x05acked\x18o \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x05acked\"\xb5\x01\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12G\n" +
@@ -1496,28 +1678,40 @@ const file_api_api_proto_rawDesc = "" +
 	"\x05pairs\x18d \x03(\v2\x14.dkv.serverpb.KVPairR\x05pairs\x12\x14\n" +
 	"\x05index\x18e \x01(\x04R\x05index\x12\x10\n" +
 	"\x03age\x18f \x01(\x04R\x03age\x12\x1a\n" +
-	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xcd\x01\n" +
+	"\bexpireTS\x18g \x01(\x04R\bexpireTS\"\xf7\x01\n" +
 	"\x14CompareAndSetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
 	"\boldValue\x18\x02 \x01(\fR\boldValue\x12\x1a\n" +
 	"\bnewValue\x18\x03 \x01(\fR\bnewValue\x12\x1a\n" +
 	"\bexpireTS\x18\x04 \x01(\x04R\bexpireTS\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
-	"\acluster\x18x \x01(\x06R\acluster\"u\n" +
+	"\acluster\x18x \x01(\x06R\acluster\x12(\n" +
+	"\x03ack\x18f \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x03ack\"\xbd\x01\n" +
 	"\x15CompareAndSetResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x18\n" +
 	"\aupdated\x18\x02 \x01(\bR\aupdated\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index\"\xa7\x01\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12\x18\n" +
+	"\ahistory\x18n \x01(\tR\ahistory\x12,\n" +
+	"\x05acked\x18o \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x05acked\"\xd1\x01\n" +
 	"\x10IncrementRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x12R\x05delta\x12\x1a\n" +
 	"\bexpireTS\x18\x03 \x01(\x04R\bexpireTS\x125\n" +
 	"\trequestId\x18d \x01(\v2\x17.dkv.serverpb.RequestIDR\trequestId\x12\x18\n" +
-	"\acluster\x18x \x01(\x06R\acluster\"m\n" +
+	"\acluster\x18x \x01(\x06R\acluster\x12(\n" +
+	"\x03ack\x18f \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x03ack\"\xb5\x01\n" +
 	"\x11IncrementResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value\x12\x14\n" +
-	"\x05index\x18e \x01(\x04R\x05index*3\n" +
+	"\x05index\x18e \x01(\x04R\x05index\x12\x18\n" +
+	"\ahistory\x18n \x01(\tR\ahistory\x12,\n" +
+	"\x05acked\x18o \x01(\x0e2\x16.dkv.serverpb.AckLevelR\x05acked*X\n" +
+	"\bAckLevel\x12\x0f\n" +
+	"\vACK_DEFAULT\x10\x00\x12\r\n" +
+	"\tACK_ASYNC\x10\x01\x12\x11\n" +
+	"\rACK_SEMI_SYNC\x10\x02\x12\f\n" +
+	"\bACK_SYNC\x10\x03\x12\v\n" +
+	"\aACK_ALL\x10\x04*3\n" +
 	"\x0fReadConsistency\x12\x0e\n" +
 	"\n" +
 	"SEQUENTIAL\x10\x00\x12\x10\n" +
@@ -1544,69 +1738,79 @@ func file_api_api_proto_rawDescGZIP() []byte {
 	return file_api_api_proto_rawDescData
 }
 
-var file_api_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_api_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_api_api_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_api_api_proto_goTypes = []any{
-	(ReadConsistency)(0),          // 0: dkv.serverpb.ReadConsistency
-	(*Status)(nil),                // 1: dkv.serverpb.Status
-	(*RequestID)(nil),             // 2: dkv.serverpb.RequestID
-	(*PutRequest)(nil),            // 3: dkv.serverpb.PutRequest
-	(*PutResponse)(nil),           // 4: dkv.serverpb.PutResponse
-	(*MultiPutRequest)(nil),       // 5: dkv.serverpb.MultiPutRequest
-	(*DeleteRequest)(nil),         // 6: dkv.serverpb.DeleteRequest
-	(*DeleteResponse)(nil),        // 7: dkv.serverpb.DeleteResponse
-	(*GetRequest)(nil),            // 8: dkv.serverpb.GetRequest
-	(*GetResponse)(nil),           // 9: dkv.serverpb.GetResponse
-	(*MultiGetRequest)(nil),       // 10: dkv.serverpb.MultiGetRequest
-	(*MultiGetResponse)(nil),      // 11: dkv.serverpb.MultiGetResponse
-	(*KVPair)(nil),                // 12: dkv.serverpb.KVPair
-	(*IterateRequest)(nil),        // 13: dkv.serverpb.IterateRequest
-	(*IterateResponse)(nil),       // 14: dkv.serverpb.IterateResponse
-	(*CompareAndSetRequest)(nil),  // 15: dkv.serverpb.CompareAndSetRequest
-	(*CompareAndSetResponse)(nil), // 16: dkv.serverpb.CompareAndSetResponse
-	(*IncrementRequest)(nil),      // 17: dkv.serverpb.IncrementRequest
-	(*IncrementResponse)(nil),     // 18: dkv.serverpb.IncrementResponse
+	(AckLevel)(0),                 // 0: dkv.serverpb.AckLevel
+	(ReadConsistency)(0),          // 1: dkv.serverpb.ReadConsistency
+	(*Status)(nil),                // 2: dkv.serverpb.Status
+	(*RequestID)(nil),             // 3: dkv.serverpb.RequestID
+	(*PutRequest)(nil),            // 4: dkv.serverpb.PutRequest
+	(*PutResponse)(nil),           // 5: dkv.serverpb.PutResponse
+	(*MultiPutRequest)(nil),       // 6: dkv.serverpb.MultiPutRequest
+	(*DeleteRequest)(nil),         // 7: dkv.serverpb.DeleteRequest
+	(*DeleteResponse)(nil),        // 8: dkv.serverpb.DeleteResponse
+	(*GetRequest)(nil),            // 9: dkv.serverpb.GetRequest
+	(*GetResponse)(nil),           // 10: dkv.serverpb.GetResponse
+	(*MultiGetRequest)(nil),       // 11: dkv.serverpb.MultiGetRequest
+	(*MultiGetResponse)(nil),      // 12: dkv.serverpb.MultiGetResponse
+	(*KVPair)(nil),                // 13: dkv.serverpb.KVPair
+	(*IterateRequest)(nil),        // 14: dkv.serverpb.IterateRequest
+	(*IterateResponse)(nil),       // 15: dkv.serverpb.IterateResponse
+	(*CompareAndSetRequest)(nil),  // 16: dkv.serverpb.CompareAndSetRequest
+	(*CompareAndSetResponse)(nil), // 17: dkv.serverpb.CompareAndSetResponse
+	(*IncrementRequest)(nil),      // 18: dkv.serverpb.IncrementRequest
+	(*IncrementResponse)(nil),     // 19: dkv.serverpb.IncrementResponse
 }
 var file_api_api_proto_depIdxs = []int32{
-	2,  // 0: dkv.serverpb.PutRequest.requestId:type_name -> dkv.serverpb.RequestID
-	1,  // 1: dkv.serverpb.PutResponse.status:type_name -> dkv.serverpb.Status
-	3,  // 2: dkv.serverpb.MultiPutRequest.putRequest:type_name -> dkv.serverpb.PutRequest
-	2,  // 3: dkv.serverpb.MultiPutRequest.requestId:type_name -> dkv.serverpb.RequestID
-	2,  // 4: dkv.serverpb.DeleteRequest.requestId:type_name -> dkv.serverpb.RequestID
-	1,  // 5: dkv.serverpb.DeleteResponse.status:type_name -> dkv.serverpb.Status
-	0,  // 6: dkv.serverpb.GetRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
-	1,  // 7: dkv.serverpb.GetResponse.status:type_name -> dkv.serverpb.Status
-	0,  // 8: dkv.serverpb.MultiGetRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
-	1,  // 9: dkv.serverpb.MultiGetResponse.status:type_name -> dkv.serverpb.Status
-	12, // 10: dkv.serverpb.MultiGetResponse.keyValues:type_name -> dkv.serverpb.KVPair
-	0,  // 11: dkv.serverpb.IterateRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
-	1,  // 12: dkv.serverpb.IterateResponse.status:type_name -> dkv.serverpb.Status
-	12, // 13: dkv.serverpb.IterateResponse.pairs:type_name -> dkv.serverpb.KVPair
-	2,  // 14: dkv.serverpb.CompareAndSetRequest.requestId:type_name -> dkv.serverpb.RequestID
-	1,  // 15: dkv.serverpb.CompareAndSetResponse.status:type_name -> dkv.serverpb.Status
-	2,  // 16: dkv.serverpb.IncrementRequest.requestId:type_name -> dkv.serverpb.RequestID
-	1,  // 17: dkv.serverpb.IncrementResponse.status:type_name -> dkv.serverpb.Status
-	3,  // 18: dkv.serverpb.DKV.Put:input_type -> dkv.serverpb.PutRequest
-	5,  // 19: dkv.serverpb.DKV.MultiPut:input_type -> dkv.serverpb.MultiPutRequest
-	6,  // 20: dkv.serverpb.DKV.Delete:input_type -> dkv.serverpb.DeleteRequest
-	8,  // 21: dkv.serverpb.DKV.Get:input_type -> dkv.serverpb.GetRequest
-	10, // 22: dkv.serverpb.DKV.MultiGet:input_type -> dkv.serverpb.MultiGetRequest
-	13, // 23: dkv.serverpb.DKV.Iterate:input_type -> dkv.serverpb.IterateRequest
-	15, // 24: dkv.serverpb.DKV.CompareAndSet:input_type -> dkv.serverpb.CompareAndSetRequest
-	17, // 25: dkv.serverpb.DKV.Increment:input_type -> dkv.serverpb.IncrementRequest
-	4,  // 26: dkv.serverpb.DKV.Put:output_type -> dkv.serverpb.PutResponse
-	4,  // 27: dkv.serverpb.DKV.MultiPut:output_type -> dkv.serverpb.PutResponse
-	7,  // 28: dkv.serverpb.DKV.Delete:output_type -> dkv.serverpb.DeleteResponse
-	9,  // 29: dkv.serverpb.DKV.Get:output_type -> dkv.serverpb.GetResponse
-	11, // 30: dkv.serverpb.DKV.MultiGet:output_type -> dkv.serverpb.MultiGetResponse
-	14, // 31: dkv.serverpb.DKV.Iterate:output_type -> dkv.serverpb.IterateResponse
-	16, // 32: dkv.serverpb.DKV.CompareAndSet:output_type -> dkv.serverpb.CompareAndSetResponse
-	18, // 33: dkv.serverpb.DKV.Increment:output_type -> dkv.serverpb.IncrementResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	3,  // 0: dkv.serverpb.PutRequest.requestId:type_name -> dkv.serverpb.RequestID
+	0,  // 1: dkv.serverpb.PutRequest.ack:type_name -> dkv.serverpb.AckLevel
+	2,  // 2: dkv.serverpb.PutResponse.status:type_name -> dkv.serverpb.Status
+	0,  // 3: dkv.serverpb.PutResponse.acked:type_name -> dkv.serverpb.AckLevel
+	4,  // 4: dkv.serverpb.MultiPutRequest.putRequest:type_name -> dkv.serverpb.PutRequest
+	3,  // 5: dkv.serverpb.MultiPutRequest.requestId:type_name -> dkv.serverpb.RequestID
+	0,  // 6: dkv.serverpb.MultiPutRequest.ack:type_name -> dkv.serverpb.AckLevel
+	3,  // 7: dkv.serverpb.DeleteRequest.requestId:type_name -> dkv.serverpb.RequestID
+	0,  // 8: dkv.serverpb.DeleteRequest.ack:type_name -> dkv.serverpb.AckLevel
+	2,  // 9: dkv.serverpb.DeleteResponse.status:type_name -> dkv.serverpb.Status
+	0,  // 10: dkv.serverpb.DeleteResponse.acked:type_name -> dkv.serverpb.AckLevel
+	1,  // 11: dkv.serverpb.GetRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
+	2,  // 12: dkv.serverpb.GetResponse.status:type_name -> dkv.serverpb.Status
+	1,  // 13: dkv.serverpb.MultiGetRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
+	2,  // 14: dkv.serverpb.MultiGetResponse.status:type_name -> dkv.serverpb.Status
+	13, // 15: dkv.serverpb.MultiGetResponse.keyValues:type_name -> dkv.serverpb.KVPair
+	1,  // 16: dkv.serverpb.IterateRequest.readConsistency:type_name -> dkv.serverpb.ReadConsistency
+	2,  // 17: dkv.serverpb.IterateResponse.status:type_name -> dkv.serverpb.Status
+	13, // 18: dkv.serverpb.IterateResponse.pairs:type_name -> dkv.serverpb.KVPair
+	3,  // 19: dkv.serverpb.CompareAndSetRequest.requestId:type_name -> dkv.serverpb.RequestID
+	0,  // 20: dkv.serverpb.CompareAndSetRequest.ack:type_name -> dkv.serverpb.AckLevel
+	2,  // 21: dkv.serverpb.CompareAndSetResponse.status:type_name -> dkv.serverpb.Status
+	0,  // 22: dkv.serverpb.CompareAndSetResponse.acked:type_name -> dkv.serverpb.AckLevel
+	3,  // 23: dkv.serverpb.IncrementRequest.requestId:type_name -> dkv.serverpb.RequestID
+	0,  // 24: dkv.serverpb.IncrementRequest.ack:type_name -> dkv.serverpb.AckLevel
+	2,  // 25: dkv.serverpb.IncrementResponse.status:type_name -> dkv.serverpb.Status
+	0,  // 26: dkv.serverpb.IncrementResponse.acked:type_name -> dkv.serverpb.AckLevel
+	4,  // 27: dkv.serverpb.DKV.Put:input_type -> dkv.serverpb.PutRequest
+	6,  // 28: dkv.serverpb.DKV.MultiPut:input_type -> dkv.serverpb.MultiPutRequest
+	7,  // 29: dkv.serverpb.DKV.Delete:input_type -> dkv.serverpb.DeleteRequest
+	9,  // 30: dkv.serverpb.DKV.Get:input_type -> dkv.serverpb.GetRequest
+	11, // 31: dkv.serverpb.DKV.MultiGet:input_type -> dkv.serverpb.MultiGetRequest
+	14, // 32: dkv.serverpb.DKV.Iterate:input_type -> dkv.serverpb.IterateRequest
+	16, // 33: dkv.serverpb.DKV.CompareAndSet:input_type -> dkv.serverpb.CompareAndSetRequest
+	18, // 34: dkv.serverpb.DKV.Increment:input_type -> dkv.serverpb.IncrementRequest
+	5,  // 35: dkv.serverpb.DKV.Put:output_type -> dkv.serverpb.PutResponse
+	5,  // 36: dkv.serverpb.DKV.MultiPut:output_type -> dkv.serverpb.PutResponse
+	8,  // 37: dkv.serverpb.DKV.Delete:output_type -> dkv.serverpb.DeleteResponse
+	10, // 38: dkv.serverpb.DKV.Get:output_type -> dkv.serverpb.GetResponse
+	12, // 39: dkv.serverpb.DKV.MultiGet:output_type -> dkv.serverpb.MultiGetResponse
+	15, // 40: dkv.serverpb.DKV.Iterate:output_type -> dkv.serverpb.IterateResponse
+	17, // 41: dkv.serverpb.DKV.CompareAndSet:output_type -> dkv.serverpb.CompareAndSetResponse
+	19, // 42: dkv.serverpb.DKV.Increment:output_type -> dkv.serverpb.IncrementResponse
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_api_api_proto_init() }
@@ -1619,7 +1823,7 @@ func file_api_api_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_api_proto_rawDesc), len(file_api_api_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,

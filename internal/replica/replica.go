@@ -76,6 +76,20 @@ type Owner struct {
 	Address string
 }
 
+// Gate decides at the log's owner whether it may answer: whether other nodes have what it
+// would acknowledge or show, and whether this deployment is still the database's. Package
+// standby has the rules. Its methods are called for every mutation and linearizable read,
+// so they are cheap while there is nothing to wait for.
+type Gate interface {
+	// Admit returns why no mutation can be acknowledged at present, before it is proposed;
+	// nil if one can.
+	Admit(want kv.Ack) error
+	// Await returns once what was applied up to an index may be acknowledged or shown, with
+	// the level that it has reached. want is the level of the request. After an error the
+	// state has it, and whoever asked must not be told.
+	Await(ctx context.Context, index kv.Index, want kv.Ack) (reached kv.Ack, err error)
+}
+
 // View is a state pinned at one index, read as of one moment.
 type View interface {
 	// Iterate walks the live keys of r in order.

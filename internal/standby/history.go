@@ -1,0 +1,35 @@
+// Package standby has the vocabulary of standbys and promotions: eras of histories and the
+// nodes that a log's owner waits for. DESIGN.md has the rules.
+package standby
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Gap is by how much a promotion moves the index: the first entry after it has the index
+// N + Gap + 1, where N is the last one of the history before. So no index means two things.
+const Gap = 1 << 40
+
+// Era returns the era of a history id: the number of promotions that led to it. Histories
+// from before the first promotion have ids without an era.
+func Era(history string) uint64 {
+	number, id, found := strings.Cut(history, "-")
+	if !found || id == "" {
+		return 0
+	}
+	era, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return era
+}
+
+// History returns the id of a history of an era.
+func History(era uint64, id string) string {
+	if era == 0 {
+		return id
+	}
+	return fmt.Sprintf("%d-%s", era, id)
+}
