@@ -6,13 +6,13 @@ package follower
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -85,13 +85,13 @@ func (f *Replica) Run(ctx context.Context) error {
 	if f.empty() {
 		f.state.Become(replica.Bootstrapping, nil, replica.Serving)
 	}
-	loops, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	wg.Go(func() { f.state.TrimLoop(loops, f.fail) })
-	wg.Go(func() { f.state.RelieveLoop(loops) })
-	wg.Go(func() { f.syncLoop(loops) })
+	syncer := syncer{of: f}
+	defer syncer.sync()
+	tasks := periodic.Start(ctx)
+	defer tasks.Stop()
+	f.state.AddTrim(tasks, f.fail)
+	f.state.AddRelief(tasks)
+	tasks.Every(syncInterval, func(context.Context) bool { syncer.sync(); return false })
 	select {
 	case <-ctx.Done():
 	case <-f.state.Closing():
@@ -106,28 +106,29 @@ func (f *Replica) Close() error { return f.state.Close(func() {}) }
 // syncInterval is the longest time whose changes have to be fetched again after a crash.
 const syncInterval = time.Second
 
-// syncLoop makes durable what was applied. A crash in between leaves an earlier, consistent
+// syncer makes durable what was applied. A crash in between leaves an earlier, consistent
 // state, from which the changes continue.
-func (f *Replica) syncLoop(ctx context.Context) {
-	var of *fsm.Machine
-	var synced kv.Index
-	sync := func() bool {
-		m := f.state.Machine()
-		applied := m.Applied()
-		if f.state.Refusal() != nil || m == of && applied == synced {
-			return false
-		}
-		switch err := m.Sync(); {
-		case err == nil:
-			of, synced = m, applied
-		case errors.Is(err, fsm.ErrClosed) || m != f.state.Machine(): // it is being replaced
-		default:
-			f.fail(err)
-		}
-		return false
+type syncer struct {
+	of *Replica
+	// machine and index are what was made durable last.
+	machine *fsm.Machine
+	index   kv.Index
+}
+
+func (s *syncer) sync() {
+	f := s.of
+	m := f.state.Machine()
+	applied := m.Applied()
+	if f.state.Refusal() != nil || m == s.machine && applied == s.index {
+		return
 	}
-	state.Every(ctx, syncInterval, sync)
-	sync()
+	switch err := m.Sync(); {
+	case err == nil:
+		s.machine, s.index = m, applied
+	case errors.Is(err, fsm.ErrClosed) || m != f.state.Machine(): // it is being replaced
+	default:
+		f.fail(err)
+	}
 }
 
 // fail stops applying after a storage error. A shortage is waited out; every other error

@@ -5,12 +5,12 @@ package local
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -66,13 +66,11 @@ func (l *Replica) Run(ctx context.Context) error {
 	}
 	l.state.Serve()
 	defer l.state.End()
-	loops, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	wg.Go(func() { l.state.ExpireLoop(loops) })
-	wg.Go(func() { l.state.TrimLoop(loops, l.fail) })
-	wg.Go(func() { l.state.RelieveLoop(loops) })
+	tasks := periodic.Start(ctx)
+	defer tasks.Stop()
+	l.state.AddExpiry(tasks)
+	l.state.AddTrim(tasks, l.fail)
+	l.state.AddRelief(tasks)
 	c := committer{local: l}
 	for {
 		select {

@@ -5,17 +5,18 @@ import (
 	"context"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
 const announceInterval = 500 * time.Millisecond
 
-// announceLoop keeps this node's record in the log up to date.
-func (r *Replica) announceLoop(ctx context.Context) {
+// addAnnouncement adds the task that keeps this node's record in the log up to date.
+func (r *Replica) addAnnouncement(tasks *periodic.Tasks) {
 	own := r.raft.Self.Record()
 	newest := false
-	state.Every(ctx, announceInterval, func() bool {
+	tasks.Every(announceInterval, func(ctx context.Context) bool {
 		if bytes.Equal(r.state.Machine().Members()[r.raft.Replica], own) || r.State() != replica.Serving {
 			return false
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -104,10 +105,10 @@ const (
 	lastSpace = 4
 )
 
-// spaceLoop stops a follower before its disk is full. An owner rejects mutations long
-// before.
-func (r *Replica) spaceLoop(ctx context.Context) {
-	state.Every(ctx, spaceInterval, func() bool {
+// addSpace adds the task that stops a follower before its disk is full. An owner rejects
+// mutations long before.
+func (r *Replica) addSpace(tasks *periodic.Tasks) {
+	tasks.Every(spaceInterval, func(context.Context) bool {
 		if r.Owner().Self || r.State() != replica.Serving {
 			return false
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
 // Format returns the format of the log, which every member understands. The format that the
@@ -74,10 +74,11 @@ func (r *Replica) lacking(format uint32, members map[uint64]replica.Member) []st
 // formatInterval is how often an owner checks whether the log's format can be raised.
 const formatInterval = time.Second
 
-// formatLoop raises the log's format when all members understand a newer one.
-func (r *Replica) formatLoop(ctx context.Context) {
+// addFormat adds the task that raises the log's format when all members understand a newer
+// one.
+func (r *Replica) addFormat(tasks *periodic.Tasks) {
 	said := ""
-	state.Every(ctx, formatInterval, func() bool {
+	tasks.Every(formatInterval, func(ctx context.Context) bool {
 		newest := r.raft.Self.LogFormat
 		if r.state.Machine().Format() >= newest || r.State() != replica.Serving || !r.Owner().Self {
 			return false

@@ -6,8 +6,8 @@ import (
 
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/replica/state"
 )
 
 // read calls f with a state that is as fresh as opts ask for.
@@ -107,11 +107,11 @@ func (r *Replica) Age() time.Duration {
 
 const freshInterval = time.Second
 
-// freshLoop keeps the age of the state low, so that readers that limit it do not have to
-// wait. The owner does so too, unless its lease confirms the same: slaves count the age of
-// their states from the owner's.
-func (r *Replica) freshLoop(ctx context.Context) {
-	state.Every(ctx, max(r.raft.FreshEvery, freshInterval), func() bool {
+// addFreshness adds the task that keeps the age of the state low, so that readers that
+// limit it do not have to wait. The owner does so too, unless its lease confirms the same:
+// slaves count the age of their states from the owner's.
+func (r *Replica) addFreshness(tasks *periodic.Tasks) {
+	tasks.Every(max(r.raft.FreshEvery, freshInterval), func(ctx context.Context) bool {
 		begun := r.clock.Now()
 		if r.Owner().Self {
 			r.heard.Store(int64(begun))

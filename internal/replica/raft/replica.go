@@ -22,6 +22,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
@@ -207,21 +208,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	}
 	r.catchUp(ctx)
 	r.state.Serve()
-	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	wg.Go(func() { r.keep(loops) })
-	wg.Go(func() { r.state.ExpireLoop(loops) })
-	wg.Go(func() { r.state.TrimLoop(loops, r.fail) })
-	wg.Go(func() { r.state.RelieveLoop(loops) })
-	wg.Go(func() { r.spaceLoop(loops) })
-	wg.Go(func() { r.announceLoop(loops) })
-	wg.Go(func() { r.formatLoop(loops) })
-	if r.raft.KeepsTiming {
-		wg.Go(func() { r.timingLoop(loops) })
-	}
-	wg.Go(func() { r.freshLoop(loops) })
+	defer r.lookAfter(context.WithoutCancel(ctx))()
 	select {
 	case <-ctx.Done():
 	case <-r.state.Closing():
@@ -238,6 +225,30 @@ func (r *Replica) Run(ctx context.Context) error {
 	}
 	r.leave(context.WithoutCancel(ctx))
 	return nil
+}
+
+// lookAfter keeps the lease and does the replica's periodic tasks until the result is
+// called.
+func (r *Replica) lookAfter(ctx context.Context) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { r.keep(ctx) })
+	tasks := periodic.Start(ctx)
+	r.state.AddExpiry(tasks)
+	r.state.AddTrim(tasks, r.fail)
+	r.state.AddRelief(tasks)
+	r.addSpace(tasks)
+	r.addAnnouncement(tasks)
+	r.addFormat(tasks)
+	if r.raft.KeepsTiming {
+		r.addTiming(tasks)
+	}
+	r.addFreshness(tasks)
+	return func() {
+		stop()
+		tasks.Stop()
+		keeper.Wait()
+	}
 }
 
 // join starts the replica in Dragonboat and waits until it knows what it has to apply. It

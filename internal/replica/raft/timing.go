@@ -9,8 +9,8 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/replica"
-	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -93,11 +93,11 @@ func (r *Replica) recordTiming(ctx context.Context, s timing.Setting) error {
 // timingInterval is how often the owner checks whether a timing is to be recorded.
 const timingInterval = time.Second
 
-// timingLoop records the timing that the members were started with if none is recorded yet,
-// and ends a change of it when all of them have made it.
-func (r *Replica) timingLoop(ctx context.Context) {
+// addTiming adds the task that records the timing that the members were started with if
+// none is recorded yet, and ends a change of it when all of them have made it.
+func (r *Replica) addTiming(tasks *periodic.Tasks) {
 	said := ""
-	state.Every(ctx, timingInterval, func() bool {
+	tasks.Every(timingInterval, func(ctx context.Context) bool {
 		now := r.TimingSetting()
 		begun := now.Changed != 0 && !now.Changing()
 		if begun || r.State() != replica.Serving || !r.Owner().Self || r.Format() < (&command.Command{Kind: command.SetTiming}).Format() {

@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/periodic"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -20,9 +21,9 @@ const (
 	TrimInterval = 5 * time.Second
 )
 
-// ExpireLoop proposes to delete expired keys. Reads hide them from the moment on; this
-// frees their space and adds the deletes to the change stream.
-func (c *Store) ExpireLoop(ctx context.Context) {
+// AddExpiry adds the task that proposes to delete expired keys. Reads hide them from the
+// moment on; this frees their space and adds the deletes to the change stream.
+func (c *Store) AddExpiry(tasks *periodic.Tasks) {
 	last := ""
 	report := func(err error) {
 		if text := err.Error(); text != last { // once per cause, not twice a second
@@ -30,7 +31,7 @@ func (c *Store) ExpireLoop(ctx context.Context) {
 			c.opts.Log.Warn("cannot expire keys", "vbucket", c.opts.VBucket, "error", err)
 		}
 	}
-	Every(ctx, expireInterval, func() bool {
+	tasks.Every(expireInterval, func(ctx context.Context) bool {
 		m := c.machine.Load()
 		if m.Paused() || c.Refusal() != nil || c.opts.Clock.Doubtful() {
 			return false
@@ -56,10 +57,10 @@ func (c *Store) ExpireLoop(ctx context.Context) {
 	})
 }
 
-// TrimLoop deletes changes that the retention does not keep. It calls fail with a storage
-// error.
-func (c *Store) TrimLoop(ctx context.Context, fail func(error)) {
-	Every(ctx, TrimInterval, func() bool {
+// AddTrim adds the task that deletes changes that the retention does not keep. It calls
+// fail with a storage error.
+func (c *Store) AddTrim(tasks *periodic.Tasks, fail func(error)) {
+	tasks.Every(TrimInterval, func(context.Context) bool {
 		if c.Refusal() != nil {
 			return false
 		}
@@ -87,10 +88,10 @@ const (
 	relieveFrom = 4 << 20
 )
 
-// RelieveLoop flushes memtables when the disk becomes full: their log is removed then, and
-// the space that was reserved for them becomes free.
-func (c *Store) RelieveLoop(ctx context.Context) {
-	Every(ctx, relieveInterval, func() bool {
+// AddRelief adds the task that flushes memtables when the disk becomes full: their log is
+// removed then, and the space that was reserved for them becomes free.
+func (c *Store) AddRelief(tasks *periodic.Tasks) {
+	tasks.Every(relieveInterval, func(context.Context) bool {
 		if !c.opts.Guard.Low() || c.Refusal() != nil {
 			return false
 		}
@@ -104,20 +105,4 @@ func (c *Store) RelieveLoop(ctx context.Context) {
 		}
 		return false
 	})
-}
-
-// Every calls step at each interval until ctx ends, and again at once while step reports
-// that there is more to do.
-func Every(ctx context.Context, interval time.Duration, step func() bool) {
-	t := time.NewTicker(interval)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		for ctx.Err() == nil && step() {
-		}
-	}
 }
