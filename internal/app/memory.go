@@ -15,11 +15,11 @@ const (
 	// address space only. It counts as heap: the collector, which otherwise would
 	// run every few megabytes of garbage on a node whose data is outside Go's
 	// heap, runs when as much again has come together. Unlike a greater GOGC it
-	// adds the same to a heap of any size.
+	// adds the same to a heap of any size. See followPace for a node without load.
 	heapFloor = 64 << 20
 	// heapPerVBucket is about what a vBucket keeps of Go's heap and stacks while
 	// nothing happens: the queues and goroutines of its Raft group.
-	heapPerVBucket = 128 << 10
+	heapPerVBucket = 96 << 10
 	// workingHeap is room for what is neither cache nor request: tables being
 	// built by Badger, copies being verified, and garbage.
 	workingHeap = 256 << 20
@@ -31,8 +31,15 @@ func tuneCollector(cfg *config.Config) (undo func()) {
 	ballast := make([]byte, heapFloor)
 	undoPercent := func() {}
 	if os.Getenv("GOGC") == "" {
-		percent := debug.SetGCPercent(heapPercent(cfg.Node.VBuckets))
-		undoPercent = func() { debug.SetGCPercent(percent) }
+		percent := heapPercent(cfg.Node.VBuckets)
+		before := debug.SetGCPercent(percent)
+		done, ended := make(chan struct{}), make(chan struct{})
+		go func() { defer close(ended); followPace(percent, done) }()
+		undoPercent = func() {
+			close(done)
+			<-ended
+			debug.SetGCPercent(before)
+		}
 	}
 	before := int64(-1) // changes nothing
 	if os.Getenv("GOMEMLIMIT") == "" {
