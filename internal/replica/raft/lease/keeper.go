@@ -34,6 +34,8 @@ type Keeper struct {
 	changed signal.Signal
 	// waiting is the epoch whose wait-out is under way; nil for none.
 	waiting *tenure
+	// seen is what Leader said at the last step that did not own the vBucket.
+	seen leading
 	// lastActive is the last epoch that this process has activated.
 	lastActive kv.Index
 	// held counts the hand-overs under way.
@@ -57,6 +59,12 @@ const (
 	running
 	ended
 )
+
+// leading is what Group.Leader says.
+type leading struct {
+	term uint64
+	self bool
+}
 
 // tenure is an epoch that was activated. One is never activated again.
 type tenure struct {
@@ -99,13 +107,25 @@ func (k *Keeper) announce() {
 	k.o.Changed.Raise()
 }
 
-// rouse has those who wait for the active epoch look at Leader again. They wait while
-// this process leads: without it they would not hear of a takeover that was given up,
-// since nothing that was active has ended.
+// rouse has all who wait look at Leader again, since it may have changed.
 func (k *Keeper) rouse() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.announce()
+}
+
+// lookAgain has those who wait for the active epoch look at Leader again. They wait while
+// this process leads: without it they would not hear of a takeover that was given up,
+// since nothing that was active has ended. Those who watch the whole node hear of it only
+// if Leader says something else than at the last call.
+func (k *Keeper) lookAgain(term uint64, self bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changed.Raise()
+	if now := (leading{term, self}); now != k.seen {
+		k.seen = now
+		k.o.Changed.Raise()
+	}
 }
 
 // revoke ends t, and its lease first: no reader that looks at either again will find it. A
@@ -131,10 +151,14 @@ func (k *Keeper) extend(t *tenure, until time.Duration) {
 	if k.active.Load() != t {
 		return
 	}
-	if g := k.grant.Load(); g != nil && g.until >= until {
+	before := k.grant.Load()
+	if before != nil && before.until >= until {
 		return
 	}
 	k.grant.Store(&grant{tenure: t, until: until})
+	if before == nil {
+		k.poke() // Run looks seldom while there is no lease
+	}
 }
 
 // lapse forgets a lease that has run out, so that readers need no clock to see

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -597,4 +598,28 @@ func TestSystemClock(t *testing.T) {
 	if o := k.o; o.Renew != time.Second/4 || o.Drift != DefaultDrift || o.Clock == nil || o.Log == nil {
 		t.Errorf("defaults %+v", o)
 	}
+}
+
+// A replica that follows looks at the leader again and again. Those who watch the node hear
+// of it once.
+func TestAFollowerRaisesTheNodesSignalOnce(t *testing.T) {
+	g := &fakeGroup{term: 1}
+	changed := new(signal.Signal)
+	keep(t, g, Options{Length: length, Changed: changed}, func(t *testing.T, k *Keeper) {
+		time.Sleep(time.Minute) // what it sees first is a change
+		quiet := changed.Changed()
+		time.Sleep(time.Minute)
+		select {
+		case <-quiet:
+			t.Error("the signal was raised though nothing has changed")
+		default:
+		}
+		g.set(func() { g.term = 2 })
+		time.Sleep(time.Second)
+		select {
+		case <-quiet:
+		default:
+			t.Error("the signal was not raised for another term")
+		}
+	})
 }

@@ -34,6 +34,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// idlePolls is how many times as long as Poll the pauses of a Keeper are that has nothing
+// to do: it follows, or owns the vBucket and has no lease. LeaderChanged and a new lease
+// end them.
+const idlePolls = 5
+
 // step does what is due and waits for more.
 func (k *Keeper) step(ctx context.Context) {
 	pause := k.o.Poll
@@ -42,19 +47,25 @@ func (k *Keeper) step(ctx context.Context) {
 	switch {
 	case !self:
 		k.revoke(nil)
-		k.rouse()
+		k.lookAgain(term, self)
+		pause *= idlePolls
 	case t == nil || t.term != term:
 		k.revoke(nil)
 		if k.activate(ctx, term) {
 			return
 		}
-		k.rouse()
+		k.lookAgain(term, self)
 	case k.o.Length > 0:
 		if k.wanted.Swap(false) {
 			k.renew(ctx)
 		}
-		k.lapse()
-		pause = min(pause, k.o.Renew)
+		if k.lapse(); k.grant.Load() != nil {
+			pause = min(pause, k.o.Renew)
+		} else {
+			pause *= idlePolls
+		}
+	default:
+		pause *= idlePolls
 	}
 	k.sleep(ctx, pause)
 }
