@@ -1,9 +1,13 @@
 package raft
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -80,17 +84,35 @@ func (r *Replica) askOnce(ctx context.Context) (*dragonboat.Membership, error) {
 // Members returns the members that have announced themselves, by id, as the local state
 // knows them.
 func (r *Replica) Members() map[uint64]replica.Member {
-	records := r.state.Machine().Members()
-	out := make(map[uint64]replica.Member, len(records))
+	return maps.Clone(r.roster.of(r.state.Machine().Members(), r.opts.Log))
+}
+
+// roster keeps the members that were decoded last: they are asked for every second, and
+// hardly ever change.
+type roster struct {
+	mu      sync.Mutex
+	records map[uint64][]byte
+	members map[uint64]replica.Member
+}
+
+// of decodes the records, if they are others than at the last call. The result is shared.
+func (c *roster) of(records map[uint64][]byte, log *slog.Logger) map[uint64]replica.Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.members != nil && maps.EqualFunc(records, c.records, bytes.Equal) {
+		return c.members
+	}
+	members := make(map[uint64]replica.Member, len(records))
 	for id, record := range records {
 		m, err := replica.DecodeMember(record)
 		if err != nil {
-			r.opts.Log.Warn("unreadable member record", "replica", id, "error", err)
+			log.Warn("unreadable member record", "replica", id, "error", err)
 			continue
 		}
-		out[id] = m
+		members[id] = m
 	}
-	return out
+	c.records, c.members = records, members
+	return members
 }
 
 // Add adds a replica at a Raft address without a vote; Promote gives it one when it has

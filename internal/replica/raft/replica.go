@@ -102,6 +102,7 @@ type Replica struct {
 	// changes counts changes of the leader.
 	changes   atomic.Uint64
 	reach     reach
+	roster    roster
 	committed committed
 	// opened is when, by the monotonic clock, the replica was opened.
 	opened time.Duration
