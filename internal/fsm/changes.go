@@ -88,7 +88,21 @@ func (m *Machine) ChangelogBytes() (uint64, error) {
 		return 0, ErrClosed
 	}
 	defer m.gate.leave()
-	return changelog.Size(m.engine, m.floor.Load())
+	at := changelogSize{applied: m.Applied(), floor: m.floor.Load()}
+	if last := m.changelogSize.Load(); last != nil && last.applied == at.applied && last.floor == at.floor {
+		return last.bytes, nil
+	}
+	var err error
+	if at.bytes, err = changelog.Size(m.engine, at.floor); err == nil {
+		m.changelogSize.Store(&at)
+	}
+	return at.bytes, err
+}
+
+// changelogSize is the size of the change log's records when it had that extent.
+type changelogSize struct {
+	applied, floor kv.Index
+	bytes          uint64
 }
 
 // trimStep is how many records one trim deletes at most, so that an engine without native

@@ -44,9 +44,11 @@ type Machine struct {
 	expiring atomic.Uint64
 	expired  atomic.Uint64
 	floor    atomic.Uint64
-	format   atomic.Uint32
-	timing   atomic.Pointer[timing]
-	paused   atomic.Bool
+	// changelogSize is what ChangelogBytes found last; nil before that.
+	changelogSize atomic.Pointer[changelogSize]
+	format        atomic.Uint32
+	timing        atomic.Pointer[timing]
+	paused        atomic.Bool
 	// restoring means that mutations are rejected because a restore is in progress.
 	restoring atomic.Bool
 	// corruption is the first damage that a read has found.

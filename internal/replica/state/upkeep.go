@@ -60,15 +60,20 @@ func (c *Store) AddExpiry(tasks *periodic.Tasks) {
 // AddTrim adds the task that deletes changes that the retention does not keep. It calls
 // fail with a storage error.
 func (c *Store) AddTrim(tasks *periodic.Tasks, fail func(error)) {
+	var idle idleTrim
 	tasks.Every(TrimInterval, func(context.Context) bool {
-		if c.Refusal() != nil {
+		m := c.machine.Load()
+		applied := m.Applied()
+		if c.Refusal() != nil || idle.skip(m, applied) {
 			return false
 		}
-		m := c.machine.Load()
 		more, err := m.TrimChangelog(c.opts.Retention)
 		switch {
+		case err == nil && !more:
+			idle.trimmed(m, applied)
+			return false
 		case err == nil:
-			return more
+			return true
 		case errors.Is(err, fsm.ErrClosed) || m != c.machine.Load():
 			return false // it is being replaced
 		case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrNewer):
@@ -79,6 +84,31 @@ func (c *Store) AddTrim(tasks *periodic.Tasks, fail func(error)) {
 			return false
 		}
 	})
+}
+
+// idleTrims is how many times as long as TrimInterval a changelog is left alone to which
+// nothing is added: only the age of its changes makes some of them superfluous.
+const idleTrims = 12
+
+// idleTrim decides when such a changelog is looked at again.
+type idleTrim struct {
+	of      *fsm.Machine
+	applied kv.Index
+	left    int
+}
+
+// skip reports whether there is nothing to be expected from trimming m at an index.
+func (t *idleTrim) skip(m *fsm.Machine, applied kv.Index) bool {
+	if t.of != m || t.applied != applied || t.left == 0 {
+		return false
+	}
+	t.left--
+	return true
+}
+
+// trimmed notes that m, at an index, has nothing left to trim.
+func (t *idleTrim) trimmed(m *fsm.Machine, applied kv.Index) {
+	t.of, t.applied, t.left = m, applied, idleTrims-1
 }
 
 const (
