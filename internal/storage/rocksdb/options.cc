@@ -34,11 +34,11 @@ constexpr size_t kKiB = 1 << 10, kMiB = 1 << 20;
 
 // The memory of two things is shared out to the engines of a process, since
 // RocksDB's defaults cost as much for an empty database as for a full one.
-constexpr size_t kFileBuffers = 8 * kMiB;   // in front of files being written
+constexpr size_t kFileBuffers = 4 * kMiB;   // in front of files being written
 constexpr size_t kTableCacheShards = 1024;  // parts of the list of open files
 
 size_t FileBuffer(size_t engines) {
-  return std::clamp(kFileBuffers / engines, 8 * kKiB, 1 * kMiB);
+  return std::clamp(kFileBuffers / engines, 4 * kKiB, 1 * kMiB);
 }
 
 int TableCacheShardBits(size_t engines) {

@@ -42,9 +42,9 @@ type queueLength struct {
 }
 
 var queueLengths = []queueLength{
-	{&receiveQueueLen, 1024, 64},
-	{&incomingProposalsMaxLen, 2048, 128},
-	{&incomingReadIndexMaxLen, 4096, 128},
+	{&receiveQueueLen, 1024, 16},
+	{&incomingProposalsMaxLen, 2048, 64},
+	{&incomingReadIndexMaxLen, 4096, 64},
 	{&pendingProposalShards, 16, 1},
 	// The first must stay above the second.
 	{&entrySliceSize, 512, 32},
