@@ -185,7 +185,9 @@ func (a *app) condition() condition.Node {
 	}
 	info, cluster := &a.node.Info, a.role.Cluster()
 	e := condition.Evidence{Names: a.node.Layout.VBuckets}
-	for _, v := range a.role.VBuckets() {
+	vBuckets := a.role.VBuckets()
+	e.Replicas = make([]replica.Status, 0, len(vBuckets))
+	for _, v := range vBuckets {
 		e.Replicas = append(e.Replicas, v.Status())
 	}
 	// Whether the node leads is looked at behind the term: a leader that was replaced between

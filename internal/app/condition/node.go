@@ -60,6 +60,7 @@ func Judge(e Evidence) Node {
 		return n
 	}
 	n.Removed = len(e.Replicas) > 0
+	n.VBuckets = make([]VBucket, 0, len(e.Replicas))
 	for i, s := range e.Replicas {
 		n.Removed = n.Removed && s.State == replica.Removed
 		n.add(judgeVBucket(e.Names[i], e.Fitness[i], s, e.Self, e.Clock), e.Removal)
