@@ -25,6 +25,509 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SealDatabaseRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// The id of the promotion, random.
+	Promotion string `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	// End the seal of this promotion.
+	Unseal        bool `protobuf:"varint,3,opt,name=unseal,proto3" json:"unseal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealDatabaseRequest) Reset() {
+	*x = SealDatabaseRequest{}
+	mi := &file_api_standby_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealDatabaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealDatabaseRequest) ProtoMessage() {}
+
+func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealDatabaseRequest.ProtoReflect.Descriptor instead.
+func (*SealDatabaseRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SealDatabaseRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *SealDatabaseRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *SealDatabaseRequest) GetUnseal() bool {
+	if x != nil {
+		return x.Unseal
+	}
+	return false
+}
+
+type SealDatabaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those whose log this node owns.
+	VBuckets []*SealedVBucket `protobuf:"bytes,1,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	// How many vBuckets the database has, and the other masters, host:port.
+	Count         uint32   `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Masters       []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealDatabaseResponse) Reset() {
+	*x = SealDatabaseResponse{}
+	mi := &file_api_standby_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealDatabaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealDatabaseResponse) ProtoMessage() {}
+
+func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealDatabaseResponse.ProtoReflect.Descriptor instead.
+func (*SealDatabaseResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SealDatabaseResponse) GetVBuckets() []*SealedVBucket {
+	if x != nil {
+		return x.VBuckets
+	}
+	return nil
+}
+
+func (x *SealDatabaseResponse) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *SealDatabaseResponse) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+// SealedVBucket is a vBucket that accepts no mutations.
+type SealedVBucket struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	History string                 `protobuf:"bytes,2,opt,name=history,proto3" json:"history,omitempty"`
+	// The index of the seal: a copy that is there has all that was acknowledged.
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedVBucket) Reset() {
+	*x = SealedVBucket{}
+	mi := &file_api_standby_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedVBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedVBucket) ProtoMessage() {}
+
+func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedVBucket.ProtoReflect.Descriptor instead.
+func (*SealedVBucket) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SealedVBucket) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *SealedVBucket) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *SealedVBucket) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GetHistoriesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHistoriesRequest) Reset() {
+	*x = GetHistoriesRequest{}
+	mi := &file_api_standby_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHistoriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHistoriesRequest) ProtoMessage() {}
+
+func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHistoriesRequest.ProtoReflect.Descriptor instead.
+func (*GetHistoriesRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetHistoriesRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+type GetHistoriesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VBuckets      []*VBucketHistory      `protobuf:"bytes,1,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHistoriesResponse) Reset() {
+	*x = GetHistoriesResponse{}
+	mi := &file_api_standby_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHistoriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHistoriesResponse) ProtoMessage() {}
+
+func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHistoriesResponse.ProtoReflect.Descriptor instead.
+func (*GetHistoriesResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetHistoriesResponse) GetVBuckets() []*VBucketHistory {
+	if x != nil {
+		return x.VBuckets
+	}
+	return nil
+}
+
+type VBucketHistory struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	History string                 `protobuf:"bytes,2,opt,name=history,proto3" json:"history,omitempty"`
+	// The histories before, the oldest first.
+	Lineage       []*FormerHistoryOf `protobuf:"bytes,3,rep,name=lineage,proto3" json:"lineage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VBucketHistory) Reset() {
+	*x = VBucketHistory{}
+	mi := &file_api_standby_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VBucketHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VBucketHistory) ProtoMessage() {}
+
+func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VBucketHistory.ProtoReflect.Descriptor instead.
+func (*VBucketHistory) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *VBucketHistory) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *VBucketHistory) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *VBucketHistory) GetLineage() []*FormerHistoryOf {
+	if x != nil {
+		return x.Lineage
+	}
+	return nil
+}
+
+// FormerHistoryOf is a history that a promotion or a restore has ended.
+type FormerHistoryOf struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	History string                 `protobuf:"bytes,1,opt,name=history,proto3" json:"history,omitempty"`
+	// The last index of it that what follows has; 0 if a restore ended it.
+	End           uint64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FormerHistoryOf) Reset() {
+	*x = FormerHistoryOf{}
+	mi := &file_api_standby_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormerHistoryOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormerHistoryOf) ProtoMessage() {}
+
+func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormerHistoryOf.ProtoReflect.Descriptor instead.
+func (*FormerHistoryOf) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FormerHistoryOf) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *FormerHistoryOf) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+type YieldRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Era      uint64                 `protobuf:"varint,2,opt,name=era,proto3" json:"era,omitempty"`
+	// Where the new masters serve gRPC, host:port.
+	Masters       []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *YieldRequest) Reset() {
+	*x = YieldRequest{}
+	mi := &file_api_standby_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *YieldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*YieldRequest) ProtoMessage() {}
+
+func (x *YieldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use YieldRequest.ProtoReflect.Descriptor instead.
+func (*YieldRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *YieldRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *YieldRequest) GetEra() uint64 {
+	if x != nil {
+		return x.Era
+	}
+	return 0
+}
+
+func (x *YieldRequest) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+type YieldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the node has yielded, durably, or never had to.
+	Yielded       bool   `protobuf:"varint,1,opt,name=yielded,proto3" json:"yielded,omitempty"`
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *YieldResponse) Reset() {
+	*x = YieldResponse{}
+	mi := &file_api_standby_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *YieldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*YieldResponse) ProtoMessage() {}
+
+func (x *YieldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use YieldResponse.ProtoReflect.Descriptor instead.
+func (*YieldResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *YieldResponse) GetYielded() bool {
+	if x != nil {
+		return x.Yielded
+	}
+	return false
+}
+
+func (x *YieldResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Confirmation says how far a slave is in one vBucket.
 type Confirmation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -50,7 +553,7 @@ type Confirmation struct {
 
 func (x *Confirmation) Reset() {
 	*x = Confirmation{}
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -62,7 +565,7 @@ func (x *Confirmation) String() string {
 func (*Confirmation) ProtoMessage() {}
 
 func (x *Confirmation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -75,7 +578,7 @@ func (x *Confirmation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirmation.ProtoReflect.Descriptor instead.
 func (*Confirmation) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{0}
+	return file_api_standby_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Confirmation) GetDisk() string {
@@ -164,7 +667,7 @@ type Wanted struct {
 
 func (x *Wanted) Reset() {
 	*x = Wanted{}
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -176,7 +679,7 @@ func (x *Wanted) String() string {
 func (*Wanted) ProtoMessage() {}
 
 func (x *Wanted) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -189,7 +692,7 @@ func (x *Wanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wanted.ProtoReflect.Descriptor instead.
 func (*Wanted) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{1}
+	return file_api_standby_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Wanted) GetVBucket() string {
@@ -242,7 +745,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +757,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +770,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{2}
+	return file_api_standby_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Record) GetDatabase() string {
@@ -336,7 +839,7 @@ type StandbyNode struct {
 
 func (x *StandbyNode) Reset() {
 	*x = StandbyNode{}
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +851,7 @@ func (x *StandbyNode) String() string {
 func (*StandbyNode) ProtoMessage() {}
 
 func (x *StandbyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +864,7 @@ func (x *StandbyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandbyNode.ProtoReflect.Descriptor instead.
 func (*StandbyNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{3}
+	return file_api_standby_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StandbyNode) GetDisk() string {
@@ -387,7 +890,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +902,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +915,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{4}
+	return file_api_standby_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetRecordRequest) GetDatabase() string {
@@ -434,7 +937,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +949,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +962,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{5}
+	return file_api_standby_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordResponse) GetRecord() *Record {
@@ -489,7 +992,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +1004,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +1017,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{6}
+	return file_api_standby_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RenewRequest) GetDatabase() string {
@@ -556,7 +1059,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +1071,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +1084,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{7}
+	return file_api_standby_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -613,7 +1116,7 @@ type ChangeRecordRequest struct {
 
 func (x *ChangeRecordRequest) Reset() {
 	*x = ChangeRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +1128,7 @@ func (x *ChangeRecordRequest) String() string {
 func (*ChangeRecordRequest) ProtoMessage() {}
 
 func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +1141,7 @@ func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecordRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{8}
+	return file_api_standby_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChangeRecordRequest) GetRecord() *Record {
@@ -683,7 +1186,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +1198,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +1211,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{9}
+	return file_api_standby_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClaimRequest) GetDatabase() string {
@@ -788,7 +1291,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1303,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1316,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{10}
+	return file_api_standby_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimResponse) GetGiven() bool {
@@ -849,7 +1352,37 @@ var File_api_standby_proto protoreflect.FileDescriptor
 const file_api_standby_proto_rawDesc = "" +
 	"\n" +
 	"\x11api/standby.proto\x12\n" +
-	"dkv.peerpb\"\xfe\x01\n" +
+	"dkv.peerpb\"g\n" +
+	"\x13SealDatabaseRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
+	"\x06unseal\x18\x03 \x01(\bR\x06unseal\"}\n" +
+	"\x14SealDatabaseResponse\x125\n" +
+	"\bvBuckets\x18\x01 \x03(\v2\x19.dkv.peerpb.SealedVBucketR\bvBuckets\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
+	"\amasters\x18\x03 \x03(\tR\amasters\"Y\n" +
+	"\rSealedVBucket\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
+	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"1\n" +
+	"\x13GetHistoriesRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\"N\n" +
+	"\x14GetHistoriesResponse\x126\n" +
+	"\bvBuckets\x18\x01 \x03(\v2\x1a.dkv.peerpb.VBucketHistoryR\bvBuckets\"{\n" +
+	"\x0eVBucketHistory\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
+	"\ahistory\x18\x02 \x01(\tR\ahistory\x125\n" +
+	"\alineage\x18\x03 \x03(\v2\x1b.dkv.peerpb.FormerHistoryOfR\alineage\"=\n" +
+	"\x0fFormerHistoryOf\x12\x18\n" +
+	"\ahistory\x18\x01 \x01(\tR\ahistory\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x04R\x03end\"V\n" +
+	"\fYieldRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x10\n" +
+	"\x03era\x18\x02 \x01(\x04R\x03era\x12\x18\n" +
+	"\amasters\x18\x03 \x03(\tR\amasters\"A\n" +
+	"\rYieldResponse\x12\x18\n" +
+	"\ayielded\x18\x01 \x01(\bR\ayielded\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xfe\x01\n" +
 	"\fConfirmation\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x06R\x05start\x12\x18\n" +
@@ -914,9 +1447,12 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
-	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2F\n" +
+	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xaa\x02\n" +
 	"\aStandby\x12;\n" +
-	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x012\x99\x02\n" +
+	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x01\x12Q\n" +
+	"\fSealDatabase\x12\x1f.dkv.peerpb.SealDatabaseRequest\x1a .dkv.peerpb.SealDatabaseResponse\x12Q\n" +
+	"\fGetHistories\x12\x1f.dkv.peerpb.GetHistoriesRequest\x1a .dkv.peerpb.GetHistoriesResponse\x12<\n" +
+	"\x05Yield\x12\x18.dkv.peerpb.YieldRequest\x1a\x19.dkv.peerpb.YieldResponse2\x99\x02\n" +
 	"\aWitness\x12E\n" +
 	"\tGetRecord\x12\x1c.dkv.peerpb.GetRecordRequest\x1a\x1a.dkv.peerpb.RecordResponse\x12<\n" +
 	"\x05Renew\x12\x18.dkv.peerpb.RenewRequest\x1a\x19.dkv.peerpb.RenewResponse\x12K\n" +
@@ -935,41 +1471,59 @@ func file_api_standby_proto_rawDescGZIP() []byte {
 	return file_api_standby_proto_rawDescData
 }
 
-var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_api_standby_proto_goTypes = []any{
-	(*Confirmation)(nil),        // 0: dkv.peerpb.Confirmation
-	(*Wanted)(nil),              // 1: dkv.peerpb.Wanted
-	(*Record)(nil),              // 2: dkv.peerpb.Record
-	(*StandbyNode)(nil),         // 3: dkv.peerpb.StandbyNode
-	(*GetRecordRequest)(nil),    // 4: dkv.peerpb.GetRecordRequest
-	(*RecordResponse)(nil),      // 5: dkv.peerpb.RecordResponse
-	(*RenewRequest)(nil),        // 6: dkv.peerpb.RenewRequest
-	(*RenewResponse)(nil),       // 7: dkv.peerpb.RenewResponse
-	(*ChangeRecordRequest)(nil), // 8: dkv.peerpb.ChangeRecordRequest
-	(*ClaimRequest)(nil),        // 9: dkv.peerpb.ClaimRequest
-	(*ClaimResponse)(nil),       // 10: dkv.peerpb.ClaimResponse
+	(*SealDatabaseRequest)(nil),  // 0: dkv.peerpb.SealDatabaseRequest
+	(*SealDatabaseResponse)(nil), // 1: dkv.peerpb.SealDatabaseResponse
+	(*SealedVBucket)(nil),        // 2: dkv.peerpb.SealedVBucket
+	(*GetHistoriesRequest)(nil),  // 3: dkv.peerpb.GetHistoriesRequest
+	(*GetHistoriesResponse)(nil), // 4: dkv.peerpb.GetHistoriesResponse
+	(*VBucketHistory)(nil),       // 5: dkv.peerpb.VBucketHistory
+	(*FormerHistoryOf)(nil),      // 6: dkv.peerpb.FormerHistoryOf
+	(*YieldRequest)(nil),         // 7: dkv.peerpb.YieldRequest
+	(*YieldResponse)(nil),        // 8: dkv.peerpb.YieldResponse
+	(*Confirmation)(nil),         // 9: dkv.peerpb.Confirmation
+	(*Wanted)(nil),               // 10: dkv.peerpb.Wanted
+	(*Record)(nil),               // 11: dkv.peerpb.Record
+	(*StandbyNode)(nil),          // 12: dkv.peerpb.StandbyNode
+	(*GetRecordRequest)(nil),     // 13: dkv.peerpb.GetRecordRequest
+	(*RecordResponse)(nil),       // 14: dkv.peerpb.RecordResponse
+	(*RenewRequest)(nil),         // 15: dkv.peerpb.RenewRequest
+	(*RenewResponse)(nil),        // 16: dkv.peerpb.RenewResponse
+	(*ChangeRecordRequest)(nil),  // 17: dkv.peerpb.ChangeRecordRequest
+	(*ClaimRequest)(nil),         // 18: dkv.peerpb.ClaimRequest
+	(*ClaimResponse)(nil),        // 19: dkv.peerpb.ClaimResponse
 }
 var file_api_standby_proto_depIdxs = []int32{
-	3,  // 0: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
-	2,  // 1: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
-	2,  // 2: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
-	2,  // 3: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
-	2,  // 4: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
-	0,  // 5: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
-	4,  // 6: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
-	6,  // 7: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
-	8,  // 8: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
-	9,  // 9: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
-	1,  // 10: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
-	5,  // 11: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
-	7,  // 12: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
-	5,  // 13: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
-	10, // 14: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
-	10, // [10:15] is the sub-list for method output_type
-	5,  // [5:10] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	2,  // 0: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
+	5,  // 1: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
+	6,  // 2: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
+	12, // 3: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
+	11, // 4: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
+	11, // 5: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
+	11, // 6: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
+	11, // 7: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
+	9,  // 8: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
+	0,  // 9: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
+	3,  // 10: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
+	7,  // 11: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
+	13, // 12: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
+	15, // 13: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
+	17, // 14: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
+	18, // 15: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
+	10, // 16: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
+	1,  // 17: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
+	4,  // 18: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
+	8,  // 19: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
+	14, // 20: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
+	16, // 21: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
+	14, // 22: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
+	19, // 23: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
+	16, // [16:24] is the sub-list for method output_type
+	8,  // [8:16] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_api_standby_proto_init() }
@@ -983,7 +1537,7 @@ func file_api_standby_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_standby_proto_rawDesc), len(file_api_standby_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -23,7 +23,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Standby_Confirm_FullMethodName = "/dkv.peerpb.Standby/Confirm"
+	Standby_Confirm_FullMethodName      = "/dkv.peerpb.Standby/Confirm"
+	Standby_SealDatabase_FullMethodName = "/dkv.peerpb.Standby/SealDatabase"
+	Standby_GetHistories_FullMethodName = "/dkv.peerpb.Standby/GetHistories"
+	Standby_Yield_FullMethodName        = "/dkv.peerpb.Standby/Yield"
 )
 
 // StandbyClient is the client API for Standby service.
@@ -35,6 +38,14 @@ type StandbyClient interface {
 	// Confirm tells the owners of vBuckets how far a slave is. The slave sends whenever it
 	// has received or synced more; the master sends when what it wants has changed.
 	Confirm(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Confirmation, Wanted], error)
+	// SealDatabase seals every vBucket whose log this node owns, for a promotion, or ends
+	// that seal. It is repeatable; another promotion's seal is FailedPrecondition.
+	SealDatabase(ctx context.Context, in *SealDatabaseRequest, opts ...grpc.CallOption) (*SealDatabaseResponse, error)
+	// GetHistories returns the history of every vBucket, and those before it.
+	GetHistories(ctx context.Context, in *GetHistoriesRequest, opts ...grpc.CallOption) (*GetHistoriesResponse, error)
+	// Yield tells a former master that a promotion has replaced it. It asks the new masters
+	// itself whether that is so.
+	Yield(ctx context.Context, in *YieldRequest, opts ...grpc.CallOption) (*YieldResponse, error)
 }
 
 type standbyClient struct {
@@ -58,6 +69,36 @@ func (c *standbyClient) Confirm(ctx context.Context, opts ...grpc.CallOption) (g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Standby_ConfirmClient = grpc.BidiStreamingClient[Confirmation, Wanted]
 
+func (c *standbyClient) SealDatabase(ctx context.Context, in *SealDatabaseRequest, opts ...grpc.CallOption) (*SealDatabaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SealDatabaseResponse)
+	err := c.cc.Invoke(ctx, Standby_SealDatabase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) GetHistories(ctx context.Context, in *GetHistoriesRequest, opts ...grpc.CallOption) (*GetHistoriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetHistoriesResponse)
+	err := c.cc.Invoke(ctx, Standby_GetHistories_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) Yield(ctx context.Context, in *YieldRequest, opts ...grpc.CallOption) (*YieldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(YieldResponse)
+	err := c.cc.Invoke(ctx, Standby_Yield_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StandbyServer is the server API for Standby service.
 // All implementations must embed UnimplementedStandbyServer
 // for forward compatibility.
@@ -67,6 +108,14 @@ type StandbyServer interface {
 	// Confirm tells the owners of vBuckets how far a slave is. The slave sends whenever it
 	// has received or synced more; the master sends when what it wants has changed.
 	Confirm(grpc.BidiStreamingServer[Confirmation, Wanted]) error
+	// SealDatabase seals every vBucket whose log this node owns, for a promotion, or ends
+	// that seal. It is repeatable; another promotion's seal is FailedPrecondition.
+	SealDatabase(context.Context, *SealDatabaseRequest) (*SealDatabaseResponse, error)
+	// GetHistories returns the history of every vBucket, and those before it.
+	GetHistories(context.Context, *GetHistoriesRequest) (*GetHistoriesResponse, error)
+	// Yield tells a former master that a promotion has replaced it. It asks the new masters
+	// itself whether that is so.
+	Yield(context.Context, *YieldRequest) (*YieldResponse, error)
 	mustEmbedUnimplementedStandbyServer()
 }
 
@@ -79,6 +128,15 @@ type UnimplementedStandbyServer struct{}
 
 func (UnimplementedStandbyServer) Confirm(grpc.BidiStreamingServer[Confirmation, Wanted]) error {
 	return status.Error(codes.Unimplemented, "method Confirm not implemented")
+}
+func (UnimplementedStandbyServer) SealDatabase(context.Context, *SealDatabaseRequest) (*SealDatabaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SealDatabase not implemented")
+}
+func (UnimplementedStandbyServer) GetHistories(context.Context, *GetHistoriesRequest) (*GetHistoriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetHistories not implemented")
+}
+func (UnimplementedStandbyServer) Yield(context.Context, *YieldRequest) (*YieldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Yield not implemented")
 }
 func (UnimplementedStandbyServer) mustEmbedUnimplementedStandbyServer() {}
 func (UnimplementedStandbyServer) testEmbeddedByValue()                 {}
@@ -108,13 +166,80 @@ func _Standby_Confirm_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Standby_ConfirmServer = grpc.BidiStreamingServer[Confirmation, Wanted]
 
+func _Standby_SealDatabase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SealDatabaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).SealDatabase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_SealDatabase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).SealDatabase(ctx, req.(*SealDatabaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_GetHistories_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetHistoriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).GetHistories(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_GetHistories_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).GetHistories(ctx, req.(*GetHistoriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_Yield_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(YieldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).Yield(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_Yield_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).Yield(ctx, req.(*YieldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Standby_ServiceDesc is the grpc.ServiceDesc for Standby service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Standby_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "dkv.peerpb.Standby",
 	HandlerType: (*StandbyServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "SealDatabase",
+			Handler:    _Standby_SealDatabase_Handler,
+		},
+		{
+			MethodName: "GetHistories",
+			Handler:    _Standby_GetHistories_Handler,
+		},
+		{
+			MethodName: "Yield",
+			Handler:    _Standby_Yield_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Confirm",

@@ -127,7 +127,285 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{14, 0}
+}
+
+type PromoteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Promote although the masters cannot be sealed, or changes are missing.
+	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// Give up a promotion that is not decided, and let the masters serve again.
+	Abandon bool `protobuf:"varint,2,opt,name=abandon,proto3" json:"abandon,omitempty"`
+	// The other nodes that become masters, by their Raft URLs.
+	With []string `protobuf:"bytes,3,rep,name=with,proto3" json:"with,omitempty"`
+	// Only with masters that can be sealed, so that nothing is lost.
+	Planned       bool `protobuf:"varint,4,opt,name=planned,proto3" json:"planned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRequest) Reset() {
+	*x = PromoteRequest{}
+	mi := &file_api_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRequest) ProtoMessage() {}
+
+func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
+func (*PromoteRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *PromoteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *PromoteRequest) GetAbandon() bool {
+	if x != nil {
+		return x.Abandon
+	}
+	return false
+}
+
+func (x *PromoteRequest) GetWith() []string {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
+func (x *PromoteRequest) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
+}
+
+type PromoteProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step that was reached: begun, fenced, sealed, equal, decided or abandoned.
+	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// What happened, in a sentence.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// In the last message: the era of the new history.
+	Era           uint64 `protobuf:"varint,3,opt,name=era,proto3" json:"era,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteProgress) Reset() {
+	*x = PromoteProgress{}
+	mi := &file_api_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteProgress) ProtoMessage() {}
+
+func (x *PromoteProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteProgress.ProtoReflect.Descriptor instead.
+func (*PromoteProgress) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PromoteProgress) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *PromoteProgress) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *PromoteProgress) GetEra() uint64 {
+	if x != nil {
+		return x.Era
+	}
+	return 0
+}
+
+type RejoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the new masters serve gRPC, host:port; empty for those that this node knows.
+	Masters       []string `protobuf:"bytes,1,rep,name=masters,proto3" json:"masters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinRequest) Reset() {
+	*x = RejoinRequest{}
+	mi := &file_api_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinRequest) ProtoMessage() {}
+
+func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
+func (*RejoinRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RejoinRequest) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+type RejoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the node does from now on, in a sentence.
+	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinResponse) Reset() {
+	*x = RejoinResponse{}
+	mi := &file_api_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinResponse) ProtoMessage() {}
+
+func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
+func (*RejoinResponse) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RejoinResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type DropAsideResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The folders that were deleted, and their size.
+	Folders       []string `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"`
+	Bytes         uint64   `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropAsideResponse) Reset() {
+	*x = DropAsideResponse{}
+	mi := &file_api_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropAsideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropAsideResponse) ProtoMessage() {}
+
+func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropAsideResponse.ProtoReflect.Descriptor instead.
+func (*DropAsideResponse) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DropAsideResponse) GetFolders() []string {
+	if x != nil {
+		return x.Folders
+	}
+	return nil
+}
+
+func (x *DropAsideResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
 }
 
 type GetChangesRequest struct {
@@ -151,7 +429,7 @@ type GetChangesRequest struct {
 
 func (x *GetChangesRequest) Reset() {
 	*x = GetChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[0]
+	mi := &file_api_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -163,7 +441,7 @@ func (x *GetChangesRequest) String() string {
 func (*GetChangesRequest) ProtoMessage() {}
 
 func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[0]
+	mi := &file_api_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -176,7 +454,7 @@ func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesRequest.ProtoReflect.Descriptor instead.
 func (*GetChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{0}
+	return file_api_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetChangesRequest) GetFromChangeNumber() uint64 {
@@ -237,7 +515,7 @@ type StreamChangesRequest struct {
 
 func (x *StreamChangesRequest) Reset() {
 	*x = StreamChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -249,7 +527,7 @@ func (x *StreamChangesRequest) String() string {
 func (*StreamChangesRequest) ProtoMessage() {}
 
 func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -262,7 +540,7 @@ func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChangesRequest.ProtoReflect.Descriptor instead.
 func (*StreamChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{1}
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamChangesRequest) GetFromChangeNumber() uint64 {
@@ -313,7 +591,7 @@ type WatchChangesRequest struct {
 
 func (x *WatchChangesRequest) Reset() {
 	*x = WatchChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +603,7 @@ func (x *WatchChangesRequest) String() string {
 func (*WatchChangesRequest) ProtoMessage() {}
 
 func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +616,7 @@ func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChangesRequest.ProtoReflect.Descriptor instead.
 func (*WatchChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{2}
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchChangesRequest) GetKeyPrefix() []byte {
@@ -382,7 +660,7 @@ type StreamSnapshotRequest struct {
 
 func (x *StreamSnapshotRequest) Reset() {
 	*x = StreamSnapshotRequest{}
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +672,7 @@ func (x *StreamSnapshotRequest) String() string {
 func (*StreamSnapshotRequest) ProtoMessage() {}
 
 func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +685,7 @@ func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*StreamSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{3}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamSnapshotRequest) GetVBucket() string {
@@ -460,7 +738,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +750,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +763,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{4}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SnapshotChunk) GetSnapshotId() string {
@@ -574,7 +852,7 @@ type GetChangesResponse struct {
 
 func (x *GetChangesResponse) Reset() {
 	*x = GetChangesResponse{}
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +864,7 @@ func (x *GetChangesResponse) String() string {
 func (*GetChangesResponse) ProtoMessage() {}
 
 func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +877,7 @@ func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesResponse.ProtoReflect.Descriptor instead.
 func (*GetChangesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetChangesResponse) GetStatus() *Status {
@@ -691,7 +969,7 @@ type FormerHistory struct {
 
 func (x *FormerHistory) Reset() {
 	*x = FormerHistory{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +981,7 @@ func (x *FormerHistory) String() string {
 func (*FormerHistory) ProtoMessage() {}
 
 func (x *FormerHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +994,7 @@ func (x *FormerHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistory.ProtoReflect.Descriptor instead.
 func (*FormerHistory) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FormerHistory) GetHistoryId() string {
@@ -749,7 +1027,7 @@ type ChangeRequest struct {
 
 func (x *ChangeRequest) Reset() {
 	*x = ChangeRequest{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1039,7 @@ func (x *ChangeRequest) String() string {
 func (*ChangeRequest) ProtoMessage() {}
 
 func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1052,7 @@ func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ChangeRequest) GetClient() uint64 {
@@ -836,7 +1114,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1126,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1139,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -918,7 +1196,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1208,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1221,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -990,7 +1268,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1280,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1293,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Replica) GetZone() string {
@@ -1062,7 +1340,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1352,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1365,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -1106,7 +1384,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1396,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1409,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -1151,7 +1429,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1441,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1454,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -1195,7 +1473,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1485,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1498,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -1242,7 +1520,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1532,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1545,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -1295,7 +1573,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1585,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1598,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -1349,7 +1627,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1639,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1652,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -1402,7 +1680,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1692,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1705,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -1464,7 +1742,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1754,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1767,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -1526,7 +1804,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1816,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1829,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -1593,7 +1871,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1883,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1896,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -1652,7 +1930,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1942,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1955,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -1717,7 +1995,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +2007,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +2020,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -1788,7 +2066,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2078,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2091,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -1951,7 +2229,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2241,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2254,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -2028,7 +2306,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2318,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2331,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2190,7 +2468,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2480,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2493,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -2349,7 +2627,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2639,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2652,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -2401,7 +2679,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2691,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2704,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -2454,7 +2732,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2744,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2757,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -2507,7 +2785,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2797,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2810,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -2553,7 +2831,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2843,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2856,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -2598,7 +2876,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2888,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2901,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2647,7 +2925,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2937,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2950,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -2707,7 +2985,23 @@ var File_api_admin_proto protoreflect.FileDescriptor
 
 const file_api_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xfc\x01\n" +
+	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"n\n" +
+	"\x0ePromoteRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12\x18\n" +
+	"\aabandon\x18\x02 \x01(\bR\aabandon\x12\x12\n" +
+	"\x04with\x18\x03 \x03(\tR\x04with\x12\x18\n" +
+	"\aplanned\x18\x04 \x01(\bR\aplanned\"K\n" +
+	"\x0fPromoteProgress\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x10\n" +
+	"\x03era\x18\x03 \x01(\x04R\x03era\")\n" +
+	"\rRejoinRequest\x12\x18\n" +
+	"\amasters\x18\x01 \x03(\tR\amasters\"$\n" +
+	"\x0eRejoinResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"C\n" +
+	"\x11DropAsideResponse\x12\x18\n" +
+	"\afolders\x18\x01 \x03(\tR\afolders\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xfc\x01\n" +
 	"\x11GetChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12.\n" +
 	"\x12maxNumberOfChanges\x18\x02 \x01(\rR\x12maxNumberOfChanges\x12\x18\n" +
@@ -2965,14 +3259,17 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xef\x03\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xc4\x05\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
 	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
 	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
 	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12A\n" +
-	"\tSetTiming\x12\x1e.dkv.serverpb.SetTimingRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
+	"\tSetTiming\x12\x1e.dkv.serverpb.SetTimingRequest\x1a\x14.dkv.serverpb.Status\x12H\n" +
+	"\aPromote\x12\x1c.dkv.serverpb.PromoteRequest\x1a\x1d.dkv.serverpb.PromoteProgress0\x01\x12C\n" +
+	"\x06Rejoin\x12\x1b.dkv.serverpb.RejoinRequest\x1a\x1c.dkv.serverpb.RejoinResponse\x12D\n" +
+	"\tDropAside\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.DropAsideResponse\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -2988,130 +3285,141 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
-	(*GetChangesRequest)(nil),      // 2: dkv.serverpb.GetChangesRequest
-	(*StreamChangesRequest)(nil),   // 3: dkv.serverpb.StreamChangesRequest
-	(*WatchChangesRequest)(nil),    // 4: dkv.serverpb.WatchChangesRequest
-	(*StreamSnapshotRequest)(nil),  // 5: dkv.serverpb.StreamSnapshotRequest
-	(*SnapshotChunk)(nil),          // 6: dkv.serverpb.SnapshotChunk
-	(*GetChangesResponse)(nil),     // 7: dkv.serverpb.GetChangesResponse
-	(*FormerHistory)(nil),          // 8: dkv.serverpb.FormerHistory
-	(*ChangeRequest)(nil),          // 9: dkv.serverpb.ChangeRequest
-	(*ChangeRecord)(nil),           // 10: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 11: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 12: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 13: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 14: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 15: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 16: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 17: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 18: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 19: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 20: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 21: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 22: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 23: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 24: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 25: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 26: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 27: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 28: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 29: dkv.serverpb.VBucketStatus
-	(*ResyncRequest)(nil),          // 30: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 31: dkv.serverpb.ResyncResponse
-	(*ResyncOrder)(nil),            // 32: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 33: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 34: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 35: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 36: dkv.serverpb.ContentHashResponse
-	nil,                            // 37: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 38: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 39: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 40: google.protobuf.Empty
+	(*PromoteRequest)(nil),         // 2: dkv.serverpb.PromoteRequest
+	(*PromoteProgress)(nil),        // 3: dkv.serverpb.PromoteProgress
+	(*RejoinRequest)(nil),          // 4: dkv.serverpb.RejoinRequest
+	(*RejoinResponse)(nil),         // 5: dkv.serverpb.RejoinResponse
+	(*DropAsideResponse)(nil),      // 6: dkv.serverpb.DropAsideResponse
+	(*GetChangesRequest)(nil),      // 7: dkv.serverpb.GetChangesRequest
+	(*StreamChangesRequest)(nil),   // 8: dkv.serverpb.StreamChangesRequest
+	(*WatchChangesRequest)(nil),    // 9: dkv.serverpb.WatchChangesRequest
+	(*StreamSnapshotRequest)(nil),  // 10: dkv.serverpb.StreamSnapshotRequest
+	(*SnapshotChunk)(nil),          // 11: dkv.serverpb.SnapshotChunk
+	(*GetChangesResponse)(nil),     // 12: dkv.serverpb.GetChangesResponse
+	(*FormerHistory)(nil),          // 13: dkv.serverpb.FormerHistory
+	(*ChangeRequest)(nil),          // 14: dkv.serverpb.ChangeRequest
+	(*ChangeRecord)(nil),           // 15: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 16: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 17: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 18: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 19: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 20: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 21: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 22: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 23: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 24: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 25: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 26: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 27: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 28: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 29: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 30: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 31: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 32: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 33: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 34: dkv.serverpb.VBucketStatus
+	(*ResyncRequest)(nil),          // 35: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 36: dkv.serverpb.ResyncResponse
+	(*ResyncOrder)(nil),            // 37: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 38: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 39: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 40: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 41: dkv.serverpb.ContentHashResponse
+	nil,                            // 42: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 43: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 44: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 45: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	12, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	12, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	12, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	38, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	10, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	8,  // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
-	11, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	9,  // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
+	17, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	17, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	17, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	43, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	15, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	13, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
+	16, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	14, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	12, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	38, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	37, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	26, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	26, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	26, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	24, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	17, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	43, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	42, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	31, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	31, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	31, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	29, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
 	0,  // 16: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	26, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	26, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	29, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	38, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	32, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	39, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	2,  // 23: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	3,  // 24: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	5,  // 25: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	4,  // 26: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	12, // 27: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	12, // 28: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	13, // 29: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	15, // 30: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	16, // 31: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	17, // 32: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	18, // 33: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	40, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	19, // 35: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	40, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	40, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	21, // 38: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	22, // 39: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	22, // 40: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	25, // 41: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	40, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	40, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	40, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	40, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	33, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	30, // 47: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	34, // 48: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	35, // 49: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	7,  // 50: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	7,  // 51: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	6,  // 52: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	7,  // 53: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	38, // 54: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	38, // 55: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	14, // 56: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	38, // 57: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	38, // 58: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	38, // 59: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	38, // 60: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	20, // 61: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	38, // 62: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	38, // 63: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	38, // 64: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	38, // 65: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	23, // 66: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	27, // 67: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	38, // 68: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	26, // 69: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	28, // 70: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	38, // 71: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	38, // 72: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	38, // 73: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	31, // 74: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	38, // 75: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	36, // 76: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	50, // [50:77] is the sub-list for method output_type
-	23, // [23:50] is the sub-list for method input_type
+	31, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	31, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	34, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	43, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	37, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	44, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	7,  // 23: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	8,  // 24: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	10, // 25: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	9,  // 26: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	17, // 27: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	17, // 28: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	18, // 29: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	20, // 30: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	21, // 31: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	22, // 32: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	23, // 33: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	45, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	24, // 35: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	45, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	45, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	26, // 38: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	27, // 39: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	27, // 40: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	30, // 41: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	45, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	45, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	45, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	45, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	38, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	35, // 47: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	39, // 48: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	2,  // 49: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
+	4,  // 50: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
+	45, // 51: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	40, // 52: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	12, // 53: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	12, // 54: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	11, // 55: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	12, // 56: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	43, // 57: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	43, // 58: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	19, // 59: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	43, // 60: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	43, // 61: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	43, // 62: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	43, // 63: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	25, // 64: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	43, // 65: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	43, // 66: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	43, // 67: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	43, // 68: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	28, // 69: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	32, // 70: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	43, // 71: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	31, // 72: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	33, // 73: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	43, // 74: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	43, // 75: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	43, // 76: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	36, // 77: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	43, // 78: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	3,  // 79: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	5,  // 80: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	6,  // 81: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	41, // 82: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	53, // [53:83] is the sub-list for method output_type
+	23, // [23:53] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -3123,15 +3431,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[20].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[24].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[25].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1203,6 +1203,9 @@ const (
 	DKVNode_SetClock_FullMethodName       = "/dkv.serverpb.DKVNode/SetClock"
 	DKVNode_Resync_FullMethodName         = "/dkv.serverpb.DKVNode/Resync"
 	DKVNode_SetTiming_FullMethodName      = "/dkv.serverpb.DKVNode/SetTiming"
+	DKVNode_Promote_FullMethodName        = "/dkv.serverpb.DKVNode/Promote"
+	DKVNode_Rejoin_FullMethodName         = "/dkv.serverpb.DKVNode/Rejoin"
+	DKVNode_DropAside_FullMethodName      = "/dkv.serverpb.DKVNode/DropAside"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1230,6 +1233,13 @@ type DKVNodeClient interface {
 	// each may be restarted with it. The present timing cancels a change that no member has
 	// made.
 	SetTiming(ctx context.Context, in *SetTimingRequest, opts ...grpc.CallOption) (*Status, error)
+	// Promote makes a slave the master of its database, and sends each step. It ends when
+	// the promotion is decided; the node then serves mutations at the same address.
+	Promote(ctx context.Context, in *PromoteRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PromoteProgress], error)
+	// Rejoin makes a former master, which a promotion has replaced, a slave of the new ones.
+	Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error)
+	// DropAside deletes the data that earlier rejoins have set aside.
+	DropAside(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*DropAsideResponse, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1303,6 +1313,45 @@ func (c *dKVNodeClient) SetTiming(ctx context.Context, in *SetTimingRequest, opt
 	return out, nil
 }
 
+func (c *dKVNodeClient) Promote(ctx context.Context, in *PromoteRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PromoteProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVNode_ServiceDesc.Streams[0], DKVNode_Promote_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PromoteRequest, PromoteProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVNode_PromoteClient = grpc.ServerStreamingClient[PromoteProgress]
+
+func (c *dKVNodeClient) Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RejoinResponse)
+	err := c.cc.Invoke(ctx, DKVNode_Rejoin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dKVNodeClient) DropAside(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*DropAsideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropAsideResponse)
+	err := c.cc.Invoke(ctx, DKVNode_DropAside_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1337,6 +1386,13 @@ type DKVNodeServer interface {
 	// each may be restarted with it. The present timing cancels a change that no member has
 	// made.
 	SetTiming(context.Context, *SetTimingRequest) (*Status, error)
+	// Promote makes a slave the master of its database, and sends each step. It ends when
+	// the promotion is decided; the node then serves mutations at the same address.
+	Promote(*PromoteRequest, grpc.ServerStreamingServer[PromoteProgress]) error
+	// Rejoin makes a former master, which a promotion has replaced, a slave of the new ones.
+	Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error)
+	// DropAside deletes the data that earlier rejoins have set aside.
+	DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1367,6 +1423,15 @@ func (UnimplementedDKVNodeServer) Resync(context.Context, *ResyncRequest) (*Resy
 }
 func (UnimplementedDKVNodeServer) SetTiming(context.Context, *SetTimingRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetTiming not implemented")
+}
+func (UnimplementedDKVNodeServer) Promote(*PromoteRequest, grpc.ServerStreamingServer[PromoteProgress]) error {
+	return status.Error(codes.Unimplemented, "method Promote not implemented")
+}
+func (UnimplementedDKVNodeServer) Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rejoin not implemented")
+}
+func (UnimplementedDKVNodeServer) DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropAside not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1500,6 +1565,53 @@ func _DKVNode_SetTiming_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_Promote_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PromoteRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVNodeServer).Promote(m, &grpc.GenericServerStream[PromoteRequest, PromoteProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVNode_PromoteServer = grpc.ServerStreamingServer[PromoteProgress]
+
+func _DKVNode_Rejoin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RejoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).Rejoin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_Rejoin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).Rejoin(ctx, req.(*RejoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DKVNode_DropAside_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(emptypb.Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).DropAside(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_DropAside_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).DropAside(ctx, req.(*emptypb.Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1550,10 +1662,24 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DKVNode_SetTiming_Handler,
 		},
 		{
+			MethodName: "Rejoin",
+			Handler:    _DKVNode_Rejoin_Handler,
+		},
+		{
+			MethodName: "DropAside",
+			Handler:    _DKVNode_DropAside_Handler,
+		},
+		{
 			MethodName: "GetContentHash",
 			Handler:    _DKVNode_GetContentHash_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Promote",
+			Handler:       _DKVNode_Promote_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "api/admin.proto",
 }

@@ -44,6 +44,10 @@ func grpcRows() []Row {
 		whole(serverpb.DKVReplication_AddReplica_FullMethodName, auth.Replication),
 		whole(serverpb.DKVReplication_RemoveReplica_FullMethodName, auth.Replication),
 		whole(serverpb.DKVReplication_GetReplicas_FullMethodName, auth.Replication),
+		whole(peerpb.Standby_Confirm_FullMethodName, auth.Replication),
+		whole(peerpb.Standby_GetHistories_FullMethodName, auth.Replication),
+		// It is a hint: the node that gets it asks for itself.
+		whole(peerpb.Standby_Yield_FullMethodName, auth.Replication),
 		// It says nothing about single keys, but reads them all, as an iteration does.
 		whole(serverpb.DKVNode_GetContentHash_FullMethodName, auth.Read),
 
@@ -58,6 +62,10 @@ func grpcRows() []Row {
 
 		{Call: peerpb.Members_Meet_FullMethodName, Role: auth.Node, About: nothing},
 		{Call: peerpb.Members_Time_FullMethodName, Role: auth.Node, About: nothing},
+		{Call: peerpb.Witness_GetRecord_FullMethodName, Role: auth.Node, About: nothing},
+		{Call: peerpb.Witness_Renew_FullMethodName, Role: auth.Node, About: nothing},
+		{Call: peerpb.Witness_ChangeRecord_FullMethodName, Role: auth.Node, About: nothing},
+		{Call: peerpb.Witness_Claim_FullMethodName, Role: auth.Node, About: nothing},
 		// Each call in it is checked as one of its own is.
 		{Call: peerpb.Forwarding_Forward_FullMethodName, Role: auth.Node, About: nothing},
 
@@ -81,6 +89,11 @@ func grpcRows() []Row {
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
+		serverpb.DKVNode_Promote_FullMethodName,
+		serverpb.DKVNode_Rejoin_FullMethodName,
+		serverpb.DKVNode_DropAside_FullMethodName,
+		// A slave makes this call, for an administrator.
+		peerpb.Standby_SealDatabase_FullMethodName,
 	} {
 		rows = append(rows, administrative(call))
 	}

@@ -1,6 +1,9 @@
 package master
 
-import "github.com/dkvdb/dkv/api/serverpb"
+import (
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/api/serverpb"
+)
 
 // Audited reports whether a gRPC method, by its full name, is an administrative call that is
 // logged whether it succeeds or fails.
@@ -21,6 +24,11 @@ func Audited(method string) bool {
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
+		serverpb.DKVNode_Promote_FullMethodName,
+		serverpb.DKVNode_Rejoin_FullMethodName,
+		serverpb.DKVNode_DropAside_FullMethodName,
+		peerpb.Standby_SealDatabase_FullMethodName,
+		peerpb.Standby_Yield_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true
 	default:
