@@ -28,6 +28,9 @@ func (g onHost) SnapshotSize() uint64 { return g.r.sending.Load() }
 // LeaderUpdated implements Group.
 func (g onHost) LeaderUpdated(info raftio.LeaderInfo) { g.r.leaderUpdated(info) }
 
+// MemberEnded implements Group.
+func (g onHost) MemberEnded(address string) { g.r.memberEnded(address) }
+
 // Committed implements Group.
 func (g onHost) Committed(entry uint64) { g.r.committed.heard(entry) }
 

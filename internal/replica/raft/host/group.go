@@ -22,6 +22,8 @@ type Group interface {
 
 	// LeaderUpdated hints at who leads the log.
 	LeaderUpdated(raftio.LeaderInfo)
+	// MemberEnded says that the process of the member at a Raft address has ended.
+	MemberEnded(address string)
 	// Committed notes that the log is committed up to an entry.
 	Committed(entry uint64)
 	// Lacks notes why the replica cannot catch up; nil means that it can.

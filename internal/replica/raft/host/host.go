@@ -65,6 +65,8 @@ type Host struct {
 	calls  sync.WaitGroup
 	groups sync.Map // shard -> Group
 	room   room
+	// network begins elections; nil if the transport cannot.
+	network campaigner
 	// rejected counts the connections of strangers to the port.
 	rejected atomic.Uint64
 }
@@ -107,6 +109,7 @@ func (h *Host) config(layout layout) config.NodeHostConfig {
 	if network == nil {
 		network = transport.New(h.transportOptions())
 	}
+	h.network, _ = network.(campaigner)
 	c := config.NodeHostConfig{
 		DeploymentID:        h.opts.Deployment,
 		NodeHostDir:         h.opts.Dir,
@@ -124,8 +127,14 @@ func (h *Host) config(layout layout) config.NodeHostConfig {
 	return c
 }
 
+// campaigner is a transport that has a replica of this host begin an election at once.
+type campaigner interface {
+	Campaign(shard, replica, leader, term uint64)
+}
+
 func (h *Host) transportOptions() transport.Options {
 	return transport.Options{
+		Ended:     h.ended,
 		Snapshots: h,
 		Size:      h.snapshotSize,
 		Seen:      h.seen,

@@ -35,7 +35,7 @@ func (n *node) vanish() {
 }
 
 // A peer whose host is gone without a word is given up soon, so that it is connected to
-// again where it comes back.
+// again when it comes back.
 func TestPeerThatVanishesIsGivenUp(t *testing.T) {
 	a := start(t, func(_ *node, o *Options) { o.limits.unheard = 300 * time.Millisecond })
 	b := start(t)
@@ -45,13 +45,10 @@ func TestPeerThatVanishesIsGivenUp(t *testing.T) {
 	}
 	testkit.Eventually(t, "it comes", func() bool { return len(b.received()) == 1 })
 	b.vanish()
-	testkit.Eventually(t, "the loss shows", func() bool { return line.SendMessageBatch(batch(2, 1)) != nil })
-	again := a.connect(t.Context(), b.addr)
-	if err := again.SendMessageBatch(batch(3, 1)); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "it comes", func() bool {
-		got := b.received()
-		return got[len(got)-1].Requests[0].LogIndex == 3
+	testkit.Eventually(t, "messages come again", func() bool {
+		if line.SendMessageBatch(batch(2, 1)) != nil { // as Dragonboat does
+			line = a.connect(t.Context(), b.addr)
+		}
+		return len(b.received()) > 1
 	})
 }

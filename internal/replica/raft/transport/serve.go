@@ -39,7 +39,9 @@ func (t *transport) serve(c net.Conn) {
 		err = t.takeSnapshot(c, f)
 	} else {
 		f.acquire = t.acquire
-		err = t.takeMessages(f)
+		var sender string
+		sender, err = t.takeMessages(f)
+		t.lost(sender)
 	}
 	if err != nil && !t.ends(err) {
 		t.tellStrange(c, err)
@@ -106,33 +108,36 @@ func (t *transport) greet(c net.Conn) (preface, error) {
 	return p, c.SetDeadline(time.Time{})
 }
 
-// takeMessages hands messages over as they come.
-func (t *transport) takeMessages(f *frames) error {
+// takeMessages hands messages over as they come, until the connection has ended. It returns the
+// address of the member that has sent them.
+func (t *transport) takeMessages(f *frames) (sender string, err error) {
 	for {
-		if err := t.takeBatch(f); err != nil {
-			return err
+		from, err := t.takeBatch(f)
+		if err != nil {
+			return sender, err
 		}
+		sender = from
 	}
 }
 
-func (t *transport) takeBatch(f *frames) error {
+func (t *transport) takeBatch(f *frames) (sender string, err error) {
 	p, err := f.next(batchFrame, t.opts.limits.idle)
 	if err != nil {
-		return err
+		return "", err
 	}
 	batch, err := decodeBatch(p)
 	if err == nil {
 		err = checkBatch(&batch, t.deployment)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if t.opts.Seen != nil {
 		for i := range batch.Requests {
 			t.opts.Seen(&batch.Requests[i])
 		}
 	}
-	return t.hand(batch)
+	return batch.SourceAddress, t.hand(batch)
 }
 
 // hand gives messages to Dragonboat. It panics for the address of a sender that is none, or

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4/config"
@@ -33,6 +34,9 @@ type Options struct {
 	Seen func(m *raftpb.Message)
 	// Rejected is called for each connection to the port that is not one of this cluster's.
 	Rejected func()
+	// Ended is called when the process of a member, by its Raft address, has ended without
+	// closing its groups first. It must not wait.
+	Ended func(address string)
 	// Certs secure the connections; nil leaves them in the clear.
 	Certs  *certs.Store
 	Log    *slog.Logger
@@ -71,7 +75,11 @@ var defaultLimits = limits{
 const largeFrames = 256 << 20
 
 // Factory makes transports for Dragonboat.
-type Factory struct{ opts Options }
+type Factory struct {
+	opts Options
+	// made is the last one.
+	made atomic.Pointer[transport]
+}
 
 // New returns a factory.
 func New(opts Options) *Factory {
@@ -84,19 +92,22 @@ func New(opts Options) *Factory {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Factory{opts}
+	return &Factory{opts: opts}
 }
 
 // Create implements config.TransportFactory.
 func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &transport{
+	t := &transport{
 		opts:    f.opts,
 		dialer:  dial.New(dial.Options{Store: f.opts.Certs, KeepAlive: keepAlive, Unheard: f.opts.limits.unheard, Log: f.opts.Log}),
 		address: c.GetListenAddress(), deployment: c.GetDeploymentID(),
 		messages: messages, chunks: chunks,
 		ctx: ctx, cancel: cancel, open: make(map[net.Conn]*tls.ConnectionState), large: semaphore.NewWeighted(largeFrames),
+		probing: make(map[string]bool),
 	}
+	f.made.Store(t)
+	return t
 }
 
 // Validate implements config.TransportFactory.
@@ -123,6 +134,8 @@ type transport struct {
 	// open are the connections that others have made, with the state of their TLS once
 	// they have shown a certificate.
 	open map[net.Conn]*tls.ConnectionState
+	// probing are the members that are being asked whether they have ended.
+	probing map[string]bool
 }
 
 // Name implements raftio.ITransport.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -252,4 +253,24 @@ func TestStrangePeersAreNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMessagesReachAMemberThatWasRestarted: a connection to the process before it is not used
+// any more, not even for one message.
+func TestMessagesReachAMemberThatWasRestarted(t *testing.T) {
+	n, member := start(t), start(t)
+	c := n.connect(t.Context(), member.addr).(*messageLine)
+	if err := c.SendMessageBatch(batch(1, 10)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the first message arrives", func() bool { return len(member.received()) == 1 })
+	if err := member.Close(); err != nil {
+		t.Fatal(err)
+	}
+	member.listen(Options{Log: slog.New(slog.DiscardHandler), limits: quick})
+	testkit.Eventually(t, "the end of the connection is seen", c.gone.Load)
+	if err := c.SendMessageBatch(batch(2, 10)); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the next message arrives", func() bool { return len(member.received()) == 2 })
 }
