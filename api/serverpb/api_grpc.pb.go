@@ -41,8 +41,10 @@ const (
 // says what is wrong. The message of a mutation also says whether its outcome is
 // "not applied" (it may be sent again) or "outcome unknown" (it may be sent again
 // only with its requestId). Programs find this in a google.rpc.ErrorInfo of domain
-// "dkv", with the reason NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN or TOO_LATE. The
-// last is an outcome that stays unknown: see RequestID.
+// "dkv", with the reason NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN, NOT_CONFIRMED or
+// TOO_LATE. NOT_CONFIRMED is an unknown outcome as well: the mutation is applied, and the
+// standbys have not confirmed it, so that a promotion may undo it. TOO_LATE is an outcome
+// that stays unknown: see RequestID.
 type DKVClient interface {
 	// Put sets one key.
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
@@ -172,8 +174,10 @@ func (c *dKVClient) Increment(ctx context.Context, in *IncrementRequest, opts ..
 // says what is wrong. The message of a mutation also says whether its outcome is
 // "not applied" (it may be sent again) or "outcome unknown" (it may be sent again
 // only with its requestId). Programs find this in a google.rpc.ErrorInfo of domain
-// "dkv", with the reason NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN or TOO_LATE. The
-// last is an outcome that stays unknown: see RequestID.
+// "dkv", with the reason NOT_APPLIED, NOT_OWNER, OUTCOME_UNKNOWN, NOT_CONFIRMED or
+// TOO_LATE. NOT_CONFIRMED is an unknown outcome as well: the mutation is applied, and the
+// standbys have not confirmed it, so that a promotion may undo it. TOO_LATE is an outcome
+// that stays unknown: see RequestID.
 type DKVServer interface {
 	// Put sets one key.
 	Put(context.Context, *PutRequest) (*PutResponse, error)

@@ -44,6 +44,10 @@ const (
 	Unauthenticated
 	// Denied is a caller that is known, and is not allowed what it asks for.
 	Denied
+	// NotConfirmed is a mutation that is applied here, or a read that was answered here, and
+	// that the standbys have not confirmed: a promotion may undo it. A mutation's outcome is
+	// unknown; it may be repeated with its id only.
+	NotConfirmed
 )
 
 // Outcome says whether a mutation that ended in an error may have been applied.

@@ -20,6 +20,9 @@ const (
 	// ReasonOtherCluster is the reason of an OtherCluster error, whose outcome is
 	// NotApplied.
 	ReasonOtherCluster = "OTHER_CLUSTER"
+	// ReasonNotConfirmed is the reason of a NotConfirmed error. The outcome of a mutation is
+	// unknown.
+	ReasonNotConfirmed = "NOT_CONFIRMED"
 )
 
 // Reason returns the reason that an ErrorInfo gives for e.
@@ -27,6 +30,8 @@ func (e *Error) Reason() string {
 	switch {
 	case e.Kind == TooLate:
 		return ReasonTooLate
+	case e.Kind == NotConfirmed:
+		return ReasonNotConfirmed
 	case e.Outcome != NotApplied:
 		return ReasonUnknown
 	case e.Kind == NotOwner:

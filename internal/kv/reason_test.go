@@ -16,6 +16,8 @@ func TestReason(t *testing.T) {
 		{UnknownOutcome(Unavailable, errors.New("x")), ReasonUnknown},
 		{UnknownOutcome(TooLate, errors.New("x")), ReasonTooLate},
 		{Errorf(OtherCluster, "x"), ReasonOtherCluster},
+		{UnknownOutcome(NotConfirmed, errors.New("x")), ReasonNotConfirmed},
+		{Errorf(NotConfirmed, "x"), ReasonNotConfirmed}, // of a read
 		// What may have landed is not to be taken for a redirection.
 		{UnknownOutcome(NotOwner, errors.New("x")), ReasonUnknown},
 	} {

@@ -107,6 +107,8 @@ func codeOf(err *kv.Error) codes.Code {
 		return codes.Unauthenticated
 	case kv.Denied:
 		return codes.PermissionDenied
+	case kv.NotConfirmed: // also at a deadline: it says what became of the request
+		return codes.Unavailable
 	case kv.Unavailable, kv.NotOwner:
 		if c := contextCode(err); c != codes.OK {
 			return c

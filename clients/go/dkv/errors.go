@@ -150,7 +150,7 @@ func kindOf(err error) error {
 		return ErrPrecondition
 	case kv.Exhausted:
 		return ErrExhausted
-	case kv.Unavailable, kv.NotOwner:
+	case kv.Unavailable, kv.NotOwner, kv.NotConfirmed:
 		return ErrUnavailable
 	case kv.OutOfRange:
 		return ErrTrimmed

@@ -197,6 +197,32 @@ func TestTooLateIsNotRepeated(t *testing.T) {
 	}
 }
 
+// TestNotConfirmedIsRepeatedWithAnIDOnly: a mutation that the standbys have not confirmed is
+// applied, so another attempt without an id would apply it again.
+func TestNotConfirmedIsRepeatedWithAnIDOnly(t *testing.T) {
+	for _, ids := range []bool{false, true} {
+		cl := newCluster(t, 1, 1)
+		failed := false
+		cl.nodes[0].fail(func(_ context.Context, method string) error {
+			if method != putMethod || failed {
+				return nil
+			}
+			failed = true
+			return explained(codes.Unavailable, kv.ReasonNotConfirmed, "applied here, not confirmed (outcome unknown)")
+		}, nil)
+		var opts []Option
+		if !ids {
+			opts = append(opts, WithoutIdempotency())
+		}
+		c := ready(t, cl.addrs(), opts...)
+		_, err := c.Put(testkit.Within(t, enough), []byte("k"), nil)
+		if n := cl.nodes[0].count(putMethod); ids && (err != nil || n != 2) ||
+			!ids && (!errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrOutcomeUnknown) || n != 1) {
+			t.Errorf("ids %v: %v after %d attempts", ids, err, n)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	cl := newCluster(t, 1, 1)
 	c := ready(t, cl.addrs())

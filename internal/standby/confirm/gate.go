@@ -1,0 +1,137 @@
+package confirm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// silent reports whether nothing asks for more than kv.AckAsync. It takes no lock, so that a
+// database without standbys pays nothing.
+func (l *Log) silent(want kv.Ack) bool {
+	if l.opts.Level > kv.AckAsync || want > kv.AckAsync {
+		return false
+	}
+	_, changed := l.state.Standbys()
+	return changed == 0 || changed == l.quiet.Load()
+}
+
+// errAll rejects the level that is not built.
+var errAll = kv.Errorf(kv.Unimplemented, "ack level all is not available in this version; use sync")
+
+// Admit implements replica.Gate.
+func (l *Log) Admit(want kv.Ack) error {
+	if want >= kv.AckAll {
+		return errAll
+	}
+	if l.silent(want) {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	_, _, err := l.promise(want)
+	if err != nil {
+		l.counts.refused.Add(1)
+	}
+	return err
+}
+
+// Await implements replica.Gate.
+func (l *Log) Await(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, error) {
+	if l.silent(want) {
+		return kv.AckAsync, nil
+	}
+	w, answer := l.enter(index, want)
+	if w == nil {
+		return answer.reached, answer.err
+	}
+	patience := time.NewTimer(l.opts.Patience)
+	defer patience.Stop()
+	select {
+	case answer := <-w.done:
+		l.waiters.Put(w)
+		return answer.reached, answer.err
+	case <-ctx.Done():
+		return l.giveUp(w, context.Cause(ctx))
+	case <-patience.C:
+		return l.giveUp(w, fmt.Errorf("after %v", l.opts.Patience))
+	}
+}
+
+// enter returns the answer if there is nothing to wait for, and otherwise a waiter.
+func (l *Log) enter(index kv.Index, want kv.Ack) (*waiter, answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	w, _ := l.waiters.Get().(*waiter)
+	if w == nil {
+		w = &waiter{done: make(chan answer, 1)}
+	}
+	w.index, w.want, w.since = index, want, time.Now()
+	l.askSync(w)
+	if a, done := l.judge(w, l.floors()); done {
+		l.waiters.Put(w)
+		return nil, a
+	}
+	l.waiting = append(l.waiting, w)
+	return w, answer{}
+}
+
+// syncStretch is for how long standbys sync what they apply after a single request has asked
+// for it.
+const syncStretch = 10 * time.Second
+
+// askSync has standbys sync what they apply, for a request that asks for more than the
+// standing set promises. l.mu is held.
+func (l *Log) askSync(w *waiter) {
+	if w.want < kv.AckSync || max(l.opts.Level, l.set.Level) >= kv.AckSync {
+		return
+	}
+	if !w.since.Before(l.syncUntil) {
+		l.wanted.Raise()
+	}
+	l.syncUntil = w.since.Add(syncStretch)
+}
+
+// giveUp ends the wait of a caller that waits no longer.
+func (l *Log) giveUp(w *waiter, cause error) (kv.Ack, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case a := <-w.done: // it was answered at the same moment
+		l.waiters.Put(w)
+		return a.reached, a.err
+	default:
+	}
+	l.remove(w)
+	l.counts.unconfirmed.Add(1)
+	return 0, l.notConfirmed(w, cause)
+}
+
+// notConfirmed is the error of an answer that standbys have not confirmed.
+func (l *Log) notConfirmed(w *waiter, cause error) error {
+	level, pending, err := l.promise(w.want)
+	switch {
+	case err != nil:
+		return unconfirmed(err)
+	case pending:
+		return unconfirmed(fmt.Errorf("no slave stands by for level %v, and the log does not say so yet: %w", level, cause))
+	}
+	var missing []string
+	for i := range l.set.Nodes {
+		n := &l.set.Nodes[i]
+		if l.reached(n.Disk, level) < w.index {
+			missing = append(missing, n.Address)
+		}
+	}
+	return unconfirmed(fmt.Errorf("level %v needs the slaves %s: %w", level, strings.Join(missing, ", "), cause))
+}
+
+// unconfirmed says that a state is applied here and must not be shown.
+func unconfirmed(err error) error {
+	return kv.UnknownOutcome(kv.NotConfirmed, fmt.Errorf("applied here, not confirmed: %w", err))
+}

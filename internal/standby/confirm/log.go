@@ -1,0 +1,143 @@
+// Package confirm keeps what slaves have confirmed of a vBucket's log, and has the log's
+// owner wait for it: Log is the replica.Gate of a vBucket. The rules are in the DESIGN.md
+// of package standby, A1 to A3.
+package confirm
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/standby"
+)
+
+// State is the applied state of a log on this node. All of it is cheap.
+type State interface {
+	// Standbys returns the record of the standing set, and the index of its last change; 0
+	// for none.
+	Standbys() (record []byte, changed kv.Index)
+	// LastEffect is the index of the newest change.
+	LastEffect() kv.Index
+	// History is the id of the history that indexes belong to.
+	History() string
+	// Owner is the node that owns the log.
+	Owner() replica.Owner
+}
+
+// Options are what a log's answers wait for.
+type Options struct {
+	VBucket string
+	// Level is this node's: what it promises of each answer. The log's own record may ask
+	// for more.
+	Level kv.Ack
+	// FallBack has answers be given without a standby if there is none, once the log says
+	// so. Without it they are refused then.
+	FallBack bool
+	// Patience bounds a wait whose caller has no deadline; 0 means DefaultPatience.
+	Patience time.Duration
+}
+
+// DefaultPatience is how long an answer waits for standbys if its caller has no deadline.
+const DefaultPatience = 10 * time.Second
+
+// Log is what slaves have confirmed of one vBucket's log, and the answers that wait for
+// them. Bind is called before anything else.
+type Log struct {
+	opts  Options
+	state State
+	// quiet is the last change of the standing set if that set asks for nothing.
+	quiet atomic.Uint64
+
+	mu sync.Mutex
+	// set is the standing set as of its last change, and broken why it cannot be read.
+	set     standby.Set
+	changed kv.Index
+	broken  error
+	seats   map[string]*seat
+	waiting []*waiter
+	// syncUntil is until when a single request has standbys sync what they apply.
+	syncUntil time.Time
+
+	// wanted is raised when what slaves are told may have changed.
+	wanted  signal.Signal
+	waiters sync.Pool
+	counts  counts
+}
+
+var _ replica.Gate = (*Log)(nil)
+
+// New makes the gate of a log.
+func New(opts Options) *Log {
+	if opts.Patience == 0 {
+		opts.Patience = DefaultPatience
+	}
+	return &Log{opts: opts, seats: make(map[string]*seat)}
+}
+
+// Bind sets the state whose answers wait.
+func (l *Log) Bind(s State) { l.state = s }
+
+// VBucket is the name of the log's vBucket.
+func (l *Log) VBucket() string { return l.opts.VBucket }
+
+// Set returns the standing set of the applied state.
+func (l *Log) Set() (standby.Set, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	return l.set, l.broken
+}
+
+// Refresh looks at the standing set again, after a change of it was applied.
+func (l *Log) Refresh() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+}
+
+// refresh reads the standing set if it has changed, and settles what waits. l.mu is held.
+func (l *Log) refresh() {
+	record, changed := l.state.Standbys()
+	if changed == l.changed {
+		return
+	}
+	l.set, l.broken = standby.DecodeSet(record)
+	l.changed = changed
+	if l.broken == nil && len(l.set.Nodes) == 0 && l.set.Level <= kv.AckAsync {
+		l.quiet.Store(changed)
+	}
+	l.settle()
+	l.wanted.Raise()
+}
+
+// promise returns the level that an answer must reach, and the error of one that cannot be
+// given. want is the request's own level. pending means that it may be given once the log
+// says that there is no standby. l.mu is held.
+func (l *Log) promise(want kv.Ack) (level kv.Ack, pending bool, err error) {
+	if l.broken != nil {
+		return 0, false, kv.Errorf(kv.Internal, "%w", l.broken)
+	}
+	level = max(l.opts.Level, l.set.Level, want)
+	switch {
+	case level <= kv.AckAsync:
+		return kv.AckAsync, false, nil
+	case len(l.set.Nodes) > 0:
+		return level, false, nil
+	case want > kv.AckAsync:
+		return 0, false, noStandby(level)
+	case !l.opts.FallBack:
+		return 0, false, noStandby(level)
+	case l.set.Fallback:
+		return kv.AckAsync, false, nil
+	default:
+		return level, true, nil
+	}
+}
+
+func noStandby(level kv.Ack) error {
+	return kv.Errorf(kv.Unavailable,
+		"no slave stands by, and level %v needs one: start a slave with a disk that repl-ack-from admits, or set repl-ack-fallback: async", level)
+}

@@ -1,0 +1,314 @@
+package confirm
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+)
+
+// outcome is how an answer ended.
+type outcome struct {
+	reached kv.Ack
+	err     error
+	took    time.Duration
+}
+
+// await answers up to an index in the background.
+func await(t *testing.T, l *Log, index kv.Index, want kv.Ack) <-chan outcome {
+	out, begin := make(chan outcome, 1), time.Now()
+	go func() {
+		reached, err := l.Await(t.Context(), index, want)
+		out <- outcome{reached, err, time.Since(begin)}
+	}()
+	synctest.Wait()
+	return out
+}
+
+func pending(t *testing.T, what string, out <-chan outcome) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case o := <-out:
+		t.Fatalf("%s: answered with %v, %v", what, o.reached, o.err)
+	default:
+	}
+}
+
+func answered(t *testing.T, what string, out <-chan outcome, want kv.Ack) {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case o := <-out:
+		if o.err != nil || o.reached != want {
+			t.Fatalf("%s: %v, %v; want %v", what, o.reached, o.err, want)
+		}
+	default:
+		t.Fatalf("%s: not answered", what)
+	}
+}
+
+func failed(t *testing.T, what string, out <-chan outcome) error {
+	t.Helper()
+	o := <-out
+	if kv.KindOf(o.err) != kv.NotConfirmed || kv.OutcomeOf(o.err) != kv.Unknown || !strings.HasPrefix(o.err.Error(), "applied here, not confirmed") {
+		t.Fatalf("%s: %v, %v", what, o.reached, o.err)
+	}
+	return o.err
+}
+
+// TestSyncWaitsForTheDisk: what was only received is not enough at level sync, and is at
+// semi_sync.
+func TestSyncWaitsForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, level := range []kv.Ack{kv.AckSemiSync, kv.AckSync} {
+			l, _ := open(t, Options{Level: level}, "a")
+			a := link("a", 1)
+			confirms(t, l, a, 4, 4)
+			out := await(t, l, 5, kv.AckDefault)
+			pending(t, "before it is received", out)
+			confirms(t, l, a, 5, 4)
+			if level == kv.AckSync {
+				pending(t, "received only", out)
+				confirms(t, l, a, 5, 5)
+			}
+			answered(t, level.String(), out, level)
+			if c := l.Counts(); c.SemiSync+c.Sync != 1 {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}
+
+// TestEachListedNodeIsAwaited, whatever its phase, also one that has never confirmed.
+func TestEachListedNodeIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync})
+		set := standby.Set{Level: kv.AckSync}
+		for disk, phase := range map[string]standby.Phase{"a": standby.Coming, "b": standby.Standing, "c": standby.Leaving} {
+			set.Nodes = append(set.Nodes, standby.Node{Disk: disk, Address: disk + ":1", Phase: phase})
+		}
+		s.list(set)
+		out := await(t, l, 7, kv.AckDefault)
+		for _, disk := range []string{"a", "b", "c"} {
+			pending(t, "without "+disk, out)
+			confirms(t, l, link(disk, 1), 9, 9)
+		}
+		answered(t, "all three", out, kv.AckSync)
+	})
+}
+
+// TestOnlyTheListedDiskInTheHistoryCounts: neither another disk, nor another history, nor a
+// slave without a disk confirms a write.
+func TestOnlyTheListedDiskInTheHistoryCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync}, "a")
+		out := await(t, l, 5, kv.AckDefault)
+		confirms(t, l, link("b", 1), 9, 9)
+		pending(t, "another disk", out)
+		a := link("a", 1)
+		if err := l.Confirm(a, Position{History: "old", Received: 9, Synced: 9}); err != nil {
+			t.Fatal(err)
+		}
+		pending(t, "another history", out)
+		confirms(t, l, NewLink(Slave{Disk: "a", Start: 2}), 9, 9)
+		pending(t, "no disk", out)
+		confirms(t, l, link("a", 3), 5, 5)
+		answered(t, "the disk", out, kv.AckSync)
+		s.in("new")
+		pending(t, "of the history before", await(t, l, 5, kv.AckDefault))
+	})
+}
+
+// TestRestartForgetsWhatWasReceived: a slave that has restarted has only what it says now,
+// and its former connection no longer counts.
+func TestRestartForgetsWhatWasReceived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := open(t, Options{Level: kv.AckSemiSync}, "a")
+		before, after := link("a", 1), link("a", 2)
+		confirms(t, l, before, 9, 3)
+		confirms(t, l, after, 3, 3)
+		out := await(t, l, 5, kv.AckDefault)
+		pending(t, "received before the restart", out)
+		if err := l.Confirm(before, Position{History: "h", Received: 9}); !errors.Is(err, ErrReplaced) {
+			t.Error(err)
+		}
+		pending(t, "by the former connection", out)
+		again := link("a", 2)
+		confirms(t, l, again, 5, 3)
+		answered(t, "received again", out, kv.AckSemiSync)
+		l.Lost(again)
+		confirms(t, l, link("a", 2), 4, 3)
+		answered(t, "a connection of the same start takes nothing back", await(t, l, 5, kv.AckDefault), kv.AckSemiSync)
+	})
+}
+
+// TestWaitEndsAtItsDeadline with an error that says what became of the write.
+func TestWaitEndsAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := open(t, Options{Level: kv.AckSync, Patience: 3 * time.Second}, "a")
+		err := failed(t, "patience", await(t, l, 5, kv.AckDefault))
+		if !strings.Contains(err.Error(), "a:1") {
+			t.Errorf("%v does not name the slave", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if _, err := l.Await(ctx, 5, kv.AckDefault); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if c := l.Counts(); c.Unconfirmed != 2 || l.Waiting() != 0 {
+			t.Errorf("%+v, %d waiting", c, l.Waiting())
+		}
+	})
+}
+
+// TestWithoutAStandbyWritesAreRefused before they are proposed, and those that wait fail.
+func TestWithoutAStandbyWritesAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync}, "a")
+		if err := l.Admit(kv.AckDefault); err != nil {
+			t.Error(err)
+		}
+		out := await(t, l, 5, kv.AckDefault)
+		s.list(standby.Set{Level: kv.AckSync, Fallback: true})
+		l.Refresh()
+		_ = failed(t, "the last one left", out)
+		if err := l.Admit(kv.AckDefault); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
+			t.Error(err)
+		}
+		if c := l.Counts(); c.Refused != 1 {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// TestFallbackIsRecordedBeforeItIsUsed: without a standby an answer waits until the log says
+// so. A request that asks for a level itself never falls back.
+func TestFallbackIsRecordedBeforeItIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync, FallBack: true})
+		if err := l.Admit(kv.AckDefault); err != nil {
+			t.Error(err)
+		}
+		out := await(t, l, 5, kv.AckDefault)
+		pending(t, "before the log says so", out)
+		s.list(standby.Set{Level: kv.AckSync, Fallback: true})
+		l.Refresh()
+		answered(t, "after it", out, kv.AckAsync)
+		if c := l.Counts(); c.FellBack != 1 {
+			t.Errorf("%+v", c)
+		}
+		if err := l.Admit(kv.AckSemiSync); kv.KindOf(err) != kv.Unavailable {
+			t.Error(err)
+		}
+		s.list(standby.Set{Level: kv.AckSync, Fallback: true}, "a")
+		pending(t, "one is coming", await(t, l, 5, kv.AckDefault))
+	})
+}
+
+// TestRequestsRaiseTheLevel and never lower it.
+func TestRequestsRaiseTheLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := open(t, Options{Level: kv.AckSemiSync}, "a")
+		a := link("a", 1)
+		confirms(t, l, a, 5, 1)
+		answered(t, "async", await(t, l, 5, kv.AckAsync), kv.AckSemiSync)
+		if w, _ := l.Wanted("a"); !w.Listed || w.Sync {
+			t.Errorf("%+v", w)
+		}
+		changed := l.Changed()
+		out := await(t, l, 5, kv.AckSync)
+		pending(t, "sync", out)
+		<-changed
+		if w, until := l.Wanted("a"); !w.Sync || until != syncStretch {
+			t.Errorf("%+v for %v: the slave is not told to sync", w, until)
+		}
+		confirms(t, l, a, 5, 5)
+		answered(t, "synced", out, kv.AckSync)
+		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unimplemented {
+			t.Error(err)
+		}
+	})
+}
+
+// TestTheLogsLevelIsKept by an owner that is configured with less.
+func TestTheLogsLevelIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckAsync})
+		answered(t, "no set", await(t, l, 5, kv.AckDefault), kv.AckAsync)
+		s.list(standby.Set{Level: kv.AckSync}, "a")
+		out := await(t, l, 5, kv.AckDefault)
+		pending(t, "the set of another owner", out)
+		confirms(t, l, link("a", 1), 5, 5)
+		answered(t, "confirmed", out, kv.AckSync)
+		s.list(standby.Set{Level: kv.AckAsync})
+		answered(t, "taken out", await(t, l, 9, kv.AckDefault), kv.AckAsync)
+		if !l.silent(kv.AckDefault) {
+			t.Error("a log without standbys takes the lock")
+		}
+	})
+}
+
+// TestManyAnswersAreWokenTogether: one confirmation answers all that it covers and no other.
+func TestManyAnswersAreWokenTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := open(t, Options{Level: kv.AckSemiSync}, "a")
+		a := link("a", 1)
+		confirms(t, l, a, 0, 0)
+		var outs []<-chan outcome
+		for i := range 200 {
+			outs = append(outs, await(t, l, kv.Index(i+1), kv.AckDefault))
+		}
+		time.Sleep(time.Second)
+		if got := l.Awaited("a"); got != time.Second {
+			t.Errorf("awaited for %v", got)
+		}
+		confirms(t, l, a, 150, 0)
+		for i, out := range outs[:150] {
+			answered(t, string(rune('0'+i%10)), out, kv.AckSemiSync)
+		}
+		if l.Waiting() != 50 {
+			t.Errorf("%d wait", l.Waiting())
+		}
+		confirms(t, l, a, 200, 0)
+		synctest.Wait()
+		if got := l.Awaited("a"); l.Waiting() != 0 || got != 0 {
+			t.Errorf("%d wait, for %v", l.Waiting(), got)
+		}
+	})
+}
+
+// TestAsyncCostsNothing: no allocation while there is nothing to wait for.
+func TestAsyncCostsNothing(t *testing.T) {
+	l, _ := open(t, Options{Level: kv.AckAsync})
+	if n := testing.AllocsPerRun(100, func() {
+		_ = l.Admit(kv.AckDefault)
+		_, _ = l.Await(t.Context(), 5, kv.AckDefault)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestSlotsForgetStrangers: a slave that has gone is kept only while it is listed.
+func TestSlotsForgetStrangers(t *testing.T) {
+	l, s := open(t, Options{Level: kv.AckSync}, "a")
+	s.last.Store(10)
+	a, b := link("a", 1), link("b", 1)
+	confirms(t, l, a, 8, 7)
+	confirms(t, l, b, 10, 2)
+	slots := l.Slots()
+	if len(slots) != 2 || slots[0].Lag != 2 || slots[0].SyncLag != 3 || slots[1].Lag != 0 || slots[1].SyncLag != 8 {
+		t.Errorf("%+v", slots)
+	}
+	l.Lost(a)
+	l.Lost(b)
+	if slots = l.Slots(); len(slots) != 1 || slots[0].Slave.Disk != "a" || slots[0].Connected {
+		t.Errorf("%+v", slots)
+	}
+}

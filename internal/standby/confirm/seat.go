@@ -1,0 +1,132 @@
+package confirm
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Slave is a slave that confirms, as it introduces itself.
+type Slave struct {
+	// Disk is the id of its disk, and Start the random id of its present start.
+	Disk  string
+	Start uint64
+	// Address is the host:port at which it serves gRPC, DC its data centre.
+	Address, DC string
+	// Durable reports whether the disk keeps what is synced.
+	Durable bool
+}
+
+// Link is one connection of a slave. A later one of the same disk takes its place.
+type Link struct {
+	Slave Slave
+	// number orders the links of a process.
+	number uint64
+}
+
+var links atomic.Uint64
+
+// NewLink makes the link of a slave that has connected.
+func NewLink(s Slave) *Link { return &Link{Slave: s, number: links.Add(1)} }
+
+// Position is how far a slave is in a log.
+type Position struct {
+	// History is what the indexes belong to.
+	History string
+	// Received, Applied and Synced are up to where the slave has received all changes, has
+	// applied them, and has them on disk.
+	Received, Applied, Synced kv.Index
+}
+
+// seat is what is known of one disk.
+type seat struct {
+	slave Slave
+	// link is the present connection; nil if there is none.
+	link *Link
+	// last is the number of the last link.
+	last uint64
+	at   Position
+	// heard is when the slave last confirmed anything, lost when its last link ended.
+	heard, lost time.Time
+}
+
+// ErrReplaced ends a link whose slave has connected again.
+var ErrReplaced = errors.New("the slave with this disk has connected again")
+
+// maxSeats bounds how many disks are known of one log: any slave may connect.
+const maxSeats = 1024
+
+var errSeats = kv.Errorf(kv.Exhausted, "%d slaves confirm to this vBucket already, which is the limit", maxSeats)
+
+// Confirm notes how far a slave is.
+func (l *Log) Confirm(link *Link, at Position) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.seats[link.Slave.Disk]
+	if s == nil {
+		if len(l.seats) >= maxSeats {
+			return errSeats
+		}
+		s = &seat{}
+		l.seats[link.Slave.Disk] = s
+	}
+	if link.number < s.last {
+		return ErrReplaced
+	}
+	if s.slave.Start == link.Slave.Start && s.at.History == at.History {
+		// What was confirmed under one start stays true.
+		at.Received, at.Applied, at.Synced = max(at.Received, s.at.Received), max(at.Applied, s.at.Applied), max(at.Synced, s.at.Synced)
+	}
+	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, time.Now()
+	l.refresh()
+	l.settle()
+	return nil
+}
+
+// Lost notes that a link has ended. What its slave has confirmed stays true of its disk as
+// long as it is waited for.
+func (l *Log) Lost(link *Link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.seats[link.Slave.Disk]
+	if s == nil || s.last != link.number {
+		return
+	}
+	s.link, s.lost = nil, time.Now()
+	if _, listed := l.set.Find(link.Slave.Disk); !listed {
+		delete(l.seats, link.Slave.Disk)
+	}
+}
+
+// Wanted is what the owner of the log wants of a slave.
+type Wanted struct {
+	// Listed reports whether the slave is in the standing set, Sync whether it is to sync
+	// after each stretch that it applies.
+	Listed, Sync bool
+	// Owner is the owner's address, if that is another node.
+	Owner string
+}
+
+// Wanted returns what is wanted of a disk, and for how long that is so at most; 0 for until
+// it changes.
+func (l *Log) Wanted(disk string) (w Wanted, until time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	_, w.Listed = l.set.Find(disk)
+	if owner := l.state.Owner(); !owner.Self {
+		w.Owner = owner.Address
+		return w, 0
+	}
+	w.Sync = w.Listed && max(l.opts.Level, l.set.Level) >= kv.AckSync
+	if left := time.Until(l.syncUntil); w.Listed && !w.Sync && left > 0 {
+		w.Sync, until = true, left
+	}
+	return w, until
+}
+
+// Changed returns a channel that is closed when what is wanted may have changed, but for
+// the owner.
+func (l *Log) Changed() <-chan struct{} { return l.wanted.Changed() }

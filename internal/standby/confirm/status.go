@@ -1,0 +1,117 @@
+package confirm
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// counts count how answers ended.
+type counts struct {
+	semiSync, sync    atomic.Uint64
+	nanos             atomic.Int64
+	fellBack, refused atomic.Uint64
+	unconfirmed       atomic.Uint64
+}
+
+func (c *counts) waited(level kv.Ack, took time.Duration) {
+	c.nanos.Add(int64(took))
+	if level >= kv.AckSync {
+		c.sync.Add(1)
+		return
+	}
+	c.semiSync.Add(1)
+}
+
+// Counts are how answers ended since the start.
+type Counts struct {
+	// SemiSync and Sync are how many reached the level; Waited is how long they took
+	// together.
+	SemiSync, Sync uint64
+	Waited         time.Duration
+	// FellBack were given without a standby because there is none, Refused were rejected
+	// for that before they were applied, and Unconfirmed were applied and not confirmed.
+	FellBack, Refused, Unconfirmed uint64
+}
+
+// Counts returns the counters.
+func (l *Log) Counts() Counts {
+	c := &l.counts
+	return Counts{
+		SemiSync: c.semiSync.Load(), Sync: c.sync.Load(), Waited: time.Duration(c.nanos.Load()),
+		FellBack: c.fellBack.Load(), Refused: c.refused.Load(), Unconfirmed: c.unconfirmed.Load(),
+	}
+}
+
+// Slot is a slave that confirms to this node, as of now.
+type Slot struct {
+	Slave Slave
+	// Connected reports whether it has a connection; Lost says for how long it has none.
+	Connected bool
+	Lost      time.Duration
+	Position  Position
+	// Lag is how many indexes it has not received, SyncLag how many it has not on disk.
+	// They are those of the whole log if it is in another history.
+	Lag, SyncLag uint64
+	// Age is how long ago it last confirmed anything.
+	Age time.Duration
+	// Awaited is for how long an answer has been waiting for it; 0 if none is.
+	Awaited time.Duration
+}
+
+// Slots returns the slaves that confirm, or that the standing set lists and that have
+// confirmed before, by address.
+func (l *Log) Slots() []Slot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	now, end := time.Now(), l.state.LastEffect()
+	out := make([]Slot, 0, len(l.seats))
+	for disk, s := range l.seats {
+		received, synced := l.reached(disk, kv.AckSemiSync), l.reached(disk, kv.AckSync)
+		slot := Slot{
+			Slave: s.slave, Connected: s.link != nil, Position: s.at, Age: now.Sub(s.heard),
+			Lag: end - min(end, received), SyncLag: end - min(end, synced), Awaited: l.awaited(disk, now),
+		}
+		if s.link == nil {
+			slot.Lost = now.Sub(s.lost)
+		}
+		out = append(out, slot)
+	}
+	slices.SortFunc(out, func(a, b Slot) int {
+		return cmp.Or(cmp.Compare(a.Slave.Address, b.Slave.Address), cmp.Compare(a.Slave.Disk, b.Slave.Disk))
+	})
+	return out
+}
+
+// Awaited is for how long an answer has been waiting for a disk; 0 if none is.
+func (l *Log) Awaited(disk string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	return l.awaited(disk, time.Now())
+}
+
+// awaited is for how long an answer has been waiting for a disk. l.mu is held.
+func (l *Log) awaited(disk string, now time.Time) (longest time.Duration) {
+	if _, listed := l.set.Find(disk); !listed {
+		return 0
+	}
+	for _, w := range l.waiting {
+		level, pending, err := l.promise(w.want)
+		if err == nil && !pending && l.reached(disk, level) < w.index {
+			longest = max(longest, now.Sub(w.since), 1)
+		}
+	}
+	return longest
+}
+
+// Waiting returns how many answers wait.
+func (l *Log) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
+}
