@@ -21,6 +21,8 @@ var (
 	errGone = errors.New("it is not among the live masters any more")
 	// errOrdered means that an operator has given up the copy.
 	errOrdered = errors.New("the copy is rebuilt as ordered")
+	// errSealed means that a promotion has sealed the copy.
+	errSealed = errors.New("a promotion has sealed the copy")
 )
 
 // localError is an error of this node, not of a master.
@@ -115,6 +117,7 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.moving = better.address
 		p.status.moved()
 		p.log.Info("moving to a better master", "from", src.Address, "to", better.address, "reason", better.why)
+	case p.opts.State.Sealed() != "": // nothing more is applied, whatever the reason
 	case errors.Is(err, errOrdered):
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.Is(err, errGone):

@@ -54,6 +54,18 @@ type State interface {
 	Failure() error
 	// Wanted holds a token while a reader waits for a newer state.
 	Wanted() <-chan struct{}
+	// Seal has nothing more applied, replaced or confirmed, durably, until Unseal. Sealed
+	// returns the promotion that has sealed the state; empty for none.
+	Seal(ctx context.Context, promotion string) error
+	Unseal(ctx context.Context, promotion string) error
+	Sealed() string
+	// CatchUp is Apply for the promotion that has sealed the state, and makes it durable.
+	CatchUp(ctx context.Context, promotion string, after kv.Index, changes []kv.Change, upTo kv.Index) error
+	// Confirmable returns up to which index of which history changes were applied and are
+	// on disk; ok is false if nothing may be confirmed.
+	Confirmable() (history string, applied, durable kv.Index, ok bool)
+	// Sync makes durable what was applied before.
+	Sync() error
 	// SetLeader sets the gRPC address of the log's owner; empty while unknown.
 	SetLeader(address string)
 }
@@ -134,6 +146,10 @@ type Puller struct {
 	moving string
 	// ordered holds a token while an order has not been carried out.
 	ordered chan struct{}
+	// sealing is raised when the copy was sealed or unsealed.
+	sealing signal.Signal
+	// unsealed ends what runs only while the copy is not sealed.
+	unsealed atomic.Pointer[context.CancelCauseFunc]
 }
 
 // New makes a puller. It does nothing until Run.
@@ -166,14 +182,16 @@ func New(opts Options) *Puller {
 
 // Run follows one master after another until ctx ends. It is called once.
 func (p *Puller) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for p.awaitUnsealed(ctx) {
 		changed := p.opts.Sources.Changed()
 		next, ok := p.next(ctx)
 		if !ok {
 			p.await(ctx, changed, p.pause.next())
 			continue
 		}
-		err := p.pull(ctx, next)
+		unsealed, done := p.untilSealed(ctx)
+		err := p.pull(unsealed, next)
+		done()
 		if ctx.Err() == nil {
 			p.left(ctx, next.source, err)
 		}

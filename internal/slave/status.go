@@ -20,6 +20,8 @@ const (
 	Bootstrapping Phase = "bootstrapping"
 	// Following applies changes as they arrive.
 	Following Phase = "following"
+	// Sealed waits for the end of a promotion, and does nothing else.
+	Sealed Phase = "sealed"
 )
 
 // Status is the state of a Puller.
@@ -102,6 +104,13 @@ func (t *tracker) lock() (unlock func()) {
 func (t *tracker) search(master string) {
 	defer t.lock()()
 	t.s.Phase, t.s.Master, t.s.Snapshot = Searching, master, Progress{}
+}
+
+// sealed records that a promotion has sealed the state.
+func (t *tracker) sealed() {
+	defer t.lock()()
+	t.s.Phase, t.s.Master, t.s.Snapshot, t.kept = Sealed, "", Progress{}, nil
+	t.clear(time.Time{})
 }
 
 func (t *tracker) following(master string) (first bool) {
@@ -271,6 +280,8 @@ func (p *Puller) Healthy() error {
 	switch limit := quietIntervals * p.opts.PollInterval; {
 	case failure != nil:
 		return fmt.Errorf("vBucket %s can apply nothing more: %w", p.opts.VBucket, failure)
+	case p.opts.State.Sealed() != "":
+		return fmt.Errorf("vBucket %s is sealed by promotion %s and follows no master", p.opts.VBucket, p.opts.State.Sealed())
 	case s.Kept != "":
 		return errors.New(s.Kept)
 	case s.Phase == Bootstrapping:

@@ -58,7 +58,11 @@ func (f *Replica) Size() uint64 {
 // wraps storage.ErrNoSpace means that the disk has no room at present. After any error
 // Position returns how far the state has come.
 func (f *Replica) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
-	m := f.state.Machine()
+	return f.apply(ctx, "", after, changes, upTo)
+}
+
+// apply is Apply for the promotion that has sealed the state; empty if none has.
+func (f *Replica) apply(ctx context.Context, promotion string, after kv.Index, changes []kv.Change, upTo kv.Index) error {
 	for len(changes) > 0 || after < upTo {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -68,7 +72,7 @@ func (f *Replica) Apply(ctx context.Context, after kv.Index, changes []kv.Change
 		if n < len(changes) {
 			end = changes[n-1].Index
 		}
-		if err := f.applyStretch(m, after, changes[:n], end, size); err != nil {
+		if err := f.applyStretch(promotion, after, changes[:n], end, size); err != nil {
 			return err
 		}
 		after, changes = end, changes[n:]
@@ -93,7 +97,13 @@ func (f *Replica) stretch(changes []kv.Change) (n, size int) {
 	return n, size
 }
 
-func (f *Replica) applyStretch(m *fsm.Machine, after kv.Index, changes []kv.Change, upTo kv.Index, size int) error {
+func (f *Replica) applyStretch(promotion string, after kv.Index, changes []kv.Change, upTo kv.Index, size int) error {
+	f.seal.mu.Lock()
+	defer f.seal.mu.Unlock()
+	if err := f.seal.admits(promotion); err != nil {
+		return err
+	}
+	m := f.state.Machine()
 	if st := f.state.Standing(); st.Refusal != nil {
 		return st.Refusal
 	}
@@ -196,7 +206,9 @@ func (f *Replica) substitute(ctx context.Context, older bool, load Load) error {
 		return errors.Join(err, f.state.Drop(next))
 	}
 	defer unlock()
-	if err := f.succeeds(next, older); err != nil {
+	f.seal.mu.Lock()
+	defer f.seal.mu.Unlock()
+	if err := errors.Join(f.seal.admits(""), f.succeeds(next, older)); err != nil {
 		return errors.Join(err, f.state.Drop(next))
 	}
 	if id, at := f.Position(); id != next.Identity() || next.Applied() < at {

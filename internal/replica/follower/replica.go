@@ -6,6 +6,7 @@ package follower
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,9 @@ type Replica struct {
 	// order is the cluster for whose state an operator has given up the present one; nil
 	// for none.
 	order atomic.Pointer[string]
+	seal  seal
+	// synced is what of the state is on disk.
+	synced synced
 }
 
 // Open opens the replica's state, which may be empty. Nothing runs until Run does.
@@ -60,7 +64,7 @@ func Open(opts Options) (*Replica, error) {
 		return nil, err
 	}
 	f.Shared, f.opts = f.state.Shared(f.read), f.state.Options()
-	if err := f.loadOrder(); err != nil {
+	if err := errors.Join(f.loadOrder(), f.loadSeal()); err != nil {
 		return nil, errors.Join(err, f.state.Machine().Close())
 	}
 	if f.empty() {
@@ -85,13 +89,12 @@ func (f *Replica) Run(ctx context.Context) error {
 	if f.empty() {
 		f.state.Become(replica.Bootstrapping, nil, replica.Serving)
 	}
-	syncer := syncer{of: f}
-	defer syncer.sync()
+	defer f.makeDurable()
 	tasks := periodic.Start(ctx)
 	defer tasks.Stop()
 	f.state.AddTrim(tasks, f.fail)
 	f.state.AddRelief(tasks)
-	tasks.Every(syncInterval, func(context.Context) bool { syncer.sync(); return false })
+	tasks.Every(syncInterval, func(context.Context) bool { f.makeDurable(); return false })
 	select {
 	case <-ctx.Done():
 	case <-f.state.Closing():
@@ -106,28 +109,11 @@ func (f *Replica) Close() error { return f.state.Close(func() {}) }
 // syncInterval is the longest time whose changes have to be fetched again after a crash.
 const syncInterval = time.Second
 
-// syncer makes durable what was applied. A crash in between leaves an earlier, consistent
-// state, from which the changes continue.
-type syncer struct {
-	of *Replica
-	// machine and index are what was made durable last.
-	machine *fsm.Machine
-	index   kv.Index
-}
-
-func (s *syncer) sync() {
-	f := s.of
-	m := f.state.Machine()
-	applied := m.Applied()
-	if f.state.Refusal() != nil || m == s.machine && applied == s.index {
-		return
-	}
-	switch err := m.Sync(); {
-	case err == nil:
-		s.machine, s.index = m, applied
-	case errors.Is(err, fsm.ErrClosed) || m != f.state.Machine(): // it is being replaced
-	default:
-		f.fail(err)
+// makeDurable makes durable what was applied. A crash in between leaves an earlier,
+// consistent state, from which the changes continue.
+func (f *Replica) makeDurable() {
+	if f.state.Refusal() == nil {
+		_ = f.Sync() // a failure is the state's from then on
 	}
 }
 
@@ -214,6 +200,9 @@ func (f *Replica) Status() replica.Status {
 	s.Paused = false // a pause concerns the master
 	if s.State == replica.Serving || s.State == replica.Bootstrapping {
 		s.ReadOnly = f.notHere("", "write to").Error()
+	}
+	if promotion := f.Sealed(); promotion != "" {
+		s.ReadOnly = fmt.Sprintf("promotion %s has sealed this copy, which follows no master until it is decided or given up", promotion)
 	}
 	return s
 }

@@ -1,0 +1,53 @@
+package slave
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/slave"
+)
+
+// Seal seals the copies of all vBuckets for a promotion, or none: see slave.Puller.Seal.
+func (s *Slave) Seal(ctx context.Context, promotion string) error {
+	for i, c := range s.copies {
+		if err := c.puller.Seal(ctx, promotion); err != nil {
+			for _, sealed := range s.copies[:i] {
+				err = errors.Join(err, sealed.puller.Unseal(context.WithoutCancel(ctx), promotion))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Unseal ends the seal of a promotion that was given up. It is repeatable.
+func (s *Slave) Unseal(ctx context.Context, promotion string) error {
+	var failed error
+	for _, c := range s.copies {
+		failed = errors.Join(failed, c.puller.Unseal(ctx, promotion))
+	}
+	return failed
+}
+
+// Positions returns how far the copies are, in hash order of their vBuckets.
+func (s *Slave) Positions(ctx context.Context) ([]slave.Position, error) {
+	out := make([]slave.Position, len(s.copies))
+	for i, c := range s.copies {
+		var err error
+		if out[i], err = c.puller.Reached(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// CatchUp brings a sealed copy to an index, by the changes of another node of the promotion.
+func (s *Slave) CatchUp(ctx context.Context, promotion, vBucket, address string, upTo kv.Index) error {
+	for i, name := range s.node.Layout.VBuckets {
+		if name == vBucket {
+			return s.copies[i].puller.CatchUp(ctx, promotion, address, upTo)
+		}
+	}
+	return kv.Errorf(kv.NotFound, "vBucket %s is not known here", vBucket)
+}

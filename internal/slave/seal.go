@@ -1,0 +1,157 @@
+package slave
+
+import (
+	"context"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Position is how far a copy is.
+type Position struct {
+	VBucket  string
+	Identity fsm.Identity
+	Applied  kv.Index
+	// Last is the newest change that was applied; its index is 0 if none is retained.
+	Last kv.Change
+	// Sealed is the promotion that has sealed the copy; empty for none.
+	Sealed string
+}
+
+// Reached returns how far the copy is.
+func (p *Puller) Reached(ctx context.Context) (Position, error) {
+	out := Position{VBucket: p.opts.VBucket}
+	out.Identity, out.Applied = p.opts.State.Position()
+	last, known, err := p.opts.State.LastChange(ctx)
+	if known {
+		out.Last = last
+	}
+	out.Sealed = p.opts.State.Sealed()
+	return out, err
+}
+
+// Seal has the copy follow no master any more, also after a restart: nothing is applied,
+// bootstrapped or confirmed until Unseal.
+func (p *Puller) Seal(ctx context.Context, promotion string) error {
+	if err := p.opts.State.Seal(ctx, promotion); err != nil {
+		return err
+	}
+	if end := p.unsealed.Load(); end != nil {
+		(*end)(errSealed)
+	}
+	p.sealing.Raise()
+	return nil
+}
+
+// Unseal ends the seal of a promotion that was given up.
+func (p *Puller) Unseal(ctx context.Context, promotion string) error {
+	if err := p.opts.State.Unseal(ctx, promotion); err != nil {
+		return err
+	}
+	p.sealing.Raise()
+	return nil
+}
+
+// awaitUnsealed waits while a promotion has sealed the copy; it returns false when ctx has
+// ended.
+func (p *Puller) awaitUnsealed(ctx context.Context) bool {
+	for {
+		changed := p.sealing.Changed()
+		by := p.opts.State.Sealed()
+		if by == "" {
+			return ctx.Err() == nil
+		}
+		p.status.sealed()
+		p.report("a promotion has sealed this copy; it follows no master until that is decided or given up", nil, "promotion", by)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// untilSealed returns a context that also ends, with errSealed, when a promotion seals the
+// copy. The caller calls done.
+func (p *Puller) untilSealed(ctx context.Context) (_ context.Context, done func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	p.unsealed.Store(&end)
+	if p.opts.State.Sealed() != "" {
+		end(errSealed)
+	}
+	return ctx, func() { end(nil) }
+}
+
+// CatchUp brings the sealed copy to an index, by the changes of the node at an address that
+// the promotion has sealed as well. What it has applied is durable, also after an error.
+func (p *Puller) CatchUp(ctx context.Context, promotion, address string, upTo kv.Index) error {
+	pr, err := p.opts.Pool.Peer(address)
+	if err != nil {
+		return err
+	}
+	s := &session{Puller: p, source: Source{Address: address}, peer: pr}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	id, at := p.opts.State.Position()
+	if at >= upTo {
+		return nil
+	}
+	switch found, err := s.attach(ctx); {
+	case err != nil:
+		return err
+	case found.verdict != fit:
+		return kv.Errorf(kv.Precondition, "vBucket %s (%s) cannot be brought to change %d by node %s: it %s",
+			p.opts.VBucket, name(id, at), upTo, address, found.verdict)
+	case found.newest < upTo:
+		return kv.Errorf(kv.Precondition, "vBucket %s is to be brought to change %d by node %s, which is at %d", p.opts.VBucket, upTo, address, found.newest)
+	}
+	for at < upTo {
+		if at, err = s.step(ctx, promotion, at, upTo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepPatience is how long the node may take for some changes.
+const stepPatience = 30 * time.Second
+
+// step applies some of the changes up to an index for a promotion, and returns how far the
+// copy is then.
+func (s *session) step(ctx context.Context, promotion string, at, upTo kv.Index) (kv.Index, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepPatience)
+	defer cancel()
+	resp := new(serverpb.GetChangesResponse)
+	req := &serverpb.GetChangesRequest{FromChangeNumber: at + 1, VBucket: s.opts.VBucket, HistoryId: s.history}
+	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
+		return at, err
+	}
+	st, err := s.stretchOf(resp, at)
+	if err != nil {
+		return at, err
+	}
+	st.cut(upTo)
+	if st.upTo <= at {
+		return at, kv.Errorf(kv.Precondition, "node %s has nothing after change %d any more", s.source.Address, at)
+	}
+	if err := s.opts.State.CatchUp(ctx, promotion, at, st.all(), st.upTo); err != nil {
+		return at, err
+	}
+	s.status.applied(st.upTo)
+	return st.upTo, nil
+}
+
+// cut leaves out what is above an index.
+func (s *stretch) cut(upTo kv.Index) {
+	if s.upTo <= upTo {
+		return
+	}
+	n := len(s.changes)
+	for n > 0 && s.changes[n-1].Index > upTo {
+		n--
+	}
+	s.changes, s.upTo, s.clock = s.changes[:n], upTo, 0
+}
