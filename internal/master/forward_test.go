@@ -186,7 +186,7 @@ func TestForwardedOnce(t *testing.T) {
 		}, "the node that was asked as the owner no longer owns the log, which is moving to another node; retry later (not applied)"},
 	} {
 		t.Run(ask.name, func(t *testing.T) {
-			mastertest.Timely(t, func() error {
+			testkit.Timely(t, func() error {
 				begin := time.Now()
 				err := ask.do(testkit.Within(t, limit))
 				took := time.Since(begin)

@@ -24,6 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/server/servertest"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMinIndex(t *testing.T) {
@@ -139,7 +140,7 @@ func TestMaxAgeDeadline(t *testing.T) {
 			return err
 		},
 	} {
-		mastertest.Timely(t, func() error {
+		testkit.Timely(t, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			err := call(ctx)

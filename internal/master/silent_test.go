@@ -37,7 +37,7 @@ func TestForwardDeadline(t *testing.T) {
 			return err
 		}, kv.ReasonNotApplied},
 	} {
-		mastertest.Timely(t, func() error {
+		testkit.Timely(t, func() error {
 			begin := time.Now()
 			err := ask.do(testkit.Within(t, limit))
 			took := time.Since(begin)
@@ -183,7 +183,7 @@ func TestOwnerOutOfReach(t *testing.T) {
 	const limit = 250 * time.Millisecond
 	for _, owner := range []int{0, mastertest.NoOne} {
 		c.Own(0, owner)
-		mastertest.Timely(t, func() error {
+		testkit.Timely(t, func() error {
 			begin := time.Now()
 			_, err := c.Nodes[1].Put(testkit.Within(t, limit), mastertest.PutOf("a", "1"))
 			took := time.Since(begin)

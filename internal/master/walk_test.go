@@ -342,7 +342,7 @@ func TestIterateSilentElsewhere(t *testing.T) {
 		return kv.Errorf(kv.Unavailable, "gone: %w", ctx.Err())
 	})
 	const limit = 250 * time.Millisecond
-	mastertest.Timely(t, func() error {
+	testkit.Timely(t, func() error {
 		begin := time.Now()
 		_, err := iterated(testkit.Within(t, limit), c.Nodes[1], &serverpb.IterateRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE})
 		// Without a reason it is the client's own error: the node's came too late.

@@ -25,7 +25,7 @@ import (
 // others checks that the clients of other connections are served meanwhile.
 func (r *rig) others() {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), testkit.Patience)
 	defer cancel()
 	other := dial(r.t, r.opts.Listener.Addr())
 	defer other.Close()

@@ -84,19 +84,20 @@ func TestStalledStreamEnds(t *testing.T) {
 
 // A reader that is slow keeps its stream.
 func TestSlowReaderKeepsItsStream(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.StallTimeout = 300 * time.Millisecond })
+	const stall, pause = 2 * time.Second, 20 * time.Millisecond // far apart: both ends share the machine with other tests
+	r := newRig(t, func(o *Options) { o.StallTimeout = stall })
 	r.service.pairs()
 	stream, err := r.Iterate(t.Context(), &serverpb.IterateRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 30 { // a second and a half
-		for range 40 {
+	for range 3 * stall / 2 / pause {
+		for range 20 {
 			if _, err := stream.Recv(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(50 * time.Millisecond) // is what makes it slow
+		time.Sleep(pause) // is what makes it slow
 	}
 }
 

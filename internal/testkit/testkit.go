@@ -1,5 +1,5 @@
 // Package testkit has what the tests of many packages need: waiting for other goroutines
-// (Eventually, Within), running something until a test ends (Run), logs that can be read
+// (Eventually, Within, Timely), running something until a test ends (Run), logs that can be read
 // while they are written (Log), addresses that no other test uses (Address, Listen), copies
 // of folders as a crash would leave them (Image), and faults that a host may not be able to
 // inject (SkipFault). Packages below it run dkvsrv as a process, make TLS certificates and
@@ -47,6 +47,17 @@ func Soon(happened func() bool) bool {
 		time.Sleep(min(max(waited/20, shortest), longest))
 	}
 	return true
+}
+
+// Timely repeats a check of how soon something happens until it succeeds, and fails the test
+// if it does not within Patience: a machine that stalls for a moment says nothing about the
+// code. The check must leave things so that it can be made again.
+func Timely(t testing.TB, check func() error) {
+	t.Helper()
+	var err error
+	if !Soon(func() bool { err = check(); return err == nil }) {
+		t.Fatalf("not once within %v: %v", Patience, err)
+	}
 }
 
 // Run runs f in a goroutine until the test ends, or until the returned function is called.

@@ -63,19 +63,6 @@ func Keys(n int) [][]byte {
 	return out
 }
 
-// Timely repeats a check of times that fails: a machine that stalls for tens of milliseconds
-// says nothing about the code.
-func Timely(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for range 6 {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Error(err)
-}
-
 // WantStatus checks the error that a client gets, code and text.
 func WantStatus(t *testing.T, err error, code codes.Code, text string) {
 	t.Helper()

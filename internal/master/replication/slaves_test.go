@@ -138,7 +138,7 @@ func TestReplicaListOfACluster(t *testing.T) {
 		}
 	}
 	c.Own(0, mastertest.NoOne)
-	mastertest.Timely(t, func() error { // the answer has to arrive before the deadline
+	testkit.Timely(t, func() error { // the answer has to arrive before the deadline
 		_, err := c.Nodes[0].Replication.AddReplica(testkit.Within(t, time.Second), slave("z", "c", 1))
 		if mastertest.Reason(err) != kv.ReasonNotApplied {
 			return fmt.Errorf("without an owner: %w", err)
