@@ -16,9 +16,13 @@ WITH_CGO := scripts/cgo-env.sh
 # share memory between goroutines and need no cgo, which would have to be compiled a
 # second time. All others are tested without it.
 RACE := ./internal/testkit ./internal/signal ./internal/clock ./internal/conns ./internal/storage/memory ./internal/storage/diskspace ./internal/fsm/... ./internal/replica/... ./internal/cluster/... ./internal/discovery/... ./internal/peer ./internal/server ./internal/ops ./internal/master/... ./internal/route ./internal/ctl/... ./clients/go/...
+# Tests of those packages that run without the race detector, with which they take up to
+# ten times as long: nothing in them is shared between goroutines. TestLinearizable runs
+# without it as well, with more random inputs.
+MODELS := TestLogAgainstModel|TestDeterminism|TestModelLong|TestRequestsOfOthersPushNothingOut|TestBatchesOfHostileRequests|TestChunksFromAnyPosition
+MODELED := ./internal/fsm ./internal/replica/raft/wal ./internal/replica/raft/lease
 # The test that removes one rule of the leases after the other from their simulation
-# until an error shows. It takes thousands of runs, so it runs without the race
-# detector; the test with all rules runs with it.
+# until an error shows.
 MUTANTS := ^TestRules$$
 
 # Maven without progress output, and with little memory, since the Java tests start
@@ -51,8 +55,9 @@ cluster: build ## run three discovery nodes, three masters and two slaves here u
 # CI=true they fail, unless internal/testkit allows them to be skipped.
 SKIPPED_FAULTS := $(CURDIR)/build/skipped-faults
 
-# Time for one package; on a busy host it may take several times as long as usual.
-PATIENCE := -timeout 30m
+# On a busy host a package may take several times as long as usual. What the race target
+# runs is vetted by test or lint, and nothing looks for symbols in the binaries.
+TESTFLAGS := -timeout 30m -vet=off -ldflags='-s -w'
 
 test: export TEST_SKIPPED_FAULTS = $(SKIPPED_FAULTS)
 test: build test-deps ## install what tests need, and run all tests
@@ -65,13 +70,14 @@ test: build test-deps ## install what tests need, and run all tests
 # Below a temporary folder of their own: a test that is killed, as for a timeout, does not
 # remove its folders.
 go-test:
-	$(WITH_CGO) $(GO) test $(PATIENCE) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
+	$(WITH_CGO) $(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE))")
 	$(MAKE) --no-print-directory race
-	$(GO) test -tags leasebreach -run '$(MUTANTS)' ./internal/replica/raft/lease
+	$(GO) test $(TESTFLAGS) -run '^($(MODELS)|TestLinearizable)$$' $(MODELED)
+	$(GO) test $(TESTFLAGS) -tags leasebreach -run '$(MUTANTS)' ./internal/replica/raft/lease
 	$(MAKE) --no-print-directory bench-smoke
 
 race: ## run the tests that use the race detector
-	CGO_ENABLED=1 $(GO) test $(PATIENCE) -race -skip '$(MUTANTS)' $(RACE)
+	CGO_ENABLED=1 $(GO) test $(TESTFLAGS) -race -skip '^($(MODELS))$$' $(RACE)
 
 # For an hour of mixed load: make hostile HOSTILE='-hostile.hour 1h -run TestMixedLoad'
 HOSTILE ?= -hostile.all -run TestBattery
