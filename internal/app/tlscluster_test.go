@@ -156,8 +156,13 @@ func under(t *testing.T, name string, client *dkv.Client) *load {
 	return l
 }
 
+// run makes a put and a get every few milliseconds, which meets each step of a restart and
+// leaves the processors to the nodes.
 func (l *load) run(ctx context.Context, key string) {
+	pace := time.NewTicker(5 * time.Millisecond)
+	defer pace.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
+		<-pace.C
 		value := fmt.Sprint(n)
 		limited, end := context.WithTimeout(context.WithoutCancel(ctx), testkit.Patience)
 		_, err := l.client.Put(limited, []byte(key), []byte(value))

@@ -25,7 +25,7 @@ func diskless() enginetest.Factory {
 	f := onDisk()
 	return enginetest.Factory{
 		Open: func(string) (enginetest.Engine, error) {
-			return open(badger.Options{Diskless: true, BlockCacheBytes: 1 << 20})
+			return open(badger.Options{Diskless: true, MemtableBytes: 2 * badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
 		},
 		OpenCheckpoint: f.Open,
 	}

@@ -22,7 +22,7 @@ func key(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 func sealed() enginetest.Factory {
 	f := onDisk()
 	f.Open = func(dir string) (enginetest.Engine, error) {
-		return open(badger.Options{Dir: dir, EncryptionKey: key(1), BlockCacheBytes: 1 << 20})
+		return open(badger.Options{Dir: dir, EncryptionKey: key(1), MemtableBytes: 2 * badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
 	}
 	return f
 }
@@ -31,7 +31,7 @@ func sealedDiskless() enginetest.Factory {
 	f := sealed()
 	return enginetest.Factory{
 		Open: func(string) (enginetest.Engine, error) {
-			return open(badger.Options{Diskless: true, EncryptionKey: key(1), BlockCacheBytes: 1 << 20})
+			return open(badger.Options{Diskless: true, EncryptionKey: key(1), MemtableBytes: 2 * badger.MinMemtableBytes, BlockCacheBytes: 1 << 20})
 		},
 		OpenCheckpoint: f.Open,
 	}
