@@ -1178,8 +1178,13 @@ type ClaimRequest struct {
 	History   string   `protobuf:"bytes,6,opt,name=history,proto3" json:"history,omitempty"`
 	Addresses []string `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// Fenced: the former masters were sealed or stopped. Force: an operator wants it anyway.
-	Fenced        bool `protobuf:"varint,8,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	Force         bool `protobuf:"varint,9,opt,name=force,proto3" json:"force,omitempty"`
+	Fenced bool `protobuf:"varint,8,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	Force  bool `protobuf:"varint,9,opt,name=force,proto3" json:"force,omitempty"`
+	// With force, the era that the record gets; 0 is the one after era. So masters get a record
+	// again that was lost (era and version are 0 then) or is older than they are.
+	Becomes uint64 `protobuf:"varint,10,opt,name=becomes,proto3" json:"becomes,omitempty"`
+	// With becomes: how long leases last, in milliseconds, if there is no record.
+	LeaseMillis   uint64 `protobuf:"varint,11,opt,name=leaseMillis,proto3" json:"leaseMillis,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1275,6 +1280,20 @@ func (x *ClaimRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *ClaimRequest) GetBecomes() uint64 {
+	if x != nil {
+		return x.Becomes
+	}
+	return 0
+}
+
+func (x *ClaimRequest) GetLeaseMillis() uint64 {
+	if x != nil {
+		return x.LeaseMillis
+	}
+	return 0
 }
 
 type ClaimResponse struct {
@@ -1432,7 +1451,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x13ChangeRecordRequest\x12*\n" +
 	"\x06record\x18\x01 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\x04R\bexpected\x12\x18\n" +
-	"\aleaving\x18\x03 \x03(\tR\aleaving\"\xf0\x01\n" +
+	"\aleaving\x18\x03 \x03(\tR\aleaving\"\xac\x02\n" +
 	"\fClaimRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x10\n" +
 	"\x03era\x18\x02 \x01(\x04R\x03era\x12\x18\n" +
@@ -1442,7 +1461,10 @@ const file_api_standby_proto_rawDesc = "" +
 	"\ahistory\x18\x06 \x01(\tR\ahistory\x12\x1c\n" +
 	"\taddresses\x18\a \x03(\tR\taddresses\x12\x16\n" +
 	"\x06fenced\x18\b \x01(\bR\x06fenced\x12\x14\n" +
-	"\x05force\x18\t \x01(\bR\x05force\"\x8b\x01\n" +
+	"\x05force\x18\t \x01(\bR\x05force\x12\x18\n" +
+	"\abecomes\x18\n" +
+	" \x01(\x04R\abecomes\x12 \n" +
+	"\vleaseMillis\x18\v \x01(\x04R\vleaseMillis\"\x8b\x01\n" +
 	"\rClaimResponse\x12\x14\n" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +

@@ -3,6 +3,7 @@ package access
 import (
 	"slices"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/auth"
 )
@@ -111,4 +112,25 @@ func ofRow(d demand, row *serverpb.RegionInfo) bool {
 func ofRelease(d demand, req any) bool {
 	r, ok := req.(*serverpb.ReleaseDatabaseRequest)
 	return ok && d.in(r.GetDatabase()).all()
+}
+
+// recorded is a request about the record of a database.
+type recorded interface{ GetDatabase() string }
+
+func ofRecord(d demand, req any) bool {
+	r, ok := req.(recorded)
+	return ok && d.in(r.GetDatabase()).all()
+}
+
+// ofGetRecord covers a look at a record: any grant for its database is enough.
+func ofGetRecord(d demand, req any) bool {
+	r, ok := req.(recorded)
+	return ok && slices.ContainsFunc(d.id.Grants, func(g auth.Grant) bool {
+		return len(g.Databases) == 0 || slices.Contains(g.Databases, r.GetDatabase())
+	})
+}
+
+func ofChange(d demand, req any) bool {
+	r, ok := req.(*peerpb.ChangeRecordRequest)
+	return ok && d.in(r.GetRecord().GetDatabase()).all()
 }

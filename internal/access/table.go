@@ -21,6 +21,7 @@ const (
 	ofTheRow    = "the database of each row; rows of masters need a node"
 	ofTheFilter = "the database that is asked for; all if none is, or for a summary"
 	released    = "the database that is released"
+	ofTheRecord = "the database of the record"
 	nothing     = "-"
 )
 
@@ -56,16 +57,17 @@ func grpcRows() []Row {
 		{Call: serverpb.DKVDiscovery_WatchClusterInfo_FullMethodName, Role: Any, About: ofTheFilter, named: true, covered: ofLookup},
 		{Call: serverpb.DKVDiscovery_ReleaseDatabase_FullMethodName, Role: auth.Admin, About: released, named: true, covered: ofRelease},
 
+		{Call: peerpb.Witness_GetRecord_FullMethodName, Role: Any, About: ofTheRecord, named: true, covered: ofGetRecord},
+		{Call: peerpb.Witness_Renew_FullMethodName, Role: auth.Replication, About: ofTheRecord, named: true, covered: ofRecord},
+		{Call: peerpb.Witness_ChangeRecord_FullMethodName, Role: auth.Replication, About: ofTheRecord, named: true, covered: ofChange},
+		{Call: peerpb.Witness_Claim_FullMethodName, Role: auth.Replication, About: ofTheRecord, named: true, covered: ofRecord},
+
 		{Call: serverpb.DKVNode_GetNodeStatus_FullMethodName, Role: Any, About: nothing},
 		{Call: serverpb.DKVDiscoveryNode_GetStatus_FullMethodName, Role: Any, About: nothing},
 		{Call: serverpb.DKVCluster_ListNodes_FullMethodName, Role: Any, About: nothing},
 
 		{Call: peerpb.Members_Meet_FullMethodName, Role: auth.Node, About: nothing},
 		{Call: peerpb.Members_Time_FullMethodName, Role: auth.Node, About: nothing},
-		{Call: peerpb.Witness_GetRecord_FullMethodName, Role: auth.Node, About: nothing},
-		{Call: peerpb.Witness_Renew_FullMethodName, Role: auth.Node, About: nothing},
-		{Call: peerpb.Witness_ChangeRecord_FullMethodName, Role: auth.Node, About: nothing},
-		{Call: peerpb.Witness_Claim_FullMethodName, Role: auth.Node, About: nothing},
 		// Each call in it is checked as one of its own is.
 		{Call: peerpb.Forwarding_Forward_FullMethodName, Role: auth.Node, About: nothing},
 

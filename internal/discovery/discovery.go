@@ -11,8 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/discovery/record"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -21,7 +23,7 @@ import (
 )
 
 // Store keeps the registry's rows. A replica.Replica is one; the registry owns its keys
-// that begin with "region/".
+// that begin with "region/" and "record/".
 type Store interface {
 	Propose(ctx context.Context, c *command.Command) (command.Result, error)
 	View(ctx context.Context, opts kv.ReadOptions) (replica.View, kv.ReadInfo, error)
@@ -72,6 +74,8 @@ type Registry struct {
 	current atomic.Pointer[reign]
 	// known is the stored state as it was last read while there was no owner.
 	known lastKnown
+	// book keeps the records of databases.
+	book *record.Book
 }
 
 var _ serverpb.DKVDiscoveryServer = (*Registry)(nil)
@@ -94,14 +98,23 @@ func New(opts Options) (*Registry, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Registry{
+	r := &Registry{
 		store:   opts.Store,
 		pool:    opts.Pool,
 		times:   times{timeout: opts.HeartbeatTimeout, ttl: opts.StatusTTL},
 		limits:  opts.Limits.orDefault(),
 		changed: opts.Changed,
 		log:     opts.Log,
-	}, nil
+	}
+	r.book = record.New(record.Options{Log: record.LogOf(r.store), Limit: r.limits.Databases})
+	return r, nil
+}
+
+// Witness returns the service for the records of databases.
+func (r *Registry) Witness() peerpb.WitnessServer {
+	return &record.Service{Book: r.book, AtOwner: func(ctx context.Context, here func() error, there func(context.Context, *peer.Peer) error) error {
+		return r.atOwner(ctx, updatePatience, func(*reign) error { return here() }, there)
+	}}
 }
 
 const (

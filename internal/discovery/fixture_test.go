@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -149,8 +150,9 @@ func newRegistry(t testing.TB, l *log, node int, opts Options) *Registry {
 type site struct {
 	serverpb.DKVDiscoveryClient
 	*Registry
-	addr string
-	stop func()
+	witness peerpb.WitnessClient
+	addr    string
+	stop    func()
 }
 
 // newSite runs a node of a log's registry and serves it.
@@ -161,8 +163,11 @@ func newSite(t testing.TB, l *log, node int, opts Options) *site {
 	opts.Pool = pool
 	s := &site{Registry: newRegistry(t, l, node, opts)}
 	srv := servertest.Start(t, servertest.Options{
-		Register: func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVDiscoveryServer(r, s.Registry) },
-		Drain:    50 * time.Millisecond,
+		Register: func(r grpc.ServiceRegistrar) {
+			serverpb.RegisterDKVDiscoveryServer(r, s.Registry)
+			peerpb.RegisterWitnessServer(r, s.Witness())
+		},
+		Drain: 50 * time.Millisecond,
 	})
 	s.addr, s.stop = srv.Addr, srv.Stop
 	l.mu.Lock()
@@ -170,6 +175,7 @@ func newSite(t testing.TB, l *log, node int, opts Options) *site {
 	l.mu.Unlock()
 	conn := servertest.Connect(t, s.addr, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	s.DKVDiscoveryClient = serverpb.NewDKVDiscoveryClient(conn)
+	s.witness = peerpb.NewWitnessClient(conn)
 	return s
 }
 
@@ -258,7 +264,7 @@ func (l *log) stored(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	defer view.Close()
-	it := view.Iterate(storage.Range{})
+	it := view.Iterate(storage.Prefix([]byte(rowPrefix)))
 	defer it.Close()
 	var rows []*serverpb.RegionInfo
 	for it.Next() {

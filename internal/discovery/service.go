@@ -73,6 +73,7 @@ func (r *Registry) ReleaseDatabase(ctx context.Context, req *serverpb.ReleaseDat
 			}
 			r.log.Warn("a database was taken from its holder", "database", name, "cluster", from)
 			out.Message = fmt.Sprintf("database %q was taken from cluster %s; the next one to register holds it", name, cmp.Or(from, "(unnamed)"))
+			r.mentionRecord(ctx, name, out)
 			return nil
 		},
 		func(ctx context.Context, p *peer.Peer) error {
@@ -83,6 +84,21 @@ func (r *Registry) ReleaseDatabase(ctx context.Context, req *serverpb.ReleaseDat
 		return nil, err
 	}
 	return out, nil
+}
+
+// mentionRecord says in the answer to a release that the record of the database stays: it
+// belongs to the masters of its era, which may live, and whose slaves may be promoted.
+func (r *Registry) mentionRecord(ctx context.Context, name string, out *serverpb.Status) {
+	record, _, err := r.book.Get(ctx, name)
+	switch {
+	case err != nil:
+		out.Message += fmt.Sprintf(". Its record, if there is one, stays; it could not be read: %v", err)
+		return
+	case record == nil:
+		return
+	}
+	out.Message += fmt.Sprintf(". Its record stays: only masters of era %d and deployment %s may answer, until a promotion or dkvctl -claim replaces them",
+		record.GetEra(), record.GetDeployment())
 }
 
 // GetClusterInfo implements DKVDiscovery. If no node owns the registry, it returns the

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -70,6 +71,7 @@ func (r *Registry) Open(ctx context.Context) error {
 func (r *Registry) Register(g grpc.ServiceRegistrar, _ *role.Services) {
 	r.RegisterMembers(g)
 	serverpb.RegisterDKVDiscoveryServer(g, r.opened.Load())
+	peerpb.RegisterWitnessServer(g, r.opened.Load().Witness())
 }
 
 // Run implements role.Role. The registry answers as long as its replica does.
