@@ -266,8 +266,8 @@ func (c *Command) check() error {
 			return err
 		}
 	}
-	if c.Kind == SetTiming && (len(c.Expect) == 0 || len(c.Expect) > maxTiming || c.Delta < 0) {
-		return fmt.Errorf("%w: %v of %d bytes, over index %d", ErrMalformed, c.Kind, len(c.Expect), c.Delta)
+	if err := c.checkRecord(); err != nil {
+		return err
 	}
 	if c.Kind == SetFormat {
 		if err := c.checkFormat(); err != nil {
@@ -283,8 +283,34 @@ func (c *Command) check() error {
 	return nil
 }
 
-// maxTiming bounds the record of SetTiming.
-const maxTiming = 1024
+// What bounds the records of SetTiming and SetStandbys, and the id of a promotion, in bytes.
+const (
+	maxTiming    = 1 << 10
+	maxStandbys  = 16 << 10
+	maxPromotion = 128
+)
+
+// checkRecord rejects a decoded command whose record or id is missing or too long.
+func (c *Command) checkRecord() error {
+	most := 0
+	switch c.Kind {
+	case SetTiming:
+		most = maxTiming
+	case SetStandbys:
+		most = maxStandbys
+	case Seal, Unseal:
+		if len(c.Expect) == 0 || len(c.Expect) > maxPromotion {
+			return fmt.Errorf("%w: %v by an id of %d bytes", ErrMalformed, c.Kind, len(c.Expect))
+		}
+		return nil
+	default:
+		return nil
+	}
+	if len(c.Expect) == 0 || len(c.Expect) > most || c.Delta < 0 {
+		return fmt.Errorf("%w: %v of %d bytes, over index %d", ErrMalformed, c.Kind, len(c.Expect), c.Delta)
+	}
+	return nil
+}
 
 // AppendMutations appends the encoding of ms, which commands and change records share.
 func AppendMutations(dst []byte, ms []kv.Mutation) []byte {

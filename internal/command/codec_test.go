@@ -69,6 +69,11 @@ var golden = []struct {
 	}},
 	{"pause", "01 05 08 01 00", command.Command{Kind: command.SetPaused, Clock: 1, Flag: true}},
 	{"resume", "01 05 00 01 00", command.Command{Kind: command.SetPaused, Clock: 1}},
+	{"standbys", "01 13 16 01 027b7d 8e02 ac02 00", command.Command{
+		Kind: command.SetStandbys, Clock: 1, Expect: key("{}"), Delta: 135, Fence: 300,
+	}},
+	{"seal", "01 14 12 01 0170 ac02 00", command.Command{Kind: command.Seal, Clock: 1, Expect: key("p"), Fence: 300}},
+	{"unseal", "01 15 02 01 0170 00", command.Command{Kind: command.Unseal, Clock: 1, Expect: key("p")}},
 	{"fenced put", "01 01 10 01 ac02 01 00 0161 0176", command.Command{
 		Kind: command.Write, Clock: 1, Fence: 300,
 		Mutations: []kv.Mutation{{Key: key("a"), Value: key("v")}},
@@ -239,6 +244,12 @@ func TestMalformed(t *testing.T) {
 		"begin of a key":               "01 06 20 01 05 02 0807060504030201 0163 0168 01 00 0161 00",
 		"begin with a request":         "01 06 21 01 0100000000000000 01 00 05 02 0807060504030201 0163 0168 00",
 		"put with a begin":             "01 01 20 01 05 02 0807060504030201 0163 0168 00",
+		"standbys without a record":    "01 13 10 01 ac02 00",
+		"standbys over index -1":       "01 13 06 01 0161 01 00",
+		"seal for no promotion":        "01 14 10 01 ac02 00",
+		"unseal of no promotion":       "01 15 00 01 00",
+		"seal of a key":                "01 14 02 01 0170 01 00 0161 00",
+		"seal with a request":          "01 14 03 01 0100000000000000 01 00 0170 00",
 		"member of nothing":            "01 08 00 01 00",
 		"put with a member":            "01 01 40 01 03 0172 00",
 	} {
@@ -335,6 +346,11 @@ func drawCommand(t *rapid.T) command.Command {
 	case command.SetTiming:
 		c.Expect, most = bytes(1).Draw(t, "timing"), 0
 		c.Delta = rapid.Int64Min(0).Draw(t, "changed")
+	case command.SetStandbys:
+		c.Expect, most = bytes(1).Draw(t, "standbys"), 0
+		c.Delta = rapid.Int64Min(0).Draw(t, "changed")
+	case command.Seal, command.Unseal:
+		c.Expect, most = rapid.SliceOfN(rapid.Byte(), 1, 128).Draw(t, "promotion"), 0
 	case command.SetFormat:
 		c.Delta, most = rapid.Int64Range(1, 1000).Draw(t, "format"), 0
 	case command.SetClock:

@@ -82,6 +82,16 @@ const (
 	// SetFormat raises the log's format to Delta, which every member understands by then;
 	// see Format.
 	SetFormat Kind = 18
+	// SetStandbys sets the record of the nodes that the log's owner waits for to Expect, if
+	// it was last changed at index Delta (0: never).
+	SetStandbys Kind = 19
+	// Seal ends the log's part in a database that is being promoted elsewhere: Expect is
+	// the promotion's id. Until Unseal no epoch begins and no fenced command has an effect.
+	// A restore that is in progress rejects it.
+	Seal Kind = 20
+	// Unseal ends the seal of the promotion Expect, and has no effect on another one's. It
+	// is proposed when no epoch can begin, so it is not fenced.
+	Unseal Kind = 21
 )
 
 // ChangesKeys reports whether commands of the kind write or remove keys. All others concern
@@ -103,7 +113,7 @@ func (k Kind) MovesClock() bool { return k.ChangesKeys() || k == Tick }
 
 // Fenced reports whether only the owner of the log may propose commands of the kind: they
 // have no effect in another epoch than Fence.
-func (k Kind) Fenced() bool { return k != BeginEpoch && k != SetMember }
+func (k Kind) Fenced() bool { return k != BeginEpoch && k != SetMember && k != Unseal }
 
 // Command is one entry of the log. Kind says which of the other fields are used.
 type Command struct {
@@ -117,9 +127,11 @@ type Command struct {
 	// Mutations are the keys concerned, in order.
 	Mutations []kv.Mutation
 	// Expect is the value that CompareAndSet compares with, the id of the restore in
-	// commands of one, the slave of SetSlave, and the record of SetTiming.
+	// commands of one, the slave of SetSlave, the record of SetTiming and SetStandbys, and
+	// the promotion of Seal and Unseal.
 	Expect []byte
-	// Delta is what Increment adds, the format of SetFormat and the index of SetTiming.
+	// Delta is what Increment adds, the format of SetFormat and the index of SetTiming and
+	// SetStandbys.
 	Delta int64
 	// Flag is the argument of SetPaused and SetSlave.
 	Flag bool
@@ -184,8 +196,8 @@ type Code uint8
 const (
 	// OK means that the command did what it says.
 	OK Code = 0
-	// NotUpdated means that CompareAndSet found another value, or SetTiming another
-	// setting.
+	// NotUpdated means that CompareAndSet found another value, or SetTiming or SetStandbys
+	// another record.
 	NotUpdated Code = 1
 	// NotACounter means that Increment found a value that is not 8 bytes long.
 	NotACounter Code = 2
@@ -211,6 +223,9 @@ const (
 	// TooLate means that it is unknown whether the request was applied before: its
 	// result, if there was one, is no longer remembered.
 	TooLate Code = 10
+	// Sealed means that the log takes no part in the database while that is being promoted
+	// elsewhere.
+	Sealed Code = 11
 )
 
 func (c Code) String() string {
@@ -237,6 +252,8 @@ func (c Code) String() string {
 		return "not staged"
 	case TooLate:
 		return "too late"
+	case Sealed:
+		return "sealed"
 	default:
 		return fmt.Sprintf("Code(%d)", uint8(c))
 	}

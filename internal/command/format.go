@@ -21,8 +21,8 @@ const (
 	FirstFormat uint32 = 1
 	// NewestFormat is the newest one that this release understands. Format 2 has the
 	// second version of the encoding, and the kinds that the table below gives it; format 3
-	// has SetTiming.
-	NewestFormat uint32 = 3
+	// has SetTiming; format 4 has SetStandbys, Seal and Unseal.
+	NewestFormat uint32 = 4
 )
 
 // kinds are the names of all kinds, and the format that each was added with.
@@ -48,6 +48,9 @@ var kinds = [...]struct {
 	SetTiming:     {"set-timing", 3},
 	SealRestore:   {"seal-restore", 2},
 	SetFormat:     {"set-format", 2},
+	SetStandbys:   {"set-standbys", 4},
+	Seal:          {"seal", 4},
+	Unseal:        {"unseal", 4},
 }
 
 // versionFormat is the format that the second version of the encoding was added with.

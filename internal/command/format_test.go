@@ -26,6 +26,9 @@ func TestFormat(t *testing.T) {
 		{command.Command{Kind: command.SetClock}, 2},
 		{command.Command{Kind: command.SetFormat, Delta: 1}, 2},
 		{command.Command{Kind: command.SetTiming}, 3},
+		{command.Command{Kind: command.SetStandbys}, 4},
+		{command.Command{Kind: command.Seal}, 4},
+		{command.Command{Kind: command.Unseal}, 4},
 	} {
 		if got := c.command.Format(); got != c.want {
 			t.Errorf("%v %+v is of format %d, want %d", c.command.Kind, c.command, got, c.want)

@@ -89,6 +89,9 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	if tx.timing != nil {
 		m.timing.Store(tx.timing)
 	}
+	if tx.standbys != nil {
+		m.standbys.Store(tx.standbys)
+	}
 	m.restoring.Store(m.staged.active)
 	m.scratch.effects = tx.effects
 	m.scratch.release()
@@ -99,6 +102,12 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 func (tx *tx) run(e *Entry) (command.Result, error) {
 	m, c := tx.m, e.Command
 	res := command.Result{Index: e.Index}
+	if m.state.seals(c) {
+		// Before the fence, since no epoch begins here: a node that led the log later would
+		// otherwise propose its commands again and again.
+		res.Code = command.Sealed
+		return res, nil
+	}
 	if m.state.fenced(c) {
 		// Before the request table is asked: an answer from it acknowledges a write,
 		// which only the log's owner may do. It alone knows that no other node serves

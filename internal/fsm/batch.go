@@ -16,12 +16,13 @@ type tx struct {
 	batch   *storage.Batch
 	known   map[string]*current
 	effects []kv.Mutation
-	// named, members, format and timing replace those of the machine once the batch is
-	// written. They are nil or zero if the batch does not change them.
-	named   *Identity
-	members map[uint64][]byte
-	format  uint32
-	timing  *timing
+	// named, members, format, timing and standbys replace those of the machine once the
+	// batch is written. They are nil or zero if the batch does not change them.
+	named    *Identity
+	members  map[uint64][]byte
+	format   uint32
+	timing   *logRecord
+	standbys *logRecord
 }
 
 // current is a key's value as storage.Data holds it, expired or not.

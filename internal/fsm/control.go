@@ -19,6 +19,12 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 		tx.setFormat(uint32(c.Delta))
 	case command.SetTiming:
 		tx.setTiming(c, res)
+	case command.SetStandbys:
+		tx.setStandbys(c, res)
+	case command.Seal:
+		tx.seal(c, res)
+	case command.Unseal:
+		tx.m.state.unseal(c.Expect)
 	case command.SetSlave:
 		tx.setSlave(c)
 	case command.Tick:
@@ -33,7 +39,7 @@ func (tx *tx) control(c *command.Command, res *command.Result) (bool, error) {
 	case command.StageRestore:
 		tx.stage(c, res)
 	case command.SealRestore:
-		tx.seal(c, res)
+		tx.endStaging(c, res)
 	case command.AbortRestore:
 		if tx.m.staged.is(c.Expect) {
 			tx.dropStaged()

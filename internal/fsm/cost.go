@@ -32,7 +32,7 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 		bytes += mutationCost(&c.Mutations[i])
 		ops += mutationOps
 	}
-	if c.Kind == command.SetTiming {
+	if c.Kind == command.SetTiming || c.Kind == command.SetStandbys {
 		bytes += mutationOverhead + len(c.Expect)
 		ops++
 	}

@@ -70,7 +70,7 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		}
 	}
 	for kind, codes := range map[command.Kind][]command.Code{
-		command.Write:         {command.OK, command.Paused, command.StaleRequest, command.RequestMismatch, command.Fenced},
+		command.Write:         {command.OK, command.Paused, command.StaleRequest, command.RequestMismatch, command.Fenced, command.Sealed},
 		command.CompareAndSet: {command.OK, command.NotUpdated, command.Paused},
 		command.Increment:     {command.OK, command.NotACounter, command.Overflow, command.Paused},
 		command.Expire:        {command.OK, command.Paused},
@@ -80,6 +80,9 @@ func TestGeneratorLeavesNothingOut(t *testing.T) {
 		command.SetMember:     {command.OK},
 		command.SetFormat:     {command.OK},
 		command.SetTiming:     {command.OK, command.NotUpdated},
+		command.SetStandbys:   {command.OK, command.NotUpdated},
+		command.Seal:          {command.OK, command.Sealed},
+		command.Unseal:        {command.OK},
 	} {
 		for _, code := range codes {
 			if seen[kind][code] == 0 {

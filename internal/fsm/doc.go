@@ -22,7 +22,7 @@
 //	machine, observe, close, durable   a Machine: opened, asked about itself, closed, synced
 //	apply, batch, mutate, cost         entries become a batch
 //	control, epoch, members, format,   commands that concern the log and not the keyspace
-//	  timing, slaves, stage
+//	  timing, seal, slaves, stage
 //	read, expiry, view, iterate, hash  reads, of the current state and of a pinned one
 //	changes, replicate, large          the change stream, and its application on a slave
 //	copy, chunk, loader, fill          a state as chunks of records, and back

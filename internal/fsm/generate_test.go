@@ -54,6 +54,7 @@ type generator struct {
 	// sent is what was asked under an id, but for the promise.
 	sent    map[kv.RequestID]command.Command
 	pausing bool
+	sealing bool
 }
 
 func newGenerator(s source, keys int) *generator {
@@ -63,6 +64,11 @@ func newGenerator(s source, keys int) *generator {
 // command returns the next command.
 func (g *generator) command() *command.Command {
 	c := &command.Command{Kind: command.Write, Clock: g.tick()}
+	if g.sealing && g.intn(3) == 0 { // a seal is short, as a pause is
+		g.sealing = false
+		c.Kind, c.Expect = command.Unseal, []byte("p")
+		return c
+	}
 	switch kind := g.intn(24); {
 	case kind < 9:
 		for range 1 + g.intn(4) {
@@ -101,7 +107,17 @@ func (g *generator) command() *command.Command {
 // timing makes of c a command that is about nothing but the clock, or may not touch
 // it.
 func (g *generator) timing(c *command.Command) *command.Command {
-	switch g.intn(10) {
+	switch g.intn(13) {
+	case 10:
+		c.Kind, c.Expect, c.Delta = command.SetStandbys, []byte("standbys"), int64(g.intn(2))
+		c.Clock += decade
+	case 11:
+		g.sealing = true
+		c.Kind, c.Expect = command.Seal, [][]byte{[]byte("p"), []byte("q")}[g.intn(2)]
+		c.Clock += decade
+	case 12:
+		c.Kind, c.Expect = command.Unseal, [][]byte{[]byte("p"), []byte("q")}[g.intn(2)]
+		c.Clock += decade
 	case 9:
 		c.Kind, c.Expect, c.Delta = command.SetTiming, []byte("timing"), int64(g.intn(2))
 		c.Clock += decade

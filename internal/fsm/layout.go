@@ -21,6 +21,7 @@ import (
 //	           "base"                 -> see Machine.Base (8)
 //	           "format"               -> see Machine.Format (8)
 //	           "timing"               -> index of its last change (8), record; see Machine.Timing
+//	           "standbys"             -> as timing; see Machine.Standbys
 //	           "member/", id (8)      -> how the replica is reached
 //	           "replica/", slave      -> when it was renewed (8), or empty; see ListedSlave
 //	           "request/", "session/", "lost-sessions" -> see package requests
@@ -43,6 +44,7 @@ var (
 	keyBase      = []byte("base")
 	keyFormat    = []byte("format")
 	keyTiming    = []byte("timing")
+	keyStandbys  = []byte("standbys")
 	prefixMember = []byte("member/")
 	prefixSlave  = []byte("replica/")
 	keyRestoring = []byte("restoring")

@@ -93,11 +93,14 @@ func TestStateRecord(t *testing.T) {
 		if s.epoch.ID != 0 {
 			s.epoch.Lease, s.epoch.Earlier = length.Draw(t, "lease"), length.Draw(t, "earlier")
 		}
+		if s.sealed.promotion = rapid.String().Draw(t, "sealed for"); s.sealed.promotion != "" {
+			s.sealed.at = field.Draw(t, "sealed at")
+		}
 		raw := s.append(nil)
 		if got, err := decodeState(raw); err != nil || got != s {
 			t.Fatalf("decoded %+v, %v; want %+v", got, err, s)
 		}
-		for n := range raw {
+		for n := range len(raw) - len(s.sealed.promotion) {
 			if _, err := decodeState(raw[:n]); !errors.Is(err, storage.ErrCorrupt) {
 				t.Fatalf("cut to %d bytes of %x: %v", n, raw, err)
 			}
@@ -106,7 +109,7 @@ func TestStateRecord(t *testing.T) {
 	for _, bad := range []string{
 		"\x00" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 18), "\x02" + strings.Repeat("\x00", 21),
 		"\x02" + strings.Repeat("\x00", 18) + strings.Repeat("\xff", 9) + "\x01\x00",
-		"\x02" + strings.Repeat("\x00", 18), "\x01" + strings.Repeat("\x00", 19),
+		"\x02" + strings.Repeat("\x00", 18), "\x01" + strings.Repeat("\x00", 19), "\x03" + strings.Repeat("\x00", 21),
 		"\x01\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 12), "\x01\x00\x00\x00\x00\x00\x00\x02" + strings.Repeat("\x00", 11),
 	} {
 		if _, err := decodeState([]byte(bad)); !errors.Is(err, storage.ErrCorrupt) {

@@ -47,8 +47,11 @@ type Machine struct {
 	// changelogSize is what ChangelogBytes found last; nil before that.
 	changelogSize atomic.Pointer[changelogSize]
 	format        atomic.Uint32
-	timing        atomic.Pointer[timing]
+	timing        atomic.Pointer[logRecord]
+	standbys      atomic.Pointer[logRecord]
 	paused        atomic.Bool
+	// sealed is the promotion that the log is sealed for; nil for none.
+	sealed atomic.Pointer[string]
 	// restoring means that mutations are rejected because a restore is in progress.
 	restoring atomic.Bool
 	// corruption is the first damage that a read has found.
@@ -112,7 +115,7 @@ func (m *Machine) load(fresh Identity) error {
 	if err := m.loadFormat(); err != nil {
 		return err
 	}
-	if err := m.loadTiming(); err != nil {
+	if err := m.loadRecords(); err != nil {
 		return err
 	}
 	if err := m.loadStaged(); err != nil {
@@ -157,6 +160,7 @@ func (m *Machine) publish() {
 	m.expiring.Store(m.state.expiring)
 	m.expired.Store(m.state.expired)
 	m.paused.Store(m.state.paused)
+	m.publishSeal()
 	if *m.epoch.Load() != m.state.epoch {
 		epoch := m.state.epoch
 		m.epoch.Store(&epoch)

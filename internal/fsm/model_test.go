@@ -22,6 +22,9 @@ type model struct {
 	clock    uint64 // milliseconds
 	paused   bool
 	timing   uint64 // index of the last SetTiming
+	standbys uint64 // and of the last SetStandbys
+	sealed   string // the promotion, and the index of its Seal
+	sealedAt uint64
 	requests modelRequests
 }
 
@@ -42,10 +45,30 @@ func (o *model) apply(e Entry) (command.Result, []kv.Mutation) {
 	if c == nil {
 		return command.Result{Index: e.Index}, nil
 	}
+	if o.sealed != "" && c.Kind != command.Unseal && c.Kind != command.SetMember {
+		if c.Kind == command.Seal && string(c.Expect) == o.sealed {
+			return command.Result{Index: o.sealedAt}, nil
+		}
+		return command.Result{Index: e.Index, Code: command.Sealed}, nil
+	}
 	if c.Fence != 0 { // there are no epochs here
 		return command.Result{Index: e.Index, Code: command.Fenced}, nil
 	}
 	switch c.Kind {
+	case command.Seal:
+		o.sealed, o.sealedAt = string(c.Expect), e.Index
+		return command.Result{Index: e.Index}, nil
+	case command.Unseal:
+		if string(c.Expect) == o.sealed {
+			o.sealed = ""
+		}
+		return command.Result{Index: e.Index}, nil
+	case command.SetStandbys:
+		if uint64(c.Delta) != o.standbys {
+			return command.Result{Index: e.Index, Code: command.NotUpdated}, nil
+		}
+		o.standbys = e.Index
+		return command.Result{Index: e.Index}, nil
 	case command.SetTiming:
 		if uint64(c.Delta) != o.timing {
 			return command.Result{Index: e.Index, Code: command.NotUpdated}, nil

@@ -23,7 +23,7 @@ func wantNewer(t *testing.T, err error, says string) {
 // Records of a newer release are no damage: the error says which release reads them.
 func TestNewerRecords(t *testing.T) {
 	for name, c := range map[string]struct{ key, value, says string }{
-		"state":    {"state", "\x03what a newer release writes", "the state record has format 3, and this release reads up to 2"},
+		"state":    {"state", "\x04what a newer release writes", "the state record has format 4, and this release reads up to 3"},
 		"identity": {"identity", "2\ncluster\nhistory\nregion\n", "the identity record has format 2, and this release reads up to 1"},
 		"request": {"request/\x00\x00\x00\x00\x00\x00\x00\x02", "\x02what a newer release writes",
 			"a request record has format 2, and this release reads up to 1"},
@@ -45,6 +45,6 @@ func TestNewerRecords(t *testing.T) {
 // A snapshot may hold records of a newer release.
 func TestSnapshotOfNewerState(t *testing.T) {
 	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.append(nil))
-	st := record(storage.Meta, "state", []byte("\x03what a newer release writes"))
-	wantNewer(t, loadInto(openMemory(t), append(id, st...)), "the state record has format 3")
+	st := record(storage.Meta, "state", []byte("\x04what a newer release writes"))
+	wantNewer(t, loadInto(openMemory(t), append(id, st...)), "the state record has format 4")
 }

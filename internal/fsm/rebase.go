@@ -74,8 +74,8 @@ func Continue(engine storage.Engine) error {
 	return beginLog(engine, new(storage.Batch), st)
 }
 
-// beginLog writes b and st as the base of a new log, whose terms, epochs, replica ids, format
-// and timing start from the beginning.
+// beginLog writes b and st as the base of a new log, whose terms, epochs, replica ids, format,
+// timing and standbys start from the beginning, and which is not sealed.
 func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
@@ -83,10 +83,11 @@ func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
 	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixStaged)); err != nil {
 		return fmt.Errorf("drop the staged pairs of a restore: %w", err)
 	}
-	st.epoch = command.Epoch{}
+	st.epoch, st.sealed = command.Epoch{}, seal{}
 	b.Delete(storage.Meta, keyRestoring)
 	b.Delete(storage.Meta, keyFormat)
 	b.Delete(storage.Meta, keyTiming)
+	b.Delete(storage.Meta, keyStandbys)
 	b.Put(storage.Meta, keyState, st.append(nil))
 	b.Put(storage.Meta, keyBase, changelog.Key(st.applied))
 	if err := engine.Write(b, true); err != nil {

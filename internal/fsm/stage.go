@@ -91,8 +91,8 @@ func (tx *tx) stage(c *command.Command, res *command.Result) {
 	tx.putStaged()
 }
 
-// seal ends the staging: the pairs no longer change.
-func (tx *tx) seal(c *command.Command, res *command.Result) {
+// endStaging ends the staging: the pairs no longer change.
+func (tx *tx) endStaging(c *command.Command, res *command.Result) {
 	if !tx.m.staged.is(c.Expect) {
 		res.Code = command.NotStaged
 		return
@@ -101,9 +101,9 @@ func (tx *tx) seal(c *command.Command, res *command.Result) {
 	tx.putStaged()
 }
 
-// Sealed returns the id of the restore whose pairs are all staged, and whether there is one:
+// Staged returns the id of the restore whose pairs are all staged, and whether there is one:
 // Unstage may be called from then on. Only the goroutine that applies may call it.
-func (m *Machine) Sealed() (id []byte, sealed bool) { return m.staged.id, m.staged.sealed }
+func (m *Machine) Staged() (id []byte, sealed bool) { return m.staged.id, m.staged.sealed }
 
 // Restores reports whether c is an EndRestore that takes effect. Such an entry is not applied
 // with Apply but with Restored. Only the goroutine that applies may call it.

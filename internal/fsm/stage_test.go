@@ -111,7 +111,7 @@ func TestSealedRestore(t *testing.T) {
 	x.one(command.NotStaged, sealRestore)
 	x.one(command.OK, beginRestore)
 	x.one(command.OK, stageOf(put("a", "new")))
-	if _, sealed := x.m.Sealed(); sealed {
+	if _, sealed := x.m.Staged(); sealed {
 		t.Error("it is sealed before it is")
 	}
 	other := sealRestore
@@ -121,7 +121,7 @@ func TestSealedRestore(t *testing.T) {
 	x.one(command.OK, sealRestore)
 	x.one(command.NotStaged, stageOf(put("b", "late")))
 	x.restart()
-	if id, sealed := x.m.Sealed(); !sealed || string(id) != "id" || x.stagedKeys() != 1 {
+	if id, sealed := x.m.Staged(); !sealed || string(id) != "id" || x.stagedKeys() != 1 {
 		t.Errorf("after a restart: %q sealed %v, %d staged", id, sealed, x.stagedKeys())
 	}
 	x.one(command.NotStaged, stageOf(put("b", "late")))
@@ -135,7 +135,7 @@ func TestSealedRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newMachine(t, target)
-	if _, sealed := m.Sealed(); sealed || m.Restoring() {
+	if _, sealed := m.Staged(); sealed || m.Restoring() {
 		t.Error("the restored state is one in the middle of a restore")
 	}
 	x.one(command.OK, abortRestore)

@@ -26,21 +26,22 @@ type state struct {
 	paused  bool
 	// epoch is the current owner's. It is zero in a log with one owner for ever.
 	epoch command.Epoch
+	// sealed is why the log is closed to its owners, if it is.
+	sealed seal
 }
 
-// Versions of the state record. Version 2 adds the lengths of leases at the end. It is written
-// only if version 1 could not express them, so that a release that knows only version 1 can
-// read the record until an epoch states its lease.
+// Versions of the state record. Version 2 adds the lengths of leases at the end, version 3 the
+// seal after those. The least version that can express a state is written, so that an older
+// release can read the record until an epoch states its lease, and whenever no promotion is
+// in progress.
 const (
 	stateVersion1 = 1
 	stateVersion2 = 2
+	stateVersion3 = 3
 )
 
 func (s *state) append(dst []byte) []byte {
-	version := byte(stateVersion1)
-	if s.epoch.Lease != unstatedLease(s.epoch) || s.epoch.Earlier != 0 {
-		version = stateVersion2
-	}
+	version := s.version()
 	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, s.applied)
 	dst = binary.AppendUvarint(dst, uint64(s.clock))
@@ -52,11 +53,27 @@ func (s *state) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.epoch.Term)
 	dst = binary.AppendUvarint(dst, s.epoch.Owner)
 	dst = binary.BigEndian.AppendUint64(dst, s.epoch.Nonce)
-	if version == stateVersion2 {
+	if version >= stateVersion2 {
 		dst = binary.AppendUvarint(dst, uint64(s.epoch.Lease))
 		dst = binary.AppendUvarint(dst, uint64(s.epoch.Earlier))
 	}
+	if version >= stateVersion3 {
+		dst = binary.AppendUvarint(dst, s.sealed.at)
+		dst = append(dst, s.sealed.promotion...)
+	}
 	return dst
+}
+
+// version returns the least version that can express the state.
+func (s *state) version() byte {
+	switch {
+	case s.sealed.promotion != "":
+		return stateVersion3
+	case s.epoch.Lease != unstatedLease(s.epoch) || s.epoch.Earlier != 0:
+		return stateVersion2
+	default:
+		return stateVersion1
+	}
 }
 
 // unstatedLease returns the lease of an epoch that was recorded without one.
@@ -80,8 +97,8 @@ func decodeState(p []byte) (state, error) {
 	switch {
 	case len(p) == 0 || p[0] == 0:
 		return s, bad
-	case p[0] > stateVersion2:
-		return s, storage.Newer("the state record", uint64(p[0]), stateVersion2)
+	case p[0] > stateVersion3:
+		return s, storage.Newer("the state record", uint64(p[0]), stateVersion3)
 	}
 	version, p := p[0], p[1:]
 	clock := uint64(0)
@@ -94,12 +111,18 @@ func decodeState(p []byte) (state, error) {
 	}
 	s.epoch.Nonce = binary.BigEndian.Uint64(p)
 	s.epoch.Lease, p = unstatedLease(s.epoch), p[8:]
-	if version == stateVersion2 {
+	if version >= stateVersion2 {
 		var lease, earlier uint64
 		if p = takeUvarints(p, &lease, &earlier); p == nil || lease > math.MaxInt64 || earlier > math.MaxInt64 {
 			return s, bad
 		}
 		s.epoch.Lease, s.epoch.Earlier = time.Duration(lease), time.Duration(earlier)
+	}
+	if version >= stateVersion3 {
+		if p = takeUvarints(p, &s.sealed.at); len(p) == 0 {
+			return s, bad
+		}
+		s.sealed.promotion, p = string(p), nil
 	}
 	if len(p) != 0 {
 		return s, bad

@@ -59,8 +59,8 @@ func (v *View) unstageExpiry(ctx context.Context, target storage.Engine) error {
 
 // Restored completes the state that an EndRestore at a log entry makes of this one, in an
 // engine that holds what Unstage has written and nothing else: the staged pairs under a new
-// history. Since the log continues, epoch, members, slaves, requests, pause, format and timing
-// stay. The current state does not change. The result is durable, and its index is above any
+// history. Since the log continues, epoch, members, slaves, requests, pause, format, timing
+// and standbys stay. The current state does not change. The result is durable, and its index is above any
 // index that either state had.
 func (m *Machine) Restored(ctx context.Context, e Entry, target storage.Engine, staged Unstaged) error {
 	if !m.gate.enter() {
@@ -104,7 +104,8 @@ func (m *Machine) restoredMeta(ctx context.Context, e Entry, target storage.Engi
 	if format := m.Format(); format != command.FirstFormat {
 		putFormat(b, format)
 	}
-	putTiming(b, m.timing.Load())
+	putRecord(b, keyTiming, m.timing.Load())
+	putRecord(b, keyStandbys, m.standbys.Load())
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
 	b.Put(storage.Meta, keyIdentity, id.append(nil))
 	putLineage(b, m.successorLineage())

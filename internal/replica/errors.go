@@ -20,9 +20,17 @@ var (
 	ErrRemoved = kv.Errorf(kv.Precondition, "this node was removed from the cluster; ask another one")
 	// ErrPaused rejects mutations while an operator has stopped them.
 	ErrPaused = kv.Errorf(kv.Precondition, "writes are paused; dkvctl -resumeWrites ends the pause")
+	// ErrSealed rejects mutations and linearizable reads while a promotion has sealed the
+	// log; see Sealed.
+	ErrSealed = errors.New("the database is being promoted on other nodes")
 	// ErrNotOwner rejects a request that only the owner of the log serves.
 	ErrNotOwner = kv.Errorf(kv.NotOwner, "another node owns the log, or none does at present")
 )
+
+// Sealed returns the error of a request that a seal for a promotion rejects, an ErrSealed.
+func Sealed(promotion string) error {
+	return kv.Errorf(kv.Unavailable, "%w (promotion %s): use the new masters, or end a promotion that was given up (dkvctl -promote -abandon)", ErrSealed, promotion)
+}
 
 // KindOf classifies an error of storage, the state machine or the operating system.
 func KindOf(err error) kv.Kind {

@@ -89,10 +89,20 @@ func (c *committer) commit() {
 	l.state.Advance(m.Applied())
 	for i, p := range c.group {
 		p.result = c.results[i]
-		if p.result.Code == command.Paused {
-			p.err = replica.ErrPaused
-		}
+		p.err = refused(p.result.Code, m)
 		p.done <- struct{}{}
+	}
+}
+
+// refused returns why a command had no effect, for the codes that are errors.
+func refused(code command.Code, m *fsm.Machine) error {
+	switch code {
+	case command.Paused:
+		return replica.ErrPaused
+	case command.Sealed:
+		return replica.Sealed(m.Sealed())
+	default:
+		return nil
 	}
 }
 

@@ -15,7 +15,13 @@ func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	if err := l.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
 	}
-	return l.state.Settle(ctx, func() (kv.ReadInfo, error) { return l.state.With(ctx, f) })
+	return l.state.Settle(ctx, func() (kv.ReadInfo, error) {
+		info, err := l.state.With(ctx, f)
+		if err == nil && opts.Level == kv.Linearizable {
+			err = l.state.Unsealed()
+		}
+		return info, err
+	})
 }
 
 // Age implements Replica: no other node writes to this log.

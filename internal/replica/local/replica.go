@@ -172,6 +172,11 @@ func (l *Replica) admit(c *command.Command, size int) error {
 			"the request may take %d bytes and %d operations to write, and the %s engine writes at most %d and %d at once; split it",
 			bytes, ops, l.state.Machine().EngineKind(), l.limit.Bytes, l.limit.Ops)
 	}
+	if state.Sealable(c) {
+		if err := l.state.Unsealed(); err != nil {
+			return err
+		}
+	}
 	if state.ConcernsLog(c) {
 		return nil
 	}

@@ -23,6 +23,9 @@ func (l *Replica) Restore(ctx context.Context, dir string) error {
 		return err
 	}
 	defer unlockCopy()
+	if err := l.state.Unsealed(); err != nil {
+		return err
+	}
 	unlock, err := l.state.LockState(ctx)
 	if err != nil {
 		return err
@@ -172,6 +175,9 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 	if l.State() != replica.Restoring {
 		return nil, l.state.Refusal() // the last group before this has failed
 	}
+	if err := l.state.Unsealed(); err != nil {
+		return nil, err
+	}
 	old := l.state.Machine()
 	if err := fsm.Rebase(engine, old.Identity().Cluster, old.Applied()+1, old.Paused()); err != nil {
 		return nil, err
@@ -180,6 +186,9 @@ func (l *Replica) complete(engine storage.Engine) (*fsm.Machine, error) {
 		return nil, err
 	}
 	if err := old.KeepLineage(engine); err != nil {
+		return nil, err
+	}
+	if err := old.KeepStandbys(engine); err != nil {
 		return nil, err
 	}
 	slaves, err := old.Slaves()

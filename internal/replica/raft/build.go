@@ -40,10 +40,10 @@ func (r *Replica) followStaging(m *fsm.Machine) {
 	if b == nil && !m.Restoring() {
 		return
 	}
-	switch id, sealed := m.Sealed(); {
-	case sealed && (b == nil || !bytes.Equal(b.id, id)):
+	switch id, staged := m.Staged(); {
+	case staged && (b == nil || !bytes.Equal(b.id, id)):
 		r.beginBuild(m, id, b)
-	case !sealed && b != nil:
+	case !staged && b != nil:
 		r.build.Store(nil)
 		b.cancel()
 	}

@@ -19,13 +19,17 @@ import (
 )
 
 // Propose implements replica.Replica. Only the log's owner serves it; at other members the
-// error is a kv.NotOwner.
+// error is a kv.NotOwner. A command that is not fenced, as Unseal, is proposed by any member,
+// since there may be no owner.
 func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
 	}
 	if err := r.admit(c); err != nil {
 		return command.Result{}, err
+	}
+	if !c.Kind.Fenced() {
+		return (group{r}).propose(ctx, c)
 	}
 	c = r.lowered(c)
 	trace := kv.TraceOf(ctx)
@@ -53,6 +57,8 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 			// ours.
 			r.keeper.Fenced(epoch)
 			continue
+		case res.Code == command.Sealed:
+			return command.Result{}, replica.Sealed(r.state.Machine().Sealed())
 		case res.Code == command.Restoring:
 			return command.Result{}, replica.ErrRestoring
 		case res.Code == command.Paused:
@@ -100,6 +106,11 @@ func (r *Replica) awaitTime(ctx context.Context) error {
 func (r *Replica) admit(c *command.Command) error {
 	if err := r.state.Refusal(); err != nil {
 		return err
+	}
+	if state.Sealable(c) {
+		if err := r.state.Unsealed(); err != nil {
+			return err
+		}
 	}
 	if state.ConcernsLog(c) {
 		return nil
@@ -237,7 +248,13 @@ func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duratio
 	if g.r.state.Machine().Identity().Cluster == "" {
 		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
 	}
+	if err := g.awaitUnsealed(ctx); err != nil {
+		return now, previous, false, err
+	}
 	res, err := g.propose(ctx, &command.Command{Kind: command.BeginEpoch, Begin: &begin})
+	if err == nil && res.Code == command.Sealed {
+		err = replica.Sealed(g.r.state.Machine().Sealed())
+	}
 	if err != nil {
 		return now, previous, false, err
 	}
@@ -251,13 +268,36 @@ func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duratio
 	return now, *res.Previous, true, nil
 }
 
+// awaitUnsealed waits while a seal keeps epochs from beginning.
+func (g group) awaitUnsealed(ctx context.Context) error {
+	for {
+		_, grown := g.r.state.Watch()
+		err := g.r.state.Unsealed()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-g.r.state.Closing():
+			return replica.ErrClosed
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // End implements lease.Group.
 func (g group) End(ctx context.Context, epoch kv.Index) error {
 	res, err := g.propose(ctx, &command.Command{Kind: command.EndEpoch, Fence: epoch})
-	if err == nil && res.Code == command.Fenced {
-		err = errors.New("the epoch is another one by now")
+	switch {
+	case err != nil:
+		return err
+	case res.Code == command.Fenced:
+		return errors.New("the epoch is another one by now")
+	case res.Code == command.Sealed:
+		return replica.Sealed(g.r.state.Machine().Sealed())
 	}
-	return err
+	return nil
 }
 
 // ReadIndex implements lease.Group.

@@ -20,7 +20,13 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 		if err := r.state.Refusal(); err != nil && r.State() == replica.Failed {
 			return kv.ReadInfo{}, err
 		}
-		return r.state.Settle(ctx, func() (kv.ReadInfo, error) { return r.readNewest(ctx, opts, f) })
+		return r.state.Settle(ctx, func() (kv.ReadInfo, error) {
+			info, err := r.readNewest(ctx, opts, f)
+			if err == nil {
+				err = r.state.Unsealed()
+			}
+			return info, err
+		})
 	}
 	if err := r.state.AwaitIndex(ctx, opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err

@@ -224,6 +224,8 @@ func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) 
 	case res.Code == command.Fenced:
 		r.keeper.Fenced(epoch)
 		return kv.Errorf(kv.Unavailable, "the log got another owner during the restore; try again")
+	case res.Code == command.Sealed:
+		return replica.Sealed(r.state.Machine().Sealed())
 	case res.Code != command.OK:
 		return kv.Errorf(kv.Internal, "%v: %v", c.Kind, res.Code)
 	}

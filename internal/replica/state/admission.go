@@ -2,6 +2,10 @@ package state
 
 import "github.com/dkvdb/dkv/internal/command"
 
+// Sealable reports whether a seal of the log rejects a command. It does not reject another
+// Seal here: one of the same promotion has the first one's result.
+func Sealable(c *command.Command) bool { return c.Kind.Fenced() && c.Kind != command.Seal }
+
 // Frees reports whether a command only removes keys.
 func Frees(c *command.Command) bool {
 	for i := range c.Mutations {

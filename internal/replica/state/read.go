@@ -71,6 +71,16 @@ func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadIn
 	}
 }
 
+// Unsealed returns the error of what a seal rejects, or nil if the log is not sealed. A read
+// calls it when it has its view: a seal that is applied later leaves the view the newest
+// state at a moment while the read was under way.
+func (c *Store) Unsealed() error {
+	if promotion := c.machine.Load().Sealed(); promotion != "" {
+		return replica.Sealed(promotion)
+	}
+	return nil
+}
+
 // awaitReadable waits until m, which rejected a read, or the machine that has replaced it
 // can be read.
 func (c *Store) awaitReadable(ctx context.Context, m *fsm.Machine) error {

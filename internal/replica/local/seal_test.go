@@ -1,0 +1,65 @@
+package local_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
+)
+
+// While a promotion has sealed the log, nothing is written, restored or read as the newest;
+// older reads are served, and the end of the seal makes all of it possible again.
+func TestSealedNodeAnswersNothingNew(t *testing.T) {
+	r := replicatest.RunNode(t, replicatest.OnDisk)
+	r.MustPut("a", "1")
+	dir := r.MustBackup()
+	propose := func(c *command.Command) error {
+		_, err := r.Propose(t.Context(), c)
+		return err
+	}
+	if err := propose(&command.Command{Kind: command.Seal, Expect: []byte("promotion-7")}); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
+		if !errors.Is(err, replica.ErrSealed) || !strings.Contains(err.Error(), "promotion-7") || !strings.Contains(err.Error(), "-promote -abandon") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("put", propose(replicatest.Put("a", "2")))
+	refused("seal for another promotion", propose(&command.Command{Kind: command.Seal, Expect: []byte("promotion-8")}))
+	refused("restore", r.Restore(t.Context(), dir))
+	_, _, _, err := r.Get(t.Context(), []byte("a"), kv.ReadOptions{Level: kv.Linearizable})
+	refused("linearizable read", err)
+	_, _, err = r.View(t.Context(), kv.ReadOptions{Level: kv.Linearizable})
+	refused("linearizable view", err)
+	if pair, _, _, err := r.Get(t.Context(), []byte("a"), kv.ReadOptions{}); err != nil || string(pair.Value) != "1" {
+		t.Errorf("sequential read: %q, %v", pair.Value, err)
+	}
+	if err := propose(&command.Command{Kind: command.Unseal, Expect: []byte("promotion-7")}); err != nil {
+		t.Fatal(err)
+	}
+	r.MustPut("a", "2")
+	r.WantValue("a", "2")
+}
+
+// A restored keyspace is waited for by the same nodes as the one before.
+func TestRestoreKeepsTheStandbys(t *testing.T) {
+	r := replicatest.RunNode(t, replicatest.OnDisk)
+	r.MustPut("a", "1")
+	dir := r.MustBackup()
+	res, err := r.Propose(t.Context(), &command.Command{Kind: command.SetStandbys, Expect: []byte("set")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.MustRestore(dir)
+	again, err := r.Propose(t.Context(), &command.Command{Kind: command.SetStandbys, Expect: []byte("next"), Delta: int64(res.Index)})
+	if err != nil || again.Code != command.OK {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
