@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -41,7 +42,7 @@ func (s *Service) GetRecord(ctx context.Context, r *peerpb.GetRecordRequest) (*p
 	out := new(peerpb.RecordResponse)
 	err := s.call(ctx, peerpb.Witness_GetRecord_FullMethodName, r, out, func() error {
 		record, granted, err := s.Book.Get(ctx, r.GetDatabase())
-		out.Record, out.GrantedMillis = record, uint64(granted.Milliseconds())
+		out.Record, out.GrantedMillis = record, uint64((granted + time.Millisecond - 1).Milliseconds())
 		return err
 	})
 	if err != nil {

@@ -1,0 +1,64 @@
+package witness
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/sleep"
+)
+
+// Candidate is a slave that may claim the next era of its database without an operator.
+type Candidate struct {
+	Registry Registry
+	Database string
+	// Disk is the id of its disk, by which the record names it.
+	Disk string
+	// Era is the era of its copy: it claims the one after that.
+	Era func() uint64
+}
+
+const (
+	// The registry is asked this many times within a lease, at least and at most this often.
+	asksPerLease      = 8
+	minPause          = 100 * time.Millisecond
+	maxPause          = 5 * time.Second
+	pauseWithoutLease = 5 * time.Second
+)
+
+// WatchForClaim returns the record when a claim may succeed: the record names the candidate,
+// and no master can hold a lease. It asks until then, or until ctx ends, whose error it
+// returns. An answer may be out of date at once: only Claim decides.
+func (c *Candidate) WatchForClaim(ctx context.Context) (*peerpb.Record, error) {
+	for {
+		res, err := c.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: c.Database})
+		pause := pauseWithoutLease
+		if err == nil && c.named(res.GetRecord()) {
+			left := time.Duration(res.GetGrantedMillis()) * time.Millisecond
+			if left == 0 {
+				return res.GetRecord(), nil
+			}
+			length := time.Duration(res.GetRecord().GetLeaseMillis()) * time.Millisecond
+			pause = min(max(min(length/asksPerLease, left), minPause), maxPause)
+		}
+		if sleep.For(ctx, pause); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// named reports whether a record lets the candidate claim the next era.
+func (c *Candidate) named(r *peerpb.Record) bool {
+	return r.GetLeaseMillis() > 0 && r.GetEra() == c.Era() &&
+		slices.ContainsFunc(r.GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == c.Disk })
+}
+
+// Claim asks for the next era once, of the record that WatchForClaim has returned. The
+// promotion is the id of the new deployment. The slave must have sealed its copies before.
+func (c *Candidate) Claim(ctx context.Context, of *peerpb.Record, promotion, history string, addresses ...string) (*peerpb.ClaimResponse, error) {
+	return c.Registry.Claim(ctx, &peerpb.ClaimRequest{
+		Database: c.Database, Era: of.GetEra(), Version: of.GetVersion(), Disks: []string{c.Disk},
+		Promotion: promotion, History: history, Addresses: addresses,
+	})
+}

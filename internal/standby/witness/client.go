@@ -1,0 +1,102 @@
+// Package witness is the side of nodes towards the record of their database in the registry
+// (package record of discovery): masters keep its lease and answer only while they have it,
+// standbys find out when they may claim the next era. The rules are in the DESIGN.md of
+// package standby, A5, A7 and P4.
+package witness
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+)
+
+// Registry answers what the service Witness is asked.
+type Registry interface {
+	GetRecord(ctx context.Context, r *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error)
+	Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.RenewResponse, error)
+	ChangeRecord(ctx context.Context, r *peerpb.ChangeRecordRequest) (*peerpb.RecordResponse, error)
+	Claim(ctx context.Context, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error)
+}
+
+// Client asks the nodes of a registry, any of which forwards to the owner of its log.
+type Client struct {
+	pool  *peer.Pool
+	addrs []string
+	// present is the number of the node that is asked first.
+	present atomic.Uint64
+}
+
+var _ Registry = (*Client)(nil)
+
+// NewClient returns a Client of the nodes at some addresses, host:port each. The pool stays
+// the caller's.
+func NewClient(pool *peer.Pool, addrs []string) *Client { return &Client{pool: pool, addrs: addrs} }
+
+// perNode bounds the wait for one node: an owner of its log is elected meanwhile.
+const perNode = 3 * time.Second
+
+// call asks one node after the other until one answers.
+func (c *Client) call(ctx context.Context, method string, in, out proto.Message) error {
+	if len(c.addrs) == 0 {
+		return kv.Errorf(kv.Invalid, "no node of the registry is configured (discovery-service-addr)")
+	}
+	var err error
+	for range c.addrs {
+		at := c.present.Load()
+		if err = c.ask(ctx, c.addrs[at%uint64(len(c.addrs))], method, in, out); err == nil || answered(err) || ctx.Err() != nil {
+			return err
+		}
+		c.present.CompareAndSwap(at, at+1)
+	}
+	return err
+}
+
+func (c *Client) ask(ctx context.Context, addr, method string, in, out proto.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, perNode)
+	defer cancel()
+	proto.Reset(out)
+	return c.pool.Call(ctx, addr, method, in, out)
+}
+
+// answered reports whether an error is an answer that every node would give.
+func answered(err error) bool {
+	if !peer.Answered(err) {
+		return false
+	}
+	switch kv.KindOf(err) {
+	case kv.Unavailable, kv.NotOwner, kv.Internal:
+		return false
+	default:
+		return true
+	}
+}
+
+// GetRecord implements Registry.
+func (c *Client) GetRecord(ctx context.Context, r *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
+	out := new(peerpb.RecordResponse)
+	return out, c.call(ctx, peerpb.Witness_GetRecord_FullMethodName, r, out)
+}
+
+// Renew implements Registry.
+func (c *Client) Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.RenewResponse, error) {
+	out := new(peerpb.RenewResponse)
+	return out, c.call(ctx, peerpb.Witness_Renew_FullMethodName, r, out)
+}
+
+// ChangeRecord implements Registry.
+func (c *Client) ChangeRecord(ctx context.Context, r *peerpb.ChangeRecordRequest) (*peerpb.RecordResponse, error) {
+	out := new(peerpb.RecordResponse)
+	return out, c.call(ctx, peerpb.Witness_ChangeRecord_FullMethodName, r, out)
+}
+
+// Claim implements Registry.
+func (c *Client) Claim(ctx context.Context, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
+	out := new(peerpb.ClaimResponse)
+	return out, c.call(ctx, peerpb.Witness_Claim_FullMethodName, r, out)
+}

@@ -1,0 +1,299 @@
+package witness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/discovery/record"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store is the registry's log.
+type store struct {
+	mu     sync.Mutex
+	values map[string][]byte
+}
+
+func (s *store) Read(_ context.Context, key []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values[string(key)], nil
+}
+
+func (s *store) Swap(_ context.Context, key, former, value []byte) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !bytes.Equal(s.values[string(key)], former) {
+		return false, nil
+	}
+	s.values[string(key)] = value
+	return true, nil
+}
+
+func (s *store) Each(_ context.Context, use func(key, value []byte)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, v := range s.values {
+		use([]byte(k), v)
+	}
+	return nil
+}
+
+// office is a registry that can be cut off. It is its own clock, and that of the nodes.
+type office struct {
+	*record.Service
+	store *store
+	began time.Time
+
+	mu  sync.Mutex
+	cut error
+	// slow is how long each request takes.
+	slow time.Duration
+}
+
+func (o *office) Now() time.Duration { return time.Since(o.began) }
+
+func (o *office) NewTimer(d time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}
+
+func (o *office) reach(ctx context.Context, here func() error, _ func(context.Context, *peer.Peer) error) error {
+	o.mu.Lock()
+	cut, slow := o.cut, o.slow
+	o.mu.Unlock()
+	time.Sleep(slow)
+	if cut != nil {
+		return cut
+	}
+	return here()
+}
+
+func (o *office) set(cut error, slow time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cut, o.slow = cut, slow
+}
+
+func newOffice() *office {
+	o := &office{store: &store{values: make(map[string][]byte)}, began: time.Now()}
+	o.Service = &record.Service{Book: record.New(record.Options{Log: o.store, Clock: o}), AtOwner: o.reach}
+	return o
+}
+
+// log is the log of the first vBucket.
+type log struct {
+	sync.Mutex
+	owns, registered bool
+}
+
+func (l *log) Owns() bool { return l.owns }
+
+func (l *log) Registered(context.Context) (bool, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.registered, nil
+}
+
+func (l *log) SetRegistered(context.Context) error {
+	l.Lock()
+	defer l.Unlock()
+	l.registered = true
+	return nil
+}
+
+const lasting = 10 * time.Second
+
+func keeper(o *office, l *log) *Keeper {
+	return New(Options{
+		Registry: o, Database: "db", Address: "m:1", Lease: lasting, Standing: l, Clock: o,
+		Masters: func() Masters { return Masters{Era: 1, Deployment: "masters", History: "1-h"} },
+	})
+}
+
+func wantHeld(t *testing.T, k *Keeper, want string) {
+	t.Helper()
+	synctest.Wait()
+	err := k.Held()
+	if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+		t.Fatalf("%v, want %q", err, want)
+	}
+}
+
+// TestKeeper makes the record, keeps its lease, and loses it when the registry is cut off.
+func TestKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, l := newOffice(), &log{owns: true}
+		k, other := keeper(o, l), keeper(o, new(log))
+		wantHeld(t, k, "has not been asked")
+		testkit.Run(t, other.Run)
+		wantHeld(t, other, "no record in the registry yet")
+		testkit.Run(t, k.Run)
+		time.Sleep(lasting / 2)
+		wantHeld(t, k, "")
+		wantHeld(t, other, "")
+		if !l.registered || k.Record().GetVersion() != 1 || len(k.Record().GetAddresses()) != 1 {
+			t.Errorf("%v %v", l.registered, k.Record())
+		}
+		time.Sleep(time.Hour)
+		wantHeld(t, k, "")
+		o.set(errors.New("cut off"), 0)
+		time.Sleep(lasting / share * 2)
+		wantHeld(t, k, "")
+		time.Sleep(lasting)
+		wantHeld(t, k, "cut off")
+		o.set(nil, 0)
+		time.Sleep(lasting / 2)
+		wantHeld(t, k, "")
+	})
+}
+
+// TestLeaseCountsFromTheRequest: an answer that was under way for long is worth less.
+func TestLeaseCountsFromTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeper(o, &log{owns: true})
+		if err := k.renew(t.Context()); err == nil {
+			t.Fatal("the record was not there")
+		}
+		o.set(nil, 6*time.Second)
+		if err := k.renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4*time.Second - 1)
+		wantHeld(t, k, "")
+		time.Sleep(1)
+		wantHeld(t, k, "could not be renewed in time")
+	})
+}
+
+// TestLostRecordGrantsNothing: only a database that never had one makes it.
+func TestLostRecordGrantsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeper(o, &log{owns: true, registered: true})
+		testkit.Run(t, k.Run)
+		time.Sleep(time.Minute)
+		wantHeld(t, k, "dkvctl -claim")
+		_, err := o.Claim(t.Context(), &peerpb.ClaimRequest{Database: "db", Promotion: "masters", History: "1-h", Force: true, Becomes: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lasting)
+		wantHeld(t, k, "")
+		if k.Record().GetLeaseMillis() != 10_000 {
+			t.Errorf("%v", k.Record())
+		}
+	})
+}
+
+// TestClaimWithoutOperator: the candidate hears of nothing before the last lease has ended,
+// and the masters notice that they were replaced.
+func TestClaimWithoutOperator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeper(o, &log{owns: true})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- k.Run(ctx) }()
+		time.Sleep(lasting)
+		read, err := k.Read(t.Context())
+		if err == nil {
+			err = k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "d", Address: "s:1"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "e", Address: "t:1"}); kv.KindOf(err) != kv.Precondition {
+			t.Errorf("entered by an old version: %v", err)
+		}
+		c := &Candidate{Registry: o, Database: "db", Disk: "d", Era: func() uint64 { return 1 }}
+		patience, cancel := context.WithTimeout(t.Context(), time.Hour)
+		if r, err := c.WatchForClaim(patience); err == nil {
+			t.Fatalf("while a master lives: %v", r)
+		}
+		cancel()
+		stop()
+		<-ended
+		wantHeld(t, k, "")
+		began := time.Now()
+		r, err := c.WatchForClaim(t.Context())
+		if took := time.Since(began); err != nil || took > standby.Outlasts(lasting)+minPause {
+			t.Fatalf("%v after %v", err, took)
+		}
+		wantHeld(t, k, "ended")
+		if got, err := c.Claim(t.Context(), r, "next", "2-h", "s:1"); err != nil || !got.GetGiven() {
+			t.Fatalf("%v, %v", got, err)
+		}
+		testkit.Run(t, k.Run)
+		<-k.Superseded()
+		wantHeld(t, k, "era 2")
+	})
+}
+
+// TestRemove takes a standby out, and voids an entry that is being prepared.
+func TestRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper(newOffice(), &log{owns: true})
+		_ = k.renew(t.Context()) // makes the record
+		read, err := k.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Remove(t.Context(), "d"); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "d", Address: "s:1"}); err == nil {
+			t.Error("a disk that was taken out was entered")
+		}
+	})
+}
+
+// TestGate looks at the lease before and after what it waits for.
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper(newOffice(), &log{owns: true})
+		g := &Gate{Keeper: k, Next: waits(lasting)}
+		if err := g.Admit(kv.AckSync); kv.KindOf(err) != kv.Unavailable {
+			t.Errorf("%v", err)
+		}
+		for range 2 {
+			_ = k.renew(t.Context()) // the first one makes the record
+		}
+		if err := g.Admit(kv.AckSync); err != nil {
+			t.Error(err)
+		}
+		if _, err := g.Await(t.Context(), 1, kv.AckSync); kv.KindOf(err) != kv.NotConfirmed || kv.OutcomeOf(err) != kv.Unknown {
+			t.Errorf("after the lease has ended: %v", err)
+		}
+		_ = k.renew(t.Context())
+		g.Next = nil
+		if _, err := g.Await(t.Context(), 1, kv.AckSync); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// waits is a gate that takes its time.
+type waits time.Duration
+
+func (waits) Admit(kv.Ack) error { return nil }
+
+func (w waits) Await(context.Context, kv.Index, kv.Ack) (kv.Ack, error) {
+	time.Sleep(time.Duration(w))
+	return kv.AckSync, nil
+}
