@@ -34,8 +34,9 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.NotOwner, "x"), codes.Unavailable},
 		{kv.Errorf(kv.Unauthenticated, "x"), codes.Unauthenticated},
 		{kv.Errorf(kv.Denied, "x"), codes.PermissionDenied},
+		{kv.UnknownOutcome(kv.NotConfirmed, errors.New("x")), codes.Unavailable},
 		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
-		{kv.Errorf(kv.Denied+1, "x"), codes.Internal},
+		{kv.Errorf(kv.NotConfirmed+1, "x"), codes.Internal}, // no kind
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 
 		// A caller that has gone, or waited too long, is told just that; but a
