@@ -30,6 +30,8 @@ const (
 	// What may be left once the node has had time to clean up.
 	memoryLeft, filesLeft, goroutinesLeft = 200 << 20, 60, 150
 	recovery                              = time.Minute
+	// attempts is how often an attack is made that seems to slow the node down.
+	attempts = 4
 	// logPerSecond is what nodes may log, in bytes: a line for each administrative call,
 	// and little else.
 	logPerSecond = 512 << 10
@@ -72,9 +74,19 @@ func run(t *testing.T, kind attack.Kind, attacks []attack.Attack) {
 	for _, a := range attacks {
 		t.Run(a.Name, func(t *testing.T) {
 			f.t = t
-			o := &outcome{attack: a.Name, kind: kind}
-			defer o.report(t)
-			o.suffer(t, f, h, a, quiet, long)
+			was := f.vitals()
+			// A busy machine is slow at times whoever attacks the node; only an attack
+			// that slows it down each time has done so.
+			for attempt := range attempts {
+				o := &outcome{attack: a.Name, kind: kind}
+				o.suffer(t, f, h, a, was, quiet, long)
+				if len(o.slow) > 0 && len(o.wrong) == 0 && attempt < attempts-1 {
+					t.Logf("attempt %d: %s", attempt+1, strings.Join(o.slow, "; "))
+					continue
+				}
+				o.report(t)
+				break
+			}
 		})
 	}
 	f.t = t
@@ -97,7 +109,8 @@ type outcome struct {
 	rss                   [3]int64 // of the largest node: before, at the most, afterwards
 	recovered             time.Duration
 	answers               string
-	wrong                 []string
+	// wrong is what no node may do, slow is what other load on the machine may cause as well.
+	wrong, slow []string
 }
 
 func (o *outcome) judge(ok bool, format string, args ...any) {
@@ -106,12 +119,16 @@ func (o *outcome) judge(ok bool, format string, args ...any) {
 	}
 }
 
-// suffer measures before, during and after an attack.
-func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, quiet, long time.Duration) {
-	was := make(map[*node]vitals)
-	for _, n := range f.nodes {
-		was[n] = n.vitals()
-		o.rss[0] = max(o.rss[0], was[n].rss)
+func (o *outcome) judgeTime(ok bool, format string, args ...any) {
+	if !ok {
+		o.slow = append(o.slow, fmt.Sprintf(format, args...))
+	}
+}
+
+// suffer measures before, during and after an attack on nodes that had these vitals.
+func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, was map[*node]vitals, quiet, long time.Duration) {
+	for _, v := range was {
+		o.rss[0] = max(o.rss[0], v.rss)
 	}
 	h.window()
 	settle(quiet)
@@ -133,15 +150,17 @@ func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, qui
 	h.window()
 	settle(quiet)
 	o.after = h.window()
-	o.judge(o.after.failed == 0 && p(o.after.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "honest clients after it: %v", o.after)
+	o.judge(o.after.lost == 0, "honest clients have lost keys: %v", o.after)
+	o.judgeTime(o.after.failed == 0 && p(o.after.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "honest clients after it: %v", o.after)
 }
 
 // judgeDuring holds what was noticed while the attack went on against the bounds.
 func (o *outcome) judgeDuring(logged float64) {
 	w := o.during
-	o.judge(len(w.took) > 0 && float64(w.failed) <= 1+failures*float64(len(w.took)), "%d of %d operations failed: %v", w.failed, len(w.took), w.errors)
-	o.judge(p(w.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "operations took %v, before it %v", p(w.took, .99), p(o.before.took, .99))
-	o.judge(p(w.newcomers, newcomersServed) < honestTimeout, "newcomers are not served: %v", w)
+	o.judge(w.lost == 0, "honest clients have lost keys: %v", w)
+	o.judgeTime(len(w.took) > 0 && float64(w.failed) <= 1+failures*float64(len(w.took)), "%d of %d operations failed: %v", w.failed, len(w.took), w.errors)
+	o.judgeTime(p(w.took, .99) <= max(slowest, slower*p(o.before.took, .99)), "operations took %v, before it %v", p(w.took, .99), p(o.before.took, .99))
+	o.judgeTime(p(w.newcomers, newcomersServed) < honestTimeout, "newcomers are not served: %v", w)
 	o.judge(o.rss[1] <= o.rss[0]+2*inFlight+room, "memory rose from %d to %d MiB", o.rss[0]>>20, o.rss[1]>>20)
 	o.judge(logged <= logPerSecond, "%.0f bytes a second were logged", logged)
 }
@@ -167,8 +186,8 @@ func (o *outcome) report(t *testing.T) {
 		return // it was not completed
 	}
 	verdict := "ok"
-	if len(o.wrong) > 0 {
-		verdict = strings.Join(o.wrong, "; ")
+	if all := slices.Concat(o.wrong, o.slow); len(all) > 0 {
+		verdict = strings.Join(all, "; ")
 		t.Error(verdict)
 	}
 	line := fmt.Sprintf("| %s | %s | %v / %v / %v | %d / %d / %d | %v | %d | %s |\n", o.attack, o.kind,

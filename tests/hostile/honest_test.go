@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -45,6 +46,7 @@ type felt struct {
 	health    []time.Duration // of HTTP
 	errors    map[string]int
 	failed    int // of took and newcomers
+	lost      int // of those, the ones that found no key, or another value
 }
 
 // p is a quantile of durations.
@@ -93,6 +95,9 @@ func (h *honest) note(err error, add func(*felt)) {
 	add(h.now)
 	if err != nil {
 		h.now.failed++
+		if errors.Is(err, errGone) {
+			h.now.lost++
+		}
 		h.now.errors[fmt.Sprintf("%s: %.200s", status.Code(err), status.Convert(err).Message())]++
 	}
 }
@@ -141,10 +146,12 @@ func (h *honest) within(ctx context.Context, call func(context.Context) error) e
 	return call(ctx)
 }
 
+var errGone = errors.New("an honest key is gone")
+
 // found is an error if an honest key is not there.
 func found(got *serverpb.GetResponse, err error) error {
 	if err == nil && (!got.GetFound() || len(got.GetValue()) != honestValue) {
-		err = fmt.Errorf("an honest key is gone: found %v, %d bytes", got.GetFound(), len(got.GetValue()))
+		err = fmt.Errorf("%w: found %v, %d bytes", errGone, got.GetFound(), len(got.GetValue()))
 	}
 	return err
 }

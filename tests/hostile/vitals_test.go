@@ -56,6 +56,15 @@ func (n *node) vitals() vitals {
 	return vitals{rss: n.resident(), fds: n.files(), goroutines: n.goroutines()}
 }
 
+// vitals measures all nodes.
+func (f *field) vitals() map[*node]vitals {
+	out := make(map[*node]vitals)
+	for _, n := range f.nodes {
+		out[n] = n.vitals()
+	}
+	return out
+}
+
 // goroutines asks the node itself.
 func (n *node) goroutines() int {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }}
