@@ -195,6 +195,19 @@ func Size(r storage.Reader, floor kv.Index) (uint64, error) {
 	return last.total - first.total + first.size, nil
 }
 
+// Newest returns the index of the newest record, and whether there is one.
+func Newest(r storage.Reader) (index kv.Index, found bool, err error) {
+	it := r.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
+	defer it.Close()
+	if !it.Next() {
+		return 0, false, it.Err()
+	}
+	if len(it.Key()) != 8 {
+		return 0, false, fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key())
+	}
+	return binary.BigEndian.Uint64(it.Key()), true, nil
+}
+
 // edge returns the first record of a range, in the range's direction, without its body.
 func edge(r storage.Reader, rng storage.Range) (record, bool, error) {
 	it := r.Iterate(storage.Changelog, rng)

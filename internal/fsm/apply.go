@@ -155,6 +155,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	if len(tx.effects) > 0 {
 		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects}
 		m.state.logged = m.scratch.changes.Append(tx.batch, change, m.state.logged)
+		m.effect = e.Index
 	}
 	return res, nil
 }

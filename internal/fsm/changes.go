@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -18,8 +17,8 @@ type Changes struct {
 	// Clock is the log's clock at Newest.
 	Clock kv.Clock
 	Identity
-	// Former lists the histories that the current one has replaced, the oldest first.
-	Former  []string
+	// Former lists the histories before the current one, the oldest first.
+	Former  []Former
 	Changes []kv.Change
 }
 
@@ -33,7 +32,7 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Former: m.lineage}
+	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Former: m.Lineage()}
 	err = view.read(func(r storage.Reader) error {
 		floor, err := readFloor(r)
 		if err != nil {
@@ -67,15 +66,11 @@ func (m *Machine) LastChange() (last kv.Change, found bool, err error) {
 }
 
 func lastChange(r storage.Reader) (kv.Change, bool, error) {
-	it := r.Iterate(storage.Changelog, storage.Range{Reverse: true, KeysOnly: true})
-	defer it.Close()
-	if !it.Next() {
-		return kv.Change{}, false, it.Err()
+	index, found, err := changelog.Newest(r)
+	if err != nil || !found {
+		return kv.Change{}, false, err
 	}
-	if len(it.Key()) != 8 {
-		return kv.Change{}, false, fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key())
-	}
-	changes, err := changelog.Scan(r, binary.BigEndian.Uint64(it.Key()), 1, math.MaxInt)
+	changes, err := changelog.Scan(r, index, 1, math.MaxInt)
 	if err != nil || len(changes) == 0 {
 		return kv.Change{}, false, err
 	}

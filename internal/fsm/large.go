@@ -62,6 +62,7 @@ func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logge
 		part.Mutations, rest = rest[:n], rest[n:]
 		if len(rest) == 0 {
 			m.state.applied, m.state.logged = c.Index, logged
+			m.effect = c.Index
 		}
 		if err := m.replayPart(staged, part, len(rest) == 0); err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 //	changelog  index (8)              -> see package changelog
 //	meta       "state"                -> see state
 //	           "identity"             -> see Identity
-//	           "lineage"              -> the histories before this one; see readLineage
+//	           "lineage"              -> the histories before this one, with ends; see readLineage
 //	           "floor"                -> least retained change number (8)
 //	           "base"                 -> see Machine.Base (8)
 //	           "format"               -> see Machine.Format (8)

@@ -31,8 +31,8 @@ func TestLineage(t *testing.T) {
 				t.Errorf("it succeeds history %d of %d: %v", i, len(former), got)
 			}
 		}
-		if m.Succeeds(m.Identity().History) || len(m.lineage) != maxLineage {
-			t.Errorf("%d histories before its own", len(m.lineage))
+		if m.Succeeds(m.Identity().History) || len(m.Lineage()) != maxLineage {
+			t.Errorf("%d histories before its own", len(m.Lineage()))
 		}
 	}
 }

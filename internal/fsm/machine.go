@@ -19,14 +19,13 @@ type Machine struct {
 	views  views
 	base   kv.Index
 	bounds requests.Bounds
-	// lineage lists the histories before the current one, the oldest first.
-	lineage []string
-
 	// Owned by the applying goroutine.
 	state    state
 	requests *requests.Table
 	staged   staged
 	scratch  scratch
+	// effect is the index of the newest change, or above it if that is not known.
+	effect kv.Index
 
 	// broken is the storage error after which nothing more may be written.
 	broken atomic.Pointer[error]
@@ -36,14 +35,16 @@ type Machine struct {
 	reaching atomic.Uint64
 
 	// Copies of parts of the state, which readers may load at any time.
-	identity atomic.Pointer[Identity]
-	epoch    atomic.Pointer[command.Epoch]
-	members  atomic.Pointer[map[uint64][]byte]
-	applied  atomic.Uint64
-	clock    atomic.Uint64
-	expiring atomic.Uint64
-	expired  atomic.Uint64
-	floor    atomic.Uint64
+	identity   atomic.Pointer[Identity]
+	lineage    atomic.Pointer[[]Former]
+	epoch      atomic.Pointer[command.Epoch]
+	members    atomic.Pointer[map[uint64][]byte]
+	applied    atomic.Uint64
+	lastEffect atomic.Uint64
+	clock      atomic.Uint64
+	expiring   atomic.Uint64
+	expired    atomic.Uint64
+	floor      atomic.Uint64
 	// changelogSize is what ChangelogBytes found last; nil before that.
 	changelogSize atomic.Pointer[changelogSize]
 	format        atomic.Uint32
@@ -95,9 +96,11 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	m.identity.Store(&identity)
-	if m.lineage, err = readLineage(m.engine); err != nil {
+	lineage, err := readLineage(m.engine)
+	if err != nil {
 		return err
 	}
+	m.lineage.Store(&lineage)
 	if m.state, err = readState(m.engine); err != nil {
 		return err
 	}
@@ -106,6 +109,9 @@ func (m *Machine) load(fresh Identity) error {
 		return err
 	}
 	m.floor.Store(floor)
+	if m.effect, err = newestEffect(m.engine, floor); err != nil {
+		return err
+	}
 	if m.requests, err = requests.Load(m.engine, m.bounds); err != nil {
 		return err
 	}
@@ -165,6 +171,7 @@ func (m *Machine) publish() {
 		epoch := m.state.epoch
 		m.epoch.Store(&epoch)
 	}
+	m.lastEffect.Store(m.effect)
 	m.reaching.Store(m.state.applied)
 	m.applied.Store(m.state.applied)
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -12,6 +13,20 @@ func (m *Machine) Identity() Identity { return *m.identity.Load() }
 
 // Applied returns the index of the last entry applied.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }
+
+// LastEffect returns the index of the newest change at or below Applied. Right after the
+// machine was opened it may be higher, but not lower: if retention has dropped the newest
+// change, it is the last index that the changelog no longer holds. It costs one atomic load.
+func (m *Machine) LastEffect() kv.Index { return m.lastEffect.Load() }
+
+// newestEffect returns the index of the newest change, or what it is at most.
+func newestEffect(r storage.Reader, floor kv.Index) (kv.Index, error) {
+	index, found, err := changelog.Newest(r)
+	if err != nil || found {
+		return index, err
+	}
+	return floor - min(floor, 1), nil
+}
 
 // StandsAt reports whether everything that was read from the machine since Applied returned
 // index is of the state at that index. It is false while a batch is being written. A View

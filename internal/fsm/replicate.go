@@ -85,6 +85,7 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 		}
 		if len(c.Mutations) > 0 {
 			m.state.logged = m.scratch.changes.Append(tx.batch, *c, m.state.logged)
+			m.effect = c.Index
 		}
 	}
 	m.state.applied = upTo

@@ -230,7 +230,7 @@ func TestRestored(t *testing.T) {
 				t.Errorf("identity %+v", got)
 			}
 			if !m.Succeeds(x.m.Identity().History) || m.Succeeds("new") || m.Succeeds("") {
-				t.Errorf("lineage %q", m.lineage)
+				t.Errorf("lineage %+v", m.Lineage())
 			}
 			if m.Epoch() != x.m.Epoch() || string(m.Members()[1]) != "there" || m.Restoring() {
 				t.Errorf("epoch %+v, members %v, restoring %v", m.Epoch(), m.Members(), m.Restoring())

@@ -38,6 +38,15 @@ func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResp
 	return resp
 }
 
+// lineage translates the histories before the current one.
+func lineage(former []fsm.Former) []*serverpb.FormerHistory {
+	out := make([]*serverpb.FormerHistory, len(former))
+	for i, f := range former {
+		out[i] = &serverpb.FormerHistory{HistoryId: f.History, End: f.End}
+	}
+	return out
+}
+
 // fillRecord translates a change into rec, its mutations into trxns, and points
 // list at these.
 func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnRecord, list []*serverpb.TrxnRecord) {

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/fair"
+	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/route"
 )
 
@@ -80,7 +81,10 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 	}
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
 	resp := changesResponse(&changes, age)
-	resp.ReplacesHistory = r.GetHistoryId() != "" && slices.Contains(changes.Former, r.GetHistoryId())
+	if asked := r.GetHistoryId(); asked != "" && asked != changes.History {
+		resp.ReplacesHistory = slices.ContainsFunc(changes.Former, func(f fsm.Former) bool { return f.History == asked })
+		resp.Lineage = lineage(changes.Former)
+	}
 	resp.NowMillis = uint64(max(v.Now().UnixMilli(), 0))
 	return resp, nil
 }
