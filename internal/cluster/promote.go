@@ -84,7 +84,7 @@ func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpRound)
 	defer cancel()
 	behind := &behindError{goal: l.Applied()}
-	answered := false
+	answered := false // in this round; a slow answer after that is no silence
 	for {
 		applied, err := c.appliedAt(ctx, l, id)
 		switch {
@@ -92,7 +92,7 @@ func (c *Cluster) round(ctx context.Context, l Log, id uint64) error {
 			return nil
 		case err == nil:
 			behind.applied, behind.silence, answered = applied, nil, true
-		case !answered || ctx.Err() == nil: // not because the round ended
+		case !answered:
 			behind.silence = err
 		}
 		if !sleep.For(ctx, catchUpPoll) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -137,6 +138,26 @@ func TestAddNodeWaitsForAReplicaThatAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-caught
+	r.expectVoters(1, 2)
+}
+
+// A replica that has answered in a round is not silent because it does not answer at its end.
+func TestAddNodeWaitsForAReplicaThatAnswersNowAndThen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, 1)
+	w := r.joiner(nil)
+	r.node(1).patience = 10 * time.Millisecond
+	r.starting = func(n *node) {
+		first := sync.OnceFunc(func() {
+			n.say(func(n *node) { n.refusal = kv.Errorf(kv.Unavailable, "busy") })
+			later := time.AfterFunc(catchUpRound+2*catchUpPoll, func() { n.say(func(n *node) { n.refusal, n.lag = nil, 0 }) })
+			t.Cleanup(func() { later.Stop() })
+		})
+		n.lag, n.asked = 1, first
+	}
+	if err := r.add(1, w.URL); err != nil {
+		t.Fatal(err)
+	}
 	r.expectVoters(1, 2)
 }
 
