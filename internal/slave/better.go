@@ -39,8 +39,14 @@ func (s *session) watchBetter(ctx context.Context) error {
 	var since time.Time
 	reason := ""
 	for {
+		redirected := s.directed.Changed()
+		if err := s.misdirected(); err != nil {
+			return err
+		}
 		select {
 		case <-t.C:
+		case <-redirected:
+			continue
 		case <-ctx.Done():
 			return nil
 		}
@@ -65,7 +71,7 @@ func (s *session) better() (Source, string) {
 	if !s.opts.Sources.Live() {
 		return Source{}, ""
 	}
-	candidates := s.opts.Sources.Candidates(s.opts.VBucket)
+	candidates := s.candidates()
 	present, there := sourceOf(candidates, s.source.Address)
 	if !there {
 		return Source{}, "" // watchSources decides
@@ -77,6 +83,8 @@ func (s *session) better() (Source, string) {
 		}
 		was, is := s.chooser.class(present, id), s.chooser.class(best, id)
 		switch {
+		case present.awaits:
+			return Source{}, ""
 		case is < was && best.DC == s.chooser.dc && present.DC != s.chooser.dc:
 			return best, "it is in this data centre"
 		case is < was:

@@ -53,6 +53,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 		return localError{fmt.Errorf("bootstrap: %w", err)}
 	}
 	s.status.bootstrapped()
+	s.moved()
 	s.recovered()
 	s.search.reset()
 	_, at := s.opts.State.Position()

@@ -60,6 +60,9 @@ func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 // class ranks a source; the lowest is preferred.
 func (c *chooser) class(s Source, id fsm.Identity) int {
 	class := 0
+	if s.awaits {
+		return -1
+	}
 	if s.Status == serverpb.RegionStatus_LEADER {
 		class++
 	}

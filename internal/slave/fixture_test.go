@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
@@ -45,6 +46,8 @@ type rig struct {
 	pool *peer.Pool
 	log  *slog.Logger
 	logs *testkit.Log
+	// report has a puller report to owners; nil has not.
+	report func(*Puller)
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -69,6 +72,8 @@ type node struct {
 	addr string
 	replica.Replica
 	listener *bufconn.Listener
+	// owner hears what slaves confirm.
+	owner owner
 
 	mu    sync.Mutex
 	down  bool
@@ -203,6 +208,7 @@ func (r *rig) serve(addr string, rep replica.Replica) *node {
 		Listener: n.listener,
 		Register: func(s grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVReplicationServer(s, counted{replication, n})
+			peerpb.RegisterStandbyServer(s, &n.owner)
 			serverpb.RegisterDKVNodeServer(s, master.NewNode(keyspace, master.NodeInfo{Address: addr, Started: time.Now()}, nil))
 		},
 		Drain: time.Second,
@@ -403,6 +409,9 @@ func (c *copy) pull(opts Options) *copy {
 	r := c.rig
 	c.opts = opts
 	c.Puller = New(opts)
+	if opts.Moved != nil {
+		r.report(c.Puller)
+	}
 	c.stop = testkit.Run(r.t, c.Puller.Run)
 	return c
 }

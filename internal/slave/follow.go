@@ -21,10 +21,9 @@ const pipeline = 2
 // the reason. Receiving and applying overlap; a bounded number of stretches waits in
 // between, so that a slow disk slows the stream but not the master.
 func (s *session) follow(ctx context.Context) error {
+	outer := ctx
 	ctx, leave := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer leave(nil)
 	_, at := s.opts.State.Position()
 	in, claims := make(chan stretch, pipeline), make(chan claim, maxClaims)
 	run := func(f func() error) {
@@ -34,7 +33,7 @@ func (s *session) follow(ctx context.Context) error {
 			}
 		})
 	}
-	if s.opts.Mode == Stream {
+	if s.mode == Stream {
 		run(func() error { return s.receive(ctx, at, in) })
 		run(func() error { return s.probe(ctx, claims) })
 	} else {
@@ -44,27 +43,32 @@ func (s *session) follow(ctx context.Context) error {
 	run(func() error { return s.watchOrders(ctx) })
 	run(func() error { return s.watchBetter(ctx) })
 	run(func() error { return s.watchLeader(ctx) })
-	return s.apply(ctx, at, in, claims)
+	at, err := s.apply(ctx, at, in, claims)
+	leave(nil)
+	wg.Wait()
+	s.drain(outer, at, in, err)
+	return err
 }
 
-// apply applies the stretches that arrive.
-func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, claims <-chan claim) error {
+// apply applies the stretches that arrive. It returns how far the copy is, and why it ends.
+func (s *session) apply(ctx context.Context, at kv.Index, in <-chan stretch, claims <-chan claim) (kv.Index, error) {
 	for {
 		select {
 		case st := <-in:
 			st = gather(&s.fresh, st, in)
 			if st.upTo > at {
+				s.pending = st
 				if err := s.write(ctx, at, st); err != nil {
-					return err
+					return at, err
 				}
-				at = st.upTo
+				at, s.pending = st.upTo, stretch{}
 			} else {
 				s.status.level()
 			}
 		case c := <-claims:
 			s.fresh.add(c)
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return at, context.Cause(ctx)
 		}
 		if fresh, ok := s.fresh.reached(at); ok {
 			s.opts.State.Fresh(fresh)
@@ -103,6 +107,7 @@ func (s *session) write(ctx context.Context, at kv.Index, st stretch) error {
 		case err == nil:
 			s.status.applied(st.upTo)
 			s.pause.reset()
+			s.moved()
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -160,7 +165,7 @@ func (s *session) watchOrders(ctx context.Context) error {
 func (s *session) watchSources(ctx context.Context) error {
 	for {
 		changed := s.opts.Sources.Changed()
-		candidates := s.opts.Sources.Candidates(s.opts.VBucket)
+		candidates := s.candidates()
 		if _, there := sourceOf(candidates, s.source.Address); !there && len(candidates) > 0 && s.opts.Sources.Live() {
 			return errGone
 		}

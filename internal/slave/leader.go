@@ -21,8 +21,12 @@ func (p *Puller) named() string {
 
 // lead sets the leader's address; empty while it is unknown.
 func (p *Puller) lead(address string) {
-	p.leader.Store(&address)
+	was := p.leader.Swap(&address)
 	p.opts.State.SetLeader(address)
+	if *was != address {
+		p.directed.Raise()
+		p.moved()
+	}
 }
 
 // leaderInterval is the time between two questions to a master for the leader.

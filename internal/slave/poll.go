@@ -89,6 +89,8 @@ func (s *session) hand(ctx context.Context, st stretch, out chan<- stretch) bool
 	for {
 		select {
 		case out <- st:
+			s.intake.reach(s.history, st.upTo)
+			s.moved()
 			return true
 		case <-t.C:
 			if resp, err := s.ask(ctx); err == nil {

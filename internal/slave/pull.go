@@ -31,11 +31,18 @@ type localError struct{ err error }
 func (e localError) Error() string { return e.err.Error() }
 func (e localError) Unwrap() error { return e.err }
 
+func isLocal(err error) bool {
+	var local localError
+	return errors.As(err, &local)
+}
+
 // session is the time with one master.
 type session struct {
 	*Puller
 	source Source
 	peer   *peer.Peer
+	// mode is how changes are received.
+	mode Mode
 	// history is the one that the changes must belong to.
 	history string
 	// last is the newest change that was received, if it is known.
@@ -44,6 +51,8 @@ type session struct {
 	told   kv.Index
 	toldAt time.Time
 	fresh  freshness
+	// pending is the stretch that is being applied, or that could not be.
+	pending stretch
 	// served reports that changes were received.
 	served atomic.Bool
 }
@@ -55,7 +64,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	if err != nil {
 		return err
 	}
-	s := &session{Puller: p, source: todo.source, peer: pr}
+	s := &session{Puller: p, source: todo.source, peer: pr, mode: p.mode()}
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
@@ -80,6 +89,9 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 		return s.bootstrap(ctx, grant{any: true})
 	case found.verdict != fit:
 		p.search.found(s.source.Address, found)
+		if todo.source.awaits {
+			p.chooser.failed(todo.source.Address, 0)
+		}
 		p.report("this master cannot be followed: it "+found.verdict.String(), nil, "master", s.source.Address)
 		return nil
 	}
@@ -88,7 +100,7 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	p.status.heard(found.newest, at, 0)
 	p.recovered()
 	if p.status.following(s.source.Address) {
-		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", p.opts.Mode)
+		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", s.mode)
 	}
 	err = s.follow(ctx)
 	if s.served.Load() {
@@ -118,6 +130,8 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.status.moved()
 		p.log.Info("moving to a better master", "from", src.Address, "to", better.address, "reason", better.why)
 	case p.opts.State.Sealed() != "": // nothing more is applied, whatever the reason
+	case errors.Is(err, errRedirected):
+		p.log.Info("following in another way", "master", src.Address, "reason", err)
 	case errors.Is(err, errOrdered):
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
 	case errors.Is(err, errGone):

@@ -35,6 +35,8 @@ func (p *Puller) Reached(ctx context.Context) (Position, error) {
 // Seal has the copy follow no master any more, also after a restart: nothing is applied,
 // bootstrapped or confirmed until Unseal.
 func (p *Puller) Seal(ctx context.Context, promotion string) error {
+	reopen := p.closeReports(ctx)
+	defer reopen() // the seal itself keeps the copy from being confirmed
 	if err := p.opts.State.Seal(ctx, promotion); err != nil {
 		return err
 	}
@@ -51,6 +53,7 @@ func (p *Puller) Unseal(ctx context.Context, promotion string) error {
 		return err
 	}
 	p.sealing.Raise()
+	p.moved()
 	return nil
 }
 

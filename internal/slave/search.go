@@ -143,7 +143,7 @@ func (p *Puller) next(ctx context.Context) (plan, bool) {
 	if leader := p.named(); leader != "" {
 		p.lead(leader)
 	}
-	candidates := p.opts.Sources.Candidates(p.opts.VBucket)
+	candidates := p.candidates()
 	id, _ := p.opts.State.Position()
 	p.chooser.retain(candidates)
 	ordered := p.chooser.order(candidates, id)

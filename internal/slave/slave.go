@@ -108,6 +108,8 @@ type Options struct {
 	MaxActiveLag uint64
 	// Clock receives the master's time, unless it is nil.
 	Clock *clock.Clock
+	// Moved is called when what Progress or Leader returns may have changed; nil is not.
+	Moved func()
 	// Changed is raised when the results of Status and Healthy may have changed for another
 	// reason than the passing of time; nil is never raised.
 	Changed *signal.Signal
@@ -146,6 +148,12 @@ type Puller struct {
 	moving string
 	// ordered holds a token while an order has not been carried out.
 	ordered chan struct{}
+	// intake is what Progress returns of changes that are not applied yet.
+	intake intake
+	// listed means that the log's owner waits for this copy. directed is raised when that or
+	// the owner has changed.
+	listed   atomic.Bool
+	directed signal.Signal
 	// sealing is raised when the copy was sealed or unsealed.
 	sealing signal.Signal
 	// unsealed ends what runs only while the copy is not sealed.

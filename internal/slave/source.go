@@ -28,6 +28,8 @@ type Source struct {
 	// Chosen reports that an operator has named it, so that a state of its cluster may
 	// replace one of another cluster.
 	Chosen bool
+	// awaits reports that it owns the log and waits for this copy.
+	awaits bool
 }
 
 func (s Source) identity() fsm.Identity { return fsm.Identity{Cluster: s.Cluster, History: s.History} }

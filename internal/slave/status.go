@@ -245,7 +245,7 @@ func (p *Puller) Status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.s
-	s.Mode = p.opts.Mode
+	s.Mode = p.mode()
 	_, s.Applied = p.opts.State.Position()
 	s.LagChanges = max(s.Newest, s.Applied) - s.Applied
 	s.Age = p.opts.State.Age()

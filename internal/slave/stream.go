@@ -41,6 +41,8 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		after = st.upTo
 		select {
 		case out <- st:
+			s.intake.reach(s.history, st.upTo)
+			s.moved()
 		case <-ctx.Done():
 			return nil
 		}

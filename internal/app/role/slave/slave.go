@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -22,6 +23,8 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
+	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // Slave is the role. Open makes everything but node.
@@ -36,6 +39,8 @@ type Slave struct {
 	rows *slave.Rows
 	// copies are in hash order.
 	copies []*replicated
+	// reporter tells the owners of the logs how far they are.
+	reporter *report.Reporter
 }
 
 var _ role.Role = (*Slave)(nil)
@@ -74,7 +79,10 @@ func (s *Slave) Open(ctx context.Context) error {
 	}
 	sources := s.sources()
 	for i, name := range n.Layout.VBuckets {
-		s.copies = append(s.copies, &replicated{followers[i], s.newPuller(name, followers[i], sources)})
+		s.copies = append(s.copies, &replicated{followers[i], s.newPuller(i, name, followers[i], sources)})
+	}
+	if s.reporter, err = s.newReporter(); err != nil {
+		return err
 	}
 	return n.Claim()
 }
@@ -95,7 +103,7 @@ func (s *Slave) openFollower(_ int, name string) (*follower.Replica, error) {
 	})
 }
 
-func (s *Slave) newPuller(name string, state *follower.Replica, sources slave.Sources) *slave.Puller {
+func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources slave.Sources) *slave.Puller {
 	cfg := &s.node.Config.Replication
 	return slave.New(slave.Options{
 		VBucket:      name,
@@ -109,8 +117,29 @@ func (s *Slave) newPuller(name string, state *follower.Replica, sources slave.So
 		MaxActiveLag: uint64(cfg.MaxActiveLag),
 		Clock:        s.node.Clock,
 		Changed:      &s.node.Changed,
+		Moved:        func() { s.reporter.Moved(i) },
 		Log:          s.node.Log,
 	})
+}
+
+// newReporter makes what tells the owners of the logs how far the copies are. A slave
+// without a disk has another id after each start.
+func (s *Slave) newReporter() (*report.Reporter, error) {
+	n := s.node
+	disk := datadir.NewID()
+	if n.Dir != nil {
+		var err error
+		if disk, err = n.Dir.DiskID(); err != nil {
+			return nil, fmt.Errorf("the id of db-folder: %w", err)
+		}
+	}
+	copies := make([]report.VBucket, len(s.copies))
+	for i, c := range s.copies {
+		copies[i] = c.puller
+	}
+	return report.New(report.Options{
+		Disk: disk, Address: n.Info.Address, DC: n.Info.DC, Durable: n.Dir != nil, Pool: s.pool, Log: n.Log,
+	}, copies...), nil
 }
 
 // sources are where this slave finds its masters: the configured ones, or those that the
@@ -184,8 +213,12 @@ func (*Slave) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
 // Register implements role.Role.
 func (*Slave) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
 
-// Run implements role.Role: it keeps this slave on its cluster's list of slaves.
+// Run implements role.Role: it keeps this slave on its cluster's list of slaves, and tells
+// the owners of the logs how far the copies are.
 func (s *Slave) Run(ctx, _ context.Context, _ *role.Services) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.reporter.Run(ctx) })
 	s.enrol(ctx)
 	return nil
 }

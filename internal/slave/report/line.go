@@ -1,0 +1,261 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/sleep"
+)
+
+const (
+	// A stream that has failed is opened again after firstPause, twice that, up to maxPause.
+	firstPause = 50 * time.Millisecond
+	maxPause   = time.Second
+	// unservedPause is the pause after an owner that does not serve the stream: it is of an
+	// earlier release.
+	unservedPause = time.Minute
+	// refresh is how often all is looked at again, and copies that are waited for are
+	// reported although they have not moved: their owner learns that they are alive.
+	refresh = time.Second
+	// unhurried is the least time between two reports of copies that are not waited for.
+	unhurried = 20 * time.Millisecond
+)
+
+// line is the stream to one owner.
+type line struct {
+	*Reporter
+	address string
+	end     context.CancelFunc
+	// begin has a copy synced from now on.
+	begin func(*reported)
+	// copies is how many have this owner; Reporter.mu guards it.
+	copies int
+
+	mu sync.Mutex
+	// due are the copies that have moved since they were reported.
+	due map[*reported]bool
+	// wake holds a token while there is something to report, urgent while an owner may wait
+	// for it.
+	wake, urgent chan struct{}
+}
+
+// add notes that a copy has moved.
+func (l *line) add(c *reported) {
+	l.mu.Lock()
+	if l.due == nil {
+		l.due = make(map[*reported]bool)
+	}
+	l.due[c] = true
+	l.mu.Unlock()
+	if c.listed() {
+		raise(l.urgent)
+	}
+	raise(l.wake)
+}
+
+func (c *reported) listed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted.Listed
+}
+
+// take returns the copies that have moved.
+func (l *line) take() map[*reported]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due := l.due
+	l.due = nil
+	return due
+}
+
+// run keeps the stream until ctx ends.
+func (l *line) run(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := l.stream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errRestarted):
+			continue
+		case status.Code(err) == codes.Unimplemented:
+			l.opts.Log.Debug("the owner knows no standbys; it is of an earlier release", "owner", l.address)
+			pause = unservedPause
+		case time.Since(begun) > maxPause:
+			pause = firstPause
+		default:
+			l.opts.Log.Debug("cannot report to the owner", "owner", l.address, "error", err)
+			pause = min(2*pause, maxPause)
+		}
+		sleep.For(ctx, pause)
+	}
+}
+
+// errRestarted ends a stream whose start has another id by now.
+var errRestarted = errors.New("a copy has gone back; what was confirmed is void")
+
+// stream opens the stream and reports over it until it fails.
+func (l *line) stream(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p, err := l.opts.Pool.Peer(l.address)
+	if err != nil {
+		return err
+	}
+	stream, err := peerpb.NewStandbyClient(p.Conn()).Confirm(ctx)
+	if err != nil {
+		return err
+	}
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	defer end(nil)
+	hearing.Go(func() { end(l.hear(stream)) })
+	if err := l.tell(ctx, stream); err != nil {
+		end(err) // unless hear knows why
+	}
+	return context.Cause(ctx)
+}
+
+// tell reports all copies of the line, and then those that move.
+func (l *line) tell(ctx context.Context, stream peerpb.Standby_ConfirmClient) error {
+	t := time.NewTicker(refresh)
+	defer t.Stop()
+	says := &telling{line: l, stream: stream, start: l.present(), sent: make(map[*reported]Progress)}
+	for all := true; ; {
+		if says.start != l.present() {
+			return errRestarted
+		}
+		due := l.take()
+		if all {
+			due = l.all()
+		}
+		urgent, err := says.each(due, all)
+		if err != nil {
+			return err
+		}
+		if !urgent && !l.rest(ctx) {
+			return nil
+		}
+		select {
+		case <-l.wake:
+			all = false
+		case <-t.C:
+			all = true
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// rest waits for a moment, unless an owner may wait for a copy; it returns false when ctx
+// has ended.
+func (l *line) rest(ctx context.Context) bool {
+	t := time.NewTimer(unhurried)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.urgent:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// all returns the copies of the line.
+func (l *line) all() map[*reported]bool {
+	l.Reporter.mu.Lock()
+	defer l.Reporter.mu.Unlock()
+	out := make(map[*reported]bool)
+	for _, c := range l.Reporter.copies {
+		if c.line == l {
+			out[c] = true
+		}
+	}
+	return out
+}
+
+// telling is the sending side of a stream.
+type telling struct {
+	*line
+	stream peerpb.Standby_ConfirmClient
+	start  uint64
+	// sent is what was reported over this stream.
+	sent       map[*reported]Progress
+	introduced bool
+}
+
+// each reports the copies that have moved, with again also those that are waited for and
+// have not. urgent reports whether one is waited for.
+func (t *telling) each(due map[*reported]bool, again bool) (urgent bool, err error) {
+	for c := range due {
+		listed := c.listed()
+		urgent = urgent || listed
+		p, ok := c.Progress()
+		if before, told := t.sent[c]; !ok || told && before == p && !(listed && again) {
+			continue
+		}
+		c.mu.Lock()
+		back := p.regressed(c.said)
+		if !back {
+			c.said = p
+		}
+		c.mu.Unlock()
+		if back {
+			t.restarted(t.start)
+			return false, errRestarted
+		}
+		t.sent[c] = p
+		if err := t.stream.Send(t.message(c, p)); err != nil {
+			return false, err
+		}
+	}
+	return urgent, nil
+}
+
+// message is what is sent of a copy. The first one of a stream introduces this node.
+func (t *telling) message(c *reported, p Progress) *peerpb.Confirmation {
+	m := &peerpb.Confirmation{VBucket: c.Name(), History: p.History, Received: p.Received, Applied: p.Applied, Synced: p.Synced}
+	if !t.introduced {
+		t.introduced = true
+		o := &t.opts
+		m.Disk, m.Start, m.Address, m.Dc, m.Durable = o.Disk, t.start, o.Address, o.DC, o.Durable
+	}
+	return m
+}
+
+// hear receives what the owner wants, until the stream ends, and returns why that is.
+func (l *line) hear(stream peerpb.Standby_ConfirmClient) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		c := l.byName[m.GetVBucket()]
+		if c == nil {
+			continue
+		}
+		l.want(c, Wanted{Listed: m.GetListed(), Sync: m.GetListed() && m.GetSync(), Owner: m.GetOwner()})
+	}
+}
+
+// want notes what the owner wants of a copy.
+func (l *line) want(c *reported, w Wanted) {
+	c.mu.Lock()
+	c.wanted = w
+	first := w.Sync && !c.syncing
+	c.syncing = c.syncing || first
+	c.mu.Unlock()
+	if first {
+		l.begin(c)
+	}
+	c.Want(l.address, w)
+	raise(l.urgent)
+	l.note(c)
+}

@@ -1,0 +1,292 @@
+package slave
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/slave/report"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// owner is the side of a log's owner: it notes what slaves confirm, and says what it wants.
+type owner struct {
+	peerpb.UnimplementedStandbyServer
+	mu       sync.Mutex
+	earlier  bool // of an earlier release
+	streams  int
+	first    *peerpb.Confirmation
+	last     *peerpb.Confirmation
+	heard    []*peerpb.Confirmation
+	wanted   *peerpb.Wanted
+	sendings []chan struct{}
+}
+
+func (o *owner) Confirm(stream grpc.BidiStreamingServer[peerpb.Confirmation, peerpb.Wanted]) error {
+	o.mu.Lock()
+	if o.earlier {
+		o.mu.Unlock()
+		return status.Error(codes.Unimplemented, "unknown service")
+	}
+	o.streams++
+	wake := make(chan struct{}, 1)
+	wake <- struct{}{}
+	o.sendings = append(o.sendings, wake)
+	o.mu.Unlock()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for {
+			select {
+			case <-wake:
+			case <-ended:
+				return
+			}
+			o.mu.Lock()
+			w := o.wanted
+			o.mu.Unlock()
+			if w != nil {
+				_ = stream.Send(w)
+			}
+		}
+	}()
+	for first := true; ; first = false {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		o.mu.Lock()
+		if first {
+			o.first = m
+		}
+		o.last = m
+		o.heard = append(o.heard, m)
+		o.mu.Unlock()
+	}
+}
+
+// want tells slaves what the owner wants.
+func (o *owner) want(w *peerpb.Wanted) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w.VBucket = "default"
+	o.wanted = w
+	for _, wake := range o.sendings {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// confirmed waits until a slave has confirmed something.
+func (o *owner) confirmed(t *testing.T, what string, is func(*peerpb.Confirmation) bool) *peerpb.Confirmation {
+	t.Helper()
+	var found *peerpb.Confirmation
+	testkit.Eventually(t, what, func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if i := slices.IndexFunc(o.heard, is); i >= 0 {
+			found = o.heard[i]
+		}
+		return found != nil
+	})
+	return found
+}
+
+// reporting has a slave report to the owners of its log.
+func reporting(t *testing.T, r *rig) func(*Options, *follower.Options) {
+	return func(o *Options, _ *follower.Options) {
+		var rep *report.Reporter
+		ready := make(chan struct{})
+		o.Moved = func() { <-ready; rep.Moved(0) }
+		r.report = func(p *Puller) {
+			rep = report.New(report.Options{Disk: "disk1", Address: "slave:1", DC: "dc1", Durable: true, Pool: r.pool, Log: r.log}, p)
+			close(ready)
+			testkit.Run(t, func(ctx context.Context) error { rep.Run(ctx); return nil })
+		}
+	}
+}
+
+// A slave tells the owner how far it is and who it is, over one stream. What is not synced is
+// not confirmed as synced; once the owner waits for syncs, they come with the changes.
+func TestSlaveConfirmsToTheOwner(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	disk := replicatest.NewRig(t, func(d *replicatest.Rig) { replicatest.OnDiskAt(d, t.TempDir()+"/db") })
+	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(_ *Options, o *follower.Options) {
+		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
+	})
+	s.has(m)
+	id, at := s.Position()
+	got := m.owner.confirmed(t, "the slave confirms what it has", func(c *peerpb.Confirmation) bool { return c.GetApplied() >= at })
+	if got.GetHistory() != id.History || got.GetReceived() < at {
+		t.Errorf("confirmed %v", got)
+	}
+	m.owner.mu.Lock()
+	if f := m.owner.first; f.GetDisk() != "disk1" || f.GetStart() == 0 || f.GetAddress() != "slave:1" || !f.GetDurable() || f.GetDc() != "dc1" {
+		t.Errorf("introduced as %v", f)
+	}
+	m.owner.mu.Unlock()
+
+	m.owner.confirmed(t, "what it has is synced", func(c *peerpb.Confirmation) bool { return c.GetSynced() >= at })
+	begun, release := disk.HoldWrites()
+	defer release()
+	next := m.put("a", "2")
+	m.owner.confirmed(t, "the slave confirms what it has applied", func(c *peerpb.Confirmation) bool { return c.GetApplied() >= next })
+	m.owner.want(&peerpb.Wanted{Listed: true, Sync: true})
+	<-begun
+	m.owner.mu.Lock()
+	if i := slices.IndexFunc(m.owner.heard, func(c *peerpb.Confirmation) bool { return c.GetSynced() >= next }); i >= 0 {
+		t.Errorf("confirmed as synced before the sync: %v", m.owner.heard[i])
+	}
+	m.owner.mu.Unlock()
+	release()
+	m.owner.confirmed(t, "the slave confirms what it has synced", func(c *peerpb.Confirmation) bool { return c.GetSynced() >= next })
+
+	if err := s.Puller.Seal(t.Context(), "p1"); err != nil {
+		t.Fatal(err)
+	}
+	sealed := m.put("a", "3")
+	testkit.Eventually(t, "the slave shows the seal", func() bool { return s.Puller.Status().Phase == Sealed })
+	if _, ok := s.Puller.Progress(); ok {
+		t.Error("a sealed slave confirms")
+	}
+	m.owner.mu.Lock()
+	defer m.owner.mu.Unlock()
+	if m.owner.last.GetReceived() >= sealed {
+		t.Errorf("confirmed %v after the seal", m.owner.last)
+	}
+}
+
+// A slave that the owner waits for follows the owner itself, by a stream, whatever it
+// prefers, and returns to its preference when it is not waited for any more.
+func TestListedSlaveFollowsTheOwner(t *testing.T) {
+	r := newRig(t)
+	leads := r.master("m1:1")
+	leads.put("a", "1")
+	twin := r.twin("m2:1", leads)
+	twin.lead("m1:1")
+	s := r.slave(Fixed("m2:1"), polling, reporting(t, r))
+	s.has(leads)
+	follows := func(master string, mode Mode) func() bool {
+		return func() bool {
+			st := s.Puller.Status()
+			return st.Phase == Following && st.Master == master && st.Mode == mode
+		}
+	}
+	testkit.Eventually(t, "the slave follows what it prefers", follows("m2:1", Poll))
+	leads.owner.want(&peerpb.Wanted{Listed: true})
+	testkit.Eventually(t, "the slave follows the owner", follows("m1:1", Stream))
+	at := leads.put("b", "1")
+	leads.owner.confirmed(t, "what the owner has", func(c *peerpb.Confirmation) bool { return c.GetReceived() >= at })
+	twin.sync(leads)
+	leads.owner.want(&peerpb.Wanted{})
+	testkit.Eventually(t, "the slave follows what it prefers again", follows("m2:1", Poll))
+}
+
+// An owner of an earlier release does not serve the stream: the slave follows as ever.
+func TestOwnerWithoutStandbys(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.owner.earlier = true
+	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r))
+	m.put("a", "1")
+	s.has(m)
+	testkit.Eventually(t, "the slave knows the owner", func() bool { return s.Puller.Leader() == "m1:1" })
+	m.put("a", "2")
+	s.has(m)
+}
+
+// held is a state whose Apply waits.
+type held struct {
+	*follower.Replica
+	mu   sync.Mutex
+	gate chan struct{}
+}
+
+func (h *held) wrap(f *follower.Replica) { h.Replica = f }
+
+func (h *held) hold() (release func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	gate := make(chan struct{})
+	h.gate = gate
+	return sync.OnceFunc(func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.gate = nil
+		close(gate)
+	})
+}
+
+func (h *held) Apply(ctx context.Context, after kv.Index, changes []kv.Change, upTo kv.Index) error {
+	h.mu.Lock()
+	gate := h.gate
+	h.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	return h.Replica.Apply(ctx, after, changes, upTo)
+}
+
+// What a slave has confirmed as received is applied, also if the master dies before.
+func TestReceivedChangesOutliveTheMaster(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	state := new(held)
+	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), func(o *Options, _ *follower.Options) { o.State = state })
+	s.has(m)
+	release := state.hold()
+	defer release()
+	m.put("b", "1")
+	testkit.Eventually(t, "a change is received", func() bool {
+		p, ok := s.Puller.Progress()
+		return ok && p.Received > p.Applied
+	})
+	at := m.put("b", "2")
+	testkit.Eventually(t, "another one is received", func() bool { p, _ := s.Puller.Progress(); return p.Received >= at })
+	m.kill()
+	release()
+	testkit.Eventually(t, "what was received is applied", func() bool { _, now := s.Position(); return now >= at })
+}
+
+// A seal waits for what was confirmed as received.
+func TestSealAppliesWhatWasConfirmed(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	state := new(held)
+	s := r.slave(Fixed("m1:1"), streaming, reporting(t, r), inFolder(t), func(o *Options, _ *follower.Options) { o.State = state })
+	s.has(m)
+	release := state.hold()
+	defer release()
+	at := m.put("b", "1")
+	testkit.Eventually(t, "the change is received", func() bool { p, _ := s.Puller.Progress(); return p.Received >= at })
+	sealed := make(chan error, 1)
+	go func() { sealed <- s.Puller.Seal(context.Background(), "p1") }()
+	testkit.Eventually(t, "nothing more is confirmed", func() bool { _, ok := s.Puller.Progress(); return !ok })
+	time.AfterFunc(10*time.Millisecond, release)
+	if err := <-sealed; err != nil {
+		t.Fatal(err)
+	}
+	if _, now := s.Position(); now < at {
+		t.Errorf("sealed at %d, and %d was confirmed as received", now, at)
+	}
+	if err := s.Puller.Seal(t.Context(), "p2"); !errors.Is(err, follower.ErrSealed) {
+		t.Errorf("another promotion: %v", err)
+	}
+}
