@@ -23,6 +23,9 @@ const (
 	// workingHeap is room for what is neither cache nor request: tables being
 	// built by Badger, copies being verified, and garbage.
 	workingHeap = 256 << 20
+	// shares is how often max-memory-in-flight may be taken: by messages, and by the results
+	// of requests.
+	shares = 2
 )
 
 // tuneCollector fits Go's collector to a database: see heapFloor, heapPercent and
@@ -67,7 +70,7 @@ func heapLimit(cfg *config.Config) int64 {
 	if cfg.Storage.Diskless {
 		return math.MaxInt64
 	}
-	limit := int64(heapFloor+workingHeap) + int64(cfg.Limits.MemoryInFlight)
+	limit := int64(heapFloor+workingHeap) + shares*int64(cfg.Limits.MemoryInFlight)
 	if cfg.Storage.Engine == config.Badger {
 		engines := len(node.LayoutOf(cfg).VBuckets)
 		limit += int64(engines) * node.BadgerShare(&cfg.Storage, engines).HeapBytes()
