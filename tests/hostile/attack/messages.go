@@ -92,11 +92,12 @@ func malformed(_ *Enemy, c *rawgrpc.Client) bool {
 // expand sends the largest messages that are let in, all of whose elements are empty:
 // decoded, they take a hundred times what they do on the wire.
 func expand(method string, field protowire.Number) func(context.Context, *Enemy) {
-	element := protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), nil)
-	const size = 15 << 20
-	body := bytes.Repeat(element, size/len(element))
-	head := grpcHead(0, len(body))
 	return func(ctx context.Context, e *Enemy) {
+		// Made here, since the nodes are the same program and would hold it as well.
+		element := protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), nil)
+		const size = 15 << 20
+		body := bytes.Repeat(element, size/len(element))
+		head := grpcHead(0, len(body))
 		e.often(ctx, 12, func(ctx context.Context, _ int) bool {
 			c := e.raw(ctx, 1<<16, true)
 			if c == nil {
