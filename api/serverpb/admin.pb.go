@@ -2721,6 +2721,51 @@ func (x *ResyncResponse) GetOrders() []*ResyncOrder {
 	return nil
 }
 
+type CancelResyncRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vBucket; empty means each that has an order.
+	VBucket       string `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelResyncRequest) Reset() {
+	*x = CancelResyncRequest{}
+	mi := &file_api_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelResyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelResyncRequest) ProtoMessage() {}
+
+func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
+func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CancelResyncRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
 // ResyncOrder is the order for one copy.
 type ResyncOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2732,7 +2777,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2789,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2802,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -2785,7 +2830,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +2842,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +2855,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -2831,7 +2876,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +2888,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +2901,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -2876,7 +2921,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2933,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2946,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2925,7 +2970,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +2982,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +2995,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3209,7 +3254,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"q\n" +
 	"\x0eResyncResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x121\n" +
-	"\x06orders\x18\x02 \x03(\v2\x19.dkv.serverpb.ResyncOrderR\x06orders\";\n" +
+	"\x06orders\x18\x02 \x03(\v2\x19.dkv.serverpb.ResyncOrderR\x06orders\"/\n" +
+	"\x13CancelResyncRequest\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\";\n" +
 	"\vResyncOrder\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\"3\n" +
@@ -3259,13 +3306,14 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xc4\x05\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\x95\x06\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
 	"\fResumeWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
 	"\bSetClock\x12\x1d.dkv.serverpb.SetClockRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
-	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12A\n" +
+	"\x06Resync\x12\x1b.dkv.serverpb.ResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12O\n" +
+	"\fCancelResync\x12!.dkv.serverpb.CancelResyncRequest\x1a\x1c.dkv.serverpb.ResyncResponse\x12A\n" +
 	"\tSetTiming\x12\x1e.dkv.serverpb.SetTimingRequest\x1a\x14.dkv.serverpb.Status\x12H\n" +
 	"\aPromote\x12\x1c.dkv.serverpb.PromoteRequest\x1a\x1d.dkv.serverpb.PromoteProgress0\x01\x12C\n" +
 	"\x06Rejoin\x12\x1b.dkv.serverpb.RejoinRequest\x1a\x1c.dkv.serverpb.RejoinResponse\x12D\n" +
@@ -3285,7 +3333,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -3324,29 +3372,30 @@ var file_api_admin_proto_goTypes = []any{
 	(*VBucketStatus)(nil),          // 34: dkv.serverpb.VBucketStatus
 	(*ResyncRequest)(nil),          // 35: dkv.serverpb.ResyncRequest
 	(*ResyncResponse)(nil),         // 36: dkv.serverpb.ResyncResponse
-	(*ResyncOrder)(nil),            // 37: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 38: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 39: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 40: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 41: dkv.serverpb.ContentHashResponse
-	nil,                            // 42: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 43: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 44: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 45: google.protobuf.Empty
+	(*CancelResyncRequest)(nil),    // 37: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 38: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 39: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 40: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 41: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 42: dkv.serverpb.ContentHashResponse
+	nil,                            // 43: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 44: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 45: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 46: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	17, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	17, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	17, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	43, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	44, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	15, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	13, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
 	16, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	14, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	17, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	43, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	42, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	44, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	43, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	31, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	31, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	31, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -3355,9 +3404,9 @@ var file_api_admin_proto_depIdxs = []int32{
 	31, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	31, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
 	34, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	43, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	37, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	44, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	44, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	38, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	45, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
 	7,  // 23: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
 	8,  // 24: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
 	10, // 25: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
@@ -3369,57 +3418,59 @@ var file_api_admin_proto_depIdxs = []int32{
 	21, // 31: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
 	22, // 32: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
 	23, // 33: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	45, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	46, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
 	24, // 35: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	45, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	45, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	46, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	46, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
 	26, // 38: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
 	27, // 39: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	27, // 40: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
 	30, // 41: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	45, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	45, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	45, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	45, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	38, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	46, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	46, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	46, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	46, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	39, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
 	35, // 47: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	39, // 48: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	2,  // 49: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
-	4,  // 50: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	45, // 51: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	40, // 52: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	12, // 53: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	12, // 54: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	11, // 55: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	12, // 56: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	43, // 57: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	43, // 58: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	19, // 59: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	43, // 60: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	43, // 61: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	43, // 62: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	43, // 63: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	25, // 64: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	43, // 65: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	43, // 66: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	43, // 67: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	43, // 68: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	28, // 69: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	32, // 70: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	43, // 71: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	31, // 72: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	33, // 73: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	43, // 74: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	43, // 75: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	43, // 76: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	36, // 77: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	43, // 78: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	3,  // 79: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	5,  // 80: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	6,  // 81: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	41, // 82: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	53, // [53:83] is the sub-list for method output_type
-	23, // [23:53] is the sub-list for method input_type
+	37, // 48: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	40, // 49: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	2,  // 50: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
+	4,  // 51: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
+	46, // 52: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	41, // 53: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	12, // 54: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	12, // 55: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	11, // 56: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	12, // 57: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	44, // 58: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	44, // 59: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	19, // 60: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	44, // 61: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	44, // 62: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	44, // 63: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	44, // 64: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	25, // 65: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	44, // 66: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	44, // 67: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	44, // 68: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	44, // 69: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	28, // 70: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	32, // 71: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	44, // 72: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	31, // 73: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	33, // 74: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	44, // 75: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	44, // 76: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	44, // 77: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	36, // 78: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	36, // 79: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	44, // 80: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	3,  // 81: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	5,  // 82: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	6,  // 83: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	42, // 84: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	54, // [54:85] is the sub-list for method output_type
+	23, // [23:54] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -3439,7 +3490,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1202,6 +1202,7 @@ const (
 	DKVNode_ResumeWrites_FullMethodName   = "/dkv.serverpb.DKVNode/ResumeWrites"
 	DKVNode_SetClock_FullMethodName       = "/dkv.serverpb.DKVNode/SetClock"
 	DKVNode_Resync_FullMethodName         = "/dkv.serverpb.DKVNode/Resync"
+	DKVNode_CancelResync_FullMethodName   = "/dkv.serverpb.DKVNode/CancelResync"
 	DKVNode_SetTiming_FullMethodName      = "/dkv.serverpb.DKVNode/SetTiming"
 	DKVNode_Promote_FullMethodName        = "/dkv.serverpb.DKVNode/Promote"
 	DKVNode_Rejoin_FullMethodName         = "/dkv.serverpb.DKVNode/Rejoin"
@@ -1229,6 +1230,9 @@ type DKVNodeClient interface {
 	// itself it does so only for a state that is known to succeed the copy. Resync
 	// returns when the order is durable; the copy stays until the new one is complete.
 	Resync(ctx context.Context, in *ResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error)
+	// CancelResync withdraws such orders, if they are not carried out yet: the copies stay,
+	// and what was loaded of their successors is removed.
+	CancelResync(ctx context.Context, in *CancelResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error)
 	// SetTiming allows the members of the cluster to change to another timing: from now on
 	// each may be restarted with it. The present timing cancels a change that no member has
 	// made.
@@ -1297,6 +1301,16 @@ func (c *dKVNodeClient) Resync(ctx context.Context, in *ResyncRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResyncResponse)
 	err := c.cc.Invoke(ctx, DKVNode_Resync_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dKVNodeClient) CancelResync(ctx context.Context, in *CancelResyncRequest, opts ...grpc.CallOption) (*ResyncResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResyncResponse)
+	err := c.cc.Invoke(ctx, DKVNode_CancelResync_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -1382,6 +1396,9 @@ type DKVNodeServer interface {
 	// itself it does so only for a state that is known to succeed the copy. Resync
 	// returns when the order is durable; the copy stays until the new one is complete.
 	Resync(context.Context, *ResyncRequest) (*ResyncResponse, error)
+	// CancelResync withdraws such orders, if they are not carried out yet: the copies stay,
+	// and what was loaded of their successors is removed.
+	CancelResync(context.Context, *CancelResyncRequest) (*ResyncResponse, error)
 	// SetTiming allows the members of the cluster to change to another timing: from now on
 	// each may be restarted with it. The present timing cancels a change that no member has
 	// made.
@@ -1420,6 +1437,9 @@ func (UnimplementedDKVNodeServer) SetClock(context.Context, *SetClockRequest) (*
 }
 func (UnimplementedDKVNodeServer) Resync(context.Context, *ResyncRequest) (*ResyncResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resync not implemented")
+}
+func (UnimplementedDKVNodeServer) CancelResync(context.Context, *CancelResyncRequest) (*ResyncResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelResync not implemented")
 }
 func (UnimplementedDKVNodeServer) SetTiming(context.Context, *SetTimingRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetTiming not implemented")
@@ -1547,6 +1567,24 @@ func _DKVNode_Resync_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_CancelResync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelResyncRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).CancelResync(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_CancelResync_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).CancelResync(ctx, req.(*CancelResyncRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_SetTiming_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetTimingRequest)
 	if err := dec(in); err != nil {
@@ -1656,6 +1694,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resync",
 			Handler:    _DKVNode_Resync_Handler,
+		},
+		{
+			MethodName: "CancelResync",
+			Handler:    _DKVNode_CancelResync_Handler,
 		},
 		{
 			MethodName: "SetTiming",

@@ -91,6 +91,7 @@ func grpcRows() []Row {
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
+		serverpb.DKVNode_CancelResync_FullMethodName,
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,
 		serverpb.DKVNode_DropAside_FullMethodName,
@@ -119,7 +120,7 @@ func httpRows() []Row {
 		rows = append(rows, Row{Call: path, Role: Any, About: nothing})
 	}
 	for _, path := range []string{
-		"/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/resync",
+		"/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/resync", "/admin/cancel-resync",
 		"/admin/cluster/add", "/admin/cluster/remove", "/admin/cluster/transfer-leadership",
 		"/admin/raft/step-down", "/admin/raft/snapshot",
 	} {

@@ -67,7 +67,11 @@ func runResetClock(ctx context.Context, s *session, args []string) error {
 func runResync(ctx context.Context, s *session, _ []string) error {
 	var orders []*serverpb.ResyncOrder
 	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		orders, err = admin.Resync(ctx, conn, s.VBucket, s.Force)
+		if s.Cancel {
+			orders, err = admin.CancelResync(ctx, conn, s.VBucket)
+		} else {
+			orders, err = admin.Resync(ctx, conn, s.VBucket, s.Force)
+		}
 		return err
 	})
 	if err != nil {

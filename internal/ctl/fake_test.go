@@ -402,6 +402,13 @@ func (f *fake) Resync(_ context.Context, r *serverpb.ResyncRequest) (*serverpb.R
 	return &serverpb.ResyncResponse{Orders: []*serverpb.ResyncOrder{{VBucket: "v1", What: "it goes"}}}, nil
 }
 
+func (f *fake) CancelResync(_ context.Context, r *serverpb.CancelResyncRequest) (*serverpb.ResyncResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resyncs = append(f.resyncs, r.GetVBucket()+" canceled")
+	return &serverpb.ResyncResponse{Orders: []*serverpb.ResyncOrder{{VBucket: "v1", What: "it stays"}}}, nil
+}
+
 func (f *fake) SetTiming(_ context.Context, r *serverpb.SetTimingRequest) (*serverpb.Status, error) {
 	return f.path("timing " + r.GetTiming())
 }

@@ -73,7 +73,8 @@ func TestResync(t *testing.T) {
 	for _, args := range [][]string{{"-resync"}, {"-resync", "-vBucket", "v1", "-force"}} {
 		expect(t, dkvctl(t, f.addr, args...), outcome{stdout: "vBucket v1: it goes\nOK\n"})
 	}
-	if want := []string{" false", "v1 true"}; !slices.Equal(f.resyncs, want) {
+	expect(t, dkvctl(t, f.addr, "-resync", "-cancel"), outcome{stdout: "vBucket v1: it stays\nOK\n"})
+	if want := []string{" false", "v1 true", " canceled"}; !slices.Equal(f.resyncs, want) {
 		t.Errorf("%q were ordered, want %q", f.resyncs, want)
 	}
 }

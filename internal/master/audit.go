@@ -23,6 +23,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_PauseWrites_FullMethodName,
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
+		serverpb.DKVNode_CancelResync_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,

@@ -17,24 +17,21 @@ type Resyncer interface {
 	// Kept reports whether the copy is kept, although a master contradicts it, until such
 	// an order.
 	Kept() bool
+	// CancelResync withdraws an order that is not carried out yet, and returns a sentence on
+	// what happens to the copy. Ordered reports whether there is one.
+	CancelResync(ctx context.Context) (string, error)
+	Ordered() bool
 }
 
 // Resync implements DKVNode. It concerns this node only, and is never forwarded.
 func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb.ResyncResponse, error) {
-	all := n.keyspace.All()
-	if r.GetVBucket() != "" {
-		v, err := n.keyspace.Named(r.GetVBucket())
-		if err != nil {
-			return nil, err
-		}
-		all = []route.VBucket{v}
+	all, err := n.copies(r.GetVBucket())
+	if err != nil {
+		return nil, err
 	}
 	resp := &serverpb.ResyncResponse{Status: &serverpb.Status{}}
 	for _, v := range all {
-		is, copies := v.Replica.(Resyncer)
-		if !copies {
-			return nil, kv.Errorf(kv.Precondition, "this node has role %s and keeps no copy of another node's data; -resync is for a slave (not applied)", n.info.Role)
-		}
+		is := v.Replica.(Resyncer)
 		if r.GetVBucket() == "" && !r.GetForce() && len(all) > 1 && !is.Kept() {
 			continue // it follows its master
 		}
@@ -51,4 +48,46 @@ func (n *Node) Resync(ctx context.Context, r *serverpb.ResyncRequest) (*serverpb
 		return nil, kv.Errorf(kv.Precondition, "none of %d vBuckets keeps a copy that a master contradicts; -force rebuilds all of them, from masters of their cluster (not applied)", len(all))
 	}
 	return resp, nil
+}
+
+// CancelResync implements DKVNode. Like Resync it concerns this node only.
+func (n *Node) CancelResync(ctx context.Context, r *serverpb.CancelResyncRequest) (*serverpb.ResyncResponse, error) {
+	all, err := n.copies(r.GetVBucket())
+	if err != nil {
+		return nil, err
+	}
+	resp := &serverpb.ResyncResponse{Status: &serverpb.Status{}}
+	for _, v := range all {
+		is := v.Replica.(Resyncer)
+		if len(all) > 1 && !is.Ordered() {
+			continue
+		}
+		what, err := is.CancelResync(ctx)
+		if err != nil {
+			return nil, err
+		}
+		resp.Orders = append(resp.Orders, &serverpb.ResyncOrder{VBucket: v.Name, What: what})
+	}
+	if len(resp.Orders) == 0 {
+		return nil, kv.Errorf(kv.Precondition, "none of %d vBuckets has an order to give up its copy: it was carried out or withdrawn, or never given (nothing was changed)", len(all))
+	}
+	return resp, nil
+}
+
+// copies returns the vBucket of a name, or all for "", each of which is a Resyncer.
+func (n *Node) copies(name string) ([]route.VBucket, error) {
+	all := n.keyspace.All()
+	if name != "" {
+		v, err := n.keyspace.Named(name)
+		if err != nil {
+			return nil, err
+		}
+		all = []route.VBucket{v}
+	}
+	for _, v := range all {
+		if _, copies := v.Replica.(Resyncer); !copies {
+			return nil, kv.Errorf(kv.Precondition, "this node has role %s and keeps no copy of another node's data; -resync is for a slave (not applied)", n.info.Role)
+		}
+	}
+	return all, nil
 }

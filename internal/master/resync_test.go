@@ -19,6 +19,16 @@ type resynced struct {
 	ordered []bool
 }
 
+func (r *resynced) Ordered() bool { return len(r.ordered) > 0 }
+
+func (r *resynced) CancelResync(context.Context) (string, error) {
+	if !r.Ordered() {
+		return "", kv.Errorf(kv.Precondition, "it has no order")
+	}
+	r.ordered = nil
+	return "it stays", nil
+}
+
 func (r *resynced) Kept() bool { return r.kept }
 
 func (r *resynced) Resync(_ context.Context, force bool) (string, error) {
@@ -63,6 +73,30 @@ func TestResync(t *testing.T) {
 			if got := len(p.Replica.(*resynced).ordered) > 0; got != slices.Contains(names, p.Name) {
 				t.Errorf("%s: %s was ordered to go: %v", tc.name, p.Name, got)
 			}
+		}
+	}
+}
+
+// Without a name the orders of all vBuckets that have one are withdrawn.
+func TestCancelResync(t *testing.T) {
+	parts := make([]route.VBucket, 3)
+	for i := range parts {
+		parts[i] = route.VBucket{Name: "v" + string(rune('0'+i)), Replica: &resynced{kept: i != 1}}
+	}
+	n := NewNode(route.NewKeyspace(parts...), NodeInfo{Role: "slave"}, nil)
+	if _, err := n.Resync(t.Context(), &serverpb.ResyncRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ name, want string }{
+		{"v1", "it has no order"}, {"v2", "v2"}, {"", "v0"}, {"", "none of 3 vBuckets has an order"},
+	} {
+		resp, err := n.CancelResync(t.Context(), &serverpb.CancelResyncRequest{VBucket: step.name})
+		var names []string
+		for _, o := range resp.GetOrders() {
+			names = append(names, o.GetVBucket())
+		}
+		if err == nil && strings.Join(names, " ") != step.want || err != nil && !strings.Contains(err.Error(), step.want) {
+			t.Errorf("%q: %q, %v; want %q", step.name, names, err, step.want)
 		}
 	}
 }

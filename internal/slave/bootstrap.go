@@ -39,7 +39,7 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	}
 	snap := &snapshot{session: s, grant: g, reported: begun}
 	var failure error // of the connection or the master
-	err := s.opts.State.Replace(ctx, g.older || g.any, func(ctx context.Context, open func() (storage.Engine, error)) error {
+	err := s.replace(ctx, g, func(ctx context.Context, open func() (storage.Engine, error)) error {
 		snap.open = open
 		failure = snap.load(ctx)
 		return failure
@@ -47,6 +47,8 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil
+	case err != nil && g.older && !s.isOrdered():
+		return errWithdrawn
 	case err != nil && failure != nil:
 		return failure
 	case err != nil:
@@ -60,6 +62,18 @@ func (s *session) bootstrap(ctx context.Context, g grant) error {
 	took := time.Since(begun)
 	s.log.Info("bootstrapped", "master", s.source.Address, "index", at, "bytes", snap.progress.Bytes, "took", took.Round(time.Millisecond))
 	return nil
+}
+
+// replace replaces the present state as g admits. An order that is withdrawn ends it.
+func (s *session) replace(ctx context.Context, g grant, load func(context.Context, func() (storage.Engine, error)) error) error {
+	if !g.older {
+		return s.opts.State.Replace(ctx, g.any, load)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.rebuilding.Store(&cancel)
+	defer s.rebuilding.Store(nil)
+	return s.opts.State.ReplaceAsOrdered(ctx, load)
 }
 
 const (

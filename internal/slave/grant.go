@@ -15,7 +15,8 @@ type grant struct {
 	// cluster and history are those that the state must have; an empty history admits any
 	// of the cluster.
 	cluster, history string
-	// older admits a state whose index is below the copy's.
+	// older admits a state whose index is below the copy's, as long as an operator's order
+	// stands.
 	older bool
 }
 

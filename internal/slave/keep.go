@@ -100,6 +100,32 @@ func (p *Puller) Resync(ctx context.Context, force bool) (string, error) {
 	return fmt.Sprintf("the copy (%s) gives way to a state of cluster %s, and stays until that is whole", name(id, at), k.cluster), nil
 }
 
+// CancelResync withdraws an order to replace the copy, if it is not carried out yet: what
+// was loaded of another state is removed. It returns a sentence about what happens to the
+// copy.
+func (p *Puller) CancelResync(ctx context.Context) (string, error) {
+	cluster, _ := p.opts.State.Ordered()
+	was, err := p.opts.State.Withdraw(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !was {
+		return "", kv.Errorf(kv.Precondition, "vBucket %s has no order to give up its copy: it was carried out or withdrawn, or never given (nothing was changed)", p.opts.VBucket)
+	}
+	if cancel := p.rebuilding.Load(); cancel != nil {
+		(*cancel)(errWithdrawn)
+	}
+	id, at := p.opts.State.Position()
+	p.log.Warn("the order to give up the copy was withdrawn", "copy", name(id, at), "for_cluster", cluster)
+	return fmt.Sprintf("the copy (%s) stays; the order to give it up for a state of cluster %s is withdrawn", name(id, at), cluster), nil
+}
+
+// isOrdered reports whether an order to give up the copy stands.
+func (p *Puller) isOrdered() bool {
+	_, is := p.opts.State.Ordered()
+	return is
+}
+
 // fits rejects an order to rebuild a healthy copy if there is no space for another one
 // beside it: until there was, the copy would follow no master.
 func (p *Puller) fits(id fsm.Identity, at kv.Index) error {

@@ -382,6 +382,48 @@ func TestOrderGoesOnAfterAStop(t *testing.T) {
 	}
 }
 
+// TestOrderIsWithdrawnDuringTheLoad has an operator withdraw an order while the state of
+// the other cluster is being loaded: the copy stays, and may be ordered to go again.
+func TestOrderIsWithdrawnDuringTheLoad(t *testing.T) {
+	for _, e := range engines {
+		if e.name == "badger" {
+			continue // a load that was cut short leaves goroutines of its library
+		}
+		t.Run(e.name, func(t *testing.T) {
+			r := newRig(t)
+			m := r.master("m1:1")
+			m.fill("k", 500, 10)
+			s := r.slave(Fixed("m1:1"), streaming, e.on(t, t.TempDir()))
+			s.has(m)
+			if _, err := s.Puller.CancelResync(t.Context()); kv.KindOf(err) != kv.Precondition {
+				t.Errorf("there is no order, and it is withdrawn: %v", err)
+			}
+			other := r.wiped(m)
+			other.fill("other", 3000, 2000) // 6 MB
+			other.cutAfter(2_500_000)
+			testkit.Eventually(r.t, "the copy is kept", func() bool { return s.Puller.Status().Kept != "" })
+			s.resync()
+			testkit.Eventually(r.t, "a part of the snapshot is there", func() bool { return s.Puller.Status().Snapshot.Bytes > 0 })
+			what, err := s.Puller.CancelResync(t.Context())
+			if err != nil || !strings.Contains(what, "stays") {
+				t.Fatalf("%q, %v", what, err)
+			}
+			testkit.Eventually(r.t, "the load has ended", func() bool { return strings.Contains(r.logs.String(), "what was loaded of another one is removed") })
+			other.cutAfter(0)
+			testkit.Eventually(r.t, "the copy is kept again", func() bool {
+				k := s.Puller.Status().Kept
+				return k != "" && !strings.Contains(k, "the order to give it up waits")
+			})
+			s.equals(m)
+			if _, ordered := s.Ordered(); ordered || s.Puller.Status().Bootstraps != 1 {
+				t.Errorf("ordered: %v; %+v", ordered, s.Puller.Status())
+			}
+			s.resync()
+			s.has(other)
+		})
+	}
+}
+
 // TestSnapshotOfAnotherState has the master be exchanged between the look at it and its
 // snapshot.
 func TestSnapshotOfAnotherState(t *testing.T) {

@@ -23,6 +23,8 @@ var (
 	errOrdered = errors.New("the copy is rebuilt as ordered")
 	// errSealed means that a promotion has sealed the copy.
 	errSealed = errors.New("a promotion has sealed the copy")
+	// errWithdrawn means that such an order was withdrawn before it was carried out.
+	errWithdrawn = errors.New("the order to give up the copy was withdrawn")
 )
 
 // localError is an error of this node, not of a master.
@@ -134,6 +136,9 @@ func (p *Puller) left(ctx context.Context, src Source, err error) {
 		p.log.Info("following in another way", "master", src.Address, "reason", err)
 	case errors.Is(err, errOrdered):
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)
+	case errors.Is(err, errWithdrawn):
+		p.log.Info("the copy stays, what was loaded of another one is removed", "master", src.Address, "reason", err)
+		p.search.again()
 	case errors.Is(err, errGone):
 		p.chooser.failed(src.Address, served) // it may be back in a moment, and gone again
 		p.log.Info("leaving the master", "master", src.Address, "reason", err)

@@ -36,10 +36,15 @@ type State interface {
 	Succeeds(history string) bool
 	// Keyless reports whether the state has no keys.
 	Keyless(ctx context.Context) (bool, error)
+	// ReplaceAsOrdered is Replace by a state that may be older, as long as the order to give
+	// up the present one stands.
+	ReplaceAsOrdered(ctx context.Context, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
 	// Order records durably that the state is to be replaced by that of a cluster. Ordered
 	// returns the cluster until that is done. An empty cluster withdraws the order.
 	Order(ctx context.Context, cluster string) error
 	Ordered() (cluster string, ordered bool)
+	// Withdraw withdraws the order, and reports whether there was one.
+	Withdraw(ctx context.Context) (was bool, err error)
 	// Fits returns an error that wraps storage.ErrNoSpace if there is no space for this
 	// many bytes.
 	Fits(bytes uint64) error
@@ -158,6 +163,8 @@ type Puller struct {
 	sealing signal.Signal
 	// unsealed ends what runs only while the copy is not sealed.
 	unsealed atomic.Pointer[context.CancelCauseFunc]
+	// rebuilding ends the load of a state that was ordered; nil while there is none.
+	rebuilding atomic.Pointer[context.CancelCauseFunc]
 }
 
 // New makes a puller. It does nothing until Run.

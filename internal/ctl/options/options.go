@@ -34,24 +34,24 @@ type Options struct {
 	Timeout   time.Duration // 0 leaves it to the command
 	JSON      bool
 
-	TLS                       bool
-	CAFile, CertFile, KeyFile string
-	Token, TokenFile          string
-	Level                     kv.ReadLevel
-	TTL                       time.Duration // 0 means that the key never expires
-	FromStdin, MaySplit       bool
-	Limit                     uint64
-	Reverse                   bool
-	From                      uint64
-	Poll                      time.Duration
-	VBucket                   string
-	Force, NonVoting, Verbose bool
-	Bench                     bench.Config
-	Preload                   *bool // nil leaves it to the operation
-	Connections, Rounds       int
-	Ledger, Reference         string
-	PIDs                      []int
-	Progress                  time.Duration
+	TLS                               bool
+	CAFile, CertFile, KeyFile         string
+	Token, TokenFile                  string
+	Level                             kv.ReadLevel
+	TTL                               time.Duration // 0 means that the key never expires
+	FromStdin, MaySplit               bool
+	Limit                             uint64
+	Reverse                           bool
+	From                              uint64
+	Poll                              time.Duration
+	VBucket                           string
+	Force, NonVoting, Verbose, Cancel bool
+	Bench                             bench.Config
+	Preload                           *bool // nil leaves it to the operation
+	Connections, Rounds               int
+	Ledger, Reference                 string
+	PIDs                              []int
+	Progress                          time.Duration
 
 	Dir, NodeName string
 	Days          int // 0 leaves it to the kind of certificate
@@ -159,6 +159,8 @@ func dataOptions() []*Option {
 		{Name: "force", commands: []string{"removeNode", "resync"},
 			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
+		{Name: "cancel", commands: []string{"resync"}, summary: "withdraw the order instead: the copy stays, and what was loaded of the new one is removed",
+			set: boolean(func(o *Options) *bool { return &o.Cancel })},
 	}
 }
 

@@ -22,6 +22,8 @@ var (
 	// ErrOlder means that a new state is older than the one that it was to
 	// replace, by their indexes.
 	ErrOlder = errors.New("the new state is older than the present one")
+	// ErrWithdrawn means that the order to replace the present state was withdrawn.
+	ErrWithdrawn = errors.New("the order to replace the state was withdrawn")
 )
 
 // Position returns the identity of the state and its index. Both are zero if there is no
@@ -172,6 +174,23 @@ type Load = func(ctx context.Context, open func() (storage.Engine, error)) error
 // lower index than the present one is rejected with ErrOlder, whatever its history, unless
 // older says that an operator has ordered it.
 func (f *Replica) Replace(ctx context.Context, older bool, load Load) error {
+	return f.replace(ctx, func(next state.Successor) error { return f.succeeds(next, older) }, load)
+}
+
+// ReplaceAsOrdered is Replace by a state that may be older, as an operator has ordered. If
+// the order is withdrawn before the exchange, the present state stays: the error is
+// ErrWithdrawn.
+func (f *Replica) ReplaceAsOrdered(ctx context.Context, load Load) error {
+	return f.replace(ctx, func(state.Successor) error {
+		if _, is := f.Ordered(); !is {
+			return ErrWithdrawn
+		}
+		return nil
+	}, load)
+}
+
+// replace makes the state that load builds the present one, if admit lets it.
+func (f *Replica) replace(ctx context.Context, admit func(state.Successor) error, load Load) error {
 	done, ok := f.state.Begin()
 	if !ok {
 		return replica.ErrClosed
@@ -183,7 +202,7 @@ func (f *Replica) Replace(ctx context.Context, older bool, load Load) error {
 		return st.Refusal
 	}
 	f.state.Become(replica.Bootstrapping, nil, replica.Serving)
-	err := f.substitute(ctx, older, load)
+	err := f.substitute(ctx, admit, load)
 	switch {
 	case errors.Is(err, durable.ErrUncertain):
 		f.fail(err) // a restart finds the old or the new state
@@ -196,7 +215,7 @@ func (f *Replica) Replace(ctx context.Context, older bool, load Load) error {
 	return err
 }
 
-func (f *Replica) substitute(ctx context.Context, older bool, load Load) error {
+func (f *Replica) substitute(ctx context.Context, admit func(state.Successor) error, load Load) error {
 	next, err := f.state.Aside(func(place string) (*fsm.Machine, error) { return f.load(ctx, place, load) })
 	if err != nil {
 		return err
@@ -208,7 +227,7 @@ func (f *Replica) substitute(ctx context.Context, older bool, load Load) error {
 	defer unlock()
 	f.seal.mu.Lock()
 	defer f.seal.mu.Unlock()
-	if err := errors.Join(f.seal.admits(""), f.succeeds(next, older)); err != nil {
+	if err := errors.Join(f.seal.admits(""), admit(next)); err != nil {
 		return errors.Join(err, f.state.Drop(next))
 	}
 	if id, at := f.Position(); id != next.Identity() || next.Applied() < at {

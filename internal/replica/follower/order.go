@@ -17,6 +17,11 @@ func (f *Replica) Order(ctx context.Context, cluster string) error {
 		return err
 	}
 	defer unlock()
+	return f.setOrder(cluster)
+}
+
+// setOrder stores an order. The state is locked.
+func (f *Replica) setOrder(cluster string) error {
 	if f.opts.Generations != nil {
 		if err := f.opts.Generations.Order(cluster); err != nil {
 			return kv.Errorf(replica.KindOf(err), "the order cannot be stored: %w", err)
@@ -24,6 +29,20 @@ func (f *Replica) Order(ctx context.Context, cluster string) error {
 	}
 	f.order.Store(&cluster)
 	return nil
+}
+
+// Withdraw withdraws an order, and reports whether there was one: it may have been carried
+// out.
+func (f *Replica) Withdraw(ctx context.Context) (was bool, err error) {
+	unlock, err := f.state.LockState(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if _, was = f.Ordered(); !was {
+		return false, nil
+	}
+	return true, f.setOrder("")
 }
 
 // Ordered returns the cluster for whose state an operator has given up the present one, and

@@ -40,6 +40,13 @@ func Resync(ctx context.Context, conn grpc.ClientConnInterface, vBucket string, 
 	return resp.GetOrders(), Check(resp.GetStatus(), err)
 }
 
+// CancelResync withdraws such orders, if they are not carried out yet. An empty name means
+// each vBucket that has one.
+func CancelResync(ctx context.Context, conn grpc.ClientConnInterface, vBucket string) ([]*serverpb.ResyncOrder, error) {
+	resp, err := serverpb.NewDKVNodeClient(conn).CancelResync(ctx, &serverpb.CancelResyncRequest{VBucket: vBucket})
+	return resp.GetOrders(), Check(resp.GetStatus(), err)
+}
+
 // SetTiming allows the members of a cluster to change to another timing, such as lan or
 // wan: from then on each may be restarted with it. See SetTimingRequest.
 func SetTiming(ctx context.Context, conn grpc.ClientConnInterface, timing string) error {

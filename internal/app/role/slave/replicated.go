@@ -30,6 +30,17 @@ func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
 	return r.puller.Resync(ctx, force)
 }
 
+// CancelResync implements master.Resyncer.
+func (r *replicated) CancelResync(ctx context.Context) (string, error) {
+	return r.puller.CancelResync(ctx)
+}
+
+// Ordered implements master.Resyncer.
+func (r *replicated) Ordered() bool {
+	_, is := r.Replica.Ordered()
+	return is
+}
+
 // Kept implements master.Resyncer.
 func (r *replicated) Kept() bool { return r.puller.Status().Kept != "" }
 

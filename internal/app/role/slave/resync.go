@@ -21,6 +21,24 @@ func resync(ctx context.Context, s *role.Services, body json.RawMessage) (any, e
 		}
 	}
 	resp, err := s.Node.Resync(ctx, &serverpb.ResyncRequest{VBucket: request.VBucket, Force: request.Force})
+	return ordersOf(resp, err)
+}
+
+// cancelResync answers /admin/cancel-resync: it withdraws such orders.
+func cancelResync(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		VBucket string `json:"vbucket"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &request); err != nil {
+			return nil, &ops.Error{Status: 400, Text: `the body must be {"vbucket": "NAME"}, or empty for all that have an order`}
+		}
+	}
+	return ordersOf(s.Node.CancelResync(ctx, &serverpb.CancelResyncRequest{VBucket: request.VBucket}))
+}
+
+// ordersOf is the document of an answer.
+func ordersOf(resp *serverpb.ResyncResponse, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}

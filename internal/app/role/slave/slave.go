@@ -231,5 +231,5 @@ func (s *Slave) Hear(rows []*serverpb.RegionInfo, live bool) { s.rows.Set(rows, 
 
 // Admin implements role.Role.
 func (s *Slave) Admin() role.Admin {
-	return role.Admin{Actions: map[string]role.Action{"/admin/resync": resync}}
+	return role.Admin{Actions: map[string]role.Action{"/admin/resync": resync, "/admin/cancel-resync": cancelResync}}
 }
