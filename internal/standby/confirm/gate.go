@@ -92,7 +92,7 @@ func (l *Log) askSync(w *waiter) {
 		return
 	}
 	if !w.since.Before(l.syncUntil) {
-		l.wanted.Raise()
+		l.opts.Changed.Raise()
 	}
 	l.syncUntil = w.since.Add(syncStretch)
 }

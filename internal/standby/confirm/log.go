@@ -38,6 +38,8 @@ type Options struct {
 	FallBack bool
 	// Patience bounds a wait whose caller has no deadline; 0 means DefaultPatience.
 	Patience time.Duration
+	// Changed is raised when what is wanted of slaves may have changed; nil is not.
+	Changed *signal.Signal
 }
 
 // DefaultPatience is how long an answer waits for standbys if its caller has no deadline.
@@ -61,8 +63,6 @@ type Log struct {
 	// syncUntil is until when a single request has standbys sync what they apply.
 	syncUntil time.Time
 
-	// wanted is raised when what slaves are told may have changed.
-	wanted  signal.Signal
 	waiters sync.Pool
 	counts  counts
 }
@@ -73,6 +73,9 @@ var _ replica.Gate = (*Log)(nil)
 func New(opts Options) *Log {
 	if opts.Patience == 0 {
 		opts.Patience = DefaultPatience
+	}
+	if opts.Changed == nil {
+		opts.Changed = new(signal.Signal)
 	}
 	return &Log{opts: opts, seats: make(map[string]*seat)}
 }
@@ -110,7 +113,7 @@ func (l *Log) refresh() {
 		l.quiet.Store(changed)
 	}
 	l.settle()
-	l.wanted.Raise()
+	l.opts.Changed.Raise()
 }
 
 // promise returns the level that an answer must reach, and the error of one that cannot be

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/standby"
 )
 
@@ -215,22 +216,27 @@ func TestFallbackIsRecordedBeforeItIsUsed(t *testing.T) {
 // TestRequestsRaiseTheLevel and never lower it.
 func TestRequestsRaiseTheLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, _ := open(t, Options{Level: kv.AckSemiSync}, "a")
+		changes := new(signal.Signal)
+		l, _ := open(t, Options{Level: kv.AckSemiSync, Changed: changes}, "a")
 		a := link("a", 1)
 		confirms(t, l, a, 5, 1)
 		answered(t, "async", await(t, l, 5, kv.AckAsync), kv.AckSemiSync)
-		if w, _ := l.Wanted("a"); !w.Listed || w.Sync {
+		if w := l.Wanted("a"); !w.Listed || w.Sync {
 			t.Errorf("%+v", w)
 		}
-		changed := l.Changed()
+		changed := changes.Changed()
 		out := await(t, l, 5, kv.AckSync)
 		pending(t, "sync", out)
 		<-changed
-		if w, until := l.Wanted("a"); !w.Sync || until != syncStretch {
-			t.Errorf("%+v for %v: the slave is not told to sync", w, until)
+		if w := l.Wanted("a"); !w.Sync {
+			t.Errorf("%+v: the slave is not told to sync", w)
 		}
 		confirms(t, l, a, 5, 5)
 		answered(t, "synced", out, kv.AckSync)
+		time.Sleep(syncStretch)
+		if w := l.Wanted("a"); w.Sync {
+			t.Errorf("%+v: the slave syncs for ever", w)
+		}
 		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unimplemented {
 			t.Error(err)
 		}

@@ -109,24 +109,16 @@ type Wanted struct {
 	Owner string
 }
 
-// Wanted returns what is wanted of a disk, and for how long that is so at most; 0 for until
-// it changes.
-func (l *Log) Wanted(disk string) (w Wanted, until time.Duration) {
+// Wanted returns what is wanted of a disk.
+func (l *Log) Wanted(disk string) (w Wanted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refresh()
 	_, w.Listed = l.set.Find(disk)
 	if owner := l.state.Owner(); !owner.Self {
 		w.Owner = owner.Address
-		return w, 0
+		return w
 	}
-	w.Sync = w.Listed && max(l.opts.Level, l.set.Level) >= kv.AckSync
-	if left := time.Until(l.syncUntil); w.Listed && !w.Sync && left > 0 {
-		w.Sync, until = true, left
-	}
-	return w, until
+	w.Sync = w.Listed && (max(l.opts.Level, l.set.Level) >= kv.AckSync || time.Now().Before(l.syncUntil))
+	return w
 }
-
-// Changed returns a channel that is closed when what is wanted may have changed, but for
-// the owner.
-func (l *Log) Changed() <-chan struct{} { return l.wanted.Changed() }
