@@ -86,13 +86,16 @@ func (l *Log) Bind(s State) { l.state = s }
 // VBucket is the name of the log's vBucket.
 func (l *Log) VBucket() string { return l.opts.VBucket }
 
-// Set returns the standing set of the applied state.
-func (l *Log) Set() (standby.Set, error) {
+// Set returns the standing set of the applied state, and the index of its last change.
+func (l *Log) Set() (standby.Set, kv.Index, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refresh()
-	return l.set, l.broken
+	return l.set, l.changed, l.broken
 }
+
+// Owned reports whether this node owns the log.
+func (l *Log) Owned() bool { return l.state.Owner().Self }
 
 // Refresh looks at the standing set again, after a change of it was applied.
 func (l *Log) Refresh() {

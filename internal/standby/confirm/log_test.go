@@ -272,8 +272,8 @@ func TestManyAnswersAreWokenTogether(t *testing.T) {
 			outs = append(outs, await(t, l, kv.Index(i+1), kv.AckDefault))
 		}
 		time.Sleep(time.Second)
-		if got := l.Awaited("a"); got != time.Second {
-			t.Errorf("awaited for %v", got)
+		if got := l.Stuck("a"); got != time.Second {
+			t.Errorf("stuck for %v", got)
 		}
 		confirms(t, l, a, 150, 0)
 		for i, out := range outs[:150] {
@@ -282,9 +282,13 @@ func TestManyAnswersAreWokenTogether(t *testing.T) {
 		if l.Waiting() != 50 {
 			t.Errorf("%d wait", l.Waiting())
 		}
+		time.Sleep(time.Second / 2)
+		if got := l.Stuck("a"); got != time.Second/2 {
+			t.Errorf("stuck for %v although it has confirmed more", got)
+		}
 		confirms(t, l, a, 200, 0)
 		synctest.Wait()
-		if got := l.Awaited("a"); l.Waiting() != 0 || got != 0 {
+		if got := l.Stuck("a"); l.Waiting() != 0 || got != 0 {
 			t.Errorf("%d wait, for %v", l.Waiting(), got)
 		}
 	})

@@ -50,6 +50,8 @@ type seat struct {
 	at   Position
 	// heard is when the slave last confirmed anything, lost when its last link ended.
 	heard, lost time.Time
+	// received and synced are when it last confirmed more than before.
+	received, synced time.Time
 }
 
 // ErrReplaced ends a link whose slave has connected again.
@@ -79,10 +81,29 @@ func (l *Log) Confirm(link *Link, at Position) error {
 		// What was confirmed under one start stays true.
 		at.Received, at.Applied, at.Synced = max(at.Received, s.at.Received), max(at.Applied, s.at.Applied), max(at.Synced, s.at.Synced)
 	}
-	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, time.Now()
+	now := time.Now()
+	if at.Received > s.at.Received || at.History != s.at.History {
+		s.received = now
+	}
+	if at.Synced > s.at.Synced || at.History != s.at.History {
+		s.synced = now
+	}
+	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, now
 	l.refresh()
 	l.settle()
 	return nil
+}
+
+// moved is when a disk last confirmed more at a level.
+func (s *seat) moved(level kv.Ack) time.Time {
+	switch {
+	case s == nil:
+		return time.Time{}
+	case level >= kv.AckSync:
+		return s.synced
+	default:
+		return s.received
+	}
 }
 
 // Lost notes that a link has ended. What its slave has confirmed stays true of its disk as

@@ -53,13 +53,13 @@ type Slot struct {
 	Connected bool
 	Lost      time.Duration
 	Position  Position
+	// Follows reports whether it is in the log's history.
+	Follows bool
 	// Lag is how many indexes it has not received, SyncLag how many it has not on disk.
 	// They are those of the whole log if it is in another history.
 	Lag, SyncLag uint64
 	// Age is how long ago it last confirmed anything.
 	Age time.Duration
-	// Awaited is for how long an answer has been waiting for it; 0 if none is.
-	Awaited time.Duration
 }
 
 // Slots returns the slaves that confirm, or that the standing set lists and that have
@@ -68,13 +68,13 @@ func (l *Log) Slots() []Slot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refresh()
-	now, end := time.Now(), l.state.LastEffect()
+	now, end, history := time.Now(), l.state.LastEffect(), l.state.History()
 	out := make([]Slot, 0, len(l.seats))
 	for disk, s := range l.seats {
 		received, synced := l.reached(disk, kv.AckSemiSync), l.reached(disk, kv.AckSync)
 		slot := Slot{
-			Slave: s.slave, Connected: s.link != nil, Position: s.at, Age: now.Sub(s.heard),
-			Lag: end - min(end, received), SyncLag: end - min(end, synced), Awaited: l.awaited(disk, now),
+			Slave: s.slave, Connected: s.link != nil, Position: s.at, Age: now.Sub(s.heard), Follows: s.at.History == history,
+			Lag: end - min(end, received), SyncLag: end - min(end, synced),
 		}
 		if s.link == nil {
 			slot.Lost = now.Sub(s.lost)
@@ -87,26 +87,36 @@ func (l *Log) Slots() []Slot {
 	return out
 }
 
-// Awaited is for how long an answer has been waiting for a disk; 0 if none is.
-func (l *Log) Awaited(disk string) time.Duration {
+// Stuck is for how long a disk of the standing set has confirmed nothing while an answer has
+// been waiting for it; 0 if none is.
+func (l *Log) Stuck(disk string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refresh()
-	return l.awaited(disk, time.Now())
-}
-
-// awaited is for how long an answer has been waiting for a disk. l.mu is held.
-func (l *Log) awaited(disk string, now time.Time) (longest time.Duration) {
 	if _, listed := l.set.Find(disk); !listed {
 		return 0
 	}
+	var longest time.Duration
 	for _, w := range l.waiting {
 		level, pending, err := l.promise(w.want)
-		if err == nil && !pending && l.reached(disk, level) < w.index {
-			longest = max(longest, now.Sub(w.since), 1)
+		if err != nil || pending || l.reached(disk, level) >= w.index {
+			continue
 		}
+		since := w.since
+		if moved := l.seats[disk].moved(level); moved.After(since) {
+			since = moved
+		}
+		longest = max(longest, time.Since(since))
 	}
 	return longest
+}
+
+// Has reports whether a disk has confirmed, at a level, all changes up to an index of the
+// applied state.
+func (l *Log) Has(disk string, level kv.Ack, index kv.Index) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reached(disk, level) >= min(index, l.state.LastEffect())
 }
 
 // Waiting returns how many answers wait.

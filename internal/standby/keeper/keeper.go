@@ -1,0 +1,217 @@
+// Package keeper keeps the standing sets of the logs that a node owns: it chooses which
+// slave stands by, and takes out one that has gone silent. The rules are in the DESIGN.md of
+// package standby, A4 to A6.
+package keeper
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
+)
+
+// Log is a vBucket's log as the keeper needs it.
+type Log struct {
+	*confirm.Log
+	// Propose puts a command into the log, if this node owns it.
+	Propose func(context.Context, *command.Command) (command.Result, error)
+}
+
+// Record is the record of the database in the registry.
+type Record interface {
+	// Leaving takes disks out of the record. Its version rises even if they are not there.
+	Leaving(ctx context.Context, disks []string) error
+	// Enter makes a node a standby of the record. It reads the record's version, calls
+	// standing, and changes the record only if that returns nil and the version is still
+	// the same. A node that is in the record already is no error.
+	Enter(ctx context.Context, n standby.Node, standing func(context.Context) error) error
+}
+
+// Options are how a node keeps standbys.
+type Options struct {
+	// Logs are those of all vBuckets, in hash order. The owner of the first one chooses the
+	// standby of all.
+	Logs []Log
+	// Level is what answers wait for; kv.AckAsync keeps no standby.
+	Level kv.Ack
+	// DC restricts standbys to a data centre; empty admits any.
+	DC string
+	// Timeout is how long a standby may be silent while an answer waits for it.
+	Timeout time.Duration
+	// FallBack has answers be given without a standby if there is none.
+	FallBack bool
+	// Deployment is the id of the masters that the logs belong to.
+	Deployment string
+	// Record is the registry's; nil without one.
+	Record Record
+	// Standing returns nil if every vBucket's owner has a node standing, asked
+	// linearizably. It is needed with Record only.
+	Standing func(context.Context, standby.Node) error
+	Log      *slog.Logger
+}
+
+// Keeper keeps the standing sets.
+type Keeper struct {
+	opts Options
+	logs []*kept
+
+	mu sync.Mutex
+	// silenced is when a disk was taken out for its silence.
+	silenced map[string]time.Time
+	// entered is the change of the first log's set with which its nodes were last entered
+	// into the record.
+	entered kv.Index
+}
+
+// kept is a log with what the keeper remembers of it.
+type kept struct {
+	Log
+	// since is since when this node has owned the log without a break; zero if it does not.
+	since time.Time
+	// failed is the text of the last error that was logged, so that it is logged once.
+	failed string
+}
+
+// New makes a keeper.
+func New(opts Options) *Keeper {
+	k := &Keeper{opts: opts, silenced: make(map[string]time.Time)}
+	for _, l := range opts.Logs {
+		k.logs = append(k.logs, &kept{Log: l})
+	}
+	return k
+}
+
+const (
+	// idleEvery is how often the logs are looked at if no standby is to be kept, for those
+	// that another configuration has left.
+	idleEvery = time.Second
+	// shortest and longest bound how often they are looked at otherwise.
+	shortest, longest = 10 * time.Millisecond, 100 * time.Millisecond
+	// atOnce is how many logs are changed at a time.
+	atOnce = 32
+	// maxSteps bounds the changes of one log in a row.
+	maxSteps = 4
+)
+
+// Run keeps the sets until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	every := idleEvery
+	if k.opts.Level > kv.AckAsync {
+		every = min(max(k.opts.Timeout/8, shortest), longest)
+	}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		k.round(ctx)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// round looks at every log once.
+func (k *Keeper) round(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i, l := range k.logs {
+		if !l.Owned() {
+			l.since = time.Time{}
+			continue
+		}
+		if l.since.IsZero() {
+			l.since = time.Now()
+		}
+		if s, err := k.plan(i); err == nil && s == nil {
+			continue
+		}
+		g.Go(func() error { k.tend(ctx, i); return nil })
+	}
+	_ = g.Wait() // its functions return no errors
+	k.enter(ctx)
+}
+
+// patience bounds one change of a log.
+func (k *Keeper) patience() time.Duration { return max(k.opts.Timeout, time.Second) }
+
+// tend changes the set of one log as long as there is something to change.
+func (k *Keeper) tend(ctx context.Context, i int) {
+	ctx, cancel := context.WithTimeout(ctx, k.patience())
+	defer cancel()
+	l := k.logs[i]
+	for range maxSteps {
+		s, err := k.plan(i)
+		if err == nil && s != nil {
+			err = k.do(ctx, l, s)
+		}
+		switch {
+		case err != nil:
+			if text := err.Error(); text != l.failed && ctx.Err() == nil {
+				l.failed = text
+				k.opts.Log.Warn("the standing set cannot be changed; this is tried again", "vbucket", l.VBucket(), "error", err)
+			}
+			return
+		case s == nil:
+			return
+		}
+		l.failed = ""
+	}
+}
+
+// do makes one change: first in the record, which must not name a node that answers do not
+// wait for, and then in the log.
+func (k *Keeper) do(ctx context.Context, l *kept, s *step) error {
+	if len(s.taken) > 0 && k.opts.Record != nil {
+		if err := k.opts.Record.Leaving(ctx, s.taken); err != nil {
+			return err
+		}
+	}
+	s.next.Deployment = k.opts.Deployment
+	res, err := l.Propose(ctx, &command.Command{Kind: command.SetStandbys, Expect: s.next.Record(), Delta: int64(s.over)})
+	if err != nil {
+		return err
+	}
+	l.Refresh()
+	if res.Code != command.OK {
+		return nil // another owner was faster: the next look finds out what is to be done
+	}
+	k.opts.Log.Log(ctx, s.severity, s.event, append([]any{"vbucket", l.VBucket()}, s.about...)...)
+	return nil
+}
+
+// enter enters the standing nodes of the first log into the record.
+func (k *Keeper) enter(ctx context.Context) {
+	first := k.logs[0]
+	if k.opts.Record == nil || !first.Owned() {
+		return
+	}
+	set, changed, err := first.Set()
+	if err != nil || changed == k.entered {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.patience())
+	defer cancel()
+	for _, n := range set.Nodes {
+		if n.Phase != standby.Standing {
+			continue
+		}
+		standing := func(ctx context.Context) error { return k.opts.Standing(ctx, n) }
+		if err := k.opts.Record.Enter(ctx, n, standing); err != nil {
+			if text := err.Error(); text != first.failed {
+				first.failed = text
+				k.opts.Log.Warn("the standby is not in the registry's record yet; this is tried again", "address", n.Address, "error", err)
+			}
+			return
+		}
+		k.opts.Log.Info("the standby is in the registry's record", "address", n.Address)
+	}
+	k.entered = changed
+}

@@ -1,0 +1,205 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+)
+
+const timeout = time.Second
+
+// TestASlaveComesAndStands once it has confirmed all that there was when it was listed.
+func TestASlaveComesAndStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout}, "0")
+		b.logs[0].last.Store(50)
+		b.run()
+		defer b.stop()
+		time.Sleep(2 * timeout)
+		b.wants("no slave", "0 sync")
+		a := slave("a", "")
+		b.confirm(b.logs[0], a, 40)
+		time.Sleep(timeout)
+		b.wants("it lags", "0 sync a:coming")
+		b.confirm(b.logs[0], a, 50)
+		time.Sleep(timeout)
+		b.wants("it has all", "0 sync a:standing")
+		b.confirm(b.logs[0], slave("b", ""), 50)
+		time.Sleep(timeout)
+		b.wants("one is enough")
+	})
+}
+
+// TestSilence: a slave that confirms nothing while an answer waits is put out after the
+// time-out, and another one comes. Without a write it may be silent.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout}, "0")
+		b.run()
+		defer b.stop()
+		log, a, c := b.logs[0], slave("a", ""), slave("c", "")
+		b.confirm(log, a, 1)
+		time.Sleep(timeout)
+		b.wants("a", "0 sync a:coming", "0 sync a:standing")
+		time.Sleep(time.Minute)
+		b.wants("no write")
+		out := b.write(log)
+		time.Sleep(timeout)
+		b.wants("not yet")
+		time.Sleep(timeout / 2)
+		b.wants("silent", "0 sync a:leaving", "0 sync")
+		if err := <-out; kv.KindOf(err) != kv.NotConfirmed {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		b.wants("it is not chosen again while it says nothing")
+		b.confirm(log, c, 2)
+		time.Sleep(timeout)
+		b.wants("another one", "0 sync c:coming", "0 sync c:standing")
+		b.confirm(log, a, 2)
+		log.Lost(c)
+		out = b.write(log)
+		time.Sleep(timeout + timeout/2)
+		_ = <-out
+		b.wants("the first one is back", "0 sync c:leaving", "0 sync", "0 sync a:coming")
+	})
+}
+
+// TestFallback: with async, answers are given once the log says that no slave stands by, and
+// wait again as soon as one comes.
+func TestFallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, FallBack: true}, "0")
+		b.run()
+		defer b.stop()
+		log, a := b.logs[0], slave("a", "")
+		out := b.write(log)
+		time.Sleep(2 * timeout)
+		if err := <-out; err != nil {
+			t.Error(err)
+		}
+		b.wants("no slave at the start", "0 sync", "0 sync fallback")
+		b.confirm(log, a, 2)
+		time.Sleep(timeout)
+		b.wants("one stands", "0 sync a:coming fallback", "0 sync a:standing")
+		out = b.write(log)
+		time.Sleep(2 * timeout)
+		if err := <-out; err != nil {
+			t.Error(err)
+		}
+		b.wants("it is silent", "0 sync a:leaving", "0 sync fallback")
+	})
+}
+
+// TestTheRecordComesFirst: a node is out of the record before it is out of the log, and in
+// it only after all owners have it standing.
+func TestTheRecordComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, FallBack: true}, "0")
+		elsewhere := errors.New("the owner of vBucket 1 does not list it")
+		b.opts.Record = b.record
+		b.opts.Standing = func(context.Context, standby.Node) error { return elsewhere }
+		b.run()
+		log, a := b.logs[0], slave("a", "")
+		b.confirm(log, a, 1)
+		time.Sleep(timeout)
+		b.wants("not everywhere", "0 sync a:coming", "0 sync a:standing")
+		b.stop()
+		elsewhere = nil
+		b.run()
+		defer func() { b.stop() }()
+		time.Sleep(timeout)
+		b.wants("everywhere", "record with a")
+		b.record.down.Store(true)
+		out := b.write(log)
+		time.Sleep(3 * timeout)
+		b.wants("the registry is down", "0 sync a:leaving")
+		select {
+		case err := <-out:
+			t.Fatal("answered while the record has the standby:", err)
+		default:
+		}
+		b.record.down.Store(false)
+		time.Sleep(timeout)
+		b.wants("it is up", "record without [a]", "0 sync fallback")
+		if err := <-out; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestOtherVBucketsFollowTheFirst: its owner chooses, the others list the same slave, and
+// take it out by themselves.
+func TestOtherVBucketsFollowTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSemiSync, Timeout: timeout}, "0", "1")
+		first, second := b.logs[0], b.logs[1]
+		first.owned.Store(false)
+		b.run()
+		defer b.stop()
+		a, c := slave("a", ""), slave("c", "")
+		b.confirm(second, a, 1)
+		b.confirm(second, c, 1)
+		time.Sleep(timeout)
+		b.wants("the first vBucket lists none", "1 semi_sync")
+		first.owned.Store(true)
+		b.confirm(first, c, 1)
+		time.Sleep(timeout)
+		b.wants("both list the same one", "0 semi_sync c:coming", "0 semi_sync c:standing", "1 semi_sync c:coming", "1 semi_sync c:standing")
+		out := b.write(first)
+		time.Sleep(2 * timeout)
+		<-out
+		b.wants("silent", "0 semi_sync c:leaving", "0 semi_sync", "1 semi_sync c:leaving", "1 semi_sync")
+	})
+}
+
+// TestAnotherLevelBeginsAgain: what was acknowledged at a lower level is checked, and at a
+// higher one promised no longer, before the log says otherwise. Without a level the set is
+// emptied.
+func TestAnotherLevelBeginsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSemiSync, Timeout: timeout}, "0")
+		b.run()
+		b.confirm(b.logs[0], slave("a", ""), 1)
+		time.Sleep(timeout)
+		b.wants("semi_sync", "0 semi_sync a:coming", "0 semi_sync a:standing")
+		b.stop()
+		b.opts.Level = kv.AckSync
+		b.run()
+		time.Sleep(timeout)
+		b.wants("sync", "0 semi_sync a:leaving", "0 sync", "0 sync a:coming", "0 sync a:standing")
+		b.stop()
+		b.opts.Level = kv.AckAsync
+		b.run()
+		defer func() { b.stop() }()
+		time.Sleep(2 * idleEvery)
+		b.wants("async", "0 sync a:leaving", "0 async")
+	})
+}
+
+// TestStandbysAreChosen by data centre, lag, disk and history.
+func TestStandbysAreChosen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSemiSync, Timeout: timeout, DC: "west"}, "0")
+		log := b.logs[0]
+		log.last.Store(10_000)
+		diskless := slave("diskless", "west")
+		diskless.Slave.Durable = false
+		b.confirm(log, slave("elsewhere", "east"), 10_000)
+		b.confirm(log, diskless, 10_000)
+		b.confirm(log, slave("far", "west"), 10)
+		b.run()
+		defer b.stop()
+		time.Sleep(timeout)
+		b.wants("none fits", "0 semi_sync")
+		b.confirm(log, slave("slow", "west"), 9_000)
+		b.confirm(log, slave("good", "west"), 9_500)
+		time.Sleep(timeout)
+		b.wants("the nearest", "0 semi_sync good:coming")
+	})
+}

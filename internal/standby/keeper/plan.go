@@ -1,0 +1,219 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
+)
+
+// step is one change of a standing set.
+type step struct {
+	// next replaces the set that was last changed at index over.
+	next standby.Set
+	over kv.Index
+	// taken are the disks that the record must no longer name before the change.
+	taken []string
+	// event, about and severity are how the change is logged.
+	event    string
+	about    []any
+	severity slog.Level
+}
+
+// look is what is known of a log when a step is chosen.
+type look struct {
+	log   *kept
+	first bool
+	set   standby.Set
+	over  kv.Index
+}
+
+// plan returns the next change of a log's set, nil if there is none to make.
+func (k *Keeper) plan(i int) (*step, error) {
+	v := look{log: k.logs[i], first: i == 0}
+	var err error
+	if v.set, v.over, err = v.log.Set(); err != nil {
+		return nil, err
+	}
+	v.set.Nodes = slices.Clone(v.set.Nodes)
+	for _, choose := range []func(*look) *step{k.takeOut, k.putOut, k.stand, k.list, k.settle} {
+		if s := choose(&v); s != nil {
+			s.over = v.over
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// takeOut takes the nodes that are leaving out of the log. If none is left and answers fall
+// back then, the log says so with the same entry.
+func (k *Keeper) takeOut(v *look) *step {
+	s := &step{next: v.set, event: "a slave no longer stands by", severity: slog.LevelInfo}
+	s.next.Nodes = slices.DeleteFunc(slices.Clone(v.set.Nodes), func(n standby.Node) bool {
+		if n.Phase == standby.Leaving {
+			s.taken = append(s.taken, n.Disk)
+			s.about = append(s.about, "address", n.Address)
+		}
+		return n.Phase == standby.Leaving
+	})
+	if len(s.taken) == 0 {
+		return nil
+	}
+	if len(s.next.Nodes) == 0 {
+		s.next.Level = k.opts.Level
+		if k.fallsBack() {
+			s.fallBack()
+		}
+	}
+	return s
+}
+
+func (k *Keeper) fallsBack() bool { return k.opts.FallBack && k.opts.Level > kv.AckAsync }
+
+func (s *step) fallBack() {
+	s.next.Fallback = true
+	s.event, s.severity = "no slave stands by: writes are acknowledged without one (repl-ack-fallback: async)", slog.LevelWarn
+}
+
+// putOut has nodes leave that no longer fit.
+func (k *Keeper) putOut(v *look) *step {
+	for i := range v.set.Nodes {
+		n := &v.set.Nodes[i]
+		why := k.unfit(v, n)
+		if why == "" {
+			continue
+		}
+		n.Phase = standby.Leaving
+		return &step{next: v.set, event: "a slave stops standing by", severity: slog.LevelWarn,
+			about: []any{"address", n.Address, "reason", why}}
+	}
+	return nil
+}
+
+// unfit returns why a node must leave; empty if it may stay.
+func (k *Keeper) unfit(v *look, n *standby.Node) string {
+	if v.set.Level != k.opts.Level {
+		return fmt.Sprintf("the level was %v and is %v now; what was acknowledged before is checked again", v.set.Level, k.opts.Level)
+	}
+	if silent := v.log.Stuck(n.Disk); silent > k.opts.Timeout {
+		k.silence(n.Disk)
+		return fmt.Sprintf("it has confirmed nothing for %v (repl-ack-timeout)", silent.Round(time.Millisecond))
+	}
+	if !v.first {
+		if !k.wanted(n.Disk) {
+			return "another one is to stand by"
+		}
+		return ""
+	}
+	slots := v.log.Slots()
+	i := slices.IndexFunc(slots, func(s confirm.Slot) bool { return s.Slave.Disk == n.Disk })
+	switch {
+	case i >= 0 && k.opts.DC != "" && slots[i].Slave.DC != k.opts.DC:
+		return "repl-ack-from asks for one of data centre " + k.opts.DC
+	case n.Phase == standby.Coming && (i < 0 || slots[i].Lost > k.opts.Timeout) && k.best(v, slots) != nil:
+		return "it is gone, and another one can stand by"
+	}
+	return ""
+}
+
+// wanted reports whether the first vBucket's set has a disk that is to stay.
+func (k *Keeper) wanted(disk string) bool {
+	set, _, err := k.logs[0].Set()
+	n, listed := set.Find(disk)
+	return err == nil && listed && n.Phase != standby.Leaving
+}
+
+func (k *Keeper) silence(disk string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.silenced[disk] = time.Now()
+}
+
+// quietFor is how long ago a disk was put out for its silence.
+func (k *Keeper) quietFor(disk string) (since time.Duration, ever bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ever := k.silenced[disk]
+	return time.Since(at), ever
+}
+
+// stand has a node stand that has all that was acknowledged before it was listed.
+func (k *Keeper) stand(v *look) *step {
+	for i := range v.set.Nodes {
+		n := &v.set.Nodes[i]
+		if n.Phase != standby.Coming || !v.log.Has(n.Disk, k.opts.Level, v.over) {
+			continue
+		}
+		n.Phase = standby.Standing
+		v.set.Fallback = false
+		return &step{next: v.set, event: "a slave stands by", severity: slog.LevelInfo,
+			about: []any{"address", n.Address, "level", k.opts.Level.String()}}
+	}
+	return nil
+}
+
+// list has a slave come if none stands by or comes.
+func (k *Keeper) list(v *look) *step {
+	if k.opts.Level <= kv.AckAsync || len(v.set.Nodes) > 0 {
+		return nil
+	}
+	c := k.best(v, v.log.Slots())
+	if c == nil {
+		return nil
+	}
+	v.set.Level = k.opts.Level
+	v.set.Nodes = []standby.Node{{Disk: c.Disk, Address: c.Address, Phase: standby.Coming}}
+	return &step{next: v.set, event: "a slave is to stand by", severity: slog.LevelInfo, about: []any{"address", c.Address}}
+}
+
+// nearly is how many indexes a slave may lag to be chosen: answers wait for it from then on.
+const nearly = 4096
+
+// best returns the slave that may stand by and lags least; nil if there is none.
+func (k *Keeper) best(v *look, slots []confirm.Slot) *confirm.Slave {
+	var best *confirm.Slot
+	for i := range slots {
+		s := &slots[i]
+		switch {
+		case !s.Connected || !s.Follows || !s.Slave.Durable || s.Lag > nearly:
+			continue
+		case k.opts.DC != "" && s.Slave.DC != k.opts.DC:
+			continue
+		case !v.first && !k.wanted(s.Slave.Disk):
+			continue
+		}
+		if _, listed := v.set.Find(s.Slave.Disk); listed {
+			continue
+		}
+		if since, ever := k.quietFor(s.Slave.Disk); ever && s.Age >= since {
+			continue // it has confirmed nothing since it was put out
+		}
+		if best == nil || s.Lag < best.Lag {
+			best = s
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	return &best.Slave
+}
+
+// settle records what an empty set means.
+func (k *Keeper) settle(v *look) *step {
+	if len(v.set.Nodes) > 0 || v.over == 0 && k.opts.Level <= kv.AckAsync {
+		return nil
+	}
+	s := &step{next: v.set, event: "the standing set is empty", severity: slog.LevelInfo, about: []any{"level", k.opts.Level.String()}}
+	s.next.Level, s.next.Fallback = k.opts.Level, v.set.Fallback && k.fallsBack()
+	if k.fallsBack() && !s.next.Fallback && time.Since(v.log.since) >= k.opts.Timeout {
+		s.fallBack() // a slave has had the time to connect
+	}
+	if s.next.Level == max(v.set.Level, kv.AckAsync) && s.next.Fallback == v.set.Fallback {
+		return nil
+	}
+	return s
+}
