@@ -144,6 +144,9 @@ type Command struct {
 	Begin    *Begin
 	Member   *Member
 	Restored *Restored
+	// Ack is the level that the client asks for. It concerns the answer only and is not
+	// encoded.
+	Ack kv.Ack
 }
 
 // Size estimates the bytes that the command adds to the log and to storage.
@@ -271,4 +274,8 @@ type Result struct {
 	// Previous is the epoch that an accepted BeginEpoch replaced, or the current one that
 	// a rejected BeginEpoch met. It is not stored with the result.
 	Previous *Epoch
+	// History is what Index belongs to, and Acked the level that the answer has reached. The
+	// log's owner sets them for the commands of clients; they are not stored either.
+	History string
+	Acked   kv.Ack
 }

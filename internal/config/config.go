@@ -231,6 +231,13 @@ type Replication struct {
 	Mode ReplicationMode
 	// Ack is what a master's write waits for, beyond its own log.
 	Ack ReplicationAck
+	// AckFrom says which slaves may stand by; see AckDC.
+	AckFrom string
+	// AckTimeout is how long a slave that stands by may confirm nothing while a write waits
+	// for it.
+	AckTimeout time.Duration
+	// AckFallback is what happens to writes if no slave stands by.
+	AckFallback AckFallback
 	// AutoPromoteAfter is how long a standby waits for its lost master before it
 	// takes over; 0 means never.
 	AutoPromoteAfter time.Duration

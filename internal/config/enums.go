@@ -45,11 +45,20 @@ const (
 type ReplicationAck string
 
 // A write waits for no slave, for one that has received it, or for one that has
-// persisted it.
+// it on disk.
 const (
 	AckAsync    ReplicationAck = "async"
 	AckSemiSync ReplicationAck = "semi_sync"
 	AckSync     ReplicationAck = "sync"
+)
+
+// AckFallback is what happens to writes if no slave stands by.
+type AckFallback string
+
+// Writes are rejected, or acknowledged without a slave.
+const (
+	FallbackRefuse AckFallback = "refuse"
+	FallbackAsync  AckFallback = "async"
 )
 
 // LinearizableOnSlave is what a slave does with a linearizable read.

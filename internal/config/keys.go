@@ -148,7 +148,7 @@ func changelogKeys() []key {
 }
 
 func replicationKeys() []key {
-	slave, master := []Role{RoleSlave}, []Role{RoleMaster}
+	slave, owners := []Role{RoleSlave}, []Role{RoleNone, RoleMaster}
 	return []key{
 		{name: "repl-master-addr", def: "", roles: slave,
 			field: func(c *Config) value { return addrListValue{p: &c.Replication.MasterAddrs, optional: true} },
@@ -164,9 +164,19 @@ func replicationKeys() []key {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
 			doc: "How changes reach a slave: poll asks for them, stream receives them within milliseconds."},
-		{name: "repl-ack", def: "async", traits: unbuilt, roles: master,
+		{name: "repl-ack", def: "async", roles: owners,
 			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync) },
-			doc:   "What a write waits for: no slave, one that has received it, or one that has persisted it."},
+			doc: "What a write waits for beyond a majority of the masters: async for nothing, semi_sync until the slave that stands by has received it, sync until that slave has it on disk. " +
+				"Raise it if a write that was acknowledged must survive the loss of all masters; each level adds a round trip to the slave, and sync its fsync."},
+		{name: "repl-ack-from", def: ackFromAny, roles: owners,
+			field: func(c *Config) value { return ackFromValue{&c.Replication.AckFrom} },
+			doc:   "Which slaves may stand by: any, or dc=NAME for those of one data centre (dc-id). Set it to have each write in a second place."},
+		{name: "repl-ack-timeout", def: "1s", roles: owners,
+			field: func(c *Config) value { return durationValue{&c.Replication.AckTimeout, 50 * time.Millisecond} },
+			doc:   "How long the slave that stands by may confirm nothing while a write waits for it; then another one takes its place. Raise it if slaves pause for longer, lower it to wait less for one that is lost."},
+		{name: "repl-ack-fallback", def: "refuse", roles: owners,
+			field: func(c *Config) value { return enum(&c.Replication.AckFallback, FallbackRefuse, FallbackAsync) },
+			doc:   "What happens to writes if no slave stands by: refuse rejects them, async acknowledges them without one until a slave stands by again. Choose async if writes must go on, refuse if none may be lost."},
 		{name: "auto-promote-after", def: "0s", traits: unbuilt, roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
 			doc:   "How long a standby waits for its lost master before it takes over; 0 means never."},

@@ -44,7 +44,7 @@ func (s *KV) Put(ctx context.Context, r *serverpb.PutRequest) (*serverpb.PutResp
 		Kind:      command.Write,
 		Mutations: []kv.Mutation{{Key: r.Key, Value: r.Value, ExpireTS: r.ExpireTS}},
 	}, func(res command.Result) *serverpb.PutResponse {
-		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index}
+		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index, History: res.History, Acked: serverpb.AckLevel(res.Acked)}
 	})
 }
 
@@ -54,7 +54,7 @@ func (s *KV) Delete(ctx context.Context, r *serverpb.DeleteRequest) (*serverpb.D
 		Kind:      command.Write,
 		Mutations: []kv.Mutation{{Key: r.Key, Delete: true}},
 	}, func(res command.Result) *serverpb.DeleteResponse {
-		return &serverpb.DeleteResponse{Status: &serverpb.Status{}, Index: res.Index}
+		return &serverpb.DeleteResponse{Status: &serverpb.Status{}, Index: res.Index, History: res.History, Acked: serverpb.AckLevel(res.Acked)}
 	})
 }
 
@@ -71,7 +71,7 @@ func (s *KV) CompareAndSet(ctx context.Context, r *serverpb.CompareAndSetRequest
 		Mutations: []kv.Mutation{{Key: r.Key, Value: r.NewValue, ExpireTS: r.ExpireTS}},
 		Expect:    r.OldValue,
 	}, func(res command.Result) *serverpb.CompareAndSetResponse {
-		return &serverpb.CompareAndSetResponse{Status: &serverpb.Status{}, Updated: res.Code == command.OK, Index: res.Index}
+		return &serverpb.CompareAndSetResponse{Status: &serverpb.Status{}, Updated: res.Code == command.OK, Index: res.Index, History: res.History, Acked: serverpb.AckLevel(res.Acked)}
 	})
 }
 
@@ -82,7 +82,7 @@ func (s *KV) Increment(ctx context.Context, r *serverpb.IncrementRequest) (*serv
 		Mutations: []kv.Mutation{{Key: r.Key, ExpireTS: r.ExpireTS}},
 		Delta:     r.Delta,
 	}, func(res command.Result) *serverpb.IncrementResponse {
-		return &serverpb.IncrementResponse{Status: &serverpb.Status{}, Value: res.Counter, Index: res.Index}
+		return &serverpb.IncrementResponse{Status: &serverpb.Status{}, Value: res.Counter, Index: res.Index, History: res.History, Acked: serverpb.AckLevel(res.Acked)}
 	})
 }
 

@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,9 +40,13 @@ func (s *KV) MultiPut(ctx context.Context, r *serverpb.MultiPutRequest) (*server
 
 // multiPut writes to one vBucket.
 func (s *KV) multiPut(ctx context.Context, v route.VBucket, r *serverpb.MultiPutRequest, id kv.RequestID, ms []kv.Mutation) (*serverpb.PutResponse, error) {
-	cmd := &command.Command{Kind: command.Write, Request: id, Mutations: ms}
+	ack, err := ackOf(r.GetAck())
+	if err != nil {
+		return nil, err
+	}
+	cmd := &command.Command{Kind: command.Write, Request: id, Mutations: ms, Ack: ack}
 	return proposeAtOwner(ctx, s.router, v, multiPutCall, r, cmd, func(res command.Result) *serverpb.PutResponse {
-		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index}
+		return &serverpb.PutResponse{Status: &serverpb.Status{}, Index: res.Index, History: res.History, Acked: serverpb.AckLevel(res.Acked)}
 	})
 }
 
@@ -56,6 +61,9 @@ func (s *KV) mutations(puts []*serverpb.PutRequest) ([]kv.Mutation, error) {
 		}
 		if p.GetRequestId() != nil {
 			return nil, kv.Errorf(kv.Invalid, "put %d of %d has a requestId; it belongs to the whole request", i+1, len(puts))
+		}
+		if p.GetAck() != serverpb.AckLevel_ACK_DEFAULT {
+			return nil, kv.Errorf(kv.Invalid, "put %d of %d has an ack level; it belongs to the whole request", i+1, len(puts))
 		}
 		ms[i] = kv.Mutation{Key: p.Key, Value: p.Value, ExpireTS: p.ExpireTS}
 	}
@@ -91,7 +99,7 @@ func (s *KV) split(r *serverpb.MultiPutRequest) []putPart {
 		if !known {
 			i = len(parts)
 			at[v.Name] = i
-			parts = append(parts, putPart{v, &serverpb.MultiPutRequest{RequestId: r.GetRequestId(), MaySplit: true}})
+			parts = append(parts, putPart{v, &serverpb.MultiPutRequest{RequestId: r.GetRequestId(), MaySplit: true, Ack: r.GetAck()}})
 		}
 		parts[i].request.PutRequest = append(parts[i].request.PutRequest, p)
 	}
@@ -101,13 +109,15 @@ func (s *KV) split(r *serverpb.MultiPutRequest) []putPart {
 // multiPutSplit writes to several vBuckets at the same time. If some fail, the others are
 // written all the same, so that the outcome of the whole is unknown.
 func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID) (*serverpb.PutResponse, error) {
-	errs := make([]error, len(parts))
+	errs, acked := make([]error, len(parts)), make([]serverpb.AckLevel, len(parts))
 	var g errgroup.Group
 	for i, p := range parts {
 		g.Go(func() error {
 			ms, err := s.mutations(p.request.GetPutRequest())
 			if err == nil {
-				_, err = s.multiPut(ctx, p.vBucket, p.request, id, ms)
+				var resp *serverpb.PutResponse
+				resp, err = s.multiPut(ctx, p.vBucket, p.request, id, ms)
+				acked[i] = resp.GetAcked()
 			}
 			errs[i] = err
 			return err
@@ -115,7 +125,7 @@ func (s *KV) multiPutSplit(ctx context.Context, parts []putPart, id kv.RequestID
 	}
 	first := g.Wait()
 	if first == nil {
-		return &serverpb.PutResponse{Status: &serverpb.Status{}}, nil
+		return &serverpb.PutResponse{Status: &serverpb.Status{}, Acked: slices.Min(acked)}, nil
 	}
 	failed, unapplied := 0, true
 	for _, err := range errs {

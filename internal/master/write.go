@@ -14,6 +14,15 @@ import (
 type mutation interface {
 	GetRequestId() *serverpb.RequestID
 	GetCluster() uint64
+	GetAck() serverpb.AckLevel
+}
+
+// ackOf is the level that a request asks for.
+func ackOf(level serverpb.AckLevel) (kv.Ack, error) {
+	if _, known := serverpb.AckLevel_name[int32(level)]; !known {
+		return 0, kv.Errorf(kv.Invalid, "the request asks for ack level %d, which this release does not know", level)
+	}
+	return kv.Ack(level), nil
 }
 
 // mutate proposes the command of a request at the owner of its key. fits is why the request
@@ -31,6 +40,9 @@ func mutate[Resp any](ctx context.Context, s *KV, c route.Call, r mutation, fits
 		return nil, err
 	}
 	cmd.Request = id
+	if cmd.Ack, err = ackOf(r.GetAck()); err != nil {
+		return nil, err
+	}
 	return proposeAtOwner(ctx, s.router, v, c, r, cmd, answer)
 }
 

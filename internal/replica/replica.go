@@ -85,10 +85,14 @@ type Gate interface {
 	// nil if one can.
 	Admit(want kv.Ack) error
 	// Await returns once what was applied up to an index may be acknowledged or shown, with
-	// the level that it has reached. want is the level of the request. After an error the
-	// state has it, and whoever asked must not be told.
+	// the level that it has reached. A read awaits Shown. want is the level of the request.
+	// After an error the state has it, and the caller must not be told.
 	Await(ctx context.Context, index kv.Index, want kv.Ack) (reached kv.Ack, err error)
 }
+
+// Shown is the index that a read awaits at a Gate when it has its answer: that of the newest
+// change that it may have seen.
+const Shown = ^kv.Index(0)
 
 // View is a state pinned at one index, read as of one moment.
 type View interface {

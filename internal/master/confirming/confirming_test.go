@@ -28,10 +28,11 @@ type listing struct {
 	owner  replica.Owner
 }
 
-func (s *listing) Standbys() ([]byte, kv.Index) { return s.record, 1 }
-func (s *listing) LastEffect() kv.Index         { return 10 }
-func (s *listing) History() string              { return "h" }
-func (s *listing) Owner() replica.Owner         { return s.owner }
+func (s *listing) Standbys() ([]byte, kv.Index)            { return s.record, 1 }
+func (s *listing) LastEffect() kv.Index                    { return 10 }
+func (s *listing) Shown(context.Context) (kv.Index, error) { return s.LastEffect(), nil }
+func (s *listing) History() string                         { return "h" }
+func (s *listing) Owner() replica.Owner                    { return s.owner }
 
 // node is a node that owns vBucket a, while another one owns b.
 type node struct {

@@ -18,7 +18,9 @@ func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	return l.state.Settle(ctx, func() (kv.ReadInfo, error) {
 		info, err := l.state.With(ctx, f)
 		if err == nil && opts.Level == kv.Linearizable {
-			err = l.state.Unsealed()
+			if err = l.state.Unsealed(); err == nil {
+				err = l.state.AwaitShown(ctx)
+			}
 		}
 		return info, err
 	})

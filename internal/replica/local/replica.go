@@ -142,20 +142,28 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	select {
 	case <-p.done:
 		trace.Wrote(begin, p.begun)
-		return l.queue.settle(p)
+		res, err := l.queue.settle(p)
+		if err != nil {
+			return res, err
+		}
+		return l.state.Answer(ctx, c, res)
 	case <-ctx.Done():
-		return l.giveUp(ctx, p)
+		return l.giveUp(ctx, c, p)
 	}
 }
 
 // giveUp ends a proposal whose caller no longer waits.
-func (l *Replica) giveUp(ctx context.Context, p *proposal) (command.Result, error) {
+func (l *Replica) giveUp(ctx context.Context, c *command.Command, p *proposal) (command.Result, error) {
 	if p.state.CompareAndSwap(queued, abandoned) {
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation was still waiting: %w", ctx.Err())
 	}
 	select {
 	case <-p.done: // it was answered at the same moment
-		return l.queue.settle(p)
+		res, err := l.queue.settle(p)
+		if err != nil {
+			return res, err
+		}
+		return l.state.Answer(ctx, c, res)
 	default:
 		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
 			fmt.Errorf("the mutation was being written: %w", ctx.Err()))
@@ -182,6 +190,9 @@ func (l *Replica) admit(c *command.Command, size int) error {
 	}
 	if l.state.Machine().Paused() {
 		return replica.ErrPaused
+	}
+	if err := l.state.AdmitAnswer(c); err != nil {
+		return err
 	}
 	if err := l.opts.Guard.Admit(size, state.Frees(c)); err != nil {
 		return kv.Errorf(kv.Exhausted, "%w", err)

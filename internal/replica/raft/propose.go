@@ -41,6 +41,9 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		if err != nil {
 			return command.Result{}, ownership(err)
 		}
+		if err := r.state.AdmitAnswer(c); err != nil {
+			return command.Result{}, err
+		}
 		if err := r.awaitTime(ctx); err != nil {
 			return command.Result{}, err
 		}
@@ -64,7 +67,7 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		case res.Code == command.Paused:
 			return command.Result{}, replica.ErrPaused
 		}
-		return res, nil
+		return r.state.Answer(ctx, c, res)
 	}
 }
 

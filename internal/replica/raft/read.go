@@ -25,6 +25,9 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 			if err == nil {
 				err = r.state.Unsealed()
 			}
+			if err == nil {
+				err = r.state.AwaitShown(ctx)
+			}
 			return info, err
 		})
 	}

@@ -54,6 +54,8 @@ type Options struct {
 	// Changed is raised when what the replica is doing, or whether it can be read, has
 	// changed; nil is not. Under Raft it is also raised when the log's owner may have changed.
 	Changed *signal.Signal
+	// Gate decides whether the log's owner may answer; nil always may.
+	Gate replica.Gate
 	// Reads bounds the reads of all replicas of the process; nil bounds those of this one
 	// alone.
 	Reads *Reads

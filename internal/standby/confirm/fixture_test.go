@@ -1,6 +1,7 @@
 package confirm
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 
@@ -26,14 +27,16 @@ func newState() *fakeState {
 	s := &fakeState{}
 	s.record.Store(&record{})
 	s.in("h")
+	s.last.Store(1000)
 	s.owner.Store(&replica.Owner{Self: true, ID: 1})
 	return s
 }
 
-func (s *fakeState) Standbys() ([]byte, kv.Index) { r := s.record.Load(); return r.raw, r.changed }
-func (s *fakeState) LastEffect() kv.Index         { return s.last.Load() }
-func (s *fakeState) History() string              { return *s.history.Load() }
-func (s *fakeState) Owner() replica.Owner         { return *s.owner.Load() }
+func (s *fakeState) Standbys() ([]byte, kv.Index)            { r := s.record.Load(); return r.raw, r.changed }
+func (s *fakeState) LastEffect() kv.Index                    { return s.last.Load() }
+func (s *fakeState) Shown(context.Context) (kv.Index, error) { return s.LastEffect(), nil }
+func (s *fakeState) History() string                         { return *s.history.Load() }
+func (s *fakeState) Owner() replica.Owner                    { return *s.owner.Load() }
 
 func (s *fakeState) in(history string) { s.history.Store(&history) }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 )
 
 // silent reports whether nothing asks for more than kv.AckAsync. It takes no lock, so that a
@@ -45,6 +46,10 @@ func (l *Log) Await(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, e
 	if l.silent(want) {
 		return kv.AckAsync, nil
 	}
+	index, err := l.target(ctx, index)
+	if err != nil {
+		return 0, err
+	}
 	w, answer := l.enter(index, want)
 	if w == nil {
 		return answer.reached, answer.err
@@ -60,6 +65,15 @@ func (l *Log) Await(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, e
 	case <-patience.C:
 		return l.giveUp(w, fmt.Errorf("after %v", l.opts.Patience))
 	}
+}
+
+// target is the index that slaves must have confirmed before an answer up to an index. An
+// entry without an effect reaches them late, and there is nothing of it to lose.
+func (l *Log) target(ctx context.Context, index kv.Index) (kv.Index, error) {
+	if index == replica.Shown {
+		return l.state.Shown(ctx)
+	}
+	return min(index, l.state.LastEffect()), nil
 }
 
 // enter returns the answer if there is nothing to wait for, and otherwise a waiter.

@@ -4,6 +4,7 @@
 package confirm
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type State interface {
 	Standbys() (record []byte, changed kv.Index)
 	// LastEffect is the index of the newest change.
 	LastEffect() kv.Index
+	// Shown is the index of the newest change that a read which has ended may have seen.
+	Shown(context.Context) (kv.Index, error)
 	// History is the id of the history that indexes belong to.
 	History() string
 	// Owner is the node that owns the log.

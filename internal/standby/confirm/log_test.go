@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/standby"
 )
@@ -258,6 +259,24 @@ func TestTheLogsLevelIsKept(t *testing.T) {
 		if !l.silent(kv.AckDefault) {
 			t.Error("a log without standbys takes the lock")
 		}
+	})
+}
+
+// TestEntriesWithoutAnEffectAreNotAwaited: slaves learn of them late. A read awaits the newest
+// change that it may have seen.
+func TestEntriesWithoutAnEffectAreNotAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync}, "a")
+		s.last.Store(5)
+		a := link("a", 1)
+		confirms(t, l, a, 5, 5)
+		answered(t, "an entry above the newest change", await(t, l, 9, kv.AckDefault), kv.AckSync)
+		answered(t, "a read", await(t, l, replica.Shown, kv.AckDefault), kv.AckSync)
+		s.last.Store(6)
+		out := await(t, l, replica.Shown, kv.AckDefault)
+		pending(t, "a read of a change that is not confirmed", out)
+		confirms(t, l, a, 6, 6)
+		answered(t, "confirmed", out, kv.AckSync)
 	})
 }
 

@@ -59,9 +59,10 @@ func (f *fakeLog) Standbys() ([]byte, kv.Index) {
 	defer f.mu.Unlock()
 	return f.raw, f.changed
 }
-func (f *fakeLog) LastEffect() kv.Index { return f.last.Load() }
-func (f *fakeLog) History() string      { return "h" }
-func (f *fakeLog) Owner() replica.Owner { return replica.Owner{Self: f.owned.Load()} }
+func (f *fakeLog) LastEffect() kv.Index                    { return f.last.Load() }
+func (f *fakeLog) Shown(context.Context) (kv.Index, error) { return f.LastEffect(), nil }
+func (f *fakeLog) History() string                         { return "h" }
+func (f *fakeLog) Owner() replica.Owner                    { return replica.Owner{Self: f.owned.Load()} }
 
 func (f *fakeLog) propose(_ context.Context, c *command.Command) (command.Result, error) {
 	f.mu.Lock()

@@ -4,6 +4,7 @@ package member
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -13,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/app/standbys"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
@@ -33,16 +35,17 @@ type Member struct {
 	// logGuard watches the disk of the Raft log; nil if that is the one of the states.
 	logGuard *diskspace.Guard
 	// rafts are the replicas, in hash order.
-	rafts   []*raft.Replica
-	pool    *peer.Pool
-	router  *route.Router
-	cluster *cluster.Cluster
+	rafts    []*raft.Replica
+	standbys *standbys.Standbys
+	pool     *peer.Pool
+	router   *route.Router
+	cluster  *cluster.Cluster
 }
 
 var _ role.Role = (*Member)(nil)
 
 // New makes the role of a node.
-func New(n *node.Node) *Member { return &Member{node: n} }
+func New(n *node.Node) *Member { return &Member{node: n, standbys: standbys.New(n)} }
 
 // Name implements role.Role.
 func (*Member) Name() string { return "a master" }
@@ -125,6 +128,7 @@ func (m *Member) Membership(*master.Node) serverpb.DKVClusterServer { return m.c
 func (m *Member) Register(r grpc.ServiceRegistrar, s *role.Services) {
 	m.RegisterMembers(r)
 	s.RegisterData(r)
+	peerpb.RegisterStandbyServer(r, m.standbys.Service())
 }
 
 // RegisterMembers registers what members ask each other.
@@ -132,8 +136,11 @@ func (m *Member) RegisterMembers(r grpc.ServiceRegistrar) {
 	peerpb.RegisterMembersServer(r, m.cluster)
 }
 
-// Run implements role.Role: it keeps the list of slaves.
+// Run implements role.Role: it keeps the list of slaves, and which of them stands by.
 func (m *Member) Run(ctx, _ context.Context, s *role.Services) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { m.standbys.Run(ctx) })
 	s.Replication.KeepSlaves(ctx, m.node.Clock.Doubtful, m.node.Log)
 	return nil
 }

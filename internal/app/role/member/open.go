@@ -152,7 +152,8 @@ func (m *Member) openRaft(i int, name string) (*raft.Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	return raft.Open(m.host, raft.Options{
+	state.Gate = m.standbys.Gate(i)
+	r, err := raft.Open(m.host, raft.Options{
 		Options:       state,
 		Shard:         uint64(i) + 1,
 		Replica:       m.identity.Replica,
@@ -171,6 +172,11 @@ func (m *Member) openRaft(i int, name string) (*raft.Replica, error) {
 		KeepsTiming:   i == 0,
 		FreshEvery:    time.Duration(len(m.node.Layout.VBuckets)) * condition.AskEach,
 	})
+	if err != nil {
+		return nil, err
+	}
+	m.standbys.Bind(i, r)
+	return r, nil
 }
 
 // hostSize is what the Raft log may use of this host.

@@ -5,14 +5,17 @@ package standalone
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"google.golang.org/grpc"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/metrics"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/app/standbys"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/master"
@@ -24,15 +27,18 @@ import (
 
 // Standalone is the role; it has one vBucket.
 type Standalone struct {
-	node    *node.Node
-	name    string
-	replica *local.Replica
+	node     *node.Node
+	name     string
+	replica  *local.Replica
+	standbys *standbys.Standbys
 }
 
 var _ role.Role = (*Standalone)(nil)
 
 // New makes the role of a node.
-func New(n *node.Node) *Standalone { return &Standalone{node: n, name: n.Layout.VBuckets[0]} }
+func New(n *node.Node) *Standalone {
+	return &Standalone{node: n, name: n.Layout.VBuckets[0], standbys: standbys.New(n)}
+}
 
 // Name implements role.Role.
 func (*Standalone) Name() string { return "standalone" }
@@ -58,11 +64,13 @@ func (s *Standalone) Open(context.Context) error {
 	if err != nil {
 		return err
 	}
+	opts.Gate = s.standbys.Gate(0)
 	s.replica, err = local.Open(local.Options{Options: opts, BatchLimit: n.Engines.BatchLimit()})
 	if err != nil {
 		return node.OpenError(err)
 	}
 	n.OnClose(s.replica.Close)
+	s.standbys.Bind(0, s.replica)
 	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replica.Cluster()
 	return n.Claim()
 }
@@ -109,10 +117,16 @@ func (*Standalone) Lead() func(context.Context, string) error { return nil }
 func (*Standalone) Membership(n *master.Node) serverpb.DKVClusterServer { return n }
 
 // Register implements role.Role.
-func (*Standalone) Register(r grpc.ServiceRegistrar, s *role.Services) { s.RegisterData(r) }
+func (s *Standalone) Register(r grpc.ServiceRegistrar, services *role.Services) {
+	services.RegisterData(r)
+	peerpb.RegisterStandbyServer(r, s.standbys.Service())
+}
 
-// Run implements role.Role: it keeps the list of slaves.
+// Run implements role.Role: it keeps the list of slaves, and which of them stands by.
 func (s *Standalone) Run(ctx, _ context.Context, services *role.Services) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.standbys.Run(ctx) })
 	services.Replication.KeepSlaves(ctx, s.node.Clock.Doubtful, s.node.Log)
 	return nil
 }

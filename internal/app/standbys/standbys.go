@@ -1,0 +1,113 @@
+// Package standbys has the answers of a node that may own logs wait for slaves: it joins the
+// gates of its replicas, the call by which slaves confirm, and the keeper of the standing
+// sets.
+package standbys
+
+import (
+	"context"
+
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master/confirming"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
+	"github.com/dkvdb/dkv/internal/standby/keeper"
+)
+
+// Standbys are those of a node. A nil one is that of a node whose answers wait for nothing:
+// one of the registry.
+type Standbys struct {
+	node *node.Node
+	logs []*confirm.Log
+	kept []keeper.Log
+	// wanted is raised when what is wanted of slaves may have changed.
+	wanted  signal.Signal
+	service *confirming.Service
+}
+
+// New makes those of a node, before its replicas are opened.
+func New(n *node.Node) *Standbys {
+	if n.Config.Role == config.RoleDiscovery {
+		return nil
+	}
+	s := &Standbys{node: n}
+	for _, name := range n.Layout.VBuckets {
+		s.logs = append(s.logs, confirm.New(confirm.Options{
+			VBucket:  name,
+			Level:    level(n.Config.Replication.Ack),
+			FallBack: s.fallsBack(),
+			Patience: n.Config.Nexus.ReplTimeout,
+			Changed:  &s.wanted,
+		}))
+	}
+	s.kept = make([]keeper.Log, len(s.logs))
+	s.service = confirming.New(s.logs, &s.wanted)
+	n.OnClose(func() error { s.service.Close(); return nil })
+	return s
+}
+
+func (s *Standbys) fallsBack() bool {
+	return s.node.Config.Replication.AckFallback == config.FallbackAsync
+}
+
+// level is the level that a node is configured with.
+func level(a config.ReplicationAck) kv.Ack {
+	switch a {
+	case config.AckSemiSync:
+		return kv.AckSemiSync
+	case config.AckSync:
+		return kv.AckSync
+	default:
+		return kv.AckAsync
+	}
+}
+
+// Gate is that of a vBucket, by its position.
+func (s *Standbys) Gate(i int) replica.Gate {
+	if s == nil {
+		return nil
+	}
+	return s.logs[i]
+}
+
+// Replica is a replica that may own its log.
+type Replica interface {
+	replica.Replica
+	confirm.State
+}
+
+// Bind joins a vBucket's gate with its replica, before that runs.
+func (s *Standbys) Bind(i int, r Replica) {
+	if s != nil {
+		s.logs[i].Bind(r)
+		s.kept[i] = keeper.Log{Log: s.logs[i], Propose: r.Propose}
+	}
+}
+
+// Service is the call by which slaves confirm.
+func (s *Standbys) Service() role.Standby {
+	if s == nil {
+		return role.Standby{}
+	}
+	return role.Standby{Confirming: s.service}
+}
+
+// Run keeps the standing sets until ctx ends.
+func (s *Standbys) Run(ctx context.Context) {
+	if s == nil {
+		return
+	}
+	cfg := &s.node.Config.Replication
+	keeper.New(keeper.Options{
+		Logs:       s.kept,
+		Level:      level(cfg.Ack),
+		DC:         cfg.AckDC(),
+		Timeout:    cfg.AckTimeout,
+		FallBack:   s.fallsBack(),
+		Deployment: s.node.Info.Cluster,
+		Log:        s.node.Log,
+	}).Run(ctx)
+}
