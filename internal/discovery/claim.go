@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -27,6 +28,8 @@ type database struct {
 	// barred are the clusters that the database was taken from, with the time until which
 	// they may not register.
 	barred map[string]time.Time
+	// record is its record; nil if it has none.
+	record *peerpb.Record
 }
 
 func (t *table) databaseAt(name string) *database {
@@ -243,7 +246,7 @@ func (t *table) vacate(d *database) {
 
 // releaseDatabase deletes a database of which nothing is left.
 func (t *table) releaseDatabase(d *database) {
-	if len(d.groups) == 0 && !d.layout.known() && !d.recorded.known() && len(d.barred) == 0 {
+	if len(d.groups) == 0 && !d.layout.known() && !d.recorded.known() && len(d.barred) == 0 && d.record == nil {
 		delete(t.databases, d.name)
 	}
 }

@@ -51,10 +51,10 @@ func (g *group) statusOf(r *row) serverpb.RegionStatus {
 
 // elect chooses the leader among the nodes of the leading history that say that they lead:
 // the one with the highest term. Of equal terms the current leader stays, otherwise the
-// least address counts.
+// least address counts. There is none while the database's record does not admit them.
 func (g *group) elect() {
 	var best *row
-	if b := g.origins[g.leading]; b != nil {
+	if b := g.origins[g.leading]; b != nil && g.admits(g.leading) {
 		best = b.claims.top()
 	}
 	g.contested = g.claimants > 1 || g.claimants == 1 && best == nil

@@ -76,6 +76,8 @@ type Registry struct {
 	known lastKnown
 	// book keeps the records of databases.
 	book *record.Book
+	// records are those that this node has changed, as it knows them, by database.
+	records sync.Map
 }
 
 var _ serverpb.DKVDiscoveryServer = (*Registry)(nil)
@@ -106,8 +108,25 @@ func New(opts Options) (*Registry, error) {
 		changed: opts.Changed,
 		log:     opts.Log,
 	}
-	r.book = record.New(record.Options{Log: record.LogOf(r.store), Limit: r.limits.Databases})
+	r.book = record.New(record.Options{Log: record.LogOf(r.store), Limit: r.limits.Databases, Changed: r.recorded})
 	return r, nil
+}
+
+// recorded shows leaders by a record that has changed. One that changes while a reign begins
+// is followed when it has begun.
+func (r *Registry) recorded(changed *peerpb.Record) {
+	r.records.Store(changed.GetDatabase(), changed)
+	if g := r.current.Load(); g != nil {
+		g.table.follow(changed, time.Now())
+	}
+}
+
+// followRecords has a reign that has just begun follow what has changed meanwhile.
+func (r *Registry) followRecords(g *reign) {
+	r.records.Range(func(_, changed any) bool {
+		g.table.follow(changed.(*peerpb.Record), time.Now())
+		return true
+	})
 }
 
 // Witness returns the service for the records of databases.
@@ -171,6 +190,7 @@ func (r *Registry) rule(ctx context.Context, now tenure) {
 		if err == nil {
 			r.log.Info("this node owns the registry", "term", now.term, "rows", len(g.table.rows))
 			r.current.Store(g)
+			r.followRecords(g)
 			g.run(ctx, r.store)
 			r.current.Store(nil)
 			r.log.Info("this node no longer owns the registry", "term", now.term)
@@ -185,5 +205,5 @@ func (r *Registry) rule(ctx context.Context, now tenure) {
 }
 
 func (r *Registry) damaged(err error) {
-	r.log.Warn("a damaged row is left out until its node sends it again", "error", err)
+	r.log.Warn("a damaged row or record is left out", "error", err)
 }

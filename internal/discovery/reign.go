@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/discovery/record"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -45,8 +47,8 @@ func beginReign(ctx context.Context, store Store, t times, l Limits, damaged fun
 	return &reign{table: out, ended: make(chan struct{})}, nil
 }
 
-// loadRows fills a table from the store. A damaged row is left out: its node will send it
-// again.
+// loadRows fills a table from the store. A damaged row is left out, since its node will send
+// it again, and so is a damaged record, which lets no master answer.
 func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table, damaged func(error)) error {
 	view, _, err := store.View(ctx, kv.ReadOptions{Level: level})
 	if err != nil {
@@ -54,6 +56,9 @@ func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table,
 	}
 	defer view.Close()
 	now := time.Now()
+	if err := followAll(view, into, now, damaged); err != nil {
+		return err
+	}
 	it := view.Iterate(storage.Prefix([]byte(rowPrefix)))
 	defer it.Close()
 	for it.Next() {
@@ -72,6 +77,22 @@ func loadRows(ctx context.Context, store Store, level kv.ReadLevel, into *table,
 	defer into.mu.Unlock()
 	into.loaded(now)
 	return nil
+}
+
+// followAll has a table follow the records that are stored.
+func followAll(view replica.View, into *table, now time.Time, damaged func(error)) error {
+	it := view.Iterate(storage.Prefix([]byte(record.Prefix)))
+	defer it.Close()
+	for it.Next() {
+		p := it.Pair()
+		r, err := record.Decode(p.Key, p.Value)
+		if err != nil {
+			damaged(err)
+			continue
+		}
+		into.follow(r, now)
+	}
+	return it.Err()
 }
 
 var errReignOver = kv.Errorf(kv.NotOwner, "the registry has another owner now")

@@ -1,9 +1,12 @@
 package discovery
 
 import (
+	"cmp"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // leaderGrace is how long after the leader was last heard, or stopped leading, no
@@ -24,47 +27,73 @@ func originOf(r *serverpb.RegionInfo) origin {
 }
 
 // succeed replaces the leading history if another one may lead and a node of it claims
-// to. None may for leaderGrace after the leader was last heard, unless the leader itself
-// has moved to it. After that, a history may if one of its masters was a node of the
-// leading history before: it was restored, or promoted. Any other may once no master of
-// the leading history was heard for the timeout, since it may be an older one that came
-// back.
+// to.
 func (g *group) succeed(now time.Time, t times) {
 	own := g.origins[g.leading]
 	others := g.claimants
 	if own != nil {
 		others -= own.claims.Len()
 	}
-	switch {
-	case others == 0:
-		return
-	case !g.leading.known:
-		if o, found := g.candidate(func(*branch) bool { return true }); found {
-			g.leading, g.claimed = o, now
-		}
-		return
-	case now.Sub(g.claimed) < min(leaderGrace, t.timeout/2):
+	if others == 0 {
 		return
 	}
-	next, found := g.candidate(func(b *branch) bool { return b.from[g.leading] > 0 })
-	if lives := own != nil && now.Sub(own.heard) < t.timeout; !found && (!lives || g.leading.history == "") {
-		next, found = g.candidate(func(*branch) bool { return true })
-	}
-	if found {
+	if next, found := g.successor(own, now, t); found {
 		g.leading, g.claimed = next, now
 	}
 }
 
+// successor returns the history that takes the lead. One of a greater era of the cluster does
+// at once: a promotion has made it, which is decided once and for all. So does one that the
+// database's record admits, if it does not admit the leading one. No other one takes it for
+// leaderGrace after the leader was last heard, unless the leader itself has moved to it. After
+// that, a history may if one of its masters was a node of the leading history before: it was
+// restored. Any other may once no master of the leading history was heard for the timeout,
+// since it may be an older one that came back. own is the leading history's rows.
+func (g *group) successor(own *branch, now time.Time, t times) (origin, bool) {
+	if !g.leading.known || !g.admits(g.leading) {
+		return g.candidate(func(origin, *branch) bool { return true })
+	}
+	if next, found := g.candidate(func(o origin, _ *branch) bool { return g.promoted(g.leading, o) }); found {
+		return next, true
+	}
+	if now.Sub(g.claimed) < min(leaderGrace, t.timeout/2) {
+		return origin{}, false
+	}
+	if next, found := g.candidate(func(_ origin, b *branch) bool { return b.from[g.leading] > 0 }); found {
+		return next, true
+	}
+	if own != nil && now.Sub(own.heard) < t.timeout && g.leading.history != "" {
+		return origin{}, false
+	}
+	return g.candidate(func(origin, *branch) bool { return true })
+}
+
+// admits reports whether the nodes of a history may lead: those of the record's era, if the
+// database has a record.
+func (g *group) admits(o origin) bool {
+	r := g.database.record
+	return r == nil || standby.Era(o.history) == r.GetEra()
+}
+
+// promoted reports whether a history is of a later era of the same cluster than another one.
+func (g *group) promoted(from, to origin) bool {
+	return from.cluster == to.cluster && standby.Era(to.history) > standby.Era(from.history)
+}
+
 // candidate returns an origin with a node that claims to lead, that is not the leading one
-// and that matches; of several, the one with the least address.
-func (g *group) candidate(matches func(*branch) bool) (best origin, found bool) {
+// nor of an era before it, and that matches; of several, one of the greatest era, and then the
+// one with the least address.
+func (g *group) candidate(matches func(origin, *branch) bool) (best origin, found bool) {
 	var first *row
 	for o, b := range g.origins {
 		r := b.claims.top()
-		if r == nil || o == g.leading || !matches(b) {
+		if r == nil || o == g.leading || !g.admits(o) || !matches(o, b) {
 			continue
 		}
-		if first == nil || r.key.node < first.key.node {
+		if g.leading.known && g.admits(g.leading) && g.promoted(o, g.leading) {
+			continue
+		}
+		if first == nil || cmp.Or(cmp.Compare(standby.Era(best.history), standby.Era(o.history)), cmp.Compare(r.key.node, first.key.node)) < 0 {
 			best, first, found = o, r, true
 		}
 	}
@@ -146,4 +175,19 @@ func (t *table) releaseGroup(g *group) {
 	}
 	delete(g.database.groups, g.vBucket)
 	t.releaseDatabase(g.database)
+}
+
+// follow has the record of a database decide which of its histories lead. Records are kept
+// when all rows are gone.
+func (t *table) follow(r *peerpb.Record, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.databaseAt(r.GetDatabase())
+	if d.record != nil && d.record.GetVersion() >= r.GetVersion() {
+		return
+	}
+	d.record = r
+	for _, g := range d.groups {
+		t.settle(g, now)
+	}
 }

@@ -8,8 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // cast is the nodes of one vBucket, each of which says each second what it is.
@@ -238,4 +240,73 @@ func TestManyClaimants(t *testing.T) {
 	if len(got) != n || !slices.Equal(led, []string{"db/0/n000:1/dc1 LEADER"}) {
 		t.Errorf("%d rows, led by %q", len(got), led)
 	}
+}
+
+// era returns a history of an era.
+func era(n uint64) origin {
+	return origin{cluster: "ours", history: standby.History(n, "h"), known: true}
+}
+
+// TestLaterEraLeads: a promotion is seen at once, and the masters before it never lead again.
+func TestLaterEraLeads(t *testing.T) {
+	play(t, func(t *testing.T, l *log, c *cast) {
+		c.says("s9", leader, era(1), 1)
+		c.leads("s9") // at once, and although m1 lives
+		c.run(10 * time.Second)
+		c.leads("s9")
+		c.dies("s9")
+		c.run(3 * time.Minute)
+		c.leads("")
+		l.elect(1)
+		c.run(2 * time.Second)
+		c.leads("")
+		c.says("s9", leader, era(1), 2)
+		c.leads("s9")
+		c.says("s8", leader, era(2), 1)
+		c.leads("s8")
+		c.says("s9", leader, era(1), 9)
+		c.leads("s8")
+	})
+}
+
+// records gives the database of a cast a record.
+func (c *cast) records(version, era uint64) {
+	c.t.Helper()
+	r := &peerpb.Record{Database: "db", Version: version, Era: era, Deployment: fmt.Sprint("d", era)}
+	var err error
+	if version == 1 {
+		_, err = c.to.Witness().ChangeRecord(c.t.Context(), &peerpb.ChangeRecordRequest{Record: r})
+	} else {
+		_, err = c.to.Witness().Claim(c.t.Context(), &peerpb.ClaimRequest{
+			Database: "db", Era: era - 1, Version: version - 1, Promotion: r.GetDeployment(), History: "h", Fenced: true})
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestRecordDecidesWhoLeads: with a record only masters of its era are shown, also under the
+// next owner of the registry.
+func TestRecordDecidesWhoLeads(t *testing.T) {
+	play(t, func(t *testing.T, l *log, c *cast) {
+		c.records(1, 0)
+		c.leads("m1")
+		c.says("s9", leader, era(1), 1)
+		c.run(5 * time.Second)
+		c.leads("m1") // it claims what has not been decided
+		c.records(2, 1)
+		c.leads("s9")
+		c.stops("s9")
+		c.run(3 * time.Minute)
+		c.leads("")
+		l.elect(1)
+		c.run(2 * time.Second)
+		c.leads("")
+		c.says("m2", leader, ours, 20)
+		c.leads("")
+		c.says("s9", leader, era(1), 2)
+		c.leads("s9")
+		c.records(3, 2)
+		c.leads("")
+	})
 }

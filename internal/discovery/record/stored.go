@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -51,6 +52,15 @@ func (s *stored) encode() ([]byte, error) {
 	}
 	s.raw = out
 	return out, nil
+}
+
+// Decode reads the record that is stored at a key.
+func Decode(key, value []byte) (*peerpb.Record, error) {
+	s, err := decode(strings.TrimPrefix(string(key), Prefix), value)
+	if err != nil {
+		return nil, err
+	}
+	return s.record, nil
 }
 
 // decode reads what encode returns.
