@@ -134,7 +134,7 @@ var mayImport = map[string][]string{
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
 		"internal/fair", "internal/sleep", "api/serverpb", "internal/crc"},
 	"internal/cluster":            {"internal/kv", "internal/certs", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
-	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/crc", "internal/slave/report"},
+	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/crc", "internal/slave/report", "internal/standby"},
 	"internal/slave/report":       {"internal/kv", "internal/peer", "internal/sleep", "api/peerpb"},
 	"internal/discovery":          {"internal/kv", "internal/auth", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "internal/discovery/record", "internal/standby", "api/serverpb", "api/peerpb"},
 	"internal/discovery/record":   {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/replica/raft/lease", "internal/peer", "internal/standby", "api/peerpb"},

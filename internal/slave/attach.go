@@ -36,8 +36,9 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 		id:      fsm.Identity{Cluster: a.resp.GetClusterId(), History: a.resp.GetHistoryId()},
 		newest:  a.resp.GetMasterChangeNumber(),
 	}
+	f.lineage = lineageOf(a.resp)
 	switch {
-	case f.verdict != fit:
+	case f.verdict != fit && f.verdict != promoted:
 	case f.newest < at && s.wentBack(begun, a.resp):
 		f.verdict = regressed
 	case f.newest < at:
@@ -48,26 +49,6 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 		f.verdict = diverged
 	}
 	return f, nil
-}
-
-// descent returns how a master's log is related to this node's state; fit if both are of
-// the same history.
-func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
-	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
-	switch {
-	case own && resp.GetHistoryId() == "":
-		return behind // it has no state of its own yet
-	case own && resp.GetHistoryId() == id.History:
-		return fit
-	case own && resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
-		return renewed
-	case own && s.opts.State.Succeeds(resp.GetHistoryId()):
-		return behind // it has not applied the restore that the state comes from
-	case own:
-		return rewritten
-	default:
-		return foreign
-	}
 }
 
 // answer is a master's response about the changes from a number on.

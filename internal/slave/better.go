@@ -30,6 +30,9 @@ const (
 	fewerSlaves = 2
 )
 
+// laterEra is why a master of a later era is better, at once.
+const laterEra = "a promotion has made it a master in the place of this one"
+
 // watchBetter returns when there has been a better master for a while, and this slave can
 // continue from it. While the list of masters is out of date, none is better.
 func (s *session) watchBetter(ctx context.Context) error {
@@ -54,6 +57,11 @@ func (s *session) watchBetter(ctx context.Context) error {
 		switch {
 		case why == "":
 			reason = ""
+		case why == laterEra:
+			if s.fits(ctx, best) {
+				return betterMaster{best.Address, why}
+			}
+			s.chooser.failed(best.Address, 0)
 		case why != reason: // or other numbers of slaves: one that has moved is seen first
 			since, reason = time.Now(), why
 		case time.Since(since) < hold:
@@ -83,6 +91,8 @@ func (s *session) better() (Source, string) {
 		}
 		was, is := s.chooser.class(present, id), s.chooser.class(best, id)
 		switch {
+		case best.laterThan(id) && best.History != present.History:
+			return best, laterEra
 		case present.awaits:
 			return Source{}, ""
 		case is < was && best.DC == s.chooser.dc && present.DC != s.chooser.dc:
@@ -118,7 +128,7 @@ func (s *session) fits(ctx context.Context, other Source) bool {
 		return false
 	}
 	found, err := look.attachLevel(ctx)
-	return err == nil && found.verdict == fit
+	return err == nil && (found.verdict == fit || found.verdict == promoted || found.verdict == surplus)
 }
 
 // attachLevel is attach to a master that may take a moment to reach the copy's index.

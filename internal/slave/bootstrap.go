@@ -32,6 +32,11 @@ type snapshot struct {
 // bootstrap builds the state from a snapshot of the master that g admits. The present
 // state stays until the new one is complete.
 func (s *session) bootstrap(ctx context.Context, g grant) error {
+	if g.aside {
+		if err := s.setAside(ctx); err != nil {
+			return err
+		}
+	}
 	s.status.bootstrapping(s.source.Address)
 	begun := time.Now()
 	if s.first("bootstrap" + s.source.Address) { // not again at each attempt

@@ -60,7 +60,7 @@ func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 // class ranks a source; the lowest is preferred.
 func (c *chooser) class(s Source, id fsm.Identity) int {
 	class := 0
-	if s.awaits {
+	if s.awaits && !s.deadFor(id) {
 		return -1
 	}
 	if s.Status == serverpb.RegionStatus_LEADER {
@@ -68,6 +68,9 @@ func (c *chooser) class(s Source, id fsm.Identity) int {
 	}
 	if s.DC != c.dc {
 		class += 2
+	}
+	if s.laterThan(id) {
+		class -= 4 // those of the state's own history may not know yet that they were replaced
 	}
 	if s.foreignTo(id) {
 		class += 4

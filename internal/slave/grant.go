@@ -18,6 +18,8 @@ type grant struct {
 	// older admits a state whose index is below the copy's, as long as an operator's order
 	// stands.
 	older bool
+	// aside has the copy kept beside the new state.
+	aside bool
 }
 
 // check returns why the state of a snapshot, of which first is the first chunk, must not

@@ -144,7 +144,9 @@ func (p *Puller) carryOut(ordered []Source) (plan, bool) {
 	if !is {
 		return plan{}, false
 	}
-	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" && f.id.Cluster == cluster })
+	s, ok := p.judged(ordered, func(_ Source, f finding) bool {
+		return f.id.History != "" && f.id.Cluster == cluster && f.verdict != former
+	})
 	if !ok {
 		return plan{}, false
 	}

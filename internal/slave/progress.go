@@ -3,6 +3,7 @@ package slave
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,10 +93,15 @@ func (p *Puller) mode() Mode {
 	return p.opts.Mode
 }
 
-// candidates are the masters to choose from. The owner that waits for the copy is one of
+// candidates are the masters to choose from, without those of eras before the copy's. The
+// owner that waits for the copy is one of
 // them whatever the sources say.
 func (p *Puller) candidates() []Source {
+	id, _ := p.opts.State.Position()
 	out := p.opts.Sources.Candidates(p.opts.VBucket)
+	if dead := func(s Source) bool { return s.deadFor(id) }; slices.ContainsFunc(out, dead) {
+		out = slices.DeleteFunc(slices.Clone(out), dead)
+	}
 	owner := *p.leader.Load()
 	if !p.listed.Load() || owner == "" {
 		return out

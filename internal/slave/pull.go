@@ -84,6 +84,11 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 			return err
 		}
 	}
+	if err == nil && found.verdict == promoted {
+		if err = s.adopt(found); err == nil {
+			found.verdict = fit
+		}
+	}
 	switch {
 	case err != nil:
 		return err

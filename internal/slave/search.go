@@ -33,6 +33,16 @@ const (
 	// rewritten means that the state's cluster has another history, which is not known to
 	// have replaced the state's, or has not got as far.
 	rewritten
+	// promoted means that a promotion has replaced the state's history by a new one, of
+	// which all of the state is a part.
+	promoted
+	// surplus means the same, but the state has changes that the new history does not have.
+	surplus
+	// former means that the source is of an era before the state's.
+	former
+	// rival means that the source has another history of the state's era, which neither has
+	// replaced.
+	rival
 	// foreign means that the source belongs to another cluster.
 	foreign
 )
@@ -55,6 +65,14 @@ func (v verdict) String() string {
 		return "has a restored state in the place of this history"
 	case rewritten:
 		return "has another history that is not known to replace this one, or is behind it"
+	case promoted:
+		return "has the history that a promotion has begun"
+	case surplus:
+		return "has the history that a promotion has begun below the changes that are here"
+	case former:
+		return "has a history from before the promotion that the one here comes from"
+	case rival:
+		return "has another history of the same era, founded by another promotion"
 	case foreign:
 		return "belongs to another cluster"
 	default:
@@ -68,12 +86,19 @@ type finding struct {
 	// id and newest are what the source has.
 	id     fsm.Identity
 	newest kv.Index
+	// lineage is the histories before the source's; empty if it has the state's own.
+	lineage []fsm.Former
 }
 
-// own reports whether the source has the state's own history, or the one that a restore
-// has replaced it by.
+// own reports whether the source has the state's own history, or the one that a restore or a
+// promotion has replaced it by.
 func (f finding) own() bool {
-	return f.verdict == fit || f.verdict == trimmed || f.verdict == renewed
+	switch f.verdict {
+	case fit, trimmed, renewed, promoted, surplus:
+		return true
+	default:
+		return false
+	}
 }
 
 // search collects the sources that cannot be followed.
@@ -174,7 +199,11 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 	id, at := p.opts.State.Position()
 	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == trimmed }); ok {
 		p.log.Info("no master retains the changes that come next here; starting over from a snapshot", "master", s.Address)
-		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: id.History}}, true
+		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: p.search.findings[s.Address].id.History}}, true
+	}
+	if s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.verdict == surplus }); ok {
+		history := p.search.findings[s.Address].id.History
+		return plan{source: s, bootstrap: true, grant: grant{cluster: id.Cluster, history: history, aside: true}}, true
 	}
 	p.search.rounds++
 	if next, ok := p.successor(ctx, ordered, id); ok {
@@ -210,7 +239,7 @@ func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identit
 	if nothing, err := p.opts.State.Keyless(ctx); err != nil || !nothing {
 		return plan{}, false
 	}
-	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" })
+	s, ok := p.judged(ordered, func(_ Source, f finding) bool { return f.id.History != "" && f.verdict != former })
 	return plan{source: s, bootstrap: true, grant: grant{any: true}}, ok
 }
 

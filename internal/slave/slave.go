@@ -32,6 +32,11 @@ type State interface {
 	// state stays until that is complete. With older, the new index may be below the present
 	// one. load calls open once, when it has data for the engine.
 	Replace(ctx context.Context, older bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
+	// Adopt makes the state one of a history that promotions have begun since, durably.
+	Adopt(history string, lineage []fsm.Former) error
+	// SetAside has the present state kept beside the one that replaces it, and returns where;
+	// empty for a diskless state, of which nothing is left.
+	SetAside(ctx context.Context) (string, error)
 	// Succeeds reports whether the state's history has replaced another one.
 	Succeeds(history string) bool
 	// Keyless reports whether the state has no keys.

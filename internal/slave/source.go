@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Source is a node that serves the changes of a vBucket.
@@ -34,9 +35,20 @@ type Source struct {
 
 func (s Source) identity() fsm.Identity { return fsm.Identity{Cluster: s.Cluster, History: s.History} }
 
-// foreignTo reports whether a source is known to have another history.
+// foreignTo reports whether a source is known to have another history, but for one that a
+// promotion has begun since.
 func (s Source) foreignTo(id fsm.Identity) bool {
-	return id.History != "" && s.History != "" && s.identity() != id
+	return id.History != "" && s.History != "" && s.identity() != id && !s.laterThan(id)
+}
+
+// laterThan reports whether a source claims a greater era of the state's cluster.
+func (s Source) laterThan(id fsm.Identity) bool {
+	return id.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) > standby.Era(id.History)
+}
+
+// deadFor reports whether a source is of an era before the state's: it is never followed.
+func (s Source) deadFor(id fsm.Identity) bool {
+	return s.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) < standby.Era(id.History)
 }
 
 // Sources are the masters to choose from. Their methods are safe for concurrent use.
@@ -140,20 +152,25 @@ func (r *Rows) Live() bool {
 // Changed implements Sources.
 func (r *Rows) Changed() <-chan struct{} { return r.changed.Changed() }
 
-// leaderOf returns the address of the leader of a history among sources; empty if it is
-// not among them. The leader of another history is of no use to readers of this one.
-// Without a state any leader counts, unless the sources have several histories.
+// leaderOf returns the address of the leader of a history among sources, or of one that a
+// promotion has begun since; empty if it is not among them. The leader of another history is
+// of no use to readers of this one. Without a state any leader counts, unless the sources
+// have several histories.
 func leaderOf(sources []Source, id fsm.Identity) string {
+	later := ""
 	for _, s := range sources {
 		if s.Status != serverpb.RegionStatus_LEADER {
 			continue
+		}
+		if s.laterThan(id) {
+			later = s.Address
 		}
 		other := func(o Source) bool { return o.identity() != s.identity() }
 		if s.identity() == id || id.History == "" && !slices.ContainsFunc(sources, other) {
 			return s.Address
 		}
 	}
-	return ""
+	return later
 }
 
 // selfOf returns a slave's own address.

@@ -134,12 +134,12 @@ func (g *Generations) Scratch(purpose string) (string, error) {
 	return path, os.RemoveAll(path)
 }
 
-// Remove deletes a generation that is not the present one.
+// Remove deletes a generation that is not the present one, unless it was set aside.
 func (g *Generations) Remove(dir string) error {
 	if n := number(filepath.Base(dir)); n == 0 || n == g.current || filepath.Dir(dir) != g.path {
 		return fmt.Errorf("%s is not a replaced generation", dir)
 	}
-	return os.RemoveAll(dir)
+	return g.discard(dir)
 }
 
 // RemoveOthers deletes all generations but the present one, and scratch
@@ -151,10 +151,16 @@ func (g *Generations) RemoveOthers() error {
 	}
 	for _, e := range entries {
 		n := number(e.Name())
-		if (n != 0 && n != g.current) || strings.HasPrefix(e.Name(), tmpPrefix) {
-			if err := os.RemoveAll(filepath.Join(g.path, e.Name())); err != nil {
-				return err
-			}
+		path := filepath.Join(g.path, e.Name())
+		var err error
+		switch {
+		case n != 0 && n != g.current:
+			err = g.discard(path)
+		case strings.HasPrefix(e.Name(), tmpPrefix):
+			err = os.RemoveAll(path)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,0 +1,94 @@
+package slave
+
+import (
+	"context"
+	"slices"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+)
+
+// descent returns how a master's log is related to this node's state, which is at an index;
+// fit if both are of the same history.
+func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
+	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
+	theirs := resp.GetHistoryId()
+	switch {
+	case !own:
+		return foreign
+	case theirs == "":
+		return behind // it has no state of its own yet
+	case theirs == id.History:
+		return fit
+	}
+	switch their, our := standby.Era(theirs), standby.Era(id.History); {
+	case their < our:
+		return former
+	case s.opts.State.Succeeds(theirs):
+		return behind // it has not applied the restore that the state comes from
+	case their > our:
+		return succession(lineageOf(resp), id.History, at)
+	case resp.GetReplacesHistory() && resp.GetMasterChangeNumber() >= at:
+		return renewed
+	case our > 0 && !resp.GetReplacesHistory():
+		return rival
+	default:
+		return rewritten
+	}
+}
+
+// succession returns how a history of a greater era, with a lineage, is related to a state
+// at an index of another history.
+func succession(lineage []fsm.Former, history string, at kv.Index) verdict {
+	i := slices.IndexFunc(lineage, func(f fsm.Former) bool { return f.History == history })
+	switch {
+	case i < 0:
+		return rewritten // a restored old copy was promoted, say
+	case fsm.Leads(history, at, lineage):
+		return promoted
+	case slices.ContainsFunc(lineage[i:], func(f fsm.Former) bool { return f.End == 0 }):
+		return renewed
+	default:
+		return surplus
+	}
+}
+
+func lineageOf(resp *serverpb.GetChangesResponse) []fsm.Former {
+	out := make([]fsm.Former, len(resp.GetLineage()))
+	for i, f := range resp.GetLineage() {
+		out[i] = fsm.Former{History: f.GetHistoryId(), End: f.GetEnd()}
+	}
+	return out
+}
+
+// adopt makes the state one of the history that a promotion has begun, before the first
+// change of that.
+func (s *session) adopt(found finding) error {
+	id, at := s.opts.State.Position()
+	if err := s.opts.State.Adopt(found.id.History, found.lineage); err != nil {
+		return localError{err}
+	}
+	s.history = found.id.History
+	s.moved()
+	s.log.Info("the copy goes on in the history that a promotion has begun", "master", s.source.Address,
+		"history", found.id.History, "before", id.History, "index", at)
+	return nil
+}
+
+// setAside has a copy with changes that the new history does not have kept beside the one
+// that replaces it.
+func (s *session) setAside(ctx context.Context) error {
+	folder, err := s.opts.State.SetAside(ctx)
+	if err != nil {
+		return localError{err}
+	}
+	id, at := s.opts.State.Position()
+	what := "the copy has changes that the promotion did not keep; it is set aside when a new one is whole"
+	if folder == "" {
+		what = "the copy has changes that the promotion did not keep; without a disk they are lost when a new one is whole"
+	}
+	s.reportAs("aside"+id.History, what, nil, "copy", name(id, at), "folder", folder)
+	return nil
+}

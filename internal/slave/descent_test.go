@@ -1,0 +1,160 @@
+package slave
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/follower"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// promote has a twin be a master of the next history, which goes on from where it is, and
+// writes to it. It returns the new history.
+func (n *node) promote(t *testing.T, history string) {
+	t.Helper()
+	f := n.Replica.(*follower.Replica)
+	id, end := f.Position()
+	if err := f.Adopt(history, []fsm.Former{{History: id.History, End: end}}); err != nil {
+		t.Fatal(err)
+	}
+	n.change(t, end, end+standby.Gap+1, "promoted")
+}
+
+// change writes to a twin at an index.
+func (n *node) change(t *testing.T, after, at kv.Index, key string) {
+	t.Helper()
+	c := kv.Change{Index: at, Clock: 1 << 40, Mutations: []kv.Mutation{{Key: []byte(key), Value: []byte("1")}}}
+	if err := n.Replica.(*follower.Replica).Apply(t.Context(), after, []kv.Change{c}, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A slave at or below the end of its history goes on by changes in the one that a promotion
+// has begun.
+func TestSlaveGoesOnInAPromotedHistory(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*Options, *follower.Options)) {
+		r := newRig(t)
+		m := r.master("m1:1")
+		m.fill("k", 100, 10)
+		next := r.twin("m2:1", m)
+		s := r.slave(Fixed("m1:1", "m2:1"), mode)
+		s.has(m)
+		s.stop() // it misses what comes before the end
+		m.put("late", "1")
+		next.sync(m)
+		m.kill()
+		next.promote(t, "1-new")
+		s.restart()
+		s.has(next)
+		if n := s.Puller.Status().Bootstraps; n != 0 {
+			t.Errorf("%d bootstraps since the promotion", n)
+		}
+		if !s.Replica.Succeeds(m.Replica.Status().Identity.History) {
+			t.Error("the lineage was not taken over")
+		}
+		// The former master comes back, and is not followed any more.
+		m.revive()
+		m.put("dead", "1")
+		next.kill()
+		testkit.Eventually(t, "the slave has met the former master", func() bool { return strings.Contains(r.logs.String(), former.String()) })
+		if id, _ := s.Position(); id.History != "1-new" {
+			t.Errorf("the slave went back to history %s", id.History)
+		}
+	})
+}
+
+// A copy with changes that the new history does not have is set aside, and found there.
+func TestCopyAboveTheEndIsSetAside(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.fill("k", 100, 10)
+	next := r.twin("m2:1", m)
+	disk := replicatest.NewRig(t, func(d *replicatest.Rig) { replicatest.OnDiskAt(d, filepath.Join(t.TempDir(), "db")) })
+	s := r.slave(Fixed("m1:1", "m2:1"), streaming, func(_ *Options, o *follower.Options) {
+		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
+	})
+	m.put("lost", "1")
+	s.has(m)
+	id, at := s.Position()
+	m.kill()
+	next.promote(t, "1-new")
+	s.has(next)
+	folder := filepath.Join(filepath.Dir(disk.Opts.Generations.Current()), fmt.Sprintf("aside-%s-%d", id.History, at))
+	testkit.Eventually(t, "the copy is set aside", func() bool { _, err := os.Stat(folder); return err == nil })
+	if !strings.Contains(r.logs.String(), folder) {
+		t.Error("the log does not name the folder")
+	}
+	disk.Reread() // as a process that starts
+	if _, err := os.Stat(folder); err != nil {
+		t.Error("a start removes the copy that was set aside:", err)
+	}
+}
+
+// A slave leaves its master as soon as discovery knows one of a later era, without waiting
+// for the former one to fail.
+func TestSlaveLeavesAFormerMaster(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	next := r.twin("m2:1", m)
+	rows := NewRows("db")
+	rows.Set([]*serverpb.RegionInfo{m.row(leader)}, true)
+	s := r.slave(rows, streaming)
+	s.has(m)
+	next.promote(t, "1-new")
+	rows.Set([]*serverpb.RegionInfo{m.row(leader), next.row(leader)}, true)
+	s.has(next)
+	testkit.Eventually(t, "the slave names the new leader", func() bool { return s.Puller.Leader() == "m2:1" || s.Puller.Leader() == "" })
+	if got := s.Puller.candidates(); len(got) != 1 || got[0].Address != "m2:1" {
+		t.Errorf("candidates %v", got)
+	}
+}
+
+func TestDescent(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	s := r.slave(Fixed("m1:1"), streaming)
+	s.has(m)
+	if err := s.Replica.Adopt("2-b", []fsm.Former{{History: "h0"}, {History: s.Replica.Status().Identity.History, End: 5}, {History: "1-a", End: 9}}); err != nil {
+		t.Fatal(err)
+	}
+	cluster := s.Replica.Status().Identity.Cluster
+	lineage := func(f ...*serverpb.FormerHistory) []*serverpb.FormerHistory { return f }
+	ended := func(history string, end uint64) *serverpb.FormerHistory {
+		return &serverpb.FormerHistory{HistoryId: history, End: end}
+	}
+	for _, c := range []struct {
+		name    string
+		history string
+		lineage []*serverpb.FormerHistory
+		want    verdict
+	}{
+		{"the same", "2-b", nil, fit},
+		{"no state", "", nil, behind},
+		{"of the lineage", "1-a", nil, former},
+		{"a lesser era that is not known", "1-x", lineage(ended("2-b", 0)), former},
+		{"a promotion at or above the copy", "3-c", lineage(ended("2-b", 7)), promoted},
+		{"two promotions", "4-d", lineage(ended("2-b", 7), ended("3-c", 1<<41)), promoted},
+		{"a promotion below the copy", "3-c", lineage(ended("2-b", 6)), surplus},
+		{"a promotion of a restored state", "3-c", lineage(ended("2-b", 9), ended("2-r", 0), ended("2-s", 20)), renewed},
+		{"a promotion of an old copy", "3-c", lineage(ended("1-a", 7)), rewritten},
+		{"a restore", "2-r", lineage(ended("2-b", 0)), renewed},
+		{"another promotion of the same state", "2-z", lineage(ended("1-a", 9)), rival},
+	} {
+		resp := &serverpb.GetChangesResponse{ClusterId: cluster, HistoryId: c.history, Lineage: c.lineage, MasterChangeNumber: 100}
+		resp.ReplacesHistory = len(c.lineage) > 0 && c.lineage[0].GetHistoryId() == "2-b"
+		look := &session{Puller: s.Puller}
+		if got := look.descent(resp, fsm.Identity{Cluster: cluster, History: "2-b"}, 7); got != c.want {
+			t.Errorf("%s: it %v; want one that %v", c.name, got, c.want)
+		}
+	}
+}
