@@ -55,7 +55,10 @@ func (c *Candidate) named(r *peerpb.Record) bool {
 }
 
 // Claim asks for the next era once, of the record that WatchForClaim has returned. The
-// promotion is the id of the new deployment. The slave must have sealed its copies before.
+// promotion is the id of the new deployment. The slave must have sealed its copies before. A
+// claim whose outcome is unknown, or that may be given later (RetryMillis), is repeated: it may
+// still be under way, so only the answer that it never will be given lets the slave unseal. If
+// the masters are back, they take the silent slave out of the record, and that answer follows.
 func (c *Candidate) Claim(ctx context.Context, of *peerpb.Record, promotion, history string, addresses ...string) (*peerpb.ClaimResponse, error) {
 	return c.Registry.Claim(ctx, &peerpb.ClaimRequest{
 		Database: c.Database, Era: of.GetEra(), Version: of.GetVersion(), Disks: []string{c.Disk},

@@ -118,7 +118,7 @@ func (l *log) SetRegistered(context.Context) error {
 
 const lasting = 10 * time.Second
 
-func keeper(o *office, l *log) *Keeper {
+func keeps(o *office, l *log) *Keeper {
 	return New(Options{
 		Registry: o, Database: "db", Address: "m:1", Lease: lasting, Standing: l, Clock: o,
 		Masters: func() Masters { return Masters{Era: 1, Deployment: "masters", History: "1-h"} },
@@ -138,7 +138,7 @@ func wantHeld(t *testing.T, k *Keeper, want string) {
 func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, l := newOffice(), &log{owns: true}
-		k, other := keeper(o, l), keeper(o, new(log))
+		k, other := keeps(o, l), keeps(o, new(log))
 		wantHeld(t, k, "has not been asked")
 		testkit.Run(t, other.Run)
 		wantHeld(t, other, "no record in the registry yet")
@@ -166,7 +166,7 @@ func TestKeeper(t *testing.T) {
 func TestLeaseCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice()
-		k := keeper(o, &log{owns: true})
+		k := keeps(o, &log{owns: true})
 		if err := k.renew(t.Context()); err == nil {
 			t.Fatal("the record was not there")
 		}
@@ -185,7 +185,7 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 func TestLostRecordGrantsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice()
-		k := keeper(o, &log{owns: true, registered: true})
+		k := keeps(o, &log{owns: true, registered: true})
 		testkit.Run(t, k.Run)
 		time.Sleep(time.Minute)
 		wantHeld(t, k, "dkvctl -claim")
@@ -206,20 +206,14 @@ func TestLostRecordGrantsNothing(t *testing.T) {
 func TestClaimWithoutOperator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice()
-		k := keeper(o, &log{owns: true})
+		k := keeps(o, &log{owns: true})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- k.Run(ctx) }()
 		time.Sleep(lasting)
-		read, err := k.Read(t.Context())
-		if err == nil {
-			err = k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "d", Address: "s:1"})
-		}
-		if err != nil {
+		stands := func(context.Context) error { return nil }
+		if err := k.Enter(t.Context(), standby.Node{Disk: "d", Address: "s:1"}, stands); err != nil {
 			t.Fatal(err)
-		}
-		if err := k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "e", Address: "t:1"}); kv.KindOf(err) != kv.Precondition {
-			t.Errorf("entered by an old version: %v", err)
 		}
 		c := &Candidate{Registry: o, Database: "db", Disk: "d", Era: func() uint64 { return 1 }}
 		patience, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -245,20 +239,32 @@ func TestClaimWithoutOperator(t *testing.T) {
 	})
 }
 
-// TestRemove takes a standby out, and voids an entry that is being prepared.
-func TestRemove(t *testing.T) {
+// TestEnter: a node that is taken out while its entry is prepared is not entered, nor is one
+// that does not stand.
+func TestEnter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keeper(newOffice(), &log{owns: true})
+		k := keeps(newOffice(), &log{owns: true})
+		node := standby.Node{Disk: "d", Address: "s:1"}
+		none := func(context.Context) error { return nil }
+		if err := k.Enter(t.Context(), node, none); kv.KindOf(err) != kv.Precondition {
+			t.Errorf("without a record: %v", err)
+		}
 		_ = k.renew(t.Context()) // makes the record
-		read, err := k.Read(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		leaves := func(ctx context.Context) error { return k.Leaving(ctx, []string{"d"}) }
+		if err := k.Enter(t.Context(), node, leaves); kv.KindOf(err) != kv.Precondition {
+			t.Errorf("taken out meanwhile: %v", err)
 		}
-		if err := k.Remove(t.Context(), "d"); err != nil {
-			t.Fatal(err)
+		fails := errors.New("does not stand")
+		if err := k.Enter(t.Context(), node, func(context.Context) error { return fails }); !errors.Is(err, fails) {
+			t.Errorf("%v", err)
 		}
-		if err := k.Enter(t.Context(), read, &peerpb.StandbyNode{Disk: "d", Address: "s:1"}); err == nil {
-			t.Error("a disk that was taken out was entered")
+		for range 2 {
+			if err := k.Enter(t.Context(), node, none); err != nil {
+				t.Error(err)
+			}
+		}
+		if r, err := k.read(t.Context()); err != nil || len(r.GetStandbys()) != 1 || r.GetVersion() != 3 {
+			t.Errorf("%v, %v", r, err)
 		}
 	})
 }
@@ -266,7 +272,7 @@ func TestRemove(t *testing.T) {
 // TestGate looks at the lease before and after what it waits for.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := keeper(newOffice(), &log{owns: true})
+		k := keeps(newOffice(), &log{owns: true})
 		g := &Gate{Keeper: k, Next: waits(lasting)}
 		if err := g.Admit(kv.AckSync); kv.KindOf(err) != kv.Unavailable {
 			t.Errorf("%v", err)
