@@ -47,8 +47,8 @@ var queueLengths = []queueLength{
 	{&incomingReadIndexMaxLen, 4096, 64},
 	{&pendingProposalShards, 16, 1},
 	// The first must stay above the second.
-	{&entrySliceSize, 512, 32},
-	{&minEntrySliceSize, 96, 16},
+	{&entrySliceSize, 512, 16},
+	{&minEntrySliceSize, 96, 8},
 }
 
 var shortenOnce sync.Once
