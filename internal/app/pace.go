@@ -16,7 +16,7 @@ const (
 	quietLooks = 3
 	// quietShare is by how much less garbage may come together while the process is quiet:
 	// the collector runs seldom even so, and what it does not need stays the system's.
-	quietShare = 4
+	quietShare = 5
 )
 
 // pace says whether a process is quiet, by what it allocates.
