@@ -11,9 +11,9 @@ import (
 
 // memberEnded is called when the process of the member at a Raft address has ended. If that
 // member leads the log, the others need not wait until they have missed it for an election's
-// time. They begin one after another, so that they do not all vote for themselves.
+// time.
 func (r *Replica) memberEnded(address string) {
-	leader, _ := r.leads()
+	leader, term := r.leads()
 	if leader == 0 || leader == r.raft.Replica {
 		return
 	}
@@ -21,13 +21,51 @@ func (r *Replica) memberEnded(address string) {
 	if m, err := replica.DecodeMember(record); err != nil || m.RaftAddress != address {
 		return
 	}
-	wait := time.Duration(r.turnAfter(leader)) * campaignPause * r.host.Timing().RTT
-	time.AfterFunc(wait, func() { r.campaignAfter(leader) })
+	c := &succession{r: r, ended: leader, term: term}
+	c.turn = time.Duration(r.turnAfter(leader)) * campaignPause * r.host.Timing().RTT
+	time.AfterFunc(c.turn, c.look)
 }
 
-// campaignPause is how long a member has for its election before the next one begins its own,
-// in round trips between members.
-const campaignPause = 2
+// In round trips between members, and so far below the time of an election.
+const (
+	// campaignPause is how long a member has to ask for votes before the next one may.
+	campaignPause = 2
+	// campaignGrace is how long an election may take that was begun.
+	campaignGrace = 8
+	// campaigns bounds how often a member looks whether there is a leader. After that the
+	// election's time has passed.
+	campaigns = 3
+)
+
+// succession is the search for the leader after one whose process has ended. Members take
+// turns: if all asked for votes at once, each would vote for itself.
+type succession struct {
+	r           *Replica
+	ended, term uint64
+	turn        time.Duration
+	looks       int
+}
+
+// look begins an election unless there is a leader, or another member's election is under
+// way: a later one would depose its leader, and might fail.
+func (s *succession) look() {
+	r := s.r
+	var leader, term uint64
+	err := r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
+		leader, term, _, err = nh.GetLeaderID(r.raft.Shard)
+		return err
+	})
+	if err != nil || leader != 0 && leader != s.ended {
+		return // also if this replica takes no part in the log
+	}
+	if s.looks++; s.looks > 1 || term == s.term {
+		r.opts.Log.Info("the process of the log's leader has ended; this member stands for election", "leader", s.ended, "term", term)
+		r.host.Campaign(r.raft.Shard, r.raft.Replica, s.ended, term)
+	}
+	if s.looks < campaigns {
+		time.AfterFunc(campaignGrace*r.host.Timing().RTT+s.turn, s.look)
+	}
+}
 
 // turnAfter returns how many other members begin an election before this one when the leader
 // has ended. All members agree on the order: by their ids, beginning after the leader's.
@@ -41,19 +79,4 @@ func (r *Replica) turnAfter(leader uint64) int {
 		return (slices.Index(ids, id) - slices.Index(ids, leader) + len(ids)) % len(ids)
 	}
 	return max(after(r.raft.Replica)-1, 0)
-}
-
-// campaignAfter begins an election, unless another member has been elected since its leader
-// has ended.
-func (r *Replica) campaignAfter(ended uint64) {
-	var leader, term uint64
-	err := r.host.Use(func(nh *dragonboat.NodeHost) (err error) {
-		leader, term, _, err = nh.GetLeaderID(r.raft.Shard)
-		return err
-	})
-	if err != nil || leader != 0 && leader != ended {
-		return // also if this replica takes no part in the log
-	}
-	r.opts.Log.Info("the process of the log's leader has ended; this member stands for election", "leader", ended, "term", term)
-	r.host.Campaign(r.raft.Shard, r.raft.Replica, ended, term)
 }
