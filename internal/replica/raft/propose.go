@@ -33,24 +33,20 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	}
 	c = r.lowered(c)
 	trace := kv.TraceOf(ctx)
-	ctx, cancel := r.bounded(ctx)
-	defer cancel()
+	limit := time.Now().Add(r.raft.Timeout)
 	for {
 		begin := trace.Start()
-		epoch, err := r.keeper.Epoch(ctx)
+		epoch, err := r.epoch(ctx, limit)
 		if err != nil {
-			return command.Result{}, ownership(err)
-		}
-		if err := r.state.AdmitAnswer(c); err != nil {
 			return command.Result{}, err
 		}
-		if err := r.awaitTime(ctx); err != nil {
+		if err := r.state.AdmitAnswer(c); err != nil {
 			return command.Result{}, err
 		}
 		taken := trace.Start()
 		c.Fence = epoch
 		r.state.Stamp(c, r.state.Clock(r.state.Machine()))
-		res, err := r.append(ctx, c, r.raft.Timeout)
+		res, err := r.append(ctx, c, time.Until(limit))
 		trace.Wrote(begin, taken)
 		switch {
 		case err != nil:
@@ -69,6 +65,21 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		}
 		return r.state.Answer(ctx, c, res)
 	}
+}
+
+// epoch returns the epoch to propose a mutation in, once the log can take one. Only if that
+// has to be waited for is the limit worth a context of its own.
+func (r *Replica) epoch(ctx context.Context, limit time.Time) (kv.Index, error) {
+	if epoch, active := r.keeper.Active(); active && r.state.Machine().Clock() != 0 {
+		return epoch, nil
+	}
+	ctx, cancel := context.WithDeadline(ctx, limit)
+	defer cancel()
+	epoch, err := r.keeper.Epoch(ctx)
+	if err != nil {
+		return 0, ownership(err)
+	}
+	return epoch, r.awaitTime(ctx)
 }
 
 // SetClock implements Replica.
@@ -154,7 +165,8 @@ var encodings = sync.Pool{New: func() any { return new([]byte) }}
 // maxPooled is the size, in bytes, of the largest buffer that is kept for another command.
 const maxPooled = 64 << 10
 
-// append appends c to the log and waits until it is applied here.
+// append appends c to the log and waits until it is applied here, at most for patience:
+// Dragonboat's own limit does not end a wait for a disk that hangs.
 func (r *Replica) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
 	if err := r.admitFormat(c); err != nil {
 		return command.Result{}, err
@@ -168,15 +180,19 @@ func (r *Replica) append(ctx context.Context, c *command.Command, patience time.
 	if err != nil {
 		return command.Result{}, err
 	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case done := <-rs.ResultC():
 		res, err := r.outcome(&done)
 		rs.Release()
 		return res, err
 	case <-ctx.Done():
-		return command.Result{}, kv.UnknownOutcome(kv.Unavailable,
-			fmt.Errorf("the mutation was being replicated: %w", ctx.Err()))
+		err = ctx.Err()
+	case <-timer.C:
+		err = context.DeadlineExceeded
 	}
+	return command.Result{}, kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the mutation was being replicated: %w", err))
 }
 
 // submit hands an encoded command to Dragonboat. An error means that it was not proposed.

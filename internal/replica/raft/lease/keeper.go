@@ -169,6 +169,16 @@ func (k *Keeper) lapse() {
 	}
 }
 
+// Active returns the epoch to propose a mutation in, if it needs no wait.
+func (k *Keeper) Active() (kv.Index, bool) {
+	t := k.active.Load()
+	if t == nil {
+		return 0, false
+	}
+	term, self := k.group.Leader()
+	return t.epoch, self && t.term == term
+}
+
 // Epoch returns the epoch to propose a mutation in. While this process takes the vBucket
 // over, or hands it over, it waits. ErrNotOwner means that another process should be asked.
 // The error of a context that has ended says that nothing was proposed.
