@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// probes is how often a member is dialled after its connection has ended. The ports of a
-	// process that ends close one after another, which takes no longer than their pauses.
-	probes     = 5
+	// probes is how often a member is dialled after its connection has ended, with pauses that
+	// begin with probePause and double: a process that ends closes one port and connection
+	// after another, and may still answer for a while.
+	probes     = 8
 	probePause = 20 * time.Millisecond
 )
 
@@ -42,17 +43,16 @@ func (t *transport) lost(address string) {
 // hasEnded reports whether no process listens at the address of a member, as that machine
 // says itself. Silence says nothing.
 func (t *transport) hasEnded(address string) bool {
-	for range probes {
+	for i := range probes {
 		conn, err := t.dial(t.ctx, address, forMessages)
 		if err == nil {
 			conn.Close()
-			return false
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return true
 		}
 		select {
-		case <-time.After(probePause):
+		case <-time.After(probePause << i):
 		case <-t.ctx.Done():
 			return false
 		}
