@@ -2461,7 +2461,9 @@ type VBucketStatus struct {
 	// The log's clock on this node, in milliseconds since the epoch.
 	ClockMillis uint64 `protobuf:"varint,101,opt,name=clockMillis,proto3" json:"clockMillis,omitempty"`
 	// Why a slave should not be read from; empty if it may. It is the reason in its health.
-	Unhealthy     string `protobuf:"bytes,110,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	Unhealthy string `protobuf:"bytes,110,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
+	// What answers wait for; at the owner of the log, and only if they wait for slaves.
+	Standing      *StandingSet `protobuf:"bytes,111,opt,name=standing,proto3" json:"standing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2615,6 +2617,156 @@ func (x *VBucketStatus) GetUnhealthy() string {
 	return ""
 }
 
+func (x *VBucketStatus) GetStanding() *StandingSet {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+// StandingSet is the slaves that the owner of a vBucket waits for.
+type StandingSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level that answers reach: semi_sync or sync.
+	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	// No slave stands by, and answers are given without one.
+	Fallback      bool             `protobuf:"varint,2,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	Slaves        []*StandingSlave `protobuf:"bytes,3,rep,name=slaves,proto3" json:"slaves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingSet) Reset() {
+	*x = StandingSet{}
+	mi := &file_api_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingSet) ProtoMessage() {}
+
+func (x *StandingSet) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
+func (*StandingSet) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StandingSet) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *StandingSet) GetFallback() bool {
+	if x != nil {
+		return x.Fallback
+	}
+	return false
+}
+
+func (x *StandingSet) GetSlaves() []*StandingSlave {
+	if x != nil {
+		return x.Slaves
+	}
+	return nil
+}
+
+type StandingSlave struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// coming, standing or leaving.
+	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	// How many indexes it has not confirmed at the level, and how many milliseconds ago it
+	// last confirmed anything. Both are 0 if it has confirmed nothing to this node yet.
+	LagChanges uint64 `protobuf:"varint,3,opt,name=lagChanges,proto3" json:"lagChanges,omitempty"`
+	AgeMillis  uint64 `protobuf:"varint,4,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
+	// Whether it is connected to this node.
+	Connected     bool `protobuf:"varint,5,opt,name=connected,proto3" json:"connected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingSlave) Reset() {
+	*x = StandingSlave{}
+	mi := &file_api_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingSlave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingSlave) ProtoMessage() {}
+
+func (x *StandingSlave) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
+func (*StandingSlave) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *StandingSlave) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *StandingSlave) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *StandingSlave) GetLagChanges() uint64 {
+	if x != nil {
+		return x.LagChanges
+	}
+	return 0
+}
+
+func (x *StandingSlave) GetAgeMillis() uint64 {
+	if x != nil {
+		return x.AgeMillis
+	}
+	return 0
+}
+
+func (x *StandingSlave) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
 type ResyncRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The vBucket; empty means each that follows no master, or with force all.
@@ -2627,7 +2779,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2791,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2804,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -2679,7 +2831,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2843,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2856,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -2731,7 +2883,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2895,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2908,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -2777,7 +2929,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2941,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2954,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -2830,7 +2982,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2842,7 +2994,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2855,7 +3007,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -2876,7 +3028,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3040,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3053,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -2921,7 +3073,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3085,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3098,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -2970,7 +3122,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3134,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3147,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3227,7 +3379,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rclusterTiming\x18e \x01(\tR\rclusterTiming\x12\x1e\n" +
 	"\n" +
 	"nextTiming\x18f \x01(\tR\n" +
-	"nextTiming\"\x85\x04\n" +
+	"nextTiming\"\xbc\x04\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -3248,7 +3400,20 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x0e \x01(\tR\x06reason\x12\x1c\n" +
 	"\tclusterId\x18d \x01(\tR\tclusterId\x12 \n" +
 	"\vclockMillis\x18e \x01(\x04R\vclockMillis\x12\x1c\n" +
-	"\tunhealthy\x18n \x01(\tR\tunhealthy\"?\n" +
+	"\tunhealthy\x18n \x01(\tR\tunhealthy\x125\n" +
+	"\bstanding\x18o \x01(\v2\x19.dkv.serverpb.StandingSetR\bstanding\"t\n" +
+	"\vStandingSet\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
+	"\bfallback\x18\x02 \x01(\bR\bfallback\x123\n" +
+	"\x06slaves\x18\x03 \x03(\v2\x1b.dkv.serverpb.StandingSlaveR\x06slaves\"\x9b\x01\n" +
+	"\rStandingSlave\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1e\n" +
+	"\n" +
+	"lagChanges\x18\x03 \x01(\x04R\n" +
+	"lagChanges\x12\x1c\n" +
+	"\tageMillis\x18\x04 \x01(\x04R\tageMillis\x12\x1c\n" +
+	"\tconnected\x18\x05 \x01(\bR\tconnected\"?\n" +
 	"\rResyncRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"q\n" +
@@ -3333,7 +3498,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -3370,32 +3535,34 @@ var file_api_admin_proto_goTypes = []any{
 	(*ClusterInfoChange)(nil),      // 32: dkv.serverpb.ClusterInfoChange
 	(*NodeStatusResponse)(nil),     // 33: dkv.serverpb.NodeStatusResponse
 	(*VBucketStatus)(nil),          // 34: dkv.serverpb.VBucketStatus
-	(*ResyncRequest)(nil),          // 35: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 36: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 37: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 38: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 39: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 40: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 41: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 42: dkv.serverpb.ContentHashResponse
-	nil,                            // 43: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 44: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 45: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 46: google.protobuf.Empty
+	(*StandingSet)(nil),            // 35: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 36: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 37: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 38: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 39: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 40: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 41: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 42: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 43: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 44: dkv.serverpb.ContentHashResponse
+	nil,                            // 45: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 46: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 47: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 48: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
 	17, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	17, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	17, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	44, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	46, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	15, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	13, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
 	16, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	14, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	17, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	44, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	43, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	46, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	45, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	31, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	31, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	31, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -3404,76 +3571,78 @@ var file_api_admin_proto_depIdxs = []int32{
 	31, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	31, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
 	34, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	44, // 20: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	38, // 21: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	45, // 22: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	7,  // 23: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	8,  // 24: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	10, // 25: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	9,  // 26: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	17, // 27: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	17, // 28: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	18, // 29: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	20, // 30: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	21, // 31: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	22, // 32: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	23, // 33: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	46, // 34: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	24, // 35: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	46, // 36: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	46, // 37: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	26, // 38: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	27, // 39: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	27, // 40: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	30, // 41: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	46, // 42: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	46, // 43: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	46, // 44: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	46, // 45: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	39, // 46: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	35, // 47: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	37, // 48: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	40, // 49: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	2,  // 50: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
-	4,  // 51: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	46, // 52: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	41, // 53: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	12, // 54: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	12, // 55: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	11, // 56: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	12, // 57: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	44, // 58: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	44, // 59: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	19, // 60: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	44, // 61: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	44, // 62: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	44, // 63: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	44, // 64: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	25, // 65: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	44, // 66: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	44, // 67: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	44, // 68: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	44, // 69: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	28, // 70: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	32, // 71: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	44, // 72: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	31, // 73: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	33, // 74: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	44, // 75: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	44, // 76: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	44, // 77: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	36, // 78: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	36, // 79: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	44, // 80: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	3,  // 81: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	5,  // 82: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	6,  // 83: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	42, // 84: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	54, // [54:85] is the sub-list for method output_type
-	23, // [23:54] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	35, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	36, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	46, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	40, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	47, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	7,  // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	8,  // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	10, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	9,  // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	17, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	17, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	18, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	20, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	21, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	22, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	23, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	48, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	24, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	48, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	48, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	26, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	27, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	27, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	30, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	48, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	48, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	48, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	48, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	41, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	37, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	39, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	42, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	2,  // 52: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
+	4,  // 53: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
+	48, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	43, // 55: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	12, // 56: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	12, // 57: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	11, // 58: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	12, // 59: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	46, // 60: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	46, // 61: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	19, // 62: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	46, // 63: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	46, // 64: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	46, // 65: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	46, // 66: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	25, // 67: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	46, // 68: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	46, // 69: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	46, // 70: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	46, // 71: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	28, // 72: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	32, // 73: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	46, // 74: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	31, // 75: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	33, // 76: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	46, // 77: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	46, // 78: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	46, // 79: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	38, // 80: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	38, // 81: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	46, // 82: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	3,  // 83: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	5,  // 84: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	6,  // 85: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	44, // 86: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	56, // [56:87] is the sub-list for method output_type
+	25, // [25:56] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -3490,7 +3659,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

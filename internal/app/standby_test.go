@@ -103,6 +103,12 @@ func TestSyncWritesAreOnTheSlave(t *testing.T) {
 func TestFallbackToAsync(t *testing.T) {
 	r := newStandbyRig(t, "--repl-ack-fallback", "async")
 	r.onTheSlave(r.eventually(serverpb.AckLevel_ACK_SYNC))
+	r.shows(`dkv_standbys{database="default",phase="standing",vbucket="default"} 1`)
+	st, err := serverpb.NewDKVNodeClient(connect(t, r.owner.grpc())).GetNodeStatus(testkit.Within(t, testkit.Patience), nil)
+	if set := st.GetVBuckets()[0].GetStanding(); err != nil || set.GetLevel() != "sync" || len(set.GetSlaves()) != 1 ||
+		set.GetSlaves()[0].GetAddress() != r.slave.listen || set.GetSlaves()[0].GetPhase() != "standing" || !set.GetSlaves()[0].GetConnected() {
+		t.Errorf("the status shows %v, %v", set, err)
+	}
 	r.slave.stop()
 	if _, resp, err := r.put(serverpb.AckLevel_ACK_DEFAULT); err != nil || resp.GetAcked() != serverpb.AckLevel_ACK_ASYNC {
 		t.Errorf("%v, %v", resp, err)
@@ -110,6 +116,16 @@ func TestFallbackToAsync(t *testing.T) {
 	if _, _, err := r.put(serverpb.AckLevel_ACK_SEMI_SYNC); status.Code(err) != codes.Unavailable {
 		t.Errorf("a request for semi_sync fell back: %v", err)
 	}
+	r.shows(`dkv_standbys{database="default",phase="standing",vbucket="default"} 0`)
 	r.slave.begin()
 	r.onTheSlave(r.eventually(serverpb.AckLevel_ACK_SYNC))
+	r.shows(`dkv_slave_link_unsynced_changes{database="default",slave="` + r.slave.listen + `",vbucket="default"} 0`)
+}
+
+// shows waits for a line of the owner's metrics.
+func (r *standbyRig) shows(line string) {
+	r.t.Helper()
+	testkit.Eventually(r.t, "the metrics have "+line, func() bool {
+		return strings.Contains(ask(r.t, r.owner.http(), "/metrics"), line+"\n")
+	})
 }

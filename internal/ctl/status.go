@@ -58,6 +58,8 @@ type vBucketRow struct {
 	LagChanges   uint64 `json:"lag_changes"`
 	LagMillis    uint64 `json:"lag_millis"`
 	WritesPaused bool   `json:"writes_paused"`
+	// Standing is the slaves that writes wait for; nil if they wait for none.
+	Standing *standingRow `json:"standing,omitempty"`
 }
 
 // runStatus asks every address at the same time, then the members that no address
@@ -151,7 +153,8 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
-			LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused()})
+			LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused(),
+			Standing: standingOf(v.GetStanding())})
 		switch {
 		case row.Health != alive:
 		case v.GetState() != "serving":
@@ -176,7 +179,7 @@ func (s *session) printStatus(rows []nodeRow) error {
 	for i, r := range rows {
 		cells[i] = r.columns()
 		if s.Verbose {
-			cells[i] = append(cells[i], r.timing()...)
+			cells[i] = append(append(cells[i], r.timing()...), r.standing()...)
 		}
 	}
 	if err := output.WriteColumns(s.out.W, cells); err != nil {

@@ -35,6 +35,9 @@ type Node struct {
 	keyspace *route.Keyspace
 	info     NodeInfo
 	router   *route.Router
+	// standing returns the slaves that answers of a vBucket wait for; nil on a node whose
+	// answers wait for none.
+	standing func(vBucket string) *serverpb.StandingSet
 	// hashing holds an element while a content hash is being made, and hashes one for each
 	// request for one.
 	hashing, hashes chan struct{}
@@ -48,6 +51,9 @@ const maxHashes = 8
 func NewNode(k *route.Keyspace, info NodeInfo, r *route.Router) *Node {
 	return &Node{keyspace: k, info: info, router: r, hashing: make(chan struct{}, 1), hashes: make(chan struct{}, maxHashes)}
 }
+
+// ShowStanding has the status show the slaves that answers wait for.
+func (n *Node) ShowStanding(of func(vBucket string) *serverpb.StandingSet) { n.standing = of }
 
 // GetNodeStatus implements DKVNode.
 func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
@@ -65,7 +71,11 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	}
 	n.addTiming(resp)
 	for _, v := range n.keyspace.All() {
-		resp.VBuckets = append(resp.VBuckets, n.vBucketStatus(v.Status()))
+		status := n.vBucketStatus(v.Status())
+		if n.standing != nil && status.GetIsLeader() {
+			status.Standing = n.standing(v.Name)
+		}
+		resp.VBuckets = append(resp.VBuckets, status)
 	}
 	return resp, nil
 }

@@ -128,6 +128,7 @@ func (m *Member) Membership(*master.Node) serverpb.DKVClusterServer { return m.c
 func (m *Member) Register(r grpc.ServiceRegistrar, s *role.Services) {
 	m.RegisterMembers(r)
 	s.RegisterData(r)
+	m.standbys.Show(s.Node)
 	peerpb.RegisterStandbyServer(r, m.standbys.Service())
 }
 

@@ -28,7 +28,7 @@ type sample struct {
 func (m *Member) Metrics() metrics.Source {
 	database := m.node.Layout.Database
 	constant := metrics.Constant(database)
-	return &source{
+	return m.standbys.Metrics(&source{
 		member: m,
 		rafts:  raftTable(database),
 		peer:   prometheus.NewDesc("dkv_raft_peer_healthy", "1 if another member has answered lately.", []string{"peer"}, constant),
@@ -37,7 +37,7 @@ func (m *Member) Metrics() metrics.Source {
 			"vBuckets that this node leads, or knows no leader of, and that have fewer live masters than their clusters have members.", nil, constant),
 		rejected: prometheus.NewDesc("dkv_raft_connections_rejected_total",
 			"Connections to the Raft port that were not those of a node of this cluster.", nil, constant),
-	}
+	})
 }
 
 func raftTable(database string) *metrics.Table[sample] {

@@ -119,6 +119,7 @@ func (*Standalone) Membership(n *master.Node) serverpb.DKVClusterServer { return
 // Register implements role.Role.
 func (s *Standalone) Register(r grpc.ServiceRegistrar, services *role.Services) {
 	services.RegisterData(r)
+	s.standbys.Show(services.Node)
 	peerpb.RegisterStandbyServer(r, s.standbys.Service())
 }
 
@@ -132,7 +133,7 @@ func (s *Standalone) Run(ctx, _ context.Context, services *role.Services) error 
 }
 
 // Metrics implements role.Role.
-func (*Standalone) Metrics() metrics.Source { return metrics.None{} }
+func (s *Standalone) Metrics() metrics.Source { return s.standbys.Metrics(metrics.None{}) }
 
 // Admin implements role.Role.
 func (*Standalone) Admin() role.Admin { return role.Admin{} }
