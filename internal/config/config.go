@@ -215,6 +215,16 @@ type DiscoveryClient struct {
 	PollClusterInfoInterval time.Duration
 }
 
+// ReplicationPrefer says which nodes a slave follows.
+type ReplicationPrefer string
+
+const (
+	// PreferMaster follows masters only.
+	PreferMaster ReplicationPrefer = "master"
+	// PreferChain follows a slave of the own data centre rather than a master elsewhere.
+	PreferChain ReplicationPrefer = "chain"
+)
+
 // Replication holds how a slave follows a master, and what a master waits for.
 type Replication struct {
 	// MasterAddrs are a slave's fixed masters, tried in turn; if there are none, it
@@ -229,6 +239,8 @@ type Replication struct {
 	// Mode is how changes reach the slave; a stream brings them within
 	// milliseconds.
 	Mode ReplicationMode
+	// Prefer says which nodes a slave follows if its data centre has no master.
+	Prefer ReplicationPrefer
 	// Ack is what a master's write waits for, beyond its own log.
 	Ack ReplicationAck
 	// AckFrom says which slaves may stand by; see AckDC.

@@ -164,6 +164,12 @@ func replicationKeys() []key {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
 			doc: "How changes reach a slave: poll asks for them, stream receives them within milliseconds."},
+		{name: "repl-prefer", def: "master", roles: slave,
+			field: func(c *Config) value {
+				return enum(&c.Replication.Prefer, PreferMaster, PreferChain)
+			},
+			doc: "Which nodes a slave follows if its own data centre (dc-id) has no master: master for those elsewhere, chain for another slave of the data centre, if discovery knows one that follows a master. " +
+				"Set chain on slaves in a region without masters, so that changes cross to it once; each slave in between adds its own lag."},
 		{name: "repl-ack", def: "async", roles: owners,
 			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync) },
 			doc: "What a write waits for beyond a majority of the masters: async for nothing, semi_sync until the slave that stands by has received it, sync until that slave has it on disk. " +

@@ -97,6 +97,8 @@ func (s *session) better() (Source, string) {
 			return Source{}, ""
 		case is < was && best.DC == s.chooser.dc && present.DC != s.chooser.dc:
 			return best, "it is in this data centre"
+		case is < was && present.slave:
+			return best, "it is a master, and the present one a slave"
 		case is < was:
 			return best, "it is a follower, and the present one leads"
 		case is == was && best.Order < present.Order:

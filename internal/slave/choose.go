@@ -11,7 +11,7 @@ import (
 )
 
 // chooser orders the sources: live followers in the slave's own data centre first, then
-// the leader there, then followers elsewhere, then the leader; among equals the one with
+// the leader there, then slaves there if slaves are followed, then followers elsewhere, then the leader; among equals the one with
 // the fewest slaves first. A source that has failed is excluded for a while.
 type chooser struct {
 	dc, self string
@@ -63,17 +63,20 @@ func (c *chooser) class(s Source, id fsm.Identity) int {
 	if s.awaits && !s.deadFor(id) {
 		return -1
 	}
+	switch {
+	case s.slave:
+		class = 2 // after the masters of its data centre, and before those elsewhere
+	case s.DC != c.dc:
+		class = 3
+	}
 	if s.Status == serverpb.RegionStatus_LEADER {
 		class++
 	}
-	if s.DC != c.dc {
-		class += 2
-	}
 	if s.laterThan(id) {
-		class -= 4 // those of the state's own history may not know yet that they were replaced
+		class -= 5 // those of the state's own history may not know yet that they were replaced
 	}
 	if s.foreignTo(id) {
-		class += 4
+		class += 5
 	}
 	return class
 }

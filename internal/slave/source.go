@@ -29,6 +29,8 @@ type Source struct {
 	// Chosen reports that an operator has named it, so that a state of its cluster may
 	// replace one of another cluster.
 	Chosen bool
+	// slave reports that it is a slave itself.
+	slave bool
 	// awaits reports that it owns the log and waits for this copy.
 	awaits bool
 }
@@ -85,6 +87,8 @@ func (f fixed) Changed() <-chan struct{} { return nil }
 // Rows are the sources that discovery lists.
 type Rows struct {
 	database string
+	// chains has slaves be candidates too; nil has not.
+	chains *chains
 
 	mu       sync.Mutex
 	byBucket map[string][]Source
@@ -99,23 +103,33 @@ func NewRows(database string) *Rows {
 	return &Rows{database: database}
 }
 
+// NewChainedRows is NewRows for a slave at an address that follows slaves of its own data
+// centre rather than masters elsewhere.
+func NewChainedRows(database, dc, self string) *Rows {
+	return &Rows{database: database, chains: &chains{dc: dc, self: self}}
+}
+
 // Set replaces the sources by those in the registry's rows: the current ones if live is
 // set, otherwise those that were known last. It does not keep the rows. Rows of another
-// database, of slaves and of INACTIVE nodes are ignored.
+// database and of INACTIVE nodes are ignored, and those of slaves unless slaves are followed.
 func (r *Rows) Set(rows []*serverpb.RegionInfo, live bool) {
 	next := make(map[string][]Source)
+	ours := make(map[string][]*serverpb.RegionInfo)
 	for _, row := range rows {
-		if row.GetDatabase() != r.database || !serves(row.GetStatus()) || row.GetNodeAddress() == "" {
+		if row.GetDatabase() != r.database || row.GetNodeAddress() == "" {
 			continue
 		}
-		next[row.GetVBucket()] = append(next[row.GetVBucket()], Source{
-			Address: row.GetNodeAddress(),
-			DC:      row.GetDcID(),
-			Status:  row.GetStatus(),
-			Cluster: row.GetClusterID(),
-			History: row.GetHistoryID(),
-			Slaves:  row.GetSlaves(),
-		})
+		if r.chains != nil {
+			ours[row.GetVBucket()] = append(ours[row.GetVBucket()], row)
+		}
+		if serves(row.GetStatus()) {
+			next[row.GetVBucket()] = append(next[row.GetVBucket()], sourceOfRow(row))
+		}
+	}
+	for vBucket, rows := range ours {
+		if more := r.chains.sources(rows); len(more) > 0 {
+			next[vBucket] = append(next[vBucket], more...)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -73,6 +73,9 @@ func (s *Slave) Open(ctx context.Context) error {
 		return err
 	}
 	n.Info.ID = net.JoinHostPort(s.self.Hostname, strconv.Itoa(int(s.self.Port)))
+	if n.Config.Replication.Prefer == config.PreferChain {
+		s.rows = slave.NewChainedRows(n.Config.Node.Database, n.Info.DC, n.Info.Address)
+	}
 	followers, err := node.OpenEach(ctx, n, s.openFollower)
 	if err != nil {
 		return err
