@@ -106,7 +106,7 @@ var mayImport = map[string][]string{
 	"internal/storage/badger":    {"internal/storage", "internal/crc", "internal/durable"},
 	"internal/storage/rocksdb":   {"internal/storage", "internal/crc", "internal/durable"},
 	"internal/changelog":         {"internal/kv", "internal/command", "internal/storage"},
-	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/fsm/requests"},
+	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/standby", "internal/fsm/requests"},
 	"internal/fsm/requests":      {"internal/kv", "internal/command", "internal/storage"},
 	"internal/backup":            {"internal/kv", "internal/storage", "internal/durable"},
 	"internal/replica":           {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/timing"},

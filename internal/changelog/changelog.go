@@ -19,8 +19,11 @@ package changelog
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sort"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -206,6 +209,32 @@ func Newest(r storage.Reader) (index kv.Index, found bool, err error) {
 		return 0, false, fmt.Errorf("%w: change record %x", storage.ErrCorrupt, it.Key())
 	}
 	return binary.BigEndian.Uint64(it.Key()), true, nil
+}
+
+// Oldest returns the index of the first record from an index on, and whether there is one.
+func Oldest(r storage.Reader, from kv.Index) (index kv.Index, found bool, err error) {
+	rec, found, err := edge(r, storage.Range{Start: Key(from)})
+	return rec.index, found, err
+}
+
+// Digest returns a hash of a change, without the request that caused it; never 0.
+func Digest(c *kv.Change) uint64 {
+	p := binary.BigEndian.AppendUint64(nil, c.Index)
+	p = binary.BigEndian.AppendUint64(p, uint64(c.Clock))
+	return max(xxhash.Sum64(command.AppendMutations(p, c.Mutations)), 1)
+}
+
+// DigestAt returns the Digest of the newest change up to an index, or 0 if there is none.
+func DigestAt(r storage.Reader, upTo kv.Index) (uint64, error) {
+	last, found, err := edge(r, storage.Range{End: Key(upTo + 1), Reverse: true})
+	if err != nil || !found {
+		return 0, err
+	}
+	changes, err := Scan(r, last.index, 1, math.MaxInt)
+	if err != nil || len(changes) == 0 {
+		return 0, err
+	}
+	return Digest(&changes[0]), nil
 }
 
 // edge returns the first record of a range, in the range's direction, without its body.

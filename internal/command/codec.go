@@ -29,6 +29,7 @@ var ErrMalformed = errors.New("malformed log entry")
 //	[fence]                                              flagFence
 //	[term, owner, nonce (8 bytes), cluster, history]     flagBegin
 //	[lease, in nanoseconds]                              furtherLease
+//	[history, end, digest (8 bytes)]                     furtherOrigin
 //	[replica id, record]                                 flagMember
 //	[pairs, index, history]                              flagRestored
 //	mutations: count, then each
@@ -54,7 +55,8 @@ const (
 
 	furtherRepeat = 1 << 0
 	furtherLease  = 1 << 1
-	furtherKnown  = furtherRepeat | furtherLease
+	furtherOrigin = 1 << 2
+	furtherKnown  = furtherRepeat | furtherLease | furtherOrigin
 
 	opPut     = 0
 	opDelete  = 1
@@ -101,6 +103,9 @@ func (c *Command) further() byte {
 	if c.Begin != nil && c.Begin.Stated {
 		further |= furtherLease
 	}
+	if c.Begin != nil && c.Begin.Origin != nil {
+		further |= furtherOrigin
+	}
 	return further
 }
 
@@ -128,14 +133,7 @@ func (c *Command) Append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, c.Fence)
 	}
 	if b := c.Begin; b != nil {
-		dst = binary.AppendUvarint(dst, b.Term)
-		dst = binary.AppendUvarint(dst, b.Owner)
-		dst = binary.LittleEndian.AppendUint64(dst, b.Nonce)
-		dst = appendBytes(dst, []byte(b.Cluster))
-		dst = appendBytes(dst, []byte(b.History))
-		if b.Stated {
-			dst = binary.AppendUvarint(dst, uint64(b.Lease))
-		}
+		dst = b.append(dst)
 	}
 	if m := c.Member; m != nil {
 		dst = binary.AppendUvarint(dst, m.ID)
@@ -223,15 +221,7 @@ func (c *Command) decodeParts(r *reader, h head) {
 		r.require(c.Fence != 0, "zero fence is present")
 	}
 	if h.flags&flagBegin != 0 {
-		c.Begin = &Begin{
-			Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
-			Cluster: string(r.bytes()), History: string(r.bytes()),
-		}
-		if c.Begin.Stated = h.further&furtherLease != 0; c.Begin.Stated {
-			lease := r.uvarint()
-			r.require(lease <= uint64(maxLease), "lease of more than a day")
-			c.Begin.Lease = time.Duration(lease)
-		}
+		c.Begin = decodeBegin(r, h.further)
 	}
 	if h.flags&flagMember != 0 {
 		c.Member = &Member{ID: r.uvarint(), Record: r.bytes()}
@@ -241,7 +231,40 @@ func (c *Command) decodeParts(r *reader, h head) {
 	}
 	c.Request.Repeat = h.further&furtherRepeat != 0
 	r.require(!c.Request.Repeat || c.Request.Client != 0, "repeat of no request")
-	r.require(h.further&furtherLease == 0 || c.Begin != nil, "lease of no epoch")
+	r.require(h.further&(furtherLease|furtherOrigin) == 0 || c.Begin != nil, "lease or origin of no epoch")
+}
+
+func (b *Begin) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, b.Term)
+	dst = binary.AppendUvarint(dst, b.Owner)
+	dst = binary.LittleEndian.AppendUint64(dst, b.Nonce)
+	dst = appendBytes(dst, []byte(b.Cluster))
+	dst = appendBytes(dst, []byte(b.History))
+	if b.Stated {
+		dst = binary.AppendUvarint(dst, uint64(b.Lease))
+	}
+	if o := b.Origin; o != nil {
+		dst = appendBytes(dst, []byte(o.History))
+		dst = binary.AppendUvarint(dst, o.End)
+		dst = binary.LittleEndian.AppendUint64(dst, o.Digest)
+	}
+	return dst
+}
+
+func decodeBegin(r *reader, further byte) *Begin {
+	b := &Begin{
+		Term: r.uvarint(), Owner: r.uvarint(), Nonce: r.uint64(),
+		Cluster: string(r.bytes()), History: string(r.bytes()),
+	}
+	if b.Stated = further&furtherLease != 0; b.Stated {
+		lease := r.uvarint()
+		r.require(lease <= uint64(maxLease), "lease of more than a day")
+		b.Lease = time.Duration(lease)
+	}
+	if further&furtherOrigin != 0 {
+		b.Origin = &Origin{History: string(r.bytes()), End: r.uvarint(), Digest: r.uint64()}
+	}
+	return b
 }
 
 // check verifies that a decoded command has what its kind needs and nothing else, so that

@@ -69,6 +69,13 @@ var golden = []struct {
 	}},
 	{"pause", "01 05 08 01 00", command.Command{Kind: command.SetPaused, Clock: 1, Flag: true}},
 	{"resume", "01 05 00 01 00", command.Command{Kind: command.SetPaused, Clock: 1}},
+	{"begin epoch after a promotion", "02 06 20 06 01 05 02 0807060504030201 00 00 8088debe01 04312d6162 ac02 1817161514131211 00", command.Command{
+		Kind: command.BeginEpoch, Clock: 1,
+		Begin: &command.Begin{
+			Term: 5, Owner: 2, Nonce: 0x0102030405060708, Lease: 400 * time.Millisecond, Stated: true,
+			Origin: &command.Origin{History: "1-ab", End: 300, Digest: 0x1112131415161718},
+		},
+	}},
 	{"standbys", "01 13 16 01 027b7d 8e02 ac02 00", command.Command{
 		Kind: command.SetStandbys, Clock: 1, Expect: key("{}"), Delta: 135, Fence: 300,
 	}},
@@ -250,6 +257,8 @@ func TestMalformed(t *testing.T) {
 		"unseal of no promotion":       "01 15 00 01 00",
 		"seal of a key":                "01 14 02 01 0170 01 00 0161 00",
 		"seal with a request":          "01 14 03 01 0100000000000000 01 00 0170 00",
+		"origin of no epoch":           "02 01 00 04 01 00",
+		"origin cut short":             "02 06 20 04 01 05 02 0807060504030201 00 00 04312d6162 ac02 18171615 00",
 		"member of nothing":            "01 08 00 01 00",
 		"put with a member":            "01 01 40 01 03 0172 00",
 	} {
@@ -327,6 +336,11 @@ func drawCommand(t *rapid.T) command.Command {
 		}
 		if c.Begin.Stated = rapid.Bool().Draw(t, "stated"); c.Begin.Stated {
 			c.Begin.Lease = time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "lease"))
+		}
+		if rapid.Bool().Draw(t, "after a promotion") {
+			c.Begin.Origin = &command.Origin{
+				History: rapid.String().Draw(t, "origin"), End: rapid.Uint64().Draw(t, "end"), Digest: rapid.Uint64().Draw(t, "digest"),
+			}
 		}
 	case command.EndRestore:
 		most = 0

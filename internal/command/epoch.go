@@ -68,6 +68,20 @@ type Begin struct {
 	// it takes none.
 	Lease  time.Duration
 	Stated bool
+	// Origin is the state that the log begins with; nil if the log has had an epoch, or has
+	// not begun with a promotion.
+	Origin *Origin
+}
+
+// Origin is the state that a promotion has left for a new log to begin with. In the first
+// BeginEpoch it keeps replicas with another state out of the log.
+type Origin struct {
+	// History is the one that the promotion has begun, End the last index of the one
+	// before it.
+	History string
+	End     kv.Index
+	// Digest is that of the newest change up to End; 0 if that is no longer retained.
+	Digest uint64
 }
 
 // longestLease returns how long the proposer's leases last at most.

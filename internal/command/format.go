@@ -21,7 +21,7 @@ const (
 	FirstFormat uint32 = 1
 	// NewestFormat is the newest one that this release understands. Format 2 has the
 	// second version of the encoding, and the kinds that the table below gives it; format 3
-	// has SetTiming; format 4 has SetStandbys, Seal and Unseal.
+	// has SetTiming; format 4 has SetStandbys, Seal, Unseal and the origin of an epoch.
 	NewestFormat uint32 = 4
 )
 
@@ -53,8 +53,12 @@ var kinds = [...]struct {
 	Unseal:        {"unseal", 4},
 }
 
-// versionFormat is the format that the second version of the encoding was added with.
-const versionFormat = 2
+// versionFormat is the format that the second version of the encoding was added with,
+// originFormat the one of Begin.Origin.
+const (
+	versionFormat = 2
+	originFormat  = 4
+)
 
 // Kinds returns all kinds in the order of their numbers.
 func Kinds() []Kind {
@@ -101,6 +105,9 @@ func (c *Command) Format() uint32 {
 	}
 	if c.further() != 0 {
 		format = max(format, versionFormat)
+	}
+	if c.Begin != nil && c.Begin.Origin != nil {
+		format = max(format, originFormat)
 	}
 	return format
 }

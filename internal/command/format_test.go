@@ -22,6 +22,7 @@ func TestFormat(t *testing.T) {
 		{command.Command{Kind: command.SetSlave}, 1},
 		{command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{}}, 1},
 		{command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Stated: true}}, 2},
+		{command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Origin: &command.Origin{}}}, 4},
 		{command.Command{Kind: command.Tick}, 2},
 		{command.Command{Kind: command.SetClock}, 2},
 		{command.Command{Kind: command.SetFormat, Delta: 1}, 2},

@@ -24,7 +24,8 @@ type Changes struct {
 
 // Changes returns the changes from index from on: at most limit of them (0: no limit), and no
 // more than maxBytes, but always one if there is one. The error is a kv.OutOfRange if from
-// is below the changelog's floor.
+// is below the changelog's floor, or among the numbers that a promotion has skipped: after the
+// last index of a former history the next one is that of the present history's first entry.
 func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 	// One view for all of it, so that a concurrent trim removes nothing from it.
 	view, err := m.View()
@@ -41,6 +42,9 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		if from < floor {
 			return kv.Errorf(kv.OutOfRange,
 				"change %d is no longer retained: the oldest is %d; start over from a snapshot", from, floor)
+		}
+		if from > 1 && m.Lost(from-1) && m.Lost(from) {
+			return kv.Errorf(kv.OutOfRange, "change %d does not exist: a promotion has ended its history before it; start over from a snapshot", from)
 		}
 		out.Changes, err = changelog.Scan(r, from, limit, maxBytes)
 		return err
@@ -112,7 +116,7 @@ func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) 
 		return false, err
 	}
 	floor := m.floor.Load()
-	keep, err := m.keepFrom(ret, floor)
+	keep, more, err := m.keepFrom(ret, floor)
 	if err != nil || keep == floor {
 		return false, err
 	}
@@ -120,9 +124,6 @@ func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) 
 		return false, ErrClosed
 	}
 	defer m.gate.leave()
-	if keep > floor+trimStep {
-		keep, more = floor+trimStep, true
-	}
 	var b storage.Batch
 	b.DeleteRange(storage.Changelog, changelog.Key(floor), changelog.Key(keep))
 	b.Put(storage.Meta, keyFloor, changelog.Key(keep))
@@ -133,18 +134,26 @@ func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) 
 	return more, nil
 }
 
-// keepFrom returns the lowest index that ret keeps. It looks at one pinned state, since
-// Apply may run concurrently.
-func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (kv.Index, error) {
+// keepFrom returns the lowest index that one trim keeps, and whether ret does not keep that
+// either. It looks at one pinned state, since Apply may run concurrently.
+func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (keep kv.Index, more bool, err error) {
 	v, err := m.View()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer v.Close()
-	keep := floor
+	keep = floor
 	err = v.read(func(r storage.Reader) (err error) {
-		keep, err = changelog.Floor(r, ret, floor, v.state.applied, v.state.clock)
+		if keep, err = changelog.Floor(r, ret, floor, v.state.applied, v.state.clock); err != nil || keep <= floor+trimStep {
+			return err
+		}
+		// From the first record on: a promotion leaves a gap of numbers that no step
+		// must walk through.
+		first, found, err := changelog.Oldest(r, floor)
+		if err == nil && found && keep > first+trimStep {
+			keep, more = first+trimStep, true
+		}
 		return err
 	})
-	return keep, err
+	return keep, more, err
 }

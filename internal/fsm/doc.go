@@ -27,6 +27,7 @@
 //	changes, replicate, large          the change stream, and its application on a slave
 //	copy, chunk, loader, fill          a state as chunks of records, and back
 //	rebase, unstage, lineage           a state becomes the start of a new log or history
+//	fork, carry, adopt                 a history continues after a promotion
 //	layout, state, identity            how all of it is stored
 //	gate                               keeps the engine open while anyone reads
 //	requests (a package)               which requests of clients were applied before

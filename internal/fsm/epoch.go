@@ -29,6 +29,12 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 	if tx.m.staged.active {
 		tx.dropStaged() // the node that staged it no longer owns the log
 	}
+	if b.Origin != nil && now.ID == 0 {
+		// Before there is an epoch: later ones may be of a restored keyspace.
+		if err := tx.m.comesFrom(b.Origin); err != nil {
+			return err
+		}
+	}
 	s.epoch = next
 	switch named := tx.m.Identity().Cluster != "" || tx.named != nil; {
 	case named:

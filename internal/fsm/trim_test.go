@@ -200,3 +200,28 @@ func TestTrimSeesOneState(t *testing.T) {
 		t.Fatalf("meddled is %v, floor %d, want 1", done, x.m.ChangelogFloor())
 	}
 }
+
+// Retention crosses the numbers that a promotion has skipped in one step.
+func TestTrimOverSkippedNumbers(t *testing.T) {
+	x, to := ended(t)
+	fork(t, x.engine, to)
+	x.restart()
+	last := x.one(command.OK, write(put("new", "1"))).Index
+	trims := 0
+	for more := true; more; trims++ {
+		if trims > 3 {
+			t.Fatalf("the floor is %d after %d trims", x.m.ChangelogFloor(), trims)
+		}
+		var err error
+		if more, err = x.m.TrimChangelog(changelog.Retention{MaxBytes: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := x.m.Changes(last, 0, 1<<20)
+	if err != nil || len(all.Changes) != 1 {
+		t.Errorf("the newest change is gone: %+v, %v", all.Changes, err)
+	}
+	if n := len(dump(t, x.engine, storage.Changelog)); n != 1 || x.m.ChangelogFloor() > last {
+		t.Errorf("%d records are left, floor %d", n, x.m.ChangelogFloor())
+	}
+}

@@ -48,6 +48,9 @@ const (
 	// that the standbys have not confirmed: a promotion may undo it. A mutation's outcome is
 	// unknown; it may be repeated with its id only.
 	NotConfirmed
+	// Lost is an index that is of no history any more: the state that had it was lost when a
+	// promotion ended its history before it. No node will ever reach it.
+	Lost
 )
 
 // Outcome says whether a mutation that ended in an error may have been applied.

@@ -23,6 +23,8 @@ const (
 	// ReasonNotConfirmed is the reason of a NotConfirmed error. The outcome of a mutation is
 	// unknown.
 	ReasonNotConfirmed = "NOT_CONFIRMED"
+	// ReasonLost is the reason of a Lost error, whose outcome is NotApplied.
+	ReasonLost = "LOST"
 )
 
 // Reason returns the reason that an ErrorInfo gives for e.
@@ -38,6 +40,8 @@ func (e *Error) Reason() string {
 		return ReasonNotOwner
 	case e.Kind == OtherCluster:
 		return ReasonOtherCluster
+	case e.Kind == Lost:
+		return ReasonLost
 	default:
 		return ReasonNotApplied
 	}

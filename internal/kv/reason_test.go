@@ -17,6 +17,7 @@ func TestReason(t *testing.T) {
 		{UnknownOutcome(TooLate, errors.New("x")), ReasonTooLate},
 		{Errorf(OtherCluster, "x"), ReasonOtherCluster},
 		{UnknownOutcome(NotConfirmed, errors.New("x")), ReasonNotConfirmed},
+		{Errorf(Lost, "x"), ReasonLost},
 		{Errorf(NotConfirmed, "x"), ReasonNotConfirmed}, // of a read
 		// What may have landed is not to be taken for a redirection.
 		{UnknownOutcome(NotOwner, errors.New("x")), ReasonUnknown},

@@ -107,6 +107,8 @@ func answer(st *status.Status, reason string) error {
 		out.Kind = kv.TooLate
 	case kv.ReasonOtherCluster:
 		out.Kind, out.Outcome = kv.OtherCluster, kv.NotApplied
+	case kv.ReasonLost:
+		out.Kind, out.Outcome = kv.Lost, kv.NotApplied
 	case kv.ReasonNotConfirmed:
 		out.Kind = kv.NotConfirmed
 	}

@@ -97,6 +97,8 @@ func codeOf(err *kv.Error) codes.Code {
 		return codes.ResourceExhausted
 	case kv.OutOfRange:
 		return codes.OutOfRange
+	case kv.Lost:
+		return codes.Aborted
 	case kv.Corrupt:
 		return codes.DataLoss
 	case kv.NotFound:

@@ -28,6 +28,7 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.Exhausted, "x"), codes.ResourceExhausted},
 		{kv.Errorf(kv.Unavailable, "x"), codes.Unavailable},
 		{kv.Errorf(kv.OutOfRange, "x"), codes.OutOfRange},
+		{kv.Errorf(kv.Lost, "x"), codes.Aborted},
 		{kv.Errorf(kv.Corrupt, "x"), codes.DataLoss},
 		{kv.Errorf(kv.NotFound, "x"), codes.NotFound},
 		{kv.Errorf(kv.Unimplemented, "x"), codes.Unimplemented},
@@ -36,7 +37,7 @@ func TestToStatus(t *testing.T) {
 		{kv.Errorf(kv.Denied, "x"), codes.PermissionDenied},
 		{kv.UnknownOutcome(kv.NotConfirmed, errors.New("x")), codes.Unavailable},
 		{kv.UnknownOutcome(kv.TooLate, errors.New("x")), codes.FailedPrecondition},
-		{kv.Errorf(kv.NotConfirmed+1, "x"), codes.Internal}, // no kind
+		{kv.Errorf(kv.Lost+1, "x"), codes.Internal}, // no kind
 		{kv.UnknownOutcome(kv.Unavailable, errors.New("x")), codes.Unavailable},
 
 		// A caller that has gone, or waited too long, is told just that; but a

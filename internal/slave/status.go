@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Phase is what a Puller is doing.
@@ -247,7 +248,7 @@ func (p *Puller) Status() Status {
 	s := t.s
 	s.Mode = p.mode()
 	_, s.Applied = p.opts.State.Position()
-	s.LagChanges = max(s.Newest, s.Applied) - s.Applied
+	s.LagChanges = standby.Distance(s.Applied, s.Newest)
 	s.Age = p.opts.State.Age()
 	s.Met = !t.contact.IsZero()
 	last := t.begun

@@ -6,11 +6,22 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Gap is by how much a promotion moves the index: the first entry after it has the index
 // N + Gap + 1, where N is the last one of the history before. So no index means two things.
 const Gap = 1 << 40
+
+// Distance returns how many entries there are after one index up to another, without the
+// indexes that promotions in between have skipped.
+func Distance(from, to kv.Index) uint64 {
+	if to <= from {
+		return 0
+	}
+	return (to - from) % Gap
+}
 
 // Era returns the era of a history id: the number of promotions that led to it. Histories
 // from before the first promotion have ids without an era.

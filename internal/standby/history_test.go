@@ -6,6 +6,18 @@ import (
 	"github.com/dkvdb/dkv/internal/standby"
 )
 
+// A promotion in between is no lag.
+func TestDistanceLeavesOutGaps(t *testing.T) {
+	for _, c := range []struct{ from, to, want uint64 }{
+		{5, 5, 0}, {7, 5, 0}, {5, 7, 2}, {0, standby.Gap - 1, standby.Gap - 1},
+		{5, 5 + standby.Gap, 0}, {5, 9 + standby.Gap, 4}, {5, 9 + 3*standby.Gap, 4}, {standby.Gap + 5, standby.Gap + 6, 1},
+	} {
+		if got := standby.Distance(c.from, c.to); got != c.want {
+			t.Errorf("from %d to %d: %d, want %d", c.from, c.to, got, c.want)
+		}
+	}
+}
+
 func TestEraIsInTheHistory(t *testing.T) {
 	for _, c := range []struct {
 		era     uint64

@@ -1,6 +1,7 @@
 package requests
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -85,8 +86,8 @@ const copyStep = 1 << 20
 // Copy replaces the table in to, which no Table may be loaded from, with that of from.
 func Copy(ctx context.Context, from storage.Reader, to storage.Engine) error {
 	var b storage.Batch
-	clearAll(&b)
-	for _, prefix := range [][]byte{prefixEntry, prefixSession, keyLost} {
+	Clear(&b)
+	for _, prefix := range Prefixes() {
 		if err := copyPrefix(ctx, from, to, &b, prefix); err != nil {
 			return fmt.Errorf("copy the request table: %w", err)
 		}
@@ -97,7 +98,16 @@ func Copy(ctx context.Context, from storage.Reader, to storage.Engine) error {
 	return nil
 }
 
-func clearAll(b *storage.Batch) {
+// Prefixes returns the beginnings of the keys in storage.Meta that belong to the table.
+func Prefixes() [][]byte { return [][]byte{prefixEntry, prefixSession, keyLost} }
+
+// Owns reports whether a key in storage.Meta belongs to the table.
+func Owns(key []byte) bool {
+	return slices.ContainsFunc(Prefixes(), func(p []byte) bool { return bytes.HasPrefix(key, p) })
+}
+
+// Clear drops the table in an engine with b. No Table may be loaded from it.
+func Clear(b *storage.Batch) {
 	for _, prefix := range [][]byte{prefixEntry, prefixSession} {
 		r := storage.Prefix(prefix)
 		b.DeleteRange(storage.Meta, r.Start, r.End)

@@ -127,6 +127,9 @@ func (f *Replica) read(ctx context.Context, opts kv.ReadOptions, fn func(*fsm.Ma
 		}
 		return kv.ReadInfo{}, replica.ErrNotOwner
 	}
+	if err := f.state.Held(opts.MinIndex); err != nil {
+		return kv.ReadInfo{}, err
+	}
 	if least := max(opts.MinIndex, f.least.Load()); least > f.state.Machine().Applied() {
 		if err := f.wanting(ctx, func(ctx context.Context) error { return f.state.AwaitIndex(ctx, least) }); err != nil {
 			return kv.ReadInfo{}, err

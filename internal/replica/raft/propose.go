@@ -267,6 +267,9 @@ func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duratio
 	if g.r.state.Machine().Identity().Cluster == "" {
 		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
 	}
+	if begin.Origin, err = g.r.state.Machine().Origin(); err != nil {
+		return now, previous, false, err
+	}
 	if err := g.awaitUnsealed(ctx); err != nil {
 		return now, previous, false, err
 	}

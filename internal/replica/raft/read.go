@@ -15,6 +15,9 @@ func (r *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Mac
 	if st := r.State(); st == replica.Removed {
 		return kv.ReadInfo{}, replica.ErrRemoved
 	}
+	if err := r.state.Held(opts.MinIndex); err != nil {
+		return kv.ReadInfo{}, err
+	}
 	opts.MinIndex = max(opts.MinIndex, r.floor.Load())
 	if opts.Level == kv.Linearizable {
 		if err := r.state.Refusal(); err != nil && r.State() == replica.Failed {

@@ -124,6 +124,15 @@ const MaxIndexWait = 10 * time.Second
 // was invented, or is of another log.
 const maxIndexAhead = 1 << 20
 
+// Held returns an error if an index that a reader asks for will never be reached, since a
+// promotion has ended its history before it.
+func (c *Store) Held(index kv.Index) error {
+	if index != 0 && c.machine.Load().Lost(index) {
+		return kv.Errorf(kv.Lost, "index %d is lost: a promotion has ended its history before it, with the changes up to it; read again, and repeat what you wrote since", index)
+	}
+	return nil
+}
+
 // AwaitIndex waits until index is applied. The request gives up its place among those in
 // flight meanwhile.
 func (c *Store) AwaitIndex(ctx context.Context, index kv.Index) error {

@@ -1,0 +1,120 @@
+package raft
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/memory"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// promotedState is a state that a promotion has left, with its changes; last is the value of
+// the last one.
+func promotedState(t *testing.T, identity fsm.Identity, last string) storage.Engine {
+	t.Helper()
+	engine, err := memory.Open(memory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := fsm.NewReplica(engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := &command.Command{Kind: command.BeginEpoch, Begin: &command.Begin{Term: 1, Cluster: identity.Cluster, History: identity.History}}
+	write := &command.Command{Kind: command.Write, Fence: 1, Clock: 1, Mutations: []kv.Mutation{{Key: []byte("k"), Value: []byte(last)}}}
+	if err := m.Apply([]fsm.Entry{{Index: 1, Command: begin}, {Index: 2, Command: write}}, make([]command.Result, 2), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsm.Fork(engine, fsm.Branch{Former: identity.History, End: 2, History: "1-new", Clock: 5}); err != nil {
+		t.Fatal(err)
+	}
+	return engine
+}
+
+// beginsWith has each node begin with a copy of what states says, by id.
+func beginsWith(states func(id uint64) storage.Engine) func(*cluster) {
+	return func(c *cluster) {
+		c.options = func(n *node, o *Options) {
+			open := o.Open
+			o.Open = func(dir string) (storage.Engine, error) {
+				engine, err := open(dir)
+				if err != nil {
+					return nil, err
+				}
+				if _, found, err := engine.Get(storage.Meta, []byte("identity")); found || err != nil {
+					return engine, err
+				}
+				return engine, copySpaces(states(n.id), engine)
+			}
+		}
+	}
+}
+
+func copySpaces(from storage.Reader, to storage.Engine) error {
+	var b storage.Batch
+	for space := range storage.Space(storage.Spaces) {
+		it := from.Iterate(space, storage.Range{})
+		for it.Next() {
+			b.Put(space, it.Key(), it.Value())
+		}
+		it.Close()
+	}
+	return to.Write(&b, true)
+}
+
+// A log on promoted states continues their history above the gap.
+func TestPromotedStatesBeginALog(t *testing.T) {
+	state := promotedState(t, fsm.Identity{Cluster: "c", History: "old"}, "v")
+	c := newCluster(t, 3, beginsWith(func(uint64) storage.Engine { return state }))
+	index := c.put("l", "1")
+	if index <= standby.Gap+2 {
+		t.Errorf("the first write has index %d", index)
+	}
+	c.want("l", "1")
+	c.want("k", "v")
+	for _, n := range c.nodes {
+		n.wantAt(index, "l", "1")
+	}
+	if _, _, _, err := c.owner().Get(t.Context(), []byte("l"), kv.ReadOptions{MinIndex: 5}); kv.KindOf(err) != kv.Lost {
+		t.Errorf("a read at an index that the promotion skipped: %v", err)
+	}
+	for _, n := range c.nodes { // the log has an epoch by now
+		n.shutdown()
+		n.start()
+	}
+	c.put("l", "2")
+	c.want("l", "2")
+}
+
+// A member with another state than the one that begins the log takes no part in it, though its
+// index is the same.
+func TestAnotherStateStaysOutOfAPromotedLog(t *testing.T) {
+	identity := fsm.Identity{Cluster: "c", History: "old"}
+	same, other := promotedState(t, identity, "v"), promotedState(t, identity, "w")
+	c := newCluster(t, 3, beginsWith(func(id uint64) storage.Engine {
+		if id == 3 {
+			return other
+		}
+		return same
+	}))
+	failed := func(n *node) bool {
+		if n.State() != replica.Failed {
+			return false
+		}
+		if err := n.Status().Err; !errors.Is(err, fsm.ErrDiverged) || !strings.Contains(err.Error(), "founded by a promotion") {
+			t.Errorf("node %d failed with %v", n.id, err)
+		}
+		return true
+	}
+	testkit.Eventually(t, "those with another state than the owner's have stopped", func() bool {
+		one, two, three := failed(c.nodes[0]), failed(c.nodes[1]), failed(c.nodes[2])
+		return one == two && one != three
+	})
+}
