@@ -92,11 +92,12 @@ func (n *fakeNode) Put(_ context.Context, r *serverpb.PutRequest) (*serverpb.Put
 		if len(r.Value) > 1<<20 {
 			return nil, explained(codes.InvalidArgument, kv.ReasonNotApplied, "the value is too long")
 		}
-		return &serverpb.PutResponse{Index: n.cluster.add(b, put(r))}, nil
+		return &serverpb.PutResponse{Index: n.cluster.add(b, put(r)), History: "h", Acked: r.Ack}, nil
 	})
 }
 
 func (n *fakeNode) MultiPut(_ context.Context, r *serverpb.MultiPutRequest) (*serverpb.PutResponse, error) {
+	n.asked.Store(r.Ack)
 	return apply(n, r.PutRequest[0].Key, r.RequestId, func(b *fakeBucket) (*serverpb.PutResponse, error) {
 		var trxns []*serverpb.TrxnRecord
 		for _, p := range r.PutRequest {
@@ -110,6 +111,7 @@ func (n *fakeNode) MultiPut(_ context.Context, r *serverpb.MultiPutRequest) (*se
 }
 
 func (n *fakeNode) Delete(_ context.Context, r *serverpb.DeleteRequest) (*serverpb.DeleteResponse, error) {
+	n.asked.Store(r.Ack)
 	return apply(n, r.Key, r.RequestId, func(b *fakeBucket) (*serverpb.DeleteResponse, error) {
 		return &serverpb.DeleteResponse{Index: n.cluster.add(b, &serverpb.TrxnRecord{Type: serverpb.TrxnRecord_Delete, Key: r.Key})}, nil
 	})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,6 +141,8 @@ func (s ExampleServer) Empty() {
 
 // fakeNode is a node of a cluster, with its faults.
 type fakeNode struct {
+	// asked is the ack level of the last MultiPut or Delete.
+	asked atomic.Value
 	serverpb.UnimplementedDKVServer
 	serverpb.UnimplementedDKVNodeServer
 	serverpb.UnimplementedDKVClusterServer

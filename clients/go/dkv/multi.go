@@ -183,7 +183,7 @@ func splitError(errs []error) error {
 // multiPut writes to one vBucket. If the keys are in several after all, which a client
 // of fixed addresses cannot know, the server splits the request or rejects it.
 func (c *Client) multiPut(ctx context.Context, pairs []Pair, maySplit bool) (uint64, error) {
-	req, resp := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, len(pairs)), MaySplit: maySplit}, new(serverpb.PutResponse)
+	req, resp := &serverpb.MultiPutRequest{PutRequest: make([]*serverpb.PutRequest, len(pairs)), MaySplit: maySplit, Ack: c.ackOf(writeOptions{})}, new(serverpb.PutResponse)
 	puts := make([]serverpb.PutRequest, len(pairs)) // one allocation for all
 	for i, p := range pairs {
 		puts[i].Key, puts[i].Value = p.Key, p.Value

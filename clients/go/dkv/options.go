@@ -40,6 +40,7 @@ type options struct {
 	maxMessage  int
 	timeout     time.Duration
 	withoutIDs  bool // no request ids
+	ack         Ack
 	fixed       bool
 	log         *slog.Logger
 }

@@ -8,13 +8,15 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 )
 
-// WriteOption changes a default of a mutation: ExpireAt or TTL.
+// WriteOption changes a default of a mutation: ExpireAt, TTL, Ack, or a *Answer.
 type WriteOption interface {
 	applyWrite(writeOptions) writeOptions
 }
 
 type writeOptions struct {
 	expireTS uint64 // epoch seconds; 0 means never
+	ack      Ack
+	answer   *Answer
 }
 
 // ExpireAt makes the key expire at a time, rounded up to seconds. If that time has
@@ -111,11 +113,13 @@ type (
 // the key may not.
 func (c *Client) Put(ctx context.Context, key, value []byte, opts ...WriteOption) (index uint64, err error) {
 	p := new(putCall)
-	p.req.Key, p.req.Value, p.req.ExpireTS = key, value, writeOptionsOf(opts).expireTS
+	o := writeOptionsOf(opts)
+	p.req.Key, p.req.Value, p.req.ExpireTS, p.req.Ack = key, value, o.expireTS, c.ackOf(o)
 	p.to = request{method: serverpb.DKV_Put_FullMethodName, key: key, mutates: true}
 	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
+	o.fill(&p.resp, err)
 	return p.resp.GetIndex(), err
 }
 
@@ -128,7 +132,7 @@ func (c *Client) PutTTL(ctx context.Context, key, value []byte, ttl time.Duratio
 // not exist is not an error.
 func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err error) {
 	d := new(deleteCall)
-	d.req.Key = key
+	d.req.Key, d.req.Ack = key, c.ackOf(writeOptions{})
 	d.to = request{method: serverpb.DKV_Delete_FullMethodName, key: key, mutates: true}
 	d.req.RequestId = c.assignID(&d.to, &d.id)
 	err = c.call(ctx, &d.to, &d.req, &d.resp)
@@ -140,11 +144,13 @@ func (c *Client) Delete(ctx context.Context, key []byte) (index uint64, err erro
 // it did. An empty old value matches a key that is absent or empty.
 func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts ...WriteOption) (updated bool, index uint64, err error) {
 	p := new(casCall)
-	p.req.Key, p.req.OldValue, p.req.NewValue, p.req.ExpireTS = key, old, value, writeOptionsOf(opts).expireTS
+	o := writeOptionsOf(opts)
+	p.req.Key, p.req.OldValue, p.req.NewValue, p.req.ExpireTS, p.req.Ack = key, old, value, o.expireTS, c.ackOf(o)
 	p.to = request{method: serverpb.DKV_CompareAndSet_FullMethodName, key: key, mutates: true}
 	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
+	o.fill(&p.resp, err)
 	return p.resp.GetUpdated(), p.resp.GetIndex(), err
 }
 
@@ -154,10 +160,12 @@ func (c *Client) CompareAndSet(ctx context.Context, key, old, value []byte, opts
 // option the key keeps its expiry.
 func (c *Client) Increment(ctx context.Context, key []byte, delta int64, opts ...WriteOption) (value int64, index uint64, err error) {
 	p := new(incrementCall)
-	p.req.Key, p.req.Delta, p.req.ExpireTS = key, delta, writeOptionsOf(opts).expireTS
+	o := writeOptionsOf(opts)
+	p.req.Key, p.req.Delta, p.req.ExpireTS, p.req.Ack = key, delta, o.expireTS, c.ackOf(o)
 	p.to = request{method: serverpb.DKV_Increment_FullMethodName, key: key, mutates: true}
 	p.req.RequestId = c.assignID(&p.to, &p.id)
 	err = c.call(ctx, &p.to, &p.req, &p.resp)
 	p.to.finish()
+	o.fill(&p.resp, err)
 	return p.resp.GetValue(), p.resp.GetIndex(), err
 }
