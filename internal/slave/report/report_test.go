@@ -1,0 +1,162 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// copied is a copy whose progress a test sets.
+type copied struct {
+	mu       sync.Mutex
+	owner    string
+	progress Progress
+	wanted   Wanted
+	syncs    int
+}
+
+func (c *copied) Name() string { return "default" }
+
+func (c *copied) Leader() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.owner
+}
+
+func (c *copied) Progress() (Progress, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.progress, true
+}
+
+func (c *copied) Sync() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.syncs++
+	c.progress.Synced = c.progress.Applied
+	return nil
+}
+
+func (c *copied) Want(_ string, w Wanted) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wanted = w
+}
+
+func (c *copied) set(owner string, p Progress) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owner, c.progress = owner, p
+}
+
+// owner keeps the last confirmation under each start.
+type owner struct {
+	peerpb.UnimplementedStandbyServer
+	mu      sync.Mutex
+	starts  []uint64
+	last    *peerpb.Confirmation
+	open    int
+	answers *peerpb.Wanted
+}
+
+func (o *owner) Confirm(stream grpc.BidiStreamingServer[peerpb.Confirmation, peerpb.Wanted]) error {
+	o.mu.Lock()
+	o.open++
+	answers := o.answers
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.open--
+	}()
+	if answers != nil {
+		if err := stream.Send(answers); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		o.mu.Lock()
+		if m.GetStart() != 0 {
+			o.starts = append(o.starts, m.GetStart())
+		}
+		o.last = m
+		o.mu.Unlock()
+	}
+}
+
+func (o *owner) has(is func(*owner) bool) func() bool {
+	return func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return is(o)
+	}
+}
+
+// start reports a copy to owners, by address.
+func start(t *testing.T, c *copied, owners map[string]*owner) *Reporter {
+	t.Helper()
+	listeners := make(map[string]*bufconn.Listener)
+	for address, o := range owners {
+		l := bufconn.Listen(1 << 16)
+		listeners[address] = l
+		servertest.Start(t, servertest.Options{Listener: l, Register: func(s grpc.ServiceRegistrar) { peerpb.RegisterStandbyServer(s, o) }})
+	}
+	pool := peer.NewPool(peer.Options{MaxMessageSize: 1 << 20, Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if l := listeners[address]; l != nil {
+			return l.DialContext(ctx)
+		}
+		return nil, errors.New("no route to host")
+	}})
+	t.Cleanup(func() { pool.Close() })
+	r := New(Options{Disk: "d", Address: "s:1", Pool: pool, Log: slog.New(slog.DiscardHandler)}, c)
+	testkit.Run(t, func(ctx context.Context) error { r.Run(ctx); return nil })
+	return r
+}
+
+// An owner holds that what was confirmed under one start stays true. So a copy that goes back
+// is reported under another start.
+func TestACopyThatGoesBackIsAnotherStart(t *testing.T) {
+	o, c := new(owner), new(copied)
+	c.set("o:1", Progress{History: "h", Received: 9, Applied: 9, Synced: 5})
+	r := start(t, c, map[string]*owner{"o:1": o})
+	testkit.Eventually(t, "the copy is reported", o.has(func(o *owner) bool { return o.last.GetReceived() == 9 }))
+	c.set("o:1", Progress{History: "h", Received: 6, Applied: 6, Synced: 5})
+	r.Moved(0)
+	testkit.Eventually(t, "it is reported under another start", o.has(func(o *owner) bool {
+		return o.last.GetReceived() == 6 && len(o.starts) == 2 && o.starts[0] != o.starts[1]
+	}))
+}
+
+// A copy is reported to the owner of its log alone, and what that wants is done.
+func TestReportsFollowTheOwner(t *testing.T) {
+	first := new(owner)
+	second := &owner{answers: &peerpb.Wanted{VBucket: "default", Listed: true, Sync: true}}
+	c := new(copied)
+	c.set("a:1", Progress{History: "h", Received: 3, Applied: 3})
+	r := start(t, c, map[string]*owner{"a:1": first, "b:1": second})
+	testkit.Eventually(t, "the first owner is told", first.has(func(o *owner) bool { return o.last.GetApplied() == 3 }))
+	c.set("b:1", Progress{History: "h", Received: 4, Applied: 4})
+	r.Moved(0)
+	testkit.Eventually(t, "the second owner is told of what it wants synced", second.has(func(o *owner) bool { return o.last.GetSynced() == 4 }))
+	testkit.Eventually(t, "the stream to the first has ended", first.has(func(o *owner) bool { return o.open == 0 }))
+	first.mu.Lock()
+	defer first.mu.Unlock()
+	if first.last.GetApplied() > 3 {
+		t.Errorf("the former owner was told of %v", first.last)
+	}
+}
