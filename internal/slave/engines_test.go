@@ -119,6 +119,7 @@ func TestLargeMultiPutIsNeverSeenByHalves(t *testing.T) {
 						return
 					}
 					reads.Add(1)
+					time.Sleep(time.Millisecond) // the slave has to write meanwhile
 				}
 			})
 			for n := range byte(2) {

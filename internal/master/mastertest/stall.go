@@ -21,7 +21,7 @@ func Impatient(t *testing.T, desc *grpc.ServiceDesc, service any) (conn *grpc.Cl
 	t.Helper()
 	ended = make(chan struct{}, 10)
 	s := servertest.Start(t, servertest.Options{
-		Stall:    50 * time.Millisecond,
+		Stall:    2 * time.Second, // more than the client is held up on a busy machine
 		Register: func(s grpc.ServiceRegistrar) { s.RegisterService(noticing(desc, ended), service) },
 	})
 	return servertest.Connect(t, s.Addr), ended
