@@ -78,6 +78,7 @@ func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	m.fill("k", 100, 10)
 	next := r.twin("m2:1", m)
 	disk := replicatest.NewRig(t, func(d *replicatest.Rig) { replicatest.OnDiskAt(d, filepath.Join(t.TempDir(), "db")) })
+	generations := filepath.Dir(disk.Opts.Generations.Current())
 	s := r.slave(Fixed("m1:1", "m2:1"), streaming, func(_ *Options, o *follower.Options) {
 		o.Options.Open, o.Options.Generations = disk.Opts.Open, disk.Opts.Generations
 	})
@@ -87,7 +88,7 @@ func TestCopyAboveTheEndIsSetAside(t *testing.T) {
 	m.kill()
 	next.promote(t, "1-new")
 	s.has(next)
-	folder := filepath.Join(filepath.Dir(disk.Opts.Generations.Current()), fmt.Sprintf("aside-%s-%d", id.History, at))
+	folder := filepath.Join(generations, fmt.Sprintf("aside-%s-%d", id.History, at))
 	testkit.Eventually(t, "the copy is set aside", func() bool { _, err := os.Stat(folder); return err == nil })
 	if !strings.Contains(r.logs.String(), folder) {
 		t.Error("the log does not name the folder")
