@@ -2300,6 +2300,9 @@ type NodeStatusResponse struct {
 	Timing        string `protobuf:"bytes,100,opt,name=timing,proto3" json:"timing,omitempty"`
 	ClusterTiming string `protobuf:"bytes,101,opt,name=clusterTiming,proto3" json:"clusterTiming,omitempty"`
 	NextTiming    string `protobuf:"bytes,102,opt,name=nextTiming,proto3" json:"nextTiming,omitempty"`
+	// What a promotion has made of the node, in a sentence; empty if it is what it is
+	// configured to be.
+	Became        string `protobuf:"bytes,103,opt,name=became,proto3" json:"became,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2428,6 +2431,13 @@ func (x *NodeStatusResponse) GetClusterTiming() string {
 func (x *NodeStatusResponse) GetNextTiming() string {
 	if x != nil {
 		return x.NextTiming
+	}
+	return ""
+}
+
+func (x *NodeStatusResponse) GetBecame() string {
+	if x != nil {
+		return x.Became
 	}
 	return ""
 }
@@ -3361,7 +3371,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xb3\x03\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xcb\x03\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +

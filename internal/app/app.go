@@ -20,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/role/slave"
 	"github.com/dkvdb/dkv/internal/app/role/standalone"
 	"github.com/dkvdb/dkv/internal/app/rows"
+	"github.com/dkvdb/dkv/internal/app/succession"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
@@ -27,6 +28,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
 	"github.com/dkvdb/dkv/internal/version"
@@ -48,10 +50,14 @@ type app struct {
 	// guard decides who may make which call.
 	guard *access.Guard
 
+	// part is what promotions have made of the node.
+	part promotion.Part
+
 	// open makes these.
-	services *role.Services
-	grpc     *server.Server
-	rows     rows.Client
+	services   *role.Services
+	succession *succession.Service
+	grpc       *server.Server
+	rows       rows.Client
 	// opened is set once open is done, and onOpened is called then.
 	opened   atomic.Bool
 	onOpened func()
@@ -59,7 +65,7 @@ type app struct {
 
 // newApp binds the addresses and locks the data folder, and opens the role unless that
 // may have to wait for other nodes. It serves nothing yet.
-func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (_ *app, err error) {
+func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *slog.Logger, wrap func(storage.Engine) storage.Engine) (_ *app, err error) {
 	if err := node.CheckStart(cfg); err != nil {
 		return nil, err
 	}
@@ -72,7 +78,12 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, wrap func
 			_ = n.Close() // err is the one to report
 		}
 	}()
-	a := &app{node: n, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
+	n.Became = succession.Became(part)
+	if s := part.Superseded; s != nil && !s.Rejoined {
+		n.Yielded = succession.Superseded(s)
+	}
+	n.Info.Became = n.Became
+	a := &app{node: n, part: part, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
 	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Elapsed: lease.SystemClock{}.Now, Log: log})
 	if err := n.OpenFolder(wrap); err != nil {
 		return nil, err
@@ -131,6 +142,9 @@ func (a *app) open(ctx context.Context) error {
 	}
 	var err error
 	if a.services, err = role.NewServices(a.node, a.role); err != nil {
+		return err
+	}
+	if a.succession, err = succession.New(a.node, a.role, a.part); err != nil {
 		return err
 	}
 	source := &rows.Source{

@@ -3,6 +3,7 @@ package app
 import (
 	"google.golang.org/grpc"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/app/rows"
@@ -20,7 +21,8 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Register: func(r grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVClusterServer(r, a.services.Membership)
 			serverpb.RegisterDKVDiscoveryNodeServer(r, rows.Service{Source: source})
-			serverpb.RegisterDKVNodeServer(r, a.services.Node)
+			serverpb.RegisterDKVNodeServer(r, a.succession.Node(a.services.Node))
+			peerpb.RegisterStandbyServer(r, a.succession)
 			a.role.Register(r, a.services)
 		},
 		MaxConnections:        limits.Connections,

@@ -16,7 +16,9 @@ import (
 
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/signals"
+	"github.com/dkvdb/dkv/internal/app/succession"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
 	"github.com/dkvdb/dkv/internal/version"
@@ -109,31 +111,47 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 	}
 }
 
-// runNode runs a node and calls opened when all of it is open.
+// runNode runs a node and calls opened when all of it is open. If a promotion changes what
+// the node is, all of it is closed and opened again, at the same addresses.
 func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog.LevelVar, log *slog.Logger, opened func()) error {
-	cfg := inv.Config
 	warnOfCores(log, keepPrivate())
-	defer tuneCollector(cfg)()
-	a, err := newApp(ctx, cfg, log, p.WrapEngine)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil
+	defer tuneCollector(inv.Config)()
+	configured := inv.Config
+	for {
+		cfg, part, err := succession.Prepare(ctx, configured, log)
+		if err != nil {
+			return err
+		}
+		a, err := newApp(ctx, cfg, part, log, p.WrapEngine)
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err // Main prints it as one line, without a log around it
+		}
+		if a.onOpened = opened; a.opened.Load() {
+			opened()
+		}
+		configured = configured.At(a.node.GRPC.Addr(), a.node.HTTP.Addr())
+		logStart(log, cfg, a.node.Became)
+		if ctx.Err() == nil {
+			err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, a.node) })
+		}
+		became := errors.Is(err, promotion.ErrDecided) || errors.Is(err, promotion.ErrSuperseded)
+		if became {
+			log.Info(err.Error())
+			err = nil
+		}
+		// What was acknowledged is durable by now; an error of closing is still worth an
+		// exit code.
+		if err = errors.Join(err, a.node.Close()); err != nil {
+			return err
+		}
+		if !became || ctx.Err() != nil {
+			log.Info("stopped")
+			return nil
+		}
 	}
-	if err != nil {
-		return err // Main prints it as one line, without a log around it
-	}
-	if a.onOpened = opened; a.opened.Load() {
-		opened()
-	}
-	logStart(log, cfg)
-	if ctx.Err() == nil {
-		err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, a.node) })
-	}
-	// What was acknowledged is durable by now; an error of closing is still worth an
-	// exit code.
-	if err = errors.Join(err, a.node.Close()); err == nil {
-		log.Info("stopped")
-	}
-	return err
 }
 
 // handleSignals handles the signals that do not stop a running node, until ctx ends.
@@ -152,9 +170,12 @@ func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.Leve
 }
 
 // logStart logs what the user should know about the configuration.
-func logStart(log *slog.Logger, cfg *config.Config) {
+func logStart(log *slog.Logger, cfg *config.Config, became string) {
 	log.Info("dkvsrv starts", "version", version.Get().String(), "role", string(cfg.Role),
 		"engine", string(cfg.Storage.Engine), "config", cfg.File())
+	if became != "" {
+		log.Warn(became, "configured-role", string(cfg.ConfiguredRole()))
+	}
 	for _, notice := range cfg.Notices() {
 		log.Warn(notice)
 	}

@@ -63,6 +63,7 @@ func (a *app) serve(ctx, below context.Context) error {
 	}
 	g.Go(func() error { return a.role.Run(gctx, replicas, a.services) })
 	g.Go(func() error { return a.rows.Run(gctx) })
+	g.Go(func() error { return a.succession.Run(gctx) })
 	g.Go(func() error { a.present(gctx); return nil })
 	return g.Wait()
 }

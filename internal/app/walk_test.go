@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -56,7 +57,7 @@ func opened(t *testing.T, args ...string) *app {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(t.Context(), inv.Config, slog.New(slog.DiscardHandler), nil)
+	a, err := newApp(t.Context(), inv.Config, promotion.Part{}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

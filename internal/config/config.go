@@ -10,6 +10,8 @@ package config
 
 import (
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 )
 
@@ -48,7 +50,9 @@ type Config struct {
 
 	origins map[string]Origin // by key; a key left at its default has none
 	file    string            // the file that was read, or ""
-	notices []string          // warnings from loading
+	// configured is the role that was configured, if Role is what the node has become.
+	configured Role
+	notices    []string // warnings from loading
 	// fileSystem is the size of the file system of db-folder; 0 is unknown.
 	fileSystem Size
 }
@@ -255,6 +259,9 @@ type Replication struct {
 	AutoPromoteAfter time.Duration
 	// SlaveLinearizable is what a slave does with a linearizable read.
 	SlaveLinearizable LinearizableOnSlave
+	// AutoRejoin makes a master that a promotion has replaced a slave of the new masters,
+	// without an operator.
+	AutoRejoin bool
 	// MaxActiveLag is how many changes a slave may lag and still count as healthy.
 	// Raise it if slaves turn unhealthy under bursts of writes.
 	MaxActiveLag int
@@ -381,6 +388,44 @@ func (c *Config) InRaft() bool {
 	default:
 		return false
 	}
+}
+
+// WithRole returns a copy of the configuration for a node that has become something else
+// than it is configured to be.
+func (c *Config) WithRole(r Role) *Config {
+	out := *c
+	if out.Role = r; out.configured == "" {
+		out.configured = c.Role
+	}
+	return &out
+}
+
+// At returns a copy of the configuration that listens at the addresses that are bound: a
+// node that is opened again keeps a port that it was free to choose.
+func (c *Config) At(grpc, http net.Addr) *Config {
+	out := *c
+	out.Network.ListenAddr = withPort(c.Network.ListenAddr, grpc)
+	out.Network.HTTPListenAddr = withPort(c.Network.HTTPListenAddr, http)
+	return &out
+}
+
+// withPort returns an address with the port that is bound.
+func withPort(address string, bound net.Addr) string {
+	host, _, err := net.SplitHostPort(address)
+	tcp, is := bound.(*net.TCPAddr)
+	if err != nil || !is {
+		return address
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// ConfiguredRole is the role that the operator has configured, which is not Role if a
+// promotion has changed that.
+func (c *Config) ConfiguredRole() Role {
+	if c.configured != "" {
+		return c.configured
+	}
+	return c.Role
 }
 
 // LogLevel returns the level to log at: Log.Level, or debug if Log.Verbose is set.

@@ -186,6 +186,8 @@ func replicationKeys() []key {
 		{name: "auto-promote-after", def: "0s", traits: unbuilt, roles: slave,
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
 			doc:   "How long a standby waits for its lost master before it takes over; 0 means never."},
+		{name: "auto-rejoin", def: "false", field: func(c *Config) value { return boolValue{&c.Replication.AutoRejoin} },
+			doc: "Whether a standalone master that a promotion has replaced becomes a slave of the new master by itself. What it had is set aside; if false, an operator does that with dkvctl -rejoin."},
 		{name: "slave-linearizable", def: "forward", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.SlaveLinearizable, LinearizableForward, LinearizableReject)

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -133,13 +132,6 @@ func runReleaseDatabase(ctx context.Context, s *session, args []string) error {
 	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.ReleaseDatabase(ctx, conn, args[0])
 	})
-}
-
-// unsupported runs a command that this version does not serve.
-func unsupported(name string) func(context.Context, *session, []string) error {
-	return func(context.Context, *session, []string) error {
-		return fmt.Errorf("not available in this version: -%s", name)
-	}
 }
 
 func orDash(s string) string {

@@ -53,7 +53,6 @@ func TestSession(t *testing.T) {
 		{[]string{"-addNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-removeNode", "http://h:1"}, outcome{stdout: "OK\n"}},
 		{[]string{"-listNodes"}, outcome{code: 1, stderr: "FailedPrecondition: this node stands alone\n"}},
-		{[]string{"-promote"}, outcome{code: 1, stderr: "not available in this version: -promote"}},
 	}
 	for _, step := range steps {
 		t.Run(strings.Join(step.args, " "), func(t *testing.T) { expect(t, dkvctl(t, f.addr, step.args...), step.want) })

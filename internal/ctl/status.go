@@ -44,6 +44,7 @@ type nodeRow struct {
 	Timing    string       `json:"timing,omitempty"`         // that its process runs with
 	Recorded  string       `json:"cluster_timing,omitempty"` // what its log has recorded
 	Next      string       `json:"next_timing,omitempty"`    // and what that is being changed to
+	Became    string       `json:"became,omitempty"`         // what a promotion has made of it
 	Reason    string       `json:"reason,omitempty"`         // why it is not ALIVE
 }
 
@@ -149,7 +150,7 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
-		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming()}
+		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -258,6 +259,9 @@ func (r nodeRow) columns() []string {
 // remarks returns the cells that only some rows have.
 func (r nodeRow) remarks() []string {
 	var cells []string
+	if r.Became != "" && r.Became != r.Reason {
+		cells = append(cells, r.Became)
+	}
 	if r.NonVoting {
 		cells = append(cells, noVote)
 	}

@@ -23,6 +23,8 @@ type NodeInfo struct {
 	DC, Database         string
 	Address, HTTPAddress string
 	Started              time.Time
+	// Became says in a sentence what a promotion has made of the node; empty for nothing.
+	Became string
 	// Timing is the Raft timing that the process runs with; empty without Raft.
 	Timing string
 }
@@ -67,6 +69,7 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		Database:    n.info.Database,
 		Address:     n.info.Address,
 		HttpAddress: n.info.HTTPAddress,
+		Became:      n.info.Became,
 		Uptime:      uint64(time.Since(n.info.Started).Seconds()),
 	}
 	n.addTiming(resp)

@@ -15,7 +15,7 @@ func (n *Node) Calls() (peer.Options, error) {
 		MaxMessageSize: int(n.Config.Limits.MessageSize),
 	}
 	path := n.Config.Replication.TokenFile
-	if path == "" || n.Config.Role != config.RoleSlave {
+	if path == "" || n.Config.Role != config.RoleSlave && n.Config.ConfiguredRole() != config.RoleSlave {
 		return out, nil
 	}
 	token, err := peer.OpenToken(path, n.Log)

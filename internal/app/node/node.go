@@ -44,6 +44,10 @@ type Node struct {
 	// Reads bounds the reads of all replicas together.
 	Reads *state.Reads
 
+	// Became says in a sentence what a promotion has made of the node; empty if it is what it
+	// is configured to be. Yielded is why it serves nothing any more; empty if it serves.
+	Became, Yielded string
+
 	// Changed is raised when the condition of a vBucket may have changed.
 	Changed signal.Signal
 

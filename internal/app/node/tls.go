@@ -36,7 +36,7 @@ func certOptions(cfg *config.Config) certs.Options {
 		CAFile:     s.TLSCAFile,
 		MinVersion: uint16(s.TLSMinVersion),
 		NodeName:   s.TLSNodeName,
-		Guest:      cfg.Role == config.RoleSlave,
+		Guest:      cfg.Role == config.RoleSlave || cfg.ConfiguredRole() == config.RoleSlave,
 	}
 }
 

@@ -116,7 +116,12 @@ func clusterCommands() []*Command {
 			summary: "make the state of the node of -a durable now, and cut its log"},
 		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the current one cancels that"},
-		{Name: "promote", group: groupCluster, max: -1, Hidden: true, summary: "make a slave the master"},
+		{Name: "promote", group: groupCluster, max: 0, Timeout: changeTimeout,
+			summary: "make the slave of -a the master: seal the master, get its last changes and take over (-force: although the master cannot be sealed; -abandon: give that up)"},
+		{Name: "rejoin", group: groupCluster, usage: "[HOST:PORT]", max: 1, Timeout: longTimeout,
+			summary: "make the former master of -a a slave of the one that has replaced it; its data is set aside"},
+		{Name: "dropAside", group: groupCluster, max: 0, Timeout: longTimeout,
+			summary: "delete the data that rejoins of the node of -a have set aside"},
 	}
 }
 

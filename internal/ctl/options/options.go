@@ -46,6 +46,7 @@ type Options struct {
 	Poll                              time.Duration
 	VBucket                           string
 	Force, NonVoting, Verbose, Cancel bool
+	Abandon                           bool
 	Bench                             bench.Config
 	Preload                           *bool // nil leaves it to the operation
 	Connections, Rounds               int
@@ -156,11 +157,13 @@ func dataOptions() []*Option {
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
 		{Name: "v", commands: []string{"status", "listNodes"}, summary: "show more: the Raft timing of each node, and of the cluster",
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
-		{Name: "force", commands: []string{"removeNode", "resync"},
-			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too",
+		{Name: "force", commands: []string{"removeNode", "resync", "promote"},
+			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too; promote although changes may be lost",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
 		{Name: "cancel", commands: []string{"resync"}, summary: "withdraw the order instead: the copy stays, and what was loaded of the new one is removed",
 			set: boolean(func(o *Options) *bool { return &o.Cancel })},
+		{Name: "abandon", commands: []string{"promote"}, summary: "give up a promotion that is not decided: on its slave, or on a master that it has left sealed",
+			set: boolean(func(o *Options) *bool { return &o.Abandon })},
 	}
 }
 

@@ -100,6 +100,12 @@ func (l *Replica) Close() error {
 	})
 }
 
+// Retire ends reads and mutations for good, before Run: another node keeps the log.
+func (l *Replica) Retire(reason error) {
+	l.state.Become(replica.Failed, state.Retired(reason), replica.Starting)
+	l.state.SetUnreadable(kv.Errorf(kv.Unavailable, "%w", reason))
+}
+
 // localOwner is the id of the log's only member.
 const localOwner = 1
 

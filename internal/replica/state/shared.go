@@ -24,6 +24,9 @@ type Shared struct {
 // Shared returns the part of a replica that answers from the state, when that may be read.
 func (c *Store) Shared(when Read) Shared { return Shared{state: c, when: when} }
 
+// Sealed returns the promotion that has sealed the log; "" for none.
+func (s Shared) Sealed() string { return s.state.Machine().Sealed() }
+
 // Get implements Replica.
 func (s Shared) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	var at kv.Index

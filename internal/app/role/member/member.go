@@ -129,7 +129,6 @@ func (m *Member) Register(r grpc.ServiceRegistrar, s *role.Services) {
 	m.RegisterMembers(r)
 	s.RegisterData(r)
 	m.standbys.Show(s.Node)
-	peerpb.RegisterStandbyServer(r, m.standbys.Service())
 }
 
 // RegisterMembers registers what members ask each other.
@@ -151,3 +150,6 @@ func (*Member) Announced() bool { return true }
 
 // Hear implements role.Role: a master needs none of it.
 func (*Member) Hear([]*serverpb.RegionInfo, bool) {}
+
+// Standby serves the confirmations of slaves.
+func (m *Member) Standby() role.Standby { return m.standbys.Service() }

@@ -3,6 +3,7 @@ package slave
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/slave"
@@ -40,6 +41,25 @@ func (s *Slave) Positions(ctx context.Context) ([]slave.Position, error) {
 		}
 	}
 	return out, nil
+}
+
+// Masters returns the addresses of the masters that the copies follow, or could.
+func (s *Slave) Masters() []string {
+	var out []string
+	add := func(address string) {
+		if address != "" && !slices.Contains(out, address) {
+			out = append(out, address)
+		}
+	}
+	sources := s.sources()
+	for i, name := range s.node.Layout.VBuckets {
+		add(s.copies[i].Owner().Address)
+		add(s.copies[i].puller.Status().Master)
+		for _, source := range sources.Candidates(name) {
+			add(source.Address)
+		}
+	}
+	return out
 }
 
 // CatchUp brings a sealed copy to an index, by the changes of another node of the promotion.

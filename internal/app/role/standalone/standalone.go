@@ -4,12 +4,12 @@ package standalone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"google.golang.org/grpc"
 
-	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/metrics"
@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/standbys"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -71,6 +72,9 @@ func (s *Standalone) Open(context.Context) error {
 	}
 	n.OnClose(s.replica.Close)
 	s.standbys.Bind(0, s.replica)
+	if n.Yielded != "" {
+		s.replica.Retire(errors.New(n.Yielded))
+	}
 	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replica.Cluster()
 	return n.Claim()
 }
@@ -120,7 +124,6 @@ func (*Standalone) Membership(n *master.Node) serverpb.DKVClusterServer { return
 func (s *Standalone) Register(r grpc.ServiceRegistrar, services *role.Services) {
 	services.RegisterData(r)
 	s.standbys.Show(services.Node)
-	peerpb.RegisterStandbyServer(r, s.standbys.Service())
 }
 
 // Run implements role.Role: it keeps the list of slaves, and which of them stands by.
@@ -138,8 +141,11 @@ func (s *Standalone) Metrics() metrics.Source { return s.standbys.Metrics(metric
 // Admin implements role.Role.
 func (*Standalone) Admin() role.Admin { return role.Admin{} }
 
-// Announced implements role.Role.
-func (*Standalone) Announced() bool { return false }
+// Announced implements role.Role: only a promoted slave is, which has been before.
+func (s *Standalone) Announced() bool { return s.node.Config.ConfiguredRole() == config.RoleSlave }
 
 // Hear implements role.Role.
 func (*Standalone) Hear([]*serverpb.RegionInfo, bool) {}
+
+// Standby serves the confirmations of slaves.
+func (s *Standalone) Standby() role.Standby { return s.standbys.Service() }

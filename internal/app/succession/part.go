@@ -1,0 +1,122 @@
+// Package succession connects promotions to the node: what a data folder says that the node
+// has become goes before the configured role, and what a promotion leaves to be done while
+// no replica is open is done here, before a role is chosen. Service serves the calls of
+// promotions, to operators and between nodes; package promotion decides.
+package succession
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// Prepare completes what a promotion has left to be done in the data folder, and returns
+// what the node has become with the configuration of it. The configuration is the given one
+// if no promotion has changed the node's role.
+func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config.Config, promotion.Part, error) {
+	if cfg.Storage.Diskless || cfg.Role == config.RoleDiscovery {
+		return cfg, promotion.Part{}, nil
+	}
+	part, err := promotion.Of(cfg.Storage.DBFolder)
+	if err != nil {
+		return nil, part, err
+	}
+	if r := part.Promotion; r != nil && r.Step == promotion.Decided {
+		if err := found(cfg, r, log); err != nil {
+			return nil, part, fmt.Errorf("become the master of era %d: %w", r.Era, err)
+		}
+	}
+	if s := part.Superseded; s != nil && !s.Rejoined && (s.Rejoin || cfg.Replication.AutoRejoin) {
+		if err := rejoin(ctx, cfg, s, log); err != nil {
+			return nil, part, fmt.Errorf("rejoin as a slave: %w", err)
+		}
+	}
+	switch {
+	case part.Promotion != nil && part.Promotion.Step == promotion.Done:
+		cfg = cfg.WithRole(config.RoleNone)
+	case part.Superseded != nil && part.Superseded.Rejoined:
+		cfg = cfg.WithRole(config.RoleSlave)
+		if len(cfg.Replication.MasterAddrs) == 0 {
+			cfg.Replication.MasterAddrs = part.Superseded.Masters
+			cfg.Discovery.Disabled = cfg.Discovery.Disabled || cfg.ConfiguredRole() == config.RoleNone
+		}
+	}
+	return cfg, part, nil
+}
+
+// Became says in a sentence what a promotion has made of a node; empty for nothing.
+func Became(part promotion.Part) string {
+	switch r, s := part.Promotion, part.Superseded; {
+	case r != nil && r.Step == promotion.Done:
+		return fmt.Sprintf("promoted: a slave that has become the master of era %d", r.Era)
+	case s != nil && s.Rejoined:
+		return fmt.Sprintf("rejoined: a former master that is a slave of era %d at %s", s.Era, strings.Join(s.Masters, ", "))
+	case s != nil:
+		return Superseded(s)
+	default:
+		return ""
+	}
+}
+
+// Superseded says why a former master serves nothing.
+func Superseded(s *promotion.Superseded) string {
+	return fmt.Sprintf("a promotion has replaced this node: the master of era %d is at %s; make this node its slave with dkvctl -rejoin, or set auto-rejoin", s.Era, strings.Join(s.Masters, ", "))
+}
+
+// found makes the copies of a slave the state of a master, by a promotion that is decided.
+func found(cfg *config.Config, r *promotion.Record, log *slog.Logger) error {
+	holds, err := datadir.Holds(cfg.Storage.DBFolder)
+	if err != nil {
+		return err
+	}
+	n := node.Offline(cfg, log)
+	n.Layout.Holds = holds // a crash may have come between the folder and the record
+	if err := n.OpenFolder(nil); err != nil {
+		return err
+	}
+	err = fork(n, r)
+	if closeErr := n.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	r.Step = promotion.Done
+	if err := r.Write(cfg.Storage.DBFolder); err != nil {
+		return err
+	}
+	log.Info("this node has become the master", "era", r.Era, "history", r.History)
+	return nil
+}
+
+func fork(n *node.Node, r *promotion.Record) error {
+	for _, name := range n.Layout.VBuckets {
+		cut := r.Cuts[name]
+		generations, err := n.Dir.VBucket(name)
+		if err != nil {
+			return err
+		}
+		engine, err := n.Engines.Open(generations.Current())
+		if err != nil {
+			return node.OpenError(err)
+		}
+		err = fsm.Fork(engine, fsm.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock})
+		if closeErr := engine.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("vBucket %s: %w", name, err)
+		}
+		if err := generations.Unseal(); err != nil {
+			return err
+		}
+	}
+	return n.Dir.Become(datadir.Database)
+}

@@ -1,0 +1,188 @@
+package succession
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
+)
+
+// asidePrefix begins the names of the folders that rejoins leave in the data folder.
+const asidePrefix = "aside-"
+
+// exportBytes bounds the changes that are exported at a time.
+const exportBytes = 4 << 20
+
+// rejoin sets the data of a former master aside, after what the new masters lack of it was
+// written out as JSON lines, so that the node begins as a slave. A crash at any point is
+// gone over by the next call.
+func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, log *slog.Logger) error {
+	dir, aside := cfg.Storage.DBFolder, fmt.Sprintf("%sbefore-era-%d", asidePrefix, s.Era)
+	n := node.Offline(cfg, log)
+	if _, err := datadir.Holds(dir); errors.Is(err, fs.ErrNotExist) {
+		s.Exported = true // the folder was set aside already
+	}
+	if err := n.OpenFolder(nil); err != nil {
+		return err
+	}
+	lost, err := export(ctx, n, s, aside)
+	if err == nil {
+		err = n.Dir.SetAside(aside)
+	}
+	if err = errors.Join(err, n.Close()); err != nil {
+		return err
+	}
+	s.Rejoined = true
+	if err := s.Write(dir); err != nil {
+		return err
+	}
+	log.Warn("this former master becomes a slave; its data is set aside until dkvctl -dropAside", "era", s.Era, "folder", filepath.Join(dir, aside), "lost-changes", lost)
+	return nil
+}
+
+// export writes the changes that the new masters lack to JSON lines, and returns how many
+// there are.
+func export(ctx context.Context, n *node.Node, s *promotion.Superseded, aside string) (lost int, err error) {
+	if s.Exported {
+		return 0, nil
+	}
+	to := filepath.Join(n.Dir.Path(), aside)
+	if err := durable.MkdirAll(to); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(filepath.Join(to, "lost-changes.jsonl"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	for _, name := range n.Layout.VBuckets {
+		more, err := exportVBucket(ctx, n, name, s.Ends[name], f)
+		if err != nil {
+			return lost, fmt.Errorf("export the changes of vBucket %s above %d: %w", name, s.Ends[name], err)
+		}
+		lost += more
+	}
+	if err := errors.Join(f.Sync(), durable.SyncDir(to)); err != nil {
+		return lost, err
+	}
+	s.Exported = true
+	return lost, s.Write(n.Dir.Path())
+}
+
+func exportVBucket(ctx context.Context, n *node.Node, name string, end kv.Index, f *os.File) (lost int, err error) {
+	generations, err := n.Dir.VBucket(name)
+	if err != nil {
+		return 0, err
+	}
+	engine, err := n.Engines.Open(generations.Current())
+	if err != nil {
+		return 0, node.OpenError(err)
+	}
+	m, err := fsm.New(engine)
+	if err != nil {
+		return 0, errors.Join(err, engine.Close())
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	for from := max(end+1, m.ChangelogFloor()); ctx.Err() == nil; {
+		part, err := m.Changes(from, 0, exportBytes)
+		if err != nil {
+			return lost, err
+		}
+		if len(part.Changes) == 0 {
+			return lost, nil
+		}
+		for i := range part.Changes {
+			if err := writeChange(f, name, &part.Changes[i]); err != nil {
+				return lost, err
+			}
+		}
+		lost += len(part.Changes)
+		from = part.Changes[len(part.Changes)-1].Index + 1
+	}
+	return lost, ctx.Err()
+}
+
+// exported is a mutation as a line of JSON. What is not UTF-8 is in base64.
+type exported struct {
+	VBucket     string  `json:"vbucket"`
+	Index       uint64  `json:"index"`
+	Millis      uint64  `json:"clock_millis"`
+	Key         string  `json:"key,omitempty"`
+	KeyBase64   string  `json:"key_base64,omitempty"`
+	Value       *string `json:"value,omitempty"`
+	ValueBase64 string  `json:"value_base64,omitempty"`
+	ExpireTS    uint64  `json:"expire_ts,omitempty"`
+	Deleted     bool    `json:"deleted,omitempty"`
+}
+
+func writeChange(f *os.File, vBucket string, c *kv.Change) error {
+	var out strings.Builder
+	for i := range c.Mutations {
+		m := &c.Mutations[i]
+		line := exported{VBucket: vBucket, Index: c.Index, Millis: uint64(c.Clock), ExpireTS: m.ExpireTS, Deleted: m.Delete}
+		if utf8.Valid(m.Key) {
+			line.Key = string(m.Key)
+		} else {
+			line.KeyBase64 = base64.StdEncoding.EncodeToString(m.Key)
+		}
+		switch value := string(m.Value); {
+		case m.Delete:
+		case utf8.ValidString(value):
+			line.Value = &value
+		default:
+			line.ValueBase64 = base64.StdEncoding.EncodeToString(m.Value)
+		}
+		raw, err := json.Marshal(line)
+		if err != nil {
+			return err
+		}
+		out.Write(append(raw, '\n'))
+	}
+	_, err := f.WriteString(out.String())
+	return err
+}
+
+// DropAside deletes what rejoins have set aside in a data folder, and returns the folders
+// and how many bytes they had.
+func DropAside(dir string) (folders []string, bytes uint64, err error) {
+	all, err := filepath.Glob(filepath.Join(dir, asidePrefix+"*"))
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, folder := range all {
+		size := uint64(0)
+		err := filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				size += uint64(info.Size())
+			}
+			return err
+		})
+		if err == nil {
+			err = os.RemoveAll(folder)
+		}
+		if err != nil {
+			return folders, bytes, err
+		}
+		folders, bytes = append(folders, folder), bytes+size
+	}
+	return folders, bytes, durable.SyncDir(dir)
+}

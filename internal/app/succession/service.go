@@ -1,0 +1,299 @@
+package succession
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/master"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+)
+
+// Service serves the calls of promotions on a node, whatever its role, and does what they
+// lead to.
+type Service struct {
+	// Standby serves the confirmations of slaves, if the role does.
+	role.Standby
+	node *node.Node
+	role role.Role
+	part promotion.Part
+	pool *peer.Pool
+	call calls
+	// founder is set on slaves, former on nodes whose log is their own.
+	founder *promotion.Founder
+	former  *promotion.Former
+	// rejoin ends the role once an operator has ordered a rejoin.
+	rejoin chan struct{}
+}
+
+// New makes the service of a node whose role is open.
+func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
+	options, err := n.Calls()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{node: n, role: r, part: part, pool: peer.NewPool(options), rejoin: make(chan struct{}, 1)}
+	n.OnClose(s.pool.Close)
+	if owner, is := r.(interface{ Standby() role.Standby }); is {
+		s.Standby = owner.Standby()
+	}
+	s.call = calls{pool: s.pool, database: n.Layout.Database}
+	dir := ""
+	if n.Dir != nil {
+		dir = n.Dir.Path()
+	}
+	if slave, is := r.(Slave); is {
+		s.call.known = slave.Masters
+		s.founder = promotion.NewFounder(promotion.Options{Dir: dir, Copies: copies{slave}, Masters: &s.call, Log: n.Log}, undecided(part.Promotion))
+	} else if !n.Config.InRaft() {
+		s.former = &promotion.Former{Dir: dir, Own: s.own, Ask: s.call.histories, Log: n.Log}
+	}
+	return s, nil
+}
+
+// undecided is a promotion that has to go on, or to be released; nil for none.
+func undecided(r *promotion.Record) *promotion.Record {
+	if r.Under() || r != nil && r.Step == promotion.Abandoning {
+		return r
+	}
+	return nil
+}
+
+// own are the histories of the own vBuckets.
+func (s *Service) own() map[string]string {
+	out := map[string]string{}
+	for _, v := range s.role.VBuckets() {
+		out[v.Name] = v.Status().Identity.History
+	}
+	return out
+}
+
+// Run does what promotions need beside the calls, until ctx ends. The error is
+// promotion.ErrDecided or promotion.ErrSuperseded once the node is to be something else.
+func (s *Service) Run(ctx context.Context) error {
+	if s.founder != nil {
+		return s.founder.Run(ctx)
+	}
+	var yielded <-chan struct{}
+	if s.former != nil && s.part.Superseded == nil {
+		yielded = s.former.Yielded()
+	}
+	if r := s.part.Promotion; r != nil && r.Step == promotion.Done && s.former != nil {
+		told := make(chan error, 1)
+		ctx, end := context.WithCancel(ctx)
+		go func() { told <- s.notices(ctx, *r) }()
+		defer func() { end(); <-told }()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-yielded:
+	case <-s.rejoin:
+	}
+	return promotion.ErrSuperseded
+}
+
+// notices tells the former masters that this node has replaced them.
+func (s *Service) notices(ctx context.Context, r promotion.Record) error {
+	self := []string{s.node.Info.Address}
+	err := promotion.Notices(ctx, s.node.Dir.Path(), r, func(ctx context.Context, master string) error {
+		return s.call.yield(ctx, master, r.Era, self)
+	}, s.node.Log)
+	if err != nil {
+		s.node.Log.Error("former masters are not told any more that they were replaced", "error", err)
+	}
+	return err
+}
+
+// SealDatabase implements Standby.
+func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseRequest) (*peerpb.SealDatabaseResponse, error) {
+	if r.GetDatabase() != s.node.Layout.Database {
+		return nil, kv.Errorf(kv.Precondition, "this node keeps the database %q, not %q", s.node.Layout.Database, r.GetDatabase())
+	}
+	if r.GetPromotion() == "" {
+		return nil, kv.Errorf(kv.Invalid, "a seal needs the id of a promotion")
+	}
+	if s.founder != nil {
+		return nil, kv.Errorf(kv.Precondition, "this node is a slave and owns no log; seal the master")
+	}
+	resp := &peerpb.SealDatabaseResponse{Count: uint32(len(s.role.VBuckets()))}
+	for _, p := range s.role.Cluster().Peers() {
+		resp.Masters = append(resp.Masters, p.Address)
+	}
+	kind := command.Seal
+	if r.GetUnseal() {
+		kind = command.Unseal
+	}
+	for _, v := range s.role.VBuckets() {
+		if !v.Owner().Self {
+			continue
+		}
+		index, err := seal(ctx, v, kind, r.GetPromotion())
+		if err != nil {
+			return nil, fmt.Errorf("vBucket %s: %w", v.Name, err)
+		}
+		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index})
+	}
+	s.node.Log.Warn("a promotion of another node asks for this", "what", kind.String(), "promotion", r.GetPromotion())
+	return resp, nil
+}
+
+// seal seals a log, or ends that, and returns the index of the seal.
+func seal(ctx context.Context, v role.VBucket, kind command.Kind, id string) (kv.Index, error) {
+	result, err := v.Propose(ctx, &command.Command{Kind: kind, Expect: []byte(id)})
+	if err != nil {
+		return 0, err
+	}
+	switch result.Code {
+	case command.OK:
+		return result.Index, nil
+	case command.Sealed:
+		return 0, kv.Errorf(kv.Precondition, "another promotion has sealed it already; end that with dkvctl -promote -abandon here, if its founder is gone")
+	case command.Restoring:
+		return 0, kv.Errorf(kv.Precondition, "a restore is in progress; retry when it is done")
+	default:
+		return 0, kv.Errorf(kv.Precondition, "the log does not accept it: %v", result.Code)
+	}
+}
+
+// GetHistories implements Standby.
+func (s *Service) GetHistories(ctx context.Context, r *peerpb.GetHistoriesRequest) (*peerpb.GetHistoriesResponse, error) {
+	if r.GetDatabase() != s.node.Layout.Database {
+		return nil, kv.Errorf(kv.Precondition, "this node keeps the database %q, not %q", s.node.Layout.Database, r.GetDatabase())
+	}
+	found, err := descents(ctx, s.role.VBuckets())
+	if err != nil {
+		return nil, err
+	}
+	return &peerpb.GetHistoriesResponse{VBuckets: found}, nil
+}
+
+// Yield implements Standby.
+func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.YieldResponse, error) {
+	switch {
+	case r.GetDatabase() != s.node.Layout.Database:
+		return nil, kv.Errorf(kv.Precondition, "this node keeps the database %q, not %q", s.node.Layout.Database, r.GetDatabase())
+	case s.founder != nil, s.part.Superseded != nil:
+		return &peerpb.YieldResponse{Yielded: true}, nil // it is no master
+	case s.former == nil:
+		return &peerpb.YieldResponse{Reason: "a member of a Raft cluster does not yield in this version; stop the members of the former cluster"}, nil
+	}
+	if err := s.former.Hear(ctx, r.GetMasters()); err != nil {
+		return &peerpb.YieldResponse{Reason: err.Error()}, nil
+	}
+	return &peerpb.YieldResponse{Yielded: true}, nil
+}
+
+// Node is the service about the node as a whole, with the calls of promotions.
+func (s *Service) Node(n *master.Node) serverpb.DKVNodeServer { return &nodeService{n, s} }
+
+type nodeService struct {
+	*master.Node
+	*Service
+}
+
+// Promote implements DKVNode.
+func (s *nodeService) Promote(r *serverpb.PromoteRequest, stream grpc.ServerStreamingServer[serverpb.PromoteProgress]) error {
+	return s.Service.Promote(stream.Context(), r, stream.Send)
+}
+
+// Promote promotes the node, or gives a promotion up, and reports each step.
+func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, report func(*serverpb.PromoteProgress) error) error {
+	switch {
+	case len(r.GetWith()) > 0:
+		return kv.Errorf(kv.Precondition, "a set of slaves cannot be promoted in this version; promote one slave, without -with (not applied)")
+	case s.founder == nil && r.GetAbandon():
+		return s.unsealHere(ctx, report)
+	case s.founder == nil && s.part.Promotion != nil:
+		return kv.Errorf(kv.Precondition, "this node is the master of era %d already (not applied)", s.part.Promotion.Era)
+	case s.founder == nil:
+		return kv.Errorf(kv.Precondition, "this node is %s: only a slave can be promoted (not applied)", s.role.Name())
+	case r.GetForce() && r.GetPlanned():
+		return kv.Errorf(kv.Invalid, "a promotion is either planned or forced (not applied)")
+	}
+	return s.founder.Promote(ctx, promotion.Request{Force: r.GetForce(), Planned: r.GetPlanned(), Abandon: r.GetAbandon()}, func(p promotion.Progress) error {
+		return report(&serverpb.PromoteProgress{Step: string(p.Step), Text: p.Text, Era: p.Era})
+	})
+}
+
+// sealed is a replica that a promotion of other nodes may seal.
+type sealed interface{ Sealed() string }
+
+// unsealHere ends the seals of this master by hand: their founder may be gone.
+func (s *Service) unsealHere(ctx context.Context, report func(*serverpb.PromoteProgress) error) error {
+	ended := 0
+	for _, v := range s.role.VBuckets() {
+		r, is := v.Replica.(sealed)
+		if !is || r.Sealed() == "" || !v.Owner().Self {
+			continue
+		}
+		if _, err := seal(ctx, v, command.Unseal, r.Sealed()); err != nil {
+			return err
+		}
+		ended++
+	}
+	if ended == 0 {
+		return kv.Errorf(kv.Precondition, "no promotion has sealed this node, so there is none to abandon")
+	}
+	return report(&serverpb.PromoteProgress{Step: "abandoned", Text: "the seal of this master has ended; it accepts mutations again"})
+}
+
+// Rejoin implements DKVNode.
+func (s *nodeService) Rejoin(ctx context.Context, r *serverpb.RejoinRequest) (*serverpb.RejoinResponse, error) {
+	return s.Service.Rejoin(ctx, r.GetMasters())
+}
+
+// Rejoin makes a former master a slave. It returns when that is ordered, durably.
+func (s *Service) Rejoin(ctx context.Context, masters []string) (*serverpb.RejoinResponse, error) {
+	if s.former == nil || s.node.Dir == nil {
+		return nil, kv.Errorf(kv.Precondition, "this node is %s, and only a former master with a disk that is alone can rejoin (not applied)", s.role.Name())
+	}
+	if s.part.Superseded == nil {
+		if len(masters) == 0 {
+			return nil, kv.Errorf(kv.Precondition, "no promotion has replaced this node, as far as it knows; name the new master: dkvctl -rejoin HOST:PORT (not applied)")
+		}
+		if err := s.former.Hear(ctx, masters); err != nil {
+			return nil, kv.Errorf(kv.Precondition, "this node has not been replaced: %w (not applied)", err)
+		}
+	}
+	part, err := promotion.Of(s.node.Dir.Path())
+	if err != nil || part.Superseded == nil {
+		return nil, kv.Errorf(kv.Unavailable, "what this node has yielded to cannot be read: %w", err)
+	}
+	order := part.Superseded
+	order.Rejoin = true
+	if len(masters) > 0 {
+		order.Masters = masters
+	}
+	if err := order.Write(s.node.Dir.Path()); err != nil {
+		return nil, kv.Errorf(replica.KindOf(err), "the order to rejoin cannot be stored: %w", err)
+	}
+	select {
+	case s.rejoin <- struct{}{}:
+	default: // it is ordered already
+	}
+	return &serverpb.RejoinResponse{Text: fmt.Sprintf("this node becomes a slave of era %d at %s; what it had is set aside until -dropAside", order.Era, strings.Join(order.Masters, ", "))}, nil
+}
+
+// DropAside implements DKVNode.
+func (s *nodeService) DropAside(context.Context, *emptypb.Empty) (*serverpb.DropAsideResponse, error) {
+	if s.node.Dir == nil {
+		return nil, kv.Errorf(kv.Precondition, "this node is diskless, so nothing is set aside")
+	}
+	folders, bytes, err := DropAside(s.node.Dir.Path())
+	if err != nil {
+		return nil, kv.Errorf(replica.KindOf(err), "%w", err)
+	}
+	return &serverpb.DropAsideResponse{Folders: folders, Bytes: bytes}, nil
+}

@@ -1,0 +1,112 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
+	"github.com/dkvdb/dkv/internal/ctl/output"
+)
+
+// runPromote prints each step of a promotion, and waits until the node serves mutations.
+func runPromote(ctx context.Context, s *session, _ []string) error {
+	var last *serverpb.PromoteProgress
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		steps, err := serverpb.NewDKVNodeClient(conn).Promote(ctx, &serverpb.PromoteRequest{Force: s.Force, Abandon: s.Abandon})
+		for err == nil {
+			var p *serverpb.PromoteProgress
+			if p, err = steps.Recv(); err == nil {
+				last, err = p, s.printStep(p)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || s.Abandon || last == nil {
+		return err
+	}
+	return s.awaitMaster(ctx, last.GetEra())
+}
+
+// printStep prints a step at once: the next one may take a while.
+func (s *session) printStep(p *serverpb.PromoteProgress) error {
+	err := s.printText(p.GetStep(), p.GetText(), p.GetEra())
+	if err == nil {
+		err = s.out.W.Flush()
+	}
+	return err
+}
+
+func (s *session) printText(step, text string, era uint64) error {
+	if !s.out.JSON {
+		return s.out.Line(step, ": ", text)
+	}
+	return s.out.Document(func(o *output.Object) {
+		o.Str("step", step)
+		o.Str("text", text)
+		o.Uint("era", era)
+	})
+}
+
+// masterPause is how long to wait before a node is asked again whether it serves.
+const masterPause = 100 * time.Millisecond
+
+// awaitMaster waits until the promoted node, which opens its data again, is a master.
+func (s *session) awaitMaster(ctx context.Context, era uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	var last error
+	for {
+		res, err := s.getNodeStatus(ctx)
+		if v := res.GetVBuckets(); err == nil && len(v) > 0 && res.GetRole() != "slave" && v[0].GetState() == "serving" {
+			return s.printText("done", fmt.Sprintf("%s is the master of era %d and accepts mutations", res.GetAddress(), era), era)
+		}
+		if err != nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the promotion is decided, but the node does not serve yet: %w; see dkvctl -status and its log", errors.Join(ctx.Err(), last))
+		case <-time.After(masterPause):
+		}
+	}
+}
+
+func runRejoin(ctx context.Context, s *session, args []string) error {
+	var resp *serverpb.RejoinResponse
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		resp, err = serverpb.NewDKVNodeClient(conn).Rejoin(ctx, &serverpb.RejoinRequest{Masters: args})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.printText("ordered", resp.GetText(), 0)
+}
+
+func runDropAside(ctx context.Context, s *session, _ []string) error {
+	var resp *serverpb.DropAsideResponse
+	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		resp, err = serverpb.NewDKVNodeClient(conn).DropAside(ctx, &emptypb.Empty{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !s.out.JSON {
+		return s.out.Line(fmt.Sprintf("deleted %d folders, %d bytes", len(resp.GetFolders()), resp.GetBytes()))
+	}
+	return s.out.Document(func(o *output.Object) {
+		o.Uint("folders", uint64(len(resp.GetFolders())))
+		o.Uint("bytes", resp.GetBytes())
+	})
+}

@@ -1,0 +1,230 @@
+package promotion_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+)
+
+const former = "6f1c"
+
+// world is a master with one slave, without a network.
+type world struct {
+	// applied is how far the slave is, written how far the master.
+	applied, written kv.Index
+	// masterSeal and slaveSeal are the promotions that have sealed them.
+	masterSeal, slaveSeal string
+	// down is why the master does not answer; nil if it does.
+	down error
+	// cut keeps changes from reaching the slave.
+	cut bool
+	// calls are those to master and slave, in order.
+	calls []string
+	// crash ends the founder's process in the call of this name, before it has an effect.
+	crash string
+	end   context.CancelFunc
+}
+
+func (w *world) note(call string) error {
+	w.calls = append(w.calls, call)
+	if w.crash == call {
+		w.crash = ""
+		w.end()
+		return context.Canceled
+	}
+	return nil
+}
+
+func (w *world) Positions() []promotion.Position {
+	return []promotion.Position{{VBucket: "default", History: former, Index: w.applied, Lag: w.written - w.applied}}
+}
+
+func (w *world) Await(_ context.Context, _ string, index kv.Index) error {
+	if err := w.note("await"); err != nil {
+		return err
+	}
+	if !w.cut && w.slaveSeal == "" {
+		w.applied = w.written
+	}
+	if w.applied < index {
+		return errors.New("too late")
+	}
+	return nil
+}
+
+func (w *world) Seal(_ context.Context, id string) error {
+	if err := w.note("seal slave"); err != nil {
+		return err
+	}
+	w.slaveSeal = id
+	return nil
+}
+
+func (w *world) Unseal(context.Context, string) error {
+	w.slaveSeal = ""
+	return w.note("unseal slave")
+}
+
+// master is the world as the founder reaches its master.
+type master struct{ *world }
+
+func (m master) Known() []string { return []string{"m:1"} }
+
+func (m master) Seal(_ context.Context, _, id string) (promotion.SealedDatabase, error) {
+	if err := m.note("seal master"); err != nil {
+		return promotion.SealedDatabase{}, err
+	}
+	if m.down != nil {
+		return promotion.SealedDatabase{}, m.down
+	}
+	if m.masterSeal == "" {
+		m.masterSeal = id
+		m.written++
+	}
+	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written}}}, nil
+}
+
+func (m master) Unseal(_ context.Context, _, id string) error {
+	if err := m.note("unseal master"); err != nil {
+		return err
+	}
+	if m.down != nil {
+		return m.down
+	}
+	if m.masterSeal == id {
+		m.masterSeal = ""
+	}
+	return nil
+}
+
+// promote runs a founder on the folder until it ends, and returns what the request got.
+func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []promotion.Step, asked, ran error) {
+	t.Helper()
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	w.end = end
+	part, err := promotion.Of(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, part.Promotion)
+	running := make(chan error, 1)
+	go func() { running <- f.Run(ctx) }()
+	asked = f.Promote(ctx, r, func(p promotion.Progress) error { steps = append(steps, p.Step); return nil })
+	if asked != nil {
+		end()
+	}
+	return steps, asked, <-running
+}
+
+func recordOf(t *testing.T, dir string) *promotion.Record {
+	t.Helper()
+	part, err := promotion.Of(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return part.Promotion
+}
+
+// The master is sealed before its last changes are awaited, and the copies are sealed last.
+func TestPromotionOfAPair(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9}, t.TempDir()
+	steps, asked, ran := w.promote(t, dir, promotion.Request{})
+	if asked != nil || !errors.Is(ran, promotion.ErrDecided) {
+		t.Fatal(asked, ran)
+	}
+	if want := []promotion.Step{promotion.Begun, promotion.Fenced, promotion.Sealed, promotion.Decided}; !slices.Equal(steps, want) {
+		t.Errorf("steps %v, want %v", steps, want)
+	}
+	if want := []string{"seal master", "await", "seal slave"}; !slices.Equal(w.calls, want) {
+		t.Errorf("calls %v, want %v", w.calls, want)
+	}
+	r := recordOf(t, dir)
+	if r.Era != 1 || standby.Era(r.History) != 1 || r.Cuts["default"] != (promotion.Cut{Former: former, Seal: 10, End: 10}) || r.ID != w.slaveSeal || r.ID != w.masterSeal {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Whatever step the process ends in, the next one goes on with the same promotion.
+func TestPromotionGoesOnAfterACrash(t *testing.T) {
+	for _, at := range []string{"seal master", "await", "seal slave"} {
+		w, dir := &world{applied: 7, written: 9, crash: at}, t.TempDir()
+		if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked == nil {
+			t.Fatalf("%s: no crash", at)
+		}
+		before := recordOf(t, dir)
+		ctx, end := context.WithTimeout(t.Context(), time.Minute)
+		w.end = end
+		err := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, before).Run(ctx)
+		if after := recordOf(t, dir); !errors.Is(err, promotion.ErrDecided) || after.ID != before.ID || after.History != before.History || after.Cuts["default"].End != 10 {
+			t.Errorf("%s: %v, %+v after %+v", at, err, after, before)
+		}
+		end()
+	}
+}
+
+var unreachable = kv.Errorf(kv.Unavailable, "connection refused")
+
+// Without a fence nothing is promoted, unless it is forced, and nothing stays sealed.
+func TestMasterThatCannotBeSealed(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	_, asked, ran := w.promote(t, dir, promotion.Request{})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "m:1: connection refused; at least 2 changes are missing here") ||
+		!strings.HasSuffix(asked.Error(), "promote with -force") {
+		t.Fatal(asked, ran)
+	}
+	if recordOf(t, dir) != nil || w.slaveSeal != "" {
+		t.Errorf("%+v, sealed by %q", recordOf(t, dir), w.slaveSeal)
+	}
+	_, asked, ran = w.promote(t, dir, promotion.Request{Force: true})
+	if r := recordOf(t, dir); asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Fence != "" || r.Cuts["default"].End != 7 {
+		t.Errorf("%v, %v, %+v", asked, ran, r)
+	}
+}
+
+// A master that may have been sealed is told to serve on until it answers.
+func TestMasterThatMayBeSealedIsUnsealed(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: kv.UnknownOutcome(kv.Unavailable, errors.New("no answer"))}, t.TempDir()
+	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked == nil {
+		t.Fatal("it was promoted")
+	}
+	r := recordOf(t, dir)
+	if r == nil || r.Step != promotion.Abandoning {
+		t.Fatalf("%+v", r)
+	}
+	w.down, w.masterSeal = nil, r.ID
+	if _, asked, _ := w.promote(t, dir, promotion.Request{Abandon: true}); asked == nil || !strings.Contains(asked.Error(), "no promotion of this node is under way") {
+		t.Fatal(asked) // the start has ended the seal already
+	}
+	if recordOf(t, dir) != nil || w.masterSeal != "" {
+		t.Errorf("%+v, sealed by %q", recordOf(t, dir), w.masterSeal)
+	}
+}
+
+// If the last changes do not arrive the promotion is given up, and the master serves on.
+func TestChangesThatDoNotArrive(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, cut: true}, t.TempDir()
+	_, asked, _ := w.promote(t, dir, promotion.Request{})
+	if asked == nil || !strings.Contains(asked.Error(), "at least 3 changes are missing here") {
+		t.Fatal(asked)
+	}
+	if recordOf(t, dir) != nil || w.slaveSeal != "" || w.masterSeal != "" {
+		t.Errorf("%+v, sealed by %q and %q", recordOf(t, dir), w.slaveSeal, w.masterSeal)
+	}
+}
+
+// A diskless slave and one without data are rejected before anything is sealed.
+func TestWhatCannotBePromoted(t *testing.T) {
+	w := &world{applied: 7, written: 9}
+	if _, asked, _ := w.promote(t, "", promotion.Request{}); asked == nil || !strings.Contains(asked.Error(), "diskless") || len(w.calls) != 0 {
+		t.Error(asked, w.calls)
+	}
+}

@@ -1,0 +1,160 @@
+// Package promotion makes slaves the masters of their database. Founder is the state
+// machine of the node that an operator, or the registry, has chosen: each step is written
+// down before it is taken, and taken again after a crash. Record is what it writes,
+// Superseded what a former master writes; Of reads both at a start, before the node has a
+// role. The rules are in internal/standby/DESIGN.md.
+package promotion
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// The files in the data folder.
+const (
+	recordFile     = "PROMOTION"
+	supersededFile = "SUPERSEDED"
+)
+
+// Step is how far a promotion is. It is the last step that is complete.
+type Step string
+
+const (
+	// Begun: masters may have been sealed.
+	Begun Step = "begun"
+	// Fenced: no master acknowledges a mutation any more, or force was used.
+	Fenced Step = "fenced"
+	// Sealed: nothing of the old history is applied here any more.
+	Sealed Step = "sealed"
+	// Decided: there is no way back.
+	Decided Step = "decided"
+	// Done: the state has the new history, and the node is a master.
+	Done Step = "done"
+	// Abandoning: it was given up, and masters may still be sealed.
+	Abandoning Step = "abandoning"
+)
+
+// Record is a promotion as the founder's disk has it.
+type Record struct {
+	// ID is random; seals bear it.
+	ID   string `json:"id"`
+	Step Step   `json:"step"`
+	// Era and History are those of the new history.
+	Era     uint64 `json:"era"`
+	History string `json:"history"`
+	Force   bool   `json:"force,omitempty"`
+	// Masters are the former masters, host:port, that have not acknowledged that they are
+	// sealed, or unsealed, or have yielded: what the present step asks of them.
+	Masters []string `json:"masters"`
+	// Cuts are by vBucket.
+	Cuts map[string]Cut `json:"cuts,omitempty"`
+	// Fence says how the masters were fenced; empty if they were not.
+	Fence string `json:"fence,omitempty"`
+}
+
+// Cut is where the old history of a vBucket ends.
+type Cut struct {
+	// Former is the old history, Seal the index at which its owner was sealed; 0 if it
+	// was not.
+	Former string   `json:"former"`
+	Seal   kv.Index `json:"seal,omitempty"`
+	// End is the last index of the old history that the new one has, and Clock the log's
+	// clock there.
+	End   kv.Index `json:"end,omitempty"`
+	Clock kv.Clock `json:"clock,omitempty"`
+}
+
+// Superseded is what a former master has yielded to.
+type Superseded struct {
+	Era     uint64 `json:"era"`
+	History string `json:"history"`
+	// Masters are where the new masters serve, host:port.
+	Masters []string `json:"masters"`
+	// Ends are the last indexes that the new history has, by vBucket.
+	Ends map[string]kv.Index `json:"ends"`
+	// Rejoin: an operator wants the node to become a slave of the new masters. Exported:
+	// what they lack of the old data was written out. Rejoined: the node is their slave.
+	Rejoin   bool `json:"rejoin,omitempty"`
+	Exported bool `json:"exported,omitempty"`
+	Rejoined bool `json:"rejoined,omitempty"`
+}
+
+// Write replaces the record in a data folder.
+func (r *Record) Write(dir string) error { return write(dir, recordFile, r) }
+
+// Write replaces what the node has yielded to in a data folder.
+func (s *Superseded) Write(dir string) error { return write(dir, supersededFile, s) }
+
+func write(dir, name string, content any) error {
+	raw, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(dir, name), append(raw, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// Part is what has become of a node, beyond what its configuration says. At most one of
+// the two is set.
+type Part struct {
+	Promotion  *Record
+	Superseded *Superseded
+}
+
+// Of reads what has become of the node with a data folder, which need not exist. Of a
+// promotion and a master that the node has yielded to, the one of the greater era holds.
+func Of(dir string) (Part, error) {
+	var p Part
+	if err := read(dir, recordFile, &p.Promotion); err != nil {
+		return Part{}, err
+	}
+	if err := read(dir, supersededFile, &p.Superseded); err != nil {
+		return Part{}, err
+	}
+	if p.Promotion != nil && p.Superseded != nil {
+		if p.Promotion.Era > p.Superseded.Era {
+			p.Superseded = nil
+		} else {
+			p.Promotion = nil
+		}
+	}
+	return p, nil
+}
+
+func read[T any](dir, name string, into **T) error {
+	path := filepath.Join(dir, name)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		*into = new(T)
+		err = json.Unmarshal(raw, *into)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w; it says what this node has become, so the node does not start without it: restore the file, or empty db-folder and start a new slave", path, err)
+	}
+	return nil
+}
+
+// remove removes the record: the promotion was given up.
+func remove(dir string) error {
+	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return durable.SyncDir(dir)
+}
+
+// Under reports whether a promotion has begun that is not decided.
+func (r *Record) Under() bool {
+	return r != nil && (r.Step == Begun || r.Step == Fenced || r.Step == Sealed)
+}

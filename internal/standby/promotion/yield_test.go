@@ -1,0 +1,100 @@
+package promotion_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+)
+
+func formerMaster(dir string, found ...promotion.Descent) *promotion.Former {
+	return &promotion.Former{
+		Dir: dir,
+		Own: func() map[string]string { return map[string]string{"default": "2-aa"} },
+		Ask: func(context.Context, string) ([]promotion.Descent, error) { return found, nil },
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// A master yields to a greater era that has its history, and to nothing else.
+func TestMasterYieldsToADescendantOnly(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		found promotion.Descent
+		want  string
+	}{
+		{"a descendant", promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 70}}, ""},
+		{"another database", promotion.Descent{VBucket: "default", History: "9-bb", Ends: map[string]kv.Index{"2-cc": 70}}, "does not succeed"},
+		{"an equal era", promotion.Descent{VBucket: "default", History: "2-bb", Ends: map[string]kv.Index{"2-aa": 70}}, "does not succeed"},
+		{"itself", promotion.Descent{VBucket: "default", History: "2-aa"}, "does not succeed"},
+		{"another vBucket", promotion.Descent{VBucket: "0", History: "3-bb"}, "no vBucket default"},
+	} {
+		dir := t.TempDir()
+		f := formerMaster(dir, c.found)
+		err := f.Hear(t.Context(), []string{"n:1"})
+		part, readErr := promotion.Of(dir)
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) || part.Superseded != nil {
+				t.Errorf("%s: %v, %+v", c.name, err, part.Superseded)
+			}
+			continue
+		}
+		if s := part.Superseded; err != nil || s == nil || s.Era != 3 || s.Ends["default"] != 70 || s.Masters[0] != "n:1" {
+			t.Errorf("%s: %v, %+v", c.name, err, s)
+		}
+		<-f.Yielded()
+	}
+}
+
+// The greater era says what a node is.
+func TestGreaterEraHolds(t *testing.T) {
+	dir := t.TempDir()
+	write := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write((&promotion.Record{ID: "p", Step: promotion.Done, Era: 3}).Write(dir))
+	write((&promotion.Superseded{Era: 4}).Write(dir))
+	if part, err := promotion.Of(dir); err != nil || part.Promotion != nil || part.Superseded.Era != 4 {
+		t.Errorf("%+v, %v", part, err)
+	}
+	write((&promotion.Record{ID: "q", Step: promotion.Begun, Era: 5}).Write(dir))
+	if part, err := promotion.Of(dir); err != nil || part.Superseded != nil || part.Promotion.ID != "q" {
+		t.Errorf("%+v, %v", part, err)
+	}
+}
+
+// A former master that is down is told again until it acknowledges.
+func TestNoticesAreRepeated(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		tell := func(context.Context, string) error {
+			if told++; told < 10 {
+				return unreachable
+			}
+			return nil
+		}
+		begun := time.Now()
+		r := promotion.Record{ID: "p", Step: promotion.Done, Era: 1, Masters: []string{"m:1"}}
+		if err := promotion.Notices(t.Context(), dir, r, tell, slog.New(slog.DiscardHandler)); err != nil || told != 10 {
+			t.Error(told, err)
+		}
+		if took := time.Since(begun); took < time.Minute || took > 5*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
+	if part, err := promotion.Of(dir); err != nil || len(part.Promotion.Masters) != 0 {
+		t.Errorf("%+v, %v", part.Promotion, err)
+	}
+}
