@@ -3389,7 +3389,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rclusterTiming\x18e \x01(\tR\rclusterTiming\x12\x1e\n" +
 	"\n" +
 	"nextTiming\x18f \x01(\tR\n" +
-	"nextTiming\"\xbc\x04\n" +
+	"nextTiming\x12\x16\n" +
+	"\x06became\x18g \x01(\tR\x06became\"\xbc\x04\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +

@@ -147,6 +147,7 @@ func (a *app) open(ctx context.Context) error {
 	if a.succession, err = succession.New(a.node, a.role, a.part); err != nil {
 		return err
 	}
+	a.services.Promote = a.succession.Promote
 	source := &rows.Source{
 		Info:      &a.node.Info,
 		Condition: a.condition,

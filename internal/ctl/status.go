@@ -259,7 +259,7 @@ func (r nodeRow) columns() []string {
 // remarks returns the cells that only some rows have.
 func (r nodeRow) remarks() []string {
 	var cells []string
-	if r.Became != "" && r.Became != r.Reason {
+	if r.Became != "" && !strings.Contains(r.Reason, r.Became) {
 		cells = append(cells, r.Became)
 	}
 	if r.NonVoting {

@@ -18,6 +18,7 @@ func (a *Admin) common() map[string]role.Action {
 		"/admin/resume-writes":               pauseWrites(false),
 		"/admin/reset-clock":                 resetClock,
 		"/admin/backup":                      takeBackup,
+		"/admin/promote":                     promote,
 		"/admin/cluster/add":                 changeNode(addNode),
 		"/admin/cluster/remove":              changeNode(removeNode),
 		"/admin/cluster/transfer-leadership": transferLeadership,
@@ -46,6 +47,31 @@ func resetClock(ctx context.Context, s *role.Services, body json.RawMessage) (an
 	}
 	_, err := s.Node.SetClock(ctx, &serverpb.SetClockRequest{ClockMillis: to})
 	return nil, err
+}
+
+// promote promotes a slave, and answers with the steps.
+func promote(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		Force   bool `json:"force"`
+		Abandon bool `json:"abandon"`
+	}
+	if err := decode(body, &request, `the body must be {"force": false, "abandon": false}, or empty`); err != nil {
+		return nil, err
+	}
+	type step struct {
+		Step string `json:"step"`
+		Text string `json:"text"`
+		Era  uint64 `json:"era"`
+	}
+	var steps []step
+	err := s.Promote(ctx, &serverpb.PromoteRequest{Force: request.Force, Abandon: request.Abandon}, func(p *serverpb.PromoteProgress) error {
+		steps = append(steps, step{p.GetStep(), p.GetText(), p.GetEra()})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"status": "ok", "steps": steps}, nil
 }
 
 func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {

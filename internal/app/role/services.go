@@ -1,6 +1,7 @@
 package role
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 
@@ -21,6 +22,8 @@ type Services struct {
 	Node        *master.Node
 	Backup      *master.Backup
 	Replication *replication.Service
+	// Promote promotes the node, and reports each step.
+	Promote func(ctx context.Context, r *serverpb.PromoteRequest, report func(*serverpb.PromoteProgress) error) error
 	// Membership changes the cluster.
 	Membership serverpb.DKVClusterServer
 

@@ -41,7 +41,9 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 	switch {
 	case part.Promotion != nil && part.Promotion.Step == promotion.Done:
 		cfg = cfg.WithRole(config.RoleNone)
-	case part.Superseded != nil && part.Superseded.Rejoined:
+	case part.Superseded != nil && !part.Superseded.Rejoined:
+		cfg = cfg.WithRole(config.RoleNone) // it was a master, and may be configured as a slave
+	case part.Superseded != nil:
 		cfg = cfg.WithRole(config.RoleSlave)
 		if len(cfg.Replication.MasterAddrs) == 0 {
 			cfg.Replication.MasterAddrs = part.Superseded.Masters

@@ -34,8 +34,13 @@ const exportBytes = 4 << 20
 func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, log *slog.Logger) error {
 	dir, aside := cfg.Storage.DBFolder, fmt.Sprintf("%sbefore-era-%d", asidePrefix, s.Era)
 	n := node.Offline(cfg, log)
-	if _, err := datadir.Holds(dir); errors.Is(err, fs.ErrNotExist) {
+	switch holds, err := datadir.Holds(dir); {
+	case errors.Is(err, fs.ErrNotExist):
 		s.Exported = true // the folder was set aside already
+	case err != nil:
+		return err
+	default:
+		n.Layout.Holds = holds // a promoted slave may be configured as one
 	}
 	if err := n.OpenFolder(nil); err != nil {
 		return err

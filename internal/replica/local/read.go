@@ -12,6 +12,9 @@ import (
 // node has a newer state, so both levels read it as it is, and its age is 0. They differ in
 // which keys have expired.
 func (l *Replica) read(ctx context.Context, opts kv.ReadOptions, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
+	if l.retired != nil {
+		return kv.ReadInfo{}, l.retired
+	}
 	if err := l.state.Held(opts.MinIndex); err != nil {
 		return kv.ReadInfo{}, err
 	}

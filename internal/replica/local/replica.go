@@ -34,6 +34,8 @@ type Replica struct {
 	queue *queue
 	// exclusive runs functions between two groups.
 	exclusive chan func()
+	// retired is why nothing is read; nil if reads are served. It is set before Run.
+	retired error
 }
 
 // These bound a group. A larger one would only wait longer for the disk, without more
@@ -103,7 +105,7 @@ func (l *Replica) Close() error {
 // Retire ends reads and mutations for good, before Run: another node keeps the log.
 func (l *Replica) Retire(reason error) {
 	l.state.Become(replica.Failed, state.Retired(reason), replica.Starting)
-	l.state.SetUnreadable(kv.Errorf(kv.Unavailable, "%w", reason))
+	l.retired = kv.Errorf(kv.Unavailable, "%w", reason)
 }
 
 // localOwner is the id of the log's only member.

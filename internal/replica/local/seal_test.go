@@ -63,3 +63,14 @@ func TestRestoreKeepsTheStandbys(t *testing.T) {
 		t.Errorf("%+v, %v", again, err)
 	}
 }
+
+// A node that another one has replaced answers no read and no mutation, for good.
+func TestRetiredNodeAnswersNothing(t *testing.T) {
+	r := replicatest.RunNode(t, replicatest.OnDisk)
+	r.MustPut("a", "1")
+	r.Retire(errors.New("replaced by node-2"))
+	_, _, _, err := r.Get(t.Context(), []byte("a"), kv.ReadOptions{Level: kv.Sequential})
+	if kv.KindOf(err) != kv.Unavailable || !strings.Contains(err.Error(), "replaced by node-2") {
+		t.Error(err)
+	}
+}

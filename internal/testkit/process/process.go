@@ -126,7 +126,10 @@ func (p *Process) drain(stderr io.Reader, log *os.File) {
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
 		if m := servingLine.FindStringSubmatch(lines.Text()); m != nil {
-			p.serving <- Addresses{GRPC: m[1], HTTP: m[2]}
+			select {
+			case p.serving <- Addresses{GRPC: m[1], HTTP: m[2]}:
+			default: // a promotion has made it something else, at the same addresses
+			}
 		}
 	}
 	_, _ = io.Copy(log, stderr) // a line too long for the scanner
