@@ -1,0 +1,193 @@
+// Package sim runs the rules of standbys and promotions: masters, slaves, clients and the
+// real record of the registry, in a world where messages are lost, nodes stop and clocks run
+// apart. DESIGN.md of package standby says what each rule is for; TestRules takes them away.
+package sim
+
+import (
+	"flag"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+var (
+	seedFlag = flag.Uint64("sim.seed", 0, "run only this seed")
+	runsFlag = flag.Uint64("sim.runs", 100, "how many seeds TestNothingIsLost runs")
+	mostFlag = flag.Uint64("sim.most", 2000, "how many seeds TestRules may need to find a rule missing")
+	rareFlag = flag.Bool("sim.rare", false, "have TestRules take away the rules whose absence seldom shows")
+)
+
+// rules are those that a run does without.
+type rules uint64
+
+func (r rules) has(one rules) bool { return r&one != 0 }
+
+const (
+	waitForHeard         rules = 1 << iota // an owner waits for the standbys that it has heard of
+	byAddress                              // a standby is known by its address
+	confirmReceived                        // what is received is confirmed as synced
+	probesDoNotWait                        // "not updated" is answered at once
+	repeatsDoNotWait                       // and so is a repeat
+	readsDoNotWait                         // and a read
+	logBeforeRecord                        // a standby is taken out of the log, and then of the record
+	staleReading                           // whether a node stands is read from an old state
+	noVersion                              // a standby is entered whatever the record's version
+	noSecondLook                           // the lease is looked at before proposing only
+	leaseFromAnswer                        // a lease counts from the answer
+	noDrift                                // the registry does not allow for clocks
+	noWaitOfNewOwner                       // a new owner of the registry knows of no lease
+	registryReadsItsCopy                   // the registry grants by its own copy
+	beginBehindSeal                        // a new owner of a log begins behind the seal
+	readBehindSeal                         // reads are answered behind it
+	applyBehindSeal                        // a slave applies and confirms what it began before its seal
+	noCompare                              // a claim is given whatever the record has become
+	keepAboveEnd                           // a slave keeps what the new history does not have
+	forgetRequests                         // the founder does not know the requests before it
+)
+
+// reached counts what runs came across.
+type reached struct {
+	Writes, Reads, Repeats, Leases, Lapsed, Owners, RegistryOwners, Crashes, LostDisks uint64
+	FencedEntries, Entered, Left, Claimed, Fenced, GivenUp, SetAside, Crossed, Cut     uint64
+}
+
+func (r *reached) add(o reached) {
+	sum, more := reflect.ValueOf(r).Elem(), reflect.ValueOf(o)
+	for i := range sum.NumField() {
+		sum.Field(i).SetUint(sum.Field(i).Uint() + more.Field(i).Uint())
+	}
+}
+
+// registers is what clients may rely on: each vBucket is a register.
+var registers = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		out := make([][]porcupine.Operation, vBuckets)
+		for _, o := range history {
+			v := o.Input.(op).v
+			out[v] = append(out[v], o)
+		}
+		return out
+	},
+	Init: func() any { return 0 },
+	Step: func(state, input, output any) (bool, any) {
+		if o := input.(op); o.write {
+			return true, o.value
+		}
+		return output == state, state
+	},
+}
+
+// relevant leaves out the writes of unknown outcome that no read has seen.
+func relevant(history []porcupine.Operation) []porcupine.Operation {
+	seen := make(map[int]bool)
+	for _, o := range history {
+		if !o.Input.(op).write {
+			seen[o.Output.(int)] = true
+		}
+	}
+	kept := history[:0:0]
+	for _, o := range history {
+		if in := o.Input.(op); !in.write || seen[in.value] || o.Return < 1<<62 {
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
+// check returns what is wrong with a run; empty for nothing.
+func check(t *testing.T, seed uint64, w *world) string {
+	t.Helper()
+	if w.wrong != "" {
+		return w.wrong
+	}
+	switch porcupine.CheckOperationsTimeout(registers, relevant(w.history), time.Minute) {
+	case porcupine.Ok:
+		return ""
+	case porcupine.Illegal:
+		return "not linearizable"
+	}
+	t.Fatalf("seed %d: the checker has not come to an end", seed)
+	return ""
+}
+
+// TestNothingIsLost runs all rules.
+func TestNothingIsLost(t *testing.T) {
+	var sum reached
+	for seed := uint64(1); seed <= *runsFlag; seed++ {
+		if *seedFlag != 0 && seed != *seedFlag {
+			continue
+		}
+		w := simulate(seed, 0)
+		if wrong := check(t, seed, w); wrong != "" {
+			t.Fatalf("seed %d (-sim.seed): %s: %+v", seed, wrong, w.reached)
+		}
+		sum.add(w.reached)
+	}
+	t.Logf("%+v", sum)
+	counts := reflect.ValueOf(sum)
+	for i := range counts.NumField() {
+		if counts.Field(i).Uint() == 0 && *seedFlag == 0 {
+			t.Errorf("%s: none was reached", counts.Type().Field(i).Name)
+		}
+	}
+}
+
+// TestSeedsRepeat: a seed fixes everything that happens.
+func TestSeedsRepeat(t *testing.T) {
+	for seed := range uint64(5) {
+		a, b := simulate(seed, 0), simulate(seed, 0)
+		if a.reached != b.reached || !reflect.DeepEqual(a.history, b.history) {
+			t.Errorf("seed %d: %+v\nand %+v", seed, a.reached, b.reached)
+		}
+	}
+}
+
+// rulesTaken are the rules that TestRules takes away, one at a time. Those that are rare need
+// more seeds than a test may take: they are run with -sim.rare.
+var rulesTaken = []struct {
+	name string
+	rule rules
+	rare bool
+}{
+	{"A1: waiting for what was heard of", waitForHeard, false},
+	{"A2: a standby is an address", byAddress, true},
+	{"A2: received is synced", confirmReceived, true},
+	{"A3: not updated", probesDoNotWait, false},
+	{"A3: repeats", repeatsDoNotWait, false},
+	{"A3: reads", readsDoNotWait, false},
+	{"A4, A6: the log before the record", logBeforeRecord, false},
+	{"A5: an old reading", staleReading, true},
+	{"A5: any version", noVersion, true},
+	{"A7: no second look", noSecondLook, true},
+	{"A7: lease from the answer", leaseFromAnswer, true},
+	{"A7: no allowance for drift", noDrift, true},
+	{"A7: a new owner knows no lease", noWaitOfNewOwner, false},
+	{"A7: the registry reads its copy", registryReadsItsCopy, false},
+	{"A8: BEGIN behind the seal", beginBehindSeal, false},
+	{"A8: reads behind the seal", readBehindSeal, false},
+	{"P2: applied behind the seal", applyBehindSeal, true},
+	{"P4: any record", noCompare, true},
+	{"B2: kept above the end", keepAboveEnd, false},
+	{"P3: requests are forgotten", forgetRequests, false},
+}
+
+// TestRules takes one rule away at a time, and wants to see what it is there for.
+func TestRules(t *testing.T) {
+	for _, c := range rulesTaken {
+		if c.rare != *rareFlag {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= *mostFlag; seed++ {
+				if wrong := check(t, seed, simulate(seed, c.rule)); wrong != "" {
+					t.Logf("%s: seed %d: %s", c.name, seed, wrong)
+					return
+				}
+			}
+			t.Errorf("%s: %d seeds have not found it", c.name, *mostFlag)
+		})
+	}
+}
