@@ -32,14 +32,19 @@ import (
 
 // A record is stored under its index, 8 bytes big endian:
 //
-//	version  1 byte
+//	version  1 byte: 2 for a record with a request, else 1
 //	clock    varint
 //	total    varint: bytes of all records ever written, this one included
+//	[client (8 bytes), sequence, acked, fingerprint (8 bytes), code (1 byte), counter]  version 2
 //	mutations as in package command
 //
 // With the running total, the size of any part of the log is the difference of two records,
-// and no counter has to be stored with them.
-const recordVersion = 1
+// and no counter has to be stored with them. The total is a part of the state that replicas
+// compare, so it counts keys and mutations only, as every release does.
+const (
+	recordVersion1 = 1
+	recordVersion2 = 2
+)
 
 // Key returns the key of index in storage.Changelog.
 func Key(index kv.Index) []byte { return binary.BigEndian.AppendUint64(nil, index) }
@@ -56,9 +61,16 @@ func (w *Writer) Append(b *storage.Batch, c kv.Change, total uint64) uint64 {
 	binary.BigEndian.PutUint64(w.key[:], c.Index)
 	w.body = command.AppendMutations(w.body[:0], c.Mutations)
 	total += uint64(len(w.key) + len(w.body))
-	w.header = append(w.header[:0], recordVersion)
+	version := byte(recordVersion1)
+	if c.Request != nil {
+		version = recordVersion2
+	}
+	w.header = append(w.header[:0], version)
 	w.header = binary.AppendUvarint(w.header, uint64(c.Clock))
 	w.header = binary.AppendUvarint(w.header, total)
+	if c.Request != nil {
+		w.header = appendRequest(w.header, c.Request)
+	}
 	b.Put(storage.Changelog, w.key[:], w.header, w.body)
 	return total
 }
@@ -69,7 +81,9 @@ type record struct {
 	total uint64
 	// size is what the record added to total.
 	size uint64
-	body []byte
+	// request is that of version 2.
+	request kv.ChangeRequest
+	body    []byte
 }
 
 func decode(key, value []byte) (record, error) {
@@ -82,8 +96,8 @@ func decode(key, value []byte) (record, error) {
 	switch {
 	case len(value) == 0 || value[0] == 0:
 		return bad("no format")
-	case value[0] > recordVersion:
-		return record{}, storage.Newer(fmt.Sprintf("change record %x", key), uint64(value[0]), recordVersion)
+	case value[0] > recordVersion2:
+		return record{}, storage.Newer(fmt.Sprintf("change record %x", key), uint64(value[0]), recordVersion2)
 	}
 	p := value[1:]
 	clock, n := binary.Uvarint(p)
@@ -96,6 +110,13 @@ func decode(key, value []byte) (record, error) {
 		return bad("total")
 	}
 	body := p[n:]
+	var request kv.ChangeRequest
+	if value[0] >= recordVersion2 {
+		var ok bool
+		if request, body, ok = takeRequest(body); !ok {
+			return bad("request")
+		}
+	}
 	size := uint64(len(key) + len(body))
 	if total < size {
 		return bad("total")
@@ -105,7 +126,9 @@ func decode(key, value []byte) (record, error) {
 		clock: kv.Clock(clock),
 		total: total,
 		size:  size,
-		body:  body,
+
+		request: request,
+		body:    body,
 	}, nil
 }
 
@@ -131,7 +154,13 @@ func Scan(r storage.Reader, from kv.Index, maxChanges, maxBytes int) ([]kv.Chang
 		if len(changes) > 0 && size > maxBytes {
 			break
 		}
-		changes = append(changes, kv.Change{Index: rec.index, Clock: rec.clock, Mutations: ms})
+		c := kv.Change{Index: rec.index, Clock: rec.clock, Mutations: ms}
+		if !rec.request.ID.IsZero() {
+			request := rec.request
+			c.Request = &request
+			size += RequestBytes
+		}
+		changes = append(changes, c)
 	}
 	return changes, it.Err()
 }

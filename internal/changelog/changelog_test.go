@@ -353,9 +353,9 @@ func TestClosedEngine(t *testing.T) {
 // A record of a newer release is no damage: it says which release reads it.
 func TestNewerRecord(t *testing.T) {
 	l := newLog(t)
-	l.put(changelog.Key(5), []byte("\x02whatever a newer release writes"))
+	l.put(changelog.Key(5), []byte("\x03whatever a newer release writes"))
 	_, err := changelog.Scan(l.engine, 0, 0, 1<<20)
-	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "has format 2, and this release reads up to 1") {
+	if !errors.Is(err, storage.ErrNewer) || errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), "has format 3, and this release reads up to 2") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -153,7 +153,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		m.requests.Add(tx.batch, c, res, m.state.clock)
 	}
 	if len(tx.effects) > 0 {
-		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects}
+		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects, Request: m.cause(c, res)}
 		m.state.logged = m.scratch.changes.Append(tx.batch, change, m.state.logged)
 		m.effect = e.Index
 	}

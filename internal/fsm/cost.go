@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -37,7 +38,7 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 		ops++
 	}
 	if !c.Request.IsZero() {
-		bytes += requests.MaxBytes
+		bytes += requests.MaxBytes + changelog.RequestBytes
 		ops += requests.MaxOps
 	}
 	return bytes, ops
@@ -47,6 +48,10 @@ func BatchCost(c *command.Command) (bytes, ops int) {
 // change at most.
 func ReplicaCost(c *kv.Change) (bytes, ops int) {
 	bytes, ops = commandOverhead, 2+mutationOps*len(c.Mutations)
+	if c.Request != nil {
+		bytes += requests.MaxBytes + changelog.RequestBytes
+		ops += requests.MaxOps
+	}
 	for i := range c.Mutations {
 		bytes += mutationCost(&c.Mutations[i])
 	}

@@ -24,7 +24,7 @@
 //	control, epoch, members, format,   commands that concern the log and not the keyspace
 //	  timing, seal, slaves, stage
 //	read, expiry, view, iterate, hash  reads, of the current state and of a pinned one
-//	changes, replicate, large          the change stream, and its application on a slave
+//	changes, cause, replicate, large   the change stream, and its application on a slave
 //	copy, chunk, loader, fill          a state as chunks of records, and back
 //	rebase, unstage, lineage           a state becomes the start of a new log or history
 //	fork, carry, adopt                 a history continues after a promotion

@@ -63,6 +63,7 @@ func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logge
 		if len(rest) == 0 {
 			m.state.applied, m.state.logged = c.Index, logged
 			m.effect = c.Index
+			part.Index, part.Request = c.Index, c.Request
 		}
 		if err := m.replayPart(staged, part, len(rest) == 0); err != nil {
 			return err
@@ -85,6 +86,8 @@ func (m *Machine) replayPart(staged storage.Staged, part kv.Change, last bool) e
 	if !last {
 		return staged.Write(tx.batch)
 	}
+	tx.remember(&part)
+	m.requests.Flush(tx.batch)
 	tx.putState()
 	m.reaching.Store(m.state.applied)
 	return staged.Commit(tx.batch)

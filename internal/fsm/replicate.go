@@ -17,7 +17,8 @@ var ErrDisorder = errors.New("the changes do not follow the state")
 // nothing. They are not fenced, paused or checked, and old values are read only for keys that
 // expire. The changelog gets them under their own indexes and clocks. The log's clock becomes
 // that of the last change, also if that is earlier. A change without mutations only sets the
-// clock.
+// clock. The requests of changes are remembered with their results, so that a repeat is answered
+// here after a promotion.
 //
 // The state must have an identity, and the indexes of changes must ascend, be above Applied
 // and not exceed upTo; otherwise the error is ErrDisorder. Other errors are those of Apply.
@@ -86,8 +87,10 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 		if len(c.Mutations) > 0 {
 			m.state.logged = m.scratch.changes.Append(tx.batch, *c, m.state.logged)
 			m.effect = c.Index
+			tx.remember(c)
 		}
 	}
+	m.requests.Flush(tx.batch)
 	m.state.applied = upTo
 	return tx.write(sync)
 }

@@ -64,10 +64,22 @@ func sameState(t failer, got, want *Machine, since kv.Index) {
 	if g, w := dump(t, got.engine, storage.Expiry), dump(t, want.engine, storage.Expiry); !slices.Equal(g, w) {
 		t.Fatalf("expiry index %v, want %v", g, w)
 	}
-	if g, w := changesFrom(t, got, since), changesFrom(t, want, since); fmt.Sprint(g.Changes) != fmt.Sprint(w.Changes) {
+	if g, w := changesFrom(t, got, since), changesFrom(t, want, since); inFull(g.Changes) != inFull(w.Changes) {
 		t.Fatalf("changes %v, want %v", g.Changes, w.Changes)
 	}
 	checkInvariants(t, got)
+}
+
+// inFull prints changes with the requests that caused them.
+func inFull(changes []kv.Change) (out string) {
+	for _, c := range changes {
+		if c.Request != nil {
+			out += fmt.Sprintf("%+v: ", *c.Request)
+			c.Request = nil
+		}
+		out += fmt.Sprintln(c)
+	}
+	return out
 }
 
 // A machine that is fed the changes of another one arrives at the same state,

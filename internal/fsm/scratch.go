@@ -15,6 +15,7 @@ type scratch struct {
 	state   []byte
 	expiry  []byte
 	effects []kv.Mutation
+	cause   kv.ChangeRequest
 	keys    [][]byte
 	known   map[string]*current
 	olds    []current

@@ -50,6 +50,19 @@ type Change struct {
 	Index     Index
 	Clock     Clock
 	Mutations []Mutation
+	// Request is the client's request that caused the change, if it had an id and that is
+	// recorded.
+	Request *ChangeRequest
+}
+
+// ChangeRequest is a request that has caused a change, with what is needed to answer a repeat
+// of it.
+type ChangeRequest struct {
+	ID RequestID
+	// Fingerprint is a hash of what it asked for. Code and Counter are its result.
+	Fingerprint uint64
+	Code        uint8
+	Counter     int64
 }
 
 // Pair is one live key with its value.

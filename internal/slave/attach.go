@@ -105,6 +105,7 @@ func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChanges
 func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{
 		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, HistoryId: s.history, Replica: s.opts.Self,
+		WithRequests: true,
 	})
 }
 

@@ -128,7 +128,7 @@ func (s *session) step(ctx context.Context, promotion string, at, upTo kv.Index)
 	ctx, cancel := context.WithTimeout(ctx, stepPatience)
 	defer cancel()
 	resp := new(serverpb.GetChangesResponse)
-	req := &serverpb.GetChangesRequest{FromChangeNumber: at + 1, VBucket: s.opts.VBucket, HistoryId: s.history}
+	req := &serverpb.GetChangesRequest{FromChangeNumber: at + 1, VBucket: s.opts.VBucket, HistoryId: s.history, WithRequests: true}
 	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
 		return at, err
 	}

@@ -24,6 +24,7 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		VBucket:          s.opts.VBucket,
 		HistoryId:        s.history,
 		Replica:          s.opts.Self,
+		WithRequests:     true,
 	})
 	if err != nil {
 		return quiet.explain(ctx, err)

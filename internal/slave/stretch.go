@@ -1,6 +1,7 @@
 package slave
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -55,9 +56,27 @@ func (s *session) stretchOf(resp *serverpb.GetChangesResponse, after kv.Index) (
 		out.upTo = r.GetChangeNumber()
 		out.bytes += bytes
 		out.changes[i] = kv.Change{Index: out.upTo, Clock: kv.Clock(r.GetClock()), Mutations: mutations[:n:n]}
+		if out.changes[i].Request, err = requestOf(r); err != nil {
+			return stretch{}, err
+		}
 		mutations = mutations[n:]
 	}
 	return out, nil
+}
+
+// requestOf returns the request that caused a change; nil if the master has sent none.
+func requestOf(r *serverpb.ChangeRecord) (*kv.ChangeRequest, error) {
+	q := r.GetRequest()
+	switch {
+	case q == nil:
+		return nil, nil
+	case q.GetClient() == 0 || q.GetAcked() >= q.GetSequence() || q.GetCode() > math.MaxUint8:
+		return nil, kv.Errorf(kv.Internal, "the master sent change %d with a malformed request", r.GetChangeNumber())
+	}
+	return &kv.ChangeRequest{
+		ID:          kv.RequestID{Client: q.GetClient(), Sequence: q.GetSequence(), Acked: q.GetAcked()},
+		Fingerprint: q.GetFingerprint(), Code: uint8(q.GetCode()), Counter: q.GetCounter(),
+	}, nil
 }
 
 // all returns the changes, with a last one that only sets the clock at upTo.

@@ -131,11 +131,16 @@ func (t *Table) past(clock, now kv.Clock) bool {
 // results that are acknowledged or beyond the bounds, and adds both to b. Flush adds the rest
 // at the end of the batch.
 func (t *Table) Add(b *storage.Batch, c *command.Command, result command.Result, now kv.Clock) {
-	id := c.Request
+	t.AddResult(b, c.Request, c.Fingerprint(), result, now)
+}
+
+// AddResult is Add for a request whose command is not known here, but its fingerprint. print
+// is that.
+func (t *Table) AddResult(b *storage.Batch, id kv.RequestID, print uint64, result command.Result, now kv.Clock) {
 	e := &entry{
 		name:  name{id.Client, id.Sequence},
 		acked: min(id.Acked, id.Sequence-min(id.Sequence, 1)), // nothing acknowledges itself
-		clock: now, print: c.Fingerprint(), result: result,
+		clock: now, print: print, result: result,
 	}
 	t.key, t.value = appendEntryKey(t.key[:0], result.Index), e.append(t.value[:0])
 	e.bytes = entryBytes(t.value)

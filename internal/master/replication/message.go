@@ -11,8 +11,9 @@ import (
 )
 
 // changesResponse translates a stretch of changes. Their messages are allocated together: a
-// stretch may hold many thousands.
-func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResponse {
+// stretch may hold many thousands. requests says whether the asker wants the requests that
+// caused them.
+func changesResponse(c *fsm.Changes, age time.Duration, requests bool) *serverpb.GetChangesResponse {
 	resp := &serverpb.GetChangesResponse{
 		Status:             &serverpb.Status{},
 		MasterChangeNumber: c.Newest,
@@ -33,6 +34,9 @@ func changesResponse(c *fsm.Changes, age time.Duration) *serverpb.GetChangesResp
 		n := len(c.Changes[i].Mutations)
 		resp.Changes[i] = &records[i]
 		fillRecord(&records[i], &c.Changes[i], trxnRecords[:n], trxnList[:n:n])
+		if requests {
+			records[i].Request = requestOf(&c.Changes[i])
+		}
 		trxnRecords, trxnList = trxnRecords[n:], trxnList[n:]
 	}
 	return resp
@@ -45,6 +49,18 @@ func lineage(former []fsm.Former) []*serverpb.FormerHistory {
 		out[i] = &serverpb.FormerHistory{HistoryId: f.History, End: f.End}
 	}
 	return out
+}
+
+// requestOf translates the request of a change; nil if it has none.
+func requestOf(c *kv.Change) *serverpb.ChangeRequest {
+	r := c.Request
+	if r == nil {
+		return nil
+	}
+	return &serverpb.ChangeRequest{
+		Client: r.ID.Client, Sequence: r.ID.Sequence, Acked: r.ID.Acked,
+		Fingerprint: r.Fingerprint, Code: uint32(r.Code), Counter: r.Counter,
+	}
 }
 
 // fillRecord translates a change into rec, its mutations into trxns, and points
@@ -64,8 +80,8 @@ func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnR
 
 // sendChanges sends a stretch. The server encodes the message before it waits for the receiver;
 // the changes, which take several times the memory, are released before that.
-func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration) error {
-	resp := changesResponse(c, age)
+func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration, requests bool) error {
+	resp := changesResponse(c, age, requests)
 	c.Changes = nil
 	return stream.SendMsg(resp)
 }

@@ -31,7 +31,7 @@ func TestAChangeFitsItsMessage(t *testing.T) {
 				ms[i] = kv.Mutation{Key: make([]byte, c.key), Value: make([]byte, c.value), ExpireTS: math.MaxUint64, Delete: rand.N(2) == 0}
 			}
 			stretch := &fsm.Changes{Newest: math.MaxUint64, Clock: math.MaxUint64, Changes: []kv.Change{{Index: math.MaxUint64, Clock: math.MaxUint64, Mutations: ms}}}
-			if size, most := proto.Size(changesResponse(stretch, math.MaxInt64)), changelog.MessageBytes(ms)+around; size > most {
+			if size, most := proto.Size(changesResponse(stretch, math.MaxInt64, true)), changelog.MessageBytes(ms)+around; size > most {
 				t.Errorf("it comes to %d bytes, of %d", size, most)
 			}
 		})
@@ -50,5 +50,18 @@ func TestMemoryOfACall(t *testing.T) {
 		if got := Memory("", c.req); got != c.want {
 			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
 		}
+	}
+}
+
+// TestRequestsAreSentIfWanted: a watcher, or a slave of an older release, gets none.
+func TestRequestsAreSentIfWanted(t *testing.T) {
+	request := &kv.ChangeRequest{ID: kv.RequestID{Client: 7, Sequence: 2, Acked: 1}, Fingerprint: 9, Code: 1, Counter: -3}
+	stretch := &fsm.Changes{Changes: []kv.Change{{Index: 1, Request: request}, {Index: 2}}}
+	if got := changesResponse(stretch, 0, false).GetChanges(); got[0].GetRequest() != nil || got[1].GetRequest() != nil {
+		t.Errorf("sent %v", got)
+	}
+	want := &serverpb.ChangeRequest{Client: 7, Sequence: 2, Acked: 1, Fingerprint: 9, Code: 1, Counter: -3}
+	if got := changesResponse(stretch, 0, true).GetChanges(); !proto.Equal(got[0].GetRequest(), want) || got[1].GetRequest() != nil {
+		t.Errorf("sent %v", got)
 	}
 }

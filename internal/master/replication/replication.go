@@ -80,7 +80,7 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 		return nil, err
 	}
 	s.followers.heard(r.GetReplica(), v.Name, from-1)
-	resp := changesResponse(&changes, age)
+	resp := changesResponse(&changes, age, r.GetWithRequests())
 	if asked := r.GetHistoryId(); asked != "" && asked != changes.History {
 		resp.ReplacesHistory = slices.ContainsFunc(changes.Former, func(f fsm.Former) bool { return f.History == asked })
 		resp.Lineage = lineage(changes.Former)

@@ -66,6 +66,9 @@ func bytesOf(c *fsm.Changes) int64 {
 	n := 0
 	for i := range c.Changes {
 		n += changelog.MessageBytes(c.Changes[i].Mutations)
+		if c.Changes[i].Request != nil {
+			n += changelog.RequestBytes
+		}
 	}
 	return int64(n)
 }

@@ -1,0 +1,77 @@
+package fsm
+
+import (
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// A slave that becomes the master answers a repeat of a request with the first result, if
+// that had an effect.
+func TestSlaveRemembersTheRequestsOfChanges(t *testing.T) {
+	x := newFixture(t)
+	slave := newMachine(t, copiedEngine(t, x.m))
+	x.apply(write(put("free", "1")), as(increment("n", 5), 7, 1, 0), as(cas("no", put("a", "1")), 7, 2, 1), as(increment("n", 2), 7, 3, 2))
+	changes, err := x.m.Changes(1, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, true, true} {
+		if has := changes.Changes[i].Request != nil; has != want {
+			t.Errorf("change %d has a request: %v", changes.Changes[i].Index, has)
+		}
+	}
+	if err := slave.Replicate(changes.Changes, changes.Newest, false); err != nil {
+		t.Fatal(err)
+	}
+	s := &fixture{failer: t, engine: slave.engine, m: slave, clock: x.clock}
+	for range 2 {
+		checkInvariants(t, s.m)
+		again := s.apply(as(increment("n", 5), 7, 3, 2), as(increment("n", 2), 7, 3, 2), as(increment("n", 5), 7, 1, 0), write(put("b", "1")))
+		if again[0].Code != command.RequestMismatch || again[1].Index != 4 || again[1].Counter != 7 || again[2].Code != command.StaleRequest {
+			t.Errorf("repeats came to %+v", again)
+		}
+		s.restart()
+	}
+	s.expect("n", []byte(counter(7)))
+}
+
+// Members of an older release could not read such records in a snapshot.
+func TestRequestsOfChangesNeedTheFormat(t *testing.T) {
+	x := newFixture(t)
+	epoch := x.one(command.OK, begin(1, 1, 1)).Index
+	recorded := func(sequence uint64) bool {
+		t.Helper()
+		at := x.one(command.OK, as(fenced(epoch, write(put("a", "1"))), 7, sequence, 0)).Index
+		changes, err := x.m.Changes(at, 0, 1<<20)
+		if err != nil || len(changes.Changes) != 1 {
+			t.Fatal(changes, err)
+		}
+		return changes.Changes[0].Request != nil
+	}
+	if recorded(1) {
+		t.Error("recorded in the first format")
+	}
+	x.one(command.OK, fenced(epoch, setFormat(requestFormat)))
+	if !recorded(2) {
+		t.Error("not recorded in a format that has it")
+	}
+}
+
+// A change in several parts brings its request with the last of them.
+func TestLargeChangeBringsItsRequest(t *testing.T) {
+	x := newFixture(t)
+	request := &kv.ChangeRequest{ID: kv.RequestID{Client: 7, Sequence: 1}, Fingerprint: 9, Counter: 3}
+	c := kv.Change{Index: 3, Clock: start, Mutations: []kv.Mutation{put("a", "1"), put("b", "1")}, Request: request}
+	if err := x.m.Replicate([]kv.Change{c}, 3, false); err != nil {
+		t.Fatal(err)
+	}
+	checkInvariants(t, x.m)
+	if bytes, ops := ReplicaCost(&c); bytes < 2*mutationOverhead || ops < 2*mutationOps+3 {
+		t.Errorf("costs %d bytes, %d operations", bytes, ops)
+	}
+	if got := x.m.Requests().Entries; got != 1 {
+		t.Errorf("%d requests", got)
+	}
+}
