@@ -107,11 +107,14 @@ func (b *Book) Claim(ctx context.Context, r *peerpb.ClaimRequest) (*peerpb.Claim
 	}
 	defer leave()
 	s, err := b.read(ctx, t, r.GetDatabase())
+	if damaged := kv.KindOf(err) == kv.Corrupt && s != nil && r.GetBecomes() > 0; damaged {
+		return b.claimLost(ctx, t, s, r)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
-		return b.claimLost(ctx, t, r)
+		return b.claimLost(ctx, t, nil, r)
 	}
 	if why := rejects(s.record, r); why != "" || holds(s.record, r) {
 		return &peerpb.ClaimResponse{Given: why == "", Record: s.record, Reason: why}, nil
@@ -172,8 +175,9 @@ func rejects(have *peerpb.Record, r *peerpb.ClaimRequest) string {
 	}
 }
 
-// claimLost makes the record of masters again, if an operator wants it.
-func (b *Book) claimLost(ctx context.Context, t *term, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
+// claimLost makes the record of masters again, if an operator wants it. damaged is what is
+// stored; nil for nothing.
+func (b *Book) claimLost(ctx context.Context, t *term, damaged *stored, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
 	if !r.GetForce() {
 		return &peerpb.ClaimResponse{Reason: "the database has no record in the registry"}, nil
 	}
@@ -181,6 +185,13 @@ func (b *Book) claimLost(ctx context.Context, t *term, r *peerpb.ClaimRequest) (
 	next.Era, next.LeaseMillis = r.GetBecomes(), r.GetLeaseMillis()
 	// Above all that a lost record may have had, so that nothing of its time fits.
 	next.Version = uint64(time.Now().UnixMilli())
+	if damaged != nil {
+		damaged.number = next.GetVersion()
+		if _, err := b.swap(ctx, t, damaged, next, leaseOf(next)); err != nil {
+			return nil, err
+		}
+		return &peerpb.ClaimResponse{Given: true, Record: next}, nil
+	}
 	made, err := b.make(ctx, t, next)
 	if err != nil {
 		return nil, err

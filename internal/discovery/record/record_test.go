@@ -319,6 +319,11 @@ func TestDamagedRecord(t *testing.T) {
 			t.Errorf("%q: %v, %v", damaged, granted, err)
 		}
 	}
+	if _, err := d.Claim(t.Context(), claim(2)); kv.KindOf(err) != kv.Corrupt {
+		t.Errorf("a claim of a damaged record: %v", err)
+	}
+	d.claims(&peerpb.ClaimRequest{Database: "db", Promotion: "masters", History: "2-h", Force: true, Becomes: 2, LeaseMillis: 10_000}, "")
+	d.renew(2, "masters", true)
 }
 
 // TestBadRequests: each is rejected with what is wrong.

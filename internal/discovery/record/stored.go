@@ -63,16 +63,16 @@ func Decode(key, value []byte) (*peerpb.Record, error) {
 	return s.record, nil
 }
 
-// decode reads what encode returns.
+// decode reads what encode returns. Of what is damaged it returns the bytes, with an error.
 func decode(database string, raw []byte) (*stored, error) {
-	damaged := func(why string) error {
-		return kv.Errorf(kv.Corrupt, "the record of database %q cannot be read: %s; no lease is granted until it is made again: dkvctl -claim", database, why)
+	damaged := func(why string) (*stored, error) {
+		return &stored{raw: bytes.Clone(raw)}, kv.Errorf(kv.Corrupt, "the record of database %q cannot be read: %s; no lease is granted until it is made again: dkvctl -claim", database, why)
 	}
 	switch {
 	case len(raw) < headerSize:
-		return nil, damaged("it is too short")
+		return damaged("it is too short")
 	case raw[0] != layoutVersion:
-		return nil, damaged("a later release has written it")
+		return damaged("a later release has written it")
 	}
 	s := &stored{
 		number:  binary.BigEndian.Uint64(raw[1:]),
@@ -81,10 +81,10 @@ func decode(database string, raw []byte) (*stored, error) {
 		raw:     bytes.Clone(raw),
 	}
 	if err := proto.Unmarshal(raw[headerSize:], s.record); err != nil {
-		return nil, damaged(err.Error())
+		return damaged(err.Error())
 	}
 	if s.record.GetDatabase() != database || s.longest < s.lease() {
-		return nil, damaged("its parts contradict each other")
+		return damaged("its parts contradict each other")
 	}
 	return s, nil
 }
