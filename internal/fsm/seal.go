@@ -53,12 +53,12 @@ func (s *state) unseal(promotion []byte) {
 
 // publishSeal updates the copy of the seal that readers load.
 func (m *Machine) publishSeal() {
-	promotion := m.state.sealed.promotion
-	switch {
-	case promotion == m.Sealed():
-	case promotion == "":
+	switch now := m.state.sealed.promotion; now {
+	case m.Sealed():
+	case "":
 		m.sealed.Store(nil)
 	default:
+		promotion := now // allocated here only, and not for every batch
 		m.sealed.Store(&promotion)
 	}
 }
