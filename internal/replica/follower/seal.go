@@ -183,11 +183,13 @@ func (f *Replica) Sync() error {
 }
 
 // Confirmable returns what this copy may confirm: up to which index of which history it has
-// applied changes, and has them on disk. ok is false if it may confirm nothing. The seal is
-// looked at last, so that what is confirmed was there before it.
+// applied changes, and has them on disk. ok is false if it may confirm nothing. The history
+// is read after the indexes: one that a promotion has begun since has what was there before.
+// The seal is looked at last, so that what is confirmed was there before it.
 func (f *Replica) Confirmable() (history string, applied, durable kv.Index, ok bool) {
 	m := f.state.Machine()
-	history, applied = m.Identity().History, m.Applied()
 	durable, _ = f.synced.reached(m)
+	applied = m.Applied()
+	history = m.Identity().History
 	return history, applied, durable, f.Sealed() == "" && history != "" && f.state.Refusal() == nil
 }
