@@ -29,10 +29,13 @@ func (s *session) follow(ctx context.Context) error {
 	run := func(f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil {
+				s.intake.end()
 				leave(err)
 			}
 		})
 	}
+	s.intake.begin(s.history, at)
+	s.moved()
 	if s.mode == Stream {
 		run(func() error { return s.receive(ctx, at, in) })
 		run(func() error { return s.probe(ctx, claims) })
@@ -44,6 +47,7 @@ func (s *session) follow(ctx context.Context) error {
 	run(func() error { return s.watchBetter(ctx) })
 	run(func() error { return s.watchLeader(ctx) })
 	at, err := s.apply(ctx, at, in, claims)
+	s.intake.end()
 	leave(nil)
 	wg.Wait()
 	s.drain(outer, at, in, err)

@@ -18,8 +18,28 @@ type intake struct {
 	at      kv.Index
 	// told is the greatest index that Progress has returned as received.
 	told kv.Index
+	// agrees means that a master is followed whose log the copy is a part of. Without that
+	// the log may have gone back, so that the copy's indexes are those of other changes.
+	agrees bool
 	// closed means that a promotion is sealing the copy: Progress returns nothing more.
 	closed bool
+}
+
+// begin notes that a master is followed whose log has the copy, which is at an index.
+func (r *intake) begin(history string, at kv.Index) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.history != history {
+		r.history, r.told = history, 0
+	}
+	r.at, r.agrees = at, true
+}
+
+// end notes that the master is followed no more: the next look at one decides again.
+func (r *intake) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agrees = false
 }
 
 func (r *intake) reach(history string, at kv.Index) {
@@ -47,13 +67,14 @@ func (p *Puller) Leader() string { return *p.leader.Load() }
 // Sync implements report.VBucket.
 func (p *Puller) Sync() error { return p.opts.State.Sync() }
 
-// Progress implements report.VBucket. What was received is in memory, and is applied even if
+// Progress implements report.VBucket. Nothing is confirmed while no master is followed: its log
+// may not have what the copy has. What was received is in memory, and is applied even if
 // the master ends the session meanwhile.
 func (p *Puller) Progress() (out report.Progress, ok bool) {
 	r := &p.intake
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	if r.closed || !r.agrees {
 		return out, false
 	}
 	out.History, out.Applied, out.Synced, ok = p.opts.State.Confirmable()

@@ -290,3 +290,22 @@ func TestSealAppliesWhatWasConfirmed(t *testing.T) {
 		t.Errorf("another promotion: %v", err)
 	}
 }
+
+// A slave that has more than the log, since that has gone back, confirms nothing: the owner
+// would take its indexes for those of other changes.
+func TestNothingIsConfirmedToALogThatWentBack(t *testing.T) {
+	r := newRig(t)
+	m := r.master("m1:1")
+	m.put("a", "1")
+	old := r.twin("m2:1", m)
+	m.put("a", "2")
+	s := r.slave(Fixed("m1:1", "m2:1"), streaming, reporting(t, r))
+	s.has(m)
+	testkit.Eventually(t, "the slave confirms", func() bool { _, ok := s.Puller.Progress(); return ok })
+	m.kill()
+	testkit.Eventually(t, "the slave confirms nothing", func() bool { _, ok := s.Puller.Progress(); return !ok })
+	testkit.Eventually(t, "the slave has met the other log", func() bool { return old.received() > 0 })
+	if p, ok := s.Puller.Progress(); ok {
+		t.Errorf("confirmed %+v to a log that has less", p)
+	}
+}
