@@ -341,3 +341,17 @@ func TestSlotsForgetStrangers(t *testing.T) {
 		t.Errorf("%+v", slots)
 	}
 }
+
+// TestAnotherAddressDoesNotCount: a folder that was copied with its DISK confirms from another
+// address than the one that is listed.
+func TestAnotherAddressDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSync}, "a")
+		s.last.Store(10)
+		confirms(t, l, NewLink(Slave{Disk: "a", Start: 2, Address: "copy:1", Durable: true}), 10, 10)
+		out := await(t, l, 10, kv.AckDefault)
+		pending(t, "the copy has it", out)
+		confirms(t, l, link("a", 1), 10, 10)
+		answered(t, "the listed one has it", out, kv.AckSync)
+	})
+}

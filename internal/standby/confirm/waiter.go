@@ -37,10 +37,14 @@ func (l *Log) floors() (out [kv.AckSync + 1]kv.Index) {
 	return out
 }
 
-// reached is the index up to which a disk has confirmed a level. l.mu is held.
+// reached is the index up to which a disk has confirmed a level. If it is listed at another
+// address than it confirms from, it may be a copy of the one that is listed. l.mu is held.
 func (l *Log) reached(disk string, level kv.Ack) kv.Index {
 	s := l.seats[disk]
 	if s == nil || s.at.History != l.state.History() {
+		return 0
+	}
+	if n, listed := l.set.Find(disk); listed && n.Address != s.slave.Address {
 		return 0
 	}
 	if level >= kv.AckSync {

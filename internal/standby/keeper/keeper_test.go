@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
 )
 
 const timeout = time.Second
@@ -201,5 +202,29 @@ func TestStandbysAreChosen(t *testing.T) {
 		b.confirm(log, slave("good", "west"), 9_500)
 		time.Sleep(timeout)
 		b.wants("the nearest", "0 semi_sync good:coming")
+	})
+}
+
+// TestAnotherAddress: a standby that confirms from another address is listed with that.
+func TestAnotherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout}, "0", "1")
+		for _, l := range b.logs {
+			b.confirm(l, slave("a", ""), 1)
+		}
+		b.run()
+		defer b.stop()
+		time.Sleep(2 * timeout)
+		moved := confirm.NewLink(confirm.Slave{Disk: "a", Start: 2, Address: "new:1", Durable: true})
+		for _, l := range b.logs {
+			b.confirm(l, moved, l.last.Load())
+		}
+		time.Sleep(2 * timeout)
+		for _, l := range b.logs {
+			set, _, err := l.Set()
+			if n, _ := set.Find("a"); err != nil || n.Address != "new:1" || n.Phase != standby.Standing {
+				t.Errorf("vBucket %s has %+v, %v", l.VBucket(), set, err)
+			}
+		}
 	})
 }

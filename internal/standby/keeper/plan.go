@@ -103,15 +103,15 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		k.silence(n.Disk)
 		return fmt.Sprintf("it has confirmed nothing for %v (repl-ack-timeout)", silent.Round(time.Millisecond))
 	}
-	if !v.first {
-		if !k.wanted(n.Disk) {
-			return "another one is to stand by"
-		}
-		return ""
-	}
 	slots := v.log.Slots()
 	i := slices.IndexFunc(slots, func(s confirm.Slot) bool { return s.Slave.Disk == n.Disk })
 	switch {
+	case i >= 0 && slots[i].Connected && slots[i].Slave.Address != n.Address:
+		return "its disk confirms from " + slots[i].Slave.Address + " now; if that is a copy of its folder, remove the file DISK there"
+	case !v.first && !k.wanted(n.Disk):
+		return "another one is to stand by"
+	case !v.first:
+		return ""
 	case i >= 0 && k.opts.DC != "" && slots[i].Slave.DC != k.opts.DC:
 		return "repl-ack-from asks for one of data centre " + k.opts.DC
 	case n.Phase == standby.Coming && (i < 0 || slots[i].Lost > k.opts.Timeout) && k.best(v, slots) != nil:
