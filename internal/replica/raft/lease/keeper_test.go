@@ -155,8 +155,12 @@ func TestFirstEpochServesAtOnce(t *testing.T) {
 		}
 		s := k.Stats()
 		if s.Epoch != 1 || s.Term != 1 || s.WaitOuts != 0 || s.Activations != 1 || s.LeaseReads != 1 || s.Confirmed != 1 ||
-			s.Fallbacks != 1 || s.ReadIndexes != 1 || s.Remaining != length {
+			s.Fallbacks != 1 || s.Remaining != length {
 			t.Errorf("stats %+v", s)
+		}
+		// Run hears of the new lease, and may renew it at once.
+		if s.ReadIndexes < 1 || s.ReadIndexes > 2 {
+			t.Errorf("a majority was asked %d times", s.ReadIndexes)
 		}
 	})
 }
