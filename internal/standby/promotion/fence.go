@@ -98,6 +98,9 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 	var lost uint64
 	for _, p := range f.opts.Copies.Positions() {
 		cut := r.Cuts[p.VBucket]
+		if cut.Former != p.History {
+			return kv.Errorf(kv.Precondition, "vBucket %s has followed history %s since the promotion began with %s; promote this slave again", p.VBucket, p.History, cut.Former)
+		}
 		cut.End, cut.Clock = p.Index, p.Clock
 		lost += cut.Seal - min(cut.Seal, cut.End)
 		cuts[p.VBucket] = cut

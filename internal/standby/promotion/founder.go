@@ -195,19 +195,27 @@ func (f *Founder) begin(o *order) error {
 		again := *f.record
 		again.Force = again.Force || o.Force
 		if again.Step == Abandoning {
-			again.Step = Begun
-			again.Masters = union(again.Masters, f.opts.Masters.Known())
+			// Masters may serve again, and this copy may follow another history by now: no
+			// seal counts that was made before.
+			again = f.fresh(again.ID, o.Force)
+			again.Masters = union(f.record.Masters, again.Masters)
 		}
 		return f.write(o, again, "a promotion of this node goes on")
 	}
-	r := Record{ID: fsm.NewID(), Step: Begun, Force: o.Force, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
+	r := f.fresh(fsm.NewID(), o.Force)
+	f.own, f.untouched = r.ID, map[string]bool{}
+	return f.write(o, r, "the promotion to era "+fmt.Sprint(r.Era)+" has begun")
+}
+
+// fresh returns a promotion that begins with the present copies.
+func (f *Founder) fresh(id string, force bool) Record {
+	r := Record{ID: id, Step: Begun, Force: force, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
 	for _, p := range f.opts.Copies.Positions() {
 		r.Cuts[p.VBucket] = Cut{Former: p.History}
 		r.Era = max(r.Era, standby.Era(p.History)+1)
 	}
 	r.History = standby.History(r.Era, fsm.NewID())
-	f.own, f.untouched = r.ID, map[string]bool{}
-	return f.write(o, r, "the promotion to era "+fmt.Sprint(r.Era)+" has begun")
+	return r
 }
 
 // next takes the step after the one of the record.

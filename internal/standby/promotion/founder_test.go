@@ -28,6 +28,8 @@ type world struct {
 	cut bool
 	// calls are those to master and slave, in order.
 	calls []string
+	// follows is the slave's history if it is not former.
+	follows string
 	// crash ends the founder's process in the call of this name, before it has an effect.
 	crash string
 	end   context.CancelFunc
@@ -44,7 +46,11 @@ func (w *world) note(call string) error {
 }
 
 func (w *world) Positions() []promotion.Position {
-	return []promotion.Position{{VBucket: "default", History: former, Index: w.applied, Lag: w.written - w.applied}}
+	history := former
+	if w.follows != "" {
+		history = w.follows
+	}
+	return []promotion.Position{{VBucket: "default", History: history, Index: w.applied, Lag: w.written - w.applied}}
 }
 
 func (w *world) Await(_ context.Context, _ string, index kv.Index) error {
@@ -226,5 +232,52 @@ func TestWhatCannotBePromoted(t *testing.T) {
 	w := &world{applied: 7, written: 9}
 	if _, asked, _ := w.promote(t, "", promotion.Request{}); asked == nil || !strings.Contains(asked.Error(), "diskless") || len(w.calls) != 0 {
 		t.Error(asked, w.calls)
+	}
+}
+
+// A seal that a promotion has given up is no fence for the next attempt: the master may have
+// acknowledged mutations since.
+func TestSealThatWasGivenUpIsNoFence(t *testing.T) {
+	w, dir := &world{applied: 10, written: 20, down: unreachable}, t.TempDir()
+	given := promotion.Record{ID: "p", Step: promotion.Abandoning, Era: 1, History: "1-aa", Masters: []string{"m:1"},
+		Cuts: map[string]promotion.Cut{"default": {Former: former, Seal: 10, End: 10}}}
+	if err := given.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	_, asked, ran := w.promote(t, dir, promotion.Request{})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "the master cannot be sealed") {
+		t.Fatal(asked, ran)
+	}
+	if r := recordOf(t, dir); r == nil || r.Step != promotion.Abandoning || r.Cuts["default"].Seal != 0 {
+		t.Errorf("%+v", r)
+	}
+	w.follows = standby.History(4, "bb") // what is promoted is the copy as it is now
+	_, asked, ran = w.promote(t, dir, promotion.Request{Force: true})
+	if r := recordOf(t, dir); asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || r.Cuts["default"].Former != w.follows {
+		t.Errorf("%v, %v, %+v", asked, ran, r)
+	}
+}
+
+// A copy that follows another history than the promotion began with is not decided on: its fork
+// would fail at each start.
+func TestCopyOfAnotherHistoryIsNotPromoted(t *testing.T) {
+	w, dir := &world{applied: 10, written: 10, follows: standby.History(1, "bb")}, t.TempDir()
+	begun := promotion.Record{ID: "p", Step: promotion.Fenced, Era: 1, History: "1-aa", Force: true, Cuts: map[string]promotion.Cut{"default": {Former: former}}}
+	if err := begun.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	w.end = end
+	defer end()
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, &begun)
+	ran := make(chan error, 1)
+	go func() { ran <- f.Run(ctx) }()
+	err := f.Promote(ctx, promotion.Request{Abandon: true}, nil)
+	if err == nil || !strings.Contains(err.Error(), "none to abandon") || recordOf(t, dir) != nil || w.slaveSeal != "" {
+		t.Errorf("%v, %+v, sealed by %q", err, recordOf(t, dir), w.slaveSeal)
+	}
+	end()
+	if err := <-ran; err != nil {
+		t.Error(err)
 	}
 }
