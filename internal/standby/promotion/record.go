@@ -103,15 +103,16 @@ func write(dir, name string, content any) error {
 	return nil
 }
 
-// Part is what has become of a node, beyond what its configuration says. At most one of
-// the two is set.
+// Part is what has become of a node, beyond what its configuration says. Both are set only
+// on a former master that is a slave, and has begun a promotion that is not decided.
 type Part struct {
 	Promotion  *Record
 	Superseded *Superseded
 }
 
 // Of reads what has become of the node with a data folder, which need not exist. Of a
-// promotion and a master that the node has yielded to, the one of the greater era holds.
+// promotion and a master that the node has yielded to, the one of the greater era holds; what
+// the node has yielded to also holds until a later promotion is decided.
 func Of(dir string) (Part, error) {
 	var p Part
 	if err := read(dir, recordFile, &p.Promotion); err != nil {
@@ -121,10 +122,11 @@ func Of(dir string) (Part, error) {
 		return Part{}, err
 	}
 	if p.Promotion != nil && p.Superseded != nil {
-		if p.Promotion.Era > p.Superseded.Era {
-			p.Superseded = nil
-		} else {
+		switch later := p.Promotion.Era > p.Superseded.Era; {
+		case !later:
 			p.Promotion = nil
+		case p.Promotion.Step == Decided || p.Promotion.Step == Done:
+			p.Superseded = nil
 		}
 	}
 	return p, nil

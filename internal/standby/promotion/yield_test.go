@@ -68,9 +68,18 @@ func TestGreaterEraHolds(t *testing.T) {
 	if part, err := promotion.Of(dir); err != nil || part.Promotion != nil || part.Superseded.Era != 4 {
 		t.Errorf("%+v, %v", part, err)
 	}
-	write((&promotion.Record{ID: "q", Step: promotion.Begun, Era: 5}).Write(dir))
-	if part, err := promotion.Of(dir); err != nil || part.Superseded != nil || part.Promotion.ID != "q" {
-		t.Errorf("%+v, %v", part, err)
+	// A former master that is a slave stays that until a promotion of it is decided.
+	for _, step := range []promotion.Step{promotion.Begun, promotion.Fenced, promotion.Sealed, promotion.Abandoning} {
+		write((&promotion.Record{ID: "q", Step: step, Era: 5}).Write(dir))
+		if part, err := promotion.Of(dir); err != nil || part.Superseded == nil || part.Promotion == nil || part.Promotion.ID != "q" {
+			t.Errorf("%s: %+v, %v", step, part, err)
+		}
+	}
+	for _, step := range []promotion.Step{promotion.Decided, promotion.Done} {
+		write((&promotion.Record{ID: "q", Step: step, Era: 5}).Write(dir))
+		if part, err := promotion.Of(dir); err != nil || part.Superseded != nil || part.Promotion == nil {
+			t.Errorf("%s: %+v, %v", step, part, err)
+		}
 	}
 }
 
