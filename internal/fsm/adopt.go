@@ -13,14 +13,16 @@ import (
 var ErrElsewhere = errors.New("the state is no part of the history")
 
 // Leads reports whether a state at an index of a history is a part of the history that has
-// the given lineage: promotions have led from the one to the other, at or above the index.
+// the given lineage: promotions have led from the one to the other, at or above the index. A
+// slave that has taken over a history before it had the first change of it may be promoted: then
+// the later end is the lower one.
 func Leads(history string, at kv.Index, lineage []Former) bool {
 	own := false
 	for _, f := range lineage {
 		if f.History == history {
 			own = at <= f.End
-		} else if f.End == 0 {
-			own = false // a restore has replaced the keyspace since
+		} else {
+			own = own && at <= f.End // 0: a restore has replaced the keyspace since
 		}
 	}
 	return own && history != ""

@@ -23,6 +23,8 @@ func TestLeads(t *testing.T) {
 		{"a", 9, promoted, true}, {"a", 10, promoted, true}, {"a", 11, promoted, false},
 		{"x", 1, promoted, false}, {"", 0, promoted, false}, {"a", 1, nil, false},
 		{"a", 10, twice, true}, {"b", 1000, twice, true}, {"b", 1001, twice, false},
+		{"a", 5, []Former{{"a", 10}, {"b", 5}}, true},              // promoted before the first change of b
+		{"a", 6, []Former{{"a", 10}, {"b", 5}}, false},             // which has not all of a
 		{"a", 1, []Former{{"a", 0}}, false},                        // a restore
 		{"a", 10, []Former{{"a", 10}, {"b", 0}}, false},            // and one after a promotion
 		{"b", 10, []Former{{"a", 0}, {"b", 10}, {"c", 20}}, true},  // but not one before
