@@ -3,6 +3,7 @@ package succession
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -86,15 +87,22 @@ func (c *calls) histories(ctx context.Context, address string) ([]promotion.Desc
 	}
 	var out []promotion.Descent
 	for _, v := range resp.GetVBuckets() {
-		d := promotion.Descent{VBucket: v.GetVBucket(), History: v.GetHistory(), Ends: map[string]kv.Index{}}
-		for _, former := range v.GetLineage() {
-			if former.GetEnd() != 0 {
-				d.Ends[former.GetHistory()] = former.GetEnd()
-			}
-		}
-		out = append(out, d)
+		out = append(out, promotion.Descent{VBucket: v.GetVBucket(), History: v.GetHistory(), Ends: endsOf(v.GetLineage())})
 	}
 	return out, nil
+}
+
+// endsOf returns up to where each history of a lineage is a part of what follows all of them. A
+// later history may have ended at a lower index: its master then had not all of the former one.
+func endsOf(lineage []*peerpb.FormerHistoryOf) map[string]kv.Index {
+	ends, least := map[string]kv.Index{}, kv.Index(math.MaxUint64)
+	for _, former := range slices.Backward(lineage) {
+		if former.GetEnd() != 0 {
+			least = min(least, former.GetEnd())
+			ends[former.GetHistory()] = least
+		}
+	}
+	return ends
 }
 
 // yield tells a former master that this node has replaced it.

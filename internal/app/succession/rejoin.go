@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -103,7 +104,33 @@ func exportVBucket(ctx context.Context, n *node.Node, name string, end kv.Index,
 		return 0, errors.Join(err, engine.Close())
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	for from := max(end+1, m.ChangelogFloor()); ctx.Err() == nil; {
+	return exportAbove(ctx, m, name, end, f, n.Log)
+}
+
+// trimmed is the first line of a vBucket some of whose changes are no longer retained: which
+// of them may be missing in what follows.
+type trimmed struct {
+	VBucket string `json:"vbucket"`
+	From    uint64 `json:"not_retained_from"`
+	To      uint64 `json:"not_retained_to"`
+}
+
+// exportAbove writes the changes after end, and says which of them are no longer retained.
+func exportAbove(ctx context.Context, m *fsm.Machine, name string, end kv.Index, f io.Writer, log *slog.Logger) (lost int, err error) {
+	oldest := m.ChangelogFloor()
+	if oldest > end+1 && m.Applied() > end {
+		gone := trimmed{VBucket: name, From: end + 1, To: min(oldest-1, m.Applied())}
+		log.Warn("not all changes that the new masters lack can be exported: the oldest are no longer retained, and only the folder that is set aside has their effects",
+			"vbucket", name, "from", gone.From, "to", gone.To)
+		raw, err := json.Marshal(gone)
+		if err == nil {
+			_, err = f.Write(append(raw, '\n'))
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	for from := max(end+1, oldest); ctx.Err() == nil; {
 		part, err := m.Changes(from, 0, exportBytes)
 		if err != nil {
 			return lost, err
@@ -135,7 +162,7 @@ type exported struct {
 	Deleted     bool    `json:"deleted,omitempty"`
 }
 
-func writeChange(f *os.File, vBucket string, c *kv.Change) error {
+func writeChange(f io.Writer, vBucket string, c *kv.Change) error {
 	var out strings.Builder
 	for i := range c.Mutations {
 		m := &c.Mutations[i]
@@ -158,18 +185,19 @@ func writeChange(f *os.File, vBucket string, c *kv.Change) error {
 		}
 		out.Write(append(raw, '\n'))
 	}
-	_, err := f.WriteString(out.String())
+	_, err := io.WriteString(f, out.String())
 	return err
 }
 
 // DropAside deletes what rejoins have set aside in a data folder, and returns the folders
 // and how many bytes they had.
 func DropAside(dir string) (folders []string, bytes uint64, err error) {
-	all, err := filepath.Glob(filepath.Join(dir, asidePrefix+"*"))
+	all, err := datadir.Named(dir, asidePrefix)
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, folder := range all {
+	for _, name := range all {
+		folder := filepath.Join(dir, name)
 		size := uint64(0)
 		err := filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/dkvdb/dkv/internal/durable"
 )
@@ -24,6 +25,22 @@ func Holds(path string) (Contents, error) {
 	return m.Holds, nil
 }
 
+// Named returns the names in a folder that begin with prefix. A pattern would not do: the
+// folder's own path may have characters that mean something in it.
+func Named(dir, prefix string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
 // Become records that the folder holds another kind of data from now on: a promotion makes
 // a slave's copy a database of its own.
 func (d *Dir) Become(holds Contents) error {
@@ -38,12 +55,12 @@ func (d *Dir) SetAside(aside string) error {
 	if err := durable.MkdirAll(to); err != nil {
 		return err
 	}
-	all, err := filepath.Glob(filepath.Join(d.path, "vbucket-*"))
+	all, err := Named(d.path, "vbucket-")
 	if err != nil {
 		return err
 	}
-	for _, path := range append(all, filepath.Join(d.path, "nexus"), filepath.Join(d.path, markerFile)) {
-		if err := os.Rename(path, filepath.Join(to, filepath.Base(path))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range append(all, "nexus", markerFile) {
+		if err := os.Rename(filepath.Join(d.path, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -1,0 +1,93 @@
+package succession
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage/memory"
+)
+
+// What is deleted is in the data folder, whatever its path means as a pattern, and what a link
+// there leads to stays.
+func TestDropAsideDeletesInItsOwnFolderOnly(t *testing.T) {
+	root := t.TempDir()
+	own, other := filepath.Join(root, "node[1]"), filepath.Join(root, "node1")
+	for _, path := range []string{own, other} {
+		if err := os.MkdirAll(filepath.Join(path, "aside-before-era-1", "vbucket-default"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := filepath.Join(root, "kept")
+	if err := os.WriteFile(kept, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(root, filepath.Join(own, "aside-link")); err != nil {
+		t.Fatal(err)
+	}
+	folders, _, err := DropAside(own)
+	want := []string{filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link")}
+	if err != nil || !reflect.DeepEqual(folders, want) {
+		t.Errorf("%v, %v", folders, err)
+	}
+	for _, path := range []string{kept, filepath.Join(other, "aside-before-era-1")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An export says which changes it cannot have, and has values that are no text.
+func TestExportSaysWhatIsNotRetained(t *testing.T) {
+	engine, err := memory.Open(memory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := fsm.New(engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for i := kv.Index(1); i <= 4; i++ {
+		c := kv.Change{Index: i, Clock: kv.Clock(i), Mutations: []kv.Mutation{{Key: []byte("k"), Value: []byte{0xff, byte(i)}}}}
+		if err := m.Replicate([]kv.Change{c}, i, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	export := func(end kv.Index) string {
+		t.Helper()
+		var out strings.Builder
+		if _, err := exportAbove(t.Context(), m, "default", end, &out, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if got := export(2); strings.Contains(got, "not_retained") || strings.Count(got, "\n") != 2 || !strings.Contains(got, `"value_base64":"/wM="`) {
+		t.Errorf("all are retained: %s", got)
+	}
+	if _, err := m.TrimChangelog(changelog.Retention{MaxBytes: 1}); err != nil || m.ChangelogFloor() != 4 {
+		t.Fatal(m.ChangelogFloor(), err)
+	}
+	got := export(1)
+	if !strings.HasPrefix(got, `{"vbucket":"default","not_retained_from":2,"not_retained_to":3}`+"\n") || strings.Count(got, "\n") != 2 {
+		t.Errorf("2 and 3 are not retained: %s", got)
+	}
+	if got := export(3); strings.Contains(got, "not_retained") {
+		t.Errorf("the master has what is not retained: %s", got)
+	}
+}
+
+// A history that ended before its first change cuts the ones before it at the same index.
+func TestEndsOfALineage(t *testing.T) {
+	got := endsOf([]*peerpb.FormerHistoryOf{{History: "r", End: 0}, {History: "a", End: 10}, {History: "1-b", End: 5}, {History: "2-c", End: 1000}})
+	if want := map[string]kv.Index{"a": 5, "1-b": 5, "2-c": 1000}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v", got)
+	}
+}
