@@ -47,8 +47,6 @@ func grpcRows() []Row {
 		whole(serverpb.DKVReplication_GetReplicas_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_Confirm_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_GetHistories_FullMethodName, auth.Replication),
-		// It is a hint: the node that gets it asks for itself.
-		whole(peerpb.Standby_Yield_FullMethodName, auth.Replication),
 		// It says nothing about single keys, but reads them all, as an iteration does.
 		whole(serverpb.DKVNode_GetContentHash_FullMethodName, auth.Read),
 
@@ -95,8 +93,10 @@ func grpcRows() []Row {
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,
 		serverpb.DKVNode_DropAside_FullMethodName,
-		// A slave makes this call, for an administrator.
+		// A slave makes these calls, for an administrator. A master that is told to yield
+		// believes what the node that is named says of its history.
 		peerpb.Standby_SealDatabase_FullMethodName,
+		peerpb.Standby_Yield_FullMethodName,
 	} {
 		rows = append(rows, administrative(call))
 	}
