@@ -131,6 +131,14 @@ func (f *fake) calls(method string) int {
 	return n
 }
 
+// asked returns how many calls have arrived. One that a command no longer waits for may still
+// arrive.
+func (f *fake) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.seen)
+}
+
 // apply does puts (a nil value deletes) as one change. It needs f.mu.
 func (f *fake) apply(trxns ...*serverpb.TrxnRecord) uint64 {
 	f.index++

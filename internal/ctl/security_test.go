@@ -186,8 +186,8 @@ func TestRejectedCallers(t *testing.T) {
 	expect(t, dkvctl(t, at(unknown), "-set", "k", "v", "-tokenFile", file), outcome{code: 1, stderr: "the token is not known; the token came from " + file})
 	expect(t, runMain(t.Context(), "", env, "-a", at(unknown), "-get", "k"), outcome{code: 1, stderr: "the token came from DKVCTL_TOKEN"})
 	expect(t, dkvctl(t, at(denied), "-set", "k", "v"), outcome{code: 1, stderr: "PermissionDenied: reports has no role write"})
-	if len(second.seen) > 0 {
-		t.Errorf("another node was asked: %v", second.seen)
+	if n := second.asked(); n > 0 {
+		t.Errorf("another node was asked %d times", n)
 	}
 	got := dkvctl(t, unknown.addr, "-status")
 	if got.code != exitFailed || !strings.Contains(got.stdout, "REJECTED") || !strings.Contains(got.stdout, "the token is not known") {
@@ -223,14 +223,14 @@ func TestEveryCommandShowsItsCredentials(t *testing.T) {
 		"-addNode http://h:1 -progress 1ms", "-removeNode http://h:1", "-listNodes", "-clusterInfo", "-releaseDatabase orders", "-transferLeader", "-stepDown", "-snapshot",
 		"-setTiming lan", "-status", "-health", "-pauseWrites", "-resumeWrites", "-resetClock", "-resync", "-backup p", "-restore p",
 		"-bench mixed -count 20 -warmup 0 -keyCount 5 -workers 2"} {
-		before := len(f.seen)
+		before := f.asked()
 		args := strings.Fields(line)
 		if line == "-cas" { // of a key that is absent
 			args = []string{"-cas", "c", "", "1"}
 		}
 		got := runMain(t.Context(), "", env, append([]string{"-a", f.addr, "-timeout", "20s"}, args...)...)
-		if got.code != exitOK || len(f.seen) == before {
-			t.Errorf("%s: %+v, %d calls", line, got, len(f.seen)-before)
+		if got.code != exitOK || f.asked() == before {
+			t.Errorf("%s: %+v, %d calls", line, got, f.asked()-before)
 		}
 	}
 	if other.calls("GetNodeStatus") == 0 {
