@@ -54,19 +54,21 @@ type generator struct {
 	// sent is what was asked under an id, but for the promise.
 	sent    map[kv.RequestID]command.Command
 	pausing bool
-	sealing bool
+	sealing []byte // the promotion of the last seal, which ends soon
+	// expires is the expiry of the last put of each key that has one.
+	expires map[string]uint64
 }
 
 func newGenerator(s source, keys int) *generator {
-	return &generator{source: s, keys: keys, clients: 3, clock: start, sequence: make(map[uint64]uint64), sent: make(map[kv.RequestID]command.Command)}
+	return &generator{source: s, keys: keys, clients: 3, clock: start, sequence: make(map[uint64]uint64), sent: make(map[kv.RequestID]command.Command), expires: make(map[string]uint64)}
 }
 
 // command returns the next command.
 func (g *generator) command() *command.Command {
 	c := &command.Command{Kind: command.Write, Clock: g.tick()}
-	if g.sealing && g.intn(3) == 0 { // a seal is short, as a pause is
-		g.sealing = false
-		c.Kind, c.Expect = command.Unseal, []byte("p")
+	if g.sealing != nil && g.intn(12) == 0 { // a seal is short, as a pause is
+		c.Kind, c.Expect = command.Unseal, g.sealing
+		g.sealing = nil
 		return c
 	}
 	switch kind := g.intn(24); {
@@ -85,7 +87,7 @@ func (g *generator) command() *command.Command {
 	case kind < 19:
 		c.Kind = command.Expire
 		for range 1 + g.intn(6) {
-			c.Mutations = append(c.Mutations, kv.Mutation{Key: g.key(), ExpireTS: g.expiry(), Delete: true})
+			c.Mutations = append(c.Mutations, g.expired())
 		}
 	case kind < 23:
 		return g.timing(c)
@@ -112,8 +114,10 @@ func (g *generator) timing(c *command.Command) *command.Command {
 		c.Kind, c.Expect, c.Delta = command.SetStandbys, []byte("standbys"), int64(g.intn(2))
 		c.Clock += decade
 	case 11:
-		g.sealing = true
 		c.Kind, c.Expect = command.Seal, [][]byte{[]byte("p"), []byte("q")}[g.intn(2)]
+		if g.sealing == nil {
+			g.sealing = c.Expect
+		}
 		c.Clock += decade
 	case 12:
 		c.Kind, c.Expect = command.Unseal, [][]byte{[]byte("p"), []byte("q")}[g.intn(2)]
@@ -187,7 +191,20 @@ func (g *generator) expiry() uint64 {
 }
 
 func (g *generator) put() kv.Mutation {
-	return kv.Mutation{Key: g.key(), Value: g.value(), ExpireTS: g.expiry()}
+	m := kv.Mutation{Key: g.key(), Value: g.value(), ExpireTS: g.expiry()}
+	if m.ExpireTS != 0 {
+		g.expires[string(m.Key)] = m.ExpireTS
+	}
+	return m
+}
+
+// expired is the removal of a key at an expiry that it mostly has.
+func (g *generator) expired() kv.Mutation {
+	m := kv.Mutation{Key: g.key(), Delete: true}
+	if m.ExpireTS = g.expires[string(m.Key)]; m.ExpireTS == 0 || g.intn(4) == 0 {
+		m.ExpireTS = g.expiry()
+	}
+	return m
 }
 
 func (g *generator) mutation() kv.Mutation {

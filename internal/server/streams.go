@@ -234,17 +234,31 @@ func (s guardedStream) send(m any) error {
 // so their sum is bounded, too: beyond that a stream is ended, and can be resumed.
 func (s guardedStream) await(n int64) error {
 	c, k := s.call.calls, s.call
-	defer c.streamsWaiting.Add(-n)
-	if waiting := c.streamsWaiting.Add(n); waiting > c.wire.limit && waiting > n {
+	if !c.reserveWaiting(n) {
 		c.limited(limitMemory)
 		k.endStream(status.Errorf(codes.Aborted,
 			"the messages of streams that wait for their readers take all of the %d MiB for them (max-memory-in-flight); the details of this error tell where to resume this one", c.wire.limit>>20))
 		return context.Canceled // the stream has ended with that
 	}
+	defer c.streamsWaiting.Add(-n)
 	if k.conn.await(s.ctx, n, k.excused) != "" {
 		return context.Cause(s.ctx)
 	}
 	return nil
+}
+
+// reserveWaiting counts n bytes of a message that waits, and reports whether it may. One
+// message may always wait, however large it is.
+func (c *calls) reserveWaiting(n int64) bool {
+	for {
+		waiting := c.streamsWaiting.Load()
+		if waiting > 0 && waiting+n > c.wire.limit {
+			return false
+		}
+		if c.streamsWaiting.CompareAndSwap(waiting, waiting+n) {
+			return true
+		}
+	}
 }
 
 // endlessStream is a stream whose context ends, with errDrained as its cause, and

@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 
 var (
 	runFor = flag.Duration("chaos.for", 0, "repeat each test's fault for so long instead of a few rounds")
-	seed   = flag.Uint64("chaos.seed", 0, "seed of what happens when; 0 takes a new one")
+	seed   = flag.Uint64("chaos.seed", 1, "seed of what happens when; 0 takes a new one")
 	level  = flag.String("chaos.log-level", "info", "log-level of the nodes")
 )
 
