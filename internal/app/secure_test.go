@@ -77,7 +77,7 @@ func (s *secured) as(t *testing.T, name string, marks ...string) context.Context
 }
 
 // TestClusterChecksForwardedCalls: every member of a cluster with TLS and auth-file accepts a
-// client's call that its grants cover, whoever leads, and rejects all others. A call that is
+// client's call that its grants cover, whichever node leads, and rejects all others. A call that is
 // forwarded has the rights of its caller and not those of the node that forwards it, and no
 // client can pass for a node.
 func TestClusterChecksForwardedCalls(t *testing.T) {

@@ -74,7 +74,7 @@ func newBoundedFixture(t failer, bounds requests.Bounds) *fixture {
 
 func newBoundedMachine(t failer, e storage.Engine, bounds requests.Bounds) *Machine {
 	t.Helper()
-	m, err := open(e, Identity{Cluster: NewID(), History: NewID()}, bounds)
+	m, err := open(e, Identity{Cluster: kv.NewID(), History: kv.NewID()}, bounds)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}

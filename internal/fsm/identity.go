@@ -2,8 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 
@@ -37,13 +35,6 @@ func decodeIdentity(p []byte) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: identity record", storage.ErrCorrupt)
 	}
 	return Identity{Cluster: string(f[1]), History: string(f[2])}, nil
-}
-
-// NewID returns a random id for an Identity: 32 hexadecimal digits.
-func NewID() string {
-	var p [16]byte
-	_, _ = rand.Read(p[:]) // never fails: crypto/rand ends the process instead
-	return hex.EncodeToString(p[:])
 }
 
 // Inspect returns the ids and the index of the state in an engine that no machine has open.

@@ -133,7 +133,7 @@ func TestStateRecordOfAnOlderRelease(t *testing.T) {
 }
 
 func TestIdentityRecord(t *testing.T) {
-	id := Identity{Cluster: NewID(), History: NewID()}
+	id := Identity{Cluster: kv.NewID(), History: kv.NewID()}
 	if len(id.Cluster) != 32 || id.Cluster == id.History {
 		t.Fatalf("ids %+v", id)
 	}

@@ -62,7 +62,7 @@ type Machine struct {
 // New opens the machine whose state is in engine. An empty engine becomes a new state with
 // random ids. The machine owns the engine from here on.
 func New(engine storage.Engine) (*Machine, error) {
-	return open(engine, Identity{Cluster: NewID(), History: NewID()}, requests.DefaultBounds())
+	return open(engine, Identity{Cluster: kv.NewID(), History: kv.NewID()}, requests.DefaultBounds())
 }
 
 // NewReplica is New for one of several replicas of a log. An empty engine becomes a state

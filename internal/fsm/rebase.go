@@ -28,7 +28,7 @@ func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) 
 	st.logged, st.paused = 0, paused
 	var b storage.Batch
 	b.Delete(storage.Meta, keyLineage)
-	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: NewID()}.append(nil))
+	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: kv.NewID()}.append(nil))
 	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
 	return beginLog(engine, &b, st)
 }

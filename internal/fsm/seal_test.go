@@ -26,7 +26,7 @@ func (x *fixture) wantSealed(want string) {
 	}
 }
 
-// A sealed log changes nothing and begins no epoch, whoever proposes that, until the promotion
+// A sealed log changes nothing and begins no epoch, whichever node proposes that, until the promotion
 // that has sealed it is given up.
 func TestSealedLogRejectsItsOwners(t *testing.T) {
 	x := newFixture(t)

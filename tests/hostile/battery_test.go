@@ -75,7 +75,7 @@ func run(t *testing.T, kind attack.Kind, attacks []attack.Attack) {
 		t.Run(a.Name, func(t *testing.T) {
 			f.t = t
 			was := f.vitals()
-			// A busy machine is slow at times whoever attacks the node; only an attack
+			// A busy machine is slow at times, with and without an attack. Only an attack
 			// that slows it down each time has done so.
 			for attempt := range attempts {
 				o := &outcome{attack: a.Name, kind: kind}

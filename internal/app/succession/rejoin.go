@@ -21,6 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // asidePrefix begins the names of the folders that rejoins leave in the data folder.
@@ -198,17 +199,7 @@ func DropAside(dir string) (folders []string, bytes uint64, err error) {
 	}
 	for _, name := range all {
 		folder := filepath.Join(dir, name)
-		size := uint64(0)
-		err := filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			info, err := d.Info()
-			if err == nil {
-				size += uint64(info.Size())
-			}
-			return err
-		})
+		size, err := diskspace.FilesIn(folder)
 		if err == nil {
 			err = os.RemoveAll(folder)
 		}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 )
@@ -50,7 +49,7 @@ func newSnapshots() *snapshots { return &snapshots{byID: make(map[string]*snapsh
 // begin makes a snapshot of a view, which it closes in the end. The caller is a reader of the
 // snapshot and must leave it.
 func (s *snapshots) begin(vBucket string, view replica.View, size uint64) (*snapshot, error) {
-	snap := &snapshot{id: fsm.NewID(), vBucket: vBucket, view: view, size: size, evicted: make(chan struct{}), readers: 1}
+	snap := &snapshot{id: kv.NewID(), vBucket: vBucket, view: view, size: size, evicted: make(chan struct{}), readers: 1}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

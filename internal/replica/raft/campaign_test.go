@@ -34,7 +34,7 @@ func TestEndOfTheLeadersProcessIsNoticed(t *testing.T) {
 	t.Errorf("the next write took %v, as long as elections without a cause", took)
 }
 
-// TestTurnsAfterALeader: each member has a turn of its own, whoever has led.
+// TestTurnsAfterALeader: each member has a turn of its own, whichever has led.
 func TestTurnsAfterALeader(t *testing.T) {
 	c := newCluster(t, 3)
 	c.put("k", "v")

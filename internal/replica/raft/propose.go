@@ -10,7 +10,6 @@ import (
 	"github.com/lni/dragonboat/v4"
 
 	"github.com/dkvdb/dkv/internal/command"
-	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
@@ -265,7 +264,7 @@ func (g group) Begin(ctx context.Context, term, nonce uint64, lease time.Duratio
 		begin.Lease, begin.Stated = 0, false
 	}
 	if g.r.state.Machine().Identity().Cluster == "" {
-		begin.Cluster, begin.History = fsm.NewID(), fsm.NewID()
+		begin.Cluster, begin.History = kv.NewID(), kv.NewID()
 	}
 	if begin.Origin, err = g.r.state.Machine().Origin(); err != nil {
 		return now, previous, false, err

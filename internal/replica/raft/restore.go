@@ -86,7 +86,7 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
 	if err != nil {
 		return ownership(err)
 	}
-	end := command.Restored{Index: view.Index(), History: fsm.NewID()}
+	end := command.Restored{Index: view.Index(), History: kv.NewID()}
 	id := []byte(end.History)
 	err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
 	if err == nil {

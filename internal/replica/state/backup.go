@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
 // Backup implements Replica. The copy is opened and read before it counts: a backup that
@@ -83,17 +84,7 @@ func (c *Store) fits(src, dir string) error {
 	if !c.opts.Guard.Covers(filepath.Dir(dir)) {
 		return nil
 	}
-	need := uint64(0)
-	err := filepath.WalkDir(src, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		fi, err := d.Info()
-		if err == nil {
-			need += uint64(fi.Size())
-		}
-		return err
-	})
+	need, err := diskspace.FilesIn(src)
 	if err != nil {
 		return err
 	}

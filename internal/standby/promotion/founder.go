@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 )
@@ -202,7 +201,7 @@ func (f *Founder) begin(o *order) error {
 		}
 		return f.write(o, again, "a promotion of this node goes on")
 	}
-	r := f.fresh(fsm.NewID(), o.Force)
+	r := f.fresh(kv.NewID(), o.Force)
 	f.own, f.untouched = r.ID, map[string]bool{}
 	return f.write(o, r, "the promotion to era "+fmt.Sprint(r.Era)+" has begun")
 }
@@ -214,7 +213,7 @@ func (f *Founder) fresh(id string, force bool) Record {
 		r.Cuts[p.VBucket] = Cut{Former: p.History}
 		r.Era = max(r.Era, standby.Era(p.History)+1)
 	}
-	r.History = standby.History(r.Era, fsm.NewID())
+	r.History = standby.History(r.Era, kv.NewID())
 	return r
 }
 

@@ -44,7 +44,7 @@ type end struct {
 }
 
 // deployment is some masters of one era. Its logs are as package lease makes them: one
-// owner at a time has entries appended, whoever else tries is fenced.
+// owner at a time has entries appended, others are fenced.
 type deployment struct {
 	era     uint64
 	id      string
@@ -471,7 +471,7 @@ func (m *master) enter(p *proc) {
 				return false, errUnserved
 			}
 			if q.rules.has(staleReading) {
-				return o.logs[v].at(o.applied[v]).set == s, nil // whoever owns the log by now
+				return o.logs[v].at(o.applied[v]).set == s, nil // by whichever node owns the log now
 			}
 			q.step()
 			return o.owns(q, v) && o.logs[v].state().set == s, nil

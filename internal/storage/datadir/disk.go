@@ -1,8 +1,6 @@
 package datadir
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // diskFile holds the random id of the folder: another disk in its place has another one.
@@ -29,13 +28,6 @@ func (d *Dir) DiskID() (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	id := NewID()
+	id := kv.NewID()
 	return id, durable.WriteFile(path, []byte(id+"\n"))
-}
-
-// NewID returns a random id.
-func NewID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return hex.EncodeToString(id[:])
 }

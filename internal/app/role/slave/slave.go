@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -24,7 +25,6 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/slave"
 	"github.com/dkvdb/dkv/internal/slave/report"
-	"github.com/dkvdb/dkv/internal/storage/datadir"
 )
 
 // Slave is the role. Open makes everything but node.
@@ -129,7 +129,7 @@ func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources s
 // without a disk has another id after each start.
 func (s *Slave) newReporter() (*report.Reporter, error) {
 	n := s.node
-	disk := datadir.NewID()
+	disk := kv.NewID()
 	if n.Dir != nil {
 		var err error
 		if disk, err = n.Dir.DiskID(); err != nil {
