@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/durable"
-	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // diskFile holds the random id of the folder: another disk in its place has another one.
@@ -28,6 +28,6 @@ func (d *Dir) DiskID() (string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	id := kv.NewID()
+	id := rand.Text()
 	return id, durable.WriteFile(path, []byte(id+"\n"))
 }
