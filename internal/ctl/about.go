@@ -3,7 +3,9 @@ package ctl
 import (
 	"context"
 	"runtime"
+	"strings"
 
+	"github.com/dkvdb/dkv/internal/ctl/completion"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/version"
@@ -28,4 +30,28 @@ func runVersion(_ context.Context, s *session, _ []string) error {
 		o.Str("revision", info.Revision)
 		o.Str("go_version", info.GoVersion)
 	})
+}
+
+func runCompletion(_ context.Context, s *session, args []string) error {
+	script, err := completion.Script(strings.ToLower(args[0]))
+	if err != nil {
+		return err
+	}
+	_, err = s.out.W.WriteString(script)
+	return err
+}
+
+// runCandidates prints the answer to a script of -completion: what kind of words there are,
+// then one a line, with a tab before its description.
+func runCandidates(_ context.Context, s *session, args []string) error {
+	found := completion.Find(args, s.env)
+	if err := s.out.Line(found.Kind.String()); err != nil {
+		return err
+	}
+	for _, c := range found.Candidates {
+		if err := s.out.Line(c.Word, "\t", c.Summary); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,7 +3,7 @@
 //
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the
-// certificate authority of -certs, and authfile changes what -token does.
+// certificate authority of -certs, authfile changes what -token does, and completion completes words.
 package ctl
 
 import (
@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	}
 	printer := &output.Printer{W: out, JSON: inv.Options.JSON}
 	if inv.Command.Local {
-		s := &session{Client: &nodes.Client{Options: inv.Options}, out: printer, stdin: stdin, stderr: stderr}
+		s := &session{Client: &nodes.Client{Options: inv.Options}, out: printer, stdin: stdin, stderr: stderr, env: lookupEnv}
 		return runners()[inv.Command.Name](ctx, s, inv.Args)
 	}
 	if err := inv.Options.FromEnvironment(lookupEnv); err != nil {
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	if inv.Options.Timeout == 0 {
 		inv.Options.Timeout = inv.Command.Timeout
 	}
-	s, err := newSession(inv.Options, printer, stdin, stderr)
+	s, err := newSession(inv.Options, printer, stdin, stderr, lookupEnv)
 	if err != nil {
 		return err
 	}

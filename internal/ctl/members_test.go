@@ -241,7 +241,7 @@ func TestTokenDoesNotGoToMembersUnencrypted(t *testing.T) {
 // A session made from another one shares its options and no connection.
 func TestSessionsOfTheirOwn(t *testing.T) {
 	f := startFake(t)
-	s, err := newSession(options.DefaultOptions(), nil, nil, nil)
+	s, err := newSession(options.DefaultOptions(), nil, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

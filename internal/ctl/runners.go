@@ -42,6 +42,8 @@ func runners() map[string]runner {
 		"certs":           runCerts,
 		"token":           runToken,
 		"bench":           runBench,
+		"completion":      runCompletion,
+		"candidates":      runCandidates,
 		"help":            runHelp,
 		"version":         runVersion,
 	}

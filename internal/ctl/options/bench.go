@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/bench"
 )
 
 // benchOptions are the options of -bench. None may have the name of a command.
@@ -52,6 +54,15 @@ func benchOptions() []*Option {
 		}
 	}
 	return opts
+}
+
+// benchOperations are the operations of -bench, and check, which reads a ledger back.
+func benchOperations() []string {
+	names := []string{"check"}
+	for _, op := range bench.Operations() {
+		names = append(names, string(op))
+	}
+	return names
 }
 
 func setWarmup(o *Options, value string) error {

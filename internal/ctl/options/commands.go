@@ -20,8 +20,9 @@ type Command struct {
 	Name     string
 	aliases  []string
 	group    string
-	usage    string // its arguments
-	min, max int    // how many there may be; max < 0 means any number
+	usage    string   // its arguments
+	words    []string // the first argument is one of these; nil if it may be something else
+	min, max int      // how many there may be; max < 0 means any number
 	Timeout  time.Duration
 	summary  string
 	// Hidden keeps a command that this version does not serve out of the help.
@@ -114,7 +115,7 @@ func clusterCommands() []*Command {
 			summary: "make the node of -a hand over all that it leads"},
 		{Name: "snapshot", group: groupCluster, max: 0, Timeout: longTimeout,
 			summary: "make the state of the node of -a durable now, and cut its log"},
-		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", min: 1, max: 1,
+		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", words: []string{"lan", "wan"}, min: 1, max: 1,
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the current one cancels that"},
 		{Name: "promote", group: groupCluster, max: 0, Timeout: changeTimeout,
 			summary: "make the slave of -a the master: seal the master, get its last changes and take over (-force: although the master cannot be sealed; -abandon: give that up)"},
@@ -148,16 +149,20 @@ func nodeCommands() []*Command {
 
 func securityCommands() []*Command {
 	return []*Command{
-		{Name: "certs", group: groupSecurity, usage: "ACTION [NAME ...]", min: 1, max: -1, Local: true,
+		{Name: "certs", group: groupSecurity, usage: "ACTION [NAME|FILE ...]", words: []string{"init", "node", "client", "rotate", "show"}, min: 1, max: -1, Local: true,
 			summary: "make and renew TLS certificates: init, node [HOST ...], client NAME, rotate [FILE ...], rotate ca, show [FILE ...]"},
-		{Name: "token", group: groupSecurity, usage: "new NAME|revoke NAME|revoke ID|list", min: 1, max: 2, Local: true,
+		{Name: "token", group: groupSecurity, usage: "new NAME|revoke NAME|revoke ID|list", words: []string{"new", "revoke", "list"}, min: 1, max: 2, Local: true,
 			summary: "make, revoke and list the access tokens of an auth-file"},
 	}
 }
 
 func otherCommands() []*Command {
 	return []*Command{
-		{Name: "bench", group: groupOther, usage: "[OPERATION]", max: 1, summary: "generate load and measure"},
+		{Name: "bench", group: groupOther, usage: "[OPERATION]", words: benchOperations(), max: 1, summary: "generate load and measure"},
+		{Name: "completion", group: groupOther, usage: "SHELL", words: []string{"bash", "zsh", "fish"}, min: 1, max: 1, Local: true,
+			summary: "print a script that completes the commands and options of dkvctl in bash, zsh or fish"},
+		{Name: "candidates", group: groupOther, usage: "-- [WORD ...]", max: -1, Local: true, Hidden: true,
+			summary: "print what the last word may become, for the scripts of -completion"},
 		{Name: "help", aliases: []string{"h"}, group: groupOther, usage: "[COMMAND]", max: 1, Local: true, summary: "explain a command, or list them all"},
 		{Name: "version", group: groupOther, max: 0, Local: true, summary: "print the version"},
 	}

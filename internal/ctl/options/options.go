@@ -83,6 +83,7 @@ type Option struct {
 	aliases  []string
 	value    string // what stands for the value in the help; empty for a boolean
 	summary  string
+	words    []string // of which the value is a list; nil if it is something else
 	commands []string // nil means every command
 	set      func(o *Options, value string) error
 }
@@ -179,8 +180,9 @@ func securityOptions() []*Option {
 			set: boolean(func(o *Options) *bool { return &o.Loopback })},
 		{Name: "authFile", value: "FILE", commands: []string{"token"}, summary: "auth-file to change or list; it is made if it does not exist",
 			set: text(func(o *Options) *string { return &o.AuthFile })},
-		{Name: "role", value: "ROLE[,...]", commands: []string{"token"}, summary: "rights of a new name: read, write, watch, replication, admin",
-			set: names(func(o *Options) *[]string { return &o.Roles })},
+		{Name: "role", value: "ROLE[,...]", words: []string{"read", "write", "watch", "replication", "admin"}, commands: []string{"token"},
+			summary: "rights of a new name: read, write, watch, replication, admin",
+			set:     names(func(o *Options) *[]string { return &o.Roles })},
 		{Name: "database", value: "NAME[,...]", commands: []string{"token"}, summary: "only for these databases (default all)",
 			set: names(func(o *Options) *[]string { return &o.Databases })},
 		{Name: "prefix", value: "TEXT", commands: []string{"token"}, summary: "only for keys that begin with TEXT (default all); may be repeated", set: addPrefix},
