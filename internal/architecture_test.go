@@ -146,7 +146,9 @@ var mayImport = map[string][]string{
 	"internal/audit":     {"internal/auth"},
 	"internal/quota":     {"internal/auth"},
 	"internal/server":    {"internal/kv", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/audit", "internal/quota"},
-	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit"},
+	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit", "internal/ops/nodes"},
+	"internal/ops/nodes": {},
+	"internal/console":   {},
 	"internal/telemetry": {"internal/version"},
 	// Initialised before what it would import.
 	"internal/app/signals": {},

@@ -22,6 +22,7 @@ const (
 	ofTheFilter = "the database that is asked for; all if none is, or for a summary"
 	released    = "the database that is released"
 	ofTheRecord = "the database of the record"
+	ofThePath   = "what the row of the path behind the node's name says, on both nodes"
 	nothing     = "-"
 )
 
@@ -109,13 +110,17 @@ func httpRows() []Row {
 		{Call: "/livez", Role: Everyone, About: nothing},
 		{Call: "/readyz", Role: Everyone, About: nothing},
 		{Call: "/health/quick", Role: Everyone, About: nothing},
+		// The console's page is the same on every node. What it shows has rows of its own.
+		{Call: "/", Role: Everyone, About: nothing},
+		{Call: "/console/", Role: Everyone, About: nothing},
+		{Call: "/admin/nodes/", Role: Any, About: ofThePath},
 		// Runtime variables hold the command line, profiles the memory of requests.
 		local("/debug/vars"),
 		local("/debug/pprof/"),
 	}
 	for _, path := range []string{
-		"/", "/health", "/metrics", "/metrics/json", "/metrics/stream", "/metrics/cluster",
-		"/admin/cluster/status", "/admin/raft/state", "/admin/replication/lag",
+		"/paths", "/health", "/metrics", "/metrics/json", "/metrics/stream", "/metrics/cluster",
+		"/admin/cluster/status", "/admin/raft/state", "/admin/replication/lag", "/admin/nodes", "/admin/nodes/stream",
 	} {
 		rows = append(rows, Row{Call: path, Role: Any, About: nothing})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/admin"
 	"github.com/dkvdb/dkv/internal/app/condition"
@@ -125,6 +126,7 @@ func (a *app) newHTTP() (err error) {
 		Readiness: a.readiness,
 		Condition: a.condition,
 		Services:  func() *role.Services { return a.services },
+		Rows:      func() []*serverpb.RegionInfo { return a.rows.Rows() },
 	}
 	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Guard: a.guard, Audit: a.audit, Gatherer: a.metrics, Insecure: a.insecure()}))
 	if err != nil {

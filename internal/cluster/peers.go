@@ -15,6 +15,9 @@ type Peer struct {
 	Node    string
 	Address string
 	Voting  bool
+	// GRPC and HTTP are where it serves, host:port, and DC is its data centre; empty while
+	// they are not known.
+	GRPC, HTTP, DC string
 	// Healthy reports whether it has answered within the last seconds.
 	Healthy bool
 	// Status is what it answered; nil for nothing.
@@ -44,7 +47,11 @@ func (c *Cluster) Peers() []Peer {
 			continue
 		}
 		s, answers := seen[p.ID]
-		out = append(out, Peer{ID: p.ID, Node: p.Member.Name, Address: p.Address, Voting: p.Voting, Healthy: answers, Status: s.status})
+		out = append(out, Peer{
+			ID: p.ID, Node: p.Member.Name, Address: p.Address, Voting: p.Voting,
+			GRPC: p.Member.Address, HTTP: p.Member.HTTPAddress, DC: p.Member.DC,
+			Healthy: answers, Status: s.status,
+		})
 	}
 	return out
 }

@@ -120,10 +120,12 @@ func TestPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := r.groups[0]
-	want := []Peer{
-		{ID: 1, Node: "n1", Address: g.peers[1].Address, Voting: true, Healthy: true},
-		{ID: 3, Node: "n3", Address: g.peers[3].Address, Voting: true},
+	known := func(id uint64) Peer {
+		m := g.records[id]
+		return Peer{ID: id, Node: m.Name, Address: g.peers[id].Address, Voting: true, GRPC: m.Address, HTTP: m.HTTPAddress, DC: m.DC}
 	}
+	want := []Peer{known(1), known(3)}
+	want[0].Healthy = true
 	got := n.Peers()
 	if got[0].Status.GetNodeId() != "1" || got[0].StatusIn("b0") == nil || got[1].StatusIn("b0") != nil {
 		t.Errorf("the members said %v and %v", got[0].Status, got[1].Status)
@@ -139,7 +141,7 @@ func TestPeers(t *testing.T) {
 	}
 	// What the local state tells will do until a majority is asked.
 	n = r.node(1)
-	want = []Peer{{ID: 2, Node: "n2", Address: g.peers[2].Address, Voting: true}, {ID: 3, Node: "n3", Address: g.peers[3].Address, Voting: true}}
+	want = []Peer{known(2), known(3)}
 	if got := n.Peers(); !reflect.DeepEqual(got, want) {
 		t.Errorf("before a majority was asked: %+v, not %+v", got, want)
 	}

@@ -24,6 +24,9 @@ func (s *Server) guarded(next *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, path := next.Handler(r) // what is registered, so no other spelling of a path gets around its row
 		row := access.Path(path)
+		if path == "/" && r.URL.Path != "/" { // the row of the page is for the page alone
+			row = access.Unknown()
+		}
 		id, err := g.Enter(row, callerOf(r))
 		if id != nil {
 			r = r.WithContext(auth.NewContext(r.Context(), id))

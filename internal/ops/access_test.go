@@ -44,7 +44,7 @@ func TestPathsNeedTheirRole(t *testing.T) {
 	}{
 		{"GET", "/livez", "", 200}, {"GET", "/readyz", "", 200}, {"GET", "/health/quick", "", 200},
 		{"GET", "/health", "", 401}, {"GET", "/health", "wrong", 401}, {"GET", "/health", "reader", 200},
-		{"GET", "/metrics", "", 401}, {"GET", "/metrics", "reader", 200}, {"GET", "/", "", 401},
+		{"GET", "/metrics", "", 401}, {"GET", "/metrics", "reader", 200}, {"GET", "/", "", 200}, {"GET", "/paths", "", 401}, {"GET", "/paths", "reader", 200},
 		{"GET", "/debug/vars", "reader", 403}, {"GET", "/debug/pprof/cmdline", "reader", 403}, {"GET", "/debug/pprof/cmdline", "admin", 200},
 		{"GET", "/nowhere", "", 401}, {"GET", "/nowhere", "reader", 404},
 		{"POST", "/admin/pause-writes", "", 401}, {"POST", "/admin/pause-writes", "reader", 403}, {"POST", "/admin/pause-writes", "admin", 200},
@@ -77,7 +77,7 @@ func TestPathsNeedTheirRole(t *testing.T) {
 // allow-insecure opens; profiles and variables never leave the machine.
 func TestPathsOfAProtectedNode(t *testing.T) {
 	for exposure, opened := range map[access.Exposure][]string{
-		access.Protected:   {"/livez", "/readyz", "/health/quick"},
+		access.Protected:   {"/livez", "/readyz", "/health/quick", "/"},
 		access.ExposedData: {"/livez", "/readyz", "/health/quick", "/health", "/metrics", "/"},
 		access.Exposed:     {"/livez", "/readyz", "/health/quick", "/health", "/metrics", "/"},
 	} {

@@ -75,6 +75,9 @@ func (s *Server) admit(r *http.Request) error {
 	if err := s.crossOrigin.Check(r); err != nil {
 		return forbidden("administrative calls are not taken from pages of other sites: " + err.Error())
 	}
+	if fromPage(r) && r.Header.Get(consoleHeader) == "" {
+		return forbidden("administrative calls of a page need the header " + consoleHeader + ", which no form of another site can send")
+	}
 	from, _ := netip.ParseAddrPort(r.RemoteAddr) // no address is rejected like a foreign one
 	switch {
 	case authenticated(r):
@@ -92,6 +95,15 @@ func (s *Server) admit(r *http.Request) error {
 		return forbidden("administrative calls must be addressed to 127.0.0.1, [::1] or localhost, and from other hosts to the node's IP address, not to " + r.Host)
 	}
 	return nil
+}
+
+// consoleHeader is what the console sends with what changes something. A page of another site
+// can send it only if the browser has asked this server before, which then says no.
+const consoleHeader = "Dkv-Console"
+
+// fromPage reports whether a browser makes a request on behalf of a page.
+func fromPage(r *http.Request) bool {
+	return r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != ""
 }
 
 // isAddress reports whether host, with or without a port, is an IP address.

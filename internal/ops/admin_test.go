@@ -49,8 +49,10 @@ func TestActionsAreForThisMachineOnly(t *testing.T) {
 		{"host localhost", []func(*http.Request){host("LocalHost:8081")}, true, ""},
 		{"host without port", []func(*http.Request){host("127.0.0.1")}, true, ""},
 		{"host IPv6 without port", []func(*http.Request){host("[::1]")}, true, ""},
-		{"own page", []func(*http.Request){header("Origin", "http://127.0.0.1:8081")}, true, ""},
-		{"own page, new browser", []func(*http.Request){header("Sec-Fetch-Site", "same-origin")}, true, ""},
+		{"own page", []func(*http.Request){header("Origin", "http://127.0.0.1:8081"), header("Dkv-Console", "1")}, true, ""},
+		{"own page, new browser", []func(*http.Request){header("Sec-Fetch-Site", "same-origin"), header("Dkv-Console", "1")}, true, ""},
+		{"a form", []func(*http.Request){header("Origin", "http://127.0.0.1:8081")}, false, "Dkv-Console"},
+		{"a form, new browser", []func(*http.Request){header("Sec-Fetch-Site", "none")}, false, "Dkv-Console"},
 		{"another host", []func(*http.Request){remote("192.0.2.1:1")}, false, "this machine only"},
 		{"another host, IPv6", []func(*http.Request){remote("[2001:db8::1]:1")}, false, "this machine only"},
 		{"another host that says it is us", []func(*http.Request){remote("192.0.2.1:1"), header("X-Forwarded-For", "127.0.0.1")}, false, "this machine only"},
@@ -61,7 +63,7 @@ func TestActionsAreForThisMachineOnly(t *testing.T) {
 		{"foreign page", []func(*http.Request){header("Origin", "http://example.com")}, false, "other sites"},
 		{"foreign page, new browser", []func(*http.Request){header("Sec-Fetch-Site", "cross-site")}, false, "other sites"},
 		{"page of another port", []func(*http.Request){header("Sec-Fetch-Site", "same-site")}, false, "other sites"},
-		{"rebound name", []func(*http.Request){host("evil.example:8081"), header("Origin", "http://evil.example:8081")}, false, "addressed to"},
+		{"rebound name", []func(*http.Request){host("evil.example:8081"), header("Origin", "http://evil.example:8081"), header("Dkv-Console", "1")}, false, "addressed to"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

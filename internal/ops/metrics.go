@@ -2,6 +2,7 @@ package ops
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -18,7 +19,7 @@ const (
 	metricsStreamPath = "/metrics/stream"
 	// streamWriteTimeout is how long a reader may leave one event unread.
 	streamWriteTimeout = 10 * time.Second
-	// maxStreams bounds the readers: each gathers every metric each second.
+	// maxStreams bounds the readers: each gathers every metric, or asks every node, each second.
 	maxStreams = 16
 )
 
@@ -66,14 +67,19 @@ func (s *Server) metricsJSON(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, http.StatusOK, families)
 }
 
-// metricsStream sends all metrics now and each second from then on, as server-sent events,
-// until the client leaves, its grants end or the server stops.
+// metricsStream sends all metrics now and each second from then on.
 func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
+	return s.stream(w, r, metricsStreamPath, "metrics", func(context.Context) (any, error) { return s.gather() })
+}
+
+// stream sends a document now and each second from then on, as server-sent events of a name,
+// until the client leaves, its grants end or the server stops.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, path, name string, document func(context.Context) (any, error)) error {
 	select {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()
 	default:
-		return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("%d metrics streams are open already: close one", maxStreams)}
+		return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("%d streams are open already: close one", maxStreams)}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -85,9 +91,9 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 	tick := time.NewTicker(streamInterval)
 	defer tick.Stop()
 	for {
-		if err := s.sendMetrics(w); err != nil {
+		if err := sendEvent(r.Context(), w, name, document); err != nil {
 			// The header has been sent: an error can only end the stream.
-			s.options.Logger.Debug("metrics stream ended", "error", err)
+			s.options.Logger.Debug("a stream of events has ended", "path", path, "error", err)
 			return nil
 		}
 		select {
@@ -97,25 +103,25 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 		case <-s.stopping:
 			return nil
 		}
-		if err := s.still(r, metricsStreamPath); err != nil {
+		if err := s.still(r, path); err != nil {
 			s.auditRefusal(r, s.rejected(w, r, err))
 			return nil
 		}
 	}
 }
 
-// sendMetrics sends one event.
-func (s *Server) sendMetrics(w http.ResponseWriter) error {
-	families, err := s.gather()
+// sendEvent sends one event.
+func sendEvent(ctx context.Context, w http.ResponseWriter, name string, document func(context.Context) (any, error)) error {
+	content, err := document(ctx)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(families)
+	data, err := json.Marshal(content)
 	if err != nil {
-		return fmt.Errorf("encode metrics: %w", err)
+		return fmt.Errorf("encode %s: %w", name, err)
 	}
 	var event bytes.Buffer
-	event.WriteString("event: metrics\ndata: ")
+	event.WriteString("event: " + name + "\ndata: ")
 	event.Write(data)
 	event.WriteString("\n\n")
 	control := http.NewResponseController(w)

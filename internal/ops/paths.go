@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dkvdb/dkv/internal/ops/nodes"
 )
 
 // register puts every path on the mux, once it is known that no two are the same.
@@ -18,6 +20,9 @@ func (s *Server) register() error {
 	all := slices.Concat([]string{"/"}, keys(own), keys(s.options.Views), keys(s.options.Actions), keys(s.options.Handlers))
 	if s.options.Pprof {
 		all = append(all, "/debug/pprof/")
+	}
+	if s.options.Nodes != nil {
+		all = append(all, nodesPath, nodesStreamPath, nodes.Prefix)
 	}
 	if err := checkPaths(all); err != nil {
 		return err
@@ -39,6 +44,9 @@ func (s *Server) register() error {
 		s.mux.Handle(path, h)
 		s.paths = append(s.paths, path)
 	}
+	if s.options.Nodes != nil {
+		s.registerNodes()
+	}
 	slices.Sort(s.paths)
 	s.mux.HandleFunc("/", s.root)
 	return nil
@@ -55,6 +63,7 @@ func (s *Server) ownPaths() map[string]handler {
 		"/metrics/json":   s.metricsJSON,
 		metricsStreamPath: s.metricsStream,
 		"/debug/vars":     s.vars,
+		indexPath:         s.index,
 	}
 }
 
@@ -73,14 +82,21 @@ func checkPaths(paths []string) error {
 	return errors.Join(errs...)
 }
 
-// root answers / with the index, and every path that nothing else is registered for.
+// root answers / with the console, and every path that nothing else is registered for.
 func (s *Server) root(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/" { // for any method: it is the path that is wrong
-		s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET / lists the paths"})
+		s.fail(w, &Error{Status: http.StatusNotFound, Text: "there is nothing at " + r.URL.Path + ": GET /paths lists the paths"})
 		return
 	}
-	s.answer(http.MethodGet, s.index).ServeHTTP(w, r)
+	root := s.index
+	if s.options.Console != nil {
+		root = wrap(s.options.Console)
+	}
+	s.answer(http.MethodGet, root).ServeHTTP(w, r)
 }
+
+// indexPath lists the paths.
+const indexPath = "/paths"
 
 // index is a page of links.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) error {

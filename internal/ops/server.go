@@ -20,6 +20,7 @@ import (
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/ops/nodes"
 )
 
 // Time-outs of the server. There is none for reading a whole request, since it would end
@@ -60,6 +61,10 @@ type Options struct {
 	Actions map[string]Action
 	// Handlers answer every request below their paths, whatever the method.
 	Handlers map[string]http.Handler
+	// Console answers GET /; nil answers with the list of paths.
+	Console http.Handler
+	// Nodes answers for other nodes; nil answers for none. The server closes it.
+	Nodes *nodes.Service
 	// Vars are shown in /debug/vars, by name.
 	Vars map[string]func() any
 	// MaxConnections bounds the open connections; 0 is no bound. Idle ones make room
@@ -107,9 +112,6 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		streams:     make(chan struct{}, maxStreams),
 		stopping:    make(chan struct{}),
 	}
-	if err := s.register(); err != nil {
-		return nil, err
-	}
 	s.http = &http.Server{
 		Handler:           boundBodies(s.guarded(s.mux)),
 		ConnContext:       withConn,
@@ -119,6 +121,9 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         atWork,
 		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+	}
+	if err := s.register(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -161,6 +166,9 @@ func (s *Server) Run(ctx context.Context) error {
 // Run was called. It may be called again.
 func (s *Server) Close() error {
 	s.endStreams()
+	if s.options.Nodes != nil {
+		s.options.Nodes.Close()
+	}
 	// Before Run the HTTP server does not own the listener; after Run it has closed it.
 	for _, closer := range []io.Closer{s.http, s.listener} {
 		if err := closer.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

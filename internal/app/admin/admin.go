@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/node"
@@ -17,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/console"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops"
 )
@@ -31,6 +33,8 @@ type Admin struct {
 	Condition func() condition.Node
 	// Services are the gRPC services, which do most of what an operator asks for.
 	Services func() *role.Services
+	// Rows are what the registry says of the nodes of the database.
+	Rows func() []*serverpb.RegionInfo
 
 	insecure string // as in Access
 }
@@ -58,6 +62,8 @@ func (a *Admin) Options(o Access) ops.Options {
 	maps.Copy(views, special.Views)
 	actions := a.common()
 	maps.Copy(actions, special.Actions)
+	handlers := map[string]http.Handler{console.Path: console.Assets()}
+	maps.Copy(handlers, special.Handlers)
 	return ops.Options{
 		TLS:      a.Node.Certs.Acceptor("http", certs.Anyone, "http/1.1"),
 		Logger:   a.Node.Log,
@@ -75,7 +81,9 @@ func (a *Admin) Options(o Access) ops.Options {
 		},
 		Views:    a.whenOpen(views),
 		Actions:  a.withServices(actions),
-		Handlers: special.Handlers,
+		Handlers: handlers,
+		Console:  console.Page(),
+		Nodes:    a.neighbours(a.Node.Log, a.Node.Certs),
 		Vars:     map[string]func() any{"dkv": func() any { return a.health(context.Background()) }},
 		Pprof:    a.Node.Config.Ops.Pprof,
 		// Health is asked for when all else is used up.

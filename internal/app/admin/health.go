@@ -75,6 +75,8 @@ func (a *Admin) vBucketHealth(v *condition.VBucket) ops.VBucket {
 		LagChanges:   s.Lag,
 		LagSeconds:   s.Age.Seconds(),
 		Peers:        a.peers(),
+		WritesPaused: s.Paused,
+		Reasons:      v.Reasons,
 	}
 }
 

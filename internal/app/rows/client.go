@@ -21,6 +21,9 @@ type Client interface {
 	Announce()
 	// Rejection is why the registry rejects this node's rows; nil if it does not.
 	Rejection() error
+	// Rows are what the registry says of the nodes of the database; none if the node does
+	// not ask it. Callers do not change them.
+	Rows() []*serverpb.RegionInfo
 }
 
 // cacheFile is the file in db-folder that keeps what the registry said last.
@@ -73,6 +76,8 @@ type listed struct {
 func (l *listed) Announce()        { l.announcer.Poke() }
 func (l *listed) Rejection() error { return l.announcer.Refusal() }
 
+func (l *listed) Rows() []*serverpb.RegionInfo { return l.directory.Rows() }
+
 func (l *listed) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.announcer.Run(ctx) })
@@ -100,3 +105,5 @@ type unlisted struct{}
 func (unlisted) Run(context.Context) error { return nil }
 func (unlisted) Announce()                 {}
 func (unlisted) Rejection() error          { return nil }
+
+func (unlisted) Rows() []*serverpb.RegionInfo { return nil }

@@ -30,7 +30,10 @@ type Options struct {
 	// Unheard is after how long without an acknowledgement of what was sent a connection is
 	// given up, on Linux; 0 leaves that to TCP, which takes a quarter of an hour.
 	KeepAlive, Unheard time.Duration
-	Log                *slog.Logger
+	// Anonymous shows no certificate of this node: for connections that carry what others
+	// ask, with their own credentials.
+	Anonymous bool
+	Log       *slog.Logger
 
 	// clearFor is how long a node that does not speak TLS is called in the clear at once;
 	// 0 is defaultClearFor.
@@ -114,6 +117,9 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 func (d *Dialer) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 	config := d.opts.Store.ClientForNodes()
 	config.NextProtos = d.opts.Protocols
+	if d.opts.Anonymous {
+		config.GetClientCertificate = nil
+	}
 	config.DynamicRecordSizingDisabled = true // small records save no node a round trip
 	raw, err := d.tcp.DialContext(ctx, "tcp", addr)
 	if err != nil {

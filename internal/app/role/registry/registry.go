@@ -95,3 +95,17 @@ func (r *Registry) rejectBackup(context.Context, *role.Services, json.RawMessage
 
 // Announced implements role.Role: the registry has no row of itself.
 func (*Registry) Announced() bool { return false }
+
+// Rows are those of all nodes that the registry knows; none while it cannot say.
+func (r *Registry) Rows(ctx context.Context) []*serverpb.RegionInfo {
+	opened := r.opened.Load()
+	if opened == nil {
+		return nil
+	}
+	answer, err := opened.GetClusterInfo(ctx, &serverpb.GetClusterInfoRequest{})
+	if err != nil {
+		r.node.Log.Debug("the registry's rows cannot be shown", "error", err)
+		return nil
+	}
+	return answer.GetRegionInfos()
+}

@@ -1,0 +1,212 @@
+// Package nodes lets one node's HTTP server answer for all nodes that work with it: what each
+// of them says of its health, and any of its paths. Each is asked with the credentials of the
+// caller, and decides itself what the caller may do; see internal/console/DESIGN.md.
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Node is a node as the node that is asked knows it.
+type Node struct {
+	Name string `json:"name"`
+	// ID is the member's id in its Raft cluster; empty for a node that is in none.
+	ID string `json:"id,omitempty"`
+	// Role is standalone, master, slave or discovery.
+	Role     string `json:"role"`
+	Database string `json:"database,omitempty"`
+	Zone     string `json:"zone"`
+	// Address and HTTP are where it serves gRPC and HTTP, host:port; URL is its Raft address,
+	// as commands take it.
+	Address string `json:"address"`
+	HTTP    string `json:"http_address"`
+	URL     string `json:"node_url,omitempty"`
+	Voting  bool   `json:"voting"`
+	// Self: it is the node that answers.
+	Self bool `json:"self"`
+}
+
+// State is a node with what it answers.
+type State struct {
+	Node
+	// Answers reports whether it answered at all, and Error why Health is missing.
+	Answers bool            `json:"answers"`
+	Error   string          `json:"error,omitempty"`
+	Health  json.RawMessage `json:"health,omitempty"`
+}
+
+// Document is what GET /admin/nodes answers.
+type Document struct {
+	// Node is the name of the node that answers.
+	Node     string    `json:"node"`
+	Database string    `json:"database"`
+	Cluster  string    `json:"cluster_id"`
+	Time     time.Time `json:"time"`
+	Nodes    []State   `json:"nodes"`
+}
+
+// Options say what a Service knows.
+type Options struct {
+	// List returns the nodes, this one first.
+	List func(context.Context) []Node
+	// Cluster is the id of the cluster; empty while it is not known.
+	Cluster func() string
+	// Dial connects to another node without showing who this one is: a certificate of a node
+	// would lend its rights to the caller.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Bounds of what is asked of other nodes.
+const (
+	// healthTimeout is less than the interval of the stream, so that a node which does not
+	// answer shows within two seconds.
+	healthTimeout = 900 * time.Millisecond
+	// maxHealth bounds a node's health document: 65536 vBuckets of 400 bytes are within it.
+	maxHealth = 32 << 20
+	// idleConnections are kept open to each node.
+	idleConnections = 2
+)
+
+// Service asks nodes.
+type Service struct {
+	options   Options
+	transport *http.Transport
+	// local serves the node's own paths.
+	local http.Handler
+}
+
+// New returns a Service. Bind completes it.
+func New(o Options) *Service {
+	return &Service{options: o, transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, address string) (net.Conn, error) { return o.Dial(ctx, address) },
+		MaxIdleConnsPerHost: idleConnections,
+		IdleConnTimeout:     30 * time.Second,
+		DisableCompression:  true,
+	}}
+}
+
+// Bind has the service answer for its own node with a handler.
+func (s *Service) Bind(local http.Handler) { s.local = local }
+
+// Close closes the connections that are not in use.
+func (s *Service) Close() { s.transport.CloseIdleConnections() }
+
+// Survey asks all nodes for their health, with the credentials of a request.
+func (s *Service) Survey(r *http.Request) *Document {
+	list := s.options.List(r.Context())
+	out := &Document{Cluster: s.options.Cluster(), Time: time.Now().UTC(), Nodes: make([]State, len(list))}
+	var asking sync.WaitGroup
+	for i, n := range list {
+		if n.Self {
+			out.Node, out.Database = n.Name, n.Database
+		}
+		asking.Go(func() { out.Nodes[i] = s.ask(r, n) })
+	}
+	asking.Wait()
+	return out
+}
+
+// ask asks a node for its health.
+func (s *Service) ask(r *http.Request, n Node) State {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	out := State{Node: n}
+	status, body, err := s.fetch(ctx, r, n, "/health")
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		out.Error = fmt.Sprintf("it does not answer within %v", healthTimeout)
+	case err != nil:
+		out.Error = err.Error()
+	case status == http.StatusOK, status == http.StatusServiceUnavailable && json.Valid(body):
+		out.Answers, out.Health = true, body
+	default:
+		out.Answers, out.Error = true, refusal(status, body)
+	}
+	return out
+}
+
+// fetch reads a path of a node.
+func (s *Service) fetch(ctx context.Context, r *http.Request, n Node, path string) (int, []byte, error) {
+	if n.Self {
+		w := new(recorder)
+		s.local.ServeHTTP(w, outgoing(ctx, r, http.MethodGet, n, path))
+		return w.status, w.body, nil
+	}
+	if n.HTTP == "" {
+		return 0, nil, errors.New("its HTTP address is not known yet")
+	}
+	answer, err := s.transport.RoundTrip(outgoing(ctx, r, http.MethodGet, n, path))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxHealth))
+	return answer.StatusCode, body, err
+}
+
+// refusal is the reason in an answer that is an error.
+func refusal(status int, body []byte) string {
+	var document struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(body, &document) == nil && document.Error != "" {
+		return document.Error
+	}
+	return fmt.Sprintf("it answers with HTTP status %d", status)
+}
+
+// find returns the node with a name or an HTTP address.
+func (s *Service) find(ctx context.Context, name string) (Node, bool) {
+	list := s.options.List(ctx)
+	i := slices.IndexFunc(list, func(n Node) bool { return n.HTTP == name })
+	if i < 0 {
+		i = slices.IndexFunc(list, func(n Node) bool { return n.Name == name })
+	}
+	if i < 0 {
+		return Node{}, false
+	}
+	return list[i], true
+}
+
+// names lists nodes for an error.
+func (s *Service) names(ctx context.Context) string {
+	var out []string
+	for _, n := range s.options.List(ctx) {
+		out = append(out, n.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// recorder keeps the answer of this node's own handler.
+type recorder struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+func (w *recorder) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+func (w *recorder) WriteHeader(status int) { w.status = status }
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.body = append(w.body, p...)
+	return len(p), nil
+}
