@@ -17,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/signals"
 	"github.com/dkvdb/dkv/internal/app/succession"
+	"github.com/dkvdb/dkv/internal/app/systemd"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -134,6 +135,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 		}
 		configured = configured.At(a.node.GRPC.Addr(), a.node.HTTP.Addr())
 		logStart(log, cfg, a.node.Became)
+		systemd.Ready(ctx, p.Env, log)
 		if ctx.Err() == nil {
 			err = a.run(ctx, func(ctx context.Context) error { return handleSignals(ctx, inv, level, a.node) })
 		}
