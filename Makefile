@@ -4,6 +4,10 @@ GO         ?= go
 BIN        := bin
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS    := -X github.com/dkvdb/dkv/internal/version.stamped=$(VERSION)
+# STRIP=1 leaves debugging information and the paths of this machine out of the programs.
+STRIP      ?=
+BUILDFLAGS := $(if $(STRIP),-trimpath -ldflags '$(LDFLAGS) -s -w',-ldflags '$(LDFLAGS)')
+REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 IMAGE      ?= dkv:latest
 BASE_IMAGE ?= debian:12
 
@@ -43,7 +47,7 @@ test-deps: ## install the further packages that tests need
 
 build: ## build bin/dkvsrv and bin/dkvctl
 	@mkdir -p $(BIN)
-	$(WITH_CGO) $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	$(WITH_CGO) $(GO) build $(BUILDFLAGS) -o $(BIN)/ ./cmd/...
 
 run: deps build ## install what is missing, build, and serve with dkvsrv.yaml
 	./$(BIN)/dkvsrv --config dkvsrv.yaml
@@ -132,8 +136,24 @@ sbom: build ## write build/sbom.json, the bill of materials of dkvsrv (CycloneDX
 	build/cyclonedx-gomod bin -json -licenses -std -assert-licenses -version '$(VERSION)' -output build/sbom.json $(BIN)/dkvsrv
 	$(GO) run ./tools/notice -sbom build/sbom.json
 
+.PHONY: release release-image
+
+# The programs of a release contain RocksDB, so that they need the C library alone.
+release: export ROCKSDB_LINK = static
+release: ## make archive, deb, rpm, image (with a Docker engine), bill of materials and checksums in build/release
+	rm -rf build/release && mkdir -p build/release
+	$(MAKE) --no-print-directory sbom BIN=build/release-bin STRIP=1
+	scripts/release.sh '$(VERSION)' build/release-bin build/release
+	cp build/sbom.json build/release/dkv-sbom.json
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory release-image; \
+	else echo 'No Docker engine answers: the release is without an image.' >&2; fi
+	cd build/release && sha256sum * >SHA256SUMS && cat SHA256SUMS
+
+release-image: docker
+	docker save $(IMAGE) | gzip -n >build/release/dkv-image.tar.gz
+
 docker: ## build the image dkv:latest (IMAGE) on debian:12 or a similar base (BASE_IMAGE)
-	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) $(DOCKER_ARGS) -t $(IMAGE) .
+	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(DOCKER_ARGS) -t $(IMAGE) .
 
 clean: ## remove what was built
 	rm -rf $(BIN) build clients/java/target extras/ycsb/target
