@@ -128,6 +128,7 @@ func httpRows() []Row {
 		"/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/promote", "/admin/resync", "/admin/cancel-resync",
 		"/admin/cluster/add", "/admin/cluster/remove", "/admin/cluster/transfer-leadership",
 		"/admin/raft/step-down", "/admin/raft/snapshot",
+		"/admin/node", // names files and shows the configuration
 	} {
 		rows = append(rows, administrative(path))
 	}

@@ -68,6 +68,28 @@ func (c *Config) Print(w io.Writer) error {
 	return encoder.Close()
 }
 
+// Values returns the text of every key in effect, by name. Secrets are left out.
+func (c *Config) Values() map[string]string {
+	values := make(map[string]string)
+	for k := range newTable().all {
+		if k.shown() && !k.has(secret) {
+			values[k.name] = k.field(c).text()
+		}
+	}
+	return values
+}
+
+// SetKeys returns the names of the keys that a source has set, in the order of the help.
+func (c *Config) SetKeys() []string {
+	names := []string{}
+	for k := range newTable().all {
+		if k.shown() && c.IsSet(k.name) {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 // yamlMap returns the map at a dotted path, and creates the missing levels.
 func yamlMap(maps map[string]*yaml.Node, path string) *yaml.Node {
 	if node := maps[path]; node != nil {

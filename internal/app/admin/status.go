@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/internal/app/condition"
+	"github.com/dkvdb/dkv/internal/app/report"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -94,6 +95,9 @@ func memberOf(info *modelspb.NodeInfo, s condition.Shown) member {
 		Applied: s.Applied,
 	}
 }
+
+// report answers /admin/node.
+func (a *Admin) report(ctx context.Context) (any, error) { return report.Of(ctx, a.Node), nil }
 
 // noRaft answers /admin/raft/state on a node without a Raft log.
 func (a *Admin) noRaft(context.Context) (any, error) {

@@ -91,8 +91,20 @@ func usesTLS(o *options.Options) bool {
 }
 
 func transportCredentials(o *options.Options) (credentials.TransportCredentials, error) {
-	if !usesTLS(o) {
+	cfg, err := tlsConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
 		return insecure.NewCredentials(), nil
+	}
+	return peer.TLS(cfg), nil
+}
+
+// tlsConfig returns how TLS is spoken; nil if it is not.
+func tlsConfig(o *options.Options) (*tls.Config, error) {
+	if !usesTLS(o) {
+		return nil, nil
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
@@ -115,7 +127,7 @@ func transportCredentials(o *options.Options) (credentials.TransportCredentials,
 		}
 		cfg.Certificates = []tls.Certificate{cert}
 	}
-	return peer.TLS(cfg), nil
+	return cfg, nil
 }
 
 // mayCarryToken rejects a token that would be sent unencrypted over a network.

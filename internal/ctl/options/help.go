@@ -35,9 +35,9 @@ How it is typed:
 
 Results go to stdout, values as they are; errors to stderr, one line. An error of a write that was
 sent says "not applied" (it had no effect) or "outcome unknown" (it may have taken effect).
-Exit codes: 0 success, 1 failure (also -verify that found a difference, -status without a majority,
--health of a node that does not serve), 2 bad usage, 3 -get of a key that does not exist,
-4 -cas of a key that holds another value.
+Exit codes: 0 success, 1 failure (also -verify that found a difference, -doctor that found a
+problem, -status without a majority, -health of a node that does not serve), 2 bad usage, 3 -get of
+a key that does not exist, 4 -cas of a key that holds another value.
 Environment, for what the command line does not set: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
 DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE, or DKVCTL_TOKEN for the token itself.
 With -o json each result is one JSON document on a line, with names written as in /health

@@ -156,7 +156,7 @@ func dataOptions() []*Option {
 			set: text(func(o *Options) *string { return &o.VBucket })},
 		{Name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
-		{Name: "v", commands: []string{"status", "listNodes"}, summary: "show more: the Raft timing of each node, and of the cluster",
+		{Name: "v", commands: []string{"status", "listNodes", "doctor"}, summary: "show more: the Raft timing of each node, and of the cluster; what each check of -doctor came to",
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
 		{Name: "force", commands: []string{"removeNode", "resync", "promote"},
 			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too; promote although changes may be lost",

@@ -1,0 +1,67 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestSyncTimes(t *testing.T) {
+	dir := t.TempDir()
+	d := Disk{Path: dir}
+	d.measure(t.Context())
+	if d.SyncSeconds <= 0 || d.SyncFault != "" {
+		t.Errorf("%+v", d)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the probe leaves %v, %v", left, err)
+	}
+	gone := Disk{Path: filepath.Join(dir, "none")}
+	if gone.measure(t.Context()); gone.SyncFault == "" {
+		t.Error("a folder that does not exist has been measured")
+	}
+}
+
+func TestBackups(t *testing.T) {
+	root := t.TempDir()
+	for name, manifest := range map[string]string{
+		"old":            `{"format": 1, "created": "2026-01-01T00:00:00Z"}`,
+		"nightly/newest": `{"format": 1, "created": "2026-01-03T00:00:00Z"}`,
+		"nightly/middle": `{"format": 1, "created": "2026-01-02T00:00:00Z"}`,
+		"damaged":        `{`,
+		"nothing":        ``,
+	} {
+		dir := filepath.Join(root, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if manifest == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "MANIFEST.json"), []byte(manifest), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := backupsIn(root)
+	if b.Count != 3 || b.Name != filepath.Join("nightly", "newest") || !b.Last.Equal(time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)) || b.Fault != "" {
+		t.Errorf("%+v", b)
+	}
+	if b := backupsIn(filepath.Join(root, "none")); b.Count != 0 || b.Fault != "" {
+		t.Errorf("a folder that does not exist yet: %+v", b)
+	}
+}
+
+func TestHost(t *testing.T) {
+	h := hostOf(1024)
+	if h.CPUs < 1 || h.FilesLimit != 1024 {
+		t.Errorf("%+v", h)
+	}
+	path := filepath.Join(t.TempDir(), "meminfo")
+	if err := os.WriteFile(path, []byte("MemTotal:  16 kB\nHugePages:  7\nnonsense\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := amounts(path); len(got) != 1 || got["MemTotal"] != 16<<10 {
+		t.Errorf("%v", got)
+	}
+}
