@@ -118,6 +118,13 @@ func httpRows() []Row {
 		local("/debug/vars"),
 		local("/debug/pprof/"),
 	}
+	rows = append(rows,
+		Row{Call: "/data/get", Role: auth.Read, About: theKey, covered: ofKey},
+		Row{Call: "/data/list", Role: auth.Read, About: theRange, covered: ofIterate},
+		Row{Call: "/data/put", Role: auth.Write, About: theKey, covered: ofKey},
+		Row{Call: "/data/cas", Role: auth.Write, About: theKey, covered: ofKey},
+		Row{Call: "/data/delete", Role: auth.Write, About: theKey, covered: ofKey},
+	)
 	for _, path := range []string{
 		"/paths", "/health", "/metrics", "/metrics/json", "/metrics/stream", "/metrics/cluster",
 		"/admin/cluster/status", "/admin/raft/state", "/admin/replication/lag", "/admin/nodes", "/admin/nodes/stream",

@@ -50,7 +50,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request) error {
 			return s.rejected(w, r, err)
 		}
 	}
-	if r.Method == http.MethodPost {
+	if r.Method == http.MethodPost || row.Role != access.Any { // also reads of keys
 		if err := s.admit(r); err != nil {
 			return err
 		}

@@ -11,18 +11,22 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/dkvdb/dkv/internal/ops/keys"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
 )
 
 // register puts every path on the mux, once it is known that no two are the same.
 func (s *Server) register() error {
 	own := s.ownPaths()
-	all := slices.Concat([]string{"/"}, keys(own), keys(s.options.Views), keys(s.options.Actions), keys(s.options.Handlers))
+	all := slices.Concat([]string{"/"}, pathsOf(own), pathsOf(s.options.Views), pathsOf(s.options.Actions), pathsOf(s.options.Handlers))
 	if s.options.Pprof {
 		all = append(all, "/debug/pprof/")
 	}
 	if s.options.Nodes != nil {
 		all = append(all, nodesPath, nodesStreamPath, nodes.Prefix)
+	}
+	if s.options.Keys != nil {
+		all = append(all, keys.Paths()...)
 	}
 	if err := checkPaths(all); err != nil {
 		return err
@@ -47,6 +51,9 @@ func (s *Server) register() error {
 	if s.options.Nodes != nil {
 		s.registerNodes()
 	}
+	if s.options.Keys != nil {
+		s.registerKeys()
+	}
 	slices.Sort(s.paths)
 	s.mux.HandleFunc("/", s.root)
 	return nil
@@ -67,7 +74,7 @@ func (s *Server) ownPaths() map[string]handler {
 	}
 }
 
-func keys[T any](paths map[string]T) []string { return slices.Collect(maps.Keys(paths)) }
+func pathsOf[T any](paths map[string]T) []string { return slices.Collect(maps.Keys(paths)) }
 
 // checkPaths rejects paths that the mux would panic at.
 func checkPaths(paths []string) error {

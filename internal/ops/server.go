@@ -20,7 +20,9 @@ import (
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/ops/keys"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
+	"github.com/dkvdb/dkv/internal/quota"
 )
 
 // Time-outs of the server. There is none for reading a whole request, since it would end
@@ -65,6 +67,8 @@ type Options struct {
 	Console http.Handler
 	// Nodes answers for other nodes; nil answers for none. The server closes it.
 	Nodes *nodes.Service
+	// Keys serves keys; nil serves none.
+	Keys *keys.Service
 	// Vars are shown in /debug/vars, by name.
 	Vars map[string]func() any
 	// MaxConnections bounds the open connections; 0 is no bound. Idle ones make room
@@ -86,6 +90,7 @@ type Server struct {
 	crossOrigin *http.CrossOriginProtection
 	registered  []string
 	paths       []string      // for the index
+	quotas      quota.Quotas  // of calls for keys
 	streams     chan struct{} // holds an element an open stream
 	stopping    chan struct{} // closed once: streams end
 	stop        sync.Once

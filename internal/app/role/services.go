@@ -19,7 +19,9 @@ import (
 // Services are what a node serves over its replicas by gRPC. Which of them are
 // registered is for the role to say.
 type Services struct {
-	Node        *master.Node
+	Node *master.Node
+	// KV serves keys.
+	KV          serverpb.DKVServer
 	Backup      *master.Backup
 	Replication *replication.Service
 	// Promote promotes the node, and reports each step.
@@ -53,6 +55,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	if err := backup.Sweep(backupDir); err != nil {
 		n.Log.Warn("cannot look for leftovers of backups", "backup-dir", backupDir, "error", err)
 	}
+	s.KV = master.NewKV(s.keyspace, s.sizes, s.router)
 	s.Node = master.NewNode(s.keyspace, n.Info, s.router)
 	s.Membership = r.Membership(s.Node)
 	s.Backup = master.NewBackup(s.keyspace, backupDir, r.Lead())
@@ -69,7 +72,7 @@ func (s *Services) Memory(method string, req any) int64 {
 
 // RegisterData registers the services of a node that keeps keys.
 func (s *Services) RegisterData(r grpc.ServiceRegistrar) {
-	serverpb.RegisterDKVServer(r, master.NewKV(s.keyspace, s.sizes, s.router))
+	serverpb.RegisterDKVServer(r, s.KV)
 	serverpb.RegisterDKVReplicationServer(r, s.Replication)
 	serverpb.RegisterDKVBackupRestoreServer(r, s.Backup)
 }

@@ -22,6 +22,7 @@ export class Refused extends Error {
 
 function headers(more) {
   const out = new Headers(more);
+  out.set("Dkv-Console", "1"); // no form of another site can send it
   if (session.token) out.set("Authorization", "Bearer " + session.token);
   return out;
 }
@@ -58,11 +59,11 @@ export function get(path, signal) {
   return ask(path, { headers: headers(), signal });
 }
 
-// post does something. The header is one that no form of another site can send.
+// post does something.
 export function post(path, body) {
   return ask(path, {
     method: "POST",
-    headers: headers({ "Content-Type": "application/json", "Dkv-Console": "1" }),
+    headers: headers({ "Content-Type": "application/json" }),
     body: body === undefined ? undefined : JSON.stringify(body),
   });
 }

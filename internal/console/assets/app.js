@@ -6,8 +6,9 @@ import { understand } from "./model.js";
 import { ask } from "./dialog.js";
 import { clock } from "./format.js";
 import * as cluster from "./views/cluster.js";
+import * as keys from "./views/keys.js";
 
-const views = [cluster];
+const views = [cluster, keys];
 const root = document.getElementById("app");
 
 // app is what views are given: the state, and how to have it drawn again.

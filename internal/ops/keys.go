@@ -1,0 +1,53 @@
+package ops
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/ops/keys"
+)
+
+// registerKeys serves keys.
+func (s *Server) registerKeys() {
+	reads, writes := s.options.Keys.Calls()
+	for path, c := range reads {
+		s.get(path, s.data(c))
+	}
+	for path, c := range writes {
+		s.handle(path, http.MethodPost, s.data(c))
+	}
+}
+
+// data answers a call for keys. Also one that reads is refused under a foreign name, which
+// would let a page of another site read everything (DNS rebinding), and counts against the
+// limits of its identity.
+func (s *Server) data(c keys.Call) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.admit(r); err != nil {
+			return err
+		}
+		share, err := s.quotas.Request(auth.FromContext(r.Context()), time.Now())
+		if err != nil {
+			return &Error{Status: http.StatusTooManyRequests, Text: err.Error()}
+		}
+		defer share.EndRequest()
+		document, err := c(w, r)
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, http.StatusOK, document)
+	}
+}
+
+// Allow decides whether the caller of a context may make a request at a path, by its keys.
+func Allow(g *access.Guard) func(ctx context.Context, path string, request any) error {
+	return func(ctx context.Context, path string, request any) error {
+		if g == nil {
+			return nil
+		}
+		return g.Check(access.Path(path), auth.FromContext(ctx), request)
+	}
+}

@@ -1,0 +1,196 @@
+// Package keys serves keys over HTTP, for the console and for scripts: JSON around the service
+// that gRPC serves. It is not made for load; clients use gRPC.
+package keys
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// The paths, which have rows in the access table.
+const (
+	GetPath    = "/data/get"
+	ListPath   = "/data/list"
+	PutPath    = "/data/put"
+	CASPath    = "/data/cas"
+	DeletePath = "/data/delete"
+)
+
+// Paths returns all of them.
+func Paths() []string { return []string{GetPath, ListPath, PutPath, CASPath, DeletePath} }
+
+// Bounds of what is served.
+const (
+	// maxBody is enough for a value of the default limit, 4 MiB, in base64.
+	maxBody = 6 << 20
+	// timeout bounds a call: a person waits for it.
+	timeout = 10 * time.Second
+	// maxAtOnce bounds the calls at the same time.
+	maxAtOnce = 8
+)
+
+// Options say what keys are served from.
+type Options struct {
+	// KV returns the service of keys, or why there is none.
+	KV func() (serverpb.DKVServer, error)
+	// VBucket names the vBucket of a key.
+	VBucket func(key []byte) string
+	// Allow decides whether the caller of a context may make a request at a path.
+	Allow func(ctx context.Context, path string, request any) error
+}
+
+// Service serves keys.
+type Service struct {
+	options Options
+	places  chan struct{}
+}
+
+// New returns a Service.
+func New(o Options) *Service { return &Service{options: o, places: make(chan struct{}, maxAtOnce)} }
+
+// Call answers a request with a document, or with an error of package kv.
+type Call func(w http.ResponseWriter, r *http.Request) (any, error)
+
+// Calls are the calls that read and those that write, by path.
+func (s *Service) Calls() (reads, writes map[string]Call) {
+	return map[string]Call{GetPath: s.limited(s.get), ListPath: s.limited(s.list)},
+		map[string]Call{PutPath: s.limited(s.put), CASPath: s.limited(s.cas), DeletePath: s.limited(s.remove)}
+}
+
+// limited bounds a call.
+func (s *Service) limited(c Call) Call {
+	return func(w http.ResponseWriter, r *http.Request) (any, error) {
+		select {
+		case s.places <- struct{}{}:
+			defer func() { <-s.places }()
+		default:
+			return nil, kv.Errorf(kv.Exhausted, "%d calls for keys are under way over HTTP, which is the limit: retry later, or use gRPC", maxAtOnce)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		return c(w, r.WithContext(ctx))
+	}
+}
+
+// Pair is a key with what is known of its value. Keys and values are base64.
+type Pair struct {
+	Key     []byte `json:"key"`
+	VBucket string `json:"vbucket"`
+	Found   bool   `json:"found"`
+	Value   []byte `json:"value,omitempty"`
+	// Size is that of the value; Expires is in epoch seconds, 0 for never.
+	Size    int    `json:"size"`
+	Expires uint64 `json:"expires"`
+	// Index is the log index that the answer reflects, AgeMillis for how long it may have been
+	// out of date.
+	Index     uint64 `json:"index,omitempty"`
+	AgeMillis uint64 `json:"age_millis"`
+}
+
+func (s *Service) get(_ http.ResponseWriter, r *http.Request) (any, error) {
+	query := r.URL.Query()
+	key, err := decode(query.Get("encoding"), "key", query.Get("key"))
+	if err != nil {
+		return nil, err
+	}
+	level, err := levelOf(query.Get("level"))
+	if err != nil {
+		return nil, err
+	}
+	service, err := s.options.KV()
+	if err != nil {
+		return nil, err
+	}
+	request := &serverpb.GetRequest{Key: key, ReadConsistency: level}
+	if err := s.options.Allow(r.Context(), GetPath, request); err != nil {
+		return nil, err
+	}
+	answer, err := service.Get(r.Context(), request)
+	if err != nil {
+		return nil, err
+	}
+	return &Pair{
+		Key: key, VBucket: s.options.VBucket(key), Found: answer.GetFound(), Value: answer.GetValue(), Size: len(answer.GetValue()),
+		Expires: answer.GetExpireTS(), Index: answer.GetIndex(), AgeMillis: answer.GetAge(),
+	}, nil
+}
+
+// levelOf reads a read level; linearizable is the default.
+func levelOf(name string) (serverpb.ReadConsistency, error) {
+	switch name {
+	case "", "linearizable":
+		return serverpb.ReadConsistency_LINEARIZABLE, nil
+	case "sequential":
+		return serverpb.ReadConsistency_SEQUENTIAL, nil
+	}
+	return 0, kv.Errorf(kv.Invalid, "level is linearizable or sequential, not %.40q", name)
+}
+
+// decode reads bytes that are written as text, hex or base64; "" is text.
+func decode(encoding, name, text string) (out []byte, err error) {
+	switch encoding {
+	case "", "text":
+		return []byte(text), nil
+	case "hex":
+		out, err = hex.DecodeString(strings.Join(strings.Fields(text), ""))
+	case "base64":
+		out, err = base64.StdEncoding.DecodeString(text)
+	default:
+		return nil, kv.Errorf(kv.Invalid, "encoding is text, hex or base64, not %.40q", encoding)
+	}
+	if err != nil {
+		return nil, kv.Errorf(kv.Invalid, "%s is not %s: %w", name, encoding, err)
+	}
+	return out, nil
+}
+
+// number reads a number of a query; absent is the default.
+func number(text, name string, absent, most int) (int, error) {
+	if text == "" {
+		return absent, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, kv.Errorf(kv.Invalid, "%s is a number from 1 to %d, not %.20q", name, most, text)
+	}
+	return n, nil
+}
+
+// readBody reads the body of a write.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return kv.Errorf(kv.Invalid, "the body is larger than %d MiB: write such a value by gRPC (dkvctl -set)", maxBody>>20)
+	case err != nil:
+		return kv.Errorf(kv.Invalid, "the body could not be read: %w", err)
+	}
+	// The deadline for the body would cancel the request's context.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if err := json.Unmarshal(raw, into); err != nil {
+		return kv.Errorf(kv.Invalid, "%s", `the body must be {"key": "K", "value": "V"} with, if wanted, "old", "encoding", "expires" (epoch seconds) and "ack"`)
+	}
+	return nil
+}
+
+// outcome adds to the error of a write what has become of it.
+func outcome(err error) error {
+	var known *kv.Error
+	if errors.As(err, &known) && known.Outcome == kv.Unknown {
+		return fmt.Errorf("%w (outcome unknown: it may have been applied)", err)
+	}
+	return err
+}
