@@ -152,6 +152,18 @@ release: ## make archive, deb, rpm, image (with a Docker engine), bill of materi
 release-image: docker
 	docker save $(IMAGE) | gzip -n >build/release/dkv-image.tar.gz
 
+.PHONY: reference site
+
+reference: ## generate the pages below docs/reference from the tables and declarations in the source
+	$(WITH_CGO) $(GO) test ./api ./internal ./internal/config ./internal/ctl/options -run '^Test(Metrics)?ReferenceIs' -count=1 -update
+
+# Needs Node.js 18 or newer with npm, which installs the generator from the registry by
+# tools/site/package-lock.json. Tests and builds need neither.
+site: ## build the documentation site from docs/ into build/site
+	@command -v npm >/dev/null || { echo 'make site needs Node.js 18 or newer and npm' >&2; exit 1; }
+	cd tools/site && npm install --no-save --no-audit --no-fund --loglevel=error && npm run --silent build
+	@echo 'built; to read it: python3 -m http.server -b 127.0.0.1 -d build/site 8000'
+
 docker: ## build the image dkv:latest (IMAGE) on debian:12 or a similar base (BASE_IMAGE)
 	docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(DOCKER_ARGS) -t $(IMAGE) .
 
