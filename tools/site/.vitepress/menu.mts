@@ -1,0 +1,51 @@
+// The menu of the site. Links are the paths of pages below docs, in lower case.
+// A test (internal/pages_test.go) keeps it complete.
+export const menu = [
+  {
+    text: 'Getting started',
+    items: [
+      { text: 'Quick start', link: '/guide/quick-start' },
+      { text: 'Concepts', link: '/guide/concepts' },
+      { text: 'Choosing a topology', link: '/guide/topologies' },
+    ],
+  },
+  {
+    text: 'Planning',
+    items: [
+      { text: 'Capacity', link: '/operate/capacity' },
+    ],
+  },
+  {
+    text: 'Operation',
+    items: [
+      { text: 'Operating DKV', link: '/operations' },
+      { text: 'Runbooks', link: '/runbooks' },
+    ],
+  },
+  {
+    text: 'Security',
+    items: [
+      { text: 'Security model', link: '/security-model' },
+      { text: 'Who may call what', link: '/access' },
+      { text: 'The auth-file', link: '/auth-file' },
+    ],
+  },
+  {
+    text: 'Reference',
+    items: [
+      { text: 'Configuration', link: '/reference/configuration' },
+      { text: 'dkvctl', link: '/reference/dkvctl' },
+      { text: 'gRPC', link: '/reference/grpc' },
+      { text: 'gRPC between nodes', link: '/reference/grpc-nodes' },
+      { text: 'HTTP', link: '/reference/http' },
+      { text: 'Metrics', link: '/reference/metrics' },
+    ],
+  },
+  {
+    text: 'Internals',
+    items: [
+      { text: 'Architecture', link: '/architecture' },
+      { text: 'Benchmarks', link: '/benchmarks' },
+    ],
+  },
+]
