@@ -1,0 +1,97 @@
+package internal_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/access"
+)
+
+// keysOf reads the names of the keys from the page that is generated of them.
+func keysOf(t *testing.T) map[string]bool {
+	t.Helper()
+	raw, err := os.ReadFile("../docs/reference/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^### `([a-z.-]+)`$").FindAllStringSubmatch(string(raw), -1) {
+		keys[m[1]] = true
+	}
+	if len(keys) < 80 {
+		t.Fatalf("only %d keys", len(keys))
+	}
+	return keys
+}
+
+var (
+	metricWord = regexp.MustCompile(`\bdkv_[a-z0-9_]*[a-z0-9]\b`)
+	suffixes   = regexp.MustCompile(`_(bucket|sum|count)$`)
+	keySpan    = regexp.MustCompile("`(-{0,2})((?:discovery-service\\.[a-z]+\\.)?[a-z]+(?:-[a-z]+)+)(?:: [^`]*|=[^`]*| [^`]*)?`")
+)
+
+// TestMetricsOfPagesExist: each metric that a page names is one of the source.
+func TestMetricsOfPagesExist(t *testing.T) {
+	known := make(map[string]bool)
+	for _, d := range declarations(t) {
+		known[d.name] = true
+	}
+	for _, p := range pages(t) {
+		for _, name := range metricWord.FindAllString(p.text, -1) {
+			if !known[name] && !known[suffixes.ReplaceAllString(name, "")] {
+				t.Errorf("%s names the metric %s, and there is none", p.path, name)
+			}
+		}
+	}
+}
+
+// notKeys are what pages write as keys are written, and is something else: names of
+// certificates, of limits, of values, of files, packages and programs.
+var notKeys = strings.Fields(`dkv-node identity-requests-per-second identity-requests-in-flight identity-streams librocksdb-dev vbucket-memory vbucket-files`)
+
+// TestKeysOfPagesExist: each key of the configuration that a page of docs or the README
+// names is one of the table.
+func TestKeysOfPagesExist(t *testing.T) {
+	known := keysOf(t)
+	last := make(map[string]bool) // without the sections
+	for k := range known {
+		last[k[strings.LastIndexByte(k, '.')+1:]] = true
+	}
+	for _, k := range append(notKeys, "help", "version", "print-config", "check-config", "config") {
+		known[k] = true
+	}
+	for _, p := range pages(t) {
+		if p.path != "README.md" && !strings.HasPrefix(p.path, "docs/") || p.path == "docs/ARCHITECTURE.md" || p.path == "docs/AUTH-FILE.md" {
+			continue // AUTH-FILE.md is about the keys of another file, and has a test of its own
+		}
+		for _, m := range keySpan.FindAllStringSubmatch(p.prose, -1) {
+			if name := m[2]; m[1] != "-" && !known[name] && !last[name] {
+				t.Errorf("%s: %s: there is no key %s", p.path, m[0], name)
+			}
+		}
+	}
+}
+
+// TestHTTPReferenceHasEveryPath: docs/reference/http.md describes the paths that there are,
+// and no others.
+func TestHTTPReferenceHasEveryPath(t *testing.T) {
+	raw, err := os.ReadFile("../docs/reference/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(/[^`]*)`").FindAllStringSubmatch(string(raw), -1) {
+		described[m[1]] = true
+	}
+	for _, row := range access.Paths() {
+		if !described[row.Call] {
+			t.Errorf("docs/reference/http.md does not have %s", row.Call)
+		}
+		delete(described, row.Call)
+	}
+	for path := range described {
+		t.Errorf("docs/reference/http.md has %s, which no node serves", path)
+	}
+}
