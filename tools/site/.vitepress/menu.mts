@@ -20,6 +20,7 @@ export const menu = [
     items: [
       { text: 'Operating DKV', link: '/operations' },
       { text: 'Runbooks', link: '/runbooks' },
+      { text: 'The console', link: '/console' },
     ],
   },
   {
