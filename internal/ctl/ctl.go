@@ -33,7 +33,7 @@ const (
 func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
 	stdin io.Reader, stdout, stderr io.Writer) int {
 	out := bufio.NewWriterSize(stdout, 64<<10)
-	err := run(ctx, args, lookupEnv, stdin, out, stderr)
+	err := run(ctx, args, out, streams{stdin: stdin, stdout: stdout, stderr: stderr, env: lookupEnv})
 	if flushErr := out.Flush(); flushErr != nil && err == nil {
 		err = fmt.Errorf("cannot write the result: %w", flushErr)
 	}
@@ -44,24 +44,23 @@ func Main(ctx context.Context, args []string, lookupEnv func(string) (string, bo
 	return exitCode(err)
 }
 
-func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool),
-	stdin io.Reader, out *bufio.Writer, stderr io.Writer) error {
+func run(ctx context.Context, args []string, out *bufio.Writer, with streams) error {
 	inv, err := options.Parse(args)
 	if err != nil {
 		return err
 	}
 	printer := &output.Printer{W: out, JSON: inv.Options.JSON}
 	if inv.Command.Local {
-		s := &session{Client: &nodes.Client{Options: inv.Options}, out: printer, stdin: stdin, stderr: stderr, env: lookupEnv}
+		s := &session{Client: &nodes.Client{Options: inv.Options}, out: printer, streams: with}
 		return runners()[inv.Command.Name](ctx, s, inv.Args)
 	}
-	if err := inv.Options.FromEnvironment(lookupEnv); err != nil {
+	if err := inv.Options.FromEnvironment(with.env); err != nil {
 		return err
 	}
 	if inv.Options.Timeout == 0 {
 		inv.Options.Timeout = inv.Command.Timeout
 	}
-	s, err := newSession(inv.Options, printer, stdin, stderr, lookupEnv)
+	s, err := newSession(inv.Options, printer, with)
 	if err != nil {
 		return err
 	}

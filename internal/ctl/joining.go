@@ -3,8 +3,6 @@ package ctl
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +17,7 @@ func (s *session) reportsJoining() bool {
 	if s.Given["progress"] {
 		return s.Options.Progress > 0
 	}
-	return !s.JSON && isTerminal(s.stderr)
+	return !s.JSON && terminal(s.stderr) != nil
 }
 
 // reportJoining prints on stderr, until stop is called, how far the node at a URL has
@@ -81,16 +79,6 @@ func (s *session) catchingUp(ctx context.Context, addr string) string {
 		lag = max(lag, v.GetLagChanges())
 	}
 	return fmt.Sprintf("it has applied %d, %d behind", applied, lag)
-}
-
-// isTerminal reports whether w is a character device, which a file or a pipe is not.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // pause waits for d. If ctx ends first, it returns its error.

@@ -191,7 +191,7 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, too
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{Client: &nodes.Client{Options: inv.Options}, stderr: tt.stderr}
+		s := &session{Client: &nodes.Client{Options: inv.Options}, streams: streams{stderr: tt.stderr}}
 		if got := s.reportsJoining(); got != tt.want {
 			t.Errorf("%q with %T: %v, want %v", tt.line, tt.stderr, got, tt.want)
 		}
@@ -241,7 +241,7 @@ func TestTokenDoesNotGoToMembersUnencrypted(t *testing.T) {
 // A session made from another one shares its options and no connection.
 func TestSessionsOfTheirOwn(t *testing.T) {
 	f := startFake(t)
-	s, err := newSession(options.DefaultOptions(), nil, nil, nil, nil)
+	s, err := newSession(options.DefaultOptions(), nil, streams{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ func runners() map[string]runner {
 		"dropAside":       runDropAside,
 		"status":          runStatus,
 		"health":          runHealth,
+		"top":             runTop,
 		"doctor":          runDoctor,
 		"verify":          runVerify,
 		"pauseWrites":     runPauseWrites,

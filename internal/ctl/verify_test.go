@@ -62,7 +62,7 @@ func TestVerifyNeedsAllMembers(t *testing.T) {
 
 // verifierOf compares the contents of fakes without waiting.
 func verifierOf(t *testing.T, fakes []*fake) *verifier {
-	s, err := newSession(options.DefaultOptions(), nil, nil, nil, nil)
+	s, err := newSession(options.DefaultOptions(), nil, streams{})
 	if err != nil {
 		t.Fatal(err)
 	}

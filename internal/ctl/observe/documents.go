@@ -140,3 +140,31 @@ func (m *Metrics) Greatest(name, label string) (value float64, labelled string) 
 	}
 	return value, labelled
 }
+
+// Requests returns how many requests the node has finished, and how many of them failed. A
+// key that does not exist and a value that did not match are no failures.
+func (m *Metrics) Requests() (all, failed float64) {
+	for _, v := range m.of("dkv_requests_total") {
+		all += float64(v.Value)
+		switch v.Labels["code"] {
+		case "OK", "NotFound", "Canceled":
+		default:
+			failed += float64(v.Value)
+		}
+	}
+	return all, failed
+}
+
+// Durations returns how many requests took up to so many seconds, for each upper bound, over
+// all operations.
+func (m *Metrics) Durations() map[float64]uint64 {
+	out := make(map[float64]uint64)
+	for _, v := range m.of("dkv_request_duration_seconds") {
+		for bound, n := range v.Buckets {
+			if f, err := strconv.ParseFloat(bound, 64); err == nil {
+				out[f] += n
+			}
+		}
+	}
+	return out
+}

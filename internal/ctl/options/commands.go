@@ -132,6 +132,8 @@ func nodeCommands() []*Command {
 			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
 		{Name: "health", group: groupNodes, max: 0,
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
+		{Name: "top", group: groupNodes, max: 0,
+			summary: "show the cluster live: what is wrong now, and each node's requests, latency, lag and disk; q quits (-n N: print N frames and end)"},
 		{Name: "doctor", group: groupNodes, max: 0,
 			summary: "examine the cluster of -a and its hosts: what is wrong, why it matters, and the command that mends it; exit code 1 for a problem, 0 for warnings (-v: list all checks)"},
 		{Name: "verify", group: groupNodes, max: 0, Timeout: longTimeout,

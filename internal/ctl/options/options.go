@@ -44,6 +44,7 @@ type Options struct {
 	Reverse                           bool
 	From                              uint64
 	Poll                              time.Duration
+	Frames                            int
 	VBucket                           string
 	Force, NonVoting, Verbose, Cancel bool
 	Abandon                           bool
@@ -150,7 +151,9 @@ func dataOptions() []*Option {
 			set: boolean(func(o *Options) *bool { return &o.Reverse })},
 		{Name: "from", value: "N", commands: []string{"watch"},
 			summary: "begin at this change number; 0 or 1 is the oldest retained one (default: new changes only)", set: unsigned(func(o *Options) *uint64 { return &o.From })},
-		{Name: "poll", value: "DURATION", commands: []string{"watch"}, summary: "how often to ask for new changes (default 200ms)",
+		{Name: "frames", aliases: []string{"n"}, value: "N", commands: []string{"top"}, summary: "print N frames as text, or with -o json, and end",
+			set: count(func(o *Options) *int { return &o.Frames })},
+		{Name: "poll", value: "DURATION", commands: []string{"watch", "top"}, summary: "how often to ask for new changes (default 200ms), or for a frame (1s)",
 			set: positive(func(o *Options) *time.Duration { return &o.Poll })},
 		{Name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "resync"}, summary: "only this vBucket",
 			set: text(func(o *Options) *string { return &o.VBucket })},
