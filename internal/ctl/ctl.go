@@ -3,7 +3,9 @@
 //
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the
-// certificate authority of -certs, authfile changes what -token does, and completion completes words.
+// certificate authority of -certs, authfile changes what -token does, completion completes
+// words, observe looks at a whole cluster, doctor and top show what they make of that, and
+// shell is the prompt of -shell.
 package ctl
 
 import (
@@ -65,6 +67,7 @@ func run(ctx context.Context, args []string, out *bufio.Writer, with streams) er
 		return err
 	}
 	defer s.Close()
+	s.given = inv.Words
 	return runners()[inv.Command.Name](ctx, s, inv.Args)
 }
 

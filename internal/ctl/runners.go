@@ -44,6 +44,7 @@ func runners() map[string]runner {
 		"certs":           runCerts,
 		"token":           runToken,
 		"bench":           runBench,
+		"shell":           runShell,
 		"completion":      runCompletion,
 		"candidates":      runCandidates,
 		"help":            runHelp,

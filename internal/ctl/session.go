@@ -12,7 +12,8 @@ import (
 // where results go. It is for one request at a time.
 type session struct {
 	*nodes.Client
-	out *output.Printer
+	given []string // the options, as words of a command line
+	out   *output.Printer
 	streams
 }
 

@@ -163,6 +163,8 @@ func securityCommands() []*Command {
 func otherCommands() []*Command {
 	return []*Command{
 		{Name: "bench", group: groupOther, usage: "[OPERATION]", words: benchOperations(), max: 1, summary: "generate load and measure"},
+		{Name: "shell", group: groupOther, max: 0,
+			summary: "read command lines, with the options given here for each: from a terminal with history and completion of commands and keys, or from a pipe"},
 		{Name: "completion", group: groupOther, usage: "SHELL", words: []string{"bash", "zsh", "fish"}, min: 1, max: 1, Local: true,
 			summary: "print a script that completes the commands and options of dkvctl in bash, zsh or fish"},
 		{Name: "candidates", group: groupOther, usage: "-- [WORD ...]", max: -1, Local: true, Hidden: true,

@@ -40,6 +40,8 @@ problem, -status without a majority, -health of a node that does not serve), 2 b
 a key that does not exist, 4 -cas of a key that holds another value.
 Environment, for what the command line does not set: DKVCTL_ADDR, DKVCTL_TLS, DKVCTL_TLS_CA_FILE,
 DKVCTL_TLS_CERT_FILE, DKVCTL_TLS_KEY_FILE, DKVCTL_TOKEN_FILE, or DKVCTL_TOKEN for the token itself.
+-shell keeps what is typed, without values and tokens, in DKVCTL_HISTORY (default
+~/.dkvctl_history; nowhere if it is set and empty). NO_COLOR turns the colours of -top off.
 With -o json each result is one JSON document on a line, with names written as in /health
 (applied_index). Keys and values are strings if they are valid UTF-8; otherwise the member is named
 key_base64 or value_base64.
@@ -54,6 +56,7 @@ Examples:
   dkvctl -addNode http://10.1.0.5:9020 -nonVoting
   dkvctl -a 10.0.0.2:8080 -stepDown
   dkvctl -bench mixed -workers 64 -duration 30s -o json
+  source <(dkvctl -completion bash)
 `
 
 const benchNotes = `

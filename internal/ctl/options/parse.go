@@ -11,6 +11,8 @@ type Invocation struct {
 	Command *Command
 	Args    []string
 	Options *Options
+	// Words are those that the options were typed as.
+	Words []string
 }
 
 // parser reads a command line word by word. The rules, which -help repeats:
@@ -101,6 +103,7 @@ func (p *parser) option(o *Option, word, value string, hasValue bool, after []st
 	if err := o.set(p.inv.Options, value); err != nil {
 		return nil, Usagef("-%s %s: %v", o.Name, value, err)
 	}
+	p.inv.Words = append(p.inv.Words, "-"+o.Name+"="+value)
 	p.inv.Options.Given[o.Name] = true
 	return after, nil
 }
