@@ -7,12 +7,19 @@ export const menu = [
       { text: 'Quick start', link: '/guide/quick-start' },
       { text: 'Concepts', link: '/guide/concepts' },
       { text: 'Choosing a topology', link: '/guide/topologies' },
+      { text: 'Migrating from the earlier DKV', link: '/guide/migration' },
+      { text: 'Comparison with others', link: '/guide/comparison' },
+      { text: 'Questions and answers', link: '/guide/faq' },
     ],
   },
   {
     text: 'Planning',
     items: [
       { text: 'Capacity', link: '/operate/capacity' },
+      { text: 'Networks and ports', link: '/operate/networks' },
+      { text: 'Kernel and Go settings', link: '/operate/tuning' },
+      { text: 'Performance', link: '/operate/performance' },
+      { text: 'Reliability', link: '/operate/reliability' },
     ],
   },
   {
