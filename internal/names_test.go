@@ -1,8 +1,10 @@
 package internal_test
 
 import (
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,9 +41,16 @@ func TestMetricsOfPagesExist(t *testing.T) {
 		known[d.name] = true
 	}
 	for _, p := range pages(t) {
-		for _, name := range metricWord.FindAllString(p.text, -1) {
+		for _, name := range metricWord.FindAllString(p.prose, -1) {
 			if !known[name] && !known[suffixes.ReplaceAllString(name, "")] {
 				t.Errorf("%s names the metric %s, and there is none", p.path, name)
+			}
+		}
+		for _, b := range p.blocks { // which may show the beginning of names, for grep
+			for _, name := range metricWord.FindAllString(b.text, -1) {
+				if !slices.ContainsFunc(slices.Collect(maps.Keys(known)), func(k string) bool { return strings.HasPrefix(k, suffixes.ReplaceAllString(name, "")) }) {
+					t.Errorf("%s shows the metric %s, and there is none", p.path, name)
+				}
 			}
 		}
 	}
