@@ -7,8 +7,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit/man"
 )
 
-// deploy/man/dkvsrv.8 says what the table of keys says.
-func TestManPageIsCurrent(t *testing.T) {
+// TestReferenceIsTheManualPage: deploy/man/dkvsrv.8 says what the table of keys says.
+func TestReferenceIsTheManualPage(t *testing.T) {
 	p := man.New("dkvsrv", 8, "serve a distributed key-value store")
 	p.Section("Synopsis")
 	p.Synopsis("dkvsrv", "[--config FILE] [--KEY VALUE | --KEY=VALUE]...")
@@ -48,5 +48,5 @@ func TestManPageIsCurrent(t *testing.T) {
 	p.Entry("/var/lib/dkv", "the working directory of the systemd unit, and so the parent of root-folder")
 	p.Section("See also")
 	p.Text("dkvctl(1)")
-	p.Check(t, "../../deploy/man/dkvsrv.8")
+	p.Check(t, "../../deploy/man/dkvsrv.8", *update)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit/man"
 )
 
-// deploy/man/dkvctl.1 says what the tables of commands and options say.
-func TestManPageIsCurrent(t *testing.T) {
+// TestReferenceIsTheManualPage: deploy/man/dkvctl.1 says what the tables of commands and options say.
+func TestReferenceIsTheManualPage(t *testing.T) {
 	p := man.New("dkvctl", 1, "read and write the keys of a DKV database, and operate its nodes")
 	p.Section("Synopsis")
 	p.Synopsis("dkvctl", "[-a HOST:PORT] COMMAND ARGUMENTS [OPTIONS]")
@@ -45,5 +45,5 @@ func TestManPageIsCurrent(t *testing.T) {
 	p.Verbatim(examples)
 	p.Section("See also")
 	p.Text("dkvsrv(8); dkvctl -help COMMAND has more about one command")
-	p.Check(t, "../../../deploy/man/dkvctl.1")
+	p.Check(t, "../../../deploy/man/dkvctl.1", *update)
 }

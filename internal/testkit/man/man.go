@@ -1,16 +1,14 @@
 // Package man writes manual pages. Tests make them from the tables that the programs read,
-// and fail if a page in deploy/man differs; with -update-man they write it.
+// and fail if a page in deploy/man differs; make reference writes them.
 package man
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update-man", false, "write the manual pages instead of comparing them")
+	"github.com/dkvdb/dkv/internal/testkit"
+)
 
 // Page is a manual page that is being written.
 type Page struct{ b strings.Builder }
@@ -50,18 +48,10 @@ func (p *Page) Entry(term, text string) {
 	fmt.Fprintf(&p.b, ".TP\n.B %s\n%s\n", escape(term), escape(text))
 }
 
-// Check compares the page with a file, or writes that with -update-man.
-func (p *Page) Check(t testing.TB, file string) {
+// Check compares the page with a file, or writes that if update is set.
+func (p *Page) Check(t testing.TB, file string, update bool) {
 	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(p.b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if got, err := os.ReadFile(file); err != nil || string(got) != p.b.String() {
-		t.Errorf("%s is not what the tables say (%v): run this test with -args -update-man", file, err)
-	}
+	testkit.Page(t, file, p.b.String(), update)
 }
 
 // escape writes text so that roff prints it as it is: dashes as they are typed, and no line
