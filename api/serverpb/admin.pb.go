@@ -127,7 +127,7 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type PromoteRequest struct {
@@ -355,6 +355,51 @@ func (x *RejoinResponse) GetText() string {
 	return ""
 }
 
+type FinishUpgradeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 means the newest version that a member understands.
+	Version       uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishUpgradeRequest) Reset() {
+	*x = FinishUpgradeRequest{}
+	mi := &file_api_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishUpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishUpgradeRequest) ProtoMessage() {}
+
+func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishUpgradeRequest.ProtoReflect.Descriptor instead.
+func (*FinishUpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FinishUpgradeRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type DropAsideResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The folders that were deleted, and their size.
@@ -366,7 +411,7 @@ type DropAsideResponse struct {
 
 func (x *DropAsideResponse) Reset() {
 	*x = DropAsideResponse{}
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +423,7 @@ func (x *DropAsideResponse) String() string {
 func (*DropAsideResponse) ProtoMessage() {}
 
 func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +436,7 @@ func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAsideResponse.ProtoReflect.Descriptor instead.
 func (*DropAsideResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{4}
+	return file_api_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DropAsideResponse) GetFolders() []string {
@@ -429,7 +474,7 @@ type GetChangesRequest struct {
 
 func (x *GetChangesRequest) Reset() {
 	*x = GetChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +486,7 @@ func (x *GetChangesRequest) String() string {
 func (*GetChangesRequest) ProtoMessage() {}
 
 func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +499,7 @@ func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesRequest.ProtoReflect.Descriptor instead.
 func (*GetChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetChangesRequest) GetFromChangeNumber() uint64 {
@@ -515,7 +560,7 @@ type StreamChangesRequest struct {
 
 func (x *StreamChangesRequest) Reset() {
 	*x = StreamChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +572,7 @@ func (x *StreamChangesRequest) String() string {
 func (*StreamChangesRequest) ProtoMessage() {}
 
 func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +585,7 @@ func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChangesRequest.ProtoReflect.Descriptor instead.
 func (*StreamChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StreamChangesRequest) GetFromChangeNumber() uint64 {
@@ -591,7 +636,7 @@ type WatchChangesRequest struct {
 
 func (x *WatchChangesRequest) Reset() {
 	*x = WatchChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +648,7 @@ func (x *WatchChangesRequest) String() string {
 func (*WatchChangesRequest) ProtoMessage() {}
 
 func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +661,7 @@ func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChangesRequest.ProtoReflect.Descriptor instead.
 func (*WatchChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchChangesRequest) GetKeyPrefix() []byte {
@@ -660,7 +705,7 @@ type StreamSnapshotRequest struct {
 
 func (x *StreamSnapshotRequest) Reset() {
 	*x = StreamSnapshotRequest{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +717,7 @@ func (x *StreamSnapshotRequest) String() string {
 func (*StreamSnapshotRequest) ProtoMessage() {}
 
 func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +730,7 @@ func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*StreamSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamSnapshotRequest) GetVBucket() string {
@@ -738,7 +783,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +795,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +808,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotChunk) GetSnapshotId() string {
@@ -852,7 +897,7 @@ type GetChangesResponse struct {
 
 func (x *GetChangesResponse) Reset() {
 	*x = GetChangesResponse{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +909,7 @@ func (x *GetChangesResponse) String() string {
 func (*GetChangesResponse) ProtoMessage() {}
 
 func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +922,7 @@ func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesResponse.ProtoReflect.Descriptor instead.
 func (*GetChangesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetChangesResponse) GetStatus() *Status {
@@ -969,7 +1014,7 @@ type FormerHistory struct {
 
 func (x *FormerHistory) Reset() {
 	*x = FormerHistory{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1026,7 @@ func (x *FormerHistory) String() string {
 func (*FormerHistory) ProtoMessage() {}
 
 func (x *FormerHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1039,7 @@ func (x *FormerHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistory.ProtoReflect.Descriptor instead.
 func (*FormerHistory) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FormerHistory) GetHistoryId() string {
@@ -1027,7 +1072,7 @@ type ChangeRequest struct {
 
 func (x *ChangeRequest) Reset() {
 	*x = ChangeRequest{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1084,7 @@ func (x *ChangeRequest) String() string {
 func (*ChangeRequest) ProtoMessage() {}
 
 func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1097,7 @@ func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChangeRequest) GetClient() uint64 {
@@ -1114,7 +1159,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1171,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1184,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -1196,7 +1241,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1253,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1266,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -1268,7 +1313,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1325,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1338,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Replica) GetZone() string {
@@ -1340,7 +1385,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1397,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1410,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -1384,7 +1429,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1441,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1454,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -1429,7 +1474,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1486,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1499,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -1473,7 +1518,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1530,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1543,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -1520,7 +1565,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1577,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1590,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -1573,7 +1618,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1630,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1643,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -1627,7 +1672,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1684,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1697,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -1680,7 +1725,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1737,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1750,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -1742,7 +1787,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1799,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1812,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -1804,7 +1849,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1861,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +1874,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -1871,7 +1916,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1928,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +1941,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -1930,7 +1975,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +1987,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2000,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -1995,7 +2040,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2052,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2065,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -2066,7 +2111,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2123,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2136,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -2229,7 +2274,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2286,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2299,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -2302,14 +2347,19 @@ type NodeStatusResponse struct {
 	NextTiming    string `protobuf:"bytes,102,opt,name=nextTiming,proto3" json:"nextTiming,omitempty"`
 	// What a promotion has made of the node, in a sentence; empty if it is what it is
 	// configured to be.
-	Became        string `protobuf:"bytes,103,opt,name=became,proto3" json:"became,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Became string `protobuf:"bytes,103,opt,name=became,proto3" json:"became,omitempty"`
+	// The version of the cluster, which says what its logs may contain, and the newest one
+	// that the node's release understands. The first is 0 on a node without a Raft log, both
+	// are 0 on a node of an earlier release.
+	ClusterVersion uint32 `protobuf:"varint,104,opt,name=clusterVersion,proto3" json:"clusterVersion,omitempty"`
+	Understands    uint32 `protobuf:"varint,105,opt,name=understands,proto3" json:"understands,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2371,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2384,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2442,6 +2492,20 @@ func (x *NodeStatusResponse) GetBecame() string {
 	return ""
 }
 
+func (x *NodeStatusResponse) GetClusterVersion() uint32 {
+	if x != nil {
+		return x.ClusterVersion
+	}
+	return 0
+}
+
+func (x *NodeStatusResponse) GetUnderstands() uint32 {
+	if x != nil {
+		return x.Understands
+	}
+	return 0
+}
+
 type VBucketStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
@@ -2480,7 +2544,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2556,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2569,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -2648,7 +2712,7 @@ type StandingSet struct {
 
 func (x *StandingSet) Reset() {
 	*x = StandingSet{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2724,7 @@ func (x *StandingSet) String() string {
 func (*StandingSet) ProtoMessage() {}
 
 func (x *StandingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2737,7 @@ func (x *StandingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
 func (*StandingSet) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StandingSet) GetLevel() string {
@@ -2714,7 +2778,7 @@ type StandingSlave struct {
 
 func (x *StandingSlave) Reset() {
 	*x = StandingSlave{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2790,7 @@ func (x *StandingSlave) String() string {
 func (*StandingSlave) ProtoMessage() {}
 
 func (x *StandingSlave) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2803,7 @@ func (x *StandingSlave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
 func (*StandingSlave) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StandingSlave) GetAddress() string {
@@ -2789,7 +2853,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2865,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2878,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -2841,7 +2905,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2917,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +2930,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -2893,7 +2957,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +2969,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +2982,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -2939,7 +3003,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3015,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3028,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -2992,7 +3056,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3068,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3081,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -3038,7 +3102,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3114,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3127,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -3083,7 +3147,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3095,7 +3159,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3108,7 +3172,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -3132,7 +3196,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3208,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3221,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3205,7 +3269,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rRejoinRequest\x12\x18\n" +
 	"\amasters\x18\x01 \x03(\tR\amasters\"$\n" +
 	"\x0eRejoinResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"C\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"0\n" +
+	"\x14FinishUpgradeRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"C\n" +
 	"\x11DropAsideResponse\x12\x18\n" +
 	"\afolders\x18\x01 \x03(\tR\afolders\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xfc\x01\n" +
@@ -3371,7 +3437,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xcb\x03\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\x95\x04\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -3390,7 +3456,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\n" +
 	"nextTiming\x18f \x01(\tR\n" +
 	"nextTiming\x12\x16\n" +
-	"\x06became\x18g \x01(\tR\x06became\"\xbc\x04\n" +
+	"\x06became\x18g \x01(\tR\x06became\x12&\n" +
+	"\x0eclusterVersion\x18h \x01(\rR\x0eclusterVersion\x12 \n" +
+	"\vunderstands\x18i \x01(\rR\vunderstands\"\xbc\x04\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -3482,7 +3550,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\x95\x06\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xe0\x06\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
@@ -3493,7 +3561,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tSetTiming\x12\x1e.dkv.serverpb.SetTimingRequest\x1a\x14.dkv.serverpb.Status\x12H\n" +
 	"\aPromote\x12\x1c.dkv.serverpb.PromoteRequest\x1a\x1d.dkv.serverpb.PromoteProgress0\x01\x12C\n" +
 	"\x06Rejoin\x12\x1b.dkv.serverpb.RejoinRequest\x1a\x1c.dkv.serverpb.RejoinResponse\x12D\n" +
-	"\tDropAside\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.DropAsideResponse\x12U\n" +
+	"\tDropAside\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.DropAsideResponse\x12I\n" +
+	"\rFinishUpgrade\x12\".dkv.serverpb.FinishUpgradeRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -3509,7 +3578,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -3517,140 +3586,143 @@ var file_api_admin_proto_goTypes = []any{
 	(*PromoteProgress)(nil),        // 3: dkv.serverpb.PromoteProgress
 	(*RejoinRequest)(nil),          // 4: dkv.serverpb.RejoinRequest
 	(*RejoinResponse)(nil),         // 5: dkv.serverpb.RejoinResponse
-	(*DropAsideResponse)(nil),      // 6: dkv.serverpb.DropAsideResponse
-	(*GetChangesRequest)(nil),      // 7: dkv.serverpb.GetChangesRequest
-	(*StreamChangesRequest)(nil),   // 8: dkv.serverpb.StreamChangesRequest
-	(*WatchChangesRequest)(nil),    // 9: dkv.serverpb.WatchChangesRequest
-	(*StreamSnapshotRequest)(nil),  // 10: dkv.serverpb.StreamSnapshotRequest
-	(*SnapshotChunk)(nil),          // 11: dkv.serverpb.SnapshotChunk
-	(*GetChangesResponse)(nil),     // 12: dkv.serverpb.GetChangesResponse
-	(*FormerHistory)(nil),          // 13: dkv.serverpb.FormerHistory
-	(*ChangeRequest)(nil),          // 14: dkv.serverpb.ChangeRequest
-	(*ChangeRecord)(nil),           // 15: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 16: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 17: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 18: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 19: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 20: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 21: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 22: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 23: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 24: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 25: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 26: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 27: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 28: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 29: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 30: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 31: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 32: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 33: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 34: dkv.serverpb.VBucketStatus
-	(*StandingSet)(nil),            // 35: dkv.serverpb.StandingSet
-	(*StandingSlave)(nil),          // 36: dkv.serverpb.StandingSlave
-	(*ResyncRequest)(nil),          // 37: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 38: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 39: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 40: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 41: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 42: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 43: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 44: dkv.serverpb.ContentHashResponse
-	nil,                            // 45: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 46: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 47: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 48: google.protobuf.Empty
+	(*FinishUpgradeRequest)(nil),   // 6: dkv.serverpb.FinishUpgradeRequest
+	(*DropAsideResponse)(nil),      // 7: dkv.serverpb.DropAsideResponse
+	(*GetChangesRequest)(nil),      // 8: dkv.serverpb.GetChangesRequest
+	(*StreamChangesRequest)(nil),   // 9: dkv.serverpb.StreamChangesRequest
+	(*WatchChangesRequest)(nil),    // 10: dkv.serverpb.WatchChangesRequest
+	(*StreamSnapshotRequest)(nil),  // 11: dkv.serverpb.StreamSnapshotRequest
+	(*SnapshotChunk)(nil),          // 12: dkv.serverpb.SnapshotChunk
+	(*GetChangesResponse)(nil),     // 13: dkv.serverpb.GetChangesResponse
+	(*FormerHistory)(nil),          // 14: dkv.serverpb.FormerHistory
+	(*ChangeRequest)(nil),          // 15: dkv.serverpb.ChangeRequest
+	(*ChangeRecord)(nil),           // 16: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 17: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 18: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 19: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 20: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 21: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 22: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 23: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 24: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 25: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 26: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 27: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 28: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 29: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 30: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 31: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 32: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 33: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 34: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 35: dkv.serverpb.VBucketStatus
+	(*StandingSet)(nil),            // 36: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 37: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 38: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 39: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 40: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 41: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 42: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 43: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 44: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 45: dkv.serverpb.ContentHashResponse
+	nil,                            // 46: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 47: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 48: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 49: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	17, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	17, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	17, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	46, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	15, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	13, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
-	16, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	14, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
+	18, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	18, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	18, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	47, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	16, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	14, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
+	17, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	15, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	17, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	46, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	45, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	31, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	31, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	31, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	29, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	18, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	47, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	46, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	32, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	32, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	32, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	30, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
 	0,  // 16: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	31, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	31, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	34, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	35, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
-	36, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
-	46, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	40, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	47, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	7,  // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	8,  // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	10, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	9,  // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	17, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	17, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	18, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	20, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	21, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	22, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	23, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	48, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	24, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	48, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	48, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	26, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	27, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	27, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	30, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	48, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	48, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	48, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	48, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	41, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	37, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	39, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	42, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	32, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	32, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	35, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	36, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	37, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	47, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	41, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	48, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	8,  // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	9,  // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	11, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	10, // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	18, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	18, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	19, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	21, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	22, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	23, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	24, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	49, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	25, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	49, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	49, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	27, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	28, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	28, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	31, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	49, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	49, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	49, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	49, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	42, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	38, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	40, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	43, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
 	2,  // 52: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
 	4,  // 53: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	48, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	43, // 55: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	12, // 56: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	12, // 57: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	11, // 58: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	12, // 59: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	46, // 60: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	46, // 61: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	19, // 62: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	46, // 63: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	46, // 64: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	46, // 65: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	46, // 66: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	25, // 67: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	46, // 68: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	46, // 69: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	46, // 70: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	46, // 71: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	28, // 72: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	32, // 73: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	46, // 74: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	31, // 75: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	33, // 76: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	46, // 77: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	46, // 78: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	46, // 79: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	38, // 80: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	38, // 81: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	46, // 82: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	3,  // 83: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	5,  // 84: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	6,  // 85: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	44, // 86: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	56, // [56:87] is the sub-list for method output_type
-	25, // [25:56] is the sub-list for method input_type
+	49, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	6,  // 55: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
+	44, // 56: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	13, // 57: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	13, // 58: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	12, // 59: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	13, // 60: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	47, // 61: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	47, // 62: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	20, // 63: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	47, // 64: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	47, // 65: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	47, // 66: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	47, // 67: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	26, // 68: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	47, // 69: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	47, // 70: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	47, // 71: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	47, // 72: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	29, // 73: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	33, // 74: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	47, // 75: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	32, // 76: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	34, // 77: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	47, // 78: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	47, // 79: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	47, // 80: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	39, // 81: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	39, // 82: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	47, // 83: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	3,  // 84: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	5,  // 85: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	7,  // 86: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	47, // 87: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
+	45, // 88: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	57, // [57:89] is the sub-list for method output_type
+	25, // [25:57] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -3662,15 +3734,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[25].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[29].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[26].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

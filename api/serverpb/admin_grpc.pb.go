@@ -1207,6 +1207,7 @@ const (
 	DKVNode_Promote_FullMethodName        = "/dkv.serverpb.DKVNode/Promote"
 	DKVNode_Rejoin_FullMethodName         = "/dkv.serverpb.DKVNode/Rejoin"
 	DKVNode_DropAside_FullMethodName      = "/dkv.serverpb.DKVNode/DropAside"
+	DKVNode_FinishUpgrade_FullMethodName  = "/dkv.serverpb.DKVNode/FinishUpgrade"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1244,6 +1245,10 @@ type DKVNodeClient interface {
 	Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error)
 	// DropAside deletes the data that earlier rejoins have set aside.
 	DropAside(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*DropAsideResponse, error)
+	// FinishUpgrade raises the cluster's version: from now on its logs may contain what
+	// releases that do not understand the version cannot read. It is rejected while a member
+	// does not understand it.
+	FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Status, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1366,6 +1371,16 @@ func (c *dKVNodeClient) DropAside(ctx context.Context, in *emptypb.Empty, opts .
 	return out, nil
 }
 
+func (c *dKVNodeClient) FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Status, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Status)
+	err := c.cc.Invoke(ctx, DKVNode_FinishUpgrade_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1410,6 +1425,10 @@ type DKVNodeServer interface {
 	Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error)
 	// DropAside deletes the data that earlier rejoins have set aside.
 	DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error)
+	// FinishUpgrade raises the cluster's version: from now on its logs may contain what
+	// releases that do not understand the version cannot read. It is rejected while a member
+	// does not understand it.
+	FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Status, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1452,6 +1471,9 @@ func (UnimplementedDKVNodeServer) Rejoin(context.Context, *RejoinRequest) (*Rejo
 }
 func (UnimplementedDKVNodeServer) DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropAside not implemented")
+}
+func (UnimplementedDKVNodeServer) FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Status, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishUpgrade not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1650,6 +1672,24 @@ func _DKVNode_DropAside_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_FinishUpgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishUpgradeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).FinishUpgrade(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_FinishUpgrade_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).FinishUpgrade(ctx, req.(*FinishUpgradeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1710,6 +1750,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropAside",
 			Handler:    _DKVNode_DropAside_Handler,
+		},
+		{
+			MethodName: "FinishUpgrade",
+			Handler:    _DKVNode_FinishUpgrade_Handler,
 		},
 		{
 			MethodName: "GetContentHash",

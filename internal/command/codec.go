@@ -176,7 +176,7 @@ func decodeHead(p []byte) (h head, rest []byte, err error) {
 	if len(p) < 4 {
 		return h, nil, fmt.Errorf("%w: %d bytes are too few", ErrMalformed, len(p))
 	}
-	h = head{kind: Kind(p[1]), flags: p[2]} // all flags of this byte are known
+	h = head{kind: Kind(p[1]).present(), flags: p[2]} // all flags of this byte are known
 	switch p[0] {
 	case version1:
 		rest = p[3:]

@@ -79,7 +79,7 @@ const (
 	// SealRestore says that a restore is fully staged. From there on every member builds
 	// the state that EndRestore will switch to.
 	SealRestore Kind = 17
-	// SetFormat raises the log's format to Delta, which every member understands by then;
+	// SetFormat raises the log's format to Delta, which every member understands;
 	// see Format.
 	SetFormat Kind = 18
 	// SetStandbys sets the record of the nodes that the log's owner waits for to Expect, if

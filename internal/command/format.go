@@ -12,14 +12,15 @@ import (
 var ErrNewer = errors.New("a newer release wrote this log entry: upgrade this node")
 
 // The format of a log says which commands it may contain. Members announce the newest
-// format that they understand, the log records the one that all of them understand
-// (SetFormat), and its owner proposes nothing beyond that. So a cluster can be upgraded one
-// node at a time. A change of an existing command's effect needs a new format as well:
+// format that they understand, and the log records the one in use (SetFormat): its owner
+// proposes nothing beyond that. An operator raises it once all members understand the new
+// one. So a cluster can be upgraded one node at a time, and downgraded until then. Operators
+// know the format as the cluster's version. A change of an existing command's effect needs a new format as well:
 // until that is agreed on, every release has to apply the command as before.
 const (
 	// FirstFormat is the format of releases that did not know formats.
 	FirstFormat uint32 = 1
-	// NewestFormat is the newest one that this release understands. Format 2 has the
+	// NewestFormat is the newest one that this release has; see Newest. Format 2 has the
 	// second version of the encoding, and the kinds that the table below gives it; format 3
 	// has SetTiming; format 4 has SetStandbys, Seal, Unseal and the origin of an epoch.
 	NewestFormat uint32 = 4

@@ -1,6 +1,7 @@
 package command_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -64,6 +65,29 @@ func TestNewer(t *testing.T) {
 		if !errors.Is(err, command.ErrNewer) || errors.Is(err, command.ErrMalformed) {
 			t.Errorf("a newer %s: %v", name, err)
 		}
+	}
+}
+
+// The release to come of tests writes what this one does not know, in its own format only.
+func TestForesee(t *testing.T) {
+	write := &command.Command{Kind: command.Write, Clock: 1, Mutations: []kv.Mutation{{Key: []byte("k")}}}
+	present := write.Append(nil)
+	end := command.Foresee()
+	next := write.Append(nil)
+	command.ForLog(next, command.NewestFormat)
+	if !bytes.Equal(next, present) {
+		t.Errorf("in the present format it writes %x, not %x", next, present)
+	}
+	command.ForLog(next, command.Newest())
+	if c, err := command.Decode(next); err != nil || c.Kind != command.Write || command.Newest() != command.NewestFormat+1 {
+		t.Errorf("it reads %v, %v", c.Kind, err)
+	}
+	end()
+	if _, err := command.Decode(next); !errors.Is(err, command.ErrNewer) {
+		t.Errorf("the present release reads %v", err)
+	}
+	if command.ForLog(present, command.NewestFormat+1); present[1] != byte(command.Write) || command.Newest() != command.NewestFormat {
+		t.Error("the release to come has not ended")
 	}
 }
 

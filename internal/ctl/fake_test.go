@@ -64,7 +64,8 @@ type fake struct {
 	onChanges func()
 	// breakAfter ends an iteration with an error after so many messages.
 	breakAfter int
-	paths      []string // of backups, restores, nodes
+	versions   [2]uint32 // the cluster's, and the one that the node understands
+	paths      []string  // of backups, restores, nodes
 	paused     bool
 	clocks     []uint64
 	resyncs    []string
@@ -375,7 +376,8 @@ func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster,
-		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2], VBuckets: []*serverpb.VBucketStatus{{
+		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2],
+		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: []*serverpb.VBucketStatus{{
 			VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag,
 			HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,
 		}}}, nil
@@ -419,6 +421,10 @@ func (f *fake) CancelResync(_ context.Context, r *serverpb.CancelResyncRequest) 
 
 func (f *fake) SetTiming(_ context.Context, r *serverpb.SetTimingRequest) (*serverpb.Status, error) {
 	return f.path("timing " + r.GetTiming())
+}
+
+func (f *fake) FinishUpgrade(context.Context, *serverpb.FinishUpgradeRequest) (*serverpb.Status, error) {
+	return f.path("finish")
 }
 
 func (f *fake) GetContentHash(context.Context, *serverpb.ContentHashRequest) (*serverpb.ContentHashResponse, error) {

@@ -27,6 +27,7 @@ func runners() map[string]runner {
 		"stepDown":        runStepDown,
 		"snapshot":        runSnapshot,
 		"setTiming":       runSetTiming,
+		"upgrade":         runUpgrade,
 		"promote":         runPromote,
 		"rejoin":          runRejoin,
 		"dropAside":       runDropAside,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,7 +46,11 @@ type nodeRow struct {
 	Recorded  string       `json:"cluster_timing,omitempty"` // what its log has recorded
 	Next      string       `json:"next_timing,omitempty"`    // and what that is being changed to
 	Became    string       `json:"became,omitempty"`         // what a promotion has made of it
-	Reason    string       `json:"reason,omitempty"`         // why it is not ALIVE
+	// ClusterVersion is the version that its cluster uses, and Understands the newest one
+	// that it could; both are 0 if the node does not say.
+	ClusterVersion uint32 `json:"cluster_version,omitempty"`
+	Understands    uint32 `json:"understands,omitempty"`
+	Reason         string `json:"reason,omitempty"` // why it is not ALIVE
 }
 
 type vBucketRow struct {
@@ -150,7 +155,8 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
-		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame()}
+		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(),
+		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -180,13 +186,29 @@ func (s *session) printStatus(rows []nodeRow) error {
 	for i, r := range rows {
 		cells[i] = r.columns()
 		if s.Verbose {
-			cells[i] = append(append(cells[i], r.timing()...), r.standing()...)
+			cells[i] = slices.Concat(cells[i], r.version(), r.timing(), r.standing())
 		}
 	}
 	if err := output.WriteColumns(s.out.W, cells); err != nil {
 		return err
 	}
-	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)))
+	return s.out.Line(fmt.Sprintf("%d alive, %d total", live, len(rows)) + unfinished(rows))
+}
+
+// version returns the cell of a verbose row for the version that its cluster uses.
+func (r nodeRow) version() []string {
+	if r.ClusterVersion == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("cluster-version=%d", r.ClusterVersion)}
+}
+
+// unfinished says that an upgrade is in progress, if it is.
+func unfinished(rows []nodeRow) string {
+	if u := versionsOf(rows); u.cluster != 0 && u.cluster < u.target {
+		return fmt.Sprintf("; cluster-version %d is being upgraded to %d: dkvctl -upgrade", u.cluster, u.target)
+	}
+	return ""
 }
 
 // timing returns the cells of a verbose row: the timing that the node runs with, and the

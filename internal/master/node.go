@@ -73,6 +73,7 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		Uptime:      uint64(time.Since(n.info.Started).Seconds()),
 	}
 	n.addTiming(resp)
+	resp.ClusterVersion, resp.Understands = n.Versions()
 	for _, v := range n.keyspace.All() {
 		status := n.vBucketStatus(v.Status())
 		if n.standing != nil && status.GetIsLeader() {

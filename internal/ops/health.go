@@ -31,6 +31,11 @@ type Health struct {
 	UptimeSeconds float64   `json:"uptime_seconds"`
 	VBuckets      []VBucket `json:"vbuckets"`
 	Disk          Disk      `json:"disk"`
+	// ClusterVersion is the version that the node's cluster uses, 0 without a Raft log, and
+	// Understands the newest one that the node's release understands. They differ while an
+	// upgrade is not finished.
+	ClusterVersion uint32 `json:"cluster_version,omitempty"`
+	Understands    uint32 `json:"understands,omitempty"`
 	// Insecure is what other hosts may do without authentication: data, or true for
 	// everything. It is no reason not to be healthy.
 	Insecure string `json:"insecure,omitempty"`

@@ -80,7 +80,7 @@ func cmdLaunch(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: launch NAME ARGS...")
 	}
 	name := args[0]
-	n, err := launch(program(ts, "dkvsrv"), ts.MkAbs(name+".log"), ts.MkAbs("."), environ(ts), args[1:])
+	n, err := launch(program(ts, "dkvsrv"+ts.Getenv("RELEASE")), ts.MkAbs(name+".log"), ts.MkAbs("."), environ(ts), args[1:])
 	if err != nil {
 		ts.Fatalf("launch %s: %v", name, err)
 	}

@@ -40,7 +40,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: serve NAME ARGS...")
 	}
 	name := args[0]
-	n, err := start(program(ts, "dkvsrv"), ts.MkAbs(name+".log"), ts.MkAbs("."), environ(ts), args[1:])
+	n, err := start(program(ts, "dkvsrv"+ts.Getenv("RELEASE")), ts.MkAbs(name+".log"), ts.MkAbs("."), environ(ts), args[1:])
 	if err != nil {
 		ts.Fatalf("serve %s: %v", name, err)
 	}

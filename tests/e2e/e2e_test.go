@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,16 +16,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dkvdb/dkv/internal/app"
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/ctl"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"dkvsrv": func() {
-			os.Exit(app.Main(context.Background(), app.Process{
-				Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
-			}))
+		"dkvsrv": serve,
+		"dkvsrv-next": func() {
+			command.Foresee()
+			serve()
 		},
 		"dkvctl": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -32,6 +34,12 @@ func TestMain(m *testing.M) {
 			os.Exit(ctl.Main(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 		},
 	})
+}
+
+func serve() {
+	os.Exit(app.Main(context.Background(), app.Process{
+		Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+	}))
 }
 
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands there are:
@@ -51,6 +59,9 @@ func TestMain(m *testing.M) {
 //	logged NAME PATTERN       wait until the node's log has a match
 //	ports NAME...             set each $NAME to an address that no other test uses, in ascending order
 //	damage GLOB BYTES         flip the bits of a byte in each file that matches and has at least so many bytes
+//
+// With "env RELEASE=-next" the nodes that are started from there on are of a release to come, which has a
+// newer version of the log: $NEXT instead of $PRESENT.
 //
 // $HOST is a loopback address that no other test process uses.
 func TestScripts(t *testing.T) {
@@ -72,7 +83,8 @@ func TestScripts(t *testing.T) {
 					kept = append(kept, v)
 				}
 			}
-			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"), "HOST="+host)
+			env.Vars = append(kept, "ROOT="+root, "CONFIG="+filepath.Join(root, "dkvsrv.yaml"), "HOST="+host,
+				fmt.Sprint("PRESENT=", command.NewestFormat), fmt.Sprint("NEXT=", command.NewestFormat+1))
 			s := newServers()
 			env.Defer(s.killAll)
 			env.Values[serversKey{}] = s

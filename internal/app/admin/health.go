@@ -54,6 +54,7 @@ func (a *Admin) health(context.Context) ops.Health {
 		return h // no more is known
 	}
 	h.NodeID = info.ID
+	h.ClusterVersion, h.Understands = a.Services().Node.Versions()
 	for i := range n.VBuckets {
 		h.VBuckets = append(h.VBuckets, a.vBucketHealth(&n.VBuckets[i]))
 	}

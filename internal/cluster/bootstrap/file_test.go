@@ -190,6 +190,17 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// Notes of a later release are not read as damaged ones.
+func TestNotesOfALaterRelease(t *testing.T) {
+	f := file{dir: t.TempDir()}
+	if err := os.WriteFile(f.notesPath(), []byte(`{"format": 2, "novel": 7, "checksum": "x"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.loadNotes(); !errors.Is(err, ErrMismatch) || errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestEditedFile(t *testing.T) {
 	content, err := encode(memberOf())
 	if err != nil {

@@ -15,6 +15,9 @@ import (
 // notesName is the file, beside the identity file, of what the other members have said.
 const notesName = "members.json"
 
+// notesFormat is the newest format of the file that this release reads.
+const notesFormat = 1
+
 // notes are what a node needs to know about the other members before it has read its
 // state, by replica number.
 type notes struct {
@@ -63,7 +66,9 @@ func (f file) loadNotes() (notes, error) {
 	switch sum, err := n.sum(); {
 	case err != nil:
 		return notes{}, err
-	case n.Format != 1 || sum != n.Checksum:
+	case n.Format > notesFormat:
+		return notes{}, fmt.Errorf("%w: %s has format %d, and this version knows %d: a newer version has written it", ErrMismatch, f.notesPath(), n.Format, notesFormat)
+	case n.Format != notesFormat || sum != n.Checksum:
 		return notes{}, fmt.Errorf("%w: %s: format %d, checksum %q, but that of its content is %s", ErrCorrupt, f.notesPath(), n.Format, n.Checksum, sum)
 	}
 	return n, nil
@@ -71,7 +76,7 @@ func (f file) loadNotes() (notes, error) {
 
 // storeNotes writes the notes; they are durable when it returns nil.
 func (f file) storeNotes(n notes) error {
-	n.Format = 1
+	n.Format = notesFormat
 	var err error
 	if n.Checksum, err = n.sum(); err != nil {
 		return err

@@ -117,6 +117,8 @@ func clusterCommands() []*Command {
 			summary: "make the state of the node of -a durable now, and cut its log"},
 		{Name: "setTiming", group: groupCluster, usage: "lan|wan|KEY=VALUE[,...]", words: []string{"lan", "wan"}, min: 1, max: 1,
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the current one cancels that"},
+		{Name: "upgrade", group: groupCluster, usage: "[status|finish]", max: 1, Timeout: changeTimeout,
+			summary: "show the version that the cluster uses and what its nodes understand; finish: use the newest, after which no node can be downgraded"},
 		{Name: "promote", group: groupCluster, max: 0, Timeout: changeTimeout,
 			summary: "make the slave of -a the master: seal the master, get its last changes and take over (-force: although the master cannot be sealed; -abandon: give that up)"},
 		{Name: "rejoin", group: groupCluster, usage: "[HOST:PORT]", max: 1, Timeout: longTimeout,

@@ -15,6 +15,7 @@ import (
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // shelf is a log that several Books share.
@@ -312,7 +313,7 @@ func TestDamagedRecord(t *testing.T) {
 	d := newDesk(t, log, new(hand))
 	d.stands()
 	raw := log.values[Prefix+"db"]
-	for _, damaged := range []string{"x", "\x02" + raw[1:], raw[:len(raw)-4], strings.Replace(raw, "db", "dc", 1)} {
+	for _, damaged := range []string{"x", "\x00" + raw[1:], raw[:len(raw)-4], strings.Replace(raw, "db", "dc", 1)} {
 		log.values[Prefix+"db"] = damaged
 		_, granted, err := d.Renew(t.Context(), &peerpb.RenewRequest{Database: "db", Era: 2, Deployment: "masters"})
 		if granted || kv.KindOf(err) != kv.Corrupt {
@@ -324,6 +325,22 @@ func TestDamagedRecord(t *testing.T) {
 	}
 	d.claims(&peerpb.ClaimRequest{Database: "db", Promotion: "masters", History: "2-h", Force: true, Becomes: 2, LeaseMillis: 10_000}, "")
 	d.renew(2, "masters", true)
+}
+
+// TestRecordOfALaterRelease: it is not damaged, so it cannot be made again by force either.
+func TestRecordOfALaterRelease(t *testing.T) {
+	log := newShelf()
+	d := newDesk(t, log, new(hand))
+	d.stands()
+	log.values[Prefix+"db"] = "\x02" + log.values[Prefix+"db"][1:]
+	_, granted, err := d.Renew(t.Context(), &peerpb.RenewRequest{Database: "db", Era: 2, Deployment: "masters"})
+	if granted || !errors.Is(err, storage.ErrNewer) || !strings.Contains(err.Error(), "use the release that wrote it, or a newer one") {
+		t.Errorf("%v, %v", granted, err)
+	}
+	force := &peerpb.ClaimRequest{Database: "db", Promotion: "masters", History: "2-h", Force: true, Becomes: 2, LeaseMillis: 10_000}
+	if _, err := d.Claim(t.Context(), force); !errors.Is(err, storage.ErrNewer) {
+		t.Errorf("made again: %v", err)
+	}
 }
 
 // TestBadRequests: each is rejected with what is wrong.

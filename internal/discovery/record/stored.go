@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Prefix begins the stored keys of all records, beside those of rows.
@@ -71,8 +72,11 @@ func decode(database string, raw []byte) (*stored, error) {
 	switch {
 	case len(raw) < headerSize:
 		return damaged("it is too short")
+	case raw[0] > layoutVersion:
+		return &stored{raw: bytes.Clone(raw)}, kv.Errorf(kv.Precondition, "the record of database %q: %w",
+			database, storage.Newer("it", uint64(raw[0]), layoutVersion))
 	case raw[0] != layoutVersion:
-		return damaged("a later release has written it")
+		return damaged("its layout is 0")
 	}
 	s := &stored{
 		number:  binary.BigEndian.Uint64(raw[1:]),

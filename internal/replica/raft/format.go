@@ -26,7 +26,7 @@ func (r *Replica) understands(m *fsm.Machine) error {
 	if format <= r.raft.Self.LogFormat {
 		return nil
 	}
-	return fmt.Errorf("%w: the log has format %d, and this release (%s) understands %d; all data stays where it is",
+	return fmt.Errorf("%w: the log has format %d (the cluster's version, which dkvctl -upgrade finish has raised), and this release (%s) understands %d; all data stays where it is",
 		command.ErrNewer, format, r.opts.Version, r.raft.Self.LogFormat)
 }
 
@@ -49,14 +49,17 @@ func (r *Replica) admitFormat(c *command.Command) error {
 	if c.Request.Repeat {
 		// A release that does not know of repeats may have forgotten the request, and
 		// would apply it again.
-		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("whether the first attempt was applied cannot be told before all members are upgraded; %s",
-			strings.Join(lacking, ", and ")))
+		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("whether the first attempt was applied cannot be known before the upgrade is finished; %s",
+			strings.Join(append(lacking, finishIt), ", and ")))
 	}
 	if len(lacking) == 0 {
-		return kv.Errorf(kv.Unavailable, "%v: the members are still agreeing on a newer format of the log; retry", c.Kind)
+		return kv.Errorf(kv.Precondition, "%v needs version %d of the cluster, and it has version %d: %s", c.Kind, need, r.Format(), finishIt)
 	}
 	return kv.Errorf(kv.Precondition, "%v: %s; upgrade it, or remove it if it is gone", c.Kind, strings.Join(lacking, ", and "))
 }
+
+// finishIt is what to do before what a newer release added can be used.
+const finishIt = "when all members are upgraded, finish the upgrade (dkvctl -upgrade finish)"
 
 // lacking lists the members that have announced that they do not understand a format.
 func (r *Replica) lacking(format uint32, members map[uint64]replica.Member) []string {
@@ -71,32 +74,64 @@ func (r *Replica) lacking(format uint32, members map[uint64]replica.Member) []st
 	return out
 }
 
-// formatInterval is how often an owner checks whether the log's format can be raised.
+// formatInterval is how often an owner looks at the log's format.
 const formatInterval = time.Second
 
-// addFormat adds the task that raises the log's format when all members understand a newer
-// one.
+// addFormat adds the task that writes the format that was agreed on when the log was begun
+// into the log, and says once that a newer one can be used. No later format is used before
+// an operator has finished the upgrade; see RaiseFormat.
 func (r *Replica) addFormat(tasks *periodic.Tasks) {
-	said := ""
+	said := uint32(0)
 	tasks.Every(formatInterval, func(ctx context.Context) bool {
 		newest := r.raft.Self.LogFormat
-		if r.state.Machine().Format() >= newest || r.State() != replica.Serving || !r.Owner().Self {
+		written := r.state.Machine().Format()
+		if written >= newest || r.State() != replica.Serving || !r.Owner().Self {
 			return false
 		}
-		to, reason := r.agreed(ctx, newest)
-		if to > r.state.Machine().Format() {
-			_, err := r.Propose(ctx, &command.Command{Kind: command.SetFormat, Delta: int64(to)})
-			if err == nil {
-				r.opts.Log.Info("the log's format was raised", "vbucket", r.opts.VBucket, "format", to)
-			}
+		if written < r.raft.Agreed {
+			_ = r.setFormat(ctx, r.raft.Agreed) // tried again
 			return false
 		}
-		if reason != "" && reason != said {
-			said = reason
-			r.opts.Log.Info("the log keeps its format until all members are upgraded", "vbucket", r.opts.VBucket, "format", r.Format(), "reason", reason)
+		if to, _ := r.agreed(ctx, newest); to > written && to > said {
+			said = to
+			r.opts.Log.Info("all members understand a newer version; dkvctl -upgrade finish uses it", "vbucket", r.opts.VBucket, "version", written, "newer", to)
 		}
 		return false
 	})
+}
+
+// RaiseFormat raises the log's format to one that all members understand; a format that is
+// not newer has no effect. It is served by the log's owner.
+func (r *Replica) RaiseFormat(ctx context.Context, to uint32) error {
+	if !r.Owner().Self {
+		return replica.ErrNotOwner
+	}
+	if to <= r.state.Machine().Format() {
+		return nil
+	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	if agreed, reason := r.agreed(ctx, to); agreed < to {
+		return kv.Errorf(kv.Precondition, "the upgrade to version %d cannot be finished: %s; upgrade it, or remove it if it is gone (not applied)", to, reason)
+	}
+	return r.setFormat(ctx, to)
+}
+
+func (r *Replica) setFormat(ctx context.Context, to uint32) error {
+	_, err := r.Propose(ctx, &command.Command{Kind: command.SetFormat, Delta: int64(to)})
+	if err == nil {
+		r.opts.Log.Info("the log's format was raised", "vbucket", r.opts.VBucket, "format", to)
+	}
+	return err
+}
+
+// NewestFormat returns the newest format that a member is known to understand.
+func (r *Replica) NewestFormat() uint32 {
+	newest := r.raft.Self.LogFormat
+	for _, m := range r.Members() {
+		newest = max(newest, m.LogFormat)
+	}
+	return newest
 }
 
 // agreed returns the greatest format, up to newest, that all members understand, with or
@@ -104,7 +139,7 @@ func (r *Replica) addFormat(tasks *periodic.Tasks) {
 func (r *Replica) agreed(ctx context.Context, newest uint32) (format uint32, reason string) {
 	m, err := r.Membership(ctx)
 	if err != nil {
-		return r.raft.Agreed, ""
+		return r.raft.Agreed, "the members are not known: " + err.Error()
 	}
 	format = newest
 	for _, p := range m.Peers {
@@ -113,7 +148,7 @@ func (r *Replica) agreed(ctx context.Context, newest uint32) (format uint32, rea
 		}
 		if p.Member.Understood() < format {
 			format = p.Member.Understood()
-			reason = fmt.Sprintf("member %s (replica %d) understands format %d", p.Member.Name, p.ID, format)
+			reason = fmt.Sprintf("member %s (replica %d) understands version %d", p.Member.Name, p.ID, format)
 		}
 	}
 	return max(format, r.raft.Agreed), reason

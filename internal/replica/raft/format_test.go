@@ -58,9 +58,18 @@ func (c *cluster) wantFormat(want uint32) {
 	})
 }
 
+// finish finishes the upgrade to a format, which must be understood by all members.
+func (c *cluster) finish(to uint32) {
+	c.t.Helper()
+	testkit.Eventually(c.t, fmt.Sprint("the upgrade to ", to, " is finished"), func() bool {
+		return c.owner().RaiseFormat(c.t.Context(), to) == nil
+	})
+	c.wantFormat(to)
+}
+
 // While a member runs an older release, with a vote or without, nothing is proposed
 // that it does not understand: what can be said in its format is, and the rest is
-// refused by name. The last one's upgrade raises the format.
+// refused by name. Nor can the upgrade be finished.
 func TestRaftProposesWhatAllMembersUnderstand(t *testing.T) {
 	formats := map[uint64]uint32{1: 2, 2: 2, 3: 1}
 	c := newCluster(t, 3, of(formats))
@@ -100,10 +109,17 @@ func TestRaftProposesWhatAllMembersUnderstand(t *testing.T) {
 		return err == nil && !found
 	})
 	c.put("k", "w")
+	err = c.owner().RaiseFormat(t.Context(), 2)
+	replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+	if !strings.Contains(err.Error(), "member n3") || !strings.Contains(err.Error(), "understands version 1; upgrade it") {
+		t.Errorf("refused for %v", err)
+	}
 	c.wantFormat(command.FirstFormat)
 }
 
-func TestRaftRaisesTheFormatWhenAllAreUpgraded(t *testing.T) {
+// The log keeps its format when all members understand a newer one, so that they can be
+// downgraded, until the upgrade is finished.
+func TestRaftRaisesTheFormatWhenTheUpgradeIsFinished(t *testing.T) {
 	formats := map[uint64]uint32{1: 2, 2: 2, 3: 1}
 	c := newCluster(t, 3, of(formats))
 	c.announced(3)
@@ -112,7 +128,21 @@ func TestRaftRaisesTheFormatWhenAllAreUpgraded(t *testing.T) {
 	n.shutdown()
 	formats[3] = 2
 	n.start()
-	c.wantFormat(2)
+	testkit.Eventually(t, "all members have announced that they understand it", func() bool {
+		to, _ := c.owner().agreed(t.Context(), 2)
+		return to == 2
+	})
+	_, err := c.owner().Propose(t.Context(), &command.Command{Kind: command.SetClock, Clock: 1})
+	replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+	if !strings.Contains(err.Error(), "it has version 1") || !strings.Contains(err.Error(), "dkvctl -upgrade finish") {
+		t.Errorf("refused for %v", err)
+	}
+	if got := c.owner().NewestFormat(); got != 2 {
+		t.Errorf("the newest format is %d", got)
+	}
+	c.wantFormat(command.FirstFormat)
+	c.finish(2)
+	c.finish(2) // again
 	if _, err := c.owner().Propose(t.Context(), &command.Command{Kind: command.Tick}); err != nil {
 		t.Error(err)
 	}
@@ -122,7 +152,7 @@ func TestRaftRaisesTheFormatWhenAllAreUpgraded(t *testing.T) {
 	}
 	n.shutdown()
 	formats[3] = 1
-	err := n.open()
+	err = n.open()
 	if !errors.Is(err, command.ErrNewer) || !strings.Contains(err.Error(), "upgrade this node") || !strings.Contains(err.Error(), "the log has format 2") {
 		t.Errorf("started: %v", err)
 	}
@@ -157,12 +187,12 @@ func TestRaftFormatWaitsForMembersWithoutAVote(t *testing.T) {
 	c.announced(2)
 	testkit.Eventually(t, "the owner knows what it understands", func() bool {
 		to, reason := owner.agreed(t.Context(), 2)
-		return to == 1 && strings.Contains(reason, "member n2 (replica 2) understands format 1")
+		return to == 1 && strings.Contains(reason, "member n2 (replica 2) understands version 1")
 	})
 	n.shutdown()
 	formats[2] = 2
 	n.start()
-	c.wantFormat(2)
+	c.finish(2)
 }
 
 // What all members understood when the log was begun counts from its first entry.

@@ -172,6 +172,7 @@ func (r *Replica) append(ctx context.Context, c *command.Command, patience time.
 	}
 	buf := encodings.Get().(*[]byte)
 	*buf = c.Append((*buf)[:0])
+	command.ForLog(*buf, r.Format())
 	rs, err := r.submit(ctx, *buf, patience)
 	if cap(*buf) <= maxPooled {
 		encodings.Put(buf)

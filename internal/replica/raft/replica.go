@@ -152,7 +152,7 @@ func Open(h *host.Host, opts Options) (*Replica, error) {
 	}
 	r.opened = r.clock.Now()
 	if r.raft.Self.LogFormat == 0 {
-		r.raft.Self.LogFormat = command.NewestFormat
+		r.raft.Self.LogFormat = command.Newest()
 	}
 	r.raft.Self.Timing = h.Timing()
 	var err error

@@ -88,7 +88,7 @@ func TestSealedLogHasNoNewOwner(t *testing.T) {
 func TestSealWaitsForTheFormat(t *testing.T) {
 	formats := map[uint64]uint32{1: 4, 2: 4, 3: 3}
 	c := newCluster(t, 3, of(formats))
-	c.wantFormat(3)
+	c.finish(3)
 	for _, kind := range []command.Kind{command.Seal, command.Unseal, command.SetStandbys} {
 		_, err := c.owner().Propose(t.Context(), &command.Command{Kind: kind, Expect: []byte("p")})
 		replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
@@ -96,6 +96,6 @@ func TestSealWaitsForTheFormat(t *testing.T) {
 	c.nodes[2].shutdown()
 	formats[3] = 4
 	c.nodes[2].start()
-	c.wantFormat(4)
+	c.finish(4)
 	c.seal("p")
 }

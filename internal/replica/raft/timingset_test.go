@@ -137,7 +137,7 @@ func TestTimingWaitsForTheFormat(t *testing.T) {
 		keeps := c.options
 		c.options = func(n *node, o *Options) { keeps(n, o); o.Agreed, o.Self.LogFormat = 0, formats[n.id] }
 	})
-	c.wantFormat(2)
+	c.finish(2)
 	if err := c.setTiming(slower); kv.KindOf(err) != kv.Precondition {
 		t.Errorf("set: %v", err)
 	}
@@ -147,5 +147,6 @@ func TestTimingWaitsForTheFormat(t *testing.T) {
 	c.nodes[2].shutdown()
 	formats[3] = 3
 	c.nodes[2].start()
+	c.finish(3)
 	c.wantTiming(fastTiming, timing.Timing{})
 }

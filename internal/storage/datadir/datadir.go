@@ -136,7 +136,7 @@ func (d *Dir) check() error {
 		return fmt.Errorf("%s is damaged; restore a backup into an empty folder", markerFile)
 	}
 	if m.Format > format {
-		return fmt.Errorf("it has format %d and this dkvsrv knows up to %d; use a newer dkvsrv", m.Format, format)
+		return storage.Newer("it", uint64(m.Format), format)
 	}
 	d.claimed = true
 	return m.Identity.admits(d.id)

@@ -73,6 +73,7 @@ func TestCalls(t *testing.T) {
 			&serverpb.RestoreRequest{RestorePath: "p"}, failure},
 		{serverpb.DKVNode_Resync_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Resync(ctx, c, "v", true); return err },
 			&serverpb.ResyncRequest{VBucket: "v", Force: true}, &serverpb.ResyncResponse{Status: failure}},
+		{serverpb.DKVNode_FinishUpgrade_FullMethodName, func(c grpc.ClientConnInterface) error { return FinishUpgrade(ctx, c) }, &serverpb.FinishUpgradeRequest{}, failure},
 		{serverpb.DKVReplication_GetChanges_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Changes(ctx, c, "v", 7, 9); return err },
 			&serverpb.GetChangesRequest{VBucket: "v", FromChangeNumber: 7, MaxNumberOfChanges: 9}, &serverpb.GetChangesResponse{Status: failure}},
 		{serverpb.DKVReplication_AddReplica_FullMethodName, func(c grpc.ClientConnInterface) error { return AddReplica(ctx, c, "z", "h", 80) },

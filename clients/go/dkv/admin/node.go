@@ -47,6 +47,12 @@ func CancelResync(ctx context.Context, conn grpc.ClientConnInterface, vBucket st
 	return resp.GetOrders(), Check(resp.GetStatus(), err)
 }
 
+// FinishUpgrade raises the version of the cluster to the newest that its members understand.
+// Earlier releases no longer start on its nodes' folders then.
+func FinishUpgrade(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return Check(serverpb.NewDKVNodeClient(conn).FinishUpgrade(ctx, &serverpb.FinishUpgradeRequest{}))
+}
+
 // SetTiming allows the members of a cluster to change to another timing, such as lan or
 // wan: from then on each may be restarted with it. See SetTimingRequest.
 func SetTiming(ctx context.Context, conn grpc.ClientConnInterface, timing string) error {

@@ -22,7 +22,7 @@ func (m *Member) self() replica.Member {
 		UUID:        m.identity.UUID,
 		Starts:      start.Number,
 		Start:       start.ID,
-		LogFormat:   command.NewestFormat,
+		LogFormat:   command.Newest(),
 	}
 }
 
@@ -43,7 +43,7 @@ func (m *Member) terms() bootstrap.Terms {
 		Database:    m.node.Layout.Database,
 		VBuckets:    len(m.node.Layout.VBuckets),
 		Version:     version.String(),
-		Format:      command.NewestFormat,
+		Format:      command.Newest(),
 		Timing:      timing.Setting{Current: m.timing()},
 	}
 }
