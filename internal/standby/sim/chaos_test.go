@@ -21,7 +21,30 @@ type chaos struct {
 	orders, outages float64
 	// apart has the clocks of the registry run as much faster as they may.
 	apart bool
+	// kind is what makes the masters useless in an outage; negative for any of the three.
+	kind int
+	// together is how likely slaves crash at the moment at which an outage begins, wiped how
+	// likely one loses its disk just before, linger how likely an owner stands still before it
+	// enters a standby into the record.
+	together, wiped, linger float64
+	// syncing is how long a slave takes at most to sync what it has received.
+	syncing time.Duration
 }
+
+// A climate makes one kind of misfortune likely.
+type climate func(*chaos)
+
+func registryOutages(c *chaos) {
+	c.kind, c.outages, c.apart, c.drift, c.loss, c.late = 2, 0.7, true, 0.045, 0, 0
+}
+
+func crashesTogether(c *chaos) {
+	c.kind, c.outages, c.orders, c.together, c.syncing = 0, 0.6, 0, 0.5, 100*ms
+}
+
+func wipedDisks(c *chaos) { c.kind, c.outages, c.orders, c.wiped = 0, 0.6, 0, 0.7 }
+
+func lingeringOwners(c *chaos) { c.linger, c.outages, c.orders, c.fallback = 0.5, 0.2, 0, true }
 
 // throwChaos returns the faults of a seed: some runs are rougher than others, since a fault
 // is not found by a run that gets nowhere.
@@ -33,16 +56,20 @@ func throwChaos(rng *rand.Rand) chaos {
 		lateness: n(300 * ms), dawdling: 10*ms + n(400*ms),
 		pause: 100*ms + n(300*ms), trouble: 50*ms + n(500*ms),
 		fallback: rng.IntN(2) == 0, orders: pick(0, 0, 0.3), outages: pick(0.2, 0.4, 0.6), apart: rng.IntN(2) == 0,
+		kind: -1, syncing: 4 * ms,
 	}
 }
 
 // length is how long a run lasts.
 const length = 3 * time.Second
 
-// simulate runs a seed without some of the rules.
-func simulate(seed uint64, without rules) *world {
+// simulate runs a seed without some of the rules, in a climate if it is not nil.
+func simulate(seed uint64, without rules, in climate) *world {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	w := &world{rng: rng, rules: without, chaos: throwChaos(rng), nodes: make(map[string]*node), cut: make(map[[2]string]time.Duration)}
+	if in != nil {
+		in(&w.chaos)
+	}
 	w.registry = newRegistry(w)
 	first := &deployment{id: "first", history: "h"}
 	for v := range first.logs {
@@ -86,6 +113,11 @@ func (w *world) trouble() {
 				w.deployments[len(w.deployments)-1].elect(w, w.rng.IntN(vBuckets))
 			})
 		}
+		return
+	}
+	if w.chance(w.chaos.wiped) {
+		w.loseDisk(w.slaves[w.rng.IntN(len(w.slaves))])
+		w.after(20*ms+w.upTo(80*ms), w.outage)
 		return
 	}
 	if w.chance(w.chaos.outages) {
@@ -136,6 +168,10 @@ func (w *world) outage() {
 		}
 	}
 	for _, s := range w.slaves {
+		if w.chance(w.chaos.together) {
+			w.after(ahead, func() { w.crash(s, w.upTo(lasting/4)) })
+			continue
+		}
 		switch w.rng.IntN(8) {
 		case 0:
 			w.after(w.upTo(2*ahead), func() { w.loseDisk(s) })
@@ -144,6 +180,9 @@ func (w *world) outage() {
 		}
 	}
 	kind, long := w.rng.IntN(3), lasting*3/2+w.upTo(2*lasting)
+	if w.chaos.kind >= 0 {
+		kind = w.chaos.kind
+	}
 	w.after(ahead, func() {
 		for _, n := range d.nodes {
 			switch kind {

@@ -52,6 +52,10 @@ type deployment struct {
 	lineage [vBuckets][]end
 	nodes   []*node
 	logs    [vBuckets]*log
+	// claimed reports whether the record's lease has fenced the masters before, not a seal.
+	claimed bool
+	// answered reports whether a client was answered.
+	answered bool
 }
 
 type log struct {
@@ -319,7 +323,19 @@ func (m *master) await(p *proc, v, target int) error {
 		p.reached.Lapsed++
 		return errNoLease
 	}
+	m.answer(p)
 	return nil
+}
+
+// answer notes that a client is answered, which former masters may do no more once those
+// that have claimed their era do. (Behind a seal they may: what it has below it stays.)
+func (m *master) answer(p *proc) {
+	m.answered = true
+	for _, d := range p.deployments {
+		if d.era > m.era && d.claimed && d.answered {
+			p.wrong = "two eras have answered at once"
+		}
+	}
 }
 
 // read answers a linearizable read.
@@ -340,6 +356,7 @@ func (m *master) read(p *proc, v int) (int, error) {
 		if !m.held(p) {
 			return 0, errNoLease
 		}
+		m.answer(p)
 		return s.value, nil
 	}
 	return s.value, m.await(p, v, s.newest)
@@ -470,8 +487,8 @@ func (m *master) enter(p *proc) {
 			if o.deployment != m.deployment {
 				return false, errUnserved
 			}
-			if q.rules.has(staleReading) {
-				return o.logs[v].at(o.applied[v]).set == s, nil // by whichever node owns the log now
+			if q.rules.has(staleReading) { // as a member that is behind would answer
+				return o.logs[v].at(max(0, o.applied[v]-q.rng.IntN(50))).set == s, nil
 			}
 			q.step()
 			return o.owns(q, v) && o.logs[v].state().set == s, nil
@@ -481,6 +498,9 @@ func (m *master) enter(p *proc) {
 		}
 	}
 	p.step()
+	if p.chance(p.chaos.linger) {
+		p.sleep(p.upTo(lasting))
+	}
 	_, err = p.changeRecord(&peerpb.ChangeRecordRequest{Expected: r.GetVersion(), Record: &peerpb.Record{
 		Database: "db", Era: m.era, Deployment: m.id, LeaseMillis: uint64(lasting / ms),
 		Standbys: []*peerpb.StandbyNode{{Disk: s.disk, Address: s.address}},

@@ -178,7 +178,10 @@ func (p *proc) claim(r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
 	out, err := p.registry.ask(p, patience, func(ctx context.Context, b *record.Book) (any, error) {
 		if p.rules.has(noCompare) {
 			if present, _, err := b.Get(ctx, "db"); err == nil && present.GetDeployment() != r.GetPromotion() {
-				r.Era, r.Version = present.GetEra(), present.GetVersion()
+				r.Era, r.Version, r.Disks = present.GetEra(), present.GetVersion(), r.Disks[:0]
+				for _, n := range present.GetStandbys() {
+					r.Disks = append(r.Disks, n.GetDisk())
+				}
 			}
 		}
 		return b.Claim(ctx, r)

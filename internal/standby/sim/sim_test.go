@@ -119,7 +119,7 @@ func TestNothingIsLost(t *testing.T) {
 		if *seedFlag != 0 && seed != *seedFlag {
 			continue
 		}
-		w := simulate(seed, 0)
+		w := simulate(seed, 0, nil)
 		if wrong := check(t, seed, w); wrong != "" {
 			t.Fatalf("seed %d (-sim.seed): %s: %+v", seed, wrong, w.reached)
 		}
@@ -134,10 +134,26 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// TestNothingIsLostInAnyClimate has one kind of misfortune more often than the others.
+func TestNothingIsLostInAnyClimate(t *testing.T) {
+	for name, in := range map[string]climate{
+		"registry outages": registryOutages, "crashes together": crashesTogether, "wiped disks": wipedDisks, "lingering owners": lingeringOwners,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= *runsFlag/5; seed++ {
+				w := simulate(seed, 0, in)
+				if wrong := check(t, seed, w); wrong != "" {
+					t.Fatalf("seed %d: %s: %+v", seed, wrong, w.reached)
+				}
+			}
+		})
+	}
+}
+
 // TestSeedsRepeat: a seed fixes everything that happens.
 func TestSeedsRepeat(t *testing.T) {
 	for seed := range uint64(5) {
-		a, b := simulate(seed, 0), simulate(seed, 0)
+		a, b := simulate(seed, 0, nil), simulate(seed, 0, nil)
 		if a.reached != b.reached || !reflect.DeepEqual(a.history, b.history) {
 			t.Errorf("seed %d: %+v\nand %+v", seed, a.reached, b.reached)
 		}
@@ -149,28 +165,29 @@ func TestSeedsRepeat(t *testing.T) {
 var rulesTaken = []struct {
 	name string
 	rule rules
+	in   climate // nil is the general one
 	rare bool
 }{
-	{"A1: waiting for what was heard of", waitForHeard, false},
-	{"A2: a standby is an address", byAddress, true},
-	{"A2: received is synced", confirmReceived, true},
-	{"A3: not updated", probesDoNotWait, false},
-	{"A3: repeats", repeatsDoNotWait, false},
-	{"A3: reads", readsDoNotWait, false},
-	{"A4, A6: the log before the record", logBeforeRecord, false},
-	{"A5: an old reading", staleReading, true},
-	{"A5: any version", noVersion, true},
-	{"A7: no second look", noSecondLook, true},
-	{"A7: lease from the answer", leaseFromAnswer, true},
-	{"A7: no allowance for drift", noDrift, true},
-	{"A7: a new owner knows no lease", noWaitOfNewOwner, false},
-	{"A7: the registry reads its copy", registryReadsItsCopy, false},
-	{"A8: BEGIN behind the seal", beginBehindSeal, false},
-	{"A8: reads behind the seal", readBehindSeal, false},
-	{"P2: applied behind the seal", applyBehindSeal, true},
-	{"P4: any record", noCompare, true},
-	{"B2: kept above the end", keepAboveEnd, false},
-	{"P3: requests are forgotten", forgetRequests, false},
+	{"A1: waiting for what was heard of", waitForHeard, nil, false},
+	{"A2: a standby is an address", byAddress, wipedDisks, false},
+	{"A2: received is synced", confirmReceived, crashesTogether, false},
+	{"A3: not updated", probesDoNotWait, nil, false},
+	{"A3: repeats", repeatsDoNotWait, nil, false},
+	{"A3: reads", readsDoNotWait, nil, false},
+	{"A4, A6: the log before the record", logBeforeRecord, nil, false},
+	{"A5: an old reading", staleReading, lingeringOwners, true},
+	{"A5: any version", noVersion, lingeringOwners, true},
+	{"A7: no second look", noSecondLook, nil, false},
+	{"A7: lease from the answer", leaseFromAnswer, nil, false},
+	{"A7: no allowance for drift", noDrift, registryOutages, false},
+	{"A7: a new owner knows no lease", noWaitOfNewOwner, nil, false},
+	{"A7: the registry reads its copy", registryReadsItsCopy, nil, false},
+	{"A8: BEGIN behind the seal", beginBehindSeal, nil, false},
+	{"A8: reads behind the seal", readBehindSeal, nil, false},
+	{"P2: applied behind the seal", applyBehindSeal, nil, true},
+	{"P4: any record", noCompare, nil, true},
+	{"B2: kept above the end", keepAboveEnd, nil, false},
+	{"P3: requests are forgotten", forgetRequests, nil, false},
 }
 
 // TestRules takes one rule away at a time, and wants to see what it is there for.
@@ -182,7 +199,7 @@ func TestRules(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= *mostFlag; seed++ {
-				if wrong := check(t, seed, simulate(seed, c.rule)); wrong != "" {
+				if wrong := check(t, seed, simulate(seed, c.rule, c.in)); wrong != "" {
 					t.Logf("%s: seed %d: %s", c.name, seed, wrong)
 					return
 				}

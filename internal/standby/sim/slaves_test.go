@@ -103,7 +103,7 @@ func (s *slave) follow(p *proc, v int) {
 	if p.rules.has(confirmReceived) {
 		s.confirm(p, v, owner, len(c.entries))
 	}
-	p.sleep(p.upTo(4 * ms)) // it is being synced
+	p.sleep(p.upTo(p.chaos.syncing)) // it is being synced
 	if s.sealed != "" && !p.rules.has(applyBehindSeal) {
 		return
 	}
@@ -323,7 +323,7 @@ func (s *slave) nextHistory() string { return fmt.Sprintf("%d-%s", s.promotion.e
 // fork makes the slave the masters of the next era.
 func (s *slave) fork(p *proc) {
 	of := s.promotion
-	d := &deployment{era: of.era + 1, id: of.id, history: s.nextHistory()}
+	d := &deployment{era: of.era + 1, id: of.id, history: s.nextHistory(), claimed: !of.fenced}
 	for v := range vBuckets {
 		c := &s.copies[v]
 		d.lineage[v] = append(slices.Clone(c.lineage), end{c.history, len(c.entries)})
