@@ -16,7 +16,8 @@ test)
   # iptables and ip, power losses need a file system of their own.
   packages=(protobuf-compiler libprotobuf-dev iptables iproute2 e2fsprogs mount)
   # For the Java client's tests; any JDK and Maven on the PATH will do.
-  commands=(javac:openjdk-17-jdk-headless mvn:maven)
+  # Chromium is for the tests of the console.
+  commands=(javac:openjdk-17-jdk-headless mvn:maven chromium:chromium)
   ;;
 *)
   echo "usage: scripts/deps.sh [build|test]" >&2

@@ -137,6 +137,7 @@ let watching = null;
 
 function restart() {
   watching?.abort();
+  wake();
   app.cluster = app.denied = null;
   app.heard = 0;
   app.live = false;
@@ -162,13 +163,23 @@ async function watch() {
         draw();
       });
     } catch (error) {
-      if (error instanceof Refused) app.denied = error;
+      app.denied = error instanceof Refused && error.status !== 0 && error.status !== 503 ? error : null;
     }
     clearTimeout(silence);
     app.live = false;
     draw();
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await pause(app.denied ? 15000 : 500); // each refusal is a line in the audit log
   }
+}
+
+// wake ends a pause, after a login.
+let wake = () => {};
+
+function pause(millis) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, millis);
+    wake = () => { clearTimeout(timer); resolve(); };
+  });
 }
 
 function navigate() {

@@ -19,9 +19,17 @@ export function ask(act) {
     const values = Object.fromEntries((act.fields ?? []).map((f) => [f.name, f.value ?? (f.type === "checkbox" ? false : "")]));
     let ticking;
     const draw = () => patch(dialog, view(act, state, values, { submit, close }));
-    const close = () => {
+    // The event of closing comes later: the next act may have opened the dialog by then.
+    const ended = () => {
+      if (dialog.open) return;
       clearInterval(ticking);
+      dialog.onclose = null;
+      patch(dialog, []);
+      resolve(state.done);
+    };
+    const close = () => {
       dialog.close();
+      ended();
     };
     const submit = async (event) => {
       event.preventDefault();
@@ -41,11 +49,7 @@ export function ask(act) {
       if (state.done && act.quiet) close();
       else draw();
     };
-    dialog.onclose = () => {
-      clearInterval(ticking);
-      patch(dialog, []);
-      resolve(state.done);
-    };
+    dialog.onclose = ended; // by the Escape key
     draw();
     dialog.showModal();
     (dialog.querySelector("[autofocus]") ?? dialog.querySelector("input,select,textarea") ?? dialog.querySelector("button.cancel"))?.focus();

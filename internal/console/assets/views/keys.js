@@ -156,7 +156,7 @@ function detail() {
     !p ? h("p", { class: "muted" }, state.error ? "" : "Reading …") : !p.found ? [h("p", { id: "absent" }, "There is no such key."), actions(p)] : [
       h("dl", { class: "facts" }, [["Size", bytes(p.size)], ["Expires", p.expires ? `${expiry(p.expires)} (${dateTime(p.expires * 1000)})` : "never"], ["vBucket", p.vbucket],
         ["Read at log index", p.index || "–"], ["Age of the state", p.age_millis ? duration(p.age_millis / 1000) : "up to date"], ["Key in hex", binary.hex(state.raw, 64)]]
-        .map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", { class: k === "Key in hex" ? "mono" : "" }, v)))),
+        .map(([k, v]) => h("div", { class: k === "Key in hex" ? "full" : "" }, h("dt", {}, k), h("dd", { class: k === "Key in hex" ? "mono" : "" }, v)))),
       content(p), actions(p)]);
 }
 

@@ -1,0 +1,181 @@
+package console
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// TestConsoleOfACluster looks at each view of a cluster, acts in it, and kills a node.
+func TestConsoleOfACluster(t *testing.T) {
+	chrome, c := browser(t), newCluster(t)
+	p := open(t, chrome, c.masters[0].http, "cluster")
+	p.until("four nodes", `document.querySelectorAll("[data-node]").length === 4`)
+	healthy(p)
+	t.Run("cluster", func(t *testing.T) { p.t = t; testClusterView(p) })
+	t.Run("acts", func(t *testing.T) { p.t = t; testActs(p) })
+	t.Run("keys", func(t *testing.T) { p.t = t; testKeys(p, c) })
+	t.Run("death", func(t *testing.T) { p.t = t; testDeath(p, c) })
+	p.t = t
+	p.quiet()
+}
+
+// healthy waits until nothing is wrong.
+func healthy(p *page) {
+	p.t.Helper()
+	p.until("all is well", `document.querySelector("#verdict.ok") && document.querySelectorAll(".cell.ok").length === 4`)
+}
+
+func testClusterView(p *page) {
+	for _, want := range []string{"master1", "master2", "master3", "slave1", "zone-1", "zone-3", "4 of 4", "vBuckets"} {
+		if !strings.Contains(p.text("main"), want) {
+			p.t.Errorf("the page does not show %q:\n%s", want, p.text("main"))
+		}
+	}
+	p.click(`.cell[aria-label^="vBucket 2"]`)
+	p.until("the details", `document.querySelector("#vbucket-detail")?.innerText.includes("leader")`)
+	p.fits("Cluster")
+	p.shoot("cluster")
+	for _, want := range []string{"light", "dark", ""} {
+		p.click("#theme")
+		p.until("the theme "+want, fmt.Sprintf(`(document.documentElement.dataset.theme ?? "") === %q`, want))
+	}
+	if got := eval[string](p, `(() => { try { document.body.insertAdjacentHTML("beforeend", "<b>x</b>"); return "done"; } catch (e) { return e.name; } })()`); got != "TypeError" {
+		p.t.Errorf("markup out of a string: %s", got)
+	}
+	if got := eval[string](p, `(() => { const s = document.createElement("style"); s.textContent = "h1 { color: rgb(1, 2, 3) }"; document.head.append(s); return getComputedStyle(document.querySelector("h1")).color; })()`); got == "rgb(1, 2, 3)" {
+		p.t.Error("an inline style is used")
+	}
+	p.said = new(testkit.Log) // the policy has said that it refused both
+}
+
+// testActs does each act that leaves the cluster as it was.
+func testActs(p *page) {
+	p.click("#pause")
+	p.confirm("Pause writes")
+	p.until("that writes are paused", `document.querySelector(".tiles").innerText.includes("paused") && document.querySelector("#verdict.warn")`)
+	p.click("#pause")
+	p.confirm("Resume writes")
+	healthy(p)
+	p.click(`[data-node=master2] .acts button`)
+	p.choose("Make it lead")
+	p.confirm("Make master2 lead")
+	p.until("that master2 leads all", `document.querySelector("[data-node=master2]").innerText.includes("leads all 4 vBuckets")`)
+	p.click(`[data-node=master2] .acts button`)
+	p.choose("Drain")
+	p.confirm("Drain master2")
+	healthy(p)
+	p.click("#add")
+	p.write("#field-url", "http://127.0.0.1:1")
+	p.click("dialog button[type=submit]")
+	p.until("why it cannot be added", `document.querySelector("dialog .failed")?.innerText.length > 20`)
+	p.click("dialog button.cancel")
+}
+
+// hostile are keys and values that would do something if they became markup.
+var hostile = map[string]string{
+	`<img src=x onerror=window.hacked=1>`:              `<script>window.hacked=1</script>`,
+	`"><svg onload=window.hacked=1>`:                   "\u202egpj.exe\u0000\u0007",
+	"{{constructor.constructor('window.hacked=1')()}}": `{"__proto__":{"hacked":1},"a":"<b>bold</b>"}`,
+	strings.Repeat("long/", 150):                       strings.Repeat("w", 5000),
+}
+
+func testKeys(p *page, c *cluster) {
+	for key, value := range hostile {
+		put(p.t, c.masters[1], key, value)
+	}
+	p.click(`a[href="#keys"]`)
+	p.until("the keys", fmt.Sprintf(`document.querySelectorAll("#rows tr").length === %d`, len(hostile)))
+	for i := range len(hostile) {
+		p.click(fmt.Sprintf("#rows tr:nth-child(%d) button", i+1))
+		p.until("the value", fmt.Sprintf(`document.querySelector("#rows tr:nth-child(%d).chosen") && document.querySelector("#content")?.innerText.length > 5`, i+1))
+	}
+	if got := eval[string](p, `String(window.hacked) + ({}).hacked + document.querySelectorAll("main img, main script, main b > b, main [onload]").length`); got != "undefinedundefined0" {
+		p.t.Errorf("data became markup: %s", got)
+	}
+	p.shoot("keys-hostile")
+	p.fits("Keys")
+	testWrites(p)
+}
+
+// testWrites puts, replaces, compares and deletes.
+func testWrites(p *page) {
+	p.click("#put")
+	p.write("#field-key", "user:1")
+	p.write("#field-value", `{"name": "Ada"}`)
+	p.click("dialog button[type=submit]")
+	p.until("the level", `document.querySelector("#acked")?.innerText.includes("async")`)
+	p.until("the value as JSON", `document.querySelector("#content").innerText.includes('"name": "Ada"')`)
+	p.shoot("keys")
+	p.click("#cas")
+	p.write("#field-old", "something else")
+	p.write("#field-value", "Grace")
+	p.click("dialog button[type=submit]")
+	p.until("that it does not match", `document.querySelector("#acked")?.innerText.includes("Nothing was changed")`)
+	p.click("#edit")
+	p.write("#field-value", "00 01 fe")
+	p.until("hex", `(() => { const s = document.querySelector("#field-encoding"); s.value = "hex"; s.dispatchEvent(new Event("input", {bubbles: true})); return true; })()`)
+	p.click("dialog button[type=submit]")
+	p.until("bytes", `document.querySelector("#content")?.innerText.startsWith("000000  00 01 fe")`)
+	p.click("#delete")
+	p.click("dialog button[type=submit]")
+	p.until("that it is gone", `document.querySelector("#absent")`)
+}
+
+// testDeath kills a node while the page is watched, and starts it again.
+func testDeath(p *page, c *cluster) {
+	p.click(`a[href="#cluster"]`)
+	healthy(p)
+	c.masters[2].Kill()
+	p.until("that master3 does not answer", `document.querySelector("[data-node=master3].bad")?.innerText.includes("not answering")`)
+	p.until("what is wrong, in words", `document.querySelector("#verdict.bad")?.innerText.includes("master3 does not answer")`)
+	p.until("leaders elsewhere", `document.querySelectorAll(".cell.warn").length === 4`)
+	p.shoot("cluster-node-killed")
+	c.masters[2].start()
+	c.masters[2].await()
+	healthy(p)
+}
+
+// TestRolesInTheConsole: who may only read sees, and is told what is missing to act.
+func TestRolesInTheConsole(t *testing.T) {
+	chrome := browser(t)
+	n, reader, admin := secured(t)
+	p := open(t, chrome, n.http, "cluster")
+	p.until("that a token is needed", `document.querySelector("main h1").innerText.includes("Log in")`)
+	login := func(with string) {
+		t.Helper()
+		p.click("#login")
+		p.write("#field-token", with)
+		p.click("dialog button[type=submit]")
+		p.until("the end of the login", `document.querySelector("dialog .failed") || !document.querySelector("dialog[open]")`)
+	}
+	login("dkv_wrong")
+	p.until("that it is wrong", `document.querySelector("dialog .failed")`)
+	p.click("dialog button.cancel")
+	login(reader)
+	p.until("the node", `document.querySelector("[data-node=alone]")`)
+	p.click("#pause")
+	p.click("dialog button[type=submit]")
+	p.until("what the reader lacks", `document.querySelector("dialog .failed")?.innerText.includes("the role admin")`)
+	p.shoot("role-that-may-not")
+	p.click("dialog button.cancel")
+	p.click(`a[href="#keys"]`)
+	p.click("#put")
+	p.write("#field-key", "k")
+	p.click("dialog button[type=submit]")
+	p.until("what the reader lacks", `document.querySelector("dialog .failed")?.innerText.includes("the role write")`)
+	p.click("dialog button.cancel")
+	login(admin)
+	p.until("the keys", `document.querySelector("#walk")`)
+	p.click("#put")
+	p.write("#field-key", "k")
+	p.write("#field-value", "v")
+	p.click("dialog button[type=submit]")
+	p.until("the level", `document.querySelector("#acked")`)
+	if kept := eval[string](p, `JSON.stringify({...localStorage}) + document.cookie + location.href`); strings.Contains(kept, admin) {
+		t.Errorf("the token is kept: %s", kept)
+	}
+	p.quiet()
+}
