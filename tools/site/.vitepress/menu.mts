@@ -6,6 +6,7 @@ export const menu = [
     items: [
       { text: 'Quick start', link: '/guide/quick-start' },
       { text: 'Concepts', link: '/guide/concepts' },
+      { text: 'Running nodes', link: '/guide/running' },
       { text: 'Choosing a topology', link: '/guide/topologies' },
       { text: 'Migrating from the earlier DKV', link: '/guide/migration' },
       { text: 'Comparison with others', link: '/guide/comparison' },
