@@ -5,6 +5,7 @@ export const menu = [
     text: 'Getting started',
     items: [
       { text: 'Quick start', link: '/guide/quick-start' },
+      { text: 'Installing', link: '/guide/install' },
       { text: 'Concepts', link: '/guide/concepts' },
       { text: 'Running nodes', link: '/guide/running' },
       { text: 'Choosing a topology', link: '/guide/topologies' },
