@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,11 +59,14 @@ func (n Number) MarshalJSON() ([]byte, error) {
 // formatFloat writes a float as Prometheus does.
 func formatFloat(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
 
-// metricsJSON answers with all metrics as one document.
-func (s *Server) metricsJSON(w http.ResponseWriter, _ *http.Request) error {
+// metricsJSON answers with all metrics as one document, or with those that ?name= lists.
+func (s *Server) metricsJSON(w http.ResponseWriter, r *http.Request) error {
 	families, err := s.gather()
 	if err != nil {
 		return err
+	}
+	if wanted := r.URL.Query()["name"]; len(wanted) > 0 {
+		families = slices.DeleteFunc(families, func(f Family) bool { return !slices.Contains(wanted, f.Name) })
 	}
 	return writeJSON(w, http.StatusOK, families)
 }

@@ -172,3 +172,15 @@ func TestStreamsAreBounded(t *testing.T) {
 		t.Error("a HEAD request keeps its place")
 	}
 }
+
+// TestMetricsByName: only those that are asked for, which are few of many.
+func TestMetricsByName(t *testing.T) {
+	s := newServer(t, options())
+	for query, want := range map[string]int{"": 1, "?name=dkv_requests_total": 1, "?name=dkv_requests_total&name=other": 1, "?name=other": 0} {
+		var families []Family
+		r := call(s, "GET", "/metrics/json"+query, "")
+		if err := json.Unmarshal(r.Body.Bytes(), &families); err != nil || len(families) != want {
+			t.Errorf("%q: %s, %v", query, r.Body, err)
+		}
+	}
+}

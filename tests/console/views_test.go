@@ -17,6 +17,7 @@ func TestConsoleOfACluster(t *testing.T) {
 	t.Run("cluster", func(t *testing.T) { p.t = t; testClusterView(p) })
 	t.Run("acts", func(t *testing.T) { p.t = t; testActs(p) })
 	t.Run("keys", func(t *testing.T) { p.t = t; testKeys(p, c) })
+	t.Run("numbers", func(t *testing.T) { p.t = t; testNumbers(p) })
 	t.Run("death", func(t *testing.T) { p.t = t; testDeath(p, c) })
 	p.t = t
 	p.quiet()
@@ -122,6 +123,26 @@ func testWrites(p *page) {
 	p.click("#delete")
 	p.click("dialog button[type=submit]")
 	p.until("that it is gone", `document.querySelector("#absent")`)
+}
+
+// testNumbers looks at the views of metrics, and takes a backup.
+func testNumbers(p *page) {
+	p.click(`a[href="#traffic"]`)
+	p.until("what nodes ask each other", `[...document.querySelectorAll("main td")].some((e) => e.innerText === "GetNodeStatus")`)
+	p.until("a chart", `document.querySelectorAll(".chart svg path").length === 4`)
+	p.fits("Traffic")
+	p.shoot("traffic")
+	p.click(`a[href="#replication"]`)
+	p.until("the slave", `document.querySelector("[data-slave=slave1]")?.innerText.includes("ago")`)
+	p.until("the changelog", `document.querySelector("#changelog")?.innerText.includes("master3")`)
+	p.fits("Replication")
+	p.shoot("replication")
+	p.click(`a[href="#storage"]`)
+	p.until("each node's storage", `document.querySelectorAll("[data-storage]").length === 4 && document.querySelector("[data-storage=master2]").innerText.includes("iB")`)
+	p.click("#backup")
+	p.confirm("Back up now")
+	p.fits("Storage")
+	p.shoot("storage")
 }
 
 // testDeath kills a node while the page is watched, and starts it again.

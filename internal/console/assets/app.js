@@ -6,9 +6,13 @@ import { understand } from "./model.js";
 import { ask } from "./dialog.js";
 import { clock } from "./format.js";
 import * as cluster from "./views/cluster.js";
+import * as traffic from "./views/traffic.js";
+import * as replication from "./views/replication.js";
 import * as keys from "./views/keys.js";
+import * as storage from "./views/storage.js";
+import * as meters from "./meters.js";
 
-const views = [cluster, keys];
+const views = [cluster, traffic, replication, keys, storage];
 const root = document.getElementById("app");
 
 // app is what views are given: the state, and how to have it drawn again.
@@ -206,3 +210,4 @@ useTheme();
 navigate();
 app.view.enter?.(app);
 watch();
+meters.start(app);

@@ -28,7 +28,7 @@ export function rate(n) {
 export function seconds(s) {
   if (s === undefined || s === null || Number.isNaN(s)) return "–";
   if (s < 0.0000005) return "0";
-  if (s < 0.001) return (s * 1e6).toPrecision(2) + " µs";
+  if (s < 0.001) return Math.round(s * 1e6) + " µs";
   if (s < 1) return Number((s * 1e3).toPrecision(3)) + " ms";
   if (s < 120) return Number(s.toPrecision(3)) + " s";
   return duration(s);
