@@ -147,6 +147,9 @@ func (r *yamlReader) misuse(line int, format string, args ...any) error {
 // line.
 func (r *yamlReader) malformed(err error) error {
 	text := oneLine(strings.TrimPrefix(err.Error(), "yaml: "))
+	if strings.Contains(text, "found a tab") || strings.Contains(text, "found character that cannot start any token") {
+		text += "; indent with spaces"
+	}
 	return &ValueError{Err: fmt.Errorf("%s is not valid YAML: %s", r.file, text)}
 }
 

@@ -92,7 +92,7 @@ func TestWhenTheNextAddressIsAsked(t *testing.T) {
 		{"write, not said", status.Error(codes.Unavailable, "going down"), set, "Put", false, "Unavailable: going down; outcome unknown: it may have taken effect, or may still"},
 		{"write, refused", said(codes.ResourceExhausted, "disk full; not applied", kv.ReasonNotApplied), set, "Put", false, "ResourceExhausted: disk full; not applied\n"},
 		{"write, internal", status.Error(codes.Internal, "oops"), set, "Put", false, "Internal: oops; outcome unknown"},
-		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put)\n"},
+		{"write, not served", status.Error(codes.Unimplemented, "method Put"), set, "Put", false, "does not serve this request (method Put): is it"},
 		{"read, unavailable", status.Error(codes.Unavailable, "starting"), get, "Get", true, ""},
 		{"read, refused", status.Error(codes.FailedPrecondition, "too old"), get, "Get", false, "FailedPrecondition: too old\n"},
 		{"read, internal", status.Error(codes.Internal, "oops"), get, "Get", false, "Internal: oops\n"},

@@ -174,7 +174,7 @@ func TestIncrement(t *testing.T) {
 	want("empty", 1, 1)
 	r.MustPut("text", "seven b")
 	_, err := inc("text", 1, 0)
-	mastertest.WantStatus(t, err, codes.FailedPrecondition, `key "text" does not hold a counter, which is 8 bytes big endian (not applied)`)
+	mastertest.WantStatus(t, err, codes.FailedPrecondition, `key "text" does not hold a counter, which is 8 bytes big endian; count under another key, or delete this one first (not applied)`)
 	want("max", math.MaxInt64, math.MaxInt64)
 	_, err = inc("max", 1, 0)
 	mastertest.WantStatus(t, err, codes.FailedPrecondition, `counter "max" is 9223372036854775807; the sum would leave the range of int64 (not applied)`)

@@ -71,7 +71,7 @@ func propose(ctx context.Context, v route.VBucket, c *command.Command) (command.
 	case command.OK, command.NotUpdated:
 		return res, nil
 	case command.NotACounter:
-		err = kv.Errorf(kv.Precondition, "key %.64q does not hold a counter, which is 8 bytes big endian", key)
+		err = kv.Errorf(kv.Precondition, "key %.64q does not hold a counter, which is 8 bytes big endian; count under another key, or delete this one first", key)
 	case command.Overflow:
 		err = kv.Errorf(kv.Precondition, "counter %.64q is %d; the sum would leave the range of int64", key, res.Counter)
 	case command.RequestMismatch:

@@ -306,8 +306,8 @@ func (c *Client) call(ctx context.Context, url string, f func(context.Context, p
 
 // notWaiting returns the error of what answers at url, but not as a node that waits.
 func notWaiting(url string, cause error) error {
-	return fmt.Errorf("%w: %s answers, but not as a node that waits for an invitation (%w): it runs Raft already, "+
-		"has other TLS settings, or is another program", ErrMember, url, cause)
+	return fmt.Errorf("%s answers, but not as a node that waits to join (%w): name its Raft address (nexus-node-url), not its gRPC or HTTP address; "+
+		"if it is that, it has other TLS settings, or is %w", url, cause, ErrMember)
 }
 
 // explain says what a failed call means after TCP had connected.

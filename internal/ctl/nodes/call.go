@@ -94,7 +94,8 @@ func (c *Client) explain(err error, addr string, e Effect) error {
 	switch st.Code() {
 	case codes.Unimplemented:
 		if !said {
-			re.text = fmt.Sprintf("%s does not serve this request (%s)", addr, st.Message())
+			re.text = fmt.Sprintf("%s does not serve this request (%s): is it a node's Raft port (nexus-node-url), or of an older release? -a names the gRPC port (listen-addr)",
+				addr, st.Message())
 		}
 		return re
 	case codes.Unauthenticated:

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/ctl/options"
@@ -17,7 +18,7 @@ func advice(o *options.Options, text string) string {
 	if usesTLS(o) {
 		faults = tlsFaults
 	}
-	for _, f := range faults {
+	for _, f := range slices.Concat(reachFaults, faults) {
 		for _, sign := range f.signs {
 			if strings.Contains(text, sign) {
 				return f.advice(o)
@@ -46,9 +47,26 @@ const (
 	inadequateSecurity = "INADEQUATE_SECURITY"
 )
 
+// reachFaults are the reasons before anything was said.
+var reachFaults = []fault{{
+	signs:  []string{"no such host"},
+	advice: says("check how the name is spelled (getent hosts NAME), or write the address in numbers"),
+}, {
+	signs:  []string{"i/o timeout", "no route to host", "network is unreachable"},
+	advice: says("is the host up, and does a firewall between here and there drop the connection?"),
+}}
+
 var clearFaults = []fault{{
+	signs: []string{"looked like an HTTP/1.1 header"},
+	advice: says("this is an HTTP port (http-listen-addr), or a node that requires TLS: -a names the gRPC port (listen-addr); for TLS, -caCert FILE " +
+		"(DKVCTL_TLS_CA_FILE) names the cluster's authority"),
+}, {
 	signs:  []string{"error reading server preface", "frame too large", draining, inadequateSecurity},
 	advice: says("does it require TLS? -caCert FILE (DKVCTL_TLS_CA_FILE) names the cluster's authority, -tls takes the system's"),
+}, { // the connection ended without a word of gRPC
+	signs: []string{"broken pipe", "connection reset by peer", "EOF"},
+	advice: says("what listens there ends the connection: is it a node's Raft port (nexus-node-url)? -a names the gRPC port (listen-addr). " +
+		"If it is that, the node stops: try again"),
 }}
 
 var tlsFaults = []fault{{

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -135,7 +136,7 @@ func Of(dir string) (Part, error) {
 func read[T any](dir, name string, into **T) error {
 	path := filepath.Join(dir, name)
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // no folder has no record
 		return nil
 	}
 	if err == nil {

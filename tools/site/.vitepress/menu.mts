@@ -29,6 +29,7 @@ export const menu = [
     items: [
       { text: 'Operating DKV', link: '/operations' },
       { text: 'Runbooks', link: '/runbooks' },
+      { text: 'Likely mistakes', link: '/mistakes' },
       { text: 'The console', link: '/console' },
     ],
   },
