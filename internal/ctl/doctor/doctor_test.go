@@ -89,12 +89,17 @@ var broken = map[string]func(c *observe.Cluster){
 	"leader-balance": unbalance,
 	"leader-changes": func(c *observe.Cluster) { metric(c.Nodes[0], "dkv_raft_leader_changes_total", 40) },
 	"versions":       func(c *observe.Cluster) { c.Nodes[1].Status.Version = "0.9" },
-	"timing":         func(c *observe.Cluster) { c.Nodes[1].Status.Timing = "wan" },
-	"serving":        func(c *observe.Cluster) { c.Nodes[1].Status.VBuckets[0].State = "failed" },
-	"paused":         func(c *observe.Cluster) { c.Nodes[0].Status.VBuckets[0].WritesPaused = true },
-	"promoted":       func(c *observe.Cluster) { c.Nodes[3].Status.Became = "it was promoted" },
-	"damage":         func(c *observe.Cluster) { metric(c.Nodes[1], "dkv_storage_corrupt", 1) },
-	"compaction":     func(c *observe.Cluster) { metric(c.Nodes[1], "dkv_storage_pending_compaction_bytes", 1e11) },
+	"upgrade": func(c *observe.Cluster) {
+		for _, n := range c.Nodes[:3] {
+			n.Status.ClusterVersion, n.Status.Understands = 4, 5
+		}
+	},
+	"timing":     func(c *observe.Cluster) { c.Nodes[1].Status.Timing = "wan" },
+	"serving":    func(c *observe.Cluster) { c.Nodes[1].Status.VBuckets[0].State = "failed" },
+	"paused":     func(c *observe.Cluster) { c.Nodes[0].Status.VBuckets[0].WritesPaused = true },
+	"promoted":   func(c *observe.Cluster) { c.Nodes[3].Status.Became = "it was promoted" },
+	"damage":     func(c *observe.Cluster) { metric(c.Nodes[1], "dkv_storage_corrupt", 1) },
+	"compaction": func(c *observe.Cluster) { metric(c.Nodes[1], "dkv_storage_pending_compaction_bytes", 1e11) },
 	"own-view": func(c *observe.Cluster) {
 		c.Nodes[1].Health.Status, c.Nodes[1].Health.Reasons = "degraded", []string{"it says so"}
 	},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ func memberChecks() []Check {
 			Why: "each change of a leader holds writes up for an election; many come of a slow network, a slow disk or too short a timing"},
 		{ID: "versions", Title: "all nodes run the same version", find: versions,
 			Why: "mixed versions are for the time of an upgrade: features of the new one wait for the last node"},
+		{ID: "upgrade", Title: "no upgrade is left unfinished", find: unfinishedUpgrade,
+			Why: "what the new release adds is not used until the upgrade is finished; until then nodes can be downgraded"},
 		{ID: "timing", Title: "members run with the timing that the cluster has recorded", find: timings,
 			Why: "members with another timing are refused a vote or hold leases too long: such a change must be completed"},
 	}
@@ -292,6 +295,25 @@ func versions(p *patient) []Finding {
 	}
 	return []Finding{{Severity: Warning, What: "nodes run different versions: " + strings.Join(parts, "; "),
 		Mend: "finish the upgrade, one node after the other, or take it back: install the same dkvsrv everywhere and restart each node"}}
+}
+
+// unfinishedUpgrade is about clusters whose nodes all understand a newer version; while some
+// do not, the check of versions has found them.
+func unfinishedUpgrade(p *patient) []Finding {
+	var findings []Finding
+	for _, e := range p.electorates() {
+		used, understood := uint32(math.MaxUint32), uint32(math.MaxUint32)
+		for _, n := range e.live {
+			used, understood = min(used, n.Status.GetClusterVersion()), min(understood, n.Status.GetUnderstands())
+		}
+		if len(e.live) < len(e.all) || used == 0 || used >= understood {
+			continue
+		}
+		findings = append(findings, Finding{Severity: Warning,
+			What: fmt.Sprintf("the cluster of %s uses version %d, and its nodes understand %d", e.live[0].Name(), used, understood),
+			Mend: "when you are sure that no node has to be downgraded: dkvctl -upgrade finish"})
+	}
+	return findings
 }
 
 func timings(p *patient) []Finding {
