@@ -85,6 +85,9 @@ func (s *session) measure(ctx context.Context, cfg bench.Config) (err error) {
 		}
 	}
 	progress := bench.Progress{Out: s.stderr, Interval: s.Options.Progress}
+	if s.Quiet {
+		progress.Interval = 0
+	}
 	if s.Reference == "" {
 		result, err := bench.Run(ctx, cfg, target, progress)
 		return s.benchResult(result, err)

@@ -1,5 +1,5 @@
 // Package ctl runs the commands of dkvctl. Results go to stdout and nothing else does;
-// every error is one line on stderr.
+// every error is one line on stderr, where the progress of what takes a while shows too.
 //
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the

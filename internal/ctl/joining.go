@@ -4,81 +4,60 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/ctl/options"
+	"github.com/dkvdb/dkv/internal/ctl/progress"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
-// reportsJoining reports whether -addNode prints its progress: if -progress asks for
-// it, or by default if stderr is a terminal.
-func (s *session) reportsJoining() bool {
-	if s.Given["progress"] {
-		return s.Options.Progress > 0
-	}
-	return !s.JSON && terminal(s.stderr) != nil
-}
-
-// reportJoining prints on stderr, until stop is called, how far the node at a URL has
-// come in joining the cluster.
+// reportJoining shows, until stop is called, how far the node at a URL has come in joining
+// the cluster.
 func (s *session) reportJoining(ctx context.Context, url string) (stop func()) {
-	if !s.reportsJoining() {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var reporting sync.WaitGroup
-	reporting.Go(func() {
-		one := s.to(s.Addrs...)
-		defer one.Close()
-		one.Timeout = min(s.Timeout, options.DefaultTimeout)
-		said := ""
-		for pause(ctx, s.Options.Progress) == nil {
-			if text := one.joining(ctx, url); text != "" && text != said && ctx.Err() == nil {
-				fmt.Fprintln(s.stderr, oneLine(text))
-				said = text
-			}
-		}
-	})
-	return func() { cancel(); reporting.Wait() }
+	one := s.to(s.Addrs...)
+	one.Timeout = min(s.Timeout, options.DefaultTimeout)
+	end := s.report(ctx, func(ctx context.Context) progress.State { return one.joining(ctx, url) })
+	return func() { end(); one.Close() }
 }
 
-// joining returns how far the node at a URL has come; empty if the cluster does not
-// answer.
-func (s *session) joining(ctx context.Context, url string) string {
+// joining returns how far the node at a URL has come; nothing if the cluster does not answer.
+func (s *session) joining(ctx context.Context, url string) progress.State {
 	list, err := s.listNodes(ctx)
 	if err != nil {
-		return ""
+		return progress.State{}
 	}
 	for _, n := range sortedMembers(list) {
 		if strings.TrimSuffix(n.GetNodeUrl(), "/") != strings.TrimSuffix(url, "/") {
 			continue
 		}
 		if !n.GetNonVoting() {
-			return fmt.Sprintf("%s is member %d and votes", url, n.GetNodeId())
+			return progress.State{Text: fmt.Sprintf("%s is member %d and votes", url, n.GetNodeId())}
 		}
-		return fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVote, s.catchingUp(ctx, n.GetAddress()))
+		far := s.catchingUp(ctx, n.GetAddress())
+		far.Text = fmt.Sprintf("%s is member %d, %s: %s", url, n.GetNodeId(), noVote, far.Text)
+		return far
 	}
-	return url + " is not a member yet"
+	return progress.State{Text: url + " is not a member yet"}
 }
 
 // catchingUp returns how far behind the node at an address says it is.
-func (s *session) catchingUp(ctx context.Context, addr string) string {
+func (s *session) catchingUp(ctx context.Context, addr string) progress.State {
 	if addr == "" || s.MayAsk(addr) != nil {
-		return "it is catching up"
+		return progress.State{Text: "it is catching up"}
 	}
 	one := s.to(addr)
 	defer one.Close()
 	node, err := one.getNodeStatus(ctx)
 	if err != nil {
-		return "it does not answer at " + addr
+		return progress.State{Text: "it does not answer at " + addr}
 	}
-	var applied, lag uint64
+	var applied, behind, lag uint64
 	for _, v := range node.GetVBuckets() {
 		applied += v.GetAppliedIndex()
+		behind += v.GetLagChanges()
 		lag = max(lag, v.GetLagChanges())
 	}
-	return fmt.Sprintf("it has applied %d, %d behind", applied, lag)
+	return progress.State{Text: fmt.Sprintf("it has applied %d, %d behind", applied, lag), Done: applied, Total: applied + behind}
 }
 
 // pause waits for d. If ctx ends first, it returns its error.

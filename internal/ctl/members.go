@@ -41,7 +41,7 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 }
 
 func runRemoveNode(ctx context.Context, s *session, args []string) error {
-	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, "the node is being removed", func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.RemoveNode(ctx, conn, args[0], s.Force)
 	})
 }
@@ -51,17 +51,17 @@ func runTransferLeader(ctx context.Context, s *session, args []string) error {
 	if len(args) == 1 {
 		url = args[0]
 	}
-	return s.changeOK(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, "leaders are moving", func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.TransferLeader(ctx, conn, url, s.VBucket)
 	})
 }
 
 func runStepDown(ctx context.Context, s *session, _ []string) error {
-	return s.changeOK(ctx, admin.StepDown)
+	return s.changeShown(ctx, "leaders are moving", admin.StepDown)
 }
 
 func runSnapshot(ctx context.Context, s *session, _ []string) error {
-	return s.changeOK(ctx, admin.Snapshot)
+	return s.changeShown(ctx, "the state is being made durable", admin.Snapshot)
 }
 
 func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {

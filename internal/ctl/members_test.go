@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/options"
+	"github.com/dkvdb/dkv/internal/ctl/progress"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -184,8 +185,9 @@ func TestAddNodeTellsItsProgressOnStderr(t *testing.T) {
 	}
 }
 
-// No progress is printed if stderr is not a terminal, nor after -progress 0.
-func TestWhenAddNodeTellsItsProgress(t *testing.T) {
+// TestWhenProgressIsShown: as one line of a terminal, as lines elsewhere, and as documents or
+// not at all for scripts.
+func TestWhenProgressIsShown(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
@@ -199,16 +201,20 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 	tests := []struct {
 		stderr io.Writer
 		line   string
-		want   bool
+		shows  bool
+		style  progress.Style
+		every  time.Duration
 	}{
-		{terminal, "", true},
-		{terminal, "-o json", false},
-		{terminal, "-progress 0", false},
-		{terminal, "-progress 2s -o json", true},
-		{file, "", false},
-		{file, "-progress 2s", true},
-		{&bytes.Buffer{}, "", false},
-		{&bytes.Buffer{}, "-progress 2s", true},
+		{terminal, "", true, progress.Rewritten, time.Second},
+		{terminal, "-progress 2s", true, progress.Rewritten, 2 * time.Second},
+		{terminal, "-progress 0", false, 0, 0},
+		{terminal, "-q", false, 0, 0},
+		{terminal, "-o json", false, 0, 0},
+		{terminal, "-progress 2s -o json", true, progress.Documents, 2 * time.Second},
+		{file, "", true, progress.Lines, logEvery},
+		{file, "-progress 2s", true, progress.Lines, 2 * time.Second},
+		{&bytes.Buffer{}, "", true, progress.Lines, logEvery},
+		{&bytes.Buffer{}, "-quiet -progress 2s", false, 0, 0},
 	}
 	for _, tt := range tests {
 		inv, err := options.Parse(append([]string{"-addNode", "http://h:1"}, strings.Fields(tt.line)...))
@@ -216,8 +222,8 @@ func TestWhenAddNodeTellsItsProgress(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &session{Client: &nodes.Client{Options: inv.Options}, streams: streams{stderr: tt.stderr}}
-		if got := s.reportsJoining(); got != tt.want {
-			t.Errorf("%q with %T: %v, want %v", tt.line, tt.stderr, got, tt.want)
+		if r, shows := s.reporter(); shows != tt.shows || shows && (r.Style != tt.style || r.Every != tt.every) {
+			t.Errorf("%q with %T: %v, %+v", tt.line, tt.stderr, shows, r)
 		}
 	}
 }

@@ -44,8 +44,10 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	v := newVerifier(s, addrs)
 	defer v.close()
 	var bad []string
-	for _, name := range names {
+	for i, name := range names {
+		stop := s.comparing(ctx, i, len(names), len(addrs))
 		found, err := v.verify(ctx, name)
+		stop()
 		if err != nil {
 			return explainVerify(err, s.Addrs, addrs)
 		}
@@ -60,6 +62,11 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 		return errors.New(strings.Join(bad, "; "))
 	}
 	return nil
+}
+
+// comparing shows how many vBuckets of the nodes have been compared.
+func (s *session) comparing(ctx context.Context, done, total, nodes int) (stop func()) {
+	return s.timed(ctx, fmt.Sprintf("vBucket %d of %d is being compared on %d nodes", done+1, total, nodes))
 }
 
 // explainVerify adds how to compare without the members that -a does not name.

@@ -45,12 +45,13 @@ func benchOptions() []*Option {
 		{Name: "pids", value: "P,P,P", summary: "ids of the servers' processes on this machine: print their CPU time, context switches and system calls an operation (Linux)",
 			set: setPIDs},
 		{Name: "rounds", value: "N", summary: "rounds of a comparison (default 3)", set: count(func(o *Options) *int { return &o.Rounds })},
-		{Name: "progress", value: "DURATION", summary: "how often progress is printed on stderr; 0 is never (default 1s; -addNode: on a terminal)", set: setProgress},
+		{Name: "progress", value: "DURATION", summary: "how often progress is shown on stderr; 0 is never (default 1s; each 5s if it is no terminal; with -o json only if this is given)",
+			set: setProgress},
 	}
 	for _, o := range opts {
 		o.commands = []string{"bench"}
 		if o.Name == "progress" {
-			o.commands = append(o.commands, "addNode")
+			o.commands = append(o.commands, slow...)
 		}
 	}
 	return opts
@@ -64,6 +65,9 @@ func benchOperations() []string {
 	}
 	return names
 }
+
+// slow are the commands that show their progress when they take a while.
+var slow = []string{"addNode", "removeNode", "transferLeader", "stepDown", "snapshot", "backup", "restore", "verify"}
 
 func setWarmup(o *Options, value string) error {
 	return notNegative(func(o *Options) *time.Duration { return &o.Bench.Warmup })(o, value)

@@ -45,6 +45,7 @@ type Options struct {
 	From                              uint64
 	Poll                              time.Duration
 	Frames                            int
+	Quiet                             bool
 	VBucket                           string
 	Force, NonVoting, Verbose, Cancel bool
 	Abandon                           bool
@@ -161,6 +162,8 @@ func dataOptions() []*Option {
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
 		{Name: "v", commands: []string{"status", "listNodes", "doctor"}, summary: "show more: the Raft timing of each node, and of the cluster; what each check of -doctor came to",
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
+		{Name: "quiet", aliases: []string{"q"}, commands: append([]string{"bench"}, slow...), summary: "show no progress",
+			set: boolean(func(o *Options) *bool { return &o.Quiet })},
 		{Name: "force", commands: []string{"removeNode", "resync", "promote", "upgrade"},
 			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too; promote although changes may be lost; finish an upgrade although slaves are not upgraded",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
