@@ -236,7 +236,7 @@ func (a *app) openAuditLog() (*audit.Log, error) {
 	cfg := &a.node.Config.Log
 	l, err := audit.New(audit.Options{
 		File: cfg.Audit, MaxSize: int64(cfg.AuditSize), Files: cfg.AuditFiles, Required: cfg.AuditRequired,
-		Node: a.node.Config.Node.Name, Database: a.node.Layout.Database, Common: a.node.Log,
+		Node: a.node.Config.Node.Name, Database: a.node.Layout.Database, Common: a.node.Log, Keep: a.keepAudit(),
 	})
 	if err != nil {
 		return nil, err
@@ -249,4 +249,14 @@ func (a *app) openAuditLog() (*audit.Log, error) {
 		}
 	})
 	return l, a.metrics.Register(l)
+}
+
+// keepAudit keeps the lines of the audit file beside the last events of the log; nil if nothing
+// keeps these.
+func (a *app) keepAudit() func([]slog.Attr) {
+	recent := telemetry.RecentOf(a.node.Log)
+	if recent == nil {
+		return nil
+	}
+	return func(attrs []slog.Attr) { recent.Keep(slog.LevelInfo, admin.AuditMessage, attrs...) }
 }

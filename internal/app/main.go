@@ -80,6 +80,10 @@ func Main(ctx context.Context, p Process) int {
 // startGrace is how long a start that is told to stop is waited for.
 const startGrace = 500 * time.Millisecond
 
+// recentEvents is how many events of the log are kept in memory, for GET /admin/log: a few
+// hundred bytes each.
+const recentEvents = 2000
+
 // run runs a node until ctx ends. If ctx ends during the start, the start may be inside an
 // engine that replays its log and cannot be interrupted: then run returns without it. The
 // process ends there as if it was killed, which loses nothing.
@@ -91,6 +95,7 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 		JSON:   inv.Config.Log.Format == config.LogJSON,
 		Level:  level,
 		Node:   inv.Config.Node.Name,
+		Recent: telemetry.NewRecent(recentEvents),
 	})
 	ended, opened := make(chan error, 1), make(chan struct{})
 	go func() { ended <- runNode(ctx, inv, p, level, log, sync.OnceFunc(func() { close(opened) })) }()

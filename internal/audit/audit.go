@@ -67,6 +67,8 @@ type Options struct {
 	Node, Database string
 	// Common is the common log.
 	Common *slog.Logger
+	// Keep gets the lines that go to the file, too; nil for nothing.
+	Keep func(attrs []slog.Attr)
 }
 
 // Log is an audit log. It is safe for concurrent use.

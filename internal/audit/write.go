@@ -26,6 +26,9 @@ func (l *Log) write(n line, durable bool) error {
 			append(n.attrs(), slog.String("audit_log_error", err.Error()))...)
 	} else {
 		l.written++
+		if l.opts.Keep != nil {
+			l.opts.Keep(n.attrs())
+		}
 	}
 	l.failure = err
 	return err

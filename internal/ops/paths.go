@@ -25,6 +25,9 @@ func (s *Server) register() error {
 	if s.options.Nodes != nil {
 		all = append(all, nodesPath, nodesStreamPath, nodes.Prefix)
 	}
+	if s.options.Events != nil {
+		all = append(all, eventsPath)
+	}
 	if s.options.Keys != nil {
 		all = append(all, keys.Paths()...)
 	}
@@ -53,6 +56,9 @@ func (s *Server) register() error {
 	}
 	if s.options.Keys != nil {
 		s.registerKeys()
+	}
+	if s.options.Events != nil {
+		s.get(eventsPath, s.events)
 	}
 	slices.Sort(s.paths)
 	s.mux.HandleFunc("/", s.root)

@@ -69,6 +69,8 @@ type Options struct {
 	Nodes *nodes.Service
 	// Keys serves keys; nil serves none.
 	Keys *keys.Service
+	// Events answers with the last events of the log; nil serves none.
+	Events func(EventQuery) any
 	// Vars are shown in /debug/vars, by name.
 	Vars map[string]func() any
 	// MaxConnections bounds the open connections; 0 is no bound. Idle ones make room

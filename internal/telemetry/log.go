@@ -18,6 +18,8 @@ type LogOptions struct {
 	Level slog.Leveler
 	// Node is the node's name, an attribute of every line; "" leaves it out.
 	Node string
+	// Recent keeps the last events as well; nil keeps none.
+	Recent *Recent
 }
 
 // readable writes durations with their unit, "12.3ms", in JSON as well as in text. By
@@ -38,6 +40,9 @@ func NewLogger(o LogOptions) *slog.Logger {
 		handler = slog.NewJSONHandler(o.Writer, options)
 	} else {
 		handler = slog.NewTextHandler(o.Writer, options)
+	}
+	if o.Recent != nil {
+		handler = o.Recent.Handler(handler)
 	}
 	logger := slog.New(handler)
 	if o.Node != "" {

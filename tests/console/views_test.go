@@ -18,6 +18,7 @@ func TestConsoleOfACluster(t *testing.T) {
 	t.Run("acts", func(t *testing.T) { p.t = t; testActs(p) })
 	t.Run("keys", func(t *testing.T) { p.t = t; testKeys(p, c) })
 	t.Run("numbers", func(t *testing.T) { p.t = t; testNumbers(p) })
+	t.Run("log", func(t *testing.T) { p.t = t; testLog(p) })
 	t.Run("death", func(t *testing.T) { p.t = t; testDeath(p, c) })
 	p.t = t
 	p.quiet()
@@ -143,6 +144,19 @@ func testNumbers(p *page) {
 	p.confirm("Back up now")
 	p.fits("Storage")
 	p.shoot("storage")
+}
+
+// testLog looks at events of all nodes, and at what this test has done to them.
+func testLog(p *page) {
+	p.click(`a[href="#log"]`)
+	p.until("events of two nodes", `["master2", "slave1"].every((n) => [...document.querySelectorAll(".event .at")].some((e) => e.innerText === n))`)
+	p.write("#log-text", "serving")
+	p.until("those with a word", `(() => { const all = [...document.querySelectorAll(".event")]; return all.length && all.every((e) => e.innerText.includes("serving")); })()`)
+	p.write("#log-text", "")
+	p.until("the audit trail", `(() => { const s = document.querySelector("#log-kind"); s.value = "audit"; s.dispatchEvent(new Event("change", {bubbles: true})); return true; })()`)
+	p.until("the backup", `[...document.querySelectorAll(".event")].some((e) => e.innerText.includes("/admin/backup"))`)
+	p.fits("Log")
+	p.shoot("log")
 }
 
 // testDeath kills a node while the page is watched, and starts it again.

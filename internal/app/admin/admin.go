@@ -86,6 +86,7 @@ func (a *Admin) Options(o Access) ops.Options {
 		Console:  console.Page(),
 		Nodes:    a.neighbours(a.Node.Log, a.Node.Certs),
 		Keys:     a.keys(o.Guard),
+		Events:   a.events,
 		Vars:     map[string]func() any{"dkv": func() any { return a.health(context.Background()) }},
 		Pprof:    a.Node.Config.Ops.Pprof,
 		// Health is asked for when all else is used up.

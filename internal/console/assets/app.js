@@ -10,9 +10,10 @@ import * as traffic from "./views/traffic.js";
 import * as replication from "./views/replication.js";
 import * as keys from "./views/keys.js";
 import * as storage from "./views/storage.js";
+import * as log from "./views/log.js";
 import * as meters from "./meters.js";
 
-const views = [cluster, traffic, replication, keys, storage];
+const views = [cluster, traffic, replication, keys, storage, log];
 const root = document.getElementById("app");
 
 // app is what views are given: the state, and how to have it drawn again.

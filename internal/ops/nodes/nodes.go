@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -126,13 +127,23 @@ func (s *Service) ask(r *http.Request, n Node) State {
 	case errors.Is(err, context.DeadlineExceeded):
 		out.Error = fmt.Sprintf("it does not answer within %v", healthTimeout)
 	case err != nil:
-		out.Error = err.Error()
+		out.Error = unreachable(n, err)
 	case status == http.StatusOK, status == http.StatusServiceUnavailable && json.Valid(body):
 		out.Answers, out.Health = true, body
 	default:
 		out.Answers, out.Error = true, refusal(status, body)
 	}
 	return out
+}
+
+// unreachable says why a node could not be asked.
+func unreachable(n Node, err error) string {
+	var op *net.OpError
+	var call *os.SyscallError
+	if errors.As(err, &op) && errors.As(err, &call) {
+		return fmt.Sprintf("no connection to its HTTP address %s: %v", n.HTTP, call.Err)
+	}
+	return err.Error()
 }
 
 // fetch reads a path of a node.
