@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dkvdb/dkv/internal/ctl/nodes"
 	"github.com/dkvdb/dkv/internal/ctl/observe"
 )
 
@@ -51,7 +53,12 @@ func unreachable(p *patient) []Finding {
 		if n.Member != nil {
 			mend += fmt.Sprintf("; if it is gone for good: dkvctl -removeNode %s", n.Member.GetNodeUrl())
 		}
-		return &Finding{Severity: Problem, What: "it does not answer: " + n.Err.Error(), Mend: mend}
+		why := n.Err.Error()
+		var silent *nodes.UnreachableError
+		if errors.As(n.Err, &silent) {
+			why = silent.Why() // the address is the finding's
+		}
+		return &Finding{Severity: Problem, What: "it does not answer: " + why, Mend: mend}
 	})
 }
 

@@ -98,7 +98,7 @@ func ownView(p *patient) []Finding {
 		}
 		for _, reason := range n.Health.Reasons {
 			out = append(out, Finding{Severity: severity, Node: n.Name(), What: n.Health.Status + ": " + reason,
-				Mend: fmt.Sprintf("as it says; curl http://%s/health shows when it is over", n.Status.GetHttpAddress())})
+				Mend: "as it says; GET /health of the node shows when it is over"})
 		}
 	}
 	return out

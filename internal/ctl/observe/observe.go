@@ -87,7 +87,7 @@ func Take(ctx context.Context, client *nodes.Client, want Want) *Cluster {
 		t.slaves(ctx)
 	}
 	slices.SortStableFunc(t.cluster.Nodes, func(a, b *Node) int {
-		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Status.GetNodeName(), b.Status.GetNodeName()), cmp.Compare(a.Address, b.Address))
+		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Name(), b.Name()))
 	})
 	return t.cluster
 }
