@@ -27,6 +27,7 @@ func runners() map[string]runner {
 		"stepDown":        runStepDown,
 		"snapshot":        runSnapshot,
 		"setTiming":       runSetTiming,
+		"drill":           runDrill,
 		"upgrade":         runUpgrade,
 		"promote":         runPromote,
 		"rejoin":          runRejoin,

@@ -43,8 +43,17 @@ type versions struct {
 	behind, silent []string
 }
 
-// surveyVersions asks the members and the slaves of a cluster.
+// surveyVersions asks the nodes of a cluster for their versions.
 func (s *session) surveyVersions(ctx context.Context) (*versions, error) {
+	rows, err := s.surveyAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return versionsOf(rows), nil
+}
+
+// surveyAll asks the members and the slaves of a cluster for their status.
+func (s *session) surveyAll(ctx context.Context) ([]nodeRow, error) {
 	v := &survey{session: s}
 	if err := v.take(ctx); err != nil {
 		return nil, err
@@ -56,12 +65,11 @@ func (s *session) surveyVersions(ctx context.Context) (*versions, error) {
 	slaves = slices.DeleteFunc(slaves, func(addr string) bool {
 		return slices.ContainsFunc(v.rows, func(r nodeRow) bool { return r.Address == addr })
 	})
-	rows := append(v.rows, eachAddress(s, slaves, func(one *session, addr string) nodeRow {
+	return append(v.rows, eachAddress(s, slaves, func(one *session, addr string) nodeRow {
 		row := one.nodeStatus(ctx, addr)
 		row.Role = cmp.Or(row.Role, "slave")
 		return row
-	})...)
-	return versionsOf(rows), nil
+	})...), nil
 }
 
 func versionsOf(rows []nodeRow) *versions {

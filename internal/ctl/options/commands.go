@@ -119,6 +119,8 @@ func clusterCommands() []*Command {
 			summary: "allow the members to be restarted with another raft-profile or timing, one after the other; the current one cancels that"},
 		{Name: "upgrade", group: groupCluster, usage: "[status|finish]", max: 1, Timeout: changeTimeout,
 			summary: "show the version that the cluster uses and what its nodes understand; finish: use the newest, after which no node can be downgraded"},
+		{Name: "drill", group: groupCluster, usage: "lost-majority-plan", min: 1, max: 1,
+			summary: "print what would be lost with a majority of the masters at this moment, and the commands to go on with; nothing is changed"},
 		{Name: "promote", group: groupCluster, max: 0, Timeout: changeTimeout,
 			summary: "make the slave of -a the master: seal the master, get its last changes and take over (-force: although the master cannot be sealed; -abandon: give that up)"},
 		{Name: "rejoin", group: groupCluster, usage: "[HOST:PORT]", max: 1, Timeout: longTimeout,
