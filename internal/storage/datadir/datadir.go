@@ -180,10 +180,12 @@ func (d *Dir) Claim() error {
 // Claimed reports whether the folder holds, or has held, data of a node.
 func (d *Dir) Claimed() bool { return d.claimed }
 
-// checkUnclaimed rejects a folder that holds another program's database.
+// checkUnclaimed rejects a folder that holds another program's database. The earlier system
+// and backups have theirs in data: a node that started empty beside it would look as if all
+// keys were lost.
 func (d *Dir) checkUnclaimed() error {
-	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY"} {
-		if _, err := os.Stat(filepath.Join(d.path, name)); err == nil {
+	for _, name := range []string{"CURRENT", "MANIFEST", "KEYREGISTRY", "data/CURRENT", "data/MANIFEST"} {
+		if _, err := os.Stat(filepath.Join(d.path, filepath.FromSlash(name))); err == nil {
 			return fmt.Errorf("it holds a database that dkvsrv did not make (%s); choose another folder", name)
 		}
 	}

@@ -184,6 +184,19 @@ func TestForeignDatabase(t *testing.T) {
 	}
 }
 
+// TestFolderOfTheEarlierSystem: its database is in the folder data. A node that started
+// empty beside it would look as if all keys were lost.
+func TestFolderOfTheEarlierSystem(t *testing.T) {
+	for _, name := range []string{"CURRENT", "MANIFEST"} {
+		path := t.TempDir()
+		if err := os.Mkdir(filepath.Join(path, "data"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(path, "data", name), "x")
+		wantFailure(t, path, "db-folder DIR: it holds a database that dkvsrv did not make (data/"+name+"); choose another folder")
+	}
+}
+
 // TestLeftoverOfMarker opens a folder in which a crash left half a marker.
 func TestLeftoverOfMarker(t *testing.T) {
 	path := t.TempDir()
