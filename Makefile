@@ -156,6 +156,7 @@ release-image: docker
 
 reference: ## generate the pages below docs/reference from the tables and declarations in the source
 	$(WITH_CGO) $(GO) test ./api ./internal ./internal/config ./internal/ctl/options -run '^Test(Metrics)?ReferenceIs' -count=1 -update
+	$(WITH_CGO) $(GO) test ./tests/e2e -run '^TestMistakes$$' -count=1 -update
 
 # Needs Node.js 18 or newer with npm, which installs the generator from the registry by
 # tools/site/package-lock.json. Tests and builds need neither.

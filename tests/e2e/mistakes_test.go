@@ -123,7 +123,7 @@ func TestMistakes(t *testing.T) {
 
 const mistakesIntro = "# The likeliest mistakes\n\n" +
 	"What `dkvctl` and `dkvsrv` print when something is mistyped or forgotten: what failed, why, and what to do. The page is made from their real output\n" +
-	"by `go test ./tests/e2e -run TestMistakes -update`, and a test holds it against them. What a running cluster lacks is for `dkvctl -doctor` to say.\n"
+	"by `make reference`, and a test holds it against them. What a running cluster lacks is for `dkvctl -doctor` to say.\n"
 
 func newScene(t *testing.T) *scene {
 	dir := t.TempDir()
