@@ -19,7 +19,7 @@ func configChecks() []Check {
 			Why: "members must agree on how long a lease lasts and an election takes"},
 		{ID: "config-security", Title: "security is set alike on all nodes", find: differing(securityKeys), Needs: Report,
 			Why: "the weakest node decides who gets in, and clients work with some nodes only"},
-		{ID: "config-notices", Title: "keys that are set have an effect", find: notices, Needs: Report, Why: "someone believes that this is configured, and it is not"},
+		{ID: "config-notices", Title: "keys that are set have an effect", find: notices, Needs: Report, Why: "the configuration promises what the node does not do"},
 	}
 }
 

@@ -13,7 +13,7 @@ func securityChecks() []Check {
 		{ID: "certificates", Title: "certificates are valid for a while", find: expiring, Needs: Report,
 			Why: "when it has expired, no node and no client connects any more"},
 		{ID: "allow-insecure", Title: "other hosts must show who they are", find: insecure, Needs: Report,
-			Why: "whoever reaches the port may read and change everything that it allows"},
+			Why: "any host that reaches the port may read and change everything that this allows"},
 		{ID: "clear-text", Title: "nodes that others reach speak TLS", find: clear, Needs: Report,
 			Why: "keys, values and tokens can be read and changed on the way"},
 		{ID: "auth-file", Title: "the file of identities is in use", find: authFile, Needs: Metrics,

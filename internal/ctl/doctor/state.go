@@ -10,9 +10,9 @@ import (
 func stateChecks() []Check {
 	return []Check{
 		{ID: "serving", Title: "every vBucket is served", find: serving, Why: "requests for what is not served fail, or go to fewer nodes"},
-		{ID: "paused", Title: "writes are not paused", find: paused, Why: "every write of these vBuckets is rejected until someone resumes them"},
+		{ID: "paused", Title: "writes are not paused", find: paused, Why: "every write of these vBuckets is rejected until they are resumed"},
 		{ID: "promoted", Title: "nodes are what they are configured to be", find: became,
-			Why: "the configuration says something else, and misleads whoever reads it; data of a former master is kept aside"},
+			Why: "the configuration says something else, and misleads its readers; data of a former master is kept aside"},
 		{ID: "damage", Title: "no damaged data was read", find: damage, Needs: Metrics, Why: "reads of the damaged part fail, and the rest of the disk may follow"},
 		{ID: "compaction", Title: "compactions keep up", find: compaction, Needs: Metrics, Why: "reads slow down, and in the end writes wait for compactions"},
 		{ID: "own-view", Title: "nodes find nothing wrong with themselves", find: ownView, Needs: Health, Why: "the node says so itself, in /health"},
