@@ -25,6 +25,858 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SealCopiesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// The id of the promotion; empty to seal nothing.
+	Promotion string `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	// End the seal of this promotion.
+	Unseal        bool `protobuf:"varint,3,opt,name=unseal,proto3" json:"unseal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealCopiesRequest) Reset() {
+	*x = SealCopiesRequest{}
+	mi := &file_api_standby_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealCopiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealCopiesRequest) ProtoMessage() {}
+
+func (x *SealCopiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealCopiesRequest.ProtoReflect.Descriptor instead.
+func (*SealCopiesRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SealCopiesRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *SealCopiesRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *SealCopiesRequest) GetUnseal() bool {
+	if x != nil {
+		return x.Unseal
+	}
+	return false
+}
+
+// CopiesResponse is what a slave is that may become a master.
+type CopiesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of its disk as a member of a cluster, its Raft address, http://host:port, and
+	// where it serves gRPC.
+	Disk    string `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
+	Url     string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// What all masters must have in common.
+	ClusterName string `protobuf:"bytes,4,opt,name=clusterName,proto3" json:"clusterName,omitempty"`
+	Version     string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Format      uint32 `protobuf:"varint,6,opt,name=format,proto3" json:"format,omitempty"`
+	Timing      string `protobuf:"bytes,7,opt,name=timing,proto3" json:"timing,omitempty"`
+	// In hash order.
+	Copies        []*CopyPosition `protobuf:"bytes,8,rep,name=copies,proto3" json:"copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopiesResponse) Reset() {
+	*x = CopiesResponse{}
+	mi := &file_api_standby_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopiesResponse) ProtoMessage() {}
+
+func (x *CopiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopiesResponse.ProtoReflect.Descriptor instead.
+func (*CopiesResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CopiesResponse) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *CopiesResponse) GetTiming() string {
+	if x != nil {
+		return x.Timing
+	}
+	return ""
+}
+
+func (x *CopiesResponse) GetCopies() []*CopyPosition {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+// CopyPosition is how far the copy of a vBucket is.
+type CopyPosition struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	History string                 `protobuf:"bytes,2,opt,name=history,proto3" json:"history,omitempty"`
+	Index   uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// The log's clock, in milliseconds.
+	Clock uint64 `protobuf:"varint,4,opt,name=clock,proto3" json:"clock,omitempty"`
+	// The digest of the last change; 0 if that is not retained.
+	Digest uint64 `protobuf:"fixed64,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// By how many changes it is known to be behind, and how long ago it was not.
+	Lag       uint64 `protobuf:"varint,6,opt,name=lag,proto3" json:"lag,omitempty"`
+	AgeMillis uint64 `protobuf:"varint,7,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
+	// The promotion that has sealed it; empty for none.
+	Sealed        string `protobuf:"bytes,8,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyPosition) Reset() {
+	*x = CopyPosition{}
+	mi := &file_api_standby_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyPosition) ProtoMessage() {}
+
+func (x *CopyPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyPosition.ProtoReflect.Descriptor instead.
+func (*CopyPosition) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CopyPosition) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *CopyPosition) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *CopyPosition) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *CopyPosition) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
+func (x *CopyPosition) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+func (x *CopyPosition) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *CopyPosition) GetAgeMillis() uint64 {
+	if x != nil {
+		return x.AgeMillis
+	}
+	return 0
+}
+
+func (x *CopyPosition) GetSealed() string {
+	if x != nil {
+		return x.Sealed
+	}
+	return ""
+}
+
+type CatchUpCopyRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Database  string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Promotion string                 `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	VBucket   string                 `protobuf:"bytes,3,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// Where the node with the changes serves gRPC, host:port.
+	From          string `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	UpTo          uint64 `protobuf:"varint,5,opt,name=upTo,proto3" json:"upTo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatchUpCopyRequest) Reset() {
+	*x = CatchUpCopyRequest{}
+	mi := &file_api_standby_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatchUpCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatchUpCopyRequest) ProtoMessage() {}
+
+func (x *CatchUpCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatchUpCopyRequest.ProtoReflect.Descriptor instead.
+func (*CatchUpCopyRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CatchUpCopyRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *CatchUpCopyRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *CatchUpCopyRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *CatchUpCopyRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *CatchUpCopyRequest) GetUpTo() uint64 {
+	if x != nil {
+		return x.UpTo
+	}
+	return 0
+}
+
+type TakeRequestsRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Database  string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Promotion string                 `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	// Where the founder serves gRPC, host:port.
+	From          string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeRequestsRequest) Reset() {
+	*x = TakeRequestsRequest{}
+	mi := &file_api_standby_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeRequestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeRequestsRequest) ProtoMessage() {}
+
+func (x *TakeRequestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeRequestsRequest.ProtoReflect.Descriptor instead.
+func (*TakeRequestsRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TakeRequestsRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *TakeRequestsRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *TakeRequestsRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type TakeRequestsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeRequestsResponse) Reset() {
+	*x = TakeRequestsResponse{}
+	mi := &file_api_standby_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeRequestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeRequestsResponse) ProtoMessage() {}
+
+func (x *TakeRequestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeRequestsResponse.ProtoReflect.Descriptor instead.
+func (*TakeRequestsResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{5}
+}
+
+type GetRequestsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Promotion     string                 `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	VBucket       string                 `protobuf:"bytes,3,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRequestsRequest) Reset() {
+	*x = GetRequestsRequest{}
+	mi := &file_api_standby_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRequestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRequestsRequest) ProtoMessage() {}
+
+func (x *GetRequestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRequestsRequest.ProtoReflect.Descriptor instead.
+func (*GetRequestsRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetRequestsRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *GetRequestsRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *GetRequestsRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+type RequestsPart struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Records []byte                 `protobuf:"bytes,1,opt,name=records,proto3" json:"records,omitempty"`
+	// In the last part, which has no records.
+	Last          bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestsPart) Reset() {
+	*x = RequestsPart{}
+	mi := &file_api_standby_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestsPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestsPart) ProtoMessage() {}
+
+func (x *RequestsPart) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestsPart.ProtoReflect.Descriptor instead.
+func (*RequestsPart) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RequestsPart) GetRecords() []byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *RequestsPart) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+type BecomeMasterRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Database  string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Promotion string                 `protobuf:"bytes,2,opt,name=promotion,proto3" json:"promotion,omitempty"`
+	Era       uint64                 `protobuf:"varint,3,opt,name=era,proto3" json:"era,omitempty"`
+	History   string                 `protobuf:"bytes,4,opt,name=history,proto3" json:"history,omitempty"`
+	// The random number of the new cluster, and the format of its log.
+	Deployment uint64          `protobuf:"varint,5,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Format     uint32          `protobuf:"varint,6,opt,name=format,proto3" json:"format,omitempty"`
+	Nodes      []*PromotedNode `protobuf:"bytes,7,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The one that this node is.
+	Replica uint64          `protobuf:"varint,8,opt,name=replica,proto3" json:"replica,omitempty"`
+	Cuts    []*CutOfVBucket `protobuf:"bytes,9,rep,name=cuts,proto3" json:"cuts,omitempty"`
+	// Where the former masters serve gRPC, host:port.
+	FormerMasters []string `protobuf:"bytes,10,rep,name=formerMasters,proto3" json:"formerMasters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BecomeMasterRequest) Reset() {
+	*x = BecomeMasterRequest{}
+	mi := &file_api_standby_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BecomeMasterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BecomeMasterRequest) ProtoMessage() {}
+
+func (x *BecomeMasterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BecomeMasterRequest.ProtoReflect.Descriptor instead.
+func (*BecomeMasterRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BecomeMasterRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *BecomeMasterRequest) GetPromotion() string {
+	if x != nil {
+		return x.Promotion
+	}
+	return ""
+}
+
+func (x *BecomeMasterRequest) GetEra() uint64 {
+	if x != nil {
+		return x.Era
+	}
+	return 0
+}
+
+func (x *BecomeMasterRequest) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *BecomeMasterRequest) GetDeployment() uint64 {
+	if x != nil {
+		return x.Deployment
+	}
+	return 0
+}
+
+func (x *BecomeMasterRequest) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *BecomeMasterRequest) GetNodes() []*PromotedNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *BecomeMasterRequest) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *BecomeMasterRequest) GetCuts() []*CutOfVBucket {
+	if x != nil {
+		return x.Cuts
+	}
+	return nil
+}
+
+func (x *BecomeMasterRequest) GetFormerMasters() []string {
+	if x != nil {
+		return x.FormerMasters
+	}
+	return nil
+}
+
+type BecomeMasterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BecomeMasterResponse) Reset() {
+	*x = BecomeMasterResponse{}
+	mi := &file_api_standby_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BecomeMasterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BecomeMasterResponse) ProtoMessage() {}
+
+func (x *BecomeMasterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BecomeMasterResponse.ProtoReflect.Descriptor instead.
+func (*BecomeMasterResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{9}
+}
+
+// PromotedNode is one of the nodes that become masters together.
+type PromotedNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Replica       uint64                 `protobuf:"varint,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Disk          string                 `protobuf:"bytes,3,opt,name=disk,proto3" json:"disk,omitempty"`
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromotedNode) Reset() {
+	*x = PromotedNode{}
+	mi := &file_api_standby_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromotedNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromotedNode) ProtoMessage() {}
+
+func (x *PromotedNode) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromotedNode.ProtoReflect.Descriptor instead.
+func (*PromotedNode) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PromotedNode) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *PromotedNode) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *PromotedNode) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+func (x *PromotedNode) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// CutOfVBucket is where the old history of a vBucket ends.
+type CutOfVBucket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VBucket       string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	Former        string                 `protobuf:"bytes,2,opt,name=former,proto3" json:"former,omitempty"`
+	End           uint64                 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	Clock         uint64                 `protobuf:"varint,4,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutOfVBucket) Reset() {
+	*x = CutOfVBucket{}
+	mi := &file_api_standby_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutOfVBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutOfVBucket) ProtoMessage() {}
+
+func (x *CutOfVBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutOfVBucket.ProtoReflect.Descriptor instead.
+func (*CutOfVBucket) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CutOfVBucket) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *CutOfVBucket) GetFormer() string {
+	if x != nil {
+		return x.Former
+	}
+	return ""
+}
+
+func (x *CutOfVBucket) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *CutOfVBucket) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
+}
+
 type SealDatabaseRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
@@ -38,7 +890,7 @@ type SealDatabaseRequest struct {
 
 func (x *SealDatabaseRequest) Reset() {
 	*x = SealDatabaseRequest{}
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +902,7 @@ func (x *SealDatabaseRequest) String() string {
 func (*SealDatabaseRequest) ProtoMessage() {}
 
 func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +915,7 @@ func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*SealDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{0}
+	return file_api_standby_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SealDatabaseRequest) GetDatabase() string {
@@ -100,7 +952,7 @@ type SealDatabaseResponse struct {
 
 func (x *SealDatabaseResponse) Reset() {
 	*x = SealDatabaseResponse{}
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -112,7 +964,7 @@ func (x *SealDatabaseResponse) String() string {
 func (*SealDatabaseResponse) ProtoMessage() {}
 
 func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -125,7 +977,7 @@ func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*SealDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{1}
+	return file_api_standby_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SealDatabaseResponse) GetVBuckets() []*SealedVBucket {
@@ -162,7 +1014,7 @@ type SealedVBucket struct {
 
 func (x *SealedVBucket) Reset() {
 	*x = SealedVBucket{}
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +1026,7 @@ func (x *SealedVBucket) String() string {
 func (*SealedVBucket) ProtoMessage() {}
 
 func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +1039,7 @@ func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedVBucket.ProtoReflect.Descriptor instead.
 func (*SealedVBucket) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{2}
+	return file_api_standby_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SealedVBucket) GetVBucket() string {
@@ -220,7 +1072,7 @@ type GetHistoriesRequest struct {
 
 func (x *GetHistoriesRequest) Reset() {
 	*x = GetHistoriesRequest{}
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +1084,7 @@ func (x *GetHistoriesRequest) String() string {
 func (*GetHistoriesRequest) ProtoMessage() {}
 
 func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +1097,7 @@ func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoriesRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{3}
+	return file_api_standby_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetHistoriesRequest) GetDatabase() string {
@@ -264,7 +1116,7 @@ type GetHistoriesResponse struct {
 
 func (x *GetHistoriesResponse) Reset() {
 	*x = GetHistoriesResponse{}
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +1128,7 @@ func (x *GetHistoriesResponse) String() string {
 func (*GetHistoriesResponse) ProtoMessage() {}
 
 func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +1141,7 @@ func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoriesResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{4}
+	return file_api_standby_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetHistoriesResponse) GetVBuckets() []*VBucketHistory {
@@ -311,7 +1163,7 @@ type VBucketHistory struct {
 
 func (x *VBucketHistory) Reset() {
 	*x = VBucketHistory{}
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +1175,7 @@ func (x *VBucketHistory) String() string {
 func (*VBucketHistory) ProtoMessage() {}
 
 func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +1188,7 @@ func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketHistory.ProtoReflect.Descriptor instead.
 func (*VBucketHistory) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{5}
+	return file_api_standby_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VBucketHistory) GetVBucket() string {
@@ -372,7 +1224,7 @@ type FormerHistoryOf struct {
 
 func (x *FormerHistoryOf) Reset() {
 	*x = FormerHistoryOf{}
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +1236,7 @@ func (x *FormerHistoryOf) String() string {
 func (*FormerHistoryOf) ProtoMessage() {}
 
 func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +1249,7 @@ func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistoryOf.ProtoReflect.Descriptor instead.
 func (*FormerHistoryOf) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{6}
+	return file_api_standby_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FormerHistoryOf) GetHistory() string {
@@ -419,14 +1271,16 @@ type YieldRequest struct {
 	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
 	Era      uint64                 `protobuf:"varint,2,opt,name=era,proto3" json:"era,omitempty"`
 	// Where the new masters serve gRPC, host:port.
-	Masters       []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	Masters []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	// The promotion was planned: the node becomes their slave at once.
+	Rejoin        bool `protobuf:"varint,4,opt,name=rejoin,proto3" json:"rejoin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *YieldRequest) Reset() {
 	*x = YieldRequest{}
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +1292,7 @@ func (x *YieldRequest) String() string {
 func (*YieldRequest) ProtoMessage() {}
 
 func (x *YieldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +1305,7 @@ func (x *YieldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldRequest.ProtoReflect.Descriptor instead.
 func (*YieldRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{7}
+	return file_api_standby_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *YieldRequest) GetDatabase() string {
@@ -475,18 +1329,27 @@ func (x *YieldRequest) GetMasters() []string {
 	return nil
 }
 
+func (x *YieldRequest) GetRejoin() bool {
+	if x != nil {
+		return x.Rejoin
+	}
+	return false
+}
+
 type YieldResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether the node has yielded, durably, or never had to.
-	Yielded       bool   `protobuf:"varint,1,opt,name=yielded,proto3" json:"yielded,omitempty"`
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Yielded bool   `protobuf:"varint,1,opt,name=yielded,proto3" json:"yielded,omitempty"`
+	Reason  string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The other members of its cluster, host:port: they have to yield too.
+	Masters       []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *YieldResponse) Reset() {
 	*x = YieldResponse{}
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +1361,7 @@ func (x *YieldResponse) String() string {
 func (*YieldResponse) ProtoMessage() {}
 
 func (x *YieldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +1374,7 @@ func (x *YieldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldResponse.ProtoReflect.Descriptor instead.
 func (*YieldResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{8}
+	return file_api_standby_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *YieldResponse) GetYielded() bool {
@@ -526,6 +1389,13 @@ func (x *YieldResponse) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *YieldResponse) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
 }
 
 // Confirmation says how far a slave is in one vBucket.
@@ -553,7 +1423,7 @@ type Confirmation struct {
 
 func (x *Confirmation) Reset() {
 	*x = Confirmation{}
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +1435,7 @@ func (x *Confirmation) String() string {
 func (*Confirmation) ProtoMessage() {}
 
 func (x *Confirmation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +1448,7 @@ func (x *Confirmation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirmation.ProtoReflect.Descriptor instead.
 func (*Confirmation) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{9}
+	return file_api_standby_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Confirmation) GetDisk() string {
@@ -667,7 +1537,7 @@ type Wanted struct {
 
 func (x *Wanted) Reset() {
 	*x = Wanted{}
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1549,7 @@ func (x *Wanted) String() string {
 func (*Wanted) ProtoMessage() {}
 
 func (x *Wanted) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1562,7 @@ func (x *Wanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wanted.ProtoReflect.Descriptor instead.
 func (*Wanted) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{10}
+	return file_api_standby_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Wanted) GetVBucket() string {
@@ -745,7 +1615,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_api_standby_proto_msgTypes[11]
+	mi := &file_api_standby_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +1627,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[11]
+	mi := &file_api_standby_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +1640,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{11}
+	return file_api_standby_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Record) GetDatabase() string {
@@ -839,7 +1709,7 @@ type StandbyNode struct {
 
 func (x *StandbyNode) Reset() {
 	*x = StandbyNode{}
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1721,7 @@ func (x *StandbyNode) String() string {
 func (*StandbyNode) ProtoMessage() {}
 
 func (x *StandbyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1734,7 @@ func (x *StandbyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandbyNode.ProtoReflect.Descriptor instead.
 func (*StandbyNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{12}
+	return file_api_standby_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StandbyNode) GetDisk() string {
@@ -890,7 +1760,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1772,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1785,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{13}
+	return file_api_standby_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetRecordRequest) GetDatabase() string {
@@ -937,7 +1807,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1819,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1832,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{14}
+	return file_api_standby_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecordResponse) GetRecord() *Record {
@@ -992,7 +1862,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1874,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1887,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{15}
+	return file_api_standby_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RenewRequest) GetDatabase() string {
@@ -1059,7 +1929,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1941,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1954,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{16}
+	return file_api_standby_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -1116,7 +1986,7 @@ type ChangeRecordRequest struct {
 
 func (x *ChangeRecordRequest) Reset() {
 	*x = ChangeRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1998,7 @@ func (x *ChangeRecordRequest) String() string {
 func (*ChangeRecordRequest) ProtoMessage() {}
 
 func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +2011,7 @@ func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecordRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{17}
+	return file_api_standby_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChangeRecordRequest) GetRecord() *Record {
@@ -1191,7 +2061,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +2073,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +2086,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{18}
+	return file_api_standby_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClaimRequest) GetDatabase() string {
@@ -1310,7 +2180,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +2192,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +2205,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{19}
+	return file_api_standby_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClaimResponse) GetGiven() bool {
@@ -1371,7 +2241,72 @@ var File_api_standby_proto protoreflect.FileDescriptor
 const file_api_standby_proto_rawDesc = "" +
 	"\n" +
 	"\x11api/standby.proto\x12\n" +
-	"dkv.peerpb\"g\n" +
+	"dkv.peerpb\"e\n" +
+	"\x11SealCopiesRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
+	"\x06unseal\x18\x03 \x01(\bR\x06unseal\"\xee\x01\n" +
+	"\x0eCopiesResponse\x12\x12\n" +
+	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12 \n" +
+	"\vclusterName\x18\x04 \x01(\tR\vclusterName\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x16\n" +
+	"\x06format\x18\x06 \x01(\rR\x06format\x12\x16\n" +
+	"\x06timing\x18\a \x01(\tR\x06timing\x120\n" +
+	"\x06copies\x18\b \x03(\v2\x18.dkv.peerpb.CopyPositionR\x06copies\"\xce\x01\n" +
+	"\fCopyPosition\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
+	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05clock\x18\x04 \x01(\x04R\x05clock\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\x06R\x06digest\x12\x10\n" +
+	"\x03lag\x18\x06 \x01(\x04R\x03lag\x12\x1c\n" +
+	"\tageMillis\x18\a \x01(\x04R\tageMillis\x12\x16\n" +
+	"\x06sealed\x18\b \x01(\tR\x06sealed\"\x90\x01\n" +
+	"\x12CatchUpCopyRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x18\n" +
+	"\avBucket\x18\x03 \x01(\tR\avBucket\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x12\n" +
+	"\x04upTo\x18\x05 \x01(\x04R\x04upTo\"c\n" +
+	"\x13TakeRequestsRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\"\x16\n" +
+	"\x14TakeRequestsResponse\"h\n" +
+	"\x12GetRequestsRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x18\n" +
+	"\avBucket\x18\x03 \x01(\tR\avBucket\"<\n" +
+	"\fRequestsPart\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\fR\arecords\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\xd1\x02\n" +
+	"\x13BecomeMasterRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
+	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x10\n" +
+	"\x03era\x18\x03 \x01(\x04R\x03era\x12\x18\n" +
+	"\ahistory\x18\x04 \x01(\tR\ahistory\x12\x1e\n" +
+	"\n" +
+	"deployment\x18\x05 \x01(\x04R\n" +
+	"deployment\x12\x16\n" +
+	"\x06format\x18\x06 \x01(\rR\x06format\x12.\n" +
+	"\x05nodes\x18\a \x03(\v2\x18.dkv.peerpb.PromotedNodeR\x05nodes\x12\x18\n" +
+	"\areplica\x18\b \x01(\x04R\areplica\x12,\n" +
+	"\x04cuts\x18\t \x03(\v2\x18.dkv.peerpb.CutOfVBucketR\x04cuts\x12$\n" +
+	"\rformerMasters\x18\n" +
+	" \x03(\tR\rformerMasters\"\x16\n" +
+	"\x14BecomeMasterResponse\"h\n" +
+	"\fPromotedNode\x12\x18\n" +
+	"\areplica\x18\x01 \x01(\x04R\areplica\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
+	"\x04disk\x18\x03 \x01(\tR\x04disk\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"h\n" +
+	"\fCutOfVBucket\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x16\n" +
+	"\x06former\x18\x02 \x01(\tR\x06former\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x04R\x03end\x12\x14\n" +
+	"\x05clock\x18\x04 \x01(\x04R\x05clock\"g\n" +
 	"\x13SealDatabaseRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
@@ -1394,14 +2329,16 @@ const file_api_standby_proto_rawDesc = "" +
 	"\alineage\x18\x03 \x03(\v2\x1b.dkv.peerpb.FormerHistoryOfR\alineage\"=\n" +
 	"\x0fFormerHistoryOf\x12\x18\n" +
 	"\ahistory\x18\x01 \x01(\tR\ahistory\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\x04R\x03end\"V\n" +
+	"\x03end\x18\x02 \x01(\x04R\x03end\"n\n" +
 	"\fYieldRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x10\n" +
 	"\x03era\x18\x02 \x01(\x04R\x03era\x12\x18\n" +
-	"\amasters\x18\x03 \x03(\tR\amasters\"A\n" +
+	"\amasters\x18\x03 \x03(\tR\amasters\x12\x16\n" +
+	"\x06rejoin\x18\x04 \x01(\bR\x06rejoin\"[\n" +
 	"\rYieldResponse\x12\x18\n" +
 	"\ayielded\x18\x01 \x01(\bR\ayielded\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xfe\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amasters\x18\x03 \x03(\tR\amasters\"\xfe\x01\n" +
 	"\fConfirmation\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x06R\x05start\x12\x18\n" +
@@ -1469,12 +2406,18 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
-	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xaa\x02\n" +
+	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xaf\x05\n" +
 	"\aStandby\x12;\n" +
 	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x01\x12Q\n" +
 	"\fSealDatabase\x12\x1f.dkv.peerpb.SealDatabaseRequest\x1a .dkv.peerpb.SealDatabaseResponse\x12Q\n" +
 	"\fGetHistories\x12\x1f.dkv.peerpb.GetHistoriesRequest\x1a .dkv.peerpb.GetHistoriesResponse\x12<\n" +
-	"\x05Yield\x12\x18.dkv.peerpb.YieldRequest\x1a\x19.dkv.peerpb.YieldResponse2\x99\x02\n" +
+	"\x05Yield\x12\x18.dkv.peerpb.YieldRequest\x1a\x19.dkv.peerpb.YieldResponse\x12G\n" +
+	"\n" +
+	"SealCopies\x12\x1d.dkv.peerpb.SealCopiesRequest\x1a\x1a.dkv.peerpb.CopiesResponse\x12I\n" +
+	"\vCatchUpCopy\x12\x1e.dkv.peerpb.CatchUpCopyRequest\x1a\x1a.dkv.peerpb.CopiesResponse\x12Q\n" +
+	"\fTakeRequests\x12\x1f.dkv.peerpb.TakeRequestsRequest\x1a .dkv.peerpb.TakeRequestsResponse\x12I\n" +
+	"\vGetRequests\x12\x1e.dkv.peerpb.GetRequestsRequest\x1a\x18.dkv.peerpb.RequestsPart0\x01\x12Q\n" +
+	"\fBecomeMaster\x12\x1f.dkv.peerpb.BecomeMasterRequest\x1a .dkv.peerpb.BecomeMasterResponse2\x99\x02\n" +
 	"\aWitness\x12E\n" +
 	"\tGetRecord\x12\x1c.dkv.peerpb.GetRecordRequest\x1a\x1a.dkv.peerpb.RecordResponse\x12<\n" +
 	"\x05Renew\x12\x18.dkv.peerpb.RenewRequest\x1a\x19.dkv.peerpb.RenewResponse\x12K\n" +
@@ -1493,59 +2436,84 @@ func file_api_standby_proto_rawDescGZIP() []byte {
 	return file_api_standby_proto_rawDescData
 }
 
-var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_api_standby_proto_goTypes = []any{
-	(*SealDatabaseRequest)(nil),  // 0: dkv.peerpb.SealDatabaseRequest
-	(*SealDatabaseResponse)(nil), // 1: dkv.peerpb.SealDatabaseResponse
-	(*SealedVBucket)(nil),        // 2: dkv.peerpb.SealedVBucket
-	(*GetHistoriesRequest)(nil),  // 3: dkv.peerpb.GetHistoriesRequest
-	(*GetHistoriesResponse)(nil), // 4: dkv.peerpb.GetHistoriesResponse
-	(*VBucketHistory)(nil),       // 5: dkv.peerpb.VBucketHistory
-	(*FormerHistoryOf)(nil),      // 6: dkv.peerpb.FormerHistoryOf
-	(*YieldRequest)(nil),         // 7: dkv.peerpb.YieldRequest
-	(*YieldResponse)(nil),        // 8: dkv.peerpb.YieldResponse
-	(*Confirmation)(nil),         // 9: dkv.peerpb.Confirmation
-	(*Wanted)(nil),               // 10: dkv.peerpb.Wanted
-	(*Record)(nil),               // 11: dkv.peerpb.Record
-	(*StandbyNode)(nil),          // 12: dkv.peerpb.StandbyNode
-	(*GetRecordRequest)(nil),     // 13: dkv.peerpb.GetRecordRequest
-	(*RecordResponse)(nil),       // 14: dkv.peerpb.RecordResponse
-	(*RenewRequest)(nil),         // 15: dkv.peerpb.RenewRequest
-	(*RenewResponse)(nil),        // 16: dkv.peerpb.RenewResponse
-	(*ChangeRecordRequest)(nil),  // 17: dkv.peerpb.ChangeRecordRequest
-	(*ClaimRequest)(nil),         // 18: dkv.peerpb.ClaimRequest
-	(*ClaimResponse)(nil),        // 19: dkv.peerpb.ClaimResponse
+	(*SealCopiesRequest)(nil),    // 0: dkv.peerpb.SealCopiesRequest
+	(*CopiesResponse)(nil),       // 1: dkv.peerpb.CopiesResponse
+	(*CopyPosition)(nil),         // 2: dkv.peerpb.CopyPosition
+	(*CatchUpCopyRequest)(nil),   // 3: dkv.peerpb.CatchUpCopyRequest
+	(*TakeRequestsRequest)(nil),  // 4: dkv.peerpb.TakeRequestsRequest
+	(*TakeRequestsResponse)(nil), // 5: dkv.peerpb.TakeRequestsResponse
+	(*GetRequestsRequest)(nil),   // 6: dkv.peerpb.GetRequestsRequest
+	(*RequestsPart)(nil),         // 7: dkv.peerpb.RequestsPart
+	(*BecomeMasterRequest)(nil),  // 8: dkv.peerpb.BecomeMasterRequest
+	(*BecomeMasterResponse)(nil), // 9: dkv.peerpb.BecomeMasterResponse
+	(*PromotedNode)(nil),         // 10: dkv.peerpb.PromotedNode
+	(*CutOfVBucket)(nil),         // 11: dkv.peerpb.CutOfVBucket
+	(*SealDatabaseRequest)(nil),  // 12: dkv.peerpb.SealDatabaseRequest
+	(*SealDatabaseResponse)(nil), // 13: dkv.peerpb.SealDatabaseResponse
+	(*SealedVBucket)(nil),        // 14: dkv.peerpb.SealedVBucket
+	(*GetHistoriesRequest)(nil),  // 15: dkv.peerpb.GetHistoriesRequest
+	(*GetHistoriesResponse)(nil), // 16: dkv.peerpb.GetHistoriesResponse
+	(*VBucketHistory)(nil),       // 17: dkv.peerpb.VBucketHistory
+	(*FormerHistoryOf)(nil),      // 18: dkv.peerpb.FormerHistoryOf
+	(*YieldRequest)(nil),         // 19: dkv.peerpb.YieldRequest
+	(*YieldResponse)(nil),        // 20: dkv.peerpb.YieldResponse
+	(*Confirmation)(nil),         // 21: dkv.peerpb.Confirmation
+	(*Wanted)(nil),               // 22: dkv.peerpb.Wanted
+	(*Record)(nil),               // 23: dkv.peerpb.Record
+	(*StandbyNode)(nil),          // 24: dkv.peerpb.StandbyNode
+	(*GetRecordRequest)(nil),     // 25: dkv.peerpb.GetRecordRequest
+	(*RecordResponse)(nil),       // 26: dkv.peerpb.RecordResponse
+	(*RenewRequest)(nil),         // 27: dkv.peerpb.RenewRequest
+	(*RenewResponse)(nil),        // 28: dkv.peerpb.RenewResponse
+	(*ChangeRecordRequest)(nil),  // 29: dkv.peerpb.ChangeRecordRequest
+	(*ClaimRequest)(nil),         // 30: dkv.peerpb.ClaimRequest
+	(*ClaimResponse)(nil),        // 31: dkv.peerpb.ClaimResponse
 }
 var file_api_standby_proto_depIdxs = []int32{
-	2,  // 0: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
-	5,  // 1: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
-	6,  // 2: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
-	12, // 3: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
-	11, // 4: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
-	11, // 5: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
-	11, // 6: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
-	11, // 7: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
-	9,  // 8: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
-	0,  // 9: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
-	3,  // 10: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
-	7,  // 11: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
-	13, // 12: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
-	15, // 13: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
-	17, // 14: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
-	18, // 15: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
-	10, // 16: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
-	1,  // 17: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
-	4,  // 18: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
-	8,  // 19: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
-	14, // 20: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
-	16, // 21: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
-	14, // 22: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
-	19, // 23: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
-	16, // [16:24] is the sub-list for method output_type
-	8,  // [8:16] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	2,  // 0: dkv.peerpb.CopiesResponse.copies:type_name -> dkv.peerpb.CopyPosition
+	10, // 1: dkv.peerpb.BecomeMasterRequest.nodes:type_name -> dkv.peerpb.PromotedNode
+	11, // 2: dkv.peerpb.BecomeMasterRequest.cuts:type_name -> dkv.peerpb.CutOfVBucket
+	14, // 3: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
+	17, // 4: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
+	18, // 5: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
+	24, // 6: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
+	23, // 7: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
+	23, // 8: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
+	23, // 9: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
+	23, // 10: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
+	21, // 11: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
+	12, // 12: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
+	15, // 13: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
+	19, // 14: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
+	0,  // 15: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
+	3,  // 16: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
+	4,  // 17: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
+	6,  // 18: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
+	8,  // 19: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
+	25, // 20: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
+	27, // 21: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
+	29, // 22: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
+	30, // 23: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
+	22, // 24: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
+	13, // 25: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
+	16, // 26: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
+	20, // 27: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
+	1,  // 28: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
+	1,  // 29: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
+	5,  // 30: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
+	7,  // 31: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
+	9,  // 32: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
+	26, // 33: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
+	28, // 34: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
+	26, // 35: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
+	31, // 36: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
+	24, // [24:37] is the sub-list for method output_type
+	11, // [11:24] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_api_standby_proto_init() }
@@ -1559,7 +2527,7 @@ func file_api_standby_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_standby_proto_rawDesc), len(file_api_standby_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

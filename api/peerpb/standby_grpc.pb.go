@@ -27,6 +27,11 @@ const (
 	Standby_SealDatabase_FullMethodName = "/dkv.peerpb.Standby/SealDatabase"
 	Standby_GetHistories_FullMethodName = "/dkv.peerpb.Standby/GetHistories"
 	Standby_Yield_FullMethodName        = "/dkv.peerpb.Standby/Yield"
+	Standby_SealCopies_FullMethodName   = "/dkv.peerpb.Standby/SealCopies"
+	Standby_CatchUpCopy_FullMethodName  = "/dkv.peerpb.Standby/CatchUpCopy"
+	Standby_TakeRequests_FullMethodName = "/dkv.peerpb.Standby/TakeRequests"
+	Standby_GetRequests_FullMethodName  = "/dkv.peerpb.Standby/GetRequests"
+	Standby_BecomeMaster_FullMethodName = "/dkv.peerpb.Standby/BecomeMaster"
 )
 
 // StandbyClient is the client API for Standby service.
@@ -46,6 +51,20 @@ type StandbyClient interface {
 	// Yield tells a former master that a promotion has replaced it. It asks the new masters
 	// itself whether that is so.
 	Yield(ctx context.Context, in *YieldRequest, opts ...grpc.CallOption) (*YieldResponse, error)
+	// SealCopies seals the copies of a slave for a promotion of another node, or ends that.
+	// Without a promotion it only returns what the node is. It is repeatable.
+	SealCopies(ctx context.Context, in *SealCopiesRequest, opts ...grpc.CallOption) (*CopiesResponse, error)
+	// CatchUpCopy brings a sealed copy to an index, by the changes of another node of the
+	// promotion.
+	CatchUpCopy(ctx context.Context, in *CatchUpCopyRequest, opts ...grpc.CallOption) (*CopiesResponse, error)
+	// TakeRequests has a sealed node fetch the remembered requests of the promotion's
+	// founder, which it has on disk when it answers.
+	TakeRequests(ctx context.Context, in *TakeRequestsRequest, opts ...grpc.CallOption) (*TakeRequestsResponse, error)
+	// GetRequests returns the remembered requests of a sealed copy.
+	GetRequests(ctx context.Context, in *GetRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RequestsPart], error)
+	// BecomeMaster tells a sealed node that the promotion is decided, and which of the
+	// masters it is. That is on its disk when it answers. It is repeatable.
+	BecomeMaster(ctx context.Context, in *BecomeMasterRequest, opts ...grpc.CallOption) (*BecomeMasterResponse, error)
 }
 
 type standbyClient struct {
@@ -99,6 +118,65 @@ func (c *standbyClient) Yield(ctx context.Context, in *YieldRequest, opts ...grp
 	return out, nil
 }
 
+func (c *standbyClient) SealCopies(ctx context.Context, in *SealCopiesRequest, opts ...grpc.CallOption) (*CopiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CopiesResponse)
+	err := c.cc.Invoke(ctx, Standby_SealCopies_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) CatchUpCopy(ctx context.Context, in *CatchUpCopyRequest, opts ...grpc.CallOption) (*CopiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CopiesResponse)
+	err := c.cc.Invoke(ctx, Standby_CatchUpCopy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) TakeRequests(ctx context.Context, in *TakeRequestsRequest, opts ...grpc.CallOption) (*TakeRequestsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TakeRequestsResponse)
+	err := c.cc.Invoke(ctx, Standby_TakeRequests_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *standbyClient) GetRequests(ctx context.Context, in *GetRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RequestsPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Standby_ServiceDesc.Streams[1], Standby_GetRequests_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetRequestsRequest, RequestsPart]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Standby_GetRequestsClient = grpc.ServerStreamingClient[RequestsPart]
+
+func (c *standbyClient) BecomeMaster(ctx context.Context, in *BecomeMasterRequest, opts ...grpc.CallOption) (*BecomeMasterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BecomeMasterResponse)
+	err := c.cc.Invoke(ctx, Standby_BecomeMaster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StandbyServer is the server API for Standby service.
 // All implementations must embed UnimplementedStandbyServer
 // for forward compatibility.
@@ -116,6 +194,20 @@ type StandbyServer interface {
 	// Yield tells a former master that a promotion has replaced it. It asks the new masters
 	// itself whether that is so.
 	Yield(context.Context, *YieldRequest) (*YieldResponse, error)
+	// SealCopies seals the copies of a slave for a promotion of another node, or ends that.
+	// Without a promotion it only returns what the node is. It is repeatable.
+	SealCopies(context.Context, *SealCopiesRequest) (*CopiesResponse, error)
+	// CatchUpCopy brings a sealed copy to an index, by the changes of another node of the
+	// promotion.
+	CatchUpCopy(context.Context, *CatchUpCopyRequest) (*CopiesResponse, error)
+	// TakeRequests has a sealed node fetch the remembered requests of the promotion's
+	// founder, which it has on disk when it answers.
+	TakeRequests(context.Context, *TakeRequestsRequest) (*TakeRequestsResponse, error)
+	// GetRequests returns the remembered requests of a sealed copy.
+	GetRequests(*GetRequestsRequest, grpc.ServerStreamingServer[RequestsPart]) error
+	// BecomeMaster tells a sealed node that the promotion is decided, and which of the
+	// masters it is. That is on its disk when it answers. It is repeatable.
+	BecomeMaster(context.Context, *BecomeMasterRequest) (*BecomeMasterResponse, error)
 	mustEmbedUnimplementedStandbyServer()
 }
 
@@ -137,6 +229,21 @@ func (UnimplementedStandbyServer) GetHistories(context.Context, *GetHistoriesReq
 }
 func (UnimplementedStandbyServer) Yield(context.Context, *YieldRequest) (*YieldResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Yield not implemented")
+}
+func (UnimplementedStandbyServer) SealCopies(context.Context, *SealCopiesRequest) (*CopiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SealCopies not implemented")
+}
+func (UnimplementedStandbyServer) CatchUpCopy(context.Context, *CatchUpCopyRequest) (*CopiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CatchUpCopy not implemented")
+}
+func (UnimplementedStandbyServer) TakeRequests(context.Context, *TakeRequestsRequest) (*TakeRequestsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TakeRequests not implemented")
+}
+func (UnimplementedStandbyServer) GetRequests(*GetRequestsRequest, grpc.ServerStreamingServer[RequestsPart]) error {
+	return status.Error(codes.Unimplemented, "method GetRequests not implemented")
+}
+func (UnimplementedStandbyServer) BecomeMaster(context.Context, *BecomeMasterRequest) (*BecomeMasterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BecomeMaster not implemented")
 }
 func (UnimplementedStandbyServer) mustEmbedUnimplementedStandbyServer() {}
 func (UnimplementedStandbyServer) testEmbeddedByValue()                 {}
@@ -220,6 +327,89 @@ func _Standby_Yield_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Standby_SealCopies_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SealCopiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).SealCopies(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_SealCopies_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).SealCopies(ctx, req.(*SealCopiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_CatchUpCopy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CatchUpCopyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).CatchUpCopy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_CatchUpCopy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).CatchUpCopy(ctx, req.(*CatchUpCopyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_TakeRequests_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeRequestsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).TakeRequests(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_TakeRequests_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).TakeRequests(ctx, req.(*TakeRequestsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Standby_GetRequests_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetRequestsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(StandbyServer).GetRequests(m, &grpc.GenericServerStream[GetRequestsRequest, RequestsPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Standby_GetRequestsServer = grpc.ServerStreamingServer[RequestsPart]
+
+func _Standby_BecomeMaster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BecomeMasterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).BecomeMaster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_BecomeMaster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).BecomeMaster(ctx, req.(*BecomeMasterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Standby_ServiceDesc is the grpc.ServiceDesc for Standby service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -239,6 +429,22 @@ var Standby_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Yield",
 			Handler:    _Standby_Yield_Handler,
 		},
+		{
+			MethodName: "SealCopies",
+			Handler:    _Standby_SealCopies_Handler,
+		},
+		{
+			MethodName: "CatchUpCopy",
+			Handler:    _Standby_CatchUpCopy_Handler,
+		},
+		{
+			MethodName: "TakeRequests",
+			Handler:    _Standby_TakeRequests_Handler,
+		},
+		{
+			MethodName: "BecomeMaster",
+			Handler:    _Standby_BecomeMaster_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -246,6 +452,11 @@ var Standby_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Standby_Confirm_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "GetRequests",
+			Handler:       _Standby_GetRequests_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "api/standby.proto",

@@ -136,7 +136,7 @@ type PromoteRequest struct {
 	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
 	// Give up a promotion that is not decided, and let the masters serve again.
 	Abandon bool `protobuf:"varint,2,opt,name=abandon,proto3" json:"abandon,omitempty"`
-	// The other nodes that become masters, by their Raft URLs.
+	// Where the other slaves that become masters serve gRPC, host:port.
 	With []string `protobuf:"bytes,3,rep,name=with,proto3" json:"with,omitempty"`
 	// Only with masters that can be sealed, so that nothing is lost.
 	Planned       bool `protobuf:"varint,4,opt,name=planned,proto3" json:"planned,omitempty"`

@@ -99,6 +99,11 @@ func grpcRows() []Row {
 		// believes what the node that is named says of its history.
 		peerpb.Standby_SealDatabase_FullMethodName,
 		peerpb.Standby_Yield_FullMethodName,
+		peerpb.Standby_SealCopies_FullMethodName,
+		peerpb.Standby_CatchUpCopy_FullMethodName,
+		peerpb.Standby_TakeRequests_FullMethodName,
+		peerpb.Standby_GetRequests_FullMethodName,
+		peerpb.Standby_BecomeMaster_FullMethodName,
 	} {
 		rows = append(rows, administrative(call))
 	}

@@ -187,7 +187,7 @@ func replicationKeys() []key {
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
 			doc:   "How long a standby waits for its lost master before it takes over; 0 means never."},
 		{name: "auto-rejoin", def: "false", field: func(c *Config) value { return boolValue{&c.Replication.AutoRejoin} },
-			doc: "Whether a standalone master that a promotion has replaced becomes a slave of the new master by itself. What it had is set aside; if false, an operator does that with dkvctl -rejoin."},
+			doc: "Whether a master that a promotion has replaced becomes a slave of the new masters by itself. What it had is set aside; if false, an operator does that with dkvctl -rejoin."},
 		{name: "slave-linearizable", def: "forward", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.SlaveLinearizable, LinearizableForward, LinearizableReject)

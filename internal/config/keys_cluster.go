@@ -4,20 +4,22 @@ import "github.com/dkvdb/dkv/internal/timing"
 
 func nexusKeys() []key {
 	members := []Role{RoleMaster, RoleDiscovery}
+	// A slave becomes a member by a promotion.
+	promoted := append(members, RoleSlave)
 	return []key{
-		{name: "nexus-cluster-name", def: "", roles: members,
+		{name: "nexus-cluster-name", def: "", roles: promoted,
 			field: func(c *Config) value { return nameValue{&c.Nexus.ClusterName, true} },
 			doc:   "The name of the Raft cluster, the same on all members. It keeps clusters on one network apart."},
-		{name: "nexus-node-url", def: "", roles: members,
+		{name: "nexus-node-url", def: "", roles: promoted,
 			field: func(c *Config) value { return urlValue{&c.Nexus.NodeURL} },
-			doc:   "The Raft address of this node, http://host:port. It may be left empty if exactly one entry of nexus-cluster-url is an address of this machine."},
+			doc:   "The Raft address of this node, http://host:port. It may be left empty if exactly one entry of nexus-cluster-url is an address of this machine. A slave has it for when it is promoted together with others."},
 		{name: "nexus-cluster-url", def: "", roles: members,
 			field: func(c *Config) value { return urlListValue{&c.Nexus.ClusterURLs} },
 			doc:   "The Raft addresses of the first members, separated by commas. A master without them is a cluster of one."},
 		{name: "nexus-join", def: "false", roles: members,
 			field: func(c *Config) value { return boolValue{&c.Nexus.Join} },
 			doc:   "Make an empty node wait until dkvctl -addNode adds it to a cluster."},
-		{name: "nexus-log-dir", derived: "db-folder/nexus/log", roles: members,
+		{name: "nexus-log-dir", derived: "db-folder/nexus/log", roles: promoted,
 			field: func(c *Config) value { return pathValue{p: &c.Nexus.LogDir} },
 			doc:   "The folder of the Raft log. Put it on a fast disk of its own if writes wait for the disk."},
 		{name: "nexus-snap-dir", derived: "db-folder/nexus/snap", traits: obsolete,
@@ -51,7 +53,7 @@ func nexusKeys() []key {
 }
 
 func raftKeys() []key {
-	members := []Role{RoleMaster, RoleDiscovery}
+	members := []Role{RoleMaster, RoleDiscovery, RoleSlave} // a slave becomes a member by a promotion
 	const preset = "raft-profile"
 	return []key{
 		{name: "raft-profile", def: "lan", roles: members,

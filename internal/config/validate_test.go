@@ -103,11 +103,11 @@ func TestNotices(t *testing.T) {
 	}{
 		{"", nil},
 		{"--nexus-join=false --repl-mode poll", nil}, // the defaults
-		{"--nexus-node-url http://h:1", []string{"nexus-node-url (--nexus-node-url) has no effect: this node has role none, and the key is for role master, discovery"}},
+		{"--nexus-node-url http://h:1", []string{"nexus-node-url (--nexus-node-url) has no effect: this node has role none, and the key is for role master, discovery, slave"}},
 		{"--repl-master-addr h:1", []string{"repl-master-addr (--repl-master-addr) has no effect: this node has role none, and the key is for role slave"}},
 		{"--repl-master-addr h:1 --role slave", nil},
 		{"--nexus-max-wals 7 --role master", []string{"nexus-max-wals (--nexus-max-wals) has no effect: it is accepted from old files only"}},
-		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery"}},
+		{"--raft-rtt 50ms", []string{"raft-rtt (--raft-rtt) has no effect: this node has role none, and the key is for role master, discovery, slave"}},
 		{"--db-engine badger --write-buffer-size 1MiB", []string{"write-buffer-size (--write-buffer-size) has no effect: badger sizes its write buffers by itself"}},
 		{"--pprof --max-streams 7 --db-folder d", nil},
 		{"--repl-mode stream", []string{"repl-mode (--repl-mode) has no effect: this node has role none, and the key is for role slave"}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +20,7 @@ import (
 func runPromote(ctx context.Context, s *session, _ []string) error {
 	var last *serverpb.PromoteProgress
 	err := s.Call(ctx, nodes.Mutates, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		steps, err := serverpb.NewDKVNodeClient(conn).Promote(ctx, &serverpb.PromoteRequest{Force: s.Force, Abandon: s.Abandon})
+		steps, err := serverpb.NewDKVNodeClient(conn).Promote(ctx, &serverpb.PromoteRequest{With: s.With, Planned: s.Planned, Force: s.Force, Abandon: s.Abandon})
 		for err == nil {
 			var p *serverpb.PromoteProgress
 			if p, err = steps.Recv(); err == nil {
@@ -67,8 +68,8 @@ func (s *session) awaitMaster(ctx context.Context, era uint64) error {
 	var last error
 	for {
 		res, err := s.getNodeStatus(ctx)
-		if v := res.GetVBuckets(); err == nil && len(v) > 0 && res.GetRole() != "slave" && v[0].GetState() == "serving" {
-			return s.printText("done", fmt.Sprintf("%s is the master of era %d and accepts mutations", res.GetAddress(), era), era)
+		if err == nil && leads(res) {
+			return s.printText("done", s.doneText(res.GetAddress(), era), era)
 		}
 		if err != nil {
 			last = err
@@ -79,6 +80,23 @@ func (s *session) awaitMaster(ctx context.Context, era uint64) error {
 		case <-time.After(masterPause):
 		}
 	}
+}
+
+// leads reports whether a node is a master that knows who leads every vBucket.
+func leads(res *serverpb.NodeStatusResponse) bool {
+	for _, v := range res.GetVBuckets() {
+		if v.GetState() != "serving" || v.GetLeader() == "" && !v.GetIsLeader() {
+			return false
+		}
+	}
+	return len(res.GetVBuckets()) > 0 && res.GetRole() != "slave"
+}
+
+func (s *session) doneText(address string, era uint64) string {
+	if len(s.With) > 0 {
+		return fmt.Sprintf("%s are the masters of era %d and accept mutations", strings.Join(append([]string{address}, s.With...), ", "), era)
+	}
+	return fmt.Sprintf("%s is the master of era %d and accepts mutations", address, era)
 }
 
 func runRejoin(ctx context.Context, s *session, args []string) error {

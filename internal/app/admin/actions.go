@@ -52,10 +52,12 @@ func resetClock(ctx context.Context, s *role.Services, body json.RawMessage) (an
 // promote promotes a slave, and answers with the steps.
 func promote(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
 	var request struct {
-		Force   bool `json:"force"`
-		Abandon bool `json:"abandon"`
+		With    []string `json:"with"`
+		Planned bool     `json:"planned"`
+		Force   bool     `json:"force"`
+		Abandon bool     `json:"abandon"`
 	}
-	if err := decode(body, &request, `the body must be {"force": false, "abandon": false}, or empty`); err != nil {
+	if err := decode(body, &request, `the body must be {"with": ["HOST:PORT"], "planned": false, "force": false, "abandon": false}, or empty`); err != nil {
 		return nil, err
 	}
 	type step struct {
@@ -64,7 +66,7 @@ func promote(ctx context.Context, s *role.Services, body json.RawMessage) (any, 
 		Era  uint64 `json:"era"`
 	}
 	var steps []step
-	err := s.Promote(ctx, &serverpb.PromoteRequest{Force: request.Force, Abandon: request.Abandon}, func(p *serverpb.PromoteProgress) error {
+	err := s.Promote(ctx, &serverpb.PromoteRequest{With: request.With, Planned: request.Planned, Force: request.Force, Abandon: request.Abandon}, func(p *serverpb.PromoteProgress) error {
 		steps = append(steps, step{p.GetStep(), p.GetText(), p.GetEra()})
 		return nil
 	})

@@ -22,7 +22,7 @@ import (
 // anything, including what this version cannot do: that is better than doing less than
 // was asked for.
 func CheckStart(cfg *config.Config) error {
-	if cfg.Role == config.RoleNone && cfg.Node.VBuckets > 1 {
+	if cfg.ConfiguredRole() == config.RoleNone && cfg.Node.VBuckets > 1 {
 		return fmt.Errorf("vbuckets is %d, but a standalone node has one vBucket; leave it at 1", cfg.Node.VBuckets)
 	}
 	if ini := cfg.Storage.EngineINI; ini != "" {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -21,6 +22,8 @@ type Slave interface {
 	Seal(ctx context.Context, promotion string) error
 	Unseal(ctx context.Context, promotion string) error
 	Positions(ctx context.Context) ([]slave.Position, error)
+	CatchUp(ctx context.Context, promotion, vBucket, address string, upTo kv.Index) error
+	ExportRequests(ctx context.Context, promotion, vBucket string, yield func(records []byte) error) error
 	// Masters are the addresses of the masters that it knows.
 	Masters() []string
 }
@@ -36,6 +39,27 @@ func (c copies) Positions() []promotion.Position {
 		out = append(out, promotion.Position{VBucket: v.Name, History: s.Identity.History, Index: s.Applied, Clock: kv.ClockOf(s.Clock), Lag: s.Lag, Age: s.Age})
 	}
 	return out
+}
+
+// Reached implements promotion.Copies.
+func (c copies) Reached(ctx context.Context) ([]promotion.Position, error) {
+	out := c.Positions()
+	found, err := c.Slave.Positions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range found {
+		out[i].History, out[i].Index, out[i].Sealed = p.Identity.History, p.Applied, p.Sealed
+		if p.Last.Index != 0 {
+			out[i].Digest = changelog.Digest(&p.Last)
+		}
+	}
+	return out, nil
+}
+
+// CatchUp implements promotion.Copies.
+func (c copies) CatchUp(ctx context.Context, promotion, vBucket, from string, upTo kv.Index) error {
+	return c.Slave.CatchUp(ctx, promotion, vBucket, from, upTo)
 }
 
 // Await implements promotion.Copies.
@@ -105,17 +129,17 @@ func endsOf(lineage []*peerpb.FormerHistoryOf) map[string]kv.Index {
 	return ends
 }
 
-// yield tells a former master that this node has replaced it.
-func (c *calls) yield(ctx context.Context, address string, era uint64, masters []string) error {
+// yield tells a former master that other nodes have replaced it, and returns the other members
+// of its cluster.
+func (c *calls) yield(ctx context.Context, address string, req *peerpb.YieldRequest) ([]string, error) {
 	resp := new(peerpb.YieldResponse)
-	req := &peerpb.YieldRequest{Database: c.database, Era: era, Masters: masters}
 	if err := c.pool.Call(ctx, address, peerpb.Standby_Yield_FullMethodName, req, resp); err != nil {
-		return err
+		return nil, err
 	}
 	if !resp.GetYielded() {
-		return kv.Errorf(kv.Precondition, "it does not yield: %s", resp.GetReason())
+		return nil, kv.Errorf(kv.Precondition, "it does not yield: %s", resp.GetReason())
 	}
-	return nil
+	return resp.GetMasters(), nil
 }
 
 // descents are the histories of replicas.

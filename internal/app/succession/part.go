@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
@@ -39,6 +40,10 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 		}
 	}
 	switch {
+	case part.Promotion != nil && part.Promotion.Step == promotion.Done && len(part.Promotion.Nodes) > 0:
+		cfg = cfg.WithRole(config.RoleMaster)
+		// Its cluster is the one that the promotion has founded, not one of the configuration.
+		cfg.Nexus.NodeURL, cfg.Nexus.ClusterURLs, cfg.Nexus.Join = part.Promotion.Self().URL, nil, false
 	case part.Promotion != nil && part.Promotion.Step == promotion.Done:
 		cfg = cfg.WithRole(config.RoleNone)
 	case part.Superseded != nil && !part.Superseded.Rejoined:
@@ -57,6 +62,9 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 func Became(part promotion.Part) string {
 	switch r, s := part.Promotion, part.Superseded; {
 	case r != nil && r.Step == promotion.Done:
+		if len(r.Nodes) > 1 {
+			return fmt.Sprintf("promoted: a slave that has become one of %d masters of era %d", len(r.Nodes), r.Era)
+		}
 		return fmt.Sprintf("promoted: a slave that has become the master of era %d", r.Era)
 	case s != nil && s.Rejoined:
 		return fmt.Sprintf("rejoined: a former master that is a slave of era %d at %s", s.Era, strings.Join(s.Masters, ", "))
@@ -90,14 +98,39 @@ func found(cfg *config.Config, r *promotion.Record, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := join(cfg, n.Layout, r); err != nil {
+		return err
+	}
 	r.Step = promotion.Done
 	if err := r.Write(cfg.Storage.DBFolder); err != nil {
 		return err
+	}
+	if err := dropRequests(cfg.Storage.DBFolder); err != nil {
+		log.Warn("files of the promotion are left in db-folder", "error", err)
 	}
 	log.Info("this node has become the master", "era", r.Era, "history", r.History)
 	return nil
 }
 
+// join makes this disk a member of the cluster that a promotion founds, if it founds one. Its
+// decision, which this disk has, is the invitation.
+func join(cfg *config.Config, layout node.Layout, r *promotion.Record) error {
+	if len(r.Nodes) == 0 {
+		return nil
+	}
+	founded := bootstrap.Promoted{
+		Deployment: r.Deployment,
+		Terms: bootstrap.Terms{
+			ClusterName: cfg.Nexus.ClusterName, Database: layout.Database, VBuckets: len(layout.VBuckets), Format: r.Format,
+		},
+	}
+	for _, n := range r.Nodes {
+		founded.Members = append(founded.Members, bootstrap.PromotedMember{Replica: n.Replica, URL: n.URL, UUID: n.Disk, Address: n.Address})
+	}
+	return founded.Install(cfg.Storage.DBFolder, r.Replica)
+}
+
+// fork makes each vBucket's copy the base of a log.
 func fork(n *node.Node, r *promotion.Record) error {
 	for _, name := range n.Layout.VBuckets {
 		cut := r.Cuts[name]
@@ -109,7 +142,12 @@ func fork(n *node.Node, r *promotion.Record) error {
 		if err != nil {
 			return node.OpenError(err)
 		}
-		err = fsm.Fork(engine, fsm.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock})
+		if r.Replica > 1 {
+			err = importRequests(engine, n.Dir.Path(), r.ID, name)
+		}
+		if err == nil {
+			err = fsm.Fork(engine, fsm.Branch{Former: cut.Former, End: cut.End, History: r.History, Clock: cut.Clock})
+		}
 		if closeErr := engine.Close(); err == nil {
 			err = closeErr
 		}

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/fsm"
@@ -49,7 +50,11 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	}
 	lost, err := export(ctx, n, s, aside)
 	if err == nil {
-		err = n.Dir.SetAside(aside)
+		err = setLogAside(cfg, aside)
+	}
+	if err == nil {
+		// A master's log goes too: entries that were not applied here may have been acknowledged.
+		err = n.Dir.SetAside(aside, bootstrap.Files()...)
 	}
 	if err = errors.Join(err, n.Close()); err != nil {
 		return err
@@ -61,6 +66,25 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	log.Warn("this former master becomes a slave; its data is set aside until dkvctl -dropAside", "era", s.Era, "folder", filepath.Join(dir, aside), "lost-changes", lost)
 	return nil
 }
+
+// setLogAside moves the Raft log of a former master beside itself if it is not in the data
+// folder, with which it would go.
+func setLogAside(cfg *config.Config, aside string) error {
+	dir := cfg.Nexus.LogDir
+	if inside, err := filepath.Rel(cfg.Storage.DBFolder, dir); err == nil && filepath.IsLocal(inside) {
+		return nil
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // there was none, or it was moved already
+	}
+	if err := os.Rename(dir, logAside(dir, aside)); err != nil {
+		return fmt.Errorf("set the Raft log aside: %w; move %s away by hand", err, dir)
+	}
+	return durable.SyncDir(filepath.Dir(dir))
+}
+
+// logAside is where a Raft log is set aside to that is not in the data folder.
+func logAside(dir, aside string) string { return filepath.Clean(dir) + "." + aside }
 
 // export writes the changes that the new masters lack to JSON lines, and returns how many
 // there are.

@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -30,6 +31,9 @@ type Service struct {
 	part promotion.Part
 	pool *peer.Pool
 	call calls
+	// set reaches the other nodes of a promotion, copies are this slave's own.
+	set    set
+	copies copies
 	// founder is set on slaves, former on nodes whose log is their own.
 	founder *promotion.Founder
 	former  *promotion.Former
@@ -55,8 +59,10 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 	}
 	if slave, is := r.(Slave); is {
 		s.call.known = slave.Masters
-		s.founder = promotion.NewFounder(promotion.Options{Dir: dir, Copies: copies{slave}, Masters: &s.call, Log: n.Log}, undecided(part.Promotion))
-	} else if !n.Config.InRaft() {
+		s.copies, s.set = copies{slave}, set{&s.call, n}
+		s.founder = promotion.NewFounder(promotion.Options{Dir: dir, Copies: s.copies, Masters: &s.call, Set: &s.set, Log: n.Log}, undecided(part.Promotion))
+	} else if n.Config.Role != config.RoleDiscovery {
+		s.set = set{&s.call, n}
 		s.former = &promotion.Former{Dir: dir, Own: s.own, Ask: s.call.histories, Log: n.Log}
 	}
 	return s, nil
@@ -104,12 +110,17 @@ func (s *Service) Run(ctx context.Context) error {
 	return promotion.ErrSuperseded
 }
 
-// notices tells the former masters that this node has replaced them.
+// notices tells the former masters that this node has replaced them, alone or with others.
 func (s *Service) notices(ctx context.Context, r promotion.Record) error {
-	self := []string{s.node.Info.Address}
-	err := promotion.Notices(ctx, s.node.Dir.Path(), r, func(ctx context.Context, master string) error {
-		return s.call.yield(ctx, master, r.Era, self)
-	}, s.node.Log)
+	req := &peerpb.YieldRequest{Database: s.node.Layout.Database, Era: r.Era, Masters: r.Addresses(), Rejoin: r.Planned}
+	if len(req.Masters) == 0 {
+		req.Masters = []string{s.node.Info.Address}
+	}
+	successor := promotion.Successor{
+		Dir: s.node.Dir.Path(), Become: s.set.Become, Log: s.node.Log,
+		Yield: func(ctx context.Context, master string) ([]string, error) { return s.call.yield(ctx, master, req) },
+	}
+	err := successor.Run(ctx, r)
 	if err != nil {
 		s.node.Log.Error("former masters are not told any more that they were replaced", "error", err)
 	}
@@ -187,12 +198,16 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 	case s.founder != nil, s.part.Superseded != nil:
 		return &peerpb.YieldResponse{Yielded: true}, nil // it is no master
 	case s.former == nil:
-		return &peerpb.YieldResponse{Reason: "a member of a Raft cluster does not yield in this version; stop the members of the former cluster"}, nil
+		return &peerpb.YieldResponse{Reason: "this node is " + s.role.Name() + " and has nothing to yield"}, nil
 	}
-	if err := s.former.Hear(ctx, r.GetMasters()); err != nil {
+	if err := s.former.Hear(ctx, r.GetMasters(), r.GetRejoin()); err != nil {
 		return &peerpb.YieldResponse{Reason: err.Error()}, nil
 	}
-	return &peerpb.YieldResponse{Yielded: true}, nil
+	resp := &peerpb.YieldResponse{Yielded: true}
+	for _, p := range s.role.Cluster().Peers() {
+		resp.Masters = append(resp.Masters, p.Address)
+	}
+	return resp, nil
 }
 
 // Node is the service about the node as a whole, with the calls of promotions.
@@ -211,8 +226,6 @@ func (s *nodeService) Promote(r *serverpb.PromoteRequest, stream grpc.ServerStre
 // Promote promotes the node, or gives a promotion up, and reports each step.
 func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, report func(*serverpb.PromoteProgress) error) error {
 	switch {
-	case len(r.GetWith()) > 0:
-		return kv.Errorf(kv.Precondition, "a set of slaves cannot be promoted in this version; promote one slave, without -with (not applied)")
 	case s.founder == nil && r.GetAbandon():
 		return s.unsealHere(ctx, report)
 	case s.founder == nil && s.part.Promotion != nil:
@@ -222,7 +235,7 @@ func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, repor
 	case r.GetForce() && r.GetPlanned():
 		return kv.Errorf(kv.Invalid, "a promotion is either planned or forced (not applied)")
 	}
-	return s.founder.Promote(ctx, promotion.Request{Force: r.GetForce(), Planned: r.GetPlanned(), Abandon: r.GetAbandon()}, func(p promotion.Progress) error {
+	return s.founder.Promote(ctx, promotion.Request{Force: r.GetForce(), Planned: r.GetPlanned(), Abandon: r.GetAbandon(), With: r.GetWith()}, func(p promotion.Progress) error {
 		return report(&serverpb.PromoteProgress{Step: string(p.Step), Text: p.Text, Era: p.Era})
 	})
 }
@@ -257,13 +270,13 @@ func (s *nodeService) Rejoin(ctx context.Context, r *serverpb.RejoinRequest) (*s
 // Rejoin makes a former master a slave. It returns when that is ordered, durably.
 func (s *Service) Rejoin(ctx context.Context, masters []string) (*serverpb.RejoinResponse, error) {
 	if s.former == nil || s.node.Dir == nil {
-		return nil, kv.Errorf(kv.Precondition, "this node is %s, and only a former master with a disk that is alone can rejoin (not applied)", s.role.Name())
+		return nil, kv.Errorf(kv.Precondition, "this node is %s, and only a former master with a disk can rejoin (not applied)", s.role.Name())
 	}
 	if s.part.Superseded == nil {
 		if len(masters) == 0 {
 			return nil, kv.Errorf(kv.Precondition, "no promotion has replaced this node, as far as it knows; name the new master: dkvctl -rejoin HOST:PORT (not applied)")
 		}
-		if err := s.former.Hear(ctx, masters); err != nil {
+		if err := s.former.Hear(ctx, masters, true); err != nil {
 			return nil, kv.Errorf(kv.Precondition, "this node has not been replaced: %w (not applied)", err)
 		}
 	}

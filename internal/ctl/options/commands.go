@@ -122,7 +122,7 @@ func clusterCommands() []*Command {
 		{Name: "drill", group: groupCluster, usage: "lost-majority-plan", min: 1, max: 1,
 			summary: "print what would be lost with a majority of the masters at this moment, and the commands to go on with; nothing is changed"},
 		{Name: "promote", group: groupCluster, max: 0, Timeout: changeTimeout,
-			summary: "make the slave of -a the master: seal the master, get its last changes and take over (-force: although the master cannot be sealed; -abandon: give that up)"},
+			summary: "make the slave of -a the master, or one of the masters with -with: seal the masters, get their last changes and take over (-force: although they cannot be sealed; -abandon: give that up)"},
 		{Name: "rejoin", group: groupCluster, usage: "[HOST:PORT]", max: 1, Timeout: longTimeout,
 			summary: "make the former master of -a a slave of the one that has replaced it; its data is set aside"},
 		{Name: "dropAside", group: groupCluster, max: 0, Timeout: longTimeout,

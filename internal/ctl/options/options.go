@@ -48,7 +48,8 @@ type Options struct {
 	Quiet                             bool
 	VBucket                           string
 	Force, NonVoting, Verbose, Cancel bool
-	Abandon                           bool
+	Abandon, Planned                  bool
+	With                              []string // where other slaves serve gRPC, host:port
 	Bench                             bench.Config
 	Preload                           *bool // nil leaves it to the operation
 	Connections, Rounds               int
@@ -169,6 +170,9 @@ func dataOptions() []*Option {
 			set:     boolean(func(o *Options) *bool { return &o.Force })},
 		{Name: "cancel", commands: []string{"resync"}, summary: "withdraw the order instead: the copy stays, and what was loaded of the new one is removed",
 			set: boolean(func(o *Options) *bool { return &o.Cancel })},
+		{Name: "with", value: "HOST:PORT[,...]", commands: []string{"promote"}, summary: "the other slaves that become masters together with the slave of -a, by their gRPC addresses", set: setWith},
+		{Name: "planned", commands: []string{"promote"}, summary: "only if the masters can be sealed and the slaves are up to date; the former masters become slaves at once",
+			set: boolean(func(o *Options) *bool { return &o.Planned })},
 		{Name: "abandon", commands: []string{"promote"}, summary: "give up a promotion that is not decided: on its slave, or on a master that it has left sealed",
 			set: boolean(func(o *Options) *bool { return &o.Abandon })},
 	}
@@ -195,23 +199,34 @@ func securityOptions() []*Option {
 	}
 }
 
-func setAddrs(o *Options, value string) error {
+func setAddrs(o *Options, value string) (err error) {
+	o.Addrs, err = addresses(value)
+	return err
+}
+
+// setWith sets the nodes of a promotion, which may be written as URLs.
+func setWith(o *Options, value string) (err error) {
+	o.With, err = addresses(strings.ReplaceAll(value, "http://", ""))
+	return err
+}
+
+// addresses parses host:port, separated by commas.
+func addresses(value string) ([]string, error) {
 	addrs := strings.Split(value, ",")
 	for i, addr := range addrs {
 		addrs[i] = strings.TrimSpace(addr)
 		if strings.Contains(addr, "://") {
-			return fmt.Errorf("%q is a URL: write host:port, such as %s", addr, DefaultAddr)
+			return nil, fmt.Errorf("%q is a URL: write host:port, such as %s", addr, DefaultAddr)
 		}
 		host, port, err := net.SplitHostPort(addrs[i])
 		if err != nil || host == "" {
-			return fmt.Errorf("%q is not host:port, such as %s", addr, DefaultAddr)
+			return nil, fmt.Errorf("%q is not host:port, such as %s", addr, DefaultAddr)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("the port of %q is not a number from 1 to 65535", addr)
+			return nil, fmt.Errorf("the port of %q is not a number from 1 to 65535", addr)
 		}
 	}
-	o.Addrs = addrs
-	return nil
+	return addrs, nil
 }
 
 func setOutput(o *Options, value string) error {

@@ -120,6 +120,15 @@ func (f *Replica) CatchUp(ctx context.Context, promotion string, after kv.Index,
 	return f.Sync()
 }
 
+// ExportRequests calls yield with the remembered requests of the state that a promotion has
+// sealed; see fsm.Machine.ExportRequests.
+func (f *Replica) ExportRequests(ctx context.Context, promotion string, yield func(records []byte) error) error {
+	if by := f.Sealed(); by == "" || by != promotion {
+		return kv.Errorf(kv.Precondition, "promotion %s has not sealed this copy", promotion)
+	}
+	return f.state.Machine().ExportRequests(ctx, yield)
+}
+
 // loadSeal reads a seal from before this start.
 func (f *Replica) loadSeal() error {
 	if f.opts.Generations == nil {

@@ -14,6 +14,7 @@ func (f *Founder) giveUp(ctx context.Context, o *order, reason error) error {
 	r := *f.record
 	r.Step = Abandoning
 	if f.own == r.ID {
+		r.Untold = slices.DeleteFunc(slices.Clone(r.Untold), func(n string) bool { return f.untouched[n] })
 		r.Masters = slices.DeleteFunc(slices.Clone(r.Masters), func(m string) bool { return f.untouched[m] })
 	}
 	f.own = "" // what is sealed from here on is not counted
@@ -29,7 +30,7 @@ func (f *Founder) giveUp(ctx context.Context, o *order, reason error) error {
 // abandon gives a promotion up because an operator wants it.
 func (f *Founder) abandon(ctx context.Context, o *order) error {
 	if f.record == nil {
-		return kv.Errorf(kv.Precondition, "no promotion of this node is under way, so there is none to abandon")
+		return f.unsealHere(ctx, o)
 	}
 	r := *f.record
 	r.Step = Abandoning
@@ -39,27 +40,49 @@ func (f *Founder) abandon(ctx context.Context, o *order) error {
 	return f.release(ctx)
 }
 
-// release ends the seals of a promotion that is given up, and forgets it once all have
-// ended.
+// unsealHere ends the seal of a promotion of another node by hand: its founder may be gone.
+func (f *Founder) unsealHere(ctx context.Context, o *order) error {
+	positions, err := f.opts.Copies.Reached(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(positions, func(p Position) bool { return p.Sealed != "" })
+	if i < 0 {
+		return kv.Errorf(kv.Precondition, "no promotion of this node is under way, so there is none to abandon")
+	}
+	if err := f.opts.Copies.Unseal(ctx, positions[i].Sealed); err != nil {
+		return err
+	}
+	if o.report != nil && o.ctx.Err() == nil {
+		_ = o.report(Progress{Step: Abandoning, Text: "the seal of this slave has ended; it follows its master again"}) // the caller has gone
+	}
+	return nil
+}
+
+// release ends the seals of a promotion that is given up, and of those before it, and forgets
+// it once all have ended.
 func (f *Founder) release(ctx context.Context) error {
 	r := *f.record
-	if err := f.opts.Copies.Unseal(ctx, r.ID); err != nil {
-		return fmt.Errorf("unseal this slave's copies: %w", err)
-	}
 	var errs []error
-	var left []string
-	for _, address := range r.Masters {
-		if err := f.unsealMaster(ctx, address, r.ID); err != nil {
-			left, errs = append(left, address), append(errs, fmt.Errorf("%s: %w", address, err))
+	var left []Left
+	for _, l := range r.left() {
+		if err := f.opts.Copies.Unseal(ctx, l.ID); err != nil {
+			return fmt.Errorf("unseal this slave's copies: %w", err)
+		}
+		var slaves, masters error
+		l.Slaves, slaves = unsealed(ctx, l.ID, l.Slaves, f.opts.Set.Unseal)
+		l.Masters, masters = unsealed(ctx, l.ID, l.Masters, f.opts.Masters.Unseal)
+		if err := errors.Join(slaves, masters); err != nil || l.ID == r.ID {
+			left, errs = append(left, l), append(errs, err)
 		}
 	}
-	if len(left) > 0 {
-		r.Masters = left
+	if err := errors.Join(errs...); err != nil {
+		r.Untold, r.Masters, r.Earlier = left[0].Slaves, left[0].Masters, left[1:]
 		if err := r.Write(f.opts.Dir); err != nil {
 			return err
 		}
 		f.set(&r)
-		return errors.Join(errs...)
+		return err
 	}
 	if err := remove(f.opts.Dir); err != nil {
 		return err
@@ -68,8 +91,13 @@ func (f *Founder) release(ctx context.Context) error {
 	return nil
 }
 
-func (f *Founder) unsealMaster(ctx context.Context, address, promotion string) error {
-	ctx, cancel := context.WithTimeout(ctx, callPatience)
-	defer cancel()
-	return f.opts.Masters.Unseal(ctx, address, promotion)
+// unsealed ends the seals of nodes, all at once, and returns those at which that has failed.
+func unsealed(ctx context.Context, promotion string, nodes []string, unseal func(ctx context.Context, address, promotion string) error) (left []string, err error) {
+	errs := each(ctx, nodes, func(ctx context.Context, address string) error { return unseal(ctx, address, promotion) })
+	for i, address := range nodes {
+		if errs[i] != nil {
+			left = append(left, address)
+		}
+	}
+	return left, joined(nodes, errs)
 }

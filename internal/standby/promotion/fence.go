@@ -40,19 +40,14 @@ func (f *Founder) sealMasters(ctx context.Context, r *Record) (sealed []string, 
 	asked := map[string]bool{}
 	var errs []error
 	for len(asked) < len(r.Masters) {
-		for _, address := range slices.Clone(r.Masters) {
-			if asked[address] {
-				continue
+		var now []string
+		for _, address := range r.Masters {
+			if !asked[address] {
+				now, asked[address] = append(now, address), true
 			}
-			asked[address] = true
-			found, err := f.sealMaster(ctx, address, r)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", address, err))
-				continue
-			}
-			sealed = append(sealed, address)
-			r.Masters = union(r.Masters, found.Masters)
 		}
+		more, failed := f.sealAll(ctx, now, r)
+		sealed, errs = append(sealed, more...), append(errs, failed...)
 	}
 	for name, cut := range r.Cuts {
 		switch {
@@ -66,33 +61,55 @@ func (f *Founder) sealMasters(ctx context.Context, r *Record) (sealed []string, 
 	return sealed, nil
 }
 
-func (f *Founder) sealMaster(ctx context.Context, address string, r *Record) (SealedDatabase, error) {
-	ctx, cancel := context.WithTimeout(ctx, callPatience)
-	defer cancel()
-	found, err := f.opts.Masters.Seal(ctx, address, r.ID)
-	f.untouched[address] = err != nil && kv.OutcomeOf(err) == kv.NotApplied
-	if err != nil {
-		return found, err
+// sealAll seals masters, all at once, and adds those to r that they name.
+func (f *Founder) sealAll(ctx context.Context, masters []string, r *Record) (sealed []string, errs []error) {
+	found := make([]SealedDatabase, len(masters))
+	failed := each(ctx, masters, func(ctx context.Context, address string) (err error) {
+		found[slices.Index(masters, address)], err = f.opts.Masters.Seal(ctx, address, r.ID)
+		return err
+	})
+	for i, address := range masters {
+		err := failed[i]
+		f.untouched[address] = err != nil && kv.OutcomeOf(err) == kv.NotApplied
+		if err == nil {
+			err = r.sealed(found[i])
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", address, err))
+			continue
+		}
+		sealed = append(sealed, address)
+		r.Masters = union(r.Masters, found[i].Masters)
 	}
+	return sealed, errs
+}
+
+// sealed notes what a master has sealed.
+func (r *Record) sealed(found SealedDatabase) error {
 	for _, v := range found.VBuckets {
 		cut, known := r.Cuts[v.Name]
 		if !known || cut.Former != v.History {
-			return found, fmt.Errorf("vBucket %s has the history %s there and %s here: this slave has to follow it first; see dkvctl -status", v.Name, v.History, cut.Former)
+			return fmt.Errorf("vBucket %s has the history %s there and %s here: this slave has to follow it first; see dkvctl -status", v.Name, v.History, cut.Former)
 		}
 		cut.Seal = max(cut.Seal, v.Index)
 		r.Cuts[v.Name] = cut
 	}
-	return found, nil
+	return nil
 }
 
-// sealCopies gets the last changes of masters that are sealed, and seals the own copies.
+// sealCopies gets the last changes of masters that are sealed, and seals the copies of all
+// nodes of the set.
 func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
-	if err := f.awaitSeals(ctx, r); err != nil && !r.Force {
-		return kv.Errorf(kv.Precondition, "the last changes of the masters did not arrive: %w; %s. "+
-			"Bring the master back and try again, or promote with -force and lose them", err, f.missing(&r))
+	late := f.awaitSeals(ctx, r)
+	if late != nil && !r.Force && len(r.Nodes) <= 1 {
+		return f.tooLate(late, &r)
 	}
 	if err := f.opts.Copies.Seal(ctx, r.ID); err != nil {
 		return fmt.Errorf("seal this slave's copies: %w", err)
+	}
+	all, err := f.sealSet(ctx, &r)
+	if err != nil {
+		return err
 	}
 	cuts := map[string]Cut{}
 	var lost uint64
@@ -101,19 +118,37 @@ func (f *Founder) sealCopies(ctx context.Context, o *order, r Record) error {
 		if cut.Former != p.History {
 			return kv.Errorf(kv.Precondition, "vBucket %s has followed history %s since the promotion began with %s; promote this slave again", p.VBucket, p.History, cut.Former)
 		}
-		cut.End, cut.Clock = p.Index, p.Clock
+		cut.End, cut.Clock = greatest(append(all, []Position{p}), p.VBucket)
 		lost += cut.Seal - min(cut.Seal, cut.End)
 		cuts[p.VBucket] = cut
 	}
 	r.Cuts, r.Step = cuts, Sealed
-	text := "this slave has all that was acknowledged"
+	if lost > 0 && !r.Force {
+		return f.tooLate(late, &r)
+	}
+	return f.write(o, r, f.sealedText(&r, lost))
+}
+
+// tooLate is the error of a promotion whose slaves have not got all that was acknowledged.
+func (f *Founder) tooLate(late error, r *Record) error {
+	return kv.Errorf(kv.Precondition, "the last changes of the masters did not arrive: %w; %s. "+
+		"Bring the master back and try again, or promote with -force and lose them", late, f.missing(r))
+}
+
+// sealedText says what the slaves have when they are sealed.
+func (f *Founder) sealedText(r *Record, lost uint64) string {
+	who, has, takes := "this slave", "has", "takes"
+	if len(r.Nodes) > 1 {
+		who, has, takes = fmt.Sprintf("these %d slaves", len(r.Nodes)), "have", "take"
+	}
 	switch {
 	case lost > 0:
-		text = fmt.Sprintf("this slave lacks up to %d entries, which are lost", lost)
+		return fmt.Sprintf("%s lack up to %d entries, which are lost", who, lost)
 	case r.Fence == "":
-		text = "this slave takes nothing more of the old history; what it has not received is lost: " + f.missing(&r)
+		return fmt.Sprintf("%s %s nothing more of the old history; what was not received is lost: %s", who, takes, f.missing(r))
+	default:
+		return fmt.Sprintf("%s %s all that was acknowledged", who, has)
 	}
-	return f.write(o, r, text)
 }
 
 // awaitSeals waits until the copies have all that the masters have acknowledged.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,15 +34,19 @@ type Options struct {
 	Dir     string
 	Copies  Copies
 	Masters Masters
-	Log     *slog.Logger
+	// Set reaches the other nodes of a promotion of several slaves.
+	Set Set
+	Log *slog.Logger
 }
 
-// Founder promotes its node when it is told to, and goes on with a promotion that a crash
+// Founder promotes its node, alone or with others, when it is told to, and goes on with a promotion that a crash
 // has interrupted.
 type Founder struct {
 	opts Options
 	// orders holds what Run has to do next.
 	orders chan *order
+	// ended is closed when Run has returned.
+	ended chan struct{}
 
 	// own is the promotion that this process has begun, and untouched the masters that it
 	// has certainly not sealed. What an earlier process has sealed is not known.
@@ -59,8 +62,11 @@ type Founder struct {
 type Request struct {
 	// Force promotes although the masters cannot be sealed, or changes are missing.
 	Force bool
-	// Planned wants nothing else than masters that can be sealed.
+	// Planned wants nothing else than masters that can be sealed, which become slaves at
+	// once.
 	Planned bool
+	// With are where the other slaves that become masters serve gRPC, host:port.
+	With []string
 	// Abandon gives up a promotion that is not decided.
 	Abandon bool
 }
@@ -77,6 +83,10 @@ type Progress struct {
 // order is a request with where its progress goes.
 type order struct {
 	Request
+	// become is the promotion of another node that is decided, and admits returns why this
+	// node cannot be a part of it; nil for a request.
+	become *Record
+	admits func() error
 	ctx    context.Context
 	report func(Progress) error
 	done   chan error
@@ -84,31 +94,52 @@ type order struct {
 
 // NewFounder makes the founder of a node with what Of has found.
 func NewFounder(opts Options, found *Record) *Founder {
-	return &Founder{opts: opts, orders: make(chan *order), untouched: map[string]bool{}, record: found}
+	return &Founder{opts: opts, orders: make(chan *order), ended: make(chan struct{}), untouched: map[string]bool{}, record: found}
 }
 
 // Promote does what a request says, while Run runs, and reports each step. It returns when
 // the promotion is decided or given up. If ctx ends before, the promotion goes on.
 func (f *Founder) Promote(ctx context.Context, r Request, report func(Progress) error) error {
-	o := &order{Request: r, ctx: ctx, report: report, done: make(chan error, 1)}
+	return f.order(ctx, &order{Request: r, ctx: ctx, report: report, done: make(chan error, 1)})
+}
+
+// Become makes this node one of the masters of a promotion of another node, which is decided,
+// unless admits returns an error. When it returns nil, that is on disk, and Run ends.
+func (f *Founder) Become(ctx context.Context, r Record, admits func() error) error {
+	return f.order(ctx, &order{become: &r, admits: admits, ctx: ctx, done: make(chan error, 1)})
+}
+
+func (f *Founder) order(ctx context.Context, o *order) error {
 	select {
 	case f.orders <- o:
+	case <-f.ended:
+		return errEnded
 	case <-ctx.Done():
 		return kv.Errorf(kv.Unavailable, "another promotion of this node is under way: %w", ctx.Err())
 	}
 	select {
 	case err := <-o.done:
 		return err
+	case <-f.ended:
+		select {
+		case err := <-o.done: // it was the last
+			return err
+		default:
+			return errEnded
+		}
 	case <-ctx.Done():
 		return kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the promotion goes on: %w; ask for it again to see how far it is", ctx.Err()))
 	}
 }
 
+var errEnded = kv.Errorf(kv.Unavailable, "this node is stopping, or becomes something else; ask dkvctl -status what it is, and try again if it is still a slave")
+
 // Run does what it is told until ctx ends. It returns ErrDecided once the node is to become
 // a master.
 func (f *Founder) Run(ctx context.Context) error {
+	defer close(f.ended)
 	if f.record.Under() {
-		o := &order{Request: Request{Force: f.record.Force}, done: make(chan error, 1)}
+		o := &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned}, done: make(chan error, 1)}
 		if err := f.take(ctx, o); err != nil {
 			return err
 		}
@@ -117,7 +148,7 @@ func (f *Founder) Run(ctx context.Context) error {
 		var again <-chan time.Time
 		if f.record != nil && f.record.Step == Abandoning {
 			if err := f.release(ctx); err != nil && ctx.Err() == nil {
-				f.opts.Log.Warn("masters may still be sealed by a promotion that was given up", "masters", f.record.Masters, "error", err)
+				f.opts.Log.Warn("nodes may still be sealed by a promotion that was given up", "nodes", f.record.mayBeSealed(), "error", err)
 				again = time.After(pause)
 			}
 		}
@@ -149,13 +180,16 @@ func (f *Founder) take(ctx context.Context, o *order) error {
 }
 
 func (f *Founder) do(ctx context.Context, o *order) error {
-	if o.Abandon {
+	switch {
+	case o.become != nil:
+		return f.become(o)
+	case o.Abandon:
 		return f.abandon(ctx, o)
 	}
-	if err := f.admit(); err != nil {
+	if err := f.admit(ctx); err != nil {
 		return err
 	}
-	if err := f.begin(o); err != nil {
+	if err := f.begin(ctx, o); err != nil {
 		return err
 	}
 	for {
@@ -172,43 +206,71 @@ func (f *Founder) do(ctx context.Context, o *order) error {
 }
 
 // admit rejects what can never become a master.
-func (f *Founder) admit() error {
+func (f *Founder) admit(ctx context.Context) error {
 	if f.opts.Dir == "" {
 		return kv.Errorf(kv.Precondition, "this slave is diskless: what it acknowledged as a master would be lost with the process; promote a slave with a disk")
 	}
-	positions := f.opts.Copies.Positions()
-	if n := len(positions); n > 1 {
-		return kv.Errorf(kv.Precondition, "this database is cut into %d vBuckets, and a single node serves mutations of one; a set of slaves cannot be promoted in this version", n)
+	positions, err := f.opts.Copies.Reached(ctx)
+	if err != nil {
+		return err
 	}
 	for _, p := range positions {
-		if p.History == "" {
+		switch {
+		case p.History == "":
 			return kv.Errorf(kv.Precondition, "vBucket %s has no data yet: this slave has not bootstrapped; wait for dkvctl -status to show it alive, or promote another slave", p.VBucket)
+		case p.Sealed != "" && f.record == nil:
+			return kv.Errorf(kv.Precondition, "a promotion of another node has sealed vBucket %s here; end that with dkvctl -promote -abandon on its founder, or here if that is gone for good", p.VBucket)
 		}
 	}
 	return nil
 }
 
+// become writes down that this node becomes a master by a promotion of another node.
+func (f *Founder) become(o *order) error {
+	if under := f.Under(); under != "" {
+		return kv.Errorf(kv.Precondition, "this node has a promotion of its own: %s", under)
+	}
+	if err := o.admits(); err != nil {
+		return kv.Errorf(kv.Precondition, "%w", err)
+	}
+	if err := f.write(o, *o.become, "a promotion of another node is decided: this node becomes one of the masters"); err != nil {
+		return err
+	}
+	return ErrDecided
+}
+
 // begin writes down that a promotion has begun, or goes on with the one that there is.
-func (f *Founder) begin(o *order) error {
-	if f.record != nil {
+func (f *Founder) begin(ctx context.Context, o *order) error {
+	if f.record.Under() {
 		again := *f.record
 		again.Force = again.Force || o.Force
-		if again.Step == Abandoning {
-			// Masters may serve again, and this copy may follow another history by now: no
-			// seal counts that was made before.
-			again = f.fresh(again.ID, o.Force)
-			again.Masters = union(f.record.Masters, again.Masters)
+		if len(o.With) > 0 && !sameNodes(again.Nodes, o.With) {
+			return kv.Errorf(kv.Precondition, "a promotion with other nodes is under way (%s); give it up with dkvctl -promote -abandon first", strings.Join(again.Addresses(), ", "))
 		}
 		return f.write(o, again, "a promotion of this node goes on")
 	}
-	r := f.fresh(kv.NewID(), o.Force)
+	if f.record != nil {
+		// Masters may serve again, and this copy may follow another history by now: no seal
+		// counts that was made before. The new one has another id, so that what is still on
+		// its way for the former cannot end its seals.
+		if err := f.release(ctx); err != nil && !o.Force {
+			return kv.Errorf(kv.Unavailable, "an earlier promotion of this node was given up, and not all of its seals have ended: %w; try again when those nodes are back, or promote with -force", err)
+		}
+	}
+	r := f.fresh(o.Request)
+	if f.record != nil {
+		r.Earlier = f.record.left()
+	}
+	if err := f.gather(ctx, &r, o.With); err != nil {
+		return err
+	}
 	f.own, f.untouched = r.ID, map[string]bool{}
 	return f.write(o, r, "the promotion to era "+fmt.Sprint(r.Era)+" has begun")
 }
 
 // fresh returns a promotion that begins with the present copies.
-func (f *Founder) fresh(id string, force bool) Record {
-	r := Record{ID: id, Step: Begun, Force: force, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
+func (f *Founder) fresh(o Request) Record {
+	r := Record{ID: kv.NewID(), Step: Begun, Force: o.Force, Planned: o.Planned, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
 	for _, p := range f.opts.Copies.Positions() {
 		r.Cuts[p.VBucket] = Cut{Former: p.History}
 		r.Era = max(r.Era, standby.Era(p.History)+1)
@@ -226,14 +288,26 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 	case Fenced:
 		return f.sealCopies(ctx, o, r)
 	case Sealed:
-		r.Step = Decided
-		if err := f.write(o, r, fmt.Sprintf("the promotion is decided: this node becomes the master of era %d", r.Era)); err != nil {
-			return err
+		if len(r.Nodes) > 1 {
+			return f.equal(ctx, o, r)
 		}
-		return ErrDecided
+		return f.decide(ctx, o, r)
+	case Equal:
+		return f.decide(ctx, o, r)
 	default:
+		f.tell(ctx, o)
 		return ErrDecided
 	}
+}
+
+// decide is the point from which on there is no way back.
+func (f *Founder) decide(_ context.Context, o *order, r Record) error {
+	r.Step = Decided
+	if len(r.Nodes) == 0 {
+		return f.write(o, r, fmt.Sprintf("the promotion is decided: this node becomes the master of era %d", r.Era))
+	}
+	r.Replica = 1
+	return f.write(o, r, fmt.Sprintf("the promotion is decided: %s become the masters of era %d", strings.Join(r.Addresses(), ", "), r.Era))
 }
 
 // write makes a record durable, and reports it.
@@ -263,19 +337,8 @@ func (f *Founder) Under() string {
 	case f.record == nil:
 		return ""
 	case f.record.Step == Abandoning:
-		return fmt.Sprintf("a promotion was given up, and %s may still be sealed by it", strings.Join(f.record.Masters, ", "))
+		return fmt.Sprintf("a promotion was given up, and %s may still be sealed by it", strings.Join(f.record.mayBeSealed(), ", "))
 	default:
 		return fmt.Sprintf("a promotion to era %d is %s (dkvctl -promote goes on with it, -promote -abandon ends it)", f.record.Era, f.record.Step)
 	}
-}
-
-// union returns the addresses of both, each once.
-func union(a, b []string) []string {
-	out := slices.Clone(a)
-	for _, address := range b {
-		if !slices.Contains(out, address) {
-			out = append(out, address)
-		}
-	}
-	return out
 }

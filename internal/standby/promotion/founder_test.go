@@ -3,9 +3,11 @@ package promotion_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,8 @@ const former = "6f1c"
 
 // world is a master with one slave, without a network.
 type world struct {
+	// mu guards what calls that are made at the same time change: calls, crash and requests.
+	mu sync.Mutex
 	// applied is how far the slave is, written how far the master.
 	applied, written kv.Index
 	// masterSeal and slaveSeal are the promotions that have sealed them.
@@ -28,6 +32,10 @@ type world struct {
 	cut bool
 	// calls are those to master and slave, in order.
 	calls []string
+	// others are the other slaves, by address.
+	others map[string]*other
+	// requests is how often a node has got the founder's remembered requests.
+	requests map[string]int
 	// follows is the slave's history if it is not former.
 	follows string
 	// crash ends the founder's process in the call of this name, before it has an effect.
@@ -36,6 +44,8 @@ type world struct {
 }
 
 func (w *world) note(call string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.calls = append(w.calls, call)
 	if w.crash == call {
 		w.crash = ""
@@ -77,6 +87,23 @@ func (w *world) Seal(_ context.Context, id string) error {
 func (w *world) Unseal(context.Context, string) error {
 	w.slaveSeal = ""
 	return w.note("unseal slave")
+}
+
+func (w *world) Reached(context.Context) ([]promotion.Position, error) {
+	out := w.Positions()
+	out[0].Sealed = w.slaveSeal
+	return out, nil
+}
+
+func (w *world) CatchUp(_ context.Context, id, _, from string, upTo kv.Index) error {
+	if err := w.note("catch up slave"); err != nil {
+		return err
+	}
+	if w.slaveSeal != id || w.others[from].applied < upTo {
+		return fmt.Errorf("sealed by %q, and %s is at %d", w.slaveSeal, from, w.others[from].applied)
+	}
+	w.applied = upTo
+	return nil
 }
 
 // master is the world as the founder reaches its master.
@@ -121,7 +148,7 @@ func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, part.Promotion)
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, part.Promotion)
 	running := make(chan error, 1)
 	go func() { running <- f.Run(ctx) }()
 	asked = f.Promote(ctx, r, func(p promotion.Progress) error { steps = append(steps, p.Step); return nil })
@@ -169,7 +196,7 @@ func TestPromotionGoesOnAfterACrash(t *testing.T) {
 		before := recordOf(t, dir)
 		ctx, end := context.WithTimeout(t.Context(), time.Minute)
 		w.end = end
-		err := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, before).Run(ctx)
+		err := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, before).Run(ctx)
 		if after := recordOf(t, dir); !errors.Is(err, promotion.ErrDecided) || after.ID != before.ID || after.History != before.History || after.Cuts["default"].End != 10 {
 			t.Errorf("%s: %v, %+v after %+v", at, err, after, before)
 		}
@@ -245,15 +272,15 @@ func TestSealThatWasGivenUpIsNoFence(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, asked, ran := w.promote(t, dir, promotion.Request{})
-	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "the master cannot be sealed") {
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "not all of its seals have ended: m:1") {
 		t.Fatal(asked, ran)
 	}
-	if r := recordOf(t, dir); r == nil || r.Step != promotion.Abandoning || r.Cuts["default"].Seal != 0 {
+	if r := recordOf(t, dir); r == nil || r.Step != promotion.Abandoning {
 		t.Errorf("%+v", r)
 	}
 	w.follows = standby.History(4, "bb") // what is promoted is the copy as it is now
 	_, asked, ran = w.promote(t, dir, promotion.Request{Force: true})
-	if r := recordOf(t, dir); asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || r.Cuts["default"].Former != w.follows {
+	if r := recordOf(t, dir); asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || r.ID == "p" || r.Cuts["default"].Seal != 0 || r.Cuts["default"].Former != w.follows {
 		t.Errorf("%v, %v, %+v", asked, ran, r)
 	}
 }
@@ -269,7 +296,7 @@ func TestCopyOfAnotherHistoryIsNotPromoted(t *testing.T) {
 	ctx, end := context.WithTimeout(t.Context(), time.Minute)
 	w.end = end
 	defer end()
-	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Log: slog.New(slog.DiscardHandler)}, &begun)
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, &begun)
 	ran := make(chan error, 1)
 	go func() { ran <- f.Run(ctx) }()
 	err := f.Promote(ctx, promotion.Request{Abandon: true}, nil)

@@ -17,6 +17,10 @@ type Position struct {
 	// last known to be the newest.
 	Lag uint64
 	Age time.Duration
+	// Digest is that of the last change, and Sealed the promotion that has sealed the copy.
+	// Only Reached and Set return them.
+	Digest uint64
+	Sealed string
 }
 
 // Copies are the vBuckets of the founder.
@@ -29,6 +33,40 @@ type Copies interface {
 	// durably. Unseal ends that. Both are repeatable.
 	Seal(ctx context.Context, promotion string) error
 	Unseal(ctx context.Context, promotion string) error
+	// Reached returns the positions with their last changes.
+	Reached(ctx context.Context) ([]Position, error)
+	// CatchUp brings a sealed copy to an index, by the changes of the node at an address.
+	CatchUp(ctx context.Context, promotion, vBucket, from string, upTo kv.Index) error
+}
+
+// Node is one of the nodes that a promotion makes masters together.
+type Node struct {
+	// Replica is its number in the new cluster, from 1.
+	Replica uint64 `json:"replica"`
+	// Address is where it serves gRPC, host:port, URL its Raft address, and Disk the id of
+	// its disk.
+	Address string `json:"address"`
+	URL     string `json:"url"`
+	Disk    string `json:"disk"`
+}
+
+// Set reaches the other nodes that a promotion makes masters. All calls are repeatable.
+type Set interface {
+	// Self returns what the founder is, and Format the format of the cluster's log.
+	Self() (Node, error)
+	Format() uint32
+	// Look returns what the node at an address is and how far its copies are, or why it
+	// cannot become a master together with the founder.
+	Look(ctx context.Context, address string) (Node, []Position, error)
+	// Seal is Copies.Seal and then Reached, Unseal is Copies.Unseal.
+	Seal(ctx context.Context, address, promotion string) ([]Position, error)
+	Unseal(ctx context.Context, address, promotion string) error
+	// CatchUp is Copies.CatchUp; it returns the positions then.
+	CatchUp(ctx context.Context, address, promotion, vBucket, from string, upTo kv.Index) ([]Position, error)
+	// TakeRequests has a node fetch the remembered requests of the founder.
+	TakeRequests(ctx context.Context, address, promotion, founder string) error
+	// Become tells a node that the promotion is decided.
+	Become(ctx context.Context, address string, r Record) error
 }
 
 // Masters are the nodes that a promotion replaces.

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/dkvdb/dkv/internal/durable"
@@ -34,6 +35,8 @@ const (
 	Fenced Step = "fenced"
 	// Sealed: nothing of the old history is applied here any more.
 	Sealed Step = "sealed"
+	// Equal: all nodes of the set have the same state.
+	Equal Step = "equal"
 	// Decided: there is no way back.
 	Decided Step = "decided"
 	// Done: the state has the new history, and the node is a master.
@@ -51,6 +54,21 @@ type Record struct {
 	Era     uint64 `json:"era"`
 	History string `json:"history"`
 	Force   bool   `json:"force,omitempty"`
+	Planned bool   `json:"planned,omitempty"`
+	// Nodes become masters together, in the order of their numbers; the founder is the first.
+	// Empty if the founder becomes a standalone node.
+	Nodes []Node `json:"nodes,omitempty"`
+	// Replica is this node's number among them, Deployment the random number of their
+	// cluster, and Format that of its log.
+	Replica    uint64 `json:"replica,omitempty"`
+	Deployment uint64 `json:"deployment,omitempty"`
+	Format     uint32 `json:"format,omitempty"`
+	// Untold are the addresses of nodes that may be sealed and have not acknowledged yet that
+	// the promotion is decided, or given up.
+	Untold []string `json:"untold,omitempty"`
+	// Earlier are promotions of this node that were given up before, whose seals have not all
+	// ended.
+	Earlier []Left `json:"earlier,omitempty"`
 	// Masters are the former masters, host:port, that have not acknowledged that they are
 	// sealed, or unsealed, or have yielded: what the present step asks of them.
 	Masters []string `json:"masters"`
@@ -58,6 +76,26 @@ type Record struct {
 	Cuts map[string]Cut `json:"cuts,omitempty"`
 	// Fence says how the masters were fenced; empty if they were not.
 	Fence string `json:"fence,omitempty"`
+}
+
+// Left is what a promotion that was given up may have left sealed.
+type Left struct {
+	ID      string   `json:"id"`
+	Slaves  []string `json:"slaves,omitempty"`
+	Masters []string `json:"masters,omitempty"`
+}
+
+// left returns what is to be unsealed if the promotion is given up.
+func (r *Record) left() []Left {
+	return append([]Left{{ID: r.ID, Slaves: r.Untold, Masters: r.Masters}}, r.Earlier...)
+}
+
+// mayBeSealed are the nodes that the promotion, or an earlier one, may have left sealed.
+func (r *Record) mayBeSealed() (out []string) {
+	for _, l := range r.left() {
+		out = union(out, append(slices.Clone(l.Slaves), l.Masters...))
+	}
+	return out
 }
 
 // Cut is where the old history of a vBucket ends.
@@ -159,5 +197,23 @@ func remove(dir string) error {
 
 // Under reports whether a promotion has begun that is not decided.
 func (r *Record) Under() bool {
-	return r != nil && (r.Step == Begun || r.Step == Fenced || r.Step == Sealed)
+	return r != nil && (r.Step == Begun || r.Step == Fenced || r.Step == Sealed || r.Step == Equal)
+}
+
+// Self is what this node becomes among the nodes of a set; zero if it is alone.
+func (r *Record) Self() Node {
+	for _, n := range r.Nodes {
+		if n.Replica == r.Replica {
+			return n
+		}
+	}
+	return Node{}
+}
+
+// Addresses are where the new masters serve gRPC; empty if the founder is alone.
+func (r *Record) Addresses() (out []string) {
+	for _, n := range r.Nodes {
+		out = append(out, n.Address)
+	}
+	return out
 }

@@ -3,7 +3,6 @@ package promotion
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -35,9 +34,11 @@ type Former struct {
 	Ask func(ctx context.Context, address string) ([]Descent, error)
 	Log *slog.Logger
 
-	mu   sync.Mutex
-	once sync.Once
-	gone chan struct{}
+	mu sync.Mutex // one call at a time
+	// writing is held while what one of the masters has answered is judged.
+	writing sync.Mutex
+	once    sync.Once
+	gone    chan struct{}
 }
 
 // Yielded is closed once the node has yielded.
@@ -46,9 +47,13 @@ func (f *Former) Yielded() <-chan struct{} {
 	return f.gone
 }
 
-// Hear is told that others say that they are the masters. It asks them itself, and returns
-// nil if the node yields to them, which it has written down by then.
-func (f *Former) Hear(ctx context.Context, masters []string) error {
+// Hear is told that others say that they are the masters, and whether the node is to become
+// their slave at once. It asks them itself, each for a bounded time, and returns nil if the
+// node yields to them, which it has written down by then.
+func (f *Former) Hear(ctx context.Context, masters []string, rejoin bool) error {
+	if len(masters) > mostNodes {
+		return kv.Errorf(kv.Invalid, "%d addresses of masters are named, and at most %d are asked", len(masters), mostNodes)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	gone := f.Yielded()
@@ -57,26 +62,35 @@ func (f *Former) Hear(ctx context.Context, masters []string) error {
 		return nil
 	default:
 	}
-	var errs []error
-	for _, address := range masters {
+	errs := each(ctx, masters, func(ctx context.Context, address string) error {
 		found, err := f.Ask(ctx, address)
-		if err == nil {
-			err = f.yield(found, masters)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			close(f.gone)
+		f.writing.Lock()
+		defer f.writing.Unlock()
+		select {
+		case <-gone:
 			return nil
+		default:
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", address, err))
+		if err := f.yield(found, masters, rejoin); err != nil {
+			return err
+		}
+		close(f.gone)
+		return nil
+	})
+	if slices.ContainsFunc(errs, func(err error) bool { return err == nil }) {
+		return nil
 	}
-	return errors.Join(errs...)
+	return joined(masters, errs)
 }
 
 // yield writes down that the node yields to masters with histories that succeed its own in
 // every vBucket, and returns an error if they do not.
-func (f *Former) yield(found []Descent, masters []string) error {
+func (f *Former) yield(found []Descent, masters []string, rejoin bool) error {
 	own := f.Own()
-	s := Superseded{Masters: slices.Clone(masters), Ends: map[string]kv.Index{}}
+	s := Superseded{Masters: slices.Clone(masters), Rejoin: rejoin, Ends: map[string]kv.Index{}}
 	for name, history := range own {
 		i := slices.IndexFunc(found, func(d Descent) bool { return d.VBucket == name })
 		if i < 0 {
@@ -100,30 +114,43 @@ func (f *Former) yield(found []Descent, masters []string) error {
 const (
 	// noticePause is how long to wait before a former master is told again, at first and
 	// at most.
-	noticePause, maxNoticePause = 500 * time.Millisecond, 30 * time.Second
+	noticePause, maxNoticePause = 500 * time.Millisecond, 10 * time.Second
 )
 
-// Notices tells the former masters of a promotion that it is done, until each has
-// acknowledged that or ctx ends.
-func Notices(ctx context.Context, dir string, r Record, tell func(ctx context.Context, master string) error, log *slog.Logger) error {
+// Successor tells other nodes that a promotion is done.
+type Successor struct {
+	// Dir is the data folder.
+	Dir string
+	// Yield tells a former master, and returns the other members of its cluster. Become tells
+	// a node of the set that has not heard yet that it is a master.
+	Yield  func(ctx context.Context, master string) (more []string, err error)
+	Become func(ctx context.Context, address string, r Record) error
+	Log    *slog.Logger
+}
+
+// Run tells the former masters of a promotion, and the nodes of its set, until each has
+// acknowledged it or ctx ends.
+func (s *Successor) Run(ctx context.Context, r Record) error {
 	pause := noticePause
-	for len(r.Masters) > 0 {
-		left := slices.DeleteFunc(slices.Clone(r.Masters), func(master string) bool {
-			ctx, cancel := context.WithTimeout(ctx, callPatience)
-			defer cancel()
-			err := tell(ctx, master)
-			if err != nil {
-				log.Debug("a former master does not know yet that it was replaced", "master", master, "error", err)
-				return false
-			}
-			log.Info("a former master knows that it was replaced", "master", master)
-			return true
-		})
-		if len(left) < len(r.Masters) {
-			r.Masters = left
-			if err := r.Write(dir); err != nil {
+	known := slices.Clone(r.Masters) // also those that were told
+	for len(r.Masters)+len(r.Untold) > 0 {
+		before := len(r.Masters) + len(r.Untold)
+		told, err := r.told(ctx, s.Become)
+		if err != nil {
+			s.Log.Warn("a node of the promotion does not know yet that it is a master", "error", err)
+		}
+		r.Untold = without(r.Untold, told)
+		yielded, more := s.yield(ctx, r.Masters)
+		more = without(more, known)
+		known = union(known, more)
+		r.Masters = union(without(r.Masters, yielded), more)
+		if len(told)+len(yielded)+len(more) > 0 {
+			if err := r.Write(s.Dir); err != nil {
 				return err
 			}
+		}
+		if len(r.Masters)+len(r.Untold) < before {
+			pause = noticePause
 			continue
 		}
 		select {
@@ -134,4 +161,23 @@ func Notices(ctx context.Context, dir string, r Record, tell func(ctx context.Co
 		pause = min(2*pause, maxNoticePause)
 	}
 	return nil
+}
+
+// yield tells former masters, and returns those that have yielded and the members of their
+// clusters.
+func (s *Successor) yield(ctx context.Context, masters []string) (yielded, more []string) {
+	members := make([][]string, len(masters))
+	errs := each(ctx, masters, func(ctx context.Context, master string) (err error) {
+		members[slices.Index(masters, master)], err = s.Yield(ctx, master)
+		return err
+	})
+	for i, master := range masters {
+		if errs[i] != nil {
+			s.Log.Debug("a former master does not know yet that it was replaced", "master", master, "error", errs[i])
+			continue
+		}
+		s.Log.Info("a former master knows that it was replaced", "master", master)
+		yielded, more = append(yielded, master), append(more, members[i]...)
+	}
+	return yielded, more
 }

@@ -48,9 +48,9 @@ func (d *Dir) Become(holds Contents) error {
 	return d.Claim()
 }
 
-// SetAside moves what the folder holds to the folder aside below it, so that the next node
-// begins with an empty one. After a crash it is called again.
-func (d *Dir) SetAside(aside string) error {
+// SetAside moves what the folder holds, and more files that are named, to the folder aside
+// below it, so that the next node begins with an empty one. After a crash it is called again.
+func (d *Dir) SetAside(aside string, more ...string) error {
 	to := filepath.Join(d.path, aside)
 	if err := durable.MkdirAll(to); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (d *Dir) SetAside(aside string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(all, "nexus", markerFile) {
+	for _, name := range append(append(all, more...), "nexus", markerFile) {
 		if err := os.Rename(filepath.Join(d.path, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

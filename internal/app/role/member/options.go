@@ -2,6 +2,7 @@ package member
 
 import (
 	"github.com/dkvdb/dkv/internal/app/hosts"
+	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -37,20 +38,26 @@ func (m *Member) recorded(record replica.Member) error {
 }
 
 // terms are what all members must have in common.
-func (m *Member) terms() bootstrap.Terms {
+func (m *Member) terms() bootstrap.Terms { return TermsOf(m.node) }
+
+// TermsOf returns what a node that is, or may become, a member must have in common with the
+// others.
+func TermsOf(n *node.Node) bootstrap.Terms {
 	return bootstrap.Terms{
-		ClusterName: m.node.Config.Nexus.ClusterName,
-		Database:    m.node.Layout.Database,
-		VBuckets:    len(m.node.Layout.VBuckets),
+		ClusterName: n.Config.Nexus.ClusterName,
+		Database:    n.Layout.Database,
+		VBuckets:    len(n.Layout.VBuckets),
 		Version:     version.String(),
 		Format:      command.Newest(),
-		Timing:      timing.Setting{Current: m.timing()},
+		Timing:      timing.Setting{Current: timingOf(n)},
 	}
 }
 
 // timing is what the node is configured with.
-func (m *Member) timing() timing.Timing {
-	raft := &m.node.Config.Raft
+func (m *Member) timing() timing.Timing { return timingOf(m.node) }
+
+func timingOf(n *node.Node) timing.Timing {
+	raft := &n.Config.Raft
 	return timing.Timing{
 		RTT: raft.RTT, Election: uint64(raft.ElectionRTT), Heartbeat: uint64(raft.HeartbeatRTT), Lease: raft.LeaseDuration,
 	}

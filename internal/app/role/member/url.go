@@ -1,12 +1,15 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"syscall"
 
+	"github.com/dkvdb/dkv/internal/app/hosts"
+	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 )
 
@@ -21,7 +24,12 @@ func (m *Member) nodeURL() (string, error) {
 	if url, err := bootstrap.StoredURL(m.node.Dir.Path()); err != nil || url != "" {
 		return url, err
 	}
-	host, _, err := net.SplitHostPort(m.node.Info.Address)
+	return freeURL(m.node)
+}
+
+// freeURL is an address that is free for Raft, on the host of the node's gRPC address.
+func freeURL(n *node.Node) (string, error) {
+	host, _, err := net.SplitHostPort(n.Info.Address)
 	if err != nil {
 		return "", err
 	}
@@ -31,9 +39,32 @@ func (m *Member) nodeURL() (string, error) {
 	}
 	address := l.Addr().String()
 	if _, port, _ := net.SplitHostPort(address); port != strconv.Itoa(defaultRaftPort) {
-		m.node.Log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", defaultRaftPort, "raft", address)
+		n.Log.Warn("the default Raft port is taken; this master keeps another one (--nexus-node-url sets it)", "taken", defaultRaftPort, "raft", address)
 	}
 	return bootstrap.FormatURL(address), l.Close()
+}
+
+// Reserve returns the Raft address and the id of the disk that a node has as a member if a
+// promotion makes it one, and writes them down.
+func Reserve(ctx context.Context, n *node.Node) (url, disk string, err error) {
+	if n.Dir == nil {
+		return "", "", errors.New("it is diskless, and what it acknowledged as a master would be lost with the process")
+	}
+	switch nexus := &n.Config.Nexus; {
+	case nexus.NodeURL != "":
+		url = nexus.NodeURL
+	case len(nexus.ClusterURLs) > 0:
+		url, err = bootstrap.OwnURL(ctx, nexus.ClusterURLs, bootstrap.Host{Addrs: hosts.Own(), Lookup: hosts.Lookup})
+	default:
+		url, err = bootstrap.ReservedURL(n.Dir.Path())
+	}
+	if err == nil && url == "" {
+		url, err = freeURL(n)
+	}
+	if err == nil {
+		disk, err = bootstrap.Reserve(n.Dir.Path(), url)
+	}
+	return url, disk, err
 }
 
 const (

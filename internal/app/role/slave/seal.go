@@ -71,3 +71,14 @@ func (s *Slave) CatchUp(ctx context.Context, promotion, vBucket, address string,
 	}
 	return kv.Errorf(kv.NotFound, "vBucket %s is not known here", vBucket)
 }
+
+// ExportRequests calls yield with the remembered requests of a copy that a promotion has
+// sealed.
+func (s *Slave) ExportRequests(ctx context.Context, promotion, vBucket string, yield func(records []byte) error) error {
+	for i, name := range s.node.Layout.VBuckets {
+		if name == vBucket {
+			return s.copies[i].ExportRequests(ctx, promotion, yield)
+		}
+	}
+	return kv.Errorf(kv.NotFound, "vBucket %s is not known here", vBucket)
+}

@@ -26,11 +26,12 @@ import (
 	"github.com/dkvdb/dkv/internal/route"
 )
 
-// Standalone is the role; it has one vBucket.
+// Standalone is the role. It has one vBucket, unless the node is a former master that a
+// promotion has replaced, which serves nothing.
 type Standalone struct {
-	node     *node.Node
-	name     string
-	replica  *local.Replica
+	node *node.Node
+	// replicas are in hash order.
+	replicas []*local.Replica
 	standbys *standbys.Standbys
 }
 
@@ -38,7 +39,7 @@ var _ role.Role = (*Standalone)(nil)
 
 // New makes the role of a node.
 func New(n *node.Node) *Standalone {
-	return &Standalone{node: n, name: n.Layout.VBuckets[0], standbys: standbys.New(n)}
+	return &Standalone{node: n, standbys: standbys.New(n)}
 }
 
 // Name implements role.Role.
@@ -52,47 +53,59 @@ func (*Standalone) NeedsOthers() bool { return false }
 
 // Open implements role.Role. It rejects the folder of a master, whose log other nodes
 // keep as well.
-func (s *Standalone) Open(context.Context) error {
+func (s *Standalone) Open(ctx context.Context) error {
 	n := s.node
-	if n.Dir != nil {
+	if n.Dir != nil && n.Yielded == "" {
 		if member, err := bootstrap.HasIdentity(n.Dir.Path()); err != nil {
 			return err
 		} else if member {
 			return fmt.Errorf("db-folder %s: it is a master's, whose log the other members keep too; start it with --role master, or choose another folder", n.Dir.Path())
 		}
 	}
-	opts, err := n.StateOptions(s.name)
-	if err != nil {
+	var err error
+	if s.replicas, err = node.OpenEach(ctx, n, s.openReplica); err != nil {
 		return err
 	}
-	opts.Gate = s.standbys.Gate(0)
-	s.replica, err = local.Open(local.Options{Options: opts, BatchLimit: n.Engines.BatchLimit()})
-	if err != nil {
-		return node.OpenError(err)
-	}
-	n.OnClose(s.replica.Close)
-	s.standbys.Bind(0, s.replica)
-	if n.Yielded != "" {
-		s.replica.Retire(errors.New(n.Yielded))
-	}
-	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replica.Cluster()
+	n.Info.ID, n.Info.Cluster = master.StandaloneID, s.replicas[0].Cluster()
 	return n.Claim()
+}
+
+func (s *Standalone) openReplica(i int, name string) (*local.Replica, error) {
+	opts, err := s.node.StateOptions(name)
+	if err != nil {
+		return nil, err
+	}
+	opts.Gate = s.standbys.Gate(i)
+	r, err := local.Open(local.Options{Options: opts, BatchLimit: s.node.Engines.BatchLimit()})
+	if err != nil {
+		return nil, err
+	}
+	s.standbys.Bind(i, r)
+	if s.node.Yielded != "" {
+		r.Retire(errors.New(s.node.Yielded))
+	}
+	return r, nil
 }
 
 // VBuckets implements role.Role.
 func (s *Standalone) VBuckets() []role.VBucket {
-	return []role.VBucket{{Name: s.name, Replica: s.replica}}
+	out := make([]role.VBucket, len(s.replicas))
+	for i, name := range s.node.Layout.VBuckets {
+		out[i] = role.VBucket{Name: name, Replica: s.replicas[i]}
+	}
+	return out
 }
 
 // Facts implements role.Role. A log of one is always led here.
-func (s *Standalone) Facts(int) condition.Facts {
+func (s *Standalone) Facts(i int) condition.Facts {
+	r := s.replicas[i]
 	return condition.Facts{
-		Cluster:  s.replica.Cluster(),
+		Cluster:  r.Cluster(),
 		Mode:     replica.ModeLocal,
-		State:    s.replica.State(),
-		Readable: s.replica.Readable(),
-		Leads:    s.replica.Owner().Self,
-		Age:      s.replica.Age(),
+		State:    r.State(),
+		Readable: r.Readable(),
+		Leads:    r.Owner().Self,
+		Age:      r.Age(),
 	}
 }
 
