@@ -265,6 +265,9 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 		return err
 	}
 	f.own, f.untouched = r.ID, map[string]bool{}
+	for _, address := range union(r.Masters, r.Untold) {
+		f.untouched[address] = true
+	}
 	return f.write(o, r, "the promotion to era "+fmt.Sprint(r.Era)+" has begun")
 }
 

@@ -115,13 +115,16 @@ func (f *Founder) sealSet(ctx context.Context, r *Record) ([][]Position, error) 
 	out := make([][]Position, len(others))
 	errs := each(ctx, others, func(ctx context.Context, address string) (err error) {
 		i := slices.Index(others, address)
-		if out[i], err = f.opts.Set.Seal(ctx, address, r.ID); err != nil {
-			return err
-		}
-		return r.follows(out[i])
+		out[i], err = f.opts.Set.Seal(ctx, address, r.ID)
+		return err
 	})
 	for i, address := range others {
-		f.untouched[address] = errs[i] != nil && kv.OutcomeOf(errs[i]) == kv.NotApplied
+		f.untouched[address] = f.untouched[address] && errs[i] != nil && kv.OutcomeOf(errs[i]) == kv.NotApplied
+	}
+	for i, positions := range out {
+		if errs[i] == nil {
+			errs[i] = r.follows(positions)
+		}
 	}
 	if err := joined(others, errs); err != nil {
 		return nil, kv.Errorf(kv.Precondition, "not every node of the promotion can be sealed: %w", err)
