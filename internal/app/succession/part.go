@@ -50,6 +50,10 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 		cfg = cfg.WithRole(config.RoleNone) // it was a master, and may be configured as a slave
 	case part.Superseded != nil:
 		cfg = cfg.WithRole(config.RoleSlave)
+		if cfg.ConfiguredRole() != config.RoleSlave {
+			// Not set for a master; a planned move back waits for the last changes.
+			cfg.Replication.Mode = config.ReplicationStream
+		}
 		if len(cfg.Replication.MasterAddrs) == 0 {
 			cfg.Replication.MasterAddrs = part.Superseded.Masters
 			cfg.Discovery.Disabled = cfg.Discovery.Disabled || cfg.ConfiguredRole() == config.RoleNone

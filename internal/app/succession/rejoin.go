@@ -214,23 +214,39 @@ func writeChange(f io.Writer, vBucket string, c *kv.Change) error {
 	return err
 }
 
-// DropAside deletes what rejoins have set aside in a data folder, and returns the folders
-// and how many bytes they had.
-func DropAside(dir string) (folders []string, bytes uint64, err error) {
-	all, err := datadir.Named(dir, asidePrefix)
+// DropAside deletes what rejoins have set aside in a data folder, and of a Raft log elsewhere,
+// and returns the folders and how many bytes they had.
+func DropAside(dir, logDir string) (folders []string, bytes uint64, err error) {
+	logDir = filepath.Clean(logDir)
+	logs, err := aside(filepath.Dir(logDir), filepath.Base(logDir)+"."+asidePrefix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, err
+	}
+	all, err := aside(dir, asidePrefix)
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, name := range all {
-		folder := filepath.Join(dir, name)
+	for _, folder := range append(all, logs...) {
 		size, err := diskspace.FilesIn(folder)
 		if err == nil {
 			err = os.RemoveAll(folder)
+		}
+		if err == nil {
+			err = durable.SyncDir(filepath.Dir(folder))
 		}
 		if err != nil {
 			return folders, bytes, err
 		}
 		folders, bytes = append(folders, folder), bytes+size
 	}
-	return folders, bytes, durable.SyncDir(dir)
+	return folders, bytes, nil
+}
+
+// aside returns the folders in dir whose names begin with prefix.
+func aside(dir, prefix string) (folders []string, err error) {
+	names, err := datadir.Named(dir, prefix)
+	for _, name := range names {
+		folders = append(folders, filepath.Join(dir, name))
+	}
+	return folders, err
 }

@@ -32,12 +32,18 @@ func TestDropAsideDeletesInItsOwnFolderOnly(t *testing.T) {
 	if err := os.Symlink(root, filepath.Join(own, "aside-link")); err != nil {
 		t.Fatal(err)
 	}
-	folders, _, err := DropAside(own)
-	want := []string{filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link")}
+	log := filepath.Join(root, "log")
+	for _, path := range []string{log, logAside(log, "aside-before-era-1"), logAside(log+"2", "aside-before-era-1")} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folders, _, err := DropAside(own, log)
+	want := []string{filepath.Join(own, "aside-before-era-1"), filepath.Join(own, "aside-link"), logAside(log, "aside-before-era-1")}
 	if err != nil || !reflect.DeepEqual(folders, want) {
 		t.Errorf("%v, %v", folders, err)
 	}
-	for _, path := range []string{kept, filepath.Join(other, "aside-before-era-1")} {
+	for _, path := range []string{kept, log, logAside(log+"2", "aside-before-era-1"), filepath.Join(other, "aside-before-era-1")} {
 		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}

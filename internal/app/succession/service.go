@@ -304,7 +304,7 @@ func (s *nodeService) DropAside(context.Context, *emptypb.Empty) (*serverpb.Drop
 	if s.node.Dir == nil {
 		return nil, kv.Errorf(kv.Precondition, "this node is diskless, so nothing is set aside")
 	}
-	folders, bytes, err := DropAside(s.node.Dir.Path())
+	folders, bytes, err := DropAside(s.node.Dir.Path(), s.node.Config.Nexus.LogDir)
 	if err != nil {
 		return nil, kv.Errorf(replica.KindOf(err), "%w", err)
 	}

@@ -306,10 +306,12 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 // decide is the point from which on there is no way back.
 func (f *Founder) decide(_ context.Context, o *order, r Record) error {
 	r.Step = Decided
-	if len(r.Nodes) == 0 {
+	if len(r.Nodes) > 0 {
+		r.Replica = 1
+	}
+	if len(r.Nodes) <= 1 {
 		return f.write(o, r, fmt.Sprintf("the promotion is decided: this node becomes the master of era %d", r.Era))
 	}
-	r.Replica = 1
 	return f.write(o, r, fmt.Sprintf("the promotion is decided: %s become the masters of era %d", strings.Join(r.Addresses(), ", "), r.Era))
 }
 

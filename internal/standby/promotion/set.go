@@ -15,7 +15,7 @@ import (
 const (
 	// plannedLag is how many changes a slave may be behind, and for how long, when a planned
 	// promotion begins: writes pause until it has them.
-	plannedLag, plannedAge = 10_000, 10 * time.Second
+	plannedLag, plannedAge = 10_000, 30 * time.Second
 	// catchUpPatience bounds how long a sealed node may take to get the changes that it lacks.
 	catchUpPatience = time.Minute
 	// mostNodes bounds the lists of addresses that other nodes send.
