@@ -138,7 +138,7 @@ func httpRows() []Row {
 		rows = append(rows, Row{Call: path, Role: Any, About: nothing})
 	}
 	for _, path := range []string{
-		"/admin/log", "/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/promote", "/admin/resync", "/admin/cancel-resync",
+		"/admin/log", "/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/backups", "/admin/restore", "/admin/promote", "/admin/resync", "/admin/cancel-resync",
 		"/admin/cluster/add", "/admin/cluster/remove", "/admin/cluster/transfer-leadership",
 		"/admin/raft/step-down", "/admin/raft/snapshot",
 		"/admin/node", // names files and shows the configuration

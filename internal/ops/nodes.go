@@ -1,10 +1,13 @@
 package ops
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
@@ -55,6 +58,9 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	if err := whole(w, r); err != nil {
+		return err
+	}
 	setWriteDeadline(w, 0) // an action may take any time
 	if status, err := s.options.Nodes.Relay(w, r, node, target); err != nil {
 		return &Error{Status: status, Text: err.Error()}
@@ -69,4 +75,22 @@ func cleaned(p string) string {
 		out += "/"
 	}
 	return out
+}
+
+// maxRelayed bounds a body for another node: a value of 4 MiB in base64.
+const maxRelayed = 6 << 20
+
+// whole reads the body of a request before another node is asked. The deadline for it would
+// otherwise end the request's context while that node works.
+func whole(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRelayed))
+	if err != nil {
+		return &Error{Status: http.StatusBadRequest, Text: "the body could not be read: " + err.Error()}
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // recorders in tests have none
+	r.Body, r.ContentLength = http.NoBody, int64(len(body))
+	if len(body) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return nil
 }

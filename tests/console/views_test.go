@@ -142,6 +142,19 @@ func testNumbers(p *page) {
 	p.until("each node's storage", `document.querySelectorAll("[data-storage]").length === 4 && document.querySelector("[data-storage=master2]").innerText.includes("iB")`)
 	p.click("#backup")
 	p.confirm("Back up now")
+	p.click("[data-restore]")
+	p.write("#field-confirm", "another")
+	p.click("dialog button[type=submit]")
+	p.until("that the name is another one", `document.querySelector("dialog .failed")?.innerText.includes("nothing was done")`)
+	p.write("#field-confirm", eval[string](p, `document.querySelector("[data-restore]").dataset.restore`))
+	// A leader that moves meanwhile ends a restore, which may then be tried again.
+	p.until("that it is restored", `(() => {
+		if (document.querySelector("dialog .succeeded")) return true;
+		const again = document.querySelector("dialog button[type=submit]");
+		if (again && !again.disabled) again.click();
+		return false;
+	})()`)
+	p.click("dialog button.cancel")
 	p.fits("Storage")
 	p.shoot("storage")
 }

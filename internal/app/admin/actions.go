@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/ops"
 )
 
@@ -18,6 +19,7 @@ func (a *Admin) common() map[string]role.Action {
 		"/admin/resume-writes":               pauseWrites(false),
 		"/admin/reset-clock":                 resetClock,
 		"/admin/backup":                      takeBackup,
+		"/admin/restore":                     restoreBackup,
 		"/admin/promote":                     promote,
 		"/admin/cluster/add":                 changeNode(addNode),
 		"/admin/cluster/remove":              changeNode(removeNode),
@@ -85,6 +87,24 @@ func takeBackup(ctx context.Context, s *role.Services, body json.RawMessage) (an
 	}
 	_, err := s.Backup.Backup(ctx, &serverpb.BackupRequest{BackupPath: request.Path})
 	return nil, err
+}
+
+// restoreBackup replaces the database with a backup.
+func restoreBackup(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		Path string `json:"path"`
+	}
+	if err := json.Unmarshal(body, &request); err != nil || request.Path == "" {
+		return nil, badBody(`the body must be {"path": "NAME"}, a path below backup-dir`)
+	}
+	_, err := s.Backup.Restore(ctx, &serverpb.RestoreRequest{RestorePath: request.Path})
+	return nil, err
+}
+
+// backups answers /admin/backups: what is below this node's backup-dir.
+func (a *Admin) backups(context.Context) (any, error) {
+	list, err := backup.List(a.Node.Config.Storage.BackupDir)
+	return map[string]any{"backups": list}, err
 }
 
 // nodeRequest is the body of a change of the membership.

@@ -58,6 +58,7 @@ func (a *Admin) Options(o Access) ops.Options {
 		"/admin/cluster/status":  a.clusterStatus,
 		"/admin/raft/state":      a.noRaft,
 		"/admin/replication/lag": a.replicationLag,
+		"/admin/backups":         a.backups,
 		"/admin/node":            a.report,
 	}
 	maps.Copy(views, special.Views)

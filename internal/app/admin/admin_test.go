@@ -81,6 +81,7 @@ func TestBodiesThatAreNotUnderstood(t *testing.T) {
 	options := document(condition.Node{}).Options(Access{Gatherer: prometheus.NewRegistry()})
 	for path, bodies := range map[string][]string{
 		"/admin/backup":                      {"", "{}", `{"path": 1}`},
+		"/admin/restore":                     {"", "{}", `{"path": 1}`},
 		"/admin/cluster/add":                 {"", "{}", `{"node_url": 1}`},
 		"/admin/cluster/remove":              {"", "{}"},
 		"/admin/cluster/transfer-leadership": {`{"target": 1}`},

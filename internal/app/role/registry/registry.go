@@ -82,7 +82,7 @@ func (r *Registry) Run(_, below context.Context, _ *role.Services) error {
 // Admin implements role.Role. A backup would hold no keys.
 func (r *Registry) Admin() role.Admin {
 	admin := r.Log.Admin()
-	admin.Actions = map[string]role.Action{"/admin/backup": r.rejectBackup}
+	admin.Actions = map[string]role.Action{"/admin/backup": r.rejectBackup, "/admin/restore": r.rejectBackup}
 	admin.Handlers = map[string]http.Handler{
 		"/metrics/cluster": promhttp.HandlerFor(r.gatherer(), promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}

@@ -1,22 +1,73 @@
 // Storage: what the engines hold, compactions, caches, for how long the disks last, backups.
 
 import { h, icon } from "../dom.js";
-import { of, post } from "../api.js";
+import { get, of, post } from "../api.js";
 import { ask } from "../dialog.js";
-import { bytes, count, duration, percent, seconds } from "../format.js";
+import { bytes, count, dateTime, duration, percent, plural, seconds } from "../format.js";
 import { family, meters, total } from "../meters.js";
 
 export const id = "storage";
 export const title = "Storage";
 
+const backups = new Map(); // by node name: {list} or {error}
+let listing = false;
+
+export async function enter(app) {
+  if (listing || !app.cluster) return;
+  listing = true;
+  await Promise.all(app.cluster.data.filter((n) => n.answers).map(async (n) => {
+    try {
+      backups.set(n.name, { list: (await get(of(n, "/admin/backups"))).backups });
+    } catch (error) {
+      backups.set(n.name, { error: error.message });
+    }
+  }));
+  listing = false;
+  app.draw();
+}
+
 export function render(app) {
+  if (!backups.size) enter(app);
   const nodes = app.cluster.nodes.filter((n) => n.health);
   return [
     h("div", { class: "page-head" }, h("h1", {}, "Storage"), h("div", { class: "page-acts" },
-      app.cluster.data.some((n) => n.answers) && h("button", { onClick: () => backup(app.cluster), id: "backup" }, icon("storage"), "Back up now"))),
+      app.cluster.data.some((n) => n.answers) && h("button", { onClick: async () => { if (await backup(app.cluster)) enter(app); }, id: "backup" }, icon("storage"), "Back up now"))),
     h("div", { class: "nodes wide" }, nodes.map((n) => card(n))),
+    kept(app),
     perBucket(app.cluster),
   ];
+}
+
+// kept are the backups below each node's backup-dir.
+function kept(app) {
+  const known = app.cluster.data.filter((n) => backups.has(n.name));
+  const rows = known.flatMap((n) => (backups.get(n.name).list ?? []).map((b) => ({ n, b })));
+  const errors = known.filter((n) => backups.get(n.name).error);
+  return h("section", { class: "panel", id: "backups" }, h("h2", {}, "Backups"),
+    errors.map((n) => h("p", { class: "muted", key: n.name }, `${n.name}: ${backups.get(n.name).error}`)),
+    !rows.length ? !errors.length && h("p", { class: "muted pad" }, "There is none below the nodes' backup-dir.") : h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", {}, "Folder"), h("th", {}, "On"), h("th", {}, "Made"), ["vBuckets", "Size", ""].map((t) => h("th", { class: "num" }, t)))),
+      h("tbody", {}, rows.map(({ n, b }) => h("tr", { key: n.name + " " + b.path },
+        h("td", { class: "mono break" }, b.path, b.error && h("p", { class: "bad-text" }, b.error)), h("td", {}, n.name), h("td", {}, b.error ? "–" : dateTime(b.created)),
+        h("td", { class: "num" }, count(b.vbuckets)), h("td", { class: "num" }, bytes(b.bytes)),
+        h("td", { class: "num" }, n.role !== "slave" && h("button", { class: "danger-text", "data-restore": b.path, onClick: () => restore(n, b) }, "Restore"))))))));
+}
+
+function restore(n, b) {
+  return ask({
+    title: "Restore " + b.path,
+    text: [`The whole database becomes what it was at ${dateTime(b.created)}: ${plural(b.vbuckets, "vBucket")}, ${bytes(b.bytes)}. ${n.name} verifies every checksum before anything is replaced, and leads all vBuckets meanwhile.`],
+    risk: "everything that was written since then is lost, on all nodes. Slaves load it again. Take a backup of now first.",
+    fields: [{ name: "confirm", label: `Type the folder's name to go on`, placeholder: b.path, required: true }],
+    action: "Replace the database",
+    danger: true,
+    run: async (v, step) => {
+      if (v.confirm.trim() !== b.path) throw new Error(`that is not ${b.path}: nothing was done`);
+      step(`${n.name} verifies and restores ${b.path}`);
+      await post(of(n, "/admin/restore"), { path: b.path });
+      return "The database is as it was then.";
+    },
+  });
 }
 
 function card(n) {
@@ -69,7 +120,7 @@ function backup(c) {
       const n = nodes.find((x) => x.http_address === v.node) ?? nodes[0];
       step(`${n.name} writes ${v.path}`);
       await post(of(n, "/admin/backup"), { path: v.path });
-      return `${n.name} has the backup ${v.path}. dkvctl -restore ${v.path} replaces the database with it.`;
+      return `${n.name} has the backup ${v.path}.`;
     },
   });
 }
