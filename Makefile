@@ -136,13 +136,21 @@ sbom: build ## write build/sbom.json, the bill of materials of dkvsrv (CycloneDX
 	build/cyclonedx-gomod bin -json -licenses -std -assert-licenses -version '$(VERSION)' -output build/sbom.json $(BIN)/dkvsrv
 	$(GO) run ./tools/notice -sbom build/sbom.json
 
-.PHONY: release release-image
+.PHONY: release release-image chart
+
+build/chart: $(wildcard tools/chart/*)
+	$(GO) -C tools/chart build -o $(CURDIR)/build/chart .
+
+chart: build/chart ## render the Helm chart to deploy/helm/rendered, and check it and the compose files
+	build/chart render .
+	build/chart check .
 
 # The programs of a release contain RocksDB, so that they need the C library alone.
 release: export ROCKSDB_LINK = static
-release: ## make archive, deb, rpm, image (with a Docker engine), bill of materials and checksums in build/release
+release: ## make archive, deb, rpm, chart, image (with a Docker engine), bill of materials and checksums in build/release
 	rm -rf build/release && mkdir -p build/release
 	$(MAKE) --no-print-directory sbom BIN=build/release-bin STRIP=1
+	$(MAKE) --no-print-directory build/chart && build/chart check .
 	scripts/release.sh '$(VERSION)' build/release-bin build/release
 	cp build/sbom.json build/release/dkv-sbom.json
 	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory release-image; \

@@ -3,7 +3,9 @@
 #
 #   VERSION  as git describe prints it: v1.2.0, or v1.2.0-5-g1a2b3c4 for what comes after
 #   BIN      the folder of the programs, which are for this machine's architecture
-#   OUT      an empty folder for the archive, the packages, the chart and SHA256SUMS
+#   OUT      an empty folder for the archive, the packages and the chart
+#
+# build/chart is the tool in tools/chart.
 #
 # With the same programs and the same SOURCE_DATE_EPOCH (the time of the last commit, if it
 # is not set) the files are the same, byte for byte.
@@ -17,7 +19,7 @@ PACKAGE_VERSION=$(sed -E 's/^v//; /^[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0+/; s/-([0-
 # Packages name architectures as Go does.
 ARCH=$(go env GOARCH)
 # The newest C library whose symbols the programs use.
-GLIBC=$(objdump -T "$bin/dkvsrv" "$bin/dkvctl" | grep -oE 'GLIBC_[0-9.]+' | sort -V | tail -1 | cut -d_ -f2)
+GLIBC=$({ objdump -T "$bin/dkvsrv"; objdump -T "$bin/dkvctl" || true; } | grep -oE 'GLIBC_[0-9.]+' | sort -V | tail -1 | cut -d_ -f2)
 export PACKAGE_VERSION ARCH GLIBC
 
 if objdump -p "$bin/dkvsrv" | grep -q 'NEEDED.*librocksdb'; then
@@ -55,3 +57,5 @@ go -C tools/nfpm build -o "$PWD/build/nfpm" github.com/goreleaser/nfpm/v2/cmd/nf
 for packager in deb rpm; do
   build/nfpm package --config deploy/packages/nfpm.yaml --packager "$packager" --target "$out/"
 done
+# A chart's version has the form of semantic versions.
+build/chart pack . "$(sed -E 's/^v//; /^[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0-g/' <<<"$version")" "$out"

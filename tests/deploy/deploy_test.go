@@ -21,10 +21,15 @@ const dkvsrv = "dkvsrv"
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		dkvsrv: func() {
+			var args []string
+			for _, arg := range os.Args[1:] {
+				args = append(args, hosts().to.Replace(arg))
+			}
 			os.Exit(app.Main(context.Background(), app.Process{
-				Args: os.Args[1:], Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+				Args: args, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
 			}))
 		},
+		"dkvctl": dkvctl,
 	})
 }
 
