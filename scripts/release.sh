@@ -28,7 +28,6 @@ if objdump -p "$bin/dkvsrv" | grep -q 'NEEDED.*librocksdb'; then
 fi
 
 STAGE=$(mktemp -d)
-export STAGE
 trap 'rm -rf "$STAGE"' EXIT
 
 # stage gathers what archive and packages contain.
@@ -46,7 +45,7 @@ stage() {
 
 # archive NAME FOLDER packs a folder whose files all get the same time and owner.
 archive() {
-  tar -C "$2" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r,a-s,go-w \
+  tar -C "$2" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u+rw,go+rX,go-w \
     --transform="s,^\.,$1," -cf - . | gzip -9 -n >"$out/$1.tar.gz"
 }
 
@@ -54,8 +53,10 @@ mkdir -p "$out"
 stage
 archive "dkv-$PACKAGE_VERSION-linux-$ARCH" "$STAGE"
 go -C tools/nfpm build -o "$PWD/build/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+# nfpm expands no variables in the names of files.
+sed "s,\${STAGE},$STAGE,g" deploy/packages/nfpm.yaml >build/nfpm.yaml
 for packager in deb rpm; do
-  build/nfpm package --config deploy/packages/nfpm.yaml --packager "$packager" --target "$out/"
+  build/nfpm package --config build/nfpm.yaml --packager "$packager" --target "$out/"
 done
 # A chart's version has the form of semantic versions.
 build/chart pack . "$(sed -E 's/^v//; /^[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0-g/' <<<"$version")" "$out"
