@@ -62,9 +62,10 @@ var (
 	forBuild = []string{"build-essential", "pkg-config", "librocksdb-dev", "git"}
 	forTests = []string{"protobuf-compiler", "libprotobuf-dev", "iptables", "iproute2", "e2fsprogs", "mount"}
 	forJava  = []string{"openjdk-17-jdk-headless", "maven"}
+	forPages = []string{"chromium"}
 )
 
-// Serving needs no JDK, no Maven and nothing that injects faults.
+// Serving needs no JDK, no Maven, no browser and nothing that injects faults.
 func TestBuildNeedsNothingThatOnlyTestsNeed(t *testing.T) {
 	for _, args := range [][]string{{"build"}, nil} {
 		if got, out, err := newMachine(t, "0").deps(args...); err != nil || !slices.Equal(got, forBuild) {
@@ -74,14 +75,15 @@ func TestBuildNeedsNothingThatOnlyTestsNeed(t *testing.T) {
 }
 
 func TestTestsGetWhatTheyNeed(t *testing.T) {
-	if got, out, err := newMachine(t, "0").deps("test"); err != nil || !slices.Equal(got, slices.Concat(forTests, forJava)) {
+	if got, out, err := newMachine(t, "0").deps("test"); err != nil || !slices.Equal(got, slices.Concat(forTests, forJava, forPages)) {
 		t.Errorf("installed %q: %v\n%s", got, err, out)
 	}
 	m := newMachine(t, "0", slices.DeleteFunc(slices.Clone(forTests), func(p string) bool { return p == "iptables" })...)
 	m.program("javac", "")
 	m.program("mvn", "")
+	m.program("chromium", "")
 	if got, out, err := m.deps("test"); err != nil || !slices.Equal(got, []string{"iptables"}) {
-		t.Errorf("with a JDK and a Maven of another origin: installed %q: %v\n%s", got, err, out)
+		t.Errorf("with a JDK, a Maven and a browser of another origin: installed %q: %v\n%s", got, err, out)
 	}
 }
 
@@ -89,6 +91,7 @@ func TestNothingIsInstalledTwice(t *testing.T) {
 	m := newMachine(t, "1000", slices.Concat(forBuild, forTests)...)
 	m.program("javac", "")
 	m.program("mvn", "")
+	m.program("chromium", "")
 	for _, what := range []string{"build", "test"} {
 		if _, out, err := m.deps(what); err != nil || !strings.Contains(out, "are installed") {
 			t.Errorf("%s: %v\n%s", what, err, out)
