@@ -9,6 +9,8 @@ import (
 	"bytes"
 	"context"
 	"time"
+
+	"github.com/dkvdb/dkv/internal/histogram"
 )
 
 // Space is one of the ordered keyspaces of an engine: a column family, in an
@@ -190,6 +192,32 @@ type Stats struct {
 	Compactions uint64
 	// EstimatedKeys estimates the number of keys in Data.
 	EstimatedKeys uint64
+	// ByLevel are the sorted files by level; those of deeper levels count to the last.
+	ByLevel [Levels]Level
+	// WriteStopped reports whether writers wait now until memtables or files are fewer.
+	WriteStopped bool
+	// Counted is what happened since the engine was opened.
+	Counted Counted
+}
+
+// Levels is how many levels of sorted files are told apart.
+const Levels = 7
+
+// Level is the sorted files of a level.
+type Level struct{ Files, Bytes uint64 }
+
+// Counted is what an engine counts while it works. A figure that the engine does not
+// count is 0.
+type Counted struct {
+	// CacheHits and CacheMisses are lookups of blocks in the cache.
+	CacheHits, CacheMisses uint64
+	// FilterSkipped are reads of a sorted file that its filter made unnecessary.
+	// FilterPassed are those that it allowed, FilterFound those of them that found the key.
+	FilterSkipped, FilterPassed, FilterFound uint64
+	// StallTime is for how long writers were slowed down or stopped, together.
+	StallTime time.Duration
+	// Syncs is how long fsyncs of the write-ahead log took.
+	Syncs histogram.Counts
 }
 
 // MemtableSizer is an Engine that can return Stats.MemtableBytes without computing

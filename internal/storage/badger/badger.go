@@ -11,6 +11,7 @@ import (
 
 	bdg "github.com/dgraph-io/badger/v4"
 
+	"github.com/dkvdb/dkv/internal/histogram"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -24,6 +25,7 @@ type Engine struct {
 	lock      *os.File // nil for a diskless engine
 	snapshots snapshots
 	memtable  memtable
+	commits   histogram.Histogram
 	closed    atomic.Bool
 	damage    atomic.Pointer[error] // what verification found
 

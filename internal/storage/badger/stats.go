@@ -30,7 +30,8 @@ func (m *memtable) add(entries, size, data int, full int64) {
 
 // Stats implements storage.Engine. MemtableBytes and EstimatedKeys are
 // estimates; overwrites count as keys until they are compacted away. Badger
-// does not report how long it has compacted.
+// does not report how long it has compacted, nor what its filters do. Its log is made
+// durable by each commit: Counted.Syncs are the commits.
 func (e *Engine) Stats() storage.Stats {
 	if e.closed.Load() {
 		return storage.Stats{}
@@ -39,18 +40,23 @@ func (e *Engine) Stats() storage.Stats {
 	for _, l := range e.db.Levels() {
 		s.SSTFiles += uint64(l.NumTables)
 		s.DiskBytes += uint64(l.Size)
+		level := &s.ByLevel[min(l.Level, storage.Levels-1)]
+		level.Files += uint64(l.NumTables)
+		level.Bytes += uint64(l.Size)
 		if l.Score > 1 && l.Size > l.TargetSize {
 			s.PendingCompactionBytes += uint64(l.Size - l.TargetSize)
 		}
 	}
 	if m := e.db.BlockCacheMetrics(); m != nil {
 		s.CacheBytes = m.CostAdded() - m.CostEvicted()
+		s.Counted.CacheHits, s.Counted.CacheMisses = m.Hits(), m.Misses()
 	}
 	keys := max(0, e.memtable.data.Load())
 	for _, t := range e.db.Tables() {
 		keys += dataKeys(t)
 	}
 	s.EstimatedKeys = uint64(keys)
+	s.Counted.Syncs = e.commits.Counts()
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	bdg "github.com/dgraph-io/badger/v4"
 
@@ -141,11 +142,15 @@ func (w *batchWriter) write(mark bool) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	if err := w.txn.CommitAt(w.version+1, nil); err != nil {
 		if !errors.Is(mapped(err), storage.ErrTooLarge) { // which is refused before it is written
 			w.engine.failed = fmt.Errorf("badger: write: %w", mapped(err))
 		}
 		return err
+	}
+	if !w.engine.opts.Diskless {
+		w.engine.commits.Observe(time.Since(begun))
 	}
 	w.version++
 	w.marked = mark

@@ -2,6 +2,7 @@
 // whole.
 #include "shim_internal.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -111,6 +112,8 @@ dkv_opened dkv_open(const char* dir, const dkv_options* options,
   auto db = std::make_unique<dkv_db>();
   dkv_options with_log = *options;
   with_log.db.info_log = dkv::NewInfoLog(options->db, dir);
+  db->counts = std::make_shared<dkv::Counts>();
+  with_log.db.statistics = db->counts;
   const Status s = OpenAs<rocksdb::DB>(with_log, dir, families, db.get(), 0);
   if (!s.ok()) return {dkv::CodeOf(s), dkv::MessageOf(s), nullptr};
   db->read.verify_checksums = true;
@@ -194,6 +197,34 @@ uint64_t dkv_memtable_bytes(dkv_db* db) {
   return total;
 }
 
+namespace {
+
+using CompactionStats = std::map<std::string, std::string>;
+
+// Number returns a figure of the statistics, 0 if it is not among them.
+double Number(const CompactionStats& of, const std::string& name) {
+  const auto found = of.find(name);
+  return found == of.end() ? 0 : std::strtod(found->second.c_str(), nullptr);
+}
+
+// AddFamily adds a column family's files and compactions.
+void AddFamily(dkv_db* db, ColumnFamilyHandle* cf, dkv_statistics* out) {
+  CompactionStats stats;
+  if (!db->db->GetMapProperty(cf, rocksdb::DB::Properties::kCFStats, &stats)) return;
+  out->compaction_seconds += Number(stats, "compaction.Sum.CompSec");
+  out->compactions += Number(stats, "compaction.Sum.CompCount");
+  for (int level = 0; level < db->db->NumberLevels(cf); level++) {
+    const std::string name = "compaction.L" + std::to_string(level);
+    const int as = std::min(level, DKV_LEVELS - 1);
+    const auto files = static_cast<uint64_t>(Number(stats, name + ".NumFiles"));
+    out->level_files[as] += files;
+    out->level_bytes[as] += static_cast<uint64_t>(Number(stats, name + ".SizeBytes"));
+    out->sst_files += files;
+  }
+}
+
+}  // namespace
+
 void dkv_stats(dkv_db* db, dkv_statistics* out) {
   *out = dkv_statistics{};
   using P = rocksdb::DB::Properties;
@@ -207,23 +238,10 @@ void dkv_stats(dkv_db* db, dkv_statistics* out) {
   out->memtable_bytes = dkv_memtable_bytes(db);
   out->sst_bytes = sum(P::kTotalSstFilesSize);
   out->pending_compaction_bytes = sum(P::kEstimatePendingCompactionBytes);
+  out->write_stopped = sum(P::kIsWriteStopped);
   db->db->GetIntProperty(db->cfs[0], P::kBlockCacheUsage, &out->cache_bytes);
   db->db->GetIntProperty(db->cfs[0], P::kEstimateNumKeys,
                          &out->estimated_keys);
-  for (ColumnFamilyHandle* cf : db->cfs) {
-    std::string files;
-    for (int level = 0; level < db->db->NumberLevels(cf); level++) {
-      if (db->db->GetProperty(
-              cf, P::kNumFilesAtLevelPrefix + std::to_string(level), &files)) {
-        out->sst_files += std::strtoull(files.c_str(), nullptr, 10);
-      }
-    }
-    std::map<std::string, std::string> compaction;
-    if (db->db->GetMapProperty(cf, P::kCFStats, &compaction)) {
-      out->compaction_seconds +=
-          std::strtod(compaction["compaction.Sum.CompSec"].c_str(), nullptr);
-      out->compactions +=
-          std::strtod(compaction["compaction.Sum.CompCount"].c_str(), nullptr);
-    }
-  }
+  for (ColumnFamilyHandle* cf : db->cfs) AddFamily(db, cf, out);
+  db->counts->Read(out);
 }

@@ -76,15 +76,37 @@ dkv_status dkv_flush(dkv_db* db);
 // dkv_compact flushes and compacts every column family.
 dkv_status dkv_compact(dkv_db* db);
 
+// DKV_LEVELS is how many levels of sorted files are told apart: RocksDB's
+// default. Deeper ones count to the last of them.
+#define DKV_LEVELS 7
+
+// The time of fsyncs is counted in buckets. The upper bound of the first one is
+// DKV_SYNC_LEAST_MICROS, each further one's is twice that of the one before, and
+// the last one has none.
+#define DKV_SYNC_BUCKETS 17
+#define DKV_SYNC_LEAST_MICROS 50
+
 typedef struct {
   uint64_t memtable_bytes;
   uint64_t cache_bytes;
   uint64_t sst_files;
   uint64_t sst_bytes;
+  uint64_t level_files[DKV_LEVELS];
+  uint64_t level_bytes[DKV_LEVELS];
   uint64_t pending_compaction_bytes;
   double compaction_seconds;
   double compactions;
   uint64_t estimated_keys;
+  uint64_t write_stopped;
+  // What follows was counted since the database was opened.
+  uint64_t cache_hits;
+  uint64_t cache_misses;
+  uint64_t filter_skipped;  // reads of a file that its filter spared
+  uint64_t filter_passed;   // reads of a file that its filter allowed
+  uint64_t filter_found;    // of those, the ones that found the key
+  uint64_t stall_micros;
+  uint64_t syncs[DKV_SYNC_BUCKETS];
+  uint64_t sync_micros;
 } dkv_statistics;
 
 void dkv_stats(dkv_db* db, dkv_statistics* out);

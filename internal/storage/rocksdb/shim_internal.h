@@ -2,6 +2,7 @@
 #ifndef DKV_ROCKSDB_SHIM_INTERNAL_H
 #define DKV_ROCKSDB_SHIM_INTERNAL_H
 
+#include "counts.h"
 #include "shim.h"
 
 #include <atomic>
@@ -22,6 +23,7 @@ struct dkv_db {
   std::unique_ptr<rocksdb::DB> db;
   std::vector<rocksdb::ColumnFamilyHandle*> cfs;
   rocksdb::ReadOptions read;
+  std::shared_ptr<dkv::Counts> counts;
   // The last sequence number that is known to be durable.
   std::atomic<uint64_t> durable{0};
 };

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/histogram"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -19,7 +20,7 @@ func (e *Engine) Stats() storage.Stats {
 	}
 	var s C.dkv_statistics
 	C.dkv_stats(e.native, &s)
-	return storage.Stats{
+	out := storage.Stats{
 		MemtableBytes:          uint64(s.memtable_bytes),
 		CacheBytes:             uint64(s.cache_bytes),
 		SSTFiles:               uint64(s.sst_files),
@@ -28,7 +29,36 @@ func (e *Engine) Stats() storage.Stats {
 		CompactionTime:         time.Duration(float64(s.compaction_seconds) * float64(time.Second)),
 		Compactions:            uint64(s.compactions),
 		EstimatedKeys:          uint64(s.estimated_keys),
+		WriteStopped:           s.write_stopped != 0,
+		Counted:                counted(&s),
 	}
+	for i := range out.ByLevel {
+		out.ByLevel[i] = storage.Level{Files: uint64(s.level_files[i]), Bytes: uint64(s.level_bytes[i])}
+	}
+	return out
+}
+
+// The C++ part has the levels and buckets of the packages above, or this does not compile.
+var (
+	_ = [1]struct{}{}[storage.Levels-C.DKV_LEVELS]
+	_ = [1]struct{}{}[histogram.Buckets-C.DKV_SYNC_BUCKETS]
+	_ = [1]struct{}{}[histogram.Least/time.Microsecond-C.DKV_SYNC_LEAST_MICROS]
+)
+
+func counted(s *C.dkv_statistics) storage.Counted {
+	out := storage.Counted{
+		CacheHits:     uint64(s.cache_hits),
+		CacheMisses:   uint64(s.cache_misses),
+		FilterSkipped: uint64(s.filter_skipped),
+		FilterPassed:  uint64(s.filter_passed),
+		FilterFound:   uint64(s.filter_found),
+		StallTime:     time.Duration(s.stall_micros) * time.Microsecond,
+		Syncs:         histogram.Counts{Sum: time.Duration(s.sync_micros) * time.Microsecond},
+	}
+	for i := range out.Syncs.In {
+		out.Syncs.In[i] = uint64(s.syncs[i])
+	}
+	return out
 }
 
 // MemtableBytes implements storage.MemtableSizer.
