@@ -5,6 +5,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
+	"github.com/dkvdb/dkv/internal/replica/raft/wal"
 )
 
 // lostAfter is after how many intervals without a message from the leader a replica no
@@ -52,6 +53,9 @@ type Stats struct {
 	// SnapshotBytes is how many bytes were sent in snapshots.
 	SnapshotBytes uint64
 }
+
+// Window returns the entries that the log of this replica has on this node.
+func (r *Replica) Window() wal.Window { return r.host.Window(r.raft.Shard, r.raft.Replica) }
 
 // Stats returns what was counted.
 func (r *Replica) Stats() Stats {

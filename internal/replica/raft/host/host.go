@@ -67,13 +67,10 @@ type Host struct {
 	room   room
 	// network begins elections; nil if the transport cannot.
 	network campaigner
+	traffic transport.Traffic
 	// rejected counts the connections of strangers to the port.
 	rejected atomic.Uint64
 }
-
-// Rejected returns how many connections to the port were rejected: they were not those of
-// a node of this cluster.
-func (h *Host) Rejected() uint64 { return h.rejected.Load() }
 
 // ErrClosed is the error of a call after Close.
 var ErrClosed = errors.New("the node is shutting down")
@@ -139,6 +136,7 @@ func (h *Host) transportOptions() transport.Options {
 		Size:      h.snapshotSize,
 		Seen:      h.seen,
 		Rejected:  func() { h.rejected.Add(1) },
+		Traffic:   &h.traffic,
 		Certs:     h.opts.Certs,
 		Log:       h.opts.Log,
 	}

@@ -32,6 +32,7 @@ func (t *transport) serve(c net.Conn) {
 		counted.Begin()
 		defer counted.End()
 	}
+	c = metered{c, t.opts.Traffic}
 	f := framesOf(c, t.opts.limits.step)
 	defer f.letGo()
 	if p.purpose == forSnapshot {

@@ -37,6 +37,8 @@ type Options struct {
 	// Ended is called when the process of a member, by its Raft address, has ended without
 	// closing its groups first. It must not wait.
 	Ended func(address string)
+	// Traffic counts what is sent and received.
+	Traffic *Traffic
 	// Certs secure the connections; nil leaves them in the clear.
 	Certs  *certs.Store
 	Log    *slog.Logger
@@ -88,6 +90,9 @@ func New(opts Options) *Factory {
 	}
 	if opts.Snapshots == nil {
 		opts.Snapshots = takeAll{}
+	}
+	if opts.Traffic == nil {
+		opts.Traffic = new(Traffic)
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -291,7 +296,7 @@ func (t *transport) dial(ctx context.Context, target string, p purpose) (*outgoi
 	if err != nil {
 		return nil, err
 	}
-	out := &outgoing{Conn: conn}
+	out := &outgoing{Conn: metered{conn, t.opts.Traffic}}
 	out.forget = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	if err := introduce(out.Conn, preface{version, p, t.deployment}, dialTimeout); err != nil {
 		out.Close()

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/histogram"
 )
 
 // Options are what a Log is made of.
@@ -65,6 +67,8 @@ type Log struct {
 
 	writer  writer
 	spare   spare
+	syncs   histogram.Histogram
+	written atomic.Uint64 // bytes
 	reclaim chan struct{}
 }
 

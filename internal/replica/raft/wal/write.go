@@ -177,9 +177,12 @@ func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) er
 			whole = append(whole, p)
 		}
 	}
+	begun := time.Now()
 	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
 		return fmt.Errorf("the Raft log cannot write to %s in %s: %w", segmentName(s.number), l.opts.Dir, err)
 	}
+	l.syncs.Observe(time.Since(begun))
+	l.written.Add(uint64(length))
 	l.writer.number++
 	s.end = aligned(s.end + length)
 	return nil
