@@ -176,7 +176,8 @@ func (a *app) registerMetrics() {
 			Memory:    int64(config.ThisHost().Memory()),
 			Followers: a.services.Replication.Followers,
 			Insecure:  a.insecure(),
-			Role:      a.role.Metrics(),
+			Role:      a.node.Info.Role,
+			Source:    a.role.Metrics(),
 		}),
 		metrics.NewClock(database, a.node.Clock, a.role.Cluster().Clocks),
 	)

@@ -14,7 +14,8 @@ type Node struct {
 	// shared are figures of what all vBuckets share. Each is one series, so that a sum
 	// over vBuckets counts nothing twice.
 	shared     *Table[sharedSample]
-	compaction *prometheus.Desc
+	engine     *engine
+	role, mode *prometheus.Desc
 }
 
 // Options are what the metrics are read from, at each scrape.
@@ -30,8 +31,9 @@ type Options struct {
 	// Insecure is what other hosts may do without authentication: data, true for everything,
 	// or "" for nothing.
 	Insecure string
-	// Role is what the node's role reports besides.
-	Role Source
+	// Role is the name of the node's role, Source what that reports besides.
+	Role   string
+	Source Source
 }
 
 // sample is what is read of a vBucket, once for all its metrics.
@@ -53,8 +55,9 @@ func NewNode(o Options) *Node {
 		options:  o,
 		vBuckets: vBucketTable(o.Database),
 		shared:   sharedTable(o.Database),
-		compaction: prometheus.NewDesc("dkv_storage_compaction_duration_seconds",
-			"Time spent compacting, and over how many compactions; zero if the engine does not tell.", []string{"vbucket"}, Constant(o.Database)),
+		engine:   newEngine(o.Database),
+		role:     prometheus.NewDesc("dkv_node_role", "Always 1; the label says what the node is: none (standalone), master, slave or discovery.", []string{"role"}, Constant(o.Database)),
+		mode:     prometheus.NewDesc("dkv_vbucket_mode", "Always 1; the label says how the vBucket's log is kept: local, raft or stream.", []string{"vbucket", "mode"}, Constant(o.Database)),
 	}
 }
 
@@ -78,6 +81,10 @@ func vBucketTable(database string) *Table[sample] {
 	t.Add("dkv_storage_disk_bytes", "Size of the live files.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.DiskBytes) })
 	t.Add("dkv_storage_keys_estimate", "Estimated number of keys.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.EstimatedKeys) })
 	t.Add("dkv_storage_pending_compaction_bytes", "How much compaction is behind.", Gauge, func(s sample) float64 { return float64(s.Replica.Storage.PendingCompactionBytes) })
+	t.Add("dkv_storage_cache_hits_total", "Blocks that were found in the cache.", Counter, func(s sample) float64 { return float64(s.Replica.Storage.Counted.CacheHits) })
+	t.Add("dkv_storage_cache_misses_total", "Blocks that were looked up in the cache and had to be read.", Counter, func(s sample) float64 { return float64(s.Replica.Storage.Counted.CacheMisses) })
+	t.Add("dkv_storage_write_stall_seconds_total", "For how long writers were slowed down or stopped until memtables were flushed or files compacted.", Counter, func(s sample) float64 { return s.Replica.Storage.Counted.StallTime.Seconds() })
+	t.Add("dkv_storage_write_stopped", "1 while writers are stopped until memtables are flushed or files compacted.", Gauge, func(s sample) float64 { return Flag(s.Replica.Storage.WriteStopped) })
 	t.Add("dkv_replication_slaves", "Slaves that have asked this node for changes lately.", Gauge, func(s sample) float64 { return float64(s.slaves) })
 	return t
 }
@@ -108,8 +115,10 @@ func exposure(insecure string) float64 {
 func (n *Node) Describe(ch chan<- *prometheus.Desc) {
 	n.vBuckets.Describe(ch)
 	n.shared.Describe(ch)
-	ch <- n.compaction
-	n.options.Role.Describe(ch)
+	n.engine.describe(ch)
+	ch <- n.role
+	ch <- n.mode
+	n.options.Source.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -119,11 +128,12 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	for i := range vBuckets {
 		v := &vBuckets[i]
 		n.vBuckets.Collect(ch, sample{v, n.options.Followers(v.Name)}, v.Name)
-		st := &v.Replica.Storage
-		ch <- prometheus.MustNewConstSummary(n.compaction, st.Compactions, st.CompactionTime.Seconds(), nil, v.Name)
+		ch <- prometheus.MustNewConstMetric(n.mode, Gauge, 1, v.Name, string(v.Replica.Mode))
 		// Each engine reports the whole cache.
-		shared.cacheBytes = max(shared.cacheBytes, st.CacheBytes)
+		shared.cacheBytes = max(shared.cacheBytes, v.Replica.Storage.CacheBytes)
 	}
+	ch <- prometheus.MustNewConstMetric(n.role, Gauge, 1, n.options.Role)
+	n.engine.collect(ch, vBuckets)
 	n.shared.Collect(ch, shared)
-	n.options.Role.Collect(ch, vBuckets)
+	n.options.Source.Collect(ch, vBuckets)
 }

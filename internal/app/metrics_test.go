@@ -1,0 +1,43 @@
+package app
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// TestMetricsOfEnginesAndLogs: what a write and a read do to the engine and to the Raft log shows.
+func TestMetricsOfEnginesAndLogs(t *testing.T) {
+	grpc, http := serve(t, "--role", "master", "--nexus-node-url", "http://"+testkit.Address(t), "--disable-discovery-client")
+	client := serverpb.NewDKVClient(connect(t, grpc))
+	testkit.Eventually(t, "it takes a write", func() bool {
+		_, err := client.Put(context.Background(), &serverpb.PutRequest{Key: []byte("k"), Value: []byte("v")})
+		return err == nil
+	})
+	text := get(t, "http://"+http+"/metrics")
+	for _, sample := range []string{
+		`dkv_node_role{database="default",role="master"} 1`,
+		`dkv_vbucket_mode{database="default",mode="raft",vbucket="default"} 1`,
+		`dkv_storage_write_stopped{database="default",vbucket="default"} 0`,
+		`dkv_storage_filter_reads_total{database="default",result="found",vbucket="default"} `,
+		`dkv_storage_sync_duration_seconds_bucket{database="default",le="+Inf"} `,
+		`dkv_under_replicated_vbuckets{database="default"} 0`,
+		`dkv_raft_sent_bytes_total{database="default"} 0`,
+	} {
+		if !strings.Contains(text, "\n"+sample) {
+			t.Errorf("no %s", sample)
+		}
+	}
+	for _, positive := range []string{
+		"dkv_raft_log_sync_duration_seconds_count", "dkv_raft_log_disk_bytes", "dkv_raft_log_written_bytes_total",
+		"dkv_raft_log_entries", "dkv_raft_log_bytes", "dkv_raft_log_first_index", "dkv_storage_disk_bytes",
+	} {
+		if !regexp.MustCompile(`(?m)^` + positive + `\{[^}]*\} [1-9]`).MatchString(text) {
+			t.Errorf("%s is not positive", positive)
+		}
+	}
+}
