@@ -88,7 +88,7 @@ const recentEvents = 2000
 // engine that replays its log and cannot be interrupted: then run returns without it. The
 // process ends there as if it was killed, which loses nothing.
 func run(ctx context.Context, inv *config.Invocation, p Process) error {
-	level := new(slog.LevelVar)
+	level := new(telemetry.Levels)
 	level.Set(inv.Config.LogLevel())
 	log := telemetry.NewLogger(telemetry.LogOptions{
 		Writer: p.Stderr,
@@ -119,7 +119,7 @@ func run(ctx context.Context, inv *config.Invocation, p Process) error {
 
 // runNode runs a node and calls opened when all of it is open. If a promotion changes what
 // the node is, all of it is closed and opened again, at the same addresses.
-func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog.LevelVar, log *slog.Logger, opened func()) error {
+func runNode(ctx context.Context, inv *config.Invocation, p Process, level *telemetry.Levels, log *slog.Logger, opened func()) error {
 	warnOfCores(log, keepPrivate())
 	defer tuneCollector(inv.Config)()
 	configured := inv.Config
@@ -162,7 +162,7 @@ func runNode(ctx context.Context, inv *config.Invocation, p Process, level *slog
 }
 
 // handleSignals handles the signals that do not stop a running node, until ctx ends.
-func handleSignals(ctx context.Context, inv *config.Invocation, level *slog.LevelVar, n *node.Node) error {
+func handleSignals(ctx context.Context, inv *config.Invocation, level *telemetry.Levels, n *node.Node) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,13 +189,13 @@ func logStart(log *slog.Logger, cfg *config.Config, became string) {
 }
 
 // reloadLog handles SIGHUP: it applies the log level of the configuration as it is now.
-func reloadLog(inv *config.Invocation, level *slog.LevelVar, log *slog.Logger) {
+func reloadLog(inv *config.Invocation, level *telemetry.Levels, log *slog.Logger) {
 	next, err := inv.Reload()
 	if err != nil {
 		log.Error("reload: the configuration is not valid; the old one stays", "error", err)
 		return
 	}
-	level.Set(next.LogLevel())
+	level.Reset(next.LogLevel())
 	log.Info("reloaded", "log-level", next.LogLevel().String())
 	for _, key := range inv.Config.RestartNeeded(next) {
 		log.Warn("reload: this key has changed and takes effect at the next start", "key", key)

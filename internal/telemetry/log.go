@@ -14,7 +14,8 @@ type LogOptions struct {
 	// JSON writes a JSON object for each line, instead of text.
 	JSON bool
 	// Level is the least severe level that is logged; nil means Info. A
-	// *slog.LevelVar can be changed while the logger is in use.
+	// *slog.LevelVar can be changed while the logger is in use, and *Levels for the lines
+	// of a component besides.
 	Level slog.Leveler
 	// Node is the node's name, an attribute of every line; "" leaves it out.
 	Node string
@@ -43,6 +44,9 @@ func NewLogger(o LogOptions) *slog.Logger {
 	}
 	if o.Recent != nil {
 		handler = o.Recent.Handler(handler)
+	}
+	if levels, is := o.Level.(*Levels); is {
+		handler = byComponent{handler, levels}
 	}
 	logger := slog.New(handler)
 	if o.Node != "" {

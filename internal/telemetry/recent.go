@@ -79,7 +79,11 @@ func (r *Recent) add(e Event) {
 
 // RecentOf returns what keeps the events of a logger; nil if nothing does.
 func RecentOf(log *slog.Logger) *Recent {
-	if k, is := log.Handler().(*keeping); is {
+	handler := log.Handler()
+	if by, is := handler.(byComponent); is {
+		handler = by.Handler
+	}
+	if k, is := handler.(*keeping); is {
 		return k.recent
 	}
 	return nil
