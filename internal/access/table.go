@@ -141,6 +141,7 @@ func httpRows() []Row {
 		"/admin/log", "/admin/pause-writes", "/admin/resume-writes", "/admin/reset-clock", "/admin/backup", "/admin/backups", "/admin/restore", "/admin/promote", "/admin/resync", "/admin/cancel-resync",
 		"/admin/cluster/add", "/admin/cluster/remove", "/admin/cluster/transfer-leadership",
 		"/admin/raft/step-down", "/admin/raft/snapshot",
+		"/admin/log-level",
 		"/admin/node", // names files and shows the configuration
 	} {
 		rows = append(rows, administrative(path))

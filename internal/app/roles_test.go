@@ -71,7 +71,12 @@ func TestEachRoleSaysWhoServesWhatItDoesNot(t *testing.T) {
 		{"add to a standalone node", standalone, "POST", "/admin/cluster/add", 409, "standalone and has no cluster to change"},
 		{"step down of a slave", slave, "POST", "/admin/raft/step-down", 409, "is a slave and changes no cluster"},
 		{"backup of a registry", registry, "POST", "/admin/backup", 501, "a node of the registry and keeps no keys"},
-		{"raft of a standalone node", standalone, "GET", "/admin/raft/state", 501, "is standalone and has no Raft log; ask a master"},
+		{"log of a standalone node", standalone, "GET", "/admin/raft/state", 200, `"mode": "local"`},
+		{"log of a slave", slave, "GET", "/admin/raft/state", 200, `"mode": "stream"`},
+		{"log of the registry", registry, "GET", "/admin/raft/state", 200, `"commit_index"`},
+		{"lag of the registry", registry, "GET", "/admin/replication/lag", 200, `"lag_seconds"`},
+		{"all nodes of a slave", slave, "GET", "/metrics/cluster", 501, "is a slave and does not know the nodes of all databases; ask a discovery node"},
+		{"copy of a standalone node", standalone, "POST", "/admin/resync", 501, "is standalone and keeps no copy of a master's data; ask a slave"},
 		{"lag of a slave", slave, "GET", "/admin/replication/lag", 200, "applied_index"},
 	} {
 		req, err := http.NewRequest(c.method, "http://"+c.p.http()+c.path, strings.NewReader(`{"node_url": "http://127.0.0.1:1", "path": "b1"}`))

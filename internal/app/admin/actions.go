@@ -26,7 +26,15 @@ func (a *Admin) common() map[string]role.Action {
 		"/admin/cluster/transfer-leadership": transferLeadership,
 		"/admin/raft/step-down":              stepDown,
 		"/admin/raft/snapshot":               snapshot,
+		"/admin/resync":                      a.noCopy,
+		"/admin/cancel-resync":               a.noCopy,
+		"/admin/log-level":                   a.logLevel,
 	}
+}
+
+// noCopy answers the calls about a slave's copy on other nodes.
+func (a *Admin) noCopy(context.Context, *role.Services, json.RawMessage) (any, error) {
+	return nil, a.lacks("keeps no copy of a master's data", "a slave")
 }
 
 func pauseWrites(paused bool) role.Action {

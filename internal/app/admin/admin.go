@@ -56,10 +56,13 @@ func (a *Admin) Options(o Access) ops.Options {
 	special := a.Role.Admin()
 	views := map[string]ops.View{
 		"/admin/cluster/status":  a.clusterStatus,
-		"/admin/raft/state":      a.noRaft,
+		"/admin/raft/state":      a.logState,
 		"/admin/replication/lag": a.replicationLag,
 		"/admin/backups":         a.backups,
 		"/admin/node":            a.report,
+	}
+	if special.Handlers["/metrics/cluster"] == nil {
+		views["/metrics/cluster"] = a.clusterMetrics
 	}
 	maps.Copy(views, special.Views)
 	actions := a.common()

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops"
+	"github.com/dkvdb/dkv/internal/telemetry"
 )
 
 func TestHTTPStatus(t *testing.T) {
@@ -109,5 +111,33 @@ func TestProbeOfStorageSaysWhy(t *testing.T) {
 	n.Fitness[1].Readable = true
 	if err := document(n).probeStorage(t.Context()); err != nil {
 		t.Errorf("the probe says %v", err)
+	}
+}
+
+// TestLogLevel: an administrator gives the lines of a component a level of their own, and takes it away again.
+func TestLogLevel(t *testing.T) {
+	a := document(condition.Node{})
+	a.Node.Log = telemetry.NewLogger(telemetry.LogOptions{Writer: io.Discard, Level: new(telemetry.Levels)})
+	change := a.Options(Access{Gatherer: prometheus.NewRegistry()}).Actions["/admin/log-level"]
+	for _, c := range []struct{ body, answer, err string }{
+		{`{"level": "debug", "component": "replica/raft"}`, `{"level":"INFO","components":{"replica/raft":"DEBUG"}}`, ""},
+		{`{"level": "warn"}`, `{"level":"WARN","components":{"replica/raft":"DEBUG"}}`, ""},
+		{`{"component": "replica/raft"}`, `{"level":"WARN"}`, ""},
+		{`{"level": "loud"}`, "", "a level is debug, info, warn or error"},
+		{`{"level": "debug", "component": "raft"}`, "", `there is no component "raft"`},
+		{``, "", "the body must be {"},
+		{`{}`, "", "the body must be {"},
+	} {
+		got, err := change(t.Context(), json.RawMessage(c.body))
+		if c.err != "" {
+			var bad *ops.Error
+			if !errors.As(err, &bad) || bad.Status != 400 || !strings.Contains(bad.Text, c.err) {
+				t.Errorf("%s: %v", c.body, err)
+			}
+			continue
+		}
+		if text, _ := json.Marshal(got); err != nil || string(text) != c.answer {
+			t.Errorf("%s answers %s, %v; want %s", c.body, text, err, c.answer)
+		}
 	}
 }

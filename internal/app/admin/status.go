@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/report"
+	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/cluster"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -99,9 +100,15 @@ func memberOf(info *modelspb.NodeInfo, s condition.Shown) member {
 // report answers /admin/node.
 func (a *Admin) report(ctx context.Context) (any, error) { return report.Of(ctx, a.Node), nil }
 
-// noRaft answers /admin/raft/state on a node without a Raft log.
-func (a *Admin) noRaft(context.Context) (any, error) {
-	return nil, kv.Errorf(kv.Unimplemented, "this node is %s and has no Raft log; ask a master", a.Role.Name())
+// logState answers /admin/raft/state on a node without a Raft log, which has a log or a
+// copy of one all the same. A master says more.
+func (a *Admin) logState(context.Context) (any, error) {
+	n := a.Condition()
+	out := make([]role.LogState, len(n.VBuckets))
+	for i := range n.VBuckets {
+		out[i] = role.LogStateOf(n.VBuckets[i].Name, &n.VBuckets[i].Replica)
+	}
+	return out, nil
 }
 
 // replicationLag answers /admin/replication/lag: how old this node's states are.
@@ -110,13 +117,26 @@ func (a *Admin) replicationLag(context.Context) (any, error) {
 		Name       string  `json:"vbucket"`
 		IsLeader   bool    `json:"is_leader"`
 		LagSeconds float64 `json:"lag_seconds"`
+		LagChanges uint64  `json:"lag_changes"`
+		Commit     uint64  `json:"commit_index"`
 		Applied    uint64  `json:"applied_index"`
 	}
-	var out []vBucket
 	n := a.Condition()
+	out := make([]vBucket, len(n.VBuckets))
 	for i := range n.VBuckets {
 		v := &n.VBuckets[i]
-		out = append(out, vBucket{v.Name, v.Replica.IsLeader, v.Replica.Age.Seconds(), v.Replica.Applied})
+		out[i] = vBucket{v.Name, v.Replica.IsLeader, v.Replica.Age.Seconds(), v.Replica.Lag, v.Replica.Commit, v.Replica.Applied}
 	}
 	return out, nil
+}
+
+// lacks answers a path that only nodes of another role have: what this node is, and which
+// one to ask.
+func (a *Admin) lacks(what, ask string) error {
+	return kv.Errorf(kv.Unimplemented, "this node is %s and %s; ask %s", a.Role.Name(), what, ask)
+}
+
+// clusterMetrics answers /metrics/cluster on a node that is not of the registry.
+func (a *Admin) clusterMetrics(context.Context) (any, error) {
+	return nil, a.lacks("does not know the nodes of all databases", "a discovery node, or /metrics for this node's own metrics")
 }

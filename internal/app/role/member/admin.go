@@ -15,23 +15,22 @@ func (m *Member) Admin() role.Admin {
 // raftState answers /admin/raft/state: what this node knows of its logs.
 func (m *Member) raftState(context.Context) (any, error) {
 	type vBucket struct {
-		Name           string `json:"vbucket"`
-		State          string `json:"state"`
-		Leader         uint64 `json:"leader_id"`
-		Term           uint64 `json:"term"`
-		Applied        uint64 `json:"applied_index"`
+		role.LogState
 		Epoch          uint64 `json:"epoch"`
 		LeaseRemaining string `json:"lease_remaining"`
 		LeaderChanges  uint64 `json:"leader_changes"`
 		LogFormat      uint32 `json:"log_format"`
+		LogFirst       uint64 `json:"log_first_index"`
+		LogEntries     uint64 `json:"log_entries"`
+		LogBytes       uint64 `json:"log_bytes"`
 	}
 	var out []vBucket
 	for i, r := range m.rafts {
-		s, stats := r.Status(), r.Stats()
+		s, stats, window := r.Status(), r.Stats(), r.Window()
 		out = append(out, vBucket{
-			Name: m.node.Layout.VBuckets[i], State: string(s.State), Leader: s.Owner.ID, Term: s.Term, Applied: s.Applied,
-			Epoch: stats.Epoch, LeaseRemaining: stats.Remaining.String(), LeaderChanges: stats.LeaderChanges,
-			LogFormat: r.Format(),
+			LogState: role.LogStateOf(m.node.Layout.VBuckets[i], &s),
+			Epoch:    stats.Epoch, LeaseRemaining: stats.Remaining.String(), LeaderChanges: stats.LeaderChanges,
+			LogFormat: r.Format(), LogFirst: window.First, LogEntries: window.Next - window.First, LogBytes: window.Bytes,
 		})
 	}
 	return out, nil
