@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"net"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/testkit"
@@ -39,5 +41,26 @@ func TestMetricsOfEnginesAndLogs(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^` + positive + `\{[^}]*\} [1-9]`).MatchString(text) {
 			t.Errorf("%s is not positive", positive)
 		}
+	}
+}
+
+// TestMetricsAreSentToStatsd: a node sends its metrics to statsd-addr by itself.
+func TestMetricsAreSentToStatsd(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	serve(t, "--statsd-addr", conn.LocalAddr().String())
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64<<10)
+	for text := ""; !strings.Contains(text, "\ndkv_disk_total_bytes.database.default:"); {
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			t.Fatalf("%v after %q", err, text)
+		}
+		text += string(buf[:n])
 	}
 }

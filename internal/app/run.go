@@ -9,6 +9,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/statsd"
 )
 
 // run serves until ctx ends, then stops from the outside in: gRPC drains while
@@ -21,6 +22,10 @@ func (a *app) run(ctx context.Context, reload func(context.Context) error) error
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return reload(gctx) })
 	g.Go(func() error { return a.http.Run(below) })
+	if addr := a.node.Config.Ops.StatsdAddr; addr != "" {
+		metrics := statsd.New(statsd.Options{Addr: addr, Gatherer: a.metrics, Log: a.node.Log})
+		g.Go(func() error { metrics.Run(below); return nil })
+	}
 	for _, run := range a.node.Beside() {
 		g.Go(func() error { return run(below) })
 	}

@@ -366,7 +366,7 @@ type Log struct {
 type Ops struct {
 	// Pprof serves run-time profiles under /debug/pprof.
 	Pprof bool
-	// StatsdAddr is a statsd server for metrics, "" for none.
+	// StatsdAddr is a statsd server, host:port, for metrics; "" for none.
 	StatsdAddr string
 	// MaxClockJump is how far this node's time may be from that of a majority of the
 	// members' clocks, and the largest step of the wall clock that a node alone

@@ -127,9 +127,9 @@ func opsKeys() []key {
 	return []key{
 		{name: "pprof", def: "false", field: func(c *Config) value { return boolValue{&c.Ops.Pprof} },
 			doc: "Serve run-time profiles under /debug/pprof; without auth-file, to this host only."},
-		{name: "statsd-addr", def: "", traits: unbuilt,
+		{name: "statsd-addr", def: "",
 			field: func(c *Config) value { return addrValue{p: &c.Ops.StatsdAddr, optional: true} },
-			doc:   "The statsd server that metrics are sent to; none if empty."},
+			doc:   "The statsd server, host:port, that all metrics are sent to over UDP every ten seconds; none if empty. Labels are parts of the names."},
 		{name: "max-clock-jump", def: "10s", field: func(c *Config) value { return durationValue{&c.Ops.MaxClockJump, shortest} },
 			doc: "How far a member's clock may be from a majority's: one further off is not added and counts only that far, and a node alone follows larger steps slowly. Raise it if clocks are known to differ more, lower it if keys must expire more exactly."},
 		{name: "drain-timeout", def: "8s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },

@@ -30,7 +30,6 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--repl-ack-from dc=", "--repl-ack-from: "},
 		{"--repl-ack-fallback wait", `--repl-ack-fallback: "wait" is not known: write one of refuse, async`},
 		{"--auto-promote-after 5s", "--auto-promote-after: not available in this version"},
-		{"--statsd-addr h:1", "--statsd-addr: not available in this version"},
 		{"--access-log f", "--access-log: not available in this version"},
 		{"--auth-file a", "--auth-file: tokens would cross the network in the clear, since tls-mode is off: set tls-mode to required"},
 		{"--auth-file a --listen-addr 127.0.0.1:1", "--auth-file: tokens would cross the network in the clear"},
