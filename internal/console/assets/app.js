@@ -143,7 +143,8 @@ let watching = null;
 function restart() {
   watching?.abort();
   wake();
-  app.cluster = app.denied = null;
+  if (!session.token) app.cluster = null; // otherwise what is shown stays until the node answers
+  app.denied = null;
   app.heard = 0;
   app.live = false;
   draw();

@@ -203,6 +203,7 @@ function lifetime(text) {
 
 // send makes a write, and shows what it was answered with.
 async function send(path, key, body, step) {
+  if (!holder()) throw new Error("no node that keeps keys answers");
   step("asking " + holder().name);
   let answer;
   try {
