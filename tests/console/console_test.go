@@ -47,8 +47,17 @@ func browser(t *testing.T) context.Context {
 	if err != nil {
 		testkit.SkipFault(t, "chromium", err)
 	}
+	profile, err := os.MkdirTemp("", "console-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // not t.TempDir: Chromium's processes write until the last of them has ended
+		if !testkit.Soon(func() bool { return os.RemoveAll(profile) == nil }) {
+			t.Logf("%s cannot be removed", profile)
+		}
+	})
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience),
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(patience),
 		chromedp.NoSandbox, // tests run as root
 		chromedp.Flag("disable-dev-shm-usage", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
