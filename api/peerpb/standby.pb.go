@@ -877,6 +877,174 @@ func (x *CutOfVBucket) GetClock() uint64 {
 	return 0
 }
 
+type GetStandingRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// The disk of the standby; empty asks for leased only.
+	Disk          string `protobuf:"bytes,2,opt,name=disk,proto3" json:"disk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingRequest) Reset() {
+	*x = GetStandingRequest{}
+	mi := &file_api_standby_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingRequest) ProtoMessage() {}
+
+func (x *GetStandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingRequest.ProtoReflect.Descriptor instead.
+func (*GetStandingRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetStandingRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *GetStandingRequest) GetDisk() string {
+	if x != nil {
+		return x.Disk
+	}
+	return ""
+}
+
+type GetStandingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VBuckets      []*StandingOf          `protobuf:"bytes,1,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingResponse) Reset() {
+	*x = GetStandingResponse{}
+	mi := &file_api_standby_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingResponse) ProtoMessage() {}
+
+func (x *GetStandingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingResponse.ProtoReflect.Descriptor instead.
+func (*GetStandingResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetStandingResponse) GetVBuckets() []*StandingOf {
+	if x != nil {
+		return x.VBuckets
+	}
+	return nil
+}
+
+// StandingOf is what the log of a vBucket says.
+type StandingOf struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	// Whether the standby is standing, and at which host:port.
+	Standing bool   `protobuf:"varint,2,opt,name=standing,proto3" json:"standing,omitempty"`
+	Address  string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// Whether its owners answer only with the lease of the record.
+	Leased        bool `protobuf:"varint,4,opt,name=leased,proto3" json:"leased,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingOf) Reset() {
+	*x = StandingOf{}
+	mi := &file_api_standby_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingOf) ProtoMessage() {}
+
+func (x *StandingOf) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingOf.ProtoReflect.Descriptor instead.
+func (*StandingOf) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StandingOf) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *StandingOf) GetStanding() bool {
+	if x != nil {
+		return x.Standing
+	}
+	return false
+}
+
+func (x *StandingOf) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *StandingOf) GetLeased() bool {
+	if x != nil {
+		return x.Leased
+	}
+	return false
+}
+
 type SealDatabaseRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
@@ -890,7 +1058,7 @@ type SealDatabaseRequest struct {
 
 func (x *SealDatabaseRequest) Reset() {
 	*x = SealDatabaseRequest{}
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1070,7 @@ func (x *SealDatabaseRequest) String() string {
 func (*SealDatabaseRequest) ProtoMessage() {}
 
 func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1083,7 @@ func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*SealDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{12}
+	return file_api_standby_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SealDatabaseRequest) GetDatabase() string {
@@ -944,15 +1112,17 @@ type SealDatabaseResponse struct {
 	// Those whose log this node owns.
 	VBuckets []*SealedVBucket `protobuf:"bytes,1,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
 	// How many vBuckets the database has, and the other masters, host:port.
-	Count         uint32   `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
-	Masters       []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	Count   uint32   `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Masters []string `protobuf:"bytes,3,rep,name=masters,proto3" json:"masters,omitempty"`
+	// Whether the database has a record in the registry, which the promotion has to claim.
+	Leased        bool `protobuf:"varint,10,opt,name=leased,proto3" json:"leased,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SealDatabaseResponse) Reset() {
 	*x = SealDatabaseResponse{}
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1134,7 @@ func (x *SealDatabaseResponse) String() string {
 func (*SealDatabaseResponse) ProtoMessage() {}
 
 func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1147,7 @@ func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*SealDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{13}
+	return file_api_standby_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SealDatabaseResponse) GetVBuckets() []*SealedVBucket {
@@ -1001,6 +1171,13 @@ func (x *SealDatabaseResponse) GetMasters() []string {
 	return nil
 }
 
+func (x *SealDatabaseResponse) GetLeased() bool {
+	if x != nil {
+		return x.Leased
+	}
+	return false
+}
+
 // SealedVBucket is a vBucket that accepts no mutations.
 type SealedVBucket struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1014,7 +1191,7 @@ type SealedVBucket struct {
 
 func (x *SealedVBucket) Reset() {
 	*x = SealedVBucket{}
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1203,7 @@ func (x *SealedVBucket) String() string {
 func (*SealedVBucket) ProtoMessage() {}
 
 func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1216,7 @@ func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedVBucket.ProtoReflect.Descriptor instead.
 func (*SealedVBucket) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{14}
+	return file_api_standby_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SealedVBucket) GetVBucket() string {
@@ -1072,7 +1249,7 @@ type GetHistoriesRequest struct {
 
 func (x *GetHistoriesRequest) Reset() {
 	*x = GetHistoriesRequest{}
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1261,7 @@ func (x *GetHistoriesRequest) String() string {
 func (*GetHistoriesRequest) ProtoMessage() {}
 
 func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1274,7 @@ func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoriesRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{15}
+	return file_api_standby_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetHistoriesRequest) GetDatabase() string {
@@ -1116,7 +1293,7 @@ type GetHistoriesResponse struct {
 
 func (x *GetHistoriesResponse) Reset() {
 	*x = GetHistoriesResponse{}
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1305,7 @@ func (x *GetHistoriesResponse) String() string {
 func (*GetHistoriesResponse) ProtoMessage() {}
 
 func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1318,7 @@ func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoriesResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{16}
+	return file_api_standby_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetHistoriesResponse) GetVBuckets() []*VBucketHistory {
@@ -1163,7 +1340,7 @@ type VBucketHistory struct {
 
 func (x *VBucketHistory) Reset() {
 	*x = VBucketHistory{}
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1352,7 @@ func (x *VBucketHistory) String() string {
 func (*VBucketHistory) ProtoMessage() {}
 
 func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1365,7 @@ func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketHistory.ProtoReflect.Descriptor instead.
 func (*VBucketHistory) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{17}
+	return file_api_standby_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VBucketHistory) GetVBucket() string {
@@ -1224,7 +1401,7 @@ type FormerHistoryOf struct {
 
 func (x *FormerHistoryOf) Reset() {
 	*x = FormerHistoryOf{}
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1413,7 @@ func (x *FormerHistoryOf) String() string {
 func (*FormerHistoryOf) ProtoMessage() {}
 
 func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1426,7 @@ func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistoryOf.ProtoReflect.Descriptor instead.
 func (*FormerHistoryOf) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{18}
+	return file_api_standby_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FormerHistoryOf) GetHistory() string {
@@ -1280,7 +1457,7 @@ type YieldRequest struct {
 
 func (x *YieldRequest) Reset() {
 	*x = YieldRequest{}
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1469,7 @@ func (x *YieldRequest) String() string {
 func (*YieldRequest) ProtoMessage() {}
 
 func (x *YieldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1482,7 @@ func (x *YieldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldRequest.ProtoReflect.Descriptor instead.
 func (*YieldRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{19}
+	return file_api_standby_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *YieldRequest) GetDatabase() string {
@@ -1349,7 +1526,7 @@ type YieldResponse struct {
 
 func (x *YieldResponse) Reset() {
 	*x = YieldResponse{}
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1538,7 @@ func (x *YieldResponse) String() string {
 func (*YieldResponse) ProtoMessage() {}
 
 func (x *YieldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1551,7 @@ func (x *YieldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldResponse.ProtoReflect.Descriptor instead.
 func (*YieldResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{20}
+	return file_api_standby_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *YieldResponse) GetYielded() bool {
@@ -1423,7 +1600,7 @@ type Confirmation struct {
 
 func (x *Confirmation) Reset() {
 	*x = Confirmation{}
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1612,7 @@ func (x *Confirmation) String() string {
 func (*Confirmation) ProtoMessage() {}
 
 func (x *Confirmation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1625,7 @@ func (x *Confirmation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirmation.ProtoReflect.Descriptor instead.
 func (*Confirmation) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{21}
+	return file_api_standby_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Confirmation) GetDisk() string {
@@ -1537,7 +1714,7 @@ type Wanted struct {
 
 func (x *Wanted) Reset() {
 	*x = Wanted{}
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1726,7 @@ func (x *Wanted) String() string {
 func (*Wanted) ProtoMessage() {}
 
 func (x *Wanted) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1739,7 @@ func (x *Wanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wanted.ProtoReflect.Descriptor instead.
 func (*Wanted) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{22}
+	return file_api_standby_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Wanted) GetVBucket() string {
@@ -1615,7 +1792,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1804,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1817,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{23}
+	return file_api_standby_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Record) GetDatabase() string {
@@ -1709,7 +1886,7 @@ type StandbyNode struct {
 
 func (x *StandbyNode) Reset() {
 	*x = StandbyNode{}
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1898,7 @@ func (x *StandbyNode) String() string {
 func (*StandbyNode) ProtoMessage() {}
 
 func (x *StandbyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1911,7 @@ func (x *StandbyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandbyNode.ProtoReflect.Descriptor instead.
 func (*StandbyNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{24}
+	return file_api_standby_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StandbyNode) GetDisk() string {
@@ -1760,7 +1937,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1949,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1962,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{25}
+	return file_api_standby_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetRecordRequest) GetDatabase() string {
@@ -1807,7 +1984,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1996,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +2009,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{26}
+	return file_api_standby_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RecordResponse) GetRecord() *Record {
@@ -1862,7 +2039,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2051,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2064,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{27}
+	return file_api_standby_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RenewRequest) GetDatabase() string {
@@ -1929,7 +2106,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2118,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2131,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{28}
+	return file_api_standby_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -1986,7 +2163,7 @@ type ChangeRecordRequest struct {
 
 func (x *ChangeRecordRequest) Reset() {
 	*x = ChangeRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2175,7 @@ func (x *ChangeRecordRequest) String() string {
 func (*ChangeRecordRequest) ProtoMessage() {}
 
 func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2188,7 @@ func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecordRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{29}
+	return file_api_standby_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChangeRecordRequest) GetRecord() *Record {
@@ -2061,7 +2238,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2250,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2263,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{30}
+	return file_api_standby_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClaimRequest) GetDatabase() string {
@@ -2180,7 +2357,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2369,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2382,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{31}
+	return file_api_standby_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClaimResponse) GetGiven() bool {
@@ -2306,15 +2483,28 @@ const file_api_standby_proto_rawDesc = "" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x16\n" +
 	"\x06former\x18\x02 \x01(\tR\x06former\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\x04R\x03end\x12\x14\n" +
-	"\x05clock\x18\x04 \x01(\x04R\x05clock\"g\n" +
+	"\x05clock\x18\x04 \x01(\x04R\x05clock\"D\n" +
+	"\x12GetStandingRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x12\n" +
+	"\x04disk\x18\x02 \x01(\tR\x04disk\"I\n" +
+	"\x13GetStandingResponse\x122\n" +
+	"\bvBuckets\x18\x01 \x03(\v2\x16.dkv.peerpb.StandingOfR\bvBuckets\"t\n" +
+	"\n" +
+	"StandingOf\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x1a\n" +
+	"\bstanding\x18\x02 \x01(\bR\bstanding\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06leased\x18\x04 \x01(\bR\x06leased\"g\n" +
 	"\x13SealDatabaseRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
-	"\x06unseal\x18\x03 \x01(\bR\x06unseal\"}\n" +
+	"\x06unseal\x18\x03 \x01(\bR\x06unseal\"\x95\x01\n" +
 	"\x14SealDatabaseResponse\x125\n" +
 	"\bvBuckets\x18\x01 \x03(\v2\x19.dkv.peerpb.SealedVBucketR\bvBuckets\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x18\n" +
-	"\amasters\x18\x03 \x03(\tR\amasters\"Y\n" +
+	"\amasters\x18\x03 \x03(\tR\amasters\x12\x16\n" +
+	"\x06leased\x18\n" +
+	" \x01(\bR\x06leased\"Y\n" +
 	"\rSealedVBucket\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x18\n" +
 	"\ahistory\x18\x02 \x01(\tR\ahistory\x12\x14\n" +
@@ -2406,7 +2596,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
-	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xaf\x05\n" +
+	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xff\x05\n" +
 	"\aStandby\x12;\n" +
 	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x01\x12Q\n" +
 	"\fSealDatabase\x12\x1f.dkv.peerpb.SealDatabaseRequest\x1a .dkv.peerpb.SealDatabaseResponse\x12Q\n" +
@@ -2417,7 +2607,8 @@ const file_api_standby_proto_rawDesc = "" +
 	"\vCatchUpCopy\x12\x1e.dkv.peerpb.CatchUpCopyRequest\x1a\x1a.dkv.peerpb.CopiesResponse\x12Q\n" +
 	"\fTakeRequests\x12\x1f.dkv.peerpb.TakeRequestsRequest\x1a .dkv.peerpb.TakeRequestsResponse\x12I\n" +
 	"\vGetRequests\x12\x1e.dkv.peerpb.GetRequestsRequest\x1a\x18.dkv.peerpb.RequestsPart0\x01\x12Q\n" +
-	"\fBecomeMaster\x12\x1f.dkv.peerpb.BecomeMasterRequest\x1a .dkv.peerpb.BecomeMasterResponse2\x99\x02\n" +
+	"\fBecomeMaster\x12\x1f.dkv.peerpb.BecomeMasterRequest\x1a .dkv.peerpb.BecomeMasterResponse\x12N\n" +
+	"\vGetStanding\x12\x1e.dkv.peerpb.GetStandingRequest\x1a\x1f.dkv.peerpb.GetStandingResponse2\x99\x02\n" +
 	"\aWitness\x12E\n" +
 	"\tGetRecord\x12\x1c.dkv.peerpb.GetRecordRequest\x1a\x1a.dkv.peerpb.RecordResponse\x12<\n" +
 	"\x05Renew\x12\x18.dkv.peerpb.RenewRequest\x1a\x19.dkv.peerpb.RenewResponse\x12K\n" +
@@ -2436,7 +2627,7 @@ func file_api_standby_proto_rawDescGZIP() []byte {
 	return file_api_standby_proto_rawDescData
 }
 
-var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_api_standby_proto_goTypes = []any{
 	(*SealCopiesRequest)(nil),    // 0: dkv.peerpb.SealCopiesRequest
 	(*CopiesResponse)(nil),       // 1: dkv.peerpb.CopiesResponse
@@ -2450,70 +2641,76 @@ var file_api_standby_proto_goTypes = []any{
 	(*BecomeMasterResponse)(nil), // 9: dkv.peerpb.BecomeMasterResponse
 	(*PromotedNode)(nil),         // 10: dkv.peerpb.PromotedNode
 	(*CutOfVBucket)(nil),         // 11: dkv.peerpb.CutOfVBucket
-	(*SealDatabaseRequest)(nil),  // 12: dkv.peerpb.SealDatabaseRequest
-	(*SealDatabaseResponse)(nil), // 13: dkv.peerpb.SealDatabaseResponse
-	(*SealedVBucket)(nil),        // 14: dkv.peerpb.SealedVBucket
-	(*GetHistoriesRequest)(nil),  // 15: dkv.peerpb.GetHistoriesRequest
-	(*GetHistoriesResponse)(nil), // 16: dkv.peerpb.GetHistoriesResponse
-	(*VBucketHistory)(nil),       // 17: dkv.peerpb.VBucketHistory
-	(*FormerHistoryOf)(nil),      // 18: dkv.peerpb.FormerHistoryOf
-	(*YieldRequest)(nil),         // 19: dkv.peerpb.YieldRequest
-	(*YieldResponse)(nil),        // 20: dkv.peerpb.YieldResponse
-	(*Confirmation)(nil),         // 21: dkv.peerpb.Confirmation
-	(*Wanted)(nil),               // 22: dkv.peerpb.Wanted
-	(*Record)(nil),               // 23: dkv.peerpb.Record
-	(*StandbyNode)(nil),          // 24: dkv.peerpb.StandbyNode
-	(*GetRecordRequest)(nil),     // 25: dkv.peerpb.GetRecordRequest
-	(*RecordResponse)(nil),       // 26: dkv.peerpb.RecordResponse
-	(*RenewRequest)(nil),         // 27: dkv.peerpb.RenewRequest
-	(*RenewResponse)(nil),        // 28: dkv.peerpb.RenewResponse
-	(*ChangeRecordRequest)(nil),  // 29: dkv.peerpb.ChangeRecordRequest
-	(*ClaimRequest)(nil),         // 30: dkv.peerpb.ClaimRequest
-	(*ClaimResponse)(nil),        // 31: dkv.peerpb.ClaimResponse
+	(*GetStandingRequest)(nil),   // 12: dkv.peerpb.GetStandingRequest
+	(*GetStandingResponse)(nil),  // 13: dkv.peerpb.GetStandingResponse
+	(*StandingOf)(nil),           // 14: dkv.peerpb.StandingOf
+	(*SealDatabaseRequest)(nil),  // 15: dkv.peerpb.SealDatabaseRequest
+	(*SealDatabaseResponse)(nil), // 16: dkv.peerpb.SealDatabaseResponse
+	(*SealedVBucket)(nil),        // 17: dkv.peerpb.SealedVBucket
+	(*GetHistoriesRequest)(nil),  // 18: dkv.peerpb.GetHistoriesRequest
+	(*GetHistoriesResponse)(nil), // 19: dkv.peerpb.GetHistoriesResponse
+	(*VBucketHistory)(nil),       // 20: dkv.peerpb.VBucketHistory
+	(*FormerHistoryOf)(nil),      // 21: dkv.peerpb.FormerHistoryOf
+	(*YieldRequest)(nil),         // 22: dkv.peerpb.YieldRequest
+	(*YieldResponse)(nil),        // 23: dkv.peerpb.YieldResponse
+	(*Confirmation)(nil),         // 24: dkv.peerpb.Confirmation
+	(*Wanted)(nil),               // 25: dkv.peerpb.Wanted
+	(*Record)(nil),               // 26: dkv.peerpb.Record
+	(*StandbyNode)(nil),          // 27: dkv.peerpb.StandbyNode
+	(*GetRecordRequest)(nil),     // 28: dkv.peerpb.GetRecordRequest
+	(*RecordResponse)(nil),       // 29: dkv.peerpb.RecordResponse
+	(*RenewRequest)(nil),         // 30: dkv.peerpb.RenewRequest
+	(*RenewResponse)(nil),        // 31: dkv.peerpb.RenewResponse
+	(*ChangeRecordRequest)(nil),  // 32: dkv.peerpb.ChangeRecordRequest
+	(*ClaimRequest)(nil),         // 33: dkv.peerpb.ClaimRequest
+	(*ClaimResponse)(nil),        // 34: dkv.peerpb.ClaimResponse
 }
 var file_api_standby_proto_depIdxs = []int32{
 	2,  // 0: dkv.peerpb.CopiesResponse.copies:type_name -> dkv.peerpb.CopyPosition
 	10, // 1: dkv.peerpb.BecomeMasterRequest.nodes:type_name -> dkv.peerpb.PromotedNode
 	11, // 2: dkv.peerpb.BecomeMasterRequest.cuts:type_name -> dkv.peerpb.CutOfVBucket
-	14, // 3: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
-	17, // 4: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
-	18, // 5: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
-	24, // 6: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
-	23, // 7: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
-	23, // 8: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
-	23, // 9: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
-	23, // 10: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
-	21, // 11: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
-	12, // 12: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
-	15, // 13: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
-	19, // 14: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
-	0,  // 15: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
-	3,  // 16: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
-	4,  // 17: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
-	6,  // 18: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
-	8,  // 19: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
-	25, // 20: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
-	27, // 21: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
-	29, // 22: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
-	30, // 23: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
-	22, // 24: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
-	13, // 25: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
-	16, // 26: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
-	20, // 27: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
-	1,  // 28: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
-	1,  // 29: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
-	5,  // 30: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
-	7,  // 31: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
-	9,  // 32: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
-	26, // 33: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
-	28, // 34: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
-	26, // 35: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
-	31, // 36: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
-	24, // [24:37] is the sub-list for method output_type
-	11, // [11:24] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	14, // 3: dkv.peerpb.GetStandingResponse.vBuckets:type_name -> dkv.peerpb.StandingOf
+	17, // 4: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
+	20, // 5: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
+	21, // 6: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
+	27, // 7: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
+	26, // 8: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
+	26, // 9: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
+	26, // 10: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
+	26, // 11: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
+	24, // 12: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
+	15, // 13: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
+	18, // 14: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
+	22, // 15: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
+	0,  // 16: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
+	3,  // 17: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
+	4,  // 18: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
+	6,  // 19: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
+	8,  // 20: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
+	12, // 21: dkv.peerpb.Standby.GetStanding:input_type -> dkv.peerpb.GetStandingRequest
+	28, // 22: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
+	30, // 23: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
+	32, // 24: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
+	33, // 25: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
+	25, // 26: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
+	16, // 27: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
+	19, // 28: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
+	23, // 29: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
+	1,  // 30: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
+	1,  // 31: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
+	5,  // 32: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
+	7,  // 33: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
+	9,  // 34: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
+	13, // 35: dkv.peerpb.Standby.GetStanding:output_type -> dkv.peerpb.GetStandingResponse
+	29, // 36: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
+	31, // 37: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
+	29, // 38: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
+	34, // 39: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
+	26, // [26:40] is the sub-list for method output_type
+	12, // [12:26] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_api_standby_proto_init() }
@@ -2527,7 +2724,7 @@ func file_api_standby_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_standby_proto_rawDesc), len(file_api_standby_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

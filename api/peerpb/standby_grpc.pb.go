@@ -32,6 +32,7 @@ const (
 	Standby_TakeRequests_FullMethodName = "/dkv.peerpb.Standby/TakeRequests"
 	Standby_GetRequests_FullMethodName  = "/dkv.peerpb.Standby/GetRequests"
 	Standby_BecomeMaster_FullMethodName = "/dkv.peerpb.Standby/BecomeMaster"
+	Standby_GetStanding_FullMethodName  = "/dkv.peerpb.Standby/GetStanding"
 )
 
 // StandbyClient is the client API for Standby service.
@@ -65,6 +66,9 @@ type StandbyClient interface {
 	// BecomeMaster tells a sealed node that the promotion is decided, and which of the
 	// masters it is. That is on its disk when it answers. It is repeatable.
 	BecomeMaster(ctx context.Context, in *BecomeMasterRequest, opts ...grpc.CallOption) (*BecomeMasterResponse, error)
+	// GetStanding returns what the logs that this node owns say of a standby, after all that
+	// was written before. Masters ask each other before they change the record.
+	GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*GetStandingResponse, error)
 }
 
 type standbyClient struct {
@@ -177,6 +181,16 @@ func (c *standbyClient) BecomeMaster(ctx context.Context, in *BecomeMasterReques
 	return out, nil
 }
 
+func (c *standbyClient) GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*GetStandingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStandingResponse)
+	err := c.cc.Invoke(ctx, Standby_GetStanding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StandbyServer is the server API for Standby service.
 // All implementations must embed UnimplementedStandbyServer
 // for forward compatibility.
@@ -208,6 +222,9 @@ type StandbyServer interface {
 	// BecomeMaster tells a sealed node that the promotion is decided, and which of the
 	// masters it is. That is on its disk when it answers. It is repeatable.
 	BecomeMaster(context.Context, *BecomeMasterRequest) (*BecomeMasterResponse, error)
+	// GetStanding returns what the logs that this node owns say of a standby, after all that
+	// was written before. Masters ask each other before they change the record.
+	GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error)
 	mustEmbedUnimplementedStandbyServer()
 }
 
@@ -244,6 +261,9 @@ func (UnimplementedStandbyServer) GetRequests(*GetRequestsRequest, grpc.ServerSt
 }
 func (UnimplementedStandbyServer) BecomeMaster(context.Context, *BecomeMasterRequest) (*BecomeMasterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BecomeMaster not implemented")
+}
+func (UnimplementedStandbyServer) GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStanding not implemented")
 }
 func (UnimplementedStandbyServer) mustEmbedUnimplementedStandbyServer() {}
 func (UnimplementedStandbyServer) testEmbeddedByValue()                 {}
@@ -410,6 +430,24 @@ func _Standby_BecomeMaster_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Standby_GetStanding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).GetStanding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_GetStanding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).GetStanding(ctx, req.(*GetStandingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Standby_ServiceDesc is the grpc.ServiceDesc for Standby service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -444,6 +482,10 @@ var Standby_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BecomeMaster",
 			Handler:    _Standby_BecomeMaster_Handler,
+		},
+		{
+			MethodName: "GetStanding",
+			Handler:    _Standby_GetStanding_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -48,6 +48,7 @@ func grpcRows() []Row {
 		whole(serverpb.DKVReplication_GetReplicas_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_Confirm_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_GetHistories_FullMethodName, auth.Replication),
+		whole(peerpb.Standby_GetStanding_FullMethodName, auth.Replication),
 		// It says nothing about single keys, but reads them all, as an iteration does.
 		whole(serverpb.DKVNode_GetContentHash_FullMethodName, auth.Read),
 

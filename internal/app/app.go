@@ -83,6 +83,9 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	if s := part.Superseded; s != nil && !s.Rejoined {
 		n.Yielded = succession.Superseded(s)
 	}
+	if r := part.Promotion; r != nil && r.Step == promotion.Done {
+		n.Promotion = r.ID
+	}
 	n.Info.Became = n.Became
 	a := &app{node: n, part: part, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}
 	n.Clock = a.role.NewClock(clock.Options{MaxJump: cfg.Ops.MaxClockJump, Elapsed: lease.SystemClock{}.Now, Log: log})

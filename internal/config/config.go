@@ -254,8 +254,8 @@ type Replication struct {
 	AckTimeout time.Duration
 	// AckFallback is what happens to writes if no slave stands by.
 	AckFallback AckFallback
-	// AutoPromoteAfter is how long a standby waits for its lost master before it
-	// takes over; 0 means never.
+	// AutoPromoteAfter is how long after the last sign of its master a standby becomes the
+	// master by itself; 0 means never.
 	AutoPromoteAfter time.Duration
 	// SlaveLinearizable is what a slave does with a linearizable read.
 	SlaveLinearizable LinearizableOnSlave

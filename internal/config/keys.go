@@ -148,7 +148,7 @@ func changelogKeys() []key {
 }
 
 func replicationKeys() []key {
-	slave, owners := []Role{RoleSlave}, []Role{RoleNone, RoleMaster}
+	slave, owners := []Role{RoleSlave}, []Role{RoleNone, RoleMaster, RoleSlave} // a slave may be promoted
 	return []key{
 		{name: "repl-master-addr", def: "", roles: slave,
 			field: func(c *Config) value { return addrListValue{p: &c.Replication.MasterAddrs, optional: true} },
@@ -183,9 +183,10 @@ func replicationKeys() []key {
 		{name: "repl-ack-fallback", def: "refuse", roles: owners,
 			field: func(c *Config) value { return enum(&c.Replication.AckFallback, FallbackRefuse, FallbackAsync) },
 			doc:   "What happens to writes if no slave stands by: refuse rejects them, async acknowledges them without one until a slave stands by again. Choose async if writes must go on, refuse if none may be lost."},
-		{name: "auto-promote-after", def: "0s", traits: unbuilt, roles: slave,
+		{name: "auto-promote-after", def: "0s", roles: []Role{RoleNone, RoleMaster, RoleSlave},
 			field: func(c *Config) value { return durationValue{&c.Replication.AutoPromoteAfter, 0} },
-			doc:   "How long a standby waits for its lost master before it takes over; 0 means never."},
+			doc: "How long after the last sign of its master the slave that stands by becomes the master by itself; 0 means never. It needs the registry (discovery-service-addr), without which masters then answer nothing, and repl-ack. " +
+				"Set the same on masters and slaves. Lower it for shorter interruptions, raise it if the registry or the network may pause for longer."},
 		{name: "auto-rejoin", def: "false", field: func(c *Config) value { return boolValue{&c.Replication.AutoRejoin} },
 			doc: "Whether a master that a promotion has replaced becomes a slave of the new masters by itself. What it had is set aside; if false, an operator does that with dkvctl -rejoin."},
 		{name: "slave-linearizable", def: "forward", roles: slave,
@@ -200,7 +201,7 @@ func replicationKeys() []key {
 }
 
 func discoveryKeys() []key {
-	server, clients := []Role{RoleDiscovery}, []Role{RoleMaster, RoleSlave}
+	server, clients := []Role{RoleDiscovery}, []Role{RoleNone, RoleMaster, RoleSlave}
 	return []key{
 		{name: "disable-discovery-client", def: "false", roles: clients,
 			field: func(c *Config) value { return boolValue{&c.Discovery.Disabled} },

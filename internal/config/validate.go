@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -18,7 +19,7 @@ func (c *Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
-		c.validateLimits, c.validateDiscovery, c.validateRaft, c.validateTLS, c.validateAuth, c.validateLog,
+		c.validateLimits, c.validateDiscovery, c.validateAutoPromote, c.validateRaft, c.validateTLS, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -172,6 +173,38 @@ func (c *Config) validateDiscovery() error {
 	}
 	return nil
 }
+
+// leastAutoPromote leaves the registry time to elect an owner, and nodes to ask it.
+const leastAutoPromote = 2 * time.Second
+
+// validateAutoPromote rejects promotions without an operator that could not work.
+func (c *Config) validateAutoPromote() error {
+	r := &c.Replication
+	if r.AutoPromoteAfter == 0 || c.Role == RoleDiscovery {
+		return nil
+	}
+	const key = "auto-promote-after"
+	switch {
+	case r.AutoPromoteAfter < leastAutoPromote:
+		return c.wrong(key, "%s is too short to notice reliably that a master is lost: write at least %s, or 0 for never", formatDuration(r.AutoPromoteAfter), formatDuration(leastAutoPromote))
+	case r.AutoPromoteAfter > mostAutoPromote:
+		return c.wrong(key, "%s is too long: write at most %s, or 0 for never", formatDuration(r.AutoPromoteAfter), formatDuration(mostAutoPromote))
+	case c.Discovery.Disabled:
+		return c.wrong(key, "the registry decides which node is the master, and disable-discovery-client is set: remove that, or this key")
+	case !c.IsSet("discovery-service.client.discovery-service-addr"):
+		return c.wrong(key, "the registry decides which node is the master: set discovery-service.client.discovery-service-addr to its nodes, or remove this key")
+	case c.Storage.Diskless:
+		return c.wrong(key, "a node without a disk forgets at a restart what it has acknowledged, so it can neither be replaced nor replace another one safely: drop --diskless, or remove this key")
+	case r.Ack == AckAsync:
+		return c.wrong(key, "with repl-ack async no slave is known to have what was acknowledged, so none could replace this node: set repl-ack to sync (or to semi_sync, which may lose what a slave has not written to disk), or remove this key")
+	case c.Node.VBuckets > 1:
+		return c.wrong(key, "vbuckets is %d, and only a database with one vBucket is promoted without an operator in this version: remove this key", c.Node.VBuckets)
+	}
+	return nil
+}
+
+// mostAutoPromote keeps leases below the longest that the registry accepts.
+const mostAutoPromote = 24 * time.Hour
 
 func (c *Config) validateRaft() error {
 	r := &c.Raft

@@ -7,6 +7,7 @@ import (
 )
 
 func TestCombinationsThatCannotBe(t *testing.T) {
+	const registry = " --discovery-service.client.discovery-service-addr r:1"
 	tests := []struct {
 		args string
 		want string // the whole of the beginning of the error
@@ -29,7 +30,13 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--repl-ack-from west", `--repl-ack-from: "west" is not a choice of slaves: write any, or dc=NAME`},
 		{"--repl-ack-from dc=", "--repl-ack-from: "},
 		{"--repl-ack-fallback wait", `--repl-ack-fallback: "wait" is not known: write one of refuse, async`},
-		{"--auto-promote-after 5s", "--auto-promote-after: not available in this version"},
+		{"--auto-promote-after 1s --repl-ack sync" + registry, "--auto-promote-after: 1s is too short to notice reliably that a master is lost: write at least 2s"},
+		{"--auto-promote-after 25h --repl-ack sync" + registry, "--auto-promote-after: 25h is too long"},
+		{"--auto-promote-after 5s --repl-ack sync", "--auto-promote-after: the registry decides which node is the master: set discovery-service.client.discovery-service-addr"},
+		{"--auto-promote-after 5s --repl-ack sync --disable-discovery-client" + registry, "--auto-promote-after: the registry decides which node is the master, and disable-discovery-client is set"},
+		{"--auto-promote-after 5s --repl-ack sync --diskless --db-engine badger" + registry, "--auto-promote-after: a node without a disk forgets at a restart"},
+		{"--auto-promote-after 5s" + registry, "--auto-promote-after: with repl-ack async no slave is known to have what was acknowledged"},
+		{"--auto-promote-after 5s --repl-ack sync --role master --vbuckets 4" + registry, "--auto-promote-after: vbuckets is 4"},
 		{"--access-log f", "--access-log: not available in this version"},
 		{"--auth-file a", "--auth-file: tokens would cross the network in the clear, since tls-mode is off: set tls-mode to required"},
 		{"--auth-file a --listen-addr 127.0.0.1:1", "--auth-file: tokens would cross the network in the clear"},

@@ -41,6 +41,8 @@ type Set struct {
 	// Registered means that the database has had a record in the registry: one that is
 	// missing was lost.
 	Registered bool `json:"registered,omitempty"`
+	// Leased means that owners answer only with the lease of the record.
+	Leased bool `json:"leased,omitempty"`
 }
 
 // Record returns what the log keeps.

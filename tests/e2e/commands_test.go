@@ -67,6 +67,17 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal NAME SIGNAL")
+	}
+	n, sig := serversOf(ts).running[args[0]], map[string]syscall.Signal{"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[args[1]]
+	if n == nil || sig == 0 {
+		ts.Fatalf("no server %s, or unknown signal %s", args[0], args[1])
+	}
+	ts.Check(n.Signal(sig))
+}
+
 func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: run CODE PROGRAM ARGS...")

@@ -47,6 +47,7 @@ func serve() {
 //	serve NAME ARGS...        start dkvsrv and wait until it serves; $NAME is then its gRPC address,
 //	                          $NAME_http its HTTP address; its log is NAME.log
 //	halt NAME SIGNAL CODE     send a signal and wait for that exit code
+//	signal NAME SIGNAL        send STOP, which pauses the node, or CONT
 //	run CODE PROGRAM ARGS...  run to the end; the exit code must be CODE; writes the files out and err
 //	get URL                   HTTP GET into the file out; fails unless the status is 2xx
 //	form NAME... [ARGS]       start masters that form one cluster, and wait until they serve; ARGS begin with a dash.
@@ -93,6 +94,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":  cmdServe,
 			"halt":   cmdHalt,
+			"signal": cmdSignal,
 			"run":    cmdRun,
 			"get":    cmdGet,
 			"damage": cmdDamage,

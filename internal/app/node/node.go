@@ -47,6 +47,9 @@ type Node struct {
 	// Became says in a sentence what a promotion has made of the node; empty if it is what it
 	// is configured to be. Yielded is why it serves nothing any more; empty if it serves.
 	Became, Yielded string
+	// Promotion is the id of the promotion that has made the node a master, which is that of
+	// its masters; empty for none.
+	Promotion string
 
 	// Changed is raised when the condition of a vBucket may have changed.
 	Changed signal.Signal

@@ -5,6 +5,7 @@ package standbys
 
 import (
 	"context"
+	"sync"
 
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -15,6 +16,7 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
 	"github.com/dkvdb/dkv/internal/standby/keeper"
+	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
 // Standbys are those of a node. A nil one is that of a node whose answers wait for nothing:
@@ -26,6 +28,8 @@ type Standbys struct {
 	// wanted is raised when what is wanted of slaves may have changed.
 	wanted  signal.Signal
 	service *confirming.Service
+	// record is the node's side of the record in the registry; nil without auto-promote-after.
+	record *record
 }
 
 // New makes those of a node, before its replicas are opened.
@@ -39,6 +43,7 @@ func New(n *node.Node) *Standbys {
 			VBucket:  name,
 			Level:    level(n.Config.Replication.Ack),
 			FallBack: s.fallsBack(),
+			Leases:   n.Config.Replication.AutoPromoteAfter > 0,
 			Patience: n.Config.Nexus.ReplTimeout,
 			Changed:  &s.wanted,
 		}))
@@ -47,6 +52,14 @@ func New(n *node.Node) *Standbys {
 	s.service = confirming.New(s.logs, &s.wanted)
 	n.OnClose(func() error { s.service.Close(); return nil })
 	return s
+}
+
+// Open is called before the replicas are opened.
+func (s *Standbys) Open() (err error) {
+	if s != nil && s.node.Config.Replication.AutoPromoteAfter > 0 {
+		s.record, err = newRecord(s)
+	}
+	return err
 }
 
 func (s *Standbys) fallsBack() bool {
@@ -70,7 +83,18 @@ func (s *Standbys) Gate(i int) replica.Gate {
 	if s == nil {
 		return nil
 	}
+	if s.record != nil {
+		return &witness.Gate{Keeper: s.record.keeper, Next: s.logs[i]}
+	}
 	return s.logs[i]
+}
+
+// Record is the node's side of the record in the registry; nil if it needs none.
+func (s *Standbys) Record() *witness.Keeper {
+	if s == nil || s.record == nil {
+		return nil
+	}
+	return s.record.keeper
 }
 
 // Replica is a replica that may own its log.
@@ -92,7 +116,7 @@ func (s *Standbys) Service() role.Standby {
 	if s == nil {
 		return role.Standby{}
 	}
-	return role.Standby{Confirming: s.service}
+	return role.Standby{Confirming: s.service, Standing: s.standingHere, Database: s.node.Layout.Database}
 }
 
 // Run keeps the standing sets until ctx ends.
@@ -101,7 +125,7 @@ func (s *Standbys) Run(ctx context.Context) {
 		return
 	}
 	cfg := &s.node.Config.Replication
-	keeper.New(keeper.Options{
+	opts := keeper.Options{
 		Logs:       s.kept,
 		Level:      level(cfg.Ack),
 		DC:         cfg.AckDC(),
@@ -109,5 +133,12 @@ func (s *Standbys) Run(ctx context.Context) {
 		FallBack:   s.fallsBack(),
 		Deployment: s.node.Info.Cluster,
 		Log:        s.node.Log,
-	}).Run(ctx)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if s.record != nil {
+		opts.Leases, opts.Record, opts.Standing = true, s.record.keeper, s.record.standing
+		wg.Go(func() { s.record.run(ctx) })
+	}
+	keeper.New(opts).Run(ctx)
 }

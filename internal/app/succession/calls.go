@@ -89,7 +89,7 @@ func (c *calls) Seal(ctx context.Context, address, id string) (promotion.SealedD
 	if err := c.pool.Call(ctx, address, peerpb.Standby_SealDatabase_FullMethodName, req, resp); err != nil {
 		return promotion.SealedDatabase{}, err
 	}
-	out := promotion.SealedDatabase{Masters: resp.GetMasters()}
+	out := promotion.SealedDatabase{Masters: resp.GetMasters(), Leased: resp.GetLeased()}
 	for _, v := range resp.GetVBuckets() {
 		out.VBuckets = append(out.VBuckets, promotion.SealedVBucket{Name: v.GetVBucket(), History: v.GetHistory(), Index: v.GetIndex()})
 	}

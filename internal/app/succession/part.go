@@ -56,7 +56,8 @@ func Prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) (*config
 		}
 		if len(cfg.Replication.MasterAddrs) == 0 {
 			cfg.Replication.MasterAddrs = part.Superseded.Masters
-			cfg.Discovery.Disabled = cfg.Discovery.Disabled || cfg.ConfiguredRole() == config.RoleNone
+			unlisted := cfg.ConfiguredRole() == config.RoleNone && cfg.Replication.AutoPromoteAfter == 0
+			cfg.Discovery.Disabled = cfg.Discovery.Disabled || unlisted
 		}
 	}
 	return cfg, part, nil

@@ -19,6 +19,7 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
 // Service serves the calls of promotions on a node, whatever its role, and does what they
@@ -39,6 +40,11 @@ type Service struct {
 	former  *promotion.Former
 	// rejoin ends the role once an operator has ordered a rejoin.
 	rejoin chan struct{}
+	// record is the record in the registry, on slaves that may be promoted; nil if they ask
+	// none.
+	record *record
+	// lease is that of a master; nil if it needs none.
+	lease *witness.Keeper
 }
 
 // New makes the service of a node whose role is open.
@@ -52,6 +58,9 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 	if owner, is := r.(interface{ Standby() role.Standby }); is {
 		s.Standby = owner.Standby()
 	}
+	if master, is := r.(interface{ Record() *witness.Keeper }); is {
+		s.lease = master.Record()
+	}
 	s.call = calls{pool: s.pool, database: n.Layout.Database}
 	dir := ""
 	if n.Dir != nil {
@@ -60,7 +69,14 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 	if slave, is := r.(Slave); is {
 		s.call.known = slave.Masters
 		s.copies, s.set = copies{slave}, set{&s.call, n}
-		s.founder = promotion.NewFounder(promotion.Options{Dir: dir, Copies: s.copies, Masters: &s.call, Set: &s.set, Log: n.Log}, undecided(part.Promotion))
+		opts := promotion.Options{Dir: dir, Copies: s.copies, Masters: &s.call, Set: &s.set, Log: n.Log}
+		if s.record, err = newRecord(n, s.pool, slave); err != nil {
+			return nil, err
+		}
+		if s.record != nil {
+			opts.Registry = s.record
+		}
+		s.founder = promotion.NewFounder(opts, undecided(part.Promotion))
 	} else if n.Config.Role != config.RoleDiscovery {
 		s.set = set{&s.call, n}
 		s.former = &promotion.Former{Dir: dir, Own: s.own, Ask: s.call.histories, Log: n.Log}
@@ -89,7 +105,7 @@ func (s *Service) own() map[string]string {
 // promotion.ErrDecided or promotion.ErrSuperseded once the node is to be something else.
 func (s *Service) Run(ctx context.Context) error {
 	if s.founder != nil {
-		return s.founder.Run(ctx)
+		return s.runFounder(ctx)
 	}
 	var yielded <-chan struct{}
 	if s.former != nil && s.part.Superseded == nil {
@@ -100,6 +116,12 @@ func (s *Service) Run(ctx context.Context) error {
 		ctx, end := context.WithCancel(ctx)
 		go func() { told <- s.notices(ctx, *r) }()
 		defer func() { end(); <-told }()
+	}
+	if yielded != nil && s.lease != nil {
+		heard := make(chan struct{})
+		ctx, end := context.WithCancel(ctx)
+		go func() { defer close(heard); s.hearOfRecord(ctx) }()
+		defer func() { end(); <-heard }()
 	}
 	select {
 	case <-ctx.Done():
@@ -138,7 +160,7 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 	if s.founder != nil {
 		return nil, kv.Errorf(kv.Precondition, "this node is a slave and owns no log; seal the master")
 	}
-	resp := &peerpb.SealDatabaseResponse{Count: uint32(len(s.role.VBuckets()))}
+	resp := &peerpb.SealDatabaseResponse{Count: uint32(len(s.role.VBuckets())), Leased: s.lease != nil}
 	for _, p := range s.role.Cluster().Peers() {
 		resp.Masters = append(resp.Masters, p.Address)
 	}

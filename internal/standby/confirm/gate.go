@@ -17,7 +17,7 @@ func (l *Log) silent(want kv.Ack) bool {
 		return false
 	}
 	_, changed := l.state.Standbys()
-	return changed == 0 || changed == l.quiet.Load()
+	return changed == 0 && !l.opts.Leases || changed != 0 && changed == l.quiet.Load()
 }
 
 // errAll rejects the level that is not built.

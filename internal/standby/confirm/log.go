@@ -39,6 +39,10 @@ type Options struct {
 	// FallBack has answers be given without a standby if there is none, once the log says
 	// so. Without it they are refused then.
 	FallBack bool
+	// Leases means that this node has the lease of the record when it answers. It must be
+	// what the log says: no answer is given without a lease that the log needs, and none with
+	// one before the log says that all owners need it.
+	Leases bool
 	// Patience bounds a wait whose caller has no deadline; 0 means DefaultPatience.
 	Patience time.Duration
 	// Changed is raised when what is wanted of slaves may have changed; nil is not.
@@ -97,6 +101,12 @@ func (l *Log) Set() (standby.Set, kv.Index, error) {
 	return l.set, l.changed, l.broken
 }
 
+// History is the id of the history that the log's indexes belong to.
+func (l *Log) History() string { return l.state.History() }
+
+// Owner is the node that owns the log.
+func (l *Log) Owner() replica.Owner { return l.state.Owner() }
+
 // Owned reports whether this node owns the log.
 func (l *Log) Owned() bool { return l.state.Owner().Self }
 
@@ -115,7 +125,7 @@ func (l *Log) refresh() {
 	}
 	l.set, l.broken = standby.DecodeSet(record)
 	l.changed = changed
-	if l.broken == nil && len(l.set.Nodes) == 0 && l.set.Level <= kv.AckAsync {
+	if l.broken == nil && len(l.set.Nodes) == 0 && l.set.Level <= kv.AckAsync && l.set.Leased == l.opts.Leases {
 		l.quiet.Store(changed)
 	}
 	l.settle()
@@ -128,6 +138,9 @@ func (l *Log) refresh() {
 func (l *Log) promise(want kv.Ack) (level kv.Ack, pending bool, err error) {
 	if l.broken != nil {
 		return 0, false, kv.Errorf(kv.Internal, "%w", l.broken)
+	}
+	if l.set.Leased != l.opts.Leases {
+		return 0, false, l.unleased()
 	}
 	level = max(l.opts.Level, l.set.Level, want)
 	switch {
@@ -144,6 +157,15 @@ func (l *Log) promise(want kv.Ack) (level kv.Ack, pending bool, err error) {
 	default:
 		return level, true, nil
 	}
+}
+
+// unleased is why nothing is answered if the log and the node do not agree on leases.
+func (l *Log) unleased() error {
+	if l.set.Leased {
+		return kv.Errorf(kv.Unavailable, "the masters of this database answer only with the lease of the registry, and this node asks for none: "+
+			"set auto-promote-after as on the others, or end that on all with dkvctl -claim")
+	}
+	return kv.Errorf(kv.Unavailable, "the log does not say yet that its owners need the lease of the registry (auto-promote-after)")
 }
 
 func noStandby(level kv.Ack) error {

@@ -90,6 +90,25 @@ func (f *fakeLog) propose(_ context.Context, c *command.Command) (command.Result
 type fakeRecord struct {
 	journal *journal
 	down    atomic.Bool
+
+	mu sync.Mutex
+	// named are the disks that the record names.
+	named map[string]bool
+}
+
+func (r *fakeRecord) name(disk string, is bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.named == nil {
+		r.named = map[string]bool{}
+	}
+	r.named[disk] = is
+}
+
+func (r *fakeRecord) Names(disk string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.named[disk]
 }
 
 var errDown = errors.New("the registry is down")
@@ -97,6 +116,9 @@ var errDown = errors.New("the registry is down")
 func (r *fakeRecord) Leaving(_ context.Context, disks []string) error {
 	if r.down.Load() {
 		return errDown
+	}
+	for _, d := range disks {
+		r.name(d, false)
 	}
 	r.journal.add("record without %v", disks)
 	return nil
@@ -109,6 +131,7 @@ func (r *fakeRecord) Enter(ctx context.Context, n standby.Node, standing func(co
 	if err := standing(ctx); err != nil {
 		return err
 	}
+	r.name(n.Disk, true)
 	r.journal.add("record with %s", n.Disk)
 	return nil
 }

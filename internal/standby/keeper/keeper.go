@@ -6,6 +6,7 @@ package keeper
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Record interface {
 	// standing, and changes the record only if that returns nil and the version is still
 	// the same. A node that is in the record already is no error.
 	Enter(ctx context.Context, n standby.Node, standing func(context.Context) error) error
+	// Names reports whether the record named a disk when it was last read.
+	Names(disk string) bool
 }
 
 // Options are how a node keeps standbys.
@@ -47,6 +50,8 @@ type Options struct {
 	Timeout time.Duration
 	// FallBack has answers be given without a standby if there is none.
 	FallBack bool
+	// Leases has the logs say that their owners answer only with the lease of the record.
+	Leases bool
 	// Deployment is the id of the masters that the logs belong to.
 	Deployment string
 	// Record is the registry's; nil without one.
@@ -103,7 +108,7 @@ const (
 // Run keeps the sets until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	every := idleEvery
-	if k.opts.Level > kv.AckAsync {
+	if k.opts.Level > kv.AckAsync || k.opts.Leases {
 		every = min(max(k.opts.Timeout/8, shortest), longest)
 	}
 	t := time.NewTicker(every)
@@ -187,6 +192,14 @@ func (k *Keeper) do(ctx context.Context, l *kept, s *step) error {
 	return nil
 }
 
+// named reports whether the record still names all that stand: it may have been restored from
+// a backup.
+func (k *Keeper) named(set standby.Set) bool {
+	return !slices.ContainsFunc(set.Nodes, func(n standby.Node) bool {
+		return n.Phase == standby.Standing && !k.opts.Record.Names(n.Disk)
+	})
+}
+
 // enter enters the standing nodes of the first log into the record.
 func (k *Keeper) enter(ctx context.Context) {
 	first := k.logs[0]
@@ -194,7 +207,7 @@ func (k *Keeper) enter(ctx context.Context) {
 		return
 	}
 	set, changed, err := first.Set()
-	if err != nil || changed == k.entered {
+	if err != nil || changed == k.entered && k.named(set) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.patience())

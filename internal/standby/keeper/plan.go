@@ -40,13 +40,23 @@ func (k *Keeper) plan(i int) (*step, error) {
 		return nil, err
 	}
 	v.set.Nodes = slices.Clone(v.set.Nodes)
-	for _, choose := range []func(*look) *step{k.takeOut, k.putOut, k.stand, k.list, k.settle} {
+	for _, choose := range []func(*look) *step{k.lease, k.takeOut, k.putOut, k.stand, k.list, k.settle} {
 		if s := choose(&v); s != nil {
 			s.over = v.over
 			return s, nil
 		}
 	}
 	return nil, nil
+}
+
+// lease has the log say that its owners need the lease of the record. That they need none any
+// more is an operator's decision.
+func (k *Keeper) lease(v *look) *step {
+	if !k.opts.Leases || v.set.Leased {
+		return nil
+	}
+	v.set.Leased = true
+	return &step{next: v.set, event: "answers need the lease of the registry from now on (auto-promote-after)", severity: slog.LevelInfo}
 }
 
 // takeOut takes the nodes that are leaving out of the log. If none is left and answers fall

@@ -33,6 +33,9 @@ func (f *Founder) abandon(ctx context.Context, o *order) error {
 		return f.unsealHere(ctx, o)
 	}
 	r := *f.record
+	if r.Step == Claiming {
+		return kv.Errorf(kv.Precondition, "the registry may have given era %d to this node already, and only its answer ends that", r.Era)
+	}
 	r.Step = Abandoning
 	if err := f.write(o, r, "the promotion is given up"); err != nil {
 		return err

@@ -13,9 +13,20 @@ import (
 
 // fence seals the masters, so that they acknowledge nothing that the founder does not have.
 func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
+	if r.Standby {
+		if relies, err := f.byRecord(ctx, o, r); relies || err != nil {
+			return err
+		}
+		return kv.Errorf(kv.Precondition, "the record of the database in the registry does not let this node replace the masters any more")
+	}
 	sealed, err := f.sealMasters(ctx, &r)
 	if err != nil && ctx.Err() != nil {
 		return err
+	}
+	if err != nil && !r.Force {
+		if relies, err := f.byRecord(ctx, o, r); relies {
+			return err
+		}
 	}
 	if err != nil && !r.Force {
 		return kv.Errorf(kv.Precondition, "the master cannot be sealed: %w; %s. "+
@@ -23,7 +34,7 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 	}
 	r.Step = Fenced
 	text := fmt.Sprintf("%s sealed: no mutation is acknowledged any more", strings.Join(sealed, ", "))
-	r.Fence = "seal"
+	r.Fence = fencedBySeal
 	if err != nil {
 		r.Fence = ""
 		text = fmt.Sprintf("forced without a fence: %v; a master that still runs may go on to acknowledge what will be lost", err)
@@ -79,7 +90,7 @@ func (f *Founder) sealAll(ctx context.Context, masters []string, r *Record) (sea
 			continue
 		}
 		sealed = append(sealed, address)
-		r.Masters = union(r.Masters, found[i].Masters)
+		r.Masters, r.Leased = union(r.Masters, found[i].Masters), r.Leased || found[i].Leased
 	}
 	return sealed, errs
 }
@@ -144,6 +155,8 @@ func (f *Founder) sealedText(r *Record, lost uint64) string {
 	switch {
 	case lost > 0:
 		return fmt.Sprintf("%s lack up to %d entries, which are lost", who, lost)
+	case r.Fence == fencedByRecord:
+		return fmt.Sprintf("%s %s nothing more of the old history", who, takes)
 	case r.Fence == "":
 		return fmt.Sprintf("%s %s nothing more of the old history; what was not received is lost: %s", who, takes, f.missing(r))
 	default:

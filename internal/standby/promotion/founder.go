@@ -36,7 +36,9 @@ type Options struct {
 	Masters Masters
 	// Set reaches the other nodes of a promotion of several slaves.
 	Set Set
-	Log *slog.Logger
+	// Registry keeps the record of the database; nil if this node asks none.
+	Registry Registry
+	Log      *slog.Logger
 }
 
 // Founder promotes its node, alone or with others, when it is told to, and goes on with a promotion that a crash
@@ -69,6 +71,9 @@ type Request struct {
 	With []string
 	// Abandon gives up a promotion that is not decided.
 	Abandon bool
+	// Standby replaces masters that the registry has stopped granting leases to: none is
+	// sealed.
+	Standby bool
 }
 
 // Progress is a step that was reached.
@@ -139,7 +144,7 @@ var errEnded = kv.Errorf(kv.Unavailable, "this node is stopping, or becomes some
 func (f *Founder) Run(ctx context.Context) error {
 	defer close(f.ended)
 	if f.record.Under() {
-		o := &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned}, done: make(chan error, 1)}
+		o := &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned, Standby: f.record.Standby}, done: make(chan error, 1)}
 		if err := f.take(ctx, o); err != nil {
 			return err
 		}
@@ -197,6 +202,8 @@ func (f *Founder) do(ctx context.Context, o *order) error {
 		switch {
 		case errors.Is(err, ErrDecided):
 			return err
+		case err != nil && ctx.Err() == nil && f.record.Step == Claiming && !errors.Is(err, errNever):
+			return err // the era may be given, so that nothing is unsealed
 		case err != nil && ctx.Err() != nil:
 			return kv.Errorf(kv.Unavailable, "the node is stopping; the promotion goes on when it starts again: %w", err)
 		case err != nil:
@@ -243,7 +250,7 @@ func (f *Founder) become(o *order) error {
 func (f *Founder) begin(ctx context.Context, o *order) error {
 	if f.record.Under() {
 		again := *f.record
-		again.Force = again.Force || o.Force
+		again.Force, again.Standby = again.Force || o.Force, o.Standby
 		if len(o.With) > 0 && !sameNodes(again.Nodes, o.With) {
 			return kv.Errorf(kv.Precondition, "a promotion with other nodes is under way (%s); give it up with dkvctl -promote -abandon first", strings.Join(again.Addresses(), ", "))
 		}
@@ -253,7 +260,7 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 		// Masters may serve again, and this copy may follow another history by now: no seal
 		// counts that was made before. The new one has another id, so that what is still on
 		// its way for the former cannot end its seals.
-		if err := f.release(ctx); err != nil && !o.Force {
+		if err := f.release(ctx); err != nil && !o.Force && !o.Standby {
 			return kv.Errorf(kv.Unavailable, "an earlier promotion of this node was given up, and not all of its seals have ended: %w; try again when those nodes are back, or promote with -force", err)
 		}
 	}
@@ -273,7 +280,7 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 
 // fresh returns a promotion that begins with the present copies.
 func (f *Founder) fresh(o Request) Record {
-	r := Record{ID: kv.NewID(), Step: Begun, Force: o.Force, Planned: o.Planned, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
+	r := Record{ID: kv.NewID(), Step: Begun, Force: o.Force, Planned: o.Planned, Standby: o.Standby, Masters: f.opts.Masters.Known(), Cuts: map[string]Cut{}}
 	for _, p := range f.opts.Copies.Positions() {
 		r.Cuts[p.VBucket] = Cut{Former: p.History}
 		r.Era = max(r.Era, standby.Era(p.History)+1)
@@ -295,7 +302,7 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 			return f.equal(ctx, o, r)
 		}
 		return f.decide(ctx, o, r)
-	case Equal:
+	case Equal, Claiming:
 		return f.decide(ctx, o, r)
 	default:
 		f.tell(ctx, o)
@@ -304,7 +311,10 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 }
 
 // decide is the point from which on there is no way back.
-func (f *Founder) decide(_ context.Context, o *order, r Record) error {
+func (f *Founder) decide(ctx context.Context, o *order, r Record) error {
+	if err := f.awaitEra(ctx, o, &r); err != nil {
+		return err
+	}
 	r.Step = Decided
 	if len(r.Nodes) > 0 {
 		r.Replica = 1

@@ -41,6 +41,8 @@ type world struct {
 	// crash ends the founder's process in the call of this name, before it has an effect.
 	crash string
 	end   context.CancelFunc
+	// registry has the record; nil for none.
+	registry *registry
 }
 
 func (w *world) note(call string) error {
@@ -148,7 +150,11 @@ func (w *world) promote(t *testing.T, dir string, r promotion.Request) (steps []
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}, part.Promotion)
+	opts := promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Log: slog.New(slog.DiscardHandler)}
+	if w.registry != nil {
+		opts.Registry = w.registry
+	}
+	f := promotion.NewFounder(opts, part.Promotion)
 	running := make(chan error, 1)
 	go func() { running <- f.Run(ctx) }()
 	asked = f.Promote(ctx, r, func(p promotion.Progress) error { steps = append(steps, p.Step); return nil })

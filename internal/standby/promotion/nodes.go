@@ -85,6 +85,8 @@ type SealedDatabase struct {
 	VBuckets []SealedVBucket
 	// Masters are the other masters that it knows.
 	Masters []string
+	// Leased reports whether the database has a record in the registry.
+	Leased bool
 }
 
 // SealedVBucket is a vBucket whose owner acknowledges no mutation after an index.

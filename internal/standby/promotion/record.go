@@ -37,6 +37,8 @@ const (
 	Sealed Step = "sealed"
 	// Equal: all nodes of the set have the same state.
 	Equal Step = "equal"
+	// Claiming: the registry was asked for the era, and may have given it.
+	Claiming Step = "claiming"
 	// Decided: there is no way back.
 	Decided Step = "decided"
 	// Done: the state has the new history, and the node is a master.
@@ -76,6 +78,12 @@ type Record struct {
 	Cuts map[string]Cut `json:"cuts,omitempty"`
 	// Fence says how the masters were fenced; empty if they were not.
 	Fence string `json:"fence,omitempty"`
+	// Leased: a master has said that the database has a record in the registry.
+	Leased bool `json:"leased,omitempty"`
+	// Standby: the registry has chosen this node, and no operator.
+	Standby bool `json:"standby,omitempty"`
+	// Claim is what was claimed of the registry; nil without a record there.
+	Claim *Claim `json:"claim,omitempty"`
 }
 
 // Left is what a promotion that was given up may have left sealed.
@@ -195,9 +203,12 @@ func remove(dir string) error {
 	return durable.SyncDir(dir)
 }
 
+// Sealed reports whether the masters were sealed.
+func (r *Record) Sealed() bool { return r.Fence == fencedBySeal }
+
 // Under reports whether a promotion has begun that is not decided.
 func (r *Record) Under() bool {
-	return r != nil && (r.Step == Begun || r.Step == Fenced || r.Step == Sealed || r.Step == Equal)
+	return r != nil && (r.Step == Begun || r.Step == Fenced || r.Step == Sealed || r.Step == Equal || r.Step == Claiming)
 }
 
 // Self is what this node becomes among the nodes of a set; zero if it is alone.

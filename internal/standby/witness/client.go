@@ -28,18 +28,27 @@ type Registry interface {
 type Client struct {
 	pool  *peer.Pool
 	addrs []string
+	// patience bounds the wait for one node: another one is asked then.
+	patience time.Duration
 	// present is the number of the node that is asked first.
 	present atomic.Uint64
 }
 
 var _ Registry = (*Client)(nil)
 
-// NewClient returns a Client of the nodes at some addresses, host:port each. The pool stays
-// the caller's.
-func NewClient(pool *peer.Pool, addrs []string) *Client { return &Client{pool: pool, addrs: addrs} }
+// NewClient returns a Client of the nodes at some addresses, host:port each. A
+// lease of the given length must not end because one of them does not answer; 0 if none is
+// asked for. The pool stays the caller's.
+func NewClient(pool *peer.Pool, addrs []string, lease time.Duration) *Client {
+	c := &Client{pool: pool, addrs: addrs, patience: perNode}
+	if lease > 0 {
+		c.patience = min(max(lease/share, leastPerNode), perNode)
+	}
+	return c
+}
 
 // perNode bounds the wait for one node: an owner of its log is elected meanwhile.
-const perNode = 3 * time.Second
+const perNode, leastPerNode = 3 * time.Second, 250 * time.Millisecond
 
 // call asks one node after the other until one answers.
 func (c *Client) call(ctx context.Context, method string, in, out proto.Message) error {
@@ -58,7 +67,7 @@ func (c *Client) call(ctx context.Context, method string, in, out proto.Message)
 }
 
 func (c *Client) ask(ctx context.Context, addr, method string, in, out proto.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, perNode)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	proto.Reset(out)
 	return c.pool.Call(ctx, addr, method, in, out)

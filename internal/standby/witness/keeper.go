@@ -29,6 +29,8 @@ type Standing interface {
 	Registered(ctx context.Context) (bool, error)
 	// SetRegistered writes that it has one.
 	SetRegistered(ctx context.Context) error
+	// Leased returns nil if the logs of all vBuckets say that their owners need the lease.
+	Leased(ctx context.Context) error
 }
 
 // Options configure a Keeper.
@@ -56,9 +58,11 @@ type Keeper struct {
 	until atomic.Int64
 
 	mu sync.Mutex
-	// why is why there is no lease, record what the registry has answered last.
+	// why is why there is no lease, record what the registry has answered last. newest is the
+	// greatest version of a record of these masters.
 	why    error
 	record *peerpb.Record
+	newest uint64
 	// superseded is closed when the record is of a greater era.
 	superseded chan struct{}
 	once       sync.Once
@@ -160,11 +164,42 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if !res.GetGranted() {
 		return k.failed(record, k.refused(ctx, self, record))
 	}
+	if err := k.wentBack(ctx, record); err != nil {
+		return k.failed(record, err)
+	}
 	if err := k.registered(ctx, record); err != nil {
 		return k.failed(record, err)
 	}
 	k.granted(record, began+time.Duration(record.GetLeaseMillis())*time.Millisecond)
 	return nil
+}
+
+// wentBack takes all standbys out of a record that is older than one that was read before: the
+// registry has been restored from a backup, and the logs may wait for other standbys by now.
+// The standing ones are entered again.
+func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record) error {
+	k.mu.Lock()
+	newest := k.newest
+	k.mu.Unlock()
+	var disks []string
+	for _, n := range record.GetStandbys() {
+		disks = append(disks, n.GetDisk())
+	}
+	if record.GetVersion() >= newest {
+		k.mu.Lock()
+		k.newest = record.GetVersion()
+		k.mu.Unlock()
+		return nil
+	}
+	if len(disks) > 0 {
+		if err := k.Leaving(ctx, disks); err != nil {
+			return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, and its standbys cannot be taken out yet: %w", k.opts.Database, newest, record.GetVersion(), err)
+		}
+	}
+	k.mu.Lock()
+	k.newest = 0
+	k.mu.Unlock()
+	return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, as after a restore of the registry; its standbys are entered again", k.opts.Database, newest, record.GetVersion())
 }
 
 // granted records a lease.
@@ -228,7 +263,9 @@ func (k *Keeper) first(ctx context.Context, self Masters) error {
 	case was:
 		return kv.Errorf(kv.Unavailable, "the record of database %q in the registry was lost: if no other masters answer, make it again: dkvctl -claim", k.opts.Database)
 	}
-	_, err = k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: k.wanted(self, nil)})
+	made := k.wanted(self, nil)
+	made.LeaseMillis = 0 // until all owners know that they need the lease
+	_, err = k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: made})
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "the record of database %q in the registry cannot be made: %w", k.opts.Database, err)
 	}
@@ -268,6 +305,9 @@ func (k *Keeper) registered(ctx context.Context, record *peerpb.Record) error {
 func (k *Keeper) setLength(ctx context.Context, record *peerpb.Record) error {
 	if record.GetLeaseMillis() == uint64(k.opts.Lease.Milliseconds()) {
 		return nil
+	}
+	if err := k.opts.Standing.Leased(ctx); err != nil {
+		return kv.Errorf(kv.Unavailable, "not all owners of logs know yet that they need the lease of the registry: %w", err)
 	}
 	_, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: k.wanted(k.opts.Masters(), record), Expected: record.GetVersion()})
 	if err != nil {

@@ -3,6 +3,7 @@ package witness
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
@@ -26,8 +27,21 @@ func (k *Keeper) read(ctx context.Context) (*peerpb.Record, error) {
 		return nil, kv.Errorf(kv.Precondition, "the record of database %q in the registry is of era %d and deployment %s, not of era %d and deployment %s",
 			k.opts.Database, record.GetEra(), record.GetDeployment(), self.Era, self.Deployment)
 	default:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.record = record
 		return record, nil
 	}
+}
+
+// Names implements keeper.Record.
+func (k *Keeper) Names(disk string) bool {
+	return slices.ContainsFunc(k.Record().GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == disk })
+}
+
+// Remaining returns for how long the lease lasts; 0 without one.
+func (k *Keeper) Remaining() time.Duration {
+	return max(time.Duration(k.until.Load())-k.clock.Now(), 0)
 }
 
 // Enter implements keeper.Record.
@@ -46,7 +60,12 @@ func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(contex
 	to := k.wanted(k.opts.Masters(), read)
 	to.LeaseMillis = read.GetLeaseMillis()
 	to.Standbys = append(slices.DeleteFunc(slices.Clone(to.Standbys), same), &peerpb.StandbyNode{Disk: n.Disk, Address: n.Address})
-	_, err = k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: to, Expected: read.GetVersion()})
+	res, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: to, Expected: read.GetVersion()})
+	if err == nil {
+		k.mu.Lock()
+		k.record = res.GetRecord()
+		k.mu.Unlock()
+	}
 	return err
 }
 

@@ -99,6 +99,8 @@ func newOffice() *office {
 type log struct {
 	sync.Mutex
 	owns, registered bool
+	// unleased is why not all logs say that answers need the lease; nil if they do.
+	unleased error
 }
 
 func (l *log) Owns() bool { return l.owns }
@@ -107,6 +109,12 @@ func (l *log) Registered(context.Context) (bool, error) {
 	l.Lock()
 	defer l.Unlock()
 	return l.registered, nil
+}
+
+func (l *log) Leased(context.Context) error {
+	l.Lock()
+	defer l.Unlock()
+	return l.unleased
 }
 
 func (l *log) SetRegistered(context.Context) error {
@@ -146,7 +154,7 @@ func TestKeeper(t *testing.T) {
 		time.Sleep(lasting / 2)
 		wantHeld(t, k, "")
 		wantHeld(t, other, "")
-		if !l.registered || k.Record().GetVersion() != 1 || len(k.Record().GetAddresses()) != 1 {
+		if !l.registered || k.Record().GetVersion() != 2 || len(k.Record().GetAddresses()) != 1 {
 			t.Errorf("%v %v", l.registered, k.Record())
 		}
 		time.Sleep(time.Hour)
@@ -167,8 +175,10 @@ func TestLeaseCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice()
 		k := keeps(o, &log{owns: true})
-		if err := k.renew(t.Context()); err == nil {
-			t.Fatal("the record was not there")
+		for range 2 {
+			if err := k.renew(t.Context()); err == nil {
+				t.Fatal("the record was not there, or had no length of leases")
+			}
 		}
 		o.set(nil, 6*time.Second)
 		if err := k.renew(t.Context()); err != nil {
@@ -269,6 +279,62 @@ func TestEnter(t *testing.T) {
 	})
 }
 
+// TestLeasesComeAfterTheLogs: the record says how long leases last only once all logs say that
+// answers need one, since standbys may claim from then on.
+func TestLeasesComeAfterTheLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, l := newOffice(), &log{owns: true, unleased: errors.New("vBucket 1 knows nothing")}
+		k := keeps(o, l)
+		testkit.Run(t, k.Run)
+		time.Sleep(lasting)
+		wantHeld(t, k, "vBucket 1 knows nothing")
+		if r := k.Record(); r.GetVersion() != 1 || r.GetLeaseMillis() != 0 {
+			t.Errorf("%v", r)
+		}
+		l.Lock()
+		l.unleased = nil
+		l.Unlock()
+		time.Sleep(lasting)
+		wantHeld(t, k, "")
+		if r := k.Record(); r.GetLeaseMillis() != uint64(lasting.Milliseconds()) {
+			t.Errorf("%v", r)
+		}
+	})
+}
+
+// TestRecordThatWentBackNamesNoStandby: a registry that was restored from a backup may name
+// standbys that owners no longer wait for.
+func TestRecordThatWentBackNamesNoStandby(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeps(o, &log{owns: true})
+		testkit.Run(t, k.Run)
+		time.Sleep(lasting)
+		standing := func(context.Context) error { return nil }
+		if err := k.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, standing); err != nil {
+			t.Fatal(err)
+		}
+		key := record.Prefix + "db"
+		old, _ := o.store.Read(t.Context(), []byte(key))
+		if err := k.Leaving(t.Context(), []string{"d1"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lasting)
+		wantHeld(t, k, "")
+		if k.Names("d1") {
+			t.Error("the record still names what has left")
+		}
+		o.store.mu.Lock()
+		o.store.values[key] = old
+		o.store.mu.Unlock()
+		time.Sleep(lasting)
+		wantHeld(t, k, "")
+		if k.Names("d1") {
+			t.Errorf("the restored record names a standby that had left: %v", k.Record())
+		}
+	})
+}
+
 // TestGate looks at the lease before and after what it waits for.
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -277,8 +343,8 @@ func TestGate(t *testing.T) {
 		if err := g.Admit(kv.AckSync); kv.KindOf(err) != kv.Unavailable {
 			t.Errorf("%v", err)
 		}
-		for range 2 {
-			_ = k.renew(t.Context()) // the first one makes the record
+		for range 3 {
+			_ = k.renew(t.Context()) // the first one makes the record, the second one sets the length
 		}
 		if err := g.Admit(kv.AckSync); err != nil {
 			t.Error(err)

@@ -24,6 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica/raft"
 	"github.com/dkvdb/dkv/internal/replica/raft/host"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/standby/witness"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 )
 
@@ -150,6 +151,9 @@ func (*Member) Announced() bool { return true }
 
 // Hear implements role.Role: a master needs none of it.
 func (*Member) Hear([]*serverpb.RegionInfo, bool) {}
+
+// Record is the node's side of the record in the registry; nil if it needs none.
+func (m *Member) Record() *witness.Keeper { return m.standbys.Record() }
 
 // Standby serves the confirmations of slaves.
 func (m *Member) Standby() role.Standby { return m.standbys.Service() }

@@ -36,6 +36,9 @@ func (m *Member) Open(ctx context.Context) error {
 	if err := m.identity.MarkStarted(); err != nil {
 		return err
 	}
+	if err := m.standbys.Open(); err != nil {
+		return err
+	}
 	var err error
 	if m.rafts, err = node.OpenEach(ctx, m.node, m.openRaft); err != nil {
 		return err

@@ -53,7 +53,7 @@ func (s *Slave) enrol(ctx context.Context) {
 		listed, renew = cluster, time.Now().Add(renewal)
 		return renewal
 	})
-	if told != "" {
+	if told != "" && s.copies[0].Sealed() == "" { // else a promotion replaces that master, which may not answer
 		s.leave(context.WithoutCancel(ctx), told)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
 // Standalone is the role. It has one vBucket, unless the node is a former master that a
@@ -61,6 +62,9 @@ func (s *Standalone) Open(ctx context.Context) error {
 		} else if member {
 			return fmt.Errorf("db-folder %s: it is a master's, whose log the other members keep too; start it with --role master, or choose another folder", n.Dir.Path())
 		}
+	}
+	if err := s.standbys.Open(); err != nil {
+		return err
 	}
 	var err error
 	if s.replicas, err = node.OpenEach(ctx, n, s.openReplica); err != nil {
@@ -154,8 +158,14 @@ func (s *Standalone) Metrics() metrics.Source { return s.standbys.Metrics(metric
 // Admin implements role.Role.
 func (*Standalone) Admin() role.Admin { return role.Admin{} }
 
-// Announced implements role.Role: only a promoted slave is, which has been before.
-func (s *Standalone) Announced() bool { return s.node.Config.ConfiguredRole() == config.RoleSlave }
+// Announced implements role.Role: a promoted slave is, which has been before, and a master
+// that the registry may replace.
+func (s *Standalone) Announced() bool {
+	return s.node.Config.ConfiguredRole() == config.RoleSlave || s.node.Config.Replication.AutoPromoteAfter > 0
+}
+
+// Record is the node's side of the record in the registry; nil if it needs none.
+func (s *Standalone) Record() *witness.Keeper { return s.standbys.Record() }
 
 // Hear implements role.Role.
 func (*Standalone) Hear([]*serverpb.RegionInfo, bool) {}

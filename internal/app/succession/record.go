@@ -1,0 +1,132 @@
+package succession
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/standby/witness"
+)
+
+// record is the record in the registry as a slave uses it.
+type record struct {
+	witness.Candidate
+	// address is where the node serves gRPC.
+	address string
+}
+
+// newRecord returns nil for a slave that asks no registry, or has no disk.
+func newRecord(n *node.Node, pool *peer.Pool, s Slave) (*record, error) {
+	if n.Config.Discovery.Disabled || n.Dir == nil {
+		return nil, nil
+	}
+	disk, err := n.Dir.DiskID()
+	if err != nil {
+		return nil, err
+	}
+	after := n.Config.Replication.AutoPromoteAfter
+	return &record{
+		Candidate: witness.Candidate{
+			Registry: witness.NewClient(pool, n.Config.Discovery.Client.Addrs, standby.LeaseOf(after)),
+			Database: n.Layout.Database,
+			Disk:     disk,
+			Era:      func() uint64 { return eraOf(s) },
+		},
+		address: n.Info.Address,
+	}, nil
+}
+
+// eraOf is the era that the copies of a slave are of.
+func eraOf(s Slave) (era uint64) {
+	for _, v := range s.VBuckets() {
+		era = max(era, standby.Era(v.Status().Identity.History))
+	}
+	return era
+}
+
+// Record implements promotion.Registry.
+func (r *record) Record(ctx context.Context) (*promotion.Claim, error) {
+	res, err := r.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: r.Database})
+	found := res.GetRecord()
+	if err != nil || found == nil {
+		return nil, err
+	}
+	named := slices.ContainsFunc(found.GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == r.Disk })
+	return &promotion.Claim{Era: found.GetEra(), Version: found.GetVersion(), Standby: named && found.GetLeaseMillis() > 0}, nil
+}
+
+// Claim implements promotion.Registry.
+func (r *record) Claim(ctx context.Context, c promotion.Claim, p promotion.Record) (promotion.Verdict, error) {
+	req := &peerpb.ClaimRequest{
+		Database: r.Database, Era: c.Era, Version: c.Version, Disks: []string{r.Disk},
+		Promotion: p.ID, History: p.History, Addresses: p.Addresses(),
+		Fenced: p.Sealed(), Force: p.Force,
+	}
+	if len(req.Addresses) == 0 {
+		req.Addresses = []string{r.address}
+	}
+	if p.Force {
+		req.Becomes = p.Era
+	}
+	res, err := r.Registry.Claim(ctx, req)
+	if err != nil {
+		return promotion.Verdict{}, err
+	}
+	return promotion.Verdict{Given: res.GetGiven(), Reason: res.GetReason(), Retry: time.Duration(res.GetRetryMillis()) * time.Millisecond}, nil
+}
+
+// claimAgain is the pause after a promotion without an operator that has failed.
+const claimAgain = time.Second
+
+// runFounder serves promotions until ctx ends, and begins one itself when the registry lets
+// this slave replace masters that have lost their leases.
+func (s *Service) runFounder(ctx context.Context) error {
+	if s.record == nil || s.node.Config.Replication.AutoPromoteAfter == 0 {
+		return s.founder.Run(ctx)
+	}
+	ctx, end := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.watchForClaim(ctx) }()
+	defer func() { end(); <-watched }()
+	return s.founder.Run(ctx)
+}
+
+func (s *Service) watchForClaim(ctx context.Context) {
+	for {
+		of, err := s.record.WatchForClaim(ctx)
+		if err != nil {
+			return // ctx has ended
+		}
+		s.node.Log.Warn("no master has a lease of the registry any more; this slave, which stands by, takes over", "era", of.GetEra()+1, "masters", of.GetAddresses())
+		if err := s.founder.Promote(ctx, promotion.Request{Standby: true}, nil); err != nil && ctx.Err() == nil {
+			s.node.Log.Warn("this slave has not taken over; it is tried again while the registry lets it", "error", err)
+		}
+		if !sleep.For(ctx, claimAgain) {
+			return
+		}
+	}
+}
+
+// hearOfRecord asks the masters that the registry names whether this node has to yield to
+// them, until it has yielded or ctx ends.
+func (s *Service) hearOfRecord(ctx context.Context) {
+	select {
+	case <-s.lease.Superseded():
+	case <-ctx.Done():
+		return
+	}
+	for ctx.Err() == nil {
+		err := s.former.Hear(ctx, s.lease.Record().GetAddresses(), false)
+		if err == nil {
+			return
+		}
+		s.node.Log.Warn("the registry has a record of a later era, but this node does not yield yet; it answers nothing", "error", err)
+		sleep.For(ctx, claimAgain)
+	}
+}

@@ -1,0 +1,171 @@
+package promotion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// Registry is the record of the database in the registry; see P4 of the design.
+type Registry interface {
+	// Record returns the record as it is now; nil for none.
+	Record(ctx context.Context) (*Claim, error)
+	// Claim asks for the era of a promotion once. An error means that it may have been given,
+	// or may be given later.
+	Claim(ctx context.Context, c Claim, r Record) (Verdict, error)
+}
+
+// Claim is the record that a promotion claims the next era of.
+type Claim struct {
+	Era     uint64 `json:"era"`
+	Version uint64 `json:"version"`
+	// Standby reports whether the record lets this node replace masters that cannot be sealed.
+	Standby bool `json:"-"`
+}
+
+// Verdict is what the registry says of a claim.
+type Verdict struct {
+	Given bool
+	// Reason is why it is not given, and Retry when it may be; 0 for never.
+	Reason string
+	Retry  time.Duration
+}
+
+// The ways in which masters are fenced, in a Record.
+const (
+	fencedBySeal   = "seal"
+	fencedByRecord = "record"
+)
+
+const (
+	// claimPause is how long to wait before a claim is repeated whose outcome is unknown, at
+	// first and at most.
+	claimPause, maxClaimPause = 100 * time.Millisecond, time.Second
+	// recordPatience bounds the question for the record.
+	recordPatience = 10 * time.Second
+)
+
+// errNever means that a claim was rejected for good, so that its promotion may be given up.
+var errNever = errors.New("the registry does not give the era")
+
+func never(reason string) error { return kv.Errorf(kv.Precondition, "%w: %s", errNever, reason) }
+
+// byRecord relies on the registry instead of a seal: it gives the era only when no master can
+// have a lease.
+func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool, err error) {
+	if f.opts.Registry == nil {
+		return false, nil
+	}
+	claim, err := f.present(ctx)
+	if err != nil || claim == nil || !claim.Standby || claim.Era+1 != r.Era {
+		return false, err
+	}
+	r.Step, r.Fence = Fenced, fencedByRecord
+	return true, f.write(o, r, "the registry fences the masters: it gives the era when none of them has a lease")
+}
+
+// awaitEra returns when the registry has given the era, or the database has no record there.
+func (f *Founder) awaitEra(ctx context.Context, o *order, r *Record) error {
+	if r.Step != Claiming && f.opts.Registry != nil {
+		claim, err := f.present(ctx)
+		switch {
+		case err != nil && !r.Force && (r.Leased || r.Fence != fencedBySeal):
+			return kv.Errorf(kv.Unavailable, "whether the database has a record in the registry is not known: %w; bring the registry back, or promote with -force", err)
+		case err == nil && claim != nil && claim.Era+1 != r.Era && !r.Force:
+			return kv.Errorf(kv.Precondition, "the record of the database in the registry is of era %d, and this copy of era %d: wait until it follows the present masters, or promote with -force", claim.Era, r.Era-1)
+		case claim != nil:
+			r.Claim, r.Step = claim, Claiming
+			if err := f.write(o, *r, fmt.Sprintf("the registry is asked for era %d", r.Era)); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Step == Claiming {
+		return f.claim(ctx, r)
+	}
+	return nil
+}
+
+func (f *Founder) present(ctx context.Context) (*Claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+	defer cancel()
+	return f.opts.Registry.Record(ctx)
+}
+
+// claim repeats a claim until the registry gives the era, or says that it never will. In
+// between the copies stay sealed, since a claim that was sent may still take effect.
+func (f *Founder) claim(ctx context.Context, r *Record) error {
+	if f.opts.Registry == nil {
+		return kv.Errorf(kv.Unavailable, "a claim may be under way, and this node asks no registry any more: set discovery-service-addr as it was")
+	}
+	for pause := claimPause; ; {
+		v, err := f.opts.Registry.Claim(ctx, *r.Claim, *r)
+		switch {
+		case err == nil && v.Given:
+			return nil
+		case err == nil && v.Retry == 0 && r.Fence != fencedBySeal && !r.Force:
+			return never(v.Reason)
+		case err == nil && v.Retry == 0:
+			if err := f.claimLater(ctx, r, v.Reason); err != nil {
+				return err
+			}
+			pause = claimPause
+		case err == nil:
+			pause = min(v.Retry, maxClaimPause)
+		case r.Force:
+			f.opts.Log.Warn("the promotion is decided by force without the registry; give the record to this node later: dkvctl -claim", "era", r.Era, "error", err)
+			return nil
+		default:
+			f.opts.Log.Warn("whether the registry gives the era is not known; it is asked again", "era", r.Era, "error", err)
+			pause = min(2*pause, maxClaimPause)
+		}
+		if err := f.awaitClaim(ctx, r, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// claimLater makes a claim of the record as it is now: it has changed since the one that was
+// rejected.
+func (f *Founder) claimLater(ctx context.Context, r *Record, reason string) error {
+	claim, err := f.present(ctx)
+	switch {
+	case err != nil:
+		return nil // the former claim is repeated meanwhile, and rejected again
+	case claim == nil || *claim == *r.Claim || claim.Era != r.Claim.Era:
+		return never(reason)
+	}
+	next := *r
+	next.Claim = claim
+	if err := next.Write(f.opts.Dir); err != nil {
+		return err
+	}
+	f.set(&next)
+	*r = next
+	return nil
+}
+
+// awaitClaim waits before a claim is repeated, and answers orders meanwhile.
+func (f *Founder) awaitClaim(ctx context.Context, r *Record, pause time.Duration) error {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case o := <-f.orders:
+			if !o.Force || o.become != nil {
+				o.done <- kv.Errorf(kv.Unavailable, "the registry may have given era %d to this node already, and only its answer ends that; bring it back, or decide with -promote -force", r.Era)
+				continue
+			}
+			r.Force = true
+			o.done <- kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the promotion to era %d goes on by force; see dkvctl -status", r.Era))
+			return nil
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package promotion_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+)
+
+// registry has the record of the world's database.
+type registry struct {
+	*world
+	record   *promotion.Claim
+	verdicts []promotion.Verdict
+	// lost is how many claims get no answer.
+	lost int
+	// changes is what the record becomes with the first claim.
+	changes *promotion.Claim
+	// sealed are the seals of the slave when a claim came, ids the promotions that claimed.
+	sealed, ids []string
+}
+
+func (r *registry) Record(context.Context) (*promotion.Claim, error) {
+	if r.record == nil {
+		return nil, nil
+	}
+	out := *r.record
+	return &out, nil
+}
+
+func (r *registry) Claim(_ context.Context, _ promotion.Claim, p promotion.Record) (promotion.Verdict, error) {
+	r.sealed, r.ids = append(r.sealed, r.slaveSeal), append(r.ids, p.ID)
+	if err := r.note("claim"); err != nil {
+		return promotion.Verdict{}, err
+	}
+	if r.lost > 0 {
+		r.lost--
+		return promotion.Verdict{}, errors.New("no answer")
+	}
+	if r.changes != nil {
+		r.record, r.changes = r.changes, nil
+	}
+	v := r.verdicts[0]
+	r.verdicts = r.verdicts[1:]
+	return v, nil
+}
+
+func lapsed(w *world, verdicts ...promotion.Verdict) *registry {
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4, Standby: true}, verdicts: verdicts}
+	return w.registry
+}
+
+var (
+	given = promotion.Verdict{Given: true}
+	later = promotion.Verdict{Reason: "a master may hold a lease", Retry: time.Millisecond}
+	never = promotion.Verdict{Reason: "the record has version 5"}
+)
+
+// A standby seals its copies before it claims, and no master; it repeats a claim that may be
+// given later, or whose answer was lost.
+func TestStandbyClaimsTheEra(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: errors.New("lost")}, t.TempDir()
+	r := lapsed(w, later, later, given)
+	r.lost = 1
+	steps, asked, ran := w.promote(t, dir, promotion.Request{Standby: true})
+	if asked != nil || !errors.Is(ran, promotion.ErrDecided) {
+		t.Fatal(asked, ran)
+	}
+	want := []promotion.Step{promotion.Begun, promotion.Fenced, promotion.Sealed, promotion.Claiming, promotion.Decided}
+	if !slices.Equal(steps, want) || slices.Contains(w.calls, "seal master") {
+		t.Errorf("steps %v, calls %v", steps, w.calls)
+	}
+	id := recordOf(t, dir).ID
+	if all := []string{id, id, id, id}; !slices.Equal(r.sealed, all) || !slices.Equal(r.ids, all) {
+		t.Errorf("%v claimed while sealed by %v, want all %s", r.ids, r.sealed, id)
+	}
+}
+
+// A standby whose claim never will be given follows its masters again, and seals none.
+func TestRejectedClaimEndsTheSeal(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9}, t.TempDir()
+	lapsed(w, later, never)
+	_, asked, ran := w.promote(t, dir, promotion.Request{Standby: true})
+	if asked == nil || !strings.Contains(asked.Error(), never.Reason) || ran != nil {
+		t.Fatal(asked, ran)
+	}
+	if w.slaveSeal != "" || slices.Contains(w.calls, "seal master") || recordOf(t, dir) != nil {
+		t.Errorf("sealed by %q after %v, %+v", w.slaveSeal, w.calls, recordOf(t, dir))
+	}
+}
+
+// A claim goes on after a crash under the same promotion, and without the seal ending: it may
+// have been given.
+func TestClaimGoesOnAfterACrash(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, crash: "claim"}, t.TempDir()
+	r := lapsed(w, given)
+	_, asked, _ := w.promote(t, dir, promotion.Request{Standby: true})
+	if asked == nil {
+		t.Fatal("the process has not crashed")
+	}
+	if left := recordOf(t, dir); left == nil || left.Step != promotion.Claiming || w.slaveSeal != left.ID {
+		t.Fatalf("%+v, sealed by %q", left, w.slaveSeal)
+	}
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Registry: r, Log: slog.New(slog.DiscardHandler)}, recordOf(t, dir))
+	if ran := f.Run(t.Context()); !errors.Is(ran, promotion.ErrDecided) || r.ids[0] != r.ids[1] || slices.Contains(w.calls, "unseal slave") {
+		t.Errorf("%v, %v, %v", ran, r.ids, w.calls)
+	}
+}
+
+// An operator's promotion claims too: of masters that are sealed, or by the record if they
+// cannot be. Without either it is rejected.
+func TestOperatorsPromotionClaims(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9}, t.TempDir()
+	lapsed(w, never, given).record.Standby = false
+	w.registry.changes = &promotion.Claim{Version: 5}
+	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked != nil || !recordOf(t, dir).Sealed() || recordOf(t, dir).Claim.Version != 5 {
+		t.Errorf("%v, %+v", asked, recordOf(t, dir))
+	}
+	w, dir = &world{applied: 7, written: 9, down: errors.New("lost")}, t.TempDir()
+	lapsed(w, given)
+	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked != nil || recordOf(t, dir).Sealed() {
+		t.Errorf("%v, %+v", asked, recordOf(t, dir))
+	}
+	w, dir = &world{applied: 7, written: 9, down: errors.New("lost")}, t.TempDir()
+	lapsed(w).record.Standby = false
+	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked == nil || !strings.Contains(asked.Error(), "cannot be sealed") {
+		t.Error(asked)
+	}
+}
