@@ -1207,6 +1207,7 @@ const (
 	DKVNode_Promote_FullMethodName        = "/dkv.serverpb.DKVNode/Promote"
 	DKVNode_Rejoin_FullMethodName         = "/dkv.serverpb.DKVNode/Rejoin"
 	DKVNode_DropAside_FullMethodName      = "/dkv.serverpb.DKVNode/DropAside"
+	DKVNode_ClaimRecord_FullMethodName    = "/dkv.serverpb.DKVNode/ClaimRecord"
 	DKVNode_FinishUpgrade_FullMethodName  = "/dkv.serverpb.DKVNode/FinishUpgrade"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
@@ -1245,6 +1246,10 @@ type DKVNodeClient interface {
 	Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error)
 	// DropAside deletes the data that earlier rejoins have set aside.
 	DropAside(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*DropAsideResponse, error)
+	// ClaimRecord gives the record in the registry to the masters of this node: one that was
+	// lost or damaged, or that names others. On a node without auto-promote-after it ends that
+	// its masters need the registry's lease.
+	ClaimRecord(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*ClaimRecordResponse, error)
 	// FinishUpgrade raises the cluster's version: from now on its logs may contain what
 	// releases that do not understand the version cannot read. It is rejected while a member
 	// does not understand it.
@@ -1371,6 +1376,16 @@ func (c *dKVNodeClient) DropAside(ctx context.Context, in *emptypb.Empty, opts .
 	return out, nil
 }
 
+func (c *dKVNodeClient) ClaimRecord(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*ClaimRecordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClaimRecordResponse)
+	err := c.cc.Invoke(ctx, DKVNode_ClaimRecord_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Status, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Status)
@@ -1425,6 +1440,10 @@ type DKVNodeServer interface {
 	Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error)
 	// DropAside deletes the data that earlier rejoins have set aside.
 	DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error)
+	// ClaimRecord gives the record in the registry to the masters of this node: one that was
+	// lost or damaged, or that names others. On a node without auto-promote-after it ends that
+	// its masters need the registry's lease.
+	ClaimRecord(context.Context, *emptypb.Empty) (*ClaimRecordResponse, error)
 	// FinishUpgrade raises the cluster's version: from now on its logs may contain what
 	// releases that do not understand the version cannot read. It is rejected while a member
 	// does not understand it.
@@ -1471,6 +1490,9 @@ func (UnimplementedDKVNodeServer) Rejoin(context.Context, *RejoinRequest) (*Rejo
 }
 func (UnimplementedDKVNodeServer) DropAside(context.Context, *emptypb.Empty) (*DropAsideResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropAside not implemented")
+}
+func (UnimplementedDKVNodeServer) ClaimRecord(context.Context, *emptypb.Empty) (*ClaimRecordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClaimRecord not implemented")
 }
 func (UnimplementedDKVNodeServer) FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method FinishUpgrade not implemented")
@@ -1672,6 +1694,24 @@ func _DKVNode_DropAside_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_ClaimRecord_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(emptypb.Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).ClaimRecord(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_ClaimRecord_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).ClaimRecord(ctx, req.(*emptypb.Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_FinishUpgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FinishUpgradeRequest)
 	if err := dec(in); err != nil {
@@ -1750,6 +1790,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropAside",
 			Handler:    _DKVNode_DropAside_Handler,
+		},
+		{
+			MethodName: "ClaimRecord",
+			Handler:    _DKVNode_ClaimRecord_Handler,
 		},
 		{
 			MethodName: "FinishUpgrade",

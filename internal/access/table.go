@@ -96,6 +96,7 @@ func grpcRows() []Row {
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,
 		serverpb.DKVNode_DropAside_FullMethodName,
+		serverpb.DKVNode_ClaimRecord_FullMethodName,
 		// A slave makes these calls, for an administrator. A master that is told to yield
 		// believes what the node that is named says of its history.
 		peerpb.Standby_SealDatabase_FullMethodName,

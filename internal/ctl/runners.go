@@ -31,6 +31,7 @@ func runners() map[string]runner {
 		"upgrade":         runUpgrade,
 		"promote":         runPromote,
 		"rejoin":          runRejoin,
+		"claim":           runClaim,
 		"dropAside":       runDropAside,
 		"status":          runStatus,
 		"health":          runHealth,

@@ -44,6 +44,14 @@ func (r nodeRow) standing() []string {
 	return nil
 }
 
+// record is the cell of what the record in the registry means for the node.
+func (r nodeRow) record() []string {
+	if r.Record == "" {
+		return nil
+	}
+	return []string{"record: " + r.Record}
+}
+
 func (s *standingRow) cells() []string {
 	cells := []string{"ack=" + s.Level}
 	switch {

@@ -46,6 +46,7 @@ type nodeRow struct {
 	Recorded  string       `json:"cluster_timing,omitempty"` // what its log has recorded
 	Next      string       `json:"next_timing,omitempty"`    // and what that is being changed to
 	Became    string       `json:"became,omitempty"`         // what a promotion has made of it
+	Record    string       `json:"record,omitempty"`         // what the registry's record means for it
 	// ClusterVersion is the version that its cluster uses, and Understands the newest one
 	// that it could; both are 0 if the node does not say.
 	ClusterVersion uint32 `json:"cluster_version,omitempty"`
@@ -155,7 +156,7 @@ func (s *session) nodeStatus(ctx context.Context, addr string) nodeRow {
 func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
-		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(),
+		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
 		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
@@ -186,7 +187,7 @@ func (s *session) printStatus(rows []nodeRow) error {
 	for i, r := range rows {
 		cells[i] = r.columns()
 		if s.Verbose {
-			cells[i] = slices.Concat(cells[i], r.version(), r.timing(), r.standing())
+			cells[i] = slices.Concat(cells[i], r.version(), r.timing(), r.standing(), r.record())
 		}
 	}
 	if err := output.WriteColumns(s.out.W, cells); err != nil {

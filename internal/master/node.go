@@ -40,6 +40,8 @@ type Node struct {
 	// standing returns the slaves that answers of a vBucket wait for; nil on a node whose
 	// answers wait for none.
 	standing func(vBucket string) *serverpb.StandingSet
+	// record says what the record in the registry means for the node; nil if it uses none.
+	record func() string
 	// hashing holds an element while a content hash is being made, and hashes one for each
 	// request for one.
 	hashing, hashes chan struct{}
@@ -57,6 +59,9 @@ func NewNode(k *route.Keyspace, info NodeInfo, r *route.Router) *Node {
 // ShowStanding has the status show the slaves that answers wait for.
 func (n *Node) ShowStanding(of func(vBucket string) *serverpb.StandingSet) { n.standing = of }
 
+// ShowRecord has the status show what the record in the registry means for the node.
+func (n *Node) ShowRecord(of func() string) { n.record = of }
+
 // GetNodeStatus implements DKVNode.
 func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
 	resp := &serverpb.NodeStatusResponse{
@@ -71,6 +76,9 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		HttpAddress: n.info.HTTPAddress,
 		Became:      n.info.Became,
 		Uptime:      uint64(time.Since(n.info.Started).Seconds()),
+	}
+	if n.record != nil {
+		resp.Record = n.record()
 	}
 	n.addTiming(resp)
 	resp.ClusterVersion, resp.Understands = n.Versions()

@@ -16,9 +16,14 @@ import (
 // Show has a node's status show the standing sets.
 func (s *Standbys) Show(to interface {
 	ShowStanding(func(vBucket string) *serverpb.StandingSet)
+	ShowRecord(func() string)
 }) {
-	if s != nil {
-		to.ShowStanding(s.standing)
+	if s == nil {
+		return
+	}
+	to.ShowStanding(s.standing)
+	if s.record != nil {
+		to.ShowRecord(s.record.status)
 	}
 }
 

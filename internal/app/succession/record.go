@@ -81,6 +81,9 @@ func (r *record) Claim(ctx context.Context, c promotion.Claim, p promotion.Recor
 	return promotion.Verdict{Given: res.GetGiven(), Reason: res.GetReason(), Retry: time.Duration(res.GetRetryMillis()) * time.Millisecond}, nil
 }
 
+// status says in a sentence what the record means for the slave.
+func (r *record) status() string { return r.Seen() }
+
 // claimAgain is the pause after a promotion without an operator that has failed.
 const claimAgain = time.Second
 

@@ -233,7 +233,12 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 }
 
 // Node is the service about the node as a whole, with the calls of promotions.
-func (s *Service) Node(n *master.Node) serverpb.DKVNodeServer { return &nodeService{n, s} }
+func (s *Service) Node(n *master.Node) serverpb.DKVNodeServer {
+	if s.record != nil && s.node.Config.Replication.AutoPromoteAfter > 0 {
+		n.ShowRecord(s.record.status)
+	}
+	return &nodeService{n, s}
+}
 
 type nodeService struct {
 	*master.Node
@@ -319,6 +324,21 @@ func (s *Service) Rejoin(ctx context.Context, masters []string) (*serverpb.Rejoi
 	default: // it is ordered already
 	}
 	return &serverpb.RejoinResponse{Text: fmt.Sprintf("this node becomes a slave of era %d at %s; what it had is set aside until -dropAside", order.Era, strings.Join(order.Masters, ", "))}, nil
+}
+
+// ClaimRecord implements DKVNode.
+func (s *nodeService) ClaimRecord(ctx context.Context, _ *emptypb.Empty) (*serverpb.ClaimRecordResponse, error) {
+	master, is := s.role.(interface {
+		Claim(context.Context) (string, error)
+	})
+	if !is || s.founder != nil {
+		return nil, kv.Errorf(kv.Precondition, "this node is %s: only a master claims the record in the registry; a slave does with -promote (not applied)", s.role.Name())
+	}
+	text, err := master.Claim(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &serverpb.ClaimRecordResponse{Text: text}, nil
 }
 
 // DropAside implements DKVNode.

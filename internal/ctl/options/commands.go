@@ -125,6 +125,8 @@ func clusterCommands() []*Command {
 			summary: "make the slave of -a the master, or one of the masters with -with: seal the masters, get their last changes and take over (-force: although they cannot be sealed; -abandon: give that up)"},
 		{Name: "rejoin", group: groupCluster, usage: "[HOST:PORT]", max: 1, Timeout: longTimeout,
 			summary: "make the former master of -a a slave of the one that has replaced it; its data is set aside"},
+		{Name: "claim", group: groupCluster, max: 0, Timeout: changeTimeout,
+			summary: "give the record in the registry, if it was lost or names others, to the masters of -a; only if no others answer"},
 		{Name: "dropAside", group: groupCluster, max: 0, Timeout: longTimeout,
 			summary: "delete the data that rejoins of the node of -a have set aside"},
 	}

@@ -107,7 +107,7 @@ func (b *Book) Claim(ctx context.Context, r *peerpb.ClaimRequest) (*peerpb.Claim
 	}
 	defer leave()
 	s, err := b.read(ctx, t, r.GetDatabase())
-	if damaged := kv.KindOf(err) == kv.Corrupt && s != nil && r.GetBecomes() > 0; damaged {
+	if damaged := kv.KindOf(err) == kv.Corrupt && s != nil && restates(r); damaged {
 		return b.claimLost(ctx, t, s, r)
 	}
 	if err != nil {
@@ -141,8 +141,14 @@ func holds(r *peerpb.Record, claim *peerpb.ClaimRequest) bool {
 	return r.GetDeployment() == claim.GetPromotion() && r.GetEra() == becomes(claim)
 }
 
+// restates reports whether masters that are there claim a record for the era that they have,
+// which may be 0.
+func restates(r *peerpb.ClaimRequest) bool {
+	return r.GetForce() && (r.GetBecomes() > 0 || r.GetLeaseMillis() > 0)
+}
+
 func becomes(r *peerpb.ClaimRequest) uint64 {
-	if r.GetForce() && r.GetBecomes() > 0 {
+	if restates(r) {
 		return r.GetBecomes()
 	}
 	return r.GetEra() + 1

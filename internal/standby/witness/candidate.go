@@ -2,7 +2,9 @@ package witness
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -17,6 +19,35 @@ type Candidate struct {
 	Disk string
 	// Era is the era of its copy: it claims the one after that.
 	Era func() uint64
+
+	// seen is what the registry has answered last, in a sentence.
+	seen atomic.Pointer[string]
+}
+
+// Seen says what the registry has answered last.
+func (c *Candidate) Seen() string {
+	if text := c.seen.Load(); text != nil {
+		return *text
+	}
+	return "the registry has not been asked yet"
+}
+
+// see notes an answer.
+func (c *Candidate) see(res *peerpb.RecordResponse, err error) {
+	r, text := res.GetRecord(), ""
+	switch {
+	case err != nil:
+		text = "the registry does not answer: " + err.Error()
+	case r == nil:
+		text = "the database has no record"
+	case c.named(r):
+		text = fmt.Sprintf("era %d, this slave takes over when the masters' lease has ended", r.GetEra())
+	case r.GetEra() != c.Era():
+		text = fmt.Sprintf("era %d, while this copy is of era %d", r.GetEra(), c.Era())
+	default:
+		text = fmt.Sprintf("era %d, this slave does not stand by in it", r.GetEra())
+	}
+	c.seen.Store(&text)
 }
 
 const (
@@ -33,6 +64,7 @@ const (
 func (c *Candidate) WatchForClaim(ctx context.Context) (*peerpb.Record, error) {
 	for {
 		res, err := c.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: c.Database})
+		c.see(res, err)
 		pause := pauseWithoutLease
 		if err == nil && c.named(res.GetRecord()) {
 			left := time.Duration(res.GetGrantedMillis()) * time.Millisecond

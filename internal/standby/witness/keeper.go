@@ -63,6 +63,8 @@ type Keeper struct {
 	why    error
 	record *peerpb.Record
 	newest uint64
+	// silent means that the last request got no answer.
+	silent bool
 	// superseded is closed when the record is of a greater era.
 	superseded chan struct{}
 	once       sync.Once
@@ -153,10 +155,14 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if self.Deployment == "" {
 		return k.failed(nil, kv.Errorf(kv.Unavailable, "this node does not know yet which masters it belongs to"))
 	}
+	if err := k.probe(ctx); err != nil {
+		return k.failed(k.Record(), err)
+	}
 	began := k.clock.Now() // before the request is sent: the registry counts from later
 	res, err := k.opts.Registry.Renew(ctx, &peerpb.RenewRequest{
 		Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment, Address: k.opts.Address,
 	})
+	k.silent = err != nil
 	if err != nil {
 		return k.failed(k.Record(), kv.Errorf(kv.Unavailable, "the registry grants no lease (auto-promote-after): %w", err))
 	}
@@ -171,6 +177,18 @@ func (k *Keeper) renew(ctx context.Context) error {
 		return k.failed(record, err)
 	}
 	k.granted(record, began+time.Duration(record.GetLeaseMillis())*time.Millisecond)
+	return nil
+}
+
+// probe asks without effect after a request that got no answer: a node that hears nothing while
+// it is heard would keep leases running that it cannot use, and the standby waiting.
+func (k *Keeper) probe(ctx context.Context) error {
+	if !k.silent {
+		return nil
+	}
+	if _, err := k.opts.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: k.opts.Database}); err != nil {
+		return kv.Errorf(kv.Unavailable, "the registry does not answer (auto-promote-after): %w", err)
+	}
 	return nil
 }
 

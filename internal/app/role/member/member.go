@@ -152,6 +152,9 @@ func (*Member) Announced() bool { return true }
 // Hear implements role.Role: a master needs none of it.
 func (*Member) Hear([]*serverpb.RegionInfo, bool) {}
 
+// Claim gives the record in the registry to these masters; see standbys.Standbys.Claim.
+func (m *Member) Claim(ctx context.Context) (string, error) { return m.standbys.Claim(ctx) }
+
 // Record is the node's side of the record in the registry; nil if it needs none.
 func (m *Member) Record() *witness.Keeper { return m.standbys.Record() }
 

@@ -164,6 +164,9 @@ func (s *Standalone) Announced() bool {
 	return s.node.Config.ConfiguredRole() == config.RoleSlave || s.node.Config.Replication.AutoPromoteAfter > 0
 }
 
+// Claim gives the record in the registry to this node; see standbys.Standbys.Claim.
+func (s *Standalone) Claim(ctx context.Context) (string, error) { return s.standbys.Claim(ctx) }
+
 // Record is the node's side of the record in the registry; nil if it needs none.
 func (s *Standalone) Record() *witness.Keeper { return s.standbys.Record() }
 
