@@ -31,6 +31,11 @@ func Audited(method string) bool {
 		serverpb.DKVNode_DropAside_FullMethodName,
 		peerpb.Standby_SealDatabase_FullMethodName,
 		peerpb.Standby_Yield_FullMethodName,
+		peerpb.Standby_SealCopies_FullMethodName,
+		peerpb.Standby_CatchUpCopy_FullMethodName,
+		peerpb.Standby_GetRequests_FullMethodName,
+		peerpb.Standby_TakeRequests_FullMethodName,
+		peerpb.Standby_BecomeMaster_FullMethodName,
 		serverpb.DKVNode_ResumeWrites_FullMethodName:
 		return true
 	default:
