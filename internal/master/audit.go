@@ -29,6 +29,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,
 		serverpb.DKVNode_DropAside_FullMethodName,
+		serverpb.DKVNode_ClaimRecord_FullMethodName,
 		peerpb.Standby_SealDatabase_FullMethodName,
 		peerpb.Standby_Yield_FullMethodName,
 		peerpb.Standby_SealCopies_FullMethodName,
