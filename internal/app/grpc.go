@@ -1,6 +1,9 @@
 package app
 
 import (
+	"errors"
+	"time"
+
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -9,7 +12,21 @@ import (
 	"github.com/dkvdb/dkv/internal/app/rows"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/server"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
+
+// turnover is how long requests under way may take when a promotion changes what the node is.
+// Those that a slave has forwarded to a lost master would hold up the new one, and a former
+// master acknowledges nothing any more.
+const turnover = 500 * time.Millisecond
+
+// drainFor returns how long requests under way may take at most when the node stops.
+func (a *app) drainFor(cause error) time.Duration {
+	if errors.Is(cause, promotion.ErrDecided) || errors.Is(cause, promotion.ErrSuperseded) {
+		return turnover
+	}
+	return a.node.Config.Ops.DrainTimeout
+}
 
 // newGRPC makes the gRPC server around the services of the role. Every node has a
 // status, a membership, even if it is to say that there is none, and its row.
@@ -39,6 +56,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Reflection:            a.node.Config.Network.Reflection,
 		NotHere:               func(service string) string { return role.Elsewhere(a.role.Name(), service) },
 		DrainTimeout:          a.node.Config.Ops.DrainTimeout,
+		DrainFor:              a.drainFor,
 		Metrics:               a.metrics,
 		Log:                   a.node.Log,
 		Audit:                 a.audit,

@@ -68,7 +68,8 @@ type rig struct {
 	metrics *prometheus.Registry
 	log     *testkit.Log
 	audit   *testkit.Log
-	stop    context.CancelFunc
+	stop    func()
+	stopFor context.CancelCauseFunc
 	ran     chan struct{}
 	runErr  error // once ran is closed
 }
@@ -120,8 +121,8 @@ func newRig(t testing.TB, changes ...func(*Options)) *rig {
 	}
 	r.log, r.audit, r.metrics = log, audited, opts.Metrics.(*prometheus.Registry)
 	r.Server = New(opts)
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop = stop
+	ctx, stop := context.WithCancelCause(context.Background())
+	r.stop, r.stopFor = func() { stop(nil) }, stop
 	go func() {
 		defer close(r.ran)
 		r.runErr = r.Server.Run(ctx)
@@ -130,7 +131,7 @@ func newRig(t testing.TB, changes ...func(*Options)) *rig {
 	r.DKVClient = serverpb.NewDKVClient(r.conn)
 	t.Cleanup(func() {
 		r.conn.Close()
-		stop()
+		r.stop()
 		<-r.ran
 		if r.runErr != nil {
 			t.Error("run:", r.runErr)

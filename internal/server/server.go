@@ -81,8 +81,11 @@ type Options struct {
 	NotHere func(service string) string
 	// DrainTimeout is how long requests under way may take at shutdown.
 	DrainTimeout time.Duration
-	Metrics      prometheus.Registerer
-	Log          *slog.Logger
+	// DrainFor returns how long they may take at most, by why the server stops; nil for
+	// DrainTimeout whatever that is.
+	DrainFor func(cause error) time.Duration
+	Metrics  prometheus.Registerer
+	Log      *slog.Logger
 	// Audit receives the audited calls, and those of every method that are rejected because
 	// of who makes them; nil means Log.
 	Audit *audit.Log
@@ -244,7 +247,7 @@ func (s *Server) SetServing(serving bool) {
 func (s *Server) Serving() bool { return s.serving.Load() && !s.draining.Load() }
 
 // Run serves until ctx ends, then drains: health reports NOT_SERVING, new requests are
-// rejected, and those in flight are finished within DrainTimeout.
+// rejected, and those in flight are finished within DrainTimeout, or what DrainFor says.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close() // also if serving fails: workers wait for requests
 	served := make(chan error, 1)
@@ -265,7 +268,11 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("gRPC server: %w", err)
 	case <-ctx.Done():
 	}
-	s.Close()
+	drain := s.opts.DrainTimeout
+	if s.opts.DrainFor != nil {
+		drain = min(drain, s.opts.DrainFor(context.Cause(ctx)))
+	}
+	s.close(drain)
 	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC server: %w", err)
 	}
@@ -273,13 +280,15 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Close drains and stops the server. It is idempotent.
-func (s *Server) Close() {
+func (s *Server) Close() { s.close(s.opts.DrainTimeout) }
+
+func (s *Server) close(drain time.Duration) {
 	s.drain.Do(func() {
 		s.draining.Store(true)
 		s.health.Shutdown()
 		close(s.drained)
 		s.shake()
-		force := time.AfterFunc(s.opts.DrainTimeout, s.grpc.Stop)
+		force := time.AfterFunc(drain, s.grpc.Stop)
 		defer force.Stop()
 		s.grpc.GracefulStop()
 	})

@@ -167,6 +167,28 @@ func TestDrainIsForced(t *testing.T) {
 	}
 }
 
+// TestDrainDependsOnTheCause: for some reasons to stop, requests are not waited for.
+func TestDrainDependsOnTheCause(t *testing.T) {
+	hurry := errors.New("hurry")
+	r := newRig(t, func(o *Options) {
+		o.DrainFor = func(cause error) time.Duration {
+			if errors.Is(cause, hurry) {
+				return time.Millisecond
+			}
+			return time.Hour
+		}
+	})
+	begun, release := r.service.hold()
+	defer release()
+	running := r.call("k")
+	<-begun
+	r.stopFor(hurry)
+	<-r.ran
+	if err := <-running; status.Code(err) != codes.Unavailable {
+		t.Errorf("the running request: %v", err)
+	}
+}
+
 // TestReflectionStreamEndsAtDrain: it is open for as long as a client likes.
 func TestReflectionStreamEndsAtDrain(t *testing.T) {
 	r := newRig(t)
