@@ -160,7 +160,8 @@ func TestSharesMasters(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		at, moves := counts()
-		if at["a:1"] < 2 || at["b:1"] < 2 || moves > 6 || moves != settled {
+		// Slaves look at random times, so one may move back. All that is over soon.
+		if at["a:1"] < 2 || at["b:1"] < 2 || moves > 2*uint64(len(slaves)) || moves != settled {
 			t.Errorf("after ten minutes they are at %v, with %d moves, %d of them in the first half", at, moves, settled)
 		}
 	})
