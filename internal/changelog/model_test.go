@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 // model is the changelog as a list, oldest first, trimmed at floor.

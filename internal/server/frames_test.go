@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"pgregory.net/rapid"
+
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 // Frames are found whichever way the bytes are cut.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 func TestParse(t *testing.T) {

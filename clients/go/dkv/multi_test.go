@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 func keysOf(names ...string) [][]byte {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 // TestOverlay compares with a map, and wants rows that were handed out to stay as they

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/memory"
+	_ "github.com/dkvdb/dkv/internal/testkit/seed" // draws the same values in every run
 )
 
 // checkRandom runs random sequences of operations on the engine and on the
