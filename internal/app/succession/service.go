@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
@@ -177,9 +178,24 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 			return nil, fmt.Errorf("vBucket %s: %w", v.Name, err)
 		}
 		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index})
+		resp.Leased = resp.Leased || hasRecord(v)
 	}
 	s.node.Log.Warn("a promotion of another node asks for this", "what", kind.String(), "promotion", r.GetPromotion())
 	return resp, nil
+}
+
+// hasRecord reports whether a log says that its owners need the lease of the record in the
+// registry, or that there was one. A log that says nothing legible may say so.
+func hasRecord(v role.VBucket) bool {
+	log, is := v.Replica.(interface {
+		Standbys() (record []byte, changed kv.Index)
+	})
+	if !is {
+		return false
+	}
+	record, _ := log.Standbys()
+	set, err := standby.DecodeSet(record)
+	return err != nil || set.Leased || set.Registered
 }
 
 // seal seals a log, or ends that, and returns the index of the seal.

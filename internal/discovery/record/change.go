@@ -170,6 +170,8 @@ func rejects(have *peerpb.Record, r *peerpb.ClaimRequest) string {
 		return fmt.Sprintf("the record is of era %d, and the claim of one after era %d: another promotion has been decided", have.GetEra(), r.GetEra())
 	case have.GetVersion() != r.GetVersion():
 		return fmt.Sprintf("the record has version %d, and the claim was made of version %d: read it again", have.GetVersion(), r.GetVersion())
+	case becomes(r) <= have.GetEra() && have.GetDeployment() != r.GetPromotion() && r.GetLeaseMillis() == 0:
+		return fmt.Sprintf("era %d has masters already, and the claim is of era %d: promote again, to the era after theirs", have.GetEra(), becomes(r))
 	case r.GetForce() || r.GetFenced():
 		return ""
 	case have.GetLeaseMillis() == 0:

@@ -217,6 +217,24 @@ func TestClaimsThatNeedMore(t *testing.T) {
 	d.claims(forced, "")
 }
 
+// TestForceNeedsALaterEra: two deployments never have the same era, unless masters that are there
+// restate theirs.
+func TestForceNeedsALaterEra(t *testing.T) {
+	d := newDesk(t, newShelf(), new(hand))
+	d.stands()
+	forced := claim(2)
+	forced.Force, forced.Becomes = true, 2
+	d.claims(forced, "era 2 has masters already")
+	forced.Becomes = 1
+	d.claims(forced, "era 2 has masters already")
+	forced.Becomes = 3
+	d.claims(forced, "")
+	d.claims(forced, "")
+	restated := claim(3)
+	restated.Era, restated.Promotion, restated.Force, restated.Becomes, restated.LeaseMillis = 3, "masters", true, 2, 10_000
+	d.claims(restated, "")
+}
+
 // TestNextOwner: the next owner of the registry's log assumes that a lease was just granted,
 // also if it owned the log before.
 func TestNextOwner(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Registry is the record of the database in the registry; see P4 of the design.
@@ -67,16 +68,14 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 	return true, f.write(o, r, "the registry fences the masters: it gives the era when none of them has a lease")
 }
 
-// awaitEra returns when the registry has given the era, or the database has no record there.
+// awaitEra returns when the registry has given the era, or it is decided without.
 func (f *Founder) awaitEra(ctx context.Context, o *order, r *Record) error {
-	if r.Step != Claiming && f.opts.Registry != nil {
-		claim, err := f.present(ctx)
-		switch {
-		case err != nil && !r.Force && (r.Leased || r.Fence != fencedBySeal):
-			return kv.Errorf(kv.Unavailable, "whether the database has a record in the registry is not known: %w; bring the registry back, or promote with -force", err)
-		case err == nil && claim != nil && claim.Era+1 != r.Era && !r.Force:
-			return kv.Errorf(kv.Precondition, "the record of the database in the registry is of era %d, and this copy of era %d: wait until it follows the present masters, or promote with -force", claim.Era, r.Era-1)
-		case claim != nil:
+	if r.Step != Claiming {
+		claim, err := f.claimable(ctx, r)
+		if err != nil {
+			return err
+		}
+		if claim != nil {
 			r.Claim, r.Step = claim, Claiming
 			if err := f.write(o, *r, fmt.Sprintf("the registry is asked for era %d", r.Era)); err != nil {
 				return err
@@ -87,6 +86,47 @@ func (f *Founder) awaitEra(ctx context.Context, o *order, r *Record) error {
 		return f.claim(ctx, r)
 	}
 	return nil
+}
+
+// claimable returns the record that the era is claimed of; nil if there is none. Without one,
+// masters that need its lease are replaced by force only: a standby may claim the same era.
+func (f *Founder) claimable(ctx context.Context, r *Record) (*Claim, error) {
+	needed := !r.Force && (r.Leased || r.Fence != fencedBySeal)
+	if f.opts.Registry == nil {
+		if needed {
+			return nil, kv.Errorf(kv.Precondition, "the masters need the lease of the registry's record, and this node asks no registry: set discovery-service-addr and auto-promote-after as the masters have them, without disable-discovery-client, and start it again")
+		}
+		return nil, nil
+	}
+	claim, err := f.present(ctx)
+	switch {
+	case err != nil && needed:
+		return nil, kv.Errorf(kv.Unavailable, "whether the database has a record in the registry is not known: %w; bring the registry back, or promote with -force", err)
+	case err != nil:
+		return nil, nil
+	case claim == nil && needed:
+		return nil, kv.Errorf(kv.Precondition, "the masters need the lease of the registry's record, and the registry that this node asks has no record of the database: set discovery-service-addr as the masters have it; if the record was lost, make it again with dkvctl -claim at a master, or promote with -force")
+	case claim != nil && claim.Era+1 != r.Era && !r.Force:
+		return nil, kv.Errorf(kv.Precondition, "the record of the database in the registry is of era %d, and this copy of era %d: wait until it follows the present masters, or promote with -force", claim.Era, r.Era-1)
+	}
+	return claim, nil
+}
+
+// surpass moves a forced promotion above the era of the record, if the registry answers: that
+// era has masters already, which this copy may not have heard of.
+func (f *Founder) surpass(ctx context.Context, r *Record) {
+	if f.opts.Registry == nil || !r.Force {
+		return
+	}
+	claim, err := f.present(ctx)
+	if err != nil {
+		f.opts.Log.Warn("the era of the record in the registry is not known; the promotion is forced to the era after that of this copy", "era", r.Era, "error", err)
+		return
+	}
+	if claim != nil && claim.Era >= r.Era {
+		r.Era = claim.Era + 1
+		r.History = standby.History(r.Era, kv.NewID())
+	}
 }
 
 func (f *Founder) present(ctx context.Context) (*Claim, error) {

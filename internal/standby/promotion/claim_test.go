@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -130,5 +131,51 @@ func TestOperatorsPromotionClaims(t *testing.T) {
 	lapsed(w).record.Standby = false
 	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked == nil || !strings.Contains(asked.Error(), "cannot be sealed") {
 		t.Error(asked)
+	}
+}
+
+// Masters that need the lease of the record are not replaced without a claim of it, even if they
+// are sealed: a standby of the record may claim the same era. They serve on.
+func TestLeasedMastersAreReplacedByClaimOnly(t *testing.T) {
+	for want, asks := range map[string]bool{"set discovery-service-addr": false, "has no record": true} {
+		w, dir := &world{applied: 7, written: 9, leased: true}, t.TempDir()
+		if asks {
+			lapsed(w).record = nil
+		}
+		_, asked, ran := w.promote(t, dir, promotion.Request{Planned: true})
+		if asked == nil || !strings.Contains(asked.Error(), want) || ran != nil {
+			t.Errorf("%v, %v; want %q", asked, ran, want)
+		}
+		if recordOf(t, dir) != nil || w.masterSeal != "" || w.slaveSeal != "" {
+			t.Errorf("%+v, sealed by %q and %q", recordOf(t, dir), w.masterSeal, w.slaveSeal)
+		}
+		if _, asked, _ := w.promote(t, t.TempDir(), promotion.Request{Force: true}); asked != nil {
+			t.Error(asked)
+		}
+	}
+}
+
+// A record that is lost after the registry has fenced the masters is not given up for none.
+func TestFenceOfALostRecord(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, slaveSeal: "p"}, t.TempDir()
+	lapsed(w).record = nil
+	sealed := promotion.Record{ID: "p", Step: promotion.Sealed, Era: 1, History: "1-aa", Fence: "record", Standby: true, Cuts: map[string]promotion.Cut{"default": {Former: former, End: 7}}}
+	if err := sealed.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ran := w.promote(t, dir, promotion.Request{Abandon: true}); ran != nil || recordOf(t, dir) != nil || w.slaveSeal != "" {
+		t.Errorf("%v, %+v, sealed by %q", ran, recordOf(t, dir), w.slaveSeal)
+	}
+}
+
+// A forced promotion of a copy that has not heard of the record's era goes above it: that era has
+// masters already.
+func TestForceGoesAboveTheRecord(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	lapsed(w, given).record = &promotion.Claim{Era: 4, Version: 9}
+	_, asked, ran := w.promote(t, dir, promotion.Request{Force: true})
+	r := recordOf(t, dir)
+	if asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || standby.Era(r.History) != 5 || r.Claim.Era != 4 {
+		t.Errorf("%v, %v, %+v", asked, ran, r)
 	}
 }

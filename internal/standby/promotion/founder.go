@@ -265,6 +265,7 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 		}
 	}
 	r := f.fresh(o.Request)
+	f.surpass(ctx, &r)
 	if f.record != nil {
 		r.Earlier = f.record.left()
 	}

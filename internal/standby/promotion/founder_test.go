@@ -43,6 +43,8 @@ type world struct {
 	end   context.CancelFunc
 	// registry has the record; nil for none.
 	registry *registry
+	// leased: the log says that its owners need the lease of the record.
+	leased bool
 }
 
 func (w *world) note(call string) error {
@@ -124,7 +126,7 @@ func (m master) Seal(_ context.Context, _, id string) (promotion.SealedDatabase,
 		m.masterSeal = id
 		m.written++
 	}
-	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written}}}, nil
+	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written}}, Leased: m.leased}, nil
 }
 
 func (m master) Unseal(_ context.Context, _, id string) error {
