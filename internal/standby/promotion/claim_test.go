@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +24,8 @@ type registry struct {
 	lost int
 	// changes is what the record becomes with the first claim.
 	changes *promotion.Claim
+	// claimed is called once, with the first claim.
+	claimed func()
 	// sealed are the seals of the slave when a claim came, ids the promotions that claimed.
 	sealed, ids []string
 }
@@ -42,6 +46,10 @@ func (r *registry) Claim(_ context.Context, _ promotion.Claim, p promotion.Recor
 	if r.lost > 0 {
 		r.lost--
 		return promotion.Verdict{}, errors.New("no answer")
+	}
+	if r.claimed != nil {
+		r.claimed()
+		r.claimed = nil
 	}
 	if r.changes != nil {
 		r.record, r.changes = r.changes, nil
@@ -177,5 +185,34 @@ func TestForceGoesAboveTheRecord(t *testing.T) {
 	r := recordOf(t, dir)
 	if asked != nil || !errors.Is(ran, promotion.ErrDecided) || r.Era != 5 || standby.Era(r.History) != 5 || r.Claim.Era != 4 {
 		t.Errorf("%v, %v, %+v", asked, ran, r)
+	}
+}
+
+// A promotion whose era is given goes on by itself when it can be written down again: nothing
+// else calls the founder, since its copy is of the era before.
+func TestGivenEraThatCannotBeWrittenDown(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, filepath.Join(t.TempDir(), "db")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := lapsed(w, given, given)
+	r.claimed = func() {
+		if err := os.Rename(dir, dir+"-away"); err != nil {
+			t.Error(err)
+		}
+	}
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Registry: r, Log: slog.New(slog.DiscardHandler)}, nil)
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	running := make(chan error, 1)
+	go func() { running <- f.Run(ctx) }()
+	if err := f.Promote(ctx, promotion.Request{Standby: true}, nil); err == nil {
+		t.Error("it is decided, but not written down")
+	}
+	if err := os.Rename(dir+"-away", dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-running; !errors.Is(err, promotion.ErrDecided) || len(r.ids) != 2 || r.ids[0] != r.ids[1] {
+		t.Errorf("%v, claims of %v", err, r.ids)
 	}
 }

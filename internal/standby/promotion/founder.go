@@ -143,11 +143,8 @@ var errEnded = kv.Errorf(kv.Unavailable, "this node is stopping, or becomes some
 // a master.
 func (f *Founder) Run(ctx context.Context) error {
 	defer close(f.ended)
-	if f.record.Under() {
-		o := &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned, Standby: f.record.Standby}, done: make(chan error, 1)}
-		if err := f.take(ctx, o); err != nil {
-			return err
-		}
+	if err := f.goOn(ctx); err != nil {
+		return err
 	}
 	for pause := unsealPause; ctx.Err() == nil; pause = min(2*pause, maxUnsealPause) {
 		var again <-chan time.Time
@@ -157,10 +154,16 @@ func (f *Founder) Run(ctx context.Context) error {
 				again = time.After(pause)
 			}
 		}
+		if f.record != nil && f.record.Step == Claiming {
+			again = time.After(pause) // the era may be given, and no one else claims it
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-again:
+			if err := f.goOn(ctx); err != nil {
+				return err
+			}
 		case o := <-f.orders:
 			if err := f.take(ctx, o); err != nil {
 				return err
@@ -168,6 +171,14 @@ func (f *Founder) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// goOn goes on with a promotion that has begun and is not decided, if there is one.
+func (f *Founder) goOn(ctx context.Context) error {
+	if !f.record.Under() {
+		return nil
+	}
+	return f.take(ctx, &order{Request: Request{Force: f.record.Force, Planned: f.record.Planned, Standby: f.record.Standby}, done: make(chan error, 1)})
 }
 
 // take does what an order says and answers it. Its error ends Run.
