@@ -45,8 +45,9 @@ const (
 	// claimPause is how long to wait before a claim is repeated whose outcome is unknown, at
 	// first and at most.
 	claimPause, maxClaimPause = 100 * time.Millisecond, time.Second
-	// recordPatience bounds the question for the record.
-	recordPatience = 10 * time.Second
+	// recordPatience bounds the question for the record, briefly the one while masters are
+	// sealed that need no lease of it.
+	recordPatience, briefly = 10 * time.Second, time.Second
 )
 
 // errNever means that a claim was rejected for good, so that its promotion may be given up.
@@ -60,7 +61,7 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 	if f.opts.Registry == nil {
 		return false, nil
 	}
-	claim, err := f.present(ctx)
+	claim, err := f.present(ctx, recordPatience)
 	if err != nil || claim == nil || !claim.Standby || claim.Era+1 != r.Era {
 		return false, err
 	}
@@ -98,7 +99,11 @@ func (f *Founder) claimable(ctx context.Context, r *Record) (*Claim, error) {
 		}
 		return nil, nil
 	}
-	claim, err := f.present(ctx)
+	patience := recordPatience
+	if r.Sealed() && !r.Leased {
+		patience = briefly
+	}
+	claim, err := f.present(ctx, patience)
 	switch {
 	case err != nil && needed:
 		return nil, kv.Errorf(kv.Unavailable, "whether the database has a record in the registry is not known: %w; bring the registry back, or promote with -force", err)
@@ -118,7 +123,7 @@ func (f *Founder) surpass(ctx context.Context, r *Record) {
 	if f.opts.Registry == nil || !r.Force {
 		return
 	}
-	claim, err := f.present(ctx)
+	claim, err := f.present(ctx, recordPatience)
 	if err != nil {
 		f.opts.Log.Warn("the era of the record in the registry is not known; the promotion is forced to the era after that of this copy", "era", r.Era, "error", err)
 		return
@@ -129,8 +134,8 @@ func (f *Founder) surpass(ctx context.Context, r *Record) {
 	}
 }
 
-func (f *Founder) present(ctx context.Context) (*Claim, error) {
-	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+func (f *Founder) present(ctx context.Context, patience time.Duration) (*Claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return f.opts.Registry.Record(ctx)
 }
@@ -171,7 +176,7 @@ func (f *Founder) claim(ctx context.Context, r *Record) error {
 // claimLater makes a claim of the record as it is now: it has changed since the one that was
 // rejected.
 func (f *Founder) claimLater(ctx context.Context, r *Record, reason string) error {
-	claim, err := f.present(ctx)
+	claim, err := f.present(ctx, recordPatience)
 	switch {
 	case err != nil:
 		return nil // the former claim is repeated meanwhile, and rejected again

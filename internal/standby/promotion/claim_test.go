@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/standby"
@@ -24,13 +25,27 @@ type registry struct {
 	lost int
 	// changes is what the record becomes with the first claim.
 	changes *promotion.Claim
+	// silent: it answers no question for the record. asked is whether the master was sealed at
+	// each, and paused for how long they have kept it sealed.
+	silent bool
+	asked  []bool
+	paused time.Duration
 	// claimed is called once, with the first claim.
 	claimed func()
 	// sealed are the seals of the slave when a claim came, ids the promotions that claimed.
 	sealed, ids []string
 }
 
-func (r *registry) Record(context.Context) (*promotion.Claim, error) {
+func (r *registry) Record(ctx context.Context) (*promotion.Claim, error) {
+	if r.silent {
+		r.asked = append(r.asked, r.masterSeal != "")
+		began := time.Now()
+		<-ctx.Done()
+		if r.masterSeal != "" {
+			r.paused += time.Since(began)
+		}
+		return nil, ctx.Err()
+	}
 	if r.record == nil {
 		return nil, nil
 	}
@@ -215,4 +230,18 @@ func TestGivenEraThatCannotBeWrittenDown(t *testing.T) {
 	if err := <-running; !errors.Is(err, promotion.ErrDecided) || len(r.ids) != 2 || r.ids[0] != r.ids[1] {
 		t.Errorf("%v, claims of %v", err, r.ids)
 	}
+}
+
+// A registry that does not answer keeps masters that need no lease sealed only briefly: it is
+// asked before they are sealed.
+func TestSilentRegistryPausesWritesBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{applied: 7, written: 9}
+		r := lapsed(w)
+		r.silent = true
+		_, asked, ran := w.promote(t, t.TempDir(), promotion.Request{Planned: true})
+		if asked != nil || !errors.Is(ran, promotion.ErrDecided) || !slices.Equal(r.asked, []bool{false, true}) || r.paused > time.Second {
+			t.Errorf("%v, %v, asked %v, sealed for %v", asked, ran, r.asked, r.paused)
+		}
+	})
 }

@@ -19,6 +19,11 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		}
 		return kv.Errorf(kv.Precondition, "the record of the database in the registry does not let this node replace the masters any more")
 	}
+	if f.opts.Registry != nil && !r.Force {
+		// Only so that it is connected when it is asked while writes pause; surpass has asked
+		// for one that is forced.
+		_, _ = f.present(ctx, recordPatience)
+	}
 	sealed, err := f.sealMasters(ctx, &r)
 	if err != nil && ctx.Err() != nil {
 		return err
