@@ -51,8 +51,8 @@ type Machine struct {
 	timing        atomic.Pointer[logRecord]
 	standbys      atomic.Pointer[logRecord]
 	paused        atomic.Bool
-	// sealed is the promotion that the log is sealed for; nil for none.
-	sealed atomic.Pointer[string]
+	// sealed is the seal of the log; nil for none.
+	sealed atomic.Pointer[seal]
 	// restoring means that mutations are rejected because a restore is in progress.
 	restoring atomic.Bool
 	// corruption is the first damage that a read has found.

@@ -16,10 +16,16 @@ type seal struct {
 // Sealed returns the promotion that the log is sealed for; "" if it is not. It costs one
 // atomic load.
 func (m *Machine) Sealed() string {
-	if p := m.sealed.Load(); p != nil {
-		return *p
+	promotion, _ := m.SealedAt()
+	return promotion
+}
+
+// SealedAt is Sealed with the index of the Seal.
+func (m *Machine) SealedAt() (promotion string, at kv.Index) {
+	if s := m.sealed.Load(); s != nil {
+		return s.promotion, s.at
 	}
-	return ""
+	return "", 0
 }
 
 // seals reports whether the seal rejects c. What needs no epoch is admitted: the end of the
@@ -53,12 +59,12 @@ func (s *state) unseal(promotion []byte) {
 
 // publishSeal updates the copy of the seal that readers load.
 func (m *Machine) publishSeal() {
-	switch now := m.state.sealed.promotion; now {
-	case m.Sealed():
-	case "":
+	promotion, at := m.SealedAt()
+	switch now := m.state.sealed; {
+	case now.promotion == "" && promotion != "":
 		m.sealed.Store(nil)
-	default:
-		promotion := now // allocated here only, and not for every batch
-		m.sealed.Store(&promotion)
+	case now.promotion != "" && now != (seal{promotion, at}):
+		published := now // allocated here only, and not for every batch
+		m.sealed.Store(&published)
 	}
 }

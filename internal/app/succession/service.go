@@ -170,12 +170,12 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 		kind = command.Unseal
 	}
 	for _, v := range s.role.VBuckets() {
-		if !v.Owner().Self {
-			continue
-		}
-		index, err := seal(ctx, v, kind, r.GetPromotion())
+		index, err := sealNow(ctx, v, kind, r.GetPromotion())
 		if err != nil {
 			return nil, fmt.Errorf("vBucket %s: %w", v.Name, err)
+		}
+		if index == 0 {
+			continue // another node owns the log
 		}
 		resp.VBuckets = append(resp.VBuckets, &peerpb.SealedVBucket{VBucket: v.Name, History: v.Status().Identity.History, Index: index})
 		resp.Leased = resp.Leased || hasRecord(v)
@@ -196,6 +196,31 @@ func hasRecord(v role.VBucket) bool {
 	record, _ := log.Standbys()
 	set, err := standby.DecodeSet(record)
 	return err != nil || set.Leased || set.Registered
+}
+
+// sealNow seals a log that this node owns, or ends a seal at any member, and returns the index;
+// 0 if another node has to be asked. Any member confirms a seal that its state has, since a log
+// that is sealed may have no owner.
+func sealNow(ctx context.Context, v role.VBucket, kind command.Kind, id string) (kv.Index, error) {
+	r, is := v.Replica.(sealed)
+	if is && kind == command.Seal && r.Sealed() == id {
+		// This state may lack an Unseal: what it says after an entry of its own is true of
+		// the log. The entry ends the seal of no promotion.
+		if _, err := seal(ctx, v, command.Unseal, kv.NewID()); err != nil {
+			return 0, err
+		}
+		if by, at := r.SealedAt(); by == id {
+			return at, nil
+		}
+	}
+	if kind == command.Seal && !v.Owner().Self {
+		return 0, nil
+	}
+	index, err := seal(ctx, v, kind, id)
+	if err == nil && is && kind == command.Unseal && r.Sealed() == id {
+		err = kv.Errorf(kv.Unavailable, "the seal of promotion %s has not ended here yet; try again", id)
+	}
+	return index, err
 }
 
 // seal seals a log, or ends that, and returns the index of the seal.
@@ -284,17 +309,20 @@ func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, repor
 }
 
 // sealed is a replica that a promotion of other nodes may seal.
-type sealed interface{ Sealed() string }
+type sealed interface {
+	Sealed() string
+	SealedAt() (promotion string, at kv.Index)
+}
 
 // unsealHere ends the seals of this master by hand: their founder may be gone.
 func (s *Service) unsealHere(ctx context.Context, report func(*serverpb.PromoteProgress) error) error {
 	ended := 0
 	for _, v := range s.role.VBuckets() {
 		r, is := v.Replica.(sealed)
-		if !is || r.Sealed() == "" || !v.Owner().Self {
+		if !is || r.Sealed() == "" {
 			continue
 		}
-		if _, err := seal(ctx, v, command.Unseal, r.Sealed()); err != nil {
+		if _, err := sealNow(ctx, v, command.Unseal, r.Sealed()); err != nil {
 			return err
 		}
 		ended++

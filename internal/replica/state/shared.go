@@ -27,6 +27,9 @@ func (c *Store) Shared(when Read) Shared { return Shared{state: c, when: when} }
 // Sealed returns the promotion that has sealed the log; "" for none.
 func (s Shared) Sealed() string { return s.state.Machine().Sealed() }
 
+// SealedAt is Sealed with the index of the seal.
+func (s Shared) SealedAt() (promotion string, at kv.Index) { return s.state.Machine().SealedAt() }
+
 // Get implements Replica.
 func (s Shared) Get(ctx context.Context, key []byte, opts kv.ReadOptions) (pair kv.Pair, found bool, info kv.ReadInfo, err error) {
 	var at kv.Index

@@ -39,7 +39,7 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 	}
 	r.Step = Fenced
 	text := fmt.Sprintf("%s sealed: no mutation is acknowledged any more", strings.Join(sealed, ", "))
-	r.Fence = fencedBySeal
+	r.Fence, f.fenced = fencedBySeal, time.Now().Round(0)
 	if err != nil {
 		r.Fence = ""
 		text = fmt.Sprintf("forced without a fence: %v; a master that still runs may go on to acknowledge what will be lost", err)
@@ -69,12 +69,20 @@ func (f *Founder) sealMasters(ctx context.Context, r *Record) (sealed []string, 
 		switch {
 		case cut.Seal != 0:
 		case len(errs) > 0:
-			return sealed, errs[0]
+			return sealed, telling(errs)
 		default:
 			return sealed, fmt.Errorf("vBucket %s: none of %s owns its log", name, strings.Join(r.Masters, ", "))
 		}
 	}
 	return sealed, nil
+}
+
+// telling returns the error of a master that has answered, or that of one that has not.
+func telling(errs []error) error {
+	if i := slices.IndexFunc(errs, func(err error) bool { return kv.KindOf(err) == kv.Precondition }); i >= 0 {
+		return errs[i]
+	}
+	return errs[0]
 }
 
 // sealAll seals masters, all at once, and adds those to r that they name.
@@ -105,7 +113,7 @@ func (r *Record) sealed(found SealedDatabase) error {
 	for _, v := range found.VBuckets {
 		cut, known := r.Cuts[v.Name]
 		if !known || cut.Former != v.History {
-			return fmt.Errorf("vBucket %s has the history %s there and %s here: this slave has to follow it first; see dkvctl -status", v.Name, v.History, cut.Former)
+			return kv.Errorf(kv.Precondition, "vBucket %s has the history %s there and %s here: this slave has to follow it first; see dkvctl -status", v.Name, v.History, cut.Former)
 		}
 		cut.Seal = max(cut.Seal, v.Index)
 		r.Cuts[v.Name] = cut

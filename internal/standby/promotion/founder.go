@@ -54,6 +54,9 @@ type Founder struct {
 	// has certainly not sealed. What an earlier process has sealed is not known.
 	own       string
 	untouched map[string]bool
+	// fenced is when this process has sealed the masters, by the wall clock, which goes on
+	// while the host is suspended.
+	fenced time.Time
 
 	mu sync.Mutex
 	// record is the promotion that is under way; nil for none. Run replaces it.
@@ -154,8 +157,8 @@ func (f *Founder) Run(ctx context.Context) error {
 				again = time.After(pause)
 			}
 		}
-		if f.record != nil && f.record.Step == Claiming {
-			again = time.After(pause) // the era may be given, and no one else claims it
+		if f.record.Under() && (f.record.Step == Claiming || f.record.Sealed()) {
+			again = time.After(pause) // the era may be given, and no one else claims it; or masters are back
 		}
 		select {
 		case <-ctx.Done():
@@ -188,7 +191,11 @@ func (f *Founder) take(ctx context.Context, o *order) error {
 		o.done <- nil
 		return err
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, errUnconfirmed):
+		f.opts.Log.Warn("the promotion waits", "reason", err)
+	default:
 		f.opts.Log.Error("the promotion has failed", "error", err)
 	}
 	o.done <- err
@@ -215,6 +222,8 @@ func (f *Founder) do(ctx context.Context, o *order) error {
 			return err
 		case err != nil && ctx.Err() == nil && f.record.Step == Claiming && !errors.Is(err, errNever):
 			return err // the era may be given, so that nothing is unsealed
+		case errors.Is(err, errUnconfirmed) && ctx.Err() == nil:
+			return err
 		case err != nil && ctx.Err() != nil:
 			return kv.Errorf(kv.Unavailable, "the node is stopping; the promotion goes on when it starts again: %w", err)
 		case err != nil:
@@ -324,6 +333,9 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 
 // decide is the point from which on there is no way back.
 func (f *Founder) decide(ctx context.Context, o *order, r Record) error {
+	if err := f.confirm(ctx, &r); err != nil {
+		return err
+	}
 	if err := f.awaitEra(ctx, o, &r); err != nil {
 		return err
 	}

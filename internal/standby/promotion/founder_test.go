@@ -28,6 +28,8 @@ type world struct {
 	masterSeal, slaveSeal string
 	// down is why the master does not answer; nil if it does.
 	down error
+	// stops is the call after which the master does not answer any more.
+	stops string
 	// cut keeps changes from reaching the slave.
 	cut bool
 	// calls are those to master and slave, in order.
@@ -51,6 +53,9 @@ func (w *world) note(call string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, call)
+	if w.stops == call {
+		w.down = unreachable
+	}
 	if w.crash == call {
 		w.crash = ""
 		w.end()
@@ -126,6 +131,9 @@ func (m master) Seal(_ context.Context, _, id string) (promotion.SealedDatabase,
 		m.masterSeal = id
 		m.written++
 	}
+	if m.masterSeal != id {
+		return promotion.SealedDatabase{}, kv.Errorf(kv.Precondition, "another promotion has sealed it already")
+	}
 	return promotion.SealedDatabase{VBuckets: []promotion.SealedVBucket{{Name: "default", History: former, Index: m.written}}, Leased: m.leased}, nil
 }
 
@@ -185,7 +193,7 @@ func TestPromotionOfAPair(t *testing.T) {
 	if want := []promotion.Step{promotion.Begun, promotion.Fenced, promotion.Sealed, promotion.Decided}; !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
 	}
-	if want := []string{"seal master", "await", "seal slave"}; !slices.Equal(w.calls, want) {
+	if want := []string{"seal master", "await", "seal slave", "seal master"}; !slices.Equal(w.calls, want) {
 		t.Errorf("calls %v, want %v", w.calls, want)
 	}
 	r := recordOf(t, dir)

@@ -73,15 +73,15 @@ type Set interface {
 type Masters interface {
 	// Known are the addresses of those that are known here.
 	Known() []string
-	// Seal seals the vBuckets whose logs a master owns; Unseal ends that. Both are
-	// repeatable. An error whose kv.Outcome is NotApplied says that nothing was sealed.
+	// Seal seals the vBuckets whose logs a master owns, and confirms the seals of the same
+	// promotion that there are; Unseal ends them at any member. Both are repeatable. An error whose kv.Outcome is NotApplied says that nothing was sealed.
 	Seal(ctx context.Context, address, promotion string) (SealedDatabase, error)
 	Unseal(ctx context.Context, address, promotion string) error
 }
 
 // SealedDatabase is what a master answers that was sealed.
 type SealedDatabase struct {
-	// VBuckets are those whose logs it owns.
+	// VBuckets are those whose logs it owns, or whose seals it confirms.
 	VBuckets []SealedVBucket
 	// Masters are the other masters that it knows.
 	Masters []string

@@ -1,0 +1,111 @@
+package succession
+
+import (
+	"context"
+	"testing"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/app/role"
+	"github.com/dkvdb/dkv/internal/cluster"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+)
+
+// sealable is a member's vBucket that another member owns, or none while it is sealed.
+type sealable struct {
+	role.Replica
+	by string
+	// behind: the log has the end of the seal, and this state does not yet.
+	behind bool
+	// deaf: this state applies nothing.
+	deaf bool
+}
+
+func (*sealable) Owner() replica.Owner                        { return replica.Owner{} }
+func (*sealable) Status() replica.Status                      { return replica.Status{} }
+func (s *sealable) Sealed() string                            { return s.by }
+func (s *sealable) SealedAt() (promotion string, at kv.Index) { return s.by, 10 }
+
+func (s *sealable) Propose(_ context.Context, c *command.Command) (command.Result, error) {
+	if c.Kind.Fenced() {
+		return command.Result{}, kv.Errorf(kv.Unavailable, "not the owner")
+	}
+	if !s.deaf && (s.behind || c.Kind == command.Unseal && string(c.Expect) == s.by) {
+		s.by = ""
+	}
+	return command.Result{Index: 11}, nil
+}
+
+// sealableMember is a role with one vBucket.
+type sealableMember struct {
+	role.Role
+	replica *sealable
+}
+
+func (m sealableMember) VBuckets() []role.VBucket {
+	return []role.VBucket{{Name: "default", Replica: m.replica}}
+}
+func (sealableMember) Cluster() role.Cluster { return noPeers{} }
+func (sealableMember) Name() string          { return "a master" }
+
+type noPeers struct{ role.Cluster }
+
+func (noPeers) Peers() []cluster.Peer { return nil }
+
+func serviceOf(r *sealable) *Service {
+	n := &node.Node{Log: quiet}
+	n.Layout.Database = "db"
+	return &Service{node: n, role: sealableMember{replica: r}}
+}
+
+// A member that owns no log confirms the seal that its state has, since a sealed log may have
+// no owner, but not one that has ended in the log.
+func TestAnyMemberConfirmsASeal(t *testing.T) {
+	for _, c := range []struct {
+		replica sealable
+		want    int
+	}{{sealable{by: "p"}, 1}, {sealable{by: "p", behind: true}, 0}, {sealable{by: "q"}, 0}, {sealable{}, 0}} {
+		resp, err := serviceOf(&c.replica).SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{Database: "db", Promotion: "p"})
+		if err != nil || len(resp.GetVBuckets()) != c.want || c.want == 1 && resp.GetVBuckets()[0].GetIndex() != 10 {
+			t.Errorf("sealed by %q: %v, %v", c.replica.by, resp, err)
+		}
+	}
+}
+
+// A seal ends at any member, and one that has it still does not say that it has ended.
+func TestAnyMemberEndsASeal(t *testing.T) {
+	unseal := &peerpb.SealDatabaseRequest{Database: "db", Promotion: "p", Unseal: true}
+	r := &sealable{by: "p"}
+	if _, err := serviceOf(r).SealDatabase(t.Context(), unseal); err != nil || r.by != "" {
+		t.Errorf("%v, sealed by %q", err, r.by)
+	}
+	if _, err := serviceOf(&sealable{by: "p", deaf: true}).SealDatabase(t.Context(), unseal); err == nil {
+		t.Error("a seal that lasts has ended")
+	}
+	r = &sealable{by: "p"}
+	if err := serviceOf(r).Promote(t.Context(), &serverpb.PromoteRequest{Abandon: true}, func(*serverpb.PromoteProgress) error { return nil }); err != nil || r.by != "" {
+		t.Errorf("%v, sealed by %q", err, r.by)
+	}
+}
+
+// A node that has become something else has no seal of that kind to end.
+func TestNothingToUnsealAfterAChangeOfRole(t *testing.T) {
+	slave := serviceOf(&sealable{})
+	slave.founder = new(promotion.Founder)
+	if _, err := slave.SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{Database: "db", Promotion: "p", Unseal: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := slave.SealDatabase(t.Context(), &peerpb.SealDatabaseRequest{Database: "db", Promotion: "p"}); err == nil {
+		t.Error("a slave was sealed as a master")
+	}
+	if _, err := serviceOf(&sealable{}).SealCopies(t.Context(), &peerpb.SealCopiesRequest{Database: "db", Promotion: "p", Unseal: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := serviceOf(&sealable{}).SealCopies(t.Context(), &peerpb.SealCopiesRequest{Database: "db", Promotion: "p"}); err == nil {
+		t.Error("a master was sealed as a slave")
+	}
+}
