@@ -30,6 +30,9 @@ func (s *Service) asked(database string) error {
 
 // SealCopies implements Standby.
 func (s *Service) SealCopies(ctx context.Context, r *peerpb.SealCopiesRequest) (*peerpb.CopiesResponse, error) {
+	if r.GetUnseal() && s.founder == nil && r.GetDatabase() == s.node.Layout.Database {
+		return new(peerpb.CopiesResponse), nil // it has become a master, whose copies are no longer sealed
+	}
 	if err := s.asked(r.GetDatabase()); err != nil {
 		return nil, err
 	}

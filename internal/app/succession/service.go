@@ -158,6 +158,9 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 	if r.GetPromotion() == "" {
 		return nil, kv.Errorf(kv.Invalid, "a seal needs the id of a promotion")
 	}
+	if s.founder != nil && r.GetUnseal() {
+		return new(peerpb.SealDatabaseResponse), nil // a former master: its log is set aside
+	}
 	if s.founder != nil {
 		return nil, kv.Errorf(kv.Precondition, "this node is a slave and owns no log; seal the master")
 	}
