@@ -3,11 +3,14 @@ package standbys
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
@@ -60,6 +63,19 @@ func (r *record) run(ctx context.Context) { _ = r.keeper.Run(ctx) } // it ends w
 // proposed before.
 func (s *Standbys) standingHere(ctx context.Context, disk string) ([]*peerpb.StandingOf, error) {
 	var out []*peerpb.StandingOf
+	err := s.setsHere(ctx, func(name string, set standby.Set) {
+		n, _ := set.Find(disk)
+		out = append(out, &peerpb.StandingOf{VBucket: name, Standing: n.Phase == standby.Standing, Address: n.Address, Leased: set.Leased})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// setsHere calls use with the standing sets of the logs that this node owns, after all that was
+// proposed before.
+func (s *Standbys) setsHere(ctx context.Context, use func(vBucket string, set standby.Set)) error {
 	for i, l := range s.logs {
 		if !l.Owned() {
 			continue
@@ -70,17 +86,16 @@ func (s *Standbys) standingHere(ctx context.Context, disk string) ([]*peerpb.Sta
 		if err == nil && res.Code != command.NotUpdated {
 			err = kv.Errorf(kv.Unavailable, "the log does not accept the question at present: %v", res.Code)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket(), err)
+		var set standby.Set
+		if err == nil {
+			set, _, err = l.Set()
 		}
-		set, _, err := l.Set()
 		if err != nil {
-			return nil, fmt.Errorf("vBucket %s: %w", l.VBucket(), err)
+			return fmt.Errorf("vBucket %s: %w", l.VBucket(), err)
 		}
-		n, _ := set.Find(disk)
-		out = append(out, &peerpb.StandingOf{VBucket: l.VBucket(), Standing: n.Phase == standby.Standing, Address: n.Address, Leased: set.Leased})
+		use(l.VBucket(), set)
 	}
-	return out, nil
+	return nil
 }
 
 // never is an index at which no standing set was changed.
@@ -135,35 +150,76 @@ func (s *Standbys) ask(ctx context.Context, at, disk string) ([]*peerpb.Standing
 	return resp.GetVBuckets(), nil
 }
 
+// errUnleased keeps a standby out of the record: an owner may still answer without the lease.
+var errUnleased = kv.Errorf(kv.Unavailable, "its log does not say yet that answers need the lease")
+
 // standing returns nil if every vBucket's owner has a node standing; see keeper.Options.
 func (r *record) standing(ctx context.Context, n standby.Node) error {
 	return r.everywhere(ctx, n.Disk, func(f *peerpb.StandingOf) error {
-		if !f.GetStanding() || f.GetAddress() != n.Address {
+		switch {
+		case !f.GetStanding() || f.GetAddress() != n.Address:
 			return kv.Errorf(kv.Unavailable, "the slave at %s does not stand by there", n.Address)
+		case !f.GetLeased():
+			return errUnleased
 		}
 		return nil
 	})
 }
 
-// first is what the log of the first vBucket says of the record; see witness.Standing.
+// first is what the logs of this node say of the record; see witness.Standing.
 type first struct{ *Standbys }
 
 // Owns implements witness.Standing.
 func (f first) Owns() bool { return f.logs[0].Owned() }
 
-// Registered implements witness.Standing.
-func (f first) Registered(ctx context.Context) (bool, error) {
-	if _, err := f.standingHere(ctx, ""); err != nil {
-		return false, err
+// Owned implements witness.Standing.
+func (f first) Owned() []string {
+	var out []string
+	for _, l := range f.logs {
+		if l.Owned() {
+			out = append(out, l.VBucket())
+		}
 	}
-	set, _, err := f.logs[0].Set()
-	return set.Registered, err
+	return out
+}
+
+// Unlisted implements witness.Standing.
+func (f first) Unlisted(ctx context.Context, disks []string) ([]string, error) {
+	stands := slices.Clone(disks)
+	err := f.setsHere(ctx, func(_ string, set standby.Set) {
+		stands = slices.DeleteFunc(stands, func(disk string) bool {
+			n, _ := set.Find(disk)
+			return n.Phase != standby.Standing
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(disks), func(disk string) bool { return slices.Contains(stands, disk) }), nil
+}
+
+// Registered implements witness.Standing. The log may have got another owner silently, whose
+// answer is another.
+func (f first) Registered(ctx context.Context) (was bool, err error) {
+	asked := false
+	err = f.setsHere(ctx, func(name string, set standby.Set) {
+		if name == f.logs[0].VBucket() {
+			was, asked = set.Registered, true
+		}
+	})
+	if err == nil && !asked {
+		err = kv.Errorf(kv.Unavailable, "vBucket %s has another owner by now", f.logs[0].VBucket())
+	}
+	return was, err
 }
 
 // SetRegistered implements witness.Standing.
 func (f first) SetRegistered(ctx context.Context) error {
 	return f.change(ctx, 0, func(s *standby.Set) { s.Registered = true })
 }
+
+// betweenChanges is the pause after a change that another one was faster than.
+const betweenChanges = 20 * time.Millisecond
 
 // change changes the set of a vBucket, whatever else changes it meanwhile.
 func (s *Standbys) change(ctx context.Context, i int, how func(*standby.Set)) error {
@@ -181,6 +237,7 @@ func (s *Standbys) change(ctx context.Context, i int, how func(*standby.Set)) er
 		if res.Code == command.OK {
 			return nil
 		}
+		sleep.For(ctx, betweenChanges) // what else changes the set gets its turn
 	}
 	return ctx.Err()
 }
@@ -189,7 +246,7 @@ func (s *Standbys) change(ctx context.Context, i int, how func(*standby.Set)) er
 func (f first) Leased(ctx context.Context) error {
 	return f.everywhere(ctx, "", func(of *peerpb.StandingOf) error {
 		if !of.GetLeased() {
-			return kv.Errorf(kv.Unavailable, "its log does not say yet that answers need the lease")
+			return errUnleased
 		}
 		return nil
 	})

@@ -171,10 +171,19 @@ func (k *Keeper) tend(ctx context.Context, i int) {
 	}
 }
 
+// errRecorded keeps a node in the log that the record may name, at a node that cannot change the
+// record. dkvctl -claim empties the record, and the log says then that owners need no lease.
+var errRecorded = kv.Errorf(kv.Precondition, "the registry's record may name the slave that is to leave, and this node does not keep the record: "+
+	"set auto-promote-after as before, or end that owners need the registry's lease with dkvctl -claim")
+
 // do makes one change: first in the record, which must not name a node that answers do not
 // wait for, and then in the log.
 func (k *Keeper) do(ctx context.Context, l *kept, s *step) error {
-	if len(s.taken) > 0 && k.opts.Record != nil {
+	switch {
+	case len(s.taken) == 0:
+	case k.opts.Record == nil && s.next.Leased:
+		return errRecorded
+	case k.opts.Record != nil:
 		if err := k.opts.Record.Leaving(ctx, s.taken); err != nil {
 			return err
 		}

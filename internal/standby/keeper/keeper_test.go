@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
@@ -131,6 +132,33 @@ func TestTheRecordComesFirst(t *testing.T) {
 		if err := <-out; err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestNothingLeavesALogThatTheRecordRestsOn: a node that was started without auto-promote-after
+// cannot change the record, which may name the slave. Once no lease is needed, it may leave.
+func TestNothingLeavesALogThatTheRecordRestsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, Leases: true}, "0")
+		b.opts.Record, b.opts.Standing = b.record, func(context.Context, standby.Node) error { return nil }
+		b.run()
+		log := b.logs[0]
+		b.confirm(log, slave("a", ""), 1)
+		time.Sleep(timeout)
+		b.wants("with the keys", "0 default", "0 sync a:coming", "0 sync a:standing", "record with a")
+		b.stop()
+		b.opts.Record, b.opts.Standing, b.opts.Leases, b.opts.Level = nil, nil, false, kv.AckAsync
+		b.run()
+		time.Sleep(time.Minute)
+		b.wants("without", "0 sync a:leaving")
+		set, over, _ := log.Set()
+		set.Leased = false
+		if _, err := log.propose(t.Context(), &command.Command{Expect: set.Record(), Delta: int64(over)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(timeout * 2)
+		b.wants("claimed", "0 sync a:leaving", "0 async")
+		b.stop()
 	})
 }
 

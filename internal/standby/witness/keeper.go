@@ -2,6 +2,7 @@ package witness
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -11,7 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/signal"
-	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // Masters are the deployment that a node belongs to. Deployment is empty while the node does
@@ -21,10 +21,15 @@ type Masters struct {
 	Deployment, History string
 }
 
-// Standing is what the log of the first vBucket says of the record.
+// Standing is what the logs that this node owns say of the record, above all that of the first
+// vBucket.
 type Standing interface {
-	// Owns reports whether this node owns that log.
+	// Owns reports whether this node owns the log of the first vBucket.
 	Owns() bool
+	// Owned returns the names of all vBuckets whose logs it owns.
+	Owned() []string
+	// Unlisted returns the disks that do not stand in one of those logs, asked linearizably.
+	Unlisted(ctx context.Context, disks []string) ([]string, error)
 	// Registered reports whether the database has ever had a record.
 	Registered(ctx context.Context) (bool, error)
 	// SetRegistered writes that it has one.
@@ -65,6 +70,10 @@ type Keeper struct {
 	newest uint64
 	// silent means that the last request got no answer.
 	silent bool
+	// checked and of are the record and the vBuckets with which the logs were last asked for the
+	// record's standbys. Only Run uses them.
+	checked *peerpb.Record
+	of      []string
 	// superseded is closed when the record is of a greater era.
 	superseded chan struct{}
 	once       sync.Once
@@ -129,13 +138,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		if text := textOf(err); text != said && ctx.Err() == nil {
 			said = text
-			if err != nil {
+			switch {
+			case errors.Is(err, errIdle): // there is nothing that it could answer
+			case err != nil:
 				k.opts.Log.Warn("this node gets no lease of the registry; it stops answering when the last one ends", "error", err)
-			} else {
+			default:
 				k.opts.Log.Info("this node has a lease of the registry", "lease", k.opts.Lease)
 			}
 		}
-		sleep.For(ctx, pause)
+		k.rest(ctx, pause)
 	}
 	return nil
 }
@@ -155,7 +166,15 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if self.Deployment == "" {
 		return k.failed(nil, kv.Errorf(kv.Unavailable, "this node does not know yet which masters it belongs to"))
 	}
-	if err := k.probe(ctx); err != nil {
+	owned := k.opts.Standing.Owned()
+	if len(owned) == 0 {
+		return k.idle(ctx, self)
+	}
+	known, err := k.known(ctx)
+	if err == nil {
+		err = k.probe(ctx)
+	}
+	if err != nil {
 		return k.failed(k.Record(), err)
 	}
 	began := k.clock.Now() // before the request is sent: the registry counts from later
@@ -173,7 +192,10 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if err := k.wentBack(ctx, record); err != nil {
 		return k.failed(record, err)
 	}
-	if err := k.registered(ctx, record); err != nil {
+	if record, err = k.listed(ctx, record, owned); err != nil {
+		return k.failed(record, err)
+	}
+	if err := k.registered(ctx, record, known); err != nil {
 		return k.failed(record, err)
 	}
 	k.granted(record, began+time.Duration(record.GetLeaseMillis())*time.Millisecond)
@@ -299,15 +321,13 @@ func (k *Keeper) wanted(self Masters, present *peerpb.Record) *peerpb.Record {
 }
 
 // registered makes the log say that there is a record, and the record say how long leases
-// last, before the first answer.
-func (k *Keeper) registered(ctx context.Context, record *peerpb.Record) error {
+// last, before the first answer. known means that the log said so before the request.
+func (k *Keeper) registered(ctx context.Context, record *peerpb.Record, known bool) error {
 	if k.opts.Standing.Owns() {
-		was, err := k.opts.Standing.Registered(ctx)
-		if err == nil && !was {
-			err = k.opts.Standing.SetRegistered(ctx)
-		}
-		if err != nil {
-			return kv.Errorf(kv.Unavailable, "the log does not say yet that database %q has a record in the registry: %w", k.opts.Database, err)
+		if !known {
+			if err := k.opts.Standing.SetRegistered(ctx); err != nil {
+				return kv.Errorf(kv.Unavailable, "the log does not say yet that database %q has a record in the registry: %w", k.opts.Database, err)
+			}
 		}
 		if err := k.setLength(ctx, record); err != nil {
 			return err

@@ -71,10 +71,16 @@ func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(contex
 
 // Leaving implements keeper.Record: an entry that is being prepared fails then.
 func (k *Keeper) Leaving(ctx context.Context, disks []string) error {
+	_, err := k.leave(ctx, disks)
+	return err
+}
+
+// leave takes disks out of the record, and returns what that is then.
+func (k *Keeper) leave(ctx context.Context, disks []string) (*peerpb.Record, error) {
 	self := k.opts.Masters()
-	_, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
+	res, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
 		Record:  &peerpb.Record{Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment},
 		Leaving: disks,
 	})
-	return err
+	return res.GetRecord(), err
 }

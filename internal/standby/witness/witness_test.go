@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,20 +96,54 @@ func newOffice() *office {
 	return o
 }
 
-// log is the log of the first vBucket.
+// log is the logs of a node, with that of the first vBucket.
 type log struct {
 	sync.Mutex
 	owns, registered bool
+	// other is a further log that the node owns; empty for none.
+	other string
+	// unlisted are disks that do not stand, and dead is why the logs do not answer.
+	unlisted []string
+	dead     error
 	// unleased is why not all logs say that answers need the lease; nil if they do.
 	unleased error
 }
 
-func (l *log) Owns() bool { return l.owns }
+func (l *log) Owns() bool {
+	l.Lock()
+	defer l.Unlock()
+	return l.owns
+}
+
+func (l *log) Owned() (out []string) {
+	l.Lock()
+	defer l.Unlock()
+	if l.owns {
+		out = append(out, "0")
+	}
+	if l.other != "" {
+		out = append(out, l.other)
+	}
+	return out
+}
+
+// be changes what the logs are.
+func (l *log) be(how func()) {
+	l.Lock()
+	defer l.Unlock()
+	how()
+}
+
+func (l *log) Unlisted(_ context.Context, disks []string) ([]string, error) {
+	l.Lock()
+	defer l.Unlock()
+	return slices.DeleteFunc(slices.Clone(disks), func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
+}
 
 func (l *log) Registered(context.Context) (bool, error) {
 	l.Lock()
 	defer l.Unlock()
-	return l.registered, nil
+	return l.registered, l.dead
 }
 
 func (l *log) Leased(context.Context) error {
@@ -146,7 +181,7 @@ func wantHeld(t *testing.T, k *Keeper, want string) {
 func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, l := newOffice(), &log{owns: true}
-		k, other := keeps(o, l), keeps(o, new(log))
+		k, other := keeps(o, l), keeps(o, &log{other: "1"})
 		wantHeld(t, k, "has not been asked")
 		testkit.Run(t, other.Run)
 		wantHeld(t, other, "no record in the registry yet")
@@ -231,6 +266,7 @@ func TestClaimWithoutOperator(t *testing.T) {
 			t.Fatalf("while a master lives: %v", r)
 		}
 		cancel()
+		time.Sleep(time.Second) // so that the master ends between two renewals
 		stop()
 		<-ended
 		wantHeld(t, k, "")

@@ -1,0 +1,83 @@
+package standbys
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
+	"github.com/dkvdb/dkv/internal/standby/keeper"
+)
+
+// state is the state of a log in which nothing is written.
+type state struct {
+	set   standby.Set
+	owned bool
+}
+
+func (s *state) Standbys() ([]byte, kv.Index)            { return s.set.Record(), 1 }
+func (s *state) LastEffect() kv.Index                    { return 1 }
+func (s *state) Shown(context.Context) (kv.Index, error) { return 1, nil }
+func (s *state) History() string                         { return "h" }
+func (s *state) Owner() replica.Owner                    { return replica.Owner{Self: s.owned} }
+
+// with returns the standbys of a node that owns some logs.
+func with(states ...*state) *Standbys {
+	s := new(Standbys)
+	for i, one := range states {
+		l := confirm.New(confirm.Options{VBucket: string(rune('0' + i))})
+		l.Bind(one)
+		s.logs = append(s.logs, l)
+		s.kept = append(s.kept, keeper.Log{Log: l, Propose: func(context.Context, *command.Command) (command.Result, error) {
+			return command.Result{Code: command.NotUpdated}, nil
+		}})
+	}
+	return s
+}
+
+func set(phase standby.Phase, leased bool) standby.Set {
+	return standby.Set{Level: kv.AckSync, Leased: leased, Registered: true, Nodes: []standby.Node{{Disk: "d", Address: "s:1", Phase: phase}}}
+}
+
+// TestUnlistedIsWhatDoesNotStandInOneLog of those that the node owns.
+func TestUnlistedIsWhatDoesNotStandInOneLog(t *testing.T) {
+	for phase, want := range map[standby.Phase][]string{standby.Standing: {"x"}, standby.Coming: {"d", "x"}, standby.Leaving: {"d", "x"}} {
+		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: set(phase, true), owned: true}, {}}
+		got, err := first{with(logs...)}.Unlisted(t.Context(), []string{"d", "x"})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v; want %v", phase, got, err, want)
+		}
+	}
+}
+
+// TestRegisteredIsTheOwnersAnswer: a node that has lost the log silently does not answer from its
+// own state.
+func TestRegisteredIsTheOwnersAnswer(t *testing.T) {
+	s := &state{set: set(standby.Standing, true), owned: true}
+	f := first{with(s, &state{owned: true})}
+	if was, err := f.Registered(t.Context()); err != nil || !was {
+		t.Errorf("%t, %v", was, err)
+	}
+	s.owned = false
+	if was, err := f.Registered(t.Context()); kv.KindOf(err) != kv.Unavailable {
+		t.Errorf("%t, %v", was, err)
+	}
+}
+
+// TestOnlyLeasedLogsHaveAStandbyInTheRecord: an owner that needs no lease takes it out of its log
+// without the record.
+func TestOnlyLeasedLogsHaveAStandbyInTheRecord(t *testing.T) {
+	for _, leased := range []bool{true, false} {
+		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: set(standby.Standing, leased), owned: true}}
+		r := &record{Standbys: with(logs...)}
+		err := r.standing(t.Context(), standby.Node{Disk: "d", Address: "s:1"})
+		if (err == nil) != leased || err != nil && !strings.Contains(err.Error(), "need the lease") {
+			t.Errorf("leased %t: %v", leased, err)
+		}
+	}
+}
