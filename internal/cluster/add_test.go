@@ -241,9 +241,9 @@ func TestAddNodeRefuses(t *testing.T) {
 		{"one with another name for itself", func(_ *testing.T, r *rig) string {
 			return bootstrap.FormatURL(testkit.Forward(r.t, strings.TrimPrefix(r.joiner(nil).URL, "http://")))
 		}, kv.Precondition, []string{"has the url"}},
-		{"another program", func(_ *testing.T, r *rig) string {
+		{"a port that is not its Raft port", func(_ *testing.T, r *rig) string {
 			return bootstrap.FormatURL(r.groups[0].records[2].Address)
-		}, kv.Precondition, []string{"another program"}},
+		}, kv.Precondition, []string{"not as a node that waits to join", "its Raft address (nexus-node-url)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, 3, 2)
