@@ -83,7 +83,7 @@ func (c *Candidate) WatchForClaim(ctx context.Context) (*peerpb.Record, error) {
 // named reports whether a record lets the candidate claim the next era.
 func (c *Candidate) named(r *peerpb.Record) bool {
 	return r.GetLeaseMillis() > 0 && r.GetEra() == c.Era() &&
-		slices.ContainsFunc(r.GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == c.Disk })
+		slices.Contains(disksOf(r), c.Disk)
 }
 
 // Claim asks for the next era once, of the record that WatchForClaim has returned. The

@@ -221,17 +221,13 @@ func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record) error {
 	k.mu.Lock()
 	newest := k.newest
 	k.mu.Unlock()
-	var disks []string
-	for _, n := range record.GetStandbys() {
-		disks = append(disks, n.GetDisk())
-	}
 	if record.GetVersion() >= newest {
 		k.mu.Lock()
 		k.newest = record.GetVersion()
 		k.mu.Unlock()
 		return nil
 	}
-	if len(disks) > 0 {
+	if disks := disksOf(record); len(disks) > 0 {
 		if err := k.Leaving(ctx, disks); err != nil {
 			return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, and its standbys cannot be taken out yet: %w", k.opts.Database, newest, record.GetVersion(), err)
 		}

@@ -36,7 +36,7 @@ func (k *Keeper) read(ctx context.Context) (*peerpb.Record, error) {
 
 // Names implements keeper.Record.
 func (k *Keeper) Names(disk string) bool {
-	return slices.ContainsFunc(k.Record().GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == disk })
+	return slices.Contains(disksOf(k.Record()), disk)
 }
 
 // Remaining returns for how long the lease lasts; 0 without one.
@@ -83,4 +83,13 @@ func (k *Keeper) leave(ctx context.Context, disks []string) (*peerpb.Record, err
 		Leaving: disks,
 	})
 	return res.GetRecord(), err
+}
+
+// disksOf returns the disks of a record's standbys.
+func disksOf(r *peerpb.Record) []string {
+	var out []string
+	for _, n := range r.GetStandbys() {
+		out = append(out, n.GetDisk())
+	}
+	return out
 }

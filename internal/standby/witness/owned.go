@@ -64,11 +64,7 @@ func (k *Keeper) listed(ctx context.Context, record *peerpb.Record, owned []stri
 	if proto.Equal(k.checked, record) && slices.Equal(k.of, owned) {
 		return record, nil
 	}
-	var disks []string
-	for _, n := range record.GetStandbys() {
-		disks = append(disks, n.GetDisk())
-	}
-	if len(disks) > 0 {
+	if disks := disksOf(record); len(disks) > 0 {
 		gone, err := k.opts.Standing.Unlisted(ctx, disks)
 		if err != nil {
 			return record, kv.Errorf(kv.Unavailable, "whether the logs of this node list the standbys of the registry's record is not known: %w", err)
