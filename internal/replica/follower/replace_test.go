@@ -170,11 +170,12 @@ func TestFollowerCrashInReplace(t *testing.T) {
 
 func TestFollowerCloseEndsReplace(t *testing.T) {
 	f := newRig(t)
-	begun, done := make(chan struct{}), make(chan error, 1)
+	begun, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- f.Replace(context.Background(), false, func(ctx context.Context, _ func() (storage.Engine, error)) error {
 			close(begun)
 			<-ctx.Done()
+			close(ended)
 			return ctx.Err()
 		})
 	}()
@@ -183,12 +184,12 @@ func TestFollowerCloseEndsReplace(t *testing.T) {
 		t.Error(err)
 	}
 	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+	case <-ended:
 	default:
 		t.Error("Close did not wait for it")
+	}
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 	if err := f.Replace(context.Background(), false, nil); !errors.Is(err, replica.ErrClosed) {
 		t.Error(err)
