@@ -599,6 +599,8 @@ type BecomeMasterRequest struct {
 	Cuts    []*CutOfVBucket `protobuf:"bytes,9,rep,name=cuts,proto3" json:"cuts,omitempty"`
 	// Where the former masters serve gRPC, host:port.
 	FormerMasters []string `protobuf:"bytes,10,rep,name=formerMasters,proto3" json:"formerMasters,omitempty"`
+	// The promotion is a planned one: the former masters become slaves at once.
+	Planned       bool `protobuf:"varint,11,opt,name=planned,proto3" json:"planned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -701,6 +703,13 @@ func (x *BecomeMasterRequest) GetFormerMasters() []string {
 		return x.FormerMasters
 	}
 	return nil
+}
+
+func (x *BecomeMasterRequest) GetPlanned() bool {
+	if x != nil {
+		return x.Planned
+	}
+	return false
 }
 
 type BecomeMasterResponse struct {
@@ -2458,7 +2467,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\avBucket\x18\x03 \x01(\tR\avBucket\"<\n" +
 	"\fRequestsPart\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\fR\arecords\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"\xd1\x02\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\xeb\x02\n" +
 	"\x13BecomeMasterRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x10\n" +
@@ -2472,7 +2481,8 @@ const file_api_standby_proto_rawDesc = "" +
 	"\areplica\x18\b \x01(\x04R\areplica\x12,\n" +
 	"\x04cuts\x18\t \x03(\v2\x18.dkv.peerpb.CutOfVBucketR\x04cuts\x12$\n" +
 	"\rformerMasters\x18\n" +
-	" \x03(\tR\rformerMasters\"\x16\n" +
+	" \x03(\tR\rformerMasters\x12\x18\n" +
+	"\aplanned\x18\v \x01(\bR\aplanned\"\x16\n" +
 	"\x14BecomeMasterResponse\"h\n" +
 	"\fPromotedNode\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\x04R\areplica\x12\x10\n" +

@@ -81,6 +81,24 @@ func (r *record) Claim(ctx context.Context, c promotion.Claim, p promotion.Recor
 	return promotion.Verdict{Given: res.GetGiven(), Reason: res.GetReason(), Retry: time.Duration(res.GetRetryMillis()) * time.Millisecond}, nil
 }
 
+// Withdraw implements promotion.Registry: taking this disk out of the record raises the version,
+// so that no claim of the one before fits.
+func (r *record) Withdraw(ctx context.Context, c promotion.Claim, p promotion.Record) (given bool, err error) {
+	res, err := r.Registry.GetRecord(ctx, &peerpb.GetRecordRequest{Database: r.Database})
+	found := res.GetRecord()
+	if err != nil {
+		return false, err
+	}
+	if found.GetEra() != c.Era || found.GetVersion() != c.Version {
+		return found.GetDeployment() == p.ID, nil
+	}
+	_, err = r.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
+		Record:  &peerpb.Record{Database: r.Database, Era: found.GetEra(), Deployment: found.GetDeployment()},
+		Leaving: []string{r.Disk},
+	})
+	return false, err
+}
+
 // status says in a sentence what the record means for the slave.
 func (r *record) status() string { return r.Seen() }
 

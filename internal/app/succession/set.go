@@ -90,9 +90,14 @@ func (s *set) TakeRequests(ctx context.Context, address, id, founder string) err
 
 // Become implements promotion.Set.
 func (s *set) Become(ctx context.Context, address string, r promotion.Record) error {
+	return s.pool.Call(ctx, address, peerpb.Standby_BecomeMaster_FullMethodName, becomes(s.database, r), new(peerpb.BecomeMasterResponse))
+}
+
+// becomes is a promotion as a node of its set is told of it.
+func becomes(database string, r promotion.Record) *peerpb.BecomeMasterRequest {
 	req := &peerpb.BecomeMasterRequest{
-		Database: s.database, Promotion: r.ID, Era: r.Era, History: r.History,
-		Deployment: r.Deployment, Format: r.Format, Replica: r.Replica, FormerMasters: r.Masters,
+		Database: database, Promotion: r.ID, Era: r.Era, History: r.History,
+		Deployment: r.Deployment, Format: r.Format, Replica: r.Replica, FormerMasters: r.Masters, Planned: r.Planned,
 	}
 	for _, n := range r.Nodes {
 		req.Nodes = append(req.Nodes, &peerpb.PromotedNode{Replica: n.Replica, Url: n.URL, Disk: n.Disk, Address: n.Address})
@@ -100,14 +105,14 @@ func (s *set) Become(ctx context.Context, address string, r promotion.Record) er
 	for name, cut := range r.Cuts {
 		req.Cuts = append(req.Cuts, &peerpb.CutOfVBucket{VBucket: name, Former: cut.Former, End: cut.End, Clock: uint64(cut.Clock)})
 	}
-	return s.pool.Call(ctx, address, peerpb.Standby_BecomeMaster_FullMethodName, req, new(peerpb.BecomeMasterResponse))
+	return req
 }
 
 // recordOf is the promotion that a node of its set is told of.
 func recordOf(r *peerpb.BecomeMasterRequest) promotion.Record {
 	out := promotion.Record{
 		ID: r.GetPromotion(), Step: promotion.Decided, Era: r.GetEra(), History: r.GetHistory(),
-		Deployment: r.GetDeployment(), Format: r.GetFormat(), Replica: r.GetReplica(), Masters: r.GetFormerMasters(),
+		Deployment: r.GetDeployment(), Format: r.GetFormat(), Replica: r.GetReplica(), Masters: r.GetFormerMasters(), Planned: r.GetPlanned(),
 		Cuts: map[string]promotion.Cut{},
 	}
 	for _, n := range r.GetNodes() {

@@ -17,6 +17,9 @@ type Registry interface {
 	// Claim asks for the era of a promotion once. An error means that it may have been given,
 	// or may be given later.
 	Claim(ctx context.Context, c Claim, r Record) (Verdict, error)
+	// Withdraw makes sure that a claim which may have been sent is not given any more, and
+	// returns whether it was given. After an error neither is known.
+	Withdraw(ctx context.Context, c Claim, r Record) (given bool, err error)
 }
 
 // Claim is the record that a promotion claims the next era of.
@@ -53,6 +56,8 @@ const (
 // errNever means that a claim was rejected for good, so that its promotion may be given up.
 var errNever = errors.New("the registry does not give the era")
 
+var errNoRegistry = kv.Errorf(kv.Unavailable, "a claim may be under way, and this node asks no registry any more: set discovery-service-addr as it was")
+
 func never(reason string) error { return kv.Errorf(kv.Precondition, "%w: %s", errNever, reason) }
 
 // byRecord relies on the registry instead of a seal: it gives the era only when no master can
@@ -69,24 +74,27 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 	return true, f.write(o, r, "the registry fences the masters: it gives the era when none of them has a lease")
 }
 
-// awaitEra returns when the registry has given the era, or it is decided without.
+// awaitEra returns when the registry has given the era, or it is decided without. The masters
+// confirm their seals right before that.
 func (f *Founder) awaitEra(ctx context.Context, o *order, r *Record) error {
-	if r.Step != Claiming {
+	claims := r.Step == Claiming
+	if !claims {
 		claim, err := f.claimable(ctx, r)
 		if err != nil {
 			return err
 		}
-		if claim != nil {
-			r.Claim, r.Step = claim, Claiming
-			if err := f.write(o, *r, fmt.Sprintf("the registry is asked for era %d", r.Era)); err != nil {
-				return err
-			}
+		r.Claim, claims = claim, claim != nil
+	}
+	if err := f.confirm(ctx, r); err != nil || !claims {
+		return err
+	}
+	if r.Step != Claiming {
+		r.Step = Claiming
+		if err := f.write(o, *r, fmt.Sprintf("the registry is asked for era %d", r.Era)); err != nil {
+			return err
 		}
 	}
-	if r.Step == Claiming {
-		return f.claim(ctx, r)
-	}
-	return nil
+	return f.claim(ctx, r)
 }
 
 // claimable returns the record that the era is claimed of; nil if there is none. Without one,
@@ -141,10 +149,11 @@ func (f *Founder) present(ctx context.Context, patience time.Duration) (*Claim, 
 }
 
 // claim repeats a claim until the registry gives the era, or says that it never will. In
-// between the copies stay sealed, since a claim that was sent may still take effect.
+// between the copies stay sealed, since a claim that was sent may still take effect, and the
+// masters are asked again whether their seals have held.
 func (f *Founder) claim(ctx context.Context, r *Record) error {
 	if f.opts.Registry == nil {
-		return kv.Errorf(kv.Unavailable, "a claim may be under way, and this node asks no registry any more: set discovery-service-addr as it was")
+		return errNoRegistry
 	}
 	for pause := claimPause; ; {
 		v, err := f.opts.Registry.Claim(ctx, *r.Claim, *r)
@@ -168,6 +177,9 @@ func (f *Founder) claim(ctx context.Context, r *Record) error {
 			pause = min(2*pause, maxClaimPause)
 		}
 		if err := f.awaitClaim(ctx, r, pause); err != nil {
+			return err
+		}
+		if err := f.confirm(ctx, r); err != nil {
 			return err
 		}
 	}

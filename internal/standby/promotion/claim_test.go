@@ -32,6 +32,11 @@ type registry struct {
 	paused time.Duration
 	// claimed is called once, with the first claim.
 	claimed func()
+	// onLost is called once, with the first claim that gets no answer. given: the era was given
+	// by the time a claim is withdrawn. withdrawn is how often one was.
+	onLost    func()
+	given     bool
+	withdrawn int
 	// sealed are the seals of the slave when a claim came, ids the promotions that claimed.
 	sealed, ids []string
 }
@@ -60,6 +65,10 @@ func (r *registry) Claim(_ context.Context, _ promotion.Claim, p promotion.Recor
 	}
 	if r.lost > 0 {
 		r.lost--
+		if r.onLost != nil {
+			r.onLost()
+			r.onLost = nil
+		}
 		return promotion.Verdict{}, errors.New("no answer")
 	}
 	if r.claimed != nil {
@@ -72,6 +81,11 @@ func (r *registry) Claim(_ context.Context, _ promotion.Claim, p promotion.Recor
 	v := r.verdicts[0]
 	r.verdicts = r.verdicts[1:]
 	return v, nil
+}
+
+func (r *registry) Withdraw(context.Context, promotion.Claim, promotion.Record) (bool, error) {
+	r.withdrawn++
+	return r.given, nil
 }
 
 func lapsed(w *world, verdicts ...promotion.Verdict) *registry {

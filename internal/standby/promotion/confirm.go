@@ -43,14 +43,14 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 		case 0:
 			silent = true
 		default:
-			return f.unfenced(r, kv.Errorf(kv.Precondition, "the seal of vBucket %s at %d was ended, and its master may have acknowledged mutations since; promote again", name, r.Cuts[name].Seal))
+			return f.unfenced(ctx, r, kv.Errorf(kv.Precondition, "the seal of vBucket %s at %d was ended, and its master may have acknowledged mutations since; promote again", name, r.Cuts[name].Seal))
 		}
 	}
 	switch {
 	case !silent:
 		return nil
 	case kv.KindOf(err) == kv.Precondition:
-		return f.unfenced(r, kv.Errorf(kv.Precondition, "the masters are not sealed by this promotion any more: %w; promote again", err))
+		return f.unfenced(ctx, r, kv.Errorf(kv.Precondition, "the masters are not sealed by this promotion any more: %w; promote again", err))
 	case time.Since(f.fenced) < sealTrust:
 		return nil
 	default:
@@ -60,12 +60,23 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 }
 
 // unfenced returns why a promotion is given up whose seals have not held. A claim that may
-// have been sent cannot be taken back: it goes on without the fence.
-func (f *Founder) unfenced(r *Record, reason error) error {
+// have been sent is withdrawn first, since it said that they have.
+func (f *Founder) unfenced(ctx context.Context, r *Record, reason error) error {
 	if r.Step != Claiming {
 		return reason
 	}
-	f.opts.Log.Warn("the claim goes on without the seals: the registry gives the era only when no master has a lease", "era", r.Era, "reason", reason)
-	r.Fence = fencedByRecord
-	return nil
+	if f.opts.Registry == nil {
+		return kv.Errorf(kv.Unavailable, "%w; %w", reason, errNoRegistry)
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordPatience)
+	defer cancel()
+	switch given, err := f.opts.Registry.Withdraw(ctx, *r.Claim, *r); {
+	case err != nil:
+		return kv.Errorf(kv.Unavailable, "%w; whether the registry has given era %d meanwhile is not known, and it is asked again: %w", reason, r.Era, err)
+	case given:
+		f.opts.Log.Warn("the registry has given the era while the masters were sealed, and cannot take it back", "era", r.Era, "reason", reason)
+		return nil
+	default:
+		return never(reason.Error())
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
@@ -73,31 +74,54 @@ func TestMasterThatStopsOnceItIsSealed(t *testing.T) {
 	}
 }
 
-// A claim that goes on says that the masters are fenced only if their seals have held.
-func TestClaimAfterTheSealHasEnded(t *testing.T) {
+// A claim that goes on after the masters were unsealed is withdrawn, since it says that they are
+// fenced: it is not repeated, and the slave follows them again.
+func TestClaimIsWithdrawnOnceSealsHaveEnded(t *testing.T) {
 	w, dir := sealedBefore(t, promotion.Claiming)
 	w.masterSeal, w.written = "q", 20
-	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4}, verdicts: []promotion.Verdict{never}}
-	claims := &fences{registry: w.registry}
-	ctx, end := context.WithCancel(t.Context())
-	defer end()
-	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Registry: claims, Log: slog.New(slog.DiscardHandler)}, recordOf(t, dir))
-	running := make(chan error, 1)
-	go func() { running <- f.Run(ctx) }()
-	asked := f.Promote(ctx, promotion.Request{Abandon: true}, nil)
-	end()
-	if ran := <-running; ran != nil || asked == nil || claims.fenced || len(w.registry.ids) != 1 || w.slaveSeal != "" {
-		t.Errorf("%v, %v, claimed %v as fenced: %v, sealed by %q", asked, ran, w.registry.ids, claims.fenced, w.slaveSeal)
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4}, verdicts: []promotion.Verdict{given}}
+	_, asked, ran := w.promote(t, dir, promotion.Request{Abandon: true})
+	if ran != nil || asked == nil || w.registry.ids != nil || w.registry.withdrawn != 1 || w.slaveSeal != "" {
+		t.Errorf("%v, %v, claimed %v, withdrawn %d times, sealed by %q", asked, ran, w.registry.ids, w.registry.withdrawn, w.slaveSeal)
 	}
 }
 
-// fences notes whether a claim said that the masters are fenced.
-type fences struct {
-	*registry
-	fenced bool
+// What the registry has given cannot be withdrawn: the promotion is decided.
+func TestGivenClaimIsNotWithdrawn(t *testing.T) {
+	w, dir := sealedBefore(t, promotion.Claiming)
+	w.masterSeal, w.written = "q", 20
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4}, given: true, verdicts: []promotion.Verdict{given}}
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Registry: w.registry, Log: slog.New(slog.DiscardHandler)}, recordOf(t, dir))
+	if ran := f.Run(ctx); !errors.Is(ran, promotion.ErrDecided) {
+		t.Error(ran)
+	}
 }
 
-func (f *fences) Claim(ctx context.Context, c promotion.Claim, r promotion.Record) (promotion.Verdict, error) {
-	f.fenced = f.fenced || r.Sealed()
-	return f.registry.Claim(ctx, c, r)
+// A founder whose claim gets no answer for long asks the masters before each repetition: they may
+// have been unsealed while it waited.
+func TestSealsAreConfirmedBeforeEachClaim(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, leased: true}, t.TempDir()
+	r := lapsed(w, given)
+	r.lost = 3
+	r.onLost = func() { w.masterSeal, w.written = "", 20 }
+	_, asked, ran := w.promote(t, dir, promotion.Request{Planned: true})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "not sealed by this promotion any more") && !strings.Contains(asked.Error(), "was ended") {
+		t.Errorf("%v, %v", asked, ran)
+	}
+	if len(r.ids) != 1 || r.withdrawn != 1 || w.slaveSeal != "" || recordOf(t, dir) != nil {
+		t.Errorf("claimed %v, withdrawn %d times, sealed by %q, %+v", r.ids, r.withdrawn, w.slaveSeal, recordOf(t, dir))
+	}
+}
+
+// A planned promotion loses nothing, so the registry's fence does not do: without a master that
+// can be sealed it is rejected, even to a standby of the record.
+func TestPlannedPromotionIsFencedBySealOnly(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	r := lapsed(w, given)
+	_, asked, ran := w.promote(t, dir, promotion.Request{Planned: true})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "a planned promotion needs that") || r.ids != nil {
+		t.Errorf("%v, %v, claimed %v", asked, ran, r.ids)
+	}
 }

@@ -28,6 +28,9 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
+	if err != nil && r.Planned {
+		return kv.Errorf(kv.Precondition, "the master cannot be sealed: %w; a planned promotion needs that. Bring the master back, or, if it is lost, promote without -planned", err)
+	}
 	if err != nil && !r.Force {
 		if relies, err := f.byRecord(ctx, o, r); relies {
 			return err

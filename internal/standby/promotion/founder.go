@@ -271,6 +271,10 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 	if f.record.Under() {
 		again := *f.record
 		again.Force, again.Standby = again.Force || o.Force, o.Standby
+		if o.Planned && again.Fence != fencedBySeal && again.Step != Begun {
+			return kv.Errorf(kv.Precondition, "a promotion that is not planned is under way, and has gone on without sealing the masters (not applied); give it up with dkvctl -promote -abandon first")
+		}
+		again.Planned = (again.Planned || o.Planned) && !again.Force && !again.Standby
 		if len(o.With) > 0 && !sameNodes(again.Nodes, o.With) {
 			return kv.Errorf(kv.Precondition, "a promotion with other nodes is under way (%s); give it up with dkvctl -promote -abandon first", strings.Join(again.Addresses(), ", "))
 		}
@@ -333,9 +337,6 @@ func (f *Founder) next(ctx context.Context, o *order) error {
 
 // decide is the point from which on there is no way back.
 func (f *Founder) decide(ctx context.Context, o *order, r Record) error {
-	if err := f.confirm(ctx, &r); err != nil {
-		return err
-	}
 	if err := f.awaitEra(ctx, o, &r); err != nil {
 		return err
 	}

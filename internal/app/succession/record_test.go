@@ -1,0 +1,65 @@
+package succession
+
+import (
+	"context"
+	"reflect"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/standby/promotion"
+	"github.com/dkvdb/dkv/internal/standby/witness"
+)
+
+// book is a registry with one record, whose version a disk that leaves raises.
+type book struct {
+	witness.Registry
+	record *peerpb.Record
+	left   []string
+}
+
+func (b *book) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
+	return &peerpb.RecordResponse{Record: proto.CloneOf(b.record)}, nil
+}
+
+func (b *book) ChangeRecord(_ context.Context, r *peerpb.ChangeRecordRequest) (*peerpb.RecordResponse, error) {
+	b.left = append(b.left, r.GetLeaving()...)
+	b.record.Version++
+	return &peerpb.RecordResponse{Record: b.record}, nil
+}
+
+// A claim that was withdrawn does not fit the record any more, unless it was given before.
+func TestWithdrawnClaimFitsNoRecord(t *testing.T) {
+	claim, of := promotion.Claim{Era: 1, Version: 4}, promotion.Record{ID: "p"}
+	for _, c := range []struct {
+		record *peerpb.Record
+		given  bool
+		left   []string
+	}{
+		{&peerpb.Record{Era: 1, Version: 4, Deployment: "m"}, false, []string{"disk"}},
+		{&peerpb.Record{Era: 1, Version: 5, Deployment: "m"}, false, nil},
+		{&peerpb.Record{Era: 2, Version: 5, Deployment: "p"}, true, nil},
+		{&peerpb.Record{Era: 2, Version: 5, Deployment: "q"}, false, nil},
+		{nil, false, nil},
+	} {
+		b := &book{record: c.record}
+		r := &record{Candidate: witness.Candidate{Registry: b, Database: "db", Disk: "disk"}}
+		given, err := r.Withdraw(t.Context(), claim, of)
+		if err != nil || given != c.given || !reflect.DeepEqual(b.left, c.left) {
+			t.Errorf("%v: %v, %v, left %v", c.record, given, err, b.left)
+		}
+	}
+}
+
+// Each node of a set knows that its promotion is a planned one: it tells the former masters too.
+func TestNodesOfASetKnowWhatIsPlanned(t *testing.T) {
+	r := promotion.Record{
+		ID: "p", Step: promotion.Decided, Era: 2, History: "2-a", Planned: true, Deployment: 7, Format: 1, Replica: 2, Masters: []string{"m:1"},
+		Nodes: []promotion.Node{{Replica: 2, Address: "n:2", URL: "http://n:3", Disk: "d"}},
+		Cuts:  map[string]promotion.Cut{"default": {Former: "1-b", End: 9, Clock: 8}},
+	}
+	if got := recordOf(becomes("db", r)); !reflect.DeepEqual(got, r) {
+		t.Errorf("%+v, want %+v", got, r)
+	}
+}
