@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/app/admin"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/hosts"
@@ -43,6 +44,8 @@ type app struct {
 	metrics *prometheus.Registry
 	http    *ops.Server
 	audit   *audit.Log
+	// requests is the access log; nil if there is none.
+	requests *accesslog.Log
 	// memberHosts are the hosts of the cluster's members, which forward administrative
 	// calls.
 	memberHosts hosts.Known
@@ -94,6 +97,9 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	}
 	a.guard = a.newGuard()
 	if a.audit, err = a.openAuditLog(); err != nil {
+		return nil, err
+	}
+	if a.requests, err = a.openAccessLog(); err != nil {
 		return nil, err
 	}
 	if err := a.newHTTP(); err != nil {

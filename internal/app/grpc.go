@@ -60,5 +60,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Metrics:               a.metrics,
 		Log:                   a.node.Log,
 		Audit:                 a.audit,
+		AccessLog:             a.requests,
+		Describe:              a.services.Describe,
 	})
 }

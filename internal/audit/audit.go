@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/logfile"
 )
 
 // Caller is who makes a call, as the node has found out.
@@ -78,9 +79,9 @@ type Log struct {
 	calls, refusals bounded
 
 	mu      sync.Mutex
-	file    *file // nil if there is none
-	failure error // of the last line
-	missing int   // lines that the file has not, since the last one that it has
+	file    *logfile.File // nil if there is none
+	failure error         // of the last line
+	missing int           // lines that the file has not, since the last one that it has
 	// written, suppressed and failed count lines.
 	written, suppressed, failed uint64
 }
@@ -92,7 +93,7 @@ func New(o Options) (*Log, error) {
 		return l, nil
 	}
 	var err error
-	if l.file, err = openFile(o.File, o.MaxSize, o.Files); err != nil {
+	if l.file, err = logfile.Open(o.File, o.MaxSize, o.Files); err != nil {
 		return nil, fmt.Errorf("audit-log: %w; name a file that this user may write to", err)
 	}
 	return l, nil

@@ -155,7 +155,7 @@ func TestTextsOfCallersStayInTheirFields(t *testing.T) {
 func TestLinesSurviveAFileThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, path, common := logIn(t)
-		l.file.f.Close() // as a disk that fails
+		l.file.Close() // as a disk that fails
 		for range 3 {
 			begin(t, l, pause).End("OK", "")
 		}
@@ -165,7 +165,7 @@ func TestLinesSurviveAFileThatFails(t *testing.T) {
 		if err := l.Failure(); err == nil || l.failed != 3 {
 			t.Errorf("failure %v", err)
 		}
-		if err := l.file.open(); err != nil { // the disk is back
+		if err := l.file.Reopen(); err != nil { // the disk is back
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -191,11 +191,11 @@ func TestRequiredLogRejectsWhatItCannotHold(t *testing.T) {
 	if lines := linesOf(t, path); len(lines) != 2 || lines[0]["phase"] != "begin" || lines[1]["phase"] != "end" {
 		t.Errorf("the file has %v", lines)
 	}
-	l.file.f.Close()
+	l.file.Close()
 	if _, err := l.Begin(pause); err == nil || !strings.Contains(err.Error(), "audit-required") {
 		t.Errorf("with a file that fails: %v", err)
 	}
-	if err := l.file.open(); err != nil { // the disk is back
+	if err := l.file.Reopen(); err != nil { // the disk is back
 		t.Fatal(err)
 	}
 	begin(t, l, pause).End("OK", "")

@@ -18,7 +18,7 @@ func (l *Log) write(n line, durable bool) error {
 		l.opts.Common.LogAttrs(context.Background(), slog.LevelInfo, "audit", n.attrs()...)
 		return nil
 	}
-	err := l.file.write(n.encode(time.Now(), &l.opts), durable)
+	err := l.file.Write(n.encode(time.Now(), &l.opts), durable)
 	if err != nil {
 		l.failed++
 		l.missing++
@@ -42,7 +42,7 @@ func (l *Log) recover(now time.Time) {
 		return
 	}
 	n := line{Call: Call{Op: "lines that could not be written, and are in the common log"}, suppressed: l.missing}
-	if l.failure = l.file.write(n.encode(now, &l.opts), false); l.failure == nil {
+	if l.failure = l.file.Write(n.encode(now, &l.opts), false); l.failure == nil {
 		l.missing = 0
 		l.written++
 	}
@@ -62,7 +62,7 @@ func (l *Log) Reopen() error {
 	if l.file == nil {
 		return nil
 	}
-	l.failure = l.file.reopen()
+	l.failure = l.file.Reopen()
 	return l.failure
 }
 
@@ -73,7 +73,7 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
-	return l.file.close()
+	return l.file.Close()
 }
 
 var linesDesc = prometheus.NewDesc("dkv_audit_lines_total",

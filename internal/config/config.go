@@ -349,8 +349,12 @@ type Log struct {
 	// SlowThreshold is the duration from which a request is logged, with the time
 	// spent in each phase; 0 logs none.
 	SlowThreshold time.Duration
-	// Access is the file of the access log; "" means none.
+	// Access is the file of the access log, or CommonLog; "" means none.
 	Access string
+	// AccessSize is the size at which a new access file is begun, 0 for none, and
+	// AccessFiles how many earlier ones are kept. Raise them to look back further.
+	AccessSize  Size
+	AccessFiles int
 	// Audit is the file of the audit log; "" writes its lines to the common log.
 	Audit string
 	// AuditSize is the size at which a new audit file is begun, 0 for none, and AuditFiles
@@ -361,6 +365,9 @@ type Log struct {
 	// that no one can trace is worse than one that fails.
 	AuditRequired bool
 }
+
+// CommonLog is the value of access-log that writes its lines to the common log.
+const CommonLog = "log"
 
 // Ops holds the other keys of operation.
 type Ops struct {

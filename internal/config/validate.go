@@ -264,5 +264,8 @@ func (c *Config) validateLog() error {
 	if c.Log.AuditRequired && c.Log.Audit == "" {
 		return c.wrong("audit-required", "there is no file that administrative calls could be required to be in: set audit-log, or remove the key")
 	}
+	if c.Log.Access != "" && filepath.Clean(c.Log.Access) == filepath.Clean(c.Log.Audit) {
+		return c.wrong("access-log", "%s is the file of audit-log as well, and each log renames its own files: give the two different files", c.Log.Access)
+	}
 	return nil
 }

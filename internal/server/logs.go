@@ -31,6 +31,7 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, entry *a
 		c.slow.log(slog.LevelError, "request failed", "op", m.op, "code", code.String(), "key", keyPrefix(req), "error", errText(err))
 	}
 	c.endAudit(ctx, m, entry, req, code, err)
+	c.logAccess(ctx, m, begin, took, req, response, code)
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
 		spent := kv.TraceOf(ctx).Parts()
 		c.slow.warn("slow request", "op", m.op, "code", code.String(), "took", took,

@@ -32,6 +32,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/access"
+	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
 )
@@ -89,6 +90,10 @@ type Options struct {
 	// Audit receives the audited calls, and those of every method that are rejected because
 	// of who makes them; nil means Log.
 	Audit *audit.Log
+	// AccessLog receives a line for each call; nil if there is no access log. Describe
+	// completes it by what the request says.
+	AccessLog *accesslog.Log
+	Describe  func(req any, n *accesslog.Line)
 }
 
 // Server is a gRPC server with everything around it.

@@ -89,6 +89,24 @@ func RecentOf(log *slog.Logger) *Recent {
 	return nil
 }
 
+// Unkept returns a logger that writes the same lines and has none of them kept.
+func Unkept(log *slog.Logger) *slog.Logger {
+	by, is := log.Handler().(byComponent)
+	handler := log.Handler()
+	if is {
+		handler = by.Handler
+	}
+	k, kept := handler.(*keeping)
+	switch {
+	case !kept:
+		return log
+	case is:
+		return slog.New(byComponent{k.next, by.levels})
+	default:
+		return slog.New(k.next)
+	}
+}
+
 // Keep keeps an event that goes elsewhere than to the log.
 func (r *Recent) Keep(level slog.Level, message string, attrs ...slog.Attr) {
 	e := Event{Time: time.Now().UTC(), Level: level.String(), level: level, Message: short(message)}

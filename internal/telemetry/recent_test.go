@@ -59,6 +59,26 @@ func TestRecentKeepsTheLastEvents(t *testing.T) {
 	}
 }
 
+// TestUnkeptLinesAreWritten: to the log with its attributes, and not to memory.
+func TestUnkeptLinesAreWritten(t *testing.T) {
+	for _, level := range []slog.Leveler{slog.LevelInfo, new(Levels)} {
+		var out bytes.Buffer
+		recent := NewRecent(4)
+		log := Unkept(NewLogger(LogOptions{Writer: &out, Level: level, Node: "n1", Recent: recent}))
+		log.Info("request")
+		log.Debug("nothing")
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "msg=request node=n1") {
+			t.Errorf("wrote %q", got)
+		}
+		if kept := recent.Events(Wanted{Limit: 9}); len(kept) != 0 {
+			t.Errorf("kept %v", kept)
+		}
+	}
+	if plain := slog.New(slog.DiscardHandler); Unkept(plain) != plain {
+		t.Error("a logger that keeps nothing became another one")
+	}
+}
+
 // TestRecentKeepsNoLongText: a line may hold what a client has sent.
 func TestRecentKeepsNoLongText(t *testing.T) {
 	recent := NewRecent(4)

@@ -1,4 +1,6 @@
-package audit
+// Package logfile keeps the lines of a log in files of bounded size and number, which another
+// program may rename meanwhile.
+package logfile
 
 import (
 	"errors"
@@ -7,12 +9,12 @@ import (
 	"strconv"
 )
 
-// fileMode is that of new files: the lines say who may do what.
+// fileMode is that of new files: the lines say who does what.
 const fileMode = 0o600
 
-// file is the file of the log. A full one is renamed to PATH.1, that one to PATH.2, and so
+// File is the file of a log. A full one is renamed to PATH.1, that one to PATH.2, and so
 // on. It is not safe for concurrent use.
-type file struct {
+type File struct {
 	path    string
 	maxSize int64
 	kept    int
@@ -24,13 +26,15 @@ type file struct {
 	regular bool
 }
 
-func openFile(path string, maxSize int64, kept int) (*file, error) {
-	out := &file{path: path, maxSize: maxSize, kept: kept}
+// Open opens a file, which is made if it does not exist. At maxSize bytes a new one is begun,
+// 0 for never; kept is how many earlier ones are kept.
+func Open(path string, maxSize int64, kept int) (*File, error) {
+	out := &File{path: path, maxSize: maxSize, kept: kept}
 	return out, out.open()
 }
 
 // open opens the file, which is made if it does not exist.
-func (f *file) open() error {
+func (f *File) open() error {
 	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeCharDevice == 0 {
 		return fmt.Errorf("%s is not a file", f.path) // opening a pipe waits for its reader
 	}
@@ -63,9 +67,9 @@ func endsWithinLine(path string, size int64) bool {
 	return err == nil && last[0] != '\n'
 }
 
-// reopen opens the file again, which another program may have renamed. If that fails, the
+// Reopen opens the file again, which another program may have renamed. If that fails, the
 // one that is open stays in use.
-func (f *file) reopen() error {
+func (f *File) Reopen() error {
 	before := f.f
 	if err := f.open(); err != nil {
 		return err
@@ -76,8 +80,8 @@ func (f *file) reopen() error {
 	return nil
 }
 
-// write appends a line, and with durable waits until it is on disk.
-func (f *file) write(line []byte, durable bool) error {
+// Write appends a line, or several,, and with durable waits until it is on disk.
+func (f *File) Write(line []byte, durable bool) error {
 	if f.f == nil {
 		return os.ErrClosed
 	}
@@ -100,7 +104,7 @@ func (f *file) write(line []byte, durable bool) error {
 }
 
 // rotate begins a new file.
-func (f *file) rotate() error {
+func (f *File) rotate() error {
 	for i := f.kept; i > 1; i-- {
 		if err := os.Rename(f.numbered(i-1), f.numbered(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -113,12 +117,13 @@ func (f *file) rotate() error {
 	} else if err := os.Rename(f.path, f.numbered(1)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return f.reopen()
+	return f.Reopen()
 }
 
-func (f *file) numbered(i int) string { return f.path + "." + strconv.Itoa(i) }
+func (f *File) numbered(i int) string { return f.path + "." + strconv.Itoa(i) }
 
-func (f *file) close() error {
+// Close closes the file. Lines that are written from then on fail with os.ErrClosed.
+func (f *File) Close() error {
 	if f.f == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package audit
+package logfile
 
 import (
 	"os"
@@ -17,24 +17,24 @@ func content(t *testing.T, path string) string {
 	return string(b)
 }
 
-func openTest(t *testing.T, maxSize int64, kept int) *file {
+func openTest(t *testing.T, maxSize int64, kept int) *File {
 	t.Helper()
-	f, err := openFile(filepath.Join(t.TempDir(), "audit.log"), maxSize, kept)
+	f, err := Open(filepath.Join(t.TempDir(), "audit.log"), maxSize, kept)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := f.close(); err != nil {
+		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return f
 }
 
-func write(t *testing.T, f *file, lines ...string) {
+func write(t *testing.T, f *File, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
-		if err := f.write([]byte(line+"\n"), true); err != nil {
+		if err := f.Write([]byte(line+"\n"), true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,7 +69,7 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, f, "line 2")
-	if err := f.reopen(); err != nil {
+	if err := f.Reopen(); err != nil {
 		t.Fatal(err)
 	}
 	write(t, f, "line 3")
@@ -84,7 +84,7 @@ func TestLinesBeginOnTheirOwn(t *testing.T) {
 	if err := os.WriteFile(f.path, []byte("whole\ncut of"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.reopen(); err != nil {
+	if err := f.Reopen(); err != nil {
 		t.Fatal(err)
 	}
 	write(t, f, "next")
@@ -100,7 +100,7 @@ func TestLinesSurviveARotationThatFails(t *testing.T) {
 	if err := os.Mkdir(f.numbered(1), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.write([]byte("line 2\n"), false); err == nil {
+	if err := f.Write([]byte("line 2\n"), false); err == nil {
 		t.Error("the failure is not said")
 	}
 	if got := content(t, f.path); got != "line 1\nline 2\n" {
@@ -114,7 +114,7 @@ func TestPipesAreRejected(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFile(path, 0, 0); err == nil || !strings.Contains(err.Error(), "is not a file") {
+	if _, err := Open(path, 0, 0); err == nil || !strings.Contains(err.Error(), "is not a file") {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,0 +1,170 @@
+// Package accesslog writes the access log of a node: a line for each request.
+//
+// A request is never held up by it. Its line waits in a queue of bounded length, and is
+// dropped and counted if that is full. One goroutine encodes the lines and writes those that
+// have come together at once.
+package accesslog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dkvdb/dkv/internal/logfile"
+)
+
+const (
+	// queued is how many lines may wait for being written: a few seconds of a busy node.
+	queued = 8192
+	// together is how many bytes of lines are written at once at most.
+	together = 64 << 10
+)
+
+// Options say where the lines go and how they look.
+type Options struct {
+	// File is the file; "" writes the lines to Common, at level info.
+	File string
+	// MaxSize is the size in bytes at which a new file is begun, 0 for none; Files is how
+	// many earlier ones are kept.
+	MaxSize int64
+	Files   int
+	// JSON writes an object for each line of the file, instead of text.
+	JSON bool
+	// Node and Database are in every line.
+	Node, Database string
+	// Common is the common log.
+	Common *slog.Logger
+}
+
+// Log is an access log. All methods may be called concurrently, and Add on nil, too.
+type Log struct {
+	opts    Options
+	encoder slog.Handler  // of the lines of the file; writes to batch
+	batch   *bytes.Buffer // of the goroutine that writes
+	lines   chan Line
+	stop    chan struct{}
+	stopped chan struct{}
+	closing sync.Once
+
+	mu      sync.Mutex
+	file    *logfile.File // nil if there is none
+	failing bool          // which is logged once
+
+	written, dropped, failed atomic.Uint64
+}
+
+// New opens an access log. It is written until Close.
+func New(o Options) (*Log, error) {
+	l := &Log{opts: o, batch: new(bytes.Buffer), lines: make(chan Line, queued), stop: make(chan struct{}), stopped: make(chan struct{})}
+	if o.File != "" {
+		var err error
+		if l.file, err = logfile.Open(o.File, o.MaxSize, o.Files); err != nil {
+			return nil, fmt.Errorf("access-log: %w; name a file that this user may write to", err)
+		}
+		l.encoder = newEncoder(l.batch, &o)
+	}
+	go l.run()
+	return l, nil
+}
+
+// Add has a line written, or drops it if too many are waiting. It never waits.
+func (l *Log) Add(n Line) {
+	if l == nil {
+		return
+	}
+	select {
+	case l.lines <- n:
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// run writes lines until the log is closed, and then those that are left.
+func (l *Log) run() {
+	defer close(l.stopped)
+	for {
+		select {
+		case n := <-l.lines:
+			l.write(n)
+		case <-l.stop:
+			for {
+				select {
+				case n := <-l.lines:
+					l.write(n)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// write writes a line, and those that wait behind it as far as they fit.
+func (l *Log) write(n Line) {
+	if l.file == nil {
+		l.opts.Common.LogAttrs(context.Background(), slog.LevelInfo, "request", n.attrs()...)
+		l.written.Add(1)
+		return
+	}
+	l.batch.Reset()
+	count := uint64(0)
+	for more := true; more; {
+		_ = l.encoder.Handle(context.Background(), n.record()) // a buffer takes everything
+		count++
+		if more = l.batch.Len() < together; more {
+			select {
+			case n = <-l.lines:
+			default:
+				more = false
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.file.Write(l.batch.Bytes(), false)
+	if err != nil {
+		l.failed.Add(count)
+	} else {
+		l.written.Add(count)
+	}
+	l.note(err)
+}
+
+// note logs that the file cannot be written, once, and that it can be again.
+func (l *Log) note(err error) {
+	switch {
+	case err != nil && !l.failing:
+		l.opts.Common.Error("the access log cannot be written; its lines are lost until it can, and dkv_access_log_lines_total counts them", "file", l.opts.File, "error", err)
+	case err == nil && l.failing:
+		l.opts.Common.Info("the access log is written again", "file", l.opts.File)
+	}
+	l.failing = err != nil
+}
+
+// Reopen opens the file again, which another program may have renamed. If that fails, the
+// one that is open stays in use.
+func (l *Log) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Reopen()
+}
+
+// Close writes the lines that wait, and closes the file. It may be called again.
+func (l *Log) Close() (err error) {
+	l.closing.Do(func() {
+		close(l.stop)
+		<-l.stopped
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.file != nil {
+			err = l.file.Close()
+		}
+	})
+	return err
+}
