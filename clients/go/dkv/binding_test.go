@@ -100,8 +100,7 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 	c := ready(t, addr)
 	must[uint64](t)(c.Put(testkit.Within(t, enough), []byte("a"), nil))
 	cl.nodes[0].stop()
-	other := &cluster{t: t, history: "h2", id: "other", changed: make(chan struct{})}
-	var n *fakeNode
+	other := &cluster{t: t, history: "h2", id: "other", changed: make(chan struct{}), vBuckets: newBuckets(nil, 1)}
 	testkit.Eventually(t, "the address is free again", func() bool {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -110,8 +109,10 @@ func TestAnotherClusterAtTheSameAddress(t *testing.T) {
 		l.Close()
 		return true
 	})
-	n = startNode(t, other, addr)
-	other.nodes, other.vBuckets = []*fakeNode{n}, newBuckets(n, 1)
+	n := startNode(t, other, addr) // the client may ask it from here on
+	other.mu.Lock()
+	other.nodes, other.vBuckets[0].leader = []*fakeNode{n}, n
+	other.mu.Unlock()
 	testkit.Eventually(t, "the other cluster is noticed", func() bool {
 		c.learner.probeSoon()
 		c.learner.mu.Lock()
