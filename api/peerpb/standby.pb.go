@@ -991,7 +991,9 @@ type StandingOf struct {
 	Standing bool   `protobuf:"varint,2,opt,name=standing,proto3" json:"standing,omitempty"`
 	Address  string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// Whether its owners answer only with the lease of the record.
-	Leased        bool `protobuf:"varint,4,opt,name=leased,proto3" json:"leased,omitempty"`
+	Leased bool `protobuf:"varint,4,opt,name=leased,proto3" json:"leased,omitempty"`
+	// The level at which they wait for it, as AckLevel has it; 0 if that is not known.
+	Level         uint32 `protobuf:"varint,5,opt,name=level,proto3" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1054,13 @@ func (x *StandingOf) GetLeased() bool {
 		return x.Leased
 	}
 	return false
+}
+
+func (x *StandingOf) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
 }
 
 type SealDatabaseRequest struct {
@@ -1886,9 +1895,12 @@ func (x *Record) GetAddresses() []string {
 }
 
 type StandbyNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Disk          string                 `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Disk    string                 `protobuf:"bytes,1,opt,name=disk,proto3" json:"disk,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// The level at which all owners wait for it, as AckLevel has it; 0 if that is not known. At less
+	// than SYNC it may lack what was acknowledged.
+	Level         uint32 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1935,6 +1947,13 @@ func (x *StandbyNode) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *StandbyNode) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
 }
 
 type GetRecordRequest struct {
@@ -2498,13 +2517,14 @@ const file_api_standby_proto_rawDesc = "" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\"I\n" +
 	"\x13GetStandingResponse\x122\n" +
-	"\bvBuckets\x18\x01 \x03(\v2\x16.dkv.peerpb.StandingOfR\bvBuckets\"t\n" +
+	"\bvBuckets\x18\x01 \x03(\v2\x16.dkv.peerpb.StandingOfR\bvBuckets\"\x8a\x01\n" +
 	"\n" +
 	"StandingOf\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x1a\n" +
 	"\bstanding\x18\x02 \x01(\bR\bstanding\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
-	"\x06leased\x18\x04 \x01(\bR\x06leased\"g\n" +
+	"\x06leased\x18\x04 \x01(\bR\x06leased\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\rR\x05level\"g\n" +
 	"\x13SealDatabaseRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
@@ -2566,10 +2586,11 @@ const file_api_standby_proto_rawDesc = "" +
 	"\ahistory\x18\x05 \x01(\tR\ahistory\x123\n" +
 	"\bstandbys\x18\x06 \x03(\v2\x17.dkv.peerpb.StandbyNodeR\bstandbys\x12 \n" +
 	"\vleaseMillis\x18\a \x01(\x04R\vleaseMillis\x12\x1c\n" +
-	"\taddresses\x18\b \x03(\tR\taddresses\";\n" +
+	"\taddresses\x18\b \x03(\tR\taddresses\"Q\n" +
 	"\vStandbyNode\x12\x12\n" +
 	"\x04disk\x18\x01 \x01(\tR\x04disk\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\".\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\rR\x05level\".\n" +
 	"\x10GetRecordRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\"b\n" +
 	"\x0eRecordResponse\x12*\n" +

@@ -65,7 +65,7 @@ func (s *Standbys) standingHere(ctx context.Context, disk string) ([]*peerpb.Sta
 	var out []*peerpb.StandingOf
 	err := s.setsHere(ctx, func(name string, set standby.Set) {
 		n, _ := set.Find(disk)
-		out = append(out, &peerpb.StandingOf{VBucket: name, Standing: n.Phase == standby.Standing, Address: n.Address, Leased: set.Leased})
+		out = append(out, &peerpb.StandingOf{VBucket: name, Standing: n.Phase == standby.Standing, Address: n.Address, Leased: set.Leased, Level: uint32(set.Level)})
 	})
 	if err != nil {
 		return nil, err
@@ -153,9 +153,12 @@ func (s *Standbys) ask(ctx context.Context, at, disk string) ([]*peerpb.Standing
 // errUnleased keeps a standby out of the record: an owner may still answer without the lease.
 var errUnleased = kv.Errorf(kv.Unavailable, "its log does not say yet that answers need the lease")
 
-// standing returns nil if every vBucket's owner has a node standing; see keeper.Options.
-func (r *record) standing(ctx context.Context, n standby.Node) error {
-	return r.everywhere(ctx, n.Disk, func(f *peerpb.StandingOf) error {
+// standing returns the least level at which the owners of all vBuckets wait for a node that
+// stands in their logs; see keeper.Options.
+func (r *record) standing(ctx context.Context, n standby.Node) (least kv.Ack, err error) {
+	least = kv.AckAll
+	err = r.everywhere(ctx, n.Disk, func(f *peerpb.StandingOf) error {
+		least = min(least, kv.Ack(f.GetLevel()))
 		switch {
 		case !f.GetStanding() || f.GetAddress() != n.Address:
 			return kv.Errorf(kv.Unavailable, "the slave at %s does not stand by there", n.Address)
@@ -164,6 +167,7 @@ func (r *record) standing(ctx context.Context, n standby.Node) error {
 		}
 		return nil
 	})
+	return least, err
 }
 
 // first is what the logs of this node say of the record; see witness.Standing.
@@ -184,18 +188,17 @@ func (f first) Owned() []string {
 }
 
 // Unlisted implements witness.Standing.
-func (f first) Unlisted(ctx context.Context, disks []string) ([]string, error) {
-	stands := slices.Clone(disks)
-	err := f.setsHere(ctx, func(_ string, set standby.Set) {
-		stands = slices.DeleteFunc(stands, func(disk string) bool {
-			n, _ := set.Find(disk)
-			return n.Phase != standby.Standing
-		})
+func (f first) Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) (disks []string, err error) {
+	err = f.setsHere(ctx, func(_ string, set standby.Set) {
+		for _, s := range standbys {
+			n, _ := set.Find(s.GetDisk())
+			stands := n.Phase == standby.Standing && uint32(set.Level) >= s.GetLevel()
+			if !stands && !slices.Contains(disks, s.GetDisk()) {
+				disks = append(disks, s.GetDisk())
+			}
+		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(disks), func(disk string) bool { return slices.Contains(stands, disk) }), nil
+	return disks, err
 }
 
 // Registered implements witness.Standing. The log may have got another owner silently, whose

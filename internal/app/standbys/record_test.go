@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -48,9 +49,38 @@ func set(phase standby.Phase, leased bool) standby.Set {
 func TestUnlistedIsWhatDoesNotStandInOneLog(t *testing.T) {
 	for phase, want := range map[standby.Phase][]string{standby.Standing: {"x"}, standby.Coming: {"d", "x"}, standby.Leaving: {"d", "x"}} {
 		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: set(phase, true), owned: true}, {}}
-		got, err := first{with(logs...)}.Unlisted(t.Context(), []string{"d", "x"})
+		got, err := first{with(logs...)}.Unlisted(t.Context(), []*peerpb.StandbyNode{{Disk: "d", Level: 3}, {Disk: "x"}})
+		slices.Sort(got)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %v, %v; want %v", phase, got, err, want)
+		}
+	}
+}
+
+// TestUnlistedIsWhatStandsAtALowerLevel than the record says.
+func TestUnlistedIsWhatStandsAtALowerLevel(t *testing.T) {
+	semi := set(standby.Standing, true)
+	semi.Level = kv.AckSemiSync
+	for level, want := range map[kv.Ack]int{kv.AckDefault: 0, kv.AckSemiSync: 0, kv.AckSync: 1} {
+		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: semi, owned: true}}
+		got, err := first{with(logs...)}.Unlisted(t.Context(), []*peerpb.StandbyNode{{Disk: "d", Level: uint32(level)}})
+		if err != nil || len(got) != want {
+			t.Errorf("%v: %v, %v", level, got, err)
+		}
+	}
+}
+
+// TestTheRecordHasTheLeastLevel of the logs.
+func TestTheRecordHasTheLeastLevel(t *testing.T) {
+	semi := set(standby.Standing, true)
+	semi.Level = kv.AckSemiSync
+	for _, c := range []struct {
+		second standby.Set
+		want   kv.Ack
+	}{{set(standby.Standing, true), kv.AckSync}, {semi, kv.AckSemiSync}} {
+		r := &record{Standbys: with(&state{set: set(standby.Standing, true), owned: true}, &state{set: c.second, owned: true})}
+		if got, err := r.standing(t.Context(), standby.Node{Disk: "d", Address: "s:1"}); err != nil || got != c.want {
+			t.Errorf("%v, %v; want %v", got, err, c.want)
 		}
 	}
 }
@@ -75,7 +105,7 @@ func TestOnlyLeasedLogsHaveAStandbyInTheRecord(t *testing.T) {
 	for _, leased := range []bool{true, false} {
 		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: set(standby.Standing, leased), owned: true}}
 		r := &record{Standbys: with(logs...)}
-		err := r.standing(t.Context(), standby.Node{Disk: "d", Address: "s:1"})
+		_, err := r.standing(t.Context(), standby.Node{Disk: "d", Address: "s:1"})
 		if (err == nil) != leased || err != nil && !strings.Contains(err.Error(), "need the lease") {
 			t.Errorf("leased %t: %v", leased, err)
 		}

@@ -2,11 +2,11 @@ package succession
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/app/node"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby"
@@ -57,8 +57,14 @@ func (r *record) Record(ctx context.Context) (*promotion.Claim, error) {
 	if err != nil || found == nil {
 		return nil, err
 	}
-	named := slices.ContainsFunc(found.GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == r.Disk })
-	return &promotion.Claim{Era: found.GetEra(), Version: found.GetVersion(), Standby: named && found.GetLeaseMillis() > 0}, nil
+	claim := &promotion.Claim{Era: found.GetEra(), Version: found.GetVersion()}
+	for _, n := range found.GetStandbys() {
+		if n.GetDisk() == r.Disk {
+			claim.Standby = found.GetLeaseMillis() > 0
+			claim.Synced = claim.Standby && kv.Ack(n.GetLevel()) >= kv.AckSync
+		}
+	}
+	return claim, nil
 }
 
 // Claim implements promotion.Registry.

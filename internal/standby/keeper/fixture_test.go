@@ -124,11 +124,11 @@ func (r *fakeRecord) Leaving(_ context.Context, disks []string) error {
 	return nil
 }
 
-func (r *fakeRecord) Enter(ctx context.Context, n standby.Node, standing func(context.Context) error) error {
+func (r *fakeRecord) Enter(ctx context.Context, n standby.Node, standing func(context.Context) (kv.Ack, error)) error {
 	if r.down.Load() {
 		return errDown
 	}
-	if err := standing(ctx); err != nil {
+	if _, err := standing(ctx); err != nil {
 		return err
 	}
 	r.name(n.Disk, true)

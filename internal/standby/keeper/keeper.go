@@ -30,9 +30,9 @@ type Record interface {
 	// Leaving takes disks out of the record. Its version rises even if they are not there.
 	Leaving(ctx context.Context, disks []string) error
 	// Enter makes a node a standby of the record. It reads the record's version, calls
-	// standing, and changes the record only if that returns nil and the version is still
+	// standing, and changes the record only if that returns no error and the version is still
 	// the same. A node that is in the record already is no error.
-	Enter(ctx context.Context, n standby.Node, standing func(context.Context) error) error
+	Enter(ctx context.Context, n standby.Node, standing func(context.Context) (kv.Ack, error)) error
 	// Names reports whether the record named a disk when it was last read.
 	Names(disk string) bool
 }
@@ -56,9 +56,9 @@ type Options struct {
 	Deployment string
 	// Record is the registry's; nil without one.
 	Record Record
-	// Standing returns nil if every vBucket's owner has a node standing, asked
-	// linearizably. It is needed with Record only.
-	Standing func(context.Context, standby.Node) error
+	// Standing returns the least level at which the owners of all vBuckets wait for a node that
+	// stands in their logs, asked linearizably. It is needed with Record only.
+	Standing func(context.Context, standby.Node) (kv.Ack, error)
 	Log      *slog.Logger
 }
 
@@ -225,7 +225,7 @@ func (k *Keeper) enter(ctx context.Context) {
 		if n.Phase != standby.Standing {
 			continue
 		}
-		standing := func(ctx context.Context) error { return k.opts.Standing(ctx, n) }
+		standing := func(ctx context.Context) (kv.Ack, error) { return k.opts.Standing(ctx, n) }
 		if err := k.opts.Record.Enter(ctx, n, standing); err != nil {
 			if text := err.Error(); text != first.failed {
 				first.failed = text

@@ -105,7 +105,7 @@ func TestTheRecordComesFirst(t *testing.T) {
 		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, FallBack: true}, "0")
 		elsewhere := errors.New("the owner of vBucket 1 does not list it")
 		b.opts.Record = b.record
-		b.opts.Standing = func(context.Context, standby.Node) error { return elsewhere }
+		b.opts.Standing = func(context.Context, standby.Node) (kv.Ack, error) { return 0, elsewhere }
 		b.run()
 		log, a := b.logs[0], slave("a", "")
 		b.confirm(log, a, 1)
@@ -140,7 +140,7 @@ func TestTheRecordComesFirst(t *testing.T) {
 func TestNothingLeavesALogThatTheRecordRestsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, Leases: true}, "0")
-		b.opts.Record, b.opts.Standing = b.record, func(context.Context, standby.Node) error { return nil }
+		b.opts.Record, b.opts.Standing = b.record, func(context.Context, standby.Node) (kv.Ack, error) { return kv.AckSync, nil }
 		b.run()
 		log := b.logs[0]
 		b.confirm(log, slave("a", ""), 1)

@@ -26,8 +26,10 @@ type Registry interface {
 type Claim struct {
 	Era     uint64 `json:"era"`
 	Version uint64 `json:"version"`
-	// Standby reports whether the record lets this node replace masters that cannot be sealed.
+	// Standby reports whether the record lets this node replace masters that cannot be sealed,
+	// Synced whether it has all then that was acknowledged.
 	Standby bool `json:"-"`
+	Synced  bool `json:"-"`
 }
 
 // Verdict is what the registry says of a claim.
@@ -61,7 +63,8 @@ var errNoRegistry = kv.Errorf(kv.Unavailable, "a claim may be under way, and thi
 func never(reason string) error { return kv.Errorf(kv.Precondition, "%w: %s", errNever, reason) }
 
 // byRecord relies on the registry instead of a seal: it gives the era only when no master can
-// have a lease.
+// have a lease. What owners have acknowledged without this node having it on disk may be missing
+// then, which an operator has to force.
 func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool, err error) {
 	if f.opts.Registry == nil {
 		return false, nil
@@ -70,8 +73,16 @@ func (f *Founder) byRecord(ctx context.Context, o *order, r Record) (relies bool
 	if err != nil || claim == nil || !claim.Standby || claim.Era+1 != r.Era {
 		return false, err
 	}
-	r.Step, r.Fence = Fenced, fencedByRecord
-	return true, f.write(o, r, "the registry fences the masters: it gives the era when none of them has a lease")
+	r.Step, r.Fence, r.Unsynced = Fenced, fencedByRecord, !claim.Synced
+	text := "the registry fences the masters: it gives the era when none of them has a lease"
+	switch {
+	case claim.Synced:
+	case !r.Standby:
+		return false, errors.New("the registry can fence it, but the masters have not waited until this slave has everything on disk (repl-ack sync), so what they have acknowledged may be missing here")
+	default:
+		text += fmt.Sprintf("; what this slave has not confirmed is lost, since the masters did not wait for its disk (repl-ack): %s", f.missing(nil))
+	}
+	return true, f.write(o, r, text)
 }
 
 // awaitEra returns when the registry has given the era, or it is decided without. The masters

@@ -89,7 +89,7 @@ func (r *registry) Withdraw(context.Context, promotion.Claim, promotion.Record) 
 }
 
 func lapsed(w *world, verdicts ...promotion.Verdict) *registry {
-	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4, Standby: true}, verdicts: verdicts}
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4, Standby: true, Synced: true}, verdicts: verdicts}
 	return w.registry
 }
 
@@ -168,6 +168,22 @@ func TestOperatorsPromotionClaims(t *testing.T) {
 	lapsed(w).record.Standby = false
 	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked == nil || !strings.Contains(asked.Error(), "cannot be sealed") {
 		t.Error(asked)
+	}
+}
+
+// What masters have acknowledged at semi_sync may be missing on a standby. An operator has to
+// force that; without one the standby takes over, and says so.
+func TestStandbyThatMayLackSomething(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	lapsed(w).record.Synced = false
+	_, asked, _ := w.promote(t, dir, promotion.Request{})
+	if asked == nil || !strings.Contains(asked.Error(), "may be missing here; at least 2 changes are missing") || !strings.Contains(asked.Error(), "-force") || w.slaveSeal != "" {
+		t.Errorf("%v, sealed by %q", asked, w.slaveSeal)
+	}
+	w, dir = &world{applied: 7, written: 9, down: unreachable}, t.TempDir()
+	lapsed(w, given).record.Synced = false
+	if _, asked, _ := w.promote(t, dir, promotion.Request{Standby: true}); asked != nil || !recordOf(t, dir).Unsynced {
+		t.Errorf("%v, %+v", asked, recordOf(t, dir))
 	}
 }
 

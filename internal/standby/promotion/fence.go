@@ -32,8 +32,12 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		return kv.Errorf(kv.Precondition, "the master cannot be sealed: %w; a planned promotion needs that. Bring the master back, or, if it is lost, promote without -planned", err)
 	}
 	if err != nil && !r.Force {
-		if relies, err := f.byRecord(ctx, o, r); relies {
-			return err
+		relies, why := f.byRecord(ctx, o, r)
+		if relies {
+			return why
+		}
+		if why != nil {
+			err = fmt.Errorf("%w; %w", err, why)
 		}
 	}
 	if err != nil && !r.Force {
@@ -171,6 +175,8 @@ func (f *Founder) sealedText(r *Record, lost uint64) string {
 	switch {
 	case lost > 0:
 		return fmt.Sprintf("%s lack up to %d entries, which are lost", who, lost)
+	case r.Fence == fencedByRecord && r.Unsynced:
+		return fmt.Sprintf("%s %s nothing more of the old history; what was not confirmed is lost: %s", who, takes, f.missing(nil))
 	case r.Fence == fencedByRecord:
 		return fmt.Sprintf("%s %s nothing more of the old history", who, takes)
 	case r.Fence == "":

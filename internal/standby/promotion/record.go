@@ -78,6 +78,9 @@ type Record struct {
 	Cuts map[string]Cut `json:"cuts,omitempty"`
 	// Fence says how the masters were fenced; empty if they were not.
 	Fence string `json:"fence,omitempty"`
+	// Unsynced: the record is the fence, and the masters have acknowledged what this node may not
+	// have had on disk.
+	Unsynced bool `json:"unsynced,omitempty"`
 	// Leased: a master has said that the database has a record in the registry.
 	Leased bool `json:"leased,omitempty"`
 	// Standby: the registry has chosen this node, and no operator.

@@ -28,8 +28,9 @@ type Standing interface {
 	Owns() bool
 	// Owned returns the names of all vBuckets whose logs it owns.
 	Owned() []string
-	// Unlisted returns the disks that do not stand in one of those logs, asked linearizably.
-	Unlisted(ctx context.Context, disks []string) ([]string, error)
+	// Unlisted returns the disks of standbys that do not stand in one of those logs, at their
+	// level at least, asked linearizably.
+	Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) ([]string, error)
 	// Registered reports whether the database has ever had a record.
 	Registered(ctx context.Context) (bool, error)
 	// SetRegistered writes that it has one.

@@ -45,21 +45,24 @@ func (k *Keeper) Remaining() time.Duration {
 }
 
 // Enter implements keeper.Record.
-func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(context.Context) error) error {
+func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(context.Context) (kv.Ack, error)) error {
 	read, err := k.read(ctx)
 	if err != nil {
 		return err
 	}
 	same := func(o *peerpb.StandbyNode) bool { return o.GetDisk() == n.Disk }
-	if i := slices.IndexFunc(read.GetStandbys(), same); i >= 0 && read.GetStandbys()[i].GetAddress() == n.Address {
+	i := slices.IndexFunc(read.GetStandbys(), same)
+	there := i >= 0 && read.GetStandbys()[i].GetAddress() == n.Address
+	if there && read.GetStandbys()[i].GetLevel() != 0 {
 		return nil
 	}
-	if err := standing(ctx); err != nil {
+	level, err := standing(ctx)
+	if err != nil || there && level == kv.AckDefault {
 		return err
 	}
 	to := k.wanted(k.opts.Masters(), read)
 	to.LeaseMillis = read.GetLeaseMillis()
-	to.Standbys = append(slices.DeleteFunc(slices.Clone(to.Standbys), same), &peerpb.StandbyNode{Disk: n.Disk, Address: n.Address})
+	to.Standbys = append(slices.DeleteFunc(slices.Clone(to.Standbys), same), &peerpb.StandbyNode{Disk: n.Disk, Address: n.Address, Level: uint32(level)})
 	res, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: to, Expected: read.GetVersion()})
 	if err == nil {
 		k.mu.Lock()

@@ -64,8 +64,8 @@ func (k *Keeper) listed(ctx context.Context, record *peerpb.Record, owned []stri
 	if proto.Equal(k.checked, record) && slices.Equal(k.of, owned) {
 		return record, nil
 	}
-	if disks := disksOf(record); len(disks) > 0 {
-		gone, err := k.opts.Standing.Unlisted(ctx, disks)
+	if standbys := record.GetStandbys(); len(standbys) > 0 {
+		gone, err := k.opts.Standing.Unlisted(ctx, standbys)
 		if err != nil {
 			return record, kv.Errorf(kv.Unavailable, "whether the logs of this node list the standbys of the registry's record is not known: %w", err)
 		}

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-func stands(context.Context) error { return nil }
+func stands(context.Context) (kv.Ack, error) { return kv.AckSync, nil }
 
 // wantNamed checks what the registry's record names.
 func wantNamed(t *testing.T, o *office, disk string, want bool) {

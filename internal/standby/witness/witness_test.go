@@ -134,10 +134,11 @@ func (l *log) be(how func()) {
 	how()
 }
 
-func (l *log) Unlisted(_ context.Context, disks []string) ([]string, error) {
+func (l *log) Unlisted(_ context.Context, standbys []*peerpb.StandbyNode) ([]string, error) {
 	l.Lock()
 	defer l.Unlock()
-	return slices.DeleteFunc(slices.Clone(disks), func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
+	disks := disksOf(&peerpb.Record{Standbys: standbys})
+	return slices.DeleteFunc(disks, func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
 }
 
 func (l *log) Registered(context.Context) (bool, error) {
@@ -256,7 +257,6 @@ func TestClaimWithoutOperator(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- k.Run(ctx) }()
 		time.Sleep(lasting)
-		stands := func(context.Context) error { return nil }
 		if err := k.Enter(t.Context(), standby.Node{Disk: "d", Address: "s:1"}, stands); err != nil {
 			t.Fatal(err)
 		}
@@ -291,26 +291,42 @@ func TestEnter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keeps(newOffice(), &log{owns: true})
 		node := standby.Node{Disk: "d", Address: "s:1"}
-		none := func(context.Context) error { return nil }
-		if err := k.Enter(t.Context(), node, none); kv.KindOf(err) != kv.Precondition {
+		if err := k.Enter(t.Context(), node, stands); kv.KindOf(err) != kv.Precondition {
 			t.Errorf("without a record: %v", err)
 		}
 		_ = k.renew(t.Context()) // makes the record
-		leaves := func(ctx context.Context) error { return k.Leaving(ctx, []string{"d"}) }
+		leaves := func(ctx context.Context) (kv.Ack, error) { return kv.AckSync, k.Leaving(ctx, []string{"d"}) }
 		if err := k.Enter(t.Context(), node, leaves); kv.KindOf(err) != kv.Precondition {
 			t.Errorf("taken out meanwhile: %v", err)
 		}
 		fails := errors.New("does not stand")
-		if err := k.Enter(t.Context(), node, func(context.Context) error { return fails }); !errors.Is(err, fails) {
+		if err := k.Enter(t.Context(), node, func(context.Context) (kv.Ack, error) { return 0, fails }); !errors.Is(err, fails) {
 			t.Errorf("%v", err)
 		}
 		for range 2 {
-			if err := k.Enter(t.Context(), node, none); err != nil {
+			if err := k.Enter(t.Context(), node, stands); err != nil {
 				t.Error(err)
 			}
 		}
-		if r, err := k.read(t.Context()); err != nil || len(r.GetStandbys()) != 1 || r.GetVersion() != 3 {
+		if r, err := k.read(t.Context()); err != nil || len(r.GetStandbys()) != 1 || r.GetVersion() != 3 || r.GetStandbys()[0].GetLevel() != uint32(kv.AckSync) {
 			t.Errorf("%v, %v", r, err)
+		}
+	})
+}
+
+// TestEntryGetsALevel: one of an earlier release gets the level once the owners say it.
+func TestEntryGetsALevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := keeps(newOffice(), &log{owns: true})
+		_ = k.renew(t.Context()) // makes the record
+		for _, c := range []struct {
+			level   kv.Ack
+			version uint64
+		}{{kv.AckDefault, 2}, {kv.AckDefault, 2}, {kv.AckSemiSync, 3}, {kv.AckSync, 3}} {
+			err := k.Enter(t.Context(), standby.Node{Disk: "d", Address: "s:1"}, func(context.Context) (kv.Ack, error) { return c.level, nil })
+			if r, _ := k.read(t.Context()); err != nil || r.GetVersion() != c.version {
+				t.Errorf("at %v: %v, %v", c.level, r, err)
+			}
 		}
 	})
 }
@@ -346,8 +362,7 @@ func TestRecordThatWentBackNamesNoStandby(t *testing.T) {
 		k := keeps(o, &log{owns: true})
 		testkit.Run(t, k.Run)
 		time.Sleep(lasting)
-		standing := func(context.Context) error { return nil }
-		if err := k.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, standing); err != nil {
+		if err := k.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, stands); err != nil {
 			t.Fatal(err)
 		}
 		key := record.Prefix + "db"
