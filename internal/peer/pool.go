@@ -89,7 +89,12 @@ const (
 
 // NewDialer returns the Dialer of a Pool of connections to nodes.
 func NewDialer(store *certs.Store, log *slog.Logger) *dial.Dialer {
-	return dial.New(dial.Options{Store: store, Protocols: []string{"h2"}, Unheard: keepaliveTimeout, Log: log})
+	return dial.New(DialOptions(store, log))
+}
+
+// DialOptions are those of NewDialer.
+func DialOptions(store *certs.Store, log *slog.Logger) dial.Options {
+	return dial.Options{Store: store, Protocols: []string{"h2"}, Unheard: keepaliveTimeout, Log: log}
 }
 
 // ErrClosed is returned by a Pool after Close.
@@ -113,6 +118,8 @@ type Pool struct {
 func NewPool(opts Options) *Pool {
 	if opts.Dialer.Mode() != certs.Off {
 		opts.Credentials, opts.Dial = handshaken{}, opts.Dialer.Dial
+	} else if opts.Dialer.Faulty() {
+		opts.Dial = opts.Dialer.Dial
 	}
 	if opts.Credentials == nil {
 		opts.Credentials = insecure.NewCredentials()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/faults"
 )
 
 // Options configure a Dialer.
@@ -33,7 +34,9 @@ type Options struct {
 	// Anonymous shows no certificate of this node: for connections that carry what others
 	// ask, with their own credentials.
 	Anonymous bool
-	Log       *slog.Logger
+	// Faults concern the connections; nil on a node that has not agreed to drills.
+	Faults *faults.Faults
+	Log    *slog.Logger
 
 	// clearFor is how long a node that does not speak TLS is called in the clear at once;
 	// 0 is defaultClearFor.
@@ -97,7 +100,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	case d == nil:
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	case mode == certs.Off:
-		return d.tcp.DialContext(ctx, "tcp", addr)
+		return d.connect(ctx, addr)
 	case mode == certs.Permissive && d.isClear(addr):
 		return d.dialClear(ctx, addr)
 	}
@@ -113,6 +116,14 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return nil, fmt.Errorf("%w, and tls-mode is required here: set it to permissive on both nodes until both speak TLS", err)
 }
 
+// Faulty reports whether drills may concern the connections.
+func (d *Dialer) Faulty() bool { return d != nil && d.opts.Faults != nil }
+
+// connect opens a TCP connection.
+func (d *Dialer) connect(ctx context.Context, addr string) (net.Conn, error) {
+	return d.opts.Faults.Dial(ctx, addr, func(ctx context.Context) (net.Conn, error) { return d.tcp.DialContext(ctx, "tcp", addr) })
+}
+
 // dialTLS connects with TLS. The error wraps errClear if the node does not speak it.
 func (d *Dialer) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 	config := d.opts.Store.ClientForNodes()
@@ -121,7 +132,7 @@ func (d *Dialer) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 		config.GetClientCertificate = nil
 	}
 	config.DynamicRecordSizingDisabled = true // small records save no node a round trip
-	raw, err := d.tcp.DialContext(ctx, "tcp", addr)
+	raw, err := d.connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +157,7 @@ func (d *Dialer) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 
 // dialClear connects to a node that does not speak TLS.
 func (d *Dialer) dialClear(ctx context.Context, addr string) (net.Conn, error) {
-	raw, err := d.tcp.DialContext(ctx, "tcp", addr)
+	raw, err := d.connect(ctx, addr)
 	if err != nil {
 		d.forget(addr)
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
@@ -45,7 +46,9 @@ type Options struct {
 	Guard *diskspace.Guard
 	// Certs secure the connections between hosts; nil leaves them in the clear.
 	Certs *certs.Store
-	Log   *slog.Logger
+	// Faults are those of drills; nil on a node that has not agreed to them.
+	Faults *faults.Faults
+	Log    *slog.Logger
 
 	// Transport takes the place of the sockets of package transport; nil means those.
 	Transport config.TransportFactory
@@ -91,7 +94,7 @@ func Open(opts Options) (*Host, error) {
 		return nil, err
 	}
 	logTo(opts.Log)
-	h := &Host{opts: opts, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log}}
+	h := &Host{opts: opts, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log, faults: opts.Faults}}
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
@@ -138,6 +141,7 @@ func (h *Host) transportOptions() transport.Options {
 		Rejected:  func() { h.rejected.Add(1) },
 		Traffic:   &h.traffic,
 		Certs:     h.opts.Certs,
+		Faults:    h.opts.Faults,
 		Log:       h.opts.Log,
 	}
 }

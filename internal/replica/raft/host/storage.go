@@ -11,6 +11,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 
+	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/replica/raft/wal"
 	"github.com/dkvdb/dkv/internal/replica/raft/wal/former"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -20,6 +21,7 @@ import (
 type logStorage struct {
 	dir    string
 	layout layout
+	faults *faults.Faults
 	log    *slog.Logger
 	// opened is the log once it is open.
 	opened atomic.Pointer[wal.Log]
@@ -45,7 +47,7 @@ func (s *logStorage) Name() string {
 
 // Create implements config.LogDBFactory. The folder is locked.
 func (s *logStorage) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, _ []string) (raftio.ILogDB, error) {
-	opts := wal.Options{Dir: filepath.Join(dirs[0], "wal"), Log: s.log}
+	opts := wal.Options{Dir: filepath.Join(dirs[0], "wal"), Faults: s.faults, Log: s.log}
 	if s.layout.Format == pebbleFormat {
 		if err := s.takeOver(opts, dirs[0]); err != nil {
 			return nil, fmt.Errorf("the Raft log of the earlier release cannot be taken over: %w; it is as it was, and that release can still use it", err)

@@ -21,6 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/certs/dial"
 	"github.com/dkvdb/dkv/internal/certs/nodeport"
 	"github.com/dkvdb/dkv/internal/conns"
+	"github.com/dkvdb/dkv/internal/faults"
 )
 
 // Options are what a transport is made of. Of its functions each may be nil.
@@ -40,7 +41,9 @@ type Options struct {
 	// Traffic counts what is sent and received.
 	Traffic *Traffic
 	// Certs secure the connections; nil leaves them in the clear.
-	Certs  *certs.Store
+	Certs *certs.Store
+	// Faults concern the connections; nil on a node that has not agreed to drills.
+	Faults *faults.Faults
 	Log    *slog.Logger
 	limits limits
 }
@@ -105,7 +108,7 @@ func (f *Factory) Create(c config.NodeHostConfig, messages raftio.MessageHandler
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &transport{
 		opts:    f.opts,
-		dialer:  dial.New(dial.Options{Store: f.opts.Certs, KeepAlive: keepAlive, Unheard: f.opts.limits.unheard, Log: f.opts.Log}),
+		dialer:  dial.New(dial.Options{Store: f.opts.Certs, KeepAlive: keepAlive, Unheard: f.opts.limits.unheard, Faults: f.opts.Faults, Log: f.opts.Log}),
 		address: c.GetListenAddress(), deployment: c.GetDeploymentID(),
 		messages: messages, chunks: chunks,
 		ctx: ctx, cancel: cancel, open: make(map[net.Conn]*tls.ConnectionState), large: semaphore.NewWeighted(largeFrames),
@@ -152,7 +155,7 @@ func (t *transport) Start() error {
 	if err != nil {
 		return err
 	}
-	limited := conns.Limit(l, conns.Options{
+	limited := conns.Limit(t.opts.Faults.Listen(l, true), conns.Options{
 		Max: t.opts.limits.connections, MaxPerHost: t.opts.limits.perHost,
 		Key: "of the Raft port", HostKey: "of the Raft port",
 		Refusal: t.refusal,

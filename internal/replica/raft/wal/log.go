@@ -13,6 +13,7 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/histogram"
 )
 
@@ -23,7 +24,9 @@ type Options struct {
 	// SegmentSize bounds a segment, in bytes, unless a single write is larger; 64 MiB if 0.
 	// A log begins with small ones.
 	SegmentSize int64
-	Log         *slog.Logger
+	// Faults make syncs slow; nil on a node that has not agreed to drills.
+	Faults *faults.Faults
+	Log    *slog.Logger
 
 	// failWhenFull lets a write fail if there is no room, instead of waiting for it.
 	failWhenFull bool

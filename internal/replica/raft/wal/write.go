@@ -178,6 +178,7 @@ func (l *Log) writeAt(s *segment, front []byte, parts [][]byte, length int64) er
 		}
 	}
 	begun := time.Now()
+	l.opts.Faults.Sync()
 	if err := s.file.writeSync(whole, s.end-int64(len(front))); err != nil {
 		return fmt.Errorf("the Raft log cannot write to %s in %s: %w", segmentName(s.number), l.opts.Dir, err)
 	}
