@@ -127,7 +127,7 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type PromoteRequest struct {
@@ -400,6 +400,150 @@ func (x *FinishUpgradeRequest) GetVersion() uint32 {
 	return 0
 }
 
+type InjectFaultRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// silent, partition, unreachable or slow-disk.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// How long the fault lasts, at most a minute.
+	Millis uint64 `protobuf:"varint,2,opt,name=millis,proto3" json:"millis,omitempty"`
+	// The node that cannot be reached, host:port, for unreachable.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// By how much each sync takes longer, for slow-disk.
+	DelayMillis uint64 `protobuf:"varint,4,opt,name=delayMillis,proto3" json:"delayMillis,omitempty"`
+	// Only say whether the node would do it.
+	Check         bool `protobuf:"varint,5,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectFaultRequest) Reset() {
+	*x = InjectFaultRequest{}
+	mi := &file_api_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectFaultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectFaultRequest) ProtoMessage() {}
+
+func (x *InjectFaultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectFaultRequest.ProtoReflect.Descriptor instead.
+func (*InjectFaultRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *InjectFaultRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *InjectFaultRequest) GetMillis() uint64 {
+	if x != nil {
+		return x.Millis
+	}
+	return 0
+}
+
+func (x *InjectFaultRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *InjectFaultRequest) GetDelayMillis() uint64 {
+	if x != nil {
+		return x.DelayMillis
+	}
+	return 0
+}
+
+func (x *InjectFaultRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+type FaultState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// agreed, active or ended.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// What happens, in a sentence.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// For how much longer, at most.
+	LeftMillis    uint64 `protobuf:"varint,3,opt,name=leftMillis,proto3" json:"leftMillis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FaultState) Reset() {
+	*x = FaultState{}
+	mi := &file_api_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FaultState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FaultState) ProtoMessage() {}
+
+func (x *FaultState) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FaultState.ProtoReflect.Descriptor instead.
+func (*FaultState) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FaultState) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *FaultState) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *FaultState) GetLeftMillis() uint64 {
+	if x != nil {
+		return x.LeftMillis
+	}
+	return 0
+}
+
 type ClaimRecordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What was done, in a sentence.
@@ -410,7 +554,7 @@ type ClaimRecordResponse struct {
 
 func (x *ClaimRecordResponse) Reset() {
 	*x = ClaimRecordResponse{}
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +566,7 @@ func (x *ClaimRecordResponse) String() string {
 func (*ClaimRecordResponse) ProtoMessage() {}
 
 func (x *ClaimRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +579,7 @@ func (x *ClaimRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecordResponse.ProtoReflect.Descriptor instead.
 func (*ClaimRecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ClaimRecordResponse) GetText() string {
@@ -456,7 +600,7 @@ type DropAsideResponse struct {
 
 func (x *DropAsideResponse) Reset() {
 	*x = DropAsideResponse{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +612,7 @@ func (x *DropAsideResponse) String() string {
 func (*DropAsideResponse) ProtoMessage() {}
 
 func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +625,7 @@ func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAsideResponse.ProtoReflect.Descriptor instead.
 func (*DropAsideResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DropAsideResponse) GetFolders() []string {
@@ -519,7 +663,7 @@ type GetChangesRequest struct {
 
 func (x *GetChangesRequest) Reset() {
 	*x = GetChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +675,7 @@ func (x *GetChangesRequest) String() string {
 func (*GetChangesRequest) ProtoMessage() {}
 
 func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +688,7 @@ func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesRequest.ProtoReflect.Descriptor instead.
 func (*GetChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetChangesRequest) GetFromChangeNumber() uint64 {
@@ -605,7 +749,7 @@ type StreamChangesRequest struct {
 
 func (x *StreamChangesRequest) Reset() {
 	*x = StreamChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +761,7 @@ func (x *StreamChangesRequest) String() string {
 func (*StreamChangesRequest) ProtoMessage() {}
 
 func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +774,7 @@ func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChangesRequest.ProtoReflect.Descriptor instead.
 func (*StreamChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamChangesRequest) GetFromChangeNumber() uint64 {
@@ -681,7 +825,7 @@ type WatchChangesRequest struct {
 
 func (x *WatchChangesRequest) Reset() {
 	*x = WatchChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +837,7 @@ func (x *WatchChangesRequest) String() string {
 func (*WatchChangesRequest) ProtoMessage() {}
 
 func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +850,7 @@ func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChangesRequest.ProtoReflect.Descriptor instead.
 func (*WatchChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchChangesRequest) GetKeyPrefix() []byte {
@@ -750,7 +894,7 @@ type StreamSnapshotRequest struct {
 
 func (x *StreamSnapshotRequest) Reset() {
 	*x = StreamSnapshotRequest{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +906,7 @@ func (x *StreamSnapshotRequest) String() string {
 func (*StreamSnapshotRequest) ProtoMessage() {}
 
 func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +919,7 @@ func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*StreamSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StreamSnapshotRequest) GetVBucket() string {
@@ -828,7 +972,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +984,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +997,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SnapshotChunk) GetSnapshotId() string {
@@ -942,7 +1086,7 @@ type GetChangesResponse struct {
 
 func (x *GetChangesResponse) Reset() {
 	*x = GetChangesResponse{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1098,7 @@ func (x *GetChangesResponse) String() string {
 func (*GetChangesResponse) ProtoMessage() {}
 
 func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1111,7 @@ func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesResponse.ProtoReflect.Descriptor instead.
 func (*GetChangesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetChangesResponse) GetStatus() *Status {
@@ -1059,7 +1203,7 @@ type FormerHistory struct {
 
 func (x *FormerHistory) Reset() {
 	*x = FormerHistory{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1215,7 @@ func (x *FormerHistory) String() string {
 func (*FormerHistory) ProtoMessage() {}
 
 func (x *FormerHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1228,7 @@ func (x *FormerHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistory.ProtoReflect.Descriptor instead.
 func (*FormerHistory) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FormerHistory) GetHistoryId() string {
@@ -1117,7 +1261,7 @@ type ChangeRequest struct {
 
 func (x *ChangeRequest) Reset() {
 	*x = ChangeRequest{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1273,7 @@ func (x *ChangeRequest) String() string {
 func (*ChangeRequest) ProtoMessage() {}
 
 func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1286,7 @@ func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChangeRequest) GetClient() uint64 {
@@ -1204,7 +1348,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1360,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1373,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -1286,7 +1430,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1442,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1455,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -1358,7 +1502,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1514,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1527,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Replica) GetZone() string {
@@ -1430,7 +1574,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1586,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1599,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -1474,7 +1618,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1630,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1643,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -1519,7 +1663,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1675,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1688,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -1563,7 +1707,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1719,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1732,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -1610,7 +1754,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1766,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1779,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -1663,7 +1807,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1819,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1832,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -1717,7 +1861,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1873,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1886,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -1770,7 +1914,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1926,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1939,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -1832,7 +1976,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1988,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2001,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -1894,7 +2038,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2050,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2063,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -1961,7 +2105,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2117,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2130,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -2020,7 +2164,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2176,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2189,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -2085,7 +2229,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2241,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2254,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -2156,7 +2300,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2312,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2325,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -2319,7 +2463,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2475,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2488,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -2396,6 +2540,8 @@ type NodeStatusResponse struct {
 	// What the record of the database in the registry means for this node, in a sentence; empty
 	// if it uses none.
 	Record string `protobuf:"bytes,120,opt,name=record,proto3" json:"record,omitempty"`
+	// What a drill does to the node at this moment, in a sentence; empty for nothing.
+	Fault string `protobuf:"bytes,130,opt,name=fault,proto3" json:"fault,omitempty"`
 	// The version of the cluster, which says what its logs may contain, and the newest one
 	// that the node's release understands. The first is 0 on a node without a Raft log, both
 	// are 0 on a node of an earlier release.
@@ -2407,7 +2553,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2565,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2578,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2547,6 +2693,13 @@ func (x *NodeStatusResponse) GetRecord() string {
 	return ""
 }
 
+func (x *NodeStatusResponse) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
 func (x *NodeStatusResponse) GetClusterVersion() uint32 {
 	if x != nil {
 		return x.ClusterVersion
@@ -2599,7 +2752,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2764,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2777,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -2767,7 +2920,7 @@ type StandingSet struct {
 
 func (x *StandingSet) Reset() {
 	*x = StandingSet{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2932,7 @@ func (x *StandingSet) String() string {
 func (*StandingSet) ProtoMessage() {}
 
 func (x *StandingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2945,7 @@ func (x *StandingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
 func (*StandingSet) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StandingSet) GetLevel() string {
@@ -2833,7 +2986,7 @@ type StandingSlave struct {
 
 func (x *StandingSlave) Reset() {
 	*x = StandingSlave{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2998,7 @@ func (x *StandingSlave) String() string {
 func (*StandingSlave) ProtoMessage() {}
 
 func (x *StandingSlave) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3011,7 @@ func (x *StandingSlave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
 func (*StandingSlave) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StandingSlave) GetAddress() string {
@@ -2908,7 +3061,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3073,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3086,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -2960,7 +3113,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3125,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3138,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -3012,7 +3165,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3177,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3190,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -3058,7 +3211,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3223,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3236,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -3111,7 +3264,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3276,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3289,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -3157,7 +3310,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3322,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3335,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -3202,7 +3355,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3367,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3380,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{43}
+	return file_api_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -3251,7 +3404,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3416,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3429,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{44}
+	return file_api_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3326,7 +3479,20 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x0eRejoinResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"0\n" +
 	"\x14FinishUpgradeRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\")\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\x92\x01\n" +
+	"\x12InjectFaultRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06millis\x18\x02 \x01(\x04R\x06millis\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12 \n" +
+	"\vdelayMillis\x18\x04 \x01(\x04R\vdelayMillis\x12\x14\n" +
+	"\x05check\x18\x05 \x01(\bR\x05check\"V\n" +
+	"\n" +
+	"FaultState\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1e\n" +
+	"\n" +
+	"leftMillis\x18\x03 \x01(\x04R\n" +
+	"leftMillis\")\n" +
 	"\x13ClaimRecordResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"C\n" +
 	"\x11DropAsideResponse\x12\x18\n" +
@@ -3494,7 +3660,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xad\x04\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xc4\x04\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -3514,7 +3680,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"nextTiming\x18f \x01(\tR\n" +
 	"nextTiming\x12\x16\n" +
 	"\x06became\x18g \x01(\tR\x06became\x12\x16\n" +
-	"\x06record\x18x \x01(\tR\x06record\x12&\n" +
+	"\x06record\x18x \x01(\tR\x06record\x12\x15\n" +
+	"\x05fault\x18\x82\x01 \x01(\tR\x05fault\x12&\n" +
 	"\x0eclusterVersion\x18h \x01(\rR\x0eclusterVersion\x12 \n" +
 	"\vunderstands\x18i \x01(\rR\vunderstands\"\xbc\x04\n" +
 	"\rVBucketStatus\x12\x18\n" +
@@ -3608,7 +3775,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xaa\a\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xf7\a\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
@@ -3621,7 +3788,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06Rejoin\x12\x1b.dkv.serverpb.RejoinRequest\x1a\x1c.dkv.serverpb.RejoinResponse\x12D\n" +
 	"\tDropAside\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.DropAsideResponse\x12H\n" +
 	"\vClaimRecord\x12\x16.google.protobuf.Empty\x1a!.dkv.serverpb.ClaimRecordResponse\x12I\n" +
-	"\rFinishUpgrade\x12\".dkv.serverpb.FinishUpgradeRequest\x1a\x14.dkv.serverpb.Status\x12U\n" +
+	"\rFinishUpgrade\x12\".dkv.serverpb.FinishUpgradeRequest\x1a\x14.dkv.serverpb.Status\x12K\n" +
+	"\vInjectFault\x12 .dkv.serverpb.InjectFaultRequest\x1a\x18.dkv.serverpb.FaultState0\x01\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -3637,7 +3805,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -3646,145 +3814,149 @@ var file_api_admin_proto_goTypes = []any{
 	(*RejoinRequest)(nil),          // 4: dkv.serverpb.RejoinRequest
 	(*RejoinResponse)(nil),         // 5: dkv.serverpb.RejoinResponse
 	(*FinishUpgradeRequest)(nil),   // 6: dkv.serverpb.FinishUpgradeRequest
-	(*ClaimRecordResponse)(nil),    // 7: dkv.serverpb.ClaimRecordResponse
-	(*DropAsideResponse)(nil),      // 8: dkv.serverpb.DropAsideResponse
-	(*GetChangesRequest)(nil),      // 9: dkv.serverpb.GetChangesRequest
-	(*StreamChangesRequest)(nil),   // 10: dkv.serverpb.StreamChangesRequest
-	(*WatchChangesRequest)(nil),    // 11: dkv.serverpb.WatchChangesRequest
-	(*StreamSnapshotRequest)(nil),  // 12: dkv.serverpb.StreamSnapshotRequest
-	(*SnapshotChunk)(nil),          // 13: dkv.serverpb.SnapshotChunk
-	(*GetChangesResponse)(nil),     // 14: dkv.serverpb.GetChangesResponse
-	(*FormerHistory)(nil),          // 15: dkv.serverpb.FormerHistory
-	(*ChangeRequest)(nil),          // 16: dkv.serverpb.ChangeRequest
-	(*ChangeRecord)(nil),           // 17: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 18: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 19: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 20: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 21: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 22: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 23: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 24: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 25: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 26: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 27: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 28: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 29: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 30: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 31: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 32: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 33: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 34: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 35: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 36: dkv.serverpb.VBucketStatus
-	(*StandingSet)(nil),            // 37: dkv.serverpb.StandingSet
-	(*StandingSlave)(nil),          // 38: dkv.serverpb.StandingSlave
-	(*ResyncRequest)(nil),          // 39: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 40: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 41: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 42: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 43: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 44: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 45: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 46: dkv.serverpb.ContentHashResponse
-	nil,                            // 47: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 48: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 49: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 50: google.protobuf.Empty
+	(*InjectFaultRequest)(nil),     // 7: dkv.serverpb.InjectFaultRequest
+	(*FaultState)(nil),             // 8: dkv.serverpb.FaultState
+	(*ClaimRecordResponse)(nil),    // 9: dkv.serverpb.ClaimRecordResponse
+	(*DropAsideResponse)(nil),      // 10: dkv.serverpb.DropAsideResponse
+	(*GetChangesRequest)(nil),      // 11: dkv.serverpb.GetChangesRequest
+	(*StreamChangesRequest)(nil),   // 12: dkv.serverpb.StreamChangesRequest
+	(*WatchChangesRequest)(nil),    // 13: dkv.serverpb.WatchChangesRequest
+	(*StreamSnapshotRequest)(nil),  // 14: dkv.serverpb.StreamSnapshotRequest
+	(*SnapshotChunk)(nil),          // 15: dkv.serverpb.SnapshotChunk
+	(*GetChangesResponse)(nil),     // 16: dkv.serverpb.GetChangesResponse
+	(*FormerHistory)(nil),          // 17: dkv.serverpb.FormerHistory
+	(*ChangeRequest)(nil),          // 18: dkv.serverpb.ChangeRequest
+	(*ChangeRecord)(nil),           // 19: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 20: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 21: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 22: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 23: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 24: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 25: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 26: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 27: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 28: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 29: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 30: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 31: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 32: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 33: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 34: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 35: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 36: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 37: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 38: dkv.serverpb.VBucketStatus
+	(*StandingSet)(nil),            // 39: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 40: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 41: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 42: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 43: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 44: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 45: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 46: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 47: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 48: dkv.serverpb.ContentHashResponse
+	nil,                            // 49: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 50: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 51: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 52: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	19, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	19, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	19, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	48, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	17, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	15, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
-	18, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	16, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
+	21, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	21, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	21, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	50, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	19, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	17, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
+	20, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	18, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	19, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	48, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	47, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	33, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	33, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	33, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	31, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	21, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	50, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	49, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	35, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	35, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	35, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	33, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
 	0,  // 16: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	33, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	33, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	36, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	37, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
-	38, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
-	48, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	42, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	49, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	9,  // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	10, // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	12, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	11, // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	19, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	19, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	20, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	22, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	23, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	24, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	25, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	50, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	26, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	50, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	50, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	28, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	29, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	29, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	32, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	50, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	50, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	50, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	50, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	43, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	39, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	41, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	44, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	35, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	35, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	38, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	39, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	40, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	50, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	44, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	51, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	11, // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	12, // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	14, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	13, // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	21, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	21, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	22, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	24, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	25, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	26, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	27, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	52, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	28, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	52, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	52, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	30, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	31, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	31, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	34, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	52, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	52, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	52, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	52, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	45, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	41, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	43, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	46, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
 	2,  // 52: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
 	4,  // 53: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	50, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	50, // 55: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
+	52, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	52, // 55: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
 	6,  // 56: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
-	45, // 57: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	14, // 58: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	14, // 59: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	13, // 60: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	14, // 61: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	48, // 62: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	48, // 63: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	21, // 64: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	48, // 65: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	48, // 66: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	48, // 67: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	48, // 68: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	27, // 69: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	48, // 70: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	48, // 71: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	48, // 72: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	48, // 73: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	30, // 74: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	34, // 75: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	48, // 76: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	33, // 77: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	35, // 78: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	48, // 79: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	48, // 80: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	48, // 81: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	40, // 82: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	40, // 83: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	48, // 84: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	3,  // 85: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	5,  // 86: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	8,  // 87: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	7,  // 88: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
-	48, // 89: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
-	46, // 90: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	58, // [58:91] is the sub-list for method output_type
-	25, // [25:58] is the sub-list for method input_type
+	7,  // 57: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
+	47, // 58: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	16, // 59: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	16, // 60: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	15, // 61: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	16, // 62: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	50, // 63: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	50, // 64: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	23, // 65: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	50, // 66: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	50, // 67: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	50, // 68: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	50, // 69: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	29, // 70: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	50, // 71: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	50, // 72: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	50, // 73: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	50, // 74: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	32, // 75: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	36, // 76: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	50, // 77: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	35, // 78: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	37, // 79: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	50, // 80: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	50, // 81: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	50, // 82: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	42, // 83: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	42, // 84: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	50, // 85: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	3,  // 86: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	5,  // 87: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	10, // 88: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	9,  // 89: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
+	50, // 90: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
+	8,  // 91: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
+	48, // 92: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	59, // [59:93] is the sub-list for method output_type
+	25, // [25:59] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -3796,15 +3968,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[27].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[31].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[29].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1209,6 +1209,7 @@ const (
 	DKVNode_DropAside_FullMethodName      = "/dkv.serverpb.DKVNode/DropAside"
 	DKVNode_ClaimRecord_FullMethodName    = "/dkv.serverpb.DKVNode/ClaimRecord"
 	DKVNode_FinishUpgrade_FullMethodName  = "/dkv.serverpb.DKVNode/FinishUpgrade"
+	DKVNode_InjectFault_FullMethodName    = "/dkv.serverpb.DKVNode/InjectFault"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1254,6 +1255,10 @@ type DKVNodeClient interface {
 	// releases that do not understand the version cannot read. It is rejected while a member
 	// does not understand it.
 	FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Status, error)
+	// InjectFault gives the node a fault, for a drill, and sends every second how it goes. The
+	// fault ends after its time, or when the call ends. It is rejected unless allow-drills is
+	// true, and on a master while another member is missing.
+	InjectFault(ctx context.Context, in *InjectFaultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FaultState], error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1396,6 +1401,25 @@ func (c *dKVNodeClient) FinishUpgrade(ctx context.Context, in *FinishUpgradeRequ
 	return out, nil
 }
 
+func (c *dKVNodeClient) InjectFault(ctx context.Context, in *InjectFaultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FaultState], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DKVNode_ServiceDesc.Streams[1], DKVNode_InjectFault_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[InjectFaultRequest, FaultState]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVNode_InjectFaultClient = grpc.ServerStreamingClient[FaultState]
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1448,6 +1472,10 @@ type DKVNodeServer interface {
 	// releases that do not understand the version cannot read. It is rejected while a member
 	// does not understand it.
 	FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Status, error)
+	// InjectFault gives the node a fault, for a drill, and sends every second how it goes. The
+	// fault ends after its time, or when the call ends. It is rejected unless allow-drills is
+	// true, and on a master while another member is missing.
+	InjectFault(*InjectFaultRequest, grpc.ServerStreamingServer[FaultState]) error
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1496,6 +1524,9 @@ func (UnimplementedDKVNodeServer) ClaimRecord(context.Context, *emptypb.Empty) (
 }
 func (UnimplementedDKVNodeServer) FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method FinishUpgrade not implemented")
+}
+func (UnimplementedDKVNodeServer) InjectFault(*InjectFaultRequest, grpc.ServerStreamingServer[FaultState]) error {
+	return status.Error(codes.Unimplemented, "method InjectFault not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1730,6 +1761,17 @@ func _DKVNode_FinishUpgrade_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DKVNode_InjectFault_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(InjectFaultRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DKVNodeServer).InjectFault(m, &grpc.GenericServerStream[InjectFaultRequest, FaultState]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DKVNode_InjectFaultServer = grpc.ServerStreamingServer[FaultState]
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1808,6 +1850,11 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Promote",
 			Handler:       _DKVNode_Promote_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "InjectFault",
+			Handler:       _DKVNode_InjectFault_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/app/drills"
 	"github.com/dkvdb/dkv/internal/app/role"
 	"github.com/dkvdb/dkv/internal/app/rows"
 	"github.com/dkvdb/dkv/internal/master"
@@ -28,6 +29,17 @@ func (a *app) drainFor(cause error) time.Duration {
 	return a.node.Config.Ops.DrainTimeout
 }
 
+// drills is the service of the node, with what drills need.
+func (a *app) drills() *drills.Service {
+	return &drills.Service{
+		DKVNodeServer: a.succession.Node(a.services.Node),
+		Name:          "this node (" + a.node.Config.Node.Name + ")",
+		Faults:        a.node.Faults,
+		Missing:       a.role.Cluster().Missing,
+		Raft:          a.node.Config.InRaft(),
+	}
+}
+
 // newGRPC makes the gRPC server around the services of the role. Every node has a
 // status, a membership, even if it is to say that there is none, and its row.
 func (a *app) newGRPC(source *rows.Source) *server.Server {
@@ -38,7 +50,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Register: func(r grpc.ServiceRegistrar) {
 			serverpb.RegisterDKVClusterServer(r, a.services.Membership)
 			serverpb.RegisterDKVDiscoveryNodeServer(r, rows.Service{Source: source})
-			serverpb.RegisterDKVNodeServer(r, a.succession.Node(a.services.Node))
+			serverpb.RegisterDKVNodeServer(r, a.drills())
 			peerpb.RegisterStandbyServer(r, a.succession)
 			a.role.Register(r, a.services)
 		},

@@ -382,6 +382,8 @@ type Ops struct {
 	MaxClockJump time.Duration
 	// DrainTimeout is how long a stopping node waits for running requests.
 	DrainTimeout time.Duration
+	// AllowDrills lets administrators give this node faults, for a time.
+	AllowDrills bool
 }
 
 // InRaft reports whether the node's log is replicated by Raft, alone or with others: a

@@ -138,6 +138,8 @@ func opsKeys() []key {
 			doc: "How far a member's clock may be from a majority's: one further off is not added and counts only that far, and a node alone follows larger steps slowly. Raise it if clocks are known to differ more, lower it if keys must expire more exactly."},
 		{name: "drain-timeout", def: "8s", field: func(c *Config) value { return durationValue{&c.Ops.DrainTimeout, 0} },
 			doc: "How long a stopping node waits for running requests. Keep it below the time after which the supervisor kills it (10s with Docker)."},
+		{name: "allow-drills", def: "false", field: func(c *Config) value { return boolValue{&c.Ops.AllowDrills} },
+			doc: "Let dkvctl -drill give this node a fault for up to a minute: no answers, no other nodes, a slow disk. All nodes of a cluster have to agree. It loses no data, but a client waits as it would in a true fault."},
 	}
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/certs/dial"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/peer"
 )
@@ -10,8 +11,10 @@ import (
 // Calls returns how this node calls others: with its certificate, as its TLS mode says, and
 // with its token if it is a slave that has one.
 func (n *Node) Calls() (peer.Options, error) {
+	dialling := peer.DialOptions(n.Certs, n.Log)
+	dialling.Faults = n.Faults
 	out := peer.Options{
-		Dialer:         peer.NewDialer(n.Certs, n.Log),
+		Dialer:         dial.New(dialling),
 		MaxMessageSize: int(n.Config.Limits.MessageSize),
 	}
 	path := n.Config.Replication.TokenFile

@@ -18,6 +18,7 @@ import (
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/config"
+	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/master"
 	"github.com/dkvdb/dkv/internal/ops"
 	"github.com/dkvdb/dkv/internal/replica/state"
@@ -56,6 +57,8 @@ type Node struct {
 
 	// GRPC and HTTP are bound from the start on, so that no other process takes them.
 	GRPC, HTTP net.Listener
+	// Faults are those that drills may give the node; nil unless allow-drills is true.
+	Faults *faults.Faults
 	// Waiting answers gRPC calls while the role is not open yet.
 	Waiting *Waiting
 
@@ -94,13 +97,19 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 	if err := n.openAuth(); err != nil {
 		return nil, err
 	}
+	if cfg.Ops.AllowDrills {
+		n.Faults = faults.New(log)
+		n.Collectors = append(n.Collectors, n.Faults)
+	}
 	if n.GRPC, err = server.Listen(cfg.Network.ListenAddr); err != nil {
 		return nil, err
 	}
+	n.GRPC = n.Faults.Listen(n.GRPC, false)
 	n.OnClose(ignoreClosed(n.GRPC.Close))
 	if n.HTTP, err = ops.Listen(ctx, cfg.Network.HTTPListenAddr, cfg.IsSet("http-listen-addr"), log); err != nil {
 		return nil, err
 	}
+	n.HTTP = n.Faults.Listen(n.HTTP, false)
 	n.OnClose(ignoreClosed(n.HTTP.Close))
 	n.Waiting = &Waiting{node: n}
 	address := cfg.Advertise(n.GRPC.Addr())

@@ -102,6 +102,7 @@ func (m *Member) openHost() error {
 		ConfirmReads: !nexus.LeaseBasedReads,
 		Guard:        m.logGuard,
 		Certs:        m.node.Certs,
+		Faults:       m.node.Faults,
 		Log:          m.node.Log,
 	})
 	if err != nil {

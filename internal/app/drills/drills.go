@@ -1,0 +1,122 @@
+// Package drills serves the calls of dkvctl -drill on a node: they give it a fault.
+package drills
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/cluster"
+	"github.com/dkvdb/dkv/internal/faults"
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// tellEvery is how often the caller is told how a fault goes.
+const tellEvery = time.Second
+
+// Service is the DKVNode service with what drills need.
+type Service struct {
+	serverpb.DKVNodeServer
+	// Name is how the node is called in errors.
+	Name string
+	// Faults is nil on a node that has not agreed to drills.
+	Faults *faults.Faults
+	// Missing are the members that this node cannot reach.
+	Missing func() []cluster.Peer
+	// Raft reports whether the node has a Raft log.
+	Raft bool
+}
+
+// GetNodeStatus implements DKVNode: it adds the fault of a drill.
+func (s *Service) GetNodeStatus(ctx context.Context, e *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {
+	out, err := s.DKVNodeServer.GetNodeStatus(ctx, e)
+	if a := s.Faults.Now(); err == nil && a != nil {
+		out.Fault = describe(a)
+	}
+	return out, err
+}
+
+func describe(a *faults.Active) string {
+	return fmt.Sprintf("a drill: %s, for %s more at the most", a.Fault, max(0, a.Left()).Round(time.Second))
+}
+
+// InjectFault implements DKVNode.
+func (s *Service) InjectFault(r *serverpb.InjectFaultRequest, stream grpc.ServerStreamingServer[serverpb.FaultState]) error {
+	fault := faults.Fault{
+		Kind: faults.Kind(r.GetKind()), For: millis(r.GetMillis()),
+		Address: r.GetAddress(), Delay: millis(r.GetDelayMillis()),
+	}
+	if p, is := peer.FromContext(stream.Context()); is {
+		fault.Exempt = p.Addr.String()
+	}
+	if err := s.agree(fault); err != nil {
+		return err
+	}
+	if r.GetCheck() {
+		return stream.Send(&serverpb.FaultState{State: "agreed", Text: fault.String(), LeftMillis: r.GetMillis()})
+	}
+	a, err := s.Faults.Begin(fault)
+	switch {
+	case errors.Is(err, faults.ErrActive):
+		return kv.Errorf(kv.Precondition, "%v; wait until it has ended (not applied)", err)
+	case err != nil:
+		return err
+	}
+	defer a.End()
+	return watch(stream, a)
+}
+
+// millis is a duration of a request; what is far too long stays so.
+func millis(n uint64) time.Duration {
+	return time.Duration(min(n, uint64(time.Hour/time.Millisecond))) * time.Millisecond
+}
+
+// agree returns why a fault is rejected.
+func (s *Service) agree(fault faults.Fault) error {
+	if s.Faults == nil {
+		return kv.Errorf(kv.Precondition, "%s has not agreed to drills: start it with allow-drills: true (not applied)", s.Name)
+	}
+	if err := fault.Check(); err != nil {
+		return kv.Errorf(kv.Invalid, "%v (not applied)", err)
+	}
+	if !s.Raft && (fault.Kind == faults.SlowDisk || fault.Kind == faults.Partition) {
+		return kv.Errorf(kv.Precondition, "%s has no Raft log, and the fault %s concerns that (not applied)", s.Name, fault.Kind)
+	}
+	if missing := s.Missing(); s.Raft && len(missing) > 0 {
+		var names []string
+		for _, p := range missing {
+			names = append(names, cmp.Or(p.Node, p.Name()))
+		}
+		slices.Sort(names)
+		return kv.Errorf(kv.Precondition, "%s cannot be reached, and a fault of this node might take the majority: begin a drill when all members are there (not applied)", strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// watch tells the caller how a fault goes, until it has ended or the caller is gone.
+func watch(stream grpc.ServerStreamingServer[serverpb.FaultState], a *faults.Active) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		left := max(0, a.Left())
+		if err := stream.Send(&serverpb.FaultState{State: "active", Text: a.String(), LeftMillis: uint64(left.Milliseconds())}); err != nil {
+			return err
+		}
+		select {
+		case <-a.Ended():
+			return stream.Send(&serverpb.FaultState{State: "ended", Text: a.String()})
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-tick.C:
+		}
+	}
+}
