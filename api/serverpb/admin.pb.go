@@ -406,7 +406,8 @@ type InjectFaultRequest struct {
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// How long the fault lasts, at most a minute.
 	Millis uint64 `protobuf:"varint,2,opt,name=millis,proto3" json:"millis,omitempty"`
-	// The node that cannot be reached, host:port, for unreachable.
+	// The node that a slave cannot reach, host:port, for unreachable; empty for the master that
+	// it follows.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// By how much each sync takes longer, for slow-disk.
 	DelayMillis uint64 `protobuf:"varint,4,opt,name=delayMillis,proto3" json:"delayMillis,omitempty"`

@@ -31,13 +31,17 @@ func (a *app) drainFor(cause error) time.Duration {
 
 // drills is the service of the node, with what drills need.
 func (a *app) drills() *drills.Service {
-	return &drills.Service{
+	s := &drills.Service{
 		DKVNodeServer: a.succession.Node(a.services.Node),
 		Name:          "this node (" + a.node.Config.Node.Name + ")",
 		Faults:        a.node.Faults,
 		Missing:       a.role.Cluster().Missing,
 		Raft:          a.node.Config.InRaft(),
 	}
+	if slave, is := a.role.(interface{ Master() string }); is {
+		s.Master = slave.Master
+	}
+	return s
 }
 
 // newGRPC makes the gRPC server around the services of the role. Every node has a

@@ -34,6 +34,8 @@ type Service struct {
 	Missing func() []cluster.Peer
 	// Raft reports whether the node has a Raft log.
 	Raft bool
+	// Master returns the master that a slave follows; nil on other nodes.
+	Master func() string
 }
 
 // GetNodeStatus implements DKVNode: it adds the fault of a drill.
@@ -55,6 +57,9 @@ func (s *Service) InjectFault(r *serverpb.InjectFaultRequest, stream grpc.Server
 		Kind: faults.Kind(r.GetKind()), For: millis(r.GetMillis()),
 		Address: r.GetAddress(), Delay: millis(r.GetDelayMillis()),
 	}
+	if fault.Kind == faults.Unreachable && fault.Address == "" {
+		fault.Address = s.master()
+	}
 	if p, is := peer.FromContext(stream.Context()); is {
 		fault.Exempt = p.Addr.String()
 	}
@@ -75,6 +80,14 @@ func (s *Service) InjectFault(r *serverpb.InjectFaultRequest, stream grpc.Server
 	return watch(stream, a)
 }
 
+// master is the master that a slave follows; empty for none.
+func (s *Service) master() string {
+	if s.Master == nil {
+		return ""
+	}
+	return s.Master()
+}
+
 // millis is a duration of a request; what is far too long stays so.
 func millis(n uint64) time.Duration {
 	return time.Duration(min(n, uint64(time.Hour/time.Millisecond))) * time.Millisecond
@@ -85,11 +98,17 @@ func (s *Service) agree(fault faults.Fault) error {
 	if s.Faults == nil {
 		return kv.Errorf(kv.Precondition, "%s has not agreed to drills: start it with allow-drills: true (not applied)", s.Name)
 	}
+	if s.Master != nil && fault.Kind == faults.Unreachable && fault.Address == "" {
+		return kv.Errorf(kv.Precondition, "%s follows no master at this moment (not applied)", s.Name)
+	}
 	if err := fault.Check(); err != nil {
 		return kv.Errorf(kv.Invalid, "%v (not applied)", err)
 	}
 	if !s.Raft && (fault.Kind == faults.SlowDisk || fault.Kind == faults.Partition) {
 		return kv.Errorf(kv.Precondition, "%s has no Raft log, and the fault %s concerns that (not applied)", s.Name, fault.Kind)
+	}
+	if fault.Kind == faults.Unreachable && s.Master == nil {
+		return kv.Errorf(kv.Precondition, "%s is no slave, and the fault %s is for one (not applied)", s.Name, fault.Kind)
 	}
 	if missing := s.Missing(); s.Raft && len(missing) > 0 {
 		var names []string

@@ -38,9 +38,10 @@ func serve(t *testing.T, s *Service) (connect func() serverpb.DKVNodeClient) {
 	if s.Missing == nil {
 		s.Missing = func() []cluster.Peer { return nil }
 	}
-	server := grpc.NewServer()
-	serverpb.RegisterDKVNodeServer(server, s)
-	addr := servertest.Serve(t, server, s.Faults.Listen(testkit.Listen(t), false)).Addr
+	addr := servertest.Start(t, servertest.Options{
+		Listener: s.Faults.Listen(testkit.Listen(t), false),
+		Register: func(r grpc.ServiceRegistrar) { serverpb.RegisterDKVNodeServer(r, s) },
+	}).Addr
 	return func() serverpb.DKVNodeClient {
 		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
@@ -74,11 +75,13 @@ func TestRejectedByName(t *testing.T) {
 		{Service{}, silent, codes.FailedPrecondition, "this node (n1) has not agreed to drills: start it with allow-drills: true"},
 		{Service{Faults: agreed(), Raft: true, Missing: absent}, silent, codes.FailedPrecondition, "n3 cannot be reached"},
 		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "slow-disk", Millis: 1, DelayMillis: 1}, codes.FailedPrecondition, "no Raft log"},
+		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "unreachable", Millis: 1, Address: "a:1"}, codes.FailedPrecondition, "is no slave"},
+		{Service{Faults: agreed(), Master: func() string { return "" }}, &serverpb.InjectFaultRequest{Kind: "unreachable", Millis: 1}, codes.FailedPrecondition, "follows no master"},
 		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "fire", Millis: 1}, codes.InvalidArgument, "not a fault"},
 		{Service{Faults: agreed()}, &serverpb.InjectFaultRequest{Kind: "silent", Millis: 1 << 63}, codes.InvalidArgument, "up to 1m0s"},
 	} {
 		_, err := inject(t.Context(), serve(t, &c.service)(), c.request)
-		if err == nil || !strings.Contains(err.Error(), c.says) {
+		if status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: %v, want %q", c.request, err, c.says)
 		}
 	}

@@ -229,6 +229,10 @@ func (s *Slave) Run(ctx, _ context.Context, _ *role.Services) error {
 // Announced implements role.Role.
 func (*Slave) Announced() bool { return true }
 
+// Master returns the address of the master that the copy of the first vBucket follows; empty for
+// none.
+func (s *Slave) Master() string { return s.copies[0].puller.Status().Master }
+
 // Hear implements role.Role: the registry says which masters there are.
 func (s *Slave) Hear(rows []*serverpb.RegionInfo, live bool) { s.rows.Set(rows, live) }
 
