@@ -25,6 +25,128 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type AwaitAppliedRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	VBucket  string                 `protobuf:"bytes,2,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	Index    uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// How long to wait for it; at most a second.
+	WaitMillis    uint64 `protobuf:"varint,4,opt,name=waitMillis,proto3" json:"waitMillis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitAppliedRequest) Reset() {
+	*x = AwaitAppliedRequest{}
+	mi := &file_api_standby_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitAppliedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitAppliedRequest) ProtoMessage() {}
+
+func (x *AwaitAppliedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitAppliedRequest.ProtoReflect.Descriptor instead.
+func (*AwaitAppliedRequest) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AwaitAppliedRequest) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *AwaitAppliedRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
+func (x *AwaitAppliedRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AwaitAppliedRequest) GetWaitMillis() uint64 {
+	if x != nil {
+		return x.WaitMillis
+	}
+	return 0
+}
+
+// AwaitAppliedResponse is how far the state is.
+type AwaitAppliedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	History       string                 `protobuf:"bytes,1,opt,name=history,proto3" json:"history,omitempty"`
+	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitAppliedResponse) Reset() {
+	*x = AwaitAppliedResponse{}
+	mi := &file_api_standby_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitAppliedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitAppliedResponse) ProtoMessage() {}
+
+func (x *AwaitAppliedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_standby_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitAppliedResponse.ProtoReflect.Descriptor instead.
+func (*AwaitAppliedResponse) Descriptor() ([]byte, []int) {
+	return file_api_standby_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AwaitAppliedResponse) GetHistory() string {
+	if x != nil {
+		return x.History
+	}
+	return ""
+}
+
+func (x *AwaitAppliedResponse) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
 type SealCopiesRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Database string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
@@ -38,7 +160,7 @@ type SealCopiesRequest struct {
 
 func (x *SealCopiesRequest) Reset() {
 	*x = SealCopiesRequest{}
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -50,7 +172,7 @@ func (x *SealCopiesRequest) String() string {
 func (*SealCopiesRequest) ProtoMessage() {}
 
 func (x *SealCopiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[0]
+	mi := &file_api_standby_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -63,7 +185,7 @@ func (x *SealCopiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealCopiesRequest.ProtoReflect.Descriptor instead.
 func (*SealCopiesRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{0}
+	return file_api_standby_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SealCopiesRequest) GetDatabase() string {
@@ -108,7 +230,7 @@ type CopiesResponse struct {
 
 func (x *CopiesResponse) Reset() {
 	*x = CopiesResponse{}
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -120,7 +242,7 @@ func (x *CopiesResponse) String() string {
 func (*CopiesResponse) ProtoMessage() {}
 
 func (x *CopiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[1]
+	mi := &file_api_standby_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -133,7 +255,7 @@ func (x *CopiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopiesResponse.ProtoReflect.Descriptor instead.
 func (*CopiesResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{1}
+	return file_api_standby_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CopiesResponse) GetDisk() string {
@@ -213,7 +335,7 @@ type CopyPosition struct {
 
 func (x *CopyPosition) Reset() {
 	*x = CopyPosition{}
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -225,7 +347,7 @@ func (x *CopyPosition) String() string {
 func (*CopyPosition) ProtoMessage() {}
 
 func (x *CopyPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[2]
+	mi := &file_api_standby_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -238,7 +360,7 @@ func (x *CopyPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyPosition.ProtoReflect.Descriptor instead.
 func (*CopyPosition) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{2}
+	return file_api_standby_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CopyPosition) GetVBucket() string {
@@ -311,7 +433,7 @@ type CatchUpCopyRequest struct {
 
 func (x *CatchUpCopyRequest) Reset() {
 	*x = CatchUpCopyRequest{}
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +445,7 @@ func (x *CatchUpCopyRequest) String() string {
 func (*CatchUpCopyRequest) ProtoMessage() {}
 
 func (x *CatchUpCopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[3]
+	mi := &file_api_standby_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +458,7 @@ func (x *CatchUpCopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatchUpCopyRequest.ProtoReflect.Descriptor instead.
 func (*CatchUpCopyRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{3}
+	return file_api_standby_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CatchUpCopyRequest) GetDatabase() string {
@@ -386,7 +508,7 @@ type TakeRequestsRequest struct {
 
 func (x *TakeRequestsRequest) Reset() {
 	*x = TakeRequestsRequest{}
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +520,7 @@ func (x *TakeRequestsRequest) String() string {
 func (*TakeRequestsRequest) ProtoMessage() {}
 
 func (x *TakeRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[4]
+	mi := &file_api_standby_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +533,7 @@ func (x *TakeRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequestsRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{4}
+	return file_api_standby_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TakeRequestsRequest) GetDatabase() string {
@@ -443,7 +565,7 @@ type TakeRequestsResponse struct {
 
 func (x *TakeRequestsResponse) Reset() {
 	*x = TakeRequestsResponse{}
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +577,7 @@ func (x *TakeRequestsResponse) String() string {
 func (*TakeRequestsResponse) ProtoMessage() {}
 
 func (x *TakeRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[5]
+	mi := &file_api_standby_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +590,7 @@ func (x *TakeRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequestsResponse.ProtoReflect.Descriptor instead.
 func (*TakeRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{5}
+	return file_api_standby_proto_rawDescGZIP(), []int{7}
 }
 
 type GetRequestsRequest struct {
@@ -482,7 +604,7 @@ type GetRequestsRequest struct {
 
 func (x *GetRequestsRequest) Reset() {
 	*x = GetRequestsRequest{}
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +616,7 @@ func (x *GetRequestsRequest) String() string {
 func (*GetRequestsRequest) ProtoMessage() {}
 
 func (x *GetRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[6]
+	mi := &file_api_standby_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +629,7 @@ func (x *GetRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequestsRequest.ProtoReflect.Descriptor instead.
 func (*GetRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{6}
+	return file_api_standby_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRequestsRequest) GetDatabase() string {
@@ -542,7 +664,7 @@ type RequestsPart struct {
 
 func (x *RequestsPart) Reset() {
 	*x = RequestsPart{}
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +676,7 @@ func (x *RequestsPart) String() string {
 func (*RequestsPart) ProtoMessage() {}
 
 func (x *RequestsPart) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[7]
+	mi := &file_api_standby_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +689,7 @@ func (x *RequestsPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestsPart.ProtoReflect.Descriptor instead.
 func (*RequestsPart) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{7}
+	return file_api_standby_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RequestsPart) GetRecords() []byte {
@@ -607,7 +729,7 @@ type BecomeMasterRequest struct {
 
 func (x *BecomeMasterRequest) Reset() {
 	*x = BecomeMasterRequest{}
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +741,7 @@ func (x *BecomeMasterRequest) String() string {
 func (*BecomeMasterRequest) ProtoMessage() {}
 
 func (x *BecomeMasterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[8]
+	mi := &file_api_standby_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +754,7 @@ func (x *BecomeMasterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BecomeMasterRequest.ProtoReflect.Descriptor instead.
 func (*BecomeMasterRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{8}
+	return file_api_standby_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BecomeMasterRequest) GetDatabase() string {
@@ -720,7 +842,7 @@ type BecomeMasterResponse struct {
 
 func (x *BecomeMasterResponse) Reset() {
 	*x = BecomeMasterResponse{}
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +854,7 @@ func (x *BecomeMasterResponse) String() string {
 func (*BecomeMasterResponse) ProtoMessage() {}
 
 func (x *BecomeMasterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[9]
+	mi := &file_api_standby_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +867,7 @@ func (x *BecomeMasterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BecomeMasterResponse.ProtoReflect.Descriptor instead.
 func (*BecomeMasterResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{9}
+	return file_api_standby_proto_rawDescGZIP(), []int{11}
 }
 
 // PromotedNode is one of the nodes that become masters together.
@@ -761,7 +883,7 @@ type PromotedNode struct {
 
 func (x *PromotedNode) Reset() {
 	*x = PromotedNode{}
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +895,7 @@ func (x *PromotedNode) String() string {
 func (*PromotedNode) ProtoMessage() {}
 
 func (x *PromotedNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[10]
+	mi := &file_api_standby_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +908,7 @@ func (x *PromotedNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromotedNode.ProtoReflect.Descriptor instead.
 func (*PromotedNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{10}
+	return file_api_standby_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PromotedNode) GetReplica() uint64 {
@@ -830,7 +952,7 @@ type CutOfVBucket struct {
 
 func (x *CutOfVBucket) Reset() {
 	*x = CutOfVBucket{}
-	mi := &file_api_standby_proto_msgTypes[11]
+	mi := &file_api_standby_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +964,7 @@ func (x *CutOfVBucket) String() string {
 func (*CutOfVBucket) ProtoMessage() {}
 
 func (x *CutOfVBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[11]
+	mi := &file_api_standby_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +977,7 @@ func (x *CutOfVBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutOfVBucket.ProtoReflect.Descriptor instead.
 func (*CutOfVBucket) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{11}
+	return file_api_standby_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CutOfVBucket) GetVBucket() string {
@@ -897,7 +1019,7 @@ type GetStandingRequest struct {
 
 func (x *GetStandingRequest) Reset() {
 	*x = GetStandingRequest{}
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1031,7 @@ func (x *GetStandingRequest) String() string {
 func (*GetStandingRequest) ProtoMessage() {}
 
 func (x *GetStandingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[12]
+	mi := &file_api_standby_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1044,7 @@ func (x *GetStandingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStandingRequest.ProtoReflect.Descriptor instead.
 func (*GetStandingRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{12}
+	return file_api_standby_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetStandingRequest) GetDatabase() string {
@@ -948,7 +1070,7 @@ type GetStandingResponse struct {
 
 func (x *GetStandingResponse) Reset() {
 	*x = GetStandingResponse{}
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1082,7 @@ func (x *GetStandingResponse) String() string {
 func (*GetStandingResponse) ProtoMessage() {}
 
 func (x *GetStandingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[13]
+	mi := &file_api_standby_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1095,7 @@ func (x *GetStandingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStandingResponse.ProtoReflect.Descriptor instead.
 func (*GetStandingResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{13}
+	return file_api_standby_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetStandingResponse) GetVBuckets() []*StandingOf {
@@ -1000,7 +1122,7 @@ type StandingOf struct {
 
 func (x *StandingOf) Reset() {
 	*x = StandingOf{}
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1134,7 @@ func (x *StandingOf) String() string {
 func (*StandingOf) ProtoMessage() {}
 
 func (x *StandingOf) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[14]
+	mi := &file_api_standby_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1147,7 @@ func (x *StandingOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingOf.ProtoReflect.Descriptor instead.
 func (*StandingOf) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{14}
+	return file_api_standby_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StandingOf) GetVBucket() string {
@@ -1076,7 +1198,7 @@ type SealDatabaseRequest struct {
 
 func (x *SealDatabaseRequest) Reset() {
 	*x = SealDatabaseRequest{}
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1210,7 @@ func (x *SealDatabaseRequest) String() string {
 func (*SealDatabaseRequest) ProtoMessage() {}
 
 func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[15]
+	mi := &file_api_standby_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1223,7 @@ func (x *SealDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*SealDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{15}
+	return file_api_standby_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SealDatabaseRequest) GetDatabase() string {
@@ -1140,7 +1262,7 @@ type SealDatabaseResponse struct {
 
 func (x *SealDatabaseResponse) Reset() {
 	*x = SealDatabaseResponse{}
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1274,7 @@ func (x *SealDatabaseResponse) String() string {
 func (*SealDatabaseResponse) ProtoMessage() {}
 
 func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[16]
+	mi := &file_api_standby_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1287,7 @@ func (x *SealDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*SealDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{16}
+	return file_api_standby_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SealDatabaseResponse) GetVBuckets() []*SealedVBucket {
@@ -1209,7 +1331,7 @@ type SealedVBucket struct {
 
 func (x *SealedVBucket) Reset() {
 	*x = SealedVBucket{}
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1343,7 @@ func (x *SealedVBucket) String() string {
 func (*SealedVBucket) ProtoMessage() {}
 
 func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[17]
+	mi := &file_api_standby_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1356,7 @@ func (x *SealedVBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedVBucket.ProtoReflect.Descriptor instead.
 func (*SealedVBucket) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{17}
+	return file_api_standby_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SealedVBucket) GetVBucket() string {
@@ -1267,7 +1389,7 @@ type GetHistoriesRequest struct {
 
 func (x *GetHistoriesRequest) Reset() {
 	*x = GetHistoriesRequest{}
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1401,7 @@ func (x *GetHistoriesRequest) String() string {
 func (*GetHistoriesRequest) ProtoMessage() {}
 
 func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[18]
+	mi := &file_api_standby_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1414,7 @@ func (x *GetHistoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoriesRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{18}
+	return file_api_standby_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetHistoriesRequest) GetDatabase() string {
@@ -1311,7 +1433,7 @@ type GetHistoriesResponse struct {
 
 func (x *GetHistoriesResponse) Reset() {
 	*x = GetHistoriesResponse{}
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1445,7 @@ func (x *GetHistoriesResponse) String() string {
 func (*GetHistoriesResponse) ProtoMessage() {}
 
 func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[19]
+	mi := &file_api_standby_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1458,7 @@ func (x *GetHistoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoriesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoriesResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{19}
+	return file_api_standby_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetHistoriesResponse) GetVBuckets() []*VBucketHistory {
@@ -1358,7 +1480,7 @@ type VBucketHistory struct {
 
 func (x *VBucketHistory) Reset() {
 	*x = VBucketHistory{}
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1492,7 @@ func (x *VBucketHistory) String() string {
 func (*VBucketHistory) ProtoMessage() {}
 
 func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[20]
+	mi := &file_api_standby_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1505,7 @@ func (x *VBucketHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketHistory.ProtoReflect.Descriptor instead.
 func (*VBucketHistory) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{20}
+	return file_api_standby_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VBucketHistory) GetVBucket() string {
@@ -1419,7 +1541,7 @@ type FormerHistoryOf struct {
 
 func (x *FormerHistoryOf) Reset() {
 	*x = FormerHistoryOf{}
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1553,7 @@ func (x *FormerHistoryOf) String() string {
 func (*FormerHistoryOf) ProtoMessage() {}
 
 func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[21]
+	mi := &file_api_standby_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1566,7 @@ func (x *FormerHistoryOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistoryOf.ProtoReflect.Descriptor instead.
 func (*FormerHistoryOf) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{21}
+	return file_api_standby_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FormerHistoryOf) GetHistory() string {
@@ -1475,7 +1597,7 @@ type YieldRequest struct {
 
 func (x *YieldRequest) Reset() {
 	*x = YieldRequest{}
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1609,7 @@ func (x *YieldRequest) String() string {
 func (*YieldRequest) ProtoMessage() {}
 
 func (x *YieldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[22]
+	mi := &file_api_standby_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1622,7 @@ func (x *YieldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldRequest.ProtoReflect.Descriptor instead.
 func (*YieldRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{22}
+	return file_api_standby_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *YieldRequest) GetDatabase() string {
@@ -1544,7 +1666,7 @@ type YieldResponse struct {
 
 func (x *YieldResponse) Reset() {
 	*x = YieldResponse{}
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1678,7 @@ func (x *YieldResponse) String() string {
 func (*YieldResponse) ProtoMessage() {}
 
 func (x *YieldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[23]
+	mi := &file_api_standby_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1691,7 @@ func (x *YieldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use YieldResponse.ProtoReflect.Descriptor instead.
 func (*YieldResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{23}
+	return file_api_standby_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *YieldResponse) GetYielded() bool {
@@ -1618,7 +1740,7 @@ type Confirmation struct {
 
 func (x *Confirmation) Reset() {
 	*x = Confirmation{}
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1752,7 @@ func (x *Confirmation) String() string {
 func (*Confirmation) ProtoMessage() {}
 
 func (x *Confirmation) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[24]
+	mi := &file_api_standby_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1765,7 @@ func (x *Confirmation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confirmation.ProtoReflect.Descriptor instead.
 func (*Confirmation) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{24}
+	return file_api_standby_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Confirmation) GetDisk() string {
@@ -1732,7 +1854,7 @@ type Wanted struct {
 
 func (x *Wanted) Reset() {
 	*x = Wanted{}
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1866,7 @@ func (x *Wanted) String() string {
 func (*Wanted) ProtoMessage() {}
 
 func (x *Wanted) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[25]
+	mi := &file_api_standby_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1879,7 @@ func (x *Wanted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wanted.ProtoReflect.Descriptor instead.
 func (*Wanted) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{25}
+	return file_api_standby_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Wanted) GetVBucket() string {
@@ -1810,7 +1932,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1944,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[26]
+	mi := &file_api_standby_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1957,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{26}
+	return file_api_standby_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Record) GetDatabase() string {
@@ -1907,7 +2029,7 @@ type StandbyNode struct {
 
 func (x *StandbyNode) Reset() {
 	*x = StandbyNode{}
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2041,7 @@ func (x *StandbyNode) String() string {
 func (*StandbyNode) ProtoMessage() {}
 
 func (x *StandbyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[27]
+	mi := &file_api_standby_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2054,7 @@ func (x *StandbyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandbyNode.ProtoReflect.Descriptor instead.
 func (*StandbyNode) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{27}
+	return file_api_standby_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StandbyNode) GetDisk() string {
@@ -1965,7 +2087,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2099,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[28]
+	mi := &file_api_standby_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2112,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{28}
+	return file_api_standby_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetRecordRequest) GetDatabase() string {
@@ -2012,7 +2134,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2146,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[29]
+	mi := &file_api_standby_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2159,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{29}
+	return file_api_standby_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RecordResponse) GetRecord() *Record {
@@ -2067,7 +2189,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2201,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[30]
+	mi := &file_api_standby_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2214,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{30}
+	return file_api_standby_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RenewRequest) GetDatabase() string {
@@ -2134,7 +2256,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2268,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[31]
+	mi := &file_api_standby_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2281,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{31}
+	return file_api_standby_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RenewResponse) GetGranted() bool {
@@ -2191,7 +2313,7 @@ type ChangeRecordRequest struct {
 
 func (x *ChangeRecordRequest) Reset() {
 	*x = ChangeRecordRequest{}
-	mi := &file_api_standby_proto_msgTypes[32]
+	mi := &file_api_standby_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2325,7 @@ func (x *ChangeRecordRequest) String() string {
 func (*ChangeRecordRequest) ProtoMessage() {}
 
 func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[32]
+	mi := &file_api_standby_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2338,7 @@ func (x *ChangeRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecordRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRecordRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{32}
+	return file_api_standby_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ChangeRecordRequest) GetRecord() *Record {
@@ -2266,7 +2388,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_api_standby_proto_msgTypes[33]
+	mi := &file_api_standby_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2400,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[33]
+	mi := &file_api_standby_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2413,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{33}
+	return file_api_standby_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClaimRequest) GetDatabase() string {
@@ -2385,7 +2507,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_api_standby_proto_msgTypes[34]
+	mi := &file_api_standby_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2519,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_standby_proto_msgTypes[34]
+	mi := &file_api_standby_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2532,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_api_standby_proto_rawDescGZIP(), []int{34}
+	return file_api_standby_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClaimResponse) GetGiven() bool {
@@ -2446,7 +2568,17 @@ var File_api_standby_proto protoreflect.FileDescriptor
 const file_api_standby_proto_rawDesc = "" +
 	"\n" +
 	"\x11api/standby.proto\x12\n" +
-	"dkv.peerpb\"e\n" +
+	"dkv.peerpb\"\x81\x01\n" +
+	"\x13AwaitAppliedRequest\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x18\n" +
+	"\avBucket\x18\x02 \x01(\tR\avBucket\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x1e\n" +
+	"\n" +
+	"waitMillis\x18\x04 \x01(\x04R\n" +
+	"waitMillis\"J\n" +
+	"\x14AwaitAppliedResponse\x12\x18\n" +
+	"\ahistory\x18\x01 \x01(\tR\ahistory\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\"e\n" +
 	"\x11SealCopiesRequest\x12\x1a\n" +
 	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x1c\n" +
 	"\tpromotion\x18\x02 \x01(\tR\tpromotion\x12\x16\n" +
@@ -2627,7 +2759,7 @@ const file_api_standby_proto_rawDesc = "" +
 	"\x05given\x18\x01 \x01(\bR\x05given\x12*\n" +
 	"\x06record\x18\x02 \x01(\v2\x12.dkv.peerpb.RecordR\x06record\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
-	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xff\x05\n" +
+	"\vretryMillis\x18\x04 \x01(\x04R\vretryMillis2\xd2\x06\n" +
 	"\aStandby\x12;\n" +
 	"\aConfirm\x12\x18.dkv.peerpb.Confirmation\x1a\x12.dkv.peerpb.Wanted(\x010\x01\x12Q\n" +
 	"\fSealDatabase\x12\x1f.dkv.peerpb.SealDatabaseRequest\x1a .dkv.peerpb.SealDatabaseResponse\x12Q\n" +
@@ -2639,7 +2771,8 @@ const file_api_standby_proto_rawDesc = "" +
 	"\fTakeRequests\x12\x1f.dkv.peerpb.TakeRequestsRequest\x1a .dkv.peerpb.TakeRequestsResponse\x12I\n" +
 	"\vGetRequests\x12\x1e.dkv.peerpb.GetRequestsRequest\x1a\x18.dkv.peerpb.RequestsPart0\x01\x12Q\n" +
 	"\fBecomeMaster\x12\x1f.dkv.peerpb.BecomeMasterRequest\x1a .dkv.peerpb.BecomeMasterResponse\x12N\n" +
-	"\vGetStanding\x12\x1e.dkv.peerpb.GetStandingRequest\x1a\x1f.dkv.peerpb.GetStandingResponse2\x99\x02\n" +
+	"\vGetStanding\x12\x1e.dkv.peerpb.GetStandingRequest\x1a\x1f.dkv.peerpb.GetStandingResponse\x12Q\n" +
+	"\fAwaitApplied\x12\x1f.dkv.peerpb.AwaitAppliedRequest\x1a .dkv.peerpb.AwaitAppliedResponse2\x99\x02\n" +
 	"\aWitness\x12E\n" +
 	"\tGetRecord\x12\x1c.dkv.peerpb.GetRecordRequest\x1a\x1a.dkv.peerpb.RecordResponse\x12<\n" +
 	"\x05Renew\x12\x18.dkv.peerpb.RenewRequest\x1a\x19.dkv.peerpb.RenewResponse\x12K\n" +
@@ -2658,87 +2791,91 @@ func file_api_standby_proto_rawDescGZIP() []byte {
 	return file_api_standby_proto_rawDescData
 }
 
-var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_api_standby_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_api_standby_proto_goTypes = []any{
-	(*SealCopiesRequest)(nil),    // 0: dkv.peerpb.SealCopiesRequest
-	(*CopiesResponse)(nil),       // 1: dkv.peerpb.CopiesResponse
-	(*CopyPosition)(nil),         // 2: dkv.peerpb.CopyPosition
-	(*CatchUpCopyRequest)(nil),   // 3: dkv.peerpb.CatchUpCopyRequest
-	(*TakeRequestsRequest)(nil),  // 4: dkv.peerpb.TakeRequestsRequest
-	(*TakeRequestsResponse)(nil), // 5: dkv.peerpb.TakeRequestsResponse
-	(*GetRequestsRequest)(nil),   // 6: dkv.peerpb.GetRequestsRequest
-	(*RequestsPart)(nil),         // 7: dkv.peerpb.RequestsPart
-	(*BecomeMasterRequest)(nil),  // 8: dkv.peerpb.BecomeMasterRequest
-	(*BecomeMasterResponse)(nil), // 9: dkv.peerpb.BecomeMasterResponse
-	(*PromotedNode)(nil),         // 10: dkv.peerpb.PromotedNode
-	(*CutOfVBucket)(nil),         // 11: dkv.peerpb.CutOfVBucket
-	(*GetStandingRequest)(nil),   // 12: dkv.peerpb.GetStandingRequest
-	(*GetStandingResponse)(nil),  // 13: dkv.peerpb.GetStandingResponse
-	(*StandingOf)(nil),           // 14: dkv.peerpb.StandingOf
-	(*SealDatabaseRequest)(nil),  // 15: dkv.peerpb.SealDatabaseRequest
-	(*SealDatabaseResponse)(nil), // 16: dkv.peerpb.SealDatabaseResponse
-	(*SealedVBucket)(nil),        // 17: dkv.peerpb.SealedVBucket
-	(*GetHistoriesRequest)(nil),  // 18: dkv.peerpb.GetHistoriesRequest
-	(*GetHistoriesResponse)(nil), // 19: dkv.peerpb.GetHistoriesResponse
-	(*VBucketHistory)(nil),       // 20: dkv.peerpb.VBucketHistory
-	(*FormerHistoryOf)(nil),      // 21: dkv.peerpb.FormerHistoryOf
-	(*YieldRequest)(nil),         // 22: dkv.peerpb.YieldRequest
-	(*YieldResponse)(nil),        // 23: dkv.peerpb.YieldResponse
-	(*Confirmation)(nil),         // 24: dkv.peerpb.Confirmation
-	(*Wanted)(nil),               // 25: dkv.peerpb.Wanted
-	(*Record)(nil),               // 26: dkv.peerpb.Record
-	(*StandbyNode)(nil),          // 27: dkv.peerpb.StandbyNode
-	(*GetRecordRequest)(nil),     // 28: dkv.peerpb.GetRecordRequest
-	(*RecordResponse)(nil),       // 29: dkv.peerpb.RecordResponse
-	(*RenewRequest)(nil),         // 30: dkv.peerpb.RenewRequest
-	(*RenewResponse)(nil),        // 31: dkv.peerpb.RenewResponse
-	(*ChangeRecordRequest)(nil),  // 32: dkv.peerpb.ChangeRecordRequest
-	(*ClaimRequest)(nil),         // 33: dkv.peerpb.ClaimRequest
-	(*ClaimResponse)(nil),        // 34: dkv.peerpb.ClaimResponse
+	(*AwaitAppliedRequest)(nil),  // 0: dkv.peerpb.AwaitAppliedRequest
+	(*AwaitAppliedResponse)(nil), // 1: dkv.peerpb.AwaitAppliedResponse
+	(*SealCopiesRequest)(nil),    // 2: dkv.peerpb.SealCopiesRequest
+	(*CopiesResponse)(nil),       // 3: dkv.peerpb.CopiesResponse
+	(*CopyPosition)(nil),         // 4: dkv.peerpb.CopyPosition
+	(*CatchUpCopyRequest)(nil),   // 5: dkv.peerpb.CatchUpCopyRequest
+	(*TakeRequestsRequest)(nil),  // 6: dkv.peerpb.TakeRequestsRequest
+	(*TakeRequestsResponse)(nil), // 7: dkv.peerpb.TakeRequestsResponse
+	(*GetRequestsRequest)(nil),   // 8: dkv.peerpb.GetRequestsRequest
+	(*RequestsPart)(nil),         // 9: dkv.peerpb.RequestsPart
+	(*BecomeMasterRequest)(nil),  // 10: dkv.peerpb.BecomeMasterRequest
+	(*BecomeMasterResponse)(nil), // 11: dkv.peerpb.BecomeMasterResponse
+	(*PromotedNode)(nil),         // 12: dkv.peerpb.PromotedNode
+	(*CutOfVBucket)(nil),         // 13: dkv.peerpb.CutOfVBucket
+	(*GetStandingRequest)(nil),   // 14: dkv.peerpb.GetStandingRequest
+	(*GetStandingResponse)(nil),  // 15: dkv.peerpb.GetStandingResponse
+	(*StandingOf)(nil),           // 16: dkv.peerpb.StandingOf
+	(*SealDatabaseRequest)(nil),  // 17: dkv.peerpb.SealDatabaseRequest
+	(*SealDatabaseResponse)(nil), // 18: dkv.peerpb.SealDatabaseResponse
+	(*SealedVBucket)(nil),        // 19: dkv.peerpb.SealedVBucket
+	(*GetHistoriesRequest)(nil),  // 20: dkv.peerpb.GetHistoriesRequest
+	(*GetHistoriesResponse)(nil), // 21: dkv.peerpb.GetHistoriesResponse
+	(*VBucketHistory)(nil),       // 22: dkv.peerpb.VBucketHistory
+	(*FormerHistoryOf)(nil),      // 23: dkv.peerpb.FormerHistoryOf
+	(*YieldRequest)(nil),         // 24: dkv.peerpb.YieldRequest
+	(*YieldResponse)(nil),        // 25: dkv.peerpb.YieldResponse
+	(*Confirmation)(nil),         // 26: dkv.peerpb.Confirmation
+	(*Wanted)(nil),               // 27: dkv.peerpb.Wanted
+	(*Record)(nil),               // 28: dkv.peerpb.Record
+	(*StandbyNode)(nil),          // 29: dkv.peerpb.StandbyNode
+	(*GetRecordRequest)(nil),     // 30: dkv.peerpb.GetRecordRequest
+	(*RecordResponse)(nil),       // 31: dkv.peerpb.RecordResponse
+	(*RenewRequest)(nil),         // 32: dkv.peerpb.RenewRequest
+	(*RenewResponse)(nil),        // 33: dkv.peerpb.RenewResponse
+	(*ChangeRecordRequest)(nil),  // 34: dkv.peerpb.ChangeRecordRequest
+	(*ClaimRequest)(nil),         // 35: dkv.peerpb.ClaimRequest
+	(*ClaimResponse)(nil),        // 36: dkv.peerpb.ClaimResponse
 }
 var file_api_standby_proto_depIdxs = []int32{
-	2,  // 0: dkv.peerpb.CopiesResponse.copies:type_name -> dkv.peerpb.CopyPosition
-	10, // 1: dkv.peerpb.BecomeMasterRequest.nodes:type_name -> dkv.peerpb.PromotedNode
-	11, // 2: dkv.peerpb.BecomeMasterRequest.cuts:type_name -> dkv.peerpb.CutOfVBucket
-	14, // 3: dkv.peerpb.GetStandingResponse.vBuckets:type_name -> dkv.peerpb.StandingOf
-	17, // 4: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
-	20, // 5: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
-	21, // 6: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
-	27, // 7: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
-	26, // 8: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
-	26, // 9: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
-	26, // 10: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
-	26, // 11: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
-	24, // 12: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
-	15, // 13: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
-	18, // 14: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
-	22, // 15: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
-	0,  // 16: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
-	3,  // 17: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
-	4,  // 18: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
-	6,  // 19: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
-	8,  // 20: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
-	12, // 21: dkv.peerpb.Standby.GetStanding:input_type -> dkv.peerpb.GetStandingRequest
-	28, // 22: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
-	30, // 23: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
-	32, // 24: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
-	33, // 25: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
-	25, // 26: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
-	16, // 27: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
-	19, // 28: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
-	23, // 29: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
-	1,  // 30: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
-	1,  // 31: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
-	5,  // 32: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
-	7,  // 33: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
-	9,  // 34: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
-	13, // 35: dkv.peerpb.Standby.GetStanding:output_type -> dkv.peerpb.GetStandingResponse
-	29, // 36: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
-	31, // 37: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
-	29, // 38: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
-	34, // 39: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
-	26, // [26:40] is the sub-list for method output_type
-	12, // [12:26] is the sub-list for method input_type
+	4,  // 0: dkv.peerpb.CopiesResponse.copies:type_name -> dkv.peerpb.CopyPosition
+	12, // 1: dkv.peerpb.BecomeMasterRequest.nodes:type_name -> dkv.peerpb.PromotedNode
+	13, // 2: dkv.peerpb.BecomeMasterRequest.cuts:type_name -> dkv.peerpb.CutOfVBucket
+	16, // 3: dkv.peerpb.GetStandingResponse.vBuckets:type_name -> dkv.peerpb.StandingOf
+	19, // 4: dkv.peerpb.SealDatabaseResponse.vBuckets:type_name -> dkv.peerpb.SealedVBucket
+	22, // 5: dkv.peerpb.GetHistoriesResponse.vBuckets:type_name -> dkv.peerpb.VBucketHistory
+	23, // 6: dkv.peerpb.VBucketHistory.lineage:type_name -> dkv.peerpb.FormerHistoryOf
+	29, // 7: dkv.peerpb.Record.standbys:type_name -> dkv.peerpb.StandbyNode
+	28, // 8: dkv.peerpb.RecordResponse.record:type_name -> dkv.peerpb.Record
+	28, // 9: dkv.peerpb.RenewResponse.record:type_name -> dkv.peerpb.Record
+	28, // 10: dkv.peerpb.ChangeRecordRequest.record:type_name -> dkv.peerpb.Record
+	28, // 11: dkv.peerpb.ClaimResponse.record:type_name -> dkv.peerpb.Record
+	26, // 12: dkv.peerpb.Standby.Confirm:input_type -> dkv.peerpb.Confirmation
+	17, // 13: dkv.peerpb.Standby.SealDatabase:input_type -> dkv.peerpb.SealDatabaseRequest
+	20, // 14: dkv.peerpb.Standby.GetHistories:input_type -> dkv.peerpb.GetHistoriesRequest
+	24, // 15: dkv.peerpb.Standby.Yield:input_type -> dkv.peerpb.YieldRequest
+	2,  // 16: dkv.peerpb.Standby.SealCopies:input_type -> dkv.peerpb.SealCopiesRequest
+	5,  // 17: dkv.peerpb.Standby.CatchUpCopy:input_type -> dkv.peerpb.CatchUpCopyRequest
+	6,  // 18: dkv.peerpb.Standby.TakeRequests:input_type -> dkv.peerpb.TakeRequestsRequest
+	8,  // 19: dkv.peerpb.Standby.GetRequests:input_type -> dkv.peerpb.GetRequestsRequest
+	10, // 20: dkv.peerpb.Standby.BecomeMaster:input_type -> dkv.peerpb.BecomeMasterRequest
+	14, // 21: dkv.peerpb.Standby.GetStanding:input_type -> dkv.peerpb.GetStandingRequest
+	0,  // 22: dkv.peerpb.Standby.AwaitApplied:input_type -> dkv.peerpb.AwaitAppliedRequest
+	30, // 23: dkv.peerpb.Witness.GetRecord:input_type -> dkv.peerpb.GetRecordRequest
+	32, // 24: dkv.peerpb.Witness.Renew:input_type -> dkv.peerpb.RenewRequest
+	34, // 25: dkv.peerpb.Witness.ChangeRecord:input_type -> dkv.peerpb.ChangeRecordRequest
+	35, // 26: dkv.peerpb.Witness.Claim:input_type -> dkv.peerpb.ClaimRequest
+	27, // 27: dkv.peerpb.Standby.Confirm:output_type -> dkv.peerpb.Wanted
+	18, // 28: dkv.peerpb.Standby.SealDatabase:output_type -> dkv.peerpb.SealDatabaseResponse
+	21, // 29: dkv.peerpb.Standby.GetHistories:output_type -> dkv.peerpb.GetHistoriesResponse
+	25, // 30: dkv.peerpb.Standby.Yield:output_type -> dkv.peerpb.YieldResponse
+	3,  // 31: dkv.peerpb.Standby.SealCopies:output_type -> dkv.peerpb.CopiesResponse
+	3,  // 32: dkv.peerpb.Standby.CatchUpCopy:output_type -> dkv.peerpb.CopiesResponse
+	7,  // 33: dkv.peerpb.Standby.TakeRequests:output_type -> dkv.peerpb.TakeRequestsResponse
+	9,  // 34: dkv.peerpb.Standby.GetRequests:output_type -> dkv.peerpb.RequestsPart
+	11, // 35: dkv.peerpb.Standby.BecomeMaster:output_type -> dkv.peerpb.BecomeMasterResponse
+	15, // 36: dkv.peerpb.Standby.GetStanding:output_type -> dkv.peerpb.GetStandingResponse
+	1,  // 37: dkv.peerpb.Standby.AwaitApplied:output_type -> dkv.peerpb.AwaitAppliedResponse
+	31, // 38: dkv.peerpb.Witness.GetRecord:output_type -> dkv.peerpb.RecordResponse
+	33, // 39: dkv.peerpb.Witness.Renew:output_type -> dkv.peerpb.RenewResponse
+	31, // 40: dkv.peerpb.Witness.ChangeRecord:output_type -> dkv.peerpb.RecordResponse
+	36, // 41: dkv.peerpb.Witness.Claim:output_type -> dkv.peerpb.ClaimResponse
+	27, // [27:42] is the sub-list for method output_type
+	12, // [12:27] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -2755,7 +2892,7 @@ func file_api_standby_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_standby_proto_rawDesc), len(file_api_standby_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -33,6 +33,7 @@ const (
 	Standby_GetRequests_FullMethodName  = "/dkv.peerpb.Standby/GetRequests"
 	Standby_BecomeMaster_FullMethodName = "/dkv.peerpb.Standby/BecomeMaster"
 	Standby_GetStanding_FullMethodName  = "/dkv.peerpb.Standby/GetStanding"
+	Standby_AwaitApplied_FullMethodName = "/dkv.peerpb.Standby/AwaitApplied"
 )
 
 // StandbyClient is the client API for Standby service.
@@ -69,6 +70,10 @@ type StandbyClient interface {
 	// GetStanding returns what the logs that this node owns say of a standby, after all that
 	// was written before. Masters ask each other before they change the record.
 	GetStanding(ctx context.Context, in *GetStandingRequest, opts ...grpc.CallOption) (*GetStandingResponse, error)
+	// AwaitApplied returns once the node's state of a vBucket has reached an index, or after a
+	// while although it has not. The owner of the log asks it of masters and slaves for
+	// mutations at ack level all.
+	AwaitApplied(ctx context.Context, in *AwaitAppliedRequest, opts ...grpc.CallOption) (*AwaitAppliedResponse, error)
 }
 
 type standbyClient struct {
@@ -191,6 +196,16 @@ func (c *standbyClient) GetStanding(ctx context.Context, in *GetStandingRequest,
 	return out, nil
 }
 
+func (c *standbyClient) AwaitApplied(ctx context.Context, in *AwaitAppliedRequest, opts ...grpc.CallOption) (*AwaitAppliedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AwaitAppliedResponse)
+	err := c.cc.Invoke(ctx, Standby_AwaitApplied_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StandbyServer is the server API for Standby service.
 // All implementations must embed UnimplementedStandbyServer
 // for forward compatibility.
@@ -225,6 +240,10 @@ type StandbyServer interface {
 	// GetStanding returns what the logs that this node owns say of a standby, after all that
 	// was written before. Masters ask each other before they change the record.
 	GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error)
+	// AwaitApplied returns once the node's state of a vBucket has reached an index, or after a
+	// while although it has not. The owner of the log asks it of masters and slaves for
+	// mutations at ack level all.
+	AwaitApplied(context.Context, *AwaitAppliedRequest) (*AwaitAppliedResponse, error)
 	mustEmbedUnimplementedStandbyServer()
 }
 
@@ -264,6 +283,9 @@ func (UnimplementedStandbyServer) BecomeMaster(context.Context, *BecomeMasterReq
 }
 func (UnimplementedStandbyServer) GetStanding(context.Context, *GetStandingRequest) (*GetStandingResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStanding not implemented")
+}
+func (UnimplementedStandbyServer) AwaitApplied(context.Context, *AwaitAppliedRequest) (*AwaitAppliedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AwaitApplied not implemented")
 }
 func (UnimplementedStandbyServer) mustEmbedUnimplementedStandbyServer() {}
 func (UnimplementedStandbyServer) testEmbeddedByValue()                 {}
@@ -448,6 +470,24 @@ func _Standby_GetStanding_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Standby_AwaitApplied_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AwaitAppliedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StandbyServer).AwaitApplied(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Standby_AwaitApplied_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StandbyServer).AwaitApplied(ctx, req.(*AwaitAppliedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Standby_ServiceDesc is the grpc.ServiceDesc for Standby service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -486,6 +526,10 @@ var Standby_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStanding",
 			Handler:    _Standby_GetStanding_Handler,
+		},
+		{
+			MethodName: "AwaitApplied",
+			Handler:    _Standby_AwaitApplied_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

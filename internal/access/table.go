@@ -49,6 +49,7 @@ func grpcRows() []Row {
 		whole(peerpb.Standby_Confirm_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_GetHistories_FullMethodName, auth.Replication),
 		whole(peerpb.Standby_GetStanding_FullMethodName, auth.Replication),
+		whole(peerpb.Standby_AwaitApplied_FullMethodName, auth.Replication),
 		// It says nothing about single keys, but reads them all, as an iteration does.
 		whole(serverpb.DKVNode_GetContentHash_FullMethodName, auth.Read),
 

@@ -44,12 +44,13 @@ const (
 // ReplicationAck is what a master's write waits for, beyond its own log.
 type ReplicationAck string
 
-// A write waits for no slave, for one that has received it, or for one that has
-// it on disk.
+// A write waits for no slave, for one that has received it, for one that has it on disk, or
+// also for every other node to have applied it.
 const (
 	AckAsync    ReplicationAck = "async"
 	AckSemiSync ReplicationAck = "semi_sync"
 	AckSync     ReplicationAck = "sync"
+	AckAll      ReplicationAck = "all"
 )
 
 // AckFallback is what happens to writes if no slave stands by.

@@ -171,9 +171,9 @@ func replicationKeys() []key {
 			doc: "Which nodes a slave follows if its own data centre (dc-id) has no master: master for those elsewhere, chain for another slave of the data centre, if discovery knows one that follows a master. " +
 				"Set chain on slaves in a region without masters, so that changes cross to it once; each slave in between adds its own lag."},
 		{name: "repl-ack", def: "async", roles: owners,
-			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync) },
-			doc: "What a write waits for beyond a majority of the masters: async for nothing, semi_sync until the slave that stands by has received it, sync until that slave has it on disk. " +
-				"Raise it if a write that was acknowledged must survive the loss of all masters; each level adds a round trip to the slave, and sync its fsync."},
+			field: func(c *Config) value { return enum(&c.Replication.Ack, AckAsync, AckSemiSync, AckSync, AckAll) },
+			doc: "What a write waits for beyond a majority of the masters: async for nothing, semi_sync until the slave that stands by has received it, sync until that slave has it on disk, all until every master and every slave has applied it too, but for those that were silent for repl-ack-timeout. " +
+				"Raise it if a write that was acknowledged must survive the loss of all masters; each level adds a round trip to the slave, sync its fsync, and all the wait for the slowest node."},
 		{name: "repl-ack-from", def: ackFromAny, roles: owners,
 			field: func(c *Config) value { return ackFromValue{&c.Replication.AckFrom} },
 			doc:   "Which slaves may stand by: any, or dc=NAME for those of one data centre (dc-id). Set it to have each write in a second place."},

@@ -34,6 +34,9 @@ type Set struct {
 	// Level is what owners promise; kv.AckAsync promises nothing of standbys.
 	Level kv.Ack `json:"level"`
 	Nodes []Node `json:"nodes,omitempty"`
+	// Down are the addresses of masters and slaves that answers at kv.AckAll do not wait for,
+	// since they have been silent while one did.
+	Down []string `json:"down,omitempty"`
 	// Fallback means that there is no standby, and owners answer as with kv.AckAsync.
 	Fallback bool `json:"fallback,omitempty"`
 	// Deployment is the id of the masters that the log belongs to.

@@ -22,6 +22,10 @@ const (
 	AckSemiSync Ack = Ack(serverpb.AckLevel_ACK_SEMI_SYNC)
 	// AckSync waits until that slave has the mutation on disk.
 	AckSync Ack = Ack(serverpb.AckLevel_ACK_SYNC)
+	// AckAll waits until every master and every slave has applied the mutation too, so that
+	// all sequential reads show it; nodes that were silent (repl-ack-timeout) are left out
+	// until they are back.
+	AckAll Ack = Ack(serverpb.AckLevel_ACK_ALL)
 )
 
 func (a Ack) String() string {
@@ -34,6 +38,8 @@ func (a Ack) String() string {
 		return "semi_sync"
 	case AckSync:
 		return "sync"
+	case AckAll:
+		return "all"
 	default:
 		return fmt.Sprintf("Ack(%d)", uint8(a))
 	}

@@ -12,9 +12,11 @@ import (
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/confirming"
+	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
+	"github.com/dkvdb/dkv/internal/standby/everywhere"
 	"github.com/dkvdb/dkv/internal/standby/keeper"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
@@ -25,6 +27,11 @@ type Standbys struct {
 	node *node.Node
 	logs []*confirm.Log
 	kept []keeper.Log
+	// all are what the other nodes have applied of the logs, replicas the logs' own.
+	all      []*everywhere.Log
+	replicas []Replica
+	// pool are the connections to other nodes.
+	pool *peer.Pool
 	// wanted is raised when what is wanted of slaves may have changed.
 	wanted  signal.Signal
 	service *confirming.Service
@@ -38,16 +45,20 @@ func New(n *node.Node) *Standbys {
 		return nil
 	}
 	s := &Standbys{node: n}
-	for _, name := range n.Layout.VBuckets {
-		s.logs = append(s.logs, confirm.New(confirm.Options{
+	for i, name := range n.Layout.VBuckets {
+		l := confirm.New(confirm.Options{
 			VBucket:  name,
 			Level:    level(n.Config.Replication.Ack),
 			FallBack: s.fallsBack(),
 			Leases:   n.Config.Replication.AutoPromoteAfter > 0,
 			Patience: n.Config.Nexus.ReplTimeout,
 			Changed:  &s.wanted,
-		}))
+		})
+		all := s.everyone(i, l)
+		l.AwaitAlso(all)
+		s.logs, s.all = append(s.logs, l), append(s.all, all)
 	}
+	s.replicas = make([]Replica, len(s.logs))
 	s.kept = make([]keeper.Log, len(s.logs))
 	s.service = confirming.New(s.logs, &s.wanted)
 	n.OnClose(func() error { s.service.Close(); return nil })
@@ -56,7 +67,16 @@ func New(n *node.Node) *Standbys {
 
 // Open is called before the replicas are opened.
 func (s *Standbys) Open() (err error) {
-	if s != nil && s.node.Config.Replication.AutoPromoteAfter > 0 {
+	if s == nil {
+		return nil
+	}
+	calls, err := s.node.Calls()
+	if err != nil {
+		return err
+	}
+	s.pool = peer.NewPool(calls)
+	s.node.OnClose(s.pool.Close)
+	if s.node.Config.Replication.AutoPromoteAfter > 0 {
 		s.record, err = newRecord(s)
 	}
 	return err
@@ -73,6 +93,8 @@ func level(a config.ReplicationAck) kv.Ack {
 		return kv.AckSemiSync
 	case config.AckSync:
 		return kv.AckSync
+	case config.AckAll:
+		return kv.AckAll
 	default:
 		return kv.AckAsync
 	}
@@ -107,7 +129,8 @@ type Replica interface {
 func (s *Standbys) Bind(i int, r Replica) {
 	if s != nil {
 		s.logs[i].Bind(r)
-		s.kept[i] = keeper.Log{Log: s.logs[i], Propose: r.Propose}
+		s.replicas[i] = r
+		s.kept[i] = keeper.Log{Log: s.logs[i], Propose: r.Propose, Everyone: s.all[i]}
 	}
 }
 

@@ -128,7 +128,7 @@ func byAddress(slots []confirm.Slot) map[string]confirm.Slot {
 
 func (s *source) collect(ch chan<- prometheus.Metric, vBucket string, set standby.Set, c confirm.Counts) {
 	s.waits.Collect(ch, c, vBucket)
-	for level, n := range map[kv.Ack]uint64{kv.AckSemiSync: c.SemiSync, kv.AckSync: c.Sync} {
+	for level, n := range map[kv.Ack]uint64{kv.AckSemiSync: c.SemiSync, kv.AckSync: c.Sync, kv.AckAll: c.All} {
 		ch <- prometheus.MustNewConstMetric(s.confirmed, metrics.Counter, float64(n), vBucket, level.String())
 	}
 	phases := map[standby.Phase]int{standby.Coming: 0, standby.Standing: 0, standby.Leaving: 0}

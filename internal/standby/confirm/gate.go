@@ -20,12 +20,12 @@ func (l *Log) silent(want kv.Ack) bool {
 	return changed == 0 && !l.opts.Leases || changed != 0 && changed == l.quiet.Load()
 }
 
-// errAll rejects the level that is not built.
-var errAll = kv.Errorf(kv.Unimplemented, "ack level all is not available in this version; use sync")
+// errAll rejects a level that this log cannot reach.
+var errAll = kv.Errorf(kv.Unimplemented, "ack level all is not available for this log; use sync")
 
 // Admit implements replica.Gate.
 func (l *Log) Admit(want kv.Ack) error {
-	if want >= kv.AckAll {
+	if max(want, l.opts.Level) >= kv.AckAll && l.everyone == nil {
 		return errAll
 	}
 	if l.silent(want) {
@@ -50,6 +50,34 @@ func (l *Log) Await(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, e
 	if err != nil {
 		return 0, err
 	}
+	if (max(want, l.opts.Level) >= kv.AckAll || l.all.Load()) && l.everyone != nil {
+		return l.awaitAll(ctx, index, want)
+	}
+	return l.awaitStandbys(ctx, index, want)
+}
+
+// awaitAll awaits the standbys and meanwhile every other node that keeps the log.
+func (l *Log) awaitAll(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, error) {
+	limited, cancel := context.WithTimeout(ctx, l.opts.Patience)
+	defer cancel()
+	everyone := make(chan error, 1)
+	go func() { everyone <- l.everyone.Await(limited, index) }()
+	reached, err := l.awaitStandbys(ctx, index, want)
+	if err != nil || reached <= kv.AckAsync { // it has failed, or falls back
+		cancel()
+		<-everyone
+		return reached, err
+	}
+	if err := <-everyone; err != nil {
+		l.counts.unconfirmed.Add(1)
+		return 0, unconfirmed(err)
+	}
+	l.counts.all.Add(1)
+	return kv.AckAll, nil
+}
+
+// awaitStandbys returns once the standing set has confirmed an index.
+func (l *Log) awaitStandbys(ctx context.Context, index kv.Index, want kv.Ack) (kv.Ack, error) {
 	w, answer := l.enter(index, want)
 	if w == nil {
 		return answer.reached, answer.err

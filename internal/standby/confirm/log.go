@@ -49,6 +49,14 @@ type Options struct {
 	Changed *signal.Signal
 }
 
+// Everyone is what the masters and slaves that keep a log have applied.
+type Everyone interface {
+	// Await returns once all that the log does not mark as down have applied an index.
+	Await(ctx context.Context, index kv.Index) error
+	// Marked is called after a change of the standing set, which has the marks.
+	Marked()
+}
+
 // DefaultPatience is how long an answer waits for standbys if its caller has no deadline.
 const DefaultPatience = 10 * time.Second
 
@@ -57,8 +65,12 @@ const DefaultPatience = 10 * time.Second
 type Log struct {
 	opts  Options
 	state State
+	// everyone is what all nodes that keep the log have applied; nil rejects kv.AckAll.
+	everyone Everyone
 	// quiet is the last change of the standing set if that set asks for nothing.
 	quiet atomic.Uint64
+	// all is set while that set asks for kv.AckAll.
+	all atomic.Bool
 
 	mu sync.Mutex
 	// set is the standing set as of its last change, and broken why it cannot be read.
@@ -87,6 +99,10 @@ func New(opts Options) *Log {
 	return &Log{opts: opts, seats: make(map[string]*seat)}
 }
 
+// AwaitAlso has answers at kv.AckAll wait for all nodes that keep the log; without it they are
+// rejected. It is called before Bind.
+func (l *Log) AwaitAlso(e Everyone) { l.everyone = e }
+
 // Bind sets the state whose answers wait.
 func (l *Log) Bind(s State) { l.state = s }
 
@@ -100,6 +116,17 @@ func (l *Log) Set() (standby.Set, kv.Index, error) {
 	l.refresh()
 	return l.set, l.changed, l.broken
 }
+
+// Down returns the addresses that answers at kv.AckAll do not wait for.
+func (l *Log) Down() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refresh()
+	return l.set.Down
+}
+
+// LastEffect is the index of the newest change.
+func (l *Log) LastEffect() kv.Index { return l.state.LastEffect() }
 
 // History is the id of the history that the log's indexes belong to.
 func (l *Log) History() string { return l.state.History() }
@@ -128,8 +155,12 @@ func (l *Log) refresh() {
 	if l.broken == nil && len(l.set.Nodes) == 0 && l.set.Level <= kv.AckAsync && l.set.Leased == l.opts.Leases {
 		l.quiet.Store(changed)
 	}
+	l.all.Store(l.set.Level >= kv.AckAll)
 	l.settle()
 	l.opts.Changed.Raise()
+	if l.everyone != nil {
+		l.everyone.Marked()
+	}
 }
 
 // promise returns the level that an answer must reach, and the error of one that cannot be

@@ -239,7 +239,7 @@ func TestRequestsRaiseTheLevel(t *testing.T) {
 			t.Errorf("%+v: the slave syncs for ever", w)
 		}
 		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unimplemented {
-			t.Error(err)
+			t.Errorf("level all without the other nodes: %v", err)
 		}
 	})
 }
@@ -353,5 +353,54 @@ func TestAnotherAddressDoesNotCount(t *testing.T) {
 		pending(t, "the copy has it", out)
 		confirms(t, l, link("a", 1), 10, 10)
 		answered(t, "the listed one has it", out, kv.AckSync)
+	})
+}
+
+// allNodes answers Await with what a test sends.
+type allNodes chan error
+
+func (a allNodes) Await(ctx context.Context, _ kv.Index) error {
+	select {
+	case err := <-a:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (allNodes) Marked() {}
+
+// TestLevelAllAwaitsEveryNode beside the standby, whichever is later; without a standby it is
+// refused, or falls back if the node's own level is all.
+func TestLevelAllAwaitsEveryNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSemiSync}, "a")
+		nodes := make(allNodes)
+		l.AwaitAlso(nodes)
+		a := link("a", 1)
+		out := await(t, l, 5, kv.AckAll)
+		confirms(t, l, a, 5, 5)
+		pending(t, "the other nodes lack it", out)
+		nodes <- nil
+		answered(t, "all have it", out, kv.AckAll)
+		out = await(t, l, 6, kv.AckAll)
+		nodes <- nil
+		pending(t, "the standby lacks it", out)
+		confirms(t, l, a, 6, 6)
+		answered(t, "the standby has it too", out, kv.AckAll)
+		answered(t, "another level", await(t, l, 6, kv.AckDefault), kv.AckSemiSync)
+		out = await(t, l, 6, kv.AckAll)
+		nodes <- errors.New("b lacks it")
+		if err := failed(t, "a node lacks it", out); !strings.Contains(err.Error(), "applied here, not confirmed: b lacks it") {
+			t.Error(err)
+		}
+		s.list(standby.Set{Level: kv.AckSemiSync})
+		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unavailable {
+			t.Errorf("without a standby: %v", err)
+		}
+		fall, fs := open(t, Options{Level: kv.AckAll, FallBack: true})
+		fall.AwaitAlso(nodes)
+		fs.list(standby.Set{Level: kv.AckAll, Fallback: true})
+		answered(t, "no standby", await(t, fall, 5, kv.AckDefault), kv.AckAsync)
 	})
 }

@@ -12,6 +12,7 @@ import (
 // counts count how answers ended.
 type counts struct {
 	semiSync, sync    atomic.Uint64
+	all               atomic.Uint64
 	nanos             atomic.Int64
 	fellBack, refused atomic.Uint64
 	unconfirmed       atomic.Uint64
@@ -28,10 +29,10 @@ func (c *counts) waited(level kv.Ack, took time.Duration) {
 
 // Counts are how answers ended since the start.
 type Counts struct {
-	// SemiSync and Sync are how many reached the level; Waited is how long they took
-	// together.
-	SemiSync, Sync uint64
-	Waited         time.Duration
+	// SemiSync and Sync are how many standbys have confirmed at the level, and Waited is how
+	// long that took together. All are how many of them every node had applied, too.
+	SemiSync, Sync, All uint64
+	Waited              time.Duration
 	// FellBack were given without a standby because there is none, Refused were rejected
 	// for that before they were applied, and Unconfirmed were applied and not confirmed.
 	FellBack, Refused, Unconfirmed uint64
@@ -42,6 +43,7 @@ func (l *Log) Counts() Counts {
 	c := &l.counts
 	return Counts{
 		SemiSync: c.semiSync.Load(), Sync: c.sync.Load(), Waited: time.Duration(c.nanos.Load()),
+		All:      c.all.Load(),
 		FellBack: c.fellBack.Load(), Refused: c.refused.Load(), Unconfirmed: c.unconfirmed.Load(),
 	}
 }

@@ -139,16 +139,23 @@ func (r *fakeRecord) Enter(ctx context.Context, n standby.Node, standing func(co
 // bench is a node that owns some logs.
 type bench struct {
 	*journal
-	t      *testing.T
-	logs   []*fakeLog
-	record *fakeRecord
-	opts   Options
-	stop   func()
+	t        *testing.T
+	logs     []*fakeLog
+	record   *fakeRecord
+	opts     Options
+	stop     func()
+	everyone Everyone
 }
 
 func newBench(t *testing.T, opts Options, vBuckets ...string) *bench {
 	t.Helper()
-	b := &bench{journal: new(journal), t: t, opts: opts}
+	return benchWith(t, nil, opts, vBuckets...)
+}
+
+// benchWith is newBench with what answers at level all have found out.
+func benchWith(t *testing.T, everyone Everyone, opts Options, vBuckets ...string) *bench {
+	t.Helper()
+	b := &bench{journal: new(journal), t: t, opts: opts, everyone: everyone}
 	b.record = &fakeRecord{journal: b.journal}
 	b.opts.Log = slog.New(slog.DiscardHandler)
 	for _, name := range vBuckets {
@@ -157,7 +164,7 @@ func newBench(t *testing.T, opts Options, vBuckets ...string) *bench {
 		f.last.Store(1)
 		f.owned.Store(true)
 		b.logs = append(b.logs, f)
-		b.opts.Logs = append(b.opts.Logs, Log{f.Log, f.propose})
+		b.opts.Logs = append(b.opts.Logs, Log{Log: f.Log, Propose: f.propose, Everyone: b.everyone})
 	}
 	return b
 }

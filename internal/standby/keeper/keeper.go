@@ -23,6 +23,17 @@ type Log struct {
 	*confirm.Log
 	// Propose puts a command into the log, if this node owns it.
 	Propose func(context.Context, *command.Command) (command.Result, error)
+	// Everyone is which of all nodes that keep the log are silent; nil marks none as down.
+	Everyone Everyone
+}
+
+// Everyone is what answers at kv.AckAll find out about the nodes that they wait for.
+type Everyone interface {
+	// Silent are those that have applied nothing for a time although an answer waits.
+	Silent(limit time.Duration) []string
+	// Returned are those of down that answer again and lag little behind the log's end, or
+	// that keep the log no more.
+	Returned(down []string, end kv.Index) []string
 }
 
 // Record is the record of the database in the registry.

@@ -40,7 +40,7 @@ func (k *Keeper) plan(i int) (*step, error) {
 		return nil, err
 	}
 	v.set.Nodes = slices.Clone(v.set.Nodes)
-	for _, choose := range []func(*look) *step{k.lease, k.takeOut, k.putOut, k.stand, k.list, k.settle} {
+	for _, choose := range []func(*look) *step{k.lease, k.takeOut, k.putOut, k.mark, k.stand, k.list, k.settle} {
 		if s := choose(&v); s != nil {
 			s.over = v.over
 			return s, nil
@@ -128,6 +128,26 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		return "it is gone, and another one can stand by"
 	}
 	return ""
+}
+
+// mark marks nodes as down that are silent while an answer at kv.AckAll waits for them, and
+// ends the marks of those that are back. Answers wait for these again from then on.
+func (k *Keeper) mark(v *look) *step {
+	if v.log.Everyone == nil {
+		return nil
+	}
+	if back := v.log.Everyone.Returned(v.set.Down, v.log.LastEffect()); len(back) > 0 {
+		v.set.Down = slices.DeleteFunc(slices.Clone(v.set.Down), func(a string) bool { return slices.Contains(back, a) })
+		return &step{next: v.set, event: "nodes are marked as down no longer: writes at level all wait for them", severity: slog.LevelInfo,
+			about: []any{"addresses", back}}
+	}
+	silent := slices.DeleteFunc(v.log.Everyone.Silent(k.opts.Timeout), func(a string) bool { return slices.Contains(v.set.Down, a) })
+	if len(silent) == 0 {
+		return nil
+	}
+	v.set.Down = append(slices.Clone(v.set.Down), silent...)
+	return &step{next: v.set, event: "nodes are marked as down: writes at level all do not wait for them", severity: slog.LevelWarn,
+		about: []any{"addresses", silent, "reason", fmt.Sprintf("applied nothing for %v (repl-ack-timeout)", k.opts.Timeout)}}
 }
 
 // wanted reports whether the first vBucket's set has a disk that is to stay.

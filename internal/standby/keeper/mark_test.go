@@ -1,0 +1,65 @@
+package keeper
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+)
+
+// fakeEveryone is which nodes a test has be silent, or back.
+type fakeEveryone struct {
+	mu           sync.Mutex
+	silent, back []string
+}
+
+func (f *fakeEveryone) set(silent, back []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silent, f.back = silent, back
+}
+
+func (f *fakeEveryone) Silent(time.Duration) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.silent)
+}
+
+func (f *fakeEveryone) Returned(down []string, _ kv.Index) (out []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.back {
+		if slices.Contains(down, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// TestSilentNodesAreMarkedAsDown in the log, once, until they are back. The standing slave stays.
+func TestSilentNodesAreMarkedAsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := new(fakeEveryone)
+		b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
+		b.run()
+		defer b.stop()
+		b.confirm(b.logs[0], slave("a", ""), 1)
+		time.Sleep(timeout)
+		b.wants("a stands", "0 all a:coming", "0 all a:standing")
+		nodes.set([]string{"m2:1", "m3:1"}, nil)
+		time.Sleep(timeout)
+		b.wants("silent", "0 all a:standing")
+		if got := b.logs[0].Down(); !slices.Equal(got, []string{"m2:1", "m3:1"}) {
+			t.Errorf("down: %q", got)
+		}
+		nodes.set(nil, []string{"m2:1"})
+		time.Sleep(timeout)
+		b.wants("back", "0 all a:standing")
+		if got := b.logs[0].Down(); !slices.Equal(got, []string{"m3:1"}) {
+			t.Errorf("down: %q", got)
+		}
+	})
+}
