@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,7 +27,7 @@ import (
 )
 
 // asidePrefix begins the names of the folders that rejoins leave in the data folder.
-const asidePrefix = "aside-"
+const asidePrefix = datadir.AsideName
 
 // exportBytes bounds the changes that are exported at a time.
 const exportBytes = 4 << 20
@@ -67,20 +68,29 @@ func rejoin(ctx context.Context, cfg *config.Config, s *promotion.Superseded, lo
 	return nil
 }
 
-// setLogAside moves the Raft log of a former master beside itself if it is not in the data
-// folder, with which it would go.
+// setLogAside moves the Raft log of a former master beside itself if it is not in the folder
+// of the data folder with which it goes.
 func setLogAside(cfg *config.Config, aside string) error {
 	dir := cfg.Nexus.LogDir
-	if inside, err := filepath.Rel(cfg.Storage.DBFolder, dir); err == nil && filepath.IsLocal(inside) {
+	if within(nexusOf(cfg), dir) {
 		return nil
 	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil // there was none, or it was moved already
+	if err := datadir.MoveAway(dir, logAside(dir, aside), aside); err != nil {
+		return fmt.Errorf("set the Raft log aside: %w", err)
 	}
-	if err := os.Rename(dir, logAside(dir, aside)); err != nil {
-		return fmt.Errorf("set the Raft log aside: %w; move %s away by hand", err, dir)
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return durable.SyncDir(filepath.Dir(dir))
+	return nil
+}
+
+// nexusOf is where the data folder has the Raft log by default.
+func nexusOf(cfg *config.Config) string { return filepath.Join(cfg.Storage.DBFolder, "nexus") }
+
+// within reports whether a path is a folder or in it.
+func within(dir, path string) bool {
+	inside, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(inside)
 }
 
 // logAside is where a Raft log is set aside to that is not in the data folder.
@@ -218,15 +228,23 @@ func writeChange(f io.Writer, vBucket string, c *kv.Change) error {
 // and returns the folders and how many bytes they had.
 func DropAside(dir, logDir string) (folders []string, bytes uint64, err error) {
 	logDir = filepath.Clean(logDir)
-	logs, err := aside(filepath.Dir(logDir), filepath.Base(logDir)+"."+asidePrefix)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, err
-	}
 	all, err := aside(dir, asidePrefix)
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, folder := range append(all, logs...) {
+	nexus := filepath.Join(dir, "nexus")
+	for _, in := range [][2]string{{filepath.Dir(logDir), filepath.Base(logDir) + "." + asidePrefix}, {nexus, asidePrefix}, {logDir, asidePrefix}} {
+		more, err := aside(in[0], in[1])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, 0, err
+		}
+		for _, folder := range more {
+			if !slices.Contains(all, folder) {
+				all = append(all, folder)
+			}
+		}
+	}
+	for _, folder := range all {
 		size, err := diskspace.FilesIn(folder)
 		if err == nil {
 			err = os.RemoveAll(folder)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage/memory"
@@ -95,5 +96,26 @@ func TestEndsOfALineage(t *testing.T) {
 	got := endsOf([]*peerpb.FormerHistoryOf{{History: "r", End: 0}, {History: "a", End: 10}, {History: "1-b", End: 5}, {History: "2-c", End: 1000}})
 	if want := map[string]kv.Index{"a": 5, "1-b": 5, "2-c": 1000}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v", got)
+	}
+}
+
+// A Raft log in the data folder that does not go with it is set aside beside itself.
+func TestLogInTheDataFolderIsSetAside(t *testing.T) {
+	db := t.TempDir()
+	cfg := &config.Config{}
+	cfg.Storage.DBFolder, cfg.Nexus.LogDir = db, filepath.Join(db, "raft")
+	if err := os.MkdirAll(filepath.Join(cfg.Nexus.LogDir, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := setLogAside(cfg, "aside-before-era-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(cfg.Nexus.LogDir); err == nil {
+		t.Error("the log of the former masters is still there")
+	}
+	if folders, _, err := DropAside(db, cfg.Nexus.LogDir); err != nil || len(folders) != 1 {
+		t.Errorf("%v, %v", folders, err)
 	}
 }

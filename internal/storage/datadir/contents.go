@@ -59,7 +59,10 @@ func (d *Dir) SetAside(aside string, more ...string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(append(all, more...), "nexus", markerFile) {
+	if err := MoveAway(filepath.Join(d.path, "nexus"), filepath.Join(to, "nexus"), aside); err != nil {
+		return err
+	}
+	for _, name := range append(append(all, more...), markerFile) {
 		if err := os.Rename(filepath.Join(d.path, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -7,10 +7,10 @@ package host
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +23,7 @@ import (
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/faults"
 	"github.com/dkvdb/dkv/internal/replica/raft/transport"
+	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
 	"github.com/dkvdb/dkv/internal/timing"
 )
@@ -274,9 +275,6 @@ func HasLog(dir string) (bool, error) {
 	case !errors.Is(err, os.ErrNotExist):
 		return false, err
 	}
-	_, err = f.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
-		return false, nil
-	}
-	return err == nil, err
+	names, err := f.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(name string) bool { return !datadir.Kept(name) }), err
 }
