@@ -2370,7 +2370,7 @@ type ClaimRequest struct {
 	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	// The disk of the founder, or of a node of its set, which is a standby of the record.
 	Disks []string `protobuf:"bytes,4,rep,name=disks,proto3" json:"disks,omitempty"`
-	// The promotion, which is the id of the new deployment, and the new history.
+	// The id of the new deployment, which the promotion has drawn, and the new history.
 	Promotion string   `protobuf:"bytes,5,opt,name=promotion,proto3" json:"promotion,omitempty"`
 	History   string   `protobuf:"bytes,6,opt,name=history,proto3" json:"history,omitempty"`
 	Addresses []string `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`

@@ -201,6 +201,11 @@ func (f first) Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) (di
 	return disks, err
 }
 
+// Accept implements witness.Standing.
+func (f first) Accept(ctx context.Context) error {
+	return f.setsHere(ctx, func(string, standby.Set) {})
+}
+
 // Registered implements witness.Standing. The log may have got another owner silently, whose
 // answer is another.
 func (f first) Registered(ctx context.Context) (was bool, err error) {

@@ -71,7 +71,7 @@ func (r *record) Record(ctx context.Context) (*promotion.Claim, error) {
 func (r *record) Claim(ctx context.Context, c promotion.Claim, p promotion.Record) (promotion.Verdict, error) {
 	req := &peerpb.ClaimRequest{
 		Database: r.Database, Era: c.Era, Version: c.Version, Disks: []string{r.Disk},
-		Promotion: p.ID, History: p.History, Addresses: p.Addresses(),
+		Promotion: p.NewMasters(), History: p.History, Addresses: p.Addresses(),
 		Fenced: p.Sealed(), Force: p.Force,
 	}
 	if len(req.Addresses) == 0 {
@@ -96,7 +96,7 @@ func (r *record) Withdraw(ctx context.Context, c promotion.Claim, p promotion.Re
 		return false, err
 	}
 	if found.GetEra() != c.Era || found.GetVersion() != c.Version {
-		return found.GetDeployment() == p.ID, nil
+		return found.GetDeployment() == p.NewMasters(), nil
 	}
 	_, err = r.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
 		Record:  &peerpb.Record{Database: r.Database, Era: found.GetEra(), Deployment: found.GetDeployment()},

@@ -17,6 +17,13 @@ type book struct {
 	witness.Registry
 	record *peerpb.Record
 	left   []string
+	// claimed is the id of the masters that have claimed it.
+	claimed string
+}
+
+func (b *book) Claim(_ context.Context, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
+	b.claimed = r.GetPromotion()
+	return &peerpb.ClaimResponse{Given: true}, nil
 }
 
 func (b *book) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
@@ -61,5 +68,22 @@ func TestNodesOfASetKnowWhatIsPlanned(t *testing.T) {
 	}
 	if got := recordOf(becomes("db", r)); !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, want %+v", got, r)
+	}
+}
+
+// The masters of a set are known to the registry by the id of their cluster, as a member that is
+// added later is; a founder that is alone by its promotion.
+func TestNewMastersAreNamedByTheirCluster(t *testing.T) {
+	alone := promotion.Record{ID: "p"}
+	set := promotion.Record{ID: "p", Deployment: 0xabc, Nodes: []promotion.Node{{Replica: 1}}}
+	for _, c := range []struct {
+		of   promotion.Record
+		want string
+	}{{alone, "p"}, {set, "0000000000000abc"}} {
+		b := &book{record: &peerpb.Record{Era: 1, Version: 4}}
+		r := &record{Candidate: witness.Candidate{Registry: b, Database: "db", Disk: "disk"}}
+		if _, err := r.Claim(t.Context(), promotion.Claim{Era: 1, Version: 4}, c.of); err != nil || b.claimed != c.want {
+			t.Errorf("%q, %v; want %q", b.claimed, err, c.want)
+		}
 	}
 }

@@ -206,6 +206,15 @@ func remove(dir string) error {
 	return durable.SyncDir(dir)
 }
 
+// NewMasters is the id of the new masters in the registry: that of their cluster, which a member
+// that is added later has too, or of the promotion if the founder is alone.
+func (r *Record) NewMasters() string {
+	if len(r.Nodes) == 0 {
+		return r.ID
+	}
+	return fmt.Sprintf("%016x", r.Deployment)
+}
+
 // Sealed reports whether the masters were sealed.
 func (r *Record) Sealed() bool { return r.Fence == fencedBySeal }
 

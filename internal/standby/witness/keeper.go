@@ -31,6 +31,8 @@ type Standing interface {
 	// Unlisted returns the disks of standbys that do not stand in one of those logs, at their
 	// level at least, asked linearizably.
 	Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) ([]string, error)
+	// Accept returns nil if each of those logs accepts a question now.
+	Accept(ctx context.Context) error
 	// Registered reports whether the database has ever had a record.
 	Registered(ctx context.Context) (bool, error)
 	// SetRegistered writes that it has one.

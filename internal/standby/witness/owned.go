@@ -48,6 +48,9 @@ func (k *Keeper) rest(ctx context.Context, pause time.Duration) {
 // request: an owner whose log accepts nothing can answer nothing, and gets no lease.
 func (k *Keeper) known(ctx context.Context) (bool, error) {
 	if !k.opts.Standing.Owns() {
+		if err := k.opts.Standing.Accept(ctx); err != nil {
+			return false, kv.Errorf(kv.Unavailable, "whether this node still owns its logs is not known: %w", err)
+		}
 		return false, nil
 	}
 	was, err := k.opts.Standing.Registered(ctx)

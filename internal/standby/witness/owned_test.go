@@ -80,13 +80,13 @@ func granted(t *testing.T, o *office) time.Duration {
 }
 
 // TestNodesThatCanAnswerNothingLetTheLeaseEnd: the standby waits for masters only as long as one
-// of them owns a log, and the log of the first vBucket accepts changes.
+// of them owns a log, and its logs accept changes.
 func TestNodesThatCanAnswerNothingLetTheLeaseEnd(t *testing.T) {
 	stalled := errors.New("the log accepts nothing")
-	for name, l := range map[string]*log{"no log": {}, "stalled": {owns: true, dead: stalled}} {
+	for name, l := range map[string]*log{"no log": {}, "stalled": {owns: true, dead: stalled}, "another one stalled": {other: "1", dead: stalled}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o, l := newOffice(), &log{owns: l.owns, dead: l.dead}
+				o, l := newOffice(), &log{owns: l.owns, other: l.other, dead: l.dead}
 				dead, owns := l.dead, l.owns
 				l.be(func() { l.owns, l.dead = true, nil })
 				k := keeps(o, l)

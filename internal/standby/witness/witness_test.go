@@ -141,6 +141,12 @@ func (l *log) Unlisted(_ context.Context, standbys []*peerpb.StandbyNode) ([]str
 	return slices.DeleteFunc(disks, func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
 }
 
+func (l *log) Accept(context.Context) error {
+	l.Lock()
+	defer l.Unlock()
+	return l.dead
+}
+
 func (l *log) Registered(context.Context) (bool, error) {
 	l.Lock()
 	defer l.Unlock()
