@@ -109,7 +109,7 @@ func logKeys() []key {
 		{name: "verbose", def: "false", traits: reloads, field: func(c *Config) value { return boolValue{&c.Log.Verbose} },
 			doc: "Short for log-level debug."},
 		{name: "slow-log-threshold", def: "100ms", field: func(c *Config) value { return durationValue{&c.Log.SlowThreshold, 0} },
-			doc: "Requests that take longer are logged with the time spent waiting, writing and reading; 0 logs none. Raise it if such lines are too many."},
+			doc: "Requests that take longer are logged with the phases in which they spent their time; 0 logs none. Raise it if such lines are too many."},
 		{name: "access-log", def: "", field: func(c *Config) value { return pathValue{p: &c.Log.Access} },
 			doc: "The file of the access log, a line for each request in the format of log-format; log writes the lines to the common log, and there is no access log if empty. A line that would hold up a request is dropped. SIGHUP opens the file again."},
 		{name: "access-log-size", def: "64MiB", field: func(c *Config) value { return sizeValue{&c.Log.AccessSize, 0, anySize} },

@@ -6,10 +6,54 @@ import (
 	"time"
 )
 
-// Trace adds up where a request spent its time, for the log of slow requests. All methods
-// may be called on nil, and concurrently.
+// Phase is a part of the way of a request in which it may spend its time.
+type Phase uint8
+
+// The phases of a mutation and of a read, in their order. A request has some of them.
+const (
+	// Queue: until it was admitted and had arrived, and for its turn in a log of one node.
+	Queue Phase = iota
+	// Forward: at another node, which logs its phases itself.
+	Forward
+	// LeaseWait: until this node owned the log, or a majority had confirmed that it does.
+	LeaseWait
+	// IndexWait: until a state was applied that is as new as the read asks for.
+	IndexWait
+	// Commit: from the proposal until the log had it durably at a majority. In a log of one
+	// node that is the engine's write with its fsync, which applies it, too.
+	Commit
+	// ApplyWait: until what had been committed before it was applied.
+	ApplyWait
+	// Apply: the engine's batch that it was in.
+	Apply
+	// Confirm: until standbys had confirmed what its answer shows.
+	Confirm
+	// Read: reading the engine.
+	Read
+	// Answer: encoding a large response, and waiting for room to send it.
+	Answer
+	phases
+)
+
+// Phases are all phases, in their order.
+func Phases() []Phase {
+	out := make([]Phase, phases)
+	for i := range out {
+		out[i] = Phase(i)
+	}
+	return out
+}
+
+// String is the name of the phase in the log of slow requests and in traces.
+func (p Phase) String() string {
+	return [...]string{"queue", "forward", "lease_wait", "index_wait", "commit", "apply_wait", "apply", "confirm", "read", "answer"}[p]
+}
+
+// Trace adds up where a request spent its time, for the log of slow requests and for traces.
+// All methods may be called on nil, and concurrently.
 type Trace struct {
-	waited, wrote, read, elsewhere atomic.Int64
+	// Since the Unix epoch in nanoseconds, 0 for never, and a sum in nanoseconds.
+	parts [phases]struct{ begun, took atomic.Int64 }
 }
 
 // TraceKey is the context key of a *Trace.
@@ -29,43 +73,35 @@ func (t *Trace) Start() time.Time {
 	return time.Now()
 }
 
-// Wrote adds the time of a mutation that began at begin and was taken into the log at
-// taken: it waited until then and has been writing since.
-func (t *Trace) Wrote(begin, taken time.Time) {
+// Since adds the time of a phase that began at the given time and ends now.
+func (t *Trace) Since(p Phase, begun time.Time) {
 	if t != nil {
-		t.waited.Add(int64(taken.Sub(begin)))
-		t.wrote.Add(int64(time.Since(taken)))
+		t.Add(p, begun, time.Now())
 	}
 }
 
-// Read adds the time of a read that began at the given time.
-func (t *Trace) Read(begin time.Time) {
-	if t != nil {
-		t.read.Add(int64(time.Since(begin)))
-	}
-}
-
-// Elsewhere adds the time that another node took for a request that was forwarded to it at
-// the given time.
-func (t *Trace) Elsewhere(begin time.Time) {
-	if t != nil {
-		t.elsewhere.Add(int64(time.Since(begin)))
-	}
-}
-
-// Parts are where a request spent its time. They may overlap, since a request to several
-// vBuckets does some of its work concurrently.
-type Parts struct{ Waited, Wrote, Read, Elsewhere time.Duration }
-
-// Parts returns the sums so far.
-func (t *Trace) Parts() Parts {
+// Add adds the time of a phase. One that ends before it begins took no time.
+func (t *Trace) Add(p Phase, begun, ended time.Time) {
 	if t == nil {
-		return Parts{}
+		return
 	}
-	return Parts{
-		Waited:    time.Duration(t.waited.Load()),
-		Wrote:     time.Duration(t.wrote.Load()),
-		Read:      time.Duration(t.read.Load()),
-		Elsewhere: time.Duration(t.elsewhere.Load()),
+	if took := ended.Sub(begun); took > 0 {
+		t.parts[p].begun.CompareAndSwap(0, begun.UnixNano())
+		t.parts[p].took.Add(int64(took))
 	}
+}
+
+// Part is what a request spent in a phase: when it first began, and how long it was in all.
+// The parts of a request to several vBuckets may overlap.
+type Part struct {
+	Begun time.Time
+	Took  time.Duration
+}
+
+// Part returns what is known of a phase so far; Took is 0 if the request was not in it.
+func (t *Trace) Part(p Phase) Part {
+	if t == nil {
+		return Part{}
+	}
+	return Part{Begun: time.Unix(0, t.parts[p].begun.Load()), Took: time.Duration(t.parts[p].took.Load())}
 }

@@ -17,7 +17,7 @@ import (
 // Ask makes a unary call of the node of a leg.
 func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
 	trace := kv.TraceOf(ctx)
-	defer trace.Elsewhere(trace.Start())
+	defer trace.Since(kv.Forward, trace.Start())
 	p, err := r.pool.Peer(l.Owner.Address)
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "node %s: %w", l.Owner.Address, err)

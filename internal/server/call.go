@@ -34,7 +34,7 @@ type call struct {
 	// forwarded: the call came by a stream that it shares with others, and has none itself.
 	forwarded bool
 	out       outgoing
-	// trace is in the context of the call's handler if traced points to it; nil otherwise.
+	// trace says where the request spent its time. It is in the context of the call's handler if traced points to it; nil otherwise.
 	trace  kv.Trace
 	traced *kv.Trace
 

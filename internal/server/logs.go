@@ -33,11 +33,19 @@ func (c *calls) finish(ctx context.Context, m *method, begin time.Time, entry *a
 	c.endAudit(ctx, m, entry, req, code, err)
 	c.logAccess(ctx, m, begin, took, req, response, code)
 	if c.opts.SlowThreshold > 0 && took >= c.opts.SlowThreshold && !m.streaming {
-		spent := kv.TraceOf(ctx).Parts()
-		c.slow.warn("slow request", "op", m.op, "code", code.String(), "took", took,
-			"waited", spent.Waited, "wrote", spent.Wrote, "read", spent.Read, "elsewhere", spent.Elsewhere,
-			slog.String("key", keyPrefix(req)), "request_bytes", size(req), "response_bytes", size(response))
+		c.slow.warn("slow request", append(phases(kv.TraceOf(ctx), "op", m.op, "code", code.String(), "took", took),
+			"key", keyPrefix(req), "request_bytes", size(req), "response_bytes", size(response))...)
 	}
+}
+
+// phases appends the phases in which a request spent time.
+func phases(t *kv.Trace, to ...any) []any {
+	for _, p := range kv.Phases() {
+		if spent := t.Part(p).Took; spent > 0 {
+			to = append(to, p.String(), spent)
+		}
+	}
+	return to
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/internal/audit"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
 )
 
@@ -20,8 +21,10 @@ const maxProbes = 1000
 type unaryCall struct {
 	*call
 	// decode reads the request, which is then req.
-	decode   func(any) error
-	req      any
+	decode func(any) error
+	req    any
+	// handled is since when the call has a handler.
+	handled  time.Time
 	entry    *audit.Entry // in the audit log, if the call is administrative and has begun
 	share    *quota.Share // of its identity
 	memory   int64        // taken of calls.memory
@@ -38,7 +41,7 @@ func (c *calls) unary(full string, h handler) handler {
 	return func(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
 		begin := time.Now()
 		m := c.methods[full]
-		u := &unaryCall{call: c.callFor(ctx), decode: decode}
+		u := &unaryCall{call: c.callFor(ctx), decode: decode, handled: begin}
 		defer func() {
 			if p := recover(); p != nil {
 				resp, err = nil, c.panicked(full, p)
@@ -109,6 +112,7 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 		if err != nil {
 			return nil, u.endedBy(toStatus(err))
 		}
+		served := u.traced.Start()
 		m, size := u.countedSize(resp)
 		switch {
 		case size == 0:
@@ -120,7 +124,9 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 			if u.method.repeatable {
 				resp, m = nil, nil
 			}
-			if err := u.awaitRoom(size); err != nil {
+			err := u.awaitRoom(size)
+			u.traced.Since(kv.Answer, served)
+			if err != nil {
 				return nil, err
 			}
 			if u.taken = size; u.method.repeatable {
@@ -129,7 +135,9 @@ func (u *unaryCall) serve(srv any, ctx context.Context, h handler) (any, error) 
 		}
 		u.taken = 0
 		u.response = m
-		return u.encoded(m, size)
+		out, err := u.encoded(m, size)
+		u.traced.Since(kv.Answer, served)
+		return out, err
 	}
 }
 
@@ -164,7 +172,9 @@ func (u *unaryCall) receive(v any) error {
 		}
 		u.conn.give(countedFrom) // the response's size is not known yet
 	}
-	return u.reserve()
+	err = u.reserve()
+	u.traced.Since(kv.Queue, u.handled)
+	return err
 }
 
 // memoryPatience is how long a request waits for memory. The wait is bounded because two

@@ -149,7 +149,8 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 	}
 	select {
 	case <-p.done:
-		trace.Wrote(begin, p.begun)
+		trace.Add(kv.Queue, begin, p.begun)
+		trace.Since(kv.Commit, p.begun)
 		res, err := l.queue.settle(p)
 		if err != nil {
 			return res, err

@@ -22,12 +22,15 @@ type committed struct {
 	looked struct{ applied, commit, command uint64 }
 }
 
-// heard notes that an entry is committed.
-func (d *committed) heard(entry uint64) {
+// heard notes that an entry is committed, and reports whether that was not known.
+func (d *committed) heard(entry uint64) (news bool) {
 	for {
 		last := d.entry.Load()
-		if entry <= last || d.entry.CompareAndSwap(last, entry) {
-			return
+		if entry <= last {
+			return false
+		}
+		if d.entry.CompareAndSwap(last, entry) {
+			return true
 		}
 	}
 }

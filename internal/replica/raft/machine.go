@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/statemachine"
@@ -62,6 +63,7 @@ func (s *machine) at() uint64 {
 // which is not synced. The log is synced; a crash leaves an earlier, consistent state, to
 // which the log is applied again.
 func (s *machine) Update(entries []statemachine.Entry) ([]statemachine.Entry, error) {
+	begun := time.Now()
 	if err := s.apply(entries); err != nil {
 		if s.r.cutShort(err) {
 			s.retire()
@@ -79,6 +81,7 @@ func (s *machine) Update(entries []statemachine.Entry) ([]statemachine.Entry, er
 	clear(s.entries)
 	clear(s.commands)
 	clear(s.results)
+	s.r.moments.apply(entries[len(entries)-1].Index, begun, time.Now())
 	return entries, nil
 }
 

@@ -32,7 +32,11 @@ func (g onHost) LeaderUpdated(info raftio.LeaderInfo) { g.r.leaderUpdated(info) 
 func (g onHost) MemberEnded(address string) { g.r.memberEnded(address) }
 
 // Committed implements Group.
-func (g onHost) Committed(entry uint64) { g.r.committed.heard(entry) }
+func (g onHost) Committed(entry uint64) {
+	if g.r.committed.heard(entry) {
+		g.r.moments.commit(entry)
+	}
+}
 
 // Lacks implements Group.
 func (g onHost) Lacks(why error) {

@@ -46,7 +46,12 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		c.Fence = epoch
 		r.state.Stamp(c, r.state.Clock(r.state.Machine()))
 		res, err := r.append(ctx, c, time.Until(limit))
-		trace.Wrote(begin, taken)
+		trace.Add(kv.LeaseWait, begin, taken)
+		if err == nil {
+			r.moments.trace(trace, taken, res.Index-r.state.Machine().Base())
+		} else {
+			trace.Since(kv.Commit, taken)
+		}
 		switch {
 		case err != nil:
 			return command.Result{}, err

@@ -58,8 +58,11 @@ func (r *Replica) readNewest(ctx context.Context, opts kv.ReadOptions, f func(*f
 	}
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
+	trace := kv.TraceOf(ctx)
 	for {
+		begun := trace.Start()
 		held, err := r.keeper.Confirm(ctx)
+		trace.Since(kv.LeaseWait, begun)
 		if err != nil {
 			return kv.ReadInfo{}, ownership(err)
 		}
@@ -80,6 +83,8 @@ func (r *Replica) fresh(ctx context.Context, wanted time.Duration) (time.Duratio
 	if age := r.Age(); wanted == 0 || age != replica.NeverFresh && age <= wanted {
 		return age, nil
 	}
+	trace := kv.TraceOf(ctx)
+	defer trace.Since(kv.IndexWait, trace.Start())
 	place := kv.PlaceOf(ctx)
 	if err := place.Park(); err != nil {
 		return 0, err

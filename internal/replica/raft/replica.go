@@ -104,6 +104,7 @@ type Replica struct {
 	reach     reach
 	roster    roster
 	committed committed
+	moments   moments
 	// opened is when, by the monotonic clock, the replica was opened.
 	opened time.Duration
 	// behind is why the replica cannot catch up, awaited the room that it needs before it

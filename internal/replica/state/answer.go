@@ -27,7 +27,10 @@ func (c *Store) Answer(ctx context.Context, cmd *command.Command, res command.Re
 	if c.opts.Gate == nil || !answered(cmd) {
 		return res, nil
 	}
+	trace := kv.TraceOf(ctx)
+	begun := trace.Start()
 	acked, err := c.opts.Gate.Await(ctx, res.Index, cmd.Ack)
+	trace.Since(kv.Confirm, begun)
 	if err != nil {
 		return command.Result{}, err
 	}
@@ -40,7 +43,10 @@ func (c *Store) AwaitShown(ctx context.Context) error {
 	if c.opts.Gate == nil {
 		return nil
 	}
+	trace := kv.TraceOf(ctx)
+	begun := trace.Start()
 	_, err := c.opts.Gate.Await(ctx, replica.Shown, kv.AckDefault)
+	trace.Since(kv.Confirm, begun)
 	return err
 }
 

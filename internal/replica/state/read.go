@@ -51,7 +51,7 @@ func (c *Store) Now() time.Time { return c.opts.Clock.Now() }
 // With calls f with the present machine, and again if the machine was replaced meanwhile.
 func (c *Store) With(ctx context.Context, f func(*fsm.Machine) error) (kv.ReadInfo, error) {
 	trace := kv.TraceOf(ctx)
-	defer trace.Read(trace.Start())
+	defer trace.Since(kv.Read, trace.Start())
 	for {
 		m := c.machine.Load()
 		var info kv.ReadInfo
@@ -143,6 +143,8 @@ func (c *Store) AwaitIndex(ctx context.Context, index kv.Index) error {
 	if index-applied > maxIndexAhead {
 		return kv.Errorf(kv.Precondition, "index %d is far ahead of what is applied here, %d; ask another node, or read without an index if it is one of another log", index, applied)
 	}
+	trace := kv.TraceOf(ctx)
+	defer trace.Since(kv.IndexWait, trace.Start())
 	place := kv.PlaceOf(ctx)
 	if err := place.Park(); err != nil {
 		return err

@@ -20,6 +20,7 @@ export const menu = [
       { text: 'Capacity', link: '/operate/capacity' },
       { text: 'Networks and ports', link: '/operate/networks' },
       { text: 'Kernel and Go settings', link: '/operate/tuning' },
+      { text: 'Logs', link: '/operate/logs' },
       { text: 'Performance', link: '/operate/performance' },
       { text: 'Reliability', link: '/operate/reliability' },
     ],
