@@ -13,6 +13,8 @@
 // skipped by name, which is a failure in CI. For more rounds:
 //
 //	go test ./tests/chaos -run TestKillLeader -v -chaos.for 10m -chaos.seed 42
+//	go test ./tests/chaos -run TestPairPromotesItself -v -chaos.pair 50 -timeout 1h
+//	go test ./tests/chaos -run TestRegionIsLost -v -chaos.regions 10
 //
 // The seed decides which faults happen when, counted in acknowledged writes; the
 // operating system's scheduling differs from run to run. Bounds on times apply to the
@@ -33,11 +35,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dkvdb/dkv/internal/app"
+	"github.com/dkvdb/dkv/internal/ctl"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// The programs that nodes run.
+// dkvctl is the operator's program, the others are those that nodes run.
 const (
+	dkvctl       = "dkvctl"
 	dkvsrv       = "dkvsrv"
 	unsynced     = "dkvsrv-unsynced"
 	splitBatches = "dkvsrv-split-batches"
@@ -64,7 +68,10 @@ func TestMain(m *testing.M) {
 			serve(nil)()
 		},
 		splitBatches: serve(func(e storage.Engine) storage.Engine { return splitEngine{e} }),
-		localClock:   serve(newLocalClockEngine),
+		dkvctl: func() {
+			os.Exit(ctl.Main(context.Background(), os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+		},
+		localClock: serve(newLocalClockEngine),
 	})
 }
 

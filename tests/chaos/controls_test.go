@@ -63,11 +63,11 @@ func TestBatteryCanFail(t *testing.T) {
 	}
 	follower.heal()
 	follower.rejoin()
-	if lost := l.lost(); lost != 0 {
+	if lost := len(l.lost()); lost != 0 {
 		t.Errorf("%d lost of what is there", lost)
 	}
 	l.ledger["never"] = written{value: "v", index: 1}
-	if lost := l.lost(); lost != 1 {
+	if lost := len(l.lost()); lost != 1 {
 		t.Errorf("%d lost, with one that never was", lost)
 	}
 }

@@ -34,11 +34,13 @@ func (e *expiring) put(ctx context.Context, c *client, node serverpb.DKVClient) 
 	at := time.Now().Unix() + 2
 	v := c.unique()
 	key := fmt.Sprintf("%s%d-%s", expiringKeys, at, v)
-	if _, err := node.Put(ctx, &serverpb.PutRequest{Key: []byte(key), Value: []byte(v), ExpireTS: uint64(at)}); err != nil {
+	call := c.history.now()
+	resp, err := node.Put(ctx, &serverpb.PutRequest{Key: []byte(key), Value: []byte(v), ExpireTS: uint64(at)})
+	if err != nil {
 		c.failed(key, v, err)
 		return
 	}
-	c.acked()
+	c.acked(call, resp.GetHistory())
 	// From well before to a little after the expiry.
 	e.key, e.value = key, v
 	e.update = time.Unix(at, 0).Add(time.Duration(c.rng.IntN(1200)-1000) * time.Millisecond)
@@ -58,5 +60,5 @@ func (e *expiring) compareAndSet(ctx context.Context, c *client, node serverpb.D
 		c.refused[pair(e.key, v)] = true
 		return
 	}
-	c.load.updated[e.key] = written{value: v, index: resp.GetIndex()}
+	c.load.updated[e.key] = written{value: v, index: resp.GetIndex(), at: c.mark()}
 }

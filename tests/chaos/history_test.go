@@ -35,6 +35,7 @@ type output struct {
 	unknown bool   // whether and when it took effect
 	value   string // of opGet, and the new one of opAdd
 	updated bool   // of opCAS
+	history string // that the answer to a mutation names
 }
 
 // openEnded is the return time of an operation whose outcome is unknown: it may take

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -35,39 +36,52 @@ const (
 	deadlineMillis = 1000
 )
 
-// load is the clients of all nodes and their results.
+// load is clients of nodes and their results.
 type load struct {
-	t       *testing.T
-	c       *cluster
+	t *testing.T
+	c *cluster
+	// homes are the nodes whose clients these are. follow has a client turn to the next one
+	// after each error, as it must if only some of them are masters.
+	homes   atomic.Pointer[[]*node]
+	follow  bool
 	history *history
 	keys    *keys
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
 	acks atomic.Int64 // acknowledged mutations of any kind
+	// gate is held for reading during each operation.
+	gate sync.RWMutex
 
 	mu      sync.Mutex
 	ledger  map[string]written // acknowledged writes of keys that are written once
 	updated map[string]written // acknowledged updates of keys that expire
 	refused map[string]bool    // pairs that were not applied, as the errors said
-	ackedAt []time.Duration    // of acks, since the history's start
+	answers []answer           // that were acknowledged
 	errs    map[string]int     // how often a mutation ended so
 }
 
-// startLoad runs clients until stop.
+// startLoad runs clients of all masters until stop.
 func startLoad(c *cluster, rng *rand.Rand) *load {
 	c.t.Helper()
+	return startLoadAt(c, rng, c.nodes, false)
+}
+
+// startLoadAt runs clients of some nodes until stop.
+func startLoadAt(c *cluster, rng *rand.Rand, homes []*node, follow bool) *load {
+	c.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	l := &load{t: c.t, c: c, history: newHistory(), keys: newKeys(), stop: stop,
+	l := &load{t: c.t, c: c, follow: follow, history: newHistory(), keys: newKeys(), stop: stop,
 		ledger: make(map[string]written), updated: make(map[string]written), refused: make(map[string]bool), errs: make(map[string]int)}
+	l.turnTo(homes)
 	c.t.Cleanup(l.end)
 	id := 0
-	client := func(home *node, act func(context.Context, *client)) {
+	client := func(home int, act func(context.Context, *client)) {
 		cl := &client{load: l, id: id, home: home, rng: rand.New(rand.NewPCG(rng.Uint64(), 0))}
 		id++
 		l.running.Go(func() { cl.run(ctx, act) })
 	}
-	for _, n := range c.nodes {
+	for n := range homes {
 		for range writersPerNode {
 			client(n, writeOnce)
 		}
@@ -82,6 +96,9 @@ func startLoad(c *cluster, rng *rand.Rand) *load {
 	return l
 }
 
+// turnTo has the clients call other nodes from their next operation on.
+func (l *load) turnTo(homes []*node) { l.homes.Store(&homes) }
+
 func (l *load) end() {
 	l.stop()
 	l.running.Wait()
@@ -94,22 +111,39 @@ func (l *load) await(n int) {
 	testkit.Eventually(l.t, fmt.Sprintf("%d more writes are acknowledged", n), func() bool { return l.acks.Load() >= target })
 }
 
-func (l *load) acked() {
-	at := time.Duration(l.history.now())
+// acked counts an acknowledged mutation that was called at a time, and whose answer named a
+// history.
+func (l *load) acked(call int64, history string) {
+	a := answer{call: time.Duration(call), end: l.mark(), era: standby.Era(history)}
 	l.acks.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ackedAt = append(l.ackedAt, at)
+	l.answers = append(l.answers, a)
+}
+
+// quietly calls f while no client has an operation under way.
+func (l *load) quietly(f func()) {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	f()
 }
 
 // written is an acknowledged write.
 type written struct {
 	value string
 	index uint64
+	at    time.Duration // of its acknowledgement, since the history's start
 }
 
 // failed counts the error of a mutation, and reports whether the mutation may have been
 // applied. value is the one that it would have set, if there is one.
+func (c *client) failed(key, value string, err error) (unknown bool) {
+	if c.follow {
+		c.home++
+	}
+	return c.load.failed(key, value, err)
+}
+
 func (l *load) failed(key, value string, err error) (unknown bool) {
 	st, _ := status.FromError(err)
 	reason := "no reason"
@@ -134,7 +168,7 @@ func (l *load) failed(key, value string, err error) (unknown bool) {
 type client struct {
 	*load
 	id   int
-	home *node
+	home int // of homes
 	rng  *rand.Rand
 	seq  int
 }
@@ -149,17 +183,20 @@ func (c *client) run(ctx context.Context, act func(context.Context, *client)) {
 			return
 		case <-tick.C:
 		}
+		c.gate.RLock()
 		op, cancel := context.WithTimeout(context.Background(), time.Duration(deadlineMillis+c.rng.IntN(deadlineMillis))*time.Millisecond)
 		act(op, c)
 		cancel()
+		c.gate.RUnlock()
 	}
 }
 
 // node returns the client's own node, or another one while there is no
 // connection to that; nil for none at all.
 func (c *client) node() serverpb.DKVClient {
-	for i := range c.c.nodes {
-		n := c.c.nodes[(c.home.number-1+i)%len(c.c.nodes)]
+	homes := *c.homes.Load()
+	for i := range homes {
+		n := homes[(c.home+i)%len(homes)]
 		if n.conn.GetState() == connectivity.Ready {
 			return n.kv()
 		}
@@ -182,15 +219,16 @@ func writeOnce(ctx context.Context, c *client) {
 	}
 	v := c.unique()
 	key := onceKeys + v
+	call := c.history.now()
 	resp, err := node.Put(ctx, &serverpb.PutRequest{Key: []byte(key), Value: []byte(v)})
 	if err != nil {
 		c.failed(key, v, err)
 		return
 	}
 	c.mu.Lock()
-	c.ledger[key] = written{value: v, index: resp.GetIndex()}
+	c.ledger[key] = written{value: v, index: resp.GetIndex(), at: c.mark()}
 	c.mu.Unlock()
-	c.acked()
+	c.acked(call, resp.GetHistory())
 }
 
 // useRegister does an operation on a key that other clients use too.
@@ -241,7 +279,7 @@ func (c *client) mutate(ctx context.Context, node serverpb.DKVClient, k *key, in
 		out = output{unknown: true}
 		c.keys.doubt(k)
 	} else {
-		c.acked()
+		c.acked(call, out.history)
 		if in.kind == opPut || out.updated {
 			k.seen(in.value)
 		}
@@ -254,14 +292,14 @@ func apply(ctx context.Context, node serverpb.DKVClient, in input) (output, erro
 	key := []byte(in.key)
 	switch in.kind {
 	case opPut:
-		_, err := node.Put(ctx, &serverpb.PutRequest{Key: key, Value: []byte(in.value)})
-		return output{}, err
+		resp, err := node.Put(ctx, &serverpb.PutRequest{Key: key, Value: []byte(in.value)})
+		return output{history: resp.GetHistory()}, err
 	case opCAS:
 		resp, err := node.CompareAndSet(ctx, &serverpb.CompareAndSetRequest{Key: key, OldValue: []byte(in.old), NewValue: []byte(in.value)})
-		return output{updated: resp.GetUpdated()}, err
+		return output{updated: resp.GetUpdated(), history: resp.GetHistory()}, err
 	case opAdd:
 		resp, err := node.Increment(ctx, &serverpb.IncrementRequest{Key: key, Delta: in.delta})
-		return output{value: strconv.FormatInt(resp.GetValue(), 10)}, err
+		return output{value: strconv.FormatInt(resp.GetValue(), 10), history: resp.GetHistory()}, err
 	default:
 		return output{}, fmt.Errorf("operation %d is no mutation", in.kind)
 	}

@@ -151,5 +151,8 @@ func networks(n int) (clients *place, nodes []*place, err error) {
 	return clients, nodes, nil
 }
 
+// mostNetworks bounds the nodes of a test that have networks of their own.
+const mostNetworks = 20
+
 // nodeIP is a node's address in the network of networks.
 func nodeIP(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }

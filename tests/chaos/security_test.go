@@ -25,6 +25,7 @@ var secure = flag.Bool("chaos.secure", false, "run all nodes with TLS and an aut
 // -chaos.secure.
 type security struct {
 	flags []string
+	ca    string
 	tls   *tls.Config // of clients
 	token string
 }
@@ -37,8 +38,12 @@ func newSecurity(t *testing.T, dir string) *security {
 		return nil
 	}
 	authority := certs.New(t)
-	node := authority.Node(t)
-	s := &security{token: token.New(), tls: &tls.Config{RootCAs: authority.Pool, ServerName: certs.NodeName}}
+	hosts := []string{certs.NodeName, "localhost", "127.0.0.1"}
+	for i := range mostNetworks {
+		hosts = append(hosts, nodeIP(i))
+	}
+	node := authority.Issue(t, hosts...)
+	s := &security{ca: authority.File, token: token.New(), tls: &tls.Config{RootCAs: authority.Pool, ServerName: certs.NodeName}}
 	hash, err := token.Hash(s.token)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +65,14 @@ func (s *security) nodeFlags() []string {
 		return []string{"--allow-insecure"}
 	}
 	return s.flags
+}
+
+// environ is what dkvctl needs besides the process's environment.
+func (s *security) environ() []string {
+	if s == nil {
+		return nil
+	}
+	return []string{"DKVCTL_TLS_CA_FILE=" + s.ca, "DKVCTL_TOKEN=" + s.token}
 }
 
 // dialOptions are those of a client's connection.

@@ -33,7 +33,7 @@ func (l *load) judge() (found []string) {
 	l.t.Helper()
 	l.end()
 	l.readKeys()
-	lost := l.lost()
+	lost := len(l.lost())
 	result, info := l.history.check(checkLimit)
 	l.t.Logf("%d acknowledged writes, of %d single ones %d lost; longest gap between two %v; %d operations on %d keys: %s; errors %v",
 		l.acks.Load(), len(l.ledger), lost, l.longestGap(0).Round(time.Millisecond), len(l.history.ops), len(l.keys.used()), result, l.errs)
@@ -84,10 +84,9 @@ func (l *load) readKeys() {
 }
 
 // lost reads all acknowledged writes of keys that are written once, from each node in
-// turn, and counts those that are missing.
-func (l *load) lost() int {
+// turn, and returns those that are missing.
+func (l *load) lost() (lost []written) {
 	l.t.Helper()
-	lost := 0
 	all := slices.Collect(maps.Keys(l.ledger))
 	for i, chunk := range slices.Collect(slices.Chunk(all, 200)) {
 		req := &serverpb.MultiGetRequest{ReadConsistency: serverpb.ReadConsistency_LINEARIZABLE}
@@ -107,7 +106,7 @@ func (l *load) lost() int {
 		for _, k := range chunk {
 			if w := l.ledger[k]; got[k] != w.value {
 				l.t.Logf("lost: %s = %s of index %d, found %q", k, w.value, w.index, got[k])
-				lost++
+				lost = append(lost, w)
 			}
 		}
 	}
@@ -119,7 +118,11 @@ func (l *load) lost() int {
 func (l *load) longestGap(from time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at := slices.Sorted(slices.Values(l.ackedAt))
+	var at []time.Duration
+	for _, a := range l.answers {
+		at = append(at, a.end)
+	}
+	slices.Sort(at)
 	var longest time.Duration
 	for i := 1; i < len(at); i++ {
 		if at[i] >= from {
