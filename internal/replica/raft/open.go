@@ -56,6 +56,7 @@ func (s *machine) Open(done <-chan struct{}) (uint64, error) {
 // error keeps the replica from taking part.
 func (r *Replica) beforeItTakesPart(log dragonboat.ReadonlyLogReader, at uint64) error {
 	ends := readLogEnds(log)
+	r.unled.Store(len(r.raft.Members) > 0 && ends.Term <= firstTerm)
 	if err := ends.check(at); err != nil {
 		return err
 	}

@@ -93,6 +93,8 @@ type Replica struct {
 	floor atomic.Uint64
 	// leader is what Dragonboat last reported about the leader.
 	leader atomic.Pointer[raftio.LeaderInfo]
+	// unled reports that there was no election in the log when this replica was started.
+	unled atomic.Bool
 	// led is the last leader that this replica has heard of.
 	led atomic.Pointer[leadership]
 	// named is the last other owner whose address was asked for.
@@ -235,6 +237,7 @@ func (r *Replica) lookAfter(ctx context.Context) (end func()) {
 	ctx, stop := context.WithCancel(ctx)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { r.keep(ctx) })
+	keeper.Go(func() { r.elect(ctx) })
 	tasks := periodic.Start(ctx)
 	r.state.AddExpiry(tasks)
 	r.state.AddTrim(tasks, r.fail)

@@ -5,6 +5,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,7 @@ type Host struct {
 	room   room
 	// network begins elections; nil if the transport cannot.
 	network campaigner
+	ports   ports
 	traffic transport.Traffic
 	// rejected counts the connections of strangers to the port.
 	rejected atomic.Uint64
@@ -131,6 +133,7 @@ func (h *Host) config(layout layout) config.NodeHostConfig {
 // campaigner is a transport that has a replica of this host begin an election at once.
 type campaigner interface {
 	Campaign(shard, replica, leader, term uint64)
+	Listens(ctx context.Context, address string) bool
 }
 
 func (h *Host) transportOptions() transport.Options {

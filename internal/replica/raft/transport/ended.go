@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"syscall"
 	"time"
@@ -75,6 +76,20 @@ func (f *Factory) Campaign(shard, replica, leader, term uint64) {
 	if err != nil {
 		t.opts.Log.Warn("no election was begun for a leader whose process has ended", "shard", shard, "error", err)
 	}
+}
+
+// Listens reports whether a member of this cluster listens at a Raft address.
+func (f *Factory) Listens(ctx context.Context, address string) bool {
+	t := f.made.Load()
+	if t == nil || !t.enter() {
+		return false
+	}
+	defer t.running.Done()
+	conn, err := t.dial(ctx, address, forMessages)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }
 
 // enter keeps Close from returning until running.Done is called. It reports false if the

@@ -43,6 +43,28 @@ func TestEndOfAProcess(t *testing.T) {
 	}
 }
 
+// TestListens: only a member that runs listens, and a closed transport finds none.
+func TestListens(t *testing.T) {
+	n, other := start(t), start(t)
+	f := &Factory{}
+	if f.Listens(t.Context(), other.addr) {
+		t.Error("found without a transport")
+	}
+	f.made.Store(n.transport)
+	if !f.Listens(t.Context(), other.addr) {
+		t.Error("a member that runs is not found")
+	}
+	if f.Listens(t.Context(), testkit.Refusing(t)) {
+		t.Error("found where nothing listens")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f.Listens(t.Context(), other.addr) {
+		t.Error("found by a closed transport")
+	}
+}
+
 // TestCampaignGoesToTheReplica: as a message that only this host can send, and to no closed
 // one.
 func TestCampaignGoesToTheReplica(t *testing.T) {
