@@ -4,7 +4,7 @@
 // Package options reads the command line and the environment, nodes calls the nodes
 // that these name, output prints results, bench is the load generator of -bench, ca the
 // certificate authority of -certs, authfile changes what -token does, completion completes
-// words, observe looks at a whole cluster, doctor and top show what they make of that, and
+// words, observe looks at a whole cluster, drill runs drills, doctor and top show what they make of that, and
 // shell is the prompt of -shell.
 package ctl
 

@@ -32,5 +32,5 @@ func TestDrillPlansForALostMajority(t *testing.T) {
 		f.mu.Unlock()
 	}
 	expect(t, dkvctl(t, startFake(t).addr, "-drill", "lost-majority-plan"), outcome{code: exitFailed, stderr: "-a names no masters"})
-	expect(t, dkvctl(t, a.addr, "-drill", "leader-stop"), outcome{code: exitUsage, stderr: "is not a drill of this version"})
+	expect(t, dkvctl(t, a.addr, "-drill", "fire"), outcome{code: exitUsage, stderr: "is not a drill; there are leader-stop, follower-stop"})
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/dkvdb/dkv/clients/go/dkv"
 	"github.com/dkvdb/dkv/internal/ctl/ca"
 	"github.com/dkvdb/dkv/internal/ctl/options"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -81,6 +82,26 @@ func dialOptions(o *options.Options) (peer.Options, error) {
 		opts.PerRPC = bearer(o.Token)
 	}
 	return opts, nil
+}
+
+// Database opens a client of the database at addresses, with the credentials and the timeout of
+// the options.
+func (c *Client) Database(ctx context.Context, addrs []string, opts ...dkv.Option) (*dkv.Client, error) {
+	cfg, err := tlsConfig(c.Options)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, dkv.WithTimeout(c.Timeout))
+	if cfg != nil {
+		opts = append(opts, dkv.WithTLS(cfg))
+	}
+	if c.Authority != "" {
+		opts = append(opts, dkv.WithAuthority(c.Authority))
+	}
+	if c.Token != "" {
+		opts = append(opts, dkv.WithToken(c.Token))
+	}
+	return dkv.Open(ctx, strings.Join(addrs, ","), opts...)
 }
 
 // dialTimeout is how long one attempt to connect may take.

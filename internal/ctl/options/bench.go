@@ -67,7 +67,7 @@ func benchOperations() []string {
 }
 
 // slow are the commands that show their progress when they take a while.
-var slow = []string{"addNode", "removeNode", "transferLeader", "stepDown", "snapshot", "backup", "restore", "verify"}
+var slow = []string{"addNode", "removeNode", "transferLeader", "stepDown", "snapshot", "backup", "restore", "verify", "drill"}
 
 func setWarmup(o *Options, value string) error {
 	return notNegative(func(o *Options) *time.Duration { return &o.Bench.Warmup })(o, value)

@@ -49,7 +49,9 @@ type Options struct {
 	VBucket                           string
 	Force, NonVoting, Verbose, Cancel bool
 	Abandon, Planned                  bool
-	With                              []string // where other slaves serve gRPC, host:port
+	Yes                               bool
+	Lasts, Delay                      time.Duration // of a fault; 0 leaves it to the drill
+	With                              []string      // where other slaves serve gRPC, host:port
 	Bench                             bench.Config
 	Preload                           *bool // nil leaves it to the operation
 	Connections, Rounds               int
@@ -165,6 +167,11 @@ func dataOptions() []*Option {
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
 		{Name: "quiet", aliases: []string{"q"}, commands: append([]string{"bench"}, slow...), summary: "show no progress",
 			set: boolean(func(o *Options) *bool { return &o.Quiet })},
+		{Name: "yes", aliases: []string{"y"}, commands: []string{"drill"}, summary: "begin without asking", set: boolean(func(o *Options) *bool { return &o.Yes })},
+		{Name: "for", value: "DURATION", commands: []string{"drill"}, summary: "how long the fault lasts, up to 1m (default 10s, or longer if the promise needs it)",
+			set: positive(func(o *Options) *time.Duration { return &o.Lasts })},
+		{Name: "delay", value: "DURATION", commands: []string{"drill"}, summary: "slow-disk: by how much each sync takes longer (default 100ms)",
+			set: positive(func(o *Options) *time.Duration { return &o.Delay })},
 		{Name: "force", commands: []string{"removeNode", "resync", "promote", "upgrade"},
 			summary: "remove it even if the members that would be left and answer are no majority; rebuild a healthy copy too; promote although changes may be lost; finish an upgrade although slaves are not upgraded",
 			set:     boolean(func(o *Options) *bool { return &o.Force })},

@@ -29,6 +29,7 @@ export const menu = [
     text: 'Operation',
     items: [
       { text: 'Operating DKV', link: '/operations' },
+      { text: 'Drills', link: '/operate/drills' },
       { text: 'Runbooks', link: '/runbooks' },
       { text: 'Likely mistakes', link: '/mistakes' },
       { text: 'The console', link: '/console' },

@@ -1,0 +1,93 @@
+package drill
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/ctl/drill/history"
+	"github.com/dkvdb/dkv/internal/timing"
+)
+
+const ms = time.Millisecond
+
+func op(kind history.Kind, version uint64, begin, end time.Duration) history.Op {
+	return history.Op{Kind: kind, Series: string(kind), Key: "k", Version: version, Begin: begin * ms, End: end * ms}
+}
+
+// served is a load that is not disturbed: a write and a read of it, again and again.
+func served(from, to time.Duration) (ops []history.Op) {
+	for at := from; at < to; at += 100 {
+		version := uint64(at/100) + 1
+		ops = append(ops, op(history.Put, version, at, at+10), op(history.Get, version, at+20, at+30), op(history.Sequential, version, at+20, at+40))
+	}
+	return ops
+}
+
+func judged(ops []history.Op, change func(*Outcome)) *Report {
+	o := Outcome{Node: "n1", Fault: "a fault", Begun: 1000 * ms, Ended: 3000 * ms, Stopped: 9000 * ms, Slaves: []string{"sequential"}}
+	if change != nil {
+		change(&o)
+	}
+	s := ScenarioOf("leader-stop")
+	return s.Judge(s.Promise(timing.LAN, 0), ops, o)
+}
+
+func TestVerdict(t *testing.T) {
+	whole := served(0, 9000)
+	gap := append(served(0, 1000), served(3000, 9000)...)
+	stale := append(served(0, 9000), op(history.Get, 1, 8000, 8999))
+	for _, c := range []struct {
+		name   string
+		report *Report
+		says   string // empty: it holds
+	}{
+		{"nothing happens", judged(whole, nil), ""},
+		{"two seconds without a leader", judged(gap, nil), ""},
+		{"six seconds without a leader", judged(append(served(0, 1000), served(7000, 9000)...), nil), "had no put served for 6.10 s"},
+		{"no success any more", judged(served(0, 1000), nil), "not every client had a put served after the fault"},
+		{"a stale read", judged(stale, nil), "1 linearizable reads were stale"},
+		{"a lost write", judged(whole, func(o *Outcome) { o.Lost = []string{"k"} }), "1 acknowledged writes are lost"},
+		{"the node stays behind", judged(whole, func(o *Outcome) { o.Back = -1 }), "had not caught up"},
+	} {
+		if c.report.Held != (c.says == "") || !strings.Contains(c.report.Verdict, c.says) {
+			t.Errorf("%s: %t, %s; want %q", c.name, c.report.Held, c.report.Verdict, c.says)
+		}
+	}
+	r := judged(gap, nil)
+	if g := r.Requests[history.Put]; g.First != 2.01 || g.Longest != 2.1 {
+		t.Errorf("%+v", g)
+	}
+	text := strings.Join(r.Lines(), "\n")
+	for _, want := range []string{"first success after 2.01 s, longest gap 2.10 s", "0 of 70 (all read back)", "0 of 70 linearizable ones", "within 5.4s", "verdict: the promise holds"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// TestSlavesAreJudgedByTheirLag in the drill that is about one.
+func TestSlavesAreJudgedByTheirLag(t *testing.T) {
+	s := ScenarioOf("slave-switch")
+	o := Outcome{Node: "s1", Begun: 1000 * ms, Ended: 3000 * ms, Stopped: 9000 * ms, Slaves: []string{"s1"}}
+	late := op(history.Sequential, 1, 5000, 5001)
+	late.Series = "slave s1"
+	for _, c := range []struct {
+		ops  []history.Op
+		held bool
+	}{{served(0, 9000), true}, {append(served(0, 9000), late), false}} {
+		if r := s.Judge(s.Promise(timing.LAN, 0), c.ops, o); r.Held != c.held {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestEachScenarioHasAPromise that names its limits.
+func TestEachScenarioHasAPromise(t *testing.T) {
+	for _, s := range Scenarios() {
+		p := s.Promise(timing.WAN, 50*ms)
+		if p.Keys <= 0 || !strings.Contains(p.Text, p.Keys.String()) && !strings.Contains(p.Text, "5s") || s.text == "" {
+			t.Errorf("%s: %+v", s.Name, p)
+		}
+	}
+}
