@@ -33,6 +33,7 @@ const (
 	leastFault   = 10 * time.Second
 	longestFault = time.Minute
 	syncDelay    = 100 * time.Millisecond
+	clientWaits  = 2 * time.Second
 )
 
 // runDrill runs a drill, or prints what the loss of a majority would mean.
@@ -94,6 +95,7 @@ type drilling struct {
 	request  *serverpb.InjectFaultRequest
 	lasts    time.Duration
 	delay    time.Duration
+	limit    time.Duration // of a request of the load
 }
 
 // prepare decides how the drill is run, and asks all nodes that are involved whether they agree.
@@ -103,7 +105,11 @@ func (d *drilling) prepare(ctx context.Context) error {
 		return err
 	}
 	d.delay = cmp.Or(d.Delay, syncDelay)
-	d.promise = d.scenario.Promise(t, d.delay)
+	d.limit = clientWaits
+	if d.Given["timeout"] {
+		d.limit = d.Timeout
+	}
+	d.promise = d.scenario.Promise(drill.Terms{Timing: t, Delay: d.delay, Limit: d.limit})
 	const margin = 5 * time.Second
 	d.lasts = cmp.Or(d.Lasts, min(max(leastFault, d.promise.Keys+margin, d.promise.Slave+margin), longestFault))
 	d.request = &serverpb.InjectFaultRequest{Kind: d.scenario.Fault, Millis: uint64(d.lasts.Milliseconds()), DelayMillis: uint64(d.delay.Milliseconds())}
@@ -181,7 +187,7 @@ func (d *drilling) run(ctx context.Context) (*drill.Report, error) {
 		case observe.Master:
 			masters = append(masters, n.Address)
 		case observe.Slave:
-			c, err := d.Database(ctx, []string{n.Address}, dkv.WithFixedAddresses())
+			c, err := d.Database(ctx, []string{n.Address}, dkv.WithFixedAddresses(), dkv.WithTimeout(d.limit))
 			if err != nil {
 				return nil, err
 			}
@@ -189,7 +195,7 @@ func (d *drilling) run(ctx context.Context) (*drill.Report, error) {
 			slaves[n.Name()], names = c, append(names, n.Name())
 		}
 	}
-	c, err := d.Database(ctx, masters)
+	c, err := d.Database(ctx, masters, dkv.WithTimeout(d.limit))
 	if err != nil {
 		return nil, err
 	}

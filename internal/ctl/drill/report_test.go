@@ -30,7 +30,7 @@ func judged(ops []history.Op, change func(*Outcome)) *Report {
 		change(&o)
 	}
 	s := ScenarioOf("leader-stop")
-	return s.Judge(s.Promise(timing.LAN, 0), ops, o)
+	return s.Judge(s.Promise(Terms{Timing: timing.LAN}), ops, o)
 }
 
 func TestVerdict(t *testing.T) {
@@ -76,7 +76,7 @@ func TestSlavesAreJudgedByTheirLag(t *testing.T) {
 		ops  []history.Op
 		held bool
 	}{{served(0, 9000), true}, {append(served(0, 9000), late), false}} {
-		if r := s.Judge(s.Promise(timing.LAN, 0), c.ops, o); r.Held != c.held {
+		if r := s.Judge(s.Promise(Terms{Timing: timing.LAN}), c.ops, o); r.Held != c.held {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -85,7 +85,7 @@ func TestSlavesAreJudgedByTheirLag(t *testing.T) {
 // TestEachScenarioHasAPromise that names its limits.
 func TestEachScenarioHasAPromise(t *testing.T) {
 	for _, s := range Scenarios() {
-		p := s.Promise(timing.WAN, 50*ms)
+		p := s.Promise(Terms{timing.WAN, 50 * ms, 2 * time.Second})
 		if p.Keys <= 0 || !strings.Contains(p.Text, p.Keys.String()) && !strings.Contains(p.Text, "5s") || s.text == "" {
 			t.Errorf("%s: %+v", s.Name, p)
 		}

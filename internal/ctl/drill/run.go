@@ -20,7 +20,7 @@ const (
 	firstWithin = 10 * time.Second
 	// removeWithin bounds the removal of the keys; what is left expires.
 	removeWithin = 20 * time.Second
-	look         = 20 * time.Millisecond
+	look         = 50 * time.Millisecond
 )
 
 // Run is a drill that is being run.
@@ -130,13 +130,30 @@ func (r *Run) underLoad(ctx context.Context) (o Outcome, err error) {
 		}
 		caughtUp <- back
 	}()
-	ran := sleep.For(ctx, after)
+	ran := sleep.For(ctx, after) && r.recovers(ctx, o.Begun)
 	o.Back = <-caughtUp
 	cancel()
 	if !ran {
 		return o, ctx.Err()
 	}
 	return o, nil
+}
+
+// recovers waits until all clients were served since the fault began, or the promise is broken.
+func (r *Run) recovers(ctx context.Context, begun time.Duration) bool {
+	for r.Load.Now()-begun <= r.Promise.Keys {
+		stuck := 0
+		for _, kind := range []history.Kind{history.Put, history.Get} {
+			stuck += history.GapOf(r.Load.Ops(), kind, "", begun, r.Load.Now()).Stuck
+		}
+		if stuck == 0 {
+			return true
+		}
+		if !sleep.For(ctx, look) {
+			return false
+		}
+	}
+	return true
 }
 
 // served waits until each kind of request has been served.

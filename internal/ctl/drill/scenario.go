@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,7 +20,7 @@ type Scenario struct {
 	pick func(c *observe.Cluster) (*observe.Node, error)
 	text string
 	// promise is what the drill is judged by.
-	promise func(t timing.Timing, delay time.Duration) Promise
+	promise func(t Terms) Promise
 }
 
 // Promise is what clients are told to expect.
@@ -29,6 +30,13 @@ type Promise struct {
 	Keys time.Duration
 	// Slave is by how much reads at the slave with the fault may lag; 0 is not judged.
 	Slave time.Duration
+}
+
+// Terms are what promises depend on.
+type Terms struct {
+	timing.Timing
+	// Delay is that of a slow disk, Limit how long a client waits for an answer.
+	Delay, Limit time.Duration
 }
 
 // LostMajorityPlan is the drill that changes nothing.
@@ -90,19 +98,19 @@ func (s *Scenario) Says(n *observe.Node, lasts, delay time.Duration) string {
 }
 
 // Promise returns what the drill is judged by, from the cluster's timing.
-func (s *Scenario) Promise(t timing.Timing, delay time.Duration) Promise { return s.promise(t, delay) }
+func (s *Scenario) Promise(t Terms) Promise { return s.promise(t) }
 
 // election is the promise for a leader that is lost.
-func election(t timing.Timing, _ time.Duration) Promise {
-	p := Promise{Keys: 4*t.ElectionTime() + t.Lease + clients}
+func election(t Terms) Promise {
+	p := Promise{Keys: 4*t.ElectionTime() + t.Lease + t.Limit + clients}
 	p.Text = fmt.Sprintf("writes and linearizable reads succeed again within %s: up to two elections of up to twice raft-election-rtt (%s) each, "+
-		"the lease (%s) that the next leader waits out, and %s until clients find it", p.Keys, t.ElectionTime(), t.Lease, clients)
+		"the lease (%s) that the next leader waits out, %s that a client waits for the lost leader, and %s until it finds the next one", p.Keys, t.ElectionTime(), t.Lease, t.Limit, clients)
 	return p
 }
 
 // noElection is the promise for a node that is not missed.
-func noElection(why string) func(timing.Timing, time.Duration) Promise {
-	return func(t timing.Timing, _ time.Duration) Promise {
+func noElection(why string) func(Terms) Promise {
+	return func(t Terms) Promise {
 		p := Promise{Keys: t.ElectionTime()}
 		p.Text = fmt.Sprintf("%s. Writes and linearizable reads go on without a gap of an election's time (%s)", why, p.Keys)
 		return p
@@ -110,13 +118,13 @@ func noElection(why string) func(timing.Timing, time.Duration) Promise {
 }
 
 // slowDisk is the promise for a leader with a slow disk: it stays the leader.
-func slowDisk(t timing.Timing, delay time.Duration) Promise {
-	p := Promise{Keys: t.ElectionTime() + 4*delay}
-	p.Text = fmt.Sprintf("writes take longer and do not fail, and the leader stays: no gap of an election's time (%s) and four syncs (%s)", t.ElectionTime(), delay)
+func slowDisk(t Terms) Promise {
+	p := Promise{Keys: t.ElectionTime() + 4*t.Delay}
+	p.Text = fmt.Sprintf("writes take longer and do not fail, and the leader stays: no gap of an election's time (%s) and four syncs (%s)", t.ElectionTime(), t.Delay)
 	return p
 }
 
-func switching(t timing.Timing, _ time.Duration) Promise {
+func switching(t Terms) Promise {
 	p := Promise{Keys: t.ElectionTime(), Slave: slaveSwitch}
 	p.Text = fmt.Sprintf("the slave follows another master, so that its reads are never more than %s out of date; masters notice nothing (no gap of %s)", p.Slave, p.Keys)
 	return p
@@ -132,7 +140,7 @@ func leader(c *observe.Cluster) (*observe.Node, error) {
 			return n, nil
 		}
 	}
-	return nil, fmt.Errorf("no master says that it leads the first vBucket: see dkvctl -status")
+	return nil, errors.New("no master says that it leads the first vBucket: see dkvctl -status")
 }
 
 func leads(n *observe.Node) bool {
@@ -160,7 +168,7 @@ func follower(c *observe.Cluster) (*observe.Node, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("no master with a vote follows another one: see dkvctl -listNodes")
+		return nil, errors.New("no master with a vote follows another one: see dkvctl -listNodes")
 	}
 	return best, nil
 }
@@ -185,7 +193,7 @@ func slave(c *observe.Cluster) (*observe.Node, error) {
 			return n, several(c)
 		}
 	}
-	return nil, fmt.Errorf("no slave answers: the drill is about one")
+	return nil, errors.New("no slave answers: the drill is about one")
 }
 
 // registry is the node of the registry that leads it, or the only one.
@@ -200,7 +208,7 @@ func registry(c *observe.Cluster) (*observe.Node, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("no node of a registry was found: name one in -a as well")
+		return nil, errors.New("no node of a registry was found: name one in -a as well")
 	}
 	for _, n := range c.Nodes {
 		if nodes < 3 && n.Role() == observe.Master && n.Status.GetRecord() != "" {

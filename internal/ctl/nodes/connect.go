@@ -84,14 +84,12 @@ func dialOptions(o *options.Options) (peer.Options, error) {
 	return opts, nil
 }
 
-// Database opens a client of the database at addresses, with the credentials and the timeout of
-// the options.
+// Database opens a client of the database at addresses, with the credentials of the options.
 func (c *Client) Database(ctx context.Context, addrs []string, opts ...dkv.Option) (*dkv.Client, error) {
 	cfg, err := tlsConfig(c.Options)
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, dkv.WithTimeout(c.Timeout))
 	if cfg != nil {
 		opts = append(opts, dkv.WithTLS(cfg))
 	}

@@ -161,7 +161,7 @@ func (l *Load) Served(kind history.Kind) uint64 {
 	return l.counts[kind]
 }
 
-// Ops returns what the clients saw. It is called when Run has returned.
+// Ops returns what the clients have seen so far.
 func (l *Load) Ops() []history.Op {
 	l.mu.Lock()
 	defer l.mu.Unlock()
