@@ -69,7 +69,7 @@ var (
 	substituted = regexp.MustCompile(`\$\(([^()]*)\)`)
 	words       = regexp.MustCompile(`"[^"]*"|'[^']*'|\S+`)
 	placeholder = regexp.MustCompile(`^[A-Z][A-Z0-9_-]*$`)
-	numbered    = regexp.MustCompile(`(\d)N\b`)
+	numbered    = regexp.MustCompile(`(\d)(N|\$i)\b`)
 )
 
 // prompted returns what is typed in a console, without what was answered.

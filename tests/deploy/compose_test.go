@@ -105,7 +105,7 @@ func TestComposeCommandsServe(t *testing.T) {
 		"one.yaml":     {"node": nil},
 		"pair.yaml":    {"node1": {"node2"}},
 		"cluster.yaml": {"master2": {"slave1", "slave2"}},
-		"regions.yaml": {"east3": {"west1", "west2"}},
+		"regions.yaml": {"east3": {"west1", "west2", "west3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := startCompose(t, readCompose(t, name))
@@ -167,9 +167,14 @@ func startCompose(t *testing.T, f composeFile) map[string]string {
 func put(t *testing.T, address string) {
 	t.Helper()
 	client := serverpb.NewDKVClient(dial(t, address))
-	_, err := client.Put(testkit.Within(t, time.Minute), &serverpb.PutRequest{Key: []byte("foo"), Value: []byte("bar")}, grpc.WaitForReady(true))
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	if !testkit.Soon(func() bool { // a master may wait for the registry, and for its standby
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err = client.Put(ctx, &serverpb.PutRequest{Key: []byte("foo"), Value: []byte("bar")}, grpc.WaitForReady(true))
+		return err == nil
+	}) {
+		t.Fatalf("not within %v: a write at %s: %v", testkit.Patience, address, err)
 	}
 }
 
