@@ -197,8 +197,6 @@ func (c *Config) validateAutoPromote() error {
 		return c.wrong(key, "a node without a disk forgets at a restart what it has acknowledged, so it can neither be replaced nor replace another one safely: drop --diskless, or remove this key")
 	case r.Ack == AckAsync:
 		return c.wrong(key, "with repl-ack async no slave is known to have what was acknowledged, so none could replace this node: set repl-ack to sync (or to semi_sync, which may lose what a slave has not written to disk), or remove this key")
-	case c.Node.VBuckets > 1:
-		return c.wrong(key, "vbuckets is %d, and only a database with one vBucket is promoted without an operator in this version: remove this key", c.Node.VBuckets)
 	}
 	return nil
 }

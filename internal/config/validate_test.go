@@ -36,7 +36,6 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--auto-promote-after 5s --repl-ack sync --disable-discovery-client" + registry, "--auto-promote-after: the registry decides which node is the master, and disable-discovery-client is set"},
 		{"--auto-promote-after 5s --repl-ack sync --diskless --db-engine badger" + registry, "--auto-promote-after: a node without a disk forgets at a restart"},
 		{"--auto-promote-after 5s" + registry, "--auto-promote-after: with repl-ack async no slave is known to have what was acknowledged"},
-		{"--auto-promote-after 5s --repl-ack sync --role master --vbuckets 4" + registry, "--auto-promote-after: vbuckets is 4"},
 		{"--access-log /var/log/dkv.log --audit-log /var/log/../log/dkv.log", "--access-log: /var/log/dkv.log is the file of audit-log as well"},
 		{"--auth-file a", "--auth-file: tokens would cross the network in the clear, since tls-mode is off: set tls-mode to required"},
 		{"--auth-file a --listen-addr 127.0.0.1:1", "--auth-file: tokens would cross the network in the clear"},

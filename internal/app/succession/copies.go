@@ -3,6 +3,7 @@ package succession
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -137,16 +138,33 @@ func (s *Service) BecomeMaster(ctx context.Context, r *peerpb.BecomeMasterReques
 	return new(peerpb.BecomeMasterResponse), nil
 }
 
+// unsealedSince reports whether no copy is sealed any more, and each is where a promotion cuts it.
+func unsealedSince(r *promotion.Record, positions []promotion.Position) bool {
+	return !slices.ContainsFunc(positions, func(p promotion.Position) bool {
+		cut := r.Cuts[p.VBucket]
+		return p.Sealed != "" || p.History != cut.Former || p.Index != cut.End
+	})
+}
+
 // admits returns an error unless this node is what a promotion takes it for.
 func (s *Service) admits(ctx context.Context, r *promotion.Record) error {
-	_, disk, err := member.Reserve(ctx, s.node)
+	url, disk, err := member.Reserve(ctx, s.node)
 	if err != nil {
 		return err
 	}
-	if self := r.Self(); self.Disk != disk {
+	switch self := r.Self(); {
+	case self.Disk != disk:
 		return fmt.Errorf("the promotion knows it with the disk %s, and this is %s", self.Disk, disk)
+	case self.URL != url:
+		return fmt.Errorf("the promotion knows it with the Raft address %s, and it has %s now: start it with nexus-node-url as it was", self.URL, url)
 	}
 	positions, err := s.copies.Reached(ctx)
+	if err == nil && unsealedSince(r, positions) {
+		// An operator has ended its seal meanwhile, and nothing was applied since.
+		if err = s.copies.Seal(ctx, r.ID); err == nil {
+			positions, err = s.copies.Reached(ctx)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -155,6 +173,10 @@ func (s *Service) admits(ctx context.Context, r *promotion.Record) error {
 	}
 	for _, p := range positions {
 		cut := r.Cuts[p.VBucket]
+		if p.Sealed == "" {
+			return fmt.Errorf("vBucket %s is at %d of history %s and not sealed any more; the promotion %s cuts history %s at %d: "+
+				"remove this node from its new cluster (dkvctl -removeNode), and add it again with an empty db-folder", p.VBucket, p.Index, p.History, r.ID, cut.Former, cut.End)
+		}
 		if p.Sealed != r.ID || p.History != cut.Former || p.Index != cut.End {
 			return fmt.Errorf("vBucket %s is at %d of history %s, sealed by %q; the promotion %s cuts history %s at %d", p.VBucket, p.Index, p.History, p.Sealed, r.ID, cut.Former, cut.End)
 		}

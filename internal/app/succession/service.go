@@ -80,7 +80,7 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 		s.founder = promotion.NewFounder(opts, undecided(part.Promotion))
 	} else if n.Config.Role != config.RoleDiscovery {
 		s.set = set{&s.call, n}
-		s.former = &promotion.Former{Dir: dir, Own: s.own, Ask: s.call.histories, Log: n.Log}
+		s.former = &promotion.Former{Dir: dir, Own: s.own, Members: s.members, Ask: s.call.histories, Log: n.Log}
 	}
 	return s, nil
 }
@@ -140,7 +140,7 @@ func (s *Service) notices(ctx context.Context, r promotion.Record) error {
 		req.Masters = []string{s.node.Info.Address}
 	}
 	successor := promotion.Successor{
-		Dir: s.node.Dir.Path(), Become: s.set.Become, Log: s.node.Log,
+		Dir: s.node.Dir.Path(), Become: s.set.Become, Unseal: s.set.Unseal, Log: s.node.Log,
 		Yield: func(ctx context.Context, master string) ([]string, error) { return s.call.yield(ctx, master, req) },
 	}
 	err := successor.Run(ctx, r)
@@ -164,10 +164,7 @@ func (s *Service) SealDatabase(ctx context.Context, r *peerpb.SealDatabaseReques
 	if s.founder != nil {
 		return nil, kv.Errorf(kv.Precondition, "this node is a slave and owns no log; seal the master")
 	}
-	resp := &peerpb.SealDatabaseResponse{Count: uint32(len(s.role.VBuckets())), Leased: s.lease != nil}
-	for _, p := range s.role.Cluster().Peers() {
-		resp.Masters = append(resp.Masters, p.Address)
-	}
+	resp := &peerpb.SealDatabaseResponse{Count: uint32(len(s.role.VBuckets())), Masters: s.members(), Leased: s.lease != nil}
 	kind := command.Seal
 	if r.GetUnseal() {
 		kind = command.Unseal
@@ -261,7 +258,9 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 	switch {
 	case r.GetDatabase() != s.node.Layout.Database:
 		return nil, kv.Errorf(kv.Precondition, "this node keeps the database %q, not %q", s.node.Layout.Database, r.GetDatabase())
-	case s.founder != nil, s.part.Superseded != nil:
+	case s.part.Superseded != nil: // who has asked before may not have written down the members
+		return &peerpb.YieldResponse{Yielded: true, Masters: s.part.Superseded.Members}, nil
+	case s.founder != nil:
 		return &peerpb.YieldResponse{Yielded: true}, nil // it is no master
 	case s.former == nil:
 		return &peerpb.YieldResponse{Reason: "this node is " + s.role.Name() + " and has nothing to yield"}, nil
@@ -269,11 +268,15 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 	if err := s.former.Hear(ctx, r.GetMasters(), r.GetRejoin()); err != nil {
 		return &peerpb.YieldResponse{Reason: err.Error()}, nil
 	}
-	resp := &peerpb.YieldResponse{Yielded: true}
+	return &peerpb.YieldResponse{Yielded: true, Masters: s.members()}, nil
+}
+
+// members are where the other members of this node's cluster serve.
+func (s *Service) members() (out []string) {
 	for _, p := range s.role.Cluster().Peers() {
-		resp.Masters = append(resp.Masters, p.Address)
+		out = append(out, p.Address)
 	}
-	return resp, nil
+	return out
 }
 
 // Node is the service about the node as a whole, with the calls of promotions.

@@ -127,6 +127,8 @@ type Superseded struct {
 	History string `json:"history"`
 	// Masters are where the new masters serve, host:port.
 	Masters []string `json:"masters"`
+	// Members are the other members of the own cluster, host:port: they have to yield too.
+	Members []string `json:"members,omitempty"`
 	// Ends are the last indexes that the new history has, by vBucket.
 	Ends map[string]kv.Index `json:"ends"`
 	// Rejoin: an operator wants the node to become a slave of the new masters. Exported:

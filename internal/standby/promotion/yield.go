@@ -30,6 +30,8 @@ type Former struct {
 	Dir string
 	// Own returns the histories of the own vBuckets, by name.
 	Own func() map[string]string
+	// Members returns the other members of the own cluster, which have to yield too; nil for none.
+	Members func() []string
 	// Ask asks a node for its histories.
 	Ask func(ctx context.Context, address string) ([]Descent, error)
 	Log *slog.Logger
@@ -102,6 +104,9 @@ func (f *Former) yield(found []Descent, masters []string, rejoin bool) error {
 		}
 		s.Era, s.History, s.Ends[name] = standby.Era(found[i].History), found[i].History, end
 	}
+	if f.Members != nil {
+		s.Members = f.Members()
+	}
 	if f.Dir != "" {
 		if err := s.Write(f.Dir); err != nil {
 			return err
@@ -125,16 +130,22 @@ type Successor struct {
 	// a node of the set that has not heard yet that it is a master.
 	Yield  func(ctx context.Context, master string) (more []string, err error)
 	Become func(ctx context.Context, address string, r Record) error
+	// Unseal ends the seal of a promotion that was given up at a slave.
+	Unseal func(ctx context.Context, address, promotion string) error
 	Log    *slog.Logger
 }
 
 // Run tells the former masters of a promotion, and the nodes of its set, until each has
-// acknowledged it or ctx ends.
+// acknowledged it or ctx ends. It also ends the seals that earlier promotions have left.
 func (s *Successor) Run(ctx context.Context, r Record) error {
 	pause := noticePause
+	for _, l := range r.Earlier {
+		r.Masters = union(r.Masters, l.Masters)
+	}
 	known := slices.Clone(r.Masters) // also those that were told
-	for len(r.Masters)+len(r.Untold) > 0 {
+	for len(r.Masters)+len(r.Untold)+len(r.Earlier) > 0 {
 		before := len(r.Masters) + len(r.Untold)
+		released := s.release(ctx, &r)
 		told, err := r.told(ctx, s.Become)
 		if err != nil {
 			s.Log.Warn("a node of the promotion does not know yet that it is a master", "error", err)
@@ -144,12 +155,12 @@ func (s *Successor) Run(ctx context.Context, r Record) error {
 		more = without(more, known)
 		known = union(known, more)
 		r.Masters = union(without(r.Masters, yielded), more)
-		if len(told)+len(yielded)+len(more) > 0 {
+		if released || len(told)+len(yielded)+len(more) > 0 {
 			if err := r.Write(s.Dir); err != nil {
 				return err
 			}
 		}
-		if len(r.Masters)+len(r.Untold) < before {
+		if released || len(r.Masters)+len(r.Untold) < before {
 			pause = noticePause
 			continue
 		}
@@ -161,6 +172,24 @@ func (s *Successor) Run(ctx context.Context, r Record) error {
 		pause = min(2*pause, maxNoticePause)
 	}
 	return nil
+}
+
+// release ends the seals of slaves that promotions which were given up have left, and reports
+// whether one has ended: those slaves would follow no master.
+func (s *Successor) release(ctx context.Context, r *Record) (released bool) {
+	var left []Left
+	for _, l := range r.Earlier {
+		slaves, err := unsealed(ctx, l.ID, l.Slaves, s.Unseal)
+		if err != nil {
+			s.Log.Debug("a slave may still be sealed by a promotion that was given up", "promotion", l.ID, "error", err)
+		}
+		released = released || len(slaves) < len(l.Slaves) || len(slaves) == 0
+		if len(slaves) > 0 {
+			left = append(left, Left{ID: l.ID, Slaves: slaves})
+		}
+	}
+	r.Earlier = left
+	return released
 }
 
 // yield tells former masters, and returns those that have yielded and the members of their

@@ -3,6 +3,7 @@ package promotion_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -105,5 +106,49 @@ func TestNoticesAreRepeated(t *testing.T) {
 	})
 	if part, err := promotion.Of(dir); err != nil || len(part.Promotion.Masters) != 0 {
 		t.Errorf("%+v, %v", part.Promotion, err)
+	}
+}
+
+// Slaves that a promotion which was given up has left sealed are unsealed by the master that a later
+// one has made: they would follow no master for ever. Its masters yield too.
+func TestSealsOfEarlierPromotionsEnd(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var ended, yielded []string
+		tries := 0
+		successor := promotion.Successor{Dir: dir, Log: slog.New(slog.DiscardHandler),
+			Yield: func(_ context.Context, master string) ([]string, error) {
+				yielded = append(yielded, master)
+				return nil, nil
+			},
+			Unseal: func(_ context.Context, address, id string) error {
+				if tries++; tries < 3 {
+					return unreachable
+				}
+				ended = append(ended, address+" "+id)
+				return nil
+			},
+		}
+		r := promotion.Record{ID: "p", Step: promotion.Done, Era: 1, Earlier: []promotion.Left{{ID: "q", Slaves: []string{"s:1"}, Masters: []string{"m:1"}}}}
+		if err := successor.Run(t.Context(), r); err != nil || !slices.Equal(ended, []string{"s:1 q"}) || !slices.Equal(yielded, []string{"m:1"}) {
+			t.Error(err, ended, yielded)
+		}
+	})
+	if part, err := promotion.Of(dir); err != nil || len(part.Promotion.Earlier) != 0 {
+		t.Errorf("%+v, %v", part.Promotion, err)
+	}
+}
+
+// What a former master has told of its cluster can be asked again: the one that asked may have
+// crashed before it wrote that down.
+func TestMembersOfAFormerMasterAreKept(t *testing.T) {
+	dir := t.TempDir()
+	f := formerMaster(dir, promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 70}})
+	f.Members = func() []string { return []string{"m:2", "m:3"} }
+	if err := f.Hear(t.Context(), []string{"n:1"}, false); err != nil {
+		t.Fatal(err)
+	}
+	if part, err := promotion.Of(dir); err != nil || !slices.Equal(part.Superseded.Members, []string{"m:2", "m:3"}) {
+		t.Errorf("%+v, %v", part.Superseded, err)
 	}
 }
