@@ -42,6 +42,8 @@ type Evidence struct {
 	// TimingFault is what is wrong with the timing that the cluster runs with; empty for
 	// nothing.
 	TimingFault string
+	// Unanswered is why the node answers no mutation although it owns logs; empty for nothing.
+	Unanswered string
 	// Certificates is what is wrong with the node's certificates; empty for nothing.
 	Certificates string
 	// Rejection is why the registry rejects this node's rows; nil if it does not.
@@ -72,6 +74,7 @@ func Judge(e Evidence) Node {
 		}
 	}
 	n.worsen(ops.Degraded, e.TimingFault)
+	n.worsen(ops.Degraded, e.Unanswered)
 	n.worsen(ops.Degraded, e.Certificates)
 	if e.Rejection != nil {
 		n.worsen(ops.Degraded, "the registry refuses this node: "+e.Rejection.Error())

@@ -82,6 +82,7 @@ func TestHealthOfANode(t *testing.T) {
 		{"its file of identities cannot be used", changedEvidence(evidence(local()), func(e *Evidence) { e.AuthFailure = bad }), ops.Degraded, []string{"bad block"}},
 		{"the registry refuses it", changedEvidence(evidence(local()), func(e *Evidence) { e.Rejection = bad }), ops.Degraded, []string{"the registry refuses this node: bad block"}},
 		{"its certificate expires soon", changedEvidence(evidence(local()), func(e *Evidence) { e.Certificates = "expires soon" }), ops.Degraded, []string{"expires soon"}},
+		{"it has no lease of the registry", changedEvidence(evidence(local()), func(e *Evidence) { e.Unanswered = "no lease" }), ops.Degraded, []string{"no lease"}},
 		{"it runs with another timing", changedEvidence(evidence(local()), func(e *Evidence) { e.TimingFault = "other timing" }), ops.Degraded, []string{"other timing"}},
 		{"it drains", changedEvidence(evidence(local()), func(e *Evidence) { e.Accepts = false }), ops.Unhealthy, []string{"gRPC is starting or draining"}},
 	} {

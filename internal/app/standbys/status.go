@@ -2,9 +2,11 @@ package standbys
 
 import (
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/condition"
 	"github.com/dkvdb/dkv/internal/app/metrics"
@@ -60,8 +62,15 @@ type source struct {
 	standbys  *Standbys
 	waits     *metrics.Table[confirm.Counts]
 	links     *metrics.Table[confirm.Slot]
+	record    *metrics.Table[recordNow]
 	confirmed *prometheus.Desc
 	nodes     *prometheus.Desc
+}
+
+// recordNow is the record in the registry as a master knows it, and for how long its lease lasts.
+type recordNow struct {
+	record *peerpb.Record
+	lease  time.Duration
 }
 
 // Metrics adds the metrics of standbys to those of a role.
@@ -79,9 +88,14 @@ func (s *Standbys) Metrics(role metrics.Source) metrics.Source {
 	links.Add("dkv_slave_link_lag_changes", "How many indexes of the log a slave has not confirmed to have received.", metrics.Gauge, func(c confirm.Slot) float64 { return float64(c.Lag) })
 	links.Add("dkv_slave_link_unsynced_changes", "How many indexes of the log a slave has not confirmed to have on disk.", metrics.Gauge, func(c confirm.Slot) float64 { return float64(c.SyncLag) })
 	links.Add("dkv_slave_link_age_seconds", "How long ago a slave last confirmed anything.", metrics.Gauge, func(c confirm.Slot) float64 { return c.Age.Seconds() })
+	record := metrics.NewTable[recordNow](database)
+	record.Add("dkv_record_era", "The era of the database's record in the registry, as this master last read it: the number of promotions.", metrics.Gauge, func(r recordNow) float64 { return float64(r.record.GetEra()) })
+	record.Add("dkv_record_version", "The version of the database's record in the registry, as this master last read it.", metrics.Gauge, func(r recordNow) float64 { return float64(r.record.GetVersion()) })
+	record.Add("dkv_record_standbys", "Slaves that may take over by the database's record in the registry.", metrics.Gauge, func(r recordNow) float64 { return float64(len(r.record.GetStandbys())) })
+	record.Add("dkv_record_lease_seconds", "For how long this master still has the lease of the record, without which it answers nothing; 0 without one.", metrics.Gauge, func(r recordNow) float64 { return r.lease.Seconds() })
 	constant := metrics.Constant(database)
 	return &source{
-		role: role, standbys: s, waits: waits, links: links,
+		role: role, standbys: s, waits: waits, links: links, record: record,
 		confirmed: prometheus.NewDesc("dkv_ack_confirmed_total", "Writes and linearizable reads that standbys have confirmed, by level.", []string{"vbucket", "level"}, constant),
 		nodes:     prometheus.NewDesc("dkv_standbys", "Slaves that the owner of the log waits for, by phase.", []string{"vbucket", "phase"}, constant),
 	}
@@ -92,6 +106,7 @@ func (s *source) Describe(ch chan<- *prometheus.Desc) {
 	s.role.Describe(ch)
 	s.waits.Describe(ch)
 	s.links.Describe(ch)
+	s.record.Describe(ch)
 	ch <- s.confirmed
 	ch <- s.nodes
 }
@@ -100,6 +115,9 @@ func (s *source) Describe(ch chan<- *prometheus.Desc) {
 // confirm here, have these metrics.
 func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
 	s.role.Collect(ch, vBuckets)
+	if r := s.standbys.record; r != nil {
+		s.record.Collect(ch, recordNow{r.keeper.Record(), r.keeper.Remaining()})
+	}
 	configured := level(s.standbys.node.Config.Replication.Ack)
 	for _, l := range s.standbys.logs {
 		if !l.Owned() {

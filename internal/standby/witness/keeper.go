@@ -114,6 +114,14 @@ func (k *Keeper) Held() error {
 	return kv.Errorf(kv.Unavailable, "the lease of the registry has ended and could not be renewed in time (auto-promote-after)")
 }
 
+// Fault returns why a node that owns logs has no lease; nil if it has one, or owns none.
+func (k *Keeper) Fault() error {
+	if err := k.Held(); !errors.Is(err, errIdle) {
+		return err
+	}
+	return nil
+}
+
 // Record returns the record as the registry has answered it last; nil for none.
 func (k *Keeper) Record() *peerpb.Record {
 	k.mu.Lock()
