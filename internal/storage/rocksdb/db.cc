@@ -131,6 +131,7 @@ void dkv_close(dkv_db* db) {
 }
 
 dkv_status dkv_write(dkv_db* db, const char* rep, size_t len, int sync) {
+  dkv::WithoutCounts();
   std::string marked;
   marked.reserve(len + kMarkSize);
   marked.assign(rep, len);

@@ -81,6 +81,7 @@ dkv_block Fill(dkv_iter* iter, char* dst, size_t cap) {
 
 dkv_value dkv_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
                   const char* key, size_t key_len, char* dst, size_t cap) {
+  dkv::WithoutCounts();
   ReadOptions scratch;
   PinnableSlice value;
   const Status s = db->db->Get(ReadAt(db, snapshot, &scratch), db->cfs[cf],
@@ -102,6 +103,7 @@ void dkv_pinned_take(dkv_pinned* v, char* dst) {
 dkv_multi_value dkv_multi_get(dkv_db* db, int cf, const dkv_snapshot* snapshot,
                               size_t n, const char* keys,
                               const uint32_t* key_lens, int64_t* value_lens) {
+  dkv::WithoutCounts();
   ReadOptions scratch;
   std::vector<Slice> slices(n);
   std::vector<Status> statuses(n);
@@ -145,6 +147,7 @@ void dkv_values_take(dkv_values* v, char* dst) {
 dkv_block dkv_iter_open(dkv_db* db, int cf, const dkv_snapshot* snapshot,
                         const char* start, size_t start_len, const char* end,
                         size_t end_len, int flags, char* dst, size_t cap) {
+  dkv::WithoutCounts();
   auto* iter = new dkv_iter;
   iter->reverse = (flags & DKV_REVERSE) != 0;
   iter->keys_only = (flags & DKV_KEYS_ONLY) != 0;
@@ -180,6 +183,7 @@ dkv_block dkv_iter_open(dkv_db* db, int cf, const dkv_snapshot* snapshot,
 }
 
 dkv_block dkv_iter_fill(dkv_iter* iter, char* dst, size_t cap) {
+  dkv::WithoutCounts();
   return Fill(iter, dst, cap);
 }
 
