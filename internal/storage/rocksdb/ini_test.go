@@ -180,3 +180,18 @@ func TestINIErrors(t *testing.T) {
 		t.Errorf("missing file: %v", err)
 	}
 }
+
+// Changes are trimmed soon, so they are compressed once: a file whose compression differs in
+// the last level would be rewritten on its way there, and not moved.
+func TestChangesAreCompressedOnce(t *testing.T) {
+	got := effective(t, open(t, testOptions(t.TempDir())))
+	for _, line := range []string{
+		`[CFOptions "changelog"] compression=kLZ4Compression`,
+		`[CFOptions "changelog"] bottommost_compression=kDisableCompressionOption`,
+		`[CFOptions "default"] bottommost_compression=kZSTD`,
+	} {
+		if !got[line] {
+			t.Errorf("RocksDB does not run with %s", line)
+		}
+	}
+}

@@ -92,6 +92,11 @@ rocksdb::ColumnFamilyOptions SpaceOptions(const dkv_tuning& t,
   cf.level_compaction_dynamic_level_bytes = true;
   cf.compression = rocksdb::kLZ4Compression;
   cf.bottommost_compression = rocksdb::kZSTD;
+  // The last level is rewritten again and again while data is overwritten. Level 1
+  // takes up to a third less processor time than RocksDB's default, level 3, and the
+  // files are at most 3 % larger (blocks of JSON, source code and random bytes).
+  cf.bottommost_compression_opts.enabled = true;
+  cf.bottommost_compression_opts.level = 1;
 
   rocksdb::BlockBasedTableOptions table;
   table.format_version = 5;
@@ -248,6 +253,10 @@ dkv_options* dkv_options_new(const dkv_tuning* tuning, const dkv_cache* cache,
   // Changelog: written in order, read in order and trimmed from the front; large
   // blocks compress well and cost nothing.
   o->cfs.push_back(SpaceOptions(t, cache, buffer / 2, 32 * kKiB, false));
+  // Its files do not overlap, so they reach the last level by being moved, as long
+  // as they need not be compressed in another way there: each change would be read
+  // and compressed a second time, though it is trimmed soon.
+  o->cfs.back().bottommost_compression = rocksdb::kDisableCompressionOption;
   // Meta: a few keys, which every batch overwrites.
   o->cfs.push_back(
       SpaceOptions(t, cache, std::min(buffer / 4, 8 * kMiB), 4 * kKiB, false));
