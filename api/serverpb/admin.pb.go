@@ -2746,7 +2746,11 @@ type VBucketStatus struct {
 	// Why a slave should not be read from; empty if it may. It is the reason in its health.
 	Unhealthy string `protobuf:"bytes,110,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	// What answers wait for; at the owner of the log, and only if they wait for slaves.
-	Standing      *StandingSet `protobuf:"bytes,111,opt,name=standing,proto3" json:"standing,omitempty"`
+	Standing *StandingSet `protobuf:"bytes,111,opt,name=standing,proto3" json:"standing,omitempty"`
+	// How much of a snapshot has arrived from another node, of about so much, in bytes; both are
+	// 0 if none is being received.
+	SnapshotBytes uint64 `protobuf:"varint,112,opt,name=snapshotBytes,proto3" json:"snapshotBytes,omitempty"`
+	SnapshotSize  uint64 `protobuf:"varint,113,opt,name=snapshotSize,proto3" json:"snapshotSize,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2905,6 +2909,20 @@ func (x *VBucketStatus) GetStanding() *StandingSet {
 		return x.Standing
 	}
 	return nil
+}
+
+func (x *VBucketStatus) GetSnapshotBytes() uint64 {
+	if x != nil {
+		return x.SnapshotBytes
+	}
+	return 0
+}
+
+func (x *VBucketStatus) GetSnapshotSize() uint64 {
+	if x != nil {
+		return x.SnapshotSize
+	}
+	return 0
 }
 
 // StandingSet is the slaves that the owner of a vBucket waits for.
@@ -3684,7 +3702,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06record\x18x \x01(\tR\x06record\x12\x15\n" +
 	"\x05fault\x18\x82\x01 \x01(\tR\x05fault\x12&\n" +
 	"\x0eclusterVersion\x18h \x01(\rR\x0eclusterVersion\x12 \n" +
-	"\vunderstands\x18i \x01(\rR\vunderstands\"\xbc\x04\n" +
+	"\vunderstands\x18i \x01(\rR\vunderstands\"\x86\x05\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -3706,7 +3724,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tclusterId\x18d \x01(\tR\tclusterId\x12 \n" +
 	"\vclockMillis\x18e \x01(\x04R\vclockMillis\x12\x1c\n" +
 	"\tunhealthy\x18n \x01(\tR\tunhealthy\x125\n" +
-	"\bstanding\x18o \x01(\v2\x19.dkv.serverpb.StandingSetR\bstanding\"t\n" +
+	"\bstanding\x18o \x01(\v2\x19.dkv.serverpb.StandingSetR\bstanding\x12$\n" +
+	"\rsnapshotBytes\x18p \x01(\x04R\rsnapshotBytes\x12\"\n" +
+	"\fsnapshotSize\x18q \x01(\x04R\fsnapshotSize\"t\n" +
 	"\vStandingSet\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
 	"\bfallback\x18\x02 \x01(\bR\bfallback\x123\n" +

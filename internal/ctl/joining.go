@@ -51,11 +51,16 @@ func (s *session) catchingUp(ctx context.Context, addr string) progress.State {
 	if err != nil {
 		return progress.State{Text: "it does not answer at " + addr}
 	}
-	var applied, behind, lag uint64
+	var applied, behind, lag, arrived, size uint64
 	for _, v := range node.GetVBuckets() {
+		arrived += v.GetSnapshotBytes()
+		size += v.GetSnapshotSize()
 		applied += v.GetAppliedIndex()
 		behind += v.GetLagChanges()
 		lag = max(lag, v.GetLagChanges())
+	}
+	if size > 0 {
+		return progress.State{Text: fmt.Sprintf("it receives a snapshot, %s of about %s", mebibytes(arrived), mebibytes(size)), Done: arrived, Total: max(arrived, size), Unit: "B"}
 	}
 	return progress.State{Text: fmt.Sprintf("it has applied %d, %d behind", applied, lag), Done: applied, Total: applied + behind}
 }
@@ -67,3 +72,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 	return nil
 }
+
+// mebibytes writes a number of bytes.
+func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -165,17 +165,28 @@ func TestAddNodeTellsItsProgressOnStderr(t *testing.T) {
 			f.members = &serverpb.ListNodesResponse{Nodes: map[uint64]*modelspb.NodeInfo{4: node}}
 		}
 	}
+	receive := func(bytes, size uint64) func(*fake) {
+		return func(*fake) {
+			joining.mu.Lock()
+			defer joining.mu.Unlock()
+			joining.arrived = [2]uint64{bytes, size}
+		}
+	}
 	f := joiner(t,
 		func(*fake) {},
 		become(func(*modelspb.NodeInfo) {}),
 		become(func(n *modelspb.NodeInfo) { n.Address = joining.addr }),
 		become(func(*modelspb.NodeInfo) {}), // nothing new
+		receive(3<<20, 12<<20),
+		receive(0, 0),
 		become(func(n *modelspb.NodeInfo) { n.Address = closedPort(t) }),
 		become(func(n *modelspb.NodeInfo) { n.NonVoting = false }),
 	)
 	got := dkvctl(t, f.addr, "-addNode", "http://h:9024/", "-progress", "1ms")
 	want := "http://h:9024/ is not a member yet\n" +
 		"http://h:9024/ is member 4, no vote: it is catching up\n" +
+		"http://h:9024/ is member 4, no vote: it has applied 5, 2 behind\n" +
+		"http://h:9024/ is member 4, no vote: it receives a snapshot, 3.0 MiB of about 12.0 MiB\n" +
 		"http://h:9024/ is member 4, no vote: it has applied 5, 2 behind\n" +
 		"http://h:9024/ is member 4, no vote: it does not answer at DOWN\n" +
 		"http://h:9024/ is member 4 and votes\n"

@@ -51,6 +51,7 @@ type nodeRow struct {
 	// that it could; both are 0 if the node does not say.
 	ClusterVersion uint32 `json:"cluster_version,omitempty"`
 	Understands    uint32 `json:"understands,omitempty"`
+	Fault          string `json:"fault,omitempty"`  // what a drill does to it
 	Reason         string `json:"reason,omitempty"` // why it is not ALIVE
 }
 
@@ -65,6 +66,9 @@ type vBucketRow struct {
 	LagChanges   uint64 `json:"lag_changes"`
 	LagMillis    uint64 `json:"lag_millis"`
 	WritesPaused bool   `json:"writes_paused"`
+	// SnapshotBytes have arrived of a snapshot of about SnapshotSize; both are 0 without one.
+	SnapshotBytes uint64 `json:"snapshot_bytes,omitempty"`
+	SnapshotSize  uint64 `json:"snapshot_size,omitempty"`
 	// Standing is the slaves that writes wait for; nil if they wait for none.
 	Standing *standingRow `json:"standing,omitempty"`
 }
@@ -157,12 +161,12 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
 		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
-		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands()}
+		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
 			LagChanges: v.GetLagChanges(), LagMillis: v.GetLagMillis(), WritesPaused: v.GetWritesPaused(),
-			Standing: standingOf(v.GetStanding())})
+			Standing: standingOf(v.GetStanding()), SnapshotBytes: v.GetSnapshotBytes(), SnapshotSize: v.GetSnapshotSize()})
 		switch {
 		case row.Health != alive:
 		case v.GetState() != "serving":
@@ -258,6 +262,8 @@ func (r nodeRow) columns() []string {
 		total.Term = max(total.Term, v.Term)
 		total.LagChanges = max(total.LagChanges, v.LagChanges)
 		total.LagMillis = max(total.LagMillis, v.LagMillis)
+		total.SnapshotBytes += v.SnapshotBytes
+		total.SnapshotSize += v.SnapshotSize
 		total.WritesPaused = total.WritesPaused || v.WritesPaused
 		if v.IsLeader {
 			leads++
@@ -273,6 +279,9 @@ func (r nodeRow) columns() []string {
 	cells = append(cells, "leader="+leader, fmt.Sprintf("term=%d", total.Term),
 		fmt.Sprintf("commit=%d", total.CommitIndex), fmt.Sprintf("applied=%d", total.AppliedIndex),
 		fmt.Sprintf("lag=%d/%dms", total.LagChanges, total.LagMillis))
+	if total.SnapshotSize > 0 {
+		cells = append(cells, fmt.Sprintf("receives a snapshot: %s of about %s", mebibytes(total.SnapshotBytes), mebibytes(total.SnapshotSize)))
+	}
 	if total.WritesPaused {
 		cells = append(cells, "writes paused")
 	}
@@ -284,6 +293,9 @@ func (r nodeRow) remarks() []string {
 	var cells []string
 	if r.Became != "" && !strings.Contains(r.Reason, r.Became) {
 		cells = append(cells, r.Became)
+	}
+	if r.Fault != "" {
+		cells = append(cells, r.Fault)
 	}
 	if r.NonVoting {
 		cells = append(cells, noVote)

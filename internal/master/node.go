@@ -125,6 +125,8 @@ func (n *Node) vBucketStatus(s replica.Status) *serverpb.VBucketStatus {
 		LagMillis:         uint64(s.Age.Milliseconds()),
 		ClockMillis:       uint64(max(s.Clock.UnixMilli(), 0)),
 		ClusterId:         s.Identity.Cluster,
+		SnapshotBytes:     s.Snapshot.Bytes,
+		SnapshotSize:      s.Snapshot.Size,
 	}
 	if s.Stale != nil {
 		out.Unhealthy = s.Stale.Error()

@@ -146,6 +146,12 @@ const (
 	Closed State = "closed"
 )
 
+// Transfer is how much of a snapshot has arrived.
+type Transfer struct {
+	// Bytes of about Size.
+	Bytes, Size uint64
+}
+
 // Status is the condition of a replica.
 type Status struct {
 	VBucket  string
@@ -164,6 +170,8 @@ type Status struct {
 	// Lag is how many log entries or changes the state is known to be behind. There may be
 	// more that this node has not heard of.
 	Lag uint64
+	// Snapshot is what is being received from another node; zero for nothing.
+	Snapshot Transfer
 	// Age is how long ago the state was last known to be the newest. It is 0 while that is
 	// certain, as under a lease, or if a master knew it within the last seconds; NeverFresh
 	// for a copy that has not known it since the start.

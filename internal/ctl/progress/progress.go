@@ -41,6 +41,8 @@ type State struct {
 	Text string
 	// Done and Total count the same; Total is 0 if it is not known.
 	Done, Total uint64
+	// Unit is behind the rate; empty for what Text counts. Another one begins a new rate.
+	Unit string
 	// Timed adds how long it has taken if Total is 0.
 	Timed bool
 }
@@ -50,6 +52,7 @@ type document struct {
 	Text           string  `json:"text"`
 	Done           uint64  `json:"done,omitempty"`
 	Total          uint64  `json:"total,omitempty"`
+	Unit           string  `json:"unit,omitempty"`
 	PerSecond      float64 `json:"per_second,omitempty"`
 	SecondsLeft    float64 `json:"seconds_left,omitempty"`
 	ElapsedSeconds float64 `json:"elapsed_seconds"`
@@ -99,7 +102,7 @@ func (r Reporter) text(d document, s State) string {
 	text := strings.Join(strings.Fields(s.Text), " ")
 	switch {
 	case s.Total > 0 && d.PerSecond > 0:
-		return fmt.Sprintf("%s (%.0f%%, %s/s, %s left)", text, 100*float64(s.Done)/float64(s.Total), short(d.PerSecond), left(d.SecondsLeft))
+		return fmt.Sprintf("%s (%.0f%%, %s%s/s, %s left)", text, 100*float64(s.Done)/float64(s.Total), short(d.PerSecond), s.Unit, left(d.SecondsLeft))
 	case s.Timed:
 		return fmt.Sprintf("%s: %s so far", text, left(d.ElapsedSeconds))
 	}
@@ -110,18 +113,19 @@ func (r Reporter) text(d document, s State) string {
 type meter struct {
 	begun, first time.Time
 	from         uint64
+	unit         string
 }
 
 // leastMeasured is how long a rate is measured before it is shown.
 const leastMeasured = time.Second
 
 func (m *meter) measure(s State, now time.Time) document {
-	d := document{Text: s.Text, Done: s.Done, Total: s.Total, ElapsedSeconds: now.Sub(m.begun).Seconds()}
+	d := document{Text: s.Text, Done: s.Done, Total: s.Total, Unit: s.Unit, ElapsedSeconds: now.Sub(m.begun).Seconds()}
 	if s.Total == 0 {
 		return d
 	}
-	if m.first.IsZero() || s.Done < m.from {
-		m.first, m.from = now, s.Done
+	if m.first.IsZero() || s.Done < m.from || s.Unit != m.unit {
+		m.first, m.from, m.unit = now, s.Done, s.Unit
 		return d
 	}
 	if measured := now.Sub(m.first); measured >= leastMeasured && s.Done > m.from {

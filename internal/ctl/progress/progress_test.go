@@ -67,3 +67,17 @@ func TestDocuments(t *testing.T) {
 		}
 	})
 }
+
+// TestRateOfAnotherUnit begins again when something else is counted.
+func TestRateOfAnotherUnit(t *testing.T) {
+	var m meter
+	begun := time.Now()
+	m.measure(State{Done: 10, Total: 100}, begun)
+	m.measure(State{Done: 20, Total: 100}, begun.Add(2*time.Second))
+	if d := m.measure(State{Done: 1 << 20, Total: 4 << 20, Unit: "B"}, begun.Add(3*time.Second)); d.PerSecond != 0 {
+		t.Errorf("%+v has the rate of two units", d)
+	}
+	if d := m.measure(State{Done: 2 << 20, Total: 4 << 20, Unit: "B"}, begun.Add(5*time.Second)); d.PerSecond != 1<<19 || d.SecondsLeft != 4 {
+		t.Errorf("%+v", d)
+	}
+}

@@ -193,12 +193,18 @@ func TestRaftRoomIsPromisedOnce(t *testing.T) {
 	if err := first.More(1 << 20); err != nil {
 		t.Error(err)
 	}
+	if got, want := n.Status().Snapshot, (replica.Transfer{Bytes: 1 << 20, Size: third}); got != want {
+		t.Errorf("the status has %+v, want %+v", got, want)
+	}
 	disks[n.id].full.Store(true)
 	if err := first.More(1 << 20); !errors.Is(err, storage.ErrNoSpace) {
 		t.Errorf("more is taken on a full disk: %v", err)
 	}
 	disks[n.id].full.Store(false)
 	first.Done(false)
+	if got := n.Status().Snapshot; got != (replica.Transfer{}) {
+		t.Errorf("the status has %+v of a snapshot that was given up", got)
+	}
 	second, err := admitted(t, n, third)
 	if err != nil {
 		t.Errorf("what was given up keeps its room: %v", err)

@@ -33,6 +33,7 @@ func (r *Replica) Status() replica.Status {
 	}
 	s.Commit = max(r.commit(r.state.Machine()), s.Applied)
 	s.Lag = s.Commit - s.Applied
+	s.Snapshot = r.host.Receiving(r.raft.Shard)
 	if !s.Owner.Self && now-time.Duration(r.heard.Load()) > lostAfter*interval {
 		id, s.Owner = 0, replica.Owner{}
 	}

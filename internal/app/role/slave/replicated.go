@@ -48,6 +48,7 @@ func (r *replicated) Kept() bool { return r.puller.Status().Kept != "" }
 func (r *replicated) Status() replica.Status {
 	s, p := r.Replica.Status(), r.puller.Status()
 	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, r.puller.Healthy()
+	s.Snapshot = replica.Transfer{Bytes: p.Snapshot.Bytes, Size: max(p.Snapshot.Size, p.Snapshot.Bytes)}
 	if p.Err != nil {
 		s.Behind = fmt.Errorf("changes are not applied at present: %w", p.Err)
 	}

@@ -40,6 +40,8 @@ type incomingSnapshot struct {
 	// file is how many bytes are yet to come, state how many the state that is built from
 	// them will have.
 	file, state uint64
+	// size is that of the snapshot, about.
+	size uint64
 	// until is when the promise ends; zero while the snapshot is being received.
 	until time.Time
 }
@@ -75,11 +77,25 @@ func (h *Host) Admit(ctx context.Context, s transport.Snapshot) (transport.Admis
 	}
 }
 
+// Receiving returns how much has arrived of the snapshot that this host is receiving for a shard;
+// zero for none.
+func (h *Host) Receiving(shard uint64) (t replica.Transfer) {
+	g := h.group(shard)
+	h.room.mu.Lock()
+	defer h.room.mu.Unlock()
+	for in := range h.room.promised {
+		if in.group == g && in.until.IsZero() {
+			t = replica.Transfer{Bytes: in.size - in.file, Size: in.size}
+		}
+	}
+	return t
+}
+
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
 
 // promise reserves room for a snapshot of a size, if there is enough.
 func (m *room) promise(h *Host, g Group, size uint64) (*incomingSnapshot, error) {
-	in := &incomingSnapshot{room: m, host: h, group: g, file: size}
+	in := &incomingSnapshot{room: m, host: h, group: g, file: size, size: size}
 	if g.OnDisk() {
 		in.state = size
 	}
