@@ -17,9 +17,9 @@ const (
 	// before and after are how long the load runs without the fault.
 	before, after = time.Second, 2 * time.Second
 	// firstWithin is how long the load may take until each kind of request is served.
-	firstWithin = 10 * time.Second
+	firstWithin = 30 * time.Second
 	// removeWithin bounds the removal of the keys; what is left expires.
-	removeWithin = 20 * time.Second
+	removeWithin = time.Minute
 	look         = 50 * time.Millisecond
 )
 
