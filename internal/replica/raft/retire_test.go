@@ -52,7 +52,10 @@ func TestRaftRetiresWhereTheLogKnowsALaterStart(t *testing.T) {
 	for range 2 {
 		n.start()
 		starts := n.raft.Self.Starts
-		testkit.Eventually(t, "the start stands in the log", func() bool { return n.Members()[n.id].Starts == starts })
+		// On every member: those that are left after the disk was replaced must have it.
+		for _, m := range c.nodes {
+			testkit.Eventually(t, "the start stands in the log", func() bool { return m.Members()[n.id].Starts == starts })
+		}
 		n.kill()
 	}
 	if err := errors.Join(os.RemoveAll(n.path), os.CopyFS(n.path, os.DirFS(older))); err != nil {
