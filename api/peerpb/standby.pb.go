@@ -1249,7 +1249,7 @@ func (x *SealDatabaseRequest) GetUnseal() bool {
 
 type SealDatabaseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those whose log this node owns.
+	// Those whose log this node owns, or whose seal it confirms.
 	VBuckets []*SealedVBucket `protobuf:"bytes,1,rep,name=vBuckets,proto3" json:"vBuckets,omitempty"`
 	// How many vBuckets the database has, and the other masters, host:port.
 	Count   uint32   `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`

@@ -45,8 +45,9 @@ type StandbyClient interface {
 	// Confirm tells the owners of vBuckets how far a slave is. The slave sends whenever it
 	// has received or synced more; the master sends when what it wants has changed.
 	Confirm(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Confirmation, Wanted], error)
-	// SealDatabase seals every vBucket whose log this node owns, for a promotion, or ends
-	// that seal. It is repeatable; another promotion's seal is FailedPrecondition.
+	// SealDatabase seals every vBucket whose log this node owns, for a promotion, and confirms
+	// the seals of the same promotion in the others; or it ends them, in all vBuckets. It is
+	// repeatable; another promotion's seal is FailedPrecondition.
 	SealDatabase(ctx context.Context, in *SealDatabaseRequest, opts ...grpc.CallOption) (*SealDatabaseResponse, error)
 	// GetHistories returns the history of every vBucket, and those before it.
 	GetHistories(ctx context.Context, in *GetHistoriesRequest, opts ...grpc.CallOption) (*GetHistoriesResponse, error)
@@ -215,8 +216,9 @@ type StandbyServer interface {
 	// Confirm tells the owners of vBuckets how far a slave is. The slave sends whenever it
 	// has received or synced more; the master sends when what it wants has changed.
 	Confirm(grpc.BidiStreamingServer[Confirmation, Wanted]) error
-	// SealDatabase seals every vBucket whose log this node owns, for a promotion, or ends
-	// that seal. It is repeatable; another promotion's seal is FailedPrecondition.
+	// SealDatabase seals every vBucket whose log this node owns, for a promotion, and confirms
+	// the seals of the same promotion in the others; or it ends them, in all vBuckets. It is
+	// repeatable; another promotion's seal is FailedPrecondition.
 	SealDatabase(context.Context, *SealDatabaseRequest) (*SealDatabaseResponse, error)
 	// GetHistories returns the history of every vBucket, and those before it.
 	GetHistories(context.Context, *GetHistoriesRequest) (*GetHistoriesResponse, error)

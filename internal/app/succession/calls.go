@@ -117,14 +117,13 @@ func (c *calls) histories(ctx context.Context, address string) ([]promotion.Desc
 }
 
 // endsOf returns up to where each history of a lineage is a part of what follows all of them. A
-// later history may have ended at a lower index: its master then had not all of the former one.
+// later history may have ended at a lower index: its master then had not all of the former one. Of
+// one that a restore ended, and of those before it, nothing is known to be a part.
 func endsOf(lineage []*peerpb.FormerHistoryOf) map[string]kv.Index {
 	ends, least := map[string]kv.Index{}, kv.Index(math.MaxUint64)
 	for _, former := range slices.Backward(lineage) {
-		if former.GetEnd() != 0 {
-			least = min(least, former.GetEnd())
-			ends[former.GetHistory()] = least
-		}
+		least = min(least, former.GetEnd())
+		ends[former.GetHistory()] = least
 	}
 	return ends
 }

@@ -91,10 +91,11 @@ func TestExportSaysWhatIsNotRetained(t *testing.T) {
 	}
 }
 
-// A history that ended before its first change cuts the ones before it at the same index.
+// A history that ended before its first change cuts the ones before it at the same index; of what
+// was before a restore nothing is kept.
 func TestEndsOfALineage(t *testing.T) {
-	got := endsOf([]*peerpb.FormerHistoryOf{{History: "r", End: 0}, {History: "a", End: 10}, {History: "1-b", End: 5}, {History: "2-c", End: 1000}})
-	if want := map[string]kv.Index{"a": 5, "1-b": 5, "2-c": 1000}; !reflect.DeepEqual(got, want) {
+	got := endsOf([]*peerpb.FormerHistoryOf{{History: "x", End: 7}, {History: "r", End: 0}, {History: "a", End: 10}, {History: "1-b", End: 5}, {History: "2-c", End: 1000}})
+	if want := map[string]kv.Index{"x": 0, "r": 0, "a": 5, "1-b": 5, "2-c": 1000}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%v", got)
 	}
 }

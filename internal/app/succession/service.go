@@ -80,7 +80,7 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 		s.founder = promotion.NewFounder(opts, undecided(part.Promotion))
 	} else if n.Config.Role != config.RoleDiscovery {
 		s.set = set{&s.call, n}
-		s.former = &promotion.Former{Dir: dir, Own: s.own, Members: s.members, Ask: s.call.histories, Log: n.Log}
+		s.former = &promotion.Former{Dir: dir, Own: s.own, Led: s.led, Members: s.members, Ask: s.call.histories, Log: n.Log}
 	}
 	return s, nil
 }
@@ -269,6 +269,16 @@ func (s *Service) Yield(ctx context.Context, r *peerpb.YieldRequest) (*peerpb.Yi
 		return &peerpb.YieldResponse{Reason: err.Error()}, nil
 	}
 	return &peerpb.YieldResponse{Yielded: true, Masters: s.members()}, nil
+}
+
+// led reports whether the log of a vBucket has an owner that is known here.
+func (s *Service) led(vBucket string) bool {
+	for _, v := range s.role.VBuckets() {
+		if owner := v.Owner(); v.Name == vBucket {
+			return owner.Self || owner.ID != 0
+		}
+	}
+	return false
 }
 
 // members are where the other members of this node's cluster serve.

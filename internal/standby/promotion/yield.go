@@ -19,8 +19,8 @@ var ErrSuperseded = errors.New("a promotion has replaced this node: it is no mas
 // Descent is the history of a vBucket with those before it.
 type Descent struct {
 	VBucket, History string
-	// Ends are the last indexes that History has of the histories before it; of one that a
-	// restore ended there is none, and it is not here.
+	// Ends are the last indexes that History has of the histories before it: 0 of one that a
+	// restore ended, and of those before that.
 	Ends map[string]kv.Index
 }
 
@@ -30,6 +30,9 @@ type Former struct {
 	Dir string
 	// Own returns the histories of the own vBuckets, by name.
 	Own func() map[string]string
+	// Led reports whether a vBucket's log has an owner, as far as is known here: others may have
+	// yielded already.
+	Led func(vBucket string) bool
 	// Members returns the other members of the own cluster, which have to yield too; nil for none.
 	Members func() []string
 	// Ask asks a node for its histories.
@@ -101,6 +104,9 @@ func (f *Former) yield(found []Descent, masters []string, rejoin bool) error {
 		end, follows := found[i].Ends[history]
 		if era := standby.Era(found[i].History); !follows || era <= standby.Era(history) {
 			return kv.Errorf(kv.Precondition, "vBucket %s: its history %s does not succeed %s by a promotion, so this node yields nothing", name, found[i].History, history)
+		}
+		if end == 0 && f.Led(name) {
+			return kv.Errorf(kv.Precondition, "vBucket %s: a restore has ended the history %s before %s, and its log has an owner here that did not apply it: another database may have been made of a backup of this one", name, history, found[i].History)
 		}
 		s.Era, s.History, s.Ends[name] = standby.Era(found[i].History), found[i].History, end
 	}

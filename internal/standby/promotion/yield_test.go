@@ -17,6 +17,7 @@ func formerMaster(dir string, found ...promotion.Descent) *promotion.Former {
 	return &promotion.Former{
 		Dir: dir,
 		Own: func() map[string]string { return map[string]string{"default": "2-aa"} },
+		Led: func(string) bool { return false },
 		Ask: func(context.Context, string) ([]promotion.Descent, error) { return found, nil },
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -30,6 +31,7 @@ func TestMasterYieldsToADescendantOnly(t *testing.T) {
 		want  string
 	}{
 		{"a descendant", promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 70}}, ""},
+		{"a descendant by way of a restore that this member has not applied", promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 0}}, ""},
 		{"another database", promotion.Descent{VBucket: "default", History: "9-bb", Ends: map[string]kv.Index{"2-cc": 70}}, "does not succeed"},
 		{"an equal era", promotion.Descent{VBucket: "default", History: "2-bb", Ends: map[string]kv.Index{"2-aa": 70}}, "does not succeed"},
 		{"itself", promotion.Descent{VBucket: "default", History: "2-aa"}, "does not succeed"},
@@ -48,10 +50,21 @@ func TestMasterYieldsToADescendantOnly(t *testing.T) {
 			}
 			continue
 		}
-		if s := part.Superseded; err != nil || s == nil || s.Era != 3 || s.Ends["default"] != 70 || s.Masters[0] != "n:1" {
+		if s := part.Superseded; err != nil || s == nil || s.Era != 3 || s.Ends["default"] != c.found.Ends["2-aa"] || s.Masters[0] != "n:1" {
 			t.Errorf("%s: %v, %+v", c.name, err, s)
 		}
 		<-f.Yielded()
+	}
+}
+
+// A log that still has an owner was not restored: a new database was made of a backup of this one.
+func TestServingMasterDoesNotYieldToACopyOfItsBackup(t *testing.T) {
+	dir := t.TempDir()
+	f := formerMaster(dir, promotion.Descent{VBucket: "default", History: "3-bb", Ends: map[string]kv.Index{"2-aa": 0}})
+	f.Led = func(string) bool { return true }
+	err := f.Hear(t.Context(), []string{"n:1"}, false)
+	if part, _ := promotion.Of(dir); err == nil || part.Superseded != nil {
+		t.Errorf("%v, %+v", err, part.Superseded)
 	}
 }
 
