@@ -1080,7 +1080,10 @@ type GetChangesResponse struct {
 	// the leader of the log holds a lease.
 	AgeMillis uint64 `protobuf:"varint,103,opt,name=ageMillis,proto3" json:"ageMillis,omitempty"`
 	// The histories before historyId, the oldest first.
-	Lineage       []*FormerHistory `protobuf:"bytes,106,rep,name=lineage,proto3" json:"lineage,omitempty"`
+	Lineage []*FormerHistory `protobuf:"bytes,106,rep,name=lineage,proto3" json:"lineage,omitempty"`
+	// Only in responses of slaves to GetChanges: the nodes by which changes reach the asker,
+	// host:port, this slave first and a node that keeps the log last, as far as it is known.
+	Path          []string `protobuf:"bytes,107,rep,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1188,6 +1191,13 @@ func (x *GetChangesResponse) GetAgeMillis() uint64 {
 func (x *GetChangesResponse) GetLineage() []*FormerHistory {
 	if x != nil {
 		return x.Lineage
+	}
+	return nil
+}
+
+func (x *GetChangesResponse) GetPath() []string {
+	if x != nil {
+		return x.Path
 	}
 	return nil
 }
@@ -3552,7 +3562,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
 	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"\xcd\x03\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\"\xe1\x03\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
@@ -3564,7 +3574,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tnowMillis\x18h \x01(\x04R\tnowMillis\x12(\n" +
 	"\x0freplacesHistory\x18i \x01(\bR\x0freplacesHistory\x12\x1c\n" +
 	"\tageMillis\x18g \x01(\x04R\tageMillis\x125\n" +
-	"\alineage\x18j \x03(\v2\x1b.dkv.serverpb.FormerHistoryR\alineage\"?\n" +
+	"\alineage\x18j \x03(\v2\x1b.dkv.serverpb.FormerHistoryR\alineage\x12\x12\n" +
+	"\x04path\x18k \x03(\tR\x04path\"?\n" +
 	"\rFormerHistory\x12\x1c\n" +
 	"\thistoryId\x18\x01 \x01(\tR\thistoryId\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\"\xa9\x01\n" +

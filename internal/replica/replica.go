@@ -176,6 +176,8 @@ type Status struct {
 	// certain, as under a lease, or if a master knew it within the last seconds; NeverFresh
 	// for a copy that has not known it since the start.
 	Age time.Duration
+	// Link is how changes reach a copy.
+	Link Link
 	// Stale is why a copy should not be read from; nil if it may.
 	Stale error
 	// Paused reports whether an operator has stopped mutations.
@@ -200,6 +202,16 @@ type Status struct {
 	Requests fsm.RequestStats
 	Engine   string
 	Storage  storage.Stats
+}
+
+// Link is how changes reach a copy.
+type Link struct {
+	// Path are the nodes that they pass, the one that the copy follows first and one that
+	// keeps the log last; empty if it follows none.
+	Path []string
+	// Lag and Age are the part of the link to the first of them in the copy's own.
+	Lag uint64
+	Age time.Duration
 }
 
 // NeverFresh is the Age of a copy whose state has not been known to be the newest since

@@ -120,6 +120,9 @@ func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*s
 	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
 		return nil, err
 	}
+	if err := s.heardPath(resp); err != nil {
+		return nil, err
+	}
 	if ms := resp.GetNowMillis(); ms != 0 && s.opts.Clock != nil {
 		s.opts.Clock.Hear(masterClock, time.UnixMilli(int64(ms)), sent, s.opts.Clock.Elapsed())
 	}

@@ -52,7 +52,9 @@ type session struct {
 	// told is the index that ask has told the master of, at toldAt.
 	told   kv.Index
 	toldAt time.Time
-	fresh  freshness
+	// above is what the master has answered last.
+	above upstream
+	fresh freshness
 	// pending is the stretch that is being applied, or that could not be.
 	pending stretch
 	// served reports that changes were received.
@@ -106,7 +108,9 @@ func (p *Puller) pull(ctx context.Context, todo plan) error {
 	_, at := p.opts.State.Position()
 	p.status.heard(found.newest, at, 0)
 	p.recovered()
-	if p.status.following(s.source.Address) {
+	first := p.status.following(s.source.Address)
+	p.status.hearsFrom(s.source.Address, s.above)
+	if first {
 		p.log.Info("following a master", "master", s.source.Address, "dc", s.source.DC, "index", at, "mode", s.mode)
 	}
 	err = s.follow(ctx)

@@ -37,6 +37,10 @@ type Status struct {
 	LagChanges      uint64
 	// Age is for how long the copy may have been out of date.
 	Age time.Duration
+	// Path are the nodes by which changes reach the copy, Master first; empty for none. Link is
+	// how far the copy is behind Master alone.
+	Path []string
+	Link Link
 	// Contact is the time since a master last answered; since the start if none has.
 	Contact time.Duration
 	// Met reports whether a master has answered since the start.
@@ -86,6 +90,8 @@ type tracker struct {
 	since, appliedAt time.Time
 	// kept is nil unless the copy is kept; see Puller.keep.
 	kept *kept
+	// upstream is what the present master has answered last.
+	upstream upstream
 }
 
 func newTracker(changed *signal.Signal) tracker {
@@ -116,6 +122,7 @@ func (t *tracker) sealed() {
 
 func (t *tracker) following(master string) (first bool) {
 	defer t.lock()()
+	t.upstream = upstream{}
 	t.s.Phase, t.s.Master, t.since, t.kept = Following, master, time.Now(), nil
 	if !t.local {
 		t.s.Err = nil
@@ -250,6 +257,7 @@ func (p *Puller) Status() Status {
 	_, s.Applied = p.opts.State.Position()
 	s.LagChanges = standby.Distance(s.Applied, s.Newest)
 	s.Age = p.opts.State.Age()
+	s.Path, s.Link = t.link(s.Applied, s.Age)
 	s.Met = !t.contact.IsZero()
 	last := t.begun
 	if s.Met {

@@ -111,6 +111,9 @@ func (s *session) probe(ctx context.Context, out chan<- claim) error {
 		begun := time.Now()
 		_, at := s.opts.State.Position()
 		resp, err := s.ask(ctx)
+		if errors.Is(err, errCircle) {
+			return err
+		}
 		if err == nil && resp.GetHistoryId() == s.history {
 			s.received(resp, 0)
 			// The answer of a master that is behind says nothing about the age of the state.

@@ -118,14 +118,24 @@ func (a *Admin) replicationLag(context.Context) (any, error) {
 		IsLeader   bool    `json:"is_leader"`
 		LagSeconds float64 `json:"lag_seconds"`
 		LagChanges uint64  `json:"lag_changes"`
-		Commit     uint64  `json:"commit_index"`
-		Applied    uint64  `json:"applied_index"`
+		// Path are the nodes by which changes reach a slave, the one that it follows first;
+		// the link is the one to that.
+		Path        []string `json:"path,omitempty"`
+		LinkSeconds *float64 `json:"link_lag_seconds,omitempty"`
+		LinkChanges *uint64  `json:"link_lag_changes,omitempty"`
+		Commit      uint64   `json:"commit_index"`
+		Applied     uint64   `json:"applied_index"`
 	}
 	n := a.Condition()
 	out := make([]vBucket, len(n.VBuckets))
 	for i := range n.VBuckets {
 		v := &n.VBuckets[i]
-		out[i] = vBucket{v.Name, v.Replica.IsLeader, v.Replica.Age.Seconds(), v.Replica.Lag, v.Replica.Commit, v.Replica.Applied}
+		out[i] = vBucket{Name: v.Name, IsLeader: v.Replica.IsLeader, LagSeconds: v.Replica.Age.Seconds(), LagChanges: v.Replica.Lag,
+			Commit: v.Replica.Commit, Applied: v.Replica.Applied}
+		if link := v.Replica.Link; len(link.Path) > 0 {
+			seconds := link.Age.Seconds()
+			out[i].Path, out[i].LinkSeconds, out[i].LinkChanges = link.Path, &seconds, &link.Lag
+		}
 	}
 	return out, nil
 }

@@ -86,5 +86,8 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 		resp.Lineage = lineage(changes.Former)
 	}
 	resp.NowMillis = uint64(max(v.Now().UnixMilli(), 0))
+	if copied, is := v.Replica.(interface{ Path() []string }); is {
+		resp.Path = copied.Path()
+	}
 	return resp, nil
 }

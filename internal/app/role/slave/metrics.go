@@ -11,6 +11,8 @@ import (
 // source reports how the copies are kept up to date.
 type source struct {
 	*metrics.Table[sample]
+	// links are about the link to the node that is followed.
+	links  *metrics.Table[sample]
 	copies []*replicated
 }
 
@@ -32,13 +34,27 @@ func (s *Slave) Metrics() metrics.Source {
 	t.Add("dkv_slave_copy_kept", "1 while the masters that answer cannot be followed by the copy, which is kept until an operator orders a resync.", metrics.Gauge, func(s sample) float64 { return metrics.Flag(s.pulled.Kept != "") })
 	t.Add("dkv_slave_bootstraps_total", "Snapshots that replaced the state.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Bootstraps) })
 	t.Add("dkv_slave_bootstrap_bytes", "How much of a snapshot has arrived; 0 if none is under way.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Snapshot.Bytes) })
-	return &source{t, s.copies}
+	links := metrics.NewTable[sample](s.node.Layout.Database, "vbucket", "source")
+	links.Add("dkv_replication_link_lag_seconds", "For how long the copy may have been behind the node that it follows; what that is behind itself is not in it.", metrics.Gauge, func(s sample) float64 { return s.pulled.Link.Age.Seconds() })
+	links.Add("dkv_replication_link_lag_changes", "By how many changes the copy is behind the node that it follows.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.Link.Lag) })
+	links.Add("dkv_replication_path_nodes", "By way of how many nodes changes reach the copy: 1 if it follows one that keeps the log, more if it follows slaves.", metrics.Gauge, func(s sample) float64 { return float64(len(s.pulled.Path)) })
+	return &source{t, links, s.copies}
+}
+
+// Describe implements metrics.Source.
+func (s *source) Describe(ch chan<- *prometheus.Desc) {
+	s.Table.Describe(ch)
+	s.links.Describe(ch)
 }
 
 // Collect implements metrics.Source.
 func (s *source) Collect(ch chan<- prometheus.Metric, vBuckets []condition.VBucket) {
 	for i := range vBuckets {
 		v := &vBuckets[i]
-		s.Table.Collect(ch, sample{v, s.copies[i].puller.Status()}, v.Name)
+		pulled := sample{v, s.copies[i].puller.Status()}
+		s.Table.Collect(ch, pulled, v.Name)
+		if pulled.pulled.Master != "" && len(pulled.pulled.Path) > 0 {
+			s.links.Collect(ch, pulled, v.Name, pulled.pulled.Master)
+		}
 	}
 }

@@ -25,6 +25,10 @@ func (r *replicated) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Path returns the nodes by which changes reach those who follow this copy, which is the first
+// of them; see package replication.
+func (r *replicated) Path() []string { return r.puller.Path() }
+
 // Resync implements master.Resyncer.
 func (r *replicated) Resync(ctx context.Context, force bool) (string, error) {
 	return r.puller.Resync(ctx, force)
@@ -49,6 +53,7 @@ func (r *replicated) Status() replica.Status {
 	s, p := r.Replica.Status(), r.puller.Status()
 	s.Lag, s.Age, s.Stale = p.LagChanges, p.Age, r.puller.Healthy()
 	s.Snapshot = replica.Transfer{Bytes: p.Snapshot.Bytes, Size: max(p.Snapshot.Size, p.Snapshot.Bytes)}
+	s.Link = replica.Link{Path: p.Path, Lag: p.Link.Lag, Age: p.Link.Age}
 	if p.Err != nil {
 		s.Behind = fmt.Errorf("changes are not applied at present: %w", p.Err)
 	}
