@@ -657,7 +657,9 @@ type GetChangesRequest struct {
 	// The history of the copy that asks; empty if there is none. See replacesHistory.
 	HistoryId string `protobuf:"bytes,102,opt,name=historyId,proto3" json:"historyId,omitempty"`
 	// Whether changes are to carry the requests that caused them.
-	WithRequests  bool `protobuf:"varint,103,opt,name=withRequests,proto3" json:"withRequests,omitempty"`
+	WithRequests bool `protobuf:"varint,103,opt,name=withRequests,proto3" json:"withRequests,omitempty"`
+	// Whether the response may have zstdChanges.
+	AcceptZstd    bool `protobuf:"varint,104,opt,name=acceptZstd,proto3" json:"acceptZstd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -734,6 +736,13 @@ func (x *GetChangesRequest) GetWithRequests() bool {
 	return false
 }
 
+func (x *GetChangesRequest) GetAcceptZstd() bool {
+	if x != nil {
+		return x.AcceptZstd
+	}
+	return false
+}
+
 type StreamChangesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Inclusive; 0 means 1.
@@ -744,6 +753,7 @@ type StreamChangesRequest struct {
 	Replica   *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
 	// As in GetChangesRequest.
 	WithRequests  bool `protobuf:"varint,100,opt,name=withRequests,proto3" json:"withRequests,omitempty"`
+	AcceptZstd    bool `protobuf:"varint,101,opt,name=acceptZstd,proto3" json:"acceptZstd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -809,6 +819,13 @@ func (x *StreamChangesRequest) GetReplica() *Replica {
 func (x *StreamChangesRequest) GetWithRequests() bool {
 	if x != nil {
 		return x.WithRequests
+	}
+	return false
+}
+
+func (x *StreamChangesRequest) GetAcceptZstd() bool {
+	if x != nil {
+		return x.AcceptZstd
 	}
 	return false
 }
@@ -886,9 +903,11 @@ type StreamSnapshotRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
 	// Both as in the last chunk that arrived, to resume after it; empty to begin.
-	SnapshotId    string   `protobuf:"bytes,2,opt,name=snapshotId,proto3" json:"snapshotId,omitempty"`
-	Position      []byte   `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
-	Replica       *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	SnapshotId string   `protobuf:"bytes,2,opt,name=snapshotId,proto3" json:"snapshotId,omitempty"`
+	Position   []byte   `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	Replica    *Replica `protobuf:"bytes,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	// Whether chunks may have zstdData.
+	AcceptZstd    bool `protobuf:"varint,100,opt,name=acceptZstd,proto3" json:"acceptZstd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -951,6 +970,13 @@ func (x *StreamSnapshotRequest) GetReplica() *Replica {
 	return nil
 }
 
+func (x *StreamSnapshotRequest) GetAcceptZstd() bool {
+	if x != nil {
+		return x.AcceptZstd
+	}
+	return false
+}
+
 // SnapshotChunk is a part of a state. The first one of a stream has the fields that
 // concern all of it.
 type SnapshotChunk struct {
@@ -966,7 +992,10 @@ type SnapshotChunk struct {
 	HistoryId    string `protobuf:"bytes,6,opt,name=historyId,proto3" json:"historyId,omitempty"`
 	ClusterId    string `protobuf:"bytes,7,opt,name=clusterId,proto3" json:"clusterId,omitempty"`
 	// The approximate number of bytes of all keys and values; 0 means unknown.
-	Size          uint64 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	Size uint64 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	// data, compressed by zstd; data is empty then, and the checksum is that of this field.
+	// Only if the request accepts it.
+	ZstdData      []byte `protobuf:"bytes,100,opt,name=zstdData,proto3" json:"zstdData,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1057,6 +1086,13 @@ func (x *SnapshotChunk) GetSize() uint64 {
 	return 0
 }
 
+func (x *SnapshotChunk) GetZstdData() []byte {
+	if x != nil {
+		return x.ZstdData
+	}
+	return nil
+}
+
 type GetChangesResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -1083,7 +1119,10 @@ type GetChangesResponse struct {
 	Lineage []*FormerHistory `protobuf:"bytes,106,rep,name=lineage,proto3" json:"lineage,omitempty"`
 	// Only in responses of slaves to GetChanges: the nodes by which changes reach the asker,
 	// host:port, this slave first and a node that keeps the log last, as far as it is known.
-	Path          []string `protobuf:"bytes,107,rep,name=path,proto3" json:"path,omitempty"`
+	Path []string `protobuf:"bytes,107,rep,name=path,proto3" json:"path,omitempty"`
+	// A GetChangesResponse with nothing but changes, compressed by zstd; changes is empty then.
+	// Only if the request accepts it.
+	ZstdChanges   []byte `protobuf:"bytes,108,opt,name=zstdChanges,proto3" json:"zstdChanges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1198,6 +1237,13 @@ func (x *GetChangesResponse) GetLineage() []*FormerHistory {
 func (x *GetChangesResponse) GetPath() []string {
 	if x != nil {
 		return x.Path
+	}
+	return nil
+}
+
+func (x *GetChangesResponse) GetZstdChanges() []byte {
+	if x != nil {
+		return x.ZstdChanges
 	}
 	return nil
 }
@@ -3526,32 +3572,41 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"C\n" +
 	"\x11DropAsideResponse\x12\x18\n" +
 	"\afolders\x18\x01 \x03(\tR\afolders\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xfc\x01\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x9c\x02\n" +
 	"\x11GetChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12.\n" +
 	"\x12maxNumberOfChanges\x18\x02 \x01(\rR\x12maxNumberOfChanges\x12\x18\n" +
 	"\avBucket\x18d \x01(\tR\avBucket\x12/\n" +
 	"\areplica\x18e \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\x1c\n" +
 	"\thistoryId\x18f \x01(\tR\thistoryId\x12\"\n" +
-	"\fwithRequests\x18g \x01(\bR\fwithRequests\"\xcf\x01\n" +
+	"\fwithRequests\x18g \x01(\bR\fwithRequests\x12\x1e\n" +
+	"\n" +
+	"acceptZstd\x18h \x01(\bR\n" +
+	"acceptZstd\"\xef\x01\n" +
 	"\x14StreamChangesRequest\x12*\n" +
 	"\x10fromChangeNumber\x18\x01 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
 	"\avBucket\x18\x02 \x01(\tR\avBucket\x12\x1c\n" +
 	"\thistoryId\x18\x03 \x01(\tR\thistoryId\x12/\n" +
 	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\"\n" +
-	"\fwithRequests\x18d \x01(\bR\fwithRequests\"\x97\x01\n" +
+	"\fwithRequests\x18d \x01(\bR\fwithRequests\x12\x1e\n" +
+	"\n" +
+	"acceptZstd\x18e \x01(\bR\n" +
+	"acceptZstd\"\x97\x01\n" +
 	"\x13WatchChangesRequest\x12\x1c\n" +
 	"\tkeyPrefix\x18\x01 \x01(\fR\tkeyPrefix\x12*\n" +
 	"\x10fromChangeNumber\x18\x02 \x01(\x04R\x10fromChangeNumber\x12\x18\n" +
 	"\avBucket\x18\x03 \x01(\tR\avBucket\x12\x1c\n" +
-	"\thistoryId\x18\x04 \x01(\tR\thistoryId\"\x9e\x01\n" +
+	"\thistoryId\x18\x04 \x01(\tR\thistoryId\"\xbe\x01\n" +
 	"\x15StreamSnapshotRequest\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x1e\n" +
 	"\n" +
 	"snapshotId\x18\x02 \x01(\tR\n" +
 	"snapshotId\x12\x1a\n" +
 	"\bposition\x18\x03 \x01(\fR\bposition\x12/\n" +
-	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\"\xef\x01\n" +
+	"\areplica\x18\x04 \x01(\v2\x15.dkv.serverpb.ReplicaR\areplica\x12\x1e\n" +
+	"\n" +
+	"acceptZstd\x18d \x01(\bR\n" +
+	"acceptZstd\"\x8b\x02\n" +
 	"\rSnapshotChunk\x12\x1e\n" +
 	"\n" +
 	"snapshotId\x18\x01 \x01(\tR\n" +
@@ -3562,7 +3617,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\fchangeNumber\x18\x05 \x01(\x04R\fchangeNumber\x12\x1c\n" +
 	"\thistoryId\x18\x06 \x01(\tR\thistoryId\x12\x1c\n" +
 	"\tclusterId\x18\a \x01(\tR\tclusterId\x12\x12\n" +
-	"\x04size\x18\b \x01(\x04R\x04size\"\xe1\x03\n" +
+	"\x04size\x18\b \x01(\x04R\x04size\x12\x1a\n" +
+	"\bzstdData\x18d \x01(\fR\bzstdData\"\x83\x04\n" +
 	"\x12GetChangesResponse\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.dkv.serverpb.StatusR\x06status\x12.\n" +
 	"\x12masterChangeNumber\x18\x02 \x01(\x04R\x12masterChangeNumber\x12(\n" +
@@ -3575,7 +3631,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x0freplacesHistory\x18i \x01(\bR\x0freplacesHistory\x12\x1c\n" +
 	"\tageMillis\x18g \x01(\x04R\tageMillis\x125\n" +
 	"\alineage\x18j \x03(\v2\x1b.dkv.serverpb.FormerHistoryR\alineage\x12\x12\n" +
-	"\x04path\x18k \x03(\tR\x04path\"?\n" +
+	"\x04path\x18k \x03(\tR\x04path\x12 \n" +
+	"\vzstdChanges\x18l \x01(\fR\vzstdChanges\"?\n" +
 	"\rFormerHistory\x12\x1c\n" +
 	"\thistoryId\x18\x01 \x01(\tR\thistoryId\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\"\xa9\x01\n" +

@@ -243,6 +243,8 @@ type Replication struct {
 	// Mode is how changes reach the slave; a stream brings them within
 	// milliseconds.
 	Mode ReplicationMode
+	// Compress says which nodes a slave asks to compress what they send.
+	Compress ReplicationCompress
 	// Prefer says which nodes a slave follows if its data centre has no master.
 	Prefer ReplicationPrefer
 	// Ack is what a master's write waits for, beyond its own log.

@@ -41,6 +41,16 @@ const (
 	ReplicationStream ReplicationMode = "stream"
 )
 
+// ReplicationCompress is which masters compress what they send to a slave.
+type ReplicationCompress string
+
+// Those of other data centres compress it, all, or none.
+const (
+	CompressAcross ReplicationCompress = "across"
+	CompressAlways ReplicationCompress = "always"
+	CompressNever  ReplicationCompress = "never"
+)
+
 // ReplicationAck is what a master's write waits for, beyond its own log.
 type ReplicationAck string
 

@@ -164,6 +164,12 @@ func replicationKeys() []key {
 				return enum(&c.Replication.Mode, ReplicationPoll, ReplicationStream)
 			},
 			doc: "How changes reach a slave: poll asks for them, stream receives them within milliseconds."},
+		{name: "repl-compress", def: "across", roles: slave,
+			field: func(c *Config) value {
+				return enum(&c.Replication.Compress, CompressAcross, CompressAlways, CompressNever)
+			},
+			doc: "Which nodes are asked to compress changes and snapshots by zstd: across for those that discovery knows in another data centre (dc-id), always, or never. " +
+				"Set always if the masters are far away and named by repl-master-addr. It takes processor time on both sides; masters of earlier releases do not compress."},
 		{name: "repl-prefer", def: "master", roles: slave,
 			field: func(c *Config) value {
 				return enum(&c.Replication.Prefer, PreferMaster, PreferChain)

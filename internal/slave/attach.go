@@ -97,7 +97,7 @@ const maxAge = 365 * 24 * time.Hour
 // peek asks for the change at a number and the next one. The master does not conclude
 // from it how far the state is.
 func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChangesResponse, error) {
-	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket, HistoryId: s.history})
+	return s.call(ctx, &serverpb.GetChangesRequest{FromChangeNumber: from, MaxNumberOfChanges: 2, VBucket: s.opts.VBucket, HistoryId: s.history, AcceptZstd: s.shrinks()})
 }
 
 // getChanges asks the master for the changes after a number, which also tells the master
@@ -105,7 +105,7 @@ func (s *session) peek(ctx context.Context, from kv.Index) (*serverpb.GetChanges
 func (s *session) getChanges(ctx context.Context, after kv.Index, most uint32) (*serverpb.GetChangesResponse, error) {
 	return s.call(ctx, &serverpb.GetChangesRequest{
 		FromChangeNumber: after + 1, MaxNumberOfChanges: most, VBucket: s.opts.VBucket, HistoryId: s.history, Replica: s.opts.Self,
-		WithRequests: true,
+		WithRequests: true, AcceptZstd: s.shrinks(),
 	})
 }
 
@@ -118,6 +118,9 @@ func (s *session) call(ctx context.Context, req *serverpb.GetChangesRequest) (*s
 		sent = s.opts.Clock.Elapsed()
 	}
 	if err := s.peer.Invoke(ctx, serverpb.DKVReplication_GetChanges_FullMethodName, req, resp); err != nil {
+		return nil, err
+	}
+	if err := s.grow(resp); err != nil {
 		return nil, err
 	}
 	if err := s.heardPath(resp); err != nil {

@@ -185,6 +185,7 @@ func (s *snapshot) receiveChunks(ctx context.Context, stop context.CancelCauseFu
 		SnapshotId: s.id,
 		Position:   s.position,
 		Replica:    s.opts.Self,
+		AcceptZstd: s.shrinks(),
 	})
 	for err == nil {
 		chunk := new(serverpb.SnapshotChunk)
@@ -209,8 +210,16 @@ const snapshotPatience = 4
 
 // add loads one chunk.
 func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error {
-	if crc.Sum(chunk.GetData()) != chunk.GetChecksum() {
+	sent := chunk.GetData()
+	if packed := chunk.GetZstdData(); len(packed) > 0 {
+		sent = packed
+	}
+	if crc.Sum(sent) != chunk.GetChecksum() {
 		return fmt.Errorf("%w (after %d bytes)", errDamaged, s.progress.Bytes)
+	}
+	data, err := s.dataOf(chunk)
+	if err != nil {
+		return err
 	}
 	if s.id == "" {
 		if err := s.meet(chunk); err != nil {
@@ -220,13 +229,13 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	if chunk.GetSnapshotId() != s.id {
 		return kv.Errorf(kv.Internal, "the master continued with snapshot %.64q instead of %.64q", chunk.GetSnapshotId(), s.id)
 	}
-	if err := s.room(uint64(len(chunk.GetData()))); err != nil {
+	if err := s.room(uint64(len(data))); err != nil {
 		return err
 	}
 	if err := s.begin(); err != nil {
 		return err
 	}
-	switch err := s.loader.Add(chunk.GetData()); {
+	switch err := s.loader.Add(data); {
 	case errors.Is(err, fsm.ErrBadSnapshot):
 		return err
 	case err != nil:
@@ -234,10 +243,18 @@ func (s *snapshot) add(ctx context.Context, chunk *serverpb.SnapshotChunk) error
 	}
 	s.position = chunk.GetPosition()
 	s.whole = len(s.position) == 0
-	s.progress.Bytes += uint64(len(chunk.GetData()))
-	s.status.loaded(s.progress, len(chunk.GetData()))
+	s.progress.Bytes += uint64(len(data))
+	s.status.loaded(s.progress, len(data))
 	s.tell()
 	return nil
+}
+
+// dataOf is the data of a chunk, which may have come compressed.
+func (s *snapshot) dataOf(chunk *serverpb.SnapshotChunk) ([]byte, error) {
+	if packed := chunk.GetZstdData(); len(packed) > 0 {
+		return s.unpack(packed)
+	}
+	return chunk.GetData(), nil
 }
 
 // begin opens the engine to load into, if it is not open. Without a usable snapshot from a

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/clock"
+	"github.com/dkvdb/dkv/internal/compress"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
@@ -112,6 +113,8 @@ type Options struct {
 	Pool *peer.Pool
 	// Mode is Poll if it is empty.
 	Mode Mode
+	// Compress is which masters are asked to compress what they send.
+	Compress Compress
 	// PollInterval is the time to the next question after a master had nothing new.
 	PollInterval time.Duration
 	// MaxActiveLag is how many changes a healthy copy may lag.
@@ -158,6 +161,8 @@ type Puller struct {
 	moving string
 	// ordered holds a token while an order has not been carried out.
 	ordered chan struct{}
+	// shrunk counts what masters have sent compressed.
+	shrunk compress.Counter
 	// intake is what Progress returns of changes that are not applied yet.
 	intake intake
 	// listed means that the log's owner waits for this copy. directed is raised when that or

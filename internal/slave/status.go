@@ -51,6 +51,8 @@ type Status struct {
 	// Bytes counts the received bytes, of the keys and values of changes and of
 	// snapshots.
 	Bytes uint64
+	// Plain and Packed are the bytes of what masters have sent compressed, before and after.
+	Plain, Packed uint64
 	// Snapshot is the progress of a bootstrap; zero if there is none.
 	Snapshot Progress
 	// Err is why the copy makes no progress; nil if it does.
@@ -257,6 +259,7 @@ func (p *Puller) Status() Status {
 	_, s.Applied = p.opts.State.Position()
 	s.LagChanges = standby.Distance(s.Applied, s.Newest)
 	s.Age = p.opts.State.Age()
+	s.Plain, s.Packed = p.shrunk.Bytes()
 	s.Path, s.Link = t.link(s.Applied, s.Age)
 	s.Met = !t.contact.IsZero()
 	last := t.begun

@@ -25,6 +25,7 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		HistoryId:        s.history,
 		Replica:          s.opts.Self,
 		WithRequests:     true,
+		AcceptZstd:       s.shrinks(),
 	})
 	if err != nil {
 		return quiet.explain(ctx, err)
@@ -33,6 +34,9 @@ func (s *session) receive(ctx context.Context, after kv.Index, out chan<- stretc
 		resp := new(serverpb.GetChangesResponse)
 		if err := quiet.recv(stream, resp); err != nil {
 			return quiet.explain(ctx, err)
+		}
+		if err := s.grow(resp); err != nil {
+			return err
 		}
 		st, err := s.stretchOf(resp, after)
 		if err != nil {

@@ -1,11 +1,14 @@
 package replication
 
 import (
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/compress"
 	"github.com/dkvdb/dkv/internal/fsm"
 	"github.com/dkvdb/dkv/internal/kv"
 )
@@ -80,8 +83,34 @@ func fillRecord(rec *serverpb.ChangeRecord, c *kv.Change, trxns []serverpb.TrxnR
 
 // sendChanges sends a stretch. The server encodes the message before it waits for the receiver;
 // the changes, which take several times the memory, are released before that.
-func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration, requests bool) error {
-	resp := changesResponse(c, age, requests)
+func sendChanges(stream grpc.ServerStream, c *fsm.Changes, age time.Duration, how encoding) error {
+	resp := changesResponse(c, age, how.requests)
 	c.Changes = nil
+	if how.zstd {
+		if err := shrink(resp); err != nil {
+			return err
+		}
+	}
 	return stream.SendMsg(resp)
+}
+
+// encoding is how changes are sent.
+type encoding struct {
+	// requests adds the requests that caused them, zstd compresses them.
+	requests, zstd bool
+}
+
+// shrink compresses the changes of a response, if that is worth it.
+func shrink(resp *serverpb.GetChangesResponse) error {
+	if len(resp.GetChanges()) == 0 {
+		return nil
+	}
+	plain, err := proto.Marshal(&serverpb.GetChangesResponse{Changes: resp.GetChanges()})
+	if err != nil {
+		return fmt.Errorf("encode changes: %w", err)
+	}
+	if packed := compress.Encode(plain); packed != nil {
+		resp.ZstdChanges, resp.Changes = packed, nil
+	}
+	return nil
 }

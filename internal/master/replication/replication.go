@@ -89,5 +89,8 @@ func (s *Service) GetChanges(ctx context.Context, r *serverpb.GetChangesRequest)
 	if copied, is := v.Replica.(interface{ Path() []string }); is {
 		resp.Path = copied.Path()
 	}
+	if r.GetAcceptZstd() {
+		return resp, shrink(resp)
+	}
 	return resp, nil
 }

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/compress"
 	"github.com/dkvdb/dkv/internal/crc"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
@@ -39,6 +40,9 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 			return err
 		}
 		chunk.Checksum = crc.Sum(chunk.GetData())
+		if packed := packed(r, chunk); packed != nil {
+			chunk.Data, chunk.ZstdData, chunk.Checksum = nil, packed, crc.Sum(packed)
+		}
 		if err := s.sendChunk(stream, snap, chunk); err != nil {
 			return err
 		}
@@ -49,6 +53,14 @@ func (s *Service) StreamSnapshot(r *serverpb.StreamSnapshotRequest, stream grpc.
 		}
 		position, chunk = chunk.GetPosition(), &serverpb.SnapshotChunk{SnapshotId: snap.id}
 	}
+}
+
+// packed is a chunk's data compressed; nil if it is to be sent as it is.
+func packed(r *serverpb.StreamSnapshotRequest, chunk *serverpb.SnapshotChunk) []byte {
+	if !r.GetAcceptZstd() {
+		return nil
+	}
+	return compress.Encode(chunk.GetData())
 }
 
 // chunksAtOnce is how many chunks are being made at once. Until a chunk is there no limit

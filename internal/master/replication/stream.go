@@ -19,7 +19,7 @@ func (s *Service) StreamChanges(r *serverpb.StreamChangesRequest, stream grpc.Se
 	}
 	f := feed{v: v, next: max(r.GetFromChangeNumber(), 1), prompt: true, share: share{of: &s.transit}}
 	f.send = func(c *fsm.Changes, age time.Duration) error {
-		if err := sendChanges(stream, c, age, r.GetWithRequests()); err != nil {
+		if err := sendChanges(stream, c, age, encoding{requests: r.GetWithRequests(), zstd: r.GetAcceptZstd()}); err != nil {
 			return err
 		}
 		s.followers.lives(r.GetReplica(), v.Name)
@@ -43,7 +43,7 @@ func (s *Service) WatchChanges(r *serverpb.WatchChangesRequest, stream grpc.Serv
 	}
 	f.send = func(c *fsm.Changes, age time.Duration) error {
 		c.Newest = f.next - 1
-		return sendChanges(stream, c, age, false)
+		return sendChanges(stream, c, age, encoding{})
 	}
 	return f.run(stream.Context(), r.GetHistoryId())
 }

@@ -28,6 +28,8 @@ func (s *Slave) Metrics() metrics.Source {
 	t.Add("dkv_replication_lag_seconds", "For how long the state may not have been the newest any more; 86400 if it was not since the start.", metrics.Gauge, func(s sample) float64 { return s.Replica.Age.Seconds() })
 	t.Add("dkv_replication_lag_changes", "By how many changes the copy is known to be behind.", metrics.Gauge, func(s sample) float64 { return float64(s.pulled.LagChanges) })
 	t.Add("dkv_replication_bytes_total", "Bytes of changes and snapshots received.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Bytes) })
+	t.Add("dkv_replication_compressed_bytes_total", "Bytes of changes and snapshots that arrived compressed (repl-compress).", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Packed) })
+	t.Add("dkv_replication_decompressed_bytes_total", "Bytes that these were before they were compressed.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Plain) })
 	t.Add("dkv_replication_contact_seconds", "How long ago a master was heard of.", metrics.Gauge, func(s sample) float64 { return s.pulled.Contact.Seconds() })
 	t.Add("dkv_slave_master_switches_total", "How often another master was followed than before.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Switches) })
 	t.Add("dkv_slave_master_moves_total", "How often a master was left for a better one.", metrics.Counter, func(s sample) float64 { return float64(s.pulled.Moves) })

@@ -116,6 +116,7 @@ func (s *Slave) newPuller(i int, name string, state *follower.Replica, sources s
 		Sources:      sources,
 		Pool:         s.pool,
 		Mode:         slave.Mode(cfg.Mode),
+		Compress:     slave.Compress(cfg.Compress),
 		PollInterval: cfg.PollInterval,
 		MaxActiveLag: uint64(cfg.MaxActiveLag),
 		Clock:        s.node.Clock,
