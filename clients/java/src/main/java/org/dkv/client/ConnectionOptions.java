@@ -1,9 +1,11 @@
 package org.dkv.client;
 
+import dkv.serverpb.Api;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Metrics;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 
 /**
@@ -23,6 +25,8 @@ public final class ConnectionOptions {
     private final int connectionPoolSize;
     private final boolean idempotentRetries;
     private final String dcId;
+    private final Api.AckLevel ack;
+    private final Consumer<WriteAnswer> answers;
     private final String authority;
     private final Supplier<String> token;
     private final boolean tls;
@@ -41,6 +45,8 @@ public final class ConnectionOptions {
         connectionPoolSize = b.connectionPoolSize;
         idempotentRetries = b.idempotentRetries;
         dcId = b.dcId;
+        ack = b.ack;
+        answers = b.answers;
         authority = b.authority;
         token = b.token;
         tls = b.tls;
@@ -100,6 +106,16 @@ public final class ConnectionOptions {
         return dcId;
     }
 
+    /** Returns which nodes must have a write before it is acknowledged. */
+    public Api.AckLevel getAck() {
+        return ack;
+    }
+
+    /** Returns what is called with the answer to each write; null for nothing. */
+    public Consumer<WriteAnswer> getAnswers() {
+        return answers;
+    }
+
     boolean tls() {
         return tls;
     }
@@ -144,6 +160,8 @@ public final class ConnectionOptions {
         private int connectionPoolSize = DEFAULT_POOL_SIZE;
         private boolean idempotentRetries = true;
         private String dcId;
+        private Api.AckLevel ack = Api.AckLevel.ACK_DEFAULT;
+        private Consumer<WriteAnswer> answers;
         private String authority;
         private Supplier<String> token;
         private boolean tls;
@@ -210,6 +228,29 @@ public final class ConnectionOptions {
         /** Sets the data centre that this client is in: its replicas are asked first. */
         public Builder dcId(String dcId) {
             this.dcId = dcId;
+            return this;
+        }
+
+        /**
+         * Sets which nodes must have a write before it is acknowledged, if that is more than the masters ask for
+         * ({@code repl-ack}). Such a write never falls back: without a slave that stands by it fails as not applied. If
+         * the slave does not confirm it in time, its outcome is unknown: it is applied, and a promotion may undo it.
+         */
+        public Builder ack(Api.AckLevel level) {
+            if (level == null || level == Api.AckLevel.UNRECOGNIZED) {
+                throw new IllegalArgumentException("ack is " + level + "; use one of the levels of AckLevel");
+            }
+            this.ack = level;
+            return this;
+        }
+
+        /**
+         * Sets what is called with the answer to each write that succeeds, in the thread of its caller and before the
+         * write returns. Use it to see the level that was reached. It should take no time; what it throws, the write
+         * throws.
+         */
+        public Builder answers(Consumer<WriteAnswer> answers) {
+            this.answers = answers;
             return this;
         }
 

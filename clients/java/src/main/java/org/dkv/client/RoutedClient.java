@@ -8,6 +8,7 @@ import dkv.serverpb.Api;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 import java.util.function.Function;
 
 /** What all clients share: everything except the choice of the nodes for a call. */
@@ -17,6 +18,8 @@ abstract class RoutedClient implements DKVClient {
     private final RequestIds ids;
     private final long readTimeout;
     private final long writeTimeout;
+    private final Api.AckLevel ack;
+    private final Consumer<WriteAnswer> answers;
 
     RoutedClient(Connections connections, ConnectionOptions options) {
         this.connections = connections;
@@ -24,6 +27,8 @@ abstract class RoutedClient implements DKVClient {
         this.ids = options.isIdempotentRetries() ? new RequestIds() : null;
         this.readTimeout = TimeUnit.MILLISECONDS.toNanos(options.getReadTimeout());
         this.writeTimeout = TimeUnit.MILLISECONDS.toNanos(options.getWriteTimeout());
+        this.ack = options.getAck();
+        this.answers = options.getAnswers();
     }
 
     /** Returns the route to the nodes that serve a key's writes and linearizable reads. */
@@ -80,7 +85,7 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void put(ByteString key, ByteString value, long expiryTS) {
-        Api.PutRequest.Builder request = putRequest(key, value, expiryTS).setCluster(clusterOf(key));
+        Api.PutRequest.Builder request = putRequest(key, value, expiryTS).setCluster(clusterOf(key)).setAck(ack);
         write(Rpc.PUT, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -120,7 +125,7 @@ abstract class RoutedClient implements DKVClient {
             request.addPutRequest(put);
             keys.add(put.getKey());
         }
-        request.setCluster(clusterOf(keys.get(0)));
+        request.setCluster(clusterOf(keys.get(0))).setAck(ack);
         write(Rpc.MULTI_PUT, toOwnerOfAll(keys), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -135,7 +140,7 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private void delete(ByteString key) {
-        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key).setCluster(clusterOf(key));
+        Api.DeleteRequest.Builder request = Api.DeleteRequest.newBuilder().setKey(key).setCluster(clusterOf(key)).setAck(ack);
         write(Rpc.DELETE, toOwner(key), id -> (id == null ? request : request.setRequestId(id)).build());
     }
 
@@ -165,7 +170,7 @@ abstract class RoutedClient implements DKVClient {
     private boolean compareAndSet(ByteString key, ByteString expect, ByteString update, long expiryTS, long timeout) {
         Api.CompareAndSetRequest.Builder request = Api.CompareAndSetRequest.newBuilder()
                 .setKey(key).setOldValue(expect).setNewValue(update).setExpireTS(expiryTS)
-                .setCluster(clusterOf(key));
+                .setCluster(clusterOf(key)).setAck(ack);
         return write(Rpc.COMPARE_AND_SET, toOwner(key), timeout,
                 id -> (id == null ? request : request.setRequestId(id)).build()).getUpdated();
     }
@@ -200,6 +205,15 @@ abstract class RoutedClient implements DKVClient {
     }
 
     private <Q extends MessageLite, R> R write(
+            Rpc<Q, R> rpc, Route route, long timeout, Function<Api.RequestID, Q> request) {
+        R response = attempt(rpc, route, timeout, request);
+        if (answers != null) {
+            answers.accept(WriteAnswer.of(response));
+        }
+        return response;
+    }
+
+    private <Q extends MessageLite, R> R attempt(
             Rpc<Q, R> rpc, Route route, long timeout, Function<Api.RequestID, Q> request) {
         if (ids == null) {
             return caller.call(rpc, request.apply(null), null, route, timeout);
