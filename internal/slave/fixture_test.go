@@ -48,6 +48,8 @@ type rig struct {
 	logs *testkit.Log
 	// report has a puller report to owners; nil has not.
 	report func(*Puller)
+	// delay is how long everything takes from node to node, one way.
+	delay time.Duration
 
 	mu    sync.Mutex
 	nodes map[string]*node
@@ -239,6 +241,9 @@ func (r *rig) dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	c := &conn{Conn: raw, node: n, closed: make(chan struct{})}
 	n.conns[c] = true
+	if r.delay > 0 {
+		return newFarConn(c, r.delay), nil
+	}
 	return c, nil
 }
 

@@ -29,6 +29,7 @@ type owner struct {
 	first    *peerpb.Confirmation
 	last     *peerpb.Confirmation
 	heard    []*peerpb.Confirmation
+	times    []time.Time // when each was heard
 	wanted   *peerpb.Wanted
 	sendings []chan struct{}
 }
@@ -71,7 +72,7 @@ func (o *owner) Confirm(stream grpc.BidiStreamingServer[peerpb.Confirmation, pee
 			o.first = m
 		}
 		o.last = m
-		o.heard = append(o.heard, m)
+		o.heard, o.times = append(o.heard, m), append(o.times, time.Now())
 		o.mu.Unlock()
 	}
 }
