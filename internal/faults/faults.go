@@ -66,12 +66,12 @@ func (f *Faults) Begin(fault Fault) (*Active, error) {
 		f.mu.Unlock()
 		return nil, fmt.Errorf("%w: %s, for up to %s", ErrActive, was.Fault, was.Left().Round(time.Second))
 	}
-	time.AfterFunc(fault.For, a.End) // before all else: nothing may outlive it
-	f.active.Store(a)
-	cut := f.refused(a)
-	f.mu.Unlock()
 	f.begun.WithLabelValues(string(fault.Kind)).Inc()
 	f.shown.WithLabelValues(string(fault.Kind)).Set(1)
+	f.active.Store(a)
+	time.AfterFunc(fault.For, a.End) // not before it is active, or it could end before that and stay
+	cut := f.refused(a)
+	f.mu.Unlock()
 	f.log.Warn("a drill has begun: "+fault.String(), "fault", string(fault.Kind), "for", fault.For, "caller", fault.Exempt)
 	for _, c := range cut {
 		_ = c.Close() // its user finds out
@@ -82,8 +82,8 @@ func (f *Faults) Begin(fault Fault) (*Active, error) {
 // End ends the fault. It may be called again.
 func (a *Active) End() {
 	a.once.Do(func() {
-		a.of.active.Store(nil)
 		a.of.shown.WithLabelValues(string(a.Kind)).Set(0)
+		a.of.active.Store(nil) // from here on another one may begin
 		close(a.ended)
 		a.of.log.Warn("a drill has ended: the fault is over", "fault", string(a.Kind), "after", (a.For - max(0, a.Left())).Round(time.Millisecond))
 	})

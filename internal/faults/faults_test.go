@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func quiet() *Faults { return New(slog.New(slog.DiscardHandler)) }
@@ -199,6 +201,28 @@ func TestSlowDisk(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestShortestFaults end as well, and the metric says so.
+func TestShortestFaults(t *testing.T) {
+	f := quiet()
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(f)
+	for range 200 {
+		<-begin(t, f, Fault{Kind: Silent, For: 1}).Ended()
+		if f.Now() != nil {
+			t.Fatal("the fault is active after its end")
+		}
+		families, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range families {
+			if m.GetName() == "dkv_drill_fault" && m.GetMetric()[0].GetGauge().GetValue() != 0 {
+				t.Fatal("the metric shows a fault that has ended")
+			}
+		}
+	}
 }
 
 func TestOneFaultAtATime(t *testing.T) {
