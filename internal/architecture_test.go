@@ -147,10 +147,11 @@ var mayImport = map[string][]string{
 	// They know no role.
 	"internal/conns":     {},
 	"internal/logfile":   {},
+	"internal/tracing":   {"internal/kv"},
 	"internal/accesslog": {"internal/logfile"},
 	"internal/audit":     {"internal/auth", "internal/logfile"},
 	"internal/quota":     {"internal/auth"},
-	"internal/server":    {"internal/kv", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/accesslog", "internal/audit", "internal/quota"},
+	"internal/server":    {"internal/kv", "internal/forward", "api/peerpb", "internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/accesslog", "internal/audit", "internal/quota", "internal/tracing"},
 	"internal/ops":       {"internal/certs", "internal/conns", "internal/auth", "internal/access", "internal/kv", "internal/audit", "internal/quota", "internal/ops/nodes", "internal/ops/keys"},
 	"internal/ops/keys":  {"internal/kv", "api/serverpb"},
 	"internal/ops/nodes": {},

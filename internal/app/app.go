@@ -33,6 +33,7 @@ import (
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/telemetry"
+	"github.com/dkvdb/dkv/internal/tracing"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
@@ -44,6 +45,8 @@ type app struct {
 	metrics *prometheus.Registry
 	http    *ops.Server
 	audit   *audit.Log
+	// tracer makes the spans of requests; nil if there is no collector for them.
+	tracer *tracing.Tracer
 	// requests is the access log; nil if there is none.
 	requests *accesslog.Log
 	// memberHosts are the hosts of the cluster's members, which forward administrative
@@ -100,6 +103,9 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 		return nil, err
 	}
 	if a.requests, err = a.openAccessLog(); err != nil {
+		return nil, err
+	}
+	if a.tracer, err = a.openTracer(); err != nil {
 		return nil, err
 	}
 	if err := a.newHTTP(); err != nil {

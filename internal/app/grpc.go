@@ -76,6 +76,7 @@ func (a *app) newGRPC(source *rows.Source) *server.Server {
 		Metrics:               a.metrics,
 		Log:                   a.node.Log,
 		Audit:                 a.audit,
+		Tracer:                a.tracer,
 		AccessLog:             a.requests,
 		Describe:              a.services.Describe,
 	})

@@ -1,9 +1,17 @@
 package app
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+
 	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/config"
 	"github.com/dkvdb/dkv/internal/telemetry"
+	"github.com/dkvdb/dkv/internal/tracing"
+	"github.com/dkvdb/dkv/internal/version"
 )
 
 // openAccessLog opens the access log; it is nil if there is none.
@@ -31,4 +39,51 @@ func (a *app) openAccessLog() (*accesslog.Log, error) {
 		}
 	})
 	return l, a.metrics.Register(l)
+}
+
+// openTracer makes what sends the spans of requests to a collector; it is nil without one.
+func (a *app) openTracer() (*tracing.Tracer, error) {
+	cfg := a.node.Config
+	if cfg.Ops.TraceEndpoint == "" {
+		return nil, nil
+	}
+	o := tracing.Options{
+		Endpoint: cfg.Ops.TraceEndpoint, Sample: cfg.Ops.TraceSample, Log: a.node.Log,
+		Node: cfg.Node.Name, Address: a.node.Info.Address, Version: version.String(), Database: a.node.Layout.Database,
+	}
+	if host, secure := strings.CutPrefix(o.Endpoint, "https://"); secure {
+		o.Endpoint = host
+		var err error
+		if o.TLS, err = collectorTLS(&cfg.Security); err != nil {
+			return nil, err
+		}
+	}
+	t, err := tracing.New(o)
+	if err != nil {
+		return nil, err
+	}
+	a.node.OnClose(t.Close)
+	return t, nil
+}
+
+// collectorTLS is how the collector is spoken to: its certificate is checked by tls-ca-file,
+// or by the authorities of the system without that, and is shown this node's if there is one.
+func collectorTLS(cfg *config.Security) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: uint16(cfg.TLSMinVersion)}
+	if cfg.TLSCAFile != "" {
+		pem, err := os.ReadFile(cfg.TLSCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls-ca-file: %w", err)
+		}
+		if out.RootCAs = x509.NewCertPool(); !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls-ca-file %s has no certificates", cfg.TLSCAFile)
+		}
+	}
+	if cfg.TLSCertFile != "" {
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile) // again for each connection: it is renewed
+			return &pair, err
+		}
+	}
+	return out, nil
 }

@@ -33,6 +33,23 @@ func (v addrValue) set(text string) error {
 func (v addrValue) text() string { return *v.p }
 func (v addrValue) kind() string { return "HOST:PORT" }
 
+// collectorValue is an address to connect to, or that behind https://; or "".
+type collectorValue struct{ p *string }
+
+func (v collectorValue) set(text string) error {
+	text = strings.TrimSpace(text)
+	if text != "" {
+		if err := checkAddr(strings.TrimPrefix(text, "https://"), false); err != nil {
+			return err
+		}
+	}
+	*v.p = text
+	return nil
+}
+
+func (v collectorValue) text() string { return *v.p }
+func (v collectorValue) kind() string { return "HOST:PORT" }
+
 // checkAddr returns what is wrong with an address; nil if it is valid.
 func checkAddr(addr string, listen bool) error {
 	host, port, err := net.SplitHostPort(addr)

@@ -377,6 +377,12 @@ type Ops struct {
 	Pprof bool
 	// StatsdAddr is a statsd server, host:port, for metrics; "" for none.
 	StatsdAddr string
+	// TraceEndpoint is where spans of requests are sent by OTLP, host:port, or
+	// https://host:port for TLS; "" for nowhere.
+	TraceEndpoint string
+	// TraceSample is the share of requests that is traced, of those whose callers do not
+	// decide it. Raise it to see more of them, lower it if the collector gets too many.
+	TraceSample float64
 	// MaxClockJump is how far this node's time may be from that of a majority of the
 	// members' clocks, and the largest step of the wall clock that a node alone
 	// follows at once. Raise it if clocks are known to differ more, lower it if keys

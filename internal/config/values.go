@@ -72,6 +72,21 @@ func (v intValue) set(text string) error {
 func (v intValue) text() string { return strconv.Itoa(*v.p) }
 func (v intValue) kind() string { return "NUMBER" }
 
+// shareValue is a number from 0 to 1.
+type shareValue struct{ p *float64 }
+
+func (v shareValue) set(text string) error {
+	n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil || !(n >= 0 && n <= 1) { // nor NaN
+		return fmt.Errorf("%q is not a share: write a number from 0 to 1, such as 0.01", text)
+	}
+	*v.p = n
+	return nil
+}
+
+func (v shareValue) text() string { return strconv.FormatFloat(*v.p, 'g', -1, 64) }
+func (v shareValue) kind() string { return "SHARE" }
+
 type sizeValue struct {
 	p        *Size
 	min, max Size

@@ -54,6 +54,21 @@ func (p Phase) String() string {
 type Trace struct {
 	// Since the Unix epoch in nanoseconds, 0 for never, and a sum in nanoseconds.
 	parts [phases]struct{ begun, took atomic.Int64 }
+	// onward is set before the trace is shared.
+	onward string
+}
+
+// SetOnward sets the W3C traceparent for what is asked of other nodes for the request. It
+// comes before all other uses of the trace.
+func (t *Trace) SetOnward(parent string) { t.onward = parent }
+
+// Onward is the W3C traceparent for what is asked of other nodes; "" if the request is not
+// sampled.
+func (t *Trace) Onward() string {
+	if t == nil {
+		return ""
+	}
+	return t.onward
 }
 
 // TraceKey is the context key of a *Trace.

@@ -22,7 +22,8 @@ func (r *Router) Ask(ctx context.Context, l Leg, c Call, req, resp any) error {
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "node %s: %w", l.Owner.Address, err)
 	}
-	if c.Small {
+	// The stream that calls share has no place for a traceparent.
+	if c.Small && trace.Onward() == "" {
 		if taken, err := share(ctx, p, l, c, req, resp); taken {
 			return err
 		}

@@ -25,6 +25,9 @@ const (
 // appears once for each vBucket.
 const vBucketKey = "dkv-vbucket"
 
+// parentKey is the metadata key of the span that a forwarded request belongs to, as W3C has it.
+const parentKey = "traceparent"
+
 // Set returns the context of a forwarded request. It names the caller, whose grants the other
 // node checks.
 func (m Mark) Set(ctx context.Context) (context.Context, error) {
@@ -51,6 +54,9 @@ func forwardedContext(ctx context.Context, vBuckets []VBucket) (context.Context,
 		md[caller[i]] = caller[i+1 : i+2]
 	}
 	md[string(Forwarded)] = []string{"1"}
+	if parent := kv.TraceOf(ctx).Onward(); parent != "" {
+		md[parentKey] = []string{parent}
+	}
 	for _, v := range vBuckets {
 		md[vBucketKey] = append(md[vBucketKey], v.Name)
 	}

@@ -35,6 +35,7 @@ import (
 	"github.com/dkvdb/dkv/internal/accesslog"
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/certs"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // Options are what a Server is made of.
@@ -90,6 +91,8 @@ type Options struct {
 	// Audit receives the audited calls, and those of every method that are rejected because
 	// of who makes them; nil means Log.
 	Audit *audit.Log
+	// Tracer makes the spans of requests that are sampled; nil if none is.
+	Tracer *tracing.Tracer
 	// AccessLog receives a line for each call; nil if there is no access log. Describe
 	// completes it by what the request says.
 	AccessLog *accesslog.Log

@@ -6,11 +6,13 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
 
 	"github.com/dkvdb/dkv/internal/audit"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/quota"
+	"github.com/dkvdb/dkv/internal/tracing"
 )
 
 // maxProbes bounds health checks, which do not count as requests in flight: an
@@ -25,10 +27,11 @@ type unaryCall struct {
 	req    any
 	// handled is since when the call has a handler.
 	handled  time.Time
-	entry    *audit.Entry // in the audit log, if the call is administrative and has begun
-	share    *quota.Share // of its identity
-	memory   int64        // taken of calls.memory
-	expanded int64        // taken of calls.decoded
+	span     *tracing.Call // nil if the request is not sampled
+	entry    *audit.Entry  // in the audit log, if the call is administrative and has begun
+	share    *quota.Share  // of its identity
+	memory   int64         // taken of calls.memory
+	expanded int64         // taken of calls.decoded
 	response any
 	// taken is the room that was taken for a response that is yet to be made, and patience
 	// until when the call waits for room.
@@ -48,8 +51,15 @@ func (c *calls) unary(full string, h handler) handler {
 			}
 			u.done(m)
 			c.finish(ctx, m, begin, u.entry, u.req, u.response, err)
+			if u.span != nil {
+				u.span.End(status.Code(err), errText(err), u.traced)
+			}
 		}()
-		if c.opts.SlowThreshold > 0 {
+		if c.opts.Tracer != nil && !m.probe {
+			u.span = c.opts.Tracer.Begin(m.op, begin, u.header[tracing.ParentKey])
+			u.trace.SetOnward(u.span.Onward())
+		}
+		if c.opts.SlowThreshold > 0 || u.span != nil {
 			u.traced = &u.trace
 		}
 		if err := u.begin(ctx, m); err != nil {

@@ -45,5 +45,10 @@
 // Both kinds of files are read again when they change. Errors are ErrTLS,
 // ErrUnauthenticated and ErrPermissionDenied; none of them is retried.
 //
+// # Tracing
+//
+// A call whose context has a span of OpenTelemetry passes it on, so that the spans of
+// nodes with trace-endpoint are below it. The client itself makes no spans.
+//
 // A Client is safe for concurrent use, and meant to be shared.
 package dkv

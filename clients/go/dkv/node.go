@@ -66,7 +66,7 @@ func (n *node) invoke(ctx context.Context, method string, req, resp any) error {
 		}
 	}
 	n.calls.Add(1)
-	err := p.Invoke(ctx, method, req, resp)
+	err := p.Invoke(traced(ctx), method, req, resp)
 	n.calls.Add(-1)
 	return n.note(err)
 }

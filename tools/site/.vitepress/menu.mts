@@ -21,6 +21,7 @@ export const menu = [
       { text: 'Networks and ports', link: '/operate/networks' },
       { text: 'Kernel and Go settings', link: '/operate/tuning' },
       { text: 'Logs', link: '/operate/logs' },
+      { text: 'Traces', link: '/operate/traces' },
       { text: 'Performance', link: '/operate/performance' },
       { text: 'Reliability', link: '/operate/reliability' },
     ],
