@@ -49,7 +49,7 @@ func runCandidates(_ context.Context, s *session, args []string) error {
 		return err
 	}
 	for _, c := range found.Candidates {
-		if err := s.out.Line(c.Word, "\t", c.Summary); err != nil {
+		if err := s.out.Raw([]byte(c.Word), []byte("\t"), []byte(c.Summary)); err != nil {
 			return err
 		}
 	}

@@ -90,5 +90,5 @@ func exitCode(err error) int {
 
 // oneLine puts an error text on one line, whatever a server wrote into it.
 func oneLine(text string) string {
-	return strings.Join(strings.Fields(text), " ")
+	return output.Printable(strings.Join(strings.Fields(text), " "))
 }

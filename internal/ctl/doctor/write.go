@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // Write prints the findings for people, and with all each check.
@@ -40,7 +42,7 @@ func of(node string) string {
 	if node == "" {
 		return ""
 	}
-	return " " + node
+	return " " + line(node)
 }
 
 func number(n int, what string) string {
@@ -50,5 +52,5 @@ func number(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// line puts a text of a server on one line.
-func line(text string) string { return strings.Join(strings.Fields(text), " ") }
+// line puts a text of a server on one line of a terminal.
+func line(text string) string { return output.Printable(strings.Join(strings.Fields(text), " ")) }

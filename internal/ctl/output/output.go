@@ -17,11 +17,11 @@ type Printer struct {
 	buf  []byte // reused by line and document
 }
 
-// Line prints one line of text.
+// Line prints one line of text, with what is not Printable escaped.
 func (p *Printer) Line(parts ...string) error {
 	p.buf = p.buf[:0]
 	for _, part := range parts {
-		p.buf = append(p.buf, part...)
+		p.buf = append(p.buf, Printable(part)...)
 	}
 	p.buf = append(p.buf, '\n')
 	_, err := p.W.Write(p.buf)

@@ -6,13 +6,17 @@ import (
 	"text/tabwriter"
 )
 
-// WriteColumns prints rows with their columns aligned.
+// WriteColumns prints rows with their columns aligned, and what is not Printable escaped.
 func WriteColumns(w io.Writer, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		// Every cell but the last is ended by a tab, so that none is padded at
 		// the end of the line.
-		if _, err := io.WriteString(tw, strings.Join(row, "\t")+"\n"); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = Printable(cell)
+		}
+		if _, err := io.WriteString(tw, strings.Join(cells, "\t")+"\n"); err != nil {
 			return err
 		}
 	}

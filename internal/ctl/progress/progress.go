@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dkvdb/dkv/internal/ctl/output"
 	"github.com/dkvdb/dkv/internal/sleep"
 )
 
@@ -99,7 +100,7 @@ func (r Reporter) text(d document, s State) string {
 		raw, _ := json.Marshal(d) // texts and finite numbers always encode
 		return string(raw)
 	}
-	text := strings.Join(strings.Fields(s.Text), " ")
+	text := output.Printable(strings.Join(strings.Fields(s.Text), " "))
 	switch {
 	case s.Total > 0 && d.PerSecond > 0:
 		return fmt.Sprintf("%s (%.0f%%, %s%s/s, %s left)", text, 100*float64(s.Done)/float64(s.Total), short(d.PerSecond), s.Unit, left(d.SecondsLeft))

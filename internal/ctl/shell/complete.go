@@ -1,9 +1,11 @@
 package shell
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dkvdb/dkv/internal/ctl/completion"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // completer completes the word before the cursor when Tab is typed.
@@ -48,7 +50,8 @@ func (c *completer) key(line string, pos int, key rune) (string, int, bool) {
 func (c *completer) candidates(words []string, word string) []string {
 	found := completion.Find(words, c.env)
 	if found.Kind == completion.Keys {
-		return c.keys(word)
+		// What cannot be shown cannot be typed either, and might act on the terminal.
+		return slices.DeleteFunc(c.keys(word), func(key string) bool { return output.Printable(key) != key })
 	}
 	out := make([]string, len(found.Candidates))
 	for i, candidate := range found.Candidates {

@@ -124,7 +124,7 @@ func TestTab(t *testing.T) {
 		env:  func(string) (string, bool) { return "", false },
 		show: func(words []string) { listed = words },
 		keys: func(prefix string) []string {
-			return slices.DeleteFunc([]string{"user/1", "user/12", "user/2 b", "über/1", "über/2"}, func(k string) bool { return !strings.HasPrefix(k, prefix) })
+			return slices.DeleteFunc([]string{"user/1", "user/12", "user/2 b", "über/1", "über/2", "evil\x1b[2J", "evil\nquit", "\xff"}, func(k string) bool { return !strings.HasPrefix(k, prefix) })
 		},
 	}
 	for _, tt := range []struct{ line, want, listed string }{
@@ -137,6 +137,7 @@ func TestTab(t *testing.T) {
 		{"-get 'user/2", "-get 'user/2 b' ", ""},
 		{"-get ü", "-get über/", ""},
 		{"-get none", "-get none", ""},
+		{"-get ev", "-get ev", ""},
 		{"-set -- us", "-set -- user/", ""},
 	} {
 		listed = nil

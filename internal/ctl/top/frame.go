@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/dkvdb/dkv/internal/ctl/doctor"
 	"github.com/dkvdb/dkv/internal/ctl/observe"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 // Frame is the cluster at one time.
@@ -230,7 +230,7 @@ func (f *Frame) lines(width, height int, live bool) []line {
 	}
 	out = append(out, rows...)
 	for i := range out {
-		out[i].text = cut(out[i].text, width)
+		out[i].text = cut(output.Printable(out[i].text), width)
 	}
 	return out
 }
@@ -257,7 +257,7 @@ func (f *Frame) wrong(height int) []line {
 		if w.Node != "" {
 			text = w.Node + ": " + text
 		}
-		out = append(out, line{"! " + printable(text), s})
+		out = append(out, line{"! " + text, s})
 	}
 	return append(out, line{})
 }
@@ -289,7 +289,7 @@ func layOut(shown []column, rows []Row) (lines []line, wide int) {
 	for _, r := range rows {
 		row := make([]string, len(shown))
 		for i, c := range shown {
-			row[i] = printable(c.cell(r))
+			row[i] = output.Printable(c.cell(r))
 		}
 		cells = append(cells, row)
 	}
@@ -340,16 +340,6 @@ func counts(rows []Row) string {
 		}
 	}
 	return fmt.Sprintf("%d of %d nodes answer", live, len(rows))
-}
-
-// printable replaces what would move the cursor: names come from the nodes.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
 }
 
 // cut shortens a text to a width; 0 is none.

@@ -73,7 +73,7 @@ func TestText(t *testing.T) {
 		"! 10.0.0.3:8080: it does not answer: connection refused\n",
 		"! 2 of 3 voters are alive, which is the bare majority",
 		"n1             10.0.0.1:8080  master  serving   *1/1   1100    100  2.0ms",
-		"n2 [2J         10.0.0.2:8080  master  serving    0/1   1100    100  2.0ms",
+		"n2\\x1b[2J\\n    10.0.0.2:8080  master  serving    0/1   1100    100  2.0ms",
 		"10.0.0.3:8080  10.0.0.3:8080  master  DOWN         -      -      -      -    -",
 	} {
 		if !strings.Contains(text, want) {
