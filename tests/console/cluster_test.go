@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,6 +66,9 @@ func (n *node) await() {
 type cluster struct {
 	masters []*node
 	slave   *node
+	// urls are the Raft addresses of the masters, and common the flags of all nodes.
+	urls   string
+	common []string
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -79,11 +83,11 @@ func newCluster(t *testing.T) *cluster {
 	for range 3 {
 		urls = append(urls, "http://"+testkit.Address(t))
 	}
-	c := new(cluster)
 	common := []string{"--vbuckets", "4", "--discovery-service.client.discovery-service-addr", at.GRPC}
+	c := &cluster{urls: strings.Join(urls, ","), common: common}
 	for i, url := range urls {
 		c.masters = append(c.masters, launch(t, dir, fmt.Sprint("master", i+1), append([]string{"--role", "master", "--dc-id", fmt.Sprint("zone-", i+1),
-			"--nexus-node-url", url, "--nexus-cluster-url", strings.Join(urls, ",")}, common...)...))
+			"--nexus-node-url", url, "--nexus-cluster-url", c.urls}, common...)...))
 	}
 	c.slave = launch(t, dir, "slave1", append([]string{"--role", "slave", "--dc-id", "zone-2", "--repl-mode", "stream"}, common...)...)
 	for _, n := range append(c.masters, c.slave) {
@@ -115,6 +119,8 @@ func secured(t *testing.T) (n *node, reader, admin string) {
 	n.await()
 	return n, reader, admin
 }
+
+func base64of(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 // put puts a pair by the paths that the page uses.
 func put(t *testing.T, at *node, key, value string) {

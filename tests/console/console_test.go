@@ -165,6 +165,14 @@ func (p *page) confirm(title string) {
 	p.until("no dialog", `!document.querySelector("dialog[open]")`)
 }
 
+// repeated is true once an act has succeeded, and tries it again while it fails.
+const repeated = `(() => {
+	if (document.querySelector("dialog .succeeded")) return true;
+	const again = document.querySelector("dialog button[type=submit]");
+	if (again && !again.disabled) again.click();
+	return false;
+})()`
+
 // quiet fails the test if the page has logged errors.
 func (p *page) quiet() {
 	p.t.Helper()

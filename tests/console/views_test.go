@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/testkit"
 )
@@ -148,12 +149,7 @@ func testNumbers(p *page) {
 	p.until("that the name is another one", `document.querySelector("dialog .failed")?.innerText.includes("nothing was done")`)
 	p.write("#field-confirm", eval[string](p, `document.querySelector("[data-restore]").dataset.restore`))
 	// A leader that moves meanwhile ends a restore, which may then be tried again.
-	p.until("that it is restored", `(() => {
-		if (document.querySelector("dialog .succeeded")) return true;
-		const again = document.querySelector("dialog button[type=submit]");
-		if (again && !again.disabled) again.click();
-		return false;
-	})()`)
+	p.until("that it is restored", repeated)
 	p.click("dialog button.cancel")
 	p.fits("Storage")
 	p.shoot("storage")
@@ -176,13 +172,16 @@ func testLog(p *page) {
 func testDeath(p *page, c *cluster) {
 	p.click(`a[href="#cluster"]`)
 	healthy(p)
+	killed := time.Now()
 	c.masters[2].Kill()
-	p.until("that master3 does not answer", `document.querySelector("[data-node=master3].bad")?.innerText.includes("not answering")`)
+	p.soon(killed, "that master3 does not answer", `document.querySelector("[data-node=master3].bad")?.innerText.includes("not answering")`)
 	p.until("what is wrong, in words", `document.querySelector("#verdict.bad")?.innerText.includes("master3 does not answer")`)
 	p.until("leaders elsewhere", `document.querySelectorAll(".cell.warn").length === 4`)
 	p.shoot("cluster-node-killed")
 	c.masters[2].start()
 	c.masters[2].await()
+	started := time.Now()
+	p.soon(started, "that master3 answers", `document.querySelector("[data-node=master3]:not(.bad)")`)
 	healthy(p)
 }
 

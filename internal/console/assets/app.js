@@ -3,7 +3,7 @@
 import { h, icon, patch } from "./dom.js";
 import { Refused, get, session, stream } from "./api.js";
 import { understand } from "./model.js";
-import { ask } from "./dialog.js";
+import { ask, reportTo } from "./dialog.js";
 import { clock } from "./format.js";
 import * as cluster from "./views/cluster.js";
 import * as traffic from "./views/traffic.js";
@@ -71,7 +71,7 @@ function content() {
       app.denied.status === 401 && h("button", { class: "primary", onClick: login }, "Log in with a token"));
   }
   if (!app.cluster) return h("section", { class: "empty" }, h("p", { class: "muted" }, "Asking the nodes …"));
-  return app.view.render(app);
+  return [app.denied && h("p", { class: "failed", role: "alert", id: "denied" }, icon("bad"), h("span", {}, `What is shown is of ${clock(app.heard)}. ${app.denied.message}`)), app.view.render(app)];
 }
 
 // pulse says whether what is shown is of now.
@@ -213,3 +213,4 @@ navigate();
 app.view.enter?.(app);
 watch();
 meters.start(app);
+reportTo(toast);

@@ -1,6 +1,8 @@
 // Keys and values are bytes. This is how a person reads and writes them.
 
-const strict = new TextDecoder("utf-8", { fatal: true });
+// A byte order mark is part of the bytes.
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function fromBase64(text) {
   return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -49,6 +51,9 @@ function* decode(bytes) {
 // Controls, and characters that turn the direction of what follows or have no width.
 const hidden = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/;
 
+// controls are those of hidden that do not break lines as text does.
+const controls = new RegExp(hidden.source.replace("\\u0000-\\u001f", "\\u0000-\\u0008\\u000b-\\u001f"), "g");
+
 function visible(c) {
   if (c === "\\") return "\\\\";
   return hidden.test(c) ? "\\u" + c.codePointAt(0).toString(16).padStart(4, "0") : c;
@@ -83,9 +88,39 @@ const most = 64 << 10;
 // shown is a value as text, indented JSON, or a dump.
 export function shown(bytes, kind) {
   const rest = bytes.length > most ? `\n… ${bytes.length - most} bytes more` : "";
-  if (kind === "json") return JSON.stringify(JSON.parse(strict.decode(bytes)), null, 2);
+  if (kind === "json") return indented(strict.decode(bytes)).replace(controls, visible);
   if (kind === "hex") return dump(bytes.subarray(0, most / 4)) + (bytes.length > most / 4 ? `\n… ${bytes.length - most / 4} bytes more` : "");
-  return new TextDecoder().decode(bytes.subarray(0, most)).replace(new RegExp(hidden.source.replace("\\u0000-\\u001f", "\\u0000-\\u0008\\u000b-\\u001f"), "g"), visible) + rest;
+  return lenient.decode(bytes.subarray(0, most)).replace(controls, visible) + rest;
+}
+
+// indented is JSON with each of its own tokens: parsing would round long numbers, and drop all
+// but one of the members with the same name.
+function indented(text) {
+  let out = "";
+  let depth = 0;
+  let last = "";
+  const line = () => "\n" + "  ".repeat(depth);
+  for (const [token] of text.matchAll(/"(?:[^"\\]+|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    const opened = last === "{" || last === "[";
+    if (token === "}" || token === "]") {
+      depth--;
+      if (!opened) out += line();
+    } else if (opened || last === ",") out += line();
+    out += token === ":" ? ": " : token;
+    if (token === "{" || token === "[") depth++;
+    last = token;
+  }
+  return out;
+}
+
+// editable is bytes as they are put into a field of a form, with their encoding, so that the
+// field unchanged means the same bytes: a field drops carriage returns, and what cannot be seen
+// cannot be edited. It is null for bytes that are too many for a field.
+export function editable(bytes) {
+  if (bytes.length > most) return null;
+  const text = isText(bytes) ? strict.decode(bytes) : null;
+  if (text !== null && !text.includes("\r") && text.search(controls) < 0) return { encoding: "text", value: text };
+  return { encoding: "hex", value: hex(bytes, most) };
 }
 
 function dump(bytes) {

@@ -5,6 +5,13 @@ import { duration } from "./format.js";
 
 const dialog = document.getElementById("dialog");
 
+// afterwards reports the end of an act whose dialog was closed while it ran.
+let afterwards = () => {};
+
+export function reportTo(report) {
+  afterwards = report;
+}
+
 // ask shows an act, and does it if the person says so.
 //   title, text     what will happen
 //   risk            what may go wrong; null if nothing
@@ -15,13 +22,15 @@ const dialog = document.getElementById("dialog");
 // It resolves when the dialog is closed, with whether the act was done.
 export function ask(act) {
   return new Promise((resolve) => {
-    const state = { phase: "ask", steps: [], error: "", result: "", begun: 0, done: false };
+    const state = { phase: "ask", steps: [], error: "", result: "", begun: 0, done: false, closed: false };
     const values = Object.fromEntries((act.fields ?? []).map((f) => [f.name, f.value ?? (f.type === "checkbox" ? false : "")]));
     let ticking;
-    const draw = () => patch(dialog, view(act, state, values, { submit, close }));
+    // An act that goes on after its dialog was closed must not draw into that of the next one.
+    const draw = () => { if (!state.closed) patch(dialog, view(act, state, values, { submit, close })); };
     // The event of closing comes later: the next act may have opened the dialog by then.
     const ended = () => {
-      if (dialog.open) return;
+      if (dialog.open || state.closed) return;
+      state.closed = true;
       clearInterval(ticking);
       dialog.onclose = null;
       patch(dialog, []);
@@ -46,7 +55,8 @@ export function ask(act) {
         state.phase = "ask";
       }
       clearInterval(ticking);
-      if (state.done && act.quiet) close();
+      if (state.closed) afterwards(state.done ? "ok" : "bad", `${act.title}: ${state.done ? state.result || "done." : state.error}`);
+      else if (state.done && act.quiet) close();
       else draw();
     };
     dialog.onclose = ended; // by the Escape key

@@ -32,7 +32,7 @@ type Written struct {
 	VBucket string `json:"vbucket"`
 	Index   uint64 `json:"index"`
 	History string `json:"history,omitempty"`
-	// Acked is the level that was reached: async, semi_sync, sync or all.
+	// Acked is the level that was reached: async, semi_sync or sync.
 	Acked string `json:"acked"`
 }
 
@@ -53,7 +53,7 @@ func (s *Service) read(w http.ResponseWriter, r *http.Request) (*change, error) 
 	}
 	level, known := serverpb.AckLevel_value["ACK_"+strings.ToUpper(c.Ack)]
 	if c.Ack != "" && !known {
-		return nil, kv.Errorf(kv.Invalid, "ack is async, semi_sync, sync or all, not %.40q", c.Ack)
+		return nil, kv.Errorf(kv.Invalid, "ack is async, semi_sync or sync, not %.40q", c.Ack)
 	}
 	c.ack = serverpb.AckLevel(level)
 	c.service, err = s.options.KV()

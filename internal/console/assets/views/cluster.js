@@ -83,7 +83,7 @@ function zones(app) {
 function card(app, n) {
   const disk = n.health?.disk;
   const led = n.leads.length;
-  const fact = (label, value) => h("div", {}, h("dt", {}, label), h("dd", {}, value));
+  const fact = (label, value, wide) => h("div", { class: wide ?? null }, h("dt", {}, label), h("dd", {}, value));
   return h("article", { class: "node " + n.state, key: n.http_address || n.name, "data-node": n.name },
     h("div", { class: "node-head" },
       h("span", { class: "state " + n.state, title: n.status }, icon(n.state)),
@@ -94,7 +94,7 @@ function card(app, n) {
     n.other && h("p", { class: "leads muted" }, "database " + n.other),
     h("dl", {},
       fact("Version", n.version || "–"), fact("Up for", n.uptime === undefined ? "–" : duration(n.uptime)),
-      fact("Lag", n.role === "discovery" ? "–" : lagText(n.lag)), fact("gRPC", n.address || "–")),
+      fact("Lag", n.role === "discovery" ? "–" : lagText(n.lag)), fact("gRPC", n.address || "–", "full")),
     disk?.total_bytes > 0 && diskBar(disk),
     n.error && h("p", { class: "error" }, n.error));
 }
@@ -159,10 +159,14 @@ function add(c) {
 
 function remove(c, n) {
   const voters = c.masters.filter((m) => m.voting).length;
+  const left = n.voting ? voters - 1 : voters;
+  const survived = (count) => Math.max(0, Math.ceil(count / 2) - 1);
   return ask({
     title: `Remove ${n.name}`,
-    text: [`${n.name} leaves the cluster for good, and its leaderships move to others first. ${plural(voters - 1, "voting member stays", "voting members stay")}. Its machine may be added again as a new node.`],
-    risk: (n.answers ? "" : "it does not answer now: if it comes back, it finds itself removed. ") + `the cluster then survives ${plural(Math.max(0, Math.ceil((voters - 1) / 2) - 1), "failure", "failures")} instead of ${Math.max(0, Math.ceil(voters / 2) - 1)}.`,
+    text: [`${n.name} leaves the cluster for good, and its leaderships move to others first. ${plural(left, "voting member stays", "voting members stay")}. Its machine may be added again as a new node.`],
+    risk: (n.answers ? "" : "it does not answer now: if it comes back, it finds itself removed. ") + (survived(left) < survived(voters)
+      ? `the cluster then survives ${plural(survived(left), "failure", "failures")} instead of ${survived(voters)}.`
+      : `the cluster survives ${plural(survived(left), "failure", "failures")}, as before.`),
     fields: [{ name: "force", type: "checkbox", label: "Even if those that stay and are up are no majority" }],
     action: `Remove ${n.name}`,
     danger: true,

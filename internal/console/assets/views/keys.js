@@ -38,9 +38,15 @@ function holder() {
   return c.data.find((n) => n.answers) ?? null;
 }
 
+// asked and opened count what was asked for: an answer that another one has overtaken is not
+// shown, or the value of one key would be shown, and edited, as that of another.
+let asked = 0;
+let opened = 0;
+
 async function walk(pages) {
   const node = holder();
   if (app.cluster && !node) return fail(new Error("no node that keeps keys answers"));
+  const turn = ++asked;
   state.busy = true;
   state.error = "";
   app.draw();
@@ -48,9 +54,12 @@ async function walk(pages) {
     const start = pages[pages.length - 1];
     const prefix = binary.toBase64(binary.parse(state.prefix, state.encoding));
     const query = new URLSearchParams({ encoding: "base64", prefix, start, level: state.level, limit: "50" });
-    state.page = await get(of(node, "/data/list?" + query));
+    const page = await get(of(node, "/data/list?" + query));
+    if (turn !== asked) return;
+    state.page = page;
     state.pages = pages;
   } catch (error) {
+    if (turn !== asked) return;
     state.page = null;
     fail(error);
   }
@@ -64,6 +73,7 @@ function fail(error) {
 }
 
 async function open(key) {
+  const turn = ++opened;
   state.raw = key;
   state.pair = state.last = null;
   state.error = "";
@@ -71,9 +81,10 @@ async function open(key) {
   app.draw();
   try {
     const query = new URLSearchParams({ encoding: "base64", key: binary.toBase64(key), level: state.level });
-    state.pair = await get(of(holder(), "/data/get?" + query));
+    const pair = await get(of(holder(), "/data/get?" + query));
+    if (turn === opened) state.pair = pair;
   } catch (error) {
-    fail(error);
+    if (turn === opened) fail(error);
   }
   app.draw();
 }
@@ -182,7 +193,6 @@ const levels = {
   async: "async: a majority of the masters has it",
   semi_sync: "semi_sync: each standby has received it too",
   sync: "sync: each standby has applied it and synced it to disk",
-  all: "all: every voting master and listed slave has applied it",
 };
 
 function written(w) {
@@ -192,6 +202,7 @@ function written(w) {
 }
 
 const ackField = { name: "ack", label: "Acknowledge when", value: "", options: [{ value: "", text: "as the node is configured" }, ...Object.entries(levels).map(([value, text]) => ({ value, text }))] };
+const lifeField = { name: "ttl", label: "Time to live, in seconds", placeholder: "empty: for ever" };
 const asFields = [{ name: "encoding", label: "Written as", value: "text", options: [{ value: "text", text: "text" }, { value: "hex", text: "hex" }] }];
 
 function lifetime(text) {
@@ -213,30 +224,33 @@ async function send(path, key, body, step) {
     throw error;
   }
   await open(key);
-  state.last = answer;
+  if (state.raw && binary.same(state.raw, key)) state.last = answer;
   walk(state.pages.length ? state.pages : [""]);
   return answer;
 }
 
-// editable is a value as it is put into a field, with its encoding.
+// editable is a value as it is put into a field, with its encoding, and how long it may live.
 function editable(p) {
-  const value = binary.fromBase64(p?.value ?? "");
-  const text = binary.isText(value);
-  return { encoding: text ? "text" : "hex", value: text ? binary.shown(value, "text") : binary.hex(value, 1e6) };
+  const now = binary.editable(binary.fromBase64(p?.value ?? ""));
+  const left = p?.expires ? Math.ceil(p.expires - Date.now() / 1000) : 0;
+  return { encoding: "text", value: "", ttl: left > 0 ? String(left) : "", ...now, whole: now !== null };
 }
+
+// tooLarge is why a value is not in its field.
+const tooLarge = "The value of now is too large to be edited here: dkvctl -set KEY -stdin writes one from a file.";
 
 function put(p) {
   const was = editable(p);
+  const old = p && state.raw;
   return ask({
     title: p?.found ? "Replace the value" : "Put a key",
     text: p?.found ? ["The value is replaced, whatever it is by then. To replace only what you see, use compare and set."] : ["The key gets the value, whether or not it is there already."],
     risk: p?.found ? "what another client has written meanwhile is lost." : null,
-    fields: [...(p ? [] : [{ name: "key", label: "Key", required: true }]), { name: "value", label: "Value", type: "textarea", value: was.value }, { ...asFields[0], value: was.encoding },
-      { name: "ttl", label: "Time to live, in seconds", placeholder: "empty: for ever" }, ackField],
+    fields: [...(p ? [] : [{ name: "key", label: "Key", required: true }]), { name: "value", label: "Value", type: "textarea", value: was.value, hint: was.whole ? null : tooLarge }, { ...asFields[0], value: was.encoding }, { ...lifeField, value: was.ttl }, ackField],
     action: "Put",
     quiet: true,
     run: async (v, step) => {
-      const key = p ? state.raw : binary.parse(v.key, v.encoding);
+      const key = old || binary.parse(v.key, v.encoding);
       await send("/data/put", key, { value: binary.toBase64(binary.parse(v.value, v.encoding)), expires: lifetime(v.ttl), ack: v.ack }, step);
     },
   });
@@ -244,28 +258,30 @@ function put(p) {
 
 function cas(p) {
   const was = editable(p);
+  const key = state.raw;
   return ask({
     title: "Compare and set",
     text: ["The value is replaced only if the key holds the expected one. An empty expected value stands for a key that is absent or empty."],
-    fields: [{ name: "old", label: "Expected", type: "textarea", rows: 3, value: was.value }, { name: "value", label: "New value", type: "textarea", rows: 3, value: was.value }, { ...asFields[0], value: was.encoding },
-      { name: "ttl", label: "Time to live, in seconds", placeholder: "empty: for ever" }, ackField],
+    fields: [{ name: "old", label: "Expected", type: "textarea", rows: 3, value: was.value, hint: was.whole ? null : tooLarge }, { name: "value", label: "New value", type: "textarea", rows: 3, value: was.value },
+      { ...asFields[0], value: was.encoding }, { ...lifeField, value: was.ttl }, ackField],
     action: "Compare and set",
     quiet: true,
     run: async (v, step) => {
-      await send("/data/cas", state.raw, { old: binary.toBase64(binary.parse(v.old, v.encoding)), value: binary.toBase64(binary.parse(v.value, v.encoding)), expires: lifetime(v.ttl), ack: v.ack }, step);
+      await send("/data/cas", key, { old: binary.toBase64(binary.parse(v.old, v.encoding)), value: binary.toBase64(binary.parse(v.value, v.encoding)), expires: lifetime(v.ttl), ack: v.ack }, step);
     },
   });
 }
 
 function remove() {
+  const key = state.raw;
   return ask({
     title: "Delete the key",
-    text: [binary.printable(state.raw, 200)],
+    text: [binary.printable(key, 200)],
     risk: "the value is gone, unless a backup has it.",
     fields: [ackField],
     action: "Delete",
     danger: true,
     quiet: true,
-    run: (v, step) => send("/data/delete", state.raw, { ack: v.ack }, step),
+    run: (v, step) => send("/data/delete", key, { ack: v.ack }, step),
   });
 }

@@ -1,7 +1,7 @@
 // Log: the last events of each node, and the audit trail.
 
 import { h } from "../dom.js";
-import { get, of } from "../api.js";
+import { Refused, get, of } from "../api.js";
 
 export const id = "log";
 export const title = "Log";
@@ -10,10 +10,13 @@ const levels = ["DEBUG", "INFO", "WARN", "ERROR"];
 const filter = { level: "INFO", vBucket: "", node: "", text: "", kind: "events" };
 let events = [];
 const errors = new Map();
+// refused is until when a node is not asked again: each refusal is a line in its audit log.
+const refused = new Map();
 let reading = false;
 let paused = false;
 
 export function enter(app) {
+  refused.clear(); // another token may be in use
   read(app);
 }
 
@@ -25,13 +28,14 @@ async function read(app) {
   if (reading || !app.cluster) return;
   reading = true;
   const query = "?limit=300&level=" + filter.level + (filter.vBucket ? "&vbucket=" + encodeURIComponent(filter.vBucket) : "") + (filter.kind === "audit" ? "&audit=1" : "");
-  const found = await Promise.all(app.cluster.nodes.filter((n) => n.answers && (!filter.node || n.name === filter.node)).map(async (n) => {
+  const found = await Promise.all(app.cluster.nodes.filter((n) => n.answers && (!filter.node || n.name === filter.node) && !(refused.get(n.name) > Date.now())).map(async (n) => {
     try {
       const answer = await get(of(n, "/admin/log" + query), AbortSignal.timeout(5000));
       errors.delete(n.name);
       return answer.events.map((e) => ({ ...e, node: n.name, key: n.name + " " + e.id }));
     } catch (error) {
       errors.set(n.name, error.message);
+      if (error instanceof Refused && (error.status === 401 || error.status === 403)) refused.set(n.name, Date.now() + 30000);
       return [];
     }
   }));

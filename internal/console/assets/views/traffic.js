@@ -2,7 +2,8 @@
 
 import { h } from "../dom.js";
 import { chart } from "../chart.js";
-import { count, rate, seconds } from "../format.js";
+import { Refused, get, of } from "../api.js";
+import { clock, count, rate, seconds } from "../format.js";
 import { clientOps, meters, quantile, steps, within } from "../meters.js";
 
 export const id = "traffic";
@@ -10,6 +11,37 @@ export const title = "Traffic";
 
 const spans = [["1 minute", 60e3, "1 min ago"], ["10 minutes", 600e3, "10 min ago"], ["1 hour", 3600e3, "1 h ago"]];
 let span = spans[0];
+
+// slow are the slow requests that the nodes have logged last. They are read again after a
+// while, and not soon if that was refused: each refusal is a line in the audit log.
+const slow = { rows: [], refused: "", next: 0 };
+
+export function enter() {
+  slow.next = 0;
+}
+
+export function heard(app) {
+  if (Date.now() >= slow.next) readSlow(app);
+}
+
+async function readSlow(app) {
+  slow.next = Date.now() + 5000;
+  slow.refused = "";
+  const found = await Promise.all(app.cluster.nodes.filter((n) => n.answers).map(async (n) => {
+    try {
+      const answer = await get(of(n, "/admin/log?limit=500&level=warn"), AbortSignal.timeout(4000));
+      return answer.events.filter((e) => e.message === "slow request").map((e) => ({ ...Object.fromEntries(e.attrs ?? []), node: n.name, time: e.time, id: n.name + " " + e.id }));
+    } catch (error) {
+      if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
+        slow.refused = error.message;
+        slow.next = Date.now() + 30000;
+      }
+      return [];
+    }
+  }));
+  slow.rows = found.flat().sort((a, b) => (a.time < b.time ? 1 : -1)).slice(0, 50);
+  app.draw();
+}
 
 export function render(app) {
   const sum = within(span[1]);
@@ -30,6 +62,7 @@ export function render(app) {
         { name: "p99", class: "two", points: parts.map((s) => quantile(s.buckets, 0.99)) }] })),
     table("Clients", sum, (op) => clientOps.has(op), "No client has asked for anything in this time."),
     byNode(sum),
+    slowRequests(),
     table("Between nodes and administration", sum, (op) => !clientOps.has(op), "None in this time."),
     h("p", { class: "muted note" }, "Latency is that of the server, from the buckets of dkv_request_duration_seconds. A request that a node forwards counts at both nodes. ",
       since && `The page has measured since ${new Date(since).toLocaleTimeString("en-GB")}; Prometheus keeps more.`),
@@ -44,6 +77,18 @@ function table(name, sum, wanted, none) {
       h("tbody", {}, ops.map(([op, o]) => h("tr", { key: op }, h("td", {}, op), h("td", { class: "num" }, rate(sum.span ? o.count / sum.span : undefined)),
         h("td", { class: "num" + (o.errors ? " bad-text" : "") }, o.errors ? `${count(o.errors)} (${((100 * o.errors) / o.count).toFixed(1)} %)` : "0"),
         [0.5, 0.95, 0.99].map((q) => h("td", { class: "num" }, seconds(quantile(o.buckets, q))))))))));
+}
+
+// slowRequests shows where the time of each went.
+function slowRequests() {
+  const parts = [["took", "Took"], ["waited", "Waited"], ["wrote", "Wrote"], ["read", "Read"], ["elsewhere", "Elsewhere"]];
+  return h("section", { class: "panel", id: "slow" }, h("h2", {}, "Slow requests"),
+    slow.refused ? h("p", { class: "muted pad" }, slow.refused)
+      : !slow.rows.length ? h("p", { class: "muted pad" }, "The nodes have logged none (slow-log-threshold).")
+        : h("div", { class: "scroll" }, h("table", {},
+          h("thead", {}, h("tr", {}, ["At", "Node", "Operation", "Key"].map((t) => h("th", {}, t)), parts.map(([, t]) => h("th", { class: "num" }, t)), h("th", {}, "Result"))),
+          h("tbody", {}, slow.rows.map((r) => h("tr", { key: r.id }, h("td", { title: r.time }, clock(r.time)), h("td", {}, r.node), h("td", {}, r.op), h("td", { class: "mono clip" }, r.key),
+            parts.map(([name]) => h("td", { class: "num" }, r[name] === "0s" ? "–" : r[name])), h("td", {}, r.code)))))));
 }
 
 function byNode(sum) {
