@@ -112,6 +112,7 @@ function acts(app, n) {
   const key = n.http_address || n.name;
   const items = [];
   const c = app.cluster;
+  const item = (text, run, danger) => h("button", { role: "menuitem", class: danger ? "danger-text" : "", onClick: () => { menu = null; app.draw(); run(); } }, text);
   if (!n.self && n.http_address) items.push(h("a", { href: location.protocol + "//" + n.http_address + "/", target: "_blank", rel: "noreferrer", role: "menuitem" }, icon("link"), "Open its console"));
   if (n.role === "master" && n.answers && n.node_url && n.voting) items.push(item("Make it lead", () => transfer(c, n)));
   if (n.role === "master" && n.answers && n.leads.length) items.push(item("Drain: move its leaderships away", () => drain(c, n)));
@@ -122,10 +123,6 @@ function acts(app, n) {
   return h("div", { class: "acts" },
     h("button", { class: "quiet", "aria-haspopup": "menu", "aria-expanded": String(menu === key), "aria-label": "What can be done with " + n.name, onClick: toggle }, icon("more")),
     menu === key && h("div", { class: "menu", role: "menu" }, items));
-}
-
-function item(text, run, danger) {
-  return h("button", { role: "menuitem", class: danger ? "danger-text" : "", onClick: () => { menu = null; run(); } }, text);
 }
 
 // member is a master that takes the calls about the membership: this one, if it is one.
