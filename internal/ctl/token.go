@@ -117,7 +117,8 @@ func (s *session) printToken(name string, t authfile.Token, entry string) error 
 		}
 	}
 	if entry != "" {
-		lines = append(lines, "", "# The entry for auth-file:", strings.TrimSuffix(entry, "\n"))
+		lines = append(lines, "", "# The entry for auth-file:")
+		lines = append(lines, strings.Split(strings.TrimSuffix(entry, "\n"), "\n")...)
 	}
 	for _, line := range lines {
 		if err := s.out.Line(line); err != nil {

@@ -112,7 +112,7 @@ func TestKeysOverHTTP(t *testing.T) {
 		{"POST", "/data/put", `{"key":"a1","value":"v"}`, "writer", 200, `"updated":true,"vbucket":"5","index":8,"acked":"sync"`},
 		{"POST", "/data/put", `{"key":"a1","value":"v"}`, "reader", 403, "the role write"},
 		{"POST", "/data/put", `{"key":"b1","value":"v"}`, "writer", 403, "the role write"},
-		{"POST", "/data/put", `{"key":"a1","ack":"most"}`, "writer", 400, "ack is async, semi_sync, sync or all"},
+		{"POST", "/data/put", `{"key":"a1","ack":"most"}`, "writer", 400, "ack is async, semi_sync or sync, not"},
 		{"POST", "/data/put", `{`, "writer", 400, "the body must be"},
 		{"POST", "/data/cas", `{"key":"a1","old":"old","value":"v"}`, "writer", 200, `"updated":true`},
 		{"POST", "/data/cas", `{"key":"6131","old":"6f6c64","value":"76","encoding":"hex"}`, "writer", 200, `"updated":true`},

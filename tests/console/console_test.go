@@ -165,6 +165,15 @@ func (p *page) confirm(title string) {
 	p.until("no dialog", `!document.querySelector("dialog[open]")`)
 }
 
+// insist is confirm for what a busy cluster may fail to do in time: it tries again.
+func (p *page) insist(title string) {
+	p.t.Helper()
+	p.until("the dialog "+title, fmt.Sprintf(`document.querySelector("dialog[open] h2")?.innerText.includes(%q)`, title))
+	p.until("the end of "+title, repeated)
+	p.click("dialog button.cancel")
+	p.until("no dialog", `!document.querySelector("dialog[open]")`)
+}
+
 // repeated is true once an act has succeeded, and tries it again while it fails.
 const repeated = `(() => {
 	if (document.querySelector("dialog .succeeded")) return true;
