@@ -141,6 +141,7 @@ func (a *app) newHTTP() (err error) {
 		Readiness: a.readiness,
 		Condition: a.condition,
 		Services:  func() *role.Services { return a.services },
+		Calls:     func() admin.Calls { return a.grpc },
 		Rows:      func() []*serverpb.RegionInfo { return a.rows.Rows() },
 	}
 	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Guard: a.guard, Audit: a.audit, Gatherer: a.metrics, Insecure: a.insecure()}))

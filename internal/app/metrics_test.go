@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,13 +17,13 @@ import (
 
 // TestMetricsOfEnginesAndLogs: what a write and a read do to the engine and to the Raft log shows.
 func TestMetricsOfEnginesAndLogs(t *testing.T) {
-	grpc, http := serve(t, "--role", "master", "--nexus-node-url", "http://"+testkit.Address(t), "--disable-discovery-client")
+	grpc, at := serve(t, "--role", "master", "--nexus-node-url", "http://"+testkit.Address(t), "--disable-discovery-client")
 	client := serverpb.NewDKVClient(connect(t, grpc))
 	testkit.Eventually(t, "it takes a write", func() bool {
 		_, err := client.Put(context.Background(), &serverpb.PutRequest{Key: []byte("k"), Value: []byte("v")})
 		return err == nil
 	})
-	text := get(t, "http://"+http+"/metrics")
+	text := get(t, "http://"+at+"/metrics")
 	for _, sample := range []string{
 		`dkv_node_role{database="default",role="master"} 1`,
 		`dkv_vbucket_mode{database="default",mode="raft",vbucket="default"} 1`,
@@ -62,5 +65,43 @@ func TestMetricsAreSentToStatsd(t *testing.T) {
 			t.Fatalf("%v after %q", err, text)
 		}
 		text += string(buf[:n])
+	}
+}
+
+// TestKeysOverHTTPAreRequestsLikeOthers: they are counted, and have the limits of gRPC.
+func TestKeysOverHTTPAreRequestsLikeOthers(t *testing.T) {
+	_, at := serve(t, "--max-value-size", "100")
+	post := func(body string) (int, string) {
+		t.Helper()
+		resp, err := http.Post("http://"+at+"/data/put", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	for i := range 4 {
+		if code, text := post(fmt.Sprintf(`{"key": "k%d", "value": "v"}`, i)); code != http.StatusOK {
+			t.Fatal(code, text)
+		}
+	}
+	if code, text := post(`{"key": "k", "value": "` + strings.Repeat("x", 101) + `"}`); code != http.StatusBadRequest || !strings.Contains(text, "max-value-size") {
+		t.Error(code, text)
+	}
+	if got := get(t, "http://"+at+"/data/get?key=k1"); !strings.Contains(got, `"value": "dg=="`) {
+		t.Error(got)
+	}
+	if got := get(t, "http://"+at+"/data/list?prefix=k&limit=2"); !strings.Contains(got, `"next"`) {
+		t.Error(got)
+	}
+	text := get(t, "http://"+at+"/metrics")
+	for _, want := range []string{`{code="OK",op="Put"} 4`, `{code="InvalidArgument",op="Put"} 1`, `{code="OK",op="Get"} 1`, `{code="OK",op="Iterate"} 1`} {
+		if !strings.Contains(text, "dkv_requests_total"+want+"\n") {
+			t.Errorf("no dkv_requests_total%s", want)
+		}
 	}
 }

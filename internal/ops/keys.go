@@ -2,11 +2,14 @@ package ops
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net/http"
-	"time"
+	"strconv"
 
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/auth"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/ops/keys"
 )
 
@@ -22,19 +25,18 @@ func (s *Server) registerKeys() {
 }
 
 // data answers a call for keys. Also one that reads is refused under a foreign name, which
-// would let a page of another site read everything (DNS rebinding), and counts against the
-// limits of its identity.
+// would let a page of another site read everything (DNS rebinding).
 func (s *Server) data(c keys.Call) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.admit(r); err != nil {
 			return err
 		}
-		share, err := s.quotas.Request(auth.FromContext(r.Context()), time.Now())
-		if err != nil {
+		document, err := c(w, r)
+		var limited *kv.Error
+		if errors.As(err, &limited) && limited.Kind == kv.Exhausted && limited.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(limited.RetryAfter.Seconds()))))
 			return &Error{Status: http.StatusTooManyRequests, Text: err.Error()}
 		}
-		defer share.EndRequest()
-		document, err := c(w, r)
 		if err != nil {
 			return err
 		}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -67,8 +67,6 @@ func withKeys(t *testing.T) (*Server, *pairs) {
 	by := accesstest.New()
 	by.Grant("reader", auth.Grant{Role: auth.Read, Prefixes: [][]byte{[]byte("a")}})
 	by.Grant("writer", auth.Grant{Role: auth.Write, Prefixes: [][]byte{[]byte("a")}})
-	by.Grant("hurried", auth.Grant{Role: auth.Read})
-	by.Limit("hurried", auth.Limits{RequestsPerSecond: 1})
 	p := &pairs{held: []*serverpb.KVPair{
 		{Key: []byte("a\x00\xff"), Value: []byte("<script>alert(1)</script>")}, {Key: []byte("a2"), Value: []byte("v"), ExpireTS: 99}, {Key: []byte("a3")}, {Key: []byte("b")},
 	}}
@@ -114,6 +112,8 @@ func TestKeysOverHTTP(t *testing.T) {
 		{"POST", "/data/put", `{"key":"b1","value":"v"}`, "writer", 403, "the role write"},
 		{"POST", "/data/put", `{"key":"a1","ack":"most"}`, "writer", 400, "ack is async, semi_sync or sync, not"},
 		{"POST", "/data/put", `{`, "writer", 400, "the body must be"},
+		{"POST", "/data/put", `{"key":"a1","ttl":10}`, "writer", 400, `unknown field \"ttl\"`},
+		{"POST", "/data/put", `{"key":"a1"}{"key":"a2"}`, "writer", 400, "one document"},
 		{"POST", "/data/cas", `{"key":"a1","old":"old","value":"v"}`, "writer", 200, `"updated":true`},
 		{"POST", "/data/cas", `{"key":"6131","old":"6f6c64","value":"76","encoding":"hex"}`, "writer", 200, `"updated":true`},
 		{"POST", "/data/cas", `{"key":"a1","old":"other","value":"v"}`, "writer", 200, `"updated":false`},
@@ -165,16 +165,15 @@ func TestUnknownOutcomeIsSaid(t *testing.T) {
 	}
 }
 
-// TestKeysCountAgainstTheLimitsOfTheCaller: HTTP is no way around them.
-func TestKeysCountAgainstTheLimitsOfTheCaller(t *testing.T) {
-	s, _ := withKeys(t)
-	rejected := 0
-	for range 50 {
-		if r := call(s, "GET", "/data/get?"+url.Values{"key": {"x"}}.Encode(), "", bearer("hurried")); r.Code == http.StatusTooManyRequests {
-			rejected++
-		}
+// TestLimitsSayWhenToTryAgain: what the server of keys rejects for now is no full disk.
+func TestLimitsSayWhenToTryAgain(t *testing.T) {
+	s, p := withKeys(t)
+	p.fails = &kv.Error{Kind: kv.Exhausted, RetryAfter: 1500 * time.Millisecond, Err: errors.New("too many requests")}
+	if r := call(s, "POST", "/data/put", `{"key":"a"}`, bearer("writer")); r.Code != http.StatusTooManyRequests || r.Header().Get("Retry-After") != "2" {
+		t.Errorf("%d %v", r.Code, r.Header())
 	}
-	if rejected == 0 {
-		t.Error("none of 50 calls was beyond one a second")
+	p.fails = kv.Errorf(kv.Exhausted, "the disk is full")
+	if r := call(s, "POST", "/data/put", `{"key":"a"}`, bearer("writer")); r.Code != http.StatusInsufficientStorage {
+		t.Errorf("%d", r.Code)
 	}
 }

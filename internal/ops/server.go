@@ -22,7 +22,6 @@ import (
 	"github.com/dkvdb/dkv/internal/conns"
 	"github.com/dkvdb/dkv/internal/ops/keys"
 	"github.com/dkvdb/dkv/internal/ops/nodes"
-	"github.com/dkvdb/dkv/internal/quota"
 )
 
 // Time-outs of the server. There is none for reading a whole request, since it would end
@@ -92,7 +91,6 @@ type Server struct {
 	crossOrigin *http.CrossOriginProtection
 	registered  []string
 	paths       []string      // for the index
-	quotas      quota.Quotas  // of calls for keys
 	streams     chan struct{} // holds an element an open stream
 	stopping    chan struct{} // closed once: streams end
 	stop        sync.Once

@@ -76,6 +76,19 @@ func (p *Peer) toError(ctx context.Context, err error, sent bool) error {
 	}
 }
 
+// FromStatus returns the error that a status of a node's server stands for, as a call to that
+// node would end with it; and any other error as it is.
+func FromStatus(err error) error {
+	st, is := status.FromError(err)
+	if err == nil || !is {
+		return err
+	}
+	if reason, ok := reasonOf(st); ok {
+		return answer(st, reason)
+	}
+	return kv.Errorf(kindOf(st.Code()), "%w", &failure{st.Message(), st})
+}
+
 // ended returns why a call's context has ended, or nil. A deadline counts as soon
 // as it is due: the peer may report it before the timer here has fired.
 func ended(ctx context.Context) error {

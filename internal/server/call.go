@@ -33,7 +33,9 @@ type call struct {
 	receiving atomic.Bool
 	// forwarded: the call came by a stream that it shares with others, and has none itself.
 	forwarded bool
-	out       outgoing
+	// local: it came from another server of this process, which has authorized it.
+	local bool
+	out   outgoing
 	// trace says where the request spent its time. It is in the context of the call's handler if traced points to it; nil otherwise.
 	trace  kv.Trace
 	traced *kv.Trace

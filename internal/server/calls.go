@@ -28,6 +28,8 @@ type calls struct {
 	methods map[string]*method
 	// unaries are the handlers of the unary methods, for calls that share a stream.
 	unaries map[string]served
+	// streamed are the streaming methods, for local calls.
+	streamed map[string]streamed
 	// unknown counts the calls of methods that do not exist. services are those that do.
 	unknown  *method
 	services map[string]bool
@@ -70,6 +72,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		drained:     drained,
 		methods:     make(map[string]*method),
 		unaries:     make(map[string]served),
+		streamed:    make(map[string]streamed),
 		services:    make(map[string]bool),
 		unknown:     newMethod("", grpc.MethodInfo{Name: "unknown"}, false),
 		wire:        newWire(opts.MaxMemory, opts.MaxMessageSize),

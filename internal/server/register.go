@@ -23,6 +23,9 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		watched.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: h}
 		r.calls.unaries[full] = served{srv: impl, handler: h}
 	}
+	for _, stream := range desc.Streams {
+		r.calls.streamed["/"+desc.ServiceName+"/"+stream.StreamName] = streamed{srv: impl, handler: stream.Handler}
+	}
 	r.Server.RegisterService(&watched, impl)
 }
 

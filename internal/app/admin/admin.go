@@ -33,6 +33,8 @@ type Admin struct {
 	Condition func() condition.Node
 	// Services are the gRPC services, which do most of what an operator asks for.
 	Services func() *role.Services
+	// Calls makes calls of the node's own gRPC server.
+	Calls func() Calls
 	// Rows are what the registry says of the nodes of the database.
 	Rows func() []*serverpb.RegionInfo
 

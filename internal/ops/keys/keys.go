@@ -3,6 +3,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -180,8 +181,14 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	}
 	// The deadline for the body would cancel the request's context.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	if err := json.Unmarshal(raw, into); err != nil {
-		return kv.Errorf(kv.Invalid, "%s", `the body must be {"key": "K", "value": "V"} with, if wanted, "old", "encoding", "expires" (epoch seconds) and "ack"`)
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.DisallowUnknownFields() // a misspelled "expires" would make a key that never does
+	err = decoder.Decode(into)
+	if err == nil && decoder.More() {
+		err = errors.New("more than one document")
+	}
+	if err != nil {
+		return kv.Errorf(kv.Invalid, `the body must be {"key": "K", "value": "V"} with, if wanted, "old", "encoding", "expires" (epoch seconds) and "ack": %w`, err)
 	}
 	return nil
 }

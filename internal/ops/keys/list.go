@@ -3,7 +3,7 @@ package keys
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
 
 	"google.golang.org/grpc"
@@ -65,14 +65,14 @@ func (s *Service) list(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	p := &pager{ctx: r.Context(), service: s, limit: limit, page: Page{Keys: []Listed{}}}
-	if err := service.Iterate(request, p); err != nil && !errors.Is(err, errEnough) {
+	if err := service.Iterate(request, p); err != nil && !p.full {
 		return nil, err
 	}
 	return &p.page, nil
 }
 
-// errEnough ends an iteration whose page is full.
-var errEnough = errors.New("the page is full")
+// errEnough ends an iteration whose page is full, as a client does that wants no more of it.
+var errEnough = fmt.Errorf("the page is full: %w", context.Canceled)
 
 // pager takes the pairs of an iteration. It keeps no values.
 type pager struct {
@@ -82,6 +82,7 @@ type pager struct {
 	limit   int
 	read    int
 	page    Page
+	full    bool // it has ended the iteration
 }
 
 // Context implements grpc.ServerStream.
@@ -110,8 +111,14 @@ func (p *pager) SendMsg(m any) error {
 }
 
 func (p *pager) add(pair *serverpb.KVPair) error {
-	if p.read += len(pair.GetKey()) + len(pair.GetValue()); len(p.page.Keys) >= p.limit || p.read > maxRead && len(p.page.Keys) > 0 {
-		p.page.Next = bytes.Clone(pair.GetKey())
+	if len(p.page.Keys) >= p.limit { // the request was for one more, with which it ends
+		if p.page.Next == nil {
+			p.page.Next = bytes.Clone(pair.GetKey())
+		}
+		return nil
+	}
+	if p.read += len(pair.GetKey()) + len(pair.GetValue()); p.read > maxRead && len(p.page.Keys) > 0 {
+		p.page.Next, p.full = bytes.Clone(pair.GetKey()), true
 		return errEnough
 	}
 	value := pair.GetValue()
