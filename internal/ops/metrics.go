@@ -79,12 +79,11 @@ func (s *Server) metricsStream(w http.ResponseWriter, r *http.Request) error {
 // stream sends a document now and each second from then on, as server-sent events of a name,
 // until the client leaves, its grants end or the server stops.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, path, name string, document func(context.Context) (any, error)) error {
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
+	reader := s.streams.open(callerName(r))
+	if reader == nil {
 		return &Error{Status: http.StatusServiceUnavailable, Text: fmt.Sprintf("%d streams are open already: close one", maxStreams)}
 	}
+	defer s.streams.close(reader)
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -105,6 +104,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, path, name strin
 		case <-r.Context().Done():
 			return nil
 		case <-s.stopping:
+			return nil
+		case <-reader.ended:
+			s.options.Logger.Debug("a stream of events has made room for one of another caller", "path", path)
 			return nil
 		}
 		if err := s.still(r, path); err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestMetricsText(t *testing.T) {
@@ -125,12 +127,11 @@ func TestStreamEndsWithClient(t *testing.T) {
 	readEvent(t, bufio.NewScanner(response.Body))
 	response.Body.Close()
 	// The place becomes free when the handler has returned.
-	for range maxStreams {
-		r.streams <- struct{}{}
-	}
-	for range maxStreams {
-		<-r.streams
-	}
+	testkit.Eventually(t, "the stream is over", func() bool {
+		r.streams.mu.Lock()
+		defer r.streams.mu.Unlock()
+		return r.streams.n == 0
+	})
 }
 
 func TestStreamSendsEachSecond(t *testing.T) {
@@ -156,19 +157,20 @@ func TestStreamSendsEachSecond(t *testing.T) {
 
 func TestStreamsAreBounded(t *testing.T) {
 	s := newServer(t, options())
+	var open *reader
 	for range maxStreams {
-		s.streams <- struct{}{}
+		open = s.streams.open("host 127.0.0.1") // from which the requests of call come
 	}
 	r := call(s, "GET", "/metrics/stream", "")
 	if r.Code != http.StatusServiceUnavailable {
 		t.Errorf("status %d", r.Code)
 	}
 	errorText(t, r)
-	<-s.streams
+	s.streams.close(open)
 	if r := call(s, "HEAD", "/metrics/stream", ""); r.Code != http.StatusOK || r.Body.Len() != 0 {
 		t.Errorf("HEAD: %d %q", r.Code, r.Body)
 	}
-	if len(s.streams) != maxStreams-1 {
+	if s.streams.n != maxStreams-1 {
 		t.Error("a HEAD request keeps its place")
 	}
 }

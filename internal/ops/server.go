@@ -90,8 +90,8 @@ type Server struct {
 	http        *http.Server
 	crossOrigin *http.CrossOriginProtection
 	registered  []string
-	paths       []string      // for the index
-	streams     chan struct{} // holds an element an open stream
+	paths       []string // for the index
+	streams     *readers
 	stopping    chan struct{} // closed once: streams end
 	stop        sync.Once
 }
@@ -114,7 +114,7 @@ func New(ln net.Listener, o Options) (*Server, error) {
 		listener:    limit(ln, &o),
 		mux:         http.NewServeMux(),
 		crossOrigin: http.NewCrossOriginProtection(),
-		streams:     make(chan struct{}, maxStreams),
+		streams:     &readers{most: maxStreams},
 		stopping:    make(chan struct{}),
 	}
 	s.http = &http.Server{

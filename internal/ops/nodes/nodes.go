@@ -84,12 +84,20 @@ type Service struct {
 	transport *http.Transport
 	// local serves the node's own paths.
 	local http.Handler
+
+	readTimeout, lookInterval time.Duration
 }
 
 // New returns a Service. Bind completes it.
 func New(o Options) *Service {
-	return &Service{options: o, transport: &http.Transport{
-		DialContext:         func(ctx context.Context, _, address string) (net.Conn, error) { return o.Dial(ctx, address) },
+	return &Service{options: o, readTimeout: readTimeout, lookInterval: lookInterval, transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			conn, err := o.Dial(ctx, address)
+			if err != nil {
+				return nil, &notSent{err}
+			}
+			return conn, nil
+		},
 		MaxIdleConnsPerHost: idleConnections,
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Prefix is where the paths of other nodes are: Prefix + NODE + path, with the node's name or
@@ -63,15 +64,19 @@ func (s *Service) Relay(w http.ResponseWriter, r *http.Request, name, path strin
 	case n.HTTP == "":
 		return http.StatusServiceUnavailable, fmt.Errorf("the HTTP address of node %s is not known yet: ask the node itself", n.Name)
 	}
-	request := outgoing(r.Context(), r, r.Method, n, path)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	request := outgoing(ctx, r, r.Method, n, path)
 	request.URL.RawQuery, request.Body, request.ContentLength = r.URL.RawQuery, r.Body, r.ContentLength
+	answered := s.await(ctx, cancel, r, n)
 	answer, err := s.transport.RoundTrip(request)
+	answered()
 	if err != nil {
-		return http.StatusBadGateway, fmt.Errorf("node %s cannot be asked: %w", n.Name, err)
+		return http.StatusBadGateway, failed(ctx, r.Method, n, err)
 	}
 	defer answer.Body.Close()
 	if !shown(answer.Header.Get("Content-Type")) {
-		return http.StatusBadGateway, fmt.Errorf("node %s answers with %.60q, which is not relayed: ask it at http://%s%s", n.Name, answer.Header.Get("Content-Type"), n.HTTP, path)
+		return http.StatusBadGateway, fmt.Errorf("node %s answers with %.60q, which is not relayed: ask for %s at its HTTP address %s", n.Name, answer.Header.Get("Content-Type"), path, n.HTTP)
 	}
 	for _, header := range returned {
 		if values := answer.Header.Values(header); len(values) > 0 {
@@ -91,6 +96,9 @@ func shown(contentType string) bool {
 	return kind == "application/json" || kind == "text/plain" || kind == "text/event-stream"
 }
 
+// unreadTimeout is how long the caller may leave what has arrived unread.
+const unreadTimeout = 10 * time.Second
+
 // copyOn sends what arrives at once, for streams. An error means that one side is gone: there
 // is no one to report it to.
 func copyOn(w http.ResponseWriter, from io.Reader) {
@@ -99,6 +107,8 @@ func copyOn(w http.ResponseWriter, from io.Reader) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
+			// Recorders in tests have no deadlines.
+			_ = control.SetWriteDeadline(time.Now().Add(unreadTimeout))
 			if _, failed := w.Write(buffer[:n]); failed != nil {
 				return
 			}

@@ -1,0 +1,64 @@
+package nodes
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/testkit"
+)
+
+// relaying returns a service that knows one node, with short intervals.
+func relaying(t *testing.T, handler http.HandlerFunc) *Service {
+	t.Helper()
+	node := httptest.NewServer(handler)
+	s := New(Options{
+		List:    func(context.Context) []Node { return []Node{{Name: "n", HTTP: node.Listener.Addr().String()}} },
+		Cluster: func() string { return "" },
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+	})
+	s.readTimeout, s.lookInterval = 50*time.Millisecond, 50*time.Millisecond
+	t.Cleanup(func() { s.Close(); node.Close() })
+	return s
+}
+
+// TestSilentNodeEndsARelay: a node whose process is stopped keeps its connections, and answers
+// nothing. What was to be done there may have been done.
+func TestSilentNodeEndsARelay(t *testing.T) {
+	s := relaying(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for method, want := range map[string]string{
+		http.MethodGet:  "node n cannot be asked: it does not answer within 50ms",
+		http.MethodPost: "node n has not answered: it does not answer any more; it may have done what was asked",
+	} {
+		status, err := s.Relay(httptest.NewRecorder(), httptest.NewRequest(method, "/x", nil), "n", "/x")
+		if status != http.StatusBadGateway || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %d %v", method, status, err)
+		}
+	}
+}
+
+// TestActMayTakeAnyTime: as long as its node answers other requests.
+func TestActMayTakeAnyTime(t *testing.T) {
+	var looks atomic.Int32
+	s := relaying(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health/quick" {
+			looks.Add(1)
+			return
+		}
+		if !testkit.Soon(func() bool { return looks.Load() > 2*maxMissed }) {
+			w.WriteHeader(http.StatusGone)
+		}
+		w.Header().Set("Content-Type", "application/json")
+	})
+	w := httptest.NewRecorder()
+	if status, err := s.Relay(w, httptest.NewRequest(http.MethodPost, "/x", nil), "n", "/x"); err != nil || w.Code != http.StatusOK {
+		t.Errorf("%d %v, %d", status, err, w.Code)
+	}
+}
