@@ -85,6 +85,7 @@ var broken = map[string]func(c *observe.Cluster){
 	"few-voters":     func(c *observe.Cluster) { c.Nodes = append(c.Nodes[:2], c.Nodes[3:]...) },
 	"one-zone":       func(c *observe.Cluster) { c.Nodes[1].Member.DcID, c.Nodes[2].Member.DcID = "zone0", "zone0" },
 	"one-host":       func(c *observe.Cluster) { c.Nodes[1].Report.Host.Name = "host1" },
+	"same-name":      func(c *observe.Cluster) { c.Nodes[3].Status.NodeName = c.Nodes[0].Status.NodeName },
 	"leaders":        func(c *observe.Cluster) { c.Nodes[0].Status.VBuckets[0].IsLeader = false },
 	"leader-balance": unbalance,
 	"leader-changes": func(c *observe.Cluster) { metric(c.Nodes[0], "dkv_raft_leader_changes_total", 40) },

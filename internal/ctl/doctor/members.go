@@ -29,6 +29,8 @@ func memberChecks() []Check {
 			Why: "if that zone is lost, so are the majority and the newest writes"},
 		{ID: "one-host", Title: "voters are on hosts of their own", find: oneHost, Needs: Report,
 			Why: "one failure of the host takes all of them"},
+		{ID: "same-name", Title: "every node has a name of its own", find: sameName,
+			Why: "logs, metrics and the console tell nodes apart by their names"},
 		{ID: "leaders", Title: "every vBucket has one leader", find: leaderless,
 			Why: "writes of a vBucket without a leader fail"},
 		{ID: "leader-balance", Title: "leaders are spread over the masters", find: unbalanced,
@@ -202,6 +204,23 @@ func oneHost(p *patient) []Finding {
 				out = append(out, Finding{Severity: Warning, What: fmt.Sprintf("%d voters run on the host %s: %s", len(names), host, strings.Join(names, ", ")),
 					Mend: "move all but one: start a node elsewhere with --nexus-join, dkvctl -addNode URL, then dkvctl -removeNode URL of the old one"})
 			}
+		}
+	}
+	return out
+}
+
+func sameName(p *patient) []Finding {
+	byName := make(map[string][]string)
+	for _, n := range p.Nodes {
+		if name := n.Status.GetNodeName(); name != "" {
+			byName[name] = append(byName[name], n.Address)
+		}
+	}
+	var out []Finding
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		if at := byName[name]; len(at) > 1 {
+			out = append(out, Finding{Severity: Warning, What: fmt.Sprintf("%d nodes are named %s: %s", len(at), name, strings.Join(at, ", ")),
+				Mend: "give each a node-name of its own and restart them one after the other; with a root-folder and no db-folder, the folder is named after the node: rename it too"})
 		}
 	}
 	return out
