@@ -95,10 +95,14 @@ func versionsOf(rows []nodeRow) *versions {
 // sentence says what there is to do.
 func (u *versions) sentence() string {
 	switch {
+	case u.cluster == 0 && slices.ContainsFunc(u.rows, func(r nodeRow) bool { return r.Role == "master" && r.Health == alive }):
+		return "the masters do not say which version they use: they are of an older release"
 	case u.cluster == 0:
 		return "no member of a cluster has answered with a version: only masters have one"
+	case len(u.behind) > 0 && u.cluster >= u.target:
+		return fmt.Sprintf("there is no upgrade to finish; of an older release that does not say that it understands version %d: %s", u.target, strings.Join(u.behind, ", "))
 	case len(u.behind) > 0:
-		return fmt.Sprintf("upgrade %s first, which do not understand version %d; until the upgrade is finished, nodes can be downgraded", strings.Join(u.behind, ", "), u.target)
+		return fmt.Sprintf("upgrade first what does not understand version %[2]d: %[1]s; until the upgrade is finished, nodes can be downgraded", strings.Join(u.behind, ", "), u.target)
 	case len(u.silent) > 0 && u.cluster < u.target:
 		return fmt.Sprintf("it is not known what %s understand, which do not answer", strings.Join(u.silent, ", "))
 	case u.cluster < u.target:

@@ -46,14 +46,24 @@ func TestUpgradeThatCanBeFinished(t *testing.T) {
 
 func TestUpgradeThatCannotBeFinished(t *testing.T) {
 	a, b := ofVersions(t, 5, 4)
-	says(t, dkvctl(t, a.addr, "-upgrade"), "upgrade node2 ("+b.addr+") first, which do not understand version 5")
-	expect(t, dkvctl(t, a.addr, "-upgrade", "finish"), outcome{code: exitFailed, stderr: "upgrade node2 (" + b.addr + ") first"})
+	says(t, dkvctl(t, a.addr, "-upgrade"), "upgrade first what does not understand version 5: node2 ("+b.addr+")")
+	expect(t, dkvctl(t, a.addr, "-upgrade", "finish"), outcome{code: exitFailed, stderr: "upgrade first what does not understand version 5: node2 (" + b.addr + ")"})
 	if len(a.paths) != 0 {
 		t.Errorf("sent %q", a.paths)
 	}
 	expect(t, dkvctl(t, a.addr, "-upgrade", "finish", "-force"), outcome{stdout: "OK\n"}) // the members decide
 	expect(t, dkvctl(t, startFake(t).addr, "-upgrade", "finish"), outcome{code: exitFailed, stderr: "only masters have one"})
 	expect(t, dkvctl(t, a.addr, "-upgrade", "now"), outcome{code: exitUsage, stderr: `"now" is neither status nor finish`})
+}
+
+// Nodes of a release before versions do not say what they understand. If the newest version is
+// in use all the same, an upgrade has nothing to finish.
+func TestUpgradeWithNodesThatSayNothing(t *testing.T) {
+	a, b := ofVersions(t, 4, 0)
+	a.versions[0] = 4
+	says(t, dkvctl(t, a.addr, "-upgrade"), "there is no upgrade to finish; of an older release that does not say that it understands version 4: node2 ("+b.addr+")")
+	a.versions = [2]uint32{}
+	says(t, dkvctl(t, a.addr, "-upgrade"), "the masters do not say which version they use: they are of an older release")
 }
 
 // A member that does not answer may be of an older release.
