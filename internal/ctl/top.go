@@ -39,7 +39,7 @@ func runTop(ctx context.Context, s *session, _ []string) error {
 		before = now
 		return f
 	}
-	in, out := terminal(s.stdin), terminal(s.stdout)
+	in, out := s.terminal(s.stdin), s.terminal(s.stdout)
 	if in != nil && out != nil && !s.out.JSON && !s.Given["frames"] && !s.Given["output"] {
 		return top.OnTerminal(ctx, in, out, top.Screen{Colour: s.coloured(), Interval: interval, Frames: s.Frames}, next)
 	}
@@ -77,14 +77,14 @@ func (s *session) printFrames(ctx context.Context, interval time.Duration, next 
 // coloured reports whether output to a terminal may have colours.
 func (s *session) coloured() bool {
 	off, _ := s.env("NO_COLOR")
-	kind, _ := s.env("TERM")
-	return off == "" && kind != "dumb"
+	return off == ""
 }
 
-// terminal returns the terminal that a stream is; nil if it is none.
-func terminal(stream any) *os.File {
+// terminal returns the terminal that a stream is; nil if it is none, or one that can do no
+// more than print lines.
+func (s *session) terminal(stream any) *os.File {
 	f, ok := stream.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if kind, _ := s.env("TERM"); !ok || kind == "dumb" || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	return f
