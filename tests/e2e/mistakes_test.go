@@ -41,12 +41,14 @@ var mistakes = []group{{"The wrong address", []mistake{
 	{"The HTTP port in place of the gRPC port", "dkvctl -a HTTP -get foo", 1, "this is an HTTP port"},
 	{"The Raft port in place of the gRPC port", "dkvctl -a RAFT -get foo", 1, "is it a node's Raft port"},
 	{"An address without a port", "dkvctl -a localhost -get foo", 2, "is not host:port"},
+	{"An IPv6 address without brackets", "dkvctl -a ::1:8080 -get foo", 2, "write [::1]:8080"},
 	{"A URL in place of an address", "dkvctl -a http://NODE -get foo", 2, "is a URL: write host:port"},
 }}, {"TLS and credentials", []mistake{
 	{"TLS to a node that does not speak it", "dkvctl -a NODE -tls -get foo", 1, "leave out -tls"},
 	{"No TLS to a node that requires it", "dkvctl -a SECURE -get foo", 1, "-caCert FILE"},
 	{"An authority that has not issued the node's certificate", "dkvctl -a SECURE -caCert DIR/other/ca.pem -get foo", 1, "is it a node of this cluster?"},
 	{"No credentials", "dkvctl -a SECURE -caCert DIR/certs/ca.pem -get foo", 1, "-tokenFile FILE"},
+	{"A token of another cluster", "dkvctl -a SECURE -caCert DIR/certs/ca.pem -tokenFile DIR/other.token -get foo", 1, "meant for this cluster"},
 	{"A role that may not", "dkvctl -a SECURE -caCert DIR/certs/ca.pem -tokenFile DIR/reader.token -set foo bar", 1, "write"},
 	{"A token on its way in the clear", "dkvctl -a 192.0.2.1:8080 -tokenFile DIR/reader.token -get foo", 2, "use -tls or -caCert"},
 	{"The key in place of the certificate", "dkvctl -a SECURE -caCert DIR/certs/ca.key -get foo", 1, "it holds no PEM certificate but a PRIVATE KEY"},
@@ -73,6 +75,8 @@ var mistakes = []group{{"The wrong address", []mistake{
 	{"A tab in the file", "dkvsrv --config DIR/tab.yaml", 1, "indent with spaces"},
 	{"An unknown role", "dkvsrv --role primary", 1, "write one of none, master, slave, discovery"},
 	{"A duration that is none", "dkvsrv --repl-poll-interval soon", 1, "write seconds such as 5"},
+	{"One port for gRPC and HTTP", "dkvsrv --listen-addr 127.0.0.1:8080 --http-listen-addr 127.0.0.1:8080", 1, "give the two different ports"},
+	{"An IPv6 address of the server without brackets", "dkvsrv --listen-addr ::1:8080", 1, "[::1]:8080"},
 	{"A master on Badger", "dkvsrv --role master --db-engine badger", 1, "use --db-engine rocksdb"},
 	{"A slave that cannot find its master", "dkvsrv --role slave --disable-discovery-client --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/new", 1, "set --repl-master-addr"},
 	{"A cluster url without this node", "dkvsrv --role master --log-level error --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/new --nexus-node-url http://127.0.0.1:9 --nexus-cluster-url http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3",
@@ -81,6 +85,8 @@ var mistakes = []group{{"The wrong address", []mistake{
 }}, {"The wrong folder, port or disk", []mistake{
 	{"A port that is in use", "dkvsrv --listen-addr NODE --http-listen-addr 127.0.0.1:0 --db-folder DIR/new", 1, "stop it or choose another port"},
 	{"An HTTP port that is in use", "dkvsrv --listen-addr 127.0.0.1:0 --http-listen-addr HTTP --db-folder DIR/new", 1, "set another port"},
+	{"A Raft port that is in use", "dkvsrv --role master --disable-discovery-client --log-level error --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/new --nexus-node-url http://RAFT --nexus-cluster-url http://RAFT",
+		1, "choose another port in nexus-node-url"},
 	{"A folder that is in use", "dkvsrv --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/node/db", 1, "stop the other dkvsrv"},
 	{"An address of another machine", "dkvsrv --listen-addr 192.0.2.1:8080 --http-listen-addr 127.0.0.1:0 --db-folder DIR/new", 1, "0.0.0.0 for all"},
 	{"A file in place of a folder", "dkvsrv --listen-addr 127.0.0.1:0 --http-listen-addr 127.0.0.1:0 --db-folder DIR/typo.yaml", 1, "choose"},
@@ -181,7 +187,8 @@ func (s *scene) prepare(t *testing.T) {
 		}
 	}
 	for _, line := range []string{"-certs init -dir DIR/certs", "-certs init -dir DIR/other", "-certs node localhost -dir DIR/certs",
-		"-token new reader -role read -authFile DIR/auth.yaml -tokenFile DIR/reader.token"} {
+		"-token new reader -role read -authFile DIR/auth.yaml -tokenFile DIR/reader.token",
+		"-token new reader -role read -authFile DIR/other.yaml -tokenFile DIR/other.token"} {
 		s.names = map[string]string{"DIR": s.dir}
 		if code, said := s.run(t, "dkvctl "+line); code != 0 {
 			t.Fatalf("dkvctl %s: %d, %s", line, code, said)

@@ -162,9 +162,13 @@ func (s *starter) removedError(rec record) error {
 	if folders == "" {
 		folders = s.Dir
 	}
-	return fmt.Errorf("%w: %s says that replica %d of cluster %q noticed it at %s. What is there will never be brought up to date, and a removed replica "+
+	of := ""
+	if rec.ClusterName != "" {
+		of = fmt.Sprintf(" of cluster %q", rec.ClusterName)
+	}
+	return fmt.Errorf("%w: %s says that replica %d%s noticed it at %s. What is there will never be brought up to date, and a removed replica "+
 		"does not come back under its number. To let the node join again, move %s away, start it with --nexus-join, and at a member run dkvctl -addNode %s",
-		ErrRemoved, s.file.path(), rec.Replica, rec.ClusterName, rec.Removed.Format(time.RFC3339), folders, rec.URL)
+		ErrRemoved, s.file.path(), rec.Replica, of, rec.Removed.Format(time.RFC3339), folders, rec.URL)
 }
 
 // first is a start without a membership. uuid is empty if the disk has none.

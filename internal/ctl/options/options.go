@@ -227,6 +227,9 @@ func addresses(value string) ([]string, error) {
 		}
 		host, port, err := net.SplitHostPort(addrs[i])
 		if err != nil || host == "" {
+			if end := strings.LastIndexByte(addr, ':'); strings.Count(addr, ":") > 1 && !strings.Contains(addr, "[") {
+				return nil, fmt.Errorf("%q is not host:port: an IPv6 address stands in brackets, write [%s]%s", addr, addr[:end], addr[end:])
+			}
 			return nil, fmt.Errorf("%q is not host:port, such as %s", addr, DefaultAddr)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {

@@ -194,7 +194,10 @@ func read[T any](dir, name string, into **T) error {
 		*into = new(T)
 		err = json.Unmarshal(raw, *into)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; check the owner and the permissions of %s: dkvsrv has to run as the user that owns it (ls -ld %[2]s; chown -R USER %[2]s)", err, dir)
+	case err != nil:
 		return fmt.Errorf("%s: %w; it says what this node has become, so the node does not start without it: restore the file, or empty db-folder and start a new slave", path, err)
 	}
 	return nil

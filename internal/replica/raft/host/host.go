@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -102,9 +104,24 @@ func Open(opts Options) (*Host, error) {
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
 	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
-		return nil, fmt.Errorf("raft on %s: %w", opts.Address, err)
+		return nil, startError(opts.Address, err)
 	}
 	return h, nil
+}
+
+// startError says what to do about an address that Raft cannot listen on.
+func startError(address string, err error) error {
+	remedy := ""
+	var lookup *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		remedy = "; the port is taken by another process, or is this node's own listen-addr: stop the one or choose another port in nexus-node-url, on all members"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		remedy = "; it is no address of this machine: nexus-node-url names where this node itself listens"
+	case errors.As(err, &lookup):
+		remedy = fmt.Sprintf("; the host %q in nexus-node-url cannot be resolved here: correct it (getent hosts %[1]s), or write an address in numbers", lookup.Name)
+	}
+	return fmt.Errorf("raft on %s (nexus-node-url): %w%s", address, err, remedy)
 }
 
 func (h *Host) config(layout layout) config.NodeHostConfig {
