@@ -232,9 +232,13 @@ func TestWhenProgressIsShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{Client: &nodes.Client{Options: inv.Options}, streams: streams{stderr: tt.stderr}}
+		s := &session{Client: &nodes.Client{Options: inv.Options}, streams: streams{stderr: tt.stderr, env: func(string) (string, bool) { return "xterm", true }}}
 		if r, shows := s.reporter(); shows != tt.shows || shows && (r.Style != tt.style || r.Every != tt.every) {
 			t.Errorf("%q with %T: %v, %+v", tt.line, tt.stderr, shows, r)
+		}
+		s.streams.env = func(string) (string, bool) { return "dumb", true }
+		if r, shows := s.reporter(); shows && r.Style == progress.Rewritten {
+			t.Errorf("%q on a dumb terminal: %+v", tt.line, r)
 		}
 	}
 }

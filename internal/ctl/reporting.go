@@ -16,7 +16,7 @@ const logEvery = 5 * time.Second
 // -q or -progress 0, and with -o json only if -progress asks for it.
 func (s *session) reporter() (progress.Reporter, bool) {
 	r := progress.Reporter{Out: s.stderr, Style: progress.Lines, Every: logEvery}
-	t := s.terminal(s.stderr)
+	t := s.screen(s.stderr)
 	switch given := s.Given["progress"]; {
 	case s.Quiet || given && s.Options.Progress == 0 || s.JSON && !given:
 		return r, false

@@ -24,7 +24,7 @@ func runShell(ctx context.Context, s *session, _ []string) error {
 		Keys: func(prefix string) []string { return s.someKeys(ctx, prefix) },
 		Run:  s.runLine,
 	}
-	in, out := s.terminal(s.stdin), s.terminal(s.stdout)
+	in, out := s.screen(s.stdin), s.screen(s.stdout)
 	if in == nil || out == nil {
 		failed, err := sh.FromPipe(ctx, s.stdin)
 		if failed > 0 && err == nil {

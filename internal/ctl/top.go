@@ -39,7 +39,7 @@ func runTop(ctx context.Context, s *session, _ []string) error {
 		before = now
 		return f
 	}
-	in, out := s.terminal(s.stdin), s.terminal(s.stdout)
+	in, out := s.screen(s.stdin), s.screen(s.stdout)
 	if in != nil && out != nil && !s.out.JSON && !s.Given["frames"] && !s.Given["output"] {
 		return top.OnTerminal(ctx, in, out, top.Screen{Colour: s.coloured(), Interval: interval, Frames: s.Frames}, next)
 	}
@@ -80,12 +80,23 @@ func (s *session) coloured() bool {
 	return off == ""
 }
 
-// terminal returns the terminal that a stream is; nil if it is none, or one that can do no
-// more than print lines.
-func (s *session) terminal(stream any) *os.File {
+// terminal returns the terminal that a stream is; nil if it is none.
+func terminal(stream any) *os.File {
 	f, ok := stream.(*os.File)
-	if kind, _ := s.env("TERM"); !ok || kind == "dumb" || !term.IsTerminal(int(f.Fd())) {
+	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
 	return f
+}
+
+// screen is terminal, but for one that can do no more than print lines.
+func (s *session) screen(stream any) *os.File {
+	t := terminal(stream)
+	if t == nil {
+		return nil
+	}
+	if kind, _ := s.env("TERM"); kind == "dumb" {
+		return nil
+	}
+	return t
 }
