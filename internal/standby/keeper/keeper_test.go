@@ -42,10 +42,10 @@ func TestASlaveComesAndStands(t *testing.T) {
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout}, "0")
-		b.run()
-		defer b.stop()
 		log, a, c := b.logs[0], slave("a", ""), slave("c", "")
 		b.confirm(log, a, 1)
+		b.run()
+		defer b.stop()
 		time.Sleep(timeout)
 		b.wants("a", "0 sync a:coming", "0 sync a:standing")
 		time.Sleep(time.Minute)
@@ -106,9 +106,9 @@ func TestTheRecordComesFirst(t *testing.T) {
 		elsewhere := errors.New("the owner of vBucket 1 does not list it")
 		b.opts.Record = b.record
 		b.opts.Standing = func(context.Context, standby.Node) (kv.Ack, error) { return 0, elsewhere }
-		b.run()
 		log, a := b.logs[0], slave("a", "")
 		b.confirm(log, a, 1)
+		b.run()
 		time.Sleep(timeout)
 		b.wants("not everywhere", "0 sync a:coming", "0 sync a:standing")
 		b.stop()
@@ -141,9 +141,9 @@ func TestNothingLeavesALogThatTheRecordRestsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Options{Level: kv.AckSync, Timeout: timeout, Leases: true}, "0")
 		b.opts.Record, b.opts.Standing = b.record, func(context.Context, standby.Node) (kv.Ack, error) { return kv.AckSync, nil }
-		b.run()
 		log := b.logs[0]
 		b.confirm(log, slave("a", ""), 1)
+		b.run()
 		time.Sleep(timeout)
 		b.wants("with the keys", "0 default", "0 sync a:coming", "0 sync a:standing", "record with a")
 		b.stop()
@@ -193,8 +193,8 @@ func TestOtherVBucketsFollowTheFirst(t *testing.T) {
 func TestAnotherLevelBeginsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, Options{Level: kv.AckSemiSync, Timeout: timeout}, "0")
-		b.run()
 		b.confirm(b.logs[0], slave("a", ""), 1)
+		b.run()
 		time.Sleep(timeout)
 		b.wants("semi_sync", "0 semi_sync a:coming", "0 semi_sync a:standing")
 		b.stop()

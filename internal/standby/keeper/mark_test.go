@@ -44,9 +44,9 @@ func TestSilentNodesAreMarkedAsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes := new(fakeEveryone)
 		b := benchWith(t, nodes, Options{Level: kv.AckAll, Timeout: timeout}, "0")
+		b.confirm(b.logs[0], slave("a", ""), 1)
 		b.run()
 		defer b.stop()
-		b.confirm(b.logs[0], slave("a", ""), 1)
 		time.Sleep(timeout)
 		b.wants("a stands", "0 all a:coming", "0 all a:standing")
 		nodes.set([]string{"m2:1", "m3:1"}, nil)
