@@ -31,6 +31,7 @@ func alone(t *testing.T, view string) *page {
 func TestPageKeepsWhatItShows(t *testing.T) {
 	p := alone(t, "keys")
 	t.Run("bytes", func(t *testing.T) { p.t = t; testBytes(p) })
+	t.Run("names", func(t *testing.T) { p.t = t; testNames(p) })
 	t.Run("dialogs", func(t *testing.T) { p.t = t; testDialogs(p) })
 	t.Run("answers", func(t *testing.T) { p.t = t; testAnswers(p) })
 	t.Run("lifetime", func(t *testing.T) { p.t = t; testLifetime(p) })
@@ -70,6 +71,16 @@ func testBytes(p *page) {
 	}
 	if got := await[string](p, `import("/console/binary.js").then((b) => b.printable(new Uint8Array([0xef, 0xbb, 0xbf, 0x61]), 80))`); got != `\ufeffa` {
 		p.t.Errorf("a byte order mark is shown as %q", got)
+	}
+}
+
+// testNames: nodes of one name are shown apart, with their addresses.
+func testNames(p *page) {
+	const names = `import("/console/model.js").then((m) => m.understand({database: "d", nodes: [
+		{name: "same", address: "10.0.0.1:1", role: "master"}, {name: "same", address: "10.0.0.2:1", role: "master"}, {name: "other", address: "10.0.0.3:1", role: "slave"}],
+	}).nodes.map((n) => n.name).join(", "))`
+	if got := await[string](p, names); got != "same (10.0.0.1:1), same (10.0.0.2:1), other" {
+		p.t.Errorf("the nodes are named %s", got)
 	}
 }
 

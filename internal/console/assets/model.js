@@ -10,7 +10,8 @@ export function worst(states) {
 
 // understand returns the cluster as the page shows it, from the document of /admin/nodes.
 export function understand(doc) {
-  const nodes = doc.nodes.map((n) => describe(n, doc.database));
+  const named = Map.groupBy(doc.nodes, (n) => n.name);
+  const nodes = doc.nodes.map((n) => describe({ ...n, name: named.get(n.name).length > 1 ? `${n.name} (${n.address})` : n.name }, doc.database));
   const data = nodes.filter((n) => n.role !== "discovery");
   const masters = data.filter((n) => n.role !== "slave");
   const byAddress = new Map(nodes.filter((n) => n.address).map((n) => [n.address, n]));
