@@ -45,17 +45,29 @@ func (r *receiver) Export(_ context.Context, req *collector.ExportTraceServiceRe
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
-// below are the names, with their nodes, of the spans below one, and the spans by these.
-func (r *receiver) below(parent string) map[string]*spans.Span {
+// below are the spans of a name below one.
+func (r *receiver) below(parent, name string) (out []*spans.Span) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make(map[string]*spans.Span)
 	for _, s := range r.spans {
-		if hex.EncodeToString(s.GetParentSpanId()) == parent {
-			out[s.GetName()+"@"+r.node[s]] = s
+		if hex.EncodeToString(s.GetParentSpanId()) == parent && s.GetName() == name {
+			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// path returns the last span of a path of names below one; nil if there is no such path.
+func (r *receiver) path(parent string, names ...string) *spans.Span {
+	for _, s := range r.below(parent, names[0]) {
+		if len(names) == 1 {
+			return s
+		}
+		if last := r.path(hex.EncodeToString(s.GetSpanId()), names[1:]...); last != nil {
+			return last
+		}
+	}
+	return nil
 }
 
 func newReceiver(t *testing.T) (r *receiver, addr string) {
@@ -78,31 +90,21 @@ func newReceiver(t *testing.T) (r *receiver, addr string) {
 func TestForwardedPutIsOneTrace(t *testing.T) {
 	collected, endpoint := newReceiver(t)
 	nodes := mastersWith(t, 3, "--trace-endpoint", endpoint, "--trace-sample", "0")
-	leader, followers := lead(t, nodes)
-	owner, other := leader.listen, followers[0].listen
-	client := serverpb.NewDKVClient(connect(t, other))
+	lead(t, nodes)
+	var clients []serverpb.DKVClient
+	for _, n := range nodes {
+		clients = append(clients, serverpb.NewDKVClient(connect(t, n.listen)))
+	}
 	const trace, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-"+caller+"-01")
-	testkit.Eventually(t, "the put is forwarded and traced", func() bool {
-		_, err := client.Put(ctx, &serverpb.PutRequest{Key: []byte("k"), Value: []byte("v")})
-		return err == nil
-	})
-	id := func(s *spans.Span) string { return hex.EncodeToString(s.GetSpanId()) }
+	var put *spans.Span
 	testkit.Eventually(t, "the tree of spans is whole", func() bool {
-		entry := collected.below(caller)["Put@"+other]
-		if entry == nil {
-			return false
+		for _, c := range clients { // all but one of them forward it
+			_, _ = c.Put(ctx, &serverpb.PutRequest{Key: []byte("k"), Value: []byte("v")})
 		}
-		forward := collected.below(id(entry))["forward@"+other]
-		if forward == nil {
-			return false
-		}
-		put := collected.below(id(forward))["Put@"+owner]
-		if put == nil {
-			return false
-		}
-		phases := collected.below(id(put))
-		return phases["queue@"+owner] != nil && phases["commit@"+owner] != nil && phases["apply@"+owner] != nil
+		commit := collected.path(caller, "Put", "forward", "Put", "commit")
+		put = collected.path(caller, "Put", "forward", "Put")
+		return commit != nil && collected.path(caller, "Put", "queue") != nil && collected.path(caller, "Put", "forward", "Put", "apply") != nil
 	})
 	collected.mu.Lock()
 	defer collected.mu.Unlock()
@@ -112,6 +114,11 @@ func TestForwardedPutIsOneTrace(t *testing.T) {
 		}
 		if s.GetEndTimeUnixNano() < s.GetStartTimeUnixNano() {
 			t.Errorf("%s ends before it begins", s.GetName())
+		}
+	}
+	for _, s := range collected.spans {
+		if id := s.GetSpanId(); string(id) == string(put.GetParentSpanId()) && collected.node[s] == collected.node[put] {
+			t.Errorf("%s forwards a put to itself", collected.node[s])
 		}
 	}
 }
