@@ -2984,11 +2984,13 @@ func (x *VBucketStatus) GetSnapshotSize() uint64 {
 // StandingSet is the slaves that the owner of a vBucket waits for.
 type StandingSet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The level that answers reach: semi_sync or sync.
+	// The level that answers reach: semi_sync, sync or all.
 	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
 	// No slave stands by, and answers are given without one.
-	Fallback      bool             `protobuf:"varint,2,opt,name=fallback,proto3" json:"fallback,omitempty"`
-	Slaves        []*StandingSlave `protobuf:"bytes,3,rep,name=slaves,proto3" json:"slaves,omitempty"`
+	Fallback bool             `protobuf:"varint,2,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	Slaves   []*StandingSlave `protobuf:"bytes,3,rep,name=slaves,proto3" json:"slaves,omitempty"`
+	// The masters and slaves that answers at level all do not wait for, host:port.
+	Down          []string `protobuf:"bytes,4,rep,name=down,proto3" json:"down,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3040,6 +3042,13 @@ func (x *StandingSet) GetFallback() bool {
 func (x *StandingSet) GetSlaves() []*StandingSlave {
 	if x != nil {
 		return x.Slaves
+	}
+	return nil
+}
+
+func (x *StandingSet) GetDown() []string {
+	if x != nil {
+		return x.Down
 	}
 	return nil
 }
@@ -3794,11 +3803,12 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tunhealthy\x18n \x01(\tR\tunhealthy\x125\n" +
 	"\bstanding\x18o \x01(\v2\x19.dkv.serverpb.StandingSetR\bstanding\x12$\n" +
 	"\rsnapshotBytes\x18p \x01(\x04R\rsnapshotBytes\x12\"\n" +
-	"\fsnapshotSize\x18q \x01(\x04R\fsnapshotSize\"t\n" +
+	"\fsnapshotSize\x18q \x01(\x04R\fsnapshotSize\"\x88\x01\n" +
 	"\vStandingSet\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1a\n" +
 	"\bfallback\x18\x02 \x01(\bR\bfallback\x123\n" +
-	"\x06slaves\x18\x03 \x03(\v2\x1b.dkv.serverpb.StandingSlaveR\x06slaves\"\x9b\x01\n" +
+	"\x06slaves\x18\x03 \x03(\v2\x1b.dkv.serverpb.StandingSlaveR\x06slaves\x12\x12\n" +
+	"\x04down\x18\x04 \x03(\tR\x04down\"\x9b\x01\n" +
 	"\rStandingSlave\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1e\n" +

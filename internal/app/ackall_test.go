@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -15,7 +16,7 @@ import (
 // TestWritesAtLevelAllAreEverywhere: each master and each slave has such a write when it is
 // acknowledged. A node that is gone is marked as down, and awaited again once it is back.
 func TestWritesAtLevelAllAreEverywhere(t *testing.T) {
-	nodes := mastersWith(t, 3, "--disable-discovery-client", "--repl-ack", "semi_sync", "--repl-ack-timeout", "500ms")
+	nodes := mastersWith(t, 3, "--disable-discovery-client", "--repl-ack", "semi_sync", "--repl-ack-timeout", "3s")
 	for _, n := range nodes {
 		n.grpc()
 	}
@@ -61,6 +62,10 @@ func TestWritesAtLevelAllAreEverywhere(t *testing.T) {
 		}
 		return err == nil
 	})
+	st, err := serverpb.NewDKVNodeClient(connect(t, owner(t, nodes).listen)).GetNodeStatus(testkit.Within(t, testkit.Patience), nil)
+	if down := st.GetVBuckets()[0].GetStanding().GetDown(); err != nil || !slices.Contains(down, gone.listen) {
+		t.Errorf("the status shows %q as down: %v", down, err)
+	}
 	gone.begin()
 	gone.grpc()
 	owner(t, nodes).log.waitFor(t, regexp.MustCompile("(marked as down no longer)"))

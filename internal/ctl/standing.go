@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/dkvdb/dkv/api/serverpb"
 )
@@ -11,6 +12,7 @@ type standingRow struct {
 	Level    string       `json:"level"`
 	Fallback bool         `json:"fallback,omitempty"`
 	Slaves   []standbyRow `json:"slaves,omitempty"`
+	Down     []string     `json:"down,omitempty"`
 }
 
 type standbyRow struct {
@@ -25,7 +27,7 @@ func standingOf(set *serverpb.StandingSet) *standingRow {
 	if set == nil {
 		return nil
 	}
-	row := &standingRow{Level: set.GetLevel(), Fallback: set.GetFallback()}
+	row := &standingRow{Level: set.GetLevel(), Fallback: set.GetFallback(), Down: set.GetDown()}
 	for _, s := range set.GetSlaves() {
 		row.Slaves = append(row.Slaves, standbyRow{Address: s.GetAddress(), Phase: s.GetPhase(), Connected: s.GetConnected(),
 			LagChanges: s.GetLagChanges(), AgeMillis: s.GetAgeMillis()})
@@ -54,6 +56,9 @@ func (r nodeRow) record() []string {
 
 func (s *standingRow) cells() []string {
 	cells := []string{"ack=" + s.Level}
+	if len(s.Down) > 0 {
+		cells = append(cells, "down="+strings.Join(s.Down, ","))
+	}
 	switch {
 	case len(s.Slaves) > 0:
 	case s.Fallback:

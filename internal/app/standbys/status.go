@@ -40,7 +40,7 @@ func (s *Standbys) standing(vBucket string) *serverpb.StandingSet {
 	if err != nil || most <= kv.AckAsync {
 		return nil
 	}
-	out := &serverpb.StandingSet{Level: most.String(), Fallback: set.Fallback && len(set.Nodes) == 0}
+	out := &serverpb.StandingSet{Level: most.String(), Fallback: set.Fallback && len(set.Nodes) == 0, Down: set.Down}
 	slots := s.logs[i].Slots()
 	for _, n := range set.Nodes {
 		row := &serverpb.StandingSlave{Address: n.Address, Phase: string(n.Phase)}
@@ -65,6 +65,7 @@ type source struct {
 	record    *metrics.Table[recordNow]
 	confirmed *prometheus.Desc
 	nodes     *prometheus.Desc
+	down      *prometheus.Desc
 }
 
 // recordNow is the record in the registry as a master knows it, and for how long its lease lasts.
@@ -98,6 +99,7 @@ func (s *Standbys) Metrics(role metrics.Source) metrics.Source {
 		role: role, standbys: s, waits: waits, links: links, record: record,
 		confirmed: prometheus.NewDesc("dkv_ack_confirmed_total", "Writes and linearizable reads that standbys have confirmed, by level.", []string{"vbucket", "level"}, constant),
 		nodes:     prometheus.NewDesc("dkv_standbys", "Slaves that the owner of the log waits for, by phase.", []string{"vbucket", "phase"}, constant),
+		down:      prometheus.NewDesc("dkv_ack_nodes_down", "Masters and slaves that writes at level all do not wait for, since they were silent.", []string{"vbucket"}, constant),
 	}
 }
 
@@ -109,6 +111,7 @@ func (s *source) Describe(ch chan<- *prometheus.Desc) {
 	s.record.Describe(ch)
 	ch <- s.confirmed
 	ch <- s.nodes
+	ch <- s.down
 }
 
 // Collect implements metrics.Source. Only vBuckets whose answers wait, or whose slaves
@@ -149,6 +152,7 @@ func (s *source) collect(ch chan<- prometheus.Metric, vBucket string, set standb
 	for level, n := range map[kv.Ack]uint64{kv.AckSemiSync: c.SemiSync, kv.AckSync: c.Sync, kv.AckAll: c.All} {
 		ch <- prometheus.MustNewConstMetric(s.confirmed, metrics.Counter, float64(n), vBucket, level.String())
 	}
+	ch <- prometheus.MustNewConstMetric(s.down, metrics.Gauge, float64(len(set.Down)), vBucket)
 	phases := map[standby.Phase]int{standby.Coming: 0, standby.Standing: 0, standby.Leaving: 0}
 	for _, n := range set.Nodes {
 		phases[n.Phase]++
