@@ -28,10 +28,24 @@
 //
 // Reads are linearizable unless an option says otherwise. A sequential read answers
 // from the state of one replica, which may lag; the next one may be answered by
-// another replica, which lags more. A mutation returns the log index of the write, and
+// another replica, which lags more. Replicas of the client's data centre (WithDC) are
+// asked first, and of these the one that is expected to answer first. A mutation returns the log index of the write, and
 // a read that of the state it saw. A sequential read with this index as MinIndex sees
 // at least that state, on any replica. Indexes belong to the vBucket of a key and
 // cannot be compared across vBuckets.
+//
+// # Writes that must survive the loss of the masters
+//
+// A mutation is acknowledged when a majority of the masters has it, and whatever else the
+// masters' repl-ack asks for. An Ack as an option raises that for one mutation, WithAck for
+// all of a client; an Answer says which level was reached:
+//
+//	var answer dkv.Answer
+//	_, err := c.Put(ctx, []byte("order"), []byte("paid"), dkv.AckSync, &answer)
+//
+// Such a mutation never falls back. Without a slave that stands by it is ErrUnavailable and was
+// not applied. If the slave does not confirm it in time it is ErrOutcomeUnknown as well: it is
+// applied, and a promotion may undo it.
 //
 // # Security
 //

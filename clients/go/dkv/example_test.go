@@ -141,6 +141,17 @@ func ExampleClient_Conn() {
 	// Output: default serving
 }
 
+func ExampleAnswer() {
+	c, ctx := open()
+	defer c.Close()
+	var answer dkv.Answer
+	if _, err := c.Put(ctx, []byte("order"), []byte("paid"), dkv.AckAsync, &answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Acked)
+	// Output: async
+}
+
 // open is what the first example shows.
 func open() (*dkv.Client, context.Context) {
 	exampleServer.Empty()
