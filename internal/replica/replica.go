@@ -74,6 +74,9 @@ type Owner struct {
 	ID uint64
 	// Address is the host:port at which it serves gRPC; empty while that is unknown.
 	Address string
+	// Missed reports that there was an owner, and none has been known for longer than an
+	// election takes: this node is probably cut off, and others may know one.
+	Missed bool
 }
 
 // Gate decides at the log's owner whether it may answer: whether other nodes have what it

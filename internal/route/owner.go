@@ -54,7 +54,7 @@ func (r *Router) eachOwner(ctx context.Context, c Call, left func() []VBucket, s
 	return c.repeat(ctx, func() (bool, error) {
 		legs, err := r.legs(ctx, c, left())
 		if err != nil {
-			return r.stays(ctx), c.Explain(err)
+			return r.stays(ctx) || !isNotOwner(err), c.Explain(err)
 		}
 		if !counted && slices.ContainsFunc(legs, func(l Leg) bool { return !l.Owner.Self }) {
 			counted = true

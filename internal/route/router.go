@@ -96,7 +96,8 @@ func Here(vBuckets ...VBucket) Leg {
 	return Leg{Owner: replica.Owner{Self: true}, VBuckets: vBuckets}
 }
 
-// legs divides vBuckets by the nodes that own them. Its errors are kv.NotOwner.
+// legs divides vBuckets by the nodes that own them. Its errors are kv.NotOwner, unless there
+// is no owner to wait for here.
 func (r *Router) legs(ctx context.Context, c Call, vBuckets []VBucket) ([]Leg, error) {
 	var out []Leg
 next:
@@ -108,6 +109,8 @@ next:
 			owner.Self = true
 		case r.stays(ctx):
 			return nil, notOwner(v)
+		case owner.Missed:
+			return nil, missedOwner(v)
 		case owner.Address == "":
 			return nil, noOwner(v)
 		}
@@ -138,4 +141,8 @@ func notOwner(v VBucket) error {
 
 func noOwner(v VBucket) error {
 	return kv.Errorf(kv.NotOwner, "vBucket %s has no owner that is known here", v.Name)
+}
+
+func missedOwner(v VBucket) error {
+	return kv.Errorf(kv.Unavailable, "this node has known no owner of vBucket %s for longer than an election takes; ask another node, or retry later", v.Name)
 }

@@ -1,6 +1,8 @@
 package raft
 
 import (
+	"time"
+
 	"github.com/lni/dragonboat/v4/raftio"
 
 	"github.com/dkvdb/dkv/internal/replica"
@@ -19,11 +21,22 @@ func (r *Replica) Owner() replica.Owner {
 	case replica.Failed:
 		return r.otherOwner()
 	}
-	id, _ := r.leads()
-	if id == r.raft.Replica {
+	switch id, _ := r.leads(); id {
+	case r.raft.Replica:
 		return replica.Owner{Self: true, ID: id, Address: r.raft.Self.Address}
+	case 0:
+		return replica.Owner{Missed: r.missesLeader()}
+	default:
+		return r.ownerOf(id)
 	}
-	return r.ownerOf(id)
+}
+
+// missesLeader reports whether the log has had no leader that is known here for the longest
+// time that an election takes in which no vote is lost: followers wait for up to twice the
+// election's time before they stand.
+func (r *Replica) missesLeader() bool {
+	lost := r.leaderless.Load()
+	return lost != 0 && r.clock.Now()-time.Duration(lost) >= 2*r.host.Timing().ElectionTime()
 }
 
 // namedOwner is an owner and the member record that names its address.
@@ -85,6 +98,9 @@ func (r *Replica) noteLeader(l leadership) {
 func (r *Replica) leaderUpdated(info raftio.LeaderInfo) {
 	if info.LeaderID != 0 {
 		r.noteLeader(leadership{info.LeaderID, info.Term})
+		r.leaderless.Store(0)
+	} else if last := r.leader.Load(); last != nil && last.LeaderID != 0 {
+		r.leaderless.Store(int64(r.clock.Now()))
 	}
 	if before := r.leader.Swap(&info); info.LeaderID != 0 && (before == nil || before.LeaderID != info.LeaderID) {
 		r.changes.Add(1)

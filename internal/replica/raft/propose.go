@@ -3,7 +3,6 @@ package raft
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -169,8 +168,7 @@ var encodings = sync.Pool{New: func() any { return new([]byte) }}
 // maxPooled is the size, in bytes, of the largest buffer that is kept for another command.
 const maxPooled = 64 << 10
 
-// append appends c to the log and waits until it is applied here, at most for patience:
-// Dragonboat's own limit does not end a wait for a disk that hangs.
+// append appends c to the log and waits until it is applied here, at most for patience.
 func (r *Replica) append(ctx context.Context, c *command.Command, patience time.Duration) (command.Result, error) {
 	if err := r.admitFormat(c); err != nil {
 		return command.Result{}, err
@@ -185,19 +183,7 @@ func (r *Replica) append(ctx context.Context, c *command.Command, patience time.
 	if err != nil {
 		return command.Result{}, err
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case done := <-rs.ResultC():
-		res, err := r.outcome(&done)
-		rs.Release()
-		return res, err
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-timer.C:
-		err = context.DeadlineExceeded
-	}
-	return command.Result{}, kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the mutation was being replicated: %w", err))
+	return r.await(ctx, rs, c.Kind.Fenced(), patience)
 }
 
 // submit hands an encoded command to Dragonboat. An error means that it was not proposed.

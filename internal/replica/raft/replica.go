@@ -93,6 +93,9 @@ type Replica struct {
 	floor atomic.Uint64
 	// leader is what Dragonboat last reported about the leader.
 	leader atomic.Pointer[raftio.LeaderInfo]
+	// leaderless is when, by the monotonic clock, the log lost the last leader that was
+	// known here; 0 while there is one, and before the first.
+	leaderless atomic.Int64
 	// unled reports that there was no election in the log when this replica was started.
 	unled atomic.Bool
 	// led is the last leader that this replica has heard of.
