@@ -29,6 +29,9 @@ type chaos struct {
 	together, wiped, linger float64
 	// syncing is how long a slave takes at most to sync what it has received.
 	syncing time.Duration
+	// byHand is how likely a fault is an order to promote whose founder may be gone before its
+	// claim is answered, so that its seals are ended by hand.
+	byHand float64
 }
 
 // A climate makes one kind of misfortune likely.
@@ -45,6 +48,10 @@ func crashesTogether(c *chaos) {
 func wipedDisks(c *chaos) { c.kind, c.outages, c.orders, c.wiped = 0, 0.6, 0, 0.7 }
 
 func lingeringOwners(c *chaos) { c.linger, c.outages, c.orders, c.fallback = 0.5, 0.2, 0, true }
+
+func endedByHand(c *chaos) {
+	c.byHand, c.orders, c.outages, c.late, c.dawdling, c.trouble = 0.8, 0, 0.1, 0, 10*ms, 50*ms
+}
 
 // throwChaos returns the faults of a seed: some runs are rougher than others, since a fault
 // is not found by a run that gets nowhere.
@@ -106,6 +113,10 @@ func simulate(seed uint64, without rules, in climate) *world {
 // trouble makes something go wrong, again and again.
 func (w *world) trouble() {
 	w.after(w.chaos.pause/2+w.upTo(w.chaos.pause), w.trouble)
+	if w.chaos.byHand > 0 && w.chance(w.chaos.byHand) {
+		w.slaves[w.rng.IntN(len(w.slaves))].slave.ordered = true
+		return
+	}
 	if w.chance(w.chaos.orders) {
 		w.slaves[w.rng.IntN(len(w.slaves))].slave.ordered = true
 		for range w.rng.IntN(4) { // owners change meanwhile
@@ -341,6 +352,7 @@ func (w *world) finish() {
 			}
 		}
 	}
+	w.lookAtRecord()
 	for v, l := range last.logs {
 		w.history = append(w.history, porcupine.Operation{Input: op{v: v}, Output: l.state().value, Call: int64(w.now) + 1, Return: int64(w.now) + 2})
 	}

@@ -198,8 +198,10 @@ func (n *node) bootMaster() {
 	})
 }
 
-// held reports whether the node has the lease of the record.
-func (m *master) held(p *proc) bool { return p.clock() < m.until }
+// held reports whether the node has the lease of the record, which the owner of each log needs.
+func (m *master) held(p *proc, v int) bool {
+	return p.clock() < m.until || v > 0 && p.rules.has(firstLogsLease)
+}
 
 // keep renews the lease.
 func (m *master) keep(p *proc) {
@@ -319,7 +321,7 @@ func (m *master) await(p *proc, v, target int) error {
 		return errors.New("not confirmed")
 	}
 	p.step()
-	if !p.rules.has(noSecondLook) && !m.held(p) {
+	if !p.rules.has(noSecondLook) && !m.held(p, v) {
 		p.reached.Lapsed++
 		return errNoLease
 	}
@@ -340,7 +342,7 @@ func (m *master) answer(p *proc) {
 
 // read answers a linearizable read.
 func (m *master) read(p *proc, v int) (int, error) {
-	if !m.held(p) {
+	if !m.held(p, v) {
 		return 0, errNoLease
 	}
 	p.sleep(p.upTo(ms))
@@ -353,7 +355,7 @@ func (m *master) read(p *proc, v int) (int, error) {
 	}
 	p.step()
 	if p.rules.has(readsDoNotWait) {
-		if !m.held(p) {
+		if !m.held(p, v) {
 			return 0, errNoLease
 		}
 		m.answer(p)
@@ -364,7 +366,7 @@ func (m *master) read(p *proc, v int) (int, error) {
 
 // put answers a put, probe a mutation that changes nothing and returns the value.
 func (m *master) put(p *proc, v int, e entry) error {
-	if !m.held(p) {
+	if !m.held(p, v) {
 		return errNoLease
 	}
 	p.step()
@@ -390,7 +392,7 @@ func (m *master) put(p *proc, v int, e entry) error {
 }
 
 func (m *master) probe(p *proc, v int) (int, error) {
-	if !m.held(p) {
+	if !m.held(p, v) {
 		return 0, errNoLease
 	}
 	p.step()
@@ -482,6 +484,9 @@ func (m *master) enter(p *proc) {
 		return
 	}
 	for v := range vBuckets {
+		if v > 0 && p.rules.has(firstLogSpeaks) {
+			break
+		}
 		stands, err := call(p, m.logs[v].owner, patience, func(q *proc) (bool, error) {
 			o := q.process()
 			if o.deployment != m.deployment {
@@ -522,7 +527,7 @@ func (m *master) seal(p *proc, v int, promotion string, end bool) (int, error) {
 	case end:
 		return m.appendTo(p, v, just(entry{unseal: promotion})), nil
 	case s.sealed == promotion:
-		return slices.IndexFunc(l.entries, func(e entry) bool { return e.seal == promotion }) + 1, nil
+		return s.closed, nil
 	case s.sealed != "":
 		return 0, fmt.Errorf("sealed for %s", s.sealed)
 	}

@@ -45,12 +45,24 @@ const (
 	noCompare                              // a claim is given whatever the record has become
 	keepAboveEnd                           // a slave keeps what the new history does not have
 	forgetRequests                         // the founder does not know the requests before it
+	firstLogSpeaks                         // whether a node stands is read from the first log only
+	firstLogsLease                         // the owners of the other logs look at no lease
+	noQuestion                             // a founder does not ask whether its seals have held
+	noWithdrawal                           // it gives up without taking back its claim
+	hasty                                  // seals are ended by hand while the claim may be under way
 )
 
 // reached counts what runs came across.
 type reached struct {
 	Writes, Reads, Repeats, Leases, Lapsed, Owners, RegistryOwners, Crashes, LostDisks uint64
 	FencedEntries, Entered, Left, Claimed, Fenced, GivenUp, SetAside, Crossed, Cut     uint64
+}
+
+// byHand counts what runs came across in which seals are ended by hand.
+type byHand struct {
+	// Ended are seals that were ended by hand, Found those of which the founder has found it
+	// after that, Withdrawn and Given the claims that it took back, or could not.
+	Ended, Found, Withdrawn, Given uint64
 }
 
 func (r *reached) add(o reached) {
@@ -150,6 +162,24 @@ func TestNothingIsLostInAnyClimate(t *testing.T) {
 	}
 }
 
+// TestSealsAreEndedByHand reaches all that a founder may find then.
+func TestSealsAreEndedByHand(t *testing.T) {
+	var sum byHand
+	for seed := uint64(1); seed <= *runsFlag/5; seed++ {
+		w := simulate(seed, 0, endedByHand)
+		if wrong := check(t, seed, w); wrong != "" {
+			t.Fatalf("seed %d: %s: %+v %+v", seed, wrong, w.byHand, w.reached)
+		}
+		sum.Ended += w.byHand.Ended
+		sum.Found += w.byHand.Found
+		sum.Withdrawn += w.byHand.Withdrawn
+		sum.Given += w.byHand.Given
+	}
+	if t.Logf("%+v", sum); sum.Ended == 0 || sum.Found == 0 || sum.Withdrawn == 0 || sum.Given == 0 {
+		t.Errorf("not all was reached: %+v", sum)
+	}
+}
+
 // TestSeedsRepeat: a seed fixes everything that happens.
 func TestSeedsRepeat(t *testing.T) {
 	for seed := range uint64(5) {
@@ -188,6 +218,11 @@ var rulesTaken = []struct {
 	{"P4: any record", noCompare, nil, true},
 	{"B2: kept above the end", keepAboveEnd, nil, false},
 	{"P3: requests are forgotten", forgetRequests, nil, false},
+	{"A5: the first log speaks for all", firstLogSpeaks, lingeringOwners, false},
+	{"A7: the lease of the first log's owner", firstLogsLease, registryOutages, false},
+	{"P4: seals are not asked for again", noQuestion, endedByHand, false},
+	{"P4: a claim is not withdrawn", noWithdrawal, endedByHand, false},
+	{"P4: seals are ended by hand too early", hasty, endedByHand, false},
 }
 
 // TestRules takes one rule away at a time, and wants to see what it is there for.

@@ -35,6 +35,11 @@ type promotion struct {
 	fenced  bool
 	version uint64
 	decided bool
+	// seals are the indexes of its seals in the masters' logs, sealer the start that has made
+	// them. A claim that is claiming may have been sent.
+	seals    [vBuckets]int
+	sealer   int
+	claiming bool
 	// ends is how far the copies were when the slave was sealed.
 	ends [vBuckets]int
 }
@@ -246,6 +251,7 @@ func (s *slave) fence(p *proc) bool {
 		if err != nil || index == 0 || !p.until(100*ms, func() bool { return len(s.copies[v].entries) >= index && s.copies[v].history == d.history }) {
 			return false
 		}
+		s.promotion.seals[v], s.promotion.sealer = index, p.start
 	}
 	return true
 }
@@ -297,6 +303,9 @@ func (s *slave) decide(p *proc) {
 				disks = []string{n.GetDisk()}
 			}
 		}
+	}
+	if of.fenced && p.chaos.byHand > 0 && !s.mayClaim(p) {
+		return
 	}
 	p.step()
 	res, err := p.claim(&peerpb.ClaimRequest{

@@ -34,6 +34,7 @@ type world struct {
 
 	history []porcupine.Operation
 	reached reached
+	byHand  byHand
 	// wrong is what a check inside has found.
 	wrong string
 }
