@@ -43,7 +43,7 @@ class ConnectionOptionsTest {
     @Test
     void measuresCalls() {
         MeterRegistry registry = new SimpleMeterRegistry();
-        ConnectionOptions options = ConnectionOptions.builder().meterRegistry(registry).metricPrefix("app").build();
+        ConnectionOptions options = ConnectionOptions.builder().requestTimeout(20_000).meterRegistry(registry).metricPrefix("app").build();
         try (FakeNode node = new FakeNode(); DKVClient c = new SimpleDKVClient(node.address(), options)) {
             c.put("k", "v");
             c.put("k", "v");
