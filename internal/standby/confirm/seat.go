@@ -52,6 +52,10 @@ type seat struct {
 	heard, lost time.Time
 	// received and synced are when it last confirmed more than before.
 	received, synced time.Time
+	// most is the greatest index that it has ever had on disk in history mostOf, under any
+	// start.
+	most   kv.Index
+	mostOf string
 }
 
 // ErrReplaced ends a link whose slave has connected again.
@@ -89,9 +93,34 @@ func (l *Log) Confirm(link *Link, at Position) error {
 		s.synced = now
 	}
 	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, now
+	s.remember(l.state.History())
 	l.refresh()
 	l.settle()
 	return nil
+}
+
+// remember notes what the disk has, and does not forget what it had in the log's own history.
+func (s *seat) remember(own string) {
+	switch {
+	case s.at.History == s.mostOf:
+		s.most = max(s.most, s.at.Synced)
+	case s.at.History == own || s.mostOf != own:
+		s.most, s.mostOf = s.at.Synced, s.at.History
+	}
+}
+
+// Fallen returns how far a disk is and how far it has been, if it lacks at a level what it has
+// confirmed from its disk before: it has an older copy now, as after dkvctl -resync. fallen
+// reports whether that is so.
+func (l *Log) Fallen(disk string, level kv.Ack) (at, before kv.Index, fallen bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.seats[disk]
+	if s == nil || s.mostOf != l.state.History() {
+		return 0, 0, false
+	}
+	at = l.reached(disk, level)
+	return at, s.most, at < s.most
 }
 
 // moved is when a disk last confirmed more at a level.

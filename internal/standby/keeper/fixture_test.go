@@ -191,6 +191,11 @@ func slave(disk, dc string) *confirm.Link {
 	return confirm.NewLink(confirm.Slave{Disk: disk, Start: 1, Address: disk + ":1", DC: dc, Durable: true})
 }
 
+// again is a slave that has been started again.
+func again(disk string, start uint64) *confirm.Link {
+	return confirm.NewLink(confirm.Slave{Disk: disk, Start: start, Address: disk + ":1", Durable: true})
+}
+
 // confirm has a slave have everything up to an index.
 func (b *bench) confirm(l *fakeLog, link *confirm.Link, index kv.Index) {
 	b.t.Helper()

@@ -72,6 +72,40 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestAnOlderCopyStandsByNoLonger although no answer waits: it lacks what was acknowledged. A
+// new start with the same copy changes nothing, and neither does one of another history before
+// that.
+func TestAnOlderCopyStandsByNoLonger(t *testing.T) {
+	for _, level := range []kv.Ack{kv.AckSemiSync, kv.AckSync} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, Options{Level: level, Timeout: timeout}, "0")
+			b.opts.Record = b.record
+			b.opts.Standing = func(context.Context, standby.Node) (kv.Ack, error) { return level, nil }
+			log, name := b.logs[0], "0 "+level.String()
+			log.last.Store(50)
+			b.confirm(log, slave("a", ""), 50)
+			b.run()
+			defer b.stop()
+			time.Sleep(timeout)
+			b.wants("it stands", name+" a:coming", name+" a:standing", "record with a")
+			b.confirm(log, again("a", 2), 50)
+			time.Sleep(timeout)
+			b.wants("it was started again")
+			log.last.Store(9000)
+			b.confirm(log, again("a", 2), 9000)
+			if err := log.Confirm(again("a", 3), confirm.Position{History: "older", Synced: 7}); err != nil {
+				t.Fatal(err)
+			}
+			b.confirm(log, again("a", 4), 60)
+			time.Sleep(timeout)
+			b.wants("its copy is older", name+" a:leaving", "record without [a]", name)
+			b.confirm(log, again("a", 4), 9000)
+			time.Sleep(timeout)
+			b.wants("it has caught up", name+" a:coming", name+" a:standing", "record with a")
+		})
+	}
+}
+
 // TestFallback: with async, answers are given once the log says that no slave stands by, and
 // wait again as soon as one comes.
 func TestFallback(t *testing.T) {

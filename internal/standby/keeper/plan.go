@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -93,7 +94,7 @@ func (s *step) fallBack() {
 func (k *Keeper) putOut(v *look) *step {
 	for i := range v.set.Nodes {
 		n := &v.set.Nodes[i]
-		why := k.unfit(v, n)
+		why := cmp.Or(k.unfit(v, n), fallen(v, n))
 		if why == "" {
 			continue
 		}
@@ -128,6 +129,16 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		return "it is gone, and another one can stand by"
 	}
 	return ""
+}
+
+// fallen returns why a standing node must leave whose copy is older than it was: it lacks what
+// was acknowledged, and no answer may be waiting that would find that out.
+func fallen(v *look, n *standby.Node) string {
+	at, before, is := v.log.Fallen(n.Disk, v.set.Level)
+	if !is || n.Phase != standby.Standing {
+		return ""
+	}
+	return fmt.Sprintf("its copy is older than before: it has change %d, and had confirmed %d; it stands by again once it has caught up", at, before)
 }
 
 // mark marks nodes as down that are silent while an answer at kv.AckAll waits for them, and
