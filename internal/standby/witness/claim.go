@@ -39,14 +39,15 @@ func (k *Keeper) Claim(ctx context.Context, history string) (string, error) {
 }
 
 // EndLeases has the record say that the masters need no lease, so that no standby can replace
-// them without a fence.
+// them without a fence. Its version rises even if it says so already: a change that another
+// owner prepares fits no more.
 func EndLeases(ctx context.Context, r Registry, database string, self Masters) error {
 	res, err := r.GetRecord(ctx, &peerpb.GetRecordRequest{Database: database})
 	found := res.GetRecord()
 	switch {
 	case err != nil:
 		return err
-	case found == nil || found.GetLeaseMillis() == 0 && found.GetEra() == self.Era && found.GetDeployment() == self.Deployment:
+	case found == nil:
 		return nil
 	case found.GetEra() != self.Era || found.GetDeployment() != self.Deployment:
 		return kv.Errorf(kv.Precondition, "the record in the registry is of era %d and masters %s, not of era %d and masters %s of this node (not applied)",

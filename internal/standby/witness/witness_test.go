@@ -460,3 +460,29 @@ func TestMastersClaimALostRecord(t *testing.T) {
 		}
 	})
 }
+
+// TestEndedLeasesAreNotSetAgain by an owner that has read the record before, although the record
+// said already that no lease is needed.
+func TestEndedLeasesAreNotSetAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeps(o, &log{owns: true})
+		first := &peerpb.Record{Database: "db", Era: 1, Deployment: k.opts.Masters().Deployment}
+		if _, err := o.Book.Change(t.Context(), &peerpb.ChangeRecordRequest{Record: first}); err != nil {
+			t.Fatal(err)
+		}
+		read, err := k.read(t.Context())
+		if err != nil || read.GetLeaseMillis() != 0 {
+			t.Fatalf("%v, %v", read, err)
+		}
+		if err := EndLeases(t.Context(), o, "db", k.opts.Masters()); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.setLength(t.Context(), read); err == nil {
+			t.Error("the length of leases was set over the version before they were ended")
+		}
+		if r, _, err := o.Book.Get(t.Context(), "db"); err != nil || r.GetLeaseMillis() != 0 {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+}
