@@ -144,7 +144,7 @@ func (s *Standbys) ask(ctx context.Context, at, disk string) ([]*peerpb.Standing
 	}
 	resp := new(peerpb.GetStandingResponse)
 	req := &peerpb.GetStandingRequest{Database: s.node.Layout.Database, Disk: disk}
-	if err := s.record.pool.Call(ctx, at, peerpb.Standby_GetStanding_FullMethodName, req, resp); err != nil {
+	if err := s.pool.Call(ctx, at, peerpb.Standby_GetStanding_FullMethodName, req, resp); err != nil {
 		return nil, fmt.Errorf("ask the owner at %s: %w", at, err)
 	}
 	return resp.GetVBuckets(), nil
