@@ -67,7 +67,7 @@ type Keeper struct {
 
 	mu sync.Mutex
 	// why is why there is no lease, record what the registry has answered last. newest is the
-	// greatest version of a record of these masters.
+	// greatest version of a record of these masters that this node has read or made.
 	why    error
 	record *peerpb.Record
 	newest uint64
@@ -188,6 +188,7 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if err != nil {
 		return k.failed(k.Record(), err)
 	}
+	newest := k.version()
 	began := k.clock.Now() // before the request is sent: the registry counts from later
 	res, err := k.opts.Registry.Renew(ctx, &peerpb.RenewRequest{
 		Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment, Address: k.opts.Address,
@@ -200,16 +201,18 @@ func (k *Keeper) renew(ctx context.Context) error {
 	if !res.GetGranted() {
 		return k.failed(record, k.refused(ctx, self, record))
 	}
-	if err := k.wentBack(ctx, record); err != nil {
+	if err := k.wentBack(ctx, record, newest); err != nil {
 		return k.failed(record, err)
 	}
+	// The registry has counted this length: what follows may read a later record with another one.
+	until := began + time.Duration(record.GetLeaseMillis())*time.Millisecond
 	if record, err = k.listed(ctx, record, owned); err != nil {
 		return k.failed(record, err)
 	}
 	if err := k.registered(ctx, record, known); err != nil {
 		return k.failed(record, err)
 	}
-	k.granted(record, began+time.Duration(record.GetLeaseMillis())*time.Millisecond)
+	k.granted(record, until)
 	return nil
 }
 
@@ -225,26 +228,32 @@ func (k *Keeper) probe(ctx context.Context) error {
 	return nil
 }
 
-// wentBack takes all standbys out of a record that is older than one that was read before: the
-// registry has been restored from a backup, and the logs may wait for other standbys by now.
-// The standing ones are entered again.
-func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record) error {
+// version is the greatest version of the record that this node knows.
+func (k *Keeper) version() uint64 {
 	k.mu.Lock()
-	newest := k.newest
-	k.mu.Unlock()
+	defer k.mu.Unlock()
+	return k.newest
+}
+
+// wentBack takes all standbys out of a record that is older than newest, which was known before
+// the registry was asked: it has been restored from a backup, and the logs may wait for other
+// standbys by now. The standing ones are entered again.
+func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record, newest uint64) error {
 	if record.GetVersion() >= newest {
 		k.mu.Lock()
-		k.newest = record.GetVersion()
+		k.newest = max(k.newest, record.GetVersion())
 		k.mu.Unlock()
 		return nil
 	}
+	left := record
 	if disks := disksOf(record); len(disks) > 0 {
-		if err := k.Leaving(ctx, disks); err != nil {
+		var err error
+		if left, err = k.leave(ctx, disks); err != nil {
 			return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, and its standbys cannot be taken out yet: %w", k.opts.Database, newest, record.GetVersion(), err)
 		}
 	}
 	k.mu.Lock()
-	k.newest = 0
+	k.newest = left.GetVersion()
 	k.mu.Unlock()
 	return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, as after a restore of the registry; its standbys are entered again", k.opts.Database, newest, record.GetVersion())
 }
@@ -312,7 +321,7 @@ func (k *Keeper) first(ctx context.Context, self Masters) error {
 	}
 	made := k.wanted(self, nil)
 	made.LeaseMillis = 0 // until all owners know that they need the lease
-	_, err = k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: made})
+	_, err = k.change(ctx, &peerpb.ChangeRecordRequest{Record: made})
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "the record of database %q in the registry cannot be made: %w", k.opts.Database, err)
 	}
@@ -354,7 +363,7 @@ func (k *Keeper) setLength(ctx context.Context, record *peerpb.Record) error {
 	if err := k.opts.Standing.Leased(ctx); err != nil {
 		return kv.Errorf(kv.Unavailable, "not all owners of logs know yet that they need the lease of the registry: %w", err)
 	}
-	_, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: k.wanted(k.opts.Masters(), record), Expected: record.GetVersion()})
+	_, err := k.change(ctx, &peerpb.ChangeRecordRequest{Record: k.wanted(k.opts.Masters(), record), Expected: record.GetVersion()})
 	if err != nil {
 		return kv.Errorf(kv.Unavailable, "the length of leases in the record of database %q cannot be changed: %w", k.opts.Database, err)
 	}

@@ -29,7 +29,7 @@ func (k *Keeper) read(ctx context.Context) (*peerpb.Record, error) {
 	default:
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.record = record
+		k.record, k.newest = record, max(k.newest, record.GetVersion())
 		return record, nil
 	}
 }
@@ -63,13 +63,21 @@ func (k *Keeper) Enter(ctx context.Context, n standby.Node, standing func(contex
 	to := k.wanted(k.opts.Masters(), read)
 	to.LeaseMillis = read.GetLeaseMillis()
 	to.Standbys = append(slices.DeleteFunc(slices.Clone(to.Standbys), same), &peerpb.StandbyNode{Disk: n.Disk, Address: n.Address, Level: uint32(level)})
-	res, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{Record: to, Expected: read.GetVersion()})
-	if err == nil {
-		k.mu.Lock()
-		k.record = res.GetRecord()
-		k.mu.Unlock()
-	}
+	_, err = k.change(ctx, &peerpb.ChangeRecordRequest{Record: to, Expected: read.GetVersion()})
 	return err
+}
+
+// change changes the record, and returns what it is then. A record that is older than that was
+// restored, see wentBack.
+func (k *Keeper) change(ctx context.Context, req *peerpb.ChangeRecordRequest) (*peerpb.Record, error) {
+	res, err := k.opts.Registry.ChangeRecord(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.record, k.newest = res.GetRecord(), max(k.newest, res.GetRecord().GetVersion())
+	return res.GetRecord(), nil
 }
 
 // Leaving implements keeper.Record: an entry that is being prepared fails then.
@@ -81,11 +89,10 @@ func (k *Keeper) Leaving(ctx context.Context, disks []string) error {
 // leave takes disks out of the record, and returns what that is then.
 func (k *Keeper) leave(ctx context.Context, disks []string) (*peerpb.Record, error) {
 	self := k.opts.Masters()
-	res, err := k.opts.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
+	return k.change(ctx, &peerpb.ChangeRecordRequest{
 		Record:  &peerpb.Record{Database: k.opts.Database, Era: self.Era, Deployment: self.Deployment},
 		Leaving: disks,
 	})
-	return res.GetRecord(), err
 }
 
 // disksOf returns the disks of a record's standbys.

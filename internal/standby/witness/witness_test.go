@@ -64,6 +64,16 @@ type office struct {
 	cut error
 	// slow is how long each request takes.
 	slow time.Duration
+	// after is called after each lease that was granted, before its answer is read.
+	after func()
+}
+
+func (o *office) Renew(ctx context.Context, r *peerpb.RenewRequest) (*peerpb.RenewResponse, error) {
+	res, err := o.Service.Renew(ctx, r)
+	if o.after != nil {
+		o.after()
+	}
+	return res, err
 }
 
 func (o *office) Now() time.Duration { return time.Since(o.began) }
@@ -105,6 +115,8 @@ type log struct {
 	// unlisted are disks that do not stand, and dead is why the logs do not answer.
 	unlisted []string
 	dead     error
+	// asked is called before the answer which disks do not stand; nil is not.
+	asked func()
 	// unleased is why not all logs say that answers need the lease; nil if they do.
 	unleased error
 }
@@ -137,6 +149,9 @@ func (l *log) be(how func()) {
 func (l *log) Unlisted(_ context.Context, standbys []*peerpb.StandbyNode) ([]string, error) {
 	l.Lock()
 	defer l.Unlock()
+	if l.asked != nil {
+		l.asked()
+	}
 	disks := disksOf(&peerpb.Record{Standbys: standbys})
 	return slices.DeleteFunc(disks, func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
 }
@@ -388,6 +403,81 @@ func TestRecordThatWentBackNamesNoStandby(t *testing.T) {
 		wantHeld(t, k, "")
 		if k.Names("d1") {
 			t.Errorf("the restored record names a standby that had left: %v", k.Record())
+		}
+	})
+}
+
+// TestTheRecordWentBackBetweenTwoRenewals: what this node has changed itself it knows before the
+// next renewal.
+func TestTheRecordWentBackBetweenTwoRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeps(o, &log{owns: true})
+		testkit.Run(t, k.Run)
+		time.Sleep(lasting)
+		if err := k.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, stands); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lasting)
+		wantNamed(t, o, "d1", true)
+		key := record.Prefix + "db"
+		old, _ := o.store.Read(t.Context(), []byte(key))
+		if err := k.Leaving(t.Context(), []string{"d1"}); err != nil {
+			t.Fatal(err)
+		}
+		o.store.mu.Lock()
+		o.store.values[key] = old
+		o.store.mu.Unlock()
+		time.Sleep(lasting)
+		wantHeld(t, k, "")
+		wantNamed(t, o, "d1", false)
+	})
+}
+
+// TestAChangeDuringARenewalIsNoRestore: the registry may have granted the lease before it.
+func TestAChangeDuringARenewalIsNoRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		k := keeps(o, &log{owns: true})
+		for range 3 {
+			_ = k.renew(t.Context()) // the first one makes the record, the second one sets the length
+		}
+		o.after = func() {
+			o.after = nil
+			if err := k.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, stands); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 2 {
+			if err := k.renew(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		wantNamed(t, o, "d1", true)
+	})
+}
+
+// TestTheLeaseIsAsLongAsItWasGranted, although another owner changes the length meanwhile.
+func TestTheLeaseIsAsLongAsItWasGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice()
+		first := keeps(o, &log{owns: true})
+		for range 3 {
+			_ = first.renew(t.Context()) // the first one makes the record, the second one sets the length
+		}
+		if err := first.Enter(t.Context(), standby.Node{Disk: "d1", Address: "s:1"}, stands); err != nil {
+			t.Fatal(err)
+		}
+		first.opts.Lease = 2 * lasting
+		k := keeps(o, &log{other: "1", unlisted: []string{"d1"}, asked: func() { _ = first.renew(t.Context()) }})
+		if err := k.renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if k.Record().GetLeaseMillis() != uint64(2*lasting.Milliseconds()) {
+			t.Fatalf("the length was not changed: %v", k.Record())
+		}
+		if left := k.Remaining(); left > lasting {
+			t.Errorf("the node has a lease for %v, and was granted %v", left, lasting)
 		}
 	})
 }
