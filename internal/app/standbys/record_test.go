@@ -2,6 +2,7 @@ package standbys
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -19,10 +20,15 @@ import (
 type state struct {
 	set   standby.Set
 	owned bool
+	// is what the replica is doing.
+	is replica.State
+	// rejects is why nothing is accepted by the log; nil if something is.
+	rejects error
 }
 
 func (s *state) Standbys() ([]byte, kv.Index)            { return s.set.Record(), 1 }
 func (s *state) LastEffect() kv.Index                    { return 1 }
+func (s *state) State() replica.State                    { return s.is }
 func (s *state) Shown(context.Context) (kv.Index, error) { return 1, nil }
 func (s *state) History() string                         { return "h" }
 func (s *state) Owner() replica.Owner                    { return replica.Owner{Self: s.owned} }
@@ -35,7 +41,7 @@ func with(states ...*state) *Standbys {
 		l.Bind(one)
 		s.logs = append(s.logs, l)
 		s.kept = append(s.kept, keeper.Log{Log: l, Propose: func(context.Context, *command.Command) (command.Result, error) {
-			return command.Result{Code: command.NotUpdated}, nil
+			return command.Result{Code: command.NotUpdated}, one.rejects
 		}})
 	}
 	return s
@@ -53,6 +59,24 @@ func TestUnlistedIsWhatDoesNotStandInOneLog(t *testing.T) {
 		slices.Sort(got)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %v, %v; want %v", phase, got, err, want)
+		}
+	}
+}
+
+// TestReplicasThatTakeNoPartAreNotOwned: one that was removed names itself, and accepts nothing. The
+// other logs of its node get the lease nevertheless.
+func TestReplicasThatTakeNoPartAreNotOwned(t *testing.T) {
+	for is, want := range map[replica.State]int{replica.Serving: 2, replica.Restoring: 2, replica.Removed: 1, replica.Failed: 1} {
+		second := &state{owned: true, is: is}
+		if want == 1 {
+			second.rejects = errors.New("this replica takes no part in the log")
+		}
+		f := first{with(&state{owned: true, is: replica.Serving}, second, &state{is: replica.Serving})}
+		if got := f.Owned(); len(got) != want {
+			t.Errorf("%s: %v", is, got)
+		}
+		if err := f.Accept(t.Context()); err != nil {
+			t.Errorf("%s: %v", is, err)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type listing struct {
 
 func (s *listing) Standbys() ([]byte, kv.Index)            { return s.record, 1 }
 func (s *listing) LastEffect() kv.Index                    { return 10 }
+func (s *listing) State() replica.State                    { return replica.Serving }
 func (s *listing) Shown(context.Context) (kv.Index, error) { return s.LastEffect(), nil }
 func (s *listing) History() string                         { return "h" }
 func (s *listing) Owner() replica.Owner                    { return s.owner }

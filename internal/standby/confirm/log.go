@@ -28,6 +28,8 @@ type State interface {
 	History() string
 	// Owner is the node that owns the log.
 	Owner() replica.Owner
+	// State says what the replica is doing.
+	State() replica.State
 }
 
 // Options are what a log's answers wait for.
@@ -134,8 +136,12 @@ func (l *Log) History() string { return l.state.History() }
 // Owner is the node that owns the log.
 func (l *Log) Owner() replica.Owner { return l.state.Owner() }
 
-// Owned reports whether this node owns the log.
-func (l *Log) Owned() bool { return l.state.Owner().Self }
+// Owned reports whether this node owns the log. A replica that was removed, or has failed, may
+// name itself, so that requests learn why it answers nothing.
+func (l *Log) Owned() bool {
+	is := l.state.State()
+	return l.state.Owner().Self && is != replica.Removed && is != replica.Failed
+}
 
 // Refresh looks at the standing set again, after a change of it was applied.
 func (l *Log) Refresh() {
