@@ -17,6 +17,8 @@ type book struct {
 	witness.Registry
 	record *peerpb.Record
 	left   []string
+	// down is why it does not answer what changes the record.
+	down error
 	// claimed is the id of the masters that have claimed it.
 	claimed string
 }
@@ -31,6 +33,9 @@ func (b *book) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.Rec
 }
 
 func (b *book) ChangeRecord(_ context.Context, r *peerpb.ChangeRecordRequest) (*peerpb.RecordResponse, error) {
+	if b.down != nil {
+		return nil, b.down
+	}
 	b.left = append(b.left, r.GetLeaving()...)
 	b.record.Version++
 	return &peerpb.RecordResponse{Record: b.record}, nil

@@ -2,6 +2,8 @@ package succession
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -12,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/promotion"
 )
 
@@ -23,7 +26,11 @@ type sealable struct {
 	behind bool
 	// deaf: this state applies nothing.
 	deaf bool
+	// set is the standing set of the log.
+	set []byte
 }
+
+func (s *sealable) Standbys() ([]byte, kv.Index) { return s.set, 1 }
 
 func (*sealable) Owner() replica.Owner                        { return replica.Owner{} }
 func (*sealable) Status() replica.Status                      { return replica.Status{} }
@@ -87,8 +94,51 @@ func TestAnyMemberEndsASeal(t *testing.T) {
 		t.Error("a seal that lasts has ended")
 	}
 	r = &sealable{by: "p"}
-	if err := serviceOf(r).Promote(t.Context(), &serverpb.PromoteRequest{Abandon: true}, func(*serverpb.PromoteProgress) error { return nil }); err != nil || r.by != "" {
+	if err := abandon(t, serviceOf(r), true); err != nil || r.by != "" {
 		t.Errorf("%v, sealed by %q", err, r.by)
+	}
+}
+
+func abandon(t *testing.T, s *Service, force bool) error {
+	t.Helper()
+	return s.Promote(t.Context(), &serverpb.PromoteRequest{Abandon: true, Force: force}, func(*serverpb.PromoteProgress) error { return nil })
+}
+
+// While a founder may decide on the word of its seal without asking again, that does not end by
+// hand.
+func TestSealThatItsFounderCountsOnLasts(t *testing.T) {
+	r := &sealable{by: "p"}
+	s := serviceOf(r)
+	if err := abandon(t, s, false); err == nil || !strings.Contains(err.Error(), "may still decide") || r.by != "p" {
+		t.Fatalf("%v, sealed by %q", err, r.by)
+	}
+	s.seals.seen["p"] -= standby.Outlasts(promotion.SealTrust)
+	if err := abandon(t, s, false); err != nil || r.by != "" {
+		t.Errorf("%v, sealed by %q", err, r.by)
+	}
+}
+
+// The seal of masters that have a record ends by hand only after the record has changed, so that
+// no claim fits it which their founder makes on the word of the seal.
+func TestUnsealingChangesTheRecordFirst(t *testing.T) {
+	leased := (&standby.Set{Leased: true}).Record()
+	r := &sealable{by: "p", set: leased}
+	s, b := serviceOf(r), &book{record: &peerpb.Record{Version: 4, Deployment: "m"}}
+	if err := abandon(t, s, false); err == nil || r.by != "p" {
+		t.Errorf("it asks no registry: %v, sealed by %q", err, r.by)
+	}
+	s.registry = b
+	b.down = errors.New("no answer")
+	if err := abandon(t, s, false); err == nil || r.by != "p" {
+		t.Errorf("the registry does not answer: %v, sealed by %q", err, r.by)
+	}
+	b.down = nil
+	if err := abandon(t, s, false); err != nil || r.by != "" || b.record.Version != 5 {
+		t.Errorf("%v, sealed by %q, version %d", err, r.by, b.record.Version)
+	}
+	r.by, b.record.Era = "q", 1
+	if err := abandon(t, s, false); err == nil || !strings.Contains(err.Error(), "has replaced these masters") || r.by != "q" {
+		t.Errorf("the era was given: %v, sealed by %q", err, r.by)
 	}
 }
 

@@ -46,6 +46,9 @@ type Service struct {
 	record *record
 	// lease is that of a master; nil if it needs none.
 	lease *witness.Keeper
+	// registry has the record of a master, nil if it asks none; seals are those of its logs.
+	registry witness.Registry
+	seals    seals
 }
 
 // New makes the service of a node whose role is open.
@@ -80,6 +83,9 @@ func New(n *node.Node, r role.Role, part promotion.Part) (*Service, error) {
 		s.founder = promotion.NewFounder(opts, undecided(part.Promotion))
 	} else if n.Config.Role != config.RoleDiscovery {
 		s.set = set{&s.call, n}
+		if !n.Config.Discovery.Disabled {
+			s.registry = witness.NewClient(s.pool, n.Config.Discovery.Client.Addrs, 0)
+		}
 		s.former = &promotion.Former{Dir: dir, Own: s.own, Led: s.led, Members: s.members, Ask: s.call.histories, Log: n.Log}
 	}
 	return s, nil
@@ -117,6 +123,12 @@ func (s *Service) Run(ctx context.Context) error {
 		ctx, end := context.WithCancel(ctx)
 		go func() { told <- s.notices(ctx, *r) }()
 		defer func() { end(); <-told }()
+	}
+	if s.former != nil {
+		watched := make(chan struct{})
+		ctx, end := context.WithCancel(ctx)
+		go func() { defer close(watched); s.watchSeals(ctx) }()
+		defer func() { end(); <-watched }()
 	}
 	if yielded != nil && s.lease != nil {
 		heard := make(chan struct{})
@@ -311,7 +323,7 @@ func (s *nodeService) Promote(r *serverpb.PromoteRequest, stream grpc.ServerStre
 func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, report func(*serverpb.PromoteProgress) error) error {
 	switch {
 	case s.founder == nil && r.GetAbandon():
-		return s.unsealHere(ctx, report)
+		return s.unsealHere(ctx, r.GetForce(), report)
 	case s.founder == nil && s.part.Promotion != nil:
 		return kv.Errorf(kv.Precondition, "this node is the master of era %d already (not applied)", s.part.Promotion.Era)
 	case s.founder == nil:
@@ -322,31 +334,6 @@ func (s *Service) Promote(ctx context.Context, r *serverpb.PromoteRequest, repor
 	return s.founder.Promote(ctx, promotion.Request{Force: r.GetForce(), Planned: r.GetPlanned(), Abandon: r.GetAbandon(), With: r.GetWith()}, func(p promotion.Progress) error {
 		return report(&serverpb.PromoteProgress{Step: string(p.Step), Text: p.Text, Era: p.Era})
 	})
-}
-
-// sealed is a replica that a promotion of other nodes may seal.
-type sealed interface {
-	Sealed() string
-	SealedAt() (promotion string, at kv.Index)
-}
-
-// unsealHere ends the seals of this master by hand: their founder may be gone.
-func (s *Service) unsealHere(ctx context.Context, report func(*serverpb.PromoteProgress) error) error {
-	ended := 0
-	for _, v := range s.role.VBuckets() {
-		r, is := v.Replica.(sealed)
-		if !is || r.Sealed() == "" {
-			continue
-		}
-		if _, err := sealNow(ctx, v, command.Unseal, r.Sealed()); err != nil {
-			return err
-		}
-		ended++
-	}
-	if ended == 0 {
-		return kv.Errorf(kv.Precondition, "no promotion has sealed this node, so there is none to abandon")
-	}
-	return report(&serverpb.PromoteProgress{Step: "abandoned", Text: "the seal of this master has ended; it accepts mutations again"})
 }
 
 // Rejoin implements DKVNode.

@@ -32,6 +32,9 @@ type Claim struct {
 	Synced  bool `json:"-"`
 }
 
+// of reports whether two claims are of the same version of the record.
+func (c *Claim) of(o *Claim) bool { return o != nil && c.Era == o.Era && c.Version == o.Version }
+
 // Verdict is what the registry says of a claim.
 type Verdict struct {
 	Given bool
@@ -132,22 +135,28 @@ func (f *Founder) claimable(ctx context.Context, r *Record) (*Claim, error) {
 		return nil, kv.Errorf(kv.Precondition, "the masters need the lease of the registry's record, and the registry that this node asks has no record of the database: set discovery-service-addr as the masters have it; if the record was lost, make it again with dkvctl -claim at a master, or promote with -force")
 	case claim != nil && claim.Era+1 != r.Era && !r.Force:
 		return nil, kv.Errorf(kv.Precondition, "the record of the database in the registry is of era %d, and this copy of era %d: wait until it follows the present masters, or promote with -force", claim.Era, r.Era-1)
+	case claim != nil && r.Sealed() && !r.Force && !claim.of(r.Claim):
+		return nil, kv.Errorf(kv.Precondition, "the record of the database in the registry has changed since before the masters were sealed, or could not be read then: "+
+			"a standby has come or gone, or the seals were ended by hand, and then mutations may have been acknowledged; promote again")
 	}
 	return claim, nil
 }
 
-// surpass moves a forced promotion above the era of the record, if the registry answers: that
-// era has masters already, which this copy may not have heard of.
-func (f *Founder) surpass(ctx context.Context, r *Record) {
-	if f.opts.Registry == nil || !r.Force {
+// look notes the record as it is before any master is sealed: on the word of seals only an era
+// after that is claimed, since who ends a seal by hand changes the record first. A forced
+// promotion moves above the era of the record, if the registry answers: that era has masters
+// already, which this copy may not have heard of.
+func (f *Founder) look(ctx context.Context, r *Record) {
+	if f.opts.Registry == nil || r.Standby {
 		return
 	}
 	claim, err := f.present(ctx, recordPatience)
-	if err != nil {
+	switch {
+	case err != nil && r.Force:
 		f.opts.Log.Warn("the era of the record in the registry is not known; the promotion is forced to the era after that of this copy", "era", r.Era, "error", err)
-		return
-	}
-	if claim != nil && claim.Era >= r.Era {
+	case err == nil && !r.Force:
+		r.Claim = claim
+	case claim != nil && claim.Era >= r.Era:
 		r.Era = claim.Era + 1
 		r.History = standby.History(r.Era, kv.NewID())
 	}
@@ -171,8 +180,8 @@ func (f *Founder) claim(ctx context.Context, r *Record) error {
 		switch {
 		case err == nil && v.Given:
 			return nil
-		case err == nil && v.Retry == 0 && r.Fence != fencedBySeal && !r.Force:
-			return never(v.Reason)
+		case err == nil && v.Retry == 0 && !r.Force:
+			return never(v.Reason) // also of a record that has changed: seals may have ended before that
 		case err == nil && v.Retry == 0:
 			if err := f.claimLater(ctx, r, v.Reason); err != nil {
 				return err
@@ -196,8 +205,8 @@ func (f *Founder) claim(ctx context.Context, r *Record) error {
 	}
 }
 
-// claimLater makes a claim of the record as it is now: it has changed since the one that was
-// rejected.
+// claimLater makes a forced claim of the record as it is now: it has changed since the one that
+// was rejected.
 func (f *Founder) claimLater(ctx context.Context, r *Record, reason string) error {
 	claim, err := f.present(ctx, recordPatience)
 	switch {

@@ -150,13 +150,13 @@ func TestClaimGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
-// An operator's promotion claims too: of masters that are sealed, or by the record if they
-// cannot be. Without either it is rejected.
+// An operator's promotion claims too: of masters that are sealed, by force also of a record that
+// has changed since, or by the record if they cannot be. Without either it is rejected.
 func TestOperatorsPromotionClaims(t *testing.T) {
 	w, dir := &world{applied: 7, written: 9}, t.TempDir()
 	lapsed(w, never, given).record.Standby = false
 	w.registry.changes = &promotion.Claim{Version: 5}
-	if _, asked, _ := w.promote(t, dir, promotion.Request{}); asked != nil || !recordOf(t, dir).Sealed() || recordOf(t, dir).Claim.Version != 5 {
+	if _, asked, _ := w.promote(t, dir, promotion.Request{Force: true}); asked != nil || !recordOf(t, dir).Sealed() || recordOf(t, dir).Claim.Version != 5 {
 		t.Errorf("%v, %+v", asked, recordOf(t, dir))
 	}
 	w, dir = &world{applied: 7, written: 9, down: errors.New("lost")}, t.TempDir()

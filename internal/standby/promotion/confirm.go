@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 )
 
-// sealTrust is how long after the fence the process that has sealed the masters may decide
-// although they do not answer any more: planned moves stop them soon.
-const sealTrust = 2 * time.Minute
+// SealTrust is for how long from right before the fence the process that seals the masters may
+// decide although they do not answer any more: planned moves stop them soon. A seal that is ended
+// by hand lasts longer, or changes the record.
+const SealTrust = 2 * time.Minute
 
 // errUnconfirmed means that the masters cannot say whether they are sealed still. The
 // promotion stays as it is.
@@ -51,7 +53,7 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 		return nil
 	case kv.KindOf(err) == kv.Precondition:
 		return f.unfenced(ctx, r, kv.Errorf(kv.Precondition, "the masters are not sealed by this promotion any more: %w; promote again", err))
-	case time.Since(f.fenced) < sealTrust:
+	case lease.SystemClock{}.Now() < f.trusted:
 		return nil
 	default:
 		return kv.Errorf(kv.Unavailable, "%w: %w. They may have been unsealed and have acknowledged mutations since; "+

@@ -74,6 +74,30 @@ func TestMasterThatStopsOnceItIsSealed(t *testing.T) {
 	}
 }
 
+// A founder that still counts on its seals does not claim the era after a record that has changed
+// since before the fence: who ends the seals by hand changes it first.
+func TestSealsFenceTheRecordBeforeThemOnly(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, leased: true, stops: "seal slave"}, t.TempDir()
+	r := lapsed(w, given)
+	w.then = func() { r.record = &promotion.Claim{Version: 5} }
+	_, asked, ran := w.promote(t, dir, promotion.Request{})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), "has changed since before the masters were sealed") || r.ids != nil || w.slaveSeal != "" {
+		t.Errorf("%v, %v, claimed %v, sealed by %q", asked, ran, r.ids, w.slaveSeal)
+	}
+}
+
+// A claim that was rejected since the record has changed is not repeated for the record as it is
+// then, even if the masters have confirmed their seals meanwhile: they may be ending.
+func TestSealsFenceNoLaterRecord(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, leased: true}, t.TempDir()
+	r := lapsed(w, never, given)
+	r.changes = &promotion.Claim{Version: 5}
+	_, asked, ran := w.promote(t, dir, promotion.Request{})
+	if ran != nil || asked == nil || !strings.Contains(asked.Error(), never.Reason) || len(r.ids) != 1 || w.slaveSeal != "" || w.masterSeal != "" {
+		t.Errorf("%v, %v, claimed %v, sealed by %q and %q", asked, ran, r.ids, w.slaveSeal, w.masterSeal)
+	}
+}
+
 // A claim that goes on after the masters were unsealed is withdrawn, since it says that they are
 // fenced: it is not repeated, and the slave follows them again.
 func TestClaimIsWithdrawnOnceSealsHaveEnded(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 )
 
 // fence seals the masters, so that they acknowledge nothing that the founder does not have.
@@ -19,11 +20,7 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 		}
 		return kv.Errorf(kv.Precondition, "the record of the database in the registry does not let this node replace the masters any more")
 	}
-	if f.opts.Registry != nil && !r.Force {
-		// Only so that it is connected when it is asked while writes pause; surpass has asked
-		// for one that is forced.
-		_, _ = f.present(ctx, recordPatience)
-	}
+	began := lease.SystemClock{}.Now()
 	sealed, err := f.sealMasters(ctx, &r)
 	if err != nil && ctx.Err() != nil {
 		return err
@@ -46,7 +43,11 @@ func (f *Founder) fence(ctx context.Context, o *order, r Record) error {
 	}
 	r.Step = Fenced
 	text := fmt.Sprintf("%s sealed: no mutation is acknowledged any more", strings.Join(sealed, ", "))
-	r.Fence, f.fenced = fencedBySeal, time.Now().Round(0)
+	r.Fence = fencedBySeal
+	if f.own == r.ID {
+		// What an earlier process has sealed may have been unsealed by hand before this one asked.
+		f.trusted = began + SealTrust
+	}
 	if err != nil {
 		r.Fence = ""
 		text = fmt.Sprintf("forced without a fence: %v; a master that still runs may go on to acknowledge what will be lost", err)

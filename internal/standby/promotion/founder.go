@@ -54,9 +54,9 @@ type Founder struct {
 	// has certainly not sealed. What an earlier process has sealed is not known.
 	own       string
 	untouched map[string]bool
-	// fenced is when this process has sealed the masters, by the wall clock, which goes on
-	// while the host is suspended.
-	fenced time.Time
+	// trusted is until when the seals that this process has made count without an answer of the
+	// masters, by lease.SystemClock; 0 for none.
+	trusted time.Duration
 
 	mu sync.Mutex
 	// record is the promotion that is under way; nil for none. Run replaces it.
@@ -289,14 +289,14 @@ func (f *Founder) begin(ctx context.Context, o *order) error {
 		}
 	}
 	r := f.fresh(o.Request)
-	f.surpass(ctx, &r)
+	f.look(ctx, &r)
 	if f.record != nil {
 		r.Earlier = f.record.left()
 	}
 	if err := f.gather(ctx, &r, o.With); err != nil {
 		return err
 	}
-	f.own, f.untouched = r.ID, map[string]bool{}
+	f.own, f.untouched, f.trusted = r.ID, map[string]bool{}, 0
 	for _, address := range union(r.Masters, r.Untold) {
 		f.untouched[address] = true
 	}

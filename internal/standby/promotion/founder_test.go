@@ -28,8 +28,9 @@ type world struct {
 	masterSeal, slaveSeal string
 	// down is why the master does not answer; nil if it does.
 	down error
-	// stops is the call after which the master does not answer any more.
+	// stops is the call after which the master does not answer any more, and then is called with it.
 	stops string
+	then  func()
 	// cut keeps changes from reaching the slave.
 	cut bool
 	// calls are those to master and slave, in order.
@@ -55,6 +56,9 @@ func (w *world) note(call string) error {
 	w.calls = append(w.calls, call)
 	if w.stops == call {
 		w.down = unreachable
+		if w.then != nil {
+			w.then()
+		}
 	}
 	if w.crash == call {
 		w.crash = ""

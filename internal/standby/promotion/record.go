@@ -85,7 +85,8 @@ type Record struct {
 	Leased bool `json:"leased,omitempty"`
 	// Standby: the registry has chosen this node, and no operator.
 	Standby bool `json:"standby,omitempty"`
-	// Claim is what was claimed of the registry; nil without a record there.
+	// Claim is what is claimed of the registry; nil without a record there. Until then it is the
+	// record as it was before the masters were sealed.
 	Claim *Claim `json:"claim,omitempty"`
 }
 
