@@ -2604,8 +2604,12 @@ type NodeStatusResponse struct {
 	// are 0 on a node of an earlier release.
 	ClusterVersion uint32 `protobuf:"varint,104,opt,name=clusterVersion,proto3" json:"clusterVersion,omitempty"`
 	Understands    uint32 `protobuf:"varint,105,opt,name=understands,proto3" json:"understands,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What the storage engines hold in memory, in bytes: writes that are not in sorted files
+	// yet, of all vBuckets, and cached blocks. vBuckets that share a cache count it once.
+	MemtableBytes uint64 `protobuf:"varint,140,opt,name=memtableBytes,proto3" json:"memtableBytes,omitempty"`
+	CacheBytes    uint64 `protobuf:"varint,141,opt,name=cacheBytes,proto3" json:"cacheBytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatusResponse) Reset() {
@@ -2767,6 +2771,20 @@ func (x *NodeStatusResponse) GetClusterVersion() uint32 {
 func (x *NodeStatusResponse) GetUnderstands() uint32 {
 	if x != nil {
 		return x.Understands
+	}
+	return 0
+}
+
+func (x *NodeStatusResponse) GetMemtableBytes() uint64 {
+	if x != nil {
+		return x.MemtableBytes
+	}
+	return 0
+}
+
+func (x *NodeStatusResponse) GetCacheBytes() uint64 {
+	if x != nil {
+		return x.CacheBytes
 	}
 	return 0
 }
@@ -3756,7 +3774,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xc4\x04\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\x8c\x05\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -3779,7 +3797,11 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x06record\x18x \x01(\tR\x06record\x12\x15\n" +
 	"\x05fault\x18\x82\x01 \x01(\tR\x05fault\x12&\n" +
 	"\x0eclusterVersion\x18h \x01(\rR\x0eclusterVersion\x12 \n" +
-	"\vunderstands\x18i \x01(\rR\vunderstands\"\x86\x05\n" +
+	"\vunderstands\x18i \x01(\rR\vunderstands\x12%\n" +
+	"\rmemtableBytes\x18\x8c\x01 \x01(\x04R\rmemtableBytes\x12\x1f\n" +
+	"\n" +
+	"cacheBytes\x18\x8d\x01 \x01(\x04R\n" +
+	"cacheBytes\"\x86\x05\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +

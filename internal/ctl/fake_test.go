@@ -51,6 +51,7 @@ type fake struct {
 	role    string
 	cluster string
 	lag     uint64
+	memory  [2]uint64                   // of memtables and caches
 	arrived [2]uint64                   // of a snapshot: how much, and of how much
 	timing  [3]string                   // the node's, the cluster's, and the next one
 	leader  string                      // the address of the leader
@@ -378,6 +379,7 @@ func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	defer f.mu.Unlock()
 	return &serverpb.NodeStatusResponse{NodeId: f.id, NodeName: "node" + f.id, Role: f.role, Version: "test", ClusterId: f.cluster,
 		Timing: f.timing[0], ClusterTiming: f.timing[1], NextTiming: f.timing[2],
+		MemtableBytes: f.memory[0], CacheBytes: f.memory[1],
 		ClusterVersion: f.versions[0], Understands: f.versions[1], VBuckets: []*serverpb.VBucketStatus{{
 			VBucket: "default", State: f.state, IsLeader: f.id == "1", Leader: f.leader, Term: 1, CommitIndex: f.index, AppliedIndex: f.index - f.lag, LagChanges: f.lag, SnapshotBytes: f.arrived[0], SnapshotSize: f.arrived[1],
 			HistoryId: f.history, FirstChangeNumber: f.oldest, WritesPaused: f.paused,

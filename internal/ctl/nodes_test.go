@@ -79,6 +79,23 @@ func TestResync(t *testing.T) {
 	}
 }
 
+// -v says what the engines hold in memory, if the node says it.
+func TestStatusTellsMemory(t *testing.T) {
+	f := startFake(t)
+	if got := dkvctl(t, f.addr, "-status", "-v"); strings.Contains(got.stdout, "memtables") {
+		t.Errorf("told %q of a node that does not say", got.stdout)
+	}
+	f.mu.Lock()
+	f.memory = [2]uint64{3 << 19, 40 << 20}
+	f.mu.Unlock()
+	if got := dkvctl(t, f.addr, "-status", "-v"); got.code != exitOK || !strings.Contains(got.stdout, "  memtables=1.5MiB  cache=40.0MiB") {
+		t.Errorf("told %q", got.stdout)
+	}
+	if got := dkvctl(t, f.addr, "-status", "-o", "json"); !strings.Contains(got.stdout, `"memtable_bytes":1572864,"cache_bytes":41943040`) {
+		t.Errorf("told %q in JSON", got.stdout)
+	}
+}
+
 // -v says which timing nodes run with, by the names of profiles if it has one.
 func TestStatusTellsTiming(t *testing.T) {
 	f := startFake(t)

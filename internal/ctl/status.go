@@ -51,8 +51,11 @@ type nodeRow struct {
 	// that it could; both are 0 if the node does not say.
 	ClusterVersion uint32 `json:"cluster_version,omitempty"`
 	Understands    uint32 `json:"understands,omitempty"`
-	Fault          string `json:"fault,omitempty"`  // what a drill does to it
-	Reason         string `json:"reason,omitempty"` // why it is not ALIVE
+	// MemtableBytes and CacheBytes are what its storage engines hold in memory.
+	MemtableBytes uint64 `json:"memtable_bytes,omitempty"`
+	CacheBytes    uint64 `json:"cache_bytes,omitempty"`
+	Fault         string `json:"fault,omitempty"`  // what a drill does to it
+	Reason        string `json:"reason,omitempty"` // why it is not ALIVE
 }
 
 type vBucketRow struct {
@@ -161,7 +164,8 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 	row := nodeRow{ID: res.GetNodeId(), Name: res.GetNodeName(), Address: addr, Role: res.GetRole(),
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
 		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
-		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault()}
+		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(),
+		MemtableBytes: res.GetMemtableBytes(), CacheBytes: res.GetCacheBytes()}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -191,7 +195,7 @@ func (s *session) printStatus(rows []nodeRow) error {
 	for i, r := range rows {
 		cells[i] = r.columns()
 		if s.Verbose {
-			cells[i] = slices.Concat(cells[i], r.version(), r.timing(), r.standing(), r.record())
+			cells[i] = slices.Concat(cells[i], r.version(), r.memory(), r.timing(), r.standing(), r.record())
 		}
 	}
 	if err := output.WriteColumns(s.out.W, cells); err != nil {
@@ -207,6 +211,18 @@ func (r nodeRow) version() []string {
 	}
 	return []string{fmt.Sprintf("cluster-version=%d", r.ClusterVersion)}
 }
+
+// memory returns the cells of a verbose row for what its storage engines hold in memory; none
+// for a node that does not say.
+func (r nodeRow) memory() []string {
+	if r.MemtableBytes == 0 && r.CacheBytes == 0 {
+		return nil
+	}
+	return []string{"memtables=" + memorySize(r.MemtableBytes), "cache=" + memorySize(r.CacheBytes)}
+}
+
+// memorySize writes a number of bytes as one word.
+func memorySize(n uint64) string { return fmt.Sprintf("%.1fMiB", float64(n)/(1<<20)) }
 
 // unfinished says that an upgrade is in progress, if it is.
 func unfinished(rows []nodeRow) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -23,6 +24,8 @@ type NodeInfo struct {
 	DC, Database         string
 	Address, HTTPAddress string
 	Started              time.Time
+	// SharesCache reports whether the engines of all vBuckets use one cache.
+	SharesCache bool
 	// Became says in a sentence what a promotion has made of the node; empty for nothing.
 	Became string
 	// Timing is the Raft timing that the process runs with; empty without Raft.
@@ -83,13 +86,26 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 	n.addTiming(resp)
 	resp.ClusterVersion, resp.Understands = n.Versions()
 	for _, v := range n.keyspace.All() {
-		status := n.vBucketStatus(v.Status())
+		s := v.Status()
+		n.addMemory(resp, &s.Storage)
+		status := n.vBucketStatus(s)
 		if n.standing != nil && status.GetIsLeader() {
 			status.Standing = n.standing(v.Name)
 		}
 		resp.VBuckets = append(resp.VBuckets, status)
 	}
 	return resp, nil
+}
+
+// addMemory adds what a vBucket's engine holds in memory to a status. Engines that share
+// a cache report all of it each.
+func (n *Node) addMemory(resp *serverpb.NodeStatusResponse, s *storage.Stats) {
+	resp.MemtableBytes += s.MemtableBytes
+	if n.info.SharesCache {
+		resp.CacheBytes = max(resp.CacheBytes, s.CacheBytes)
+	} else {
+		resp.CacheBytes += s.CacheBytes
+	}
 }
 
 // timed is a replica whose log several nodes keep. The log of the first vBucket keeps the

@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/server/servertest"
+	"github.com/dkvdb/dkv/internal/storage"
 )
 
 func TestGetNodeStatus(t *testing.T) {
@@ -33,6 +34,22 @@ func TestGetNodeStatus(t *testing.T) {
 		v.GetLeader() != "10.0.0.1:8080" || v.GetCommitIndex() != 1 || v.GetAppliedIndex() != 1 || v.GetWritesPaused() ||
 		v.GetReason() != "" || v.GetFirstChangeNumber() != 1 || v.GetHistoryId() != r.Local.Status().Identity.History {
 		t.Errorf("%v", v)
+	}
+}
+
+// A cache that the engines share counts once, memtables and other caches add up.
+func TestStatusSumsTheMemoryOfEngines(t *testing.T) {
+	for _, tc := range []struct {
+		shared bool
+		cache  uint64
+	}{{true, 40}, {false, 70}} {
+		n := NewNode(nil, NodeInfo{SharesCache: tc.shared}, nil)
+		var resp serverpb.NodeStatusResponse
+		n.addMemory(&resp, &storage.Stats{MemtableBytes: 5, CacheBytes: 40})
+		n.addMemory(&resp, &storage.Stats{MemtableBytes: 6, CacheBytes: 30})
+		if resp.GetMemtableBytes() != 11 || resp.GetCacheBytes() != tc.cache {
+			t.Errorf("shared %v: %v", tc.shared, &resp)
+		}
 	}
 }
 

@@ -123,6 +123,7 @@ func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *Node, er
 		Address:     address,
 		HTTPAddress: reachable(n.HTTP.Addr(), address),
 		Started:     time.Now(),
+		SharesCache: cfg.Storage.Engine == config.RocksDB,
 	}
 	return n, nil
 }

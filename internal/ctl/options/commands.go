@@ -135,7 +135,7 @@ func clusterCommands() []*Command {
 func nodeCommands() []*Command {
 	return []*Command{
 		{Name: "status", group: groupNodes, max: 0,
-			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing)"},
+			summary: "one line a node: all members, and the nodes of -a; exit code 0 only with a majority alive (-v: and the Raft timing, memtables and caches)"},
 		{Name: "health", group: groupNodes, max: 0,
 			summary: "ask the node of -a alone whether it serves; exit code 0 if it does"},
 		{Name: "top", group: groupNodes, max: 0,

@@ -163,7 +163,7 @@ func dataOptions() []*Option {
 			set: text(func(o *Options) *string { return &o.VBucket })},
 		{Name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},
-		{Name: "v", commands: []string{"status", "listNodes", "doctor"}, summary: "show more: the Raft timing of each node, and of the cluster; what each check of -doctor came to",
+		{Name: "v", commands: []string{"status", "listNodes", "doctor"}, summary: "show more: the Raft timing of each node, and of the cluster, and what their engines hold in memory; what each check of -doctor came to",
 			set: boolean(func(o *Options) *bool { return &o.Verbose })},
 		{Name: "quiet", aliases: []string{"q"}, commands: append([]string{"bench"}, slow...), summary: "show no progress",
 			set: boolean(func(o *Options) *bool { return &o.Quiet })},
