@@ -32,6 +32,8 @@ type chaos struct {
 	// byHand is how likely a fault is an order to promote whose founder may be gone before its
 	// claim is answered, so that its seals are ended by hand.
 	byHand float64
+	// sets has orders to promote be for both slaves.
+	sets bool
 }
 
 // A climate makes one kind of misfortune likely.
@@ -52,6 +54,8 @@ func lingeringOwners(c *chaos) { c.linger, c.outages, c.orders, c.fallback = 0.5
 func endedByHand(c *chaos) {
 	c.byHand, c.orders, c.outages, c.late, c.dawdling, c.trouble = 0.8, 0, 0.1, 0, 10*ms, 50*ms
 }
+
+func promotedSets(c *chaos) { c.sets, c.orders = true, 0.3 }
 
 // throwChaos returns the faults of a seed: some runs are rougher than others, since a fault
 // is not found by a run that gets nowhere.
@@ -115,6 +119,12 @@ func (w *world) trouble() {
 	w.after(w.chaos.pause/2+w.upTo(w.chaos.pause), w.trouble)
 	if w.chaos.byHand > 0 && w.chance(w.chaos.byHand) {
 		w.slaves[w.rng.IntN(len(w.slaves))].slave.ordered = true
+		return
+	}
+	if w.chaos.sets && w.chance(w.chaos.orders) {
+		founder := w.slaves[w.rng.IntN(len(w.slaves))].slave
+		founder.stalled = w.now + w.upTo(2*lasting)
+		w.after(w.upTo(60*ms), func() { founder.ordered = true })
 		return
 	}
 	if w.chance(w.chaos.orders) {

@@ -49,6 +49,8 @@ const (
 	firstLogsLease                         // the owners of the other logs look at no lease
 	noQuestion                             // a founder does not ask whether its seals have held
 	noWithdrawal                           // it gives up without taking back its claim
+	foundersIndex                          // a set ends where its founder is
+	unequal                                // the other nodes of a set stay where they are
 	hasty                                  // seals are ended by hand while the claim may be under way
 )
 
@@ -56,6 +58,13 @@ const (
 type reached struct {
 	Writes, Reads, Repeats, Leases, Lapsed, Owners, RegistryOwners, Crashes, LostDisks uint64
 	FencedEntries, Entered, Left, Claimed, Fenced, GivenUp, SetAside, Crossed, Cut     uint64
+}
+
+// sets counts what promotions of sets came across.
+type sets struct {
+	// Equal are sets that became equal, for which the founder or the other node was late, Joined
+	// those whose other node has become a master, GivenUp those that were given up.
+	Equal, FounderLate, OtherLate, Joined, GivenUp uint64
 }
 
 // byHand counts what runs came across in which seals are ended by hand.
@@ -165,7 +174,7 @@ func TestNothingIsLostInAnyClimate(t *testing.T) {
 // TestSealsAreEndedByHand reaches all that a founder may find then.
 func TestSealsAreEndedByHand(t *testing.T) {
 	var sum byHand
-	for seed := uint64(1); seed <= *runsFlag/5; seed++ {
+	for seed := uint64(1); seed <= *runsFlag/3; seed++ {
 		w := simulate(seed, 0, endedByHand)
 		if wrong := check(t, seed, w); wrong != "" {
 			t.Fatalf("seed %d: %s: %+v %+v", seed, wrong, w.byHand, w.reached)
@@ -176,6 +185,25 @@ func TestSealsAreEndedByHand(t *testing.T) {
 		sum.Given += w.byHand.Given
 	}
 	if t.Logf("%+v", sum); sum.Ended == 0 || sum.Found == 0 || sum.Withdrawn == 0 || sum.Given == 0 {
+		t.Errorf("not all was reached: %+v", sum)
+	}
+}
+
+// TestSetsArePromoted has two slaves become masters together.
+func TestSetsArePromoted(t *testing.T) {
+	var sum sets
+	for seed := uint64(1); seed <= *runsFlag/5; seed++ {
+		w := simulate(seed, 0, promotedSets)
+		if wrong := check(t, seed, w); wrong != "" {
+			t.Fatalf("seed %d: %s: %+v %+v", seed, wrong, w.sets, w.reached)
+		}
+		sum.Equal += w.sets.Equal
+		sum.FounderLate += w.sets.FounderLate
+		sum.OtherLate += w.sets.OtherLate
+		sum.Joined += w.sets.Joined
+		sum.GivenUp += w.sets.GivenUp
+	}
+	if t.Logf("%+v", sum); sum.Equal == 0 || sum.FounderLate == 0 || sum.OtherLate == 0 || sum.Joined == 0 || sum.GivenUp == 0 {
 		t.Errorf("not all was reached: %+v", sum)
 	}
 }
@@ -220,6 +248,8 @@ var rulesTaken = []struct {
 	{"P3: requests are forgotten", forgetRequests, nil, false},
 	{"A5: the first log speaks for all", firstLogSpeaks, lingeringOwners, false},
 	{"A7: the lease of the first log's owner", firstLogsLease, registryOutages, false},
+	{"P3: a set ends at its founder's index", foundersIndex, promotedSets, false},
+	{"P3: a set is not made equal", unequal, promotedSets, false},
 	{"P4: seals are not asked for again", noQuestion, endedByHand, false},
 	{"P4: a claim is not withdrawn", noWithdrawal, endedByHand, false},
 	{"P4: seals are ended by hand too early", hasty, endedByHand, false},

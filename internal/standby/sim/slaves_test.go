@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
 )
@@ -17,6 +18,8 @@ type slave struct {
 	promotion *promotion
 	// ordered is a promotion that an operator wants.
 	ordered bool
+	// stalled is until when it follows nothing, while it does everything else.
+	stalled time.Duration
 	start   int
 }
 
@@ -40,6 +43,10 @@ type promotion struct {
 	seals    [vBuckets]int
 	sealer   int
 	claiming bool
+	// with is the other node of a set, equal whether both have the same state, and abandoned
+	// whether the promotion is given up.
+	with             *node
+	equal, abandoned bool
 	// ends is how far the copies were when the slave was sealed.
 	ends [vBuckets]int
 }
@@ -87,7 +94,7 @@ type stretch struct {
 func (s *slave) follow(p *proc, v int) {
 	d := p.deployments[p.rng.IntN(len(p.deployments))]
 	owner := d.logs[v].owner
-	if s.sealed != "" || owner == p.node || p.node.master != nil {
+	if s.sealed != "" || p.now < s.stalled || owner == p.node || p.node.master != nil {
 		return
 	}
 	c := &s.copies[v]
@@ -181,13 +188,18 @@ func (s *slave) promote(p *proc) {
 	case p.node.master != nil || s.copies[0].history == "" || s.copies[1].history != s.copies[0].history:
 	case s.promotion != nil && s.promotion.decided:
 		s.fork(p)
-	case s.promotion != nil && s.sealed == "":
+	case s.promotion == nil && s.sealed != "": // for a promotion of the other slave
+	case s.promotion != nil && (s.sealed == "" || s.promotion.abandoned):
 		s.giveUp(p) // a crash came before the seal
 	case s.promotion != nil:
 		s.decide(p)
 	case s.ordered:
 		s.ordered = false
-		s.begin(p, &promotion{fenced: true, era: p.eraOf(s.copies[0].history)})
+		of := &promotion{fenced: true, era: p.eraOf(s.copies[0].history)}
+		if p.chaos.sets {
+			of.with = s.other(p)
+		}
+		s.begin(p, of)
 	default:
 		s.watch(p)
 	}
@@ -248,8 +260,12 @@ func (s *slave) fence(p *proc) bool {
 			}
 			return q.process().seal(q, v, id, false)
 		})
-		if err != nil || index == 0 || !p.until(100*ms, func() bool { return len(s.copies[v].entries) >= index && s.copies[v].history == d.history }) {
+		if err != nil || index == 0 {
 			return false
+		}
+		here := p.until(100*ms, func() bool { return len(s.copies[v].entries) >= index && s.copies[v].history == d.history })
+		if !here && s.promotion.with == nil {
+			return false // otherwise the other node may have it
 		}
 		s.promotion.seals[v], s.promotion.sealer = index, p.start
 	}
@@ -268,6 +284,13 @@ func (w *world) ofEra(era uint64) *deployment {
 // giveUp ends a promotion that is not decided: what it has sealed is unsealed.
 func (s *slave) giveUp(p *proc) {
 	of := s.promotion
+	of.abandoned = true
+	if of.with != nil {
+		p.sets.GivenUp++
+		for !s.release(p) {
+			p.sleep(20 * ms)
+		}
+	}
 	d := p.ofEra(of.era)
 	for v := range vBuckets {
 		for range 3 {
@@ -289,6 +312,9 @@ func (s *slave) giveUp(p *proc) {
 // decide claims the next era.
 func (s *slave) decide(p *proc) {
 	of := s.promotion
+	if of.with != nil && !of.equal && !s.equal(p) {
+		return
+	}
 	for v := range s.copies {
 		s.copies[v].synced = len(s.copies[v].entries)
 	}
@@ -351,6 +377,10 @@ func (s *slave) fork(p *proc) {
 		entries = append(entries, entry{unseal: (&log{entries: entries}).state().sealed}, entry{set: &set{fallback: p.chaos.fallback}})
 		d.logs[v] = &log{entries: entries, owner: p.node}
 	}
+	var base [vBuckets][]entry
+	for v := range s.copies {
+		base[v] = s.copies[v].entries
+	}
 	p.found(d, p.node)
 	p.node.boot = p.node.bootMaster
 	if of.fenced {
@@ -359,4 +389,11 @@ func (s *slave) fork(p *proc) {
 		p.reached.Claimed++
 	}
 	p.node.bootMaster()
+	if of.with != nil {
+		p.node.boot = func() {
+			p.node.bootMaster()
+			p.node.spawn(func(q *proc) { d.tell(q, of, base) })
+		}
+		p.node.spawn(func(q *proc) { d.tell(q, of, base) })
+	}
 }

@@ -35,6 +35,7 @@ type world struct {
 	history []porcupine.Operation
 	reached reached
 	byHand  byHand
+	sets    sets
 	// wrong is what a check inside has found.
 	wrong string
 }
