@@ -58,9 +58,10 @@ type node struct {
 	// err is why it could not be asked; nil after an answer.
 	err error
 	// needed is the greatest index that an answer has waited for, since is when it was
-	// waited for first or when the node last applied more.
-	needed kv.Index
-	since  time.Time
+	// waited for first or when the node last applied more; it moves on while no answer waits,
+	// from left on.
+	needed      kv.Index
+	since, left time.Time
 	// waiting is how many answers wait for it, asked whether a goroutine asks it.
 	waiting int
 	asked   bool
@@ -115,13 +116,20 @@ func (l *Log) enter(roster []string) (leave func()) {
 	l.roster = roster
 	l.forget()
 	for _, address := range roster {
-		l.node(address).waiting++
+		n := l.node(address)
+		if n.waiting == 0 {
+			n.since = n.since.Add(time.Since(n.left)) // it was not asked meanwhile
+		}
+		n.waiting++
 	}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for _, address := range roster {
-			l.nodes[address].waiting--
+			n := l.nodes[address]
+			if n.waiting--; n.waiting == 0 {
+				n.left = time.Now()
+			}
 		}
 	}
 }

@@ -163,6 +163,34 @@ func TestMarkedNodesAreNotAwaited(t *testing.T) {
 	})
 }
 
+// TestTheTimeWithoutAnAnswerToWaitIsNotSilence: a node that was not asked after an answer was given
+// up is not silent at the next one. The time for which answers have waited counts together.
+func TestTheTimeWithoutAnAnswerToWaitIsNotSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, n := open(t, "a")
+		n.set("a", "h", 99, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := <-await(t, l, ctx, 100); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		out := await(t, l, t.Context(), 101)
+		if got := l.Silent(time.Second); len(got) != 0 {
+			t.Errorf("silent: %q", got)
+		}
+		time.Sleep(950 * time.Millisecond)
+		if got := l.Silent(time.Second); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("silent while answers wait: %q", got)
+		}
+		n.set("a", "h", 101, nil)
+		if err := <-out; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+}
+
 // TestTheErrorNamesTheNodes that lack what is to be shown, each with its reason.
 func TestTheErrorNamesTheNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
