@@ -53,19 +53,18 @@ type others struct {
 	i        int
 
 	mu sync.Mutex
-	// known are their addresses, as of at.
+	// known are their addresses, as of at: when a majority began to be asked for them.
 	known []string
 	at    time.Time
 }
 
-// rosterFresh is for how long the members are taken for the same: a majority is asked for them.
-const rosterFresh = 200 * time.Millisecond
-
-// addresses returns where the other voting masters and the listed slaves serve gRPC.
+// addresses returns where the other voting masters and the listed slaves serve gRPC, as of the
+// call or later. Calls that wait for another one share the next answer.
 func (o *others) addresses(ctx context.Context) ([]string, error) {
+	called := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.known != nil && time.Since(o.at) < rosterFresh {
+	if o.known != nil && o.at.After(called) {
 		return o.known, nil
 	}
 	begun := time.Now()
@@ -73,34 +72,52 @@ func (o *others) addresses(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The list of slaves is in the log of the first vBucket.
-	slaves, err := o.standbys.replicas[0].Slaves(ctx)
+	slaves, err := o.slaves(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := append(make([]string, 0, len(voters)+len(slaves)), voters...)
-	for _, slave := range slaves {
+	o.known, o.at = append(append(make([]string, 0, len(voters)+len(slaves)), voters...), slaves...), begun
+	return o.known, nil
+}
+
+// members is a log that has several members.
+type members interface {
+	Membership(context.Context) (replica.Membership, error)
+}
+
+// slaves returns where the listed slaves serve gRPC. The list is in the log of the first
+// vBucket, which this node may lag in: once a majority was asked for that log's members, all
+// that was committed before is applied here.
+func (o *others) slaves(ctx context.Context) (out []string, err error) {
+	first := o.standbys.replicas[0]
+	if log, is := first.(members); is && o.i > 0 {
+		if _, err := log.Membership(ctx); err != nil {
+			return nil, err
+		}
+	}
+	listed, err := first.Slaves(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, slave := range listed {
 		out = append(out, slave.Address)
 	}
-	o.known, o.at = out, begun
 	return out, nil
 }
 
 // voters returns where the other members with a vote serve gRPC; none if the log is of one node.
 func (o *others) voters(ctx context.Context) (out []string, err error) {
 	r := o.standbys.replicas[o.i]
-	log, is := r.(interface {
-		Membership(context.Context) (replica.Membership, error)
-	})
+	log, is := r.(members)
 	if !is {
 		return nil, nil
 	}
-	members, err := log.Membership(ctx)
+	found, err := log.Membership(ctx)
 	if err != nil {
 		return nil, err
 	}
 	self := o.standbys.node.Info.Address
-	for _, p := range members.Peers {
+	for _, p := range found.Peers {
 		switch {
 		case !p.Voting || p.Member.Address == self:
 		case p.Member.Address == "":
