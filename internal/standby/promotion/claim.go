@@ -240,7 +240,7 @@ func (f *Founder) awaitClaim(ctx context.Context, r *Record, pause time.Duration
 				o.done <- kv.Errorf(kv.Unavailable, "the registry may have given era %d to this node already, and only its answer ends that; bring it back, or decide with -promote -force", r.Era)
 				continue
 			}
-			r.Force = true
+			r.Force, r.Planned = true, false // the former masters keep what they have
 			o.done <- kv.UnknownOutcome(kv.Unavailable, fmt.Errorf("the promotion to era %d goes on by force; see dkvctl -status", r.Era))
 			return nil
 		}

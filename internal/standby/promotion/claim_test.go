@@ -262,6 +262,36 @@ func TestGivenEraThatCannotBeWrittenDown(t *testing.T) {
 	}
 }
 
+// A planned promotion that is forced while its claim is under way is planned no more: the former
+// masters do not set their data aside at once.
+func TestPlannedPromotionThatIsForced(t *testing.T) {
+	w, dir := &world{applied: 7, written: 9, leased: true}, t.TempDir()
+	w.registry = &registry{world: w, record: &promotion.Claim{Version: 4}, verdicts: []promotion.Verdict{{Reason: "later", Retry: time.Hour}, given}}
+	f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Registry: w.registry, Log: slog.New(slog.DiscardHandler)}, nil)
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	running := make(chan error, 1)
+	go func() { running <- f.Run(ctx) }()
+	planned := make(chan error, 1)
+	claiming := make(chan struct{})
+	go func() {
+		planned <- f.Promote(ctx, promotion.Request{Planned: true}, func(p promotion.Progress) error {
+			if p.Step == promotion.Claiming {
+				close(claiming)
+			}
+			return nil
+		})
+	}()
+	<-claiming
+	_ = f.Promote(ctx, promotion.Request{Force: true}, nil) // what it returns only says that it goes on
+	if err := <-running; !errors.Is(err, promotion.ErrDecided) {
+		t.Fatal(err)
+	}
+	if r := recordOf(t, dir); r.Planned || !r.Force || <-planned != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A registry that does not answer keeps masters that need no lease sealed only briefly: it is
 // asked before they are sealed.
 func TestSilentRegistryPausesWritesBriefly(t *testing.T) {

@@ -55,10 +55,35 @@ func (f *Founder) confirm(ctx context.Context, r *Record) error {
 		return f.unfenced(ctx, r, kv.Errorf(kv.Precondition, "the masters are not sealed by this promotion any more: %w; promote again", err))
 	case lease.SystemClock{}.Now() < f.trusted:
 		return nil
+	case f.turnToRecord(ctx, r):
+		return nil
 	default:
 		return kv.Errorf(kv.Unavailable, "%w: %w. They may have been unsealed and have acknowledged mutations since; "+
 			"they are asked again; bring them back, or, if they are certainly stopped, decide with -promote -force", errUnconfirmed, err)
 	}
+}
+
+// turnToRecord has a promotion whose masters are silent rely on the record instead of their seals,
+// if that lets this node replace them, and reports whether it does. Its copies are sealed, so the
+// claim fits only as long as owners that may answer wait for this node.
+func (f *Founder) turnToRecord(ctx context.Context, r *Record) bool {
+	if f.opts.Registry == nil || r.Planned {
+		return false
+	}
+	claim, err := f.present(ctx, recordPatience)
+	if err != nil || claim == nil || !claim.Standby || claim.Era+1 != r.Era || !claim.Synced && !r.Standby {
+		return false
+	}
+	next := *r
+	next.Fence, next.Unsynced, next.Claim = fencedByRecord, !claim.Synced, claim
+	if err := next.Write(f.opts.Dir); err != nil {
+		f.opts.Log.Error("that the registry fences the masters cannot be written down", "error", err)
+		return false
+	}
+	f.set(&next)
+	*r = next
+	f.opts.Log.Warn("the masters do not confirm their seals any more; the registry fences them: it gives the era when none of them has a lease", "era", r.Era)
+	return true
 }
 
 // unfenced returns why a promotion is given up whose seals have not held. A claim that may

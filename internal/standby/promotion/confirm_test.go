@@ -65,6 +65,47 @@ func TestSealThatNoMasterConfirms(t *testing.T) {
 	}
 }
 
+// A standby that has sealed masters which are lost for good then takes over by the record, also if
+// its claim was sent already and did not fit: but not if the promotion is a planned one, nor if the
+// record does not let it.
+func TestStandbyGoesFromSealsToTheRecord(t *testing.T) {
+	for _, c := range []struct {
+		step                     promotion.Step
+		version                  uint64
+		planned, standby, synced bool
+		want                     bool
+	}{
+		{promotion.Sealed, 4, false, true, true, true},
+		{promotion.Claiming, 4, false, true, true, true},
+		{promotion.Claiming, 6, false, true, true, true},
+		{promotion.Claiming, 4, true, true, true, false},
+		{promotion.Claiming, 4, false, false, false, false},
+		{promotion.Claiming, 4, false, true, false, false},
+	} {
+		w, dir := sealedBefore(t, c.step)
+		w.down = unreachable
+		r := lapsed(w, later, given)
+		r.record.Version, r.record.Standby, r.record.Synced = c.version, c.standby, c.synced
+		before := recordOf(t, dir)
+		before.Planned, before.Claim = c.planned, &promotion.Claim{Version: 4}
+		ctx, end := context.WithTimeout(t.Context(), time.Minute)
+		f := promotion.NewFounder(promotion.Options{Dir: dir, Copies: w, Masters: master{w}, Set: slaves{w}, Registry: r, Log: slog.New(slog.DiscardHandler)}, before)
+		ran := make(chan error, 1)
+		go func() { ran <- f.Run(ctx) }()
+		if !c.want { // the start has been tried when it answers
+			if err := f.Promote(ctx, promotion.Request{Abandon: true}, nil); err == nil {
+				t.Errorf("%+v: a claim was given up", c)
+			}
+			end()
+		}
+		err, p := <-ran, recordOf(t, dir)
+		end()
+		if errors.Is(err, promotion.ErrDecided) != c.want || p.Sealed() == c.want || c.want && p.Claim.Version != c.version || !c.want && r.ids != nil {
+			t.Errorf("%+v: %v, claimed %v, %+v", c, err, r.ids, p)
+		}
+	}
+}
+
 // The process that has sealed a master goes on if that is stopped then, as planned moves do.
 func TestMasterThatStopsOnceItIsSealed(t *testing.T) {
 	w, dir := &world{applied: 7, written: 9}, t.TempDir()
