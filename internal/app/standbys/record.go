@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/keeper"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
@@ -161,7 +162,7 @@ func (r *record) standing(ctx context.Context, n standby.Node) (least kv.Ack, er
 		least = min(least, kv.Ack(f.GetLevel()))
 		switch {
 		case !f.GetStanding() || f.GetAddress() != n.Address:
-			return kv.Errorf(kv.Unavailable, "the slave at %s does not stand by there", n.Address)
+			return fmt.Errorf("the slave at %s: %w", n.Address, keeper.ErrElsewhere)
 		case !f.GetLeased():
 			return errUnleased
 		}

@@ -68,7 +68,8 @@ type Options struct {
 	// Record is the registry's; nil without one.
 	Record Record
 	// Standing returns the least level at which the owners of all vBuckets wait for a node that
-	// stands in their logs, asked linearizably. It is needed with Record only.
+	// stands in their logs, asked linearizably; ErrElsewhere if it does not stand in one of them. It
+	// is needed with Record only.
 	Standing func(context.Context, standby.Node) (kv.Ack, error)
 	Log      *slog.Logger
 }
@@ -81,9 +82,13 @@ type Keeper struct {
 	mu sync.Mutex
 	// silenced is when a disk was taken out for its silence.
 	silenced map[string]time.Time
+	// elsewhere is which disks do not stand in all vBuckets.
+	elsewhere map[string]elsewhere
 	// entered is the change of the first log's set with which its nodes were last entered
 	// into the record.
 	entered kv.Index
+	// later is when they are tried again after an attempt that failed.
+	later pause
 }
 
 // kept is a log with what the keeper remembers of it.
@@ -97,7 +102,7 @@ type kept struct {
 
 // New makes a keeper.
 func New(opts Options) *Keeper {
-	k := &Keeper{opts: opts, silenced: make(map[string]time.Time)}
+	k := &Keeper{opts: opts, silenced: make(map[string]time.Time), elsewhere: make(map[string]elsewhere)}
 	for _, l := range opts.Logs {
 		k.logs = append(k.logs, &kept{Log: l})
 	}
@@ -227,7 +232,7 @@ func (k *Keeper) enter(ctx context.Context) {
 		return
 	}
 	set, changed, err := first.Set()
-	if err != nil || changed == k.entered && k.named(set) {
+	if err != nil || changed == k.entered && k.named(set) || !k.later.due(changed) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.patience())
@@ -237,7 +242,10 @@ func (k *Keeper) enter(ctx context.Context) {
 			continue
 		}
 		standing := func(ctx context.Context) (kv.Ack, error) { return k.opts.Standing(ctx, n) }
-		if err := k.opts.Record.Enter(ctx, n, standing); err != nil {
+		err := k.opts.Record.Enter(ctx, n, standing)
+		k.stood(n.Disk, err)
+		if err != nil {
+			k.later.fail(changed)
 			if text := err.Error(); text != first.failed {
 				first.failed = text
 				k.opts.Log.Warn("the standby is not in the registry's record yet; this is tried again", "address", n.Address, "error", err)

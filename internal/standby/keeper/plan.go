@@ -127,6 +127,8 @@ func (k *Keeper) unfit(v *look, n *standby.Node) string {
 		return "repl-ack-from asks for one of data centre " + k.opts.DC
 	case n.Phase == standby.Coming && (i < 0 || slots[i].Lost > k.opts.Timeout) && k.best(v, slots) != nil:
 		return "it is gone, and another one can stand by"
+	case k.replaceable(v, n, slots):
+		return "it does not stand by in another vBucket, and another one may"
 	}
 	return ""
 }
@@ -233,7 +235,7 @@ func (k *Keeper) best(v *look, slots []confirm.Slot) *confirm.Slave {
 		if since, ever := k.quietFor(s.Slave.Disk); ever && s.Age >= since {
 			continue // it has confirmed nothing since it was put out
 		}
-		if best == nil || s.Lag < best.Lag {
+		if best == nil || k.before(s, best) {
 			best = s
 		}
 	}
@@ -241,6 +243,16 @@ func (k *Keeper) best(v *look, slots []confirm.Slot) *confirm.Slave {
 		return nil
 	}
 	return &best.Slave
+}
+
+// before reports whether a slave is to be chosen rather than another one: one of which it is not
+// known that it does not stand in another vBucket, and of those the one that lags less.
+func (k *Keeper) before(a, b *confirm.Slot) bool {
+	long := func(s *confirm.Slot) bool { return k.missing(s.Slave.Disk) > k.opts.Timeout }
+	if la, lb := long(a), long(b); la != lb {
+		return lb
+	}
+	return a.Lag < b.Lag
 }
 
 // settle records what an empty set means.
