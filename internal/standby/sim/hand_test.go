@@ -7,7 +7,7 @@ import (
 	"github.com/dkvdb/dkv/internal/discovery/record"
 )
 
-// gone is how long a founder is gone at least before an operator ends its seals by hand: longer
+// gone is how long a founder is gone at least before an operator ends its seals by force: longer
 // than a claim may be under way here, and then the leases of the masters that it replaces.
 const gone = 3 * lasting
 
@@ -18,13 +18,34 @@ func (w *world) leaveFounder(n *node) {
 		if !n.up || n.master != nil || of == nil || of.decided {
 			return
 		}
-		w.crash(n, gone+50*ms+w.upTo(lasting))
-		wait := gone + w.upTo(50*ms)
-		if w.rules.has(hasty) {
-			wait = w.upTo(10 * ms)
+		d := w.ofEra(of.era)
+		if w.chance(0.5) {
+			w.crash(n, gone+50*ms+w.upTo(lasting))
+			w.after(gone+w.upTo(50*ms), func() { d.endSeals(w) })
+			return
 		}
-		w.after(wait, func() { w.ofEra(of.era).endSeals(w) })
+		if w.chance(0.7) {
+			w.crash(n, w.upTo(gone))
+		}
+		w.after(w.upTo(20*ms), func() { d.nodes[w.rng.IntN(len(d.nodes))].spawn(d.endSealsByRecord) })
 	})
+}
+
+// endSealsByRecord ends the seals of a deployment once no claim fits the record that their founder
+// makes: without force, at any time.
+func (d *deployment) endSealsByRecord(p *proc) {
+	if !p.rules.has(recordLeft) {
+		_, err := p.changeRecord(&peerpb.ChangeRecordRequest{
+			Record:  &peerpb.Record{Database: "db", Era: d.era, Deployment: d.id},
+			Leaving: []string{"none"},
+		})
+		if err != nil {
+			return // the operator gives up: the era may have been given
+		}
+		p.byHand.Raised++
+	}
+	p.step()
+	d.endSeals(p.world)
 }
 
 // endSeals ends the seals of a deployment by hand, which any of its members can do.
