@@ -89,8 +89,12 @@ func newApp(ctx context.Context, cfg *config.Config, part promotion.Part, log *s
 	if s := part.Superseded; s != nil && !s.Rejoined {
 		n.Yielded = succession.Superseded(s)
 	}
-	if r := part.Promotion; r != nil && r.Step == promotion.Done && len(r.Nodes) == 0 {
+	switch r := part.Promotion; {
+	case r == nil || r.Step != promotion.Done:
+	case len(r.Nodes) == 0:
 		n.Promotion = r.NewMasters()
+	default:
+		n.SetPromotion = r.ID
 	}
 	n.Info.Became = n.Became
 	a := &app{node: n, part: part, role: roleOf(n), metrics: telemetry.NewRegistry(version.Get())}

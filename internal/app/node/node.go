@@ -49,8 +49,9 @@ type Node struct {
 	// is configured to be. Yielded is why it serves nothing any more; empty if it serves.
 	Became, Yielded string
 	// Promotion is the id of the promotion that has made the node a master, which is that of
-	// its masters; empty for none.
-	Promotion string
+	// its masters; empty for none. SetPromotion is that of a node whose masters are a set, which
+	// the release before named by it.
+	Promotion, SetPromotion string
 
 	// Changed is raised when the condition of a vBucket may have changed.
 	Changed signal.Signal

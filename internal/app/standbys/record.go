@@ -55,7 +55,20 @@ func (s *Standbys) masters() witness.Masters {
 	if s.node.Promotion != "" {
 		m.Deployment = s.node.Promotion
 	}
+	if s.record != nil {
+		m.Deployment = namedBy(s.record.keeper.Record(), m, s.node.SetPromotion)
+	}
 	return m
+}
+
+// namedBy returns the id by which the record as it was last seen names masters: a set that the
+// release before has promoted by the promotion. With dkvctl -claim at a member that was added
+// later, which does not know that, it names them by their cluster.
+func namedBy(found *peerpb.Record, m witness.Masters, promotion string) string {
+	if promotion != "" && found.GetDeployment() == promotion && found.GetEra() == m.Era {
+		return promotion
+	}
+	return m.Deployment
 }
 
 func (r *record) run(ctx context.Context) { _ = r.keeper.Run(ctx) } // it ends with ctx only

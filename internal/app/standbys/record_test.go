@@ -14,6 +14,7 @@ import (
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/standby/confirm"
 	"github.com/dkvdb/dkv/internal/standby/keeper"
+	"github.com/dkvdb/dkv/internal/standby/witness"
 )
 
 // state is the state of a log in which nothing is written.
@@ -49,6 +50,26 @@ func with(states ...*state) *Standbys {
 
 func set(phase standby.Phase, leased bool) standby.Set {
 	return standby.Set{Level: kv.AckSync, Leased: leased, Registered: true, Nodes: []standby.Node{{Disk: "d", Address: "s:1", Phase: phase}}}
+}
+
+// Masters that the release before has promoted as a set keep their record, which names them by the
+// promotion.
+func TestMastersAreNamedAsTheirRecordNamesThem(t *testing.T) {
+	m := witness.Masters{Era: 2, Deployment: "cluster"}
+	for _, c := range []struct {
+		found           *peerpb.Record
+		promotion, want string
+	}{
+		{nil, "p", "cluster"},
+		{&peerpb.Record{Era: 2, Deployment: "p"}, "p", "p"},
+		{&peerpb.Record{Era: 2, Deployment: "p"}, "", "cluster"},
+		{&peerpb.Record{Era: 3, Deployment: "p"}, "p", "cluster"},
+		{&peerpb.Record{Era: 2, Deployment: "q"}, "p", "cluster"},
+	} {
+		if got := namedBy(c.found, m, c.promotion); got != c.want {
+			t.Errorf("%v of promotion %q: %q, want %q", c.found, c.promotion, got, c.want)
+		}
+	}
 }
 
 // TestUnlistedIsWhatDoesNotStandInOneLog of those that the node owns.

@@ -84,7 +84,13 @@ func (r *record) Claim(ctx context.Context, c promotion.Claim, p promotion.Recor
 	if err != nil {
 		return promotion.Verdict{}, err
 	}
-	return promotion.Verdict{Given: res.GetGiven(), Reason: res.GetReason(), Retry: time.Duration(res.GetRetryMillis()) * time.Millisecond}, nil
+	return promotion.Verdict{Given: res.GetGiven() || gave(res.GetRecord(), p), Reason: res.GetReason(), Retry: time.Duration(res.GetRetryMillis()) * time.Millisecond}, nil
+}
+
+// gave reports whether a record is that of a claim which the release before sent: that named the
+// masters of a set by their promotion, too.
+func gave(found *peerpb.Record, p promotion.Record) bool {
+	return found != nil && found.GetEra() == p.Era && found.GetDeployment() == p.ID
 }
 
 // Withdraw implements promotion.Registry: taking this disk out of the record raises the version,
@@ -96,7 +102,7 @@ func (r *record) Withdraw(ctx context.Context, c promotion.Claim, p promotion.Re
 		return false, err
 	}
 	if found.GetEra() != c.Era || found.GetVersion() != c.Version {
-		return found.GetDeployment() == p.NewMasters(), nil
+		return found.GetDeployment() == p.NewMasters() || gave(found, p), nil
 	}
 	_, err = r.Registry.ChangeRecord(ctx, &peerpb.ChangeRecordRequest{
 		Record:  &peerpb.Record{Database: r.Database, Era: found.GetEra(), Deployment: found.GetDeployment()},

@@ -25,7 +25,7 @@ type book struct {
 
 func (b *book) Claim(_ context.Context, r *peerpb.ClaimRequest) (*peerpb.ClaimResponse, error) {
 	b.claimed = r.GetPromotion()
-	return &peerpb.ClaimResponse{Given: true}, nil
+	return &peerpb.ClaimResponse{Given: b.record.GetEra() == r.GetEra(), Record: b.record}, nil
 }
 
 func (b *book) GetRecord(context.Context, *peerpb.GetRecordRequest) (*peerpb.RecordResponse, error) {
@@ -89,6 +89,27 @@ func TestNewMastersAreNamedByTheirCluster(t *testing.T) {
 		r := &record{Candidate: witness.Candidate{Registry: b, Database: "db", Disk: "disk"}}
 		if _, err := r.Claim(t.Context(), promotion.Claim{Era: 1, Version: 4}, c.of); err != nil || b.claimed != c.want {
 			t.Errorf("%q, %v; want %q", b.claimed, err, c.want)
+		}
+	}
+}
+
+// A claim that the release before has sent for a set, which it named by the promotion, was given
+// although the set is named by its cluster now.
+func TestClaimOfTheReleaseBeforeWasGiven(t *testing.T) {
+	claim, of := promotion.Claim{Era: 1, Version: 4}, promotion.Record{ID: "p", Era: 2, Deployment: 0xabc, Nodes: []promotion.Node{{Replica: 1}}}
+	for _, c := range []struct {
+		record *peerpb.Record
+		want   bool
+	}{
+		{&peerpb.Record{Era: 2, Version: 5, Deployment: "p"}, true},
+		{&peerpb.Record{Era: 3, Version: 5, Deployment: "p"}, false},
+		{&peerpb.Record{Era: 2, Version: 5, Deployment: "q"}, false},
+	} {
+		r := &record{Candidate: witness.Candidate{Registry: &book{record: c.record}, Database: "db", Disk: "disk"}}
+		verdict, err := r.Claim(t.Context(), claim, of)
+		given, failed := r.Withdraw(t.Context(), claim, of)
+		if err != nil || failed != nil || verdict.Given != c.want || given != c.want {
+			t.Errorf("%v: %v, %v, %v, %v; want %v", c.record, verdict, err, given, failed, c.want)
 		}
 	}
 }
