@@ -162,7 +162,7 @@ func (l *Log) missing(roster []string, index kv.Index) (out []string) {
 			continue
 		}
 		if n.applied(history) >= n.needed {
-			n.since = now // it lacked nothing before
+			n.begin(now) // it lacked nothing before
 		}
 		n.needed = max(n.needed, index)
 		out = append(out, address)
@@ -170,6 +170,9 @@ func (l *Log) missing(roster []string, index kv.Index) (out []string) {
 	}
 	return out
 }
+
+// begin has the node's silence count from now on, whether an answer waits for it or not.
+func (n *node) begin(now time.Time) { n.since, n.left = now, now }
 
 // applied is the index of a history that the node has applied.
 func (n *node) applied(history string) kv.Index {
@@ -226,7 +229,7 @@ func (l *Log) answered(n *node, at Position, err error) (more bool) {
 		if at.History != n.at.History || at.Applied > n.at.Applied {
 			n.at = at
 			if more = n.applied(history) > 0; more {
-				n.since = now
+				n.begin(now)
 			}
 		}
 	}

@@ -191,6 +191,46 @@ func TestTheTimeWithoutAnAnswerToWaitIsNotSilence(t *testing.T) {
 	})
 }
 
+// TestAReturnedNodeGetsItsTime although it lags a little when its mark ends: what it was marked for
+// does not count any more.
+func TestAReturnedNodeGetsItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, n := open(t, "a")
+		n.set("a", "h", 99, nil)
+		out := await(t, l, t.Context(), 100)
+		time.Sleep(1100 * time.Millisecond)
+		n.marks("a")
+		l.Marked()
+		if err := <-out; err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		l.Returned([]string{"a"}, 100)
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		time.Sleep(lookAgain)
+		if got := l.Returned([]string{"a"}, 100); !slices.Equal(got, []string{"a"}) {
+			t.Fatalf("back: %q", got)
+		}
+		n.marks()
+		l.Marked()
+		time.Sleep(time.Minute)
+		out = await(t, l, t.Context(), 101)
+		if got := l.Silent(time.Second); len(got) != 0 {
+			t.Errorf("silent: %q", got)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if got := l.Silent(time.Second); !slices.Equal(got, []string{"a"}) {
+			t.Errorf("silent while an answer waits: %q", got)
+		}
+		n.set("a", "h", 101, nil)
+		if err := <-out; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+}
+
 // TestTheErrorNamesTheNodes that lack what is to be shown, each with its reason.
 func TestTheErrorNamesTheNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

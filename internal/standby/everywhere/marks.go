@@ -71,6 +71,7 @@ func (l *Log) Returned(down []string, end kv.Index) (out []string) {
 		case l.roster != nil && !slices.Contains(l.roster, address):
 			out = append(out, address)
 		case n.err == nil && time.Since(n.heard) <= 2*lookAgain && n.applied(history)+nearly >= end && n.at.History == history:
+			n.begin(time.Now()) // it may lag a little, and gets its time
 			out = append(out, address)
 		case time.Since(n.looked) >= lookAgain && !n.asked && !l.closed:
 			n.looked = time.Now()
