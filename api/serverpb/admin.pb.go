@@ -127,7 +127,115 @@ func (x TrxnRecord_TrxnType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrxnRecord_TrxnType.Descriptor instead.
 func (TrxnRecord_TrxnType) EnumDescriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18, 0}
+	return file_api_admin_proto_rawDescGZIP(), []int{20, 0}
+}
+
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// debug, info, warn or error; empty takes the component's own level away.
+	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	// The part of the program whose lines it is for, such as server or replica/raft; empty
+	// means all lines.
+	Component     string `protobuf:"bytes,2,opt,name=component,proto3" json:"component,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_api_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SetLogLevelRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *SetLogLevelRequest) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+type LogLevels struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Level string                 `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	// The components with a level of their own.
+	Components    map[string]string `protobuf:"bytes,2,rep,name=components,proto3" json:"components,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLevels) Reset() {
+	*x = LogLevels{}
+	mi := &file_api_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLevels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLevels) ProtoMessage() {}
+
+func (x *LogLevels) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLevels.ProtoReflect.Descriptor instead.
+func (*LogLevels) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LogLevels) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogLevels) GetComponents() map[string]string {
+	if x != nil {
+		return x.Components
+	}
+	return nil
 }
 
 type PromoteRequest struct {
@@ -146,7 +254,7 @@ type PromoteRequest struct {
 
 func (x *PromoteRequest) Reset() {
 	*x = PromoteRequest{}
-	mi := &file_api_admin_proto_msgTypes[0]
+	mi := &file_api_admin_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -158,7 +266,7 @@ func (x *PromoteRequest) String() string {
 func (*PromoteRequest) ProtoMessage() {}
 
 func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[0]
+	mi := &file_api_admin_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -171,7 +279,7 @@ func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
 func (*PromoteRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{0}
+	return file_api_admin_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PromoteRequest) GetForce() bool {
@@ -216,7 +324,7 @@ type PromoteProgress struct {
 
 func (x *PromoteProgress) Reset() {
 	*x = PromoteProgress{}
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +336,7 @@ func (x *PromoteProgress) String() string {
 func (*PromoteProgress) ProtoMessage() {}
 
 func (x *PromoteProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[1]
+	mi := &file_api_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +349,7 @@ func (x *PromoteProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteProgress.ProtoReflect.Descriptor instead.
 func (*PromoteProgress) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{1}
+	return file_api_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PromoteProgress) GetStep() string {
@@ -275,7 +383,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +395,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[2]
+	mi := &file_api_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +408,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{2}
+	return file_api_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RejoinRequest) GetMasters() []string {
@@ -320,7 +428,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +440,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[3]
+	mi := &file_api_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +453,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{3}
+	return file_api_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RejoinResponse) GetText() string {
@@ -365,7 +473,7 @@ type FinishUpgradeRequest struct {
 
 func (x *FinishUpgradeRequest) Reset() {
 	*x = FinishUpgradeRequest{}
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +485,7 @@ func (x *FinishUpgradeRequest) String() string {
 func (*FinishUpgradeRequest) ProtoMessage() {}
 
 func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[4]
+	mi := &file_api_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +498,7 @@ func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*FinishUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{4}
+	return file_api_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FinishUpgradeRequest) GetVersion() uint32 {
@@ -419,7 +527,7 @@ type InjectFaultRequest struct {
 
 func (x *InjectFaultRequest) Reset() {
 	*x = InjectFaultRequest{}
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +539,7 @@ func (x *InjectFaultRequest) String() string {
 func (*InjectFaultRequest) ProtoMessage() {}
 
 func (x *InjectFaultRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[5]
+	mi := &file_api_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +552,7 @@ func (x *InjectFaultRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectFaultRequest.ProtoReflect.Descriptor instead.
 func (*InjectFaultRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{5}
+	return file_api_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InjectFaultRequest) GetKind() string {
@@ -496,7 +604,7 @@ type FaultState struct {
 
 func (x *FaultState) Reset() {
 	*x = FaultState{}
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +616,7 @@ func (x *FaultState) String() string {
 func (*FaultState) ProtoMessage() {}
 
 func (x *FaultState) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[6]
+	mi := &file_api_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +629,7 @@ func (x *FaultState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FaultState.ProtoReflect.Descriptor instead.
 func (*FaultState) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{6}
+	return file_api_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FaultState) GetState() string {
@@ -555,7 +663,7 @@ type ClaimRecordResponse struct {
 
 func (x *ClaimRecordResponse) Reset() {
 	*x = ClaimRecordResponse{}
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +675,7 @@ func (x *ClaimRecordResponse) String() string {
 func (*ClaimRecordResponse) ProtoMessage() {}
 
 func (x *ClaimRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[7]
+	mi := &file_api_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +688,7 @@ func (x *ClaimRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecordResponse.ProtoReflect.Descriptor instead.
 func (*ClaimRecordResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{7}
+	return file_api_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClaimRecordResponse) GetText() string {
@@ -601,7 +709,7 @@ type DropAsideResponse struct {
 
 func (x *DropAsideResponse) Reset() {
 	*x = DropAsideResponse{}
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +721,7 @@ func (x *DropAsideResponse) String() string {
 func (*DropAsideResponse) ProtoMessage() {}
 
 func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[8]
+	mi := &file_api_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +734,7 @@ func (x *DropAsideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropAsideResponse.ProtoReflect.Descriptor instead.
 func (*DropAsideResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{8}
+	return file_api_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DropAsideResponse) GetFolders() []string {
@@ -666,7 +774,7 @@ type GetChangesRequest struct {
 
 func (x *GetChangesRequest) Reset() {
 	*x = GetChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +786,7 @@ func (x *GetChangesRequest) String() string {
 func (*GetChangesRequest) ProtoMessage() {}
 
 func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[9]
+	mi := &file_api_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +799,7 @@ func (x *GetChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesRequest.ProtoReflect.Descriptor instead.
 func (*GetChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{9}
+	return file_api_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetChangesRequest) GetFromChangeNumber() uint64 {
@@ -760,7 +868,7 @@ type StreamChangesRequest struct {
 
 func (x *StreamChangesRequest) Reset() {
 	*x = StreamChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +880,7 @@ func (x *StreamChangesRequest) String() string {
 func (*StreamChangesRequest) ProtoMessage() {}
 
 func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[10]
+	mi := &file_api_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +893,7 @@ func (x *StreamChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChangesRequest.ProtoReflect.Descriptor instead.
 func (*StreamChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{10}
+	return file_api_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StreamChangesRequest) GetFromChangeNumber() uint64 {
@@ -843,7 +951,7 @@ type WatchChangesRequest struct {
 
 func (x *WatchChangesRequest) Reset() {
 	*x = WatchChangesRequest{}
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +963,7 @@ func (x *WatchChangesRequest) String() string {
 func (*WatchChangesRequest) ProtoMessage() {}
 
 func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[11]
+	mi := &file_api_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +976,7 @@ func (x *WatchChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchChangesRequest.ProtoReflect.Descriptor instead.
 func (*WatchChangesRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{11}
+	return file_api_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchChangesRequest) GetKeyPrefix() []byte {
@@ -914,7 +1022,7 @@ type StreamSnapshotRequest struct {
 
 func (x *StreamSnapshotRequest) Reset() {
 	*x = StreamSnapshotRequest{}
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1034,7 @@ func (x *StreamSnapshotRequest) String() string {
 func (*StreamSnapshotRequest) ProtoMessage() {}
 
 func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[12]
+	mi := &file_api_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1047,7 @@ func (x *StreamSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*StreamSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{12}
+	return file_api_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StreamSnapshotRequest) GetVBucket() string {
@@ -1002,7 +1110,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1122,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[13]
+	mi := &file_api_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1135,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{13}
+	return file_api_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SnapshotChunk) GetSnapshotId() string {
@@ -1129,7 +1237,7 @@ type GetChangesResponse struct {
 
 func (x *GetChangesResponse) Reset() {
 	*x = GetChangesResponse{}
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1249,7 @@ func (x *GetChangesResponse) String() string {
 func (*GetChangesResponse) ProtoMessage() {}
 
 func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[14]
+	mi := &file_api_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1262,7 @@ func (x *GetChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChangesResponse.ProtoReflect.Descriptor instead.
 func (*GetChangesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{14}
+	return file_api_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetChangesResponse) GetStatus() *Status {
@@ -1260,7 +1368,7 @@ type FormerHistory struct {
 
 func (x *FormerHistory) Reset() {
 	*x = FormerHistory{}
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1380,7 @@ func (x *FormerHistory) String() string {
 func (*FormerHistory) ProtoMessage() {}
 
 func (x *FormerHistory) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[15]
+	mi := &file_api_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1393,7 @@ func (x *FormerHistory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormerHistory.ProtoReflect.Descriptor instead.
 func (*FormerHistory) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{15}
+	return file_api_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FormerHistory) GetHistoryId() string {
@@ -1318,7 +1426,7 @@ type ChangeRequest struct {
 
 func (x *ChangeRequest) Reset() {
 	*x = ChangeRequest{}
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1438,7 @@ func (x *ChangeRequest) String() string {
 func (*ChangeRequest) ProtoMessage() {}
 
 func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[16]
+	mi := &file_api_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1451,7 @@ func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{16}
+	return file_api_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChangeRequest) GetClient() uint64 {
@@ -1405,7 +1513,7 @@ type ChangeRecord struct {
 
 func (x *ChangeRecord) Reset() {
 	*x = ChangeRecord{}
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1525,7 @@ func (x *ChangeRecord) String() string {
 func (*ChangeRecord) ProtoMessage() {}
 
 func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[17]
+	mi := &file_api_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1538,7 @@ func (x *ChangeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRecord.ProtoReflect.Descriptor instead.
 func (*ChangeRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{17}
+	return file_api_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ChangeRecord) GetSerialisedForm() []byte {
@@ -1487,7 +1595,7 @@ type TrxnRecord struct {
 
 func (x *TrxnRecord) Reset() {
 	*x = TrxnRecord{}
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1607,7 @@ func (x *TrxnRecord) String() string {
 func (*TrxnRecord) ProtoMessage() {}
 
 func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[18]
+	mi := &file_api_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1620,7 @@ func (x *TrxnRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrxnRecord.ProtoReflect.Descriptor instead.
 func (*TrxnRecord) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{18}
+	return file_api_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TrxnRecord) GetType() TrxnRecord_TrxnType {
@@ -1559,7 +1667,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1679,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[19]
+	mi := &file_api_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1692,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{19}
+	return file_api_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Replica) GetZone() string {
@@ -1631,7 +1739,7 @@ type GetReplicasRequest struct {
 
 func (x *GetReplicasRequest) Reset() {
 	*x = GetReplicasRequest{}
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1751,7 @@ func (x *GetReplicasRequest) String() string {
 func (*GetReplicasRequest) ProtoMessage() {}
 
 func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[20]
+	mi := &file_api_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1764,7 @@ func (x *GetReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasRequest.ProtoReflect.Descriptor instead.
 func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{20}
+	return file_api_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetReplicasRequest) GetZone() string {
@@ -1675,7 +1783,7 @@ type GetReplicasResponse struct {
 
 func (x *GetReplicasResponse) Reset() {
 	*x = GetReplicasResponse{}
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1795,7 @@ func (x *GetReplicasResponse) String() string {
 func (*GetReplicasResponse) ProtoMessage() {}
 
 func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[21]
+	mi := &file_api_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1808,7 @@ func (x *GetReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReplicasResponse.ProtoReflect.Descriptor instead.
 func (*GetReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{21}
+	return file_api_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetReplicasResponse) GetReplicas() []*Replica {
@@ -1720,7 +1828,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1840,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[22]
+	mi := &file_api_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1853,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{22}
+	return file_api_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BackupRequest) GetBackupPath() string {
@@ -1764,7 +1872,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1884,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[23]
+	mi := &file_api_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1897,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{23}
+	return file_api_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RestoreRequest) GetRestorePath() string {
@@ -1811,7 +1919,7 @@ type AddNodeRequest struct {
 
 func (x *AddNodeRequest) Reset() {
 	*x = AddNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1931,7 @@ func (x *AddNodeRequest) String() string {
 func (*AddNodeRequest) ProtoMessage() {}
 
 func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[24]
+	mi := &file_api_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1944,7 @@ func (x *AddNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddNodeRequest.ProtoReflect.Descriptor instead.
 func (*AddNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{24}
+	return file_api_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddNodeRequest) GetNodeUrl() string {
@@ -1864,7 +1972,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1984,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[25]
+	mi := &file_api_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1997,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{25}
+	return file_api_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemoveNodeRequest) GetNodeUrl() string {
@@ -1918,7 +2026,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2038,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[26]
+	mi := &file_api_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2051,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{26}
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -1971,7 +2079,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2091,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[27]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2104,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{27}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -2033,7 +2141,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2153,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2166,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -2095,7 +2203,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2215,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2228,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -2162,7 +2270,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2282,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2295,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -2221,7 +2329,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2341,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2354,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -2286,7 +2394,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2406,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2419,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -2357,7 +2465,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2477,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2490,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -2520,7 +2628,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2640,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2653,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -2614,7 +2722,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2734,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2747,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2831,7 +2939,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +2951,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +2964,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -3015,7 +3123,7 @@ type StandingSet struct {
 
 func (x *StandingSet) Reset() {
 	*x = StandingSet{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3027,7 +3135,7 @@ func (x *StandingSet) String() string {
 func (*StandingSet) ProtoMessage() {}
 
 func (x *StandingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3040,7 +3148,7 @@ func (x *StandingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
 func (*StandingSet) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StandingSet) GetLevel() string {
@@ -3088,7 +3196,7 @@ type StandingSlave struct {
 
 func (x *StandingSlave) Reset() {
 	*x = StandingSlave{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3208,7 @@ func (x *StandingSlave) String() string {
 func (*StandingSlave) ProtoMessage() {}
 
 func (x *StandingSlave) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3221,7 @@ func (x *StandingSlave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
 func (*StandingSlave) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StandingSlave) GetAddress() string {
@@ -3163,7 +3271,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3175,7 +3283,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3188,7 +3296,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -3215,7 +3323,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3335,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3348,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -3267,7 +3375,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3387,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3400,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -3313,7 +3421,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3433,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3446,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -3366,7 +3474,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3486,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3499,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{43}
+	return file_api_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -3412,7 +3520,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +3532,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +3545,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{44}
+	return file_api_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -3457,7 +3565,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3577,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3590,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{45}
+	return file_api_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -3506,7 +3614,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3626,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3639,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{46}
+	return file_api_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3566,7 +3674,18 @@ var File_api_admin_proto protoreflect.FileDescriptor
 
 const file_api_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"n\n" +
+	"\x0fapi/admin.proto\x12\fdkv.serverpb\x1a\rapi/api.proto\x1a\x10api/models.proto\x1a\x1bgoogle/protobuf/empty.proto\"H\n" +
+	"\x12SetLogLevelRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x1c\n" +
+	"\tcomponent\x18\x02 \x01(\tR\tcomponent\"\xa9\x01\n" +
+	"\tLogLevels\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12G\n" +
+	"\n" +
+	"components\x18\x02 \x03(\v2'.dkv.serverpb.LogLevels.ComponentsEntryR\n" +
+	"components\x1a=\n" +
+	"\x0fComponentsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"n\n" +
 	"\x0ePromoteRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\x12\x18\n" +
 	"\aabandon\x18\x02 \x01(\bR\aabandon\x12\x12\n" +
@@ -3896,7 +4015,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x10WatchClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a\x1f.dkv.serverpb.ClusterInfoChange0\x01\x12M\n" +
 	"\x0fReleaseDatabase\x12$.dkv.serverpb.ReleaseDatabaseRequest\x1a\x14.dkv.serverpb.Status2Q\n" +
 	"\x10DKVDiscoveryNode\x12=\n" +
-	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xf7\a\n" +
+	"\tGetStatus\x12\x16.google.protobuf.Empty\x1a\x18.dkv.serverpb.RegionInfo2\xc1\b\n" +
 	"\aDKVNode\x12I\n" +
 	"\rGetNodeStatus\x12\x16.google.protobuf.Empty\x1a .dkv.serverpb.NodeStatusResponse\x12;\n" +
 	"\vPauseWrites\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12<\n" +
@@ -3910,7 +4029,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tDropAside\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.DropAsideResponse\x12H\n" +
 	"\vClaimRecord\x12\x16.google.protobuf.Empty\x1a!.dkv.serverpb.ClaimRecordResponse\x12I\n" +
 	"\rFinishUpgrade\x12\".dkv.serverpb.FinishUpgradeRequest\x1a\x14.dkv.serverpb.Status\x12K\n" +
-	"\vInjectFault\x12 .dkv.serverpb.InjectFaultRequest\x1a\x18.dkv.serverpb.FaultState0\x01\x12U\n" +
+	"\vInjectFault\x12 .dkv.serverpb.InjectFaultRequest\x1a\x18.dkv.serverpb.FaultState0\x01\x12H\n" +
+	"\vSetLogLevel\x12 .dkv.serverpb.SetLogLevelRequest\x1a\x17.dkv.serverpb.LogLevels\x12U\n" +
 	"\x0eGetContentHash\x12 .dkv.serverpb.ContentHashRequest\x1a!.dkv.serverpb.ContentHashResponseB#Z!github.com/dkvdb/dkv/api/serverpbb\x06proto3"
 
 var (
@@ -3926,161 +4046,167 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
-	(*PromoteRequest)(nil),         // 2: dkv.serverpb.PromoteRequest
-	(*PromoteProgress)(nil),        // 3: dkv.serverpb.PromoteProgress
-	(*RejoinRequest)(nil),          // 4: dkv.serverpb.RejoinRequest
-	(*RejoinResponse)(nil),         // 5: dkv.serverpb.RejoinResponse
-	(*FinishUpgradeRequest)(nil),   // 6: dkv.serverpb.FinishUpgradeRequest
-	(*InjectFaultRequest)(nil),     // 7: dkv.serverpb.InjectFaultRequest
-	(*FaultState)(nil),             // 8: dkv.serverpb.FaultState
-	(*ClaimRecordResponse)(nil),    // 9: dkv.serverpb.ClaimRecordResponse
-	(*DropAsideResponse)(nil),      // 10: dkv.serverpb.DropAsideResponse
-	(*GetChangesRequest)(nil),      // 11: dkv.serverpb.GetChangesRequest
-	(*StreamChangesRequest)(nil),   // 12: dkv.serverpb.StreamChangesRequest
-	(*WatchChangesRequest)(nil),    // 13: dkv.serverpb.WatchChangesRequest
-	(*StreamSnapshotRequest)(nil),  // 14: dkv.serverpb.StreamSnapshotRequest
-	(*SnapshotChunk)(nil),          // 15: dkv.serverpb.SnapshotChunk
-	(*GetChangesResponse)(nil),     // 16: dkv.serverpb.GetChangesResponse
-	(*FormerHistory)(nil),          // 17: dkv.serverpb.FormerHistory
-	(*ChangeRequest)(nil),          // 18: dkv.serverpb.ChangeRequest
-	(*ChangeRecord)(nil),           // 19: dkv.serverpb.ChangeRecord
-	(*TrxnRecord)(nil),             // 20: dkv.serverpb.TrxnRecord
-	(*Replica)(nil),                // 21: dkv.serverpb.Replica
-	(*GetReplicasRequest)(nil),     // 22: dkv.serverpb.GetReplicasRequest
-	(*GetReplicasResponse)(nil),    // 23: dkv.serverpb.GetReplicasResponse
-	(*BackupRequest)(nil),          // 24: dkv.serverpb.BackupRequest
-	(*RestoreRequest)(nil),         // 25: dkv.serverpb.RestoreRequest
-	(*AddNodeRequest)(nil),         // 26: dkv.serverpb.AddNodeRequest
-	(*RemoveNodeRequest)(nil),      // 27: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 28: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 29: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 30: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 31: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 32: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 33: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 34: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 35: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 36: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 37: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 38: dkv.serverpb.VBucketStatus
-	(*StandingSet)(nil),            // 39: dkv.serverpb.StandingSet
-	(*StandingSlave)(nil),          // 40: dkv.serverpb.StandingSlave
-	(*ResyncRequest)(nil),          // 41: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 42: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 43: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 44: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 45: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 46: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 47: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 48: dkv.serverpb.ContentHashResponse
-	nil,                            // 49: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 50: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 51: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 52: google.protobuf.Empty
+	(*SetLogLevelRequest)(nil),     // 2: dkv.serverpb.SetLogLevelRequest
+	(*LogLevels)(nil),              // 3: dkv.serverpb.LogLevels
+	(*PromoteRequest)(nil),         // 4: dkv.serverpb.PromoteRequest
+	(*PromoteProgress)(nil),        // 5: dkv.serverpb.PromoteProgress
+	(*RejoinRequest)(nil),          // 6: dkv.serverpb.RejoinRequest
+	(*RejoinResponse)(nil),         // 7: dkv.serverpb.RejoinResponse
+	(*FinishUpgradeRequest)(nil),   // 8: dkv.serverpb.FinishUpgradeRequest
+	(*InjectFaultRequest)(nil),     // 9: dkv.serverpb.InjectFaultRequest
+	(*FaultState)(nil),             // 10: dkv.serverpb.FaultState
+	(*ClaimRecordResponse)(nil),    // 11: dkv.serverpb.ClaimRecordResponse
+	(*DropAsideResponse)(nil),      // 12: dkv.serverpb.DropAsideResponse
+	(*GetChangesRequest)(nil),      // 13: dkv.serverpb.GetChangesRequest
+	(*StreamChangesRequest)(nil),   // 14: dkv.serverpb.StreamChangesRequest
+	(*WatchChangesRequest)(nil),    // 15: dkv.serverpb.WatchChangesRequest
+	(*StreamSnapshotRequest)(nil),  // 16: dkv.serverpb.StreamSnapshotRequest
+	(*SnapshotChunk)(nil),          // 17: dkv.serverpb.SnapshotChunk
+	(*GetChangesResponse)(nil),     // 18: dkv.serverpb.GetChangesResponse
+	(*FormerHistory)(nil),          // 19: dkv.serverpb.FormerHistory
+	(*ChangeRequest)(nil),          // 20: dkv.serverpb.ChangeRequest
+	(*ChangeRecord)(nil),           // 21: dkv.serverpb.ChangeRecord
+	(*TrxnRecord)(nil),             // 22: dkv.serverpb.TrxnRecord
+	(*Replica)(nil),                // 23: dkv.serverpb.Replica
+	(*GetReplicasRequest)(nil),     // 24: dkv.serverpb.GetReplicasRequest
+	(*GetReplicasResponse)(nil),    // 25: dkv.serverpb.GetReplicasResponse
+	(*BackupRequest)(nil),          // 26: dkv.serverpb.BackupRequest
+	(*RestoreRequest)(nil),         // 27: dkv.serverpb.RestoreRequest
+	(*AddNodeRequest)(nil),         // 28: dkv.serverpb.AddNodeRequest
+	(*RemoveNodeRequest)(nil),      // 29: dkv.serverpb.RemoveNodeRequest
+	(*TransferLeaderRequest)(nil),  // 30: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 31: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 32: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 33: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 34: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 35: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 36: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 37: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 38: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 39: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 40: dkv.serverpb.VBucketStatus
+	(*StandingSet)(nil),            // 41: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 42: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 43: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 44: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 45: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 46: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 47: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 48: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 49: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 50: dkv.serverpb.ContentHashResponse
+	nil,                            // 51: dkv.serverpb.LogLevels.ComponentsEntry
+	nil,                            // 52: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 53: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 54: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 55: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	21, // 0: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	21, // 1: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
-	21, // 2: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	50, // 3: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
-	19, // 4: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
-	17, // 5: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
-	20, // 6: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
-	18, // 7: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
-	1,  // 8: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
-	21, // 9: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	50, // 10: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	49, // 11: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	35, // 12: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	35, // 13: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	35, // 14: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	33, // 15: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
-	0,  // 16: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	35, // 17: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	35, // 18: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	38, // 19: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	39, // 20: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
-	40, // 21: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
-	50, // 22: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	44, // 23: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	51, // 24: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	11, // 25: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	12, // 26: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	14, // 27: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	13, // 28: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	21, // 29: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	21, // 30: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	22, // 31: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	24, // 32: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	25, // 33: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	26, // 34: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	27, // 35: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	52, // 36: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	28, // 37: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	52, // 38: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	52, // 39: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	30, // 40: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	31, // 41: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	31, // 42: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	34, // 43: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	52, // 44: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	52, // 45: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	52, // 46: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	52, // 47: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	45, // 48: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	41, // 49: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	43, // 50: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	46, // 51: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	2,  // 52: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
-	4,  // 53: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	52, // 54: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	52, // 55: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
-	6,  // 56: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
-	7,  // 57: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
-	47, // 58: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	16, // 59: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	16, // 60: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	15, // 61: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	16, // 62: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	50, // 63: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	50, // 64: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	23, // 65: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	50, // 66: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	50, // 67: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	50, // 68: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	50, // 69: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	29, // 70: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	50, // 71: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	50, // 72: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	50, // 73: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	50, // 74: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	32, // 75: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	36, // 76: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	50, // 77: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	35, // 78: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	37, // 79: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	50, // 80: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	50, // 81: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	50, // 82: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	42, // 83: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	42, // 84: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	50, // 85: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	3,  // 86: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	5,  // 87: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	10, // 88: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	9,  // 89: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
-	50, // 90: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
-	8,  // 91: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
-	48, // 92: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	59, // [59:93] is the sub-list for method output_type
-	25, // [25:59] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	51, // 0: dkv.serverpb.LogLevels.components:type_name -> dkv.serverpb.LogLevels.ComponentsEntry
+	23, // 1: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	23, // 2: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
+	23, // 3: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
+	53, // 4: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	21, // 5: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
+	19, // 6: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
+	22, // 7: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
+	20, // 8: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
+	1,  // 9: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
+	23, // 10: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
+	53, // 11: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	52, // 12: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	37, // 13: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	37, // 14: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	37, // 15: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	35, // 16: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	0,  // 17: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
+	37, // 18: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	37, // 19: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	40, // 20: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	41, // 21: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	42, // 22: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	53, // 23: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	46, // 24: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	54, // 25: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	13, // 26: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	14, // 27: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	16, // 28: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	15, // 29: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	23, // 30: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	23, // 31: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	24, // 32: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	26, // 33: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	27, // 34: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	28, // 35: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	29, // 36: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	55, // 37: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	30, // 38: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	55, // 39: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	55, // 40: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
+	32, // 41: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	33, // 42: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	33, // 43: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	36, // 44: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	55, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	55, // 46: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	55, // 47: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	55, // 48: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	47, // 49: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	43, // 50: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	45, // 51: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	48, // 52: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	4,  // 53: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
+	6,  // 54: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
+	55, // 55: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	55, // 56: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
+	8,  // 57: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
+	9,  // 58: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
+	2,  // 59: dkv.serverpb.DKVNode.SetLogLevel:input_type -> dkv.serverpb.SetLogLevelRequest
+	49, // 60: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	18, // 61: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	18, // 62: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	17, // 63: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	18, // 64: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	53, // 65: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	53, // 66: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	25, // 67: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	53, // 68: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	53, // 69: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	53, // 70: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	53, // 71: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	31, // 72: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	53, // 73: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	53, // 74: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	53, // 75: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	53, // 76: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	34, // 77: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	38, // 78: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	53, // 79: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	37, // 80: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	39, // 81: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	53, // 82: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	53, // 83: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	53, // 84: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	44, // 85: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	44, // 86: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	53, // 87: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	5,  // 88: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	7,  // 89: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	12, // 90: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	11, // 91: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
+	53, // 92: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
+	10, // 93: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
+	3,  // 94: dkv.serverpb.DKVNode.SetLogLevel:output_type -> dkv.serverpb.LogLevels
+	50, // 95: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	61, // [61:96] is the sub-list for method output_type
+	26, // [26:61] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -4089,15 +4215,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[29].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[33].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[31].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[35].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

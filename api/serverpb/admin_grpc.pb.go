@@ -1210,6 +1210,7 @@ const (
 	DKVNode_ClaimRecord_FullMethodName    = "/dkv.serverpb.DKVNode/ClaimRecord"
 	DKVNode_FinishUpgrade_FullMethodName  = "/dkv.serverpb.DKVNode/FinishUpgrade"
 	DKVNode_InjectFault_FullMethodName    = "/dkv.serverpb.DKVNode/InjectFault"
+	DKVNode_SetLogLevel_FullMethodName    = "/dkv.serverpb.DKVNode/SetLogLevel"
 	DKVNode_GetContentHash_FullMethodName = "/dkv.serverpb.DKVNode/GetContentHash"
 )
 
@@ -1259,6 +1260,9 @@ type DKVNodeClient interface {
 	// fault ends after its time, or when the call ends. It is rejected unless allow-drills is
 	// true, and on a master while another member is missing.
 	InjectFault(ctx context.Context, in *InjectFaultRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FaultState], error)
+	// SetLogLevel changes what the node logs, until it is started again or SIGHUP has it read
+	// the configured level, and returns the levels in use. An empty request changes nothing.
+	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*LogLevels, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error)
@@ -1420,6 +1424,16 @@ func (c *dKVNodeClient) InjectFault(ctx context.Context, in *InjectFaultRequest,
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DKVNode_InjectFaultClient = grpc.ServerStreamingClient[FaultState]
 
+func (c *dKVNodeClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*LogLevels, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogLevels)
+	err := c.cc.Invoke(ctx, DKVNode_SetLogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dKVNodeClient) GetContentHash(ctx context.Context, in *ContentHashRequest, opts ...grpc.CallOption) (*ContentHashResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ContentHashResponse)
@@ -1476,6 +1490,9 @@ type DKVNodeServer interface {
 	// fault ends after its time, or when the call ends. It is rejected unless allow-drills is
 	// true, and on a master while another member is missing.
 	InjectFault(*InjectFaultRequest, grpc.ServerStreamingServer[FaultState]) error
+	// SetLogLevel changes what the node logs, until it is started again or SIGHUP has it read
+	// the configured level, and returns the levels in use. An empty request changes nothing.
+	SetLogLevel(context.Context, *SetLogLevelRequest) (*LogLevels, error)
 	// GetContentHash returns a hash of the keyspace at one log index. Equal hashes at
 	// equal indexes mean equal keys, values and expiry times.
 	GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error)
@@ -1527,6 +1544,9 @@ func (UnimplementedDKVNodeServer) FinishUpgrade(context.Context, *FinishUpgradeR
 }
 func (UnimplementedDKVNodeServer) InjectFault(*InjectFaultRequest, grpc.ServerStreamingServer[FaultState]) error {
 	return status.Error(codes.Unimplemented, "method InjectFault not implemented")
+}
+func (UnimplementedDKVNodeServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*LogLevels, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
 }
 func (UnimplementedDKVNodeServer) GetContentHash(context.Context, *ContentHashRequest) (*ContentHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetContentHash not implemented")
@@ -1772,6 +1792,24 @@ func _DKVNode_InjectFault_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DKVNode_InjectFaultServer = grpc.ServerStreamingServer[FaultState]
 
+func _DKVNode_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DKVNodeServer).SetLogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DKVNode_SetLogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DKVNodeServer).SetLogLevel(ctx, req.(*SetLogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DKVNode_GetContentHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ContentHashRequest)
 	if err := dec(in); err != nil {
@@ -1840,6 +1878,10 @@ var DKVNode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FinishUpgrade",
 			Handler:    _DKVNode_FinishUpgrade_Handler,
+		},
+		{
+			MethodName: "SetLogLevel",
+			Handler:    _DKVNode_SetLogLevel_Handler,
 		},
 		{
 			MethodName: "GetContentHash",

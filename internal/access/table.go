@@ -92,6 +92,7 @@ func grpcRows() []Row {
 		serverpb.DKVNode_SetClock_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_FinishUpgrade_FullMethodName,
+		serverpb.DKVNode_SetLogLevel_FullMethodName,
 		serverpb.DKVNode_InjectFault_FullMethodName,
 		serverpb.DKVNode_Resync_FullMethodName,
 		serverpb.DKVNode_CancelResync_FullMethodName,

@@ -426,6 +426,14 @@ func (f *fake) SetTiming(_ context.Context, r *serverpb.SetTimingRequest) (*serv
 	return f.path("timing " + r.GetTiming())
 }
 
+func (f *fake) SetLogLevel(_ context.Context, r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) {
+	if r.GetComponent() == "raft" {
+		return nil, status.Error(codes.InvalidArgument, `there is no component "raft"`)
+	}
+	_, err := f.path("level " + r.GetLevel() + " of " + r.GetComponent())
+	return &serverpb.LogLevels{Level: "INFO", Components: map[string]string{"server": "WARN", "replica/raft": "DEBUG"}}, err
+}
+
 func (f *fake) FinishUpgrade(context.Context, *serverpb.FinishUpgradeRequest) (*serverpb.Status, error) {
 	return f.path("finish")
 }

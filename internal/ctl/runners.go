@@ -41,6 +41,7 @@ func runners() map[string]runner {
 		"pauseWrites":     runPauseWrites,
 		"resumeWrites":    runResumeWrites,
 		"resetClock":      runResetClock,
+		"logLevel":        runLogLevel,
 		"resync":          runResync,
 		"backup":          runBackup,
 		"restore":         runRestore,

@@ -225,7 +225,7 @@ func TestEveryCommandShowsItsCredentials(t *testing.T) {
 	}
 	for _, line := range []string{"-verify", "-set k v", "-get k", "-del k", "-mset a 1 b 2", "-mget a b", "-cas", "-incr n", "-iter *", "-keys *", "-watch -from 1 -limit 1",
 		"-addNode http://h:1 -progress 1ms", "-removeNode http://h:1", "-listNodes", "-clusterInfo", "-releaseDatabase orders", "-transferLeader", "-stepDown", "-snapshot",
-		"-setTiming lan", "-status", "-health", "-pauseWrites", "-resumeWrites", "-resetClock", "-resync", "-backup p", "-restore p",
+		"-setTiming lan", "-logLevel warn", "-status", "-health", "-pauseWrites", "-resumeWrites", "-resetClock", "-resync", "-backup p", "-restore p",
 		"-bench mixed -count 20 -warmup 0 -keyCount 5 -workers 2"} {
 		before := f.asked()
 		args := strings.Fields(line)

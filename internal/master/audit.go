@@ -26,6 +26,7 @@ func Audited(method string) bool {
 		serverpb.DKVNode_CancelResync_FullMethodName,
 		serverpb.DKVNode_SetTiming_FullMethodName,
 		serverpb.DKVNode_FinishUpgrade_FullMethodName,
+		serverpb.DKVNode_SetLogLevel_FullMethodName,
 		serverpb.DKVNode_InjectFault_FullMethodName,
 		serverpb.DKVNode_Promote_FullMethodName,
 		serverpb.DKVNode_Rejoin_FullMethodName,

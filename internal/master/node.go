@@ -45,6 +45,8 @@ type Node struct {
 	standing func(vBucket string) *serverpb.StandingSet
 	// record says what the record in the registry means for the node; nil if it uses none.
 	record func() string
+	// setLevel changes the levels of the node's log; nil if they are fixed.
+	setLevel func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)
 	// hashing holds an element while a content hash is being made, and hashes one for each
 	// request for one.
 	hashing, hashes chan struct{}
@@ -64,6 +66,19 @@ func (n *Node) ShowStanding(of func(vBucket string) *serverpb.StandingSet) { n.s
 
 // ShowRecord has the status show what the record in the registry means for the node.
 func (n *Node) ShowRecord(of func() string) { n.record = of }
+
+// ServeLogLevel has SetLogLevel do what by does.
+func (n *Node) ServeLogLevel(by func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)) {
+	n.setLevel = by
+}
+
+// SetLogLevel implements DKVNode.
+func (n *Node) SetLogLevel(_ context.Context, r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) {
+	if n.setLevel == nil {
+		return nil, kv.Errorf(kv.Unimplemented, "the level of this node's log cannot be changed")
+	}
+	return n.setLevel(r)
+}
 
 // GetNodeStatus implements DKVNode.
 func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeStatusResponse, error) {

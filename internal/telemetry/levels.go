@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -53,7 +54,7 @@ func (l *Levels) Set(level slog.Level) { l.all.Set(level) }
 // level is nil.
 func (l *Levels) SetComponent(name string, level *slog.Level) error {
 	if top, _, _ := strings.Cut(name, "/"); !slices.Contains(Components, top) {
-		return fmt.Errorf("there is no component %q: a component is %s, or a part of one of them, such as replica/raft", name, strings.Join(Components, ", "))
+		return fmt.Errorf("there is no component %.64q: a component is %s, or a part of one of them, such as replica/raft", name, strings.Join(Components, ", "))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,6 +67,26 @@ func (l *Levels) SetComponent(name string, level *slog.Level) error {
 	} else {
 		l.of.Store(&next)
 	}
+	return nil
+}
+
+// Change sets the level that is named of a component's lines, or of all lines if component is
+// empty. Without a level the component loses its own.
+func (l *Levels) Change(level, component string) error {
+	var to *slog.Level
+	if level != "" {
+		to = new(slog.Level)
+		if err := to.UnmarshalText([]byte(level)); err != nil {
+			return fmt.Errorf("there is no level %.64q: a level is debug, info, warn or error", level)
+		}
+	}
+	switch {
+	case component != "":
+		return l.SetComponent(component, to)
+	case to == nil:
+		return errors.New("name a level, a component or both")
+	}
+	l.Set(*to)
 	return nil
 }
 

@@ -57,6 +57,7 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	}
 	s.KV = master.NewKV(s.keyspace, s.sizes, s.router)
 	s.Node = master.NewNode(s.keyspace, n.Info, s.router)
+	s.Node.ServeLogLevel(func(r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) { return SetLogLevel(n.Log, r) })
 	s.Membership = r.Membership(s.Node)
 	s.Backup = master.NewBackup(s.keyspace, backupDir, r.Lead())
 	s.Replication = replication.New(s.keyspace, s.router)

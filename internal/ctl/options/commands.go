@@ -148,6 +148,8 @@ func nodeCommands() []*Command {
 		{Name: "resumeWrites", group: groupNodes, max: 0, summary: "accept writes again"},
 		{Name: "resetClock", group: groupNodes, usage: "[TIME]", max: 1,
 			summary: "set the clock that keys expire by, also back, to TIME (2006-01-02T15:04:05Z) or to what a majority's clocks say"},
+		{Name: "logLevel", group: groupNodes, usage: "[LEVEL [COMPONENT]]", words: []string{"debug", "info", "warn", "error", "default"}, max: 2,
+			summary: "change the level of what the node of -a logs until it is restarted, or that of one component's lines, such as replica/raft (default: take the component's own level away), and print the levels in use"},
 		{Name: "resync", group: groupNodes, max: 0,
 			summary: "replace the slave's copy with the state of the master that its health names; the copy is kept until the new one is complete"},
 		{Name: "backup", group: groupNodes, usage: "PATH", min: 1, max: 1, Timeout: longTimeout,

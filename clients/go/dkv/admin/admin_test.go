@@ -74,6 +74,8 @@ func TestCalls(t *testing.T) {
 		{serverpb.DKVNode_Resync_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Resync(ctx, c, "v", true); return err },
 			&serverpb.ResyncRequest{VBucket: "v", Force: true}, &serverpb.ResyncResponse{Status: failure}},
 		{serverpb.DKVNode_FinishUpgrade_FullMethodName, func(c grpc.ClientConnInterface) error { return FinishUpgrade(ctx, c) }, &serverpb.FinishUpgradeRequest{}, failure},
+		{serverpb.DKVNode_SetLogLevel_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := SetLogLevel(ctx, c, "debug", "server"); return err },
+			&serverpb.SetLogLevelRequest{Level: "debug", Component: "server"}, nil},
 		{serverpb.DKVReplication_GetChanges_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := Changes(ctx, c, "v", 7, 9); return err },
 			&serverpb.GetChangesRequest{VBucket: "v", FromChangeNumber: 7, MaxNumberOfChanges: 9}, &serverpb.GetChangesResponse{Status: failure}},
 		{serverpb.DKVReplication_AddReplica_FullMethodName, func(c grpc.ClientConnInterface) error { return AddReplica(ctx, c, "z", "h", 80) },

@@ -59,6 +59,13 @@ func SetTiming(ctx context.Context, conn grpc.ClientConnInterface, timing string
 	return Check(serverpb.NewDKVNodeClient(conn).SetTiming(ctx, &serverpb.SetTimingRequest{Timing: timing}))
 }
 
+// SetLogLevel changes the least severe level that a node logs, of all lines if component is
+// empty, until it is started again. An empty level takes the component's own level away, and
+// if both are empty nothing changes. It returns the levels in use.
+func SetLogLevel(ctx context.Context, conn grpc.ClientConnInterface, level, component string) (*serverpb.LogLevels, error) {
+	return serverpb.NewDKVNodeClient(conn).SetLogLevel(ctx, &serverpb.SetLogLevelRequest{Level: level, Component: component})
+}
+
 // ResumeWrites makes a node accept mutations again.
 func ResumeWrites(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVNodeClient(conn).ResumeWrites(ctx, &emptypb.Empty{}))
