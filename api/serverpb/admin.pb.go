@@ -2014,6 +2014,51 @@ func (x *RemoveNodeRequest) GetForce() bool {
 	return false
 }
 
+type SnapshotRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vBucket; empty means all. Releases that do not know it snapshot all.
+	VBucket       string `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_api_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SnapshotRequest) GetVBucket() string {
+	if x != nil {
+		return x.VBucket
+	}
+	return ""
+}
+
 type TransferLeaderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The Raft address of the next leader; empty means any other member.
@@ -2026,7 +2071,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2083,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[28]
+	mi := &file_api_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2096,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{28}
+	return file_api_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TransferLeaderRequest) GetNodeUrl() string {
@@ -2079,7 +2124,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2136,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[29]
+	mi := &file_api_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2149,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{29}
+	return file_api_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListNodesResponse) GetStatus() *Status {
@@ -2141,7 +2186,7 @@ type UpdateStatusRequest struct {
 
 func (x *UpdateStatusRequest) Reset() {
 	*x = UpdateStatusRequest{}
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2198,7 @@ func (x *UpdateStatusRequest) String() string {
 func (*UpdateStatusRequest) ProtoMessage() {}
 
 func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[30]
+	mi := &file_api_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2211,7 @@ func (x *UpdateStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateStatusRequest.ProtoReflect.Descriptor instead.
 func (*UpdateStatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{30}
+	return file_api_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UpdateStatusRequest) GetRegionInfo() *RegionInfo {
@@ -2203,7 +2248,7 @@ type GetClusterInfoRequest struct {
 
 func (x *GetClusterInfoRequest) Reset() {
 	*x = GetClusterInfoRequest{}
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2260,7 @@ func (x *GetClusterInfoRequest) String() string {
 func (*GetClusterInfoRequest) ProtoMessage() {}
 
 func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[31]
+	mi := &file_api_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2273,7 @@ func (x *GetClusterInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{31}
+	return file_api_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetClusterInfoRequest) GetDcID() string {
@@ -2270,7 +2315,7 @@ type GetClusterInfoResponse struct {
 
 func (x *GetClusterInfoResponse) Reset() {
 	*x = GetClusterInfoResponse{}
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2327,7 @@ func (x *GetClusterInfoResponse) String() string {
 func (*GetClusterInfoResponse) ProtoMessage() {}
 
 func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[32]
+	mi := &file_api_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2340,7 @@ func (x *GetClusterInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterInfoResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{32}
+	return file_api_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetClusterInfoResponse) GetRegionInfos() []*RegionInfo {
@@ -2329,7 +2374,7 @@ type RegistrySummary struct {
 
 func (x *RegistrySummary) Reset() {
 	*x = RegistrySummary{}
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2386,7 @@ func (x *RegistrySummary) String() string {
 func (*RegistrySummary) ProtoMessage() {}
 
 func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[33]
+	mi := &file_api_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2399,7 @@ func (x *RegistrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistrySummary.ProtoReflect.Descriptor instead.
 func (*RegistrySummary) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{33}
+	return file_api_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RegistrySummary) GetVBuckets() uint64 {
@@ -2394,7 +2439,7 @@ type ReleaseDatabaseRequest struct {
 
 func (x *ReleaseDatabaseRequest) Reset() {
 	*x = ReleaseDatabaseRequest{}
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2451,7 @@ func (x *ReleaseDatabaseRequest) String() string {
 func (*ReleaseDatabaseRequest) ProtoMessage() {}
 
 func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[34]
+	mi := &file_api_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2464,7 @@ func (x *ReleaseDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{34}
+	return file_api_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReleaseDatabaseRequest) GetDatabase() string {
@@ -2465,7 +2510,7 @@ type RegionInfo struct {
 
 func (x *RegionInfo) Reset() {
 	*x = RegionInfo{}
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2522,7 @@ func (x *RegionInfo) String() string {
 func (*RegionInfo) ProtoMessage() {}
 
 func (x *RegionInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[35]
+	mi := &file_api_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2535,7 @@ func (x *RegionInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionInfo.ProtoReflect.Descriptor instead.
 func (*RegionInfo) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{35}
+	return file_api_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RegionInfo) GetDcID() string {
@@ -2628,7 +2673,7 @@ type ClusterInfoChange struct {
 
 func (x *ClusterInfoChange) Reset() {
 	*x = ClusterInfoChange{}
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2685,7 @@ func (x *ClusterInfoChange) String() string {
 func (*ClusterInfoChange) ProtoMessage() {}
 
 func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[36]
+	mi := &file_api_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2698,7 @@ func (x *ClusterInfoChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterInfoChange.ProtoReflect.Descriptor instead.
 func (*ClusterInfoChange) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{36}
+	return file_api_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ClusterInfoChange) GetRows() []*RegionInfo {
@@ -2722,7 +2767,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2779,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[37]
+	mi := &file_api_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2792,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{37}
+	return file_api_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeStatusResponse) GetNodeId() string {
@@ -2939,7 +2984,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +2996,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[38]
+	mi := &file_api_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3009,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{38}
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -3123,7 +3168,7 @@ type StandingSet struct {
 
 func (x *StandingSet) Reset() {
 	*x = StandingSet{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3180,7 @@ func (x *StandingSet) String() string {
 func (*StandingSet) ProtoMessage() {}
 
 func (x *StandingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,7 +3193,7 @@ func (x *StandingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
 func (*StandingSet) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StandingSet) GetLevel() string {
@@ -3196,7 +3241,7 @@ type StandingSlave struct {
 
 func (x *StandingSlave) Reset() {
 	*x = StandingSlave{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3253,7 @@ func (x *StandingSlave) String() string {
 func (*StandingSlave) ProtoMessage() {}
 
 func (x *StandingSlave) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3266,7 @@ func (x *StandingSlave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
 func (*StandingSlave) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StandingSlave) GetAddress() string {
@@ -3271,7 +3316,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3328,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3341,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -3323,7 +3368,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3380,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3393,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -3375,7 +3420,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3432,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3445,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{43}
+	return file_api_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -3421,7 +3466,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3478,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3491,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{44}
+	return file_api_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -3474,7 +3519,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3531,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3544,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{45}
+	return file_api_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -3520,7 +3565,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3577,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3590,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{46}
+	return file_api_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -3565,7 +3610,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[47]
+	mi := &file_api_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3622,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[47]
+	mi := &file_api_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3635,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{47}
+	return file_api_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -3614,7 +3659,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[48]
+	mi := &file_api_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3671,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[48]
+	mi := &file_api_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3684,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{48}
+	return file_api_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3828,7 +3873,9 @@ const file_api_admin_proto_rawDesc = "" +
 	"\tnonVoting\x18d \x01(\bR\tnonVoting\"C\n" +
 	"\x11RemoveNodeRequest\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x14\n" +
-	"\x05force\x18d \x01(\bR\x05force\"K\n" +
+	"\x05force\x18d \x01(\bR\x05force\"+\n" +
+	"\x0fSnapshotRequest\x12\x18\n" +
+	"\avBucket\x18\x01 \x01(\tR\avBucket\"K\n" +
 	"\x15TransferLeaderRequest\x12\x18\n" +
 	"\anodeUrl\x18\x01 \x01(\tR\anodeUrl\x12\x18\n" +
 	"\avBucket\x18\x02 \x01(\tR\avBucket\"\xe7\x01\n" +
@@ -3999,7 +4046,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\vGetReplicas\x12 .dkv.serverpb.GetReplicasRequest\x1a!.dkv.serverpb.GetReplicasResponse2\x8e\x01\n" +
 	"\x10DKVBackupRestore\x12;\n" +
 	"\x06Backup\x12\x1b.dkv.serverpb.BackupRequest\x1a\x14.dkv.serverpb.Status\x12=\n" +
-	"\aRestore\x12\x1c.dkv.serverpb.RestoreRequest\x1a\x14.dkv.serverpb.Status2\x97\x03\n" +
+	"\aRestore\x12\x1c.dkv.serverpb.RestoreRequest\x1a\x14.dkv.serverpb.Status2\x9e\x03\n" +
 	"\n" +
 	"DKVCluster\x12=\n" +
 	"\aAddNode\x12\x1c.dkv.serverpb.AddNodeRequest\x1a\x14.dkv.serverpb.Status\x12C\n" +
@@ -4007,8 +4054,8 @@ const file_api_admin_proto_rawDesc = "" +
 	"RemoveNode\x12\x1f.dkv.serverpb.RemoveNodeRequest\x1a\x14.dkv.serverpb.Status\x12D\n" +
 	"\tListNodes\x12\x16.google.protobuf.Empty\x1a\x1f.dkv.serverpb.ListNodesResponse\x12K\n" +
 	"\x0eTransferLeader\x12#.dkv.serverpb.TransferLeaderRequest\x1a\x14.dkv.serverpb.Status\x128\n" +
-	"\bStepDown\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x128\n" +
-	"\bSnapshot\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status2\xdf\x02\n" +
+	"\bStepDown\x12\x16.google.protobuf.Empty\x1a\x14.dkv.serverpb.Status\x12?\n" +
+	"\bSnapshot\x12\x1d.dkv.serverpb.SnapshotRequest\x1a\x14.dkv.serverpb.Status2\xdf\x02\n" +
 	"\fDKVDiscovery\x12G\n" +
 	"\fUpdateStatus\x12!.dkv.serverpb.UpdateStatusRequest\x1a\x14.dkv.serverpb.Status\x12[\n" +
 	"\x0eGetClusterInfo\x12#.dkv.serverpb.GetClusterInfoRequest\x1a$.dkv.serverpb.GetClusterInfoResponse\x12Z\n" +
@@ -4046,7 +4093,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -4078,60 +4125,61 @@ var file_api_admin_proto_goTypes = []any{
 	(*RestoreRequest)(nil),         // 27: dkv.serverpb.RestoreRequest
 	(*AddNodeRequest)(nil),         // 28: dkv.serverpb.AddNodeRequest
 	(*RemoveNodeRequest)(nil),      // 29: dkv.serverpb.RemoveNodeRequest
-	(*TransferLeaderRequest)(nil),  // 30: dkv.serverpb.TransferLeaderRequest
-	(*ListNodesResponse)(nil),      // 31: dkv.serverpb.ListNodesResponse
-	(*UpdateStatusRequest)(nil),    // 32: dkv.serverpb.UpdateStatusRequest
-	(*GetClusterInfoRequest)(nil),  // 33: dkv.serverpb.GetClusterInfoRequest
-	(*GetClusterInfoResponse)(nil), // 34: dkv.serverpb.GetClusterInfoResponse
-	(*RegistrySummary)(nil),        // 35: dkv.serverpb.RegistrySummary
-	(*ReleaseDatabaseRequest)(nil), // 36: dkv.serverpb.ReleaseDatabaseRequest
-	(*RegionInfo)(nil),             // 37: dkv.serverpb.RegionInfo
-	(*ClusterInfoChange)(nil),      // 38: dkv.serverpb.ClusterInfoChange
-	(*NodeStatusResponse)(nil),     // 39: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 40: dkv.serverpb.VBucketStatus
-	(*StandingSet)(nil),            // 41: dkv.serverpb.StandingSet
-	(*StandingSlave)(nil),          // 42: dkv.serverpb.StandingSlave
-	(*ResyncRequest)(nil),          // 43: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 44: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 45: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 46: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 47: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 48: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 49: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 50: dkv.serverpb.ContentHashResponse
-	nil,                            // 51: dkv.serverpb.LogLevels.ComponentsEntry
-	nil,                            // 52: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 53: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 54: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 55: google.protobuf.Empty
+	(*SnapshotRequest)(nil),        // 30: dkv.serverpb.SnapshotRequest
+	(*TransferLeaderRequest)(nil),  // 31: dkv.serverpb.TransferLeaderRequest
+	(*ListNodesResponse)(nil),      // 32: dkv.serverpb.ListNodesResponse
+	(*UpdateStatusRequest)(nil),    // 33: dkv.serverpb.UpdateStatusRequest
+	(*GetClusterInfoRequest)(nil),  // 34: dkv.serverpb.GetClusterInfoRequest
+	(*GetClusterInfoResponse)(nil), // 35: dkv.serverpb.GetClusterInfoResponse
+	(*RegistrySummary)(nil),        // 36: dkv.serverpb.RegistrySummary
+	(*ReleaseDatabaseRequest)(nil), // 37: dkv.serverpb.ReleaseDatabaseRequest
+	(*RegionInfo)(nil),             // 38: dkv.serverpb.RegionInfo
+	(*ClusterInfoChange)(nil),      // 39: dkv.serverpb.ClusterInfoChange
+	(*NodeStatusResponse)(nil),     // 40: dkv.serverpb.NodeStatusResponse
+	(*VBucketStatus)(nil),          // 41: dkv.serverpb.VBucketStatus
+	(*StandingSet)(nil),            // 42: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 43: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 44: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 45: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 46: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 47: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 48: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 49: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 50: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 51: dkv.serverpb.ContentHashResponse
+	nil,                            // 52: dkv.serverpb.LogLevels.ComponentsEntry
+	nil,                            // 53: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 54: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 55: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 56: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	51, // 0: dkv.serverpb.LogLevels.components:type_name -> dkv.serverpb.LogLevels.ComponentsEntry
+	52, // 0: dkv.serverpb.LogLevels.components:type_name -> dkv.serverpb.LogLevels.ComponentsEntry
 	23, // 1: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	23, // 2: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	23, // 3: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	53, // 4: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	54, // 4: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	21, // 5: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	19, // 6: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
 	22, // 7: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	20, // 8: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 9: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	23, // 10: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	53, // 11: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	52, // 12: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
-	37, // 13: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
-	37, // 14: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
-	37, // 15: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
-	35, // 16: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
+	54, // 11: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	53, // 12: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	38, // 13: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
+	38, // 14: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
+	38, // 15: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
+	36, // 16: dkv.serverpb.GetClusterInfoResponse.summary:type_name -> dkv.serverpb.RegistrySummary
 	0,  // 17: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
-	37, // 18: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
-	37, // 19: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	40, // 20: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	41, // 21: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
-	42, // 22: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
-	53, // 23: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	46, // 24: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	54, // 25: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	38, // 18: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
+	38, // 19: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
+	41, // 20: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	42, // 21: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	43, // 22: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	54, // 23: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	47, // 24: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	55, // 25: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
 	13, // 26: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
 	14, // 27: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
 	16, // 28: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
@@ -4143,65 +4191,65 @@ var file_api_admin_proto_depIdxs = []int32{
 	27, // 34: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
 	28, // 35: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
 	29, // 36: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	55, // 37: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	30, // 38: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	55, // 39: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	55, // 40: dkv.serverpb.DKVCluster.Snapshot:input_type -> google.protobuf.Empty
-	32, // 41: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	33, // 42: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	33, // 43: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	36, // 44: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	55, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	55, // 46: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	55, // 47: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	55, // 48: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	47, // 49: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	43, // 50: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	45, // 51: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	48, // 52: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	56, // 37: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	31, // 38: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	56, // 39: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	30, // 40: dkv.serverpb.DKVCluster.Snapshot:input_type -> dkv.serverpb.SnapshotRequest
+	33, // 41: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	34, // 42: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	34, // 43: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	37, // 44: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	56, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	56, // 46: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	56, // 47: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	56, // 48: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	48, // 49: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	44, // 50: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	46, // 51: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	49, // 52: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
 	4,  // 53: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
 	6,  // 54: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	55, // 55: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	55, // 56: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
+	56, // 55: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	56, // 56: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
 	8,  // 57: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
 	9,  // 58: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
 	2,  // 59: dkv.serverpb.DKVNode.SetLogLevel:input_type -> dkv.serverpb.SetLogLevelRequest
-	49, // 60: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	50, // 60: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
 	18, // 61: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
 	18, // 62: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
 	17, // 63: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
 	18, // 64: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	53, // 65: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	53, // 66: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	54, // 65: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	54, // 66: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
 	25, // 67: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	53, // 68: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	53, // 69: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	53, // 70: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	53, // 71: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	31, // 72: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	53, // 73: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	53, // 74: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	53, // 75: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	53, // 76: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	34, // 77: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	38, // 78: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	53, // 79: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	37, // 80: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	39, // 81: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	53, // 82: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	53, // 83: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	53, // 84: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	44, // 85: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	44, // 86: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	53, // 87: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	54, // 68: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	54, // 69: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	54, // 70: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	54, // 71: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	32, // 72: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	54, // 73: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	54, // 74: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	54, // 75: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	54, // 76: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	35, // 77: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	39, // 78: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	54, // 79: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	38, // 80: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	40, // 81: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	54, // 82: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	54, // 83: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	54, // 84: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	45, // 85: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	45, // 86: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	54, // 87: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
 	5,  // 88: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
 	7,  // 89: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
 	12, // 90: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
 	11, // 91: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
-	53, // 92: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
+	54, // 92: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
 	10, // 93: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
 	3,  // 94: dkv.serverpb.DKVNode.SetLogLevel:output_type -> dkv.serverpb.LogLevels
-	50, // 95: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	51, // 95: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
 	61, // [61:96] is the sub-list for method output_type
 	26, // [26:61] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name
@@ -4215,15 +4263,15 @@ func file_api_admin_proto_init() {
 		return
 	}
 	file_api_api_proto_init()
-	file_api_admin_proto_msgTypes[31].OneofWrappers = []any{}
-	file_api_admin_proto_msgTypes[35].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_api_admin_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

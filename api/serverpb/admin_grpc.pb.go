@@ -570,8 +570,8 @@ type DKVClusterClient interface {
 	// StepDown makes the node that receives it transfer all of its leaderships.
 	StepDown(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
 	// Snapshot makes the state of the node that receives it durable, and truncates
-	// its log up to there.
-	Snapshot(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error)
+	// its log up to there. An empty request means all vBuckets.
+	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*Status, error)
 }
 
 type dKVClusterClient struct {
@@ -632,7 +632,7 @@ func (c *dKVClusterClient) StepDown(ctx context.Context, in *emptypb.Empty, opts
 	return out, nil
 }
 
-func (c *dKVClusterClient) Snapshot(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*Status, error) {
+func (c *dKVClusterClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*Status, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Status)
 	err := c.cc.Invoke(ctx, DKVCluster_Snapshot_FullMethodName, in, out, cOpts...)
@@ -661,8 +661,8 @@ type DKVClusterServer interface {
 	// StepDown makes the node that receives it transfer all of its leaderships.
 	StepDown(context.Context, *emptypb.Empty) (*Status, error)
 	// Snapshot makes the state of the node that receives it durable, and truncates
-	// its log up to there.
-	Snapshot(context.Context, *emptypb.Empty) (*Status, error)
+	// its log up to there. An empty request means all vBuckets.
+	Snapshot(context.Context, *SnapshotRequest) (*Status, error)
 	mustEmbedUnimplementedDKVClusterServer()
 }
 
@@ -688,7 +688,7 @@ func (UnimplementedDKVClusterServer) TransferLeader(context.Context, *TransferLe
 func (UnimplementedDKVClusterServer) StepDown(context.Context, *emptypb.Empty) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method StepDown not implemented")
 }
-func (UnimplementedDKVClusterServer) Snapshot(context.Context, *emptypb.Empty) (*Status, error) {
+func (UnimplementedDKVClusterServer) Snapshot(context.Context, *SnapshotRequest) (*Status, error) {
 	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
 }
 func (UnimplementedDKVClusterServer) mustEmbedUnimplementedDKVClusterServer() {}
@@ -803,7 +803,7 @@ func _DKVCluster_StepDown_Handler(srv interface{}, ctx context.Context, dec func
 }
 
 func _DKVCluster_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(emptypb.Empty)
+	in := new(SnapshotRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -815,7 +815,7 @@ func _DKVCluster_Snapshot_Handler(srv interface{}, ctx context.Context, dec func
 		FullMethod: DKVCluster_Snapshot_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(DKVClusterServer).Snapshot(ctx, req.(*emptypb.Empty))
+		return srv.(DKVClusterServer).Snapshot(ctx, req.(*SnapshotRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }

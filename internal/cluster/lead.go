@@ -38,20 +38,29 @@ func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.Transfer
 		}
 		to = target.ID
 	}
-	found := false
-	for _, l := range c.logs {
-		if r.GetVBucket() != "" && r.GetVBucket() != l.VBucket {
-			continue
-		}
-		found = true
+	logs, err := c.named(r.GetVBucket())
+	if err != nil {
+		return err
+	}
+	for _, l := range logs {
 		if err := ch.step(func() error { return c.handOver(ctx, l, to) }); err != nil {
 			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
 	}
-	if !found {
-		return kv.Errorf(kv.NotFound, "there is no vBucket %q", r.GetVBucket())
-	}
 	return nil
+}
+
+// named returns the vBucket of a name, and all for an empty one.
+func (c *Cluster) named(vBucket string) ([]Log, error) {
+	if vBucket == "" {
+		return c.logs, nil
+	}
+	for i := range c.logs {
+		if c.logs[i].VBucket == vBucket {
+			return c.logs[i : i+1], nil
+		}
+	}
+	return nil, kv.Errorf(kv.NotFound, "there is no vBucket %.64q; the first is %q and the last %q", vBucket, c.logs[0].VBucket, c.logs[len(c.logs)-1].VBucket)
 }
 
 // handOver makes another member lead a vBucket, by asking the one that leads it. It does not
@@ -165,9 +174,13 @@ func (c *Cluster) stepDown(ctx context.Context, ch *change) error {
 }
 
 // Snapshot implements DKVCluster.
-func (c *Cluster) Snapshot(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+func (c *Cluster) Snapshot(ctx context.Context, r *serverpb.SnapshotRequest) (*serverpb.Status, error) {
+	logs, err := c.named(r.GetVBucket())
+	if err != nil {
+		return reply(err)
+	}
 	var ch change
-	for _, l := range c.logs {
+	for _, l := range logs {
 		if err := ch.step(func() error { return l.Snapshot(ctx) }); err != nil {
 			return reply(ch.outcome(fmt.Errorf("vBucket %s: %w", l.VBucket, err)))
 		}

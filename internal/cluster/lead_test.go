@@ -144,14 +144,23 @@ func TestStepDown(t *testing.T) {
 
 func TestSnapshot(t *testing.T) {
 	r := newRig(t, 1, 2)
-	if _, err := r.node(1).Snapshot(testkit.Within(t, long), &emptypb.Empty{}); err != nil {
+	snapshot := func(vBucket string) error {
+		_, err := r.node(1).Snapshot(testkit.Within(t, long), &serverpb.SnapshotRequest{VBucket: vBucket})
+		return err
+	}
+	if err := snapshot(""); err != nil {
 		t.Fatal(err)
 	}
 	r.expect(0, "snapshot")
 	r.expect(1, "snapshot")
+	if err := snapshot("b1"); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(0, "snapshot")
+	r.expect(1, "snapshot", "snapshot")
+	expectError(t, snapshot("b2"), kv.NotFound, `no vBucket "b2"`, `"b0"`, `"b1"`)
 	r.groups[1].before = func(string) error { return errCut }
-	_, err := r.node(1).Snapshot(testkit.Within(t, long), &emptypb.Empty{})
-	expectError(t, err, kv.Internal, "b1", errCut.Error())
+	expectError(t, snapshot(""), kv.Internal, "b1", errCut.Error())
 }
 
 // A leader is moved only if that evens the load, and to a member that votes

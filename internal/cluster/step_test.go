@@ -31,7 +31,7 @@ func TestOutcomes(t *testing.T) {
 		return err
 	}
 	snapshot := func(r *rig) error {
-		_, err := r.node(1).Snapshot(testkit.Within(r.t, long), &emptypb.Empty{})
+		_, err := r.node(1).Snapshot(testkit.Within(r.t, long), &serverpb.SnapshotRequest{})
 		return err
 	}
 	for _, c := range []struct {

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -338,8 +339,8 @@ func (f *fake) StepDown(context.Context, *emptypb.Empty) (*serverpb.Status, erro
 	return f.path("step down")
 }
 
-func (f *fake) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
-	return f.path("snapshot")
+func (f *fake) Snapshot(_ context.Context, r *serverpb.SnapshotRequest) (*serverpb.Status, error) {
+	return f.path("snapshot of " + cmp.Or(r.GetVBucket(), "all"))
 }
 
 func (f *fake) ListNodes(context.Context, *emptypb.Empty) (*serverpb.ListNodesResponse, error) {

@@ -61,7 +61,9 @@ func runStepDown(ctx context.Context, s *session, _ []string) error {
 }
 
 func runSnapshot(ctx context.Context, s *session, _ []string) error {
-	return s.changeShown(ctx, "the state is being made durable", admin.Snapshot)
+	return s.changeShown(ctx, "the state is being made durable", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		return admin.Snapshot(ctx, conn, s.VBucket)
+	})
 }
 
 func (s *session) listNodes(ctx context.Context) (*serverpb.ListNodesResponse, error) {

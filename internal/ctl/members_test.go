@@ -38,7 +38,8 @@ func TestChangesOfTheCluster(t *testing.T) {
 		{"-transferLeader http://h:2", "transfer  to http://h:2"},
 		{"transfer-leader http://h:2 -vBucket 7", "transfer 7 to http://h:2"},
 		{"-stepDown", "step down"},
-		{"-snapshot", "snapshot"},
+		{"-snapshot", "snapshot of all"},
+		{"-stepDown -vBucket 1", "snapshot of 1"},
 		{"-setTiming wan", "timing raft-rtt=100ms,raft-election-rtt=50,raft-heartbeat-rtt=5,lease-duration=2s"},
 		{"set-timing lan,lease-duration=300ms", "timing raft-rtt=50ms,raft-election-rtt=20,raft-heartbeat-rtt=2,lease-duration=300ms"},
 	}

@@ -258,7 +258,7 @@ func (n *Node) StepDown(context.Context, *emptypb.Empty) (*serverpb.Status, erro
 }
 
 // Snapshot implements DKVCluster.
-func (n *Node) Snapshot(context.Context, *emptypb.Empty) (*serverpb.Status, error) {
+func (n *Node) Snapshot(context.Context, *serverpb.SnapshotRequest) (*serverpb.Status, error) {
 	return nil, n.noCluster()
 }
 

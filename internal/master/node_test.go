@@ -75,7 +75,7 @@ func changesOf(ctx context.Context, c serverpb.DKVClusterClient) []error {
 		second(c.RemoveNode(ctx, &serverpb.RemoveNodeRequest{NodeUrl: url})),
 		second(c.TransferLeader(ctx, &serverpb.TransferLeaderRequest{NodeUrl: url})),
 		second(c.StepDown(ctx, &emptypb.Empty{})),
-		second(c.Snapshot(ctx, &emptypb.Empty{})),
+		second(c.Snapshot(ctx, &serverpb.SnapshotRequest{})),
 	}
 }
 

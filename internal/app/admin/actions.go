@@ -159,8 +159,14 @@ func stepDown(ctx context.Context, s *role.Services, _ json.RawMessage) (any, er
 	return nil, err
 }
 
-func snapshot(ctx context.Context, s *role.Services, _ json.RawMessage) (any, error) {
-	_, err := s.Membership.Snapshot(ctx, nil)
+func snapshot(ctx context.Context, s *role.Services, body json.RawMessage) (any, error) {
+	var request struct {
+		VBucket string `json:"vbucket"`
+	}
+	if err := decode(body, &request, `the body must be {"vbucket": "NAME"}, or empty for all vBuckets`); err != nil {
+		return nil, err
+	}
+	_, err := s.Membership.Snapshot(ctx, &serverpb.SnapshotRequest{VBucket: request.VBucket})
 	return nil, err
 }
 

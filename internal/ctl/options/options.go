@@ -159,7 +159,7 @@ func dataOptions() []*Option {
 			set: count(func(o *Options) *int { return &o.Frames })},
 		{Name: "poll", value: "DURATION", commands: []string{"watch", "top"}, summary: "how often to ask for new changes (default 200ms), or for a frame (1s)",
 			set: positive(func(o *Options) *time.Duration { return &o.Poll })},
-		{Name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "resync"}, summary: "only this vBucket",
+		{Name: "vBucket", value: "NAME", commands: []string{"watch", "verify", "transferLeader", "snapshot", "resync"}, summary: "only this vBucket",
 			set: text(func(o *Options) *string { return &o.VBucket })},
 		{Name: "nonVoting", commands: []string{"addNode"}, summary: "leave it without a vote: it serves reads and costs writers nothing; without this, -addNode gives it one later",
 			set: boolean(func(o *Options) *bool { return &o.NonVoting })},

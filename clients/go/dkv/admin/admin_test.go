@@ -57,7 +57,7 @@ func TestCalls(t *testing.T) {
 		{serverpb.DKVCluster_TransferLeader_FullMethodName, func(c grpc.ClientConnInterface) error { return TransferLeader(ctx, c, "u", "v") },
 			&serverpb.TransferLeaderRequest{NodeUrl: "u", VBucket: "v"}, failure},
 		{serverpb.DKVCluster_StepDown_FullMethodName, func(c grpc.ClientConnInterface) error { return StepDown(ctx, c) }, &emptypb.Empty{}, failure},
-		{serverpb.DKVCluster_Snapshot_FullMethodName, func(c grpc.ClientConnInterface) error { return Snapshot(ctx, c) }, &emptypb.Empty{}, failure},
+		{serverpb.DKVCluster_Snapshot_FullMethodName, func(c grpc.ClientConnInterface) error { return Snapshot(ctx, c, "v") }, &serverpb.SnapshotRequest{VBucket: "v"}, failure},
 		{serverpb.DKVNode_GetNodeStatus_FullMethodName, func(c grpc.ClientConnInterface) error { _, err := NodeStatus(ctx, c); return err }, &emptypb.Empty{}, nil},
 		{serverpb.DKVNode_PauseWrites_FullMethodName, func(c grpc.ClientConnInterface) error { return PauseWrites(ctx, c) }, &emptypb.Empty{}, failure},
 		{serverpb.DKVNode_ResumeWrites_FullMethodName, func(c grpc.ClientConnInterface) error { return ResumeWrites(ctx, c) }, &emptypb.Empty{}, failure},

@@ -41,7 +41,8 @@ func StepDown(ctx context.Context, conn grpc.ClientConnInterface) error {
 	return Check(serverpb.NewDKVClusterClient(conn).StepDown(ctx, &emptypb.Empty{}))
 }
 
-// Snapshot makes the node's state durable and truncates its log up to it.
-func Snapshot(ctx context.Context, conn grpc.ClientConnInterface) error {
-	return Check(serverpb.NewDKVClusterClient(conn).Snapshot(ctx, &emptypb.Empty{}))
+// Snapshot makes the node's state of a vBucket durable and truncates its log up to it. An
+// empty vBucket means all of them.
+func Snapshot(ctx context.Context, conn grpc.ClientConnInterface, vBucket string) error {
+	return Check(serverpb.NewDKVClusterClient(conn).Snapshot(ctx, &serverpb.SnapshotRequest{VBucket: vBucket}))
 }
