@@ -75,7 +75,10 @@ type Options struct {
 	Terms bootstrap.Terms
 	// Clock is the node's clock; nil means one of its own.
 	Clock *clock.Clock
-	Log   *slog.Logger
+	// SnapshotInterval is how often the state of each vBucket is made durable and its log cut;
+	// 0 means never by time.
+	SnapshotInterval time.Duration
+	Log              *slog.Logger
 }
 
 // Cluster is the cluster as one of its members sees it. It serves DKVCluster and
@@ -90,6 +93,8 @@ type Cluster struct {
 	client *bootstrap.Client
 	clock  *clock.Clock
 	log    *slog.Logger
+
+	snapshotInterval time.Duration
 
 	// changing holds a token while a change of the membership is under way here.
 	changing chan struct{}
@@ -127,13 +132,16 @@ type Cluster struct {
 // New returns a Cluster, which watches the members once Run is called.
 func New(opts Options) *Cluster {
 	c := &Cluster{
-		self:     opts.Identity,
-		logs:     opts.Logs,
-		pool:     opts.Pool,
-		terms:    opts.Terms,
-		client:   bootstrap.NewClient(opts.Certs, opts.Log),
-		clock:    opts.Clock,
-		log:      opts.Log,
+		self:   opts.Identity,
+		logs:   opts.Logs,
+		pool:   opts.Pool,
+		terms:  opts.Terms,
+		client: bootstrap.NewClient(opts.Certs, opts.Log),
+		clock:  opts.Clock,
+		log:    opts.Log,
+
+		snapshotInterval: opts.SnapshotInterval,
+
 		changing: make(chan struct{}, 1),
 		patience: stepPatience,
 		called:   make(chan struct{}),
@@ -175,6 +183,7 @@ func (c *Cluster) run(ctx context.Context, stop func(error)) {
 	})
 	wg.Go(func() { c.compareClocks(ctx) })
 	wg.Go(func() { c.balance(ctx) })
+	wg.Go(func() { c.snapshotByTime(ctx) })
 	wg.Go(func() {
 		if err := c.self.InviteRest(ctx, c.standing); err != nil && ctx.Err() == nil {
 			c.log.Warn("the first members cannot be invited", "error", err)

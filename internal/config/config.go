@@ -296,6 +296,9 @@ type Nexus struct {
 	// SnapshotCount is the number of entries between two snapshots. Lower it for a
 	// smaller log and faster restarts, raise it for fewer flushes.
 	SnapshotCount int
+	// SnapshotInterval is the time between two snapshots, if something was written; 0 leaves
+	// it to SnapshotCount alone.
+	SnapshotInterval time.Duration
 	// SnapshotCatchupEntries is how many entries are kept behind a snapshot. Raise
 	// it if members that were briefly away have to receive a snapshot.
 	SnapshotCatchupEntries int

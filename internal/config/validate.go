@@ -19,7 +19,7 @@ func (c *Config) Validate() error {
 	}
 	for _, check := range []func() error{
 		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
-		c.validateLimits, c.validateDiscovery, c.validateAutoPromote, c.validateRaft, c.validateTLS, c.validateAuth, c.validateLog,
+		c.validateLimits, c.validateDiscovery, c.validateAutoPromote, c.validateRaft, c.validateSnapshots, c.validateTLS, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -170,6 +170,17 @@ func (c *Config) validateDiscovery() error {
 	if c.Role == RoleSlave && d.Disabled && len(c.Replication.MasterAddrs) == 0 {
 		return c.wrong("disable-discovery-client",
 			"a slave without discovery cannot find its master: set --repl-master-addr, or remove the key")
+	}
+	return nil
+}
+
+// leastSnapshotInterval keeps the engines from syncing all the time.
+const leastSnapshotInterval = time.Second
+
+// validateSnapshots rejects snapshots that follow one another without a pause.
+func (c *Config) validateSnapshots() error {
+	if d := c.Nexus.SnapshotInterval; d > 0 && d < leastSnapshotInterval {
+		return c.wrong("nexus-snapshot-interval", "%s is too short, since each snapshot syncs the engine: write at least %s, or 0 for none by time", formatDuration(d), formatDuration(leastSnapshotInterval))
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func TestCombinationsThatCannotBe(t *testing.T) {
 		{"--repl-ack-from west", `--repl-ack-from: "west" is not a choice of slaves: write any, or dc=NAME`},
 		{"--repl-ack-from dc=", "--repl-ack-from: "},
 		{"--repl-ack-fallback wait", `--repl-ack-fallback: "wait" is not known: write one of refuse, async`},
+		{"--nexus-snapshot-interval 10ms", "--nexus-snapshot-interval: 10ms is too short, since each snapshot syncs the engine: write at least 1s, or 0 for none by time"},
 		{"--auto-promote-after 1s --repl-ack sync" + registry, "--auto-promote-after: 1s is too short to notice reliably that a master is lost: write at least 2s"},
 		{"--auto-promote-after 25h --repl-ack sync" + registry, "--auto-promote-after: 25h is too long"},
 		{"--auto-promote-after 5s --repl-ack sync", "--auto-promote-after: the registry decides which node is the master: set discovery-service.client.discovery-service-addr"},

@@ -27,7 +27,7 @@ var (
 	limitKeys = []string{"max-key-size", "max-value-size", "max-batch-size", "max-message-size", "max-requests-in-flight", "max-streams", "stream-stall-timeout",
 		"max-connections", "max-connections-per-host"}
 	logKeys = []string{"changelog-max-bytes", "changelog-max-age", "repl-ack", "repl-ack-timeout", "repl-ack-fallback", "repl-ack-from", "auto-promote-after",
-		"nexus-snapshot-count", "nexus-snapshot-catchup-entries"}
+		"nexus-snapshot-count", "nexus-snapshot-interval", "nexus-snapshot-catchup-entries"}
 	raftKeys     = []string{"raft-profile", "raft-rtt", "raft-election-rtt", "raft-heartbeat-rtt", "lease-duration", "nexus-lease-based-reads", "nexus-repl-timeout", "max-clock-jump"}
 	securityKeys = []string{"tls-mode", "tls-min-version", "tls-node-name", "allow-insecure", "audit-required"}
 )

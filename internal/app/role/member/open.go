@@ -58,7 +58,10 @@ func (m *Member) Open(ctx context.Context) error {
 		Pool:     m.pool,
 		Terms:    m.terms(),
 		Clock:    m.node.Clock,
-		Log:      m.node.Log,
+
+		SnapshotInterval: m.node.Config.Nexus.SnapshotInterval,
+
+		Log: m.node.Log,
 	})
 	return m.node.Dir.Claim()
 }
