@@ -38,7 +38,7 @@ func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.Transfer
 		}
 		to = target.ID
 	}
-	logs, err := c.named(r.GetVBucket())
+	logs, err := c.logsOf(r.GetVBucket())
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.Transfer
 	return nil
 }
 
-// named returns the vBucket of a name, and all for an empty one.
-func (c *Cluster) named(vBucket string) ([]Log, error) {
+// logsOf returns the vBucket of a name, and all for an empty one.
+func (c *Cluster) logsOf(vBucket string) ([]Log, error) {
 	if vBucket == "" {
 		return c.logs, nil
 	}
@@ -175,7 +175,7 @@ func (c *Cluster) stepDown(ctx context.Context, ch *change) error {
 
 // Snapshot implements DKVCluster.
 func (c *Cluster) Snapshot(ctx context.Context, r *serverpb.SnapshotRequest) (*serverpb.Status, error) {
-	logs, err := c.named(r.GetVBucket())
+	logs, err := c.logsOf(r.GetVBucket())
 	if err != nil {
 		return reply(err)
 	}

@@ -39,7 +39,7 @@ func TestChangesOfTheCluster(t *testing.T) {
 		{"transfer-leader http://h:2 -vBucket 7", "transfer 7 to http://h:2"},
 		{"-stepDown", "step down"},
 		{"-snapshot", "snapshot of all"},
-		{"-stepDown -vBucket 1", "snapshot of 1"},
+		{"-snapshot -vBucket 1", "snapshot of 1"},
 		{"-setTiming wan", "timing raft-rtt=100ms,raft-election-rtt=50,raft-heartbeat-rtt=5,lease-duration=2s"},
 		{"set-timing lan,lease-duration=300ms", "timing raft-rtt=50ms,raft-election-rtt=20,raft-heartbeat-rtt=2,lease-duration=300ms"},
 	}
@@ -51,7 +51,7 @@ func TestChangesOfTheCluster(t *testing.T) {
 			t.Errorf("%s sends %q, want %q", tt.line, f.paths, tt.sent)
 		}
 	}
-	for _, line := range []string{"-addNode http://h:1 -force", "-stepDown -force", "-removeNode http://h:1 -nonVoting", "-snapshot -vBucket 1", "-listNodes -progress 1s", "-setTiming wan -v"} {
+	for _, line := range []string{"-addNode http://h:1 -force", "-stepDown -force", "-removeNode http://h:1 -nonVoting", "-stepDown -vBucket 1", "-listNodes -progress 1s", "-setTiming wan -v"} {
 		expect(t, dkvctl(t, "", strings.Fields(line)...), outcome{code: exitUsage, stderr: "has no meaning for"})
 	}
 }
