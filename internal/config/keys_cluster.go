@@ -40,7 +40,7 @@ func nexusKeys() []key {
 		{name: "nexus-snapshot-count", def: "100000", roles: members,
 			field: func(c *Config) value { return intValue{&c.Nexus.SnapshotCount, 1, maxCount} },
 			doc:   "The number of log entries between two snapshots. Lower it for a smaller log and faster restarts, raise it for fewer flushes."},
-		{name: "nexus-snapshot-interval", def: "0", roles: members,
+		{name: "nexus-snapshot-interval", def: "0s", roles: members,
 			field: func(c *Config) value { return durationValue{&c.Nexus.SnapshotInterval, 0} },
 			doc:   "The time after which a snapshot is taken of each vBucket that was written to, also before nexus-snapshot-count entries; 0 means that only those decide. Set it for short restarts of members that are written to seldom."},
 		{name: "nexus-snapshot-catchup-entries", def: "10000", roles: members,
