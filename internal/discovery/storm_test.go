@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,7 +81,7 @@ func lookUpInAStorm(t *testing.T) time.Duration {
 func TestManyHistoriesTimeOut(t *testing.T) {
 	tab := newTable(times{timeout: time.Minute, ttl: time.Hour}, Limits{}.orDefault())
 	now := time.Now()
-	began := time.Now()
+	began := processorTime(t)
 	for i, r := range crowd(3000, cluster("c")) {
 		r.Status, r.HistoryID = leader, fmt.Sprint(i)
 		tab.say(now, r)
@@ -89,14 +90,24 @@ func TestManyHistoriesTimeOut(t *testing.T) {
 		now = now.Add(10 * time.Second)
 		tab.expire(now)
 	}
-	if d := time.Since(began); d > 20*time.Second {
-		t.Errorf("it took %v", d)
+	if d := processorTime(t) - began; d > 20*time.Second {
+		t.Errorf("it took %v of a processor", d)
 	} else {
 		t.Log("it took", d)
 	}
 	if rows := tab.query(filter{}); len(rows) != 0 {
 		t.Errorf("%d rows", len(rows))
 	}
+}
+
+// processorTime is what this process has used, which does not depend on other processes.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // TestSlowWatchersAreBounded has watchers fetch nothing while many rows change: what
