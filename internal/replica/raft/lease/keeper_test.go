@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,132 +12,6 @@ import (
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
-
-// fakeGroup answers at once, or as it is told.
-type fakeGroup struct {
-	mu         sync.Mutex
-	term       uint64
-	self       bool
-	epoch      command.Epoch
-	index      kv.Index
-	beginErr   error
-	readErr    error
-	begins     int
-	ends       []kv.Index
-	reads      int
-	hold       chan struct{} // ReadIndex waits for it
-	beginHangs bool          // Begin has no answer
-	terse      bool          // Begin does not say how long leases last
-	duringRead func()
-}
-
-func (g *fakeGroup) set(f func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f()
-}
-
-// asked counts the ReadIndexes so far.
-func (g *fakeGroup) asked() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.reads
-}
-
-func (g *fakeGroup) Leader() (uint64, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.term, g.self
-}
-
-func (g *fakeGroup) Begin(ctx context.Context, term, nonce uint64, lease time.Duration) (
-	now, previous command.Epoch, accepted bool, err error) {
-	g.mu.Lock()
-	hangs := g.beginHangs
-	g.mu.Unlock()
-	if hangs {
-		<-ctx.Done()
-		return now, previous, false, ctx.Err()
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.begins++
-	g.index++
-	previous = g.epoch
-	g.epoch, accepted = previous.Next(&command.Begin{Term: term, Owner: 1, Nonce: nonce, Lease: lease, Stated: !g.terse}, g.index)
-	return g.epoch, previous, accepted, g.beginErr
-}
-
-func (g *fakeGroup) End(_ context.Context, epoch kv.Index) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.ends = append(g.ends, epoch)
-	g.epoch.Ended = true
-	return nil
-}
-
-func (g *fakeGroup) ReadIndex(ctx context.Context) error {
-	g.mu.Lock()
-	g.reads++
-	hold, during, err := g.hold, g.duringRead, g.readErr
-	g.mu.Unlock()
-	if hold != nil {
-		select {
-		case <-hold:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	if during != nil {
-		during()
-	}
-	return err
-}
-
-// bubbleClock is the bubble's time.
-type bubbleClock struct{ start time.Time }
-
-func (c bubbleClock) Now() time.Duration { return time.Since(c.start) }
-
-func (bubbleClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
-	return SystemClock{}.NewTimer(d)
-}
-
-const length = 400 * time.Millisecond
-
-// keep runs f in a bubble with a running Keeper.
-func keep(t *testing.T, g *fakeGroup, o Options, f func(t *testing.T, k *Keeper)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		o.Nonce, o.Clock = 7, bubbleClock{time.Now()}
-		k := New(g, o)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- k.Run(ctx) }()
-		synctest.Wait()
-		f(t, k)
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run ended with %v", err)
-		}
-		if _, err := k.Epoch(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("after Run, Epoch says %v", err)
-		}
-		if _, err := k.Confirm(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("after Run, Confirm says %v", err)
-		}
-		if err := k.Run(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("a second Run says %v", err)
-		}
-	})
-}
-
-func (k *Keeper) mustEpoch(t *testing.T, want kv.Index) {
-	t.Helper()
-	if got, err := k.Epoch(t.Context()); got != want || err != nil {
-		t.Fatalf("epoch %d, %v; want %d", got, err, want)
-	}
-}
 
 func TestFirstEpochServesAtOnce(t *testing.T) {
 	keep(t, &fakeGroup{term: 1, self: true}, Options{Length: length}, func(t *testing.T, k *Keeper) {
@@ -427,65 +300,6 @@ func TestLeaseFromTheStart(t *testing.T) {
 	})
 }
 
-// An answer to ReadIndex is worth nothing once another leads.
-func TestLeadershipLostDuringReadIndex(t *testing.T) {
-	g := &fakeGroup{term: 1, self: true}
-	g.duringRead = func() { g.set(func() { g.term, g.self = 2, false }) }
-	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		if _, err := k.Confirm(t.Context()); !errors.Is(err, ErrNotOwner) {
-			t.Errorf("Confirm says %v", err)
-		}
-		synctest.Wait()
-		if _, ok := k.Take(); ok || k.Stats().Epoch != 0 {
-			t.Error("the lease or the epoch is still there")
-		}
-	})
-}
-
-// Readers that come while rounds are under way share the next one, and none
-// joins one that has begun.
-func TestSharedRounds(t *testing.T) {
-	g := &fakeGroup{term: 1, self: true}
-	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		g.set(func() { g.hold = make(chan struct{}) })
-		var readers sync.WaitGroup
-		start := func() {
-			readers.Go(func() {
-				if _, err := k.Confirm(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-			synctest.Wait()
-		}
-		for range maxRounds + 20 {
-			start()
-		}
-		if g.asked() != maxRounds {
-			t.Errorf("%d rounds at once, want %d", g.asked(), maxRounds)
-		}
-		close(g.hold)
-		readers.Wait()
-		if g.asked() != maxRounds+1 {
-			t.Errorf("%d rounds for all, want %d", g.asked(), maxRounds+1)
-		}
-	})
-}
-
-// One reader's impatience is not another's.
-func TestConfirmGivesUpAlone(t *testing.T) {
-	g := &fakeGroup{term: 1, self: true}
-	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		g.set(func() { g.hold = make(chan struct{}) })
-		if _, err := k.Confirm(testkit.Within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Confirm says %v", err)
-		}
-		close(g.hold)
-		if _, err := k.Confirm(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestFencedBeginsAnew(t *testing.T) {
 	g := &fakeGroup{term: 1, self: true}
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
@@ -536,55 +350,6 @@ func TestBeginRefused(t *testing.T) {
 	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
 		if _, err := k.Epoch(testkit.Within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Epoch says %v", err)
-		}
-	})
-}
-
-func TestHandOver(t *testing.T) {
-	g := &fakeGroup{term: 1, self: true}
-	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		if _, err := k.Confirm(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		l, _ := k.Take()
-		failed := errors.New("no one there")
-		err := k.HandOver(t.Context(), func(context.Context) error {
-			if len(g.ends) != 1 || g.ends[0] != 1 {
-				t.Errorf("ended %v, want 1", g.ends)
-			}
-			if l.Valid() {
-				t.Error("the lease is valid during a hand-over")
-			}
-			if _, err := k.Epoch(testkit.Within(t, time.Second)); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("Epoch says %v during a hand-over", err)
-			}
-			if g.begins != 1 {
-				t.Error("an epoch was begun during a hand-over")
-			}
-			return failed
-		})
-		if !errors.Is(err, failed) {
-			t.Errorf("HandOver says %v", err)
-		}
-		k.mustEpoch(t, 2)
-		if s := k.Stats(); s.WaitOuts != 0 {
-			t.Errorf("stats %+v", s)
-		}
-	})
-}
-
-// An epoch whose wait-out is under way is not ended.
-func TestHandOverDuringWaitOut(t *testing.T) {
-	g := &fakeGroup{term: 2, self: true, index: 10, epoch: command.Epoch{ID: 9, Term: 1, Owner: 2, Nonce: 1, Lease: length}}
-	keep(t, g, Options{Length: length}, func(t *testing.T, k *Keeper) {
-		if err := k.HandOver(t.Context(), func(context.Context) error {
-			time.Sleep(4 * length)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if len(g.ends) != 0 || k.Stats().Activations != 0 {
-			t.Errorf("ended %v; stats %+v", g.ends, k.Stats())
 		}
 	})
 }
