@@ -1,0 +1,120 @@
+package follower
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica/replicatest"
+)
+
+func TestFollowerLinearizableReads(t *testing.T) {
+	src := replicatest.RunNode(t)
+	for _, reject := range []bool{false, true} {
+		f := &rig{Rig: replicatest.NewRig(t), reject: reject}
+		f.openFollower()
+		t.Cleanup(func() { f.Replica.Close() })
+		f.mustReplace(src)
+		f.SetLeader("leader:1")
+		opts := kv.ReadOptions{Level: kv.Linearizable}
+		_, _, _, err := f.Replica.Get(t.Context(), []byte("a"), opts)
+		kind := kv.NotOwner
+		if reject {
+			kind = kv.Precondition
+			if !strings.Contains(err.Error(), "leader:1") {
+				t.Errorf("%q does not name the leader", err)
+			}
+		}
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Replica.MultiGet(t.Context(), [][]byte{[]byte("a")}, opts)
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+		_, _, err = f.Replica.View(t.Context(), opts)
+		replicatest.WantError(t, err, kind, kv.NotApplied)
+	}
+}
+
+func TestFollowerMinIndex(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		f := newRig(t)
+		f.mustReplace(src)
+		read := func(min kv.Index, patience time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, _, _, err := f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{MinIndex: min})
+			return err
+		}
+		replicatest.WantError(t, read(1, time.Second), kv.Precondition, kv.NotApplied)
+		select {
+		case <-f.Wanted():
+		default:
+			t.Error("the signal of a waiting reader was not raised")
+		}
+		src.MustPut("a", "1")
+		go func() {
+			// What is brought at first is not what the reader waits for.
+			for range 3 {
+				<-f.Wanted()
+				f.Fresh(time.Now())
+			}
+			time.Sleep(time.Second)
+			f.mustFollow(src)
+		}()
+		if err := read(1, 5*time.Second); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		select {
+		case <-f.Wanted():
+		default:
+		}
+		time.Sleep(time.Minute)
+		select {
+		case <-f.Wanted():
+			t.Error("no reader waits any more")
+		default:
+		}
+	})
+}
+
+func TestFollowerMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := replicatest.RunNode(t)
+		f := newRig(t)
+		f.mustReplace(src)
+		read := func(max time.Duration) (kv.ReadInfo, time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			begun := time.Now()
+			_, _, info, err := f.Replica.Get(ctx, []byte("a"), kv.ReadOptions{MaxAge: max})
+			return info, time.Since(begun), err
+		}
+		if _, waited, err := read(time.Minute); waited != 5*time.Second {
+			t.Errorf("a state that was never known to be new: %v after %v", err, waited)
+		} else {
+			replicatest.WantError(t, err, kv.Precondition, kv.NotApplied)
+		}
+		f.Fresh(time.Now().Add(-time.Second))
+		if info, waited, err := read(2 * time.Second); err != nil || waited != 0 || info.Age != time.Second {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		f.Fresh(time.Now().Add(-time.Hour)) // nothing new
+		if got := f.Replica.Age(); got != time.Second {
+			t.Errorf("age %v", got)
+		}
+		go func() {
+			time.Sleep(3 * time.Second)
+			for range 3 { // a master that is behind itself has had its say twice
+				<-f.Wanted()
+			}
+			f.Fresh(time.Now())
+		}()
+		if info, waited, err := read(500 * time.Millisecond); err != nil || waited < 3*time.Second || info.Age != 0 {
+			t.Errorf("%+v, %v after %v", info, err, waited)
+		}
+		synctest.Wait()
+	})
+}
