@@ -95,6 +95,8 @@ type fakeRecord struct {
 	mu sync.Mutex
 	// named are the disks that the record names.
 	named map[string]bool
+	// levels are those that it names them at.
+	levels map[string]kv.Ack
 }
 
 func (r *fakeRecord) name(disk string, is bool) {
@@ -110,6 +112,21 @@ func (r *fakeRecord) Names(disk string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.named[disk]
+}
+
+func (r *fakeRecord) level(disk string, at kv.Ack) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.levels == nil {
+		r.levels = map[string]kv.Ack{}
+	}
+	r.levels[disk] = at
+}
+
+func (r *fakeRecord) Unlevelled(disk string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.named[disk] && r.levels[disk] == kv.AckDefault
 }
 
 var errDown = errors.New("the registry is down")
@@ -129,10 +146,12 @@ func (r *fakeRecord) Enter(ctx context.Context, n standby.Node, standing func(co
 	if r.down.Load() {
 		return errDown
 	}
-	if _, err := standing(ctx); err != nil {
+	level, err := standing(ctx)
+	if err != nil {
 		return err
 	}
 	r.name(n.Disk, true)
+	r.level(n.Disk, level)
 	r.journal.add("record with %s", n.Disk)
 	return nil
 }

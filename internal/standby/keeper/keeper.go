@@ -46,6 +46,9 @@ type Record interface {
 	Enter(ctx context.Context, n standby.Node, standing func(context.Context) (kv.Ack, error)) error
 	// Names reports whether the record named a disk when it was last read.
 	Names(disk string) bool
+	// Unlevelled reports whether the record named a disk without a level when it was last read:
+	// owners of an earlier release do not say theirs. Enter gives it one once all do.
+	Unlevelled(disk string) bool
 }
 
 // Options are how a node keeps standbys.
@@ -89,6 +92,8 @@ type Keeper struct {
 	entered kv.Index
 	// later is when they are tried again after an attempt that failed.
 	later pause
+	// raised is when they were last entered for want of a level only, or entered at all.
+	raised time.Time
 }
 
 // kept is a log with what the keeper remembers of it.
@@ -232,7 +237,13 @@ func (k *Keeper) enter(ctx context.Context) {
 		return
 	}
 	set, changed, err := first.Set()
-	if err != nil || changed == k.entered && k.named(set) || !k.later.due(changed) {
+	switch {
+	case err != nil:
+		return
+	case changed == k.entered && k.named(set):
+		k.raise(ctx, set)
+		return
+	case !k.later.due(changed):
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.patience())
@@ -254,5 +265,28 @@ func (k *Keeper) enter(ctx context.Context) {
 		}
 		k.opts.Log.Info("the standby is in the registry's record", "address", n.Address)
 	}
-	k.entered = changed
+	k.entered, k.raised = changed, time.Now()
+}
+
+// raiseEvery is how often the owners are asked for a level that the record lacks.
+const raiseEvery = time.Minute
+
+// raise enters those again that the record names without a level, since owners of an earlier
+// release did not say theirs.
+func (k *Keeper) raise(ctx context.Context, set standby.Set) {
+	if time.Since(k.raised) < raiseEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.patience())
+	defer cancel()
+	for _, n := range set.Nodes {
+		if n.Phase != standby.Standing || !k.opts.Record.Unlevelled(n.Disk) {
+			continue
+		}
+		k.raised = time.Now()
+		err := k.opts.Record.Enter(ctx, n, func(ctx context.Context) (kv.Ack, error) { return k.opts.Standing(ctx, n) })
+		if err != nil {
+			k.opts.Log.Warn("the standby is in the registry's record without a level; that is tried again", "address", n.Address, "error", err)
+		}
+	}
 }

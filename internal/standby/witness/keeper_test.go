@@ -164,7 +164,7 @@ func TestEntryGetsALevel(t *testing.T) {
 			version uint64
 		}{{kv.AckDefault, 2}, {kv.AckDefault, 2}, {kv.AckSemiSync, 3}, {kv.AckSync, 3}} {
 			err := k.Enter(t.Context(), standby.Node{Disk: "d", Address: "s:1"}, func(context.Context) (kv.Ack, error) { return c.level, nil })
-			if r, _ := k.read(t.Context()); err != nil || r.GetVersion() != c.version {
+			if r, _ := k.read(t.Context()); err != nil || r.GetVersion() != c.version || k.Unlevelled("d") != (r.GetStandbys()[0].GetLevel() == 0) {
 				t.Errorf("at %v: %v, %v", c.level, r, err)
 			}
 		}

@@ -39,6 +39,11 @@ func (k *Keeper) Names(disk string) bool {
 	return slices.Contains(disksOf(k.Record()), disk)
 }
 
+// Unlevelled implements keeper.Record.
+func (k *Keeper) Unlevelled(disk string) bool {
+	return slices.ContainsFunc(k.Record().GetStandbys(), func(n *peerpb.StandbyNode) bool { return n.GetDisk() == disk && n.GetLevel() == 0 })
+}
+
 // Remaining returns for how long the lease lasts; 0 without one.
 func (k *Keeper) Remaining() time.Duration {
 	return max(time.Duration(k.until.Load())-k.clock.Now(), 0)
