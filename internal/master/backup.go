@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,8 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 
 // Restore implements DKVBackupRestore. It first checks that the backup has all vBuckets and
 // that they match those here, and then replaces one after the other. The error of one names it;
-// asking again restores all of them once more.
+// asking again restores all of them once more. One that was replaced and that slaves have not
+// confirmed keeps no other from being replaced.
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
@@ -66,13 +68,32 @@ func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serv
 	if err != nil {
 		return nil, route.WithOutcome(err)
 	}
-	all := s.keyspace.All()
-	for i, v := range all {
-		if err := s.restore(ctx, v, s.folderOf(v, dir)); err != nil {
-			return nil, route.WithOutcome(partlyRestored(s.about(v, err), i, len(all)))
-		}
+	if err := s.restoreAll(ctx, dir); err != nil {
+		return nil, route.WithOutcome(err)
 	}
 	return &serverpb.Status{}, nil
+}
+
+func (s *Backup) restoreAll(ctx context.Context, dir string) error {
+	all := s.keyspace.All()
+	unconfirmed, first := 0, error(nil)
+	for i, v := range all {
+		err := s.restore(ctx, v, s.folderOf(v, dir))
+		switch {
+		case err == nil:
+		case kv.KindOf(err) == kv.NotConfirmed:
+			unconfirmed++
+			first = cmp.Or(first, s.about(v, err))
+		default:
+			return partlyRestored(s.about(v, err), i, len(all))
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return kv.UnknownOutcome(kv.NotConfirmed, fmt.Errorf(
+		"all %d vBuckets are restored here, and slaves have not confirmed %d of them; do not restore again, which would take back what is written since: %w",
+		len(all), unconfirmed, first))
 }
 
 // partlyRestored is the error of a restore after some vBuckets were replaced. It must not be

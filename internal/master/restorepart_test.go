@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/command"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/local"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/route"
@@ -20,11 +22,17 @@ import (
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
-// A restore that has replaced some vBuckets and fails for the next has had its effect:
-// what was written to the first since would be lost if it was sent again for harmless.
-func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
+// restores are two vBuckets of one node with a backup, b, that holds "old" for the key k of both.
+type restores struct {
+	t    *testing.T
+	all  []route.VBucket
+	root string
+}
+
+func newRestores(t *testing.T) *restores {
+	t.Helper()
 	const vBuckets = 2
-	var all []route.VBucket
+	r := &restores{t: t, root: filepath.Join(t.TempDir(), "backups")}
 	for i := range vBuckets {
 		name := fmt.Sprint(i)
 		l, err := local.Open(local.Options{Options: state.Options{
@@ -38,24 +46,47 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 		}
 		t.Cleanup(func() { l.Close() })
 		testkit.Run(t, l.Run)
-		all = append(all, route.VBucket{Name: name, Replica: l})
+		r.all = append(r.all, route.VBucket{Name: name, Replica: l})
 	}
-	put := func(value string) {
-		t.Helper()
-		for _, v := range all {
-			if _, err := v.Propose(t.Context(), &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte("k"), Value: []byte(value)}}}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	root := filepath.Join(t.TempDir(), "backups")
-	s := NewBackup(route.NewKeyspace(all...), root, nil)
-	put("old")
-	if _, err := s.Backup(context.Background(), &serverpb.BackupRequest{BackupPath: "b"}); err != nil {
+	r.put("old")
+	if _, err := r.service().Backup(context.Background(), &serverpb.BackupRequest{BackupPath: "b"}); err != nil {
 		t.Fatal(err)
 	}
-	put("new")
-	damaged := filepath.Join(root, "b", all[1].Name, "data", "checkpoint.mem")
+	r.put("new")
+	return r
+}
+
+func (r *restores) service() *Backup { return NewBackup(route.NewKeyspace(r.all...), r.root, nil) }
+
+func (r *restores) put(value string) {
+	r.t.Helper()
+	for _, v := range r.all {
+		if _, err := v.Propose(r.t.Context(), &command.Command{Kind: command.Write, Mutations: []kv.Mutation{{Key: []byte("k"), Value: []byte(value)}}}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// want checks what the vBuckets hold.
+func (r *restores) want(values ...string) {
+	r.t.Helper()
+	for i, want := range values {
+		if p, _, _, err := r.all[i].Get(r.t.Context(), []byte("k"), kv.ReadOptions{}); err != nil || string(p.Value) != want {
+			r.t.Errorf("vBucket %d holds %q, %v", i, p.Value, err)
+		}
+	}
+}
+
+func (r *restores) restore() error {
+	_, err := r.service().Restore(context.Background(), &serverpb.RestoreRequest{RestorePath: "b"})
+	return err
+}
+
+// A restore that has replaced some vBuckets and fails for the next has had its effect:
+// what was written to the first since would be lost if it was sent again for harmless.
+func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
+	r := newRestores(t)
+	damaged := filepath.Join(r.root, "b", r.all[1].Name, "data", "checkpoint.mem")
 	raw, err := os.ReadFile(damaged)
 	if err != nil {
 		t.Fatal(err)
@@ -64,13 +95,39 @@ func TestRestoreOfAPartIsNotWithoutEffect(t *testing.T) {
 	if err := os.WriteFile(damaged, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Restore(context.Background(), &serverpb.RestoreRequest{RestorePath: "b"})
-	for i, want := range []string{"old", "new"} {
-		if p, _, _, err := all[i].Get(t.Context(), []byte("k"), kv.ReadOptions{}); err != nil || string(p.Value) != want {
-			t.Errorf("vBucket %d holds %q, %v", i, p.Value, err)
-		}
-	}
+	err = r.restore()
+	r.want("old", "new")
 	if kv.KindOf(err) != kv.Corrupt || kv.OutcomeOf(err) != kv.Unknown || !strings.Contains(err.Error(), "1 of 2 vBuckets") {
 		t.Errorf("after a restore of one vBucket of two the error has kind %d (%v): %v", kv.KindOf(err), kv.OutcomeOf(err), err)
+	}
+}
+
+// unconfirmed is a replica whose restores are applied, and not confirmed by slaves.
+type unconfirmed struct {
+	replica.Replica
+	restores int
+}
+
+func (u *unconfirmed) Restore(ctx context.Context, dir string) error {
+	u.restores++
+	if err := u.Replica.Restore(ctx, dir); err != nil {
+		return err
+	}
+	return kv.UnknownOutcome(kv.NotConfirmed, errors.New("applied here, not confirmed: level sync needs the slaves s:1"))
+}
+
+// TestUnconfirmedRestoreGoesOn: a vBucket that slaves have not confirmed is not restored again, and
+// keeps no other from being restored.
+func TestUnconfirmedRestoreGoesOn(t *testing.T) {
+	r := newRestores(t)
+	u := &unconfirmed{Replica: r.all[0].Replica}
+	r.all[0].Replica = u
+	err := r.restore()
+	r.want("old", "old")
+	if kv.KindOf(err) != kv.NotConfirmed || kv.OutcomeOf(err) != kv.Unknown || u.restores != 1 {
+		t.Errorf("%d restores of the first vBucket, the error has kind %d (%v)", u.restores, kv.KindOf(err), kv.OutcomeOf(err))
+	}
+	if err == nil || !strings.Contains(err.Error(), "slaves have not confirmed 1 of them") || !strings.Contains(err.Error(), "vBucket 0: applied here, not confirmed") {
+		t.Errorf("the error is %v", err)
 	}
 }

@@ -16,41 +16,52 @@ import (
 
 // Restore implements replica.Replica. The new state is built beside the old one, which is
 // read meanwhile, and takes its place at an index greater than any that either had: change
-// numbers never go backwards.
+// numbers never go backwards. The restore is done once those that the log's answers wait for
+// have confirmed it.
 func (l *Replica) Restore(ctx context.Context, dir string) error {
-	unlockCopy, err := l.state.LockCopy(ctx)
+	at, err := l.restoreHere(ctx, dir)
 	if err != nil {
 		return err
+	}
+	return l.state.AwaitRestored(ctx, at)
+}
+
+// restoreHere replaces the state, and returns the index at which the new one begins.
+func (l *Replica) restoreHere(ctx context.Context, dir string) (kv.Index, error) {
+	unlockCopy, err := l.state.LockCopy(ctx)
+	if err != nil {
+		return 0, err
 	}
 	defer unlockCopy()
 	if err := l.state.Unsealed(); err != nil {
-		return err
+		return 0, err
 	}
 	unlock, err := l.state.LockState(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer unlock()
 	ctx, cancel := l.state.UntilClosing(ctx)
 	defer cancel()
 	manifest, err := backup.Verify(ctx, dir)
 	if err != nil {
-		return state.NothingChanged(err)
+		return 0, state.NothingChanged(err)
 	}
 	if err := l.opts.Guard.Fits(l.restoreBytes(&manifest)); err != nil {
-		return state.NothingChanged(err)
+		return 0, state.NothingChanged(err)
 	}
 	back, err := l.beginRestore()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := l.restore(ctx, dir, &manifest); err != nil {
 		back()
-		return err
+		return 0, err
 	}
+	at := l.state.Machine().Applied() // no key has changed since
 	l.state.Become(replica.Serving, nil, replica.Restoring)
-	l.opts.Log.Info("restored", "vbucket", l.opts.VBucket, "backup", dir, "index", l.state.Machine().Applied())
-	return nil
+	l.opts.Log.Info("restored", "vbucket", l.opts.VBucket, "backup", dir, "index", at)
+	return at, nil
 }
 
 // beginRestore admits a restore at a replica that serves, and at one whose storage failed,

@@ -185,7 +185,7 @@ func TestRaftRestoreDropsWhatItBuilt(t *testing.T) {
 		staged := replicatest.Put("staged", "x")
 		staged.Kind, staged.Expect = command.StageRestore, id
 		for _, c := range []*command.Command{{Kind: command.BeginRestore, Expect: id}, staged, {Kind: command.SealRestore, Expect: id}} {
-			if err := owner.step(t.Context(), epoch, c); err != nil {
+			if _, err := owner.step(t.Context(), epoch, c); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -16,29 +16,39 @@ import (
 
 // Restore implements Replica. The backup's pairs go through the log and are staged by every
 // member; one command at the end makes them the keyspace. If the restore is cut short
-// before that, the old keyspace stays. Only the owner of the log can restore.
+// before that, the old keyspace stays. Only the owner of the log can restore. The restore is
+// done once those that the log's answers wait for have confirmed it.
 func (r *Replica) Restore(ctx context.Context, dir string) error {
-	unlock, err := r.state.LockCopy(ctx)
+	at, err := r.restore(ctx, dir)
 	if err != nil {
 		return err
+	}
+	return r.state.AwaitRestored(ctx, at)
+}
+
+// restore replaces the keyspace, and returns the index at which it did.
+func (r *Replica) restore(ctx context.Context, dir string) (kv.Index, error) {
+	unlock, err := r.state.LockCopy(ctx)
+	if err != nil {
+		return 0, err
 	}
 	defer unlock()
 	ctx, cancel := r.state.UntilClosing(ctx)
 	defer cancel()
 	if !r.Owner().Self {
-		return replica.ErrNotOwner
+		return 0, replica.ErrNotOwner
 	}
 	manifest, err := backup.Verify(ctx, dir)
 	if err != nil {
-		return state.NothingChanged(err)
+		return 0, state.NothingChanged(err)
 	}
 	// The log, the staged pairs, and the new state.
 	if err := r.opts.Guard.Fits(3 * manifest.Bytes()); err != nil {
-		return state.NothingChanged(err)
+		return 0, state.NothingChanged(err)
 	}
 	view, closeView, err := r.openBackup(ctx, dir, manifest.Engine)
 	if err != nil {
-		return state.NothingChanged(err)
+		return 0, state.NothingChanged(err)
 	}
 	defer closeView()
 	return r.stageAll(ctx, view)
@@ -80,15 +90,16 @@ const (
 	stagePairs = 4096
 )
 
-// stageAll sends the pairs of a view through the log and ends the restore.
-func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
+// stageAll sends the pairs of a view through the log and ends the restore at the index that it
+// returns.
+func (r *Replica) stageAll(ctx context.Context, view *fsm.View) (kv.Index, error) {
 	epoch, err := r.keeper.Epoch(ctx)
 	if err != nil {
-		return ownership(err)
+		return 0, ownership(err)
 	}
 	end := command.Restored{Index: view.Index(), History: kv.NewID()}
 	id := []byte(end.History)
-	err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
+	_, err = r.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: id})
 	if err == nil {
 		end.Pairs, err = r.stage(ctx, epoch, id, view)
 	}
@@ -97,14 +108,14 @@ func (r *Replica) stageAll(ctx context.Context, view *fsm.View) error {
 	}
 	if err == nil {
 		// From here on the outcome is that of the log.
-		err = r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
+		at, err := r.step(ctx, epoch, &command.Command{Kind: command.EndRestore, Expect: id, Restored: &end})
 		if err != nil {
 			r.abort(epoch, id) // after an end that was applied it has no effect
 		}
-		return err
+		return at, err
 	}
 	r.abort(epoch, id)
-	return state.NothingChanged(err)
+	return 0, state.NothingChanged(err)
 }
 
 // abort ends a restore that was cut short, since mutations are rejected while it is under
@@ -158,7 +169,7 @@ func (r *Replica) seal(ctx context.Context, epoch kv.Index, id []byte) error {
 	if r.Format() < c.Format() {
 		return nil
 	}
-	if err := r.step(ctx, epoch, c); err != nil {
+	if _, err := r.step(ctx, epoch, c); err != nil {
 		return err
 	}
 	return r.awaitBuild(ctx, id)
@@ -172,7 +183,7 @@ func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fs
 	bytes := 0
 	flush := func() error {
 		pairs += uint64(len(c.Mutations))
-		err := r.step(ctx, epoch, &c)
+		_, err := r.step(ctx, epoch, &c)
 		c.Mutations, bytes = c.Mutations[:0], 0
 		return err
 	}
@@ -203,8 +214,8 @@ const restoreStep = 10 * time.Minute
 // busyPause is how long a restore waits for members that are behind.
 const busyPause = 50 * time.Millisecond
 
-// step proposes one command of a restore.
-func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) error {
+// step proposes one command of a restore, and returns its index.
+func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) (kv.Index, error) {
 	ctx, cancel := context.WithTimeout(ctx, restoreStep)
 	defer cancel()
 	c.Fence, c.Clock = epoch, r.state.Clock(r.state.Machine())
@@ -214,20 +225,20 @@ func (r *Replica) step(ctx context.Context, epoch kv.Index, c *command.Command) 
 		select {
 		case <-time.After(busyPause):
 		case <-ctx.Done():
-			return err
+			return 0, err
 		}
 		res, err = r.append(ctx, c, restoreStep)
 	}
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case res.Code == command.Fenced:
 		r.keeper.Fenced(epoch)
-		return kv.Errorf(kv.Unavailable, "the log got another owner during the restore; try again")
+		return 0, kv.Errorf(kv.Unavailable, "the log got another owner during the restore; try again")
 	case res.Code == command.Sealed:
-		return replica.Sealed(r.state.Machine().Sealed())
+		return 0, replica.Sealed(r.state.Machine().Sealed())
 	case res.Code != command.OK:
-		return kv.Errorf(kv.Internal, "%v: %v", c.Kind, res.Code)
+		return 0, kv.Errorf(kv.Internal, "%v: %v", c.Kind, res.Code)
 	}
-	return nil
+	return res.Index, nil
 }

@@ -85,19 +85,19 @@ func TestRaftRestoreIsDroppedByTheNextOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: []byte("id")}); err != nil {
+	if _, err := owner.step(ctx, epoch, &command.Command{Kind: command.BeginRestore, Expect: []byte("id")}); err != nil {
 		t.Fatal(err)
 	}
 	stage := replicatest.Put("staged", "x")
 	stage.Kind, stage.Expect = command.StageRestore, []byte("id")
-	if err := owner.step(ctx, epoch, stage); err != nil {
+	if _, err := owner.step(ctx, epoch, stage); err != nil {
 		t.Fatal(err)
 	}
 	_, err = owner.Propose(ctx, replicatest.Put("k", "w"))
 	replicatest.WantError(t, err, kv.Unavailable, kv.NotApplied)
 	c.want("k", "v")
 	end := &command.Command{Kind: command.EndRestore, Expect: []byte("id"), Restored: &command.Restored{Pairs: 2, History: "h"}}
-	if err := owner.step(ctx, epoch, end); err == nil {
+	if _, err := owner.step(ctx, epoch, end); err == nil {
 		t.Error("a restore ended with pairs missing")
 	}
 	owner.kill()

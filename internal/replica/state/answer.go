@@ -38,6 +38,18 @@ func (c *Store) Answer(ctx context.Context, cmd *command.Command, res command.Re
 	return res, nil
 }
 
+// AwaitRestored returns once the state that a restore made at an index may be acknowledged. The
+// caller holds no lock of this store, since slaves copy the state meanwhile.
+func (c *Store) AwaitRestored(ctx context.Context, index kv.Index) error {
+	if c.opts.Gate == nil {
+		return nil
+	}
+	ctx, cancel := c.UntilClosing(ctx)
+	defer cancel()
+	_, err := c.opts.Gate.Await(ctx, index, kv.AckDefault)
+	return err
+}
+
 // AwaitShown returns once what a linearizable read has seen may be shown.
 func (c *Store) AwaitShown(ctx context.Context) error {
 	if c.opts.Gate == nil {
