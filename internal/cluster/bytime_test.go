@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,24 +16,32 @@ import (
 // snapshotted is a vBucket of which only snapshots are taken.
 type snapshotted struct {
 	Raft
-	applied kv.Index
+	applied atomic.Uint64
 	fail    error
 	at      []time.Duration // when snapshots were asked for
 	begun   time.Time
 }
 
-func (s *snapshotted) Applied() kv.Index { return s.applied }
+func (s *snapshotted) Applied() kv.Index { return kv.Index(s.applied.Load()) }
 
 func (s *snapshotted) Snapshot(context.Context) error {
 	s.at = append(s.at, time.Since(s.begun))
 	return s.fail
 }
 
+// applied is a vBucket whose index is n.
+func applied(n uint64) *snapshotted {
+	s := new(snapshotted)
+	s.applied.Store(n)
+	return s
+}
+
 // A snapshot is taken at each interval before which something was applied, and again after one
 // that failed.
 func TestSnapshotsByTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		busy, idle, failing := &snapshotted{applied: 1}, &snapshotted{applied: 1}, &snapshotted{applied: 1, fail: errors.New("the disk")}
+		busy, idle, failing := applied(1), applied(1), applied(1)
+		failing.fail = errors.New("the disk")
 		c := &Cluster{snapshotInterval: time.Minute, log: slog.New(slog.DiscardHandler)}
 		for _, s := range []*snapshotted{busy, idle, failing, {}} {
 			s.begun = time.Now()
@@ -43,7 +52,7 @@ func TestSnapshotsByTime(t *testing.T) {
 		go func() { c.snapshotByTime(ctx); close(done) }()
 		time.Sleep(90 * time.Second)
 		synctest.Wait()
-		busy.applied++
+		busy.applied.Add(1)
 		time.Sleep(time.Minute)
 		stop()
 		<-done
@@ -61,7 +70,7 @@ func TestSnapshotsByTime(t *testing.T) {
 
 // Without an interval nothing waits, and no snapshot is taken by time.
 func TestNoSnapshotsByTime(t *testing.T) {
-	s := &snapshotted{applied: 1}
+	s := applied(1)
 	c := &Cluster{logs: []Log{{VBucket: "v", Raft: s}}}
 	c.snapshotByTime(t.Context()) // returns at once
 	if s.at != nil {

@@ -334,6 +334,10 @@ func TestAnnouncedCallsMakeRoom(t *testing.T) {
 	testkit.Eventually(t, "all places are taken", func() bool { return r.calls.inFlight.Load() == 20 })
 	// Not before the calls are stale. Nothing else tells when that is.
 	time.Sleep(stale)
+	if _, err := serverpb.NewDKVClient(r.conn).Get(t.Context(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
+		t.Errorf("the first of the others: %v", err)
+	}
+	testkit.Eventually(t, "the calls that were ended have left", func() bool { return r.calls.inFlight.Load() == 0 })
 	r.others()
 	if end := <-a.Ends; end.Code != codes.ResourceExhausted || !strings.Contains(end.Message, "others need its place") {
 		t.Errorf("ended with %+v", end)
