@@ -16,11 +16,10 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc/credentials"
 )
 
 // Options are what a Tracer is made of.
@@ -50,12 +49,7 @@ type Tracer struct {
 // New returns a Tracer. The collector need not be there: it is connected to, again and
 // again, when there are spans for it.
 func New(o Options) (*Tracer, error) {
-	secure := otlptracegrpc.WithInsecure()
-	if o.TLS != nil {
-		secure = otlptracegrpc.WithTLSCredentials(credentials.NewTLS(o.TLS))
-	}
-	exporter, err := otlptracegrpc.New(context.Background(), otlptracegrpc.WithEndpoint(o.Endpoint), secure,
-		otlptracegrpc.WithTimeout(patience), otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{}))
+	exporter, err := otlptrace.New(context.Background(), &uploads{options: o})
 	if err != nil {
 		return nil, fmt.Errorf("trace-endpoint %s: %w", o.Endpoint, err)
 	}
