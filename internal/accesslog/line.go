@@ -2,12 +2,12 @@ package accesslog
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"time"
-	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dkvdb/dkv/internal/logfile"
 )
 
 // Line is what is said of a request. Texts that are empty and numbers that are 0 are left
@@ -95,16 +95,7 @@ func newEncoder(to *bytes.Buffer, o *Options) slog.Handler {
 }
 
 // short cuts a text that is too long.
-func short(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	cut := maxText
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return fmt.Sprintf("%s... (%d bytes left out)", text[:cut], len(text)-cut)
-}
+func short(text string) string { return logfile.Short(text, maxText) }
 
 var linesDesc = prometheus.NewDesc("dkv_access_log_lines_total",
 	"Lines of the access log, by what became of them: written, dropped because too many were waiting, or failed.", []string{"result"}, nil)

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-	"unicode/utf8"
+
+	"github.com/dkvdb/dkv/internal/logfile"
 )
 
 // maxText bounds each text of a line, in bytes: callers choose names, keys and paths.
@@ -68,13 +69,4 @@ func (n *line) attrs() (out []slog.Attr) {
 }
 
 // short cuts a text that is too long.
-func short(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	cut := maxText
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return fmt.Sprintf("%s... (%d bytes left out)", text[:cut], len(text)-cut)
-}
+func short(text string) string { return logfile.Short(text, maxText) }

@@ -18,7 +18,7 @@ type Link struct {
 
 // upstream is what a master has answered of itself.
 type upstream struct {
-	// path are the nodes by which changes reach whoever follows it, itself first.
+	// path are the nodes by which changes reach its followers, itself first.
 	path   []string
 	newest kv.Index
 	age    time.Duration
