@@ -80,7 +80,7 @@ func (f *File) Reopen() error {
 	return nil
 }
 
-// Write appends a line, or several,, and with durable waits until it is on disk.
+// Write appends a line, or several, and with durable waits until it is on disk.
 func (f *File) Write(line []byte, durable bool) error {
 	if f.f == nil {
 		return os.ErrClosed
@@ -105,19 +105,44 @@ func (f *File) Write(line []byte, durable bool) error {
 
 // rotate begins a new file.
 func (f *File) rotate() error {
-	for i := f.kept; i > 1; i-- {
-		if err := os.Rename(f.numbered(i-1), f.numbered(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if f.named() {
+		if err := f.shift(); err != nil {
 			return err
 		}
-	}
-	if f.kept == 0 {
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	} else if err := os.Rename(f.path, f.numbered(1)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
 	}
 	return f.Reopen()
+}
+
+// named reports whether the open file has the log's name. It has not if it was renamed before and
+// the next one could not be opened, for want of file descriptors for example: renaming once more
+// for each line that follows would drop all earlier files.
+func (f *File) named() bool {
+	opened, err := f.f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(f.path)
+	return err == nil && os.SameFile(opened, there)
+}
+
+// shift makes the open file the newest of the earlier ones, and drops the oldest.
+func (f *File) shift() error {
+	if f.kept == 0 {
+		return ignoreMissing(os.Remove(f.path))
+	}
+	for i := f.kept; i > 1; i-- {
+		if err := ignoreMissing(os.Rename(f.numbered(i-1), f.numbered(i))); err != nil {
+			return err
+		}
+	}
+	return ignoreMissing(os.Rename(f.path, f.numbered(1)))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (f *File) numbered(i int) string { return f.path + "." + strconv.Itoa(i) }

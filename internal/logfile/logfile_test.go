@@ -1,6 +1,7 @@
 package logfile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,6 +107,53 @@ func TestLinesSurviveARotationThatFails(t *testing.T) {
 	if got := content(t, f.path); got != "line 1\nline 2\n" {
 		t.Errorf("the file has %q", got)
 	}
+}
+
+// A next file that cannot be opened costs no earlier one, however many lines come meanwhile.
+func TestEarlierFilesSurviveAShortageOfDescriptors(t *testing.T) {
+	f := openTest(t, 10, 2)
+	write(t, f, "line 1", "line 2", "line 3")
+	end := withoutDescriptors(t)
+	var failed error
+	for range 5 {
+		failed = f.Write([]byte("more\n"), false)
+	}
+	end()
+	if !errors.Is(failed, syscall.EMFILE) {
+		t.Fatalf("a file was opened: %v", failed)
+	}
+	write(t, f, "line 4")
+	for name, want := range map[string]string{
+		f.path: "line 4\n", f.numbered(1): "line 3\n" + strings.Repeat("more\n", 5), f.numbered(2): "line 2\n",
+	} {
+		if got := content(t, name); got != want {
+			t.Errorf("%s has %q, want %q", filepath.Base(name), got, want)
+		}
+	}
+}
+
+// withoutDescriptors keeps the process from opening files until end is called.
+func withoutDescriptors(t *testing.T) (end func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	lowest, err := os.Open(os.DevNull) // all below it are in use
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := syscall.Rlimit{Cur: uint64(lowest.Fd()), Max: before.Max}
+	if err := errors.Join(lowest.Close(), syscall.Setrlimit(syscall.RLIMIT_NOFILE, &now)); err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(end)
+	return end
 }
 
 // Opening a pipe would wait for its reader.
