@@ -331,13 +331,12 @@ func TestAnnouncedCallsMakeRoom(t *testing.T) {
 	for range 20 {
 		a.Begin(serverpb.DKV_Get_FullMethodName)
 	}
-	testkit.Eventually(t, "all places are taken", func() bool { return r.calls.inFlight.Load() == 20 })
+	testkit.Eventually(t, "all places are taken", func() bool { return r.calls.inFlight.taken.Load() == 20 })
 	// Not before the calls are stale. Nothing else tells when that is.
 	time.Sleep(stale)
 	if _, err := serverpb.NewDKVClient(r.conn).Get(t.Context(), &serverpb.GetRequest{Key: []byte("k")}); err != nil {
 		t.Errorf("the first of the others: %v", err)
 	}
-	testkit.Eventually(t, "the calls that were ended have left", func() bool { return r.calls.inFlight.Load() == 0 })
 	r.others()
 	if end := <-a.Ends; end.Code != codes.ResourceExhausted || !strings.Contains(end.Message, "others need its place") {
 		t.Errorf("ended with %+v", end)

@@ -36,6 +36,9 @@ type call struct {
 	// local: it came from another server of this process, which has authorized it.
 	local bool
 	out   outgoing
+	// place is where the request holds a place; nil before, and once it is given back, which
+	// happens once: when the request is ended, or its handler leaves.
+	place atomic.Pointer[places]
 	// trace says where the request spent its time. It is in the context of the call's handler if traced points to it; nil otherwise.
 	trace  kv.Trace
 	traced *kv.Trace
@@ -125,6 +128,7 @@ func (k *call) enter(ctx context.Context, m *method) error {
 
 // leave releases what the request held, at the end of the handler.
 func (k *call) leave() {
+	k.giveBack()
 	if k.conn == nil {
 		return
 	}
@@ -205,6 +209,7 @@ func (k *call) end(reason func() error) bool {
 	if why == nil {
 		return false
 	}
+	k.giveBack()
 	if k.conn != nil {
 		k.conn.release(k)
 	}
@@ -295,7 +300,7 @@ func (k *call) Park() error {
 			c.limited(limitWaiting)
 			return kv.Errorf(kv.Exhausted, "%d requests wait for a newer state or for room, which is the limit (a quarter of max-requests-in-flight); retry later, or ask another node (not applied)", c.maxWaiting)
 		}
-		c.inFlight.Add(-1)
+		c.inFlight.taken.Add(-1)
 	}
 	k.parks++
 	return nil
@@ -307,7 +312,7 @@ func (k *call) Unpark() {
 	defer k.mu.Unlock()
 	if k.parks--; k.parks == 0 && k.places() {
 		k.calls.waiting.Add(-1)
-		k.calls.inFlight.Add(1)
+		k.calls.inFlight.taken.Add(1)
 	}
 }
 

@@ -43,15 +43,12 @@ type calls struct {
 	hits    limitHits
 	quotas  quota.Quotas
 
-	inFlight, probes atomic.Int64
+	inFlight, probes places
 	// waiting is how many requests wait and do not count as in flight meanwhile.
 	waiting    atomic.Int64
 	maxWaiting int64
 	// streamsWaiting is how many bytes the messages of streams hold that wait for room.
 	streamsWaiting atomic.Int64
-	// placed is when requests to give up were last searched for without success, in Unix
-	// nanoseconds.
-	placed atomic.Int64
 	// looked is when watch last looked for credentials that have run out.
 	looked time.Time
 	// streams are those of clients, following those by which other nodes follow this one,
@@ -83,6 +80,7 @@ func newCalls(opts Options, drained <-chan struct{}) *calls {
 		watching:    newStreamSet("that watch the health ", limitWatching, opts.MaxStreams),
 		connections: make(map[*conn]struct{}),
 	}
+	c.inFlight.most, c.probes.most = int64(opts.MaxInFlight), maxProbes
 	c.decoded = semaphore.NewWeighted(max(opts.MaxMemory/2, 1))
 	c.guard(c.unknown, access.Unknown())
 	if opts.MaxMemory > 0 && opts.Memory != nil {

@@ -133,7 +133,7 @@ func TestForwardedCallsCountAsCalls(t *testing.T) {
 	if _, err := forwards(ctx, l, "c"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	testkit.Eventually(t, "its memory is free", func() bool { return r.calls.wire.held.Load() == 0 && r.calls.inFlight.Load() == 0 })
+	testkit.Eventually(t, "its memory is free", func() bool { return r.calls.wire.held.Load() == 0 && r.calls.inFlight.taken.Load() == 0 })
 	if n := r.calls.methods[serverpb.DKV_Get_FullMethodName].byCode[codes.OK].Load(); n < 5 {
 		t.Errorf("%d calls are counted", n)
 	}

@@ -160,7 +160,7 @@ func (c *calls) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
-	gauge(inFlightDesc, c.inFlight.Load())
+	gauge(inFlightDesc, c.inFlight.taken.Load())
 	gauge(streamsDesc, int64(c.streams.size()+c.following.size()))
 	gauge(watchingDesc, int64(c.watching.size()))
 	gauge(waitingDesc, c.waiting.Load())

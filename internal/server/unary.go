@@ -49,7 +49,7 @@ func (c *calls) unary(full string, h handler) handler {
 			if p := recover(); p != nil {
 				resp, err = nil, c.panicked(full, p)
 			}
-			u.done(m)
+			u.done()
 			c.finish(ctx, m, begin, u.entry, u.req, u.response, err)
 			if u.span != nil {
 				u.span.End(status.Code(err), errText(err), u.traced)
@@ -82,11 +82,11 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 	}
 	switch {
 	case m.probe:
-		if c.probes.Add(1) > maxProbes && !c.makePlace() {
+		if !u.occupy(&c.probes) {
 			c.limited(limitProbes)
 			return exhausted(requestPause, "%d health checks are under way, which is the limit; retry later", maxProbes)
 		}
-	case c.inFlight.Add(1) > int64(c.opts.MaxInFlight) && !c.makePlace():
+	case !u.occupy(&c.inFlight):
 		c.limited(limitInFlight)
 		return exhausted(requestPause,
 			"%d requests are under way, which is the limit (max-requests-in-flight); retry later (not applied)", c.opts.MaxInFlight)
@@ -95,12 +95,7 @@ func (u *unaryCall) begin(ctx context.Context, m *method) error {
 }
 
 // done undoes begin, and releases what the call held.
-func (u *unaryCall) done(m *method) {
-	if m.probe {
-		u.calls.probes.Add(-1)
-	} else {
-		u.calls.inFlight.Add(-1)
-	}
+func (u *unaryCall) done() {
 	if u.memory > 0 {
 		u.calls.memory.Release(u.memory)
 	}
@@ -219,49 +214,4 @@ func (u *unaryCall) acquire(of *semaphore.Weighted, n int64, taken *int64) error
 	}
 	*taken = n
 	return nil
-}
-
-const (
-	// placesAtOnce is how many requests that do not arrive are ended at once.
-	placesAtOnce = 128
-	// placePause bounds how often they are searched for.
-	placePause = 10 * time.Millisecond
-)
-
-// makePlace ends requests that were announced and do not arrive, to make room for others.
-// It reports whether there were any.
-func (c *calls) makePlace() bool {
-	now := time.Now()
-	if now.UnixNano()-c.placed.Load() < int64(placePause) {
-		return false
-	}
-	ended := 0
-	for _, conn := range c.conns() {
-		for _, k := range conn.idlers(now.Add(-stale), placesAtOnce-ended) {
-			if k.endRequest(exhausted(requestPause,
-				"nothing came of the request for %v, and others need its place (max-requests-in-flight); send it again (not applied)", stale)) {
-				ended++
-				c.limited(limitInFlight)
-			}
-		}
-	}
-	if ended == 0 {
-		c.placed.Store(now.UnixNano())
-	}
-	return ended > 0
-}
-
-// idlers returns up to n calls of which nothing has arrived since a time.
-func (c *conn) idlers(since time.Time, n int) (out []*call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, k := range c.byStream {
-		if len(out) >= n {
-			break
-		}
-		if k.receiving.Load() && k.moved.Before(since) {
-			out = append(out, k)
-		}
-	}
-	return out
 }
