@@ -47,12 +47,12 @@ var brief = map[attack.Kind][]string{
 }
 
 // TestBattery runs attacks against each kind of target that they fit. Without
-// -hostile.all those are a few, each for a moment.
+// -hostile.all those are a few, or the ones of -hostile.attacks, each for a moment.
 func TestBattery(t *testing.T) {
 	for _, kind := range []attack.Kind{attack.RocksDB, attack.Badger, attack.Masters, attack.Slave, attack.Registry} {
 		var attacks []attack.Attack
 		for _, a := range attack.All() {
-			if *all && slices.Contains(a.Against, kind) || !*all && slices.Contains(brief[kind], a.Name) {
+			if among(a, kind) {
 				attacks = append(attacks, a)
 			}
 		}
@@ -60,6 +60,18 @@ func TestBattery(t *testing.T) {
 			t.Run(strings.ReplaceAll(string(kind), " ", "-"), func(t *testing.T) { run(t, kind, attacks) })
 		}
 	}
+}
+
+// among reports whether an attack on a kind of target is to be made: -hostile.attacks names
+// it, or else -hostile.all asks for all that fit, or it is one of the brief ones.
+func among(a attack.Attack, kind attack.Kind) bool {
+	switch fits := slices.Contains(a.Against, kind); {
+	case *named != "":
+		return fits && slices.Contains(strings.Split(*named, ","), a.Name)
+	case *all:
+		return fits
+	}
+	return slices.Contains(brief[kind], a.Name)
 }
 
 // run runs attacks against one target, one after the other.

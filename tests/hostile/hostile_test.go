@@ -47,7 +47,7 @@ var (
 	lasting = flag.Duration("hostile.for", 8*time.Second, "how long an attack goes on, with -hostile.all")
 	hour    = flag.Duration("hostile.hour", 0, "how long TestMixedLoad goes on; 0 leaves it out")
 	minute  = flag.Duration("hostile.minute", time.Minute, "how long each window of TestMixedLoad lasts, with -hostile.hour")
-	named   = flag.String("hostile.attacks", "", "the attacks of TestMixedLoad, separated by commas; all if empty")
+	named   = flag.String("hostile.attacks", "", "the attacks to make, separated by commas; if empty, TestMixedLoad makes all of them, and TestBattery a few or all")
 	grown   = flag.Int("hostile.grown", 0, "how many MiB the database holds before TestMixedLoad begins")
 	table   = flag.String("hostile.table", "", "a file to write the table of results to")
 )

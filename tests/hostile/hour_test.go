@@ -62,10 +62,10 @@ func TestMixedLoad(t *testing.T) {
 	m.judge()
 }
 
-// chosen are the attacks on masters that -hostile.attacks names.
+// chosen are the attacks on masters, or those that -hostile.attacks names.
 func chosen() (out []attack.Attack) {
 	for _, a := range attack.All() {
-		if slices.Contains(a.Against, attack.Masters) && (*named == "" || slices.Contains(strings.Split(*named, ","), a.Name)) {
+		if slices.Contains(a.Against, attack.Masters) && (*named == "" || among(a, attack.Masters)) {
 			out = append(out, a)
 		}
 	}
