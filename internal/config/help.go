@@ -34,12 +34,8 @@ func writeHelp(w io.Writer) error {
 		}
 	}
 	for _, g := range newTable().groups {
-		shown := g.shown()
-		if len(shown) == 0 {
-			continue
-		}
 		fmt.Fprintf(out, "\n%s\n", g.title)
-		for _, k := range shown {
+		for _, k := range g.keys {
 			writeOption(out, strings.TrimSpace("--"+k.name+" "+k.field(new(Config)).kind()), k.doc+" "+k.defaultText())
 		}
 	}

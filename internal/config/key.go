@@ -30,10 +30,6 @@ type trait uint8
 const (
 	// clashes: two nodes on one host cannot share the default.
 	clashes trait = 1 << iota
-	// unbuilt: the feature is not in this version. The key is neither in the help
-	// nor in the shipped file, and a value other than its default is an error, so
-	// that no user relies on a key that does nothing.
-	unbuilt
 	// obsolete: accepted from old files, permanently without effect.
 	obsolete
 	// secret: the value is never printed.
@@ -66,25 +62,11 @@ func (k *key) rolesText() string {
 	return strings.Join(names, ", ")
 }
 
-// shown reports whether the key is in the help and in the shipped file.
-func (k *key) shown() bool { return !k.has(unbuilt) }
-
 // group is the keys of one concern; --help and the shipped file show them under
 // its title.
 type group struct {
 	title string
 	keys  []key
-}
-
-// shown returns the group's keys that are in the help and in the shipped file.
-func (g *group) shown() []*key {
-	var keys []*key
-	for i := range g.keys {
-		if k := &g.keys[i]; k.shown() {
-			keys = append(keys, k)
-		}
-	}
-	return keys
 }
 
 // table holds all keys.

@@ -49,11 +49,7 @@ func (c *Config) writeVerdict(w io.Writer) error {
 func (c *Config) Print(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	maps := map[string]*yaml.Node{"": root}
-	defaults := Default()
 	for k := range newTable().all {
-		if !k.shown() && k.field(c).text() == k.field(defaults).text() {
-			continue
-		}
 		path, name := "", k.name
 		if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
 			path, name = name[:dot], name[dot+1:]
@@ -72,7 +68,7 @@ func (c *Config) Print(w io.Writer) error {
 func (c *Config) Values() map[string]string {
 	values := make(map[string]string)
 	for k := range newTable().all {
-		if k.shown() && !k.has(secret) {
+		if !k.has(secret) {
 			values[k.name] = k.field(c).text()
 		}
 	}
@@ -83,7 +79,7 @@ func (c *Config) Values() map[string]string {
 func (c *Config) SetKeys() []string {
 	names := []string{}
 	for k := range newTable().all {
-		if k.shown() && c.IsSet(k.name) {
+		if c.IsSet(k.name) {
 			names = append(names, k.name)
 		}
 	}

@@ -32,13 +32,9 @@ func reference() string {
 		}
 	}
 	for _, g := range newTable().groups {
-		shown := g.shown()
-		if len(shown) == 0 {
-			continue
-		}
 		fmt.Fprintf(&b, "\n## %s\n", g.title)
-		for _, k := range shown {
-			writeReference(&b, k)
+		for _, k := range g.keys {
+			writeReference(&b, &k)
 		}
 	}
 	return b.String()

@@ -18,7 +18,7 @@ func (c *Config) Validate() error {
 		return err
 	}
 	for _, check := range []func() error{
-		c.validateRole, c.validateBuilt, c.validateAddrs, c.validateFolders,
+		c.validateRole, c.validateAddrs, c.validateFolders,
 		c.validateLimits, c.validateDiscovery, c.validateAutoPromote, c.validateRaft, c.validateSnapshots, c.validateTLS, c.validateAuth, c.validateLog,
 	} {
 		if err := check(); err != nil {
@@ -66,17 +66,6 @@ func (c *Config) validateRole() error {
 		return c.wrong("vbuckets", "%d is not a power of two: write 1, 2, 4, ... up to 1024", c.Node.VBuckets)
 	case c.Nexus.EntryStore == EntriesInMemory:
 		return c.wrong("nexus-entry-store", "the Raft log must survive a crash and cannot be kept in memory: write disk")
-	}
-	return nil
-}
-
-// validateBuilt rejects keys whose feature this version does not have.
-func (c *Config) validateBuilt() error {
-	defaults := Default()
-	for k := range newTable().all {
-		if k.has(unbuilt) && k.field(c).text() != k.field(defaults).text() {
-			return c.wrong(k.name, "not available in this version: remove the key")
-		}
 	}
 	return nil
 }
