@@ -36,7 +36,7 @@
 // An empty engine is filled past log and memtables: load.cc writes sorted files,
 // in a folder of their own, and Finish ingests all of them in one step, into the
 // last level, by moving them. They are compressed as a flush does it (LZ4), not
-// as the last level is otherwise (ZSTD): that would take three times as long.
+// as the last level is otherwise (ZSTD), which takes longer.
 // Compaction compresses again what it rewrites.
 //
 // # The write-ahead log after a crash

@@ -95,8 +95,8 @@ struct dkv_load : public rocksdb::WriteBatch::Handler {
     cf_ = cf;
     ColumnFamilyHandle* const family = db_->cfs[cf];
     rocksdb::Options options = db_->db->GetOptions(family);
-    // Compressed as a flush does it: the last level's compression takes three
-    // times as long, and can wait until compaction rewrites the file.
+    // Compressed as a flush does it: the last level's compression takes longer,
+    // and can wait until compaction rewrites the file.
     options.bottommost_compression = rocksdb::kDisableCompressionOption;
     options.compression_per_level.clear();
     limit_ = options.target_file_size_base;
