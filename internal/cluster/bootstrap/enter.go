@@ -26,12 +26,15 @@ type pace struct {
 	// retry and retryMax are the founder's first and longest pause between two
 	// attempts to invite.
 	retry, retryMax time.Duration
+	// silence is how long a new connection may stay silent.
+	silence time.Duration
 }
 
 var usualPace = pace{
 	waiting: 5 * time.Second, joining: 10 * time.Second,
 	patience: 5 * time.Second, look: 200 * time.Millisecond,
 	retry: 200 * time.Millisecond, retryMax: 2 * time.Second,
+	silence: 5 * time.Second,
 }
 
 // starter is one call of Enter.

@@ -28,6 +28,8 @@ var testPace = pace{
 	waiting: 20 * time.Millisecond, joining: 20 * time.Millisecond,
 	patience: 200 * time.Millisecond, look: 10 * time.Millisecond,
 	retry: 5 * time.Millisecond, retryMax: 20 * time.Millisecond,
+	// A node that waited for silent connections would wait for longer than a test does.
+	silence: time.Hour,
 }
 
 var testTerms = Terms{ClusterName: "c1", Database: "db", VBuckets: 4, Version: "v1.2.3", Format: 2, Timing: timing.Setting{Current: timing.LAN}}

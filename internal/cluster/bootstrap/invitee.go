@@ -19,13 +19,8 @@ import (
 	"github.com/dkvdb/dkv/internal/certs/nodeport"
 )
 
-const (
-	// handshakeTimeout bounds how long a new connection may stay silent.
-	handshakeTimeout = 5 * time.Second
-	// drainTimeout is how long answers may take to be sent before connections are
-	// cut.
-	drainTimeout = 500 * time.Millisecond
-)
+// drainTimeout is how long answers may take to be sent before connections are cut.
+const drainTimeout = 500 * time.Millisecond
 
 // invitee is the service that a waiting node offers on its Raft port. It is invited or
 // rejected once.
@@ -177,7 +172,7 @@ func (s *starter) openPort(ctx context.Context, addr string, i *invitee) (*port,
 	}
 	lis = nodeport.Listen(lis, nodeport.Options{Store: s.Certs, Protocols: protocols, Clear: s.Clear, Rejected: s.rejected})
 	p := &port{lis: &trackedListener{Listener: lis, conns: make(map[net.Conn]struct{})}, done: make(chan error, 1)}
-	p.server = grpc.NewServer(grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxRecvMsgSize(maxMessage),
+	p.server = grpc.NewServer(grpc.ConnectionTimeout(s.pace.silence), grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), grpc.WaitForHandlers(true))
 	peerpb.RegisterBootstrapServer(p.server, i)
 	go func() { p.done <- p.server.Serve(p.lis) }()

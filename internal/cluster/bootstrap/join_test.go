@@ -170,10 +170,6 @@ func TestStrangersAtThePort(t *testing.T) {
 	if err := testClient(t).Invite(t.Context(), url, Invitation{UUID: h.UUID, Terms: testTerms, Deployment: 1, Replica: 4, Join: true}); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
 	must(t, waiting)
-	if d := time.Since(begun); d > handshakeTimeout/2 {
-		t.Errorf("silent connections kept Enter for %v", d)
-	}
 	mustBeFree(t, url)
 }
