@@ -21,15 +21,17 @@ const (
 
 // pace says whether a process is quiet, by what it allocates.
 type pace struct {
-	quiet bool
-	calm  int
+	quiet, busy bool
+	calm        int
 }
 
-// next takes what was allocated since the last call, in bytes, and reports whether the
-// process is quiet.
-func (p *pace) next(allocated uint64) bool {
+// next takes what was allocated since the last call, in bytes. It reports whether the
+// process is quiet, and whether it was busy until now.
+func (p *pace) next(allocated uint64) (quiet, eased bool) {
+	was := p.busy
+	p.busy = allocated >= busyFrom
 	switch {
-	case allocated >= busyFrom:
+	case p.busy:
 		p.quiet, p.calm = false, 0
 	case allocated >= quietBelow:
 		p.calm = 0
@@ -37,11 +39,13 @@ func (p *pace) next(allocated uint64) bool {
 		p.calm++
 		p.quiet = p.quiet || p.calm >= quietLooks
 	}
-	return p.quiet
+	return p.quiet, was && !p.busy
 }
 
 // followPace sets the collector's percentage while the process is busy, and a fraction of
-// it while it is quiet, until done is closed.
+// it while it is quiet, until done is closed. It returns to the system what a load has
+// needed as soon as that has ended: with some load left, the collector would take a while
+// to run at all, since it lets as much garbage come together as there was in use.
 func followPace(percent int, done <-chan struct{}) {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
@@ -54,17 +58,18 @@ func followPace(percent int, done <-chan struct{}) {
 			return
 		}
 		now := allocatedBytes()
-		quiet := p.next(now - before)
+		quiet, eased := p.next(now - before)
 		before = now
-		if quiet == was {
-			continue
-		}
-		if was = quiet; quiet {
+		switch {
+		case quiet && !was:
 			debug.SetGCPercent(max(percent/quietShare, 1))
-			debug.FreeOSMemory() // what the load has needed
-		} else {
+		case was && !quiet:
 			debug.SetGCPercent(percent)
 		}
+		if eased || quiet && !was {
+			debug.FreeOSMemory()
+		}
+		was = quiet
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +19,53 @@ func TestAProcessIsQuietAfterAWhileAndBusyAtOnce(t *testing.T) {
 		{little, false}, {little, false}, {little, true},
 		{some, true}, {little, true}, {much, false}, {some, false}, {little, false},
 	} {
-		if got := p.next(step.allocated); got != step.quiet {
+		if got, _ := p.next(step.allocated); got != step.quiet {
 			t.Fatalf("look %d, %d bytes: quiet is %v", i, step.allocated, got)
 		}
 	}
 	if allocatedBytes() == 0 {
 		t.Error("nothing was allocated so far: the metric is another one")
 	}
+}
+
+// heldBytes is how much memory Go's heap has from the system.
+func heldBytes() (n uint64) {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(sample)
+	for _, s := range sample {
+		n += s.Value.Uint64()
+	}
+	return n
+}
+
+// What a burst of load needed goes back to the system when it is over, though the process
+// does not become quiet.
+func TestMemoryOfABurstIsReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := debug.SetGCPercent(-1) // as for a heap so large that the collector runs seldom
+		defer debug.SetGCPercent(before)
+		some := func() {
+			for range (quietBelow + busyFrom) / 2 >> 20 {
+				sink = make([]byte, 1<<20)
+			}
+		}
+		done, ended := make(chan struct{}), make(chan struct{})
+		go func() { followPace(-1, done); close(ended) }()
+		synctest.Wait()
+		for range 4 * busyFrom >> 20 {
+			sink = make([]byte, 1<<20)
+		}
+		some()
+		wait(lookEvery)
+		full := heldBytes()
+		some()
+		wait(lookEvery)
+		if left := heldBytes(); left > full/2 {
+			t.Errorf("%d MiB are held after a burst that took %d MiB", left>>20, full>>20)
+		}
+		close(done)
+		<-ended
+	})
 }
 
 // sink keeps allocations from being optimised away.
