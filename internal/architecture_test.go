@@ -109,7 +109,9 @@ var mayImport = map[string][]string{
 	"internal/storage/badger":    {"internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/storage/rocksdb":   {"internal/histogram", "internal/storage", "internal/crc", "internal/durable"},
 	"internal/changelog":         {"internal/kv", "internal/command", "internal/storage"},
-	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/standby", "internal/fsm/requests"},
+	"internal/fsm":               {"internal/kv", "internal/command", "internal/storage", "internal/changelog", "internal/signal", "internal/standby", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"},
+	"internal/fsm/history":       {"internal/kv", "internal/storage"},
+	"internal/fsm/layout":        {"internal/kv", "internal/command", "internal/storage", "internal/fsm/history"},
 	"internal/fsm/requests":      {"internal/kv", "internal/command", "internal/storage"},
 	"internal/backup":            {"internal/kv", "internal/storage", "internal/durable"},
 	"internal/replica":           {"internal/kv", "internal/command", "internal/storage", "internal/fsm", "internal/timing"},
@@ -137,7 +139,7 @@ var mayImport = map[string][]string{
 	"internal/master/replication": {"internal/kv", "internal/command", "internal/changelog", "internal/fsm", "internal/replica", "internal/route",
 		"internal/fair", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc"},
 	"internal/cluster":            {"internal/kv", "internal/certs", "internal/clock", "internal/timing", "internal/replica", "internal/route", "internal/cluster/bootstrap", "internal/peer", "internal/sleep", "api/peerpb", "api/serverpb", "api/modelspb"},
-	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc", "internal/slave/report", "internal/standby"},
+	"internal/slave":              {"internal/kv", "internal/clock", "internal/storage", "internal/fsm", "internal/fsm/history", "internal/peer", "internal/signal", "internal/sleep", "api/serverpb", "internal/compress", "internal/crc", "internal/slave/report", "internal/standby"},
 	"internal/slave/report":       {"internal/kv", "internal/peer", "internal/sleep", "api/peerpb"},
 	"internal/discovery":          {"internal/kv", "internal/auth", "internal/command", "internal/storage", "internal/replica", "internal/peer", "internal/route", "internal/signal", "internal/sleep", "internal/discovery/record", "internal/standby", "api/serverpb", "api/peerpb"},
 	"internal/discovery/record":   {"internal/kv", "internal/command", "internal/storage", "internal/replica", "internal/replica/raft/lease", "internal/peer", "internal/standby", "api/peerpb"},
@@ -265,7 +267,7 @@ func TestImportRulesCanFail(t *testing.T) {
 }
 
 // deterministic are the packages in which the log's clock is the only one.
-var deterministic = []string{"internal/command", "internal/storage", "internal/changelog", "internal/fsm"}
+var deterministic = []string{"internal/command", "internal/storage", "internal/changelog", "internal/fsm", "internal/fsm/history", "internal/fsm/layout", "internal/fsm/requests"}
 
 func TestNoWallClock(t *testing.T) {
 	checked := 0

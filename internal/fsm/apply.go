@@ -61,10 +61,10 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 	}
 	for i := range entries {
 		e := &entries[i]
-		if e.Index <= m.state.applied {
-			return fmt.Errorf("entry %d follows entry %d", e.Index, m.state.applied)
+		if e.Index <= m.state.Applied {
+			return fmt.Errorf("entry %d follows entry %d", e.Index, m.state.Applied)
 		}
-		m.state.applied = e.Index
+		m.state.Applied = e.Index
 		results[i] = command.Result{Index: e.Index}
 		if e.Command == nil {
 			continue
@@ -102,13 +102,13 @@ func (m *Machine) apply(entries []Entry, results []command.Result, sync bool) er
 func (tx *tx) run(e *Entry) (command.Result, error) {
 	m, c := tx.m, e.Command
 	res := command.Result{Index: e.Index}
-	if m.state.seals(c) {
+	if m.seals(c) {
 		// Before the fence, since no epoch begins here: a node that led the log later would
 		// otherwise propose its commands again and again.
 		res.Code = command.Sealed
 		return res, nil
 	}
-	if m.state.fenced(c) {
+	if m.fenced(c) {
 		// Before the request table is asked: an answer from it acknowledges a write,
 		// which only the log's owner may do. It alone knows that no other node serves
 		// the state before that write under a lease. The result is not remembered,
@@ -119,13 +119,13 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	if c.Kind.Fenced() {
 		// The owner was active when it proposed c, so the leases of earlier epochs had
 		// ended by then.
-		m.state.epoch.Earlier = 0
+		m.state.Epoch.Earlier = 0
 	}
 	if c.Kind.MovesClock() {
-		m.state.clock = max(m.state.clock, c.Clock)
+		m.state.Clock = max(m.state.Clock, c.Clock)
 	}
 	if !c.Request.IsZero() {
-		if answer, known := m.requests.Lookup(c, e.Index, m.state.clock); known {
+		if answer, known := m.requests.Lookup(c, e.Index, m.state.Clock); known {
 			return answer, nil
 		}
 	}
@@ -135,7 +135,7 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 	case err != nil:
 		return res, err
 	case control:
-	case m.state.paused:
+	case m.state.Paused:
 		// The result is not remembered, since the same request may succeed after the
 		// pause.
 		res.Code = command.Paused
@@ -150,11 +150,11 @@ func (tx *tx) run(e *Entry) (command.Result, error) {
 		}
 	}
 	if !c.Request.IsZero() {
-		m.requests.Add(tx.batch, c, res, m.state.clock)
+		m.requests.Add(tx.batch, c, res, m.state.Clock)
 	}
 	if len(tx.effects) > 0 {
-		change := kv.Change{Index: e.Index, Clock: m.state.clock, Mutations: tx.effects, Request: m.cause(c, res)}
-		m.state.logged = m.scratch.changes.Append(tx.batch, change, m.state.logged)
+		change := kv.Change{Index: e.Index, Clock: m.state.Clock, Mutations: tx.effects, Request: m.cause(c, res)}
+		m.state.Logged = m.scratch.changes.Append(tx.batch, change, m.state.Logged)
 		m.effect = e.Index
 	}
 	return res, nil

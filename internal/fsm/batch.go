@@ -2,8 +2,11 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
+	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -21,8 +24,8 @@ type tx struct {
 	named    *Identity
 	members  map[uint64][]byte
 	format   uint32
-	timing   *logRecord
-	standbys *logRecord
+	timing   *layout.Opaque
+	standbys *layout.Opaque
 }
 
 // current is a key's value as storage.Data holds it, expired or not.
@@ -53,7 +56,7 @@ func (m *Machine) begin(entries []Entry) (*tx, error) {
 }
 
 func (m *Machine) needsOldValues(entries []Entry) bool {
-	if m.state.expiring > 0 {
+	if m.state.Expiring > 0 {
 		return true
 	}
 	for i := range entries {
@@ -99,7 +102,7 @@ func (tx *tx) readFrom(old multiGetter, keys [][]byte) error {
 			continue
 		}
 		olds[i].found = true
-		if olds[i].value, olds[i].expireTS, err = splitData(stored[i]); err != nil {
+		if olds[i].value, olds[i].expireTS, err = layout.SplitData(stored[i]); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
 	}
@@ -109,13 +112,53 @@ func (tx *tx) readFrom(old multiGetter, keys [][]byte) error {
 // write writes the batch together with the state record.
 func (tx *tx) write(sync bool) error {
 	tx.putState()
-	tx.m.reaching.Store(tx.m.state.applied)
+	tx.m.reaching.Store(tx.m.state.Applied)
 	return tx.m.engine.Write(tx.batch, sync)
 }
 
 // putState adds the state record to the batch.
 func (tx *tx) putState() {
 	m := tx.m
-	m.scratch.state = m.state.append(m.scratch.state[:0])
-	tx.batch.Put(storage.Meta, keyState, m.scratch.state)
+	m.scratch.state = m.state.Append(m.scratch.state[:0])
+	tx.batch.Put(storage.Meta, layout.KeyState, m.scratch.state)
+}
+
+// scratch is memory that Apply reuses.
+type scratch struct {
+	batch   storage.Batch
+	changes changelog.Writer
+	state   []byte
+	expiry  []byte
+	effects []kv.Mutation
+	cause   kv.ChangeRequest
+	keys    [][]byte
+	known   map[string]*current
+	olds    []current
+}
+
+// maxScratch is the largest number of keys for which the memory is kept. A larger batch
+// allocates its own memory, and later ones need not clear it.
+const maxScratch = 1 << 14
+
+// reserve prepares known and returns n zero values for it.
+func (s *scratch) reserve(n int) []current {
+	if s.known == nil {
+		s.known = make(map[string]*current)
+	}
+	s.olds = slices.Grow(s.olds, n)[:n]
+	return s.olds
+}
+
+// release drops the pointers to requests and stored values, so that the garbage collector
+// need not wait for the next batch.
+func (s *scratch) release() {
+	if max(cap(s.effects), cap(s.keys), cap(s.olds)) > maxScratch {
+		s.effects, s.keys, s.olds, s.known = nil, nil, nil, nil
+		return
+	}
+	clear(s.effects[:cap(s.effects)])
+	clear(s.keys)
+	clear(s.olds)
+	clear(s.known)
+	s.effects, s.keys, s.olds = s.effects[:0], s.keys[:0], s.olds[:0]
 }

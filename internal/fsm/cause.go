@@ -13,7 +13,7 @@ const requestFormat = 4
 // recorded. It is valid until the next call. A log without epochs is a standalone node's, which
 // no other node's release reads.
 func (m *Machine) cause(c *command.Command, res command.Result) *kv.ChangeRequest {
-	if c.Request.IsZero() || m.state.epoch.ID != 0 && m.Format() < requestFormat {
+	if c.Request.IsZero() || m.state.Epoch.ID != 0 && m.Format() < requestFormat {
 		return nil
 	}
 	id := c.Request
@@ -30,5 +30,5 @@ func (tx *tx) remember(c *kv.Change) {
 		return
 	}
 	res := command.Result{Index: c.Index, Code: command.Code(c.Request.Code), Counter: c.Request.Counter}
-	tx.m.requests.AddResult(tx.batch, c.Request.ID, c.Request.Fingerprint, res, tx.m.state.clock)
+	tx.m.requests.AddResult(tx.batch, c.Request.ID, c.Request.Fingerprint, res, tx.m.state.Clock)
 }

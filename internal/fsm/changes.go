@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -33,9 +34,9 @@ func (m *Machine) Changes(from kv.Index, limit, maxBytes int) (Changes, error) {
 		return Changes{}, err
 	}
 	defer view.Close()
-	out := Changes{Newest: view.Index(), Clock: view.state.clock, Identity: m.Identity(), Former: m.Lineage()}
+	out := Changes{Newest: view.Index(), Clock: view.state.Clock, Identity: m.Identity(), Former: m.Lineage()}
 	err = view.read(func(r storage.Reader) error {
-		floor, err := readFloor(r)
+		floor, err := layout.ReadFloor(r)
 		if err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (m *Machine) TrimChangelog(ret changelog.Retention) (more bool, err error) 
 	defer m.gate.leave()
 	var b storage.Batch
 	b.DeleteRange(storage.Changelog, changelog.Key(floor), changelog.Key(keep))
-	b.Put(storage.Meta, keyFloor, changelog.Key(keep))
+	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(keep))
 	if err := m.engine.Write(&b, false); err != nil {
 		return false, m.fail(fmt.Errorf("trim changelog: %w", err))
 	}
@@ -144,7 +145,7 @@ func (m *Machine) keepFrom(ret changelog.Retention, floor kv.Index) (keep kv.Ind
 	defer v.Close()
 	keep = floor
 	err = v.read(func(r storage.Reader) (err error) {
-		if keep, err = changelog.Floor(r, ret, floor, v.state.applied, v.state.clock); err != nil || keep <= floor+trimStep {
+		if keep, err = changelog.Floor(r, ret, floor, v.state.Applied, v.state.Clock); err != nil || keep <= floor+trimStep {
 			return err
 		}
 		// From the first record on: a promotion leaves a gap of numbers that no step

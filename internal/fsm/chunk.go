@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -77,7 +78,7 @@ func (c *chunk) space(r storage.Reader, space storage.Space) error {
 	defer it.Close()
 	for it.Next() {
 		key := it.Key()
-		if space == storage.Meta && string(key) == string(keyFloor) {
+		if space == storage.Meta && string(key) == string(layout.KeyFloor) {
 			continue // the changelog is not copied, and neither is its floor
 		}
 		if len(from) > 0 && string(key) != string(from[1:]) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -98,8 +99,8 @@ func checkRefused(t *testing.T, what string, payloads ...[]byte) {
 }
 
 func TestSnapshotOfNonsense(t *testing.T) {
-	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.append(nil))
-	st := record(storage.Meta, "state", (&state{applied: 9}).append(nil))
+	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.Append(nil))
+	st := record(storage.Meta, "state", (&layout.State{Applied: 9}).Append(nil))
 	if m := load(t, [][]byte{slices.Concat(id, st)}); m.Applied() != 9 {
 		t.Fatal("the test's own snapshot is bad")
 	}

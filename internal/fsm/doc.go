@@ -21,16 +21,20 @@
 //
 //	machine, observe, close, durable   a Machine: opened, asked about itself, closed, synced
 //	apply, batch, mutate, cost         entries become a batch
-//	control, epoch, members, format,   commands that concern the log and not the keyspace
-//	  timing, seal, slaves, stage
+//	control, epoch, seal, stage        commands that concern the log and not the keyspace
 //	read, expiry, view, iterate, hash  reads, of the current state and of a pinned one
 //	changes, cause, replicate, large   the change stream, and its application on a slave
+//	lineage                            the histories before this one, and the way into a later one
 //	copy, chunk, loader, fill          a state as chunks of records, and back
-//	rebase, unstage, lineage           a state becomes the start of a new log or history
-//	fork, carry, adopt                 a history continues after a promotion
-//	layout, state, identity            how all of it is stored
+//	rebase, unstage, keep, inspect     a state becomes the start of a new log or history
+//	fork, carry                        a history continues after a promotion
 //	gate                               keeps the engine open while anyone reads
-//	requests (a package)               which requests of clients were applied before
+//
+// and in packages:
+//
+//	layout                             how all of it is stored
+//	history                            which history a state is of, and which came before
+//	requests                           which requests of clients were applied before
 //
 // DESIGN.md in this folder says why it is built like this.
 package fsm

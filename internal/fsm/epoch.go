@@ -4,22 +4,23 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/storage"
 )
 
 // Epoch returns the current epoch of the log.
 func (m *Machine) Epoch() command.Epoch { return *m.epoch.Load() }
 
 // fenced reports whether c was proposed by a node that does not own the log in this state.
-func (s *state) fenced(c *command.Command) bool {
-	return c.Kind.Fenced() && (c.Fence != s.epoch.ID || s.epoch.Ended)
+func (m *Machine) fenced(c *command.Command) bool {
+	return c.Kind.Fenced() && (c.Fence != m.state.Epoch.ID || m.state.Epoch.Ended)
 }
 
 // beginEpoch replaces the epoch, unless the new one is too old.
 func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 	s := &tx.m.state
-	now := s.epoch
+	now := s.Epoch
 	res.Previous = &now
 	next, accepted := now.Next(b, res.Index)
 	if !accepted {
@@ -35,7 +36,7 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 			return err
 		}
 	}
-	s.epoch = next
+	s.Epoch = next
 	switch named := tx.m.Identity().Cluster != "" || tx.named != nil; {
 	case named:
 		return nil
@@ -44,11 +45,10 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 		return fmt.Errorf("%w: the log continues from a state that this replica does not have; remove this node from the cluster and add it again", ErrDiverged)
 	}
 	id := Identity{Cluster: b.Cluster, History: b.History}
-	p := id.append(nil)
-	if _, err := decodeIdentity(p); err != nil {
+	if _, err := history.DecodeIdentity(id.Append(nil)); err != nil {
 		return fmt.Errorf("%w: begin-epoch with names %q and %q", command.ErrMalformed, b.Cluster, b.History)
 	}
-	tx.batch.Put(storage.Meta, keyIdentity, p)
+	layout.PutIdentity(tx.batch, id)
 	tx.named = &id
 	return nil
 }
@@ -56,9 +56,9 @@ func (tx *tx) beginEpoch(b *command.Begin, res *command.Result) error {
 // setClock sets the log's clock by a command at an index. The epoch, if there is one,
 // continues under a new id, as after a repeated BeginEpoch: what its owner proposed by the
 // earlier clock may still arrive, and would move the clock again.
-func (s *state) setClock(to kv.Clock, index kv.Index) {
-	s.clock = to
-	if s.epoch.ID != 0 {
-		s.epoch.ID = index
+func (m *Machine) setClock(to kv.Clock, index kv.Index) {
+	m.state.Clock = to
+	if m.state.Epoch.ID != 0 {
+		m.state.Epoch.ID = index
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -79,7 +80,7 @@ func TestFenceStandsBeforeTheRequestTable(t *testing.T) {
 		x.one(command.Fenced, fenced(old, late))
 	}
 	for i, p := range dump(t, x.engine, storage.Meta) {
-		if p.key != string(keyState) && p != table[i] {
+		if p.key != string(layout.KeyState) && p != table[i] {
 			t.Errorf("fenced requests turned %q into %q", table[i], p)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -238,7 +239,7 @@ func replicated(t failer, r storage.Reader) map[storage.Space][]pair {
 	out := make(map[storage.Space][]pair)
 	for _, space := range snapshotSpaces {
 		for _, p := range dump(t, r, space) {
-			if space != storage.Meta || p.key != string(keyFloor) {
+			if space != storage.Meta || p.key != string(layout.KeyFloor) {
 				out[space] = append(out[space], p)
 			}
 		}
@@ -252,12 +253,12 @@ func checkInvariants(t failer, m *Machine) {
 	t.Helper()
 	want := make(map[string]bool)
 	for _, p := range dump(t, m.engine, storage.Data) {
-		_, expireTS, err := splitData([]byte(p.value))
+		_, expireTS, err := layout.SplitData([]byte(p.value))
 		if err != nil {
 			t.Fatalf("key %q: %v", p.key, err)
 		}
 		if expireTS != 0 {
-			want[string(appendExpiryKey(nil, expireTS, []byte(p.key)))] = true
+			want[string(layout.AppendExpiryKey(nil, expireTS, []byte(p.key)))] = true
 		}
 	}
 	index := dump(t, m.engine, storage.Expiry)
@@ -266,15 +267,15 @@ func checkInvariants(t failer, m *Machine) {
 			t.Fatalf("the expiry index has %x -> %q, which no key has", p.key, p.value)
 		}
 	}
-	if len(index) != len(want) || m.state.expiring != uint64(len(want)) {
-		t.Fatalf("%d keys expire, %d are in the index, %d are counted", len(want), len(index), m.state.expiring)
+	if len(index) != len(want) || m.state.Expiring != uint64(len(want)) {
+		t.Fatalf("%d keys expire, %d are in the index, %d are counted", len(want), len(index), m.state.Expiring)
 	}
-	st, err := readState(m.engine)
+	st, err := layout.ReadState(m.engine)
 	if err != nil || st != m.state {
 		t.Fatalf("state in the engine %+v (%v), in memory %+v", st, err, m.state)
 	}
-	if size, err := changelog.Size(m.engine, m.ChangelogFloor()); err != nil || size > m.state.logged {
-		t.Fatalf("the changelog has %d bytes (%v), %d were ever logged", size, err, m.state.logged)
+	if size, err := changelog.Size(m.engine, m.ChangelogFloor()); err != nil || size > m.state.Logged {
+		t.Fatalf("the changelog has %d bytes (%v), %d were ever logged", size, err, m.state.Logged)
 	}
 	if err := m.requests.Check(m.engine); err != nil {
 		t.Fatalf("the request table in memory differs from the stored one: %v", err)

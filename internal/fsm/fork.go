@@ -3,8 +3,8 @@ package fsm
 import (
 	"fmt"
 
-	"github.com/dkvdb/dkv/internal/changelog"
-	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -35,7 +35,7 @@ func Fork(engine storage.Engine, to Branch) error {
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	lineage, err := readLineage(engine)
+	lineage, err := layout.ReadLineage(engine)
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
@@ -49,68 +49,17 @@ func Fork(engine storage.Engine, to Branch) error {
 		return fmt.Errorf("fork: %w: it is at index %d of history %q, and the promotion ends history %q at index %d",
 			ErrDiverged, applied, id.History, to.Former, to.End)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixSlave)); err != nil {
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixSlave)); err != nil {
 		return fmt.Errorf("fork: drop the list of slaves: %w", err)
 	}
-	st, err := readState(engine)
+	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	st.applied = to.End + standby.Gap
-	st.clock, st.expired, st.paused = to.Clock, to.Expired, false
+	st.Applied = to.End + standby.Gap
+	st.Clock, st.Expired, st.Paused = to.Clock, to.Expired, false
 	var b storage.Batch
-	b.Put(storage.Meta, keyIdentity, Identity{Cluster: id.Cluster, History: to.History}.append(nil))
-	putLineage(&b, followedBy(lineage, last))
+	layout.PutIdentity(&b, Identity{Cluster: id.Cluster, History: to.History})
+	layout.PutLineage(&b, history.After(last, lineage))
 	return beginLog(engine, &b, st)
-}
-
-// Origin returns what the first epoch of a log says of the state that it begins with, if a
-// promotion has left the state and the log has had no epoch yet; else nil.
-func (m *Machine) Origin() (*command.Origin, error) {
-	lineage := m.Lineage()
-	if len(lineage) == 0 || m.Epoch().ID != 0 {
-		return nil, nil
-	}
-	last := lineage[len(lineage)-1]
-	if last.End == 0 || m.base != last.End+standby.Gap {
-		return nil, nil
-	}
-	if !m.gate.enter() {
-		return nil, ErrClosed
-	}
-	defer m.gate.leave()
-	digest, err := changelog.DigestAt(m.engine, last.End)
-	if err != nil {
-		return nil, m.note(err)
-	}
-	return &command.Origin{History: m.Identity().History, End: last.End, Digest: digest}, nil
-}
-
-// comesFrom returns ErrDiverged if this state is another one than that of the node that
-// begins the log's first epoch. A change that one of them no longer retains is not compared.
-func (m *Machine) comesFrom(want *command.Origin) error {
-	have, err := m.Origin()
-	if err != nil {
-		return err
-	}
-	if have == nil {
-		have = &command.Origin{History: m.Identity().History}
-	}
-	same := have.Digest == want.Digest || have.Digest == 0 || want.Digest == 0
-	if have.History == want.History && have.End == want.End && same {
-		return nil
-	}
-	return fmt.Errorf("%w: the log was founded by a promotion from history %s after index %d with last change %x, and here are history %s, index %d and %x; "+
-		"remove this node from the cluster and add it again", ErrDiverged, want.History, want.End, want.Digest, have.History, have.End, have.Digest)
-}
-
-// Lost reports whether an index is of no history any more: a promotion has ended its history
-// before it.
-func (m *Machine) Lost(index kv.Index) bool {
-	for _, f := range m.Lineage() {
-		if f.End != 0 && index > f.End && index <= f.End+standby.Gap {
-			return true
-		}
-	}
-	return false
 }

@@ -47,7 +47,7 @@ func TestFork(t *testing.T) {
 	if id := x.m.Identity(); id.History != to.History || id.Cluster != old.Identity().Cluster {
 		t.Errorf("identity %+v", id)
 	}
-	if l := x.m.Lineage(); len(l) != 1 || l[0] != (Former{to.Former, to.End}) || !x.m.Succeeds(to.Former) {
+	if l := x.m.Lineage(); len(l) != 1 || l[0] != (Former{History: to.Former, End: to.End}) || !x.m.Succeeds(to.Former) {
 		t.Errorf("lineage %+v", l)
 	}
 	base := to.End + standby.Gap

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -63,7 +64,7 @@ func TestDamagedFormat(t *testing.T) {
 	for _, record := range []string{"", "short", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x01\x00\x00\x00\x00\x00\x00\x01"} {
 		x := newFixture(t)
 		var b storage.Batch
-		b.Put(storage.Meta, keyFormat, []byte(record))
+		b.Put(storage.Meta, layout.KeyFormat, []byte(record))
 		if err := x.engine.Write(&b, true); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -62,7 +63,7 @@ func FuzzApply(f *testing.F) {
 func withoutIdentity(spaces map[storage.Space][]pair) map[storage.Space][]pair {
 	var meta []pair
 	for _, p := range spaces[storage.Meta] {
-		if p.key != string(keyIdentity) {
+		if p.key != string(layout.KeyIdentity) {
 			meta = append(meta, p)
 		}
 	}
@@ -92,29 +93,6 @@ func FuzzLoader(f *testing.F) {
 			if _, err := New(e); err == nil {
 				t.Fatal("the remains of a bad snapshot pass for a state")
 			}
-		}
-	})
-}
-
-// FuzzRecords feeds the decoders of everything that a machine stores.
-func FuzzRecords(f *testing.F) {
-	f.Add((&state{applied: 1, clock: 1000, paused: true}).append(nil))
-	f.Add(Identity{Cluster: "c", History: "h"}.append(nil))
-	f.Add([]byte{headerExpires, 0, 0, 0, 0, 0, 0, 0, 1, 'v'})
-	f.Fuzz(func(t *testing.T, p []byte) {
-		check := func(err error) {
-			if err != nil && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNewer) {
-				t.Errorf("error is neither ErrCorrupt nor ErrNewer: %v", err)
-			}
-		}
-		_, err := decodeState(p)
-		check(err)
-		_, _, err = splitData(p)
-		check(err)
-		id, err := decodeIdentity(p)
-		check(err)
-		if err == nil && !bytes.Equal(id.append(nil), p) {
-			t.Errorf("identity %q decodes to %+v", p, id)
 		}
 	})
 }

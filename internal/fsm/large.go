@@ -19,7 +19,7 @@ func (m *Machine) ReplicateLarge(c kv.Change, limit storage.BatchLimit) error {
 		return err
 	}
 	m.scratch.batch.Reset()
-	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.logged)
+	logged := m.scratch.changes.Append(&m.scratch.batch, c, m.state.Logged)
 	if size := m.scratch.batch.Size(); !limit.Allows(size, 1) {
 		return fmt.Errorf("%w: change %d takes %d bytes, and %s writes %d at most; keep this copy in another engine",
 			storage.ErrTooLarge, c.Index, size, m.engine.Kind(), limit.Bytes)
@@ -48,7 +48,7 @@ func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logge
 	if err := staged.Write(&m.scratch.batch); err != nil {
 		return err
 	}
-	m.state.follow(c.Clock)
+	m.followClock(c.Clock)
 	for rest := c.Mutations; len(rest) > 0; {
 		part := kv.Change{Mutations: rest[:1]}
 		bytes, ops := ReplicaCost(&part)
@@ -61,7 +61,7 @@ func (m *Machine) replicateLarge(engine storage.StagedWriter, c kv.Change, logge
 		}
 		part.Mutations, rest = rest[:n], rest[n:]
 		if len(rest) == 0 {
-			m.state.applied, m.state.logged = c.Index, logged
+			m.state.Applied, m.state.Logged = c.Index, logged
 			m.effect = c.Index
 			part.Index, part.Request = c.Index, c.Request
 		}
@@ -89,6 +89,6 @@ func (m *Machine) replayPart(staged storage.Staged, part kv.Change, last bool) e
 	tx.remember(&part)
 	m.requests.Flush(tx.batch)
 	tx.putState()
-	m.reaching.Store(m.state.applied)
+	m.reaching.Store(m.state.Applied)
 	return staged.Commit(tx.batch)
 }

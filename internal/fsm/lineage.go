@@ -1,31 +1,31 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
+	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
+	"github.com/dkvdb/dkv/internal/standby"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// A restore ends a history and begins another one in the same cluster, and so does a
-// promotion. The state keeps the ids of the histories before (its lineage). By them a slave
-// with a copy of an old history learns that the current one replaced it, and that it is not
-// just any history with the same cluster id.
+// ErrElsewhere means that a state does not lead to a history: it has changes that the history
+// does not have, or is no part of it.
+var ErrElsewhere = errors.New("the state is no part of the history")
+
+// Identity says which cluster and which history a state belongs to.
+type Identity = history.Identity
 
 // Former is a history before the current one.
-type Former struct {
-	History string
-	// End is the last index of it that is a part of what follows, if a promotion ended it.
-	// It is 0 if a restore did: nothing of such a history is left.
-	End kv.Index
-}
+type Former = history.Former
 
-// maxLineage is how many former histories are kept. A copy of an older one is not recognised,
-// and waits for an operator.
-const maxLineage = 64
+// Identity returns the ids of the state.
+func (m *Machine) Identity() Identity { return *m.identity.Load() }
 
 // Lineage returns the histories before the current one, the oldest first. The caller must not
 // change them.
@@ -36,66 +36,98 @@ func (m *Machine) Lineage() []Former {
 	return nil
 }
 
-// readLineage returns the histories before the current one. Each is a line of the record: its
-// id, and after a space its end if it has one.
-func readLineage(r storage.Reader) ([]Former, error) {
-	p, _, err := r.Get(storage.Meta, keyLineage)
-	if err != nil || len(p) == 0 {
-		return nil, err
-	}
-	var out []Former
-	for line := range strings.SplitSeq(string(p), "\n") {
-		f := Former{}
-		id, end, ended := strings.Cut(line, " ")
-		if f.History = id; ended {
-			if f.End, err = strconv.ParseUint(end, 10, 64); err != nil || f.End == 0 {
-				return nil, fmt.Errorf("%w: %s record, history %q", storage.ErrCorrupt, keyLineage, line)
-			}
-		}
-		out = append(out, f)
-	}
-	return out, nil
-}
-
-func putLineage(b *storage.Batch, lineage []Former) {
-	if len(lineage) == 0 {
-		return
-	}
-	var p []byte
-	for i, f := range lineage {
-		if i > 0 {
-			p = append(p, '\n')
-		}
-		if p = append(p, f.History...); f.End != 0 {
-			p = strconv.AppendUint(append(p, ' '), f.End, 10)
-		}
-	}
-	b.Put(storage.Meta, keyLineage, p)
-}
-
-// followedBy returns the lineage of a history that follows last, which has the given lineage.
-func followedBy(lineage []Former, last Former) []Former {
-	if last.History != "" {
-		lineage = append(slices.Clip(lineage), last)
-	}
-	return lineage[max(len(lineage)-maxLineage, 0):]
-}
-
-// successorLineage returns the lineage of a restored history that replaces m's.
-func (m *Machine) successorLineage() []Former {
-	return followedBy(m.Lineage(), Former{History: m.Identity().History})
-}
-
-// KeepLineage records that the state in engine, which no machine has open and whose history
-// is new, replaces m's. The result is not durable yet.
-func (m *Machine) KeepLineage(engine storage.Engine) error {
-	var b storage.Batch
-	putLineage(&b, m.successorLineage())
-	return engine.Write(&b, false)
-}
-
 // Succeeds reports whether the current history has replaced or followed the given one, by one
 // restore or promotion or several.
 func (m *Machine) Succeeds(history string) bool {
 	return slices.ContainsFunc(m.Lineage(), func(f Former) bool { return f.History == history })
+}
+
+// Lost reports whether an index is of no history any more: a promotion has ended its history
+// before it.
+func (m *Machine) Lost(index kv.Index) bool {
+	for _, f := range m.Lineage() {
+		if f.End != 0 && index > f.End && index <= f.End+standby.Gap {
+			return true
+		}
+	}
+	return false
+}
+
+// successorLineage returns the lineage of a restored history that replaces m's.
+func (m *Machine) successorLineage() []Former {
+	return history.After(Former{History: m.Identity().History}, m.Lineage())
+}
+
+// Adopt makes the state one of a history that promotions have begun since, with its lineage:
+// what the state has is a part of it, and its changes may be replicated. The state must be at
+// or below the end of its own history, else the error is ErrElsewhere. It is durable, and may
+// be repeated. Only the goroutine that replicates may call it.
+func (m *Machine) Adopt(to string, lineage []Former) error {
+	if err := m.failure(); err != nil {
+		return err
+	}
+	id := m.Identity()
+	switch {
+	case to == id.History:
+		return nil
+	case m.Succeeds(to):
+		return fmt.Errorf("%w %s, which history %s here has followed", ErrElsewhere, to, id.History)
+	case !history.Leads(id.History, m.state.Applied, lineage):
+		return fmt.Errorf("%w %s: it is at index %d of history %s", ErrElsewhere, to, m.state.Applied, id.History)
+	}
+	if !m.gate.enter() {
+		return ErrClosed
+	}
+	defer m.gate.leave()
+	id.History = to
+	lineage = slices.Clone(history.Newest(lineage))
+	var b storage.Batch
+	layout.PutIdentity(&b, id)
+	layout.PutLineage(&b, lineage)
+	if err := m.engine.Write(&b, true); err != nil {
+		return m.fail(fmt.Errorf("adopt history %s: %w", to, err))
+	}
+	m.lineage.Store(&lineage)
+	m.identity.Store(&id)
+	return nil
+}
+
+// Origin returns what the first epoch of a log says of the state that it begins with, if a
+// promotion has left the state and the log has had no epoch yet; else nil.
+func (m *Machine) Origin() (*command.Origin, error) {
+	lineage := m.Lineage()
+	if len(lineage) == 0 || m.Epoch().ID != 0 {
+		return nil, nil
+	}
+	last := lineage[len(lineage)-1]
+	if last.End == 0 || m.base != last.End+standby.Gap {
+		return nil, nil
+	}
+	if !m.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer m.gate.leave()
+	digest, err := changelog.DigestAt(m.engine, last.End)
+	if err != nil {
+		return nil, m.note(err)
+	}
+	return &command.Origin{History: m.Identity().History, End: last.End, Digest: digest}, nil
+}
+
+// comesFrom returns ErrDiverged if this state is another one than that of the node that
+// begins the log's first epoch. A change that one of them no longer retains is not compared.
+func (m *Machine) comesFrom(want *command.Origin) error {
+	have, err := m.Origin()
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		have = &command.Origin{History: m.Identity().History}
+	}
+	same := have.Digest == want.Digest || have.Digest == 0 || want.Digest == 0
+	if have.History == want.History && have.End == want.End && same {
+		return nil
+	}
+	return fmt.Errorf("%w: the log was founded by a promotion from history %s after index %d with last change %x, and here are history %s, index %d and %x; "+
+		"remove this node from the cluster and add it again", ErrDiverged, want.History, want.End, want.Digest, have.History, have.End, have.Digest)
 }

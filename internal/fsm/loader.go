@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/changelog"
+	"github.com/dkvdb/dkv/internal/fsm/history"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -59,7 +61,7 @@ func (l *Loader) record(p []byte) (rest []byte, err error) {
 	if !ok || space >= storage.Spaces || space == storage.Changelog {
 		return nil, fmt.Errorf("%w: malformed record", ErrBadSnapshot)
 	}
-	if space == storage.Meta && string(key) == string(keyIdentity) {
+	if space == storage.Meta && string(key) == string(layout.KeyIdentity) {
 		l.identity = bytes.Clone(value)
 		return rest, nil
 	}
@@ -85,9 +87,9 @@ func (l *Loader) Finish() error {
 		return loadError(err)
 	}
 	engine := l.fill.engine
-	st, err := readState(engine)
+	st, err := layout.ReadState(engine)
 	if err == nil {
-		_, err = decodeIdentity(l.identity)
+		_, err = history.DecodeIdentity(l.identity)
 	}
 	if errors.Is(err, storage.ErrCorrupt) {
 		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
@@ -96,7 +98,7 @@ func (l *Loader) Finish() error {
 		return loadError(err)
 	}
 	var b storage.Batch
-	b.Put(storage.Meta, keyIdentity, l.identity)
-	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
+	b.Put(storage.Meta, layout.KeyIdentity, l.identity)
+	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
 	return loadError(engine.Write(&b, true))
 }

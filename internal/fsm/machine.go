@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -20,7 +21,7 @@ type Machine struct {
 	base   kv.Index
 	bounds requests.Bounds
 	// Owned by the applying goroutine.
-	state    state
+	state    layout.State
 	requests *requests.Table
 	staged   staged
 	scratch  scratch
@@ -48,11 +49,11 @@ type Machine struct {
 	// changelogSize is what ChangelogBytes found last; nil before that.
 	changelogSize atomic.Pointer[changelogSize]
 	format        atomic.Uint32
-	timing        atomic.Pointer[logRecord]
-	standbys      atomic.Pointer[logRecord]
+	timing        atomic.Pointer[layout.Opaque]
+	standbys      atomic.Pointer[layout.Opaque]
 	paused        atomic.Bool
 	// sealed is the seal of the log; nil for none.
-	sealed atomic.Pointer[seal]
+	sealed atomic.Pointer[layout.Seal]
 	// restoring means that mutations are rejected because a restore is in progress.
 	restoring atomic.Bool
 	// corruption is the first damage that a read has found.
@@ -82,29 +83,23 @@ func open(engine storage.Engine, fresh Identity, bounds requests.Bounds) (*Machi
 }
 
 func (m *Machine) load(fresh Identity) error {
-	idBytes, found, err := m.engine.Get(storage.Meta, keyIdentity)
-	if err != nil {
-		return err
+	identity, found, err := layout.ReadIdentity(m.engine)
+	if err == nil && !found {
+		identity, err = fresh, m.initialise(fresh)
 	}
-	if !found {
-		if idBytes, err = m.initialise(fresh); err != nil {
-			return err
-		}
-	}
-	identity, err := decodeIdentity(idBytes)
 	if err != nil {
 		return err
 	}
 	m.identity.Store(&identity)
-	lineage, err := readLineage(m.engine)
+	lineage, err := layout.ReadLineage(m.engine)
 	if err != nil {
 		return err
 	}
 	m.lineage.Store(&lineage)
-	if m.state, err = readState(m.engine); err != nil {
+	if m.state, err = layout.ReadState(m.engine); err != nil {
 		return err
 	}
-	floor, err := readFloor(m.engine)
+	floor, err := layout.ReadFloor(m.engine)
 	if err != nil {
 		return err
 	}
@@ -115,10 +110,7 @@ func (m *Machine) load(fresh Identity) error {
 	if m.requests, err = requests.Load(m.engine, m.bounds); err != nil {
 		return err
 	}
-	if m.base, err = readIndex(m.engine, keyBase, 0); err != nil {
-		return err
-	}
-	if err := m.loadFormat(); err != nil {
+	if m.base, err = layout.ReadIndex(m.engine, layout.KeyBase, 0); err != nil {
 		return err
 	}
 	if err := m.loadRecords(); err != nil {
@@ -127,28 +119,22 @@ func (m *Machine) load(fresh Identity) error {
 	if err := m.loadStaged(); err != nil {
 		return err
 	}
-	members, err := loadMembers(m.engine)
-	if err != nil {
-		return err
-	}
-	m.members.Store(&members)
 	m.epoch.Store(&command.Epoch{})
 	m.publish()
 	return nil
 }
 
-// initialise writes the first records into an empty engine and returns the identity record.
-func (m *Machine) initialise(fresh Identity) ([]byte, error) {
+// initialise writes the first records into an empty engine.
+func (m *Machine) initialise(fresh Identity) error {
 	for space := range storage.Space(storage.Spaces) {
 		if err := requireEmpty(m.engine, space); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	id := fresh.append(nil)
 	var b storage.Batch
-	b.Put(storage.Meta, keyIdentity, id)
-	b.Put(storage.Meta, keyState, new(state).append(nil))
-	return id, m.engine.Write(&b, true)
+	layout.PutIdentity(&b, fresh)
+	b.Put(storage.Meta, layout.KeyState, new(layout.State).Append(nil))
+	return m.engine.Write(&b, true)
 }
 
 func requireEmpty(r storage.Reader, space storage.Space) error {
@@ -162,16 +148,16 @@ func requireEmpty(r storage.Reader, space storage.Space) error {
 
 // publish updates the copies of the state that readers load.
 func (m *Machine) publish() {
-	m.clock.Store(uint64(m.state.clock))
-	m.expiring.Store(m.state.expiring)
-	m.expired.Store(m.state.expired)
-	m.paused.Store(m.state.paused)
+	m.clock.Store(uint64(m.state.Clock))
+	m.expiring.Store(m.state.Expiring)
+	m.expired.Store(m.state.Expired)
+	m.paused.Store(m.state.Paused)
 	m.publishSeal()
-	if *m.epoch.Load() != m.state.epoch {
-		epoch := m.state.epoch
+	if *m.epoch.Load() != m.state.Epoch {
+		epoch := m.state.Epoch
 		m.epoch.Store(&epoch)
 	}
 	m.lastEffect.Store(m.effect)
-	m.reaching.Store(m.state.applied)
-	m.applied.Store(m.state.applied)
+	m.reaching.Store(m.state.Applied)
+	m.applied.Store(m.state.Applied)
 }

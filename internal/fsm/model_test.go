@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -205,7 +206,7 @@ func stored(t failer, m *Machine) map[string]modelValue {
 	t.Helper()
 	out := make(map[string]modelValue)
 	for _, p := range dump(t, m.engine, storage.Data) {
-		value, until, err := splitData([]byte(p.value))
+		value, until, err := layout.SplitData([]byte(p.value))
 		if err != nil {
 			t.Fatalf("key %q: %v", p.key, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -37,7 +38,7 @@ func (tx *tx) mutate(c *command.Command, res *command.Result) error {
 // live returns a key's value as a user sees it at the log's clock, and whether there is one.
 func (tx *tx) live(key []byte) (current, bool) {
 	cur := tx.known[string(key)]
-	return *cur, cur.found && !tx.m.state.clock.Expired(cur.expireTS)
+	return *cur, cur.found && !tx.m.state.Clock.Expired(cur.expireTS)
 }
 
 // matches reports whether CompareAndSet's condition holds.
@@ -72,17 +73,17 @@ func (tx *tx) increment(m kv.Mutation, delta int64) (int64, command.Code) {
 
 func (tx *tx) expire(m kv.Mutation) {
 	cur := tx.known[string(m.Key)]
-	if !cur.found || cur.expireTS != m.ExpireTS || !tx.m.state.clock.Expired(m.ExpireTS) {
+	if !cur.found || cur.expireTS != m.ExpireTS || !tx.m.state.Clock.Expired(m.ExpireTS) {
 		return // overwritten since the command was proposed
 	}
 	tx.remove(m.Key, cur)
-	tx.m.state.expired++
+	tx.m.state.Expired++
 }
 
 // set puts or deletes a key. A put that has expired already is a delete.
 func (tx *tx) set(m kv.Mutation) {
 	cur := tx.known[string(m.Key)]
-	if m.Delete || tx.m.state.clock.Expired(m.ExpireTS) {
+	if m.Delete || tx.m.state.Clock.Expired(m.ExpireTS) {
 		tx.remove(m.Key, cur)
 		return
 	}
@@ -90,7 +91,7 @@ func (tx *tx) set(m kv.Mutation) {
 		tx.reindex(m.Key, cur, m.ExpireTS)
 		*cur = current{value: m.Value, expireTS: m.ExpireTS, found: true}
 	}
-	putData(tx.batch, m.Key, m.Value, m.ExpireTS)
+	layout.PutData(tx.batch, m.Key, m.Value, m.ExpireTS)
 	tx.effects = append(tx.effects, m)
 }
 
@@ -113,13 +114,13 @@ func (tx *tx) reindex(key []byte, cur *current, next uint64) {
 	}
 	s := &tx.m.scratch
 	if cur.expireTS != 0 {
-		s.expiry = appendExpiryKey(s.expiry[:0], cur.expireTS, key)
+		s.expiry = layout.AppendExpiryKey(s.expiry[:0], cur.expireTS, key)
 		tx.batch.Delete(storage.Expiry, s.expiry)
-		tx.m.state.expiring--
+		tx.m.state.Expiring--
 	}
 	if next != 0 {
-		s.expiry = appendExpiryKey(s.expiry[:0], next, key)
+		s.expiry = layout.AppendExpiryKey(s.expiry[:0], next, key)
 		tx.batch.Put(storage.Expiry, s.expiry)
-		tx.m.state.expiring++
+		tx.m.state.Expiring++
 	}
 }

@@ -44,7 +44,7 @@ func TestNewerRecords(t *testing.T) {
 
 // A snapshot may hold records of a newer release.
 func TestSnapshotOfNewerState(t *testing.T) {
-	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.append(nil))
+	id := record(storage.Meta, "identity", Identity{Cluster: "c", History: "h"}.Append(nil))
 	st := record(storage.Meta, "state", []byte("\x04what a newer release writes"))
 	wantNewer(t, loadInto(openMemory(t), append(id, st...)), "the state record has format 4")
 }

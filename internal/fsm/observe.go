@@ -7,11 +7,8 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
-// Identity returns the ids of the state. Like all methods of this file, it may be called at
-// any time.
-func (m *Machine) Identity() Identity { return *m.identity.Load() }
-
-// Applied returns the index of the last entry applied.
+// Applied returns the index of the last entry applied. Like all methods of this file, it may
+// be called at any time.
 func (m *Machine) Applied() kv.Index { return m.applied.Load() }
 
 // LastEffect returns the index of the newest change at or below Applied. Right after the

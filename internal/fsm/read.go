@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -56,7 +57,7 @@ func livePairs(keys, stored [][]byte, now kv.Clock) ([]kv.Pair, error) {
 }
 
 func parsePair(key, stored []byte, now kv.Clock) (kv.Pair, bool, error) {
-	value, expireTS, err := splitData(stored)
+	value, expireTS, err := layout.SplitData(stored)
 	if err != nil {
 		return kv.Pair{}, false, fmt.Errorf("key %q: %w", key, err)
 	}

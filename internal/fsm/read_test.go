@@ -193,8 +193,8 @@ func TestAccessors(t *testing.T) {
 		t.Fatalf("changelog of %d bytes, %v", n, err)
 	}
 	x.apply(write(put("a", "1")))
-	if n, err := x.m.ChangelogBytes(); err != nil || n == 0 || n != x.m.state.logged {
-		t.Fatalf("changelog of %d bytes, %v, %d logged", n, err, x.m.state.logged)
+	if n, err := x.m.ChangelogBytes(); err != nil || n == 0 || n != x.m.state.Logged {
+		t.Fatalf("changelog of %d bytes, %v, %d logged", n, err, x.m.state.Logged)
 	}
 	if n := x.m.Stats().EstimatedKeys; n != 1 {
 		t.Fatalf("%d keys", n)

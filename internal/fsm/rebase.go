@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/fsm/requests"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
@@ -17,19 +18,19 @@ import (
 // until KeepLineage. The state keeps its remembered requests unless KeepRequests replaces
 // them.
 func Rebase(engine storage.Engine, cluster string, index kv.Index, paused bool) error {
-	st, err := readState(engine)
+	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("rebase: %w", err)
 	}
 	if err := clearSpace(engine, storage.Changelog, storage.Range{}); err != nil {
 		return fmt.Errorf("rebase: drop the changelog: %w", err)
 	}
-	st.applied = max(st.applied, index)
-	st.logged, st.paused = 0, paused
+	st.Applied = max(st.Applied, index)
+	st.Logged, st.Paused = 0, paused
 	var b storage.Batch
-	b.Delete(storage.Meta, keyLineage)
-	b.Put(storage.Meta, keyIdentity, Identity{Cluster: cluster, History: kv.NewID()}.append(nil))
-	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
+	b.Delete(storage.Meta, layout.KeyLineage)
+	layout.PutIdentity(&b, Identity{Cluster: cluster, History: kv.NewID()})
+	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
 	return beginLog(engine, &b, st)
 }
 
@@ -51,13 +52,13 @@ func (m *Machine) KeepRequests(ctx context.Context, engine storage.Engine) error
 // KeepClock sets the log's clock of the state in engine, which no machine has open. The
 // result is not durable yet.
 func KeepClock(engine storage.Engine, clock kv.Clock) error {
-	st, err := readState(engine)
+	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("keep the log's clock: %w", err)
 	}
-	st.clock = clock
+	st.Clock = clock
 	var b storage.Batch
-	b.Put(storage.Meta, keyState, st.append(nil))
+	b.Put(storage.Meta, layout.KeyState, st.Append(nil))
 	if err := engine.Write(&b, false); err != nil {
 		return fmt.Errorf("keep the log's clock: %w", err)
 	}
@@ -67,7 +68,7 @@ func KeepClock(engine storage.Engine, clock kv.Clock) error {
 // Continue makes the state in engine, which no machine has open, the start of a new log. It
 // keeps its history, changes and requests: the log's first entry is the next change.
 func Continue(engine storage.Engine) error {
-	st, err := readState(engine)
+	st, err := layout.ReadState(engine)
 	if err != nil {
 		return fmt.Errorf("continue in a new log: %w", err)
 	}
@@ -76,20 +77,20 @@ func Continue(engine storage.Engine) error {
 
 // beginLog writes b and st as the base of a new log, whose terms, epochs, replica ids, format,
 // timing and standbys start from the beginning, and which is not sealed.
-func beginLog(engine storage.Engine, b *storage.Batch, st state) error {
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixMember)); err != nil {
+func beginLog(engine storage.Engine, b *storage.Batch, st layout.State) error {
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixMember)); err != nil {
 		return fmt.Errorf("drop the old log's members: %w", err)
 	}
-	if err := clearSpace(engine, storage.Meta, storage.Prefix(prefixStaged)); err != nil {
+	if err := clearSpace(engine, storage.Meta, storage.Prefix(layout.PrefixStaged)); err != nil {
 		return fmt.Errorf("drop the staged pairs of a restore: %w", err)
 	}
-	st.epoch, st.sealed = command.Epoch{}, seal{}
-	b.Delete(storage.Meta, keyRestoring)
-	b.Delete(storage.Meta, keyFormat)
-	b.Delete(storage.Meta, keyTiming)
-	b.Delete(storage.Meta, keyStandbys)
-	b.Put(storage.Meta, keyState, st.append(nil))
-	b.Put(storage.Meta, keyBase, changelog.Key(st.applied))
+	st.Epoch, st.Sealed = command.Epoch{}, layout.Seal{}
+	b.Delete(storage.Meta, layout.KeyRestoring)
+	b.Delete(storage.Meta, layout.KeyFormat)
+	b.Delete(storage.Meta, layout.KeyTiming)
+	b.Delete(storage.Meta, layout.KeyStandbys)
+	b.Put(storage.Meta, layout.KeyState, st.Append(nil))
+	b.Put(storage.Meta, layout.KeyBase, changelog.Key(st.Applied))
 	if err := engine.Write(b, true); err != nil {
 		return fmt.Errorf("begin a new log: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -30,7 +31,7 @@ func (m *Machine) Replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	if err := m.follows(changes, upTo); err != nil {
 		return err
 	}
-	if upTo == m.state.applied {
+	if upTo == m.state.Applied {
 		return nil
 	}
 	if !m.gate.enter() {
@@ -47,10 +48,10 @@ func (m *Machine) Replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	return nil
 }
 
-// follow sets the clock to that of the replicated log, if a change has one.
-func (s *state) follow(clock kv.Clock) {
+// followClock sets the clock to that of the replicated log, if a change has one.
+func (m *Machine) followClock(clock kv.Clock) {
 	if clock != 0 {
-		s.clock = clock
+		m.state.Clock = clock
 	}
 }
 
@@ -59,7 +60,7 @@ func (m *Machine) follows(changes []kv.Change, upTo kv.Index) error {
 	if m.Identity().History == "" {
 		return fmt.Errorf("%w: it has no history yet", ErrDisorder)
 	}
-	last := m.state.applied
+	last := m.state.Applied
 	for i := range changes {
 		if changes[i].Index <= last {
 			return fmt.Errorf("%w: change %d comes after %d", ErrDisorder, changes[i].Index, last)
@@ -80,18 +81,18 @@ func (m *Machine) replicate(changes []kv.Change, upTo kv.Index, sync bool) error
 	}
 	for i := range changes {
 		c := &changes[i]
-		m.state.follow(c.Clock)
+		m.followClock(c.Clock)
 		for j := range c.Mutations {
 			tx.replay(&c.Mutations[j])
 		}
 		if len(c.Mutations) > 0 {
-			m.state.logged = m.scratch.changes.Append(tx.batch, *c, m.state.logged)
+			m.state.Logged = m.scratch.changes.Append(tx.batch, *c, m.state.Logged)
 			m.effect = c.Index
 			tx.remember(c)
 		}
 	}
 	m.requests.Flush(tx.batch)
-	m.state.applied = upTo
+	m.state.Applied = upTo
 	return tx.write(sync)
 }
 
@@ -117,7 +118,7 @@ func (m *Machine) beginReplay(changes []kv.Change, old multiGetter) (*tx, error)
 
 // mayReindex reports whether changes may affect the expiry index.
 func (m *Machine) mayReindex(changes []kv.Change) bool {
-	if m.state.expiring > 0 {
+	if m.state.Expiring > 0 {
 		return true
 	}
 	for i := range changes {
@@ -149,5 +150,5 @@ func (tx *tx) replay(m *kv.Mutation) {
 		tx.batch.Delete(storage.Data, m.Key)
 		return
 	}
-	putData(tx.batch, m.Key, m.Value, m.ExpireTS)
+	layout.PutData(tx.batch, m.Key, m.Value, m.ExpireTS)
 }

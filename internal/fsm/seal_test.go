@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -47,7 +48,7 @@ func TestSealedLogRejectsItsOwners(t *testing.T) {
 		if res := x.one(command.Sealed, c); res.Previous != nil {
 			t.Errorf("%v: replaces %+v", c.Kind, res.Previous)
 		}
-		if before.applied = x.m.Applied(); x.m.state != before {
+		if before.Applied = x.m.Applied(); x.m.state != before {
 			t.Errorf("%v changed the state from %+v to %+v", c.Kind, before, x.m.state)
 		}
 	}
@@ -96,21 +97,21 @@ func TestSealEndsWithItsLog(t *testing.T) {
 	x := newFixture(t)
 	version := func(want byte) {
 		t.Helper()
-		raw, _, err := x.engine.Get(storage.Meta, keyState)
+		raw, _, err := x.engine.Get(storage.Meta, layout.KeyState)
 		if err != nil || raw[0] != want {
 			t.Errorf("the state record begins with %x (%v), want version %d", raw, err, want)
 		}
 	}
-	version(stateVersion1)
+	version(1)
 	x.one(command.OK, sealFor("p"))
-	version(stateVersion3)
+	version(3)
 	x.one(command.OK, unseal("p"))
-	version(stateVersion1)
+	version(1)
 	x.one(command.OK, sealFor("q"))
 	if err := Continue(x.engine); err != nil {
 		t.Fatal(err)
 	}
 	x.restart()
 	x.wantSealed("")
-	version(stateVersion1)
+	version(1)
 }

@@ -95,7 +95,7 @@ func TestSlavesKnowWhenTheyWereRenewed(t *testing.T) {
 		return c
 	}
 	x.apply(at(1000, setSlave("z", "a:1", true)), at(2000, setSlave("z", "b:1", true)), at(3000, setSlave("z", "a:1", true)))
-	want := []ListedSlave{{command.Slave{Zone: "z", Address: "a:1"}, 3000}, {command.Slave{Zone: "z", Address: "b:1"}, 2000}}
+	want := []ListedSlave{{Slave: command.Slave{Zone: "z", Address: "a:1"}, Renewed: 3000}, {Slave: command.Slave{Zone: "z", Address: "b:1"}, Renewed: 2000}}
 	check := func(m *Machine) {
 		t.Helper()
 		if got, err := m.Slaves(); err != nil || !slices.Equal(got, want) {

@@ -2,10 +2,9 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/binary"
-	"fmt"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -17,14 +16,8 @@ import (
 // commands of an earlier restore.
 type staged struct {
 	active bool
-	// sealed means that all pairs are staged.
-	sealed bool
-	id     []byte
-	pairs  uint64
+	layout.Restore
 }
-
-// sealedMark is set in the record's number of pairs once all are staged.
-const sealedMark = 1 << 63
 
 // Restoring reports whether mutations are rejected because a restore is in progress.
 func (m *Machine) Restoring() bool { return m.restoring.Load() }
@@ -33,61 +26,51 @@ func (m *Machine) Restoring() bool { return m.restoring.Load() }
 // the staged pairs.
 func (v *View) Restoring() (found bool, err error) {
 	err = v.read(func(r storage.Reader) (err error) {
-		_, found, err = r.Get(storage.Meta, keyRestoring)
+		_, found, err = r.Get(storage.Meta, layout.KeyRestoring)
 		return err
 	})
 	return found, v.m.note(err)
 }
 
 func (m *Machine) loadStaged() error {
-	p, found, err := m.engine.Get(storage.Meta, keyRestoring)
-	switch {
-	case err != nil || !found:
+	restore, found, err := layout.ReadRestore(m.engine)
+	if err != nil || !found {
 		return err
-	case len(p) < 8:
-		return fmt.Errorf("%w: %s record", storage.ErrCorrupt, keyRestoring)
 	}
-	pairs := binary.BigEndian.Uint64(p)
-	m.staged = staged{active: true, sealed: pairs&sealedMark != 0, id: bytes.Clone(p[8:]), pairs: pairs &^ sealedMark}
+	m.staged = staged{active: true, Restore: restore}
 	m.restoring.Store(true)
 	return nil
 }
 
 func (tx *tx) beginRestore(id []byte) {
 	tx.dropStaged()
-	tx.m.staged = staged{active: true, id: bytes.Clone(id)}
+	tx.m.staged = staged{active: true, Restore: layout.Restore{ID: bytes.Clone(id)}}
 	tx.putStaged()
 }
 
-func (tx *tx) putStaged() {
-	pairs := tx.m.staged.pairs
-	if tx.m.staged.sealed {
-		pairs |= sealedMark
-	}
-	tx.batch.Put(storage.Meta, keyRestoring, binary.BigEndian.AppendUint64(nil, pairs), tx.m.staged.id)
-}
+func (tx *tx) putStaged() { layout.PutRestore(tx.batch, &tx.m.staged.Restore) }
 
 // dropStaged ends a restore without effect, if one is in progress.
 func (tx *tx) dropStaged() {
-	r := storage.Prefix(prefixStaged)
+	r := storage.Prefix(layout.PrefixStaged)
 	tx.batch.DeleteRange(storage.Meta, r.Start, r.End)
-	tx.batch.Delete(storage.Meta, keyRestoring)
+	tx.batch.Delete(storage.Meta, layout.KeyRestoring)
 	tx.m.staged = staged{}
 }
 
 // is reports whether the restore with an id is in progress.
-func (s *staged) is(id []byte) bool { return s.active && bytes.Equal(s.id, id) }
+func (s *staged) is(id []byte) bool { return s.active && bytes.Equal(s.ID, id) }
 
 func (tx *tx) stage(c *command.Command, res *command.Result) {
-	if !tx.m.staged.is(c.Expect) || tx.m.staged.sealed {
+	if !tx.m.staged.is(c.Expect) || tx.m.staged.Sealed {
 		res.Code = command.NotStaged
 		return
 	}
 	for i := range c.Mutations {
 		m := &c.Mutations[i]
-		putPair(tx.batch, storage.Meta, append(bytes.Clone(prefixStaged), m.Key...), m.Value, m.ExpireTS)
+		layout.PutStaged(tx.batch, m.Key, m.Value, m.ExpireTS)
 	}
-	tx.m.staged.pairs += uint64(len(c.Mutations))
+	tx.m.staged.Pairs += uint64(len(c.Mutations))
 	tx.putStaged()
 }
 
@@ -97,17 +80,17 @@ func (tx *tx) endStaging(c *command.Command, res *command.Result) {
 		res.Code = command.NotStaged
 		return
 	}
-	tx.m.staged.sealed = true
+	tx.m.staged.Sealed = true
 	tx.putStaged()
 }
 
 // Staged returns the id of the restore whose pairs are all staged, and whether there is one:
 // Unstage may be called from then on. Only the goroutine that applies may call it.
-func (m *Machine) Staged() (id []byte, sealed bool) { return m.staged.id, m.staged.sealed }
+func (m *Machine) Staged() (id []byte, sealed bool) { return m.staged.ID, m.staged.Sealed }
 
 // Restores reports whether c is an EndRestore that takes effect. Such an entry is not applied
 // with Apply but with Restored. Only the goroutine that applies may call it.
 func (m *Machine) Restores(c *command.Command) bool {
 	return c != nil && c.Kind == command.EndRestore && m.staged.is(c.Expect) &&
-		m.staged.pairs == c.Restored.Pairs && !m.state.fenced(c)
+		m.staged.Pairs == c.Restored.Pairs && !m.fenced(c)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -27,7 +28,7 @@ var (
 // stagedKeys counts what is laid aside in the engine.
 func (x *fixture) stagedKeys() int {
 	x.Helper()
-	it := x.engine.Iterate(storage.Meta, storage.Prefix(prefixStaged))
+	it := x.engine.Iterate(storage.Meta, storage.Prefix(layout.PrefixStaged))
 	defer it.Close()
 	n := 0
 	for it.Next() {

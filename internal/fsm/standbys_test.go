@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -71,7 +72,7 @@ func TestStandbysOutlastARestore(t *testing.T) {
 func TestDamagedStandbys(t *testing.T) {
 	x := newFixture(t)
 	var b storage.Batch
-	b.Put(storage.Meta, keyStandbys, []byte("8 bytes."))
+	b.Put(storage.Meta, layout.KeyStandbys, []byte("8 bytes."))
 	if err := x.engine.Write(&b, true); err != nil {
 		t.Fatal(err)
 	}

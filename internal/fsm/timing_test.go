@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -66,7 +67,7 @@ func TestTimingOutlastsARestore(t *testing.T) {
 func TestDamagedTiming(t *testing.T) {
 	x := newFixture(t)
 	var b storage.Batch
-	b.Put(storage.Meta, keyTiming, []byte("8 bytes."))
+	b.Put(storage.Meta, layout.KeyTiming, []byte("8 bytes."))
 	if err := x.engine.Write(&b, true); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func TestTrim(t *testing.T) {
 	if x.m.ChangelogFloor() != 6 { // the clocks 5 to 9
 		t.Fatalf("floor %d, want 6", x.m.ChangelogFloor())
 	}
-	each := (x.m.state.logged + 9) / 10
+	each := (x.m.state.Logged + 9) / 10
 	x.trim(changelog.Retention{MaxBytes: 2 * each})
 	if x.m.ChangelogFloor() != 9 {
 		t.Fatalf("floor %d, want 9", x.m.ChangelogFloor())
@@ -129,7 +129,7 @@ func TestTrimBesideApply(t *testing.T) {
 		}
 	}
 	x.apply(write(put("a", "value")))
-	record = x.m.state.logged
+	record = x.m.state.Logged
 	wg.Go(apply)
 	wg.Go(func() {
 		for {
@@ -185,7 +185,7 @@ func TestTrimSeesOneState(t *testing.T) {
 	for range 10 {
 		x.apply(write(put("a", "value")))
 	}
-	each := x.m.state.logged / 10
+	each := x.m.state.Logged / 10
 	for range 10 {
 		x.apply(write(del("absent")))
 	}

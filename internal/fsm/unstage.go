@@ -6,6 +6,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/changelog"
 	"github.com/dkvdb/dkv/internal/command"
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -43,7 +44,7 @@ func (v *View) unstageExpiry(ctx context.Context, target storage.Engine) error {
 		if expireTS == 0 {
 			return nil
 		}
-		scratch = appendExpiryKey(scratch[:0], expireTS, key)
+		scratch = layout.AppendExpiryKey(scratch[:0], expireTS, key)
 		b.Put(storage.Expiry, scratch)
 		if b.Size() < fillStep {
 			return nil
@@ -94,33 +95,33 @@ func (m *Machine) restoredMeta(ctx context.Context, e Entry, target storage.Engi
 		return nil, err
 	}
 	st := m.state
-	st.applied = max(e.Index, e.Command.Restored.Index+1)
-	st.expiring, st.logged = staged.Expiring, 0
+	st.Applied = max(e.Index, e.Command.Restored.Index+1)
+	st.Expiring, st.Logged = staged.Expiring, 0
 	b := new(storage.Batch)
 	for id, record := range m.Members() {
-		b.Put(storage.Meta, memberKey(id), record)
+		b.Put(storage.Meta, layout.MemberKey(id), record)
 	}
-	putSlaves(b, slaves)
+	layout.PutSlaves(b, slaves)
 	if format := m.Format(); format != command.FirstFormat {
-		putFormat(b, format)
+		layout.PutFormat(b, format)
 	}
-	putRecord(b, keyTiming, m.timing.Load())
-	putRecord(b, keyStandbys, m.standbys.Load())
+	layout.PutOpaque(b, layout.KeyTiming, m.timing.Load())
+	layout.PutOpaque(b, layout.KeyStandbys, m.standbys.Load())
 	id := Identity{Cluster: m.Identity().Cluster, History: e.Command.Restored.History}
-	b.Put(storage.Meta, keyIdentity, id.append(nil))
-	putLineage(b, m.successorLineage())
-	b.Put(storage.Meta, keyFloor, changelog.Key(st.applied+1))
-	b.Put(storage.Meta, keyState, st.append(nil))
+	layout.PutIdentity(b, id)
+	layout.PutLineage(b, m.successorLineage())
+	b.Put(storage.Meta, layout.KeyFloor, changelog.Key(st.Applied+1))
+	b.Put(storage.Meta, layout.KeyState, st.Append(nil))
 	// If the restored state's index was higher, the same log entries have higher indexes
 	// from here on.
-	b.Put(storage.Meta, keyBase, changelog.Key(m.base+st.applied-e.Index))
+	b.Put(storage.Meta, layout.KeyBase, changelog.Key(m.base+st.Applied-e.Index))
 	return b, nil
 }
 
 // eachStaged calls yield for each staged pair in the order of the keys, until yield returns an
 // error. The arguments are valid until yield returns.
 func (v *View) eachStaged(ctx context.Context, yield func(key, stored []byte, expireTS uint64) error) error {
-	r := storage.Prefix(prefixStaged)
+	r := storage.Prefix(layout.PrefixStaged)
 	r.Bulk = true
 	it := v.walk(storage.Meta, r)
 	defer it.close()
@@ -128,8 +129,8 @@ func (v *View) eachStaged(ctx context.Context, yield func(key, stored []byte, ex
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		key := it.key[len(prefixStaged):]
-		_, expireTS, err := splitData(it.value)
+		key := it.key[len(layout.PrefixStaged):]
+		_, expireTS, err := layout.SplitData(it.value)
 		if err != nil {
 			return v.m.note(fmt.Errorf("staged key %q: %w", key, err))
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/dkvdb/dkv/internal/fsm/layout"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -17,7 +18,7 @@ var ErrRevoked = fmt.Errorf("%w: the read took too long and was ended, because s
 type View struct {
 	m     *Machine
 	view  storage.View
-	state state
+	state layout.State
 
 	// mu is held for reading by reads, and for writing by revoke and Close.
 	mu      sync.RWMutex
@@ -43,7 +44,7 @@ func (v *View) open() error {
 	if v.view, err = v.m.engine.NewView(); err != nil {
 		return err
 	}
-	if v.state, err = readState(v.view); err != nil {
+	if v.state, err = layout.ReadState(v.view); err != nil {
 		return err
 	}
 	v.m.views.add(v)
@@ -149,10 +150,10 @@ func (s *views) revoke() (n int) {
 }
 
 // Index returns the log index that the view reflects.
-func (v *View) Index() kv.Index { return v.state.applied }
+func (v *View) Index() kv.Index { return v.state.Applied }
 
 // Clock returns the log's clock at that index.
-func (v *View) Clock() kv.Clock { return v.state.clock }
+func (v *View) Clock() kv.Clock { return v.state.Clock }
 
 // Identity returns the ids of the state.
 func (v *View) Identity() Identity { return v.m.Identity() }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -33,7 +33,7 @@ func (s *session) attach(ctx context.Context) (finding, error) {
 	}
 	f := finding{
 		verdict: s.descent(a.resp, id, at),
-		id:      fsm.Identity{Cluster: a.resp.GetClusterId(), History: a.resp.GetHistoryId()},
+		id:      history.Identity{Cluster: a.resp.GetClusterId(), History: a.resp.GetHistoryId()},
 		newest:  a.resp.GetMasterChangeNumber(),
 	}
 	f.lineage = lineageOf(a.resp)

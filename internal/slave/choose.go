@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 )
 
 // chooser orders the sources: live followers in the slave's own data centre first, then
@@ -39,7 +39,7 @@ func newChooser(dc, self string) chooser {
 
 // order returns the sources, the best first. id identifies the slave's state; sources of
 // another history come last. Without a state, the leader's history counts.
-func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
+func (c *chooser) order(sources []Source, id history.Identity) []Source {
 	out := slices.Clone(sources)
 	if id.History == "" {
 		if i := slices.IndexFunc(sources, func(s Source) bool { return s.Status == serverpb.RegionStatus_LEADER }); i >= 0 {
@@ -58,7 +58,7 @@ func (c *chooser) order(sources []Source, id fsm.Identity) []Source {
 }
 
 // class ranks a source; the lowest is preferred.
-func (c *chooser) class(s Source, id fsm.Identity) int {
+func (c *chooser) class(s Source, id history.Identity) int {
 	class := 0
 	if s.awaits && !s.deadFor(id) {
 		return -1

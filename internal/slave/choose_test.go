@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 )
 
 const (
@@ -60,7 +60,7 @@ func TestOrder(t *testing.T) {
 			{Address: "a", DC: "there", Status: leader, Cluster: "c", History: "h2"},
 		}, "a b"},
 	} {
-		if got := addresses(c.order(tc.sources, fsm.Identity{Cluster: "c", History: tc.history})); got != tc.want {
+		if got := addresses(c.order(tc.sources, history.Identity{Cluster: "c", History: tc.history})); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}
@@ -75,8 +75,8 @@ func TestLotsSpreadSlaves(t *testing.T) {
 	first := make(map[string]int)
 	for i := range 300 {
 		c := newChooser("here", fmt.Sprintf("slave%d:1", i))
-		got := c.order(sources, fsm.Identity{})[0].Address
-		if again := c.order(sources, fsm.Identity{})[0].Address; again != got {
+		got := c.order(sources, history.Identity{})[0].Address
+		if again := c.order(sources, history.Identity{})[0].Address; again != got {
 			t.Fatalf("%s, then %s", got, again)
 		}
 		first[got]++
@@ -142,7 +142,7 @@ func TestRows(t *testing.T) {
 		t.Error("the signal was not raised")
 	}
 	got := rows.Candidates("default")
-	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got, fsm.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
+	if addresses(got) != "a:1 b:1 c:1" || leaderOf(got, history.Identity{}) != "a:1" || !rows.Live() || got[1].DC != "dc2" || got[2].Slaves != 3 {
 		t.Errorf("%+v", got)
 	}
 	if got := addresses(rows.Candidates("v2")); got != "elsewhere:1" {
@@ -170,13 +170,13 @@ func TestRows(t *testing.T) {
 }
 
 func TestLeaderOf(t *testing.T) {
-	own, restored := fsm.Identity{Cluster: "c", History: "h"}, fsm.Identity{Cluster: "c", History: "h2"}
-	node := func(address string, status serverpb.RegionStatus, id fsm.Identity) Source {
+	own, restored := history.Identity{Cluster: "c", History: "h"}, history.Identity{Cluster: "c", History: "h2"}
+	node := func(address string, status serverpb.RegionStatus, id history.Identity) Source {
 		return Source{Address: address, Status: status, Cluster: id.Cluster, History: id.History}
 	}
-	stray := node("stray", leader, fsm.Identity{Cluster: "other", History: "h"})
+	stray := node("stray", leader, history.Identity{Cluster: "other", History: "h"})
 	for name, tc := range map[string]struct {
-		id      fsm.Identity
+		id      history.Identity
 		sources []Source
 		want    string
 	}{
@@ -185,9 +185,9 @@ func TestLeaderOf(t *testing.T) {
 		"another cluster's alone":           {own, []Source{node("b", secondary, own), stray}, ""},
 		"another cluster's beside":          {own, []Source{stray, node("a", leader, own)}, "a"},
 		"another history's":                 {own, []Source{node("a", leader, restored)}, ""},
-		"unknown":                           {own, []Source{node("a", leader, fsm.Identity{})}, ""},
-		"without a state":                   {fsm.Identity{}, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
-		"without a state, several clusters": {fsm.Identity{}, []Source{node("b", secondary, own), stray}, ""},
+		"unknown":                           {own, []Source{node("a", leader, history.Identity{})}, ""},
+		"without a state":                   {history.Identity{}, []Source{node("b", secondary, own), node("a", leader, own)}, "a"},
+		"without a state, several clusters": {history.Identity{}, []Source{node("b", secondary, own), stray}, ""},
 	} {
 		if got := leaderOf(tc.sources, tc.id); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)

@@ -5,14 +5,14 @@ import (
 	"slices"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // descent returns how a master's log is related to this node's state, which is at an index;
 // fit if both are of the same history.
-func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at kv.Index) verdict {
+func (s *session) descent(resp *serverpb.GetChangesResponse, id history.Identity, at kv.Index) verdict {
 	own := resp.GetClusterId() == "" || resp.GetClusterId() == id.Cluster
 	theirs := resp.GetHistoryId()
 	switch {
@@ -41,24 +41,24 @@ func (s *session) descent(resp *serverpb.GetChangesResponse, id fsm.Identity, at
 
 // succession returns how a history of a greater era, with a lineage, is related to a state
 // at an index of another history.
-func succession(lineage []fsm.Former, history string, at kv.Index) verdict {
-	i := slices.IndexFunc(lineage, func(f fsm.Former) bool { return f.History == history })
+func succession(lineage []history.Former, from string, at kv.Index) verdict {
+	i := slices.IndexFunc(lineage, func(f history.Former) bool { return f.History == from })
 	switch {
 	case i < 0:
 		return rewritten // a restored old copy was promoted, say
-	case fsm.Leads(history, at, lineage):
+	case history.Leads(from, at, lineage):
 		return promoted
-	case slices.ContainsFunc(lineage[i:], func(f fsm.Former) bool { return f.End == 0 }):
+	case slices.ContainsFunc(lineage[i:], func(f history.Former) bool { return f.End == 0 }):
 		return renewed
 	default:
 		return surplus
 	}
 }
 
-func lineageOf(resp *serverpb.GetChangesResponse) []fsm.Former {
-	out := make([]fsm.Former, len(resp.GetLineage()))
+func lineageOf(resp *serverpb.GetChangesResponse) []history.Former {
+	out := make([]history.Former, len(resp.GetLineage()))
 	for i, f := range resp.GetLineage() {
-		out[i] = fsm.Former{History: f.GetHistoryId(), End: f.GetEnd()}
+		out[i] = history.Former{History: f.GetHistoryId(), End: f.GetEnd()}
 	}
 	return out
 }

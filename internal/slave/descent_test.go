@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/follower"
 	"github.com/dkvdb/dkv/internal/replica/replicatest"
@@ -18,11 +18,11 @@ import (
 
 // promote has a twin be a master of the next history, which goes on from where it is, and
 // writes to it. It returns the new history.
-func (n *node) promote(t *testing.T, history string) {
+func (n *node) promote(t *testing.T, to string) {
 	t.Helper()
 	f := n.Replica.(*follower.Replica)
 	id, end := f.Position()
-	if err := f.Adopt(history, []fsm.Former{{History: id.History, End: end}}); err != nil {
+	if err := f.Adopt(to, []history.Former{{History: id.History, End: end}}); err != nil {
 		t.Fatal(err)
 	}
 	n.change(t, end, end+standby.Gap+1, "promoted")
@@ -125,7 +125,7 @@ func TestDescent(t *testing.T) {
 	m.put("a", "1")
 	s := r.slave(Fixed("m1:1"), streaming)
 	s.has(m)
-	if err := s.Replica.Adopt("2-b", []fsm.Former{{History: "h0"}, {History: s.Replica.Status().Identity.History, End: 5}, {History: "1-a", End: 9}}); err != nil {
+	if err := s.Replica.Adopt("2-b", []history.Former{{History: "h0"}, {History: s.Replica.Status().Identity.History, End: 5}, {History: "1-a", End: 9}}); err != nil {
 		t.Fatal(err)
 	}
 	cluster := s.Replica.Status().Identity.Cluster
@@ -154,7 +154,7 @@ func TestDescent(t *testing.T) {
 		resp := &serverpb.GetChangesResponse{ClusterId: cluster, HistoryId: c.history, Lineage: c.lineage, MasterChangeNumber: 100}
 		resp.ReplacesHistory = len(c.lineage) > 0 && c.lineage[0].GetHistoryId() == "2-b"
 		look := &session{Puller: s.Puller}
-		if got := look.descent(resp, fsm.Identity{Cluster: cluster, History: "2-b"}, 7); got != c.want {
+		if got := look.descent(resp, history.Identity{Cluster: cluster, History: "2-b"}, 7); got != c.want {
 			t.Errorf("%s: it %v; want one that %v", c.name, got, c.want)
 		}
 	}

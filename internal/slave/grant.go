@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -25,7 +25,7 @@ type grant struct {
 // check returns why the state of a snapshot, of which first is the first chunk, must not
 // replace the copy, which is of identity id at index at.
 func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
-	their := fsm.Identity{Cluster: first.GetClusterId(), History: first.GetHistoryId()}
+	their := history.Identity{Cluster: first.GetClusterId(), History: first.GetHistoryId()}
 	switch {
 	case g.any:
 		return nil
@@ -38,6 +38,6 @@ func (g grant) check(first *serverpb.SnapshotChunk, at kv.Index) error {
 }
 
 // name returns the name of a state for logs and errors.
-func name(id fsm.Identity, at kv.Index) string {
+func name(id history.Identity, at kv.Index) string {
 	return fmt.Sprintf("cluster %s, history %s, change %d", id.Cluster, id.History, at)
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
@@ -19,7 +19,7 @@ type kept struct {
 }
 
 // keep records why the copy stays although masters answer: it may be the only one.
-func (p *Puller) keep(ordered []Source, id fsm.Identity, at kv.Index) {
+func (p *Puller) keep(ordered []Source, id history.Identity, at kv.Index) {
 	undecided := p.search.undecided(ordered, id)
 	due := p.search.due()
 	if undecided != "" && !due {
@@ -128,7 +128,7 @@ func (p *Puller) isOrdered() bool {
 
 // fits rejects an order to rebuild a healthy copy if there is no space for another one
 // beside it: until there was, the copy would follow no master.
-func (p *Puller) fits(id fsm.Identity, at kv.Index) error {
+func (p *Puller) fits(id history.Identity, at kv.Index) error {
 	size := p.opts.State.Size()
 	if err := p.opts.State.Fits(size); errors.Is(err, storage.ErrNoSpace) {
 		return kv.Errorf(kv.Precondition, "the copy of vBucket %s (%s) stays until another one is whole, and there is no room for that, "+

@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Position is how far a copy is.
 type Position struct {
 	VBucket  string
-	Identity fsm.Identity
+	Identity history.Identity
 	Applied  kv.Index
 	// Last is the newest change that was applied; its index is 0 if none is retained.
 	Last kv.Change

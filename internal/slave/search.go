@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 )
 
@@ -84,10 +84,10 @@ func (v verdict) String() string {
 type finding struct {
 	verdict verdict
 	// id and newest are what the source has.
-	id     fsm.Identity
+	id     history.Identity
 	newest kv.Index
 	// lineage is the histories before the source's; empty if it has the state's own.
-	lineage []fsm.Former
+	lineage []history.Former
 }
 
 // own reports whether the source has the state's own history, or the one that a restore or a
@@ -143,7 +143,7 @@ func (s *search) due() bool { return s.rounds >= giveUpRounds && time.Since(s.si
 
 // undecided returns the first source that may still have the next changes of the state: one
 // that has not answered, or is of its history; empty if there is none.
-func (s *search) undecided(sources []Source, id fsm.Identity) string {
+func (s *search) undecided(sources []Source, id history.Identity) string {
 	for _, src := range sources {
 		switch f, judged := s.findings[src.Address]; {
 		case judged && f.verdict != behind && f.verdict != trimmed:
@@ -222,7 +222,7 @@ func (p *Puller) judge(ctx context.Context, ordered []Source) (plan, bool) {
 // order, after a restore of its own cluster, or because the present state is empty. A
 // restored state is used at once if the leader has it or if all chosen sources have
 // answered, and otherwise after a while.
-func (p *Puller) successor(ctx context.Context, ordered []Source, id fsm.Identity) (plan, bool) {
+func (p *Puller) successor(ctx context.Context, ordered []Source, id history.Identity) (plan, bool) {
 	if next, ok := p.carryOut(ordered); ok {
 		return next, true
 	}

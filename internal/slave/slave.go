@@ -13,7 +13,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/clock"
 	"github.com/dkvdb/dkv/internal/compress"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/signal"
@@ -23,7 +23,7 @@ import (
 // State is the copy that a Puller keeps up to date; follower.Replica implements it.
 type State interface {
 	// Position returns the identity of the state and its index; zeros if there is none.
-	Position() (fsm.Identity, kv.Index)
+	Position() (history.Identity, kv.Index)
 	// LastChange returns the newest change that was applied, and whether it is
 	// retained.
 	LastChange(ctx context.Context) (kv.Change, bool, error)
@@ -34,7 +34,7 @@ type State interface {
 	// one. load calls open once, when it has data for the engine.
 	Replace(ctx context.Context, older bool, load func(ctx context.Context, open func() (storage.Engine, error)) error) error
 	// Adopt makes the state one of a history that promotions have begun since, durably.
-	Adopt(history string, lineage []fsm.Former) error
+	Adopt(history string, lineage []history.Former) error
 	// SetAside has the present state kept beside the one that replaces it, and returns where;
 	// empty for a diskless state, of which nothing is left.
 	SetAside(ctx context.Context) (string, error)

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/dkvdb/dkv/api/serverpb"
-	"github.com/dkvdb/dkv/internal/fsm"
+	"github.com/dkvdb/dkv/internal/fsm/history"
 	"github.com/dkvdb/dkv/internal/signal"
 	"github.com/dkvdb/dkv/internal/standby"
 )
@@ -35,21 +35,23 @@ type Source struct {
 	awaits bool
 }
 
-func (s Source) identity() fsm.Identity { return fsm.Identity{Cluster: s.Cluster, History: s.History} }
+func (s Source) identity() history.Identity {
+	return history.Identity{Cluster: s.Cluster, History: s.History}
+}
 
 // foreignTo reports whether a source is known to have another history, but for one that a
 // promotion has begun since.
-func (s Source) foreignTo(id fsm.Identity) bool {
+func (s Source) foreignTo(id history.Identity) bool {
 	return id.History != "" && s.History != "" && s.identity() != id && !s.laterThan(id)
 }
 
 // laterThan reports whether a source claims a greater era of the state's cluster.
-func (s Source) laterThan(id fsm.Identity) bool {
+func (s Source) laterThan(id history.Identity) bool {
 	return id.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) > standby.Era(id.History)
 }
 
 // deadFor reports whether a source is of an era before the state's: it is never followed.
-func (s Source) deadFor(id fsm.Identity) bool {
+func (s Source) deadFor(id history.Identity) bool {
 	return s.History != "" && s.Cluster == id.Cluster && standby.Era(s.History) < standby.Era(id.History)
 }
 
@@ -170,7 +172,7 @@ func (r *Rows) Changed() <-chan struct{} { return r.changed.Changed() }
 // promotion has begun since; empty if it is not among them. The leader of another history is
 // of no use to readers of this one. Without a state any leader counts, unless the sources
 // have several histories.
-func leaderOf(sources []Source, id fsm.Identity) string {
+func leaderOf(sources []Source, id history.Identity) string {
 	later := ""
 	for _, s := range sources {
 		if s.Status != serverpb.RegionStatus_LEADER {

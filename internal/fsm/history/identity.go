@@ -1,11 +1,13 @@
-package fsm
+// Package history says which cluster and which history a state belongs to, and which
+// histories came before that one. A restore ends a history and begins another one in the same
+// cluster, and so does a promotion.
+package history
 
 import (
 	"bytes"
 	"fmt"
 	"strconv"
 
-	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
 )
 
@@ -22,11 +24,13 @@ type Identity struct {
 // identityFormat is the format of the identity record, in its first line.
 const identityFormat = 1
 
-func (id Identity) append(dst []byte) []byte {
+// Append appends the identity record to dst.
+func (id Identity) Append(dst []byte) []byte {
 	return fmt.Appendf(dst, "%d\n%s\n%s\n", identityFormat, id.Cluster, id.History)
 }
 
-func decodeIdentity(p []byte) (Identity, error) {
+// DecodeIdentity decodes an identity record.
+func DecodeIdentity(p []byte) (Identity, error) {
 	f := bytes.Split(p, []byte("\n"))
 	if format, err := strconv.ParseUint(string(f[0]), 10, 32); err == nil && len(f) > 1 && format > identityFormat {
 		return Identity{}, storage.Newer("the identity record", format, identityFormat)
@@ -35,21 +39,4 @@ func decodeIdentity(p []byte) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: identity record", storage.ErrCorrupt)
 	}
 	return Identity{Cluster: string(f[1]), History: string(f[2])}, nil
-}
-
-// Inspect returns the ids and the index of the state in an engine that no machine has open.
-func Inspect(engine storage.Engine) (Identity, kv.Index, error) {
-	raw, found, err := engine.Get(storage.Meta, keyIdentity)
-	if err != nil {
-		return Identity{}, 0, err
-	}
-	if !found {
-		return Identity{}, 0, fmt.Errorf("%w: there is no identity record", storage.ErrCorrupt)
-	}
-	id, err := decodeIdentity(raw)
-	if err != nil {
-		return Identity{}, 0, err
-	}
-	st, err := readState(engine)
-	return id, st.applied, err
 }
