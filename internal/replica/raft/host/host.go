@@ -99,12 +99,22 @@ func Open(opts Options) (*Host, error) {
 		return nil, err
 	}
 	logTo(opts.Log)
+	machine, err := os.Hostname()
+	if err == nil {
+		err = settle(opts, machine)
+	}
+	if err != nil {
+		return nil, err
+	}
 	h := &Host{opts: opts, storage: &logStorage{dir: opts.Dir, layout: layout, log: opts.Log, faults: opts.Faults}}
 	c := h.config(layout)
 	opts.Size.tell(opts.Log, &c.Expert)
 	opts.Size.shortenQueues()
 	if h.nh, err = dragonboat.NewNodeHost(c); err != nil {
 		return nil, startError(opts.Address, err)
+	}
+	if h.nh == nil { // a panic with a text, which it has logged, becomes no error
+		return nil, fmt.Errorf("the Raft log in %s cannot be opened: the line before this one says why", opts.Dir)
 	}
 	return h, nil
 }
