@@ -85,8 +85,8 @@ type Owner struct {
 // so they are cheap while there is nothing to wait for.
 type Gate interface {
 	// Admit returns why no mutation can be acknowledged at present, before it is proposed;
-	// nil if one can.
-	Admit(want kv.Ack) error
+	// nil if one can. It waits only if that is about to be known.
+	Admit(ctx context.Context, want kv.Ack) error
 	// Await returns once what was applied up to an index may be acknowledged or shown, with
 	// the level that it has reached. A read awaits Shown. want is the level of the request.
 	// After an error the state has it, and the caller must not be told.

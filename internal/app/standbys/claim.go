@@ -133,6 +133,9 @@ func (r *record) status() string {
 		return text + ", no lease: " + err.Error()
 	}
 	text += fmt.Sprintf(", lease for %v", r.keeper.Remaining().Round(10*time.Millisecond))
+	if err := r.keeper.Fault(); err != nil {
+		text += ", but none for " + err.Error()
+	}
 	if len(found.GetStandbys()) == 0 {
 		return text + ", no standby may take over"
 	}

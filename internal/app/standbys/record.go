@@ -3,7 +3,6 @@ package standbys
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/dkvdb/dkv/api/peerpb"
@@ -12,6 +11,7 @@ import (
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/sleep"
 	"github.com/dkvdb/dkv/internal/standby"
+	"github.com/dkvdb/dkv/internal/standby/confirm"
 	"github.com/dkvdb/dkv/internal/standby/keeper"
 	"github.com/dkvdb/dkv/internal/standby/witness"
 )
@@ -40,6 +40,7 @@ func newRecord(s *Standbys) (*record, error) {
 		Lease:    lease,
 		Masters:  s.masters,
 		Standing: first{s},
+		Changed:  &s.node.Changed,
 		Log:      s.node.Log,
 	})
 	return r, nil
@@ -94,22 +95,28 @@ func (s *Standbys) setsHere(ctx context.Context, use func(vBucket string, set st
 		if !l.Owned() {
 			continue
 		}
-		// A change of a set that is not there is rejected in the order of the log: what this
-		// node has applied then is no older than the question, and it still owns the log.
-		res, err := s.kept[i].Propose(ctx, &command.Command{Kind: command.SetStandbys, Delta: never, Expect: (&standby.Set{}).Record()})
-		if err == nil && res.Code != command.NotUpdated {
-			err = kv.Errorf(kv.Unavailable, "the log does not accept the question at present: %v", res.Code)
-		}
-		var set standby.Set
-		if err == nil {
-			set, _, err = l.Set()
-		}
+		set, err := s.setHere(ctx, i)
 		if err != nil {
 			return fmt.Errorf("vBucket %s: %w", l.VBucket(), err)
 		}
 		use(l.VBucket(), set)
 	}
 	return nil
+}
+
+// setHere returns the standing set of a log that this node owns, after all that was proposed
+// before. A change of a set that is not there is rejected in the order of the log: what this node
+// has applied then is no older than the question, and it still owns the log.
+func (s *Standbys) setHere(ctx context.Context, i int) (standby.Set, error) {
+	res, err := s.kept[i].Propose(ctx, &command.Command{Kind: command.SetStandbys, Delta: never, Expect: (&standby.Set{}).Record()})
+	if err == nil && res.Code != command.NotUpdated {
+		err = kv.Errorf(kv.Unavailable, "the log does not accept the question at present: %v", res.Code)
+	}
+	if err != nil {
+		return standby.Set{}, err
+	}
+	set, _, err := s.logs[i].Set()
+	return set, err
 }
 
 // never is an index at which no standing set was changed.
@@ -187,53 +194,23 @@ func (r *record) standing(ctx context.Context, n standby.Node) (least kv.Ack, er
 // first is what the logs of this node say of the record; see witness.Standing.
 type first struct{ *Standbys }
 
-// Owns implements witness.Standing.
-func (f first) Owns() bool { return f.logs[0].Owned() }
-
-// Owned implements witness.Standing.
-func (f first) Owned() []string {
-	var out []string
-	for _, l := range f.logs {
-		if l.Owned() {
-			out = append(out, l.VBucket())
-		}
+// Logs implements witness.Standing.
+func (f first) Logs() (out []witness.Log) {
+	for i, l := range f.logs {
+		out = append(out, asked{l, f.Standbys, i})
 	}
 	return out
 }
 
-// Unlisted implements witness.Standing.
-func (f first) Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) (disks []string, err error) {
-	err = f.setsHere(ctx, func(_ string, set standby.Set) {
-		for _, s := range standbys {
-			n, _ := set.Find(s.GetDisk())
-			stands := n.Phase == standby.Standing && uint32(set.Level) >= s.GetLevel()
-			if !stands && !slices.Contains(disks, s.GetDisk()) {
-				disks = append(disks, s.GetDisk())
-			}
-		}
-	})
-	return disks, err
+// asked is the log of a vBucket, which can be asked for its standing set.
+type asked struct {
+	*confirm.Log
+	standbys *Standbys
+	i        int
 }
 
-// Accept implements witness.Standing.
-func (f first) Accept(ctx context.Context) error {
-	return f.setsHere(ctx, func(string, standby.Set) {})
-}
-
-// Registered implements witness.Standing. The log may have got another owner silently, whose
-// answer is another.
-func (f first) Registered(ctx context.Context) (was bool, err error) {
-	asked := false
-	err = f.setsHere(ctx, func(name string, set standby.Set) {
-		if name == f.logs[0].VBucket() {
-			was, asked = set.Registered, true
-		}
-	})
-	if err == nil && !asked {
-		err = kv.Errorf(kv.Unavailable, "vBucket %s has another owner by now", f.logs[0].VBucket())
-	}
-	return was, err
-}
+// Ask implements witness.Log.
+func (a asked) Ask(ctx context.Context) (standby.Set, error) { return a.standbys.setHere(ctx, a.i) }
 
 // SetRegistered implements witness.Standing.
 func (f first) SetRegistered(ctx context.Context) error {

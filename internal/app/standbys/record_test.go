@@ -3,7 +3,6 @@ package standbys
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
@@ -21,6 +20,8 @@ import (
 type state struct {
 	set   standby.Set
 	owned bool
+	// tenure is that of its owner.
+	tenure uint64
 	// is what the replica is doing.
 	is replica.State
 	// rejects is why nothing is accepted by the log; nil if something is.
@@ -29,6 +30,7 @@ type state struct {
 
 func (s *state) Standbys() ([]byte, kv.Index)            { return s.set.Record(), 1 }
 func (s *state) LastEffect() kv.Index                    { return 1 }
+func (s *state) Tenure() uint64                          { return s.tenure }
 func (s *state) State() replica.State                    { return s.is }
 func (s *state) Shown(context.Context) (kv.Index, error) { return 1, nil }
 func (s *state) History() string                         { return "h" }
@@ -72,45 +74,17 @@ func TestMastersAreNamedAsTheirRecordNamesThem(t *testing.T) {
 	}
 }
 
-// TestUnlistedIsWhatDoesNotStandInOneLog of those that the node owns.
-func TestUnlistedIsWhatDoesNotStandInOneLog(t *testing.T) {
-	for phase, want := range map[standby.Phase][]string{standby.Standing: {"x"}, standby.Coming: {"d", "x"}, standby.Leaving: {"d", "x"}} {
-		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: set(phase, true), owned: true}, {}}
-		got, err := first{with(logs...)}.Unlisted(t.Context(), []*peerpb.StandbyNode{{Disk: "d", Level: 3}, {Disk: "x"}})
-		slices.Sort(got)
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: %v, %v; want %v", phase, got, err, want)
-		}
-	}
-}
-
 // TestReplicasThatTakeNoPartAreNotOwned: one that was removed names itself, and accepts nothing. The
-// other logs of its node get the lease nevertheless.
+// other logs of its node are asked nevertheless.
 func TestReplicasThatTakeNoPartAreNotOwned(t *testing.T) {
-	for is, want := range map[replica.State]int{replica.Serving: 2, replica.Restoring: 2, replica.Removed: 1, replica.Failed: 1} {
+	for is, want := range map[replica.State]bool{replica.Serving: true, replica.Restoring: true, replica.Removed: false, replica.Failed: false} {
 		second := &state{owned: true, is: is}
-		if want == 1 {
-			second.rejects = errors.New("this replica takes no part in the log")
+		logs := first{with(&state{owned: true, is: replica.Serving}, second, &state{is: replica.Serving})}.Logs()
+		if !logs[0].Owned() || logs[1].Owned() != want || logs[2].Owned() {
+			t.Errorf("%s: %t %t %t", is, logs[0].Owned(), logs[1].Owned(), logs[2].Owned())
 		}
-		f := first{with(&state{owned: true, is: replica.Serving}, second, &state{is: replica.Serving})}
-		if got := f.Owned(); len(got) != want {
-			t.Errorf("%s: %v", is, got)
-		}
-		if err := f.Accept(t.Context()); err != nil {
+		if _, err := logs[0].Ask(t.Context()); err != nil {
 			t.Errorf("%s: %v", is, err)
-		}
-	}
-}
-
-// TestUnlistedIsWhatStandsAtALowerLevel than the record says.
-func TestUnlistedIsWhatStandsAtALowerLevel(t *testing.T) {
-	semi := set(standby.Standing, true)
-	semi.Level = kv.AckSemiSync
-	for level, want := range map[kv.Ack]int{kv.AckDefault: 0, kv.AckSemiSync: 0, kv.AckSync: 1} {
-		logs := []*state{{set: set(standby.Standing, true), owned: true}, {set: semi, owned: true}}
-		got, err := first{with(logs...)}.Unlisted(t.Context(), []*peerpb.StandbyNode{{Disk: "d", Level: uint32(level)}})
-		if err != nil || len(got) != want {
-			t.Errorf("%v: %v, %v", level, got, err)
 		}
 	}
 }
@@ -130,17 +104,16 @@ func TestTheRecordHasTheLeastLevel(t *testing.T) {
 	}
 }
 
-// TestRegisteredIsTheOwnersAnswer: a node that has lost the log silently does not answer from its
-// own state.
-func TestRegisteredIsTheOwnersAnswer(t *testing.T) {
+// TestALogIsAskedLinearizably: what it rejects it does not answer from its own state.
+func TestALogIsAskedLinearizably(t *testing.T) {
 	s := &state{set: set(standby.Standing, true), owned: true}
-	f := first{with(s, &state{owned: true})}
-	if was, err := f.Registered(t.Context()); err != nil || !was {
-		t.Errorf("%t, %v", was, err)
+	l := first{with(s)}.Logs()[0]
+	if got, err := l.Ask(t.Context()); err != nil || !got.Registered || len(got.Nodes) != 1 {
+		t.Errorf("%+v, %v", got, err)
 	}
-	s.owned = false
-	if was, err := f.Registered(t.Context()); kv.KindOf(err) != kv.Unavailable {
-		t.Errorf("%t, %v", was, err)
+	s.rejects = errors.New("another node owns it")
+	if _, err := l.Ask(t.Context()); !errors.Is(err, s.rejects) {
+		t.Error(err)
 	}
 }
 

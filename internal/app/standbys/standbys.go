@@ -106,7 +106,7 @@ func (s *Standbys) Gate(i int) replica.Gate {
 		return nil
 	}
 	if s.record != nil {
-		return &witness.Gate{Keeper: s.record.keeper, Next: s.logs[i]}
+		return s.record.keeper.Gate(i, s.logs[i])
 	}
 	return s.logs[i]
 }

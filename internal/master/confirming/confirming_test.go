@@ -29,6 +29,7 @@ type listing struct {
 }
 
 func (s *listing) Standbys() ([]byte, kv.Index)            { return s.record, 1 }
+func (s *listing) Tenure() uint64                          { return 0 }
 func (s *listing) LastEffect() kv.Index                    { return 10 }
 func (s *listing) State() replica.State                    { return replica.Serving }
 func (s *listing) Shown(context.Context) (kv.Index, error) { return s.LastEffect(), nil }

@@ -138,7 +138,7 @@ func (l *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		return command.Result{}, kv.Errorf(kv.Unavailable, "the mutation came too late: %w", err)
 	}
 	size := c.Size()
-	if err := l.admit(c, size); err != nil {
+	if err := l.admit(ctx, c, size); err != nil {
 		return command.Result{}, err
 	}
 	trace := kv.TraceOf(ctx)
@@ -180,7 +180,7 @@ func (l *Replica) giveUp(ctx context.Context, c *command.Command, p *proposal) (
 }
 
 // admit rejects a command that cannot be written at present.
-func (l *Replica) admit(c *command.Command, size int) error {
+func (l *Replica) admit(ctx context.Context, c *command.Command, size int) error {
 	if err := l.state.Refusal(); err != nil && !l.duringRestore(c) {
 		return err
 	}
@@ -200,7 +200,7 @@ func (l *Replica) admit(c *command.Command, size int) error {
 	if l.state.Machine().Paused() {
 		return replica.ErrPaused
 	}
-	if err := l.state.AdmitAnswer(c); err != nil {
+	if err := l.state.AdmitAnswer(ctx, c); err != nil {
 		return err
 	}
 	if err := l.opts.Guard.Admit(size, state.Frees(c)); err != nil {

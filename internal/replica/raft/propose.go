@@ -38,7 +38,7 @@ func (r *Replica) Propose(ctx context.Context, c *command.Command) (command.Resu
 		if err != nil {
 			return command.Result{}, err
 		}
-		if err := r.state.AdmitAnswer(c); err != nil {
+		if err := r.state.AdmitAnswer(ctx, c); err != nil {
 			return command.Result{}, err
 		}
 		taken := trace.Start()

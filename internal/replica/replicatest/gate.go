@@ -42,7 +42,7 @@ func (g *Gate) Release() {
 }
 
 // Admit implements replica.Gate.
-func (g *Gate) Admit(kv.Ack) error { return nil }
+func (g *Gate) Admit(context.Context, kv.Ack) error { return nil }
 
 // Await implements replica.Gate.
 func (g *Gate) Await(ctx context.Context, index kv.Index, _ kv.Ack) (kv.Ack, error) {

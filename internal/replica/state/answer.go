@@ -14,11 +14,11 @@ import (
 func answered(c *command.Command) bool { return c.Kind.ChangesKeys() && c.Kind != command.Expire }
 
 // AdmitAnswer rejects a command that could not be acknowledged at present.
-func (c *Store) AdmitAnswer(cmd *command.Command) error {
+func (c *Store) AdmitAnswer(ctx context.Context, cmd *command.Command) error {
 	if c.opts.Gate == nil || !answered(cmd) {
 		return nil
 	}
-	return c.opts.Gate.Admit(cmd.Ack)
+	return c.opts.Gate.Admit(ctx, cmd.Ack)
 }
 
 // Answer returns the result of an applied command once it may be told. Any result may be one
@@ -82,6 +82,10 @@ func (c *Store) Shown(ctx context.Context) (kv.Index, error) {
 func (s Shared) Standbys() (record []byte, changed kv.Index) {
 	return s.state.machine.Load().Standbys()
 }
+
+// Tenure grows each time that the log gets another owner; it is 0 in a log with one owner for
+// ever.
+func (s Shared) Tenure() uint64 { return s.state.machine.Load().Epoch().Term }
 
 // LastEffect is the index of the newest change; see fsm.Machine.LastEffect.
 func (s Shared) LastEffect() kv.Index { return s.state.machine.Load().LastEffect() }

@@ -24,7 +24,7 @@ func (l *Log) silent(want kv.Ack) bool {
 var errAll = kv.Errorf(kv.Unimplemented, "ack level all is not available for this log; use sync")
 
 // Admit implements replica.Gate.
-func (l *Log) Admit(want kv.Ack) error {
+func (l *Log) Admit(_ context.Context, want kv.Ack) error {
 	if max(want, l.opts.Level) >= kv.AckAll && l.everyone == nil {
 		return errAll
 	}

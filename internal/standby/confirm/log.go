@@ -28,6 +28,8 @@ type State interface {
 	History() string
 	// Owner is the node that owns the log.
 	Owner() replica.Owner
+	// Tenure grows each time that the log gets another owner.
+	Tenure() uint64
 	// State says what the replica is doing.
 	State() replica.State
 }
@@ -135,6 +137,9 @@ func (l *Log) History() string { return l.state.History() }
 
 // Owner is the node that owns the log.
 func (l *Log) Owner() replica.Owner { return l.state.Owner() }
+
+// Tenure grows each time that the log gets another owner.
+func (l *Log) Tenure() uint64 { return l.state.Tenure() }
 
 // Owned reports whether this node owns the log. A replica that was removed, or has failed, may
 // name itself, so that requests learn why it answers nothing.

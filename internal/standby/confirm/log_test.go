@@ -174,14 +174,14 @@ func TestWaitEndsAtItsDeadline(t *testing.T) {
 func TestWithoutAStandbyWritesAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := open(t, Options{Level: kv.AckSync}, "a")
-		if err := l.Admit(kv.AckDefault); err != nil {
+		if err := l.Admit(t.Context(), kv.AckDefault); err != nil {
 			t.Error(err)
 		}
 		out := await(t, l, 5, kv.AckDefault)
 		s.list(standby.Set{Level: kv.AckSync, Fallback: true})
 		l.Refresh()
 		_ = failed(t, "the last one left", out)
-		if err := l.Admit(kv.AckDefault); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
+		if err := l.Admit(t.Context(), kv.AckDefault); kv.KindOf(err) != kv.Unavailable || kv.OutcomeOf(err) != kv.NotApplied {
 			t.Error(err)
 		}
 		if c := l.Counts(); c.Refused != 1 {
@@ -195,7 +195,7 @@ func TestWithoutAStandbyWritesAreRefused(t *testing.T) {
 func TestFallbackIsRecordedBeforeItIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, s := open(t, Options{Level: kv.AckSync, FallBack: true})
-		if err := l.Admit(kv.AckDefault); err != nil {
+		if err := l.Admit(t.Context(), kv.AckDefault); err != nil {
 			t.Error(err)
 		}
 		out := await(t, l, 5, kv.AckDefault)
@@ -206,7 +206,7 @@ func TestFallbackIsRecordedBeforeItIsUsed(t *testing.T) {
 		if c := l.Counts(); c.FellBack != 1 {
 			t.Errorf("%+v", c)
 		}
-		if err := l.Admit(kv.AckSemiSync); kv.KindOf(err) != kv.Unavailable {
+		if err := l.Admit(t.Context(), kv.AckSemiSync); kv.KindOf(err) != kv.Unavailable {
 			t.Error(err)
 		}
 		s.list(standby.Set{Level: kv.AckSync, Fallback: true}, "a")
@@ -238,7 +238,7 @@ func TestRequestsRaiseTheLevel(t *testing.T) {
 		if w := l.Wanted("a"); w.Sync {
 			t.Errorf("%+v: the slave syncs for ever", w)
 		}
-		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unimplemented {
+		if err := l.Admit(t.Context(), kv.AckAll); kv.KindOf(err) != kv.Unimplemented {
 			t.Errorf("level all without the other nodes: %v", err)
 		}
 	})
@@ -317,7 +317,7 @@ func TestManyAnswersAreWokenTogether(t *testing.T) {
 func TestAsyncCostsNothing(t *testing.T) {
 	l, _ := open(t, Options{Level: kv.AckAsync})
 	if n := testing.AllocsPerRun(100, func() {
-		_ = l.Admit(kv.AckDefault)
+		_ = l.Admit(t.Context(), kv.AckDefault)
 		_, _ = l.Await(t.Context(), 5, kv.AckDefault)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -395,7 +395,7 @@ func TestLevelAllAwaitsEveryNode(t *testing.T) {
 			t.Error(err)
 		}
 		s.list(standby.Set{Level: kv.AckSemiSync})
-		if err := l.Admit(kv.AckAll); kv.KindOf(err) != kv.Unavailable {
+		if err := l.Admit(t.Context(), kv.AckAll); kv.KindOf(err) != kv.Unavailable {
 			t.Errorf("without a standby: %v", err)
 		}
 		fall, fs := open(t, Options{Level: kv.AckAll, FallBack: true})

@@ -60,6 +60,7 @@ func (f *fakeLog) Standbys() ([]byte, kv.Index) {
 	return f.raw, f.changed
 }
 func (f *fakeLog) LastEffect() kv.Index                    { return f.last.Load() }
+func (f *fakeLog) Tenure() uint64                          { return 0 }
 func (f *fakeLog) State() replica.State                    { return replica.Serving }
 func (f *fakeLog) Shown(context.Context) (kv.Index, error) { return f.LastEffect(), nil }
 func (f *fakeLog) History() string                         { return "h" }

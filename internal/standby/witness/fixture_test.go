@@ -12,7 +12,9 @@ import (
 
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/discovery/record"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // store is the registry's log.
@@ -102,33 +104,77 @@ func newOffice() *office {
 type log struct {
 	sync.Mutex
 	owns, registered bool
-	// other is a further log that the node owns; empty for none.
+	// other is a further log that the node owns, of those in names; empty for none.
 	other string
 	// unlisted are disks that do not stand, and dead is why the logs do not answer.
 	unlisted []string
 	dead     error
-	// asked is called before the answer which disks do not stand; nil is not.
+	// stalled is a log that answers no question until goesOn is closed; empty for none. tenure is
+	// that of all logs.
+	stalled string
+	goesOn  chan struct{}
+	tenure  uint64
+	// asked is called before the answer which disks stand; nil is not.
 	asked func()
 	// unleased is why not all logs say that answers need the lease; nil if they do.
 	unleased error
 }
 
-func (l *log) Owns() bool {
-	l.Lock()
-	defer l.Unlock()
-	return l.owns
-}
+// names are those of the vBuckets.
+var names = []string{"0", "1", "2"}
 
-func (l *log) Owned() (out []string) {
-	l.Lock()
-	defer l.Unlock()
-	if l.owns {
-		out = append(out, "0")
-	}
-	if l.other != "" {
-		out = append(out, l.other)
+func (l *log) Logs() (out []Log) {
+	for _, name := range names {
+		out = append(out, one{l, name})
 	}
 	return out
+}
+
+// one is one of the logs.
+type one struct {
+	*log
+	name string
+}
+
+func (o one) VBucket() string { return o.name }
+
+func (o one) Owned() bool {
+	o.Lock()
+	defer o.Unlock()
+	return o.owns && o.name == "0" || o.name == o.other
+}
+
+func (o one) Tenure() uint64 {
+	o.Lock()
+	defer o.Unlock()
+	return o.tenure
+}
+
+func (o one) Ask(ctx context.Context) (standby.Set, error) {
+	o.Lock()
+	defer o.Unlock()
+	if o.stalled == o.name {
+		goesOn := o.goesOn
+		o.Unlock()
+		select {
+		case <-goesOn:
+		case <-ctx.Done():
+		}
+		o.Lock()
+		if ctx.Err() != nil {
+			return standby.Set{}, context.Cause(ctx)
+		}
+	}
+	if o.asked != nil {
+		o.asked()
+	}
+	set := standby.Set{Level: kv.AckSync, Registered: o.registered}
+	for _, disk := range []string{"d", "d1"} {
+		if !slices.Contains(o.unlisted, disk) {
+			set.Nodes = append(set.Nodes, standby.Node{Disk: disk, Phase: standby.Standing})
+		}
+	}
+	return set, o.dead
 }
 
 // be changes what the logs are.
@@ -136,28 +182,6 @@ func (l *log) be(how func()) {
 	l.Lock()
 	defer l.Unlock()
 	how()
-}
-
-func (l *log) Unlisted(_ context.Context, standbys []*peerpb.StandbyNode) ([]string, error) {
-	l.Lock()
-	defer l.Unlock()
-	if l.asked != nil {
-		l.asked()
-	}
-	disks := disksOf(&peerpb.Record{Standbys: standbys})
-	return slices.DeleteFunc(disks, func(d string) bool { return !slices.Contains(l.unlisted, d) }), l.dead
-}
-
-func (l *log) Accept(context.Context) error {
-	l.Lock()
-	defer l.Unlock()
-	return l.dead
-}
-
-func (l *log) Registered(context.Context) (bool, error) {
-	l.Lock()
-	defer l.Unlock()
-	return l.registered, l.dead
 }
 
 func (l *log) Leased(context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica/raft/lease"
 	"github.com/dkvdb/dkv/internal/signal"
+	"github.com/dkvdb/dkv/internal/standby"
 )
 
 // Masters are the deployment that a node belongs to. Deployment is empty while the node does
@@ -21,21 +23,23 @@ type Masters struct {
 	Deployment, History string
 }
 
-// Standing is what the logs that this node owns say of the record, above all that of the first
-// vBucket.
+// Log is the log of one vBucket.
+type Log interface {
+	VBucket() string
+	// Owned reports whether this node owns the log.
+	Owned() bool
+	// Tenure grows each time that the log gets another owner.
+	Tenure() uint64
+	// Ask returns the standing set of a log that this node owns, after all that was proposed
+	// before. An error says that the log accepts nothing.
+	Ask(ctx context.Context) (standby.Set, error)
+}
+
+// Standing is what the logs of a node say of the record.
 type Standing interface {
-	// Owns reports whether this node owns the log of the first vBucket.
-	Owns() bool
-	// Owned returns the names of all vBuckets whose logs it owns.
-	Owned() []string
-	// Unlisted returns the disks of standbys that do not stand in one of those logs, at their
-	// level at least, asked linearizably.
-	Unlisted(ctx context.Context, standbys []*peerpb.StandbyNode) ([]string, error)
-	// Accept returns nil if each of those logs accepts a question now.
-	Accept(ctx context.Context) error
-	// Registered reports whether the database has ever had a record.
-	Registered(ctx context.Context) (bool, error)
-	// SetRegistered writes that it has one.
+	// Logs returns those of all vBuckets, in hash order.
+	Logs() []Log
+	// SetRegistered writes into the first log that the database has a record.
 	SetRegistered(ctx context.Context) error
 	// Leased returns nil if the logs of all vBuckets say that their owners need the lease.
 	Leased(ctx context.Context) error
@@ -52,16 +56,20 @@ type Options struct {
 	// Masters is asked before each renewal.
 	Masters  func() Masters
 	Standing Standing
+	// Changed is raised when a log may have got another owner; nil if that is looked for only.
+	Changed *signal.Signal
 	// Clock is the machine's if it is nil.
 	Clock lease.Clock
 	Log   *slog.Logger
 }
 
-// Keeper keeps the record's lease for all vBuckets of a node, while Run runs. The other
+// Keeper keeps the record's lease for the vBuckets of a node, while Run runs. The other
 // methods are safe for concurrent use.
 type Keeper struct {
 	opts  Options
 	clock lease.Clock
+	// gates are those of all vBuckets, in hash order.
+	gates []*Gate
 	// until is when the lease ends, by the clock; 0 before the first.
 	until atomic.Int64
 
@@ -73,10 +81,9 @@ type Keeper struct {
 	newest uint64
 	// silent means that the last request got no answer.
 	silent bool
-	// checked and of are the record and the vBuckets with which the logs were last asked for the
-	// record's standbys. Only Run uses them.
-	checked *peerpb.Record
-	of      []string
+	// asking are the questions that are under way, and answered is raised after each answer.
+	asking   sync.WaitGroup
+	answered signal.Signal
 	// superseded is closed when the record is of a greater era.
 	superseded chan struct{}
 	once       sync.Once
@@ -94,14 +101,21 @@ func New(opts Options) *Keeper {
 	if k.opts.Log == nil {
 		k.opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if k.opts.Changed == nil {
+		k.opts.Changed = new(signal.Signal)
+	}
+	if k.opts.Standing != nil {
+		for _, l := range k.opts.Standing.Logs() {
+			k.gates = append(k.gates, &Gate{keeper: k, log: l})
+		}
+	}
 	return k
 }
 
-// Valid reports whether the node has the lease now.
+// Valid reports whether the node has the lease now, for one of its logs at least.
 func (k *Keeper) Valid() bool { return int64(k.clock.Now()) < k.until.Load() }
 
-// Held returns why the node has no lease; nil if it has. What was found before a call that
-// returns nil may be answered.
+// Held returns why the node has no lease; nil if it has one for one of its logs at least.
 func (k *Keeper) Held() error {
 	if k.Valid() {
 		return nil
@@ -114,12 +128,29 @@ func (k *Keeper) Held() error {
 	return kv.Errorf(kv.Unavailable, "the lease of the registry has ended and could not be renewed in time (auto-promote-after)")
 }
 
-// Fault returns why a node that owns logs has no lease; nil if it has one, or owns none.
+// Fault returns why a node that owns logs has no lease, or none for one of them; nil if it has
+// one for all, or owns none.
 func (k *Keeper) Fault() error {
-	if err := k.Held(); !errors.Is(err, errIdle) {
+	if err := k.Held(); err != nil {
+		if errors.Is(err, errIdle) {
+			return nil
+		}
 		return err
 	}
-	return nil
+	_, err := k.closed()
+	return err
+}
+
+// closed returns the first log that stays without the lease, and why; nil if there is none.
+func (k *Keeper) closed() (*Gate, error) {
+	for _, g := range k.gates {
+		if g.log.Owned() && g.tried() {
+			if err := g.held(); err != nil {
+				return g, kv.Errorf(kv.Unavailable, "vBucket %s: %w", g.log.VBucket(), err)
+			}
+		}
+	}
+	return nil, nil
 }
 
 // Record returns the record as the registry has answered it last; nil for none.
@@ -141,25 +172,39 @@ const share = 4
 
 // Run renews the lease until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
+	defer k.asking.Wait()
 	for said := ""; ctx.Err() == nil; {
 		pause := k.opts.Lease / share
 		err := k.renew(ctx)
 		if err != nil {
 			pause /= 2
 		}
-		if text := textOf(err); text != said && ctx.Err() == nil {
-			said = text
-			switch {
-			case errors.Is(err, errIdle): // there is nothing that it could answer
-			case err != nil:
-				k.opts.Log.Warn("this node gets no lease of the registry; it stops answering when the last one ends", "error", err)
-			default:
-				k.opts.Log.Info("this node has a lease of the registry", "lease", k.opts.Lease)
-			}
-		}
+		said = k.report(ctx, err, said)
 		k.rest(ctx, pause)
 	}
 	return nil
+}
+
+// report logs how a renewal has ended unless it was said before, and returns what was said.
+func (k *Keeper) report(ctx context.Context, err error, said string) string {
+	granted := err == nil
+	if granted {
+		_, err = k.closed()
+	}
+	text := textOf(err)
+	if text == said || ctx.Err() != nil {
+		return said
+	}
+	switch {
+	case errors.Is(err, errIdle): // there is nothing that it could answer
+	case err != nil && granted:
+		k.opts.Log.Warn("this node has a lease of the registry, but not for all of its logs: the others answer nothing", "error", err)
+	case err != nil:
+		k.opts.Log.Warn("this node gets no lease of the registry; it stops answering when the last one ends", "error", err)
+	default:
+		k.opts.Log.Info("this node has a lease of the registry", "lease", k.opts.Lease)
+	}
+	return text
 }
 
 func textOf(err error) string {
@@ -169,25 +214,47 @@ func textOf(err error) string {
 	return err.Error()
 }
 
-// renew asks for the lease once.
+// renew asks for the lease once, for the logs that this node owns by now.
 func (k *Keeper) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, k.opts.Lease)
+	owned := k.owned()
+	defer k.settled(owned, tenures(owned))
+	limited, cancel := context.WithTimeout(ctx, k.opts.Lease)
 	defer cancel()
 	self := k.opts.Masters()
 	if self.Deployment == "" {
 		return k.failed(nil, kv.Errorf(kv.Unavailable, "this node does not know yet which masters it belongs to"))
 	}
-	owned := k.opts.Standing.Owned()
 	if len(owned) == 0 {
-		return k.idle(ctx, self)
+		return k.idle(limited, self)
 	}
-	known, err := k.known(ctx)
+	accepting, err := k.inquire(ctx, owned, k.Record())
 	if err == nil {
-		err = k.probe(ctx)
+		err = k.probe(limited)
 	}
 	if err != nil {
 		return k.failed(k.Record(), err)
 	}
+	record, until, err := k.ask(limited, self)
+	if err != nil {
+		return k.failed(record, err)
+	}
+	record, listed, err := k.listed(limited, ctx, record, accepting)
+	if err != nil {
+		return k.failed(record, err)
+	}
+	if err := k.registered(limited, record, listed); err != nil {
+		return k.failed(record, err)
+	}
+	if listed = slices.DeleteFunc(listed, func(g *Gate) bool { return g.why != nil }); len(listed) == 0 {
+		return k.failed(record, k.gates[0].why)
+	}
+	k.granted(record, until, listed)
+	return nil
+}
+
+// ask asks the registry for the lease. It returns the record, and until when the lease lasts that
+// it has granted.
+func (k *Keeper) ask(ctx context.Context, self Masters) (*peerpb.Record, time.Duration, error) {
 	newest := k.version()
 	began := k.clock.Now() // before the request is sent: the registry counts from later
 	res, err := k.opts.Registry.Renew(ctx, &peerpb.RenewRequest{
@@ -195,25 +262,17 @@ func (k *Keeper) renew(ctx context.Context) error {
 	})
 	k.silent = err != nil
 	if err != nil {
-		return k.failed(k.Record(), kv.Errorf(kv.Unavailable, "the registry grants no lease (auto-promote-after): %w", err))
+		return k.Record(), 0, kv.Errorf(kv.Unavailable, "the registry grants no lease (auto-promote-after): %w", err)
 	}
 	record := res.GetRecord()
 	if !res.GetGranted() {
-		return k.failed(record, k.refused(ctx, self, record))
+		return record, 0, k.refused(ctx, self, record)
 	}
 	if err := k.wentBack(ctx, record, newest); err != nil {
-		return k.failed(record, err)
+		return record, 0, err
 	}
 	// The registry has counted this length: what follows may read a later record with another one.
-	until := began + time.Duration(record.GetLeaseMillis())*time.Millisecond
-	if record, err = k.listed(ctx, record, owned); err != nil {
-		return k.failed(record, err)
-	}
-	if err := k.registered(ctx, record, known); err != nil {
-		return k.failed(record, err)
-	}
-	k.granted(record, until)
-	return nil
+	return record, began + time.Duration(record.GetLeaseMillis())*time.Millisecond, nil
 }
 
 // probe asks without effect after a request that got no answer: a node that hears nothing while
@@ -258,12 +317,15 @@ func (k *Keeper) wentBack(ctx context.Context, record *peerpb.Record, newest uin
 	return kv.Errorf(kv.Unavailable, "the record of database %q in the registry has gone back from version %d to %d, as after a restore of the registry; its standbys are entered again", k.opts.Database, newest, record.GetVersion())
 }
 
-// granted records a lease.
-func (k *Keeper) granted(record *peerpb.Record, until time.Duration) {
+// granted records a lease for some logs.
+func (k *Keeper) granted(record *peerpb.Record, until time.Duration, listed []*Gate) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.why, k.record = nil, record
 	k.until.Store(max(k.until.Load(), int64(until)))
+	for _, g := range listed {
+		g.extend(until)
+	}
 	k.changed.Raise()
 }
 
@@ -301,6 +363,9 @@ func (k *Keeper) revoke(superseded bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.until.Store(0)
+	for _, g := range k.gates {
+		g.opened.Store(nil)
+	}
 	if superseded {
 		k.once.Do(func() { close(k.superseded) })
 	}
@@ -309,14 +374,15 @@ func (k *Keeper) revoke(superseded bool) {
 // first makes the record if the log says that there never was one. It returns why there is
 // no lease yet.
 func (k *Keeper) first(ctx context.Context, self Masters) error {
-	if !k.opts.Standing.Owns() {
+	first := k.gates[0].log
+	if !first.Owned() {
 		return kv.Errorf(kv.Unavailable, "database %q has no record in the registry yet: the owner of its first vBucket makes it", k.opts.Database)
 	}
-	was, err := k.opts.Standing.Registered(ctx)
+	set, err := first.Ask(ctx)
 	switch {
 	case err != nil:
 		return kv.Errorf(kv.Unavailable, "whether database %q has had a record in the registry is not known: %w", k.opts.Database, err)
-	case was:
+	case set.Registered:
 		return kv.Errorf(kv.Unavailable, "the record of database %q in the registry was lost: if no other masters answer, make it again: dkvctl -claim", k.opts.Database)
 	}
 	made := k.wanted(self, nil)
@@ -336,18 +402,26 @@ func (k *Keeper) wanted(self Masters, present *peerpb.Record) *peerpb.Record {
 	}
 }
 
-// registered makes the log say that there is a record, and the record say how long leases
-// last, before the first answer. known means that the log said so before the request.
-func (k *Keeper) registered(ctx context.Context, record *peerpb.Record, known bool) error {
-	if k.opts.Standing.Owns() {
-		if !known {
-			if err := k.opts.Standing.SetRegistered(ctx); err != nil {
-				return kv.Errorf(kv.Unavailable, "the log does not say yet that database %q has a record in the registry: %w", k.opts.Database, err)
+// registered makes the first log say that there is a record, and the record say how long leases
+// last, before the first log's owner answers for the first time. If that fails, the first log gets
+// no lease, and the others do.
+func (k *Keeper) registered(ctx context.Context, record *peerpb.Record, listed []*Gate) error {
+	if first := k.gates[0]; slices.Contains(listed, first) {
+		limited, cancel := context.WithTimeout(ctx, k.opts.Lease/share)
+		defer cancel()
+		var err error
+		if !first.said.set.Registered {
+			if err = k.opts.Standing.SetRegistered(limited); err != nil {
+				err = kv.Errorf(kv.Unavailable, "the log does not say yet that database %q has a record in the registry: %w", k.opts.Database, err)
 			}
 		}
-		if err := k.setLength(ctx, record); err != nil {
+		if err == nil {
+			err = k.setLength(limited, record)
+		}
+		if err != nil && record.GetLeaseMillis() == 0 {
 			return err
 		}
+		k.because(first, err)
 	}
 	if record.GetLeaseMillis() == 0 {
 		return kv.Errorf(kv.Unavailable, "the record of database %q in the registry says that masters need no lease: its first vBucket's owner changes that (auto-promote-after)", k.opts.Database)

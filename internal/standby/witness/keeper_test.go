@@ -288,7 +288,12 @@ func TestTheLeaseIsAsLongAsItWasGranted(t *testing.T) {
 			t.Fatal(err)
 		}
 		first.opts.Lease = 2 * lasting
-		k := keeps(o, &log{other: "1", unlisted: []string{"d1"}, asked: func() { _ = first.renew(t.Context()) }})
+		l := &log{other: "1", unlisted: []string{"d1"}}
+		o.after = func() {
+			o.after = nil
+			l.asked = func() { l.asked = nil; _ = first.renew(t.Context()) }
+		}
+		k := keeps(o, l)
 		if err := k.renew(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -305,21 +310,21 @@ func TestTheLeaseIsAsLongAsItWasGranted(t *testing.T) {
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keeps(newOffice(), &log{owns: true})
-		g := &Gate{Keeper: k, Next: waits(lasting)}
-		if err := g.Admit(kv.AckSync); kv.KindOf(err) != kv.Unavailable {
+		g := k.Gate(0, waits(lasting))
+		if err := g.Admit(t.Context(), kv.AckSync); kv.KindOf(err) != kv.Unavailable {
 			t.Errorf("%v", err)
 		}
 		for range 3 {
 			_ = k.renew(t.Context()) // the first one makes the record, the second one sets the length
 		}
-		if err := g.Admit(kv.AckSync); err != nil {
+		if err := g.Admit(t.Context(), kv.AckSync); err != nil {
 			t.Error(err)
 		}
 		if _, err := g.Await(t.Context(), 1, kv.AckSync); kv.KindOf(err) != kv.NotConfirmed || kv.OutcomeOf(err) != kv.Unknown {
 			t.Errorf("after the lease has ended: %v", err)
 		}
 		_ = k.renew(t.Context())
-		g.Next = nil
+		g.next = nil
 		if _, err := g.Await(t.Context(), 1, kv.AckSync); err != nil {
 			t.Error(err)
 		}
@@ -329,7 +334,7 @@ func TestGate(t *testing.T) {
 // waits is a gate that takes its time.
 type waits time.Duration
 
-func (waits) Admit(kv.Ack) error { return nil }
+func (waits) Admit(context.Context, kv.Ack) error { return nil }
 
 func (w waits) Await(context.Context, kv.Index, kv.Ack) (kv.Ack, error) {
 	time.Sleep(time.Duration(w))

@@ -5,11 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dkvdb/dkv/api/peerpb"
 	"github.com/dkvdb/dkv/internal/kv"
-	"github.com/dkvdb/dkv/internal/sleep"
 )
 
 // errIdle is why a node without a log has no lease: there is nothing that it could answer, and
@@ -30,57 +27,66 @@ func (k *Keeper) idle(ctx context.Context, self Masters) error {
 	}
 }
 
-// look is how often a node without a log looks whether it has got one.
+// owned returns the gates of the logs that this node owns.
+func (k *Keeper) owned() []*Gate {
+	return slices.DeleteFunc(slices.Clone(k.gates), func(g *Gate) bool { return !g.log.Owned() })
+}
+
+// look is how often it is looked for logs that were gained without a signal.
 const look = 50 * time.Millisecond
 
-// rest waits for the next renewal, or until a node without a log has got one.
+// rest waits for the next renewal, which follows at once after a log was gained: it answers
+// nothing before it was looked at.
 func (k *Keeper) rest(ctx context.Context, pause time.Duration) {
-	if len(k.opts.Standing.Owned()) > 0 {
-		sleep.For(ctx, pause)
-		return
-	}
-	for ; pause > 0 && ctx.Err() == nil && len(k.opts.Standing.Owned()) == 0; pause -= look {
-		sleep.For(ctx, min(pause, look))
+	for end := time.Now().Add(pause); ; {
+		changed, answered := k.opts.Changed.Changed(), k.answered.Changed()
+		left := time.Until(end)
+		if left <= 0 || slices.ContainsFunc(k.gates, (*Gate).ready) {
+			return
+		}
+		t := time.NewTimer(min(left, look))
+		select {
+		case <-changed:
+		case <-answered:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
 	}
 }
 
-// known reports whether the first log says that there has been a record. It comes before the
-// request: an owner whose log accepts nothing can answer nothing, and gets no lease.
-func (k *Keeper) known(ctx context.Context) (bool, error) {
-	if !k.opts.Standing.Owns() {
-		if err := k.opts.Standing.Accept(ctx); err != nil {
-			return false, kv.Errorf(kv.Unavailable, "whether this node still owns its logs is not known: %w", err)
+// listed takes the standbys out of the record that do not stand in each of some logs, at their
+// level at least, and returns the record without them: owners do not wait for those. It returns
+// the logs of which that was certain in their present tenure.
+func (k *Keeper) listed(ctx, life context.Context, record *peerpb.Record, accepting []*Gate) (*peerpb.Record, []*Gate, error) {
+	var again []*Gate
+	for _, g := range accepting {
+		if !g.said.of(record, g.log) {
+			again = append(again, g)
 		}
-		return false, nil
 	}
-	was, err := k.opts.Standing.Registered(ctx)
+	if len(again) > 0 {
+		if _, err := k.inquire(life, again, record); err != nil && len(again) == len(accepting) {
+			return record, nil, err
+		}
+	}
+	listed := slices.DeleteFunc(slices.Clone(accepting), func(g *Gate) bool { return !g.said.of(record, g.log) })
+	if len(listed) == 0 {
+		return record, nil, kv.Errorf(kv.Unavailable, "whether the logs of this node list the standbys of the registry's record is not known: their owners have changed meanwhile")
+	}
+	var gone []string
+	for _, g := range listed {
+		gone = g.said.unlisted(record.GetStandbys(), gone)
+	}
+	if len(gone) == 0 {
+		return record, listed, nil
+	}
+	left, err := k.leave(ctx, gone)
 	if err != nil {
-		return false, kv.Errorf(kv.Unavailable, "whether the log says that database %q has a record in the registry is not known: %w", k.opts.Database, err)
+		return record, nil, kv.Errorf(kv.Unavailable, "the record of database %q in the registry names standbys that the logs do not wait for, and they cannot be taken out yet: %w", k.opts.Database, err)
 	}
-	return was, nil
-}
-
-// listed takes the standbys out of the record that do not stand in each log of this node, and
-// returns the record without them: owners do not wait for those. It asks the logs whenever the
-// record, or what the node owns, is not what it was at the last renewal.
-func (k *Keeper) listed(ctx context.Context, record *peerpb.Record, owned []string) (*peerpb.Record, error) {
-	if proto.Equal(k.checked, record) && slices.Equal(k.of, owned) {
-		return record, nil
-	}
-	if standbys := record.GetStandbys(); len(standbys) > 0 {
-		gone, err := k.opts.Standing.Unlisted(ctx, standbys)
-		if err != nil {
-			return record, kv.Errorf(kv.Unavailable, "whether the logs of this node list the standbys of the registry's record is not known: %w", err)
-		}
-		if len(gone) > 0 {
-			left, err := k.leave(ctx, gone)
-			if err != nil {
-				return record, kv.Errorf(kv.Unavailable, "the record of database %q in the registry names standbys that the logs do not wait for, and they cannot be taken out yet: %w", k.opts.Database, err)
-			}
-			k.opts.Log.Warn("the registry's record named standbys that the logs do not wait for; they were taken out", "disks", gone)
-			record = left
-		}
-	}
-	k.checked, k.of = record, owned
-	return record, nil
+	k.opts.Log.Warn("the registry's record named standbys that the logs do not wait for; they were taken out", "disks", gone)
+	return left, listed, nil
 }

@@ -3,6 +3,7 @@ package witness
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,4 +133,25 @@ func TestANodeWithoutLogLearnsThatItIsReplaced(t *testing.T) {
 			t.Error("it does not know that it is replaced")
 		}
 	})
+}
+
+// TestUnlistedIsWhatDoesNotStandInALog, or at a lower level than the record says.
+func TestUnlistedIsWhatDoesNotStandInALog(t *testing.T) {
+	for _, c := range []struct {
+		phase       standby.Phase
+		level, says kv.Ack
+		want        []string
+	}{
+		{standby.Standing, kv.AckSync, kv.AckSync, []string{"x"}},
+		{standby.Standing, kv.AckSync, kv.AckDefault, []string{"x"}},
+		{standby.Standing, kv.AckSemiSync, kv.AckSync, []string{"d", "x"}},
+		{standby.Coming, kv.AckSync, kv.AckSync, []string{"d", "x"}},
+		{standby.Leaving, kv.AckSync, kv.AckSync, []string{"d", "x"}},
+	} {
+		s := &saying{set: standby.Set{Level: c.level, Nodes: []standby.Node{{Disk: "d", Phase: c.phase}}}}
+		got := s.unlisted([]*peerpb.StandbyNode{{Disk: "d", Level: uint32(c.says)}, {Disk: "x"}}, nil)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
 }
