@@ -14,6 +14,7 @@ import (
 type fakeState struct {
 	record  atomic.Pointer[record]
 	last    atomic.Uint64
+	tenure  atomic.Uint64
 	history atomic.Pointer[string]
 	owner   atomic.Pointer[replica.Owner]
 }
@@ -34,7 +35,7 @@ func newState() *fakeState {
 
 func (s *fakeState) Standbys() ([]byte, kv.Index)            { r := s.record.Load(); return r.raw, r.changed }
 func (s *fakeState) LastEffect() kv.Index                    { return s.last.Load() }
-func (s *fakeState) Tenure() uint64                          { return 0 }
+func (s *fakeState) Tenure() uint64                          { return s.tenure.Load() }
 func (s *fakeState) State() replica.State                    { return replica.Serving }
 func (s *fakeState) Shown(context.Context) (kv.Index, error) { return s.LastEffect(), nil }
 func (s *fakeState) History() string                         { return *s.history.Load() }

@@ -119,6 +119,9 @@ func (l *Log) enter(index kv.Index, want kv.Ack) (*waiter, answer) {
 		l.waiters.Put(w)
 		return nil, a
 	}
+	if level, pending, err := l.promise(want); err == nil && !pending {
+		l.await(index, level, w.since)
+	}
 	l.waiting = append(l.waiting, w)
 	return w, answer{}
 }

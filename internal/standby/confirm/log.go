@@ -83,6 +83,8 @@ type Log struct {
 	broken  error
 	seats   map[string]*seat
 	waiting []*waiter
+	// needs are what answers have waited for, and disks have not confirmed.
+	needs needs
 	// syncUntil is until when a single request has standbys sync what they apply.
 	syncUntil time.Time
 
@@ -167,6 +169,7 @@ func (l *Log) refresh() {
 		l.quiet.Store(changed)
 	}
 	l.all.Store(l.set.Level >= kv.AckAll)
+	l.unlisted()
 	l.settle()
 	l.opts.Changed.Raise()
 	if l.everyone != nil {

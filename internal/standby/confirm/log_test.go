@@ -404,3 +404,37 @@ func TestLevelAllAwaitsEveryNode(t *testing.T) {
 		answered(t, "no standby", await(t, fall, 5, kv.AckDefault), kv.AckAsync)
 	})
 }
+
+// TestAnswersThatGiveUpLeaveTheirClock: a disk is stuck since the first answer has waited for it,
+// however short each of them waits, until it has confirmed that, or the log has another owner.
+func TestAnswersThatGiveUpLeaveTheirClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := open(t, Options{Level: kv.AckSemiSync, Patience: time.Second / 2}, "a")
+		a := link("a", 1)
+		confirms(t, l, a, 4, 4)
+		for range 4 {
+			_ = failed(t, "silent", await(t, l, 5, kv.AckDefault))
+		}
+		if got := l.Stuck("a"); got != 2*time.Second {
+			t.Errorf("stuck for %v", got)
+		}
+		confirms(t, l, a, 5, 4)
+		confirms(t, l, link("a", 2), 4, 4)
+		if got := l.Stuck("a"); got != 0 {
+			t.Errorf("stuck for %v without an answer that has waited for it since", got)
+		}
+		_ = failed(t, "started again", await(t, l, 5, kv.AckSync))
+		s.tenure.Store(2)
+		if got := l.Stuck("a"); got != 0 {
+			t.Errorf("stuck for %v in the time of another owner", got)
+		}
+		_ = failed(t, "the next tenure", await(t, l, 5, kv.AckDefault))
+		if got := l.Stuck("a"); got != time.Second/2 {
+			t.Errorf("stuck for %v", got)
+		}
+		s.list(standby.Set{Level: kv.AckSemiSync}, "b")
+		if got := l.Stuck("a"); got != 0 {
+			t.Errorf("stuck for %v, and is not listed", got)
+		}
+	})
+}

@@ -95,6 +95,7 @@ func (l *Log) Confirm(link *Link, at Position) error {
 	s.slave, s.link, s.last, s.at, s.heard = link.Slave, link, link.number, at, now
 	s.remember(l.state.History())
 	l.refresh()
+	l.fulfilled(link.Slave.Disk)
 	l.settle()
 	return nil
 }

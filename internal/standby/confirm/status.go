@@ -89,30 +89,6 @@ func (l *Log) Slots() []Slot {
 	return out
 }
 
-// Stuck is for how long a disk of the standing set has confirmed nothing while an answer has
-// been waiting for it; 0 if none is.
-func (l *Log) Stuck(disk string) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refresh()
-	if _, listed := l.set.Find(disk); !listed {
-		return 0
-	}
-	var longest time.Duration
-	for _, w := range l.waiting {
-		level, pending, err := l.promise(w.want)
-		if err != nil || pending || l.reached(disk, level) >= w.index {
-			continue
-		}
-		since := w.since
-		if moved := l.seats[disk].moved(level); moved.After(since) {
-			since = moved
-		}
-		longest = max(longest, time.Since(since))
-	}
-	return longest
-}
-
 // Has reports whether a disk has confirmed, at a level, all changes up to an index of the
 // applied state.
 func (l *Log) Has(disk string, level kv.Ack, index kv.Index) bool {

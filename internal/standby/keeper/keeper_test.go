@@ -72,6 +72,41 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestSilenceIsFoundWhateverAnswersWait: with a time-out that is longer than any answer waits, a
+// slave that confirms nothing is put out all the same.
+func TestSilenceIsFoundWhateverAnswersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: 3 * confirm.DefaultPatience}, "0")
+		log := b.logs[0]
+		b.confirm(log, slave("a", ""), 1)
+		b.run()
+		defer b.stop()
+		time.Sleep(timeout)
+		b.wants("a", "0 sync a:coming", "0 sync a:standing")
+		for range 4 {
+			if err := <-b.write(log); kv.KindOf(err) != kv.NotConfirmed {
+				t.Error(err)
+			}
+		}
+		b.wants("silent", "0 sync a:leaving", "0 sync")
+	})
+}
+
+// TestTheFirstFallbackIsSoon whatever the time-out: no slave stands by that could be slow, as after
+// a promotion.
+func TestTheFirstFallbackIsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{Level: kv.AckSync, Timeout: time.Hour, FallBack: true}, "0")
+		b.run()
+		defer b.stop()
+		began := time.Now()
+		if err := <-b.write(b.logs[0]); err != nil || time.Since(began) > connecting+longest {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		b.wants("no slave", "0 sync", "0 sync fallback")
+	})
+}
+
 // TestAnOlderCopyStandsByNoLonger although no answer waits: it lacks what was acknowledged. A
 // new start with the same copy changes nothing, and neither does one of another history before
 // that.

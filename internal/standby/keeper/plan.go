@@ -255,6 +255,11 @@ func (k *Keeper) before(a, b *confirm.Slot) bool {
 	return a.Lag < b.Lag
 }
 
+// connecting is for how long answers wait for the first slave to connect, before they fall back. No
+// longer time-out than that counts: none stands by that could be slow, and writes are to go on soon
+// after a promotion.
+const connecting = time.Second
+
 // settle records what an empty set means.
 func (k *Keeper) settle(v *look) *step {
 	if len(v.set.Nodes) > 0 || v.over == 0 && k.opts.Level <= kv.AckAsync {
@@ -262,8 +267,8 @@ func (k *Keeper) settle(v *look) *step {
 	}
 	s := &step{next: v.set, event: "the standing set is empty", severity: slog.LevelInfo, about: []any{"level", k.opts.Level.String()}}
 	s.next.Level, s.next.Fallback = k.opts.Level, v.set.Fallback && k.fallsBack()
-	if k.fallsBack() && !s.next.Fallback && time.Since(v.log.since) >= k.opts.Timeout {
-		s.fallBack() // a slave has had the time to connect
+	if k.fallsBack() && !s.next.Fallback && time.Since(v.log.since) >= min(k.opts.Timeout, connecting) {
+		s.fallBack()
 	}
 	if s.next.Level == max(v.set.Level, kv.AckAsync) && s.next.Fallback == v.set.Fallback {
 		return nil
