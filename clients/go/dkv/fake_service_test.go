@@ -266,6 +266,14 @@ func (n *fakeNode) GetReplicas(context.Context, *serverpb.GetReplicasRequest) (*
 // WatchChanges sends the present changes, then a message without changes, and then each
 // new change.
 func (n *fakeNode) WatchChanges(r *serverpb.WatchChangesRequest, s grpc.ServerStreamingServer[serverpb.GetChangesResponse]) error {
+	n.mu.Lock()
+	before := n.before
+	n.mu.Unlock()
+	if before != nil {
+		if err := before(s.Context(), serverpb.DKVReplication_WatchChanges_FullMethodName); err != nil {
+			return err
+		}
+	}
 	c := n.cluster
 	next := r.FromChangeNumber
 	for {

@@ -96,7 +96,7 @@ func (c *Client) iterate(ctx context.Context, req *serverpb.IterateRequest, sequ
 			return a.finalError(ctx, out)
 		}
 		c.learner.probeSoon()
-		if c.sleep(ctx, jitter(pause)) != nil {
+		if c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) != nil {
 			return a.finalError(ctx, out)
 		}
 		n = a.iterationNode(n, err)

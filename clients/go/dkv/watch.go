@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 )
 
 // Change is the effect of one write on the keys that are watched.
@@ -72,11 +73,11 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 		if err == nil {
 			err = errorf(ErrUnavailable, "no leader of vBucket %s is known", missing)
 		}
-		if out := (*Error)(nil); errors.As(err, &out) && out.Kind != ErrUnavailable {
+		if out := (*Error)(nil); errors.As(err, &out) && !passes(err) {
 			return nil, err
 		}
 		c.learner.probeSoon()
-		if cause := c.sleep(ctx, jitter(pause)); cause != nil {
+		if cause := c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))); cause != nil {
 			return nil, errorf(ErrUnavailable, "%w: %w", cause, err)
 		}
 	}
@@ -200,7 +201,7 @@ func (c *Client) position(ctx context.Context) (Cursor, error) {
 		limited, cancel := context.WithTimeout(ctx, c.opts.timeout)
 		out, err := c.Position(limited)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) {
+		if err == nil || ctx.Err() != nil || !passes(err) {
 			return out, err
 		}
 	}
@@ -244,15 +245,21 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		c.opts.log.Debug("watch is broken", "vBucket", f.name, "error", err)
 		c.learner.probeSoon()
-		_ = c.sleep(ctx, jitter(pause)) // the loop checks ctx and the client again
+		_ = c.sleep(ctx, max(jitter(pause), kv.RetryAfterOf(err))) // the loop checks ctx and the client again
 	}
+}
+
+// passes reports whether an error can be expected to pass by itself: no node could be reached, or
+// a limit that a server says when to try again at.
+func passes(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrExhausted) && kv.RetryAfterOf(err) > 0
 }
 
 // mayRetry reports whether another stream may succeed. A node may reject a stream because
 // it is behind the node before, or because it has another history. Only the latter ends
 // the watch, and only if it is the leader's history.
 func (f *follower) mayRetry(err error) bool {
-	if errors.Is(err, ErrUnavailable) {
+	if passes(err) {
 		return true
 	}
 	current := f.client.topology.Load().vBuckets[f.vBucket].history

@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -192,6 +197,43 @@ func TestWatchAhead(t *testing.T) {
 		must[uint64](t)(c.Put(ctx, fmt.Append(nil, "k", i), nil))
 	}
 	w.want("k1")
+}
+
+// A watch waits for a limit of the server that is to end soon, as other calls do. One that does
+// not end ends the watch.
+func TestWatchWaitsForLimits(t *testing.T) {
+	const pause = 50 * time.Millisecond
+	for name, c := range map[string]struct {
+		reject error
+		fails  error
+	}{
+		"a limit":     {reject: limited(t, pause)},
+		"a full disk": {explained(codes.ResourceExhausted, kv.ReasonNotApplied, "the disk is full"), ErrExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := newCluster(t, 1, 1)
+			client := ready(t, cl.addrs())
+			var left atomic.Int64
+			left.Store(2)
+			cl.nodes[0].fail(func(_ context.Context, method string) error {
+				if method == serverpb.DKVReplication_WatchChanges_FullMethodName && left.Add(-1) >= 0 {
+					return c.reject
+				}
+				return nil
+			}, nil)
+			ctx := testkit.Within(t, enough)
+			must[uint64](t)(client.Put(ctx, []byte("k"), nil))
+			began := time.Now()
+			w := watch(t, ctx, client, "", Cursor{"default": {}})
+			if c.fails != nil {
+				w.fails(c.fails)
+				return
+			}
+			if w.want("k"); time.Since(began) < 2*pause {
+				t.Errorf("it was tried again after %v", time.Since(began))
+			}
+		})
+	}
 }
 
 func TestCursorIsStored(t *testing.T) {
