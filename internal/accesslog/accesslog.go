@@ -7,11 +7,13 @@ package accesslog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dkvdb/dkv/internal/logfile"
 )
@@ -22,6 +24,10 @@ const (
 	// together is how many bytes of lines are written at once at most.
 	together = 64 << 10
 )
+
+// closePatience bounds the wait for a disk that hangs: a node that stops loses lines rather than
+// its orderly end.
+const closePatience = 2 * time.Second
 
 // Options say where the lines go and how they look.
 type Options struct {
@@ -45,11 +51,15 @@ type Log struct {
 	encoder slog.Handler  // of the lines of the file; writes to batch
 	batch   *bytes.Buffer // of the goroutine that writes
 	lines   chan Line
+	// reopen holds a token while the file is to be opened again.
+	reopen  chan struct{}
 	stop    chan struct{}
 	stopped chan struct{}
 	closing sync.Once
+	// patience is how long Close waits for the disk.
+	patience time.Duration
 
-	mu      sync.Mutex
+	mu      sync.Mutex    // held for as long as the disk takes
 	file    *logfile.File // nil if there is none
 	failing bool          // which is logged once
 
@@ -58,7 +68,7 @@ type Log struct {
 
 // New opens an access log. It is written until Close.
 func New(o Options) (*Log, error) {
-	l := &Log{opts: o, batch: new(bytes.Buffer), lines: make(chan Line, queued), stop: make(chan struct{}), stopped: make(chan struct{})}
+	l := &Log{opts: o, batch: new(bytes.Buffer), lines: make(chan Line, queued), reopen: make(chan struct{}, 1), patience: closePatience, stop: make(chan struct{}), stopped: make(chan struct{})}
 	if o.File != "" {
 		var err error
 		if l.file, err = logfile.Open(o.File, o.MaxSize, o.Files); err != nil {
@@ -89,16 +99,27 @@ func (l *Log) run() {
 		select {
 		case n := <-l.lines:
 			l.write(n)
+		case <-l.reopen:
+			l.openAgain()
 		case <-l.stop:
-			for {
-				select {
-				case n := <-l.lines:
-					l.write(n)
-				default:
-					return
-				}
-			}
+			l.finish()
+			return
 		}
+	}
+}
+
+// finish writes the lines that are left, and closes the file.
+func (l *Log) finish() {
+	for len(l.lines) > 0 { // no one else takes them
+		l.write(<-l.lines)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return
+	}
+	if err := l.file.Close(); err != nil {
+		l.opts.Common.Warn("the access log does not close cleanly", "file", l.opts.File, "error", err)
 	}
 }
 
@@ -108,6 +129,11 @@ func (l *Log) write(n Line) {
 		l.opts.Common.LogAttrs(context.Background(), slog.LevelInfo, "request", n.attrs()...)
 		l.written.Add(1)
 		return
+	}
+	select {
+	case <-l.reopen: // before lines that came after it was asked for
+		l.openAgain()
+	default:
 	}
 	l.batch.Reset()
 	count := uint64(0)
@@ -144,26 +170,39 @@ func (l *Log) note(err error) {
 	l.failing = err != nil
 }
 
-// Reopen opens the file again, which another program may have renamed. If that fails, the
-// one that is open stays in use.
-func (l *Log) Reopen() error {
+// Reopen has the file opened again, which another program may have renamed: before the next line,
+// and soon if there is none. If that fails, which is logged, the one that is open stays in use. It
+// never waits.
+func (l *Log) Reopen() {
+	select {
+	case l.reopen <- struct{}{}:
+	default: // it is about to be
+	}
+}
+
+// openAgain opens the file again, if there is one.
+func (l *Log) openAgain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
-		return nil
+		return
 	}
-	return l.file.Reopen()
+	if err := l.file.Reopen(); err != nil {
+		l.opts.Common.Error("reload: the access log cannot be opened again; the file that is open stays in use", "file", l.opts.File, "error", err)
+	}
 }
 
-// Close writes the lines that wait, and closes the file. It may be called again.
+// Close writes the lines that wait, and closes the file. It may be called again. A disk that
+// hangs is not waited for: that is the error.
 func (l *Log) Close() (err error) {
 	l.closing.Do(func() {
 		close(l.stop)
-		<-l.stopped
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.file != nil {
-			err = l.file.Close()
+		hung := time.NewTimer(l.patience)
+		defer hung.Stop()
+		select {
+		case <-l.stopped:
+		case <-hung.C:
+			err = fmt.Errorf("the last lines of the access log are lost: writing to %s hangs", cmp.Or(l.opts.File, "the common log"))
 		}
 	})
 	return err

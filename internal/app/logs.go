@@ -33,11 +33,7 @@ func (a *app) openAccessLog() (*accesslog.Log, error) {
 		return nil, err
 	}
 	a.node.OnClose(l.Close)
-	a.node.OnReload(func() {
-		if err := l.Reopen(); err != nil {
-			a.node.Log.Error("reload: the access log cannot be opened again; the file that is open stays in use", "error", err)
-		}
-	})
+	a.node.OnReload(l.Reopen)
 	return l, a.metrics.Register(l)
 }
 
