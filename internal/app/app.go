@@ -265,11 +265,7 @@ func (a *app) openAuditLog() (*audit.Log, error) {
 	}
 	a.node.OnClose(l.Close)
 	a.node.RunBeside(l.Run)
-	a.node.OnReload(func() {
-		if err := l.Reopen(); err != nil {
-			a.node.Log.Error("reload: the audit log cannot be opened again; the file that is open stays in use", "error", err)
-		}
-	})
+	a.node.OnReload(l.Reopen)
 	return l, a.metrics.Register(l)
 }
 

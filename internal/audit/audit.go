@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dkvdb/dkv/internal/auth"
@@ -78,17 +79,30 @@ type Log struct {
 	// calls and refusals bound the lines of administrative and of rejected calls.
 	calls, refusals bounded
 
+	// patience is how long a line, and the end of the node, may wait for the disk.
+	patience time.Duration
+
+	// mu is held for as long as the disk takes. What health and metrics ask for does not need it.
 	mu      sync.Mutex
 	file    *logfile.File // nil if there is none
-	failure error         // of the last line
 	missing int           // lines that the file has not, since the last one that it has
+
+	// failure is that of the last line; nil for none.
+	failure atomic.Pointer[error]
+	// begun is since when a line is being written, in Unix nanoseconds; 0 if none is.
+	begun atomic.Int64
+	// again says that the file is to be opened again.
+	again atomic.Bool
 	// written, suppressed and failed count lines.
-	written, suppressed, failed uint64
+	written, suppressed, failed atomic.Uint64
 }
+
+// diskPatience is the patience of a Log: a disk takes less for a line unless it hangs.
+const diskPatience = 2 * time.Second
 
 // New opens an audit log.
 func New(o Options) (*Log, error) {
-	l := &Log{opts: o, calls: newBounded(), refusals: newBounded()}
+	l := &Log{opts: o, calls: newBounded(), refusals: newBounded(), patience: diskPatience}
 	if o.File == "" {
 		return l, nil
 	}
@@ -166,22 +180,41 @@ func (l *Log) Refused(c Call, code, text string) {
 	_ = l.write(line{Call: c, code: code, err: text, suppressed: suppressed}, false) // Failure has the error
 }
 
-func (l *Log) suppress() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.suppressed++
-}
+func (l *Log) suppress() { l.suppressed.Add(1) }
 
 // Run logs how many lines were left out, and goes back to a file that could not be written,
-// until ctx ends.
+// until ctx ends. After that it does not wait for a disk that hangs.
 func (l *Log) Run(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.look(ctx)
+	}()
+	<-ctx.Done()
+	l.await(ended)
+	return nil
+}
+
+// await waits until done is closed, but not for a disk that hangs, and reports whether it was.
+func (l *Log) await(done <-chan struct{}) bool {
+	hung := time.NewTimer(l.patience)
+	defer hung.Stop()
+	select {
+	case <-done:
+		return true
+	case <-hung.C:
+		return false
+	}
+}
+
+func (l *Log) look(ctx context.Context) {
 	t := time.NewTicker(tellEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			l.tell(time.Now())
-			return nil
+			return
 		case now := <-t.C:
 			l.recover(now)
 			l.tell(now)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
 
@@ -129,9 +130,7 @@ func TestWithoutFileLinesGoToTheCommonLog(t *testing.T) {
 		`msg=audit op=PauseWrites address=192.0.2.1:40000 identity=ann kind=named credential="token 1a" via=n2 what="for 1s" code=OK`+"\n") {
 		t.Errorf("%q", lines)
 	}
-	if err := l.Reopen(); err != nil {
-		t.Error(err)
-	}
+	l.Reopen()
 }
 
 // Names, keys and paths that callers choose cannot forge lines or make them huge.
@@ -162,7 +161,7 @@ func TestLinesSurviveAFileThatFails(t *testing.T) {
 		if lines := common.Lines(); len(lines) != 3 || !strings.Contains(lines[0], "op=PauseWrites") || !strings.Contains(lines[0], "audit_log_error=") {
 			t.Errorf("the common log has %q", lines)
 		}
-		if err := l.Failure(); err == nil || l.failed != 3 {
+		if err := l.Failure(); err == nil || l.failed.Load() != 3 {
 			t.Errorf("failure %v", err)
 		}
 		if err := l.file.Reopen(); err != nil { // the disk is back
@@ -183,6 +182,55 @@ func TestLinesSurviveAFileThatFails(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// A disk that hangs holds the calls that have lines, and nothing else: the health says so, metrics
+// are served, and neither a reload nor the end of the node waits.
+func TestADiskThatHangsHoldsCallsOnly(t *testing.T) {
+	l, path, _ := logIn(t)
+	patience := l.patience
+	l.mu.Lock() // as a line that hangs
+	l.begun.Store(time.Now().Add(-2 * patience).UnixNano())
+	if err := l.Failure(); err == nil || !strings.Contains(err.Error(), "hangs") {
+		t.Errorf("failure %v", err)
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(l)
+	if _, err := metrics.Gather(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	l.Reopen()
+	l.suppress()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.patience = time.Millisecond
+	go l.Refused(pause, "PermissionDenied", "no") // waits
+	if err := l.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "hangs") {
+		t.Errorf("closed: %v", err)
+	}
+	l.patience = testkit.Patience
+	l.mu.Unlock()
+}
+
+// A file is opened again after the line that was under way, if not before.
+func TestReopenAfterTheLineUnderWay(t *testing.T) {
+	l, path, _ := logIn(t)
+	l.mu.Lock()
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	l.Reopen()
+	l.mu.Unlock()
+	begin(t, l, pause).End("OK", "")
+	if lines := linesOf(t, path); len(lines) != 1 {
+		t.Errorf("the new file has %v", lines)
+	}
 }
 
 func TestRequiredLogRejectsWhatItCannotHold(t *testing.T) {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -14,66 +15,113 @@ func (l *Log) write(n line, durable bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
-		l.written++
+		l.written.Add(1)
 		l.opts.Common.LogAttrs(context.Background(), slog.LevelInfo, "audit", n.attrs()...)
 		return nil
 	}
-	err := l.file.Write(n.encode(time.Now(), &l.opts), durable)
+	l.openAgain()
+	err := l.append(&n, time.Now(), durable)
 	if err != nil {
-		l.failed++
+		l.failed.Add(1)
 		l.missing++
 		l.opts.Common.LogAttrs(context.Background(), slog.LevelError, "audit",
 			append(n.attrs(), slog.String("audit_log_error", err.Error()))...)
 	} else {
-		l.written++
+		l.written.Add(1)
 		if l.opts.Keep != nil {
 			l.opts.Keep(n.attrs())
 		}
 	}
-	l.failure = err
 	return err
+}
+
+// append adds a line to the file, and notes how that went. The caller holds mu.
+func (l *Log) append(n *line, now time.Time, durable bool) error {
+	l.begun.Store(now.UnixNano())
+	defer l.begun.Store(0)
+	err := l.file.Write(n.encode(now, &l.opts), durable)
+	l.fails(err)
+	return err
+}
+
+func (l *Log) fails(err error) {
+	if err == nil {
+		l.failure.Store(nil)
+	} else {
+		l.failure.Store(&err)
+	}
 }
 
 // recover writes how many lines are missing in the file, if there are any.
 func (l *Log) recover(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failure == nil || l.file == nil {
+	if l.file == nil {
+		return
+	}
+	l.openAgain()
+	if l.failure.Load() == nil {
 		return
 	}
 	n := line{Call: Call{Op: "lines that could not be written, and are in the common log"}, suppressed: l.missing}
-	if l.failure = l.file.Write(n.encode(now, &l.opts), false); l.failure == nil {
+	if l.append(&n, now, false) == nil {
 		l.missing = 0
-		l.written++
+		l.written.Add(1)
 	}
 }
 
-// Failure returns why the last line could not be written to the file; nil if it could.
+// Failure returns why the last line could not be written to the file, or that one has been under
+// way for long; nil if neither is so. It never waits.
 func (l *Log) Failure() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.failure
-}
-
-// Reopen opens the file again, which another program may have renamed.
-func (l *Log) Reopen() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
+	if begun := l.begun.Load(); begun != 0 {
+		if since := time.Since(time.Unix(0, begun)); since >= l.patience {
+			return fmt.Errorf("the disk of %s hangs: a line has been under way for %s", l.opts.File, since.Round(time.Second))
+		}
 	}
-	l.failure = l.file.Reopen()
-	return l.failure
+	if err := l.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
-// Close closes the file.
+// Reopen has the file opened again, which another program may have renamed: at once, or after the
+// line that is under way. It does not wait for that. If it fails, which is logged, the file that
+// is open stays in use.
+func (l *Log) Reopen() {
+	l.again.Store(true)
+	if l.mu.TryLock() {
+		l.openAgain()
+		l.mu.Unlock()
+	}
+}
+
+// openAgain opens the file again if that was asked for. The caller holds mu.
+func (l *Log) openAgain() {
+	if !l.again.Swap(false) || l.file == nil {
+		return
+	}
+	err := l.file.Reopen()
+	if l.fails(err); err != nil {
+		l.opts.Common.Error("reload: the audit log cannot be opened again; the file that is open stays in use", "file", l.opts.File, "error", err)
+	}
+}
+
+// Close closes the file, unless its disk hangs: that is the error.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return nil
+	var err error
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.file != nil {
+			err = l.file.Close()
+		}
+	}()
+	if !l.await(closed) {
+		return fmt.Errorf("the audit log %s is not closed: its disk hangs", l.opts.File)
 	}
-	return l.file.Close()
+	return err
 }
 
 var linesDesc = prometheus.NewDesc("dkv_audit_lines_total",
@@ -84,9 +132,7 @@ func (l *Log) Describe(ch chan<- *prometheus.Desc) { ch <- linesDesc }
 
 // Collect implements prometheus.Collector.
 func (l *Log) Collect(ch chan<- prometheus.Metric) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for result, n := range map[string]uint64{"written": l.written, "suppressed": l.suppressed, "failed": l.failed} {
+	for result, n := range map[string]uint64{"written": l.written.Load(), "suppressed": l.suppressed.Load(), "failed": l.failed.Load()} {
 		ch <- prometheus.MustNewConstMetric(linesDesc, prometheus.CounterValue, float64(n), result)
 	}
 }
