@@ -205,6 +205,17 @@ func TestRaftBeginsAtTheFormatThatWasAgreed(t *testing.T) {
 	c.wantFormat(command.NewestFormat)
 }
 
+// stopped waits until all replicas have failed but one, which cannot learn any more that an entry
+// is committed if the others have failed first, and returns those that have.
+func (c *cluster) stopped() (failed []*node) {
+	c.t.Helper()
+	testkit.Eventually(c.t, "the replicas have stopped", func() bool {
+		failed = slices.DeleteFunc(slices.Clone(c.nodes), func(n *node) bool { return n.State() != replica.Failed })
+		return len(failed) >= len(c.nodes)-1
+	})
+	return failed
+}
+
 // A replica that meets what it does not understand stops there, says so, and goes on
 // from there when its node is upgraded.
 func TestRaftGoesOnBehindANewerEntryAfterAnUpgrade(t *testing.T) {
@@ -226,8 +237,7 @@ func TestRaftGoesOnBehindANewerEntryAfterAnUpgrade(t *testing.T) {
 		n.wantAt(index, "k", "v") // what they have is still read
 	}
 	for range 2 { // also when the older release is started again
-		for _, n := range c.nodes {
-			testkit.Eventually(t, "the replica has stopped", func() bool { return n.State() == replica.Failed })
+		for _, n := range c.stopped() {
 			s := n.Status()
 			if !errors.Is(s.Err, command.ErrNewer) || !strings.Contains(s.ReadOnly, "upgrade this node") || strings.Contains(s.ReadOnly, "storage") {
 				t.Errorf("node %d says %q, %v", n.id, s.ReadOnly, s.Err)
@@ -240,8 +250,8 @@ func TestRaftGoesOnBehindANewerEntryAfterAnUpgrade(t *testing.T) {
 			n.start()
 		}
 	}
+	c.stopped()
 	for _, n := range c.nodes {
-		testkit.Eventually(t, "the replica has stopped", func() bool { return n.State() == replica.Failed })
 		n.kill()
 	}
 	upgrade()
