@@ -39,9 +39,29 @@ func (in *incoming) decode(data mem.BufferSlice) error {
 			return nil
 		}
 	}
-	if err := pb.Unmarshal(raw, in.message); err != nil {
-		in.refused = statusOf(codes.InvalidArgument, "the request is no %s that can be decoded: %v (not applied)", in.message.ProtoReflect().Descriptor().Name(), err)
+	in.refused = decoded(raw, in.message)
+	return nil
+}
+
+// decoded decodes a message. Its error is that of a client that has sent none.
+func decoded(raw []byte, m pb.Message) error {
+	if err := pb.Unmarshal(raw, m); err != nil {
+		return statusOf(codes.InvalidArgument, "the request is no %s that can be decoded: %v (not applied)", m.ProtoReflect().Descriptor().Name(), err)
 	}
+	return nil
+}
+
+// streamedMessage is a message of a stream that gRPC decodes. As for unary calls, a failure
+// is kept in refused.
+type streamedMessage struct {
+	message pb.Message
+	refused error
+}
+
+func (in *streamedMessage) decode(data mem.BufferSlice) error {
+	wire := data.MaterializeToBuffer(buffers)
+	defer wire.Free()
+	in.refused = decoded(wire.ReadOnlyData(), in.message)
 	return nil
 }
 

@@ -99,7 +99,7 @@ func TestExpansionIsNotCountedToTheEnd(t *testing.T) {
 func TestUndecodableRequests(t *testing.T) {
 	r := newRig(t)
 	a := r.attack(1<<16, true)
-	for _, method := range []string{serverpb.DKV_Put_FullMethodName, serverpb.DKVNode_PauseWrites_FullMethodName} {
+	for _, method := range []string{serverpb.DKV_Put_FullMethodName, serverpb.DKV_Iterate_FullMethodName, serverpb.DKVNode_PauseWrites_FullMethodName} {
 		for range 2 * linesAtOnce {
 			s, _ := a.Begin(method)
 			a.Data(s, []byte{0, 0, 0, 0, 2, 0x0a, 0xff}, true, 100)

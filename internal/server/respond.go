@@ -43,6 +43,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch in := v.(type) {
 	case *incoming:
 		return in.decode(data)
+	case *streamedMessage:
+		return in.decode(data)
 	case *forward.Message:
 		in.Unmarshal(data)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
 )
 
 // streamSet is the open streams of one kind. Each kind has a limit of its own.
@@ -178,14 +179,27 @@ func (s guardedStream) Context() context.Context { return s.ctx }
 
 // RecvMsg implements grpc.ServerStream.
 func (s guardedStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if err != nil {
+	if err := s.receive(m); err != nil {
 		return s.call.endedBy(err)
 	}
 	if err := s.call.arrived(); err != nil {
 		return err
 	}
 	return s.call.permitStream(m)
+}
+
+// receive reads a message. What gRPC cannot decode would be an internal error, as if the
+// server had failed and not the client.
+func (s guardedStream) receive(m any) error {
+	message, ok := m.(pb.Message)
+	if !ok || s.call.local {
+		return s.ServerStream.RecvMsg(m)
+	}
+	in := streamedMessage{message: message}
+	if err := s.ServerStream.RecvMsg(&in); err != nil {
+		return err
+	}
+	return in.refused
 }
 
 // SendMsg implements grpc.ServerStream. The position to resume at is read while the

@@ -151,6 +151,7 @@ func (o *outcome) suffer(t *testing.T, f *field, h *honest, a attack.Attack, was
 	o.during = h.window()
 	o.answers = enemy.end()
 	logs := float64(f.logged()-logged) / long.Seconds()
+	o.judge(!strings.Contains(o.answers, attack.Bug), "there are answers that no call may get: %s", o.answers)
 	begun := time.Now()
 	var left string
 	if !testkit.Soon(func() bool { left = o.remains(f, was); return left == "" }) {
