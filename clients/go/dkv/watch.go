@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,7 +58,8 @@ type Cursor map[string]Position
 func (c Cursor) Advance(ch Change) { c[ch.VBucket] = Position{Index: ch.Index, History: ch.History} }
 
 // Position returns the cursor after all present writes: a watch from there returns each
-// write that begins after Position has returned.
+// write that begins after Position has returned. With WithFixedAddresses it may be an
+// earlier one, that of a node that lags.
 func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	ctx, cancel, t, err := c.ready(ctx)
 	if err != nil {
@@ -66,12 +68,9 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	defer cancel()
 	out := make(Cursor, len(t.vBuckets))
 	for pause := firstPause; ; pause = nextPause(pause) {
-		missing, err := c.positions(ctx, out)
-		if err == nil && missing == "" {
-			return out, nil
-		}
+		err := c.positions(ctx, out)
 		if err == nil {
-			err = errorf(ErrUnavailable, "no leader of vBucket %s is known", missing)
+			return out, nil
 		}
 		if out := (*Error)(nil); errors.As(err, &out) && !passes(err) {
 			return nil, err
@@ -83,9 +82,9 @@ func (c *Client) Position(ctx context.Context) (Cursor, error) {
 	}
 }
 
-// positions adds the positions that the leaders report to out, and returns the name of a
-// vBucket whose leader did not, if there is one.
-func (c *Client) positions(ctx context.Context, out Cursor) (missing string, err error) {
+// positions adds the positions that the leaders report to out. With fixed addresses, leaders and
+// the names of vBuckets are not known: it adds what the node says that answers, which may lag.
+func (c *Client) positions(ctx context.Context, out Cursor) error {
 	t := c.topology.Load()
 	asked := make(map[*node]bool)
 	for i := range t.vBuckets {
@@ -96,20 +95,23 @@ func (c *Client) positions(ctx context.Context, out Cursor) (missing string, err
 		asked[n] = true
 		var resp serverpb.NodeStatusResponse
 		if err := n.invoke(ctx, serverpb.DKVNode_GetNodeStatus_FullMethodName, &emptypb.Empty{}, &resp); err != nil {
-			return "", toError(err, n.name(), false)
+			return toError(err, n.name(), false)
 		}
 		for _, v := range resp.GetVBuckets() {
-			if v.GetIsLeader() {
+			if v.GetIsLeader() || c.opts.fixed {
 				out[v.GetVBucket()] = Position{Index: v.GetAppliedIndex(), History: v.GetHistoryId()}
 			}
 		}
 	}
+	if c.opts.fixed && len(out) > 0 {
+		return nil
+	}
 	for i := range t.vBuckets {
 		if _, known := out[t.vBuckets[i].name]; !known {
-			return t.vBuckets[i].name, nil
+			return errorf(ErrUnavailable, "no leader of vBucket %s is known", t.vBuckets[i].name)
 		}
 	}
-	return "", nil
+	return nil
 }
 
 // Watch returns an iterator over the changes of the keys with a prefix, after a cursor:
@@ -169,21 +171,26 @@ func (w *watcher) start(ctx context.Context, from Cursor) error {
 	if err != nil {
 		return err
 	}
-	start := maps.Clone(from)
+	names := make([]string, len(t.vBuckets))
 	for i := range t.vBuckets {
-		if _, given := from[t.vBuckets[i].name]; given {
-			continue
-		}
-		current, err := w.client.position(ctx)
-		if err != nil {
+		names[i] = t.vBuckets[i].name
+	}
+	lacks := func(name string) bool { _, given := from[name]; return !given }
+	start := maps.Clone(from)
+	if w.client.opts.fixed || slices.ContainsFunc(names, lacks) {
+		if start, err = w.client.position(ctx); err != nil {
 			return err
 		}
-		maps.Copy(current, from)
-		start = current
-		break
+		if w.client.opts.fixed {
+			names = slices.Collect(maps.Keys(start))
+		}
+		maps.Copy(start, from)
 	}
-	for i := range t.vBuckets {
-		f := &follower{watcher: w, vBucket: i, name: t.vBuckets[i].name, at: start[t.vBuckets[i].name]}
+	for i, name := range names {
+		f := &follower{watcher: w, vBucket: i, name: name, at: start[name]}
+		if w.client.opts.fixed {
+			f.vBucket = 0 // stands for all of them
+		}
 		w.tasks.Go(func() {
 			err := f.follow(ctx)
 			select {
@@ -237,7 +244,7 @@ func (f *follower) follow(ctx context.Context) error {
 		if c.closed.Load() {
 			return errClosed()
 		}
-		if !f.mayRetry(err) {
+		if !f.mayRetry(ctx, err) {
 			return f.explain(err)
 		}
 		if f.at != before {
@@ -258,12 +265,24 @@ func passes(err error) bool {
 // mayRetry reports whether another stream may succeed. A node may reject a stream because
 // it is behind the node before, or because it has another history. Only the latter ends
 // the watch, and only if it is the leader's history.
-func (f *follower) mayRetry(err error) bool {
-	if passes(err) {
-		return true
+func (f *follower) mayRetry(ctx context.Context, err error) bool {
+	if passes(err) || !errors.Is(err, ErrPrecondition) {
+		return passes(err)
 	}
-	current := f.client.topology.Load().vBuckets[f.vBucket].history
-	return errors.Is(err, ErrPrecondition) && (current == "" || f.at.History == "" || current == f.at.History)
+	current := f.history(ctx)
+	return current == "" || f.at.History == "" || current == f.at.History
+}
+
+// history is the one that the vBucket has now; empty if that is not known.
+func (f *follower) history(ctx context.Context) string {
+	if !f.client.opts.fixed {
+		return f.client.topology.Load().vBuckets[f.vBucket].history
+	}
+	now := make(Cursor)
+	if err := f.client.positions(ctx, now); err != nil {
+		return ""
+	}
+	return now[f.name].History
 }
 
 func (f *follower) explain(err error) error {

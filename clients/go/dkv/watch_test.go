@@ -306,3 +306,32 @@ func TestPositionWaits(t *testing.T) {
 	}()
 	w.want("k")
 }
+
+// With fixed addresses a watch learns the vBuckets from the nodes, also from one that leads none.
+func TestWatchWithFixedAddresses(t *testing.T) {
+	for _, vBuckets := range []int{1, 4} {
+		t.Run(fmt.Sprint(vBuckets), func(t *testing.T) {
+			cl := newCluster(t, 2, vBuckets)
+			c := ready(t, cl.addrs())
+			fixed := ready(t, cl.nodes[1].addr, WithFixedAddresses())
+			ctx := testkit.Within(t, enough)
+			must[uint64](t)(c.Put(ctx, []byte("old"), nil))
+			cursor := must[Cursor](t)(fixed.Position(ctx))
+			if len(cursor) != vBuckets {
+				t.Fatalf("positions %v", cursor)
+			}
+			w := watch(t, ctx, fixed, "", cursor)
+			must[uint64](t)(c.Put(ctx, []byte("k"), nil))
+			cursor.Advance(w.want("k"))
+			must[uint64](t)(c.Put(ctx, []byte("k2"), nil))
+			watch(t, ctx, fixed, "", cursor).want("k2")
+			cl.mu.Lock()
+			cl.history = "h2"
+			close(cl.changed)
+			cl.changed = make(chan struct{})
+			cl.mu.Unlock()
+			w.want("k2")
+			w.fails(ErrTrimmed)
+		})
+	}
+}
