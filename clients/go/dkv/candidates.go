@@ -211,12 +211,14 @@ func (l *learner) dropFormer() {
 
 // drop stops probing nodes and closes their connections.
 func (l *learner) drop(gone ...*probe) {
+	var addrs []string
 	for _, p := range gone {
 		p.cancel()
 		delete(l.probes, p.node.addr)
+		addrs = append(addrs, p.node.addr)
 	}
-	if len(gone) > 0 {
-		l.client.retain(l.addresses())
+	if len(addrs) > 0 {
+		l.client.forget(addrs...)
 	}
 }
 
@@ -237,14 +239,6 @@ func (l *learner) followedAsLeader(of *probe) bool {
 
 // isSeed reports whether an address is one of those that the client was opened with.
 func (l *learner) isSeed(addr string) bool { return slices.Contains(l.client.target.addrs, addr) }
-
-func (l *learner) addresses() []string {
-	out := slices.Clone(l.client.target.addrs)
-	for addr := range l.probes {
-		out = append(out, addr)
-	}
-	return out
-}
 
 // keepChoosing fills free places when their time comes, and has the nodes probed when a
 // registry's news are due, until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -179,32 +180,32 @@ func (c *Client) reconnect(n *node) {
 	if c.nodes[n.addr] != n {
 		return
 	}
-	others := make([]string, 0, len(c.nodes))
-	for addr := range c.nodes {
-		if addr != n.addr {
-			others = append(others, addr)
-		}
-	}
-	c.pool.Retain(others...)
+	c.closeConnections(n.addr)
 	if p, err := c.pool.Peer(n.addr); err == nil { // else the client is closed
 		n.peer.Store(p)
 	}
 }
 
-// retain drops all nodes except those at these addresses, with their connections.
-func (c *Client) retain(addrs []string) {
-	keep := make(map[string]bool, len(addrs))
-	for _, a := range addrs {
-		keep[a] = true
-	}
+// forget drops nodes, with their connections. Others stay, also those that only Conn uses: a call
+// that it makes may take long.
+func (c *Client) forget(addrs ...string) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeConnections(addrs...)
+	for _, addr := range addrs {
+		delete(c.nodes, addr)
+	}
+}
+
+// closeConnections closes the connections to some of the nodes. The caller holds mu.
+func (c *Client) closeConnections(to ...string) {
+	others := make([]string, 0, len(c.nodes))
 	for addr := range c.nodes {
-		if !keep[addr] {
-			delete(c.nodes, addr)
+		if !slices.Contains(to, addr) {
+			others = append(others, addr)
 		}
 	}
-	c.mu.Unlock()
-	c.pool.Retain(addrs...)
+	c.pool.Retain(others...)
 }
 
 // awaitTopology waits until the topology is known, and returns it.

@@ -1,6 +1,7 @@
 package dkv
 
 import (
+	"context"
 	"errors"
 	"io"
 	"testing"
@@ -54,4 +55,30 @@ func TestConn(t *testing.T) {
 			t.Errorf("%v, %v", unary, stream)
 		}
 	}
+}
+
+// A call by Conn to a node that the client does not follow goes on when another node is dropped.
+func TestConnOutlivesOtherNodes(t *testing.T) {
+	cl, elsewhere := newCluster(t, 2, 1), newCluster(t, 1, 1)
+	c := ready(t, cl.addrs())
+	begun, end := make(chan struct{}), make(chan struct{})
+	elsewhere.nodes[0].fail(func(context.Context, string) error { close(begun); <-end; return nil }, nil)
+	done, ctx := make(chan error, 1), testkit.Within(t, enough)
+	go func() {
+		_, err := serverpb.NewDKVNodeClient(c.Conn(elsewhere.nodes[0].addr)).GetNodeStatus(ctx, &emptypb.Empty{})
+		done <- err
+	}()
+	<-begun
+	c.learner.mu.Lock()
+	dropped := c.learner.probes[cl.nodes[1].addr]
+	c.learner.drop(dropped)
+	c.learner.mu.Unlock()
+	close(end)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if c.mu.Lock(); c.nodes[cl.nodes[1].addr] == dropped.node {
+		t.Error("the node that was dropped is still known")
+	}
+	c.mu.Unlock()
 }
