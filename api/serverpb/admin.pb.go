@@ -2761,6 +2761,8 @@ type NodeStatusResponse struct {
 	// yet, of all vBuckets, and cached blocks. vBuckets that share a cache count it once.
 	MemtableBytes uint64 `protobuf:"varint,140,opt,name=memtableBytes,proto3" json:"memtableBytes,omitempty"`
 	CacheBytes    uint64 `protobuf:"varint,141,opt,name=cacheBytes,proto3" json:"cacheBytes,omitempty"`
+	// What the node does at this moment that takes a while, the oldest first.
+	Tasks         []*Task `protobuf:"bytes,150,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2942,6 +2944,138 @@ func (x *NodeStatusResponse) GetCacheBytes() uint64 {
 	return 0
 }
 
+func (x *NodeStatusResponse) GetTasks() []*Task {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+// Task is how far a node is with a call that takes a while.
+type Task struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// backup, restore, verify (a content hash), join, removal, leaders or snapshot.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What it is about: a path, a node's URL or a vBucket; it may be empty.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// What is done now, as the end of a sentence.
+	Step string `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
+	// The vBucket that it is at, counted from 1, and of how many; 0 for all together.
+	Part  uint32 `protobuf:"varint,4,opt,name=part,proto3" json:"part,omitempty"`
+	Parts uint32 `protobuf:"varint,5,opt,name=parts,proto3" json:"parts,omitempty"`
+	// How much of the step is done, and of how much; the total is an estimate, and 0 if it is
+	// not known.
+	Done  uint64 `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`
+	Total uint64 `protobuf:"varint,7,opt,name=total,proto3" json:"total,omitempty"`
+	// What these count: B (bytes), keys or vBuckets.
+	Unit string `protobuf:"bytes,8,opt,name=unit,proto3" json:"unit,omitempty"`
+	// The time since the task began, and since its step did.
+	Millis        uint64 `protobuf:"varint,9,opt,name=millis,proto3" json:"millis,omitempty"`
+	StepMillis    uint64 `protobuf:"varint,10,opt,name=stepMillis,proto3" json:"stepMillis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Task) Reset() {
+	*x = Task{}
+	mi := &file_api_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Task) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Task) ProtoMessage() {}
+
+func (x *Task) ProtoReflect() protoreflect.Message {
+	mi := &file_api_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Task.ProtoReflect.Descriptor instead.
+func (*Task) Descriptor() ([]byte, []int) {
+	return file_api_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Task) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Task) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Task) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *Task) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Task) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *Task) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Task) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Task) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *Task) GetMillis() uint64 {
+	if x != nil {
+		return x.Millis
+	}
+	return 0
+}
+
+func (x *Task) GetStepMillis() uint64 {
+	if x != nil {
+		return x.StepMillis
+	}
+	return 0
+}
+
 type VBucketStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	VBucket string                 `protobuf:"bytes,1,opt,name=vBucket,proto3" json:"vBucket,omitempty"`
@@ -2984,7 +3118,7 @@ type VBucketStatus struct {
 
 func (x *VBucketStatus) Reset() {
 	*x = VBucketStatus{}
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3130,7 @@ func (x *VBucketStatus) String() string {
 func (*VBucketStatus) ProtoMessage() {}
 
 func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[39]
+	mi := &file_api_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3143,7 @@ func (x *VBucketStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VBucketStatus.ProtoReflect.Descriptor instead.
 func (*VBucketStatus) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{39}
+	return file_api_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VBucketStatus) GetVBucket() string {
@@ -3168,7 +3302,7 @@ type StandingSet struct {
 
 func (x *StandingSet) Reset() {
 	*x = StandingSet{}
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3314,7 @@ func (x *StandingSet) String() string {
 func (*StandingSet) ProtoMessage() {}
 
 func (x *StandingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[40]
+	mi := &file_api_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3327,7 @@ func (x *StandingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSet.ProtoReflect.Descriptor instead.
 func (*StandingSet) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{40}
+	return file_api_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StandingSet) GetLevel() string {
@@ -3241,7 +3375,7 @@ type StandingSlave struct {
 
 func (x *StandingSlave) Reset() {
 	*x = StandingSlave{}
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3253,7 +3387,7 @@ func (x *StandingSlave) String() string {
 func (*StandingSlave) ProtoMessage() {}
 
 func (x *StandingSlave) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[41]
+	mi := &file_api_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3266,7 +3400,7 @@ func (x *StandingSlave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandingSlave.ProtoReflect.Descriptor instead.
 func (*StandingSlave) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{41}
+	return file_api_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StandingSlave) GetAddress() string {
@@ -3316,7 +3450,7 @@ type ResyncRequest struct {
 
 func (x *ResyncRequest) Reset() {
 	*x = ResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3462,7 @@ func (x *ResyncRequest) String() string {
 func (*ResyncRequest) ProtoMessage() {}
 
 func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[42]
+	mi := &file_api_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3475,7 @@ func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
 func (*ResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{42}
+	return file_api_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ResyncRequest) GetVBucket() string {
@@ -3368,7 +3502,7 @@ type ResyncResponse struct {
 
 func (x *ResyncResponse) Reset() {
 	*x = ResyncResponse{}
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3514,7 @@ func (x *ResyncResponse) String() string {
 func (*ResyncResponse) ProtoMessage() {}
 
 func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[43]
+	mi := &file_api_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3527,7 @@ func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
 func (*ResyncResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{43}
+	return file_api_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResyncResponse) GetStatus() *Status {
@@ -3420,7 +3554,7 @@ type CancelResyncRequest struct {
 
 func (x *CancelResyncRequest) Reset() {
 	*x = CancelResyncRequest{}
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3566,7 @@ func (x *CancelResyncRequest) String() string {
 func (*CancelResyncRequest) ProtoMessage() {}
 
 func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[44]
+	mi := &file_api_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3579,7 @@ func (x *CancelResyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResyncRequest.ProtoReflect.Descriptor instead.
 func (*CancelResyncRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{44}
+	return file_api_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CancelResyncRequest) GetVBucket() string {
@@ -3466,7 +3600,7 @@ type ResyncOrder struct {
 
 func (x *ResyncOrder) Reset() {
 	*x = ResyncOrder{}
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3612,7 @@ func (x *ResyncOrder) String() string {
 func (*ResyncOrder) ProtoMessage() {}
 
 func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[45]
+	mi := &file_api_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3625,7 @@ func (x *ResyncOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncOrder.ProtoReflect.Descriptor instead.
 func (*ResyncOrder) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{45}
+	return file_api_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ResyncOrder) GetVBucket() string {
@@ -3519,7 +3653,7 @@ type SetClockRequest struct {
 
 func (x *SetClockRequest) Reset() {
 	*x = SetClockRequest{}
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +3665,7 @@ func (x *SetClockRequest) String() string {
 func (*SetClockRequest) ProtoMessage() {}
 
 func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[46]
+	mi := &file_api_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +3678,7 @@ func (x *SetClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClockRequest.ProtoReflect.Descriptor instead.
 func (*SetClockRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{46}
+	return file_api_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SetClockRequest) GetClockMillis() uint64 {
@@ -3565,7 +3699,7 @@ type SetTimingRequest struct {
 
 func (x *SetTimingRequest) Reset() {
 	*x = SetTimingRequest{}
-	mi := &file_api_admin_proto_msgTypes[47]
+	mi := &file_api_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3711,7 @@ func (x *SetTimingRequest) String() string {
 func (*SetTimingRequest) ProtoMessage() {}
 
 func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[47]
+	mi := &file_api_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3724,7 @@ func (x *SetTimingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTimingRequest.ProtoReflect.Descriptor instead.
 func (*SetTimingRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{47}
+	return file_api_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetTimingRequest) GetTiming() string {
@@ -3610,7 +3744,7 @@ type ContentHashRequest struct {
 
 func (x *ContentHashRequest) Reset() {
 	*x = ContentHashRequest{}
-	mi := &file_api_admin_proto_msgTypes[48]
+	mi := &file_api_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3756,7 @@ func (x *ContentHashRequest) String() string {
 func (*ContentHashRequest) ProtoMessage() {}
 
 func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[48]
+	mi := &file_api_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3769,7 @@ func (x *ContentHashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashRequest.ProtoReflect.Descriptor instead.
 func (*ContentHashRequest) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{48}
+	return file_api_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ContentHashRequest) GetVBucket() string {
@@ -3659,7 +3793,7 @@ type ContentHashResponse struct {
 
 func (x *ContentHashResponse) Reset() {
 	*x = ContentHashResponse{}
-	mi := &file_api_admin_proto_msgTypes[49]
+	mi := &file_api_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +3805,7 @@ func (x *ContentHashResponse) String() string {
 func (*ContentHashResponse) ProtoMessage() {}
 
 func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_admin_proto_msgTypes[49]
+	mi := &file_api_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +3818,7 @@ func (x *ContentHashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentHashResponse.ProtoReflect.Descriptor instead.
 func (*ContentHashResponse) Descriptor() ([]byte, []int) {
-	return file_api_admin_proto_rawDescGZIP(), []int{49}
+	return file_api_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ContentHashResponse) GetIndex() uint64 {
@@ -3940,7 +4074,7 @@ const file_api_admin_proto_rawDesc = "" +
 	"\x11ClusterInfoChange\x12,\n" +
 	"\x04rows\x18\x01 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04rows\x12,\n" +
 	"\x04gone\x18\x02 \x03(\v2\x18.dkv.serverpb.RegionInfoR\x04gone\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\x8c\x05\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"\xb7\x05\n" +
 	"\x12NodeStatusResponse\x12\x16\n" +
 	"\x06nodeId\x18\x01 \x01(\tR\x06nodeId\x12\x1a\n" +
 	"\bnodeName\x18\x02 \x01(\tR\bnodeName\x12\x18\n" +
@@ -3967,7 +4101,22 @@ const file_api_admin_proto_rawDesc = "" +
 	"\rmemtableBytes\x18\x8c\x01 \x01(\x04R\rmemtableBytes\x12\x1f\n" +
 	"\n" +
 	"cacheBytes\x18\x8d\x01 \x01(\x04R\n" +
-	"cacheBytes\"\x86\x05\n" +
+	"cacheBytes\x12)\n" +
+	"\x05tasks\x18\x96\x01 \x03(\v2\x12.dkv.serverpb.TaskR\x05tasks\"\xe8\x01\n" +
+	"\x04Task\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\tR\x04step\x12\x12\n" +
+	"\x04part\x18\x04 \x01(\rR\x04part\x12\x14\n" +
+	"\x05parts\x18\x05 \x01(\rR\x05parts\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\x04R\x04done\x12\x14\n" +
+	"\x05total\x18\a \x01(\x04R\x05total\x12\x12\n" +
+	"\x04unit\x18\b \x01(\tR\x04unit\x12\x16\n" +
+	"\x06millis\x18\t \x01(\x04R\x06millis\x12\x1e\n" +
+	"\n" +
+	"stepMillis\x18\n" +
+	" \x01(\x04R\n" +
+	"stepMillis\"\x86\x05\n" +
 	"\rVBucketStatus\x12\x18\n" +
 	"\avBucket\x18\x01 \x01(\tR\avBucket\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
@@ -4093,7 +4242,7 @@ func file_api_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_api_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_api_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_api_admin_proto_goTypes = []any{
 	(RegionStatus)(0),              // 0: dkv.serverpb.RegionStatus
 	(TrxnRecord_TrxnType)(0),       // 1: dkv.serverpb.TrxnRecord.TrxnType
@@ -4136,37 +4285,38 @@ var file_api_admin_proto_goTypes = []any{
 	(*RegionInfo)(nil),             // 38: dkv.serverpb.RegionInfo
 	(*ClusterInfoChange)(nil),      // 39: dkv.serverpb.ClusterInfoChange
 	(*NodeStatusResponse)(nil),     // 40: dkv.serverpb.NodeStatusResponse
-	(*VBucketStatus)(nil),          // 41: dkv.serverpb.VBucketStatus
-	(*StandingSet)(nil),            // 42: dkv.serverpb.StandingSet
-	(*StandingSlave)(nil),          // 43: dkv.serverpb.StandingSlave
-	(*ResyncRequest)(nil),          // 44: dkv.serverpb.ResyncRequest
-	(*ResyncResponse)(nil),         // 45: dkv.serverpb.ResyncResponse
-	(*CancelResyncRequest)(nil),    // 46: dkv.serverpb.CancelResyncRequest
-	(*ResyncOrder)(nil),            // 47: dkv.serverpb.ResyncOrder
-	(*SetClockRequest)(nil),        // 48: dkv.serverpb.SetClockRequest
-	(*SetTimingRequest)(nil),       // 49: dkv.serverpb.SetTimingRequest
-	(*ContentHashRequest)(nil),     // 50: dkv.serverpb.ContentHashRequest
-	(*ContentHashResponse)(nil),    // 51: dkv.serverpb.ContentHashResponse
-	nil,                            // 52: dkv.serverpb.LogLevels.ComponentsEntry
-	nil,                            // 53: dkv.serverpb.ListNodesResponse.NodesEntry
-	(*Status)(nil),                 // 54: dkv.serverpb.Status
-	(*modelspb.NodeInfo)(nil),      // 55: models.NodeInfo
-	(*emptypb.Empty)(nil),          // 56: google.protobuf.Empty
+	(*Task)(nil),                   // 41: dkv.serverpb.Task
+	(*VBucketStatus)(nil),          // 42: dkv.serverpb.VBucketStatus
+	(*StandingSet)(nil),            // 43: dkv.serverpb.StandingSet
+	(*StandingSlave)(nil),          // 44: dkv.serverpb.StandingSlave
+	(*ResyncRequest)(nil),          // 45: dkv.serverpb.ResyncRequest
+	(*ResyncResponse)(nil),         // 46: dkv.serverpb.ResyncResponse
+	(*CancelResyncRequest)(nil),    // 47: dkv.serverpb.CancelResyncRequest
+	(*ResyncOrder)(nil),            // 48: dkv.serverpb.ResyncOrder
+	(*SetClockRequest)(nil),        // 49: dkv.serverpb.SetClockRequest
+	(*SetTimingRequest)(nil),       // 50: dkv.serverpb.SetTimingRequest
+	(*ContentHashRequest)(nil),     // 51: dkv.serverpb.ContentHashRequest
+	(*ContentHashResponse)(nil),    // 52: dkv.serverpb.ContentHashResponse
+	nil,                            // 53: dkv.serverpb.LogLevels.ComponentsEntry
+	nil,                            // 54: dkv.serverpb.ListNodesResponse.NodesEntry
+	(*Status)(nil),                 // 55: dkv.serverpb.Status
+	(*modelspb.NodeInfo)(nil),      // 56: models.NodeInfo
+	(*emptypb.Empty)(nil),          // 57: google.protobuf.Empty
 }
 var file_api_admin_proto_depIdxs = []int32{
-	52, // 0: dkv.serverpb.LogLevels.components:type_name -> dkv.serverpb.LogLevels.ComponentsEntry
+	53, // 0: dkv.serverpb.LogLevels.components:type_name -> dkv.serverpb.LogLevels.ComponentsEntry
 	23, // 1: dkv.serverpb.GetChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	23, // 2: dkv.serverpb.StreamChangesRequest.replica:type_name -> dkv.serverpb.Replica
 	23, // 3: dkv.serverpb.StreamSnapshotRequest.replica:type_name -> dkv.serverpb.Replica
-	54, // 4: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
+	55, // 4: dkv.serverpb.GetChangesResponse.status:type_name -> dkv.serverpb.Status
 	21, // 5: dkv.serverpb.GetChangesResponse.changes:type_name -> dkv.serverpb.ChangeRecord
 	19, // 6: dkv.serverpb.GetChangesResponse.lineage:type_name -> dkv.serverpb.FormerHistory
 	22, // 7: dkv.serverpb.ChangeRecord.trxns:type_name -> dkv.serverpb.TrxnRecord
 	20, // 8: dkv.serverpb.ChangeRecord.request:type_name -> dkv.serverpb.ChangeRequest
 	1,  // 9: dkv.serverpb.TrxnRecord.type:type_name -> dkv.serverpb.TrxnRecord.TrxnType
 	23, // 10: dkv.serverpb.GetReplicasResponse.replicas:type_name -> dkv.serverpb.Replica
-	54, // 11: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
-	53, // 12: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
+	55, // 11: dkv.serverpb.ListNodesResponse.status:type_name -> dkv.serverpb.Status
+	54, // 12: dkv.serverpb.ListNodesResponse.nodes:type_name -> dkv.serverpb.ListNodesResponse.NodesEntry
 	38, // 13: dkv.serverpb.UpdateStatusRequest.regionInfo:type_name -> dkv.serverpb.RegionInfo
 	38, // 14: dkv.serverpb.UpdateStatusRequest.more:type_name -> dkv.serverpb.RegionInfo
 	38, // 15: dkv.serverpb.GetClusterInfoResponse.regionInfos:type_name -> dkv.serverpb.RegionInfo
@@ -4174,87 +4324,88 @@ var file_api_admin_proto_depIdxs = []int32{
 	0,  // 17: dkv.serverpb.RegionInfo.status:type_name -> dkv.serverpb.RegionStatus
 	38, // 18: dkv.serverpb.ClusterInfoChange.rows:type_name -> dkv.serverpb.RegionInfo
 	38, // 19: dkv.serverpb.ClusterInfoChange.gone:type_name -> dkv.serverpb.RegionInfo
-	41, // 20: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
-	42, // 21: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
-	43, // 22: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
-	54, // 23: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
-	47, // 24: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
-	55, // 25: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
-	13, // 26: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
-	14, // 27: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
-	16, // 28: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
-	15, // 29: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
-	23, // 30: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
-	23, // 31: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
-	24, // 32: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
-	26, // 33: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
-	27, // 34: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
-	28, // 35: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
-	29, // 36: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
-	56, // 37: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
-	31, // 38: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
-	56, // 39: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
-	30, // 40: dkv.serverpb.DKVCluster.Snapshot:input_type -> dkv.serverpb.SnapshotRequest
-	33, // 41: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
-	34, // 42: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	34, // 43: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
-	37, // 44: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
-	56, // 45: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
-	56, // 46: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
-	56, // 47: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
-	56, // 48: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
-	48, // 49: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
-	44, // 50: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
-	46, // 51: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
-	49, // 52: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
-	4,  // 53: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
-	6,  // 54: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
-	56, // 55: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
-	56, // 56: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
-	8,  // 57: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
-	9,  // 58: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
-	2,  // 59: dkv.serverpb.DKVNode.SetLogLevel:input_type -> dkv.serverpb.SetLogLevelRequest
-	50, // 60: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
-	18, // 61: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
-	18, // 62: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
-	17, // 63: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
-	18, // 64: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
-	54, // 65: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
-	54, // 66: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
-	25, // 67: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
-	54, // 68: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
-	54, // 69: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
-	54, // 70: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
-	54, // 71: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
-	32, // 72: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
-	54, // 73: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
-	54, // 74: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
-	54, // 75: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
-	54, // 76: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
-	35, // 77: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
-	39, // 78: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
-	54, // 79: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
-	38, // 80: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
-	40, // 81: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
-	54, // 82: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
-	54, // 83: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
-	54, // 84: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
-	45, // 85: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
-	45, // 86: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
-	54, // 87: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
-	5,  // 88: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
-	7,  // 89: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
-	12, // 90: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
-	11, // 91: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
-	54, // 92: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
-	10, // 93: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
-	3,  // 94: dkv.serverpb.DKVNode.SetLogLevel:output_type -> dkv.serverpb.LogLevels
-	51, // 95: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
-	61, // [61:96] is the sub-list for method output_type
-	26, // [26:61] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	42, // 20: dkv.serverpb.NodeStatusResponse.vBuckets:type_name -> dkv.serverpb.VBucketStatus
+	41, // 21: dkv.serverpb.NodeStatusResponse.tasks:type_name -> dkv.serverpb.Task
+	43, // 22: dkv.serverpb.VBucketStatus.standing:type_name -> dkv.serverpb.StandingSet
+	44, // 23: dkv.serverpb.StandingSet.slaves:type_name -> dkv.serverpb.StandingSlave
+	55, // 24: dkv.serverpb.ResyncResponse.status:type_name -> dkv.serverpb.Status
+	48, // 25: dkv.serverpb.ResyncResponse.orders:type_name -> dkv.serverpb.ResyncOrder
+	56, // 26: dkv.serverpb.ListNodesResponse.NodesEntry.value:type_name -> models.NodeInfo
+	13, // 27: dkv.serverpb.DKVReplication.GetChanges:input_type -> dkv.serverpb.GetChangesRequest
+	14, // 28: dkv.serverpb.DKVReplication.StreamChanges:input_type -> dkv.serverpb.StreamChangesRequest
+	16, // 29: dkv.serverpb.DKVReplication.StreamSnapshot:input_type -> dkv.serverpb.StreamSnapshotRequest
+	15, // 30: dkv.serverpb.DKVReplication.WatchChanges:input_type -> dkv.serverpb.WatchChangesRequest
+	23, // 31: dkv.serverpb.DKVReplication.AddReplica:input_type -> dkv.serverpb.Replica
+	23, // 32: dkv.serverpb.DKVReplication.RemoveReplica:input_type -> dkv.serverpb.Replica
+	24, // 33: dkv.serverpb.DKVReplication.GetReplicas:input_type -> dkv.serverpb.GetReplicasRequest
+	26, // 34: dkv.serverpb.DKVBackupRestore.Backup:input_type -> dkv.serverpb.BackupRequest
+	27, // 35: dkv.serverpb.DKVBackupRestore.Restore:input_type -> dkv.serverpb.RestoreRequest
+	28, // 36: dkv.serverpb.DKVCluster.AddNode:input_type -> dkv.serverpb.AddNodeRequest
+	29, // 37: dkv.serverpb.DKVCluster.RemoveNode:input_type -> dkv.serverpb.RemoveNodeRequest
+	57, // 38: dkv.serverpb.DKVCluster.ListNodes:input_type -> google.protobuf.Empty
+	31, // 39: dkv.serverpb.DKVCluster.TransferLeader:input_type -> dkv.serverpb.TransferLeaderRequest
+	57, // 40: dkv.serverpb.DKVCluster.StepDown:input_type -> google.protobuf.Empty
+	30, // 41: dkv.serverpb.DKVCluster.Snapshot:input_type -> dkv.serverpb.SnapshotRequest
+	33, // 42: dkv.serverpb.DKVDiscovery.UpdateStatus:input_type -> dkv.serverpb.UpdateStatusRequest
+	34, // 43: dkv.serverpb.DKVDiscovery.GetClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	34, // 44: dkv.serverpb.DKVDiscovery.WatchClusterInfo:input_type -> dkv.serverpb.GetClusterInfoRequest
+	37, // 45: dkv.serverpb.DKVDiscovery.ReleaseDatabase:input_type -> dkv.serverpb.ReleaseDatabaseRequest
+	57, // 46: dkv.serverpb.DKVDiscoveryNode.GetStatus:input_type -> google.protobuf.Empty
+	57, // 47: dkv.serverpb.DKVNode.GetNodeStatus:input_type -> google.protobuf.Empty
+	57, // 48: dkv.serverpb.DKVNode.PauseWrites:input_type -> google.protobuf.Empty
+	57, // 49: dkv.serverpb.DKVNode.ResumeWrites:input_type -> google.protobuf.Empty
+	49, // 50: dkv.serverpb.DKVNode.SetClock:input_type -> dkv.serverpb.SetClockRequest
+	45, // 51: dkv.serverpb.DKVNode.Resync:input_type -> dkv.serverpb.ResyncRequest
+	47, // 52: dkv.serverpb.DKVNode.CancelResync:input_type -> dkv.serverpb.CancelResyncRequest
+	50, // 53: dkv.serverpb.DKVNode.SetTiming:input_type -> dkv.serverpb.SetTimingRequest
+	4,  // 54: dkv.serverpb.DKVNode.Promote:input_type -> dkv.serverpb.PromoteRequest
+	6,  // 55: dkv.serverpb.DKVNode.Rejoin:input_type -> dkv.serverpb.RejoinRequest
+	57, // 56: dkv.serverpb.DKVNode.DropAside:input_type -> google.protobuf.Empty
+	57, // 57: dkv.serverpb.DKVNode.ClaimRecord:input_type -> google.protobuf.Empty
+	8,  // 58: dkv.serverpb.DKVNode.FinishUpgrade:input_type -> dkv.serverpb.FinishUpgradeRequest
+	9,  // 59: dkv.serverpb.DKVNode.InjectFault:input_type -> dkv.serverpb.InjectFaultRequest
+	2,  // 60: dkv.serverpb.DKVNode.SetLogLevel:input_type -> dkv.serverpb.SetLogLevelRequest
+	51, // 61: dkv.serverpb.DKVNode.GetContentHash:input_type -> dkv.serverpb.ContentHashRequest
+	18, // 62: dkv.serverpb.DKVReplication.GetChanges:output_type -> dkv.serverpb.GetChangesResponse
+	18, // 63: dkv.serverpb.DKVReplication.StreamChanges:output_type -> dkv.serverpb.GetChangesResponse
+	17, // 64: dkv.serverpb.DKVReplication.StreamSnapshot:output_type -> dkv.serverpb.SnapshotChunk
+	18, // 65: dkv.serverpb.DKVReplication.WatchChanges:output_type -> dkv.serverpb.GetChangesResponse
+	55, // 66: dkv.serverpb.DKVReplication.AddReplica:output_type -> dkv.serverpb.Status
+	55, // 67: dkv.serverpb.DKVReplication.RemoveReplica:output_type -> dkv.serverpb.Status
+	25, // 68: dkv.serverpb.DKVReplication.GetReplicas:output_type -> dkv.serverpb.GetReplicasResponse
+	55, // 69: dkv.serverpb.DKVBackupRestore.Backup:output_type -> dkv.serverpb.Status
+	55, // 70: dkv.serverpb.DKVBackupRestore.Restore:output_type -> dkv.serverpb.Status
+	55, // 71: dkv.serverpb.DKVCluster.AddNode:output_type -> dkv.serverpb.Status
+	55, // 72: dkv.serverpb.DKVCluster.RemoveNode:output_type -> dkv.serverpb.Status
+	32, // 73: dkv.serverpb.DKVCluster.ListNodes:output_type -> dkv.serverpb.ListNodesResponse
+	55, // 74: dkv.serverpb.DKVCluster.TransferLeader:output_type -> dkv.serverpb.Status
+	55, // 75: dkv.serverpb.DKVCluster.StepDown:output_type -> dkv.serverpb.Status
+	55, // 76: dkv.serverpb.DKVCluster.Snapshot:output_type -> dkv.serverpb.Status
+	55, // 77: dkv.serverpb.DKVDiscovery.UpdateStatus:output_type -> dkv.serverpb.Status
+	35, // 78: dkv.serverpb.DKVDiscovery.GetClusterInfo:output_type -> dkv.serverpb.GetClusterInfoResponse
+	39, // 79: dkv.serverpb.DKVDiscovery.WatchClusterInfo:output_type -> dkv.serverpb.ClusterInfoChange
+	55, // 80: dkv.serverpb.DKVDiscovery.ReleaseDatabase:output_type -> dkv.serverpb.Status
+	38, // 81: dkv.serverpb.DKVDiscoveryNode.GetStatus:output_type -> dkv.serverpb.RegionInfo
+	40, // 82: dkv.serverpb.DKVNode.GetNodeStatus:output_type -> dkv.serverpb.NodeStatusResponse
+	55, // 83: dkv.serverpb.DKVNode.PauseWrites:output_type -> dkv.serverpb.Status
+	55, // 84: dkv.serverpb.DKVNode.ResumeWrites:output_type -> dkv.serverpb.Status
+	55, // 85: dkv.serverpb.DKVNode.SetClock:output_type -> dkv.serverpb.Status
+	46, // 86: dkv.serverpb.DKVNode.Resync:output_type -> dkv.serverpb.ResyncResponse
+	46, // 87: dkv.serverpb.DKVNode.CancelResync:output_type -> dkv.serverpb.ResyncResponse
+	55, // 88: dkv.serverpb.DKVNode.SetTiming:output_type -> dkv.serverpb.Status
+	5,  // 89: dkv.serverpb.DKVNode.Promote:output_type -> dkv.serverpb.PromoteProgress
+	7,  // 90: dkv.serverpb.DKVNode.Rejoin:output_type -> dkv.serverpb.RejoinResponse
+	12, // 91: dkv.serverpb.DKVNode.DropAside:output_type -> dkv.serverpb.DropAsideResponse
+	11, // 92: dkv.serverpb.DKVNode.ClaimRecord:output_type -> dkv.serverpb.ClaimRecordResponse
+	55, // 93: dkv.serverpb.DKVNode.FinishUpgrade:output_type -> dkv.serverpb.Status
+	10, // 94: dkv.serverpb.DKVNode.InjectFault:output_type -> dkv.serverpb.FaultState
+	3,  // 95: dkv.serverpb.DKVNode.SetLogLevel:output_type -> dkv.serverpb.LogLevels
+	52, // 96: dkv.serverpb.DKVNode.GetContentHash:output_type -> dkv.serverpb.ContentHashResponse
+	62, // [62:97] is the sub-list for method output_type
+	27, // [27:62] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_api_admin_proto_init() }
@@ -4271,7 +4422,7 @@ func file_api_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_admin_proto_rawDesc), len(file_api_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

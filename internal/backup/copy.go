@@ -11,13 +11,19 @@ import (
 	"path/filepath"
 
 	"github.com/dkvdb/dkv/internal/durable"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // copyTree copies the regular files below src durably into dst, which must not exist, and
 // returns them.
 func copyTree(ctx context.Context, src, dst string) ([]File, error) {
+	total, err := treeSize(src)
+	if err != nil {
+		return nil, err
+	}
+	task.Step(ctx, "copies the files", task.Bytes, total)
 	files := []File{}
-	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -45,7 +51,23 @@ func copyTree(ctx context.Context, src, dst string) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	task.Step(ctx, "makes the copy durable", "", 0)
 	return files, syncDirs(dst)
+}
+
+// treeSize is the size of the regular files below a folder.
+func treeSize(root string) (size uint64, err error) {
+	err = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += uint64(info.Size())
+		}
+		return err
+	})
+	return size, err
 }
 
 func syncDirs(root string) error {
@@ -82,7 +104,7 @@ func digest(ctx context.Context, in io.Reader, out io.Writer) (File, error) {
 	return File{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, err
 }
 
-// cancelReader fails when ctx ends, since copying a file may take long.
+// cancelReader counts what is read, and fails when ctx ends, since copying a file may take long.
 type cancelReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -92,7 +114,9 @@ func (c *cancelReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return c.r.Read(p)
+	n, err := c.r.Read(p)
+	task.Add(c.ctx, uint64(n))
+	return n, err
 }
 
 func syncFile(path string) error {

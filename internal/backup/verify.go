@@ -12,13 +12,14 @@ import (
 	"github.com/dkvdb/dkv/internal/durable"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // Verify reads every byte of the backup at dir and compares it with the manifest: each file
 // must be there unchanged, and no other. The error is a kv.Corrupt, kv.NotFound or
 // kv.Precondition that says what is wrong, or that of ctx.
 func Verify(ctx context.Context, dir string) (Manifest, error) {
-	return walk(ctx, dir, func(f File, in io.Reader) (File, error) { return digest(ctx, in, io.Discard) })
+	return walk(ctx, dir, "checks the backup", func(f File, in io.Reader) (File, error) { return digest(ctx, in, io.Discard) })
 }
 
 // Extract copies the engine directory of the backup at dir durably into dst, which must not
@@ -28,7 +29,7 @@ func Extract(ctx context.Context, dir, dst string) error {
 	if err := os.Mkdir(dst, 0o700); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	_, err := walk(ctx, dir, func(f File, in io.Reader) (File, error) {
+	_, err := walk(ctx, dir, "copies the backup", func(f File, in io.Reader) (File, error) {
 		target := filepath.Join(dst, filepath.FromSlash(f.Name))
 		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 			return File{}, err
@@ -45,9 +46,9 @@ func Extract(ctx context.Context, dir, dst string) error {
 }
 
 // walk calls consume for the files of a backup and compares what it has read with the
-// manifest. Files are opened through a Root, so that a symbolic link cannot lead elsewhere on
+// manifest; step is what a task under ctx does meanwhile. Files are opened through a Root, so that a symbolic link cannot lead elsewhere on
 // the server.
-func walk(ctx context.Context, dir string, consume func(File, io.Reader) (File, error)) (Manifest, error) {
+func walk(ctx context.Context, dir, step string, consume func(File, io.Reader) (File, error)) (Manifest, error) {
 	m, err := readManifest(dir)
 	if err != nil {
 		return m, err
@@ -60,6 +61,7 @@ func walk(ctx context.Context, dir string, consume func(File, io.Reader) (File, 
 	if err := m.checkNames(root); err != nil {
 		return m, kv.Errorf(kv.Corrupt, "backup %s: %w", dir, err)
 	}
+	task.Step(ctx, step, task.Bytes, m.Bytes())
 	for _, want := range m.Files {
 		got, err := consumeFile(root, want, consume)
 		switch {

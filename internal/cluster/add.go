@@ -10,6 +10,7 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // newcomer is a node that is being added.
@@ -40,6 +41,8 @@ func (c *Cluster) AddNode(ctx context.Context, r *serverpb.AddNodeRequest) (*ser
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	ctx, end := c.tasks.Begin(ctx, task.Join, bootstrap.FormatURL(address))
+	defer end()
 	var ch change
 	return reply(ch.outcome(c.exclusively(ctx, func() error {
 		return c.add(ctx, &ch, newcomer{address: address, nonVoting: r.GetNonVoting()})
@@ -49,6 +52,7 @@ func (c *Cluster) AddNode(ctx context.Context, r *serverpb.AddNodeRequest) (*ser
 // add makes a node a member of all vBuckets, with a vote or without. Each step finds out
 // whether it has been made, so that an interrupted change is simply made again.
 func (c *Cluster) add(ctx context.Context, ch *change, n newcomer) error {
+	task.Step(ctx, "enters it into the log", "", 0)
 	if err := c.enlist(ctx, ch, &n); err != nil {
 		return err
 	}
@@ -62,10 +66,12 @@ func (c *Cluster) add(ctx context.Context, ch *change, n newcomer) error {
 			return err
 		}
 	}
+	task.Step(ctx, "waits until it has caught up", task.VBuckets, uint64(len(c.logs)))
 	for _, l := range c.logs {
 		if err := c.settle(ctx, ch, l, n); err != nil {
 			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
+		task.Add(ctx, 1)
 	}
 	c.log.Info("added a member", "member", n.id, "address", n.address, "voting", !n.nonVoting)
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/peer"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/task"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -78,7 +79,9 @@ type Options struct {
 	// SnapshotInterval is how often the state of each vBucket is made durable and its log cut;
 	// 0 means never by time.
 	SnapshotInterval time.Duration
-	Log              *slog.Logger
+	// Tasks is where the changes that take a while say how far they are; nil means nowhere.
+	Tasks *task.List
+	Log   *slog.Logger
 }
 
 // Cluster is the cluster as one of its members sees it. It serves DKVCluster and
@@ -92,6 +95,7 @@ type Cluster struct {
 	terms  bootstrap.Terms
 	client *bootstrap.Client
 	clock  *clock.Clock
+	tasks  *task.List
 	log    *slog.Logger
 
 	snapshotInterval time.Duration
@@ -138,6 +142,7 @@ func New(opts Options) *Cluster {
 		terms:  opts.Terms,
 		client: bootstrap.NewClient(opts.Certs, opts.Log),
 		clock:  opts.Clock,
+		tasks:  opts.Tasks,
 		log:    opts.Log,
 
 		snapshotInterval: opts.SnapshotInterval,

@@ -13,10 +13,13 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/sleep"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // TransferLeader implements DKVCluster.
 func (c *Cluster) TransferLeader(ctx context.Context, r *serverpb.TransferLeaderRequest) (*serverpb.Status, error) {
+	ctx, end := c.tasks.Begin(ctx, task.Leaders, r.GetNodeUrl())
+	defer end()
 	var ch change
 	return reply(ch.outcome(c.transfer(ctx, &ch, r)))
 }
@@ -42,10 +45,12 @@ func (c *Cluster) transfer(ctx context.Context, ch *change, r *serverpb.Transfer
 	if err != nil {
 		return err
 	}
+	task.Step(ctx, "moves leaders", task.VBuckets, uint64(len(logs)))
 	for _, l := range logs {
 		if err := ch.step(func() error { return c.handOver(ctx, l, to) }); err != nil {
 			return fmt.Errorf("vBucket %s: %w", l.VBucket, err)
 		}
+		task.Add(ctx, 1)
 	}
 	return nil
 }
@@ -152,13 +157,17 @@ func (c *Cluster) Lead(ctx context.Context, vBucket string) error {
 
 // StepDown implements DKVCluster.
 func (c *Cluster) StepDown(ctx context.Context, _ *emptypb.Empty) (*serverpb.Status, error) {
+	ctx, end := c.tasks.Begin(ctx, task.Leaders, "")
+	defer end()
 	var ch change
 	return reply(ch.outcome(c.stepDown(ctx, &ch)))
 }
 
 func (c *Cluster) stepDown(ctx context.Context, ch *change) error {
 	led := 0
+	task.Step(ctx, "hands its leaderships over", task.VBuckets, uint64(len(c.logs)))
 	for _, l := range c.logs {
+		task.Add(ctx, 1)
 		if l.Owner().ID != c.self.Replica {
 			continue
 		}
@@ -179,11 +188,15 @@ func (c *Cluster) Snapshot(ctx context.Context, r *serverpb.SnapshotRequest) (*s
 	if err != nil {
 		return reply(err)
 	}
+	ctx, end := c.tasks.Begin(ctx, task.Snapshot, r.GetVBucket())
+	defer end()
+	task.Step(ctx, "makes the state durable", task.VBuckets, uint64(len(logs)))
 	var ch change
 	for _, l := range logs {
 		if err := ch.step(func() error { return l.Snapshot(ctx) }); err != nil {
 			return reply(ch.outcome(fmt.Errorf("vBucket %s: %w", l.VBucket, err)))
 		}
+		task.Add(ctx, 1)
 	}
 	return reply(nil)
 }

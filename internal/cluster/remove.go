@@ -9,6 +9,7 @@ import (
 	"github.com/dkvdb/dkv/internal/cluster/bootstrap"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // RemoveNode implements DKVCluster.
@@ -19,6 +20,8 @@ func (c *Cluster) RemoveNode(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	ctx, end := c.tasks.Begin(ctx, task.Removal, bootstrap.FormatURL(address))
+	defer end()
 	if address == c.self.Address() {
 		return reply(c.removeSelf(ctx, r))
 	}
@@ -30,6 +33,7 @@ func (c *Cluster) RemoveNode(ctx context.Context, r *serverpb.RemoveNodeRequest)
 
 // remove removes the node at a Raft address from all vBuckets.
 func (c *Cluster) remove(ctx context.Context, ch *change, address string, force bool) error {
+	task.Step(ctx, "asks which members answer", "", 0)
 	members, err := c.membership(ctx)
 	if err != nil {
 		return err
@@ -43,11 +47,13 @@ func (c *Cluster) remove(ctx context.Context, ch *change, address string, force 
 	if err := r.mayLose(ctx, &members, gone); err != nil {
 		return err
 	}
+	task.Step(ctx, "removes it", task.VBuckets, uint64(len(c.logs)))
 	// The first vBucket comes last: the next attempt takes the members from it.
 	for i := len(c.logs) - 1; i >= 0; i-- {
 		if err := r.from(ctx, ch, c.logs[i]); err != nil {
 			return fmt.Errorf("vBucket %s: %w", c.logs[i].VBucket, err)
 		}
+		task.Add(ctx, 1)
 	}
 	c.log.Info("removed a member", "member", gone.ID, "address", address)
 	return nil
@@ -66,6 +72,7 @@ func (c *Cluster) removeSelf(ctx context.Context, r *serverpb.RemoveNodeRequest)
 	up := c.answering(ctx, members.Peers)
 	for _, p := range members.Peers {
 		if p.ID != c.self.Replica && p.Voting && up[p.ID] {
+			task.Step(ctx, "has another member remove it: "+p.Member.Address, "", 0)
 			return c.pool.Call(ctx, p.Member.Address, serverpb.DKVCluster_RemoveNode_FullMethodName, r, new(serverpb.Status))
 		}
 	}

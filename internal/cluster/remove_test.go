@@ -8,6 +8,7 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/task"
 	"github.com/dkvdb/dkv/internal/testkit"
 )
 
@@ -192,6 +193,33 @@ func TestRemoveNodeThatDoesNotHandOver(t *testing.T) {
 }
 
 // Wherever a removal is interrupted, the next one continues.
+// TestRemoveNodeSaysHowFarItIs: who looks sees in how many vBuckets the member is removed.
+func TestRemoveNodeSaysHowFarItIs(t *testing.T) {
+	r := newRig(t, 4, 3)
+	var tasks task.List
+	r.node(1).tasks = &tasks
+	var seen []task.State
+	for _, g := range r.groups {
+		g.before = func(step string) error {
+			if step == "remove 4" {
+				seen = append(seen, tasks.Running()...)
+			}
+			return nil
+		}
+	}
+	if err := r.remove(1, r.url(4), false); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 3 || len(tasks.Running()) != 0 {
+		t.Fatalf("%+v, then %+v", seen, tasks.Running())
+	}
+	for i, s := range seen {
+		if s.Kind != task.Removal || s.Subject != r.url(4) || s.Done != uint64(i) || s.Total != 3 || s.Unit != task.VBuckets {
+			t.Errorf("in vBucket %d: %+v", i, s)
+		}
+	}
+}
+
 func TestRemoveNodeGoesOnWhereItWasCut(t *testing.T) {
 	for _, c := range []struct {
 		vBucket int

@@ -30,25 +30,25 @@ func (s *session) changeOK(ctx context.Context, request adminCall) error {
 	return s.out.OK(0)
 }
 
-// changeShown is changeOK, and shows for how long it takes.
-func (s *session) changeShown(ctx context.Context, text string, request adminCall) error {
-	stop := s.timed(ctx, text)
+// changeShown is changeOK, and shows how far the node is with it.
+func (s *session) changeShown(ctx context.Context, w work, request adminCall) error {
+	stop := s.reportWork(ctx, w)
 	err := s.change(ctx, request)
 	stop()
 	if err != nil {
-		return err
+		return w.ended(ctx, err)
 	}
 	return s.out.OK(0)
 }
 
 func runBackup(ctx context.Context, s *session, args []string) error {
-	return s.changeShown(ctx, "the backup is being made", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, backupWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.Backup(ctx, conn, args[0])
 	})
 }
 
 func runRestore(ctx context.Context, s *session, args []string) error {
-	return s.changeShown(ctx, "the backup is being restored", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, restoreWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.Restore(ctx, conn, args[0])
 	})
 }

@@ -30,6 +30,9 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 		return admin.AddNode(ctx, conn, args[0], s.NonVoting)
 	})
 	stop()
+	if ctx.Err() != nil && err != nil {
+		return errors.New("interrupted: the node goes on to catch up, without a vote; -listNodes shows how far it is, and the same -addNode continues")
+	}
 	var re *nodes.RequestError
 	if errors.As(err, &re) && re.Outcome == kv.Unknown {
 		return fmt.Errorf("%w; -listNodes shows how far it is, and the same -addNode continues", err)
@@ -41,7 +44,7 @@ func runAddNode(ctx context.Context, s *session, args []string) error {
 }
 
 func runRemoveNode(ctx context.Context, s *session, args []string) error {
-	return s.changeShown(ctx, "the node is being removed", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, removeWork(args[0]), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.RemoveNode(ctx, conn, args[0], s.Force)
 	})
 }
@@ -51,17 +54,17 @@ func runTransferLeader(ctx context.Context, s *session, args []string) error {
 	if len(args) == 1 {
 		url = args[0]
 	}
-	return s.changeShown(ctx, "leaders are moving", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, leadersWork(url), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.TransferLeader(ctx, conn, url, s.VBucket)
 	})
 }
 
 func runStepDown(ctx context.Context, s *session, _ []string) error {
-	return s.changeShown(ctx, "leaders are moving", admin.StepDown)
+	return s.changeShown(ctx, leadersWork(""), admin.StepDown)
 }
 
 func runSnapshot(ctx context.Context, s *session, _ []string) error {
-	return s.changeShown(ctx, "the state is being made durable", func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	return s.changeShown(ctx, snapshotWork(s.VBucket), func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		return admin.Snapshot(ctx, conn, s.VBucket)
 	})
 }

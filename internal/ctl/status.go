@@ -54,8 +54,10 @@ type nodeRow struct {
 	// MemtableBytes and CacheBytes are what its storage engines hold in memory.
 	MemtableBytes uint64 `json:"memtable_bytes,omitempty"`
 	CacheBytes    uint64 `json:"cache_bytes,omitempty"`
-	Fault         string `json:"fault,omitempty"`  // what a drill does to it
-	Reason        string `json:"reason,omitempty"` // why it is not ALIVE
+	// Tasks are what it does at this moment that takes a while.
+	Tasks  []taskRow `json:"tasks,omitempty"`
+	Fault  string    `json:"fault,omitempty"`  // what a drill does to it
+	Reason string    `json:"reason,omitempty"` // why it is not ALIVE
 }
 
 type vBucketRow struct {
@@ -165,7 +167,7 @@ func rowOf(addr string, res *serverpb.NodeStatusResponse) nodeRow {
 		Health: alive, Cluster: res.GetClusterId(), Version: res.GetVersion(),
 		Timing: res.GetTiming(), Recorded: res.GetClusterTiming(), Next: res.GetNextTiming(), Became: res.GetBecame(), Record: res.GetRecord(),
 		ClusterVersion: res.GetClusterVersion(), Understands: res.GetUnderstands(), Fault: res.GetFault(),
-		MemtableBytes: res.GetMemtableBytes(), CacheBytes: res.GetCacheBytes()}
+		MemtableBytes: res.GetMemtableBytes(), CacheBytes: res.GetCacheBytes(), Tasks: tasksOf(res)}
 	for _, v := range res.GetVBuckets() {
 		row.VBuckets = append(row.VBuckets, vBucketRow{Name: v.GetVBucket(), State: v.GetState(), IsLeader: v.GetIsLeader(),
 			Leader: v.GetLeader(), Term: v.GetTerm(), CommitIndex: v.GetCommitIndex(), AppliedIndex: v.GetAppliedIndex(),
@@ -312,6 +314,9 @@ func (r nodeRow) remarks() []string {
 	}
 	if r.Fault != "" {
 		cells = append(cells, r.Fault)
+	}
+	for _, t := range r.Tasks {
+		cells = append(cells, t.text())
 	}
 	if r.NonVoting {
 		cells = append(cells, noVote)

@@ -18,6 +18,8 @@ import (
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/clients/go/dkv/admin"
 	"github.com/dkvdb/dkv/internal/ctl/nodes"
+	"github.com/dkvdb/dkv/internal/ctl/progress"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // How often -verify asks again while nodes hash different indexes, and how long it
@@ -45,9 +47,12 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	defer v.close()
 	var bad []string
 	for i, name := range names {
-		stop := s.comparing(ctx, i, len(names), len(addrs))
+		stop := v.report(ctx, name, i, len(names))
 		found, err := v.verify(ctx, name)
 		stop()
+		if err != nil && ctx.Err() != nil {
+			return errInterruptedVerify
+		}
 		if err != nil {
 			return explainVerify(err, s.Addrs, addrs)
 		}
@@ -64,9 +69,26 @@ func runVerify(ctx context.Context, s *session, _ []string) error {
 	return nil
 }
 
-// comparing shows how many vBuckets of the nodes have been compared.
-func (s *session) comparing(ctx context.Context, done, total, nodes int) (stop func()) {
-	return s.timed(ctx, fmt.Sprintf("vBucket %d of %d is being compared on %d nodes", done+1, total, nodes))
+var errInterruptedVerify = errors.New("interrupted: the nodes stop hashing, and nothing was changed; -vBucket NAME compares one vBucket alone")
+
+// report shows how far the nodes are with a vBucket, the one after done of all.
+func (v *verifier) report(ctx context.Context, vBucket string, done, all int) (stop func()) {
+	var addrs []string
+	for _, node := range v.nodes {
+		addrs = append(addrs, node.Addrs...)
+	}
+	asked := v.nodes[0].lookers(addrs)
+	text := fmt.Sprintf("vBucket %d of %d is being compared on %d nodes", done+1, all, len(v.nodes))
+	end := v.nodes[0].report(ctx, func(ctx context.Context) progress.State {
+		s := progress.State{Text: text, Timed: true, Unit: " " + task.Keys}
+		for _, one := range asked {
+			if t := one.taskNow(ctx, task.Verify, vBucket); t != nil {
+				s.Done, s.Total = s.Done+t.GetDone(), s.Total+t.GetTotal()
+			}
+		}
+		return s
+	})
+	return func() { end(); asked.close() }
 }
 
 // explainVerify adds how to compare without the members that -a does not name.

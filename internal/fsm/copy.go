@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // ErrBadSnapshot means that a snapshot is damaged or incomplete.
@@ -22,6 +23,7 @@ const copyChunk = 256 << 10
 // the engine holds a part of the state, which New rejects: the identity is written last.
 func (v *View) CopyTo(ctx context.Context, engine storage.Engine) error {
 	load := NewLoader(engine)
+	task.Step(ctx, "builds the state", task.Bytes, 0)
 	var payload, position []byte
 	for {
 		var err error
@@ -31,6 +33,7 @@ func (v *View) CopyTo(ctx context.Context, engine storage.Engine) error {
 		if err := load.Add(payload); err != nil {
 			return err
 		}
+		task.Add(ctx, uint64(len(payload)))
 		if len(position) == 0 {
 			return load.Finish()
 		}

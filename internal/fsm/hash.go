@@ -7,6 +7,7 @@ import (
 
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // ContentHash is a hash of the keyspace at one index.
@@ -27,7 +28,9 @@ func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 	out := ContentHash{Index: v.Index()}
 	it := v.walk(storage.Data, storage.Range{Bulk: true})
 	defer it.close()
+	task.Step(ctx, "hashes all keys", task.Keys, v.EstimatedKeys())
 	var buf []byte
+	counted := uint64(0)
 	for it.next() {
 		buf = binary.AppendUvarint(buf, uint64(len(it.key)))
 		buf = append(buf, it.key...)
@@ -37,6 +40,8 @@ func (v *View) Hash(ctx context.Context) (ContentHash, error) {
 		if len(buf) >= hashStep {
 			h.Write(buf)
 			buf = buf[:0]
+			task.Add(ctx, out.Keys-counted)
+			counted = out.Keys
 			if err := ctx.Err(); err != nil {
 				return out, err
 			}

@@ -152,6 +152,9 @@ func (s *views) revoke() (n int) {
 // Index returns the log index that the view reflects.
 func (v *View) Index() kv.Index { return v.state.Applied }
 
+// EstimatedKeys estimates how many keys the keyspace has.
+func (v *View) EstimatedKeys() uint64 { return v.m.Stats().EstimatedKeys }
+
 // Clock returns the log's clock at that index.
 func (v *View) Clock() kv.Clock { return v.state.Clock }
 

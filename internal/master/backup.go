@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/backup"
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/route"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // Backup serves backups and restores within one folder.
@@ -20,6 +21,7 @@ type Backup struct {
 	keyspace *route.Keyspace
 	root     string
 	lead     func(ctx context.Context, vBucket string) error
+	tasks    *task.List
 }
 
 // NewBackup makes the service; root is the absolute path of backup-dir. lead makes this node own
@@ -28,6 +30,9 @@ func NewBackup(k *route.Keyspace, root string, lead func(ctx context.Context, vB
 	return &Backup{keyspace: k, root: root, lead: lead}
 }
 
+// ReportTo has backups and restores say there how far they are.
+func (s *Backup) ReportTo(tasks *task.List) { s.tasks = tasks }
+
 // Backup implements DKVBackupRestore. Any member of a cluster can be asked: it
 // copies its own state, each vBucket at one index.
 func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*serverpb.Status, error) {
@@ -35,6 +40,8 @@ func (s *Backup) Backup(ctx context.Context, r *serverpb.BackupRequest) (*server
 	if err != nil {
 		return nil, route.WithOutcome(err)
 	}
+	ctx, end := s.tasks.Begin(ctx, task.Backup, r.GetBackupPath())
+	defer end()
 	if err := s.backup(ctx, dir); err != nil {
 		return nil, route.WithOutcome(err)
 	}
@@ -48,7 +55,9 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 	if _, err := os.Lstat(dir); err == nil {
 		return kv.Errorf(kv.Precondition, "%s exists already; name a new folder", dir)
 	}
-	for _, v := range s.keyspace.All() {
+	all := s.keyspace.All()
+	for i, v := range all {
+		task.Part(ctx, i+1, len(all))
 		if err := v.Backup(ctx, filepath.Join(dir, v.Name)); err != nil {
 			return errors.Join(fmt.Errorf("vBucket %s: %w", v.Name, err), os.RemoveAll(dir))
 		}
@@ -61,6 +70,8 @@ func (s *Backup) backup(ctx context.Context, dir string) error {
 // asking again restores all of them once more. One that was replaced and that slaves have not
 // confirmed keeps no other from being replaced.
 func (s *Backup) Restore(ctx context.Context, r *serverpb.RestoreRequest) (*serverpb.Status, error) {
+	ctx, end := s.tasks.Begin(ctx, task.Restore, r.GetRestorePath())
+	defer end()
 	dir, err := backup.Confine(s.root, r.GetRestorePath())
 	if err == nil {
 		err = s.check(ctx, dir)
@@ -78,6 +89,7 @@ func (s *Backup) restoreAll(ctx context.Context, dir string) error {
 	all := s.keyspace.All()
 	unconfirmed, first := 0, error(nil)
 	for i, v := range all {
+		task.Part(ctx, i+1, len(all))
 		err := s.restore(ctx, v, s.folderOf(v, dir))
 		switch {
 		case err == nil:
@@ -138,7 +150,8 @@ func (s *Backup) check(ctx context.Context, dir string) error {
 	if s.lead == nil {
 		return nil // one vBucket, which verifies it itself
 	}
-	for _, v := range all {
+	for i, v := range all {
+		task.Part(ctx, i+1, len(all))
 		if _, err := backup.Verify(ctx, s.folderOf(v, dir)); err != nil {
 			return s.about(v, fmt.Errorf("restore: %w; nothing was changed", err))
 		}
@@ -148,6 +161,7 @@ func (s *Backup) check(ctx context.Context, dir string) error {
 
 func (s *Backup) restore(ctx context.Context, v route.VBucket, dir string) error {
 	if s.lead != nil {
+		task.Step(ctx, "makes this node lead", "", 0)
 		if err := s.lead(ctx, v.Name); err != nil {
 			return fmt.Errorf("the node that has the backup must lead to restore it: %w", err)
 		}

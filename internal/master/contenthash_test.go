@@ -12,6 +12,8 @@ import (
 	"github.com/dkvdb/dkv/internal/kv"
 	"github.com/dkvdb/dkv/internal/master/mastertest"
 	"github.com/dkvdb/dkv/internal/replica"
+	"github.com/dkvdb/dkv/internal/task"
+	"github.com/dkvdb/dkv/internal/testkit"
 )
 
 func TestContentHash(t *testing.T) {
@@ -82,5 +84,44 @@ func TestContentHashesAreBounded(t *testing.T) {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestStatusShowsTasks: who looks sees a content hash that is being made, and one that waits.
+func TestStatusShowsTasks(t *testing.T) {
+	r := newRig(t)
+	r.MustPut("a", "1")
+	var tasks task.List
+	node := NewNode(r.Keyspace, NodeInfo{}, nil)
+	node.ShowTasks(&tasks)
+	slow := slowView{r.Local, make(chan struct{}, 2), make(chan struct{})}
+	r.Keyspace.All()[0].Replica = slow
+	errs := make(chan error, 2)
+	for range 2 {
+		go func() {
+			errs <- second(node.GetContentHash(t.Context(), &serverpb.ContentHashRequest{VBucket: "default"}))
+		}()
+	}
+	<-slow.begun
+	testkit.Eventually(t, "both show", func() bool {
+		status, err := node.GetNodeStatus(t.Context(), nil)
+		if err != nil || len(status.GetTasks()) != 2 {
+			return false
+		}
+		for _, shown := range status.GetTasks() {
+			if shown.GetKind() != "verify" || shown.GetSubject() != "default" {
+				t.Errorf("%v", shown)
+			}
+		}
+		return true
+	})
+	close(slow.gate)
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if status, err := node.GetNodeStatus(t.Context(), nil); err != nil || len(status.GetTasks()) != 0 {
+		t.Errorf("%v, %v after the end", status.GetTasks(), err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/route"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 	"github.com/dkvdb/dkv/internal/timing"
 )
 
@@ -47,6 +48,7 @@ type Node struct {
 	record func() string
 	// setLevel changes the levels of the node's log; nil if they are fixed.
 	setLevel func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)
+	tasks    *task.List
 	// hashing holds an element while a content hash is being made, and hashes one for each
 	// request for one.
 	hashing, hashes chan struct{}
@@ -66,6 +68,9 @@ func (n *Node) ShowStanding(of func(vBucket string) *serverpb.StandingSet) { n.s
 
 // ShowRecord has the status show what the record in the registry means for the node.
 func (n *Node) ShowRecord(of func() string) { n.record = of }
+
+// ShowTasks has the status show these tasks, and those of this service among them.
+func (n *Node) ShowTasks(tasks *task.List) { n.tasks = tasks }
 
 // ServeLogLevel has SetLogLevel do what by does.
 func (n *Node) ServeLogLevel(by func(*serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error)) {
@@ -109,7 +114,18 @@ func (n *Node) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		}
 		resp.VBuckets = append(resp.VBuckets, status)
 	}
+	for _, t := range n.tasks.Running() {
+		resp.Tasks = append(resp.Tasks, taskOf(t))
+	}
 	return resp, nil
+}
+
+func taskOf(t task.State) *serverpb.Task {
+	return &serverpb.Task{
+		Kind: t.Kind, Subject: t.Subject, Step: t.Step, Part: uint32(t.Part), Parts: uint32(t.Parts),
+		Done: t.Done, Total: t.Total, Unit: t.Unit,
+		Millis: uint64(t.Elapsed.Milliseconds()), StepMillis: uint64(t.InStep.Milliseconds()),
+	}
 }
 
 // addMemory adds what a vBucket's engine holds in memory to a status. Engines that share
@@ -175,6 +191,9 @@ func (n *Node) GetContentHash(ctx context.Context, r *serverpb.ContentHashReques
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := n.tasks.Begin(ctx, task.Verify, r.GetVBucket())
+	defer end()
+	task.Step(ctx, "waits for another one", "", 0)
 	done, err := n.takeTurn(ctx)
 	if err != nil {
 		return nil, err

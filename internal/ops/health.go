@@ -39,6 +39,28 @@ type Health struct {
 	// Insecure is what other hosts may do without authentication: data, or true for
 	// everything. It is no reason not to be healthy.
 	Insecure string `json:"insecure,omitempty"`
+	// Tasks are what the node does at this moment that takes a while, the oldest first.
+	Tasks []Task `json:"tasks,omitempty"`
+}
+
+// Task is how far a node is with a call that takes a while.
+type Task struct {
+	// Kind is backup, restore, verify, join, removal, leaders or snapshot; Subject is what it is
+	// about, and Step what is done now.
+	Kind    string `json:"kind"`
+	Subject string `json:"subject,omitempty"`
+	Step    string `json:"step"`
+	// Part is the vBucket that it is at, counted from 1, of Parts.
+	Part  int `json:"part,omitempty"`
+	Parts int `json:"parts,omitempty"`
+	// Done of about Total are done of the step, counted in Unit: B, keys or vBuckets. Total is
+	// 0 if it is not known.
+	Done  uint64 `json:"done"`
+	Total uint64 `json:"total"`
+	Unit  string `json:"unit,omitempty"`
+	// Seconds is the time since the task began, StepSeconds since the step did.
+	Seconds     float64 `json:"seconds"`
+	StepSeconds float64 `json:"step_seconds"`
 }
 
 // VBucket is the state of one vBucket on the node.

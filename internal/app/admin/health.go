@@ -58,6 +58,10 @@ func (a *Admin) health(context.Context) ops.Health {
 	for i := range n.VBuckets {
 		h.VBuckets = append(h.VBuckets, a.vBucketHealth(&n.VBuckets[i]))
 	}
+	for _, t := range a.Node.Tasks.Running() {
+		h.Tasks = append(h.Tasks, ops.Task{Kind: t.Kind, Subject: t.Subject, Step: t.Step, Part: t.Part, Parts: t.Parts,
+			Done: t.Done, Total: t.Total, Unit: t.Unit, Seconds: t.Elapsed.Seconds(), StepSeconds: t.InStep.Seconds()})
+	}
 	return h
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/datadir"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/task"
 	"github.com/dkvdb/dkv/internal/version"
 )
 
@@ -55,6 +56,9 @@ type Node struct {
 
 	// Changed is raised when the condition of a vBucket may have changed.
 	Changed signal.Signal
+
+	// Tasks is what the node does at this moment that takes a while.
+	Tasks task.List
 
 	// GRPC and HTTP are bound from the start on, so that no other process takes them.
 	GRPC, HTTP net.Listener

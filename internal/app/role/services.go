@@ -58,8 +58,10 @@ func NewServices(n *node.Node, r Role) (*Services, error) {
 	s.KV = master.NewKV(s.keyspace, s.sizes, s.router)
 	s.Node = master.NewNode(s.keyspace, n.Info, s.router)
 	s.Node.ServeLogLevel(func(r *serverpb.SetLogLevelRequest) (*serverpb.LogLevels, error) { return SetLogLevel(n.Log, r) })
+	s.Node.ShowTasks(&n.Tasks)
 	s.Membership = r.Membership(s.Node)
 	s.Backup = master.NewBackup(s.keyspace, backupDir, r.Lead())
+	s.Backup.ReportTo(&n.Tasks)
 	s.Replication = replication.New(s.keyspace, s.router)
 	n.OnClose(func() error { s.Replication.Close(); return nil })
 	return s, nil

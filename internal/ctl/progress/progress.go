@@ -42,8 +42,9 @@ type State struct {
 	Text string
 	// Done and Total count the same; Total is 0 if it is not known.
 	Done, Total uint64
-	// Unit is behind the rate; empty for what Text counts. Another one begins a new rate.
-	Unit string
+	// Unit is behind the rate; empty for what Text counts. Another one begins a new rate, and
+	// so does another Step.
+	Unit, Step string
 	// Timed adds how long it has taken if Total is 0.
 	Timed bool
 }
@@ -104,6 +105,8 @@ func (r Reporter) text(d document, s State) string {
 	switch {
 	case s.Total > 0 && d.PerSecond > 0:
 		return fmt.Sprintf("%s (%.0f%%, %s%s/s, %s left)", text, 100*float64(s.Done)/float64(s.Total), short(d.PerSecond), s.Unit, left(d.SecondsLeft))
+	case s.Timed && s.Total > 0:
+		return fmt.Sprintf("%s (%.0f%%): %s so far", text, 100*float64(s.Done)/float64(s.Total), left(d.ElapsedSeconds))
 	case s.Timed:
 		return fmt.Sprintf("%s: %s so far", text, left(d.ElapsedSeconds))
 	}
@@ -114,7 +117,7 @@ func (r Reporter) text(d document, s State) string {
 type meter struct {
 	begun, first time.Time
 	from         uint64
-	unit         string
+	unit, step   string
 }
 
 // leastMeasured is how long a rate is measured before it is shown.
@@ -125,8 +128,8 @@ func (m *meter) measure(s State, now time.Time) document {
 	if s.Total == 0 {
 		return d
 	}
-	if m.first.IsZero() || s.Done < m.from || s.Unit != m.unit {
-		m.first, m.from, m.unit = now, s.Done, s.Unit
+	if m.first.IsZero() || s.Done < m.from || s.Unit != m.unit || s.Step != m.step {
+		m.first, m.from, m.unit, m.step = now, s.Done, s.Unit, s.Step
 		return d
 	}
 	if measured := now.Sub(m.first); measured >= leastMeasured && s.Done > m.from {

@@ -80,4 +80,7 @@ func TestRateOfAnotherUnit(t *testing.T) {
 	if d := m.measure(State{Done: 2 << 20, Total: 4 << 20, Unit: "B"}, begun.Add(5*time.Second)); d.PerSecond != 1<<19 || d.SecondsLeft != 4 {
 		t.Errorf("%+v", d)
 	}
+	if d := m.measure(State{Done: 3 << 20, Total: 9 << 20, Unit: "B", Step: "next"}, begun.Add(7*time.Second)); d.PerSecond != 0 {
+		t.Errorf("%+v has the rate of two steps", d)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // Restore implements replica.Replica. The new state is built beside the old one, which is
@@ -23,6 +24,7 @@ func (l *Replica) Restore(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	task.Step(ctx, "waits until those that answers wait for have it", "", 0)
 	return l.state.AwaitRestored(ctx, at)
 }
 
@@ -141,6 +143,7 @@ func (l *Replica) build(ctx context.Context, dir, place string, of *backup.Info)
 		if err := backup.Extract(ctx, dir, place); err != nil {
 			return nil, err
 		}
+		task.Step(ctx, "opens the new state", "", 0)
 		return l.opts.Open(place)
 	}
 	engine, err := l.opts.Open(place)

@@ -12,6 +12,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/replica/state"
 	"github.com/dkvdb/dkv/internal/storage"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // Restore implements Replica. The backup's pairs go through the log and are staged by every
@@ -23,6 +24,7 @@ func (r *Replica) Restore(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	task.Step(ctx, "waits until those that answers wait for have it", "", 0)
 	return r.state.AwaitRestored(ctx, at)
 }
 
@@ -64,6 +66,7 @@ func (r *Replica) openBackup(ctx context.Context, dir, kind string) (*fsm.View, 
 	if err := backup.Extract(ctx, dir, scratch); err != nil {
 		return fail(err)
 	}
+	task.Step(ctx, "opens the backup", "", 0)
 	engine, err := r.opts.OpenKind(kind, scratch)
 	if err != nil {
 		return fail(err)
@@ -172,6 +175,7 @@ func (r *Replica) seal(ctx context.Context, epoch kv.Index, id []byte) error {
 	if _, err := r.step(ctx, epoch, c); err != nil {
 		return err
 	}
+	task.Step(ctx, "builds the state", "", 0)
 	return r.awaitBuild(ctx, id)
 }
 
@@ -180,10 +184,12 @@ func (r *Replica) stage(ctx context.Context, epoch kv.Index, id []byte, view *fs
 	it := view.Iterate(storage.Range{Bulk: true}, r.state.Clock(r.state.Machine()))
 	defer it.Close()
 	c := command.Command{Kind: command.StageRestore, Expect: id}
+	task.Step(ctx, "sends the keys to the members", task.Keys, view.EstimatedKeys())
 	bytes := 0
 	flush := func() error {
 		pairs += uint64(len(c.Mutations))
 		_, err := r.step(ctx, epoch, &c)
+		task.Add(ctx, uint64(len(c.Mutations)))
 		c.Mutations, bytes = c.Mutations[:0], 0
 		return err
 	}

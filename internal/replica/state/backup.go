@@ -13,6 +13,7 @@ import (
 	"github.com/dkvdb/dkv/internal/replica"
 	"github.com/dkvdb/dkv/internal/storage"
 	"github.com/dkvdb/dkv/internal/storage/diskspace"
+	"github.com/dkvdb/dkv/internal/task"
 )
 
 // Backup implements Replica. The copy is opened and read before it counts: a backup that
@@ -40,6 +41,7 @@ func (c *Store) backup(ctx context.Context, dir string) error {
 		return err
 	}
 	defer remove()
+	task.Step(ctx, "makes a checkpoint", "", 0)
 	kind, err := c.link(ctx, scratch)
 	if err != nil {
 		return err
@@ -52,6 +54,7 @@ func (c *Store) backup(ctx context.Context, dir string) error {
 		Created:  c.opts.Clock.Wall().UTC(),
 		Version:  c.opts.Version,
 	}
+	task.Step(ctx, "reads the checkpoint through", "", 0)
 	if err := c.inspect(ctx, scratch, &info); err != nil {
 		return fmt.Errorf("the copy is not sound: %w", err)
 	}

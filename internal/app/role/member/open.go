@@ -58,6 +58,7 @@ func (m *Member) Open(ctx context.Context) error {
 		Pool:     m.pool,
 		Terms:    m.terms(),
 		Clock:    m.node.Clock,
+		Tasks:    &m.node.Tasks,
 
 		SnapshotInterval: m.node.Config.Nexus.SnapshotInterval,
 
