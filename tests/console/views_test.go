@@ -19,6 +19,7 @@ func TestConsoleOfACluster(t *testing.T) {
 	t.Run("acts", func(t *testing.T) { p.t = t; testActs(p) })
 	t.Run("keys", func(t *testing.T) { p.t = t; testKeys(p, c) })
 	t.Run("numbers", func(t *testing.T) { p.t = t; testNumbers(p) })
+	t.Run("tasks", func(t *testing.T) { p.t = t; testTasks(p) })
 	t.Run("log", func(t *testing.T) { p.t = t; testLog(p) })
 	t.Run("death", func(t *testing.T) { p.t = t; testDeath(p, c) })
 	p.t = t
@@ -154,6 +155,23 @@ func testNumbers(p *page) {
 	p.click("dialog button.cancel")
 	p.fits("Storage")
 	p.shoot("storage")
+}
+
+// testTasks gives the page a task of a node, since those of a small database are over too soon.
+func testTasks(p *page) {
+	p.until("the module", `window.tasks?.far || (import("/console/tasks.js").then((m) => { window.tasks = m; }), false)`)
+	task := `{kind: "backup", subject: "nightly", step: "copies the files", part: 3, parts: 16, done: 4 << 20, total: 10 << 20, unit: "B", seconds: 9, step_seconds: 2}`
+	for expression, want := range map[string]string{
+		"tasks.words(" + task + ")": "backup nightly, vBucket 3 of 16: copies the files",
+		"tasks.far(" + task + ")":   "4.0 MiB of 10.0 MiB, 2.0 MiB/s, 3 s left",
+		`tasks.far({kind: "verify", done: 50, total: 200, unit: "keys", seconds: 3, step_seconds: 2})`:          "50 of 200 keys, 25 keys/s, 6 s left",
+		`tasks.far({kind: "snapshot", done: 0, total: 0, seconds: 61})`:                                         "for 1 min 1 s now",
+		"(tasks.remember([{name: 'n1', health: {tasks: [" + task + "]}}]), tasks.ofKind('backup').length + '')": "1",
+	} {
+		if got := eval[string](p, expression); got != want {
+			p.t.Errorf("%s shows %q, want %q", expression, got, want)
+		}
+	}
 }
 
 // testLog looks at events of all nodes, and at what this test has done to them.

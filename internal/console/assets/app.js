@@ -3,6 +3,7 @@
 import { h, icon, patch } from "./dom.js";
 import { Refused, get, session, stream } from "./api.js";
 import { understand } from "./model.js";
+import { remember } from "./tasks.js";
 import { ask, reportTo } from "./dialog.js";
 import { clock } from "./format.js";
 import * as cluster from "./views/cluster.js";
@@ -163,6 +164,7 @@ async function watch() {
         silence = setTimeout(() => { app.live = false; draw(); own.abort(); }, 5000);
         app.denied = null;
         app.cluster = understand(doc);
+        remember(app.cluster.nodes);
         app.heard = Date.now();
         app.live = true;
         app.view.heard?.(app);

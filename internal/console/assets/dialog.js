@@ -2,6 +2,7 @@
 
 import { h, icon, patch } from "./dom.js";
 import { duration } from "./format.js";
+import { ofKind } from "./tasks.js";
 
 const dialog = document.getElementById("dialog");
 
@@ -18,6 +19,7 @@ export function reportTo(report) {
 //   fields          inputs: {name, label, type, value, placeholder, hint, options}
 //   action          the name of the button; danger: whether it is red
 //   run(values, step) does it; step(text) tells of progress; what it returns is shown at the end
+//   task            the kind of task that nodes are busy with meanwhile, which says how far they are
 //   quiet           close at once when it is done
 // It resolves when the dialog is closed, with whether the act was done.
 export function ask(act) {
@@ -74,7 +76,7 @@ function view(act, state, values, on) {
       act.risk && h("p", { class: "risk" }, icon("warn"), h("span", {}, h("b", {}, "What it risks: "), act.risk)),
       (act.fields ?? []).map((f) => field(f, values, state.phase === "run")),
     ],
-    progress(state),
+    progress(act, state),
     state.error && h("p", { class: "failed", role: "alert" }, icon("bad"), h("span", {}, state.error)),
     h("div", { class: "dialog-acts" },
       h("button", { type: "button", class: "cancel", onClick: on.close }, state.phase === "ask" ? "Cancel" : "Close"),
@@ -82,12 +84,14 @@ function view(act, state, values, on) {
         state.phase === "run" ? "Working …" : state.error ? "Try again" : act.action)));
 }
 
-function progress(state) {
+function progress(act, state) {
   if (state.phase === "ask" && !state.steps.length) return null;
   const passed = Math.floor((Date.now() - state.begun) / 1000);
+  const tasks = act.task && state.phase === "run" ? ofKind(act.task) : [];
   return h("div", { class: "progress", role: "status" },
     state.steps.map((s, i) => h("p", { class: "step" }, icon(i < state.steps.length - 1 || state.phase === "done" ? "ok" : "more"), h("span", {}, s))),
-    state.phase === "run" && [h("div", { class: "bar-moving" }), h("p", { class: "muted" }, passed ? `for ${duration(passed)} now` : "asking the node")],
+    tasks,
+    state.phase === "run" && [!tasks.length && h("div", { class: "bar-moving" }), h("p", { class: "muted" }, passed ? `for ${duration(passed)} now` : "asking the node")],
     state.phase === "done" && h("p", { class: "succeeded" }, icon("ok"), h("span", {}, state.result || "Done.")));
 }
 

@@ -5,6 +5,7 @@ import { of, post } from "../api.js";
 import { ask } from "../dialog.js";
 import { bytes, duration, list, percent, plural } from "../format.js";
 import { lagText, worst } from "../model.js";
+import { ofNode } from "../tasks.js";
 
 export const id = "cluster";
 export const title = "Cluster";
@@ -96,6 +97,7 @@ function card(app, n) {
       fact("Version", n.version || "–"), fact("Up for", n.uptime === undefined ? "–" : duration(n.uptime)),
       fact("Lag", n.role === "discovery" ? "–" : lagText(n.lag)), fact("gRPC", n.address || "–", "full")),
     disk?.total_bytes > 0 && diskBar(disk),
+    ofNode(n),
     n.error && h("p", { class: "error" }, n.error));
 }
 
@@ -146,6 +148,7 @@ function add(c) {
       { name: "quiet", type: "checkbox", label: "Without a vote", hint: " it serves sequential reads, and writes do not wait for it" },
     ],
     action: "Add the node",
+    task: "join",
     run: async (v, step) => {
       step(`asking ${need(member(c)).name} to invite ${v.url}`);
       await post(of(member(c), "/admin/cluster/add"), { node_url: v.url.trim(), non_voting: v.quiet });
@@ -166,6 +169,7 @@ function remove(c, n) {
       : `the cluster survives ${plural(survived(left), "failure", "failures")}, as before.`),
     fields: [{ name: "force", type: "checkbox", label: "Even if those that stay and are up are no majority" }],
     action: `Remove ${n.name}`,
+    task: "removal",
     danger: true,
     run: async (v, step) => {
       const by = need(member(c, n) ?? member(c));
@@ -182,6 +186,7 @@ function transfer(c, n) {
     text: [`${n.name} becomes the leader of all ${c.buckets.length} vBuckets. The cluster may spread them again later.`],
     risk: "requests wait for some milliseconds while a vBucket changes its leader.",
     action: "Transfer",
+    task: "leaders",
     run: async (_, step) => {
       step(`asking ${need(member(c)).name} to transfer the leaderships`);
       await post(of(member(c), "/admin/cluster/transfer-leadership"), { target: n.node_url });
@@ -196,6 +201,7 @@ function drain(c, n) {
     text: [`The ${plural(n.leads.length, "vBucket", "vBuckets")} that ${n.name} leads get another leader, as before a restart. It stays a member, and keeps its copies.`],
     risk: "requests wait for some milliseconds while a vBucket changes its leader. It may be given leaderships again as long as it runs.",
     action: `Drain ${n.name}`,
+    task: "leaders",
     run: async (_, step) => {
       step(`asking ${n.name} to step down`);
       await post(of(n, "/admin/raft/step-down"));

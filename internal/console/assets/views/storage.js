@@ -4,6 +4,7 @@ import { h, icon } from "../dom.js";
 import { get, of, post } from "../api.js";
 import { ask } from "../dialog.js";
 import { bytes, count, dateTime, duration, percent, plural, seconds } from "../format.js";
+import { ofNode } from "../tasks.js";
 import { family, meters, total } from "../meters.js";
 
 export const id = "storage";
@@ -60,6 +61,7 @@ function restore(n, b) {
     risk: "everything that was written since then is lost, on all nodes. Slaves load it again. Take a backup of now first.",
     fields: [{ name: "confirm", label: `Type the folder's name to go on`, placeholder: b.path, required: true }],
     action: "Replace the database",
+    task: "restore",
     danger: true,
     run: async (v, step) => {
       if (v.confirm.trim() !== b.path) throw new Error(`that is not ${b.path}: nothing was done`);
@@ -79,6 +81,7 @@ function card(n) {
     h("div", { class: "node-head" }, h("div", { class: "node-name" }, h("strong", {}, n.name), h("span", { class: "status" }, n.role))),
     d?.total_bytes > 0 && h("div", { class: "disk" }, h("div", { class: "meter " + (d.free_bytes <= d.reserve_bytes ? "bad" : d.free_bytes < 0.15 * d.total_bytes ? "warn" : "") }, h("i", { style: { width: (100 * (d.total_bytes - d.free_bytes)) / d.total_bytes + "%" } })),
       h("span", {}, `${bytes(d.free_bytes)} (${percent(d.free_bytes, d.total_bytes)}) free of ${bytes(d.total_bytes)}. ${forecast(n.name, d)}`)),
+    ofNode(n),
     h("dl", {},
       fact("Data on disk", bytes(total(n.name, "dkv_storage_disk_bytes"))), fact("Keys, about", count(total(n.name, "dkv_storage_keys_estimate"))),
       fact("Memtables", bytes(total(n.name, "dkv_storage_memtable_bytes"))), fact("Block cache", bytes(total(n.name, "dkv_storage_cache_bytes"))),
@@ -116,6 +119,7 @@ function backup(c) {
     fields: [{ name: "path", label: "Folder below backup-dir", value: name, required: true },
       { name: "node", label: "On node", value: nodes[0]?.http_address, options: nodes.map((n) => ({ value: n.http_address, text: `${n.name} (${n.role})` })) }],
     action: "Back up",
+    task: "backup",
     run: async (v, step) => {
       const n = nodes.find((x) => x.http_address === v.node) ?? nodes[0];
       step(`${n.name} writes ${v.path}`);
