@@ -15,8 +15,7 @@ import (
 
 func factory() enginetest.Factory {
 	return enginetest.Factory{
-		RandomRuns: 60,
-		Open:       func(string) (enginetest.Engine, error) { return memory.Open(memory.Options{}) },
+		Open: func(string) (enginetest.Engine, error) { return memory.Open(memory.Options{}) },
 		OpenCheckpoint: func(dir string) (enginetest.Engine, error) {
 			return memory.Open(memory.Options{Dir: dir})
 		},
