@@ -227,34 +227,37 @@ var rulesTaken = []struct {
 	rule rules
 	in   climate // nil is the general one
 	rare bool
+	// from is the seed that is tried first, since it has found the rule missing before. Any
+	// other number only takes longer: the rest follows.
+	from uint64
 }{
-	{"A1: waiting for what was heard of", waitForHeard, nil, false},
-	{"A2: a standby is an address", byAddress, wipedDisks, false},
-	{"A2: received is synced", confirmReceived, crashesTogether, false},
-	{"A3: not updated", probesDoNotWait, nil, false},
-	{"A3: repeats", repeatsDoNotWait, nil, false},
-	{"A3: reads", readsDoNotWait, nil, false},
-	{"A4, A6: the log before the record", logBeforeRecord, nil, false},
-	{"A5: an old reading", staleReading, lingeringOwners, true},
-	{"A5: any version", noVersion, lingeringOwners, true},
-	{"A7: no second look", noSecondLook, nil, false},
-	{"A7: lease from the answer", leaseFromAnswer, nil, false},
-	{"A7: no allowance for drift", noDrift, registryOutages, false},
-	{"A7: a new owner knows no lease", noWaitOfNewOwner, nil, false},
-	{"A7: the registry reads its copy", registryReadsItsCopy, nil, false},
-	{"A8: BEGIN behind the seal", beginBehindSeal, nil, false},
-	{"A8: reads behind the seal", readBehindSeal, nil, false},
-	{"P2: applied behind the seal", applyBehindSeal, nil, true},
-	{"P4: any record", noCompare, nil, true},
-	{"B2: kept above the end", keepAboveEnd, nil, false},
-	{"P3: requests are forgotten", forgetRequests, nil, false},
-	{"A5: the first log speaks for all", firstLogSpeaks, lingeringOwners, false},
-	{"A7: the lease of the first log's owner", firstLogsLease, registryOutages, false},
-	{"P3: a set ends at its founder's index", foundersIndex, promotedSets, false},
-	{"P3: a set is not made equal", unequal, promotedSets, false},
-	{"P4: seals are not asked for again", noQuestion, endedByHand, false},
-	{"P4: a claim is not withdrawn", noWithdrawal, endedByHand, false},
-	{"P4: seals end while a claim fits", recordLeft, endedByHand, false},
+	{"A1: waiting for what was heard of", waitForHeard, nil, false, 1},
+	{"A2: a standby is an address", byAddress, wipedDisks, false, 173},
+	{"A2: received is synced", confirmReceived, crashesTogether, false, 23},
+	{"A3: not updated", probesDoNotWait, nil, false, 1},
+	{"A3: repeats", repeatsDoNotWait, nil, false, 1},
+	{"A3: reads", readsDoNotWait, nil, false, 55},
+	{"A4, A6: the log before the record", logBeforeRecord, nil, false, 1},
+	{"A5: an old reading", staleReading, lingeringOwners, true, 1},
+	{"A5: any version", noVersion, lingeringOwners, true, 1},
+	{"A7: no second look", noSecondLook, nil, false, 54},
+	{"A7: lease from the answer", leaseFromAnswer, nil, false, 268},
+	{"A7: no allowance for drift", noDrift, registryOutages, false, 26},
+	{"A7: a new owner knows no lease", noWaitOfNewOwner, nil, false, 96},
+	{"A7: the registry reads its copy", registryReadsItsCopy, nil, false, 1},
+	{"A8: BEGIN behind the seal", beginBehindSeal, nil, false, 271},
+	{"A8: reads behind the seal", readBehindSeal, nil, false, 101},
+	{"P2: applied behind the seal", applyBehindSeal, nil, true, 1},
+	{"P4: any record", noCompare, nil, true, 1},
+	{"B2: kept above the end", keepAboveEnd, nil, false, 98},
+	{"P3: requests are forgotten", forgetRequests, nil, false, 1},
+	{"A5: the first log speaks for all", firstLogSpeaks, lingeringOwners, false, 21},
+	{"A7: the lease of the first log's owner", firstLogsLease, registryOutages, false, 1},
+	{"P3: a set ends at its founder's index", foundersIndex, promotedSets, false, 67},
+	{"P3: a set is not made equal", unequal, promotedSets, false, 1},
+	{"P4: seals are not asked for again", noQuestion, endedByHand, false, 40},
+	{"P4: a claim is not withdrawn", noWithdrawal, endedByHand, false, 1},
+	{"P4: seals end while a claim fits", recordLeft, endedByHand, false, 1},
 }
 
 // TestRules takes one rule away at a time, and wants to see what it is there for.
@@ -265,7 +268,8 @@ func TestRules(t *testing.T) {
 		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= *mostFlag; seed++ {
+			for i := range *mostFlag {
+				seed := (c.from-1+i)%*mostFlag + 1
 				if wrong := check(t, seed, simulate(seed, c.rule, c.in)); wrong != "" {
 					t.Logf("%s: seed %d: %s", c.name, seed, wrong)
 					return
