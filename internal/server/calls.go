@@ -172,10 +172,17 @@ func (c *calls) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return err
 	}
 	opened = true
-	if entry, err = c.beginAudit(ss.Context(), m, nil); err != nil {
-		return toStatus(err)
-	}
 	s := guardedStream{ServerStream: ss, ctx: ss.Context(), call: k}
+	if m.audited {
+		s.audit = func(req any) error {
+			if entry != nil {
+				return nil
+			}
+			var failed error
+			entry, failed = c.beginAudit(ss.Context(), m, req)
+			return toStatus(failed)
+		}
+	}
 	if !m.endless {
 		return k.endedBy(toStatus(handler(srv, s)))
 	}

@@ -340,6 +340,40 @@ func TestAuditLog(t *testing.T) {
 	wantLines(t, r.log, nil)
 }
 
+// TestAuditOfStreams: an administrative call whose answers are a stream is logged with what it
+// asks for, too, and is not made if that cannot be written.
+func TestAuditOfStreams(t *testing.T) {
+	audits, path := auditTo(t, true)
+	made := 0
+	r := newRig(t, func(o *Options) {
+		o.Audit, o.Audited = audits, func(method string) bool { return strings.HasSuffix(method, "/InjectFault") }
+	})
+	r.service.inject = func(*serverpb.InjectFaultRequest) { made++ }
+	call := func() error {
+		stream, err := serverpb.NewDKVNodeClient(r.conn).InjectFault(t.Context(), &serverpb.InjectFaultRequest{Kind: "unreachable", Millis: 5000, Address: "10.0.0.9:8080"})
+		if err != nil {
+			return err
+		}
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	if err := call(); !errors.Is(err, io.EOF) || made != 1 {
+		t.Fatalf("%v after %d calls", err, made)
+	}
+	line := strings.Join(strings.Fields(read(t, path)), " ")
+	if want := `"op":"InjectFault","what":"kind:\"unreachable\" millis:5000 address:\"10.0.0.9:8080\"","phase":"begin"}`; !strings.Contains(line, want) {
+		t.Errorf("no %s in %s", want, line)
+	}
+	if err := audits.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := call(); status.Code(err) != codes.Unavailable || made != 1 {
+		t.Errorf("%v after %d calls, without an audit log", err, made)
+	}
+}
+
 // TestAdministrativeCallsOfOtherHosts: they are refused by where they come from, before
 // anything is done, and leave a line in the audit log.
 func TestAdministrativeCallsOfOtherHosts(t *testing.T) {

@@ -30,6 +30,7 @@ type service struct {
 	serverpb.UnimplementedDKVDiscoveryNodeServer
 	get     func(context.Context, *serverpb.GetRequest) (*serverpb.GetResponse, error)
 	put     func(context.Context, *serverpb.PutRequest) (*serverpb.PutResponse, error)
+	inject  func(*serverpb.InjectFaultRequest)
 	iterate func(*serverpb.IterateRequest, grpc.ServerStreamingServer[serverpb.IterateResponse]) error
 }
 
@@ -52,6 +53,11 @@ func (s *service) Iterate(r *serverpb.IterateRequest, stream grpc.ServerStreamin
 		return stream.Send(&serverpb.IterateResponse{Key: r.KeyPrefix})
 	}
 	return s.iterate(r, stream)
+}
+
+func (s *service) InjectFault(r *serverpb.InjectFaultRequest, stream grpc.ServerStreamingServer[serverpb.FaultState]) error {
+	s.inject(r)
+	return stream.Send(&serverpb.FaultState{State: "ended"})
 }
 
 func (s *service) PauseWrites(context.Context, *emptypb.Empty) (*serverpb.Status, error) {

@@ -172,6 +172,9 @@ type guardedStream struct {
 	grpc.ServerStream
 	ctx  context.Context
 	call *call
+	// audit enters the call in the audit log with its request, before the handler has that; nil
+	// if such calls are not audited.
+	audit func(req any) error
 }
 
 // Context implements grpc.ServerStream.
@@ -185,7 +188,10 @@ func (s guardedStream) RecvMsg(m any) error {
 	if err := s.call.arrived(); err != nil {
 		return err
 	}
-	return s.call.permitStream(m)
+	if err := s.call.permitStream(m); err != nil || s.audit == nil {
+		return err
+	}
+	return s.audit(m)
 }
 
 // receive reads a message. What gRPC cannot decode would be an internal error, as if the
