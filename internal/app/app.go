@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/accesslog"
@@ -147,6 +148,7 @@ func (a *app) newHTTP() (err error) {
 		Services:  func() *role.Services { return a.services },
 		Calls:     func() admin.Calls { return a.grpc },
 		Rows:      func() []*serverpb.RegionInfo { return a.rows.Rows() },
+		Registry:  func() []*modelspb.NodeInfo { return a.rows.Registry() },
 	}
 	a.http, err = ops.New(a.node.HTTP, document.Options(admin.Access{Guard: a.guard, Audit: a.audit, Gatherer: a.metrics, Insecure: a.insecure()}))
 	if err != nil {

@@ -170,7 +170,7 @@ func TestMembershipByTheConsole(t *testing.T) {
 	p.write("#field-url", url)
 	p.insist("Add a node") // it may not listen yet
 	fourth.await()
-	p.until("five nodes", `document.querySelector("[data-node=master4]")?.innerText.includes("healthy") && document.querySelectorAll("[data-node]").length === 5`)
+	p.until("six nodes", `document.querySelector("[data-node=master4]")?.innerText.includes("healthy") && document.querySelectorAll("[data-node]").length === 6`)
 
 	p.act("master4", "Make it lead")
 	p.insist("Make master4 lead")
@@ -182,7 +182,7 @@ func TestMembershipByTheConsole(t *testing.T) {
 	p.until("what is left", `document.querySelector("dialog")?.innerText.includes("3 voting members stay") && document.querySelector("dialog").innerText.includes("1 failure, as before")`)
 	p.shoot("remove")
 	p.insist("Remove master4")
-	p.until("four nodes", `document.querySelectorAll("[data-node]").length === 4`)
+	p.until("five nodes", `document.querySelectorAll("[data-node]").length === 5`)
 	healthy(p)
 	testPromotion(p, c)
 }

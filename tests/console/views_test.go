@@ -13,7 +13,7 @@ import (
 func TestConsoleOfACluster(t *testing.T) {
 	chrome, c := browser(t), newCluster(t)
 	p := open(t, chrome, c.masters[0].http, "cluster")
-	p.until("four nodes", `document.querySelectorAll("[data-node]").length === 4`)
+	p.until("five nodes", `document.querySelectorAll("[data-node]").length === 5`)
 	healthy(p)
 	t.Run("cluster", func(t *testing.T) { p.t = t; testClusterView(p) })
 	t.Run("acts", func(t *testing.T) { p.t = t; testActs(p) })
@@ -33,7 +33,7 @@ func healthy(p *page) {
 }
 
 func testClusterView(p *page) {
-	for _, want := range []string{"master1", "master2", "master3", "slave1", "zone-1", "zone-3", "4 of 4", "vBuckets"} {
+	for _, want := range []string{"master1", "master2", "master3", "slave1", "discovery1", "leads the registry", "zone-1", "zone-3", "5 of 5", "vBuckets"} {
 		if !strings.Contains(p.text("main"), want) {
 			p.t.Errorf("the page does not show %q:\n%s", want, p.text("main"))
 		}
@@ -142,7 +142,7 @@ func testNumbers(p *page) {
 	p.fits("Replication")
 	p.shoot("replication")
 	p.click(`a[href="#storage"]`)
-	p.until("each node's storage", `document.querySelectorAll("[data-storage]").length === 4 && document.querySelector("[data-storage=master2]").innerText.includes("iB")`)
+	p.until("each node's storage", `document.querySelectorAll("[data-storage]").length === 5 && document.querySelector("[data-storage=master2]").innerText.includes("iB")`)
 	p.click("#backup")
 	p.confirm("Back up now")
 	p.click("[data-restore]")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/access"
 	"github.com/dkvdb/dkv/internal/app/condition"
@@ -37,6 +38,8 @@ type Admin struct {
 	Calls func() Calls
 	// Rows are what the registry says of the nodes of the database.
 	Rows func() []*serverpb.RegionInfo
+	// Registry are the nodes of the registry.
+	Registry func() []*modelspb.NodeInfo
 
 	insecure string // as in Access
 }

@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"strconv"
 
+	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/certs"
 	"github.com/dkvdb/dkv/internal/certs/dial"
@@ -23,8 +26,8 @@ type asksRegistry interface {
 	Rows(ctx context.Context) []*serverpb.RegionInfo
 }
 
-// known lists the nodes that this one knows: itself, the members of its cluster, and those
-// that the registry says. Nothing is asked.
+// known lists the nodes that this one knows: itself, the members of its cluster, those that the
+// registry says, and the registry's own. Nothing is asked.
 func (a *Admin) known(ctx context.Context) []nodes.Node {
 	info := &a.Node.Info
 	out := []nodes.Node{{
@@ -52,7 +55,21 @@ func (a *Admin) known(ctx context.Context) []nodes.Node {
 			out = append(out, ofRow(row))
 		}
 	}
+	for _, n := range a.Registry() {
+		if !listed[n.GetAddress()] {
+			out = append(out, ofRegistry(n))
+		}
+	}
 	return out
+}
+
+// ofRegistry is a node of the registry.
+func ofRegistry(n *modelspb.NodeInfo) nodes.Node {
+	id := strconv.FormatUint(n.GetNodeId(), 10)
+	return nodes.Node{
+		Name: cmp.Or(n.GetNodeName(), "registry "+id), ID: id, Role: string(config.RoleDiscovery), Zone: n.GetDcID(),
+		Address: n.GetAddress(), HTTP: n.GetHttpAddress(), Voting: !n.GetNonVoting(),
+	}
 }
 
 // registered are the rows of nodes.

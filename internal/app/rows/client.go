@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
 	"github.com/dkvdb/dkv/internal/app/node"
 	"github.com/dkvdb/dkv/internal/app/role"
@@ -24,6 +25,9 @@ type Client interface {
 	// Rows are what the registry says of the nodes of the database; none if the node does
 	// not ask it. Callers do not change them.
 	Rows() []*serverpb.RegionInfo
+	// Registry are the nodes of the registry itself; none if the node does not ask it, or has
+	// not yet. Callers do not change them.
+	Registry() []*modelspb.NodeInfo
 }
 
 // cacheFile is the file in db-folder that keeps what the registry said last.
@@ -47,7 +51,8 @@ func NewClient(n *node.Node, r role.Role, s *Source) (Client, error) {
 		cache = filepath.Join(n.Dir.Path(), cacheFile)
 	}
 	return &listed{
-		role: r,
+		role:     r,
+		registry: &registry{addresses: cfg.Addrs, pool: pool, retry: cfg.PollClusterInfoInterval},
 		announcer: announce.NewAnnouncer(announce.Options{
 			Addresses: cfg.Addrs,
 			Rows:      s.Rows,
@@ -69,6 +74,7 @@ func NewClient(n *node.Node, r role.Role, s *Source) (Client, error) {
 // listed is the client of a node that the registry is told of.
 type listed struct {
 	role      role.Role
+	registry  *registry
 	announcer *announce.Announcer
 	directory *announce.Directory
 }
@@ -78,11 +84,14 @@ func (l *listed) Rejection() error { return l.announcer.Refusal() }
 
 func (l *listed) Rows() []*serverpb.RegionInfo { return l.directory.Rows() }
 
+func (l *listed) Registry() []*modelspb.NodeInfo { return l.registry.Nodes() }
+
 func (l *listed) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.announcer.Run(ctx) })
 	g.Go(func() error { return l.directory.Run(ctx) })
 	g.Go(func() error { l.listen(ctx); return nil })
+	g.Go(func() error { l.registry.run(ctx); return nil })
 	return g.Wait()
 }
 
@@ -106,4 +115,5 @@ func (unlisted) Run(context.Context) error { return nil }
 func (unlisted) Announce()                 {}
 func (unlisted) Rejection() error          { return nil }
 
-func (unlisted) Rows() []*serverpb.RegionInfo { return nil }
+func (unlisted) Rows() []*serverpb.RegionInfo   { return nil }
+func (unlisted) Registry() []*modelspb.NodeInfo { return nil }

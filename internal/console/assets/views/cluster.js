@@ -92,6 +92,7 @@ function card(app, n) {
       h("span", { class: "role" }, n.role), n.self && h("span", { class: "role self", title: "This page is served by it" }, "here"),
       acts(app, n)),
     led > 0 && h("p", { class: "leads" }, icon("leader"), led === app.cluster.buckets.length ? (led === 1 ? "leads the vBucket" : `leads all ${led} vBuckets`) : `leads ${led} of ${app.cluster.buckets.length} vBuckets`),
+    n.role === "discovery" && [...n.vBuckets.values()].some((v) => v.is_leader) && h("p", { class: "leads" }, icon("leader"), "leads the registry"),
     n.other && h("p", { class: "leads muted" }, "database " + n.other),
     h("dl", {},
       fact("Version", n.version || "–"), fact("Up for", n.uptime === undefined ? "–" : duration(n.uptime)),
