@@ -202,20 +202,34 @@ func (d *drilling) run(ctx context.Context) (*drill.Report, error) {
 	defer c.Close()
 	run := &drill.Run{
 		Scenario: d.scenario, Promise: d.promise, Load: load.New(c, slaves), Node: d.node.Name(), Slaves: names, Lasts: d.lasts,
-		Inject: func(ctx context.Context, began func(string)) error {
-			first := true
-			return d.inject(ctx, d.node, d.request, func(s *serverpb.FaultState) {
-				if first {
-					began(s.GetText())
-				}
-				first = false
-			})
-		},
-		CaughtUp: d.caughtUp,
+		Inject: d.fault, CaughtUp: d.caughtUp,
 	}
 	stop := d.report(ctx, func(context.Context) progress.State { return run.Progress() })
 	defer stop()
-	return run.Run(ctx)
+	report, err := run.Run(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, errInterruptedDrill
+	}
+	return report, err
+}
+
+var errInterruptedDrill = errors.New("interrupted: the node ends the fault, and the keys below dkv-drill/ are removed as far as the cluster served that; " +
+	"-status shows a fault that is still active, and -keys dkv-drill/ lists what is left")
+
+// fault gives the node the fault of the drill, until it is over.
+func (d *drilling) fault(ctx context.Context, began func(string)) error {
+	begun := false
+	err := d.inject(ctx, d.node, d.request, func(s *serverpb.FaultState) {
+		if !begun {
+			began(s.GetText())
+		}
+		begun = true
+	})
+	if err != nil && begun && ctx.Err() == nil {
+		return fmt.Errorf("%s went away in the middle of the drill, which ends the fault, so that there is no verdict; "+
+			"dkvctl -status shows whether it is back: start it if it is down, and begin the drill again (%w)", d.node.Name(), err)
+	}
+	return err
 }
 
 // inject sends a fault to a node and hands on what the node says, until it is over.

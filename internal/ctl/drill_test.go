@@ -1,11 +1,16 @@
 package ctl
 
 import (
+	"bufio"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/dkvdb/dkv/api/modelspb"
 	"github.com/dkvdb/dkv/api/serverpb"
+	"github.com/dkvdb/dkv/internal/ctl/observe"
+	"github.com/dkvdb/dkv/internal/ctl/options"
+	"github.com/dkvdb/dkv/internal/ctl/output"
 )
 
 func TestDrillPlansForALostMajority(t *testing.T) {
@@ -33,4 +38,21 @@ func TestDrillPlansForALostMajority(t *testing.T) {
 	}
 	expect(t, dkvctl(t, startFake(t).addr, "-drill", "lost-majority-plan"), outcome{code: exitFailed, stderr: "-a names no masters"})
 	expect(t, dkvctl(t, a.addr, "-drill", "fire"), outcome{code: exitUsage, stderr: "is not a drill; there are leader-stop, follower-stop"})
+}
+
+// TestDrillWhoseNodeGoesAway says that the fault has ended with the node, and what to do.
+func TestDrillWhoseNodeGoesAway(t *testing.T) {
+	f := startFake(t)
+	s, err := newSession(&options.Options{Addrs: []string{f.addr}, Timeout: options.DefaultTimeout}, &output.Printer{W: bufio.NewWriter(io.Discard)}, streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := &drilling{session: s, node: &observe.Node{Address: f.addr}, request: &serverpb.InjectFaultRequest{Kind: "silent", Millis: 1000}}
+	began := ""
+	err = d.fault(t.Context(), func(text string) { began = text })
+	if began != "this node hears and says nothing" || err == nil || !strings.Contains(err.Error(), "went away in the middle of the drill, which ends the fault") ||
+		!strings.Contains(err.Error(), "the process was killed") {
+		t.Errorf("%q, then %v", began, err)
+	}
 }

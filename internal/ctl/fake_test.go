@@ -388,6 +388,14 @@ func (f *fake) GetNodeStatus(context.Context, *emptypb.Empty) (*serverpb.NodeSta
 		}}}, nil
 }
 
+// InjectFault gives the fake a fault in the middle of which it goes away.
+func (f *fake) InjectFault(_ *serverpb.InjectFaultRequest, stream grpc.ServerStreamingServer[serverpb.FaultState]) error {
+	if err := stream.Send(&serverpb.FaultState{State: "active", Text: "this node hears and says nothing"}); err != nil {
+		return err
+	}
+	return status.Error(codes.Unavailable, "the process was killed")
+}
+
 func (f *fake) setPaused(paused bool) (*serverpb.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
